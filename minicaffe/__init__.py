@@ -1,0 +1,35 @@
+"""minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
+
+from minicaffe import layers
+from minicaffe.array import set_device, to_device, to_host
+from minicaffe.blob import Blob
+from minicaffe.errors import (
+    DataError,
+    DeviceError,
+    MinicaffeError,
+    ShapeError,
+    SpecError,
+    TrainingError,
+    WeightError,
+)
+from minicaffe.layer import Layer, register_layer
+from minicaffe.net import Net
+
+__version__ = "0.1.0"
+__all__ = [
+    "Blob",
+    "DataError",
+    "DeviceError",
+    "Layer",
+    "MinicaffeError",
+    "Net",
+    "ShapeError",
+    "SpecError",
+    "TrainingError",
+    "WeightError",
+    "layers",
+    "register_layer",
+    "set_device",
+    "to_device",
+    "to_host",
+]

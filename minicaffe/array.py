@@ -1,0 +1,128 @@
+"""The device: which array library computes, where arrays live, and its random numbers.
+
+This is the one module that imports CuPy. Everything else asks a ``Device`` for its array module (``xp``) and
+writes ``xp.maximum(x, 0, out=y)``: NumPy on a CPU, CuPy on a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minicaffe.errors import DeviceError
+
+try:
+    import cupy
+except ImportError:
+    cupy = None
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+
+def gpu_problem() -> str:
+    """Why no GPU can be used, in a few words, or "" where one can."""
+    if cupy is None:
+        return "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'minicaffe[cuda13]')"
+    try:
+        if cupy.cuda.is_available():
+            return ""
+        return "CuPy is installed, but finds no CUDA driver or no GPU (does nvidia-smi list one?)"
+    except Exception as error:  # a broken driver raises types of its own
+        return f"CuPy is installed, but CUDA does not answer ({error})"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place to compute: ``kind`` is "cpu" or "gpu", ``index`` the number of the GPU."""
+
+    kind: str = "cpu"
+    index: int = 0
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module of the device: numpy or cupy."""
+        return np if self.kind == "cpu" else cupy
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"gpu:{self.index}"
+
+    def rng(self, seed: int) -> Any:
+        """A random generator on the device; equal seeds give equal numbers on equal devices."""
+        if self.kind == "cpu":
+            return np.random.Generator(np.random.SFC64(seed))
+        return cupy.random.Generator(cupy.random.Philox4x3210(seed))
+
+    def put(self, array: Any, dtype: Any = None) -> Array:
+        """The array on this device (the same one if it is there already)."""
+        if self.kind == "cpu":
+            return np.asarray(to_host(array), dtype=dtype)
+        return cupy.asarray(array, dtype=dtype)
+
+    def synchronize(self) -> None:
+        """Wait until everything launched on the device is done."""
+        if self.kind == "gpu":
+            cupy.cuda.Stream.null.synchronize()
+
+
+def parse_device(name: str) -> Device:
+    """The device that "auto", "cpu", "gpu" or "gpu:1" names. Raises DeviceError where it cannot be used."""
+    kind, _, number = name.strip().lower().partition(":")
+    if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdecimal())):
+        raise DeviceError(f"device '{name}': must be auto, cpu, gpu or gpu:N")
+    problem = gpu_problem() if kind != "cpu" else ""
+    if kind == "cpu" or (kind == "auto" and problem):
+        return Device()
+    if problem:
+        raise DeviceError(f"device '{name}': {problem}; use --device cpu")
+    index = int(number or 0)
+    count = cupy.cuda.runtime.getDeviceCount()
+    if index >= count:
+        raise DeviceError(f"device '{name}': this machine has {count} GPU(s), counted from 0")
+    cupy.cuda.Device(index).use()
+    return Device("gpu", index)
+
+
+_current: Device | None = None
+
+
+def set_device(name: str | Device) -> Device:
+    """Choose the device on which nets made from now on compute. Raises DeviceError."""
+    global _current
+    _current = name if isinstance(name, Device) else parse_device(name)
+    return _current
+
+
+def current_device() -> Device:
+    """The chosen device; if none was chosen, what MINICAFFE_DEVICE names, or else "auto"."""
+    return _current or set_device(os.environ.get("MINICAFFE_DEVICE", "auto"))
+
+
+def module_of(array: Array) -> ModuleType:
+    """numpy or cupy, whichever the array belongs to."""
+    return np if cupy is None or isinstance(array, np.ndarray) else cupy.get_array_module(array)
+
+
+def on_cpu(array: Array) -> bool:
+    """Whether the array is in the host's memory."""
+    return isinstance(array, np.ndarray)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """The array as a NumPy array (the same one if it is one already)."""
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return cupy.asnumpy(array)
+    return np.asarray(array)
+
+
+def to_device(array: Any, dtype: Any = None) -> Array:
+    """The array on the current device."""
+    return current_device().put(array, dtype)
+
+
+def synchronize() -> None:
+    """Wait until everything launched on the current device is done."""
+    current_device().synchronize()

@@ -1,0 +1,133 @@
+"""Blob: an array and its gradient, in Caffe's shape outside and batch-last inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from minicaffe.array import Array, Device, current_device
+from minicaffe.errors import ShapeError
+
+
+class Blob:
+    """An N-d array ``data`` with a gradient ``diff`` of the same shape (Caffe's ``Blob``).
+
+    ``data`` and ``diff`` have Caffe's shape (N, C, H, W) and may be written in place. They are views of
+    ``stored`` and ``stored_diff``, which lie in memory with the batch axis last, (C, H, W, N): layers compute
+    on those. A parameter has no batch axis (``batch_last=False``): its ``stored`` is its ``data``.
+
+    Memory is taken at first use, and starts as zeros.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (),
+        dtype: object = np.float32,
+        device: Device | None = None,
+        batch_last: bool = True,
+    ) -> None:
+        self.device = device or current_device()
+        self.dtype = np.dtype(dtype)
+        self.batch_last = batch_last
+        self._data: Array | None = None
+        self._diff: Array | None = None
+        self._data_owner: Blob | None = None
+        self._diff_owner: Blob | None = None
+        self._diff_is_cleared = False
+        self.shape: tuple[int, ...] = ()
+        self.reshape(*shape)
+
+    def reshape(self, *shape: int) -> None:
+        """Give the blob another shape. Its numbers are kept only if the shape stays the same.
+
+        Raises ShapeError for a negative dimension.
+        """
+        dims = tuple(int(d) for d in shape)
+        if any(d < 0 for d in dims):
+            raise ShapeError(f"blob shape {dims}: a dimension is negative")
+        if dims != self.shape:
+            self.shape = dims
+            self._data = self._diff = None
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape in memory: ``shape`` with the batch axis moved to the end."""
+        return self.shape[1:] + self.shape[:1] if self.batch_last else self.shape
+
+    @property
+    def stored(self) -> Array:
+        """The data as it lies in memory, contiguous: (C, H, W, N)."""
+        if self._data_owner is not None:
+            return self._data_owner.stored.reshape(self.stored_shape)
+        if self._data is None:
+            self._data = self.device.xp.zeros(self.stored_shape, self.dtype)
+        return self._data
+
+    @property
+    def stored_diff(self) -> Array:
+        """The gradient as it lies in memory, contiguous: (C, H, W, N)."""
+        if self._diff_owner is not None:
+            return self._diff_owner.stored_diff.reshape(self.stored_shape)
+        if self._diff is None:
+            self._diff = self.device.xp.zeros(self.stored_shape, self.dtype)
+        elif self._diff_is_cleared:
+            self._diff.fill(0)
+        self._diff_is_cleared = False
+        return self._diff
+
+    @property
+    def data(self) -> Array:
+        """The data in Caffe's shape, a view: (N, C, H, W)."""
+        return self.logical(self.stored)
+
+    @property
+    def diff(self) -> Array:
+        """The gradient in Caffe's shape, a view: (N, C, H, W)."""
+        return self.logical(self.stored_diff)
+
+    def logical(self, stored: Array) -> Array:
+        """A stored array (batch last) seen in Caffe's order, as a view."""
+        ndim = stored.ndim
+        return stored.transpose(ndim - 1, *range(ndim - 1)) if self.batch_last and ndim > 1 else stored
+
+    @property
+    def has_diff(self) -> bool:
+        """Whether anybody has asked for the gradient yet."""
+        return self._diff is not None or (self._diff_owner is not None and self._diff_owner.has_diff)
+
+    def clear_diff(self) -> None:
+        """Set the gradient to zero (when it is next read: ``accumulate`` need not read it)."""
+        self._diff_is_cleared = self._diff is not None
+
+    def accumulate(self, compute: Callable[[Array], object]) -> None:
+        """Add to the gradient what ``compute(out)`` writes into ``out``; a cleared one is simply written."""
+        if self._diff is None and self._diff_owner is None:
+            self._diff = self.device.xp.empty(self.stored_shape, self.dtype)
+            self._diff_is_cleared = True
+        if self._diff_is_cleared:
+            compute(self._diff)
+            self._diff_is_cleared = False
+            return
+        term = self.device.xp.empty(self.stored_shape, self.dtype)
+        compute(term)
+        self.stored_diff[...] += term
+
+    def share_data(self, other: Blob) -> None:
+        """Let ``data`` be the other blob's from now on (same count, and the same batch axis if there is one)."""
+        self._data_owner = other
+        self._data = None
+
+    def share_diff(self, other: Blob) -> None:
+        """Let ``diff`` be the other blob's from now on."""
+        self._diff_owner = other
+        self._diff = None
+
+    def __repr__(self) -> str:
+        return f"Blob{self.shape} {self.dtype} on {self.device}"

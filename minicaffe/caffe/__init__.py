@@ -1,0 +1,1 @@
+"""Caffe's own file formats. The only room that knows protobuf, which is an extra."""

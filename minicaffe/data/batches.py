@@ -1,0 +1,84 @@
+"""Batches: source, order and transformer put together into a function of the batch number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.data.hdf5 import Hdf5Source
+from minicaffe.data.order import AUGMENTATION, Order, random_stream
+from minicaffe.data.source import Source
+from minicaffe.data.transformer import Transformer
+from minicaffe.errors import DataError
+
+Batch = list[np.ndarray]  # one array for each top, batch axis last
+
+
+class Ring:
+    """Buffers used in turn. A buffer returns after ``slots`` batches, or is replaced where shapes change."""
+
+    def __init__(self, slots: int) -> None:
+        self._buffers: list[np.ndarray | None] = [None] * slots
+
+    def buffer(self, batch: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The float32 buffer of a batch, with old numbers in it."""
+        slot = batch % len(self._buffers)
+        if self._buffers[slot] is None or self._buffers[slot].shape != shape:
+            self._buffers[slot] = np.empty(shape, np.float32)
+        return self._buffers[slot]
+
+
+class ImageBatches:
+    """Batch k of transformed images and, if wanted, labels: [(C, h, w, N), (N,)]."""
+
+    def __init__(
+        self, source: Source, transformer: Transformer, order: Order, with_labels: bool, slots: int
+    ) -> None:
+        """``slots``: how many batches may be in use at a time. Raises DataError where labels are missing."""
+        self.source = source
+        self.transformer = transformer
+        self.order = order
+        self.with_labels = with_labels
+        self._ring = Ring(slots)
+        images, labels = source.read(order.indices(0)[:1])
+        if with_labels and labels is None:
+            raise DataError(f"{source.name}: no labels ({source.no_labels}); add them, or have one top only")
+        self.image_shape = transformer.output_shape(images[0].shape)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Caffe's shapes of the tops: (N, C, h, w) and (N,)."""
+        n = self.order.batch_size
+        return [(n, *self.image_shape)] + [(n,)] * self.with_labels
+
+    def __call__(self, batch: int) -> Batch:
+        """Make batch number ``batch``. Raises DataError or SpecError."""
+        images, labels = self.source.read(self.order.indices(batch))
+        shape = self.transformer.output_shape(images[0].shape)
+        out = self._ring.buffer(batch, (*shape, len(images)))
+        self.transformer(images, out, random_stream(self.order.seed, AUGMENTATION, batch))
+        return [out, labels] if self.with_labels else [out]
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
+
+class DatasetBatches:
+    """Batch k of the data sets of HDF5 files, each (…, N)."""
+
+    def __init__(self, source: Hdf5Source, order: Order) -> None:
+        self.source = source
+        self.order = order
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Caffe's shapes of the tops: (N, …)."""
+        return [(self.order.batch_size, *shape) for shape in self.source.row_shapes]
+
+    def __call__(self, batch: int) -> Batch:
+        """Make batch number ``batch``. Raises DataError."""
+        return [np.moveaxis(rows, 0, -1) for rows in self.source.read(self.order.indices(batch))]
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()

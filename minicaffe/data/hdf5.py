@@ -1,0 +1,111 @@
+"""HDF5, as Caffe's HDF5Data reads it: a text file lists .h5 files; a data set of any shape for each top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.errors import DataError
+
+
+class Hdf5Source:
+    """Rows of data sets that lie in several files, numbered through the files in the order of the list.
+
+    One file at a time is in memory, as in Caffe: an order that reads them one after the other is fast.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], folder: str | Path = ".") -> None:
+        """``names`` are the data sets (the tops). Raises DataError for missing, damaged or unlike files."""
+        self.name = str(path)
+        self.names = list(names)
+        self.files = _listed_files(path, folder)
+        shapes = [_shapes(file, self.names) for file in self.files]
+        for file, found in zip(self.files, shapes, strict=True):
+            if [shape[1:] for shape in found] != [shape[1:] for shape in shapes[0]]:
+                raise DataError(f"{file}: rows of shape {found}, unlike {self.files[0]} with {shapes[0]}")
+        self.row_shapes = [shape[1:] for shape in shapes[0]]
+        self.rows = [found[0][0] for found in shapes]
+        self._starts = np.concatenate([[0], np.cumsum(self.rows)])
+        self._loaded: tuple[int, list[np.ndarray]] | None = None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, indices: np.ndarray) -> list[np.ndarray]:
+        """One float32 array (n, …) for each name. Raises DataError."""
+        number = np.searchsorted(self._starts, indices, side="right") - 1
+        out = [np.empty((len(indices), *shape), np.float32) for shape in self.row_shapes]
+        for file in dict.fromkeys(number.tolist()):  # in the order in which the batch needs them
+            chosen = np.flatnonzero(number == file)
+            for target, array in zip(out, self._load(file), strict=True):
+                target[chosen] = array[indices[chosen] - self._starts[file]]
+        return out
+
+    def _load(self, file: int) -> list[np.ndarray]:
+        if self._loaded is None or self._loaded[0] != file:
+            self._loaded = file, _read_datasets(self.files[file], self.names)
+        return self._loaded[1]
+
+    def close(self) -> None:
+        """Let go of the file in memory."""
+        self._loaded = None
+
+
+def open_hdf5(source: str | Path, names: Sequence[str], folder: str | Path = ".") -> Hdf5Source:
+    """The data sets ``names`` of the .h5 files that the text file ``source`` lists. Raises DataError."""
+    return Hdf5Source(find_path(source, lookup_folders(folder), "list of HDF5 files"), names, folder)
+
+
+def _listed_files(path: Path, folder: str | Path) -> list[Path]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file; 'source' is a text file that lists .h5 files") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    files = [line for line in lines if line]
+    if not files:
+        raise DataError(f"{path}: lists no files; write the path of one .h5 file a line")
+    return [find_path(file, [*lookup_folders(folder), path.parent], "HDF5 file") for file in files]
+
+
+def _shapes(file: Path, names: Sequence[str]) -> list[tuple[int, ...]]:
+    with _opened(file) as h5:
+        for name in names:
+            if name not in h5 or not hasattr(h5[name], "shape"):
+                raise DataError(f"{file}: no data set '{name}'; it has {', '.join(h5) or 'none'}")
+            if not h5[name].shape or 0 in h5[name].shape:
+                raise DataError(f"{file}: data set '{name}' has shape {h5[name].shape}; expected rows (n, …)")
+        shapes = [tuple(h5[name].shape) for name in names]
+    if len({shape[0] for shape in shapes}) > 1:
+        counts = ", ".join(f"{name} {shape[0]}" for name, shape in zip(names, shapes, strict=True))
+        raise DataError(f"{file}: data sets differ in their number of rows: {counts}")
+    return shapes
+
+
+def _read_datasets(file: Path, names: Sequence[str]) -> list[np.ndarray]:
+    try:
+        with _opened(file) as h5:
+            return [np.asarray(h5[name][...], np.float32) for name in names]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read ({' '.join(str(error).split())}); write it again") from None
+
+
+def _opened(file: Path) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise DataError("reading HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'") from None
+    return _open_file(h5py, file)
+
+
+def _open_file(h5py: ModuleType, file: Path) -> Any:
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        raise DataError(f"{file}: not a readable HDF5 file ({' '.join(str(error).split())})") from None

@@ -1,0 +1,104 @@
+"""IDX, the format in which MNIST comes: a big-endian header, then one array; often gzipped.
+
+Header: two zero bytes, a byte for the number type, a byte for the number of axes, and the length of each axis
+as a 32-bit number (http://yann.lecun.com/exdb/mnist, "The IDX file format").
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from minicaffe.data.source import ArraySource
+from minicaffe.errors import DataError
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+PIECE = 1 << 24  # bytes read at a time: a header that lies about its size takes no memory
+
+
+def open_idx(images: Path, labels: Path | None = None) -> ArraySource:
+    """The images of an IDX file, with labels from the file ``labels`` or from the one named alike beside it.
+
+    Raises DataError where a file is damaged, or where the two do not have the same count.
+    """
+    label_file = labels or label_file_of(images)
+    pixels = read_idx(images)
+    if label_file is None or not label_file.exists():
+        missing = f"no file {label_file}" if label_file else "its name has no 'images' to replace by 'labels'"
+        return ArraySource(str(images), pixels, None, no_labels=missing)
+    numbers = read_idx(label_file)
+    if numbers.ndim != 1:
+        raise DataError(f"{label_file}: {numbers.ndim} axes, but labels have one; is it a label file?")
+    if len(numbers) != len(pixels):
+        raise DataError(f"{label_file}: {len(numbers)} labels, but {len(pixels)} images in {images}")
+    return ArraySource(str(images), pixels, numbers)
+
+
+def label_file_of(images: Path) -> Path | None:
+    """Yann LeCun's naming: the labels of ``train-images-idx3-ubyte`` are ``train-labels-idx1-ubyte``."""
+    name = images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+    return images.with_name(name) if name != images.name and "images" in images.name else None
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of an IDX file (gzipped or not), big-endian as in the file. Raises DataError."""
+    try:
+        with open(path, "rb") as file:
+            gzipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if gzipped else file as stream:
+                return _read_array(path, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged or cut off gzip file ({error}); get it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+
+
+def _read_array(path: Path, stream: BinaryIO) -> np.ndarray:
+    magic = stream.read(4)
+    if not magic:
+        raise DataError(f"{path}: the file is empty; get it again")
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+        raise DataError(
+            f"{path}: not an IDX file (begins with bytes {magic.hex(' ')}, not 00 00 08 03 or alike)"
+        )
+    header = stream.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise DataError(f"{path}: the file is cut off within its header; get it again")
+    shape, dtype = struct.unpack(f">{magic[3]}I", header), np.dtype(TYPES[magic[2]])
+    expected = math.prod(shape) * dtype.itemsize
+    body = _read_up_to(stream, expected + 1)
+    if len(body) != expected:
+        found = "more follow" if len(body) > expected else f"the file has {len(body):,}"
+        raise DataError(f"{path}: an array {shape} takes {expected:,} bytes, but {found}; get the file again")
+    return np.frombuffer(body, dtype).reshape(shape)
+
+
+def _read_up_to(stream: BinaryIO, count: int) -> bytearray:
+    body = bytearray()
+    while len(body) < count and (piece := stream.read(min(PIECE, count - len(body)))):
+        body += piece
+    return body
+
+
+def write_idx(file: BinaryIO, array: np.ndarray) -> None:
+    """Write an array in IDX form; its number type is one of ``TYPES``. Raises DataError for another one."""
+    wanted = array.dtype.newbyteorder(">") if array.dtype.itemsize > 1 else array.dtype
+    codes = [code for code, name in TYPES.items() if np.dtype(name) == wanted]
+    if not codes:
+        raise DataError(f"IDX has no number type for {array.dtype}; convert to uint8 or float32")
+    file.write(struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape))
+    file.write(array.astype(wanted).tobytes())
+
+
+def gzip_bytes(raw: bytes) -> bytes:
+    """Gzipped bytes that depend on ``raw`` alone: no time, no file name."""
+    compressed = bytearray(gzip.compress(raw, compresslevel=9, mtime=0))
+    compressed[9] = 255  # the operating system: unknown
+    return bytes(compressed)

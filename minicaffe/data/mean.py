@@ -1,0 +1,45 @@
+"""The mean image that is subtracted from every image: Caffe's .binaryproto, or NumPy's .npy and .npz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.caffe.messages import parse_message
+from minicaffe.data.npz import BAD_ARCHIVE
+from minicaffe.errors import DataError
+
+
+def load_mean(path: Path) -> np.ndarray:
+    """The mean image, float32 (C, H, W). Raises DataError where the file is not one."""
+    mean = _load_blob(path) if path.suffix == ".binaryproto" else _load_numpy(path)
+    if mean.ndim == 4 and mean.shape[0] == 1:
+        mean = mean[0]
+    if mean.ndim != 3 or mean.size == 0:
+        raise DataError(f"{path}: a mean image of shape {mean.shape}; expected (C, H, W)")
+    return np.ascontiguousarray(mean, np.float32)
+
+
+def _load_blob(path: Path) -> np.ndarray:
+    try:
+        blob = parse_message("BlobProto", path.read_bytes())
+    except (DataError, OSError) as error:
+        raise DataError(f"{path}: {error}") from None
+    shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+    values = np.array(blob.data or blob.double_data, np.float32)
+    if values.size != np.prod(shape):
+        raise DataError(f"{path}: {values.size} numbers do not fit the shape {shape}; the file is damaged")
+    return values.reshape(shape)
+
+
+def _load_numpy(path: Path) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
+            return archive["mean" if len(archive.files) != 1 else archive.files[0]]
+    except BAD_ARCHIVE as error:
+        problem = " ".join(str(error).split())
+        raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None

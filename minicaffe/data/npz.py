@@ -1,0 +1,50 @@
+"""NPZ: NumPy's own archive, with an array of images and, if they are labelled, one of labels."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.data.source import ArraySource
+from minicaffe.errors import DataError
+
+IMAGE_NAMES = ("data", "images", "x")
+LABEL_NAMES = ("label", "labels", "y")
+BAD_ARCHIVE = (ValueError, EOFError, OSError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+def open_npz(path: Path) -> ArraySource:
+    """The images of ``data`` (or ``images``, ``x``) and the labels of ``label`` (or ``labels``, ``y``).
+
+    Raises DataError where the file is damaged, has no images, or holds pickled objects (never loaded).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: one bare array, not an .npz archive; save with numpy.savez")
+            images = _first(archive, IMAGE_NAMES)
+            labels = _first(archive, LABEL_NAMES)
+            held = ", ".join(archive.files) or "nothing"
+    except BAD_ARCHIVE as error:
+        raise DataError(f"{path}: not a readable .npz file ({_one_line(error)}); write it again") from None
+    if images is None:
+        raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")
+    if images.dtype.kind not in "buif":
+        raise DataError(f"{path}: images are of type {images.dtype}; expected numbers")
+    return ArraySource(
+        str(path),
+        images,
+        None if labels is None else labels.reshape(-1),
+        no_labels=f"no array named {' or '.join(LABEL_NAMES)}",
+    )
+
+
+def _first(archive: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> np.ndarray | None:
+    return next((archive[name] for name in names if name in archive.files), None)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,70 @@
+"""Which images make up batch k: a pure function of a seed and k.
+
+As in Caffe, batches run on through the end of one epoch into the next. As nothing depends on what was drawn
+before, the number of the next batch is all that a snapshot has to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# One family of random streams for each purpose. The purpose stands before the number: NumPy pads a seed with
+# zeros, so [seed, k] would be the same stream as [seed, k, 0].
+ORDER, AUGMENTATION, SKIP = 0, 1, 2
+
+
+def random_stream(seed: int, purpose: int, number: int = 0) -> np.random.Generator:
+    """The generator for one epoch's order, one batch's augmentation, or the skip at the start."""
+    return np.random.default_rng([seed, purpose, number])
+
+
+class Order:
+    """The image numbers of every batch.
+
+    ``blocks``: the number of images, or of each of several files. With ``shuffle``, every epoch has its own
+    random order, in which the files are shuffled, and the images within each file, but files are not mixed
+    (Caffe's HDF5Data: one file at a time is in memory). ``rand_skip``: begin at a random one of the first
+    ``rand_skip`` images.
+    """
+
+    def __init__(
+        self,
+        blocks: int | Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        rand_skip: int = 0,
+    ) -> None:
+        self.blocks = [blocks] if isinstance(blocks, int) else list(blocks)
+        self.count = sum(self.blocks)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.skip = int(random_stream(seed, SKIP).integers(rand_skip)) if rand_skip else 0
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def indices(self, batch: int) -> np.ndarray:
+        """The image numbers of a batch, (batch_size,)."""
+        position = self.skip + batch * self.batch_size
+        parts, missing = [], self.batch_size
+        while missing:
+            epoch, offset = divmod(position, self.count)
+            part = self.epoch(epoch)[offset : offset + missing]
+            parts.append(part)
+            position += len(part)
+            missing -= len(part)
+        return np.concatenate(parts)
+
+    def epoch(self, number: int) -> np.ndarray:
+        """The order of one epoch: each image number once, (count,)."""
+        if self._last is None or (self.shuffle and self._last[0] != number):
+            self._last = number, self._shuffled(number) if self.shuffle else np.arange(self.count)
+        return self._last[1]
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        rng = random_stream(self.seed, ORDER, epoch)
+        starts = np.cumsum([0, *self.blocks])
+        blocks = rng.permutation(len(self.blocks)) if len(self.blocks) > 1 else [0]
+        return np.concatenate([starts[b] + rng.permutation(self.blocks[b]) for b in blocks])

@@ -1,0 +1,123 @@
+"""Prefetcher: a thread that makes the next few batches while the net computes on this one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+DEPTH = 4  # Caffe's default: batches made ahead
+
+
+class _Failure:
+    """An error on its way from the thread to the consumer."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Line:
+    """What thread and consumer share: the batches made and not yet taken, in order."""
+
+    def __init__(self, make_batch: Callable[[int], Any], depth: int) -> None:
+        self.make_batch = make_batch
+        self.depth = depth
+        self.ready: deque[Any] = deque()
+        self.changed = threading.Condition()
+        self.stopped = False
+
+    def work(self, number: int) -> None:
+        """The thread: make batches from ``number`` on until stopped, or until one fails."""
+        while self._wait_for_room():
+            try:
+                batch = self.make_batch(number)
+            except BaseException as error:
+                batch = _Failure(error)
+            with self.changed:
+                self.ready.append(batch)
+                self.changed.notify_all()
+            if isinstance(batch, _Failure):
+                return
+            number += 1
+
+    def _wait_for_room(self) -> bool:
+        with self.changed:
+            self.changed.wait_for(lambda: self.stopped or len(self.ready) < self.depth)
+            return not self.stopped
+
+    def take(self) -> Any:
+        with self.changed:
+            self.changed.wait_for(lambda: self.ready)
+            batch = self.ready.popleft()
+            self.changed.notify_all()
+            return batch
+
+    def stop(self) -> None:
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+
+
+class Prefetcher:
+    """Gives batches 0, 1, 2, … of ``make_batch`` in order; up to ``depth`` of them are made ahead.
+
+    ``make_batch`` may reuse buffers: at most ``slots`` batches in a row are in use at a time, and what
+    ``next`` gave is the caller's until the following ``next``. It must not refer to the owner of the
+    prefetcher, so that dropping the owner ends the thread.
+
+    The thread starts at the first ``next``. It is a daemon: it never holds up the end of the program. In a
+    forked child, which has no such thread, ``next`` starts a new one at the same batch.
+    """
+
+    def __init__(self, make_batch: Callable[[int], Any], depth: int = DEPTH) -> None:
+        self.make_batch = make_batch
+        self.depth = depth
+        self.number = 0  # of the batch that ``next`` will give
+        self._thread: threading.Thread | None = None
+        self._process = 0
+        self._stop: Callable[[], Any] = lambda: None
+
+    @property
+    def slots(self) -> int:
+        """How many batches are in use at a time."""
+        return slots_for(self.depth)
+
+    def next(self) -> Any:
+        """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
+        if self._thread is None or self._process != os.getpid():
+            self._start()
+        batch = self._line.take()
+        if isinstance(batch, _Failure):
+            self.close()
+            raise batch.error
+        self.number += 1
+        return batch
+
+    def seek(self, number: int) -> None:
+        """Let the following ``next`` give batch ``number``."""
+        self.close()
+        self.number = number
+
+    def close(self) -> None:
+        """End the thread and wait until it has ended. A following ``next`` would start another."""
+        if self._thread is not None and self._process == os.getpid():
+            self._stop()
+            self._thread.join()
+        self._thread = None
+
+    def _start(self) -> None:
+        self._line = _Line(self.make_batch, self.depth)
+        self._process = os.getpid()
+        self._thread = threading.Thread(
+            target=self._line.work, args=(self.number,), name="minicaffe-prefetch", daemon=True
+        )
+        self._stop = weakref.finalize(self, self._line.stop)
+        self._thread.start()
+
+
+def slots_for(depth: int) -> int:
+    """Batches in use at a time: one at the consumer, one in the making, ``depth`` between them."""
+    return depth + 2

@@ -1,0 +1,144 @@
+"""Transformer: raw images -> the batch that a net sees, as Caffe's DataTransformer does it.
+
+    out = (crop(pad(x)) - mean) * scale, mirrored or not
+
+A mean image is cropped and mirrored along with the pixels, that is, it is subtracted before the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from minicaffe.data.mean import load_mean
+from minicaffe.data.source import Images, find_path, lookup_folders
+from minicaffe.errors import DataError
+from minicaffe.spec.fields import Bool, Float, Int, Message, String
+
+
+class TransformParam(Message):
+    """Caffe's TransformationParameter, and ``pad``: rows and columns of zeros put around the raw image.
+
+    With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training.
+    """
+
+    scale = Float(1.0)
+    mirror = Bool(False)
+    crop_size = Int(0, min=0)
+    mean_file = String("")
+    mean_value = Float(repeated=True)
+    force_color = Bool(False)
+    force_gray = Bool(False)
+    pad = Int(0, min=0)
+
+    def check(self) -> None:
+        if self.mean_file and self.mean_value:
+            raise self.error("mean_file", "mean_value is given too; keep one of them")
+        if self.force_color and self.force_gray:
+            raise self.error("force_gray", "force_color is given too; keep one of them")
+
+    @property
+    def color(self) -> bool | None:
+        """How encoded images are to be decoded, as in ``decode_image``."""
+        return True if self.force_color else False if self.force_gray else None
+
+
+class Transformer:
+    """Transforms batches of one phase: random crops at TRAIN, the centre otherwise; mirrors at random."""
+
+    def __init__(self, param: TransformParam, phase: str, folder: str | Path = ".") -> None:
+        """``folder`` is the spec's, where ``mean_file`` is looked up first. Raises DataError."""
+        self.param = param
+        self.crops_at_random = phase == "TRAIN" and param.crop_size > 0
+        self.scale = np.float32(param.scale)
+        self.mean_image: np.ndarray | None = None
+        if param.mean_file:
+            found = find_path(param.mean_file, lookup_folders(folder), "mean file")
+            self.mean_image = load_mean(found)
+
+    def output_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """(C, h, w) of what an image (C, H, W) becomes. Raises SpecError where the image does not fit."""
+        channels, height, width = image_shape
+        self._check(channels, height, width)
+        crop, pad = self.param.crop_size, 2 * self.param.pad
+        return (channels, crop, crop) if crop else (channels, height + pad, width + pad)
+
+    def _check(self, channels: int, height: int, width: int) -> None:
+        param, mean = self.param, self.mean_image
+        if min(height, width) + 2 * param.pad < param.crop_size:
+            size = f"{height} × {width}" + (f" with pad {param.pad}" if param.pad else "")
+            raise param.error("crop_size", f"{param.crop_size} is more than an image has ({size}); reduce it")
+        if mean is not None and mean.shape != (channels, height, width):
+            problem = f"its shape {mean.shape} is not the images', {(channels, height, width)}; use another"
+            raise param.error("mean_file", problem)
+        if len(param.mean_value) not in (0, 1, channels):
+            problem = f"{len(param.mean_value)} values for {channels} channels; give 1 or {channels}"
+            raise param.error("mean_value", problem)
+
+    def __call__(self, images: Images, out: np.ndarray, rng: np.random.Generator) -> None:
+        """Write the batch into ``out``, float32 (C, h, w, N), from ``images``: N of (C, H, W).
+
+        Every random choice is drawn from ``rng``. Raises SpecError or DataError where images do not fit.
+        """
+        alike = isinstance(images, np.ndarray)
+        shapes = [images.shape[1:]] if alike else [image.shape for image in images]
+        for shape in dict.fromkeys(shapes):
+            self._check_output(shape, out.shape[:3])
+        sizes = np.broadcast_to([shape[1:] for shape in shapes], (len(images), 2))
+        flips, corners = self._draw(sizes, rng)
+        if alike:
+            self._write(images, flips, corners, out)
+            return
+        for n, image in enumerate(images):
+            one = slice(n, n + 1)
+            self._write(image[None], flips[one], corners[one], out[..., one])
+
+    def _check_output(self, image_shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        got = self.output_shape(image_shape)
+        if got != wanted:
+            got, wanted = (" × ".join(map(str, shape)) for shape in (got, wanted))
+            raise DataError(f"images of one batch differ: {got}, where {wanted} is expected; resize or crop")
+
+    def _draw(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's first row and column, (N, 2)."""
+        flips = rng.integers(2, size=len(sizes)) > 0 if self.param.mirror else np.zeros(len(sizes), bool)
+        if not self.param.crop_size:
+            return flips, np.zeros_like(sizes)
+        room = sizes + 2 * self.param.pad - self.param.crop_size
+        return flips, rng.integers(room + 1) if self.crops_at_random else room // 2
+
+    def _write(self, images: np.ndarray, flips: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
+        """Transform images of one size, (n, C, H, W), into ``out``, (C, h, w, n)."""
+        size = out.shape[1:3]
+        pixels = crop(pad(images, self.param.pad), corners, size)
+        if self.mean_image is not None:
+            means = np.broadcast_to(self.mean_image, images.shape)
+            pixels = pixels - crop(pad(means, self.param.pad), corners, size)
+        if flips.any():
+            pixels = np.where(flips[:, None, None, None], pixels[..., ::-1], pixels)
+        out[...] = pixels.transpose(1, 2, 3, 0)
+        if self.param.mean_value:
+            out -= np.array(self.param.mean_value, np.float32).reshape(-1, 1, 1, 1)
+        if self.scale != 1:
+            out *= self.scale
+
+
+def pad(images: np.ndarray, width: int) -> np.ndarray:
+    """Images (n, C, H, W) with ``width`` zeros on each side."""
+    if not width:
+        return images
+    n, channels, height, old_width = images.shape
+    padded = np.zeros((n, channels, height + 2 * width, old_width + 2 * width), images.dtype)
+    padded[:, :, width:-width, width:-width] = images
+    return padded
+
+
+def crop(images: np.ndarray, corners: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """From each of (n, C, H, W) the window of ``size`` at its row and column, ``corners`` (n, 2): (n, C, h, w)."""
+    if images.shape[2:] == tuple(size):
+        return images
+    windows = sliding_window_view(images, tuple(size), axis=(2, 3))
+    return windows[np.arange(len(images)), :, corners[:, 0], corners[:, 1]]

@@ -1,0 +1,31 @@
+"""What can go wrong, as one family: a message says where, what, and the mend, in one line."""
+
+from __future__ import annotations
+
+
+class MinicaffeError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one line, exit status 2."""
+
+
+class SpecError(MinicaffeError):
+    """A net or solver spec is wrong: unknown field, wrong type, missing bottom, duplicate name, …"""
+
+
+class ShapeError(MinicaffeError):
+    """Blob shapes do not fit: a layer cannot take its bottoms, or an input array is not as declared."""
+
+
+class WeightError(MinicaffeError):
+    """A weight file cannot be read, or its arrays do not fit the net."""
+
+
+class DataError(MinicaffeError):
+    """A data source is missing, damaged, or not of the form that its layer reads."""
+
+
+class DeviceError(MinicaffeError):
+    """A device was asked for that cannot be used."""
+
+
+class TrainingError(MinicaffeError):
+    """Training cannot go on: the loss is no longer a number, a snapshot does not fit, …"""

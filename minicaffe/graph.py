@@ -1,0 +1,153 @@
+"""From the layers of a spec to a connected graph: default names, checks, and splits.
+
+Where a blob feeds several layers, a Split layer is inserted that hands each its own copy, so that their
+gradients add (Caffe's ``insert_splits.cpp``, with its names).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+
+from minicaffe.errors import SpecError
+from minicaffe.layer import Layer
+from minicaffe.spec.net import LayerSpec, make_layer_spec
+from minicaffe.spec.reader import nearest
+
+
+def connect(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
+    """Copies of the layers with defaults for ``bottom``, ``top`` and ``loss_weight`` filled in, and splits.
+
+    Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, a top made twice.
+    """
+    layers = _with_defaults(layers, classes)
+    for layer in layers:
+        _check_counts(layer, classes[layer.type])
+    _check_names(layers)
+    return _insert_splits(layers)
+
+
+def _with_defaults(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
+    filled: list[LayerSpec] = []
+    for spec in layers:
+        layer, cls = copy.copy(spec), classes[spec.type]
+        layer.bottom, layer.top = list(spec.bottom), list(spec.top)
+        if not spec.has("bottom") and not layer.bottom and cls.bottoms[0] > 0:
+            layer.bottom = _previous_top(layer, filled)
+        if not spec.has("top") and not layer.top and cls.tops[1] != 0:
+            layer.top = [layer.name]
+        layer.loss_weight = _loss_weights(spec, len(layer.top), cls)
+        filled.append(layer)
+    return filled
+
+
+def _previous_top(layer: LayerSpec, before: list[LayerSpec]) -> list[str]:
+    if before and before[-1].top:
+        return before[-1].top[:1]
+    raise layer.error("bottom", "required: there is no layer before with a top to take; add 'bottom: …'")
+
+
+def _loss_weights(spec: LayerSpec, tops: int, cls: type[Layer]) -> list[float]:
+    if not spec.loss_weight:
+        return [1.0 if cls.is_loss and i == 0 else 0.0 for i in range(tops)]
+    if len(spec.loss_weight) != tops:
+        raise spec.error("loss_weight", f"{len(spec.loss_weight)} given for {tops} tops; give one for each")
+    return spec.loss_weight
+
+
+def _check_counts(layer: LayerSpec, cls: type[Layer]) -> None:
+    for name, given, (low, high) in (
+        ("bottom", layer.bottom, cls.bottoms),
+        ("top", layer.top, cls.tops),
+    ):
+        if len(given) < low or (high is not None and len(given) > high):
+            want = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+            raise layer.error(name, f"a {layer.type} layer takes {want}, got {len(given)}")
+    if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
+        raise layer.error("propagate_down", f"give one for each of the {len(layer.bottom)} bottoms")
+
+
+def _check_names(layers: list[LayerSpec]) -> None:
+    maker: dict[str, LayerSpec] = {}
+    for index, layer in enumerate(layers):
+        for bottom in layer.bottom:
+            if bottom not in maker:
+                raise _missing_bottom(layer, bottom, maker, layers[index:])
+        for top in layer.top:
+            if top in maker and top not in layer.bottom:
+                raise layer.error("top", f"'{top}' is a top of layer '{maker[top].name}' already; rename one")
+            if layer.top.count(top) > 1:
+                raise layer.error("top", f"'{top}' is given twice; rename one")
+            maker[top] = layer
+
+
+def _missing_bottom(
+    layer: LayerSpec, bottom: str, maker: Mapping[str, LayerSpec], rest: list[LayerSpec]
+) -> SpecError:
+    later = next((other for other in rest if bottom in other.top), None)
+    if later is None:
+        return layer.error("bottom", f"no layer makes the blob '{bottom}'{nearest(bottom, maker)}")
+    if _depends(later, layer, rest):
+        return layer.error(
+            "bottom", f"'{bottom}' is a top of layer '{later.name}', which needs this layer: a cycle"
+        )
+    return layer.error(
+        "bottom", f"'{bottom}' is made further down, by layer '{later.name}'; move that one above"
+    )
+
+
+def _depends(layer: LayerSpec, on: LayerSpec, layers: list[LayerSpec]) -> bool:
+    """Whether ``layer`` takes, through any chain of layers, a top of ``on``."""
+    reached = set(on.top)
+    for _ in layers:
+        for other in layers:
+            if reached & set(other.bottom):
+                reached |= set(other.top)
+    return layer is on or bool(reached & set(layer.bottom))
+
+
+def _insert_splits(layers: list[LayerSpec]) -> list[LayerSpec]:
+    uses = _count_uses(layers)
+    result: list[LayerSpec] = []
+    source: dict[str, tuple[int, int]] = {}
+    handed: Counter[tuple[int, int]] = Counter()
+    split_tops: dict[tuple[int, int], list[str]] = {}
+    for index, layer in enumerate(layers):
+        result.append(layer)
+        for i, bottom in enumerate(layer.bottom):
+            made_by = source[bottom]
+            if made_by in split_tops:
+                layer.bottom[i] = split_tops[made_by][handed[made_by]]
+                handed[made_by] += 1
+        for i, top in enumerate(layer.top):
+            source[top] = (index, i)
+            if uses[index, i] > 1:
+                split = _make_split(layer, i, uses[index, i])
+                result.append(split)
+                split_tops[index, i] = split.top
+                handed[index, i] = 1 if split.loss_weight[0] else 0
+    return result
+
+
+def _count_uses(layers: list[LayerSpec]) -> Counter[tuple[int, int]]:
+    """How often each top, as (layer index, top index), is used: as a bottom, or as a loss."""
+    uses: Counter[tuple[int, int]] = Counter()
+    source: dict[str, tuple[int, int]] = {}
+    for index, layer in enumerate(layers):
+        uses.update(source[bottom] for bottom in layer.bottom)
+        for i, top in enumerate(layer.top):
+            source[top] = (index, i)
+            uses[index, i] += layer.loss_weight[i] != 0
+    return uses
+
+
+def _make_split(layer: LayerSpec, top_index: int, count: int) -> LayerSpec:
+    """A Split of one top; a loss weight moves from the layer to the first of the split's tops."""
+    top = layer.top[top_index]
+    name = f"{top}_{layer.name}_{top_index}_split"
+    split = make_layer_spec("Split", name=name, bottom=[top], top=[f"{name}_{k}" for k in range(count)])
+    split.where = layer.where.at(layer=name)
+    split.loss_weight = [layer.loss_weight[top_index]] + [0.0] * (count - 1)
+    layer.loss_weight = [0.0 if i == top_index else w for i, w in enumerate(layer.loss_weight)]
+    return split

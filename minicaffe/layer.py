@@ -1,0 +1,172 @@
+"""Layer: one step of a net, with its forward and its backward; and the registry of layer types."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minicaffe.array import Device
+from minicaffe.blob import Blob
+from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
+from minicaffe.fillers import FillerParam, fill
+from minicaffe.spec.fields import Message
+from minicaffe.spec.net import LayerSpec, declare_layer_type
+
+Blobs = Sequence[Blob]
+
+
+@dataclass
+class Setting:
+    """What the layers of one net have in common."""
+
+    phase: str
+    device: Device
+    dtype: np.dtype
+    rng: Any
+    seed: int
+    folder: str
+
+
+class Layer:
+    """Base of all layers (Caffe's ``Layer``).
+
+    A layer type is a subclass with ``setup`` (check the spec, make parameters), ``reshape`` (check the
+    bottoms' shapes, set the tops'), ``forward`` and ``backward``. It computes on ``blob.stored`` and
+    ``blob.stored_diff`` (batch last), or on ``blob.data`` and ``blob.diff`` (Caffe's shapes).
+
+    ``backward`` writes ``bottom[i].stored_diff`` where ``propagate_down[i]``, and adds to the gradients of its
+    parameters, ``self.blobs``, where ``self.param_propagate_down[i]``.
+
+    Class attributes: ``messages`` are the spec messages that the type takes, by field name; ``bottoms`` and
+    ``tops`` the least and the most it takes of each (None: any number).
+    """
+
+    messages: ClassVar[dict[str, type[Message]]] = {}
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    is_loss: ClassVar[bool] = False
+
+    def __init__(self, spec: LayerSpec, setting: Setting) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.type = spec.type
+        self.phase = spec.phase or setting.phase
+        self.setting = setting
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+        self.top_has_gradient: list[bool] = [True] * len(spec.top)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        """Once: check what the spec asks for, make parameters. Shapes of the bottoms are known."""
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        """At first and after any change of the bottoms' shapes: check them and set the tops' shapes."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        """Compute the tops from the bottoms."""
+        raise NotImplementedError
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        """Compute the gradients of bottoms and parameters from those of the tops."""
+        raise TrainingError(
+            f"{self.spec.where}: a {self.type} layer has no gradient; set 'propagate_down: false' where it is used"
+        )
+
+    def takes_gradient(self, bottom_index: int) -> bool:
+        """Whether ``force_backward`` may ask for this bottom's gradient (labels have none)."""
+        return not (self.is_loss and bottom_index == 1)
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot must keep beside parameters, as JSON-able values (a data layer's position)."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+
+    def close(self) -> None:
+        """Let go of files and threads."""
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module of the net's device: numpy or cupy."""
+        return self.setting.device.xp
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The number type of the net: float32, or float64 for gradient checks."""
+        return self.setting.dtype
+
+    @property
+    def rng(self) -> Any:
+        """The net's random generator, on its device."""
+        return self.setting.rng
+
+    @property
+    def seed(self) -> int:
+        """A seed of this layer's own, for random choices that must not depend on other layers."""
+        return zlib.crc32(self.name.encode()) ^ (self.setting.seed & 0xFFFFFFFF)
+
+    def add_blob(self, shape: Sequence[int], filler: FillerParam) -> Blob:
+        """Add a parameter blob with initial values from ``filler``."""
+        blob = Blob(shape, self.dtype, self.setting.device, batch_last=False)
+        fill(blob, filler, self.rng)
+        self.blobs.append(blob)
+        return blob
+
+    def new_array(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """An uninitialised array on the net's device, for a layer's own use."""
+        return self.xp.empty(shape, self.dtype if dtype is None else dtype)
+
+    def shape_error(self, problem: str) -> ShapeError:
+        """A ShapeError that begins with this layer's place in the spec."""
+        return ShapeError(f"{self.spec.where}: {problem}")
+
+
+def stored_axis(axis: int, ndim: int) -> int:
+    """Where a logical axis of a batch-last blob lies in its ``stored`` array: 0 is last, k is k - 1."""
+    return (axis - 1) % ndim
+
+
+def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> int:
+    """A logical axis counted from 0, where the spec may count from the end. Raises ShapeError."""
+    if not -ndim <= axis < ndim:
+        raise layer.shape_error(f"{field} {axis} is out of range for a bottom with {ndim} axes")
+    return axis % ndim
+
+
+layer_classes: dict[str, type[Layer]] = {}
+
+
+def register_layer(
+    type_or_class: str | type[Layer], cls: type[Layer] | None = None
+) -> type[Layer] | Callable[[type[Layer]], type[Layer]]:
+    """Make a Layer subclass usable in specs, under its class name or under a name of its own.
+
+    >>> @register_layer
+    ... class Double(Layer):
+    ...     def reshape(self, bottom, top):
+    ...         top[0].reshape(*bottom[0].shape)
+    ...     def forward(self, bottom, top):
+    ...         top[0].stored[...] = 2 * bottom[0].stored
+
+    ``@register_layer("Name")`` and ``register_layer("Name", cls)`` name the type otherwise.
+    """
+    if isinstance(type_or_class, type):
+        return _register(type_or_class.__name__, type_or_class)
+    if cls is not None:
+        return _register(type_or_class, cls)
+    return lambda decorated: _register(type_or_class, decorated)
+
+
+def _register(name: str, cls: type[Layer]) -> type[Layer]:
+    if not issubclass(cls, Layer):
+        raise MinicaffeError(f"register_layer: {cls.__name__} must be a subclass of minicaffe.Layer")
+    layer_classes[name] = cls
+    declare_layer_type(name, cls.messages)
+    return cls

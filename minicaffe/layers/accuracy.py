@@ -1,0 +1,55 @@
+"""Accuracy: the share of places whose label is among the ``top_k`` highest scores.
+
+Shapes: scores (N, …, C, …) with C classes along ``axis``, a label for each place that is left. A score equal
+to the label's counts as higher: a tie goes against the label. No gradient. Caffe's AccuracyLayer.
+"""
+
+from __future__ import annotations
+
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.layers.loss import read_labels
+from minicaffe.ops.softmax import one_hot, pick
+from minicaffe.spec.fields import Int, Message
+
+
+class AccuracyParam(Message):
+    """``top_k``: how many of the highest scores count as right."""
+
+    top_k = Int(1, min=1)
+    axis = Int(1)
+    ignore_label = Int()
+
+
+@register_layer
+class Accuracy(Layer):
+    """Accuracy over all places; a second top takes the accuracy within each class."""
+
+    messages = {"accuracy_param": AccuracyParam}
+    bottoms = (2, 2)
+    tops = (1, 2)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape, param = bottom[0].shape, self.spec.accuracy_param
+        self.axis = canonical_axis(self, param.axis, len(shape))
+        self.classes = shape[self.axis]
+        self.places = shape[: self.axis] + shape[self.axis + 1 :]
+        if param.top_k > self.classes:
+            raise param.error(
+                "top_k", f"{param.top_k} is more than the {self.classes} classes of bottom {shape}"
+            )
+        top[0].reshape()
+        if len(top) > 1:
+            top[1].reshape(self.classes)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        xp, param = self.xp, self.spec.accuracy_param
+        scores = xp.moveaxis(bottom[0].data, self.axis, 0)
+        labels, counts = read_labels(self, bottom[1], self.places, self.classes, param.ignore_label)
+        as_high = (scores >= pick(scores, labels)).sum(axis=0)
+        right = as_high <= param.top_k
+        counts = xp.ones(labels.shape, bool) if counts is None else counts
+        top[0].stored[...] = (right & counts).sum() / xp.maximum(counts.sum(), 1)
+        if len(top) > 1:
+            of_class = (one_hot(labels, self.classes) & counts).reshape(self.classes, -1)
+            hits = (of_class & right.reshape(-1)).sum(axis=1)
+            top[1].stored[...] = hits / xp.maximum(of_class.sum(axis=1), 1)

@@ -1,0 +1,96 @@
+"""InnerProduct: y = w · x + b, a fully connected layer.
+
+Shapes: x (K, N) — all axes from ``axis`` on flattened to K — w (M, K), or (K, M) with ``transpose``, b (M),
+y (M, N).
+
+    dw = dy · xᵀ        db = dy · 1        dx = wᵀ · dy
+
+Caffe's InnerProductLayer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.blob import Blob
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.spec.fields import Bool, Int, Message, Nested
+
+
+class InnerProductParam(Message):
+    """``axis``: the first axis that is flattened; those before it are kept."""
+
+    num_output = Int(required=True, min=1)
+    bias_term = Bool(True)
+    weight_filler = Nested(FillerParam)
+    bias_filler = Nested(FillerParam)
+    axis = Int(1)
+    transpose = Bool(False)
+
+
+@register_layer
+class InnerProduct(Layer):
+    """A matrix product of weights and flattened inputs, with a bias."""
+
+    messages = {"inner_product_param": InnerProductParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.inner_product_param
+        self.axis = canonical_axis(self, param.axis, len(bottom[0].shape))
+        self.depth = math.prod(bottom[0].shape[self.axis :])
+        self.num_output = param.num_output
+        shape = (self.num_output, self.depth)
+        self.add_blob(shape[::-1] if param.transpose else shape, param.weight_filler)
+        if param.bias_term:
+            self.add_blob((self.num_output,), param.bias_filler)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        depth = math.prod(shape[self.axis :])
+        if depth != self.depth:
+            raise self.shape_error(
+                f"bottom of shape {shape} has {depth} inputs, the weights are for {self.depth}"
+            )
+        top[0].reshape(*shape[: self.axis], self.num_output)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        y = self._columns(top[0], top[0].stored, self.num_output)
+        self.xp.matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
+        if len(self.blobs) > 1:
+            y += self.blobs[1].data[:, None]
+        self._put_back(y, top[0], top[0].stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        xp, x, y = self.xp, bottom[0], top[0]
+        dy = self._columns(y, y.stored_diff, self.num_output)
+        if self.param_propagate_down[0]:
+            columns = self._columns(x, x.stored, self.depth)
+            a, b = (columns, dy) if self.spec.inner_product_param.transpose else (dy, columns)
+            self.blobs[0].accumulate(lambda out: xp.matmul(a, b.T, out=out))
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
+        if propagate_down[0]:
+            dx = self._columns(x, x.stored_diff, self.depth)
+            xp.matmul(self._weight().T, dy, out=dx)
+            self._put_back(dx, x, x.stored_diff)
+
+    def _weight(self) -> Array:
+        """w as (M, K)."""
+        w = self.blobs[0].data
+        return w.T if self.spec.inner_product_param.transpose else w
+
+    def _columns(self, blob: Blob, stored: Array, rows: int) -> Array:
+        """A blob's array as (rows, columns): a view for axis 1; for another axis, which splits the batch-last
+        order, a copy in Caffe's order."""
+        if self.axis == 1:
+            return stored.reshape(rows, -1)
+        logical = blob.logical(stored)
+        return self.xp.ascontiguousarray(logical.reshape(-1, rows).T)
+
+    def _put_back(self, columns: Array, blob: Blob, stored: Array) -> None:
+        """Write (rows, columns) into a blob's array, where ``_columns`` had to copy."""
+        if self.axis != 1:
+            blob.logical(stored)[...] = columns.T.reshape(blob.shape)

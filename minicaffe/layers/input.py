@@ -1,0 +1,36 @@
+"""Input: blobs that the caller fills."""
+
+from __future__ import annotations
+
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.spec.fields import BlobShape, Message, Nested
+
+
+class InputParam(Message):
+    """``shape``: one for each top, or one for all."""
+
+    shape = Nested(BlobShape, repeated=True)
+
+
+@register_layer
+class Input(Layer):
+    """Tops of given shapes, to be written before each forward: ``net.forward(data=images)`` (Caffe's Input)."""
+
+    messages = {"input_param": InputParam}
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.input_param
+        if len(param.shape) not in (1, len(top)):
+            raise param.error(
+                "shape", f"{len(param.shape)} given for {len(top)} tops; give one for each, or one"
+            )
+        for i, blob in enumerate(top):
+            blob.reshape(*param.shape[i % len(param.shape)].dim)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        """The shapes are the caller's to change."""
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        """The data are there already."""

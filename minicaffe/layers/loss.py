@@ -1,0 +1,72 @@
+"""What loss layers have in common: a scalar top, a loss weight, and a normalizer."""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.blob import Blob
+from minicaffe.layer import Blobs, Layer
+from minicaffe.ops.softmax import check_labels
+from minicaffe.spec.fields import Bool, Enum, Int, Message
+
+
+class LossParam(Message):
+    """``normalization`` says what the sum of losses is divided by; labels equal to ``ignore_label`` do not count.
+
+    The older ``normalize: true`` means VALID, ``normalize: false`` BATCH_SIZE.
+    """
+
+    ignore_label = Int()
+    normalization = Enum("FULL", "VALID", "BATCH_SIZE", "NONE", default="VALID")
+    normalize = Bool(True)
+
+    def mode(self) -> str:
+        """The normalization, also where it is given in the older way."""
+        if self.has("normalize") and not self.has("normalization"):
+            return "VALID" if self.normalize else "BATCH_SIZE"
+        return self.normalization
+
+
+class LossLayer(Layer):
+    """Base of the losses: predictions and labels in, one number out (Caffe's LossLayer)."""
+
+    bottoms = (2, 2)
+    is_loss = True
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        if bottom[0].shape[:1] != bottom[1].shape[:1]:
+            raise self.shape_error(f"bottoms have batches of {bottom[0].shape[:1]} and {bottom[1].shape[:1]}")
+        top[0].reshape()
+
+    def check_equal_counts(self, bottom: Blobs) -> None:
+        """Raises ShapeError unless both bottoms have the same number of elements."""
+        if bottom[0].count != bottom[1].count:
+            raise self.shape_error(f"bottoms {bottom[0].shape} and {bottom[1].shape} differ in size")
+
+    def normalizer(self, mode: str, batch: int, places: int, valid: Array | None = None) -> Array:
+        """What a sum over ``places`` predictions in ``batch`` images is divided by; never less than 1.
+
+        ``valid`` is the number that did not have the ignored label (None: nothing is ignored).
+        """
+        value = {"FULL": places, "VALID": places if valid is None else valid, "BATCH_SIZE": batch, "NONE": 1}[
+            mode
+        ]
+        return self.xp.maximum(self.xp.asarray(value, self.dtype), 1)
+
+
+def read_labels(layer: Layer, blob: Blob, shape: tuple[int, ...], classes: int, ignore: int | None) -> tuple:
+    """The labels as whole numbers of ``shape``, and a mask of those that count (None: all do).
+
+    Ignored labels read as 0. Raises ShapeError where there are not as many labels as places, DataError for
+    one that is no class.
+    """
+    xp = layer.xp
+    places = xp.empty(shape, bool).size
+    if blob.count != places:
+        raise layer.shape_error(f"{blob.count} labels {blob.shape} for {places} predictions {shape}")
+    labels = blob.data.reshape(shape).astype(xp.int64)
+    counts = None
+    if ignore is not None:
+        counts = labels != ignore
+        labels = labels * counts
+    check_labels(labels, classes, str(layer.spec.where))
+    return labels, counts

@@ -1,0 +1,128 @@
+"""Pooling: the maximum, the average, or a sampled pixel of each window.
+
+Shapes: x (C, H, W, N), y (C, OH, OW, N), OH = ceil((H + 2·pad − kernel) / stride) + 1; a last window that would
+start in the padding behind the image is dropped.
+
+    MAX          y = max x           dx = dy at the first maximum of its window
+    AVE          y = Σ x / area      dx = dy / area; area: the window clipped to the padded image
+    STOCHASTIC   y = x picked with probability x / Σ x at TRAIN, Σ x² / Σ x at TEST
+
+Caffe's PoolingLayer; STOCHASTIC after Zeiler and Fergus 2013 (arXiv 1301.3557).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.errors import TrainingError
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops import pooling
+from minicaffe.ops.im2col import Window
+from minicaffe.spec.fields import Bool, Enum, Int, Message
+
+
+class PoolingParam(Message):
+    """Sizes for both axes at once, or with ``_h`` and ``_w``; ``global_pooling`` takes the whole image."""
+
+    pool = Enum("MAX", "AVE", "STOCHASTIC", default="MAX")
+    pad = Int(0, min=0)
+    pad_h = Int(0, min=0)
+    pad_w = Int(0, min=0)
+    kernel_size = Int(min=1)
+    kernel_h = Int(min=1)
+    kernel_w = Int(min=1)
+    stride = Int(1, min=1)
+    stride_h = Int(min=1)
+    stride_w = Int(min=1)
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    global_pooling = Bool(False)
+    round_mode = Enum("CEIL", "FLOOR", default="CEIL")
+
+    def check(self) -> None:
+        for whole, part in (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad")):
+            if self.has(whole) and (self.has(f"{part}_h") or self.has(f"{part}_w")):
+                raise self.error(whole, f"give either {whole}, or {part}_h and {part}_w, not both")
+        for name in ("kernel_size", "kernel_h", "kernel_w"):
+            if self.global_pooling and self.has(name):
+                raise self.error(name, "global_pooling takes the whole image; leave the kernel size out")
+        if not (
+            self.global_pooling or self.has("kernel_size") or (self.has("kernel_h") and self.has("kernel_w"))
+        ):
+            raise self.error(
+                "kernel_size", "required, but not given; add 'kernel_size: …', or kernel_h and kernel_w"
+            )
+
+    def window(self, image: tuple[int, int]) -> Window:
+        """The window for an (H, W) image."""
+        if self.global_pooling:
+            return Window(image)
+        return Window(
+            self._pair("kernel_size", "kernel"), self._pair("stride", "stride"), self._pair("pad", "pad")
+        )
+
+    def _pair(self, whole: str, part: str) -> tuple[int, int]:
+        names = (f"{part}_h", f"{part}_w")
+        return tuple(getattr(self, name if self.has(name) else whole) for name in names)
+
+
+@register_layer
+class Pooling(Layer):
+    """Pooling over windows; for MAX, a second top takes the index h·W + w of each maximum."""
+
+    messages = {"pooling_param": PoolingParam}
+    tops = (1, 2)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.param = self.spec.pooling_param
+        if len(top) == 2 and self.param.pool != "MAX":
+            raise self.spec.error("top", "a second top (the places of the maxima) is for MAX pooling only")
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        if len(shape) != 4:
+            raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W)")
+        self.window = window = self.param.window(shape[2:])
+        if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel, strict=True) if pad):
+            raise self.param.error("pad", f"{window.pad} must be smaller than the kernel {window.kernel}")
+        size = pooling.output_size(shape[2:], window, round_up=self.param.round_mode == "CEIL")
+        if min(size) < 1:
+            raise self.shape_error(f"a window of {window.kernel} does not fit a bottom of shape {shape}")
+        for blob in top:
+            blob.reshape(*shape[:2], *size)
+        self.places = self.new_array(top[0].stored_shape, pooling.place_type(window))
+        self.places_are_known = False
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x, y = bottom[0].stored, top[0].stored
+        if self.param.pool == "AVE":
+            pooling.ave_pool(x, self.window, y)
+        elif self.param.pool == "MAX":
+            self.places_are_known = self.phase == "TRAIN" or len(top) == 2
+            pooling.max_pool(x, self.window, y, self.places if self.places_are_known else None)
+        elif self.phase == "TRAIN":
+            threshold = self.rng.random(y.shape, dtype=y.dtype)
+            pooling.sample_pool(x, self.window, threshold, y, self.places)
+        else:
+            pooling.expected_pool(x, self.window, y)
+        if len(top) == 2:
+            top[1].stored[...] = pooling.flat_places(self.places, self.window, x.shape[2])
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        dy, dx = top[0].stored_diff, bottom[0].stored_diff
+        if self.param.pool == "AVE":
+            pooling.ave_pool_grad(dy, self.window, dx)
+            return
+        if self.param.pool == "MAX":
+            self._find_places(bottom[0].stored)
+        elif self.phase == "TEST":
+            raise TrainingError(f"{self.spec.where}: STOCHASTIC pooling has no gradient in the test phase")
+        pooling.max_pool_grad(dy, self.places, self.window, dx)
+
+    def _find_places(self, x: Array) -> None:
+        """A forward in the test phase leaves the places out: few nets go backward there."""
+        if not self.places_are_known:
+            pooling.max_pool(x, self.window, self.new_array(self.places.shape), self.places)
+            self.places_are_known = True

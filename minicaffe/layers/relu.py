@@ -1,0 +1,53 @@
+"""ReLU: y = max(x, 0) + s · min(x, 0), with negative slope s (0 by default).
+
+    dx = dy where x > 0, s · dy elsewhere
+
+In place, y has taken x's memory: then y's sign stands for x's, as in Caffe. Caffe's ReLULayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops.workers import elementwise
+from minicaffe.spec.fields import Enum, Float, Message
+
+
+class ReLUParam(Message):
+    """``negative_slope``: the gradient where x is negative."""
+
+    negative_slope = Float(0.0)
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+
+
+@register_layer
+class ReLU(Layer):
+    """Rectified linear unit, leaky with a negative slope; of any shape."""
+
+    messages = {"relu_param": ReLUParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        top[0].reshape(*bottom[0].shape)
+        self.slope = self.spec.relu_param.negative_slope
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        elementwise(self._rectify, bottom[0].stored, top[0].stored)
+
+    def _rectify(self, x: Array, y: Array) -> None:
+        negative = self.slope * self.xp.minimum(x, 0) if self.slope else 0
+        self.xp.maximum(x, 0, out=y)
+        if self.slope:
+            y += negative
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if propagate_down[0]:
+            elementwise(self._gate, bottom[0].stored, top[0].stored_diff, bottom[0].stored_diff)
+
+    def _gate(self, x: Array, dy: Array, dx: Array) -> None:
+        xp = self.xp
+        if self.slope:
+            xp.multiply(dy, xp.where(x > 0, x.dtype.type(1), x.dtype.type(self.slope)), out=dx)
+        else:
+            xp.multiply(dy, x > 0, out=dx)

@@ -1,0 +1,42 @@
+"""Softmax: y_c = exp(x_c) / Σ_k exp(x_k) along an axis (the channels by default).
+
+    dx = (dy − Σ_k dy_k · y_k) · y
+
+Caffe's SoftmaxLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.ops.softmax import softmax
+from minicaffe.spec.fields import Enum, Int, Message
+
+
+class SoftmaxParam(Message):
+    """``axis``: the one along which the outputs sum to 1."""
+
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    axis = Int(1)
+
+
+@register_layer
+class Softmax(Layer):
+    """Probabilities from scores; of the bottom's shape."""
+
+    messages = {"softmax_param": SoftmaxParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.axis = canonical_axis(self, self.spec.softmax_param.axis, len(bottom[0].shape))
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x, y = (self.xp.moveaxis(blob.data, self.axis, 0) for blob in (bottom[0], top[0]))
+        softmax(x, out=y)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if propagate_down[0]:
+            y, dy = top[0].data, top[0].diff
+            inner = (dy * y).sum(axis=self.axis, keepdims=True)
+            bottom[0].diff[...] = (dy - inner) * y

@@ -1,0 +1,65 @@
+"""SoftmaxWithLoss: the multinomial logistic loss of the softmax of scores.
+
+Shapes: scores x (N, …, C, …) with C classes along ``axis``, a label for each place that is left, in [0, C).
+
+    p = softmax(x)        loss = −Σ log p[label] / n        dx = loss_weight · (p − onehot(label)) / n
+
+n is the number of labels that are not ignored, unless ``loss_param`` says otherwise. Caffe's
+SoftmaxWithLossLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.layer import Blobs, canonical_axis, register_layer
+from minicaffe.layers.loss import LossLayer, LossParam, read_labels
+from minicaffe.layers.softmax import SoftmaxParam
+from minicaffe.ops.softmax import one_hot, pick, softmax
+
+SMALLEST = np.finfo(np.float32).tiny
+
+
+@register_layer
+class SoftmaxWithLoss(LossLayer):
+    """Softmax and cross entropy in one; a second top takes the probabilities."""
+
+    messages = {"loss_param": LossParam, "softmax_param": SoftmaxParam}
+    tops = (1, 2)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        shape = bottom[0].shape
+        self.axis = canonical_axis(self, self.spec.softmax_param.axis, len(shape))
+        self.classes = shape[self.axis]
+        self.places = shape[: self.axis] + shape[self.axis + 1 :]
+        self.outer = int(np.prod(shape[: self.axis]))
+        self.prob = self.new_array((self.classes, *self.places))
+        self.ignore = self.spec.loss_param.ignore_label
+        self.mode = self.spec.loss_param.mode()
+        if len(top) > 1:
+            top[1].reshape(*shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        xp = self.xp
+        softmax(xp.moveaxis(bottom[0].data, self.axis, 0), out=self.prob)
+        self.labels, self.counts = read_labels(self, bottom[1], self.places, self.classes, self.ignore)
+        losses = -xp.log(xp.maximum(pick(self.prob, self.labels), SMALLEST))
+        if self.counts is not None:
+            losses = losses * self.counts
+        valid = None if self.counts is None else self.counts.sum()
+        self.divisor = self.normalizer(self.mode, self.outer, self.labels.size, valid)
+        top[0].stored[...] = losses.sum() / self.divisor
+        if len(top) > 1:
+            top[1].data[...] = xp.moveaxis(self.prob, 0, self.axis)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        dx = self.xp.moveaxis(bottom[0].diff, self.axis, 0)
+        self.xp.subtract(self.prob, one_hot(self.labels, self.classes), out=dx)
+        dx *= top[0].stored_diff / self.divisor
+        if self.counts is not None:
+            dx *= self.counts

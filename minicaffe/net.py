@@ -1,0 +1,387 @@
+"""Net: a graph of layers, run forward and backward (Caffe's ``Net``, with pycaffe's names)."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe import graph, weights
+from minicaffe.array import Array, current_device
+from minicaffe.blob import Blob
+from minicaffe.errors import MinicaffeError, ShapeError, SpecError
+from minicaffe.layer import Layer, Setting, layer_classes
+from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, load_net, make_state
+from minicaffe.spec.reader import nearest
+
+
+class Net:
+    """A net built from a spec, ready to run.
+
+    ``spec`` is the path of a YAML file or a ``NetSpec``; ``weights`` the path of an .npz file to start from;
+    ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules; ``dtype``
+    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
+
+    ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
+    parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs.
+
+    Raises SpecError, ShapeError, WeightError or DataError.
+    """
+
+    def __init__(
+        self,
+        spec: str | Path | NetSpec,
+        weights: str | Path | None = None,
+        phase: str = "test",
+        *,
+        level: int = 0,
+        stages: Iterable[str] = (),
+        dtype: Any = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        self.spec = spec if isinstance(spec, NetSpec) else load_net(spec)
+        self.name = self.spec.name
+        self.state = make_state(phase, level, stages)
+        self.seed = secrets.randbits(63) if seed is None else seed
+        device = current_device()
+        folder = str(Path(self.spec.where.file).parent)
+        self.setting = Setting(
+            self.state.phase, device, np.dtype(dtype), device.rng(self.seed), self.seed, folder
+        )
+        self.blobs: dict[str, Blob] = {}
+        self.params: dict[str, list[Blob]] = {}
+        self.layers: list[Layer] = []
+        self.learnable: list[LearnableParam] = []
+        self._bottoms: list[list[Blob]] = []
+        self._tops: list[list[Blob]] = []
+        self._shapes: list[list[tuple[int, ...]]] = []
+        self._plan_key: Any = None
+        for layer_spec in graph.connect(self.spec.layers_in(self.state), layer_classes):
+            self._append(layer_spec)
+        self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
+        self.outputs = self._find_outputs()
+        self._differentiable_outputs = self._find_differentiable_outputs()
+        self._needs_gradient = self._find_needs()
+        if weights is not None:
+            self.copy_from(weights)
+
+    def _append(self, spec: LayerSpec) -> None:
+        """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
+        layer = layer_classes[spec.type](spec, self.setting)
+        bottom = [self.blobs[name] for name in spec.bottom]
+        for name in spec.top:
+            if name not in self.blobs:
+                self.blobs[name] = Blob((), self.setting.dtype, self.setting.device)
+        top = [self.blobs[name] for name in spec.top]
+        layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+        self.layers.append(layer)
+        self._bottoms.append(bottom)
+        self._tops.append(top)
+        self._shapes.append([b.shape for b in bottom])
+        if layer.blobs:
+            self._add_params(layer)
+            self.params[layer.name] = layer.blobs
+
+    def _add_params(self, layer: Layer) -> None:
+        """Note the layer's parameters for the solver, and share those with a name that is taken already."""
+        specs = layer.spec.param
+        if len(specs) > len(layer.blobs):
+            raise layer.spec.error(
+                "param", f"{len(specs)} given, but the layer has {len(layer.blobs)} parameters"
+            )
+        for i, blob in enumerate(layer.blobs):
+            spec = specs[i] if i < len(specs) else ParamSpec()
+            owner = next((p for p in self.learnable if spec.name and p.name == spec.name), None)
+            if owner is None:
+                owner = LearnableParam(blob, spec, f"{layer.name}/{i}")
+                self.learnable.append(owner)
+            else:
+                owner.share_with(blob, spec, layer, i)
+        layer.param_propagate_down = [
+            (specs[i] if i < len(specs) else ParamSpec()).lr_mult != 0 for i in range(len(layer.blobs))
+        ]
+
+    def _find_outputs(self) -> list[str]:
+        """The names of tops that no layer takes after they were last made."""
+        outputs: dict[str, None] = {}
+        for layer in self.layers:
+            for name in layer.spec.bottom:
+                outputs.pop(name, None)
+            outputs.update(dict.fromkeys(layer.spec.top))
+        return list(outputs)
+
+    # -- forward ---------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **inputs: Any,
+    ) -> dict[str, Array]:
+        """Run the layers from ``start`` to ``end`` (names, inclusive; default: all).
+
+        Keyword arguments are written into the blobs of that name first. Returns copies, in Caffe's shapes, of
+        the net's outputs (of the tops of ``end``, where given) and of ``blobs``. Raises ShapeError where an
+        input has not the shape of its blob.
+        """
+        for name, value in inputs.items():
+            self._set(self._blob(name), name, value, "data")
+        first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
+        self.run_forward(first, last)
+        names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
+        names += [name for name in blobs or [] if name not in names]
+        return {name: self._blob(name).data.copy() for name in names}
+
+    def run_forward(self, first: int = 0, last: int | None = None) -> None:
+        """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
+        last = len(self.layers) - 1 if last is None else last
+        for i in range(first, last + 1):
+            self._fit(i)
+            self.layers[i].forward(self._bottoms[i], self._tops[i])
+
+    def _fit(self, i: int) -> None:
+        """Reshape layer ``i`` if its bottoms have changed shape since the last time."""
+        shapes = [b.shape for b in self._bottoms[i]]
+        if shapes != self._shapes[i]:
+            self.layers[i].reshape(self._bottoms[i], self._tops[i])
+            self._shapes[i] = shapes
+
+    def reshape(self) -> None:
+        """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
+        for i in range(len(self.layers)):
+            self._fit(i)
+
+    def loss(self) -> Array:
+        """Σ loss_weight · top of the last forward, as a 0-d array on the device."""
+        total = self.setting.device.xp.zeros((), self.setting.dtype)
+        for layer, tops in zip(self.layers, self._tops, strict=True):
+            for weight, top in zip(layer.spec.loss_weight, tops, strict=True):
+                if weight:
+                    total = total + weight * top.stored.sum()
+        return total
+
+    # -- backward --------------------------------------------------------------------------------------
+
+    def backward(self, start: str | None = None, end: str | None = None, **diffs: Any) -> dict[str, Array]:
+        """Run the layers backward, from ``start`` (a name; default: the last) down to ``end``, inclusive.
+
+        Gradients start at the losses, with their weights, and at every other output whose ``diff`` was
+        written (or is given here as a keyword argument). Parameter gradients are added to what is there:
+        ``clear_param_diffs`` first. Returns copies of the gradients of those inputs that one was computed for
+        (``force_backward`` in the spec asks for them).
+        """
+        for name, value in diffs.items():
+            self._set(self._blob(name), name, value, "diff")
+        first, last = self._index(end, 0), self._index(start, len(self.layers) - 1)
+        self.run_backward(first, last)
+        reached = self._plan_reached
+        return {name: self._blob(name).diff.copy() for name in self.inputs if name in reached}
+
+    def run_backward(self, first: int = 0, last: int | None = None) -> None:
+        """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
+        self._make_plan()
+        last = len(self.layers) - 1 if last is None else last
+        for i in range(last, first - 1, -1):
+            if not self._active[i]:
+                continue
+            layer, top = self.layers[i], self._tops[i]
+            for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
+                if weight:
+                    blob.stored_diff.fill(weight)
+            layer.backward(top, self._propagate[i], self._bottoms[i])
+
+    def _find_differentiable_outputs(self) -> list[str]:
+        """The outputs of layers that have a backward: not an accuracy."""
+        makers = {name: type(layer) for layer in self.layers for name in layer.spec.top}
+        return [name for name in self.outputs if makers[name].backward is not Layer.backward]
+
+    def _find_needs(self) -> list[list[bool]]:
+        """For each layer, which bottoms need a gradient: parameters lie below them, or the spec forces it."""
+        needed: set[int] = set()
+        needs = []
+        for layer, bottom, top in zip(self.layers, self._bottoms, self._tops, strict=True):
+            forced = self.spec.force_backward
+            down = [
+                (forced and layer.takes_gradient(i)) or id(blob) in needed for i, blob in enumerate(bottom)
+            ]
+            if layer.spec.propagate_down:
+                asked = layer.spec.propagate_down
+                down = [(want and need) or (want and forced) for want, need in zip(asked, down, strict=True)]
+            if any(down) or any(layer.param_propagate_down):
+                needed |= {id(blob) for blob in top}
+            else:
+                needed -= {id(blob) for blob in top}
+            needs.append(down)
+        return needs
+
+    def _make_plan(self) -> None:
+        """Find the layers between a start of gradients and something that needs one; no other runs backward."""
+        starts = {name for name in self._differentiable_outputs if self.blobs[name].has_diff}
+        if starts == self._plan_key:
+            return
+        live: set[str] = set(starts)
+        self._active = [False] * len(self.layers)
+        self._propagate: list[list[bool]] = [[] for _ in self.layers]
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer, needs = self.layers[i], self._needs_gradient[i]
+            has_loss = any(layer.spec.loss_weight)
+            layer.top_has_gradient = [
+                name in live or weight != 0
+                for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
+            ]
+            wanted = any(needs) or any(layer.param_propagate_down)
+            self._active[i] = wanted and (has_loss or any(layer.top_has_gradient))
+            self._propagate[i] = needs
+            live -= set(layer.spec.top)
+            if self._active[i]:
+                live |= {name for name, need in zip(layer.spec.bottom, needs, strict=True) if need}
+        self._plan_reached = {
+            name
+            for i, layer in enumerate(self.layers)
+            if self._active[i]
+            for name, need in zip(layer.spec.bottom, self._propagate[i], strict=True)
+            if need
+        }
+        self._plan_key = starts
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        for param in self.learnable:
+            param.blob.clear_diff()
+
+    # -- weights ---------------------------------------------------------------------------------------
+
+    def copy_from(self, path: str | Path) -> weights.CopyReport:
+        """Copy weights from an .npz file into the layers of the same name; say which matched and which not.
+
+        Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
+        """
+        return weights.copy_into(self.params, path)
+
+    def save(self, path: str | Path) -> None:
+        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WeightError."""
+        weights.save(self.params, path)
+
+    def share_with(self, other: Net) -> None:
+        """Let parameters be those of the other net's layers of the same name, from now on.
+
+        Raises ShapeError where they do not have the same shapes.
+        """
+        for name, blobs in self.params.items():
+            theirs = other.params.get(name)
+            if theirs is None:
+                continue
+            if [b.shape for b in blobs] != [b.shape for b in theirs]:
+                raise ShapeError(
+                    f"share_with: layer '{name}' has parameters {[b.shape for b in blobs]} here and "
+                    f"{[b.shape for b in theirs]} there"
+                )
+            for mine, its in zip(blobs, theirs, strict=True):
+                mine.share_data(its)
+
+    # -- looking in ------------------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[tuple[Layer, list[Blob], list[Blob]]]:
+        """Each layer with its bottoms and tops, in forward order."""
+        return zip(self.layers, self._bottoms, self._tops, strict=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a snapshot keeps of the net beside its parameters: random numbers and data positions."""
+        return {
+            "seed": self.seed,
+            "rng": copy.deepcopy(getattr(self.setting.rng.bit_generator, "state", None)),
+            "layers": {layer.name: layer.state() for layer in self.layers if layer.state()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        if state["rng"] is not None:
+            self.setting.rng.bit_generator.state = state["rng"]
+        self.setting.seed = self.seed = state["seed"]
+        for layer in self.layers:
+            if layer.name in state["layers"]:
+                layer.restore(state["layers"][layer.name])
+
+    def close(self) -> None:
+        """Let go of the data layers' files and threads."""
+        for layer in self.layers:
+            layer.close()
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise MinicaffeError(f"net '{self.name}' has no blob '{name}'{nearest(name, self.blobs)}")
+        return self.blobs[name]
+
+    def _set(self, blob: Blob, name: str, value: Any, what: str) -> None:
+        array = self.setting.device.put(value)
+        if array.shape != blob.shape:
+            raise ShapeError(
+                f"{what} for blob '{name}' has shape {array.shape}, the blob {blob.shape}; "
+                f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"
+            )
+        (blob.data if what == "data" else blob.diff)[...] = array
+
+    def _index(self, name: str | None, default: int) -> int:
+        if name is None:
+            return default
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            raise MinicaffeError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
+        return names.index(name)
+
+
+class LearnableParam:
+    """A parameter blob as the solver sees it: once, however many layers share it."""
+
+    def __init__(self, blob: Blob, spec: ParamSpec, key: str) -> None:
+        self.blob = blob
+        self.name = spec.name
+        self.key = key
+        self._lr_mult = spec.lr_mult if spec.has("lr_mult") else None
+        self._decay_mult = spec.decay_mult if spec.has("decay_mult") else None
+
+    @property
+    def lr_mult(self) -> float:
+        """Factor of the learning rate."""
+        return 1.0 if self._lr_mult is None else self._lr_mult
+
+    @property
+    def decay_mult(self) -> float:
+        """Factor of the weight decay."""
+        return 1.0 if self._decay_mult is None else self._decay_mult
+
+    def share_with(self, blob: Blob, spec: ParamSpec, layer: Layer, index: int) -> None:
+        """Make ``blob`` use this parameter's numbers and gradient. Raises SpecError or ShapeError."""
+        same = (
+            blob.count == self.blob.count
+            if spec.share_mode == "PERMISSIVE"
+            else blob.shape == self.blob.shape
+        )
+        if not same:
+            raise ShapeError(
+                f"{spec.where}: parameter {index} of layer '{layer.name}' has shape {blob.shape}, "
+                f"but '{self.name}', which it shares, has {self.blob.shape}"
+            )
+        for field in ("lr_mult", "decay_mult"):
+            self._agree(field, spec)
+        blob.share_data(self.blob)
+        blob.share_diff(self.blob)
+
+    def _agree(self, field: str, spec: ParamSpec) -> None:
+        if not spec.has(field):
+            return
+        mine, its = getattr(self, f"_{field}"), getattr(spec, field)
+        if mine is not None and mine != its:
+            raise spec.error(
+                field, f"{its:g}, but '{self.name}', which is shared, has {mine:g}; give one value"
+            )
+        setattr(self, f"_{field}", its)
+
+
+__all__ = ["LearnableParam", "Net", "SpecError"]

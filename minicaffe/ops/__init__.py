@@ -1,0 +1,1 @@
+"""Array kernels. They know arrays and shapes, not layers: NumPy and CUDA versions of one op in one file."""

@@ -1,0 +1,235 @@
+"""Convolution by column blocks: the three products of ``im2col.py`` without ever holding the data matrix.
+
+Columns of X are cut into blocks that stay in a core's cache. A block is one strided copy, then one GEMM whose
+result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 layer runs at the pace of its GEMM).
+
+    forward        y[:, block] = w · X[:, block] (+ b)
+    weight_grad    dw = Σ dy[:, block] · X[:, block]ᵀ          X is built again, block by block
+    input_grad     dx = col2im(wᵀ · dy)                        or, at stride 1, dy convolved with w turned by 180°
+
+With g groups every product is a batch of g products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from minicaffe.array import Array, module_of
+from minicaffe.ops import workers
+from minicaffe.ops.im2col import Window, windows
+
+BLOCK_BYTES = 1 << 20
+TURN_RATIO = 1  # input_grad turns the filters where M is at most this many times C
+SMALL_COLUMNS = 1 << 12  # fewer columns than this are one block, on BLAS's own threads
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of consecutive columns: output rows × output columns × images, all but one of them whole."""
+
+    rows: slice
+    cols: slice
+    batch: slice
+    columns: slice
+
+
+def cut_columns(output: tuple[int, int], batch: int, limit: int) -> Iterator[Block]:
+    """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position)."""
+    height, width = output
+    whole = slice(None)
+    if width * batch <= limit:
+        step = limit // (width * batch)
+        for r in range(0, height, step):
+            end = min(r + step, height)
+            yield Block(slice(r, end), whole, whole, slice(r * width * batch, end * width * batch))
+        return
+    if batch <= limit:
+        step = limit // batch
+        for r in range(height):
+            for c in range(0, width, step):
+                end = min(c + step, width)
+                base = r * width
+                yield Block(
+                    slice(r, r + 1), slice(c, end), whole, slice((base + c) * batch, (base + end) * batch)
+                )
+        return
+    for position in range(height * width):
+        r, c = divmod(position, width)
+        for n in range(0, batch, limit):
+            end = min(n + limit, batch)
+            columns = slice(position * batch + n, position * batch + end)
+            yield Block(slice(r, r + 1), slice(c, c + 1), slice(n, end), columns)
+
+
+class Convolution2d:
+    """The three products for one shape of input.
+
+    ``shape`` is the input's (C, H, W, N); w is (M, C/g, kh, kw). Raises ValueError where no window fits.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], filters: int, window: Window, group: int, dtype: np.dtype
+    ) -> None:
+        self.shape, self.filters, self.window, self.group = shape, filters, window, group
+        self.dtype = np.dtype(dtype)
+        self.output = window.output_size(shape[1:3])
+        if min(self.output) < 1:
+            raise ValueError(
+                f"a window of {window.extent} does not fit a padded image of {self._padded_size()}"
+            )
+        self.batch = shape[3]
+        self.columns = self.output[0] * self.output[1] * self.batch
+        self.depth = shape[0] // group * window.kernel[0] * window.kernel[1]
+        self.is_pointwise = window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
+        limit = max(1, BLOCK_BYTES // (self.depth * group * self.dtype.itemsize))
+        if self.columns <= SMALL_COLUMNS:
+            limit = max(limit, self.columns)
+        self.blocks = list(cut_columns(self.output, self.batch, limit)) if self.columns else []
+        self.workers = 1 if self.is_pointwise else max(1, min(workers.worker_count, len(self.blocks)))
+        self._padded: Array | None = None
+
+    def _padded_size(self) -> tuple[int, int]:
+        return tuple(size + 2 * p for size, p in zip(self.shape[1:3], self.window.pad, strict=True))
+
+    def pad(self, x: Array) -> Array:
+        """x with its zero border, in a buffer that is reused: valid until the next call."""
+        ph, pw = self.window.pad
+        if ph == pw == 0:
+            return x
+        channels, height, width, batch = self.shape
+        if self._padded is None:
+            self._padded = module_of(x).zeros((channels, *self._padded_size(), batch), x.dtype)
+        inner = self._padded[:, ph : ph + height, pw : pw + width]
+        workers.channelwise(_copy, inner, x)
+        return self._padded
+
+    def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
+        """Write y (M, OH, OW, N) into ``out``; return the padded input, which ``weight_grad`` takes."""
+        padded = self.pad(x.reshape(self.shape))
+        w, y = self._grouped(w), self._grouped(out)
+        bias = None if bias is None else bias.reshape(self.group, -1, 1)
+
+        def one(block: Block, columns: Array, worker: int) -> None:
+            target = y[:, :, block.columns]
+            module_of(x).matmul(w, columns, out=target)
+            if bias is not None:
+                target += bias
+
+        self._over_blocks(padded, one)
+        return padded
+
+    def weight_grad(self, dy: Array, padded: Array, out: Array) -> None:
+        """Write dw (M, C/g, kh, kw) into ``out``."""
+        xp = module_of(dy)
+        dy, dw = self._grouped(dy), self._grouped(out)
+        sums = [dw] + [xp.empty_like(dw) for _ in range(1, self.workers)]
+        begun = [False] * len(sums)
+
+        def one(block: Block, columns: Array, worker: int) -> None:
+            term = workers.scratch(dw, dw.shape, slot=1) if begun[worker] else sums[worker]
+            xp.matmul(dy[:, :, block.columns], columns.swapaxes(1, 2), out=term)
+            if begun[worker]:
+                sums[worker] += term
+            begun[worker] = True
+
+        self._over_blocks(padded, one)
+        if not any(begun):
+            dw.fill(0)
+        for part in sums[1:]:
+            dw += part
+
+    def input_grad(self, dy: Array, w: Array, out: Array) -> None:
+        """Write dx (C, H, W, N) into ``out``."""
+        out = out.reshape(self.shape)
+        if self.is_pointwise:
+            w, dy = self._grouped(w), self._grouped(dy)
+            module_of(dy).matmul(w.swapaxes(1, 2), dy, out=out.reshape(self.group, -1, self.columns))
+        elif self.turned is not None:
+            self.turned.forward(dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out)
+        else:
+            self._scatter(dy, w, out)
+
+    @cached_property
+    def turned(self) -> Convolution2d | None:
+        """The convolution that takes dy to dx, where stride 1 allows one and it is the cheaper way."""
+        pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad, strict=True))
+        if self.window.stride != (1, 1) or min(pad) < 0 or self.filters > TURN_RATIO * self.shape[0]:
+            return None
+        window = Window(self.window.kernel, (1, 1), pad, self.window.dilation)
+        shape = (self.filters, *self.output, self.batch)
+        return Convolution2d(shape, self.shape[0], window, self.group, self.dtype)
+
+    def _scatter(self, dy: Array, w: Array, out: Array) -> None:
+        """dx = col2im(wᵀ·dy) by blocks; a worker owns some input channels, so no two add to one pixel."""
+        xp, (ph, pw) = module_of(dy), self.window.pad
+        channels, height, width, batch = self.shape
+        dx = xp.empty((channels, *self._padded_size(), batch), dy.dtype) if ph or pw else out
+        dx.fill(0)
+        per_group = channels // self.group
+        pixels = windows(dx, self.window, self.output).reshape(
+            self.group, per_group, *self.window.kernel, *self.output, batch
+        )
+        filters = w.reshape(self.group, -1, per_group, self.window.kernel[0] * self.window.kernel[1])
+        dy = self._grouped(dy)
+        owners = min(workers.worker_count, per_group) if self.workers > 1 else 1
+
+        def task(owner: int) -> None:
+            own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
+            transposed = filters[:, :, own].reshape(self.group, filters.shape[1], -1).swapaxes(1, 2)
+            for block in self.blocks:
+                size = block.columns.stop - block.columns.start
+                columns = workers.scratch(dy, (self.group, transposed.shape[1], size))
+                xp.matmul(transposed, dy[:, :, block.columns], out=columns)
+                _add_shifted(columns, pixels[:, own, ..., block.rows, block.cols, block.batch])
+
+        with workers.blas_for(owners):
+            workers.run(task, owners)
+        if dx is not out:
+            out[...] = dx[:, ph : ph + height, pw : pw + width]
+
+    def _grouped(self, array: Array) -> Array:
+        """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""
+        return array.reshape(self.group, array.shape[0] // self.group, -1)
+
+    def _over_blocks(self, padded: Array, one: Callable[[Block, Array, int], None]) -> None:
+        """Call ``one(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
+        if self.is_pointwise:
+            columns = self._grouped(padded)
+            whole = Block(slice(None), slice(None), slice(None), slice(0, self.columns))
+            one(whole, columns, 0)
+            return
+        view = windows(padded, self.window, self.output)
+
+        def task(worker: int) -> None:
+            for block in self.blocks[worker :: self.workers]:
+                source = view[..., block.rows, block.cols, block.batch]
+                columns = workers.scratch(padded, source.shape)
+                columns[...] = source
+                one(block, columns.reshape(self.group, self.depth, -1), worker)
+
+        with workers.blas_for(self.workers):
+            workers.run(task, self.workers)
+
+
+def turn_filters(w: Array, group: int) -> Array:
+    """w (M, C/g, kh, kw) turned by 180° with inputs and outputs exchanged: (C, M/g, kh, kw)."""
+    filters, channels, kh, kw = w.shape
+    w = w.reshape(group, filters // group, channels, kh, kw)[..., ::-1, ::-1]
+    turned = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
+    return turned.reshape(group * channels, filters // group, kh, kw)
+
+
+def _copy(target: Array, source: Array) -> None:
+    target[...] = source
+
+
+def _add_shifted(columns: Array, pixels: Array) -> None:
+    """Add columns to the pixels that they came from: one strided add for each position in the kernel."""
+    columns = columns.reshape(pixels.shape)
+    for i in range(pixels.shape[2]):
+        for j in range(pixels.shape[3]):
+            pixels[:, :, i, j] += columns[:, :, i, j]

@@ -1,0 +1,123 @@
+"""Work in parts: over the cores on a CPU, as one launch on a GPU.
+
+NumPy lets go of the interpreter lock in its loops and in BLAS, so plain threads run at the same time. Parts
+are given to workers by a fixed rule, so a result never depends on timing. Each worker computes with a BLAS of
+one thread (``threadpoolctl``, extra ``cpu``); where that package is missing there is one worker, and BLAS
+keeps its own threads: the same results, slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from minicaffe.array import Array, module_of, on_cpu
+
+try:
+    from threadpoolctl import ThreadpoolController
+
+    _blas = ThreadpoolController().select(user_api="blas")
+except ImportError:
+    _blas = None
+
+CHUNK = 1 << 16  # elements: a chunk of a few arrays stays in a core's cache
+_scratch = threading.local()
+
+
+def _usable_cores() -> int:
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+worker_count = _usable_cores() if _blas is not None else 1
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """Threads do not live on in a forked child: it makes its own."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def blas_for(workers: int) -> AbstractContextManager:
+    """While it is entered, BLAS uses one thread if there are several workers; then the user's setting again."""
+    return _blas.limit(limits=1) if _blas is not None and workers > 1 else contextlib.nullcontext()
+
+
+def run(task: Callable[[int], None], workers: int) -> None:
+    """Call ``task(0)`` … ``task(workers - 1)`` at the same time; raise what any of them raised."""
+    global _pool
+    if workers <= 1:
+        task(0)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(worker_count, thread_name_prefix="minicaffe-worker")
+    others = [_pool.submit(task, index) for index in range(1, workers)]
+    try:
+        task(0)
+    finally:
+        errors = [future.exception() for future in others]
+    for error in filter(None, errors):
+        raise error
+
+
+def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
+    """An uninitialised array of the kind of ``like`` that this thread reuses: valid until its next ``scratch``
+    of the same slot."""
+    if not on_cpu(like):
+        return module_of(like).empty(shape, like.dtype)
+    buffers = _scratch.__dict__.setdefault("buffers", {})
+    nbytes = math.prod(shape) * like.itemsize
+    if slot not in buffers or buffers[slot].nbytes < nbytes:
+        buffers[slot] = np.empty(nbytes, np.uint8)
+    return buffers[slot][:nbytes].view(like.dtype).reshape(shape)
+
+
+def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, step: int) -> None:
+    """Call ``function`` on slices [lo, lo + step) of the arrays, alternating between the workers."""
+    starts = range(0, length, step)
+    workers = min(worker_count, len(starts))
+
+    def task(worker: int) -> None:
+        for lo in starts[worker::workers]:
+            function(*[a[lo : lo + step] for a in arrays])
+
+    run(task, workers)
+
+
+def elementwise(function: Callable[..., None], *arrays: Array) -> None:
+    """Call ``function(*arrays)``, which treats every element alike, in cache-sized chunks on all workers.
+
+    The arrays are contiguous and have the same number of elements; the function gets flat slices of them.
+    """
+    if not on_cpu(arrays[0]) or arrays[0].size <= CHUNK:
+        function(*arrays)
+        return
+    flat = tuple(a.reshape(-1) for a in arrays)
+    _in_chunks(function, flat, flat[0].size, CHUNK)
+
+
+def channelwise(function: Callable[..., None], *arrays: Array) -> None:
+    """Call ``function(*arrays)``, which treats every channel (leading index) alike, on all workers.
+
+    The function gets slices of whole channels, cut so that one slice stays in a core's cache.
+    """
+    first = arrays[0]
+    if not on_cpu(first) or first.size <= CHUNK or first.shape[0] == 1:
+        function(*arrays)
+        return
+    channels = first.shape[0]
+    step = max(1, min(CHUNK * channels // first.size, -(-channels // worker_count)))
+    _in_chunks(function, arrays, channels, step)

@@ -1,0 +1,1 @@
+"""YAML specs of nets and solvers, validated. This room imports no other room but ``errors``."""

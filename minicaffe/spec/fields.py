@@ -1,0 +1,271 @@
+"""Declaring the fields of a spec message, and reading them from YAML with every value checked.
+
+A message is a class whose attributes are fields; an instance has their values:
+
+>>> class DropoutParam(Message):
+...     dropout_ratio = Float(0.5, min=0, below=1)
+>>> DropoutParam().dropout_ratio
+0.5
+
+The names, defaults and enum values of messages are those of ``caffe.proto``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import yaml
+
+from minicaffe.errors import SpecError
+from minicaffe.spec.reader import Where, kind, line_of, nearest
+
+TRUE_WORDS = {"true", "yes", "on"}
+FALSE_WORDS = {"false", "no", "off"}
+
+
+class Field:
+    """One field of a message: its default, whether it must be given, and whether it may be given as a list.
+
+    A repeated field always has a list as its value, and a single value in the file stands for a list of one.
+    Subclasses say in ``convert`` what one value means.
+    """
+
+    expects = "a value"
+
+    def __init__(self, default: Any = None, *, required: bool = False, repeated: bool = False) -> None:
+        self.default = [] if repeated and default is None else default
+        self.required = required
+        self.repeated = repeated
+
+    def read(self, node: yaml.Node, where: Where) -> Any:
+        """The value of ``node``. Raises SpecError with ``where`` if it is not what the field expects."""
+        if not self.repeated:
+            return self.convert(node, where)
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        return [self.convert(item, where.at(line=line_of(item))) for item in items]
+
+    def convert(self, node: yaml.Node, where: Where) -> Any:
+        """One value. Raises SpecError."""
+        if not isinstance(node, yaml.ScalarNode):
+            raise SpecError(f"{where}: expected {self.expects}, got a {kind(node)}")
+        return self.convert_text(node.value, node, where)
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> Any:
+        """The meaning of a scalar's text. Raises SpecError."""
+        raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
+
+    def default_value(self, where: Where) -> Any:
+        """The value where the file gives none."""
+        return copy.copy(self.default)
+
+
+class String(Field):
+    """Text; numbers are taken as they are written."""
+
+    expects = "a name or text"
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> str:
+        if node.tag == "tag:yaml.org,2002:null":
+            raise SpecError(f"{where}: expected {self.expects}, got nothing")
+        return text
+
+
+class Bool(Field):
+    """true or false."""
+
+    expects = "true or false"
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> bool:
+        word = text.lower()
+        if word in TRUE_WORDS | FALSE_WORDS:
+            return word in TRUE_WORDS
+        raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
+
+
+class Number(Field):
+    """A number with an optional range: ``min`` and ``max`` inclusive, ``above`` and ``below`` exclusive."""
+
+    parse: Callable[[str], float]
+
+    def __init__(
+        self,
+        default: Any = None,
+        *,
+        min: float = -math.inf,
+        max: float = math.inf,
+        above: float = -math.inf,
+        below: float = math.inf,
+        required: bool = False,
+        repeated: bool = False,
+    ) -> None:
+        super().__init__(default, required=required, repeated=repeated)
+        self.min, self.max, self.above, self.below = min, max, above, below
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> float:
+        try:
+            value = type(self).parse(text.replace("_", ""))
+        except ValueError:
+            raise SpecError(f"{where}: expected {self.expects}, got '{text}'") from None
+        if not (self.min <= value <= self.max and self.above < value < self.below):
+            raise SpecError(f"{where}: {text} is out of range; it must be {self.range_text()}")
+        return value
+
+    def range_text(self) -> str:
+        """The allowed range in words."""
+        bounds = [
+            ("at least", self.min),
+            ("at most", self.max),
+            ("greater than", self.above),
+            ("less than", self.below),
+        ]
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+
+
+def _whole(text: str) -> int:
+    return int(text, 0) if text.lower().startswith("0x") else int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+class Int(Number):
+    """A whole number."""
+
+    expects = "a whole number"
+    parse = staticmethod(_whole)
+
+
+class Float(Number):
+    """A finite number."""
+
+    expects = "a number"
+    parse = staticmethod(_finite)
+
+
+class Enum(Field):
+    """One of a few names; upper or lower case."""
+
+    def __init__(self, *names: str, default: str | None = None, repeated: bool = False) -> None:
+        super().__init__(default, repeated=repeated)
+        self.names = names
+        self.expects = "one of " + ", ".join(names)
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> str:
+        if text.upper() in self.names:
+            return text.upper()
+        raise SpecError(f"{where}: expected {self.expects}, got '{text}'{nearest(text, self.names)}")
+
+
+class Nested(Field):
+    """A message inside a message; where it is absent, a message with all its defaults (or None if optional)."""
+
+    def __init__(self, message: type[Message], *, optional: bool = False, repeated: bool = False) -> None:
+        super().__init__(None, repeated=repeated)
+        self.message = message
+        self.optional = optional
+        self.expects = "a mapping of fields"
+
+    def convert(self, node: yaml.Node, where: Where) -> Message:
+        if not isinstance(node, yaml.MappingNode):
+            raise SpecError(f"{where}: expected {self.expects}, got a {kind(node)}")
+        return self.message.read(node, where)
+
+    def default_value(self, where: Where) -> Any:
+        if self.repeated or self.optional:
+            return [] if self.repeated else None
+        return self.message.read(yaml.MappingNode("", [], None, None), where)
+
+
+class Message:
+    """A group of fields, as in ``caffe.proto``. Attributes are the fields' values.
+
+    ``has("field")`` says whether the file gave the field; ``error("field", …)`` makes a SpecError that points
+    at it. A subclass checks what one field alone cannot in ``check``.
+    """
+
+    fields: dict[str, Field] = {}
+
+    def __init_subclass__(cls) -> None:
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls.fields = {**cls.fields, **own}
+
+    def __init__(self, **values: Any) -> None:
+        """A message made in Python: the given values (not checked) over the defaults."""
+        self._start(Where("<python>"))
+        for name, field in self.fields.items():
+            setattr(self, name, values[name] if name in values else field.default_value(self.where))
+        self._lines = dict.fromkeys(values, 0)
+
+    def _start(self, where: Where) -> None:
+        self.where = where
+        self._lines: dict[str, int] = {}
+
+    @classmethod
+    def read(cls, node: yaml.MappingNode, where: Where) -> Message:
+        """The message written in a YAML mapping. Raises SpecError for whatever in it is wrong."""
+        message = cls.__new__(cls)
+        message._start(where)
+        for key, value in node.value:
+            message._read_field(key, value)
+        for name, field in cls.fields.items():
+            if name in message._lines:
+                continue
+            if field.required:
+                raise SpecError(f"{where.at(field=name)}: required, but not given; add '{name}: …'")
+            setattr(message, name, field.default_value(where.at(field=name)))
+        message.check()
+        return message
+
+    def _read_field(self, key: yaml.Node, value: yaml.Node) -> None:
+        name, line = str(key.value), line_of(key)
+        where = self.where.at(line=line, field=name)
+        if name not in self.fields:
+            raise SpecError(f"{where}: unknown field{nearest(name, self.fields)}")
+        if name in self._lines:
+            raise SpecError(f"{where}: given twice (first at line {self._lines[name]}); keep one")
+        setattr(self, name, self.fields[name].read(value, where))
+        self._lines[name] = line
+
+    def check(self) -> None:
+        """Raise ``self.error`` for what one field alone cannot tell. The base has nothing to check."""
+
+    def has(self, name: str) -> bool:
+        """Whether the field was given, rather than left to its default."""
+        return name in self._lines
+
+    def line(self, name: str = "") -> int:
+        """The line where a field stands, or else where the message does."""
+        return self._lines.get(name) or self.where.line
+
+    def error(self, name: str, problem: str) -> SpecError:
+        """A SpecError that points at a field of this message."""
+        return SpecError(f"{self.where.at(line=self.line(name), field=name or None)}: {problem}")
+
+    def given(self) -> Iterator[tuple[str, Any]]:
+        """The fields that were given, in order, with their values."""
+        return ((name, getattr(self, name)) for name in self._lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that were given as plain YAML values: ``read`` gives back the same message."""
+        return {name: _plain(value) for name, value in self.given()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return value.to_dict()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+class BlobShape(Message):
+    """``{dim: [N, C, H, W]}``."""
+
+    dim = Int(min=0, repeated=True)

@@ -1,0 +1,188 @@
+"""The net spec: layers, their connections, and which of them belong to a phase.
+
+Field names and meaning are those of ``NetParameter`` and ``LayerParameter`` in ``caffe.proto``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minicaffe.errors import SpecError
+from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Message, Nested, String
+from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml, read_text
+
+
+class ParamSpec(Message):
+    """Training settings of one parameter blob; ``name`` shares it with every parameter of that name."""
+
+    name = String("")
+    share_mode = Enum("STRICT", "PERMISSIVE", default="STRICT")
+    lr_mult = Float(1.0)
+    decay_mult = Float(1.0)
+
+
+class NetState(Message):
+    """What ``include`` and ``exclude`` rules are held against."""
+
+    phase = Enum("TRAIN", "TEST", default="TEST")
+    level = Int(0)
+    stage = String(repeated=True)
+
+
+class NetStateRule(Message):
+    """A rule is met when each of its given fields is."""
+
+    phase = Enum("TRAIN", "TEST")
+    min_level = Int()
+    max_level = Int()
+    stage = String(repeated=True)
+    not_stage = String(repeated=True)
+
+    def met_by(self, state: NetState) -> bool:
+        """Whether the state satisfies the rule (``StateMeetsRule`` in Caffe's net.cpp)."""
+        return (
+            (self.phase is None or self.phase == state.phase)
+            and (self.min_level is None or state.level >= self.min_level)
+            and (self.max_level is None or state.level <= self.max_level)
+            and set(self.stage) <= set(state.stage)
+            and not set(self.not_stage) & set(state.stage)
+        )
+
+
+class LayerSpec(Message):
+    """What every layer has; ``LayerList`` adds the messages that its type has declared."""
+
+    name = String(required=True)
+    type = String(required=True)
+    bottom = String(repeated=True)
+    top = String(repeated=True)
+    phase = Enum("TRAIN", "TEST")
+    loss_weight = Float(repeated=True)
+    param = Nested(ParamSpec, repeated=True)
+    propagate_down = Bool(repeated=True)
+    include = Nested(NetStateRule, repeated=True)
+    exclude = Nested(NetStateRule, repeated=True)
+
+    def check(self) -> None:
+        if self.include and self.exclude:
+            raise self.error("exclude", "give include rules or exclude rules, not both")
+
+    def belongs_to(self, state: NetState) -> bool:
+        """Whether the layer is part of the net in this state."""
+        if self.include:
+            return any(rule.met_by(state) for rule in self.include)
+        return not any(rule.met_by(state) for rule in self.exclude)
+
+
+_layer_specs: dict[str, type[LayerSpec]] = {}
+
+
+def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]]) -> None:
+    """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes."""
+    fields: dict[str, Any] = {name: Nested(message) for name, message in messages.items()}
+    _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), fields)
+
+
+def layer_types() -> list[str]:
+    """The declared layer types, sorted."""
+    return sorted(_layer_specs)
+
+
+def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
+    """A layer spec made in Python, with the messages of its type at their defaults."""
+    return _layer_specs[type_name](type=type_name, **values)
+
+
+class LayerField(Field):
+    """One layer; which fields it may have follows from its ``type``."""
+
+    expects = "a mapping with name, type, …"
+
+    def convert(self, node: yaml.Node, where: Where) -> LayerSpec:
+        if not isinstance(node, yaml.MappingNode):
+            raise SpecError(f"{where}: expected {self.expects}, got a {kind(node)}")
+        name = _scalar(node, "name") or "?"
+        where = Where(where.file, line_of(node), layer=name)
+        type_name = _scalar(node, "type")
+        if not type_name:
+            raise SpecError(f"{where.at(field='type')}: required, but not given; add 'type: …'")
+        if type_name not in _layer_specs:
+            known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them"
+            raise SpecError(f"{where.at(field='type')}: unknown layer type '{type_name}'{known}")
+        return _layer_specs[type_name].read(node, where)
+
+
+def _scalar(node: yaml.MappingNode, name: str) -> str:
+    values = [v.value for k, v in node.value if k.value == name and isinstance(v, yaml.ScalarNode)]
+    return values[0] if values else ""
+
+
+class NetSpec(Message):
+    """A net: ``layer`` (or ``layers``) lists its layers in the order in which they run forward."""
+
+    name = String("")
+    layer = LayerField(repeated=True)
+    layers = LayerField(repeated=True)
+    input = String(repeated=True)
+    input_shape = Nested(BlobShape, repeated=True)
+    input_dim = Int(min=0, repeated=True)
+    force_backward = Bool(False)
+    debug_info = Bool(False)
+    state = Nested(NetState)
+
+    def check(self) -> None:
+        if self.layer and self.layers:
+            raise self.error("layers", "'layer' is given too; put all layers under one of them")
+        if not (self.layer or self.layers):
+            raise self.error("", "no layers; list them under 'layer:'")
+        shapes = len(self.input_shape) or len(self.input_dim) / 4
+        if len(self.input) != shapes:
+            raise self.error("input", f"{len(self.input)} names but {shapes:g} shapes; give one for each")
+
+    def layers_in(self, state: NetState) -> list[LayerSpec]:
+        """The layers of a net in this state, with ``input`` fields turned into Input layers.
+
+        Raises SpecError where two of them have the same name.
+        """
+        chosen = self._input_layers() + [l for l in self.layer or self.layers if l.belongs_to(state)]
+        first: dict[str, LayerSpec] = {}
+        for layer in chosen:
+            if layer.name in first:
+                seen = first[layer.name].line("name")
+                raise layer.error(
+                    "name", f"'{layer.name}' is the name of the layer at line {seen} too; rename one"
+                )
+            first[layer.name] = layer
+        return chosen
+
+    def _input_layers(self) -> list[LayerSpec]:
+        shapes = self.input_shape or [
+            BlobShape(dim=self.input_dim[4 * i : 4 * i + 4]) for i in range(len(self.input))
+        ]
+        inputs = []
+        for name, shape in zip(self.input, shapes, strict=True):
+            layer = make_layer_spec("Input", name=name, top=[name])
+            layer.input_param.shape = [shape]
+            inputs.append(layer)
+        return inputs
+
+
+def load_net(path: str | Path) -> NetSpec:
+    """Read and validate a net spec file. Raises SpecError."""
+    return parse_net(read_text(path), str(path))
+
+
+def parse_net(text: str, file: str = "<string>") -> NetSpec:
+    """Validate a net spec given as YAML text; ``file`` names it in errors. Raises SpecError."""
+    return NetSpec.read(parse_yaml(text, file), Where(file))
+
+
+def make_state(phase: str, level: int = 0, stages: Iterable[str] = ()) -> NetState:
+    """The state of a net in ``phase`` ("train" or "test"). Raises SpecError for another phase."""
+    if str(phase).upper() not in ("TRAIN", "TEST"):
+        raise SpecError(f"phase '{phase}': must be 'train' or 'test'")
+    return NetState(phase=str(phase).upper(), level=level, stage=list(stages))

@@ -1,0 +1,115 @@
+"""The solver spec: Caffe's ``SolverParameter``, field by field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
+from minicaffe.spec.net import NetState
+from minicaffe.spec.reader import Where, nearest, parse_yaml, read_text
+
+LR_POLICY_NEEDS = {
+    "fixed": (),
+    "step": ("gamma", "stepsize"),
+    "exp": ("gamma",),
+    "inv": ("gamma", "power"),
+    "multistep": ("gamma", "stepvalue"),
+    "poly": ("power", "max_iter"),
+    "sigmoid": ("gamma", "stepsize"),
+}
+OLD_SOLVER_TYPES = {
+    "SGD": "SGD",
+    "NESTEROV": "Nesterov",
+    "ADAGRAD": "AdaGrad",
+    "RMSPROP": "RMSProp",
+    "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}
+
+
+class SolverSpec(Message):
+    """How to train: nets, schedule, update rule, tests and snapshots."""
+
+    net = String("")
+    train_net = String("")
+    test_net = String(repeated=True)
+    train_state = Nested(NetState)
+    test_state = Nested(NetState, repeated=True)
+    weights = String(repeated=True)
+
+    type = String("SGD")
+    solver_type = Enum(*OLD_SOLVER_TYPES, default="SGD")
+    base_lr = Float(required=True, min=0)
+    lr_policy = String(required=True)
+    gamma = Float()
+    power = Float()
+    stepsize = Int(above=0)
+    stepvalue = Int(min=0, repeated=True)
+    max_iter = Int(min=0)
+    iter_size = Int(1, min=1)
+    momentum = Float(0.0, min=0, below=1)
+    momentum2 = Float(0.999, min=0, below=1)
+    rms_decay = Float(0.99, min=0, below=1)
+    delta = Float(1e-8, min=0)
+    weight_decay = Float(0.0, min=0)
+    regularization_type = String("L2")
+    clip_gradients = Float(-1.0)
+
+    test_iter = Int(min=0, repeated=True)
+    test_interval = Int(0, min=0)
+    test_compute_loss = Bool(False)
+    test_initialization = Bool(True)
+    display = Int(0, min=0)
+    average_loss = Int(1, min=1)
+    debug_info = Bool(False)
+
+    snapshot = Int(0, min=0)
+    snapshot_prefix = String("")
+    snapshot_diff = Bool(False)
+    snapshot_after_train = Bool(True)
+    random_seed = Int(-1)
+    solver_mode = Enum("CPU", "GPU")
+    device_id = Int(0, min=0)
+
+    def check(self) -> None:
+        if self.has("solver_type") and not self.has("type"):
+            self.type = OLD_SOLVER_TYPES[self.solver_type]
+        self._check_nets()
+        self._check_policy()
+        self._check_tests()
+        if self.regularization_type not in ("L1", "L2"):
+            raise self.error("regularization_type", f"'{self.regularization_type}': must be L1 or L2")
+
+    def _check_nets(self) -> None:
+        if bool(self.net) + bool(self.train_net) != 1:
+            raise self.error("net", "give one training net: either 'net' or 'train_net'")
+
+    def _check_policy(self) -> None:
+        if self.lr_policy not in LR_POLICY_NEEDS:
+            known = ", ".join(LR_POLICY_NEEDS)
+            hint = nearest(self.lr_policy, LR_POLICY_NEEDS)
+            raise self.error("lr_policy", f"unknown policy '{self.lr_policy}'; one of {known}{hint}")
+        for name in LR_POLICY_NEEDS[self.lr_policy]:
+            if not self.has(name):
+                raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
+
+    def _check_tests(self) -> None:
+        nets = len(self.test_net) + (max(1, len(self.test_state)) if self.net and self.test_iter else 0)
+        if len(self.test_iter) != nets:
+            raise self.error(
+                "test_iter", f"{len(self.test_iter)} given for {nets} test nets; give one for each"
+            )
+        if self.test_state and len(self.test_state) != len(self.test_iter):
+            raise self.error("test_state", "give one for each test net, as many as test_iter")
+        if self.test_iter and not self.test_interval:
+            raise self.error("test_interval", "required with test_iter: iterations between two tests")
+
+
+def load_solver(path: str | Path) -> SolverSpec:
+    """Read and validate a solver spec file. Raises SpecError."""
+    return parse_solver(read_text(path), str(path))
+
+
+def parse_solver(text: str, file: str = "<string>") -> SolverSpec:
+    """Validate a solver spec given as YAML text; ``file`` names it in errors. Raises SpecError."""
+    return SolverSpec.read(parse_yaml(text, file), Where(file))

@@ -1,0 +1,148 @@
+"""Weight files: .npz archives with one array ``<layer>/<index>`` for each parameter; no pickle.
+
+Arrays are matched to layers by name, as ``caffe train --weights`` does, and what did not match is said.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.errors import WeightError
+from minicaffe.files import atomic_write
+
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
+
+
+@dataclass
+class CopyReport:
+    """Which layers got weights from a file, which of the net did not, and which of the file were not used."""
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [
+            ("copied", self.matched),
+            ("left as initialised (not in the file)", self.missing),
+            ("ignored (not in the net)", self.unused),
+        ]
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+
+
+def save(
+    params: Mapping[str, list[Blob]], path: str | Path, extra: Mapping[str, np.ndarray] | None = None
+) -> None:
+    """Write the parameters, and ``extra`` arrays under their own names, atomically. Raises WriteError."""
+    arrays = {
+        f"{layer}/{i}": to_host(blob.data) for layer, blobs in params.items() for i, blob in enumerate(blobs)
+    }
+    save_arrays({**arrays, **(extra or {})}, path)
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write named arrays to an .npz file, atomically. Raises WriteError."""
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def copy_into(params: Mapping[str, list[Blob]], path: str | Path) -> CopyReport:
+    """Copy a file's arrays into the parameters of the same layer name; nothing changes unless all fit.
+
+    Raises WeightError for a file that is not an .npz archive of such arrays, for a layer whose number or
+    shapes of parameters differ, and where no layer at all has a name that the file has.
+    """
+    with NpzReader(path) as file:
+        layers: dict[str, int] = {}
+        for key in file.shapes:
+            name, _, index = key.rpartition("/")
+            if name and index.isdecimal():
+                layers[name] = layers.get(name, 0) + 1
+        report = CopyReport(
+            matched=[name for name in params if name in layers],
+            missing=[name for name in params if name not in layers],
+            unused=[name for name in layers if name not in params],
+        )
+        if params and not report.matched:
+            raise WeightError(
+                f"{path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"
+            )
+        found = {name: _read_layer(file, name, params[name], layers[name]) for name in report.matched}
+    for name, arrays in found.items():
+        for blob, array in zip(params[name], arrays, strict=True):
+            blob.data[...] = blob.device.put(array, blob.dtype)
+    return report
+
+
+def _some(names: Mapping[str, int]) -> str:
+    listed = list(names)[:3]
+    return ", ".join(listed) + (", …" if len(names) > 3 else "") if listed else "no layers"
+
+
+def _read_layer(file: NpzReader, name: str, blobs: list[Blob], count: int) -> list[np.ndarray]:
+    if count != len(blobs):
+        raise WeightError(
+            f"{file.path}: layer '{name}' has {count} arrays, the net's layer {len(blobs)} parameters"
+        )
+    return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
+
+
+class NpzReader:
+    """An .npz file, opened without trusting it: shapes are known, and checked, before an array is read."""
+
+    def __init__(self, path: str | Path, error: type[Exception] = WeightError) -> None:
+        self.path, self.error = path, error
+        try:
+            self._zip = zipfile.ZipFile(path)
+            self.shapes = {
+                item.filename.removesuffix(".npy"): self._header(item)
+                for item in self._zip.infolist()
+                if item.filename.endswith(".npy")
+            }
+        except READ_ERRORS as problem:
+            raise self.error(self._unreadable(problem)) from None
+
+    def __enter__(self) -> NpzReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._zip.close()
+
+    def _header(self, item: zipfile.ZipInfo) -> tuple[int, ...]:
+        with self._zip.open(item) as file:
+            return _array_shape(file)
+
+    def _unreadable(self, problem: Exception) -> str:
+        if isinstance(problem, OSError) and problem.strerror:
+            return f"{self.path}: cannot be read ({problem.strerror}); check the path"
+        return f"{self.path}: not a readable .npz file ({problem}); it may be truncated or damaged"
+
+    def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The array of that name. Raises ``error`` where it is missing, damaged, or not of ``shape``."""
+        if key not in self.shapes:
+            raise self.error(f"{self.path}: has no array '{key}'")
+        if shape is not None and self.shapes[key] != shape:
+            raise self.error(f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}")
+        try:
+            with self._zip.open(f"{key}.npy") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        except READ_ERRORS as problem:
+            raise self.error(self._unreadable(problem)) from None
+        if array.dtype.kind not in "fiub" and shape is not None:
+            raise self.error(f"{self.path}: '{key}' holds {array.dtype}, not numbers")
+        return array
+
+
+def _array_shape(file: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)[0]
