@@ -1,6 +1,6 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
-from minicaffe import layers
+from minicaffe import layers, solvers
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.errors import (
@@ -14,6 +14,7 @@ from minicaffe.errors import (
 )
 from minicaffe.layer import Layer, register_layer
 from minicaffe.net import Net
+from minicaffe.solver import Solver
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "MinicaffeError",
     "Net",
     "ShapeError",
+    "Solver",
     "SpecError",
     "TrainingError",
     "WeightError",
     "layers",
     "register_layer",
     "set_device",
+    "solvers",
     "to_device",
     "to_host",
 ]

@@ -101,6 +101,19 @@ def current_device() -> Device:
     return _current or set_device(os.environ.get("MINICAFFE_DEVICE", "auto"))
 
 
+def describe_devices() -> str:
+    """What there is to compute on, and what is missing for a GPU, as lines of text."""
+    lines = [f"cpu: {os.cpu_count()} cores, NumPy {np.__version__}"]
+    problem = gpu_problem()
+    if problem:
+        return "\n".join([*lines, f"gpu: none usable: {problem}", "auto: cpu"])
+    for index in range(cupy.cuda.runtime.getDeviceCount()):
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 2**30
+        lines.append(f"gpu:{index}: {name}, {memory:.1f} GiB, CuPy {cupy.__version__}")
+    return "\n".join([*lines, "auto: gpu:0"])
+
+
 def module_of(array: Array) -> ModuleType:
     """numpy or cupy, whichever the array belongs to."""
     return np if cupy is None or isinstance(array, np.ndarray) else cupy.get_array_module(array)
@@ -126,3 +139,17 @@ def to_device(array: Any, dtype: Any = None) -> Array:
 def synchronize() -> None:
     """Wait until everything launched on the current device is done."""
     current_device().synchronize()
+
+
+def rng_state(rng: Any) -> dict[str, Any] | None:
+    """The state of a CPU generator as JSON-able values; None for a GPU's, which does not tell its state."""
+    if not hasattr(rng, "bit_generator") or not isinstance(rng, np.random.Generator):
+        return None
+    state = dict(rng.bit_generator.state)
+    return {**state, "state": {"state": [int(word) for word in state["state"]["state"]]}}
+
+
+def set_rng_state(rng: Any, state: dict[str, Any]) -> None:
+    """Set a generator to what ``rng_state`` returned."""
+    words = np.array(state["state"]["state"], np.uint64)
+    rng.bit_generator.state = {**state, "state": {"state": words}}

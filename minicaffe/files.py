@@ -24,8 +24,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     which is flushed to the disk and then renamed. After an error, or when the block raises, the temporary
     file is removed and whatever ``path`` was before is still there.
 
-    Raises WriteError, naming ``path``, where the system refuses; errors of the block that are not the
-    file's own pass through.
+    Raises WriteError, naming ``path``, where the system refuses (any OSError in the block counts as that);
+    other errors of the block pass through.
 
     >>> with atomic_write("weights.npz") as file:  # doctest: +SKIP
     ...     np.savez(file, **arrays)

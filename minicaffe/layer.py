@@ -89,6 +89,10 @@ class Layer:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
 
+    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
+        """Multiply-adds of one image's forward, for layers that are matrix products; 0 for others."""
+        return 0
+
     def close(self) -> None:
         """Let go of files and threads."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe import graph, weights
-from minicaffe.array import Array, current_device
+from minicaffe import debug, graph, weights
+from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
-from minicaffe.errors import MinicaffeError, ShapeError, SpecError
+from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, layer_classes
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, load_net, make_state
 from minicaffe.spec.reader import nearest
@@ -46,6 +45,7 @@ class Net:
         self.spec = spec if isinstance(spec, NetSpec) else load_net(spec)
         self.name = self.spec.name
         self.state = make_state(phase, level, stages)
+        self.debug_info = self.spec.debug_info
         self.seed = secrets.randbits(63) if seed is None else seed
         device = current_device()
         folder = str(Path(self.spec.where.file).parent)
@@ -144,6 +144,8 @@ class Net:
         for i in range(first, last + 1):
             self._fit(i)
             self.layers[i].forward(self._bottoms[i], self._tops[i])
+            if self.debug_info:
+                debug.show_forward(self.layers[i], self._tops[i])
 
     def _fit(self, i: int) -> None:
         """Reshape layer ``i`` if its bottoms have changed shape since the last time."""
@@ -195,6 +197,8 @@ class Net:
                 if weight:
                     blob.stored_diff.fill(weight)
             layer.backward(top, self._propagate[i], self._bottoms[i])
+            if self.debug_info:
+                debug.show_backward(layer, self._propagate[i], self._bottoms[i])
 
     def _find_differentiable_outputs(self) -> list[str]:
         """The outputs of layers that have a backward: not an accuracy."""
@@ -295,14 +299,14 @@ class Net:
         """What a snapshot keeps of the net beside its parameters: random numbers and data positions."""
         return {
             "seed": self.seed,
-            "rng": copy.deepcopy(getattr(self.setting.rng.bit_generator, "state", None)),
+            "rng": rng_state(self.setting.rng),
             "layers": {layer.name: layer.state() for layer in self.layers if layer.state()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` returned."""
         if state["rng"] is not None:
-            self.setting.rng.bit_generator.state = state["rng"]
+            set_rng_state(self.setting.rng, state["rng"])
         self.setting.seed = self.seed = state["seed"]
         for layer in self.layers:
             if layer.name in state["layers"]:
@@ -382,6 +386,3 @@ class LearnableParam:
                 field, f"{its:g}, but '{self.name}', which is shared, has {mine:g}; give one value"
             )
         setattr(self, f"_{field}", its)
-
-
-__all__ = ["LearnableParam", "Net", "SpecError"]

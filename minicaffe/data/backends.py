@@ -33,17 +33,17 @@ def open_source(
     is one of ``BACKENDS``, by default what the name tells. ``labels`` names the label file (IDX only).
     ``color`` is for encoded images in an LMDB, as in ``decode_image``. Raises DataError.
     """
-    if path.startswith("sample/") and path not in SAMPLES:
-        if not any((place / path).exists() for place in lookup_folders(folder)):
-            raise DataError(f"{path}: no such sample; there are {' and '.join(SAMPLES)}")
-    found = SAMPLES.get(path) or find_path(path, lookup_folders(folder))
+    places = lookup_folders(folder)
+    if path.startswith("sample/") and path not in SAMPLES and not any((p / path).exists() for p in places):
+        raise DataError(f"{path}: no such sample; there are {' and '.join(SAMPLES)}")
+    found = SAMPLES.get(path) or find_path(path, places)
     chosen = backend or backend_of(found)
     if chosen == "LEVELDB":
         raise DataError(
             f"{found}: LEVELDB is not supported; convert it to LMDB (Caffe's convert_imageset can)"
         )
     if chosen == "IDX":
-        return open_idx(found, find_path(labels, lookup_folders(folder), "label file") if labels else None)
+        return open_idx(found, find_path(labels, places, "label file") if labels else None)
     if chosen == "NPZ":
         return open_npz(found)
     return LmdbSource(found, color)

@@ -87,18 +87,17 @@ def _read_up_to(stream: BinaryIO, count: int) -> bytearray:
     return body
 
 
-def write_idx(file: BinaryIO, array: np.ndarray) -> None:
-    """Write an array in IDX form; its number type is one of ``TYPES``. Raises DataError for another one."""
-    wanted = array.dtype.newbyteorder(">") if array.dtype.itemsize > 1 else array.dtype
-    codes = [code for code, name in TYPES.items() if np.dtype(name) == wanted]
-    if not codes:
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The array in IDX form. Raises DataError for a number type that IDX does not have."""
+    stored = array.astype(array.dtype.newbyteorder(">"))
+    code = next((code for code, name in TYPES.items() if np.dtype(name) == stored.dtype), None)
+    if code is None:
         raise DataError(f"IDX has no number type for {array.dtype}; convert to uint8 or float32")
-    file.write(struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape))
-    file.write(array.astype(wanted).tobytes())
+    return struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape) + stored.tobytes()
 
 
 def gzip_bytes(raw: bytes) -> bytes:
-    """Gzipped bytes that depend on ``raw`` alone: no time, no file name."""
+    """Gzipped bytes that depend on ``raw`` alone: no time, no file name, no operating system."""
     compressed = bytearray(gzip.compress(raw, compresslevel=9, mtime=0))
-    compressed[9] = 255  # the operating system: unknown
+    compressed[9] = 255
     return bytes(compressed)

@@ -28,6 +28,7 @@ class _Line:
         self.ready: deque[Any] = deque()
         self.changed = threading.Condition()
         self.stopped = False
+        self.process = os.getpid()
 
     def work(self, number: int) -> None:
         """The thread: make batches from ``number`` on until stopped, or until one fails."""
@@ -37,7 +38,7 @@ class _Line:
             except BaseException as error:
                 batch = _Failure(error)
             with self.changed:
-                self.ready.append(batch)
+                self.ready.append((number, batch))
                 self.changed.notify_all()
             if isinstance(batch, _Failure):
                 return
@@ -48,14 +49,17 @@ class _Line:
             self.changed.wait_for(lambda: self.stopped or len(self.ready) < self.depth)
             return not self.stopped
 
-    def take(self) -> Any:
+    def take(self) -> tuple[int, Any]:
+        """The number of a batch, and the batch or its _Failure; waits for it."""
         with self.changed:
             self.changed.wait_for(lambda: self.ready)
-            batch = self.ready.popleft()
+            numbered = self.ready.popleft()
             self.changed.notify_all()
-            return batch
+            return numbered
 
     def stop(self) -> None:
+        if self.process != os.getpid():  # a forked child has no such thread, and perhaps a lock held for ever
+            return
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
@@ -77,7 +81,7 @@ class Prefetcher:
         self.depth = depth
         self.number = 0  # of the batch that ``next`` will give
         self._thread: threading.Thread | None = None
-        self._process = 0
+        self._line: _Line | None = None
         self._stop: Callable[[], Any] = lambda: None
 
     @property
@@ -87,9 +91,12 @@ class Prefetcher:
 
     def next(self) -> Any:
         """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
-        if self._thread is None or self._process != os.getpid():
+        if self._thread is None or self._line.process != os.getpid():
             self._start()
-        batch = self._line.take()
+        number, batch = self._line.take()
+        if number != self.number:  # control-C struck after a batch was taken, and lost it: make it again
+            self.close()
+            return self.next()
         if isinstance(batch, _Failure):
             self.close()
             raise batch.error
@@ -103,14 +110,13 @@ class Prefetcher:
 
     def close(self) -> None:
         """End the thread and wait until it has ended. A following ``next`` would start another."""
-        if self._thread is not None and self._process == os.getpid():
+        if self._thread is not None and self._line.process == os.getpid():
             self._stop()
             self._thread.join()
         self._thread = None
 
     def _start(self) -> None:
         self._line = _Line(self.make_batch, self.depth)
-        self._process = os.getpid()
         self._thread = threading.Thread(
             target=self._line.work, args=(self.number,), name="minicaffe-prefetch", daemon=True
         )

@@ -103,7 +103,7 @@ class Transformer:
             raise DataError(f"images of one batch differ: {got}, where {wanted} is expected; resize or crop")
 
     def _draw(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's first row and column, (N, 2)."""
+        """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's row and column, (N, 2)."""
         flips = rng.integers(2, size=len(sizes)) > 0 if self.param.mirror else np.zeros(len(sizes), bool)
         if not self.param.crop_size:
             return flips, np.zeros_like(sizes)
@@ -137,7 +137,7 @@ def pad(images: np.ndarray, width: int) -> np.ndarray:
 
 
 def crop(images: np.ndarray, corners: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """From each of (n, C, H, W) the window of ``size`` at its row and column, ``corners`` (n, 2): (n, C, h, w)."""
+    """From each of (n, C, H, W) the window at its row and column, ``corners`` (n, 2): (n, C, h, w)."""
     if images.shape[2:] == tuple(size):
         return images
     windows = sliding_window_view(images, tuple(size), axis=(2, 3))

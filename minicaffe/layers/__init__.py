@@ -3,8 +3,12 @@
 from minicaffe.layers import (
     accuracy,
     convolution,
+    data,
+    hdf5_data,
+    image_data,
     inner_product,
     input,
+    memory_data,
     pooling,
     relu,
     softmax,

@@ -155,3 +155,6 @@ class Convolution(Layer):
                 self.blobs[1].accumulate(lambda out: dy.reshape(len(dy), -1).sum(axis=1, out=out))  # noqa: B023
             if propagate_down[i]:
                 product.input_grad(dy, w.data, x.stored_diff)
+
+    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
+        return sum(p.depth * p.filters * p.output[0] * p.output[1] for p in self.products)

@@ -77,6 +77,9 @@ class InnerProduct(Layer):
             xp.matmul(self._weight().T, dy, out=dx)
             self._put_back(dx, x, x.stored_diff)
 
+    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
+        return top[0].count * self.depth // max(1, top[0].shape[0] if self.axis else 1)
+
     def _weight(self) -> Array:
         """w as (M, K)."""
         w = self.blobs[0].data

@@ -19,7 +19,6 @@ from minicaffe.array import Array, module_of
 from minicaffe.ops import workers
 from minicaffe.ops.im2col import Window
 
-
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window that sees no pixel, as in Caffe
 
 

@@ -27,7 +27,7 @@ def one_hot(labels: Array, classes: int) -> Array:
 
 def check_labels(labels: Array, classes: int, where: str) -> None:
     """Raise DataError unless all labels are in [0, classes). On a GPU it would cost a wait, and is left out."""
-    if on_cpu(labels) and labels.size and not (0 <= labels.min() and labels.max() < classes):
+    if on_cpu(labels) and labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise DataError(
             f"{where}: labels from {labels.min()} to {labels.max()}, but there are {classes} classes, "
             f"0 to {classes - 1}; mend the labels, or num_output"

@@ -148,7 +148,7 @@ class NetSpec(Message):
 
         Raises SpecError where two of them have the same name.
         """
-        chosen = self._input_layers() + [l for l in self.layer or self.layers if l.belongs_to(state)]
+        chosen = self._input_layers() + [x for x in self.layer or self.layers if x.belongs_to(state)]
         first: dict[str, LayerSpec] = {}
         for layer in chosen:
             if layer.name in first:

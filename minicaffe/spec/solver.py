@@ -8,7 +8,7 @@ from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, Strin
 from minicaffe.spec.net import NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml, read_text
 
-LR_POLICY_NEEDS = {
+LR_POLICY_NEEDS = {  # the fields that each policy of solvers/lr_policy.py reads
     "fixed": (),
     "step": ("gamma", "stepsize"),
     "exp": ("gamma",),

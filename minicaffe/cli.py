@@ -1,0 +1,202 @@
+"""The command line: ``minicaffe train|test|time|summary|device|data``. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from minicaffe import array, snapshots
+from minicaffe.data import download
+from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.inspect.summary import layer_type_table, summarize
+from minicaffe.inspect.test import test_net
+from minicaffe.inspect.timing import time_net
+from minicaffe.net import Net
+from minicaffe.solver import Solver
+from minicaffe.spec.solver import SolverSpec, load_solver
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a net as its solver spec says."""
+    spec = load_solver(args.solver)
+    _choose_device(args.device, spec)
+    if args.weights and args.snapshot:
+        raise MinicaffeError(
+            "--weights and --snapshot: give weights to start from, or a state to resume, not both"
+        )
+    solver = Solver(spec)
+    for path in args.weights:
+        solver.copy_from(path)
+    if args.snapshot:
+        latest = args.snapshot == "latest"
+        solver.restore(snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot)
+    try:
+        with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
+            solver.solve()
+    finally:
+        solver.close()
+
+
+def _choose_device(name: str | None, spec: SolverSpec | None = None) -> None:
+    """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto."""
+    if name is None and "MINICAFFE_DEVICE" not in os.environ and spec is not None and spec.has("solver_mode"):
+        name = f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu"
+    device = array.set_device(name) if name else array.current_device()
+    logging.getLogger("minicaffe").info("Computing on %s", device)
+
+
+@contextmanager
+def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
+    """While training, let a signal ask the solver for its effect; a second SIGINT interrupts at once."""
+
+    def handler(effect: str) -> Callable[[int, object], None]:
+        def handle(number: int, frame: object) -> None:
+            solver.request(effect)
+            if number == signal.SIGINT:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        return handle
+
+    before = {}
+    for name, effect in effects.items():
+        if hasattr(signal, name) and effect != "none":
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, handler(effect))
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def test(args: argparse.Namespace) -> None:
+    """Score a net on its test data."""
+    _choose_device(args.device)
+    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    test_net(net, args.iterations)
+
+
+def time(args: argparse.Namespace) -> None:
+    """Time each layer's forward and backward."""
+    _choose_device(args.device)
+    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    print(time_net(net, args.iterations))
+
+
+def summary(args: argparse.Namespace) -> None:
+    """Show a net's layers, shapes, parameters and multiply-adds."""
+    if args.types:
+        print(layer_type_table())
+    elif args.net is None:
+        raise SpecError("summary: give a net spec, or --types for the list of layer types")
+    else:
+        print(summarize(Net(args.net, phase=args.phase, stages=args.stage, level=args.level)))
+
+
+def device(args: argparse.Namespace) -> None:
+    """Say what there is to compute on, and what is missing for a GPU."""
+    print(array.describe_devices())
+
+
+def data_get(args: argparse.Namespace) -> None:
+    """Fetch a full data set."""
+    download.get(args.name, args.to, source_url=args.source)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="minicaffe", description="A Caffe-style mini deep learning framework."
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__, parents=[common])
+        sub.set_defaults(function=function)
+        return sub
+
+    _add_train(command("train", train))
+    for name, function in (("test", test), ("time", time)):
+        sub = command(name, function)
+        _add_net(sub, phase=name == "time")
+        sub.add_argument("--weights", metavar="FILE", help="an .npz file to copy weights from")
+        sub.add_argument(
+            "--iterations", type=_positive, default=50, metavar="N", help="batches (default: 50)"
+        )
+        _add_device(sub)
+    sub = command("summary", summary)
+    _add_net(sub, phase=True, optional=True)
+    sub.add_argument("--types", action="store_true", help="list the layer types instead")
+    command("device", device)
+    data = commands.add_parser("data", help="Fetch data sets.", description="Fetch data sets.")
+    get = data.add_subparsers(metavar="command", required=True).add_parser(
+        "get", help=data_get.__doc__, description=data_get.__doc__, parents=[common]
+    )
+    get.set_defaults(function=data_get)
+    get.add_argument("name", choices=["mnist", "cifar10"])
+    get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
+    get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
+    return parser
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("solver", help="a solver spec (YAML)")
+    sub.add_argument("--weights", type=lambda text: text.split(","), default=[], metavar="FILE[,FILE]",
+                     help="start from these weights, matched to layers by name")  # fmt: skip
+    sub.add_argument("--snapshot", metavar="FILE", help="resume from this .solverstate.npz, or from 'latest'")
+    for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
+        sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
+                         help=f"what {name.upper()} does (default: {default})")  # fmt: skip
+    _add_device(sub)
+
+
+def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
+    sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML)")
+    sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
+    sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
+    if phase:
+        sub.add_argument("--phase", choices=["train", "test"], default="train")
+
+
+def _add_device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    args = make_parser().parse_args(argv)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        args.function(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MinicaffeError as error:
+        if args.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

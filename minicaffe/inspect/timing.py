@@ -1,0 +1,43 @@
+"""Time of each layer, forward and backward, as ``caffe time`` measures it."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+from minicaffe.array import synchronize
+from minicaffe.inspect.table import format_table
+from minicaffe.net import Net
+
+
+def time_net(net: Net, iterations: int) -> str:
+    """A table of median milliseconds over ``iterations`` passes, after one that is not counted."""
+    forward: list[list[float]] = [[] for _ in net.layers]
+    backward: list[list[float]] = [[] for _ in net.layers]
+    whole: list[float] = []
+    for _ in range(iterations + 1):
+        start = time.perf_counter()
+        for i in range(len(net.layers)):
+            forward[i].append(_seconds(net.run_forward, i))
+        for i in reversed(range(len(net.layers))):
+            backward[i].append(_seconds(net.run_backward, i))
+        whole.append(time.perf_counter() - start)
+    rows = [
+        (layer.name, layer.type, _milliseconds(f), _milliseconds(b))
+        for layer, f, b in zip(net.layers, forward, backward, strict=True)
+    ]
+    sums = [f"{sum(median(times[1:]) for times in part) * 1e3:.3f}" for part in (forward, backward)]
+    rows.append(("all layers", "", *sums))
+    table = format_table(("layer", "type", "forward ms", "backward ms"), rows, right=(2, 3))
+    return f"{table}\nforward and backward: {median(whole[1:]) * 1e3:.3f} ms (medians of {iterations} iterations)"
+
+
+def _seconds(run: object, index: int) -> float:
+    start = time.perf_counter()
+    run(index, index)
+    synchronize()
+    return time.perf_counter() - start
+
+
+def _milliseconds(times: list[float]) -> str:
+    return f"{median(times[1:]) * 1e3:.3f}"

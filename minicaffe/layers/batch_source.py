@@ -1,0 +1,71 @@
+"""What the data layers that read files have in common: batches made ahead by a thread, given out in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minicaffe.data.batches import ImageBatches
+from minicaffe.data.order import Order
+from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
+from minicaffe.data.source import Source
+from minicaffe.data.transformer import Transformer
+from minicaffe.errors import DataError
+from minicaffe.layer import Blobs, Layer
+
+
+class BatchSourceLayer(Layer):
+    """A layer without bottoms whose tops are what ``make_batches(top)`` gives for batch 0, 1, 2, …
+
+    Its state is the number of the next batch; batch k is the same whatever was read before.
+    """
+
+    bottoms = (0, 0)
+    tops = (1, 2)
+    depth: int = DEPTH  # batches made ahead
+
+    def make_batches(self, top: Blobs) -> Any:
+        """An ``ImageBatches`` or alike: callable with k, with ``shapes`` and ``close``. Raises DataError."""
+        raise NotImplementedError
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        try:
+            self.batches = self.make_batches(top)
+        except DataError as error:
+            raise DataError(f"{self.spec.where}: {error}") from None
+        self.prefetcher = Prefetcher(self.batches, self.depth)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        for blob, shape in zip(top, self.batches.shapes, strict=True):
+            blob.reshape(*shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        for blob, array in zip(top, self.prefetcher.next(), strict=True):
+            if array.shape != blob.stored_shape:  # images of another size, which have a batch of their own
+                blob.reshape(array.shape[-1], *array.shape[:-1])
+            blob.stored[...] = self.setting.device.put(array)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        """There is nothing below."""
+
+    def state(self) -> dict[str, int]:
+        return {"next_batch": self.prefetcher.number}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        number = state.get("next_batch")
+        if not isinstance(number, int) or number < 0:
+            raise DataError(
+                f"{self.spec.where}: snapshot has no valid 'next_batch' for this layer ({number!r})"
+            )
+        self.prefetcher.seek(number)
+
+    def close(self) -> None:
+        self.prefetcher.close()
+        self.batches.close()
+
+
+def image_batches(layer: BatchSourceLayer, source: Source, param: Any, with_labels: bool) -> ImageBatches:
+    """Batches from ``source``, as ``param`` (batch_size, shuffle, rand_skip) and transform_param say."""
+    transformer = Transformer(layer.spec.transform_param, layer.phase, layer.setting.folder)
+    order = Order(len(source), param.batch_size, layer.seed, param.shuffle, param.rand_skip)
+    return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))

@@ -1,0 +1,44 @@
+"""Data: batches of images from an LMDB of Datums, an IDX file (MNIST's format) or an NPZ file.
+
+Tops: the images, (N, C, h, w), after ``transform_param``; and, if there is a second top, the labels, (N,).
+"""
+
+from __future__ import annotations
+
+from minicaffe.data.backends import BACKENDS, open_source
+from minicaffe.data.batches import ImageBatches
+from minicaffe.data.transformer import TransformParam
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
+from minicaffe.spec.fields import Bool, Enum, Int, Message, String
+
+
+class DataParam(Message):
+    """Caffe's DataParameter; ``shuffle``, ``label_source`` and two of the backends are ours."""
+
+    source = String(required=True)
+    backend = Enum(*BACKENDS)
+    batch_size = Int(required=True, min=1)
+    rand_skip = Int(0, min=0)
+    prefetch = Int(4, min=1)
+    shuffle = Bool(False)
+    label_source = String()
+
+
+@register_layer
+class Data(BatchSourceLayer):
+    """Reads ``data_param.source``; consecutive batches, running on from one epoch into the next."""
+
+    messages = {"data_param": DataParam, "transform_param": TransformParam}
+
+    def make_batches(self, top: Blobs) -> ImageBatches:
+        param = self.spec.data_param
+        self.depth = param.prefetch
+        source = open_source(
+            param.source,
+            param.backend,
+            self.setting.folder,
+            labels=param.label_source,
+            color=self.spec.transform_param.color,
+        )
+        return image_batches(self, source, param, with_labels=len(top) > 1)

@@ -1,0 +1,31 @@
+"""HDF5Data: batches of rows of HDF5 data sets. Each top is the data set of its name, (N, …), as float32."""
+
+from __future__ import annotations
+
+from minicaffe.data.batches import DatasetBatches
+from minicaffe.data.hdf5 import open_hdf5
+from minicaffe.data.order import Order
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.spec.fields import Bool, Int, Message, String
+
+
+class HDF5DataParam(Message):
+    """Caffe's HDF5DataParameter: ``source`` is a text file that lists .h5 files."""
+
+    source = String(required=True)
+    batch_size = Int(required=True, min=1)
+    shuffle = Bool(False)
+
+
+@register_layer
+class HDF5Data(BatchSourceLayer):
+    """Reads file after file; ``shuffle`` orders the files, and the rows in each, but mixes no files."""
+
+    messages = {"hdf5_data_param": HDF5DataParam}
+    tops = (1, None)
+
+    def make_batches(self, top: Blobs) -> DatasetBatches:
+        param = self.spec.hdf5_data_param
+        source = open_hdf5(param.source, self.spec.top, self.setting.folder)
+        return DatasetBatches(source, Order(source.rows, param.batch_size, self.seed, param.shuffle))

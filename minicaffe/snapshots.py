@@ -1,0 +1,119 @@
+"""Snapshots: all that a run needs to go on, bit for bit, as if it had not stopped.
+
+``<prefix>_iter_<n>.npz`` holds the weights (as ``Net.save`` writes them), ``<prefix>_iter_<n>.solverstate.npz``
+the rest: the solver's history, random numbers, positions in the data, recent losses. The state is written
+last, and both appear under their names only when whole: a state that is there has its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minicaffe import weights
+from minicaffe.array import to_host
+from minicaffe.errors import TrainingError
+from minicaffe.files import WriteError
+
+if TYPE_CHECKING:
+    from minicaffe.solver import Solver
+
+FORMAT = 1
+
+
+def save(solver: Solver, prefix: str) -> Path:
+    """Write a snapshot; return the path of its state. Raises WriteError."""
+    base = Path(f"{prefix}_iter_{solver.iter}")
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{base.parent}: cannot be made ({error.strerror}); check snapshot_prefix") from None
+    weight_file, state_file = Path(f"{base}.npz"), Path(f"{base}.solverstate.npz")
+    extra = _diffs(solver) if solver.spec.snapshot_diff else None
+    weights.save(solver.net.params, weight_file, extra)
+    arrays = {
+        f"history/{key}/{i}": to_host(array)
+        for key, history in solver.history.items()
+        for i, array in enumerate(history)
+    }
+    meta = {
+        "format": FORMAT,
+        "type": solver.spec.type,
+        "iter": solver.iter,
+        "seed": solver.seed,
+        "weights": weight_file.name,
+        "losses": [float(loss) for loss in solver.losses],
+        "net": solver.net.state_dict(),
+        "test_nets": [net.state_dict() for net in solver.test_nets],
+    }
+    weights.save_arrays({**arrays, "meta": np.array(json.dumps(meta))}, state_file)
+    return state_file
+
+
+def _diffs(solver: Solver) -> dict[str, np.ndarray]:
+    return {
+        f"{layer}/{i}/diff": to_host(blob.diff)
+        for layer, blobs in solver.net.params.items()
+        for i, blob in enumerate(blobs)
+    }
+
+
+def restore(solver: Solver, path: str | Path) -> None:
+    """Bring a solver to where a snapshot was written; nothing changes unless all of it fits.
+
+    Raises TrainingError for a file that is no solver state, or one of another solver type or net.
+    """
+    with weights.NpzReader(path, TrainingError) as file:
+        meta = _read_meta(file)
+        if meta["type"] != solver.spec.type:
+            raise TrainingError(
+                f"{path}: is a state of solver type {meta['type']}, the spec has {solver.spec.type}"
+            )
+        history = {
+            key: [file.read(f"history/{key}/{i}", array.shape) for i, array in enumerate(arrays)]
+            for key, arrays in solver.history.items()
+        }
+    if len(meta["test_nets"]) != len(solver.test_nets):
+        raise TrainingError(
+            f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
+        )
+    solver.net.copy_from(Path(path).parent / meta["weights"])
+    for key, arrays in history.items():
+        for target, array in zip(solver.history[key], arrays, strict=True):
+            target[...] = solver.net.setting.device.put(array)
+    solver.net.load_state_dict(meta["net"])
+    for net, state in zip(solver.test_nets, meta["test_nets"], strict=True):
+        net.load_state_dict(state)
+    solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
+    solver.iter, solver.seed = meta["iter"], meta["seed"]
+
+
+def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
+    if "meta" not in file.shapes:
+        raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
+    try:
+        meta = json.loads(str(file.read("meta")))
+        if meta["format"] != FORMAT or not {"iter", "weights", "net", "test_nets"} <= set(meta):
+            raise ValueError(f"format {meta['format']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{file.path}: its contents cannot be understood ({error})") from None
+    if Path(meta["weights"]).name != meta["weights"]:
+        raise TrainingError(f"{file.path}: names weights outside its folder")
+    return meta
+
+
+def latest(prefix: str) -> Path:
+    """The state with the highest iteration among the snapshots of a prefix. Raises TrainingError if none."""
+    folder, stem = Path(prefix).parent, Path(prefix).name
+    pattern = re.compile(re.escape(stem) + r"_iter_(\d+)\.solverstate\.npz")
+    found = {}
+    if folder.is_dir():
+        found = {int(m[1]): p for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
+    if not found:
+        raise TrainingError(f"no snapshot '{prefix}_iter_*.solverstate.npz' to resume from")
+    return found[max(found)]

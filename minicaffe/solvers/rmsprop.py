@@ -1,0 +1,21 @@
+"""RMSProp (Tieleman and Hinton 2012; Caffe's RMSPropSolver).
+
+h ← ρ·h + (1 − ρ)·g²        w ← w − rate · g / (√h + δ)        ρ: rms_decay
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array, module_of
+from minicaffe.solvers.rule import UpdateRule, register_rule
+
+
+@register_rule
+class RMSProp(UpdateRule):
+    """Rates divided by a running root mean square of the gradient."""
+
+    def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
+        (h,) = history
+        h *= self.spec.rms_decay
+        h += (1 - self.spec.rms_decay) * (g * g)
+        g /= module_of(g).sqrt(h) + self.spec.delta
+        g *= rate
