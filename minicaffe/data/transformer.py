@@ -22,7 +22,8 @@ from minicaffe.spec.fields import Bool, Float, Int, Message, String
 class TransformParam(Message):
     """Caffe's TransformationParameter, and ``pad``: rows and columns of zeros put around the raw image.
 
-    With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training.
+    With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training. A padded pixel
+    is 0 before the mean: it becomes -mean_value; a mean image is padded alike, so there it becomes 0.
     """
 
     scale = Float(1.0)

@@ -10,7 +10,7 @@ from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.source import Source
 from minicaffe.data.transformer import Transformer
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layer import Blobs, Layer
 
 
@@ -65,7 +65,14 @@ class BatchSourceLayer(Layer):
 
 
 def image_batches(layer: BatchSourceLayer, source: Source, param: Any, with_labels: bool) -> ImageBatches:
-    """Batches from ``source``, as ``param`` (batch_size, shuffle, rand_skip) and transform_param say."""
-    transformer = Transformer(layer.spec.transform_param, layer.phase, layer.setting.folder)
-    order = Order(len(source), param.batch_size, layer.seed, param.shuffle, param.rand_skip)
-    return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))
+    """Batches from ``source``, as ``param`` (batch_size, shuffle, rand_skip) and transform_param say.
+
+    Closes the source where they cannot be made. Raises DataError or SpecError.
+    """
+    try:
+        transformer = Transformer(layer.spec.transform_param, layer.phase, layer.setting.folder)
+        order = Order(len(source), param.batch_size, layer.seed, param.shuffle, param.rand_skip)
+        return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))
+    except MinicaffeError:
+        source.close()
+        raise

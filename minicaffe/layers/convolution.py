@@ -8,16 +8,22 @@ OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW ali
     db = dy · 1
     dx = col2im(wᵀ · dy)
 
-Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution.py``.
+Images may have one to three spatial axes. With ``axis`` other than 1, all axes before it count as the batch.
+
+Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution.py`` and ``ops/convolution3d.py``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from minicaffe.array import Array
+from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
@@ -57,28 +63,33 @@ class ConvolutionParam(Message):
                 raise self.error(base, f"give either {base}, or {name}_h and {name}_w, not both")
 
     def window(self, spatial_axes: int) -> Window:
-        """The kernel's sizes and steps as (height, width) pairs; with one spatial axis the height is 1."""
+        """The kernel's sizes and steps, one for each axis; with one spatial axis there is a height of 1 before."""
         kernel = self._sizes("kernel_size", "kernel", 1, spatial_axes)
         stride = self._sizes("stride", "stride", 1, spatial_axes)
         pad = self._sizes("pad", "pad", 0, spatial_axes)
         dilation = self._sizes("dilation", "", 1, spatial_axes)
         return Window(kernel, stride, pad, dilation)
 
-    def _sizes(self, name: str, prefix: str, default: int, spatial_axes: int) -> tuple[int, int]:
+    def _sizes(self, name: str, prefix: str, default: int, spatial_axes: int) -> tuple[int, ...]:
         if prefix and (self.has(f"{prefix}_h") or self.has(f"{prefix}_w")):
+            if spatial_axes != 2:
+                raise self.error(
+                    f"{prefix}_h", f"is for two spatial axes, not {spatial_axes}; use '{name}: …'"
+                )
             pair = getattr(self, f"{prefix}_h"), getattr(self, f"{prefix}_w")
             return tuple(default if value is None else value for value in pair)
         values = getattr(self, name) or [default]
         if len(values) not in (1, spatial_axes):
-            raise self.error(name, f"{len(values)} values for {spatial_axes} spatial axes; give one, or one for each")
-        if spatial_axes == 1:
-            return (0 if default == 0 else 1), values[0]
-        return values[0], values[-1]
+            raise self.error(
+                name, f"{len(values)} values for {spatial_axes} spatial axes; give one, or one for each"
+            )
+        sizes = tuple(values) if len(values) == spatial_axes else (values[0],) * spatial_axes
+        return sizes if spatial_axes > 1 else (default, *sizes)
 
 
 @register_layer
 class Convolution(Layer):
-    """2-D convolution with stride, padding, dilation and groups; several bottoms share the weights."""
+    """Convolution with stride, padding, dilation and groups; several bottoms share the weights."""
 
     messages = {"convolution_param": ConvolutionParam}
     bottoms = (1, None)
@@ -86,11 +97,12 @@ class Convolution(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.convolution_param
+        self.axis = canonical_axis(self, param.axis, len(bottom[0].shape))
+        self.spatial_axes = len(bottom[0].shape) - self.axis - 1
         self.check_bottoms(bottom, top)
-        self.spatial_axes = len(bottom[0].shape) - 2
         self.window = param.window(self.spatial_axes)
         self.group, self.num_output = param.group, param.num_output
-        self.channels = bottom[0].shape[1]
+        self.channels = bottom[0].shape[self.axis]
         if self.channels % self.group:
             raise param.error("group", f"{self.group} does not divide the bottom's {self.channels} channels")
         self.add_blob(self.weight_shape(), param.weight_filler)
@@ -98,63 +110,85 @@ class Convolution(Layer):
             self.add_blob((self.num_output,), param.bias_filler)
 
     def check_bottoms(self, bottom: Blobs, top: Blobs) -> None:
-        """Raises ShapeError unless every bottom is (N, C, H, W) or (N, C, W), and there is a top for each."""
+        """Raises ShapeError unless every bottom has channels and 1 to 3 spatial axes, and a top of its own."""
         if len(bottom) != len(top):
             raise self.shape_error(f"{len(bottom)} bottoms but {len(top)} tops; give one top for each bottom")
         for name, blob in zip(self.spec.bottom, bottom, strict=True):
-            if len(blob.shape) not in (3, 4):
-                raise self.shape_error(f"bottom '{name}' has shape {blob.shape}; expected (N, C, H, W) or (N, C, W)")
-            if canonical_axis(self, self.spec.convolution_param.axis, len(blob.shape)) != 1:
-                raise self.spec.convolution_param.error("axis", "only axis 1 (the channels) is supported")
+            axes = len(blob.shape) - self.axis - 1
+            if axes != self.spatial_axes or axes not in (1, 2, 3):
+                raise self.shape_error(
+                    f"bottom '{name}' has shape {blob.shape}: {axes} axes after the channels (axis {self.axis}); "
+                    "expected 2, as in (N, C, H, W), or 1 or 3, and as many in all bottoms"
+                )
 
     def weight_shape(self) -> tuple[int, ...]:
         """(M, C/g, kh, kw)."""
-        kernel = self.window.kernel[2 - self.spatial_axes :]
-        return (self.num_output, self.channels // self.group, *kernel)
+        return (self.num_output, self.channels // self.group, *self.window.kernel[-self.spatial_axes :])
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_bottoms(bottom, top)
         self.products = []
         for x, y in zip(bottom, top, strict=True):
-            if x.shape[1] != self.channels:
+            batch, channels = x.shape[: self.axis], x.shape[self.axis]
+            if channels != self.channels:
                 raise self.shape_error(
-                    f"a bottom has {x.shape[1]} channels, the weights are for {self.channels}"
+                    f"a bottom has {channels} channels, the weights are for {self.channels}"
                 )
-            self.products.append(self.make_product(x.shape))
-            size = self.output_size(self.products[-1])
-            y.reshape(x.shape[0], self.num_output, *size[2 - self.spatial_axes :])
+            spatial = x.shape[self.axis + 1 :]
+            image = spatial if self.spatial_axes > 1 else (1, *spatial)
+            try:
+                self.products.append(self.make_product(image, math.prod(batch)))
+            except ValueError as error:
+                raise self.shape_error(f"bottom of shape {x.shape}: {error}") from None
+            y.reshape(*batch, self.num_output, *self.output_size(image)[-self.spatial_axes :])
 
-    def make_product(self, shape: tuple[int, ...]) -> Convolution2d:
-        """The blocked products for a bottom of shape (N, C, H, W). Raises ShapeError where no window fits."""
-        height_and_width = (1, *shape[2:])[-2:]
-        stored = (shape[1], *height_and_width, shape[0])
-        try:
-            return Convolution2d(stored, self.num_output, self.window, self.group, self.dtype)
-        except ValueError as error:
-            raise self.shape_error(f"bottom of shape {shape}: {error}") from None
+    def make_product(self, image: tuple[int, ...], batch: int) -> Convolution2d | Convolution3d:
+        """The blocked products for ``batch`` images of size (H, W). Raises ValueError where no window fits."""
+        return self.product_of((self.channels, *image, batch), self.num_output)
 
-    def output_size(self, product: Convolution2d) -> tuple[int, int]:
-        """(OH, OW)."""
-        return product.output
+    def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
+        """The blocked products from (C, H, W, N) to ``filters`` channels. Raises ValueError."""
+        kind = Convolution3d if self.spatial_axes == 3 else Convolution2d
+        return kind(shape, filters, self.window, self.group, self.dtype)
+
+    def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """(OH, OW) for an image of size (H, W)."""
+        return self.window.output_size(image)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         w = self.blobs[0].data
         b = self.blobs[1].data if len(self.blobs) > 1 else None
-        self.padded = [
-            product.forward(x.stored, w, y.stored, b)
-            for product, x, y in zip(self.products, bottom, top, strict=True)
-        ]
+        self.padded = []
+        for product, x, y in zip(self.products, bottom, top, strict=True):
+            out = self.images(y, y.stored)
+            self.padded.append(product.forward(self.images(x, x.stored), w, out, b))
+            self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         w = self.blobs[0]
         for i, (product, y, x) in enumerate(zip(self.products, top, bottom, strict=True)):
-            dy, padded = y.stored_diff, self.padded[i]
+            dy, padded = self.images(y, y.stored_diff), self.padded[i]
             if self.param_propagate_down[0]:
                 w.accumulate(lambda out: product.weight_grad(dy, padded, out))  # noqa: B023
-            if len(self.blobs) > 1 and self.param_propagate_down[1]:
-                self.blobs[1].accumulate(lambda out: dy.reshape(len(dy), -1).sum(axis=1, out=out))  # noqa: B023
+            self.add_bias_grad(dy)
             if propagate_down[i]:
-                product.input_grad(dy, w.data, x.stored_diff)
+                dx = self.images(x, x.stored_diff)
+                product.input_grad(dy, w.data, dx)
+                self.put_back(dx, x, x.stored_diff)
 
-    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
-        return sum(p.depth * p.filters * p.output[0] * p.output[1] for p in self.products)
+    def add_bias_grad(self, dy: Array) -> None:
+        """db = dy · 1, where there is a bias."""
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            self.blobs[1].accumulate(lambda out: dy.reshape(len(dy), -1).sum(axis=1, out=out))
+
+    def images(self, blob: Blob, stored: Array) -> Array:
+        """A blob's array as (C, H, W, images): itself for axis 1; else a copy, for it mixes the batch axis."""
+        if self.axis == 1:
+            return stored
+        merged = blob.logical(stored).reshape(-1, *blob.shape[self.axis :])
+        return self.xp.ascontiguousarray(self.xp.moveaxis(merged, 0, -1))
+
+    def put_back(self, images: Array, blob: Blob, stored: Array) -> None:
+        """Write (C, H, W, images) into a blob's array, where ``images`` had to copy."""
+        if self.axis != 1:
+            blob.logical(stored)[...] = self.xp.moveaxis(images, -1, 0).reshape(blob.shape)

@@ -1,0 +1,75 @@
+"""Deconvolution: y = wᵀ ∗ x + b, the transpose of a convolution; it upsamples by its stride.
+
+Shapes: x (C, H, W, N), w (C, M/g, kh, kw) in g groups, b (M), y (M, OH, OW, N), with
+OH = stride·(H − 1) + dilation·(kh − 1) + 1 − 2·pad, and OW alike.
+
+The convolution that takes y to x has the three products; their roles are exchanged:
+
+    y  = its input gradient at x          (col2im(wᵀ · x)) + b
+    dx = its output at dy
+    dw = its weight gradient, of "outputs" x and "inputs" dy
+
+Caffe's DeconvolutionLayer (Long et al. 2015, arXiv 1411.4038, with the bilinear filler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.convolution import Convolution
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution3d import Convolution3d
+from minicaffe.ops.workers import channelwise
+
+
+@register_layer
+class Deconvolution(Convolution):
+    """Transposed convolution; takes ``convolution_param``."""
+
+    def weight_shape(self) -> tuple[int, ...]:
+        """(C, M/g, kh, kw)."""
+        return (self.channels, self.num_output // self.group, *self.window.kernel[-self.spatial_axes :])
+
+    def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """(OH, OW): the image size that a convolution takes to (H, W)."""
+        w = self.window
+        return tuple(
+            s * (size - 1) + e - 2 * p for size, s, e, p in zip(image, w.stride, w.extent, w.pad, strict=True)
+        )
+
+    def make_product(self, image: tuple[int, ...], batch: int) -> Convolution2d | Convolution3d:
+        """The products of the convolution from y (M, OH, OW, N) to x. Raises ValueError where y is empty."""
+        size = self.output_size(image)
+        if min(size) < 1:
+            raise ValueError(f"the top would be {size}; pad less, or use a larger kernel")
+        return self.product_of((self.num_output, *size, batch), self.channels)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        w = self.blobs[0].data
+        for product, x, y in zip(self.products, bottom, top, strict=True):
+            out = self.images(y, y.stored)
+            product.input_grad(self.images(x, x.stored), w, out)
+            if len(self.blobs) > 1:
+                channelwise(_add_bias, out, self.blobs[1].data)
+            self.put_back(out, y, y.stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        w = self.blobs[0]
+        for i, (product, y, x) in enumerate(zip(self.products, top, bottom, strict=True)):
+            dy = self.images(y, y.stored_diff)
+            if propagate_down[i]:
+                dx = self.images(x, x.stored_diff)
+                padded = product.forward(dy, w.data, dx)
+                self.put_back(dx, x, x.stored_diff)
+            elif self.param_propagate_down[0]:
+                padded = product.pad(dy)
+            if self.param_propagate_down[0]:
+                images = self.images(x, x.stored)
+                w.accumulate(lambda out: product.weight_grad(images, padded, out))  # noqa: B023
+            self.add_bias_grad(dy)
+
+
+def _add_bias(y: Array, b: Array) -> None:
+    y += b.reshape(-1, *[1] * (y.ndim - 1))
