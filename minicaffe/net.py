@@ -14,6 +14,7 @@ from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, layer_classes
+from minicaffe.ops.workers import one_blas_thread
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, load_net, make_state
 from minicaffe.spec.reader import nearest
 
@@ -141,11 +142,12 @@ class Net:
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
         last = len(self.layers) - 1 if last is None else last
-        for i in range(first, last + 1):
-            self._fit(i)
-            self.layers[i].forward(self._bottoms[i], self._tops[i])
-            if self.debug_info:
-                debug.show_forward(self.layers[i], self._tops[i])
+        with one_blas_thread():
+            for i in range(first, last + 1):
+                self._fit(i)
+                self.layers[i].forward(self._bottoms[i], self._tops[i])
+                if self.debug_info:
+                    debug.show_forward(self.layers[i], self._tops[i])
 
     def _fit(self, i: int) -> None:
         """Reshape layer ``i`` if its bottoms have changed shape since the last time."""
@@ -189,16 +191,19 @@ class Net:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
         self._make_plan()
         last = len(self.layers) - 1 if last is None else last
-        for i in range(last, first - 1, -1):
-            if not self._active[i]:
-                continue
-            layer, top = self.layers[i], self._tops[i]
-            for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
-                if weight:
-                    blob.stored_diff.fill(weight)
-            layer.backward(top, self._propagate[i], self._bottoms[i])
-            if self.debug_info:
-                debug.show_backward(layer, self._propagate[i], self._bottoms[i])
+        with one_blas_thread():
+            for i in range(last, first - 1, -1):
+                if self._active[i]:
+                    self._backward_layer(i)
+
+    def _backward_layer(self, i: int) -> None:
+        layer, top = self.layers[i], self._tops[i]
+        for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
+            if weight:
+                blob.stored_diff.fill(weight)
+        layer.backward(top, self._propagate[i], self._bottoms[i])
+        if self.debug_info:
+            debug.show_backward(layer, self._propagate[i], self._bottoms[i])
 
     def _find_differentiable_outputs(self) -> list[str]:
         """The outputs of layers that have a backward: not an accuracy."""

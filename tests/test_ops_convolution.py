@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.ops import convolution, workers
+from minicaffe.ops import convolution, gemm, workers
 from minicaffe.ops.convolution import Convolution2d, cut_columns, turn_filters
 from minicaffe.ops.im2col import Window, col2im, im2col
 
@@ -53,8 +53,10 @@ def test_blocks_give_what_the_whole_data_matrix_gives(
     monkeypatch, block_bytes, worker_count, turn_ratio, shape, filters, window, group
 ):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0)
+    monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
+    monkeypatch.setattr(gemm, "SMALL", 0)
     monkeypatch.setattr(convolution, "TURN_RATIO", turn_ratio)
+    monkeypatch.setattr(convolution, "TURN_GROWTH", 100)
     monkeypatch.setattr(workers, "worker_count", worker_count)
     x = RNG.standard_normal(shape)
     w = RNG.standard_normal((filters, shape[0] // group, *window.kernel))

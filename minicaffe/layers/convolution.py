@@ -176,6 +176,9 @@ class Convolution(Layer):
                 product.input_grad(dy, w.data, dx)
                 self.put_back(dx, x, x.stored_diff)
 
+    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
+        return self.blobs[0].count * sum(math.prod(product.output) for product in self.products)
+
     def add_bias_grad(self, dy: Array) -> None:
         """db = dy · 1, where there is a bias."""
         if len(self.blobs) > 1 and self.param_propagate_down[1]:

@@ -43,8 +43,7 @@ class HingeLoss(LossLayer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, m = self.xp, self.margin
         labels, _ = read_labels(self, bottom[1], (self.batch,), self.classes, None)
-        self.sign.fill(1)
-        self.sign -= 2 * one_hot(labels, self.classes)
+        self.sign[...] = xp.where(one_hot(labels, self.classes), -1, 1)
         xp.multiply(self.sign, bottom[0].stored.reshape(m.shape), out=m)
         m += 1
         xp.maximum(m, 0, out=m)

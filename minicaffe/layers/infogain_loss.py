@@ -19,6 +19,7 @@ import numpy as np
 
 from minicaffe.array import Array
 from minicaffe.data.mean import load_mean
+from minicaffe.data.npz import BAD_ARCHIVE
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.layer import Blobs, canonical_axis, register_layer
@@ -50,13 +51,18 @@ class InfogainLoss(LossLayer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.infogain_loss_param
         if self.spec.loss_param.has("normalize"):
-            raise self.spec.loss_param.error("normalize", "InfogainLoss does not take it; use 'normalization'")
+            raise self.spec.loss_param.error(
+                "normalize", "InfogainLoss does not take it; use 'normalization'"
+            )
         if len(bottom) == 3:
             return
         if not param.source:
             raise param.error("source", "required, but not given; name H's file, or give H as a third bottom")
-        path = find_path(param.source, lookup_folders(self.setting.folder), "infogain matrix")
-        self.matrix = self.setting.device.put(load_matrix(path), self.dtype)
+        try:
+            path = find_path(param.source, lookup_folders(self.setting.folder), "infogain matrix")
+            self.matrix = self.setting.device.put(load_matrix(path), self.dtype)
+        except DataError as error:
+            raise DataError(f"{self.spec.where}: {error}") from None
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
@@ -68,7 +74,9 @@ class InfogainLoss(LossLayer):
         self.prob = self.new_array((self.classes, *self.places))
         size = bottom[2].count if len(bottom) == 3 else self.matrix.size
         if size != self.classes**2:
-            raise self.shape_error(f"H has {size} numbers; expected {self.classes} × {self.classes}, by classes")
+            raise self.shape_error(
+                f"H has {size} numbers; expected {self.classes} × {self.classes}, by classes"
+            )
         if len(top) > 1:
             top[1].reshape(*shape)
 
@@ -110,6 +118,6 @@ def load_matrix(path: Path) -> np.ndarray:
             return loaded
         with loaded as archive:
             return archive[archive.files[0]]
-    except (OSError, ValueError, EOFError, IndexError) as error:
+    except (*BAD_ARCHIVE, IndexError) as error:
         problem = " ".join(str(error).split())
         raise DataError(f"{path}: not a matrix ({problem}); use .binaryproto, .npy or .npz") from None

@@ -17,6 +17,7 @@ from minicaffe.array import Array
 from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.ops.gemm import matmul
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -58,23 +59,23 @@ class InnerProduct(Layer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         y = self._columns(top[0], top[0].stored, self.num_output)
-        self.xp.matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
+        matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
         if len(self.blobs) > 1:
             y += self.blobs[1].data[:, None]
         self._put_back(y, top[0], top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        xp, x, y = self.xp, bottom[0], top[0]
+        x, y = bottom[0], top[0]
         dy = self._columns(y, y.stored_diff, self.num_output)
         if self.param_propagate_down[0]:
             columns = self._columns(x, x.stored, self.depth)
             a, b = (columns, dy) if self.spec.inner_product_param.transpose else (dy, columns)
-            self.blobs[0].accumulate(lambda out: xp.matmul(a, b.T, out=out))
+            self.blobs[0].accumulate(lambda out: matmul(a, b.T, out=out))
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
         if propagate_down[0]:
             dx = self._columns(x, x.stored_diff, self.depth)
-            xp.matmul(self._weight().T, dy, out=dx)
+            matmul(self._weight().T, dy, out=dx)
             self._put_back(dx, x, x.stored_diff)
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:

@@ -4,7 +4,7 @@ Columns of X are cut into blocks that stay in a core's cache. A block is one str
 result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 layer runs at the pace of its GEMM).
 
     forward        y[:, block] = w · X[:, block] (+ b)
-    weight_grad    dw = Σ dy[:, block] · X[:, block]ᵀ          X is built again, block by block
+    weight_grad    dwᵀ = Σ X[:, block] · dy[:, block]ᵀ         X is built again, block by block
     input_grad     dx = col2im(wᵀ · dy)                        or, at stride 1, dy convolved with w turned by 180°
 
 With g groups every product is a batch of g products.
@@ -19,12 +19,13 @@ from functools import cached_property
 import numpy as np
 
 from minicaffe.array import Array, module_of
-from minicaffe.ops import workers
+from minicaffe.ops import gemm, workers
 from minicaffe.ops.im2col import Window, windows
 
-BLOCK_BYTES = 1 << 20
-TURN_RATIO = 1  # input_grad turns the filters where M is at most this many times C
-SMALL_COLUMNS = 1 << 12  # fewer columns than this are one block, on BLAS's own threads
+BLOCK_BYTES = 2 << 20
+TURN_RATIO = 2  # input_grad turns the filters where M is at most this many times C,
+TURN_GROWTH = 1.3  # and the image at most this many times the output: the turned product has that much more work
+SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
 
 
 @dataclass(frozen=True)
@@ -41,28 +42,30 @@ def cut_columns(output: tuple[int, int], batch: int, limit: int) -> Iterator[Blo
     """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position)."""
     height, width = output
     whole = slice(None)
+    if not batch:
+        return
     if width * batch <= limit:
-        step = limit // (width * batch)
-        for r in range(0, height, step):
-            end = min(r + step, height)
-            yield Block(slice(r, end), whole, whole, slice(r * width * batch, end * width * batch))
+        for rows in _cut(height, limit // (width * batch)):
+            yield Block(rows, whole, whole, slice(rows.start * width * batch, rows.stop * width * batch))
         return
-    if batch <= limit:
-        step = limit // batch
-        for r in range(height):
-            for c in range(0, width, step):
-                end = min(c + step, width)
-                base = r * width
-                yield Block(
-                    slice(r, r + 1), slice(c, end), whole, slice((base + c) * batch, (base + end) * batch)
-                )
-        return
-    for position in range(height * width):
-        r, c = divmod(position, width)
-        for n in range(0, batch, limit):
-            end = min(n + limit, batch)
-            columns = slice(position * batch + n, position * batch + end)
-            yield Block(slice(r, r + 1), slice(c, c + 1), slice(n, end), columns)
+    for r in range(height):
+        if batch <= limit:
+            for cols in _cut(width, limit // batch):
+                first, last = r * width + cols.start, r * width + cols.stop
+                yield Block(slice(r, r + 1), cols, whole, slice(first * batch, last * batch))
+            continue
+        for c in range(width):
+            base = (r * width + c) * batch
+            for images in _cut(batch, limit):
+                columns = slice(base + images.start, base + images.stop)
+                yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
+
+
+def _cut(length: int, most: int) -> Iterator[slice]:
+    """Cut a length into as few parts as ``most`` allows, of nearly equal size."""
+    parts = -(-length // most)
+    for i in range(parts):
+        yield slice(length * i // parts, length * (i + 1) // parts)
 
 
 class Convolution2d:
@@ -86,10 +89,12 @@ class Convolution2d:
         self.depth = shape[0] // group * window.kernel[0] * window.kernel[1]
         self.is_pointwise = window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
         limit = max(1, BLOCK_BYTES // (self.depth * group * self.dtype.itemsize))
-        if self.columns <= SMALL_COLUMNS:
-            limit = max(limit, self.columns)
-        self.blocks = list(cut_columns(self.output, self.batch, limit)) if self.columns else []
-        self.workers = 1 if self.is_pointwise else max(1, min(workers.worker_count, len(self.blocks)))
+        if self.columns <= SMALL_COLUMNS or self.is_pointwise:
+            limit = max(1, self.columns)
+        elif workers.worker_count > 1:
+            limit = min(limit, -(-self.columns // workers.worker_count))
+        self.blocks = list(cut_columns(self.output, self.batch, limit))
+        self.workers = max(1, min(workers.worker_count, len(self.blocks)))
         self._padded: Array | None = None
 
     def _padded_size(self) -> tuple[int, int]:
@@ -115,7 +120,7 @@ class Convolution2d:
 
         def one(block: Block, columns: Array, worker: int) -> None:
             target = y[:, :, block.columns]
-            module_of(x).matmul(w, columns, out=target)
+            self._matmul(w, columns, target)
             if bias is not None:
                 target += bias
 
@@ -125,29 +130,26 @@ class Convolution2d:
     def weight_grad(self, dy: Array, padded: Array, out: Array) -> None:
         """Write dw (M, C/g, kh, kw) into ``out``."""
         xp = module_of(dy)
-        dy, dw = self._grouped(dy), self._grouped(out)
-        sums = [dw] + [xp.empty_like(dw) for _ in range(1, self.workers)]
-        begun = [False] * len(sums)
+        dy = self._grouped(dy)
+        shape = (self.group, self.depth, self.filters // self.group)
+        sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
         def one(block: Block, columns: Array, worker: int) -> None:
-            term = workers.scratch(dw, dw.shape, slot=1) if begun[worker] else sums[worker]
-            xp.matmul(dy[:, :, block.columns], columns.swapaxes(1, 2), out=term)
-            if begun[worker]:
-                sums[worker] += term
-            begun[worker] = True
+            term = workers.scratch(dy, shape, slot=1)
+            self._matmul(columns, dy[:, :, block.columns].swapaxes(1, 2), term)
+            sums[worker] += term
 
         self._over_blocks(padded, one)
-        if not any(begun):
-            dw.fill(0)
         for part in sums[1:]:
-            dw += part
+            sums[0] += part
+        self._grouped(out)[...] = sums[0].swapaxes(1, 2)
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx (C, H, W, N) into ``out``."""
         out = out.reshape(self.shape)
         if self.is_pointwise:
             w, dy = self._grouped(w), self._grouped(dy)
-            module_of(dy).matmul(w.swapaxes(1, 2), dy, out=out.reshape(self.group, -1, self.columns))
+            gemm.matmul(w.swapaxes(1, 2), dy, out.reshape(self.group, -1, self.columns))
         elif self.turned is not None:
             self.turned.forward(dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out)
         else:
@@ -157,7 +159,9 @@ class Convolution2d:
     def turned(self) -> Convolution2d | None:
         """The convolution that takes dy to dx, where stride 1 allows one and it is the cheaper way."""
         pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad, strict=True))
-        if self.window.stride != (1, 1) or min(pad) < 0 or self.filters > TURN_RATIO * self.shape[0]:
+        growth = self.shape[1] * self.shape[2] / (self.output[0] * self.output[1])
+        suits = self.filters <= TURN_RATIO * self.shape[0] and growth <= TURN_GROWTH
+        if self.window.stride != (1, 1) or min(pad) < 0 or not suits:
             return None
         window = Window(self.window.kernel, (1, 1), pad, self.window.dilation)
         shape = (self.filters, *self.output, self.batch)
@@ -175,7 +179,7 @@ class Convolution2d:
         )
         filters = w.reshape(self.group, -1, per_group, self.window.kernel[0] * self.window.kernel[1])
         dy = self._grouped(dy)
-        owners = min(workers.worker_count, per_group) if self.workers > 1 else 1
+        owners = min(workers.worker_count, per_group)
 
         def task(owner: int) -> None:
             own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
@@ -186,10 +190,17 @@ class Convolution2d:
                 xp.matmul(transposed, dy[:, :, block.columns], out=columns)
                 _add_shifted(columns, pixels[:, own, ..., block.rows, block.cols, block.batch])
 
-        with workers.blas_for(owners):
+        with workers.one_blas_thread():
             workers.run(task, owners)
         if dx is not out:
             out[...] = dx[:, ph : ph + height, pw : pw + width]
+
+    def _matmul(self, a: Array, b: Array, out: Array) -> None:
+        """One block's product: on the worker that has the block, or on all of them if it is the only block."""
+        if self.workers > 1:
+            module_of(a).matmul(a, b, out=out)
+        else:
+            gemm.matmul(a, b, out)
 
     def _grouped(self, array: Array) -> Array:
         """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""
@@ -198,9 +209,7 @@ class Convolution2d:
     def _over_blocks(self, padded: Array, one: Callable[[Block, Array, int], None]) -> None:
         """Call ``one(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
         if self.is_pointwise:
-            columns = self._grouped(padded)
-            whole = Block(slice(None), slice(None), slice(None), slice(0, self.columns))
-            one(whole, columns, 0)
+            one(self.blocks[0], self._grouped(padded), 0)
             return
         view = windows(padded, self.window, self.output)
 
@@ -211,7 +220,7 @@ class Convolution2d:
                 columns[...] = source
                 one(block, columns.reshape(self.group, self.depth, -1), worker)
 
-        with workers.blas_for(self.workers):
+        with workers.one_blas_thread():
             workers.run(task, self.workers)
 
 

@@ -34,34 +34,72 @@ def output_size(image: tuple[int, int], window: Window, round_up: bool = True) -
     return sizes[0], sizes[1]
 
 
-def _overlap(offset: int, size: int, out: int, stride: int, pad: int) -> tuple[slice, slice]:
-    """Where one kernel offset meets the image on one axis: the outputs, and the pixels that they see."""
-    lo = max(0, -((offset - pad) // stride))
-    hi = min(out, (size - 1 + pad - offset) // stride + 1)
-    start = lo * stride - pad + offset
-    return slice(lo, max(lo, hi)), slice(start, start + max(0, hi - lo - 1) * stride + (hi > lo), stride)
+def _overlap(offset: int, size: int, out: int, stride: int) -> tuple[slice, slice]:
+    """Where pixels ``o · stride + offset`` of outputs o lie in an image of ``size``: the outputs, the pixels."""
+    lo = max(0, -(offset // stride))
+    hi = max(lo, min(out, (size - 1 - offset) // stride + 1))
+    start = lo * stride + offset
+    return slice(lo, hi), slice(start, start + (hi - lo - 1) * stride + 1 if hi > lo else start, stride)
 
 
 @lru_cache(maxsize=256)
 def _positions(
     image: tuple[int, int], output: tuple[int, int], window: Window
-) -> list[tuple[int, tuple[slice, slice, slice], tuple[slice, slice, slice]]]:
-    """For each kernel position: its number, its slice of y, and its slice of x (channels come first)."""
-    every = slice(None)
+) -> list[tuple[int, tuple[slice, slice, slice], int, tuple[slice, slice, slice]]]:
+    """For each kernel position: its number, its slice of y, and which columns of x it meets.
+
+    Those are given as a residue of columns modulo the stride, and a slice of the columns of that residue.
+    """
+    every, stride = slice(None), window.stride[1]
     found = []
     for i in range(window.kernel[0]):
-        rows, pixel_rows = _overlap(i, image[0], output[0], window.stride[0], window.pad[0])
+        rows, pixel_rows = _overlap(i - window.pad[0], image[0], output[0], window.stride[0])
         for j in range(window.kernel[1]):
-            cols, pixel_cols = _overlap(j, image[1], output[1], window.stride[1], window.pad[1])
+            shift, residue = divmod(j - window.pad[1], stride)
+            columns_of_residue = len(range(residue, image[1], stride))
+            cols, pixel_cols = _overlap(shift, columns_of_residue, output[1], 1)
             number = i * window.kernel[1] + j
-            found.append((number, (every, rows, cols), (every, pixel_rows, pixel_cols)))
+            found.append((number, (every, rows, cols), residue, (every, pixel_rows, pixel_cols)))
     return found
 
 
+def _split_columns(x: Array, stride: int) -> list[Array]:
+    """Room for the columns of x (C, H, W, N) by residue modulo the stride, each residue's contiguous.
+
+    A slice of every other column has runs of only N numbers; here, a kernel position meets whole rows.
+    """
+    if stride == 1:
+        return [x]
+    channels, height, width, batch = x.shape
+    widths = [len(range(residue, width, stride)) for residue in range(stride)]
+    room, parts, start = workers.scratch(x, (x.size,)), [], 0
+    for columns in widths:
+        size = channels * height * columns * batch
+        parts.append(room[start : start + size].reshape(channels, height, columns, batch))
+        start += size
+    return parts
+
+
 def _over(x: Array, y: Array, window: Window) -> Iterator[tuple[int, Array, tuple[slice, slice, slice]]]:
-    """(number, slice of x, index into y) for each kernel position."""
-    for number, into_y, into_x in _positions(x.shape[1:3], y.shape[1:3], window):
-        yield number, x[into_x], into_y
+    """(number, pixels of x, index into y) for each kernel position."""
+    parts = _split_columns(x, window.stride[1])
+    if len(parts) > 1:
+        for residue, part in enumerate(parts):
+            part[...] = x[:, :, residue :: window.stride[1]]
+    for number, into_y, residue, pixels in _positions(x.shape[1:3], y.shape[1:3], window):
+        yield number, parts[residue][pixels], into_y
+
+
+def _add_over(dx: Array, y: Array, window: Window) -> Iterator[tuple[int, Array, tuple[slice, slice, slice]]]:
+    """The same over dx, which starts as zeros and has what was added to the pixels when the loop is done."""
+    parts = _split_columns(dx, window.stride[1])
+    for part in parts:
+        part.fill(0)
+    for number, into_y, residue, pixels in _positions(dx.shape[1:3], y.shape[1:3], window):
+        yield number, parts[residue][pixels], into_y
+    if len(parts) > 1:
+        for residue, part in enumerate(parts):
+            dx[:, :, residue :: window.stride[1]] = part
 
 
 def place_type(window: Window) -> type:
@@ -100,8 +138,7 @@ def max_pool_grad(dy: Array, places: Array, window: Window, out: Array) -> None:
     """dx: each dy is added to the pixel that was the maximum of its window."""
 
     def channels(dy: Array, places: Array, dx: Array) -> None:
-        dx.fill(0)
-        for number, pixels, into_y in _over(dx, dy, window):
+        for number, pixels, into_y in _add_over(dx, dy, window):
             pixels += dy[into_y] * (places[into_y] == number)
 
     workers.channelwise(channels, dy, places, out)
@@ -150,9 +187,8 @@ def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:
     scale = _scale(out, dy, window)
 
     def channels(dy: Array, dx: Array) -> None:
-        dx.fill(0)
         share = dy * scale
-        for _, pixels, into_y in _over(dx, dy, window):
+        for _, pixels, into_y in _add_over(dx, dy, window):
             pixels += share[into_y]
 
     workers.channelwise(channels, dy, out)

@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
@@ -27,7 +27,9 @@ try:
 except ImportError:
     _blas = None
 
-CHUNK = 1 << 16  # elements: a chunk of a few arrays stays in a core's cache
+SMALL = 1 << 16  # elements: handing out less than this costs more than it saves
+CHUNK = 1 << 18  # elements: small enough for the cache, and large enough that NumPy's calls are long: after
+# a short one, workers wait for each other at the interpreter's lock
 _scratch = threading.local()
 
 
@@ -51,9 +53,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def blas_for(workers: int) -> AbstractContextManager:
-    """While it is entered, BLAS uses one thread if there are several workers; then the user's setting again."""
-    return _blas.limit(limits=1) if _blas is not None and workers > 1 else contextlib.nullcontext()
+_limit_depth = 0
+_limit: AbstractContextManager | None = None
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
+
+    It may be entered inside itself: a net enters it once for a whole pass. Only the thread that runs a net
+    enters it, not the workers.
+    """
+    global _limit_depth, _limit
+    if _limit_depth == 0 and _blas is not None:
+        _limit = _blas.limit(limits=1)
+        _limit.__enter__()
+    _limit_depth += 1
+    try:
+        yield
+    finally:
+        _limit_depth -= 1
+        if _limit_depth == 0 and _limit is not None:
+            _limit.__exit__(None, None, None)
+            _limit = None
 
 
 def run(task: Callable[[int], None], workers: int) -> None:
@@ -85,39 +107,38 @@ def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
     return buffers[slot][:nbytes].view(like.dtype).reshape(shape)
 
 
-def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, step: int) -> None:
-    """Call ``function`` on slices [lo, lo + step) of the arrays, alternating between the workers."""
-    starts = range(0, length, step)
-    workers = min(worker_count, len(starts))
+def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, chunks: int) -> None:
+    """Call ``function`` on slices of the arrays, cut into nearly equal chunks, alternating between the workers."""
+    workers = min(worker_count, length)
+    chunks = min(length, -(-chunks // workers) * workers)
 
     def task(worker: int) -> None:
-        for lo in starts[worker::workers]:
-            function(*[a[lo : lo + step] for a in arrays])
+        for i in range(worker, chunks, workers):
+            own = slice(length * i // chunks, length * (i + 1) // chunks)
+            function(*[a[own] for a in arrays])
 
     run(task, workers)
 
 
 def elementwise(function: Callable[..., None], *arrays: Array) -> None:
-    """Call ``function(*arrays)``, which treats every element alike, in cache-sized chunks on all workers.
+    """Call ``function(*arrays)``, which treats every element alike, in chunks on all workers.
 
     The arrays are contiguous and have the same number of elements; the function gets flat slices of them.
     """
-    if not on_cpu(arrays[0]) or arrays[0].size <= CHUNK:
+    size = arrays[0].size
+    if not on_cpu(arrays[0]) or size <= SMALL:
         function(*arrays)
         return
-    flat = tuple(a.reshape(-1) for a in arrays)
-    _in_chunks(function, flat, flat[0].size, CHUNK)
+    _in_chunks(function, tuple(a.reshape(-1) for a in arrays), size, -(-size // CHUNK))
 
 
 def channelwise(function: Callable[..., None], *arrays: Array) -> None:
     """Call ``function(*arrays)``, which treats every channel (leading index) alike, on all workers.
 
-    The function gets slices of whole channels, cut so that one slice stays in a core's cache.
+    The function gets slices of whole channels.
     """
-    first = arrays[0]
-    if not on_cpu(first) or first.size <= CHUNK or first.shape[0] == 1:
+    size, channels = arrays[0].size, arrays[0].shape[0]
+    if not on_cpu(arrays[0]) or size <= SMALL or channels == 1:
         function(*arrays)
         return
-    channels = first.shape[0]
-    step = max(1, min(CHUNK * channels // first.size, -(-channels // worker_count)))
-    _in_chunks(function, arrays, channels, step)
+    _in_chunks(function, arrays, channels, -(-size // CHUNK))

@@ -1,0 +1,66 @@
+"""ArgMax: the places of the k largest values, the largest first.
+
+Shapes: x (N, D) with all axes of an image flattened to D -> y (N, 1, k), or (N, 2, k) with the values in the
+second row (``out_max_val``). With an ``axis``, y has x's shape with k along it, and holds places, or values.
+
+Of equal values the later place comes first, as in Caffe's ArgMaxLayer. There is no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+
+from minicaffe.array import Array, module_of
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.spec.fields import Bool, Int, Message
+
+
+class ArgMaxParam(Message):
+    """``top_k``: how many; ``out_max_val``: the values too (with ``axis``: instead)."""
+
+    out_max_val = Bool(False)
+    top_k = Int(1, min=1)
+    axis = Int()
+
+
+@register_layer
+class ArgMax(Layer):
+    """Predicted classes from scores."""
+
+    messages = {"argmax_param": ArgMaxParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape, param = bottom[0].shape, self.spec.argmax_param
+        if param.axis is None:
+            values, top_shape = math.prod(shape[1:]), [1] * max(3, len(shape))
+            top_shape[0], top_shape[2] = shape[0], param.top_k
+            top_shape[1] = 2 if param.out_max_val else 1
+        else:
+            self.axis = canonical_axis(self, param.axis, len(shape))
+            values, top_shape = shape[self.axis], list(shape)
+            top_shape[self.axis] = param.top_k
+        if param.top_k > values:
+            raise param.error("top_k", f"{param.top_k} is more than the {values} values of bottom {shape}")
+        top[0].reshape(*top_shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        xp, param = self.xp, self.spec.argmax_param
+        if param.axis is not None:
+            x = xp.moveaxis(bottom[0].data, self.axis, 0)
+            y = xp.moveaxis(top[0].data, self.axis, 0)
+            places = largest_places(x, param.top_k)
+            y[...] = xp.take_along_axis(x, places, axis=0) if param.out_max_val else places
+            return
+        x = bottom[0].stored.reshape(-1, bottom[0].shape[0])
+        rows = top[0].stored.reshape(-1, param.top_k, len(x.T))
+        places = largest_places(x, param.top_k)
+        rows[0] = places
+        if param.out_max_val:
+            rows[1] = xp.take_along_axis(x, places, axis=0)
+
+
+def largest_places(x: Array, k: int) -> Array:
+    """(k, …): the places along axis 0 of the k largest values, the largest first, of equal ones the later."""
+    if k == 1:
+        return len(x) - 1 - x[::-1].argmax(axis=0)[None]
+    return module_of(x).argsort(x, axis=0, kind="stable")[::-1][:k]

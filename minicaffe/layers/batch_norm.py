@@ -1,0 +1,111 @@
+"""BatchNorm: each channel at mean 0 and variance 1 over the batch; scaling and shifting are a Scale layer's.
+
+Shapes: x (C, H, W, N); μ, σ² (C) over m = H·W·N places.
+
+    y = (x − μ) / √(σ² + ε)        dx = (dy − mean(dy) − y · mean(dy · y)) / √(σ² + ε)
+
+Three blobs follow the batches, with f = ``moving_average_fraction``:
+
+    blob 0 ← f · blob 0 + μ        blob 1 ← f · blob 1 + σ² · m / (m − 1)        blob 2 ← f · blob 2 + 1
+
+With global statistics (the default at TEST) μ = blob 0 / blob 2 and σ² = blob 1 / blob 2, 0 where blob 2 is, and
+dx = dy / √(σ² + ε). Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.layers.in_place import room_for_input
+from minicaffe.ops import channels
+from minicaffe.ops.channels import Cover
+from minicaffe.spec.fields import Bool, Float, Message
+from minicaffe.spec.net import ParamSpec
+
+
+class BatchNormParam(Message):
+    """``use_global_stats``: by default false at TRAIN, true at TEST."""
+
+    use_global_stats = Bool()
+    moving_average_fraction = Float(0.999, min=0, max=1)
+    eps = Float(1e-5, min=0)
+
+
+@register_layer
+class BatchNorm(Layer):
+    """Batch normalisation. Its three blobs are statistics, not weights: no gradient, no decay."""
+
+    messages = {"batch_norm_param": BatchNormParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.param = self.spec.batch_norm_param
+        self.uses_global_stats = self.phase == "TEST"
+        if self.param.use_global_stats is not None:
+            self.uses_global_stats = self.param.use_global_stats
+        self.channels = self._channels(bottom[0].shape)
+        for shape in [(self.channels,), (self.channels,), (1,)]:
+            self.add_blob(shape, FillerParam())
+        self._keep_from_training()
+
+    def _keep_from_training(self) -> None:
+        """``lr_mult: 0`` for the three blobs, in a list of this layer's own."""
+        for given in self.spec.param:
+            if given.lr_mult != 0:
+                raise given.error(
+                    "lr_mult", f"{given.lr_mult:g}, but statistics are not trained; set 'lr_mult: 0'"
+                )
+        missing = len(self.blobs) - len(self.spec.param)
+        self.spec.param = [*self.spec.param, *(ParamSpec(lr_mult=0.0) for _ in range(missing))]
+
+    def _channels(self, shape: tuple[int, ...]) -> int:
+        if not shape:
+            raise self.shape_error("bottom has no axes; expected (N, C, …)")
+        return shape[1] if len(shape) > 1 else 1
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        if self._channels(shape) != self.channels:
+            raise self.shape_error(
+                f"bottom has shape {shape}; expected {self.channels} channels, as at the start"
+            )
+        top[0].reshape(*shape)
+        self.cover = Cover(shape, 1, 1) if len(shape) > 1 else Cover(shape, 0, 0)
+        self.kept = None if self.uses_global_stats else room_for_input(self, bottom, top)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x, y = self.cover.rows(bottom[0].stored), self.cover.rows(top[0].stored)
+        if self.uses_global_stats:
+            self.mean, variance = self._global_stats()
+        else:
+            kept = None if self.kept is None else self.cover.rows(self.kept)
+            self.mean, variance = channels.moments(x, copy=kept)
+            self._follow(self.mean, variance, places=x.shape[1])
+        self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
+        channels.normalize(x, self.mean, self.inverse_std, out=y)
+
+    def _global_stats(self) -> tuple[Array, Array]:
+        mean, variance, total = (blob.data for blob in self.blobs)
+        share = (total != 0) / (total + (total == 0))  # 1 / total, and 0 for 0
+        return self.cover.spread(mean * share), self.cover.spread(variance * share)
+
+    def _follow(self, mean: Array, variance: Array, places: int) -> None:
+        """Move the three blobs towards this batch's statistics."""
+        unbiased = variance * (places / (places - 1)) if places > 1 else variance
+        for blob, new in zip(self.blobs, (mean.reshape(-1), unbiased.reshape(-1), 1), strict=True):
+            blob.data[...] = self.param.moving_average_fraction * blob.data + new
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        dy, dx = self.cover.rows(top[0].stored_diff), self.cover.rows(bottom[0].stored_diff)
+        if self.uses_global_stats:
+            channels.in_blocks(self._divide, dy, self.inverse_std, dx)
+            return
+        x = self.cover.rows(bottom[0].stored if self.kept is None else self.kept)
+        channels.normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+
+    def _divide(self, dy: Array, inverse_std: Array, dx: Array) -> None:
+        self.xp.multiply(dy, inverse_std, out=dx)

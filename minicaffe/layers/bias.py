@@ -1,0 +1,116 @@
+"""Bias: y = x + b, with b along some axes of x: a parameter, or the second bottom.
+
+    dx = dy        db = Σ dy over the places that share an element of b
+
+Caffe's BiasLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.ops import channels
+from minicaffe.ops.channels import Cover
+from minicaffe.ops.workers import elementwise
+from minicaffe.spec.fields import Int, Message, Nested
+
+
+class BiasParam(Message):
+    """b covers ``num_axes`` axes of x from ``axis`` on (−1: all that are left; 0: one number for all).
+
+    With two bottoms, ``num_axes`` is that of the second.
+    """
+
+    axis = Int(1)
+    num_axes = Int(1, min=-1)
+    filler = Nested(FillerParam)
+
+
+def find_cover(layer: Layer, bottom: Blobs, axis: int, num_axes: int) -> Cover:
+    """Which axes of the first bottom the coefficients cover: the second bottom's, or ``num_axes``.
+
+    Raises ShapeError where they do not fit.
+    """
+    shape = bottom[0].shape
+    given = bottom[1].shape if len(bottom) > 1 else None
+    covered = num_axes if given is None else len(given)
+    if covered == 0:
+        return Cover(shape, 0, 0)
+    axis = canonical_axis(layer, axis, len(shape))
+    covered = len(shape) - axis if covered == -1 else covered
+    if axis + covered > len(shape):
+        raise layer.shape_error(
+            f"{covered} axes from axis {axis} on are more than bottom '{layer.spec.bottom[0]}' {shape} has"
+        )
+    cover = Cover(shape, axis, covered)
+    if given is not None and given != cover.coefficient_shape:
+        raise layer.shape_error(
+            f"bottom '{layer.spec.bottom[1]}' has shape {given}; expected {cover.coefficient_shape}, the axes "
+            f"of '{layer.spec.bottom[0]}' {shape} from axis {axis} on"
+        )
+    return cover
+
+
+def check_learned_shape(layer: Layer, cover: Cover) -> None:
+    """Raises ShapeError where the bottom's shape has changed so that the parameters do not fit it any more."""
+    for blob in layer.blobs:
+        if blob.shape != cover.coefficient_shape:
+            raise layer.shape_error(
+                f"parameters of shape {blob.shape} do not fit a bottom of shape {cover.shape}; "
+                f"they would have to be {cover.coefficient_shape}"
+            )
+
+
+def check_in_place(layer: Layer, bottom: Blobs, top: Blobs) -> None:
+    """Raises SpecError where the top is the second bottom."""
+    if len(bottom) > 1 and top[0] is bottom[1]:
+        raise layer.spec.error("top", "only the first bottom can be the top; give the top a name of its own")
+
+
+@register_layer
+class Bias(Layer):
+    """Adds a bias along some axes."""
+
+    messages = {"bias_param": BiasParam}
+    bottoms = (1, 2)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        check_in_place(self, bottom, top)
+        if len(bottom) == 1:
+            self.add_blob(self._cover(bottom).coefficient_shape, self.spec.bias_param.filler)
+
+    def _cover(self, bottom: Blobs) -> Cover:
+        param = self.spec.bias_param
+        return find_cover(self, bottom, param.axis, param.num_axes)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.cover = self._cover(bottom)
+        check_learned_shape(self, self.cover)
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        bias = self.blobs[0] if self.blobs else bottom[1]
+        rows = self.cover.rows
+        channels.in_blocks(
+            self._add, rows(bottom[0].stored), self.cover.spread(bias.data), rows(top[0].stored)
+        )
+
+    def _add(self, x: Array, bias: Array, y: Array) -> None:
+        self.xp.add(x, bias, out=y)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        dy = top[0].stored_diff
+        if self.blobs and self.param_propagate_down[0]:
+            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, self._sums(dy)))
+        if not self.blobs and propagate_down[1]:
+            bottom[1].diff[...] = self._sums(dy)
+        if propagate_down[0] and top[0] is not bottom[0]:
+            elementwise(self.xp.copyto, bottom[0].stored_diff, dy)
+
+    def _sums(self, dy: Array) -> Array:
+        """Σ dy for each element of the bias."""
+        sums = channels.row_sums(lambda dy: [dy.sum(axis=1)], 1, self.cover.rows(dy))
+        return self.cover.gather(sums[0])

@@ -1,0 +1,43 @@
+"""Clip: y = max(min, min(x, max)).
+
+    dx = dy where min ≤ x ≤ max, 0 elsewhere
+
+Caffe's ClipLayer.
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.neuron import Neuron
+from minicaffe.spec.fields import Float, Message
+
+
+class ClipParam(Message):
+    """The bounds, both required."""
+
+    min = Float(required=True)
+    max = Float(required=True)
+
+    def check(self) -> None:
+        if self.min > self.max:
+            raise self.error("min", f"{self.min:g} is more than max {self.max:g}; exchange them")
+
+
+@register_layer
+class Clip(Neuron):
+    """Values held within bounds."""
+
+    messages = {"clip_param": ClipParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.low, self.high = self.spec.clip_param.min, self.spec.clip_param.max
+
+    def compute(self, x: Array, y: Array) -> None:
+        self.xp.minimum(x, self.high, out=y)
+        self.xp.maximum(y, self.low, out=y)
+
+    def gradient(self, x: Array, dy: Array, dx: Array) -> None:
+        inside = x >= self.low
+        inside &= x <= self.high
+        self.xp.multiply(dy, inside, out=dx)

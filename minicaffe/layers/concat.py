@@ -1,0 +1,69 @@
+"""Concat: several blobs become one, along an axis (the channels by default).
+
+    y = [x_0, x_1, …]        dx_i = the part of dy that lies where x_i does
+
+Caffe's ConcatLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.ops.workers import channelwise
+from minicaffe.spec.fields import Int, Message
+
+
+class ConcatParam(Message):
+    """``concat_dim`` is the older name of ``axis``."""
+
+    axis = Int(1)
+    concat_dim = Int(1, min=0)
+
+    def check(self) -> None:
+        if self.has("axis") and self.has("concat_dim"):
+            raise self.error("concat_dim", "the older name of axis, which is given too; keep axis")
+
+
+@register_layer
+class Concat(Layer):
+    """One blob of several that differ only in the size of one axis."""
+
+    messages = {"concat_param": ConcatParam}
+    bottoms = (1, None)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.concat_param, bottom[0].shape
+        field = "concat_dim" if param.has("concat_dim") else "axis"
+        axis = canonical_axis(self, getattr(param, field), len(shape), field)
+        for name, blob in zip(self.spec.bottom, bottom, strict=True):
+            if len(blob.shape) != len(shape) or _without(axis, blob.shape) != _without(axis, shape):
+                raise self.shape_error(
+                    f"bottom '{name}' has shape {blob.shape}, '{self.spec.bottom[0]}' {shape}; "
+                    f"they may differ in axis {axis} only"
+                )
+        sizes = [blob.shape[axis] for blob in bottom]
+        top[0].reshape(*shape[:axis], sum(sizes), *shape[axis + 1 :])
+        self.parts = parts_along(stored_axis(axis, len(shape)), sizes)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        for part, x in zip(self.parts, bottom, strict=True):
+            channelwise(self.xp.copyto, top[0].stored[part], x.stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        for part, x, wanted in zip(self.parts, bottom, propagate_down, strict=True):
+            if wanted:
+                channelwise(self.xp.copyto, x.stored_diff, top[0].stored_diff[part])
+
+
+def _without(axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def parts_along(axis: int, sizes: Sequence[int]) -> list[tuple[slice, ...]]:
+    """Indices of consecutive parts of the given sizes along an axis."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append((*[slice(None)] * axis, slice(start, start + size)))
+        start += size
+    return parts

@@ -1,0 +1,72 @@
+"""DummyData: tops of given shapes that a filler fills.
+
+A constant is filled in once; random numbers are new at each forward. Caffe's DummyDataLayer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicaffe.fillers import FillerParam, fill
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.spec.fields import BlobShape, Int, Message, Nested
+
+
+class DummyDataParam(Message):
+    """Each field: one value for each top, or one for all. ``num`` … ``width`` are the older way of ``shape``."""
+
+    data_filler = Nested(FillerParam, repeated=True)
+    shape = Nested(BlobShape, repeated=True)
+    num = Int(min=0, repeated=True)
+    channels = Int(min=0, repeated=True)
+    height = Int(min=0, repeated=True)
+    width = Int(min=0, repeated=True)
+
+    def check(self) -> None:
+        old = [name for name in ("num", "channels", "height", "width") if self.has(name)]
+        if old and self.shape:
+            raise self.error(old[0], "'shape' is given too; keep shape")
+        if not old and not self.shape:
+            raise self.error("shape", "required, but not given; add 'shape: {dim: [N, C, H, W]}'")
+
+    def for_top(self, name: str, index: int, tops: int) -> Any:
+        """The value of a field for one of the tops. Raises SpecError where there is none."""
+        values = getattr(self, name)
+        if len(values) not in (1, tops):
+            raise self.error(name, f"{len(values)} given for {tops} tops; give one for each, or one")
+        return values[index if len(values) > 1 else 0]
+
+    def shape_of(self, index: int, tops: int) -> tuple[int, ...]:
+        """The shape of one of the tops."""
+        if self.shape:
+            return tuple(self.for_top("shape", index, tops).dim)
+        return tuple(self.for_top(name, index, tops) for name in ("num", "channels", "height", "width"))
+
+
+@register_layer
+class DummyData(Layer):
+    """Constants or random numbers, as inputs for tests and for timing."""
+
+    messages = {"dummy_data_param": DummyDataParam}
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.dummy_data_param
+        for i, blob in enumerate(top):
+            blob.reshape(*param.shape_of(i, len(top)))
+        self.fillers = [
+            param.for_top("data_filler", i, len(top)) if param.data_filler else FillerParam()
+            for i in range(len(top))
+        ]
+        for blob, filler in zip(top, self.fillers, strict=True):
+            if filler.type == "constant":
+                fill(blob, filler, self.rng)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        """The shapes are the spec's."""
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        for blob, filler in zip(top, self.fillers, strict=True):
+            if filler.type != "constant":
+                fill(blob, filler, self.rng)

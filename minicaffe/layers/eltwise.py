@@ -1,0 +1,128 @@
+"""Eltwise: the sum, product or maximum of blobs of one shape, element by element.
+
+    SUM     y = Σ c_i · x_i        dx_i = c_i · dy
+    PROD    y = Π x_i              dx_i = dy · Π_{j≠i} x_j,  or dy · y / x_i with stable_prod_grad: false
+    MAX     y = max x_i            dx_i = dy where x_i is the maximum
+
+Ties of MAX: of the first two the second wins, a later one must be larger. Caffe's EltwiseLayer. Caffe lets a
+top be in place, but has by then lost that bottom (its sum leaves it out): it is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.array import Array
+from minicaffe.blob import Blob
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops.workers import elementwise
+from minicaffe.spec.fields import Bool, Enum, Float, Message
+
+
+class EltwiseParam(Message):
+    """``coeff``: for SUM, one for each bottom; ``stable_prod_grad``: multiply, rather than divide by x_i."""
+
+    operation = Enum("PROD", "SUM", "MAX", default="SUM")
+    coeff = Float(repeated=True)
+    stable_prod_grad = Bool(True)
+
+    def check(self) -> None:
+        if self.coeff and self.operation != "SUM":
+            raise self.error("coeff", f"for SUM only, not {self.operation}; leave it out")
+
+
+@register_layer
+class Eltwise(Layer):
+    """Several blobs of one shape become one."""
+
+    messages = {"eltwise_param": EltwiseParam}
+    bottoms = (2, None)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.eltwise_param
+        if param.coeff and len(param.coeff) != len(bottom):
+            raise param.error("coeff", f"{len(param.coeff)} for {len(bottom)} bottoms; give one for each")
+        if any(blob is top[0] for blob in bottom):
+            raise self.spec.error("top", f"'{self.spec.top[0]}' is a bottom too; Eltwise cannot be in place")
+        self.coeff = param.coeff or [1.0] * len(bottom)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        for name, blob in zip(self.spec.bottom, bottom, strict=True):
+            if blob.shape != shape:
+                raise self.shape_error(
+                    f"bottom '{name}' has shape {blob.shape}, the first {shape}; expected one shape"
+                )
+        top[0].reshape(*shape)
+        if self.spec.eltwise_param.operation == "MAX":
+            self.winner = self.new_array(top[0].stored_shape, np.uint8 if len(bottom) < 256 else np.int32)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        y, xs = top[0].stored, [blob.stored for blob in bottom]
+        operation = self.spec.eltwise_param.operation
+        if operation == "SUM":
+            elementwise(self._sum, y, *xs)
+        elif operation == "PROD":
+            elementwise(self._product, y, *xs)
+        else:
+            elementwise(self._maximum, y, self.winner, *xs)
+
+    def _sum(self, y: Array, *xs: Array) -> None:
+        terms = [x if c == 1 else c * x for c, x in zip(self.coeff, xs, strict=True)]
+        self.xp.add(terms[0], terms[1], out=y)
+        for term in terms[2:]:
+            y += term
+
+    def _product(self, y: Array, *xs: Array) -> None:
+        self.xp.multiply(xs[0], xs[1], out=y)
+        for x in xs[2:]:
+            y *= x
+
+    def _maximum(self, y: Array, winner: Array, *xs: Array) -> None:
+        xp = self.xp
+        winner[...] = xs[0] <= xs[1]
+        xp.maximum(xs[0], xs[1], out=y)
+        for i, x in enumerate(xs[2:], 2):
+            xp.maximum(winner, (x > y) * winner.dtype.type(i), out=winner)
+            xp.maximum(y, x, out=y)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        param = self.spec.eltwise_param
+        if param.operation == "PROD":
+            gradient = self._product_grad if param.stable_prod_grad else self._quotient_grad
+        else:
+            gradient = self._sum_grad if param.operation == "SUM" else self._maximum_grad
+        for i, wanted in enumerate(propagate_down):
+            if wanted:
+                gradient(i, top[0], bottom)
+
+    def _sum_grad(self, i: int, y: Blob, bottom: Blobs) -> None:
+        xp, c = self.xp, self.coeff[i]
+        elementwise(lambda dy, dx: xp.multiply(dy, c, out=dx), y.stored_diff, bottom[i].stored_diff)
+
+    def _product_grad(self, i: int, y: Blob, bottom: Blobs) -> None:
+        def product(dx: Array, dy: Array, first: Array, *rest: Array) -> None:
+            self.xp.multiply(dy, first, out=dx)
+            for x in rest:
+                dx *= x
+
+        others = [blob.stored for j, blob in enumerate(bottom) if j != i]
+        elementwise(product, bottom[i].stored_diff, y.stored_diff, *others)
+
+    def _quotient_grad(self, i: int, y: Blob, bottom: Blobs) -> None:
+        def quotient(dx: Array, dy: Array, y: Array, x: Array) -> None:
+            self.xp.divide(y, x, out=dx)
+            dx *= dy
+
+        elementwise(quotient, bottom[i].stored_diff, y.stored_diff, y.stored, bottom[i].stored)
+
+    def _maximum_grad(self, i: int, y: Blob, bottom: Blobs) -> None:
+        xp = self.xp
+        elementwise(
+            lambda dy, winner, dx: xp.multiply(dy, winner == i, out=dx),
+            y.stored_diff,
+            self.winner,
+            bottom[i].stored_diff,
+        )

@@ -1,0 +1,44 @@
+"""What layers have in common whose every output depends on the input at its own place alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, Layer
+from minicaffe.layers.in_place import room_for_input
+from minicaffe.ops.workers import elementwise
+
+
+class Neuron(Layer):
+    """y = f(x), of any shape (Caffe's NeuronLayer).
+
+    A subclass writes f in ``compute`` and dx = dy · f′(x) in ``gradient``; both get equal parts of the arrays. In
+    place, x and y are one array, and dx and dy another; x is kept for backward unless ``needs_input`` is false.
+    f′ is always found from x: y may be gone, since a later in-place layer (often Dropout) writes over it.
+    """
+
+    needs_input = True
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        top[0].reshape(*bottom[0].shape)
+        self.kept = room_for_input(self, bottom, top) if self.needs_input else None
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x = bottom[0].stored
+        if self.kept is not None:
+            elementwise(self.xp.copyto, self.kept, x)
+        elementwise(self.compute, x, top[0].stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if propagate_down[0]:
+            x = bottom[0].stored if self.kept is None else self.kept
+            elementwise(self.gradient, x, top[0].stored_diff, bottom[0].stored_diff)
+
+    def compute(self, x: Array, y: Array) -> None:
+        """Write f(x) into y."""
+        raise NotImplementedError
+
+    def gradient(self, x: Array, dy: Array, dx: Array) -> None:
+        """Write dy · f′(x) into dx."""
+        raise NotImplementedError

@@ -1,0 +1,55 @@
+"""Permute: the axes in another order.
+
+Shapes: with order [0, 2, 3, 1], x (N, C, H, W) -> y (N, H, W, C).
+
+    y = x with its axes in ``order``        dx = dy with its axes back in place
+
+The PermuteLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.layer import Blobs, Layer, register_layer, stored_axis
+from minicaffe.ops.workers import channelwise
+from minicaffe.spec.fields import Int, Message
+
+
+class PermuteParam(Message):
+    """``order``: which of the bottom's axes comes first, second, …; those that are left out follow."""
+
+    order = Int(repeated=True, min=0)
+
+    def check(self) -> None:
+        if len(set(self.order)) < len(self.order):
+            raise self.error("order", f"{self.order} names an axis twice")
+
+
+@register_layer
+class Permute(Layer):
+    """A blob with its axes in another order; cannot be in place."""
+
+    messages = {"permute_param": PermuteParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        if top[0] is bottom[0]:
+            raise self.spec.error("top", "Permute cannot be in place; give the top a name of its own")
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.permute_param, bottom[0].shape
+        axes = len(shape)
+        if param.order and max(param.order) >= axes:
+            raise param.error("order", f"{param.order}: bottom {shape} has axes 0 to {axes - 1}")
+        order = param.order + [axis for axis in range(axes) if axis not in param.order]
+        top[0].reshape(*[shape[axis] for axis in order])
+        # the order of stored axes: the batch, axis 0, is the last on either side
+        self.stored_order = [stored_axis(axis, axes) for axis in order[1:] + order[:1]]
+        self.back_order = [self.stored_order.index(axis) for axis in range(axes)]
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        channelwise(self.xp.copyto, top[0].stored, bottom[0].stored.transpose(self.stored_order))
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if propagate_down[0]:
+            channelwise(self.xp.copyto, bottom[0].stored_diff, top[0].stored_diff.transpose(self.back_order))

@@ -1,0 +1,93 @@
+"""PReLU: y = max(x, 0) + a · min(x, 0), with a learned slope a for each channel, or one for all.
+
+Shapes: x (C, …, N), a (C), or () with ``channel_shared``.
+
+    dx = dy where x > 0, a · dy elsewhere        da = Σ dy · min(x, 0)
+
+Caffe's PReLULayer; He et al. 2015 (arXiv 1502.01852).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.layers.in_place import room_for_input
+from minicaffe.ops import channels
+from minicaffe.ops.channels import Cover
+from minicaffe.ops.workers import scratch
+from minicaffe.spec.fields import Bool, Message, Nested
+
+
+class PReLUParam(Message):
+    """``filler``: the slopes to start from, ¼ by default."""
+
+    filler = Nested(FillerParam)
+    channel_shared = Bool(False)
+
+
+@register_layer
+class PReLU(Layer):
+    """Rectified linear unit whose slope on the negative side is learned."""
+
+    messages = {"prelu_param": PReLUParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.prelu_param
+        self.covered = 0 if param.channel_shared else 1
+        filler = param.filler if param.has("filler") else FillerParam(value=0.25)
+        self.add_blob(self._cover(bottom).coefficient_shape, filler)
+
+    def _cover(self, bottom: Blobs) -> Cover:
+        shape = bottom[0].shape
+        if len(shape) < 2:
+            raise self.shape_error(f"bottom has shape {shape}; expected at least 2 axes (N, C)")
+        return Cover(shape, 1, self.covered)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.cover = self._cover(bottom)
+        if self.cover.coefficient_shape != self.blobs[0].shape:
+            raise self.shape_error(
+                f"bottom has {bottom[0].shape[1]} channels, the slopes are for {self.blobs[0].shape[0]}"
+            )
+        top[0].reshape(*bottom[0].shape)
+        self.kept = room_for_input(self, bottom, top)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
+        kept = None if self.kept is None else rows(self.kept)
+        channels.in_blocks(self._rectify, rows(bottom[0].stored), slope, rows(top[0].stored), kept)
+
+    def _rectify(self, x: Array, slope: Array, y: Array, kept: Array | None) -> None:
+        if kept is not None:
+            kept[...] = x
+        negative = scratch(x, x.shape)
+        self.xp.minimum(x, 0, out=negative)
+        negative *= slope
+        self.xp.maximum(x, 0, out=y)
+        y += negative
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
+        x = rows(bottom[0].stored if self.kept is None else self.kept)
+        dy = rows(top[0].stored_diff)
+        if self.param_propagate_down[0]:
+            sums = channels.row_sums(self._slope_sum, 1, x, dy)[0]
+            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, self.cover.gather(sums)))
+        if propagate_down[0]:
+            channels.in_blocks(self._gate, x, slope, dy, rows(bottom[0].stored_diff))
+
+    def _slope_sum(self, x: Array, dy: Array) -> list[Array]:
+        product = scratch(x, x.shape)
+        self.xp.minimum(x, 0, out=product)
+        product *= dy
+        return [product.sum(axis=1)]
+
+    def _gate(self, x: Array, slope: Array, dy: Array, dx: Array) -> None:
+        positive = scratch(x, x.shape)
+        self.xp.multiply(dy, x > 0, out=positive)
+        self.xp.subtract(dy, positive, out=dx)
+        dx *= slope
+        dx += positive

@@ -1,0 +1,70 @@
+"""Reduction: one number for all that lies in the axes from ``axis`` on (default: in the whole blob).
+
+Shapes: x (N, C, …) -> y, x's shape up to ``axis``; n numbers make one; c is ``coeff``.
+
+    SUM      y = c · Σ x          dx = c · dy
+    ASUM     y = c · Σ |x|        dx = c · sign(x) · dy
+    SUMSQ    y = c · Σ x²         dx = c · 2x · dy
+    MEAN     y = c · Σ x / n      dx = c · dy / n
+
+Caffe's ReductionLayer; with a ``loss_weight`` it makes a loss of anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.ops.workers import elementwise, scratch
+from minicaffe.spec.fields import Enum, Float, Int, Message
+
+
+class ReductionParam(Message):
+    """``coeff``: a factor of the output."""
+
+    operation = Enum("SUM", "ASUM", "SUMSQ", "MEAN", default="SUM")
+    axis = Int(0)
+    coeff = Float(1.0)
+
+
+@register_layer
+class Reduction(Layer):
+    """A sum, of absolute values or squares too, or a mean."""
+
+    messages = {"reduction_param": ReductionParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.reduction_param, bottom[0].shape
+        axis = canonical_axis(self, param.axis, len(shape))
+        top[0].reshape(*shape[:axis])
+        # stored, the batch is last: an axis k > 0 lies at k - 1
+        self.axes = tuple(range(axis - 1, len(shape) - 1)) if axis else tuple(range(len(shape)))
+        self.kept = tuple(1 if i in self.axes else size for i, size in enumerate(bottom[0].stored_shape))
+        self.coeff = param.coeff
+        if param.operation == "MEAN":
+            self.coeff /= max(math.prod(shape[axis:]), 1)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x, y, operation = bottom[0].stored, top[0].stored, self.spec.reduction_param.operation
+        terms = x
+        if operation in ("ASUM", "SUMSQ"):
+            terms = scratch(x, x.shape)
+            elementwise(self.xp.absolute if operation == "ASUM" else self.xp.square, x, terms)
+        terms.sum(axis=self.axes, out=y)
+        if self.coeff != 1:
+            y *= self.coeff
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        xp, operation = self.xp, self.spec.reduction_param.operation
+        x, dx = bottom[0].stored, bottom[0].stored_diff
+        dy = top[0].stored_diff.reshape(self.kept) * self.coeff
+        if operation == "ASUM":
+            elementwise(xp.sign, x, dx)
+            dx *= dy
+        elif operation == "SUMSQ":
+            xp.multiply(x, 2 * dy, out=dx)
+        else:
+            dx[...] = dy

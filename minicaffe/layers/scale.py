@@ -1,0 +1,112 @@
+"""Scale: y = s · x + b, with s, and b of the same shape, along some axes of x.
+
+s is a parameter or the second bottom; b is a parameter, with ``bias_term``.
+
+    dx = s · dy        ds = Σ dy · x        db = Σ dy        (sums over the places that share an element)
+
+Caffe's ScaleLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.layers.bias import check_in_place, check_learned_shape, find_cover
+from minicaffe.layers.in_place import room_for_input
+from minicaffe.ops import channels
+from minicaffe.ops.channels import Cover
+from minicaffe.ops.workers import scratch
+from minicaffe.spec.fields import Bool, Int, Message, Nested
+
+
+class ScaleParam(Message):
+    """s covers ``num_axes`` axes of x from ``axis`` on (−1: all that are left; 0: one number for all).
+
+    With two bottoms, ``num_axes`` is that of the second. ``filler`` is 1 by default.
+    """
+
+    axis = Int(1)
+    num_axes = Int(1, min=-1)
+    filler = Nested(FillerParam)
+    bias_term = Bool(False)
+    bias_filler = Nested(FillerParam)
+
+
+@register_layer
+class Scale(Layer):
+    """Multiplies along some axes, and adds a bias."""
+
+    messages = {"scale_param": ScaleParam}
+    bottoms = (1, 2)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        check_in_place(self, bottom, top)
+        param = self.spec.scale_param
+        shape = self._cover(bottom).coefficient_shape
+        self.learns_scale, self.has_bias = len(bottom) == 1, param.bias_term
+        if self.learns_scale:
+            self.add_blob(shape, param.filler if param.has("filler") else FillerParam(value=1.0))
+        if self.has_bias:
+            self.add_blob(shape, param.bias_filler)
+
+    def _cover(self, bottom: Blobs) -> Cover:
+        param = self.spec.scale_param
+        return find_cover(self, bottom, param.axis, param.num_axes)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.cover = self._cover(bottom)
+        check_learned_shape(self, self.cover)
+        top[0].reshape(*bottom[0].shape)
+        self.kept = room_for_input(self, bottom, top)
+
+    def _scale(self, bottom: Blobs) -> Array:
+        """s as (R, 1, T)."""
+        return self.cover.spread((self.blobs[0] if self.learns_scale else bottom[1]).data)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        rows = self.cover.rows
+        bias = self.cover.spread(self.blobs[-1].data) if self.has_bias else None
+        kept = None if self.kept is None else rows(self.kept)
+        x, y = rows(bottom[0].stored), rows(top[0].stored)
+        channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, kept)
+
+    def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, kept: Array | None) -> None:
+        if kept is not None:
+            kept[...] = x
+        self.xp.multiply(x, scale, out=y)
+        if bias is not None:
+            y += bias
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        rows = self.cover.rows
+        scale_wanted = self.param_propagate_down[0] if self.learns_scale else propagate_down[1]
+        bias_wanted = self.has_bias and self.param_propagate_down[-1]
+        dy = rows(top[0].stored_diff)
+        x = rows(bottom[0].stored if self.kept is None else self.kept) if scale_wanted else None
+        dx = rows(bottom[0].stored_diff) if propagate_down[0] else None
+
+        def block(dy: Array, x: Array | None, scale: Array, dx: Array | None) -> list[Array]:
+            sums = [self._product_sum(x, dy)] if scale_wanted else []
+            if bias_wanted:
+                sums.append(dy.sum(axis=1))
+            if dx is not None:
+                self.xp.multiply(dy, scale, out=dx)
+            return sums
+
+        count = int(scale_wanted) + int(bias_wanted)
+        sums = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
+        sums = [self.cover.gather(total) for total in sums]
+        if bias_wanted:
+            self.blobs[-1].accumulate(lambda out: self.xp.copyto(out, sums[-1]))
+        if scale_wanted and self.learns_scale:
+            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, sums[0]))
+        elif scale_wanted:
+            bottom[1].diff[...] = sums[0]
+
+    def _product_sum(self, x: Array, dy: Array) -> Array:
+        product = scratch(x, x.shape)
+        self.xp.multiply(x, dy, out=product)
+        return product.sum(axis=1)

@@ -1,0 +1,77 @@
+"""Slice: one blob becomes several, cut along an axis (the channels by default).
+
+    y_i = the i-th part of x        dx = [dy_0, dy_1, …]
+
+Caffe's SliceLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.layers.concat import parts_along
+from minicaffe.ops.workers import channelwise
+from minicaffe.spec.fields import Int, Message
+
+
+class SliceParam(Message):
+    """``slice_point``: where each part but the first begins (default: equal parts); ``slice_dim``: old for axis."""
+
+    axis = Int(1)
+    slice_point = Int(repeated=True, min=1)
+    slice_dim = Int(1, min=0)
+
+    def check(self) -> None:
+        if self.has("axis") and self.has("slice_dim"):
+            raise self.error("slice_dim", "the older name of axis, which is given too; keep axis")
+        if any(after <= before for before, after in pairwise(self.slice_point)):
+            raise self.error("slice_point", f"{self.slice_point} must rise from one to the next")
+
+
+@register_layer
+class Slice(Layer):
+    """Parts of a blob, a top for each."""
+
+    messages = {"slice_param": SliceParam}
+    tops = (1, None)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.slice_param, bottom[0].shape
+        field = "slice_dim" if param.has("slice_dim") else "axis"
+        axis = canonical_axis(self, getattr(param, field), len(shape), field)
+        sizes = self._sizes(shape[axis], len(top))
+        for size, blob in zip(sizes, top, strict=True):
+            blob.reshape(*shape[:axis], size, *shape[axis + 1 :])
+        self.parts = parts_along(stored_axis(axis, len(shape)), sizes)
+
+    def _sizes(self, size: int, tops: int) -> list[int]:
+        """The parts' sizes along the axis, which has ``size``."""
+        param = self.spec.slice_param
+        points = param.slice_point
+        if not points:
+            if size % tops:
+                raise self.shape_error(
+                    f"an axis of {size} cannot be cut into {tops} equal parts; give slice_point"
+                )
+            return [size // tops] * tops
+        if len(points) != tops - 1:
+            raise param.error("slice_point", f"{len(points)} points for {tops} tops; give {tops - 1}")
+        if points[-1] >= size:
+            raise param.error("slice_point", f"{points[-1]} is not inside the axis, which has {size}")
+        return [end - begin for begin, end in pairwise([0, *points, size])]
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        for part, y in zip(self.parts, top, strict=True):
+            channelwise(self.xp.copyto, y.stored, bottom[0].stored[part])
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        for part, y, arrives in zip(self.parts, top, self.top_has_gradient, strict=True):
+            dx = bottom[0].stored_diff[part]
+            if arrives:
+                channelwise(self.xp.copyto, dx, y.stored_diff)
+            else:
+                dx[...] = 0

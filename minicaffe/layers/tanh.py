@@ -1,0 +1,37 @@
+"""TanH: y = tanh(x).
+
+    dx = dy · (1 − y²)
+
+Caffe's TanHLayer.
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.layer import register_layer
+from minicaffe.layers.neuron import Neuron
+from minicaffe.ops.workers import scratch
+from minicaffe.spec.fields import Enum, Message
+
+
+class TanHParam(Message):
+    """``engine`` chooses nothing here; it is Caffe's."""
+
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+
+
+@register_layer
+class TanH(Neuron):
+    """The hyperbolic tangent."""
+
+    messages = {"tanh_param": TanHParam}
+
+    def compute(self, x: Array, y: Array) -> None:
+        self.xp.tanh(x, out=y)
+
+    def gradient(self, x: Array, dy: Array, dx: Array) -> None:
+        slope = scratch(x, x.shape)
+        self.xp.tanh(x, out=slope)
+        slope *= slope
+        self.xp.subtract(1, slope, out=slope)
+        self.xp.multiply(dy, slope, out=dx)

@@ -1,0 +1,33 @@
+"""Threshold: y = 1 where x > threshold, 0 elsewhere.
+
+No gradient. Caffe's ThresholdLayer.
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops.workers import elementwise
+from minicaffe.spec.fields import Float, Message
+
+
+class ThresholdParam(Message):
+    """``threshold``: x must be greater than this."""
+
+    threshold = Float(0.0)
+
+
+@register_layer
+class Threshold(Layer):
+    """A step function."""
+
+    messages = {"threshold_param": ThresholdParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        elementwise(self._step, bottom[0].stored, top[0].stored)
+
+    def _step(self, x: Array, y: Array) -> None:
+        y[...] = x > self.spec.threshold_param.threshold

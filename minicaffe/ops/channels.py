@@ -1,0 +1,205 @@
+"""Arithmetic with one coefficient for each channel: scaling, sums, normalisation.
+
+Everything here sees a blob's stored array as x (R, I, T), and coefficients as (R, 1, T): R rows, I places that
+share a coefficient, and T coefficients side by side (N where each image has its own, else 1). For the channels
+of a (C, H, W, N) array that is (C, H·W·N, 1); ``Cover`` finds it for any axes.
+
+Work is cut into blocks that stay in a core's cache: whole rows where they are short, parts of one row where they
+are long. A sum over a row is the sum of its blocks' sums, in a fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.ops import workers
+from minicaffe.ops.workers import CHUNK, scratch
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How coefficients for the logical axes ``axis`` … ``axis + covered − 1`` of a blob lie along its stored array.
+
+    With no axis covered there is one coefficient for everything.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    covered: int
+
+    @property
+    def coefficient_shape(self) -> tuple[int, ...]:
+        """The coefficients' logical shape."""
+        return self.shape[self.axis : self.axis + self.covered]
+
+    @property
+    def _own_for_each_image(self) -> bool:
+        return self.axis == 0 and self.covered > 0
+
+    @property
+    def _repeats(self) -> int:
+        """How often the coefficients come again along the axes between the batch axis and theirs."""
+        return math.prod(self.shape[1 : self.axis]) if self.covered else 1
+
+    @property
+    def _rows_shape(self) -> tuple[int, int, int]:
+        """(R, I, T)."""
+        shape, covered = self.shape, self.covered
+        if self._own_for_each_image:
+            return math.prod(shape[1:covered]), math.prod(shape[covered:]), shape[0]
+        if not covered:
+            return 1, math.prod(shape), 1
+        rows = self._repeats * math.prod(self.coefficient_shape)
+        return rows, shape[0] * math.prod(shape[self.axis + covered :]), 1
+
+    def rows(self, stored: Array) -> Array:
+        """A stored array seen as (R, I, T)."""
+        return stored.reshape(self._rows_shape)
+
+    def spread(self, coefficients: Array) -> Array:
+        """Coefficients in their logical shape as (R, 1, T)."""
+        xp = module_of(coefficients)
+        rows, _, side = self._rows_shape
+        if self._own_for_each_image:
+            return xp.moveaxis(coefficients, 0, -1).reshape(rows, 1, side)
+        flat = coefficients.reshape(1, -1)
+        return xp.broadcast_to(flat, (self._repeats, flat.size)).reshape(rows, 1, side)
+
+    def gather(self, sums: Array) -> Array:
+        """Sums over the places, (R, 1, T), added up to one for each coefficient, in the logical shape."""
+        if self._own_for_each_image:
+            return module_of(sums).moveaxis(sums.reshape(*self.shape[1 : self.covered], self.shape[0]), -1, 0)
+        return sums.reshape(self._repeats, -1).sum(axis=0).reshape(self.coefficient_shape)
+
+
+def _steps(x: Array) -> tuple[int, int]:
+    """The rows and the places of a block."""
+    rows, places, side = x.shape
+    if not on_cpu(x) or x.size <= CHUNK:
+        return max(rows, 1), max(places, 1)
+    fitting = CHUNK // (places * side)
+    if fitting == 0:
+        return 1, max(1, CHUNK // side)
+    return min(fitting, -(-rows // workers.worker_count)), places
+
+
+def _part(array: Array | None, rows: slice, places: slice) -> Array | None:
+    """The block's part of an array; coefficients are cut by rows only."""
+    if array is None:
+        return None
+    return array[rows] if array.shape[1] == 1 else array[rows, places]
+
+
+def _visit(visit: Callable[[slice, int, list[Array | None]], None], arrays: Sequence[Array | None]) -> None:
+    """Call ``visit(rows, number of the block in its rows, parts of the arrays)`` for all blocks, on all workers."""
+    rows, places, _ = arrays[0].shape
+    row_step, place_step = _steps(arrays[0])
+    blocks = [(r, p) for r in range(0, rows, row_step) for p in range(0, places, place_step)]
+    used = max(1, min(workers.worker_count, len(blocks)))
+
+    def task(worker: int) -> None:
+        for r, p in blocks[worker::used]:
+            row_part, place_part = slice(r, r + row_step), slice(p, p + place_step)
+            visit(row_part, p // place_step, [_part(a, row_part, place_part) for a in arrays])
+
+    workers.run(task, used)
+
+
+def in_blocks(function: Callable[..., None], *arrays: Array | None) -> None:
+    """Call ``function`` on blocks of the arrays, the first of which is (R, I, T), on all workers.
+
+    It gets the blocks' parts: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
+    """
+    _visit(lambda rows, number, parts: function(*parts), arrays)
+
+
+def block_sums(function: Callable[..., Sequence[Array]], count: int, *arrays: Array | None) -> Array:
+    """Like ``in_blocks``, where ``function`` returns ``count`` sums over its places, each (rows, T).
+
+    Returns them for the B blocks of each row, (count, R, B, T).
+    """
+    first = arrays[0]
+    rows, places, side = first.shape
+    per_row = -(-places // _steps(first)[1])
+    sums = module_of(first).empty((count, rows, per_row, side), first.dtype)
+
+    def visit(row_part: slice, number: int, parts: list[Array | None]) -> None:
+        for k, found in enumerate(function(*parts)):
+            sums[k, row_part, number] = found
+
+    _visit(visit, arrays)
+    return sums
+
+
+def row_sums(function: Callable[..., Sequence[Array]], count: int, *arrays: Array | None) -> Array:
+    """Like ``block_sums``, with the blocks' sums added: (count, R, 1, T)."""
+    return block_sums(function, count, *arrays).sum(axis=2, keepdims=True)
+
+
+def mean(x: Array) -> Array:
+    """The mean of each row, (R, 1, T)."""
+    return row_sums(lambda x: [x.sum(axis=1)], 1, x)[0] / x.shape[1]
+
+
+def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
+    """Mean and variance (divided by I) of each row, (R, 1, T); x is written into ``copy`` on the way, if given.
+
+    Each block is centred on its own mean; the blocks' means and squares are put together without cancellation
+    (Chan, Golub and LeVeque 1979).
+    """
+
+    def centred(x: Array, copy: Array | None) -> tuple[Array, Array]:
+        if copy is not None:
+            copy[...] = x
+        total = x.sum(axis=1)
+        square = scratch(x, x.shape)
+        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=square)
+        square *= square
+        return total, square.sum(axis=1)
+
+    places, step = x.shape[1], _steps(x)[1]
+    totals, squares = block_sums(centred, 2, x, copy)
+    mean = totals.sum(axis=1, keepdims=True) / places
+    for b in range(totals.shape[1]):
+        size = min(step, places - b * step)
+        squares[:, b] += size * (totals[:, b] / size - mean[:, 0]) ** 2
+    return mean, squares.sum(axis=1, keepdims=True) / places
+
+
+def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+    """out = (x − mean) · inverse_std."""
+
+    def block(x: Array, mean: Array, inverse_std: Array, y: Array) -> None:
+        module_of(x).subtract(x, mean, out=y)
+        y *= inverse_std
+
+    in_blocks(block, x, mean, inverse_std, out)
+
+
+def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+    """dx of y = (x − mean) · inverse_std, where mean and standard deviation are those of the rows of x.
+
+    dx = (dy − mean(dy) − y · mean(dy · y)) · inverse_std
+    """
+    places = x.shape[1]
+
+    def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+        product = scratch(x, x.shape)
+        module_of(x).subtract(x, mean, out=product)
+        product *= dy
+        return dy.sum(axis=1), product.sum(axis=1)
+
+    def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
+        along_y = scratch(x, x.shape)
+        module_of(x).subtract(x, mean, out=along_y)
+        along_y *= a
+        module_of(x).subtract(dy, along_y, out=dx)
+        dx -= b
+        dx *= inverse_std
+
+    dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
+    slope = product_sum * inverse_std * inverse_std / places
+    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / places, out)

@@ -1,0 +1,120 @@
+"""Local response normalisation of x (C, H, W, N): over n neighbouring channels, or n × n neighbouring pixels.
+
+    s = k + α · Σ x² over the window around each element        (α is divided by the window's size already)
+    y = x · s^−β
+    dx = dy · s^−β − 2 · α · β · x · Σ (dy · x · s^−β / s) over the same window
+
+A window sum is n shifted additions of whole blocks, each in cache: for the n of practice that is faster than a
+running sum of single channels, and nothing is subtracted again. s is not kept but computed once more in backward.
+ACROSS channels the blocks are columns, since channels meet; WITHIN a channel they are channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.ops import workers
+from minicaffe.ops.workers import CHUNK, scratch
+
+
+@dataclass(frozen=True)
+class LocalResponse:
+    """A window of 2 · half + 1 along each of the stored ``axes``, (0,) or (1, 2), and the formula's constants."""
+
+    half: int
+    axes: tuple[int, ...]
+    alpha: float
+    beta: float
+    k: float
+
+    def forward(self, x: Array, out: Array) -> None:
+        """out = y."""
+        self._in_blocks(self._forward, x, out)
+
+    def backward(self, x: Array, dy: Array, out: Array) -> None:
+        """out = dx."""
+        self._in_blocks(self._backward, x, dy, out)
+
+    def _in_blocks(self, function: Callable[..., None], *arrays: Array) -> None:
+        if self.axes == (0,):
+            columnwise(function, *[a.reshape(len(a), -1) for a in arrays])
+        else:
+            workers.channelwise(function, *arrays)
+
+    def _forward(self, x: Array, y: Array) -> None:
+        s, power = self._scale(x)
+        inverse_power(s, self.beta, out=power)
+        module_of(x).multiply(x, power, out=y)
+
+    def _backward(self, x: Array, dy: Array, dx: Array) -> None:
+        xp = module_of(x)
+        s, power = self._scale(x)
+        inverse_power(s, self.beta, out=power)
+        power *= dy
+        ratio = scratch(x, x.shape, 2)
+        xp.multiply(power, x, out=ratio)
+        ratio /= s
+        sums = self._window_sums(ratio, out=s)
+        sums *= x
+        sums *= 2 * self.alpha * self.beta
+        xp.subtract(power, sums, out=dx)
+
+    def _scale(self, x: Array) -> tuple[Array, Array]:
+        """s, and an array of its shape to work in."""
+        s, square = scratch(x, x.shape, 0), scratch(x, x.shape, 1)
+        module_of(x).multiply(x, x, out=square)
+        self._window_sums(square, out=s)
+        s *= self.alpha
+        s += self.k
+        return s, square
+
+    def _window_sums(self, values: Array, out: Array) -> Array:
+        """out = Σ values over the window around each element; it returns out. Uses scratch slot 3."""
+        xp = module_of(values)
+        for axis in self.axes:
+            if axis != self.axes[0]:
+                values = scratch(out, out.shape, 3)
+                values[...] = out
+            add_neighbours(xp.moveaxis(values, axis, 0), self.half, xp.moveaxis(out, axis, 0))
+        return out
+
+
+def add_neighbours(values: Array, half: int, out: Array) -> None:
+    """out[i] = values[i − half] + … + values[i + half], over those that there are."""
+    out[...] = values
+    for shift in range(1, min(half, len(values) - 1) + 1):
+        out[shift:] += values[:-shift]
+        out[:-shift] += values[shift:]
+
+
+def inverse_power(s: Array, beta: float, out: Array) -> None:
+    """out = s^−β; for ¾, the β of AlexNet, by square roots, which every processor has."""
+    xp = module_of(s)
+    if beta != 0.75:
+        xp.power(s, -beta, out=out)
+        return
+    xp.sqrt(s, out=out)
+    root = scratch(s, s.shape, 3)
+    xp.sqrt(out, out=root)
+    out *= root
+    xp.reciprocal(out, out=out)
+
+
+def columnwise(function: Callable[..., None], *arrays: Array) -> None:
+    """Call ``function(*arrays)``, which treats all columns of (C, P) alike, in cached parts on all workers."""
+    first = arrays[0]
+    channels, columns = first.shape
+    if not on_cpu(first) or first.size <= CHUNK:
+        function(*arrays)
+        return
+    step = max(16, CHUNK // (2 * channels))  # half a chunk: seven arrays are in use
+    starts = range(0, columns, step)
+    used = min(workers.worker_count, len(starts))
+
+    def task(worker: int) -> None:
+        for lo in starts[worker::used]:
+            function(*[a[:, lo : lo + step] for a in arrays])
+
+    workers.run(task, used)

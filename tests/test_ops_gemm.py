@@ -1,0 +1,35 @@
+"""The product on the workers is the product."""
+
+import numpy as np
+import pytest
+
+from minicaffe.ops import gemm, workers
+
+RNG = np.random.default_rng(4)
+
+
+@pytest.mark.parametrize("worker_count", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape"),
+    [
+        ((7, 5), (5, 9)),
+        ((9, 5), (5, 7)),
+        ((1, 5), (5, 9)),
+        ((9, 5), (5, 1)),
+        ((1, 5), (5, 1)),
+        ((4, 3, 5), (4, 5, 2)),
+        ((1, 8, 5), (1, 5, 2)),
+        ((2, 1, 5), (2, 5, 9)),
+        ((0, 5), (5, 3)),
+    ],
+)
+def test_parts_make_the_whole_product(monkeypatch, worker_count, a_shape, b_shape):
+    monkeypatch.setattr(workers, "worker_count", worker_count)
+    monkeypatch.setattr(gemm, "SMALL", 0)
+    a, b = RNG.standard_normal(a_shape), RNG.standard_normal(b_shape)
+    out = np.full((*a_shape[:-1], b_shape[-1]), np.nan)
+    gemm.matmul(a, b, out)
+    np.testing.assert_allclose(out, a @ b, atol=1e-13)
+    transposed = np.full_like(out, np.nan)
+    gemm.matmul(a, np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2), transposed)
+    np.testing.assert_allclose(transposed, a @ b, atol=1e-13)
