@@ -51,6 +51,11 @@ class Blob:
             self.shape = dims
             self._data = self._diff = None
 
+    num = property(lambda self: _axis(self, 0), doc="N: the first axis, or 1 where there is none.")
+    channels = property(lambda self: _axis(self, 1), doc="C: the second axis, or 1.")
+    height = property(lambda self: _axis(self, 2), doc="H: the third axis, or 1.")
+    width = property(lambda self: _axis(self, 3), doc="W: the fourth axis, or 1.")
+
     @property
     def count(self) -> int:
         """The number of elements."""
@@ -119,15 +124,19 @@ class Blob:
         compute(term)
         self.stored_diff[...] += term
 
-    def share_data(self, other: Blob) -> None:
-        """Let ``data`` be the other blob's from now on (same count, and the same batch axis if there is one)."""
+    def share_data(self, other: Blob | None) -> None:
+        """Let ``data`` be the other blob's from now on, which has the same count; None: its own again."""
         self._data_owner = other
         self._data = None
 
-    def share_diff(self, other: Blob) -> None:
-        """Let ``diff`` be the other blob's from now on."""
+    def share_diff(self, other: Blob | None) -> None:
+        """Let ``diff`` be the other blob's from now on; None: its own again."""
         self._diff_owner = other
         self._diff = None
 
     def __repr__(self) -> str:
         return f"Blob{self.shape} {self.dtype} on {self.device}"
+
+
+def _axis(blob: Blob, axis: int) -> int:
+    return blob.shape[axis] if axis < len(blob.shape) else 1

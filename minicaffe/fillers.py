@@ -39,6 +39,7 @@ class FillerParam(Message):
 
 
 def _fan(shape: tuple[int, ...], norm: str) -> float:
+    shape = shape or (1,)
     count = math.prod(shape)
     fan_in = count / shape[0]
     fan_out = count / shape[1] if len(shape) > 1 else count
@@ -63,13 +64,14 @@ def gaussian(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Normal with ``mean`` and ``std``; ``sparse`` keeps on average that many of shape[0] in a column."""
     values = param.mean + param.std * rng.standard_normal(blob.shape)
     if param.sparse >= 0:
-        values = values * (rng.random(blob.shape) < param.sparse / blob.shape[0])
+        values = values * (rng.random(blob.shape) < param.sparse / (blob.shape or (1,))[0])
     return values
 
 
 def positive_unitball(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Positive, and each shape[0] slice sums to 1."""
-    values = rng.random((blob.shape[0], blob.count // blob.shape[0]))
+    slices = (blob.shape or (1,))[0]
+    values = rng.random((slices, blob.count // slices))
     return (values / values.sum(axis=1, keepdims=True)).reshape(blob.shape)
 
 

@@ -118,6 +118,12 @@ def _insert_splits(layers: list[LayerSpec]) -> list[LayerSpec]:
         for i, bottom in enumerate(layer.bottom):
             made_by = source[bottom]
             if made_by in split_tops:
+                if bottom in layer.top:
+                    raise layer.error(
+                        "top",
+                        f"'{bottom}' feeds other layers too, so it cannot be changed in place; "
+                        "give the top a name of its own",
+                    )
                 layer.bottom[i] = split_tops[made_by][handed[made_by]]
                 handed[made_by] += 1
         for i, top in enumerate(layer.top):

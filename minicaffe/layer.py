@@ -79,7 +79,7 @@ class Layer:
         )
 
     def takes_gradient(self, bottom_index: int) -> bool:
-        """Whether ``force_backward`` may ask for this bottom's gradient (labels have none)."""
+        """Whether this bottom has a gradient at all, unless ``propagate_down`` says so (labels have none)."""
         return not (self.is_loss and bottom_index == 1)
 
     def state(self) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class Net:
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._shapes.append([b.shape for b in bottom])
+        self._add_params(layer)
         if layer.blobs:
-            self._add_params(layer)
             self.params[layer.name] = layer.blobs
 
     def _add_params(self, layer: Layer) -> None:
@@ -216,12 +216,9 @@ class Net:
         needs = []
         for layer, bottom, top in zip(self.layers, self._bottoms, self._tops, strict=True):
             forced = self.spec.force_backward
-            down = [
-                (forced and layer.takes_gradient(i)) or id(blob) in needed for i, blob in enumerate(bottom)
+            down = layer.spec.propagate_down or [
+                layer.takes_gradient(i) and (forced or id(blob) in needed) for i, blob in enumerate(bottom)
             ]
-            if layer.spec.propagate_down:
-                asked = layer.spec.propagate_down
-                down = [(want and need) or (want and forced) for want, need in zip(asked, down, strict=True)]
             if any(down) or any(layer.param_propagate_down):
                 needed |= {id(blob) for blob in top}
             else:

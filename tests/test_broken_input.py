@@ -39,58 +39,153 @@ random_seed: 1
 
 # (what is wrong, text to replace in the net, what stands there instead, what the message must say)
 NETS = [
-    ("an unknown field", "num_output: 4,", "num_outputs: 4,", r"net.yaml:10: layer 'conv'.*num_outputs.*'num_output'"),
+    (
+        "an unknown field",
+        "num_output: 4,",
+        "num_outputs: 4,",
+        r"net.yaml:10: layer 'conv'.*num_outputs.*'num_output'",
+    ),
     ("an unknown type", "type: Convolution", "type: Convolutoin", r"net.yaml:8?.*Convolutoin.*'Convolution'"),
-    ("a field of another type", "convolution_param", "pooling_param", r"layer 'conv': pooling_param: unknown field"),
-    ("text for a number", "num_output: 4,", "num_output: four,", r"num_output: expected a whole number, got 'four'"),
+    (
+        "a field of another type",
+        "convolution_param",
+        "pooling_param",
+        r"layer 'conv': pooling_param: unknown field",
+    ),
+    (
+        "text for a number",
+        "num_output: 4,",
+        "num_output: four,",
+        r"num_output: expected a whole number, got 'four'",
+    ),
     ("a fraction for a count", "num_output: 4,", "num_output: 4.5,", r"num_output: expected a whole number"),
-    ("a count out of range", "num_output: 4,", "num_output: 0,", r"num_output: 0 is out of range.*at least 1"),
-    ("a missing required field", "num_output: 4, ", "", r"layer 'conv': convolution_param.num_output: required"),
-    ("a missing message", "  convolution_param: {num_output: 4, kernel_size: 3}\n", "", r"num_output: required"),
+    (
+        "a count out of range",
+        "num_output: 4,",
+        "num_output: 0,",
+        r"num_output: 0 is out of range.*at least 1",
+    ),
+    (
+        "a missing required field",
+        "num_output: 4, ",
+        "",
+        r"layer 'conv': convolution_param.num_output: required",
+    ),
+    (
+        "a missing message",
+        "  convolution_param: {num_output: 4, kernel_size: 3}\n",
+        "",
+        r"num_output: required",
+    ),
     ("a list for a value", "num_output: 5", "num_output: [5, 6]", r"num_output: expected.*got a list"),
     ("a value for a message", "{num_output: 5}", "5", r"inner_product_param: expected a mapping"),
     ("a wrong enum value", "kernel_size: 2,", "kernel_size: 2, pool: MAXX,", r"MAXX.*did you mean 'MAX'"),
-    ("a wrong truth value", "num_output: 5", "num_output: 5, bias_term: maybe", r"bias_term: expected true or false"),
-    ("an unknown filler", "kernel_size: 3", "kernel_size: 3, weight_filler: {type: xaver}", r"xaver.*'xavier'"),
+    (
+        "a wrong truth value",
+        "num_output: 5",
+        "num_output: 5, bias_term: maybe",
+        r"bias_term: expected true or false",
+    ),
+    (
+        "an unknown filler",
+        "kernel_size: 3",
+        "kernel_size: 3, weight_filler: {type: xaver}",
+        r"xaver.*'xavier'",
+    ),
     ("a field given twice", "num_output: 5", "num_output: 5, num_output: 6", r"num_output: given twice"),
-    ("two layers of one name", "name: pool", "name: conv", r"name: 'conv' is the name of the layer at line 7"),
+    (
+        "two layers of one name",
+        "name: pool",
+        "name: conv",
+        r"name: 'conv' is the name of the layer at line 7",
+    ),
     ("a bottom that nobody makes", "bottom: data", "bottom: dta", r"no layer makes the blob 'dta'.*'data'"),
     ("a bottom made further down", "bottom: data", "bottom: loss", r"cycle"),
-    ("a top made twice", "type: Pooling", "type: Pooling\n  top: data", r"'data' is a top of layer 'data' already"),
+    (
+        "a top made twice",
+        "type: Pooling",
+        "type: Pooling\n  top: data",
+        r"'data' is a top of layer 'data' already",
+    ),
     ("too few bottoms", "bottom: [ip, label]", "bottom: [ip]", r"SoftmaxWithLoss layer takes 2, got 1"),
-    ("too many tops", "type: Pooling", "type: Pooling\n  top: [a, b, c]", r"Pooling layer takes 1 to 2, got 3"),
+    (
+        "too many tops",
+        "type: Pooling",
+        "type: Pooling\n  top: [a, b, c]",
+        r"Pooling layer takes 1 to 2, got 3",
+    ),
     ("a layer without a name", "- name: pool\n  type", "- type", r"name: required"),
     ("a layer without a type", "  type: Pooling\n", "", r"layer 'pool': type: required"),
     ("a kernel larger than the image", "kernel_size: 3", "kernel_size: 11", r"layer 'conv'.*does not fit"),
-    ("a group that does not divide", "kernel_size: 3", "kernel_size: 3, group: 3", r"group: 3 does not divide"),
+    (
+        "a group that does not divide",
+        "kernel_size: 3",
+        "kernel_size: 3, group: 3",
+        r"group: 3 does not divide",
+    ),
     ("a pad as large as the kernel", "stride: 2}", "stride: 2, pad: 2}", r"layer 'pool'.*pad"),
     ("labels that do not match", "{dim: [4]}]", "{dim: [3]}]", r"layer 'loss'"),
     ("an axis out of range", "num_output: 5", "num_output: 5, axis: 9", r"axis 9 is out of range"),
-    ("include and exclude", "type: Pooling", "type: Pooling\n  include: {phase: TRAIN}\n  exclude: {phase: TEST}", r"not both"),
+    (
+        "include and exclude",
+        "type: Pooling",
+        "type: Pooling\n  include: {phase: TRAIN}\n  exclude: {phase: TEST}",
+        r"not both",
+    ),
     ("an unknown phase", "type: Pooling", "type: Pooling\n  include: {phase: TRIAN}", r"TRIAN.*'TRAIN'"),
-    ("too many params", "type: Pooling", "type: Pooling\n  param: [{lr_mult: 1}]", r"param: 1 given.*0 parameters"),
-    ("a wrong loss_weight count", "bottom: [ip, label]", "bottom: [ip, label]\n  loss_weight: [1, 2]", r"loss_weight: 2 given"),
+    (
+        "too many params",
+        "type: Pooling",
+        "type: Pooling\n  param: [{lr_mult: 1}]",
+        r"param: 1 given.*0 parameters",
+    ),
+    (
+        "a wrong loss_weight count",
+        "bottom: [ip, label]",
+        "bottom: [ip, label]\n  loss_weight: [1, 2]",
+        r"loss_weight: 2 given",
+    ),
     ("no layers", NET, "name: empty\n", r"no layers"),
     ("an empty file", NET, "", r"net.yaml: the file is empty"),
     ("a list for a net", NET, "- a\n- b\n", r"a spec is a mapping"),
     ("YAML that is broken", "top: [data, label]", "top: [data, label", r"net.yaml:\d+: not valid YAML"),
     ("a tab for indentation", "  type: Pooling", "\ttype: Pooling", r"not valid YAML"),
-    ("a Python object", "num_output: 5", "num_output: !!python/object/apply:os.getcwd []", r"num_output: expected"),
+    (
+        "a Python object",
+        "num_output: 5",
+        "num_output: !!python/object/apply:os.getcwd []",
+        r"num_output: expected",
+    ),
     ("an anchor inside itself", NET, "layer: &a [*a]\n", r"net.yaml"),
 ]
 
 SOLVERS = [
-    ("an unknown field", "base_lr: 0.01", "base_lrr: 0.01", r"base_lrr: unknown field; did you mean 'base_lr'"),
+    (
+        "an unknown field",
+        "base_lr: 0.01",
+        "base_lrr: 0.01",
+        r"base_lrr: unknown field; did you mean 'base_lr'",
+    ),
     ("no learning rate", "base_lr: 0.01\n", "", r"base_lr: required"),
     ("an unknown policy", "fixed", "stepp", r"unknown policy 'stepp'.*'step'"),
     ("a policy without its field", "fixed", "step", r"gamma: required by lr_policy 'step'"),
     ("an unknown solver", "max_iter: 2", "max_iter: 2\ntype: Adamm", r"unknown solver 'Adamm'.*'Adam'"),
     ("no net", "net: net.yaml\n", "", r"give one training net"),
-    ("a net that is not there", "net: net.yaml", "net: nett.yaml", r"solver.yaml:1: net: no file 'nett.yaml'"),
+    (
+        "a net that is not there",
+        "net: net.yaml",
+        "net: nett.yaml",
+        r"solver.yaml:1: net: no file 'nett.yaml'",
+    ),
     ("no max_iter", "max_iter: 2\n", "", r"max_iter: required"),
     ("a momentum of one", "max_iter: 2", "max_iter: 2\nmomentum: 1", r"momentum: 1 is out of range"),
     ("test_iter without an interval", "max_iter: 2", "max_iter: 2\ntest_iter: 1", r"test_interval: required"),
-    ("too many test_iter", "max_iter: 2", "max_iter: 2\ntest_iter: [1, 2]\ntest_interval: 1", r"test_iter: 2 given for 1"),
+    (
+        "too many test_iter",
+        "max_iter: 2",
+        "max_iter: 2\ntest_iter: [1, 2]\ntest_interval: 1",
+        r"test_iter: 2 given for 1",
+    ),
     ("a wrong regularization", "max_iter: 2", "max_iter: 2\nregularization_type: L3", r"L1 or L2"),
 ]
 
@@ -98,18 +193,50 @@ FLAGS = [
     ("a solver that is not there", ["train", "nothing.yaml"], r"nothing.yaml: cannot be read"),
     ("a folder for a solver", ["train", "."], r"cannot be read"),
     ("binary for a solver", ["train", "weights.npz"], r"not a text file|not valid YAML"),
-    ("an unknown device", ["train", "solver.yaml", "--device", "tpu"], r"device 'tpu': must be auto, cpu, gpu"),
+    (
+        "an unknown device",
+        ["train", "solver.yaml", "--device", "tpu"],
+        r"device 'tpu': must be auto, cpu, gpu",
+    ),
     ("a device number for the CPU", ["train", "solver.yaml", "--device", "cpu:1"], r"device 'cpu:1'"),
-    ("weights that are not there", ["train", "solver.yaml", "--weights", "no.npz"], r"no.npz: cannot be read"),
-    ("weights that are text", ["train", "solver.yaml", "--weights", "net.yaml"], r"net.yaml: not a readable .npz"),
-    ("truncated weights", ["train", "solver.yaml", "--weights", "short.npz"], r"short.npz: not a readable .npz"),
+    (
+        "weights that are not there",
+        ["train", "solver.yaml", "--weights", "no.npz"],
+        r"no.npz: cannot be read",
+    ),
+    (
+        "weights that are text",
+        ["train", "solver.yaml", "--weights", "net.yaml"],
+        r"net.yaml: not a readable .npz",
+    ),
+    (
+        "truncated weights",
+        ["train", "solver.yaml", "--weights", "short.npz"],
+        r"short.npz: not a readable .npz",
+    ),
     ("weights of another net", ["train", "solver.yaml", "--weights", "other.npz"], r"another net's weights"),
-    ("weights of other shapes", ["train", "solver.yaml", "--weights", "shape.npz"], r"'conv/0' has shape \(4, 3, 5, 5\)"),
-    ("weights with too few arrays", ["train", "solver.yaml", "--weights", "few.npz"], r"layer 'conv' has 1 arrays"),
+    (
+        "weights of other shapes",
+        ["train", "solver.yaml", "--weights", "shape.npz"],
+        r"'conv/0' has shape \(4, 3, 5, 5\)",
+    ),
+    (
+        "weights with too few arrays",
+        ["train", "solver.yaml", "--weights", "few.npz"],
+        r"layer 'conv' has 1 arrays",
+    ),
     ("pickled weights", ["train", "solver.yaml", "--weights", "pickle.npz"], r"pickle.npz"),
     ("weights for a state", ["train", "solver.yaml", "--snapshot", "weights.npz"], r"is not a solver state"),
-    ("a state that is not there", ["train", "solver.yaml", "--snapshot", "no.npz"], r"no.npz: cannot be read"),
-    ("no snapshot to resume", ["train", "solver.yaml", "--snapshot", "latest"], r"no snapshot 'snap/run_iter"),
+    (
+        "a state that is not there",
+        ["train", "solver.yaml", "--snapshot", "no.npz"],
+        r"no.npz: cannot be read",
+    ),
+    (
+        "no snapshot to resume",
+        ["train", "solver.yaml", "--snapshot", "latest"],
+        r"no snapshot 'snap/run_iter",
+    ),
     ("weights and a state", ["train", "solver.yaml", "--weights", "a", "--snapshot", "b"], r"not both"),
     ("a net for a solver", ["train", "net.yaml"], r"net.yaml:\d+: "),
     ("a solver for a net", ["summary", "solver.yaml"], r"solver.yaml:\d+: "),
@@ -124,7 +251,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.yaml").write_text(NET)
     (tmp_path / "solver.yaml").write_text(SOLVER)
-    good = {"conv/0": np.zeros((4, 3, 3, 3)), "conv/1": np.zeros(4), "ip/0": np.zeros((5, 36)), "ip/1": np.zeros(5)}
+    good = {
+        "conv/0": np.zeros((4, 3, 3, 3)),
+        "conv/1": np.zeros(4),
+        "ip/0": np.zeros((5, 36)),
+        "ip/1": np.zeros(5),
+    }
     np.savez("weights.npz", **good)
     (tmp_path / "short.npz").write_bytes((tmp_path / "weights.npz").read_bytes()[:-300])
     np.savez("other.npz", **{"fc/0": np.zeros(3)})
@@ -169,7 +301,9 @@ def test_a_broken_flag_or_file_gives_one_line(folder, capsys, what, arguments, m
 
 LIST_NET = NET.replace(
     "type: DummyData", "type: ImageData\n  image_data_param: {source: list.txt, batch_size: 2}"
-).replace("  dummy_data_param: {shape: [{dim: [4, 3, 8, 8]}, {dim: [4]}], data_filler: {type: constant}}\n", "")
+).replace(
+    "  dummy_data_param: {shape: [{dim: [4, 3, 8, 8]}, {dim: [4]}], data_filler: {type: constant}}\n", ""
+)
 
 LISTS = [
     ("a list that is not there", None, r"list.txt"),
@@ -195,7 +329,9 @@ def test_a_broken_image_list_gives_one_line(folder, capsys, what, content, messa
 
 
 def test_labels_that_are_no_class_give_one_line(folder, capsys):
-    net = NET.replace("data_filler: {type: constant}", "data_filler: [{type: constant}, {type: constant, value: 7}]")
+    net = NET.replace(
+        "data_filler: {type: constant}", "data_filler: [{type: constant}, {type: constant, value: 7}]"
+    )
     (folder / "net.yaml").write_text(net)
     assert_one_line(["train", "solver.yaml"], capsys, r"layer 'loss': labels from 7 to 7.*5 classes")
 
@@ -203,9 +339,18 @@ def test_labels_that_are_no_class_give_one_line(folder, capsys):
 def test_a_loss_that_is_no_number_gives_one_line_and_leaves_snapshots(folder, capsys):
     main(["train", "solver.yaml"])
     kept = sorted(p.name for p in (folder / "snap").iterdir())
-    (folder / "solver.yaml").write_text(SOLVER.replace("0.01", "1e30").replace("max_iter: 2", "max_iter: 9\ndisplay: 1"))
-    net = NET.replace("{type: constant}", "{type: gaussian}").replace("num_output: 5", "num_output: 5, weight_filler: {type: xavier}")
-    (folder / "net.yaml").write_text(net.replace("{dim: [4]}], data_filler: {type: gaussian}", "{dim: [4]}], data_filler: [{type: gaussian}, {type: constant}]"))
+    (folder / "solver.yaml").write_text(
+        SOLVER.replace("0.01", "1e30").replace("max_iter: 2", "max_iter: 9\ndisplay: 1")
+    )
+    net = NET.replace("{type: constant}", "{type: gaussian}").replace(
+        "num_output: 5", "num_output: 5, weight_filler: {type: xavier}"
+    )
+    (folder / "net.yaml").write_text(
+        net.replace(
+            "{dim: [4]}], data_filler: {type: gaussian}",
+            "{dim: [4]}], data_filler: [{type: gaussian}, {type: constant}]",
+        )
+    )
     capsys.readouterr()
     with np.errstate(all="ignore"):
         assert_one_line(["train", "solver.yaml"], capsys, r"iteration \d: the loss is (nan|inf).*base_lr")
@@ -219,7 +364,10 @@ def test_a_folder_that_cannot_be_written_gives_one_line(folder, capsys):
 
 def test_the_command_itself_ends_with_status_2_and_no_traceback(folder):
     result = subprocess.run(
-        [sys.executable, "-m", "minicaffe.cli", "train", "none.yaml"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "minicaffe.cli", "train", "none.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: none.yaml")

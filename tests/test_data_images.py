@@ -175,6 +175,7 @@ def test_binary_list_and_empty_folder_are_named(tmp_path):
         open_images("folder", tmp_path)
 
 
-def test_missing_cifar_folder_says_how_to_get_it(tmp_path):
+def test_missing_cifar_folder_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="minicaffe data get cifar10"):
         open_images("data/cifar10/train", tmp_path)

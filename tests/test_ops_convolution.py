@@ -101,7 +101,9 @@ def test_a_window_that_does_not_fit_is_refused():
 
 def test_an_empty_batch_gives_empty_outputs_and_zero_gradients():
     product = Convolution2d((2, 5, 5, 0), 3, Window((3, 3)), 1, np.float32)
-    padded = product.forward(np.empty((2, 5, 5, 0), "f4"), np.ones((3, 2, 3, 3), "f4"), np.empty((3, 3, 3, 0), "f4"))
+    padded = product.forward(
+        np.empty((2, 5, 5, 0), "f4"), np.ones((3, 2, 3, 3), "f4"), np.empty((3, 3, 3, 0), "f4")
+    )
     dw = np.full((3, 2, 3, 3), np.nan, "f4")
     product.weight_grad(np.empty((3, 3, 3, 0), "f4"), padded, dw)
     assert not dw.any()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.workers import elementwise
+from minicaffe.ops.workers import elementwise, scratch
 from minicaffe.spec.fields import Enum, Float, Message
 
 
@@ -46,8 +46,11 @@ class ReLU(Layer):
             elementwise(self._gate, bottom[0].stored, top[0].stored_diff, bottom[0].stored_diff)
 
     def _gate(self, x: Array, dy: Array, dx: Array) -> None:
-        xp = self.xp
-        if self.slope:
-            xp.multiply(dy, xp.where(x > 0, x.dtype.type(1), x.dtype.type(self.slope)), out=dx)
-        else:
-            xp.multiply(dy, x > 0, out=dx)
+        if not self.slope:
+            self.xp.multiply(dy, x > 0, out=dx)
+            return
+        passed = scratch(x, x.shape)
+        self.xp.multiply(dy, x > 0, out=passed)
+        self.xp.subtract(dy, passed, out=dx)
+        dx *= self.slope
+        dx += passed

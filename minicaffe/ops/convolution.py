@@ -24,7 +24,9 @@ from minicaffe.ops.im2col import Window, windows
 
 BLOCK_BYTES = 2 << 20
 TURN_RATIO = 2  # input_grad turns the filters where M is at most this many times C,
-TURN_GROWTH = 1.3  # and the image at most this many times the output: the turned product has that much more work
+TURN_GROWTH = (
+    1.3  # and the image at most this many times the output: the turned product has that much more work
+)
 SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
 
 
@@ -151,7 +153,9 @@ class Convolution2d:
             w, dy = self._grouped(w), self._grouped(dy)
             gemm.matmul(w.swapaxes(1, 2), dy, out.reshape(self.group, -1, self.columns))
         elif self.turned is not None:
-            self.turned.forward(dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out)
+            self.turned.forward(
+                dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out
+            )
         else:
             self._scatter(dy, w, out)
 

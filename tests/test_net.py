@@ -1,0 +1,344 @@
+"""Nets: graphs, shapes, phases, sharing, weights, and where gradients go."""
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.spec.net import parse_net
+
+RNG = np.random.default_rng(8)
+
+CHAIN = """
+name: chain
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [2, 3, 6, 6]}}}
+- {name: conv, type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: xavier}}}
+- {name: relu, type: ReLU, top: conv}
+- {name: pool, type: Pooling, bottom: conv, pooling_param: {kernel_size: 2, stride: 2}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, weight_filler: {type: xavier}}}
+- {name: prob, type: Softmax}
+"""
+
+TRAIN = """
+name: train
+layer:
+- {name: data, type: Input, top: [data, label], input_param: {shape: [{dim: [4, 3]}, {dim: [4]}]}}
+- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 3, weight_filler: {type: xavier}}}
+- {name: accuracy, type: Accuracy, bottom: [ip, label]}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+def test_blobs_have_caffes_shapes_outside_and_the_batch_last_inside(make_net):
+    net = make_net(CHAIN)
+    assert net.blobs["conv"].data.shape == (2, 4, 4, 4)
+    assert net.blobs["conv"].stored.shape == (4, 4, 4, 2)
+    assert net.blobs["conv"].stored.flags.c_contiguous
+    assert np.shares_memory(net.blobs["conv"].data, net.blobs["conv"].stored)
+    assert [b.data.shape for b in net.params["conv"]] == [(4, 3, 3, 3), (4,)]
+    assert list(net.blobs) == ["data", "conv", "pool", "ip", "prob"]
+    assert net.inputs == ["data"]
+    assert net.outputs == ["prob"]
+
+
+def test_forward_returns_copies_of_the_outputs_in_caffes_shape(make_net):
+    net = make_net(CHAIN)
+    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    first = net.forward(data=x)
+    assert first["prob"].shape == (2, 5)
+    np.testing.assert_allclose(first["prob"].sum(axis=1), 1, rtol=1e-6)
+    kept = first["prob"].copy()
+    net.forward(data=-x)
+    np.testing.assert_array_equal(first["prob"], kept)
+    np.testing.assert_array_equal(net.forward(data=x)["prob"], kept)
+
+
+def test_blobs_written_in_place_are_what_forward_reads(make_net):
+    net = make_net(CHAIN)
+    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    expected = net.forward(data=x)["prob"]
+    net.blobs["data"].data[...] = 0
+    net.blobs["data"].data[1] = x[1]
+    np.testing.assert_allclose(net.forward()["prob"][1], expected[1], rtol=1e-5)
+
+
+def test_forward_from_and_to_a_layer_runs_only_that_part(make_net):
+    net = make_net(CHAIN)
+    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    whole = net.forward(data=x, blobs=["pool"])
+    part = net.forward(end="pool", data=x)
+    assert list(part) == ["pool"]
+    np.testing.assert_array_equal(part["pool"], whole["pool"])
+    net.blobs["pool"].data[...] = 0
+    zero = net.forward(start="ip")["prob"]
+    np.testing.assert_allclose(zero, 1 / 5, rtol=1e-6)
+
+
+def test_a_reshaped_net_follows_its_input_and_comes_back(make_net):
+    net = make_net(CHAIN)
+    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    before = net.forward(data=x)["prob"]
+    net.blobs["data"].reshape(5, 3, 6, 6)
+    net.reshape()
+    assert net.blobs["prob"].shape == (5, 5)
+    many = net.forward(data=np.concatenate([x, x, x[:1]]))["prob"]
+    np.testing.assert_allclose(many[2:4], before, rtol=1e-5)
+    net.blobs["data"].reshape(2, 3, 6, 6)
+    np.testing.assert_array_equal(net.forward(data=x)["prob"], before)
+
+
+def test_an_image_size_that_the_weights_do_not_fit_is_refused(make_net):
+    net = make_net(CHAIN)
+    net.blobs["data"].reshape(2, 3, 9, 9)
+    with pytest.raises(mc.ShapeError, match=r"layer 'ip'.*64 inputs, the weights are for 16"):
+        net.reshape()
+
+
+def test_an_input_of_another_shape_is_refused_with_the_mend(make_net):
+    with pytest.raises(mc.ShapeError, match=r"'data' has shape \(1, 3, 6, 6\).*reshape"):
+        make_net(CHAIN).forward(data=np.zeros((1, 3, 6, 6)))
+
+
+def test_an_unknown_input_or_layer_is_refused_with_the_nearest_name(make_net):
+    net = make_net(CHAIN)
+    with pytest.raises(mc.MinicaffeError, match="no blob 'dta'; did you mean 'data'"):
+        net.forward(dta=np.zeros(3))
+    with pytest.raises(mc.MinicaffeError, match="no layer 'pol'; did you mean 'pool'"):
+        net.forward(end="pol")
+
+
+def test_a_diff_written_on_an_output_starts_the_gradient(make_net):
+    net = make_net(CHAIN)
+    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
+    net.blobs["prob"].diff[...] = RNG.standard_normal((2, 5))
+    assert net.backward() == {}
+    assert np.abs(net.params["conv"][0].diff).max() > 0
+    assert not net.blobs["data"].has_diff
+
+
+def test_force_backward_reaches_the_inputs(make_net):
+    net = make_net(CHAIN.replace("name: chain", "name: chain\nforce_backward: true"))
+    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
+    gradient = net.backward(prob=RNG.standard_normal((2, 5)))
+    assert gradient["data"].shape == (2, 3, 6, 6)
+    assert np.abs(gradient["data"]).max() > 0
+
+
+def test_without_a_start_no_layer_runs_backward(make_net):
+    net = make_net(CHAIN)
+    net.forward()
+    net.backward()
+    assert not any(blob.has_diff for blobs in net.params.values() for blob in blobs)
+
+
+def test_parameter_gradients_add_until_they_are_cleared(make_net):
+    net = make_net(TRAIN, phase="train")
+    net.forward(data=RNG.standard_normal((4, 3)), label=[0, 1, 2, 0])
+    net.backward()
+    once = net.params["ip"][0].diff.copy()
+    net.backward()
+    np.testing.assert_allclose(net.params["ip"][0].diff, 2 * once, rtol=1e-6)
+    net.clear_param_diffs()
+    assert not net.params["ip"][0].diff.any()
+
+
+def test_a_blob_used_twice_is_split_under_caffes_names(make_net):
+    net = make_net(TRAIN, phase="train")
+    assert [layer.name for layer in net.layers if layer.type == "Split"] == [
+        "label_data_1_split",
+        "ip_ip_0_split",
+    ]
+    assert "ip_ip_0_split_1" in net.blobs
+    assert np.shares_memory(net.blobs["ip_ip_0_split_1"].data, net.blobs["ip"].data)
+
+
+def test_a_layer_with_lr_mult_0_below_the_rest_gets_no_gradient(make_net):
+    frozen = CHAIN.replace("type: Convolution,", "type: Convolution, param: [{lr_mult: 0}, {lr_mult: 0}],")
+    net = make_net(frozen)
+    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
+    net.backward(prob=RNG.standard_normal((2, 5)))
+    assert net.params["ip"][0].diff.any()
+    assert not net.blobs["conv"].has_diff
+    assert not net.params["conv"][0].has_diff
+
+
+def test_propagate_down_false_stops_the_gradient(make_net):
+    net = make_net(CHAIN.replace("type: InnerProduct,", "type: InnerProduct, propagate_down: false,"))
+    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
+    net.backward(prob=RNG.standard_normal((2, 5)))
+    assert net.params["ip"][0].diff.any()
+    assert not net.params["conv"][0].has_diff
+
+
+def test_a_loss_weight_scales_loss_and_gradient(make_net):
+    plain = make_net(TRAIN, phase="train", seed=1)
+    heavy = make_net(
+        TRAIN.replace("type: SoftmaxWithLoss", "type: SoftmaxWithLoss, loss_weight: 3"), phase="train", seed=1
+    )
+    x = RNG.standard_normal((4, 3))
+    for net in (plain, heavy):
+        net.forward(data=x, label=[0, 1, 2, 0])
+        net.backward()
+    assert heavy.loss() == pytest.approx(3 * plain.loss())
+    np.testing.assert_allclose(heavy.params["ip"][0].diff, 3 * plain.params["ip"][0].diff, rtol=1e-5)
+
+
+def test_a_loss_that_feeds_another_layer_still_counts_as_a_loss(make_net):
+    text = TRAIN + "- {name: twice, type: Power, bottom: loss, power_param: {scale: 2}, loss_weight: 0.5}\n"
+    net, plain = make_net(text, phase="train", seed=1), make_net(TRAIN, phase="train", seed=1)
+    for each in (net, plain):
+        each.forward(data=np.eye(4, 3), label=[0, 1, 2, 0])
+        each.backward()
+    assert net.loss() == pytest.approx(2 * plain.loss())
+    np.testing.assert_allclose(net.params["ip"][0].diff, 2 * plain.params["ip"][0].diff, rtol=1e-5)
+
+
+RULES = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 2]}}}
+- {name: train_only, type: ReLU, include: {phase: TRAIN}}
+- {name: not_test, type: ReLU, exclude: {phase: TEST}}
+- {name: high, type: ReLU, include: {min_level: 2}}
+- {name: low, type: ReLU, include: {max_level: 1}}
+- {name: staged, type: ReLU, include: {stage: [a, b]}}
+- {name: unstaged, type: ReLU, include: {not_stage: a}}
+- {name: either, type: ReLU, include: [{phase: TRAIN, stage: a}, {min_level: 5}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"phase": "train"}, {"train_only", "not_test", "low", "unstaged"}),
+        ({"phase": "test"}, {"low", "unstaged"}),
+        ({"phase": "test", "level": 2}, {"high", "unstaged"}),
+        ({"phase": "test", "stages": ["a"]}, {"low"}),
+        ({"phase": "test", "stages": ["a", "b"]}, {"low", "staged"}),
+        ({"phase": "train", "stages": ["a"]}, {"train_only", "not_test", "low", "either"}),
+        ({"phase": "test", "level": 5}, {"high", "unstaged", "either"}),
+    ],
+)
+def test_rules_choose_the_layers(make_net, options, expected):
+    assert {layer.name for layer in make_net(RULES, **options).layers} - {"data"} == expected
+
+
+def test_weights_saved_and_copied_are_the_same(make_net, tmp_path):
+    net = make_net(CHAIN, seed=1)
+    net.save(tmp_path / "w.npz")
+    other = make_net(CHAIN, seed=2)
+    report = other.copy_from(tmp_path / "w.npz")
+    assert report.matched == ["conv", "ip"]
+    for name, blobs in net.params.items():
+        for mine, its in zip(blobs, other.params[name], strict=True):
+            np.testing.assert_array_equal(mine.data, its.data)
+
+
+def test_copying_weights_says_what_matched_and_what_did_not(make_net, tmp_path):
+    make_net(CHAIN).save(tmp_path / "w.npz")
+    net = make_net(CHAIN.replace("name: ip,", "name: fc,"))
+    report = net.copy_from(tmp_path / "w.npz")
+    assert (report.matched, report.missing, report.unused) == (["conv"], ["fc"], ["ip"])
+    assert "conv" in str(report) and "fc" in str(report) and "ip" in str(report)
+
+
+def test_weights_that_do_not_fit_leave_the_net_as_it_was(make_net, tmp_path):
+    make_net(CHAIN.replace("num_output: 5", "num_output: 6")).save(tmp_path / "w.npz")
+    net = make_net(CHAIN)
+    before = net.params["conv"][0].data.copy()
+    with pytest.raises(mc.WeightError, match=r"'ip/0' has shape \(6, 16\), the net expects \(5, 16\)"):
+        net.copy_from(tmp_path / "w.npz")
+    np.testing.assert_array_equal(net.params["conv"][0].data, before)
+
+
+def test_nets_that_share_see_each_others_weights(make_net):
+    net, other = make_net(CHAIN, seed=1), make_net(CHAIN, seed=2)
+    other.share_with(net)
+    net.params["ip"][0].data[...] = 0.25
+    assert (other.params["ip"][0].data == 0.25).all()
+    other.params["conv"][1].data[...] = 3
+    assert (net.params["conv"][1].data == 3).all()
+
+
+def test_layers_that_share_a_parameter_use_one_blob_and_the_solver_sees_it_once(make_net):
+    layer = "type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, bias_term: false}"
+    net = make_net(f"""
+layer:
+- {{name: x, type: Input, input_param: {{shape: {{dim: [1, 3]}}}}}}
+- {{name: a, {layer}}}
+- {{name: b, {layer}}}
+""")
+    net.params["a"][0].data[...] = 7
+    assert (net.params["b"][0].data == 7).all()
+    assert len(net.learnable) == 1
+
+
+def test_shared_parameters_of_other_shapes_are_refused(make_net):
+    with pytest.raises(mc.ShapeError, match=r"layer 'b'.*\(4, 3\).*'w'.*\(3, 3\)"):
+        make_net("""
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 3]}}}
+- {name: a, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, bias_term: false}}
+- {name: b, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 4, bias_term: false}}
+""")
+
+
+def test_old_style_inputs_become_input_layers(make_net):
+    net = make_net(
+        "input: [a, b]\ninput_dim: [1, 2, 3, 4, 5, 6, 7, 8]\nlayer:\n- {name: r, type: ReLU, bottom: a}\n"
+    )
+    assert net.blobs["a"].shape == (1, 2, 3, 4)
+    assert net.blobs["b"].shape == (5, 6, 7, 8)
+    assert net.inputs == ["a", "b"]
+
+
+def test_a_registered_layer_type_works_like_any_other(make_net):
+    @mc.register_layer
+    class TestDouble(mc.Layer):
+        def reshape(self, bottom, top):
+            top[0].reshape(*bottom[0].shape)
+
+        def forward(self, bottom, top):
+            top[0].data[...] = 2 * bottom[0].data
+
+    net = make_net(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n- {name: y, type: TestDouble}\n"
+    )
+    x = RNG.standard_normal((2, 3)).astype("f4")
+    np.testing.assert_array_equal(net.forward(x=x)["y"], 2 * x)
+
+
+def test_a_net_takes_a_path_and_finds_its_weights(tmp_path, make_net):
+    (tmp_path / "net.yaml").write_text(CHAIN)
+    make_net(CHAIN, seed=4).save(tmp_path / "w.npz")
+    net = mc.Net(str(tmp_path / "net.yaml"), weights=str(tmp_path / "w.npz"), phase="test")
+    np.testing.assert_array_equal(net.params["ip"][0].data, make_net(CHAIN, seed=4).params["ip"][0].data)
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(make_net):
+    first, same, other = (make_net(CHAIN, seed=s).params["conv"][0].data for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
+def test_debug_info_prints_every_layer_forward_and_backward(make_net, caplog):
+    caplog.set_level("INFO", "minicaffe")
+    net = make_net(CHAIN.replace("name: chain", "name: chain\ndebug_info: true"))
+    net.forward(data=np.ones((2, 3, 6, 6)))
+    net.backward(prob=np.ones((2, 5)))
+    text = caplog.text
+    assert "[Forward] Layer conv, top blob conv data:" in text
+    assert "[Forward] Layer conv, param blob 0 data:" in text
+    assert "[Backward] Layer ip, bottom blob pool diff:" in text
+    assert "[Backward] Layer conv, param blob 1 diff:" in text
+
+
+def test_yaml_merge_keys_and_scalars_for_lists_are_understood():
+    spec = parse_net("""
+layer:
+- {name: x, type: Input, input_param: &p {shape: {dim: [2, 3]}}}
+- {name: y, type: Input, input_param: {<<: *p}}
+- {name: z, type: Concat, bottom: [x, y], top: z, loss_weight: 1e-1}
+""")
+    assert spec.layer[1].input_param.shape[0].dim == [2, 3]
+    assert spec.layer[2].top == ["z"]
+    assert spec.layer[2].loss_weight == [0.1]
