@@ -16,7 +16,7 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.net import LearnableParam, Net
-from minicaffe.ops.workers import elementwise
+from minicaffe.ops.workers import elementwise, scratch
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.net import NetSpec, NetState, load_net
@@ -188,7 +188,9 @@ class Solver:
             g *= 1 / spec.iter_size
         decay = spec.weight_decay * param.decay_mult
         if decay:
-            g += decay * (w if spec.regularization_type == "L2" else self.net.setting.device.xp.sign(w))
+            xp, term = self.net.setting.device.xp, scratch(w, w.shape)
+            xp.multiply(w if spec.regularization_type == "L2" else xp.sign(w), decay, out=term)
+            g += term
         self.rule.update(g, history, rate * param.lr_mult, self.iter)
         w -= g
 

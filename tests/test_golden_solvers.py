@@ -16,8 +16,8 @@ RUNS = sorted(key.removesuffix("/solver") for key in RECORDED if key.endswith("/
 
 # A first step that divides the gradient by its own size shows the gradient's last digits.
 SENSITIVE = {"adagrad", "rmsprop"}
-# A bias under a BatchNorm: its gradient is 0 but for rounding, and so is what the solver makes of it.
-NOISE = {("recorded_adam_bn", "c1_1"), ("recorded_sgd_bn", "c1_1")}
+# A bias under a BatchNorm, and the mean there: the gradient is 0 but for rounding; Adam makes steps of it.
+NOISE = {("recorded_adam_bn", "c1_1"), ("recorded_adam_bn", "bn_0"), ("recorded_sgd_bn", "c1_1")}
 
 
 def values(prefix):

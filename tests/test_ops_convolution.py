@@ -53,6 +53,7 @@ def test_blocks_give_what_the_whole_data_matrix_gives(
     monkeypatch, block_bytes, worker_count, turn_ratio, shape, filters, window, group
 ):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(convolution, "SCATTER_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
     monkeypatch.setattr(gemm, "SMALL", 0)
     monkeypatch.setattr(convolution, "TURN_RATIO", turn_ratio)

@@ -22,10 +22,14 @@ from minicaffe.array import Array, module_of
 from minicaffe.ops import gemm, workers
 from minicaffe.ops.im2col import Window, windows
 
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
+SCATTER_BYTES = 4 << 20  # of wᵀ·dy, for one worker: its many short additions want longer blocks
 TURN_RATIO = 2  # input_grad turns the filters where M is at most this many times C,
 TURN_GROWTH = (
     1.3  # and the image at most this many times the output: the turned product has that much more work
+)
+HELD_BY_MATMUL = (
+    500  # for results of so few numbers NumPy's matmul keeps the interpreter's lock; dot never does
 )
 SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
 
@@ -138,7 +142,11 @@ class Convolution2d:
 
         def one(block: Block, columns: Array, worker: int) -> None:
             term = workers.scratch(dy, shape, slot=1)
-            self._matmul(columns, dy[:, :, block.columns].swapaxes(1, 2), term)
+            dy_block = dy[:, :, block.columns].swapaxes(1, 2)
+            if term.size <= HELD_BY_MATMUL and self.group == 1:
+                xp.dot(columns[0], dy_block[0], out=term[0])
+            else:
+                self._matmul(columns, dy_block, term)
             sums[worker] += term
 
         self._over_blocks(padded, one)
@@ -184,11 +192,13 @@ class Convolution2d:
         filters = w.reshape(self.group, -1, per_group, self.window.kernel[0] * self.window.kernel[1])
         dy = self._grouped(dy)
         owners = min(workers.worker_count, per_group)
+        limit = owners * SCATTER_BYTES // (self.depth * self.group * self.dtype.itemsize)
+        blocks = list(cut_columns(self.output, self.batch, max(1, limit)))
 
         def task(owner: int) -> None:
             own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
             transposed = filters[:, :, own].reshape(self.group, filters.shape[1], -1).swapaxes(1, 2)
-            for block in self.blocks:
+            for block in blocks:
                 size = block.columns.stop - block.columns.start
                 columns = workers.scratch(dy, (self.group, transposed.shape[1], size))
                 xp.matmul(transposed, dy[:, :, block.columns], out=columns)
@@ -201,10 +211,10 @@ class Convolution2d:
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
         """One block's product: on the worker that has the block, or on all of them if it is the only block."""
-        if self.workers > 1:
-            module_of(a).matmul(a, b, out=out)
-        else:
+        if self.workers == 1:
             gemm.matmul(a, b, out)
+        else:
+            module_of(a).matmul(a, b, out=out)
 
     def _grouped(self, array: Array) -> Array:
         """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""

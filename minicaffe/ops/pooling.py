@@ -45,61 +45,31 @@ def _overlap(offset: int, size: int, out: int, stride: int) -> tuple[slice, slic
 @lru_cache(maxsize=256)
 def _positions(
     image: tuple[int, int], output: tuple[int, int], window: Window
-) -> list[tuple[int, tuple[slice, slice, slice], int, tuple[slice, slice, slice]]]:
-    """For each kernel position: its number, its slice of y, and which columns of x it meets.
-
-    Those are given as a residue of columns modulo the stride, and a slice of the columns of that residue.
-    """
-    every, stride = slice(None), window.stride[1]
+) -> list[tuple[int, tuple[slice, slice, slice], tuple[slice, slice, slice]]]:
+    """For each kernel position: its number, its slice of y, and its slice of x (channels come first)."""
+    every = slice(None)
     found = []
     for i in range(window.kernel[0]):
         rows, pixel_rows = _overlap(i - window.pad[0], image[0], output[0], window.stride[0])
         for j in range(window.kernel[1]):
-            shift, residue = divmod(j - window.pad[1], stride)
-            columns_of_residue = len(range(residue, image[1], stride))
-            cols, pixel_cols = _overlap(shift, columns_of_residue, output[1], 1)
+            cols, pixel_cols = _overlap(j - window.pad[1], image[1], output[1], window.stride[1])
             number = i * window.kernel[1] + j
-            found.append((number, (every, rows, cols), residue, (every, pixel_rows, pixel_cols)))
+            found.append((number, (every, rows, cols), (every, pixel_rows, pixel_cols)))
     return found
-
-
-def _split_columns(x: Array, stride: int) -> list[Array]:
-    """Room for the columns of x (C, H, W, N) by residue modulo the stride, each residue's contiguous.
-
-    A slice of every other column has runs of only N numbers; here, a kernel position meets whole rows.
-    """
-    if stride == 1:
-        return [x]
-    channels, height, width, batch = x.shape
-    widths = [len(range(residue, width, stride)) for residue in range(stride)]
-    room, parts, start = workers.scratch(x, (x.size,)), [], 0
-    for columns in widths:
-        size = channels * height * columns * batch
-        parts.append(room[start : start + size].reshape(channels, height, columns, batch))
-        start += size
-    return parts
 
 
 def _over(x: Array, y: Array, window: Window) -> Iterator[tuple[int, Array, tuple[slice, slice, slice]]]:
     """(number, pixels of x, index into y) for each kernel position."""
-    parts = _split_columns(x, window.stride[1])
-    if len(parts) > 1:
-        for residue, part in enumerate(parts):
-            part[...] = x[:, :, residue :: window.stride[1]]
-    for number, into_y, residue, pixels in _positions(x.shape[1:3], y.shape[1:3], window):
-        yield number, parts[residue][pixels], into_y
+    for number, into_y, into_x in _positions(x.shape[1:3], y.shape[1:3], window):
+        yield number, x[into_x], into_y
 
 
-def _add_over(dx: Array, y: Array, window: Window) -> Iterator[tuple[int, Array, tuple[slice, slice, slice]]]:
-    """The same over dx, which starts as zeros and has what was added to the pixels when the loop is done."""
-    parts = _split_columns(dx, window.stride[1])
-    for part in parts:
-        part.fill(0)
-    for number, into_y, residue, pixels in _positions(dx.shape[1:3], y.shape[1:3], window):
-        yield number, parts[residue][pixels], into_y
-    if len(parts) > 1:
-        for residue, part in enumerate(parts):
-            dx[:, :, residue :: window.stride[1]] = part
+def _tiles(image: tuple[int, int], output: tuple[int, int], window: Window) -> bool:
+    """Whether every pixel is in exactly one window."""
+    return all(
+        k == s and p == 0 and size == out * s
+        for k, s, p, size, out in zip(window.kernel, window.stride, window.pad, image, output, strict=True)
+    )
 
 
 def place_type(window: Window) -> type:
@@ -127,21 +97,33 @@ def _max_with_places(x: Array, window: Window, y: Array, places: Array) -> None:
     xp = module_of(x)
     y.fill(LOWEST)
     places.fill(0)
+    greater, numbers = workers.scratch(places, y.shape, slot=0), workers.scratch(places, y.shape, slot=1)
+    greater = greater.view(bool) if places.itemsize == 1 else greater
     for number, pixels, into_y in _over(x, y, window):
-        greater = pixels > y[into_y]
+        xp.greater(pixels, y[into_y], out=greater[into_y])
         xp.maximum(y[into_y], pixels, out=y[into_y])
-        at = greater.view(np.uint8) * places.dtype.type(number)
-        xp.maximum(places[into_y], at, out=places[into_y])
+        if number:
+            xp.multiply(greater[into_y], places.dtype.type(number), out=numbers[into_y])
+            xp.maximum(places[into_y], numbers[into_y], out=places[into_y])
 
 
 def max_pool_grad(dy: Array, places: Array, window: Window, out: Array) -> None:
     """dx: each dy is added to the pixel that was the maximum of its window."""
+    tiles = _tiles(out.shape[1:3], dy.shape[1:3], window)
+    workers.channelwise(lambda dy, at, dx: _route(dy, at, window, dx, tiles), dy, places, out)
 
-    def channels(dy: Array, places: Array, dx: Array) -> None:
-        for number, pixels, into_y in _add_over(dx, dy, window):
-            pixels += dy[into_y] * (places[into_y] == number)
 
-    workers.channelwise(channels, dy, places, out)
+def _route(dy: Array, places: Array, window: Window, dx: Array, tiles: bool) -> None:
+    xp = module_of(dy)
+    chosen, share = workers.scratch(places, dy.shape, slot=0), workers.scratch(dy, dy.shape, slot=1)
+    chosen = chosen.view(bool) if places.itemsize == 1 else chosen
+    if not tiles:
+        dx.fill(0)
+    for number, pixels, into_y in _over(dx, dy, window):
+        xp.equal(places[into_y], places.dtype.type(number), out=chosen[into_y])
+        xp.multiply(dy[into_y], chosen[into_y], out=pixels if tiles else share[into_y])
+        if not tiles:
+            pixels += share[into_y]
 
 
 def flat_places(places: Array, window: Window, width: int) -> Array:
@@ -187,8 +169,10 @@ def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:
     scale = _scale(out, dy, window)
 
     def channels(dy: Array, dx: Array) -> None:
-        share = dy * scale
-        for _, pixels, into_y in _add_over(dx, dy, window):
+        dx.fill(0)
+        share = workers.scratch(dy, dy.shape)
+        module_of(dy).multiply(dy, scale, out=share)
+        for _, pixels, into_y in _over(dx, dy, window):
             pixels += share[into_y]
 
     workers.channelwise(channels, dy, out)

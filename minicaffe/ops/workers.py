@@ -13,8 +13,8 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -27,9 +27,12 @@ try:
 except ImportError:
     _blas = None
 
-SMALL = 1 << 16  # elements: handing out less than this costs more than it saves
-CHUNK = 1 << 18  # elements: small enough for the cache, and large enough that NumPy's calls are long: after
-# a short one, workers wait for each other at the interpreter's lock
+# Sizes in elements. A call of NumPy that is too short makes the workers wait for each other at the interpreter's
+# lock, and waking a worker takes 0.1 ms: so one worker goes in small chunks, which stay in its core's cache,
+# and several go in larger ones, if there is enough to do for them at all.
+CHUNK = 1 << 17
+SHARED_CHUNK = 1 << 19
+WORTH_SHARING = 1 << 20
 _scratch = threading.local()
 
 
@@ -40,17 +43,42 @@ def _usable_cores() -> int:
 
 
 worker_count = _usable_cores() if _blas is not None else 1
-_pool: ThreadPoolExecutor | None = None
 
 
-def _forget_pool() -> None:
+class _Worker:
+    """A thread that takes tasks from a queue; lighter than an executor, whose futures cost more than a wake-up."""
+
+    def __init__(self, number: int) -> None:
+        self.tasks: SimpleQueue[Callable[[int], None]] = SimpleQueue()
+        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.number = number
+        threading.Thread(target=self._work, name=f"minicaffe-worker-{number}", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            task = self.tasks.get()
+            try:
+                task(self.number)
+            except BaseException as error:
+                self.results.put(error)
+            else:
+                self.results.put(None)
+            del task
+
+
+_workers: list[_Worker] = []
+_busy = threading.Lock()
+
+
+def _forget_workers() -> None:
     """Threads do not live on in a forked child: it makes its own."""
-    global _pool
-    _pool = None
+    global _busy
+    _workers.clear()
+    _busy = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 _limit_depth = 0
@@ -79,18 +107,26 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def run(task: Callable[[int], None], workers: int) -> None:
-    """Call ``task(0)`` … ``task(workers - 1)`` at the same time; raise what any of them raised."""
-    global _pool
-    if workers <= 1:
-        task(0)
+    """Call ``task(0)`` … ``task(workers - 1)`` at the same time; raise what any of them raised.
+
+    Where the workers are taken (a net runs in another thread), the calls are made one after the other.
+    """
+    if workers <= 1 or not _busy.acquire(blocking=False):
+        for index in range(workers):
+            task(index)
         return
-    if _pool is None:
-        _pool = ThreadPoolExecutor(worker_count, thread_name_prefix="minicaffe-worker")
-    others = [_pool.submit(task, index) for index in range(1, workers)]
     try:
-        task(0)
+        while len(_workers) < workers - 1:
+            _workers.append(_Worker(len(_workers) + 1))
+        helping = _workers[: workers - 1]
+        for worker in helping:
+            worker.tasks.put(task)
+        try:
+            task(0)
+        finally:
+            errors = [worker.results.get() for worker in helping]
     finally:
-        errors = [future.exception() for future in others]
+        _busy.release()
     for error in filter(None, errors):
         raise error
 
@@ -107,9 +143,11 @@ def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
     return buffers[slot][:nbytes].view(like.dtype).reshape(shape)
 
 
-def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, chunks: int) -> None:
+def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, worth: int) -> None:
     """Call ``function`` on slices of the arrays, cut into nearly equal chunks, alternating between the workers."""
-    workers = min(worker_count, length)
+    size = max(a.size for a in arrays)
+    workers = min(worker_count, length) if size >= worth else 1
+    chunks = -(-size // (CHUNK if workers == 1 else SHARED_CHUNK))
     chunks = min(length, -(-chunks // workers) * workers)
 
     def task(worker: int) -> None:
@@ -125,20 +163,19 @@ def elementwise(function: Callable[..., None], *arrays: Array) -> None:
 
     The arrays are contiguous and have the same number of elements; the function gets flat slices of them.
     """
-    size = arrays[0].size
-    if not on_cpu(arrays[0]) or size <= SMALL:
+    if not on_cpu(arrays[0]) or arrays[0].size <= CHUNK:
         function(*arrays)
         return
-    _in_chunks(function, tuple(a.reshape(-1) for a in arrays), size, -(-size // CHUNK))
+    _in_chunks(function, tuple(a.reshape(-1) for a in arrays), arrays[0].size, WORTH_SHARING)
 
 
 def channelwise(function: Callable[..., None], *arrays: Array) -> None:
     """Call ``function(*arrays)``, which treats every channel (leading index) alike, on all workers.
 
-    The function gets slices of whole channels.
+    The function gets slices of whole channels. It is taken to make several passes over them.
     """
-    size, channels = arrays[0].size, arrays[0].shape[0]
-    if not on_cpu(arrays[0]) or size <= SMALL or channels == 1:
+    channels = arrays[0].shape[0]
+    if not on_cpu(arrays[0]) or channels <= 1:
         function(*arrays)
         return
-    _in_chunks(function, arrays, channels, -(-size // CHUNK))
+    _in_chunks(function, arrays, channels, WORTH_SHARING)
