@@ -40,9 +40,14 @@ class Order:
         self.blocks = [blocks] if isinstance(blocks, int) else list(blocks)
         self.count = sum(self.blocks)
         self.batch_size = batch_size
-        self.seed = seed
         self.shuffle = shuffle
-        self.skip = int(random_stream(seed, SKIP).integers(rand_skip)) if rand_skip else 0
+        self.rand_skip = rand_skip
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Give every batch the images that it has under another seed."""
+        self.seed = seed
+        self.skip = int(random_stream(seed, SKIP).integers(self.rand_skip)) if self.rand_skip else 0
         self._last: tuple[int, np.ndarray] | None = None
 
     def indices(self, batch: int) -> np.ndarray:

@@ -57,6 +57,8 @@ class BatchSourceLayer(Layer):
             raise DataError(
                 f"{self.spec.where}: snapshot has no valid 'next_batch' for this layer ({number!r})"
             )
+        self.prefetcher.close()
+        self.batches.order.reseed(self.seed)
         self.prefetcher.seek(number)
 
     def close(self) -> None:

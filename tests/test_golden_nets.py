@@ -1,0 +1,9 @@
+"""Whole nets agree with Caffe 1.0: every blob forward, every gradient backward."""
+
+import pytest
+from golden_files import assert_agrees, recorded
+
+
+@pytest.mark.parametrize("name", sorted(recorded("nets")))
+def test_net_agrees_with_caffe(name):
+    assert_agrees(recorded("nets")[name])
