@@ -25,6 +25,7 @@ from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.im2col import Window
+from minicaffe.ops.workers import channelwise
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -182,7 +183,8 @@ class Convolution(Layer):
     def add_bias_grad(self, dy: Array) -> None:
         """db = dy · 1, where there is a bias."""
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            self.blobs[1].accumulate(lambda out: dy.reshape(len(dy), -1).sum(axis=1, out=out))
+            rows = dy.reshape(len(dy), -1)
+            self.blobs[1].accumulate(lambda out: channelwise(_sum_rows, rows, out))
 
     def images(self, blob: Blob, stored: Array) -> Array:
         """A blob's array as (C, H, W, images): itself for axis 1; else a copy, for it mixes the batch axis."""
@@ -195,3 +197,7 @@ class Convolution(Layer):
         """Write (C, H, W, images) into a blob's array, where ``images`` had to copy."""
         if self.axis != 1:
             blob.logical(stored)[...] = self.xp.moveaxis(images, -1, 0).reshape(blob.shape)
+
+
+def _sum_rows(rows: Array, out: Array) -> None:
+    rows.sum(axis=1, out=out)

@@ -17,7 +17,7 @@ from minicaffe.array import Array
 from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.ops.gemm import matmul
+from minicaffe.ops.gemm import matmul, side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -67,15 +67,18 @@ class InnerProduct(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         x, y = bottom[0], top[0]
         dy = self._columns(y, y.stored_diff, self.num_output)
+        products = []
         if self.param_propagate_down[0]:
             columns = self._columns(x, x.stored, self.depth)
             a, b = (columns, dy) if self.spec.inner_product_param.transpose else (dy, columns)
-            self.blobs[0].accumulate(lambda out: matmul(a, b.T, out=out))
+            products.append(lambda matmul: self.blobs[0].accumulate(lambda out: matmul(a, b.T, out=out)))
+        if propagate_down[0]:
+            dx = self._columns(x, x.stored_diff, self.depth)
+            products.append(lambda matmul: matmul(self._weight().T, dy, out=dx))
+        side_by_side(products)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
         if propagate_down[0]:
-            dx = self._columns(x, x.stored_diff, self.depth)
-            matmul(self._weight().T, dy, out=dx)
             self._put_back(dx, x, x.stored_diff)
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:

@@ -28,9 +28,8 @@ TURN_RATIO = 2  # input_grad turns the filters where M is at most this many time
 TURN_GROWTH = (
     1.3  # and the image at most this many times the output: the turned product has that much more work
 )
-HELD_BY_MATMUL = (
-    500  # for results of so few numbers NumPy's matmul keeps the interpreter's lock; dot never does
-)
+PIECE_BYTES = 96 << 10  # of the data matrix in one GEMM of a block,
+SHORT_PIECE = 320  # or so many columns, where its rows are many
 SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
 
 
@@ -121,12 +120,12 @@ class Convolution2d:
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``; return the padded input, which ``weight_grad`` takes."""
         padded = self.pad(x.reshape(self.shape))
-        w, y = self._grouped(w), self._grouped(out)
+        w, y = self._grouped(w)[:, None], self._grouped(out)
         bias = None if bias is None else bias.reshape(self.group, -1, 1)
 
         def one(block: Block, columns: Array, worker: int) -> None:
             target = y[:, :, block.columns]
-            self._matmul(w, columns, target)
+            self._matmul(w, self._pieces(columns), self._pieces(target))
             if bias is not None:
                 target += bias
 
@@ -141,13 +140,10 @@ class Convolution2d:
         sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
         def one(block: Block, columns: Array, worker: int) -> None:
-            term = workers.scratch(dy, shape, slot=1)
-            dy_block = dy[:, :, block.columns].swapaxes(1, 2)
-            if term.size <= HELD_BY_MATMUL and self.group == 1:
-                xp.dot(columns[0], dy_block[0], out=term[0])
-            else:
-                self._matmul(columns, dy_block, term)
-            sums[worker] += term
+            columns, dy_pieces = self._pieces(columns), self._pieces(dy[:, :, block.columns])
+            terms = workers.scratch(dy, (*columns.shape[:2], *shape[1:]), slot=1)
+            self._matmul(columns, dy_pieces.swapaxes(2, 3), terms)
+            sums[worker] += terms.sum(axis=1)
 
         self._over_blocks(padded, one)
         for part in sums[1:]:
@@ -215,6 +211,16 @@ class Convolution2d:
             gemm.matmul(a, b, out)
         else:
             module_of(a).matmul(a, b, out=out)
+
+    def _pieces(self, columns: Array) -> Array:
+        """Columns (g, rows, n) as (g, pieces, rows, n/pieces), a view: a GEMM over few rows is faster in pieces
+        that stay in the innermost caches, and one call multiplies them all."""
+        group, rows, count = columns.shape
+        longest = max(SHORT_PIECE, PIECE_BYTES // (self.depth * self.dtype.itemsize))
+        pieces = max(1, count // longest) if self.workers > 1 else 1
+        while count % pieces:
+            pieces -= 1
+        return columns.reshape(group, rows, pieces, -1).swapaxes(1, 2)
 
     def _grouped(self, array: Array) -> Array:
         """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""

@@ -7,6 +7,7 @@ whatever else the cores are given.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.ops import workers
@@ -15,23 +16,40 @@ SMALL = 1 << 21  # multiply-adds: below this, handing out work costs more than i
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
-    """Write a (m, k) · b (k, n) into ``out`` (m, n); or a batch of products, (g, m, k) · (g, k, n), likewise.
+    """Write a (…, m, k) · b (…, k, n) into ``out`` (…, m, n), as NumPy's matmul does.
 
     Not to be called on a worker: there, it is ``xp.matmul``.
     """
     xp, parts = module_of(a), workers.worker_count
-    axes = [axis for axis in range(out.ndim) if out.shape[axis] >= parts]
-    if not on_cpu(a) or parts == 1 or not axes or math.prod(out.shape) * a.shape[-1] < SMALL:
+    axis = max((-2, -1), key=lambda axis: out.shape[axis])
+    length = out.shape[axis]
+    if not on_cpu(a) or length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
         xp.matmul(a, b, out=out)
         return
-    axis = 0 if out.ndim == 3 and axes[0] == 0 else max(axes, key=lambda axis: out.shape[axis])
 
     def task(worker: int) -> None:
-        own = slice(out.shape[axis] * worker // parts, out.shape[axis] * (worker + 1) // parts)
-        in_out = (slice(None),) * axis + (own,)
-        in_a = in_out if axis < out.ndim - 1 else ...
-        in_b = in_out if axis != out.ndim - 2 else ...
-        xp.matmul(a[in_a], b[in_b], out=out[in_out])
+        own = slice(length * worker // parts, length * (worker + 1) // parts)
+        if axis == -2:
+            xp.matmul(a[..., own, :], b, out=out[..., own, :])
+        else:
+            xp.matmul(a, b[..., own], out=out[..., own])
 
     with workers.one_blas_thread():
         workers.run(task, parts)
+
+
+def side_by_side(products: Sequence[Callable[[Callable[..., object]], object]]) -> None:
+    """Call each of ``products`` with a matmul for it to use: two at the same time, one on all workers.
+
+    Products of about the same size need one wake-up of the workers like this, in place of one each.
+    """
+    if len(products) == 1 or workers.worker_count == 1:
+        for product in products:
+            product(matmul)
+        return
+    with workers.one_blas_thread():
+        workers.run(lambda number: products[number](_plain_matmul), len(products))
+
+
+def _plain_matmul(a: Array, b: Array, out: Array) -> None:
+    module_of(a).matmul(a, b, out=out)

@@ -94,12 +94,16 @@ def _max(x: Array, window: Window, y: Array) -> None:
 
 def _max_with_places(x: Array, window: Window, y: Array, places: Array) -> None:
     """Positions come in rising order, so the last one that was greater than all before is their maximum."""
-    xp = module_of(x)
-    y.fill(LOWEST)
+    xp, tiles = module_of(x), _tiles(x.shape[1:3], y.shape[1:3], window)
     places.fill(0)
+    if not tiles:
+        y.fill(LOWEST)
     greater, numbers = workers.scratch(places, y.shape, slot=0), workers.scratch(places, y.shape, slot=1)
     greater = greater.view(bool) if places.itemsize == 1 else greater
     for number, pixels, into_y in _over(x, y, window):
+        if tiles and number == 0:
+            y[...] = pixels
+            continue
         xp.greater(pixels, y[into_y], out=greater[into_y])
         xp.maximum(y[into_y], pixels, out=y[into_y])
         if number:
