@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.ops import convolution, gemm, workers
-from minicaffe.ops.convolution import Convolution2d, cut_columns, turn_filters
+from minicaffe.ops.convolution import Convolution2d, cut_columns
 from minicaffe.ops.im2col import Window, col2im, im2col
 
 RNG = np.random.default_rng(2)
@@ -47,16 +47,17 @@ def plain_gradients(x, w, dy, window, group):
 
 @pytest.mark.parametrize("block_bytes", [1, 300, 5000, 1 << 20])
 @pytest.mark.parametrize("worker_count", [1, 2, 3])
-@pytest.mark.parametrize("turn_ratio", [0, 100])
+@pytest.mark.parametrize("turn_filters", [0, 100])
 @pytest.mark.parametrize(("shape", "filters", "window", "group"), SETTINGS)
 def test_blocks_give_what_the_whole_data_matrix_gives(
-    monkeypatch, block_bytes, worker_count, turn_ratio, shape, filters, window, group
+    monkeypatch, block_bytes, worker_count, turn_filters, shape, filters, window, group
 ):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SCATTER_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
     monkeypatch.setattr(gemm, "SMALL", 0)
-    monkeypatch.setattr(convolution, "TURN_RATIO", turn_ratio)
+    monkeypatch.setattr(convolution, "TURN_FILTERS", turn_filters)
+    monkeypatch.setattr(convolution, "TURN_CHANNELS", 0)
     monkeypatch.setattr(convolution, "TURN_GROWTH", 100)
     monkeypatch.setattr(workers, "worker_count", worker_count)
     x = RNG.standard_normal(shape)
@@ -89,7 +90,7 @@ def test_blocks_cover_every_column_once(limit):
 
 def test_turned_filters_are_rotated_and_have_inputs_and_outputs_exchanged():
     w = RNG.standard_normal((6, 2, 3, 2))
-    turned = turn_filters(w, 3)
+    turned = convolution.turn_filters(w, 3)
     assert turned.shape == (6, 2, 3, 2)
     assert turned[3, 1, 0, 0] == w[3, 1, 2, 1]  # the second group: input 1, output 1
     assert turned[2, 1, 2, 1] == w[3, 0, 0, 0]

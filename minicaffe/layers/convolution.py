@@ -25,7 +25,6 @@ from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.im2col import Window
-from minicaffe.ops.workers import channelwise
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -166,25 +165,27 @@ class Convolution(Layer):
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        w = self.blobs[0]
         for i, (product, y, x) in enumerate(zip(self.products, top, bottom, strict=True)):
-            dy, padded = self.images(y, y.stored_diff), self.padded[i]
-            if self.param_propagate_down[0]:
-                w.accumulate(lambda out: product.weight_grad(dy, padded, out))  # noqa: B023
-            self.add_bias_grad(dy)
+            dy = self.images(y, y.stored_diff)
+            self.add_param_grads(product, dy, self.padded[i])
             if propagate_down[i]:
                 dx = self.images(x, x.stored_diff)
-                product.input_grad(dy, w.data, dx)
+                product.input_grad(dy, self.blobs[0].data, dx)
                 self.put_back(dx, x, x.stored_diff)
+
+    def add_param_grads(self, product: Convolution2d, dy: Array, padded: Array) -> None:
+        """Add dw and db, those that are wanted; db comes out of the blocks of dw, where there are any."""
+        wants_w, wants_b = (*self.param_propagate_down, False)[:2]
+        db = self.new_array((self.num_output,)) if wants_b else None
+        if wants_w:
+            self.blobs[0].accumulate(lambda out: product.weight_grad(dy, padded, out, db))
+        elif wants_b:
+            dy.reshape(self.num_output, -1).sum(axis=1, out=db)
+        if wants_b:
+            self.blobs[1].accumulate(lambda out: self.xp.copyto(out, db))
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.blobs[0].count * sum(math.prod(product.output) for product in self.products)
-
-    def add_bias_grad(self, dy: Array) -> None:
-        """db = dy · 1, where there is a bias."""
-        if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            rows = dy.reshape(len(dy), -1)
-            self.blobs[1].accumulate(lambda out: channelwise(_sum_rows, rows, out))
 
     def images(self, blob: Blob, stored: Array) -> Array:
         """A blob's array as (C, H, W, images): itself for axis 1; else a copy, for it mixes the batch axis."""
@@ -197,7 +198,3 @@ class Convolution(Layer):
         """Write (C, H, W, images) into a blob's array, where ``images`` had to copy."""
         if self.axis != 1:
             blob.logical(stored)[...] = self.xp.moveaxis(images, -1, 0).reshape(blob.shape)
-
-
-def _sum_rows(rows: Array, out: Array) -> None:
-    rows.sum(axis=1, out=out)

@@ -68,7 +68,9 @@ class Deconvolution(Convolution):
             if self.param_propagate_down[0]:
                 images = self.images(x, x.stored)
                 w.accumulate(lambda out: product.weight_grad(images, padded, out))  # noqa: B023
-            self.add_bias_grad(dy)
+            if len(self.blobs) > 1 and self.param_propagate_down[1]:
+                rows = dy.reshape(self.num_output, -1)
+                self.blobs[1].accumulate(lambda out: rows.sum(axis=1, out=out))  # noqa: B023
 
 
 def _add_bias(y: Array, b: Array) -> None:

@@ -75,7 +75,7 @@ class InnerProduct(Layer):
         if propagate_down[0]:
             dx = self._columns(x, x.stored_diff, self.depth)
             products.append(lambda matmul: matmul(self._weight().T, dy, out=dx))
-        side_by_side(products)
+        side_by_side(products, size=self.depth * dy.size)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
         if propagate_down[0]:

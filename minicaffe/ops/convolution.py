@@ -24,9 +24,12 @@ from minicaffe.ops.im2col import Window, windows
 
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
 SCATTER_BYTES = 4 << 20  # of wᵀ·dy, for one worker: its many short additions want longer blocks
-TURN_RATIO = 2  # input_grad turns the filters where M is at most this many times C,
+TURN_FILTERS = (
+    48  # input_grad turns the filters where there are at most so many, since wᵀ·dy is as deep as that,
+)
+TURN_CHANNELS = 16  # and at least so many channels, the rows of the turned product,
 TURN_GROWTH = (
-    1.3  # and the image at most this many times the output: the turned product has that much more work
+    1.3  # and the image is at most so many times the output: the turned product has that much more work
 )
 PIECE_BYTES = 96 << 10  # of the data matrix in one GEMM of a block,
 SHORT_PIECE = 320  # or so many columns, where its rows are many
@@ -67,8 +70,10 @@ def cut_columns(output: tuple[int, int], batch: int, limit: int) -> Iterator[Blo
 
 
 def _cut(length: int, most: int) -> Iterator[slice]:
-    """Cut a length into as few parts as ``most`` allows, of nearly equal size."""
+    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the workers can share evenly."""
     parts = -(-length // most)
+    if parts > 1:
+        parts = min(length, -(-parts // workers.worker_count) * workers.worker_count)
     for i in range(parts):
         yield slice(length * i // parts, length * (i + 1) // parts)
 
@@ -132,23 +137,27 @@ class Convolution2d:
         self._over_blocks(padded, one)
         return padded
 
-    def weight_grad(self, dy: Array, padded: Array, out: Array) -> None:
-        """Write dw (M, C/g, kh, kw) into ``out``."""
+    def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
+        """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
         xp = module_of(dy)
         dy = self._grouped(dy)
         shape = (self.group, self.depth, self.filters // self.group)
         sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
+        bias_sums = [xp.zeros(shape[::2], dy.dtype) for _ in range(self.workers)]
 
         def one(block: Block, columns: Array, worker: int) -> None:
-            columns, dy_pieces = self._pieces(columns), self._pieces(dy[:, :, block.columns])
+            dy_block = dy[:, :, block.columns]
+            columns, pieces = self._pieces(columns), self._pieces(dy_block)
             terms = workers.scratch(dy, (*columns.shape[:2], *shape[1:]), slot=1)
-            self._matmul(columns, dy_pieces.swapaxes(2, 3), terms)
-            sums[worker] += terms.sum(axis=1)
+            self._matmul(columns, pieces.swapaxes(2, 3), terms)
+            sums[worker] += terms[:, 0] if terms.shape[1] == 1 else terms.sum(axis=1)
+            if bias_out is not None:  # here, while this block of dy is in the cache
+                bias_sums[worker] += dy_block.sum(axis=2)
 
         self._over_blocks(padded, one)
-        for part in sums[1:]:
-            sums[0] += part
-        self._grouped(out)[...] = sums[0].swapaxes(1, 2)
+        self._grouped(out)[...] = _total(sums).swapaxes(1, 2)
+        if bias_out is not None:
+            bias_out[...] = _total(bias_sums).reshape(-1)
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx (C, H, W, N) into ``out``."""
@@ -168,7 +177,8 @@ class Convolution2d:
         """The convolution that takes dy to dx, where stride 1 allows one and it is the cheaper way."""
         pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad, strict=True))
         growth = self.shape[1] * self.shape[2] / (self.output[0] * self.output[1])
-        suits = self.filters <= TURN_RATIO * self.shape[0] and growth <= TURN_GROWTH
+        rows, depth = self.shape[0] // self.group, self.filters // self.group
+        suits = depth <= TURN_FILTERS and rows >= TURN_CHANNELS and growth <= TURN_GROWTH
         if self.window.stride != (1, 1) or min(pad) < 0 or not suits:
             return None
         window = Window(self.window.kernel, (1, 1), pad, self.window.dilation)
@@ -250,6 +260,13 @@ def turn_filters(w: Array, group: int) -> Array:
     w = w.reshape(group, filters // group, channels, kh, kw)[..., ::-1, ::-1]
     turned = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
     return turned.reshape(group * channels, filters // group, kh, kw)
+
+
+def _total(parts: list[Array]) -> Array:
+    """The sum of the workers' parts, in a fixed order, in the first of them."""
+    for part in parts[1:]:
+        parts[0] += part
+    return parts[0]
 
 
 def _copy(target: Array, source: Array) -> None:

@@ -53,9 +53,9 @@ class Convolution3d:
         """What ``forward`` returns."""
         return self.planes.pad(self._slices(x))
 
-    def weight_grad(self, dy: Array, padded: Array, out: Array) -> None:
-        """Write dw (M, C/g, kd, kh, kw) into ``out``."""
-        self.planes.weight_grad(self._depth_last(dy), padded, out)
+    def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
+        """Write dw (M, C/g, kd, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
+        self.planes.weight_grad(self._depth_last(dy), padded, out, bias_out)
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx (C, D, H, W, N) into ``out``."""

@@ -38,12 +38,12 @@ def matmul(a: Array, b: Array, out: Array) -> None:
         workers.run(task, parts)
 
 
-def side_by_side(products: Sequence[Callable[[Callable[..., object]], object]]) -> None:
-    """Call each of ``products`` with a matmul for it to use: two at the same time, one on all workers.
+def side_by_side(products: Sequence[Callable[[Callable[..., object]], object]], size: int) -> None:
+    """Call each of ``products``, of ``size`` multiply-adds, with a matmul for it to use: two at the same time.
 
-    Products of about the same size need one wake-up of the workers like this, in place of one each.
+    They need one wake-up of the workers like this, in place of one each.
     """
-    if len(products) == 1 or workers.worker_count == 1:
+    if len(products) == 1 or workers.worker_count == 1 or size < SMALL:
         for product in products:
             product(matmul)
         return

@@ -178,4 +178,4 @@ def channelwise(function: Callable[..., None], *arrays: Array) -> None:
     if not on_cpu(arrays[0]) or channels <= 1:
         function(*arrays)
         return
-    _in_chunks(function, arrays, channels, WORTH_SHARING)
+    _in_chunks(function, arrays, channels, WORTH_SHARING // 2)
