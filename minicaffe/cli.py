@@ -177,9 +177,18 @@ def _positive(text: str) -> int:
     return value
 
 
+class _Output(logging.StreamHandler):
+    """Progress on stdout; where nobody reads it any more (``| head``), the command ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
+        super().handleError(record)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Output(sys.stdout)], force=True)
     args = make_parser().parse_args(argv)
     sys.path.insert(0, str(Path.cwd()))
     try:
