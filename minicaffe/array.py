@@ -98,7 +98,12 @@ def set_device(name: str | Device) -> Device:
 
 def current_device() -> Device:
     """The chosen device; if none was chosen, what MINICAFFE_DEVICE names, or else "auto"."""
-    return _current or set_device(os.environ.get("MINICAFFE_DEVICE", "auto"))
+    if _current is None:
+        try:
+            set_device(os.environ.get("MINICAFFE_DEVICE") or "auto")
+        except DeviceError as error:
+            raise DeviceError(f"environment variable MINICAFFE_DEVICE: {error}") from None
+    return _current
 
 
 def describe_devices() -> str:

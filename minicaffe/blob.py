@@ -10,6 +10,9 @@ import numpy as np
 from minicaffe.array import Array, Device, current_device
 from minicaffe.errors import ShapeError
 
+MAX_COUNT = 2**31 - 1
+MAX_AXES = 32
+
 
 class Blob:
     """An N-d array ``data`` with a gradient ``diff`` of the same shape (Caffe's ``Blob``).
@@ -47,6 +50,10 @@ class Blob:
         dims = tuple(int(d) for d in shape)
         if any(d < 0 for d in dims):
             raise ShapeError(f"blob shape {dims}: a dimension is negative")
+        if math.prod(dims) > MAX_COUNT or len(dims) > MAX_AXES:
+            raise ShapeError(
+                f"blob shape {dims}: more than {MAX_COUNT} elements or {MAX_AXES} axes (Caffe's limits)"
+            )
         if dims != self.shape:
             self.shape = dims
             self._data = self._diff = None

@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from minicaffe import array, snapshots
 from minicaffe.data import download
@@ -31,7 +33,7 @@ def train(args: argparse.Namespace) -> None:
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )
     solver = Solver(spec)
-    for path in args.weights:
+    for path in filter(None, args.weights):
         solver.copy_from(path)
     if args.snapshot:
         latest = args.snapshot == "latest"
@@ -111,9 +113,7 @@ def data_get(args: argparse.Namespace) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="minicaffe", description="A Caffe-style mini deep learning framework."
-    )
+    parser = _Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -127,7 +127,9 @@ def make_parser() -> argparse.ArgumentParser:
     for name, function in (("test", test), ("time", time)):
         sub = command(name, function)
         _add_net(sub, phase=name == "time")
-        sub.add_argument("--weights", metavar="FILE", help="an .npz file to copy weights from")
+        sub.add_argument(
+            "--weights", metavar="FILE", required=name == "test", help="an .npz file with weights"
+        )
         sub.add_argument(
             "--iterations", type=_positive, default=50, metavar="N", help="batches (default: 50)"
         )
@@ -171,17 +173,23 @@ def _add_device(sub: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong flag as every other error: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} ('{self.prog} --help' says how)\n")
 
 
 class _Output(logging.StreamHandler):
-    """Progress on stdout; where nobody reads it any more (``| head``), the command ends."""
+    """Progress on stdout; where it cannot be written (``| head``, a full disk), the command ends."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
+        if isinstance(sys.exc_info()[1], OSError):
             raise
         super().handleError(record)
 
@@ -189,20 +197,23 @@ class _Output(logging.StreamHandler):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Output(sys.stdout)], force=True)
+    warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where a training diverges: that is reported
     args = make_parser().parse_args(argv)
     sys.path.insert(0, str(Path.cwd()))
     try:
         args.function(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MinicaffeError as error:
+    except (MinicaffeError, MemoryError, OSError) as error:
         if args.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        kind = "not enough memory: " if isinstance(error, MemoryError) else ""
+        print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

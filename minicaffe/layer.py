@@ -66,11 +66,11 @@ class Layer:
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         """At first and after any change of the bottoms' shapes: check them and set the tops' shapes."""
-        raise NotImplementedError
+        raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'reshape'")
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         """Compute the tops from the bottoms."""
-        raise NotImplementedError
+        raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'forward'")
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """Compute the gradients of bottoms and parameters from those of the tops."""

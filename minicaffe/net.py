@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Net:
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
         self._shapes: list[list[tuple[int, ...]]] = []
+        self._has_run: list[bool] = []  # forward, since the layer was last reshaped
         self._plan_key: Any = None
         for layer_spec in graph.connect(self.spec.layers_in(self.state), layer_classes):
             self._append(layer_spec)
@@ -78,12 +80,14 @@ class Net:
             if name not in self.blobs:
                 self.blobs[name] = Blob((), self.setting.dtype, self.setting.device)
         top = [self.blobs[name] for name in spec.top]
-        layer.setup(bottom, top)
-        layer.reshape(bottom, top)
+        with _place_of(layer):
+            layer.setup(bottom, top)
+            layer.reshape(bottom, top)
         self.layers.append(layer)
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._shapes.append([b.shape for b in bottom])
+        self._has_run.append(False)
         self._add_params(layer)
         if layer.blobs:
             self.params[layer.name] = layer.blobs
@@ -146,6 +150,7 @@ class Net:
             for i in range(first, last + 1):
                 self._fit(i)
                 self.layers[i].forward(self._bottoms[i], self._tops[i])
+                self._has_run[i] = True
                 if self.debug_info:
                     debug.show_forward(self.layers[i], self._tops[i])
 
@@ -153,8 +158,10 @@ class Net:
         """Reshape layer ``i`` if its bottoms have changed shape since the last time."""
         shapes = [b.shape for b in self._bottoms[i]]
         if shapes != self._shapes[i]:
-            self.layers[i].reshape(self._bottoms[i], self._tops[i])
+            with _place_of(self.layers[i]):
+                self.layers[i].reshape(self._bottoms[i], self._tops[i])
             self._shapes[i] = shapes
+            self._has_run[i] = False
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
@@ -198,6 +205,10 @@ class Net:
 
     def _backward_layer(self, i: int) -> None:
         layer, top = self.layers[i], self._tops[i]
+        if not self._has_run[i]:
+            raise MinicaffeError(
+                f"backward: layer '{layer.name}' has not run forward at this size; run forward first"
+            )
         for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
             if weight:
                 blob.stored_diff.fill(weight)
@@ -291,6 +302,16 @@ class Net:
             for mine, its in zip(blobs, theirs, strict=True):
                 mine.share_data(its)
 
+    def set_input_arrays(self, data: Any, labels: Any) -> None:
+        """Let the net's MemoryData layer give out these arrays (pycaffe's name for it).
+
+        Raises MinicaffeError where the net has no such layer, DataError where the shapes do not fit.
+        """
+        layer = next((layer for layer in self.layers if layer.type == "MemoryData"), None)
+        if layer is None:
+            raise MinicaffeError(f"net '{self.name}' has no MemoryData layer; write into its input blobs")
+        layer.set_input_arrays(data, labels)
+
     # -- looking in ------------------------------------------------------------------------------------
 
     def steps(self) -> Iterator[tuple[Layer, list[Blob], list[Blob]]]:
@@ -340,6 +361,20 @@ class Net:
         if name not in names:
             raise MinicaffeError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
         return names.index(name)
+
+
+@contextmanager
+def _place_of(layer: Layer) -> Iterator[None]:
+    """While a layer is set up: sizes that no memory holds are an error at its place in the spec."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ShapeError(f"{layer.spec.where}: not enough memory ({error}); lower the sizes") from None
+    except ShapeError as error:
+        place = str(layer.spec.where)
+        raise (
+            error if str(error).startswith(layer.spec.where.file) else ShapeError(f"{place}: {error}")
+        ) from None
 
 
 class LearnableParam:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe import weights
-from minicaffe.array import to_host
+from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.files import WriteError
 
@@ -82,7 +82,12 @@ def restore(solver: Solver, path: str | Path) -> None:
         raise TrainingError(
             f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
         )
-    solver.net.copy_from(Path(path).parent / meta["weights"])
+    weight_file = Path(path).parent / meta["weights"]
+    with weights.NpzReader(weight_file, TrainingError) as file:
+        for layer, blobs in solver.net.params.items():
+            for i, blob in enumerate(blobs):
+                file.check(f"{layer}/{i}", blob.shape)
+    solver.net.copy_from(weight_file)
     for key, arrays in history.items():
         for target, array in zip(solver.history[key], arrays, strict=True):
             target[...] = solver.net.setting.device.put(array)
@@ -98,13 +103,35 @@ def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
         raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
     try:
         meta = json.loads(str(file.read("meta")))
-        if meta["format"] != FORMAT or not {"iter", "weights", "net", "test_nets"} <= set(meta):
-            raise ValueError(f"format {meta['format']}")
-    except (ValueError, KeyError, TypeError) as error:
+        _check_meta(meta)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{file.path}: its contents cannot be understood ({error})") from None
-    if Path(meta["weights"]).name != meta["weights"]:
-        raise TrainingError(f"{file.path}: names weights outside its folder")
     return meta
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    """Raises ValueError or KeyError unless all that ``restore`` uses is there, of the right kind."""
+    kinds = {
+        "format": int,
+        "type": str,
+        "iter": int,
+        "seed": int,
+        "weights": str,
+        "losses": list,
+        "test_nets": list,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(meta[name], kind):
+            raise ValueError(f"'{name}' is {meta[name]!r}")
+    if meta["format"] != FORMAT or meta["iter"] < 0:
+        raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
+    if Path(meta["weights"]).name != meta["weights"]:
+        raise ValueError("it names weights outside its folder")
+    for state in (meta["net"], *meta["test_nets"]):
+        if not (isinstance(state["seed"], int) and isinstance(state["layers"], dict)):
+            raise ValueError("a net's state is incomplete")
+        if state["rng"] is not None:
+            set_rng_state(Device().rng(0), state["rng"])
 
 
 def latest(prefix: str) -> Path:

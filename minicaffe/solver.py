@@ -56,11 +56,12 @@ class Solver:
         for test_net in self.test_nets:
             test_net.share_with(self.net)
         self.history = {
-            p.key: [np_like_zeros(p) for _ in range(self.rule.histories)] for p in self._trained_params()
+            p.key: [self._zeros_like(p) for _ in range(self.rule.histories)] for p in self._trained_params()
         }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         self.log = TrainingLog(self.spec.snapshot_prefix)
         self._request = ""
+        self._saved_at = -1
         self.stopped_early = False
         for path in self.spec.weights:
             self.copy_from(path)
@@ -106,15 +107,13 @@ class Solver:
         if not self.spec.has("max_iter"):
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
         self.stopped_early = False
+        if self.iter >= self.spec.max_iter:
+            logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, self.spec.max_iter)
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, self.spec.max_iter)
         self.step(max(0, self.spec.max_iter - self.iter))
         spec = self.spec
-        if (
-            spec.snapshot_after_train
-            and (not spec.snapshot or self.iter % spec.snapshot)
-            and spec.snapshot_prefix
-        ):
-            self.snapshot()
+        if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
+            self._save("the trained weights")
         if self.stopped_early:
             logger.info("Stopped early at iteration %d", self.iter)
         elif spec.test_interval and self.iter % spec.test_interval == 0:
@@ -205,6 +204,9 @@ class Solver:
             squares.dtype
         )
 
+    def _zeros_like(self, param: LearnableParam) -> Array:
+        return self.net.setting.device.xp.zeros(param.blob.shape, param.blob.dtype)
+
     def _trained_params(self) -> list[LearnableParam]:
         return [p for p in self.net.learnable if p.lr_mult]
 
@@ -272,8 +274,15 @@ class Solver:
     def _answer_request(self) -> None:
         request, self._request = self._request, ""
         self.stopped_early = request == "stop"
-        if request == "snapshot":
+        if request and self.iter != self._saved_at:
+            self._save("this state")
+
+    def _save(self, what: str) -> None:
+        """Snapshot, or say why not: a request for one must not end a training."""
+        if self.spec.snapshot_prefix:
             self.snapshot()
+        else:
+            logger.warning("No snapshot_prefix in the solver spec: %s is not saved", what)
 
     def snapshot(self) -> Path:
         """Write weights and state to ``<snapshot_prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.
@@ -286,6 +295,7 @@ class Solver:
             )
         self._check_loss(self.smoothed_loss())
         path = snapshots.save(self, self.spec.snapshot_prefix)
+        self._saved_at = self.iter
         logger.info("Snapshot to %s", path)
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
@@ -301,11 +311,6 @@ class Solver:
         for net in (self.net, *self.test_nets):
             net.close()
         self.log.close()
-
-
-def np_like_zeros(param: LearnableParam) -> Array:
-    """A history array: zeros like the parameter."""
-    return param.blob.device.xp.zeros(param.blob.shape, param.blob.dtype)
 
 
 def output_lines(net: Net, values: dict[str, np.ndarray], phase: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,7 +39,8 @@ class TrainingLog:
     def close(self) -> None:
         """Close the file, if it was opened."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a full disk, which ``write`` has reported
+                self._file.close()
             self._file = None
 
 

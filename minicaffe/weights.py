@@ -126,12 +126,16 @@ class NpzReader:
             return f"{self.path}: cannot be read ({problem.strerror}); check the path"
         return f"{self.path}: not a readable .npz file ({problem}); it may be truncated or damaged"
 
-    def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The array of that name. Raises ``error`` where it is missing, damaged, or not of ``shape``."""
+    def check(self, key: str, shape: tuple[int, ...] | None) -> None:
+        """Raise ``error`` where the array of that name is missing or not of ``shape`` (None: any)."""
         if key not in self.shapes:
             raise self.error(f"{self.path}: has no array '{key}'")
         if shape is not None and self.shapes[key] != shape:
             raise self.error(f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}")
+
+    def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The array of that name. Raises ``error`` where it is missing, damaged, or not of ``shape``."""
+        self.check(key, shape)
         try:
             with self._zip.open(f"{key}.npy") as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)

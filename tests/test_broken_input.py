@@ -159,7 +159,33 @@ NETS = [
     ("an anchor inside itself", NET, "layer: &a [*a]\n", r"net.yaml"),
 ]
 
+HUGE = [
+    ("filters", "num_output: 4,", "num_output: 1000000000,", r"layer 'conv'.*more than"),
+    (
+        "beyond 32 bits",
+        "num_output: 4,",
+        "num_output: 1000000000000000000000000000000,",
+        r"num_output.*out of range",
+    ),
+    ("outputs", "num_output: 5", "num_output: 1000000000", r"layer 'ip'.*more than"),
+    ("padding", "kernel_size: 3", "kernel_size: 3, pad: 1000000", r"layer 'conv'.*more than"),
+    ("kernel", "kernel_size: 3", "kernel_size: 1000000000, pad: 1000000000", r"layer 'conv'"),
+    ("dimensions", "[4, 3, 8, 8]", "[1000000000, 3, 800, 800]", r"layer 'data'.*more than"),
+    ("axes", "[4, 3, 8, 8]", str([1] * 71), r"layer 'data'.*32 axes"),
+    ("nothing", "[4, 3, 8, 8]", "[4, 0, 8, 8]", r"layer 'conv'.*no channels"),
+    ("a NUL", "name: small", "name: a\0b", r"net.yaml: not valid YAML"),
+    ("an empty kernel", "kernel_size: 3", "kernel_size: []", r"kernel_size: required"),
+    ("an empty name", "name: pool", 'name: ""', r"name: "),
+]
+
 SOLVERS = [
+    ("a negative gamma", "fixed", "inv\ngamma: -1\npower: 1", r"gamma: -1 is out of range"),
+    (
+        "a count beyond 32 bits",
+        "max_iter: 2",
+        "max_iter: 2\naverage_loss: 100000000000000000000",
+        r"average_loss",
+    ),
     (
         "an unknown field",
         "base_lr: 0.01",
@@ -181,15 +207,16 @@ SOLVERS = [
     ("a momentum of one", "max_iter: 2", "max_iter: 2\nmomentum: 1", r"momentum: 1 is out of range"),
     ("test_iter without an interval", "max_iter: 2", "max_iter: 2\ntest_iter: 1", r"test_interval: required"),
     (
-        "too many test_iter",
+        "too few test_iter",
         "max_iter: 2",
-        "max_iter: 2\ntest_iter: [1, 2]\ntest_interval: 1",
-        r"test_iter: 2 given for 1",
+        "max_iter: 2\ntest_net: [a, b]\ntest_iter: 1\ntest_interval: 1",
+        r"test_iter: 1 given for 2",
     ),
     ("a wrong regularization", "max_iter: 2", "max_iter: 2\nregularization_type: L3", r"L1 or L2"),
 ]
 
 FLAGS = [
+    ("a prototxt", ["train", "solver.prototxt"], r"solver.prototxt: a .prototxt; specs here are YAML"),
     ("a solver that is not there", ["train", "nothing.yaml"], r"nothing.yaml: cannot be read"),
     ("a folder for a solver", ["train", "."], r"cannot be read"),
     ("binary for a solver", ["train", "weights.npz"], r"not a text file|not valid YAML"),
@@ -241,7 +268,11 @@ FLAGS = [
     ("a net for a solver", ["train", "net.yaml"], r"net.yaml:\d+: "),
     ("a solver for a net", ["summary", "solver.yaml"], r"solver.yaml:\d+: "),
     ("summary of nothing", ["summary"], r"give a net spec"),
-    ("test of a net that is not there", ["test", "no.yaml", "--iterations", "1"], r"no.yaml: cannot be read"),
+    (
+        "test of a net that is not there",
+        ["test", "no.yaml", "--weights", "weights.npz"],
+        r"no.yaml: cannot be read",
+    ),
 ]
 
 
@@ -297,6 +328,40 @@ def test_a_broken_solver_gives_one_line(folder, capsys, what, old, new, message)
 @pytest.mark.parametrize(("what", "arguments", "message"), FLAGS, ids=[case[0] for case in FLAGS])
 def test_a_broken_flag_or_file_gives_one_line(folder, capsys, what, arguments, message):
     assert_one_line(arguments, capsys, message)
+
+
+@pytest.mark.parametrize(("what", "old", "new", "message"), HUGE, ids=[case[0] for case in HUGE])
+def test_a_size_beyond_reason_gives_one_line_at_once(folder, capsys, what, old, new, message):
+    assert old in NET
+    (folder / "net.yaml").write_text(NET.replace(old, new, 1))
+    assert_one_line(["train", "solver.yaml"], capsys, message)
+
+
+WRONG_FLAGS = [
+    ["train"],
+    ["train", "s.yaml", "--nope"],
+    ["test", "n.yaml", "--weights", "w", "--iterations", "x"],
+    ["x"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG_FLAGS, ids=" ".join)
+def test_a_wrong_flag_gives_one_line(folder, capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_full_disk_under_the_log_gives_one_line(folder, capsys):
+    import os
+
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    (folder / "snap").mkdir()
+    (folder / "snap" / "run.log.jsonl").symlink_to("/dev/full")
+    assert_one_line(["train", "solver.yaml"], capsys, r"run.log.jsonl.*No space left")
 
 
 LIST_NET = NET.replace(

@@ -389,3 +389,23 @@ def test_protobuf_bytes_are_those_of_caffe_proto():
     assert message.SerializeToString() == bytes([0x08, 1, 0x10, 2, 0x18, 1, 0x22, 2, 1, 2, 0x28, 7])
     blob = message_class("BlobProto")(data=[1.0])
     assert blob.SerializeToString() == bytes([0x2A, 4]) + struct.pack("<f", 1.0)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_truncated_lmdb_is_an_error_and_not_the_end_of_the_process(tmp_path, keep):
+    lmdb = pytest.importorskip("lmdb")
+    from minicaffe.caffe.messages import message_class
+    from minicaffe.data.backends import open_source
+
+    environment = lmdb.open(str(tmp_path / "db"), map_size=1 << 24)
+    datum = message_class("Datum")(channels=1, height=20, width=20, data=bytes(400), label=1)
+    with environment.begin(write=True) as transaction:
+        for i in range(40):
+            transaction.put(b"%04d" % i, datum.SerializeToString())
+    environment.close()
+    data = tmp_path / "db" / "data.mdb"
+    content = data.read_bytes()
+    data.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(DataError, match=r"the file ends after|not a readable LMDB|damaged"):
+        source = open_source(str(tmp_path / "db"), "LMDB")
+        source.read(np.arange(len(source)))

@@ -124,6 +124,20 @@ def test_force_backward_reaches_the_inputs(make_net):
     assert np.abs(gradient["data"]).max() > 0
 
 
+def test_backward_before_forward_is_refused(make_net):
+    net = make_net(CHAIN)
+    net.blobs["prob"].diff[...] = 1
+    with pytest.raises(mc.MinicaffeError, match="has not run forward"):
+        net.backward()
+    net.forward()
+    net.backward()
+    net.blobs["data"].reshape(3, 3, 6, 6)
+    net.reshape()
+    net.blobs["prob"].diff[...] = 1
+    with pytest.raises(mc.MinicaffeError, match="has not run forward at this size"):
+        net.backward()
+
+
 def test_without_a_start_no_layer_runs_backward(make_net):
     net = make_net(CHAIN)
     net.forward()

@@ -205,6 +205,54 @@ def test_a_bit_flip_in_the_weights_is_refused(job, tmp_path):
         mc.Solver(job).net.copy_from(weights)
 
 
+def test_a_state_whose_weights_are_incomplete_is_refused(job, tmp_path):
+    solver = mc.Solver(job)
+    state = solver.snapshot()
+    arrays = arrays_of(tmp_path / "snap" / "run_iter_0.npz")
+    np.savez(
+        tmp_path / "snap" / "run_iter_0.npz", **{k: v for k, v in arrays.items() if k.startswith("conv")}
+    )
+    with pytest.raises(mc.TrainingError, match="has no array 'ip/0'"):
+        mc.Solver(job).restore(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("iter", "x"), ("iter", -5), ("type", None), ("seed", "s"), ("losses", 3), ("weights", "../w.npz"),
+     ("net", {}),
+     ("net", {"seed": 1, "rng": {"state": 3}, "layers": {}}), ("test_nets", None), ("format", 99)],
+)  # fmt: skip
+def test_a_state_with_a_wrong_entry_is_refused_and_changes_nothing(job, name, value):
+    solver = mc.Solver(job)
+    state = solver.snapshot()
+    arrays = arrays_of(state)
+    arrays["meta"] = np.array(json.dumps({**json.loads(str(arrays["meta"])), name: value}))
+    np.savez(state, **arrays)
+    other = mc.Solver(job)
+    before = other.net.params["ip"][0].data.copy()
+    with pytest.raises(mc.TrainingError, match=r"cannot be understood|solver type"):
+        other.restore(state)
+    np.testing.assert_array_equal(other.net.params["ip"][0].data, before)
+    assert other.iter == 0
+
+
+def test_a_request_without_a_prefix_is_answered_with_a_warning_and_training_goes_on(job, caplog):
+    job.write_text(SOLVER.replace("snapshot_prefix: snap/run\n", "").replace("snapshot: 7\n", ""))
+    solver = mc.Solver(job)
+    solver.request("snapshot")
+    solver.step(3)
+    assert solver.iter == 3
+    assert "No snapshot_prefix" in caplog.text
+
+
+def test_a_stop_is_saved_whatever_snapshot_after_train_says(job, tmp_path):
+    job.write_text(SOLVER.replace("snapshot: 7", "snapshot_after_train: false"))
+    solver = mc.Solver(job)
+    solver.request("stop")
+    solver.solve()
+    assert len(list((tmp_path / "snap").glob("*.solverstate.npz"))) == 1
+
+
 def test_latest_is_the_highest_iteration_and_no_half_written_file(job, tmp_path):
     solver = mc.Solver(job)
     for n in (2, 7):

@@ -39,7 +39,7 @@ class ImageBatches:
         self.order = order
         self.with_labels = with_labels
         self._ring = Ring(slots)
-        images, labels = source.read(order.indices(0)[:1])
+        images, labels = source.read(order.first())
         if with_labels and labels is None:
             raise DataError(f"{source.name}: no labels ({source.no_labels}); add them, or have one top only")
         self.image_shape = transformer.output_shape(images[0].shape)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +27,7 @@ class LmdbSource(Source):
         self.color = color
         import_protobuf()
         self._environment = _open_environment(path)
-        with self._environment.begin() as reading:
+        with self._reading() as reading:
             self.keys = list(reading.cursor().iternext(keys=True, values=False))
         if not self.keys:
             self.close()
@@ -35,9 +37,18 @@ class LmdbSource(Source):
         return len(self.keys)
 
     def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray]:
-        with self._environment.begin(buffers=True) as reading:
+        with self._reading(buffers=True) as reading:
             pairs = [self._parse(self.keys[i], reading.get(self.keys[i])) for i in indices]
         return stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.float32)
+
+    @contextmanager
+    def _reading(self, **options: bool) -> Iterator[Any]:
+        """A transaction. Raises DataError where the file's pages make no sense."""
+        try:
+            with self._environment.begin(**options) as transaction:
+                yield transaction
+        except _import_lmdb().Error as error:
+            raise DataError(f"{self.name}: the data base is damaged ({error}); write it again") from None
 
     def _parse(self, key: bytes, value: memoryview) -> tuple[np.ndarray, float]:
         """The pixels (C, h, w) and the label of one Datum."""
@@ -94,9 +105,17 @@ def _open_new(lmdb: ModuleType, path: str) -> Any:
     if not os.path.isfile(data):
         raise DataError(f"{path}: no data.mdb in this folder; is it an LMDB?")
     try:
-        return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False)
+        environment = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise DataError(f"{path}: not a readable LMDB ({error}); write it again") from None
+    # LMDB reads through a memory map: a page that the file no longer has would end the whole process
+    claimed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if os.path.getsize(data) < claimed:
+        environment.close()
+        raise DataError(
+            f"{path}: the file ends after {os.path.getsize(data)} of {claimed} bytes; copy it again"
+        )
+    return environment
 
 
 def _close_environment(environment: Any) -> None:

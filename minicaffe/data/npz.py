@@ -34,6 +34,8 @@ def open_npz(path: Path) -> ArraySource:
         raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")
     if images.dtype.kind not in "buif":
         raise DataError(f"{path}: images are of type {images.dtype}; expected numbers")
+    if labels is not None and labels.dtype.kind not in "buif":
+        raise DataError(f"{path}: labels are of type {labels.dtype}; expected numbers")
     return ArraySource(
         str(path),
         images,

@@ -62,6 +62,11 @@ class Order:
             missing -= len(part)
         return np.concatenate(parts)
 
+    def first(self) -> np.ndarray:
+        """The number of the very first image, (1,)."""
+        epoch, offset = divmod(self.skip, self.count)
+        return self.epoch(epoch)[offset : offset + 1]
+
     def epoch(self, number: int) -> np.ndarray:
         """The order of one epoch: each image number once, (count,)."""
         if self._last is None or (self.shuffle and self._last[0] != number):

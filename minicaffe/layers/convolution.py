@@ -51,7 +51,7 @@ class ConvolutionParam(Message):
     force_nd_im2col = Bool(False)
 
     def check(self) -> None:
-        if not self.has("kernel_size") and not (self.has("kernel_h") and self.has("kernel_w")):
+        if not self.kernel_size and not (self.has("kernel_h") and self.has("kernel_w")):
             raise self.error(
                 "kernel_size", "required, but not given; add 'kernel_size: …', or kernel_h and kernel_w"
             )
@@ -103,6 +103,8 @@ class Convolution(Layer):
         self.window = param.window(self.spatial_axes)
         self.group, self.num_output = param.group, param.num_output
         self.channels = bottom[0].shape[self.axis]
+        if not self.channels:
+            raise self.shape_error(f"bottom of shape {bottom[0].shape} has no channels")
         if self.channels % self.group:
             raise param.error("group", f"{self.group} does not divide the bottom's {self.channels} channels")
         self.add_blob(self.weight_shape(), param.weight_filler)
@@ -136,11 +138,13 @@ class Convolution(Layer):
                 )
             spatial = x.shape[self.axis + 1 :]
             image = spatial if self.spatial_axes > 1 else (1, *spatial)
+            size = self.output_size(image)
             try:
+                if min(size) > 0:  # first of all: it refuses a size that no memory holds
+                    y.reshape(*batch, self.num_output, *size[-self.spatial_axes :])
                 self.products.append(self.make_product(image, math.prod(batch)))
             except ValueError as error:
                 raise self.shape_error(f"bottom of shape {x.shape}: {error}") from None
-            y.reshape(*batch, self.num_output, *self.output_size(image)[-self.spatial_axes :])
 
     def make_product(self, image: tuple[int, ...], batch: int) -> Convolution2d | Convolution3d:
         """The blocked products for ``batch`` images of size (H, W). Raises ValueError where no window fits."""

@@ -42,6 +42,8 @@ class InnerProduct(Layer):
         param = self.spec.inner_product_param
         self.axis = canonical_axis(self, param.axis, len(bottom[0].shape))
         self.depth = math.prod(bottom[0].shape[self.axis :])
+        if not self.depth:
+            raise self.shape_error(f"bottom of shape {bottom[0].shape} has no inputs")
         self.num_output = param.num_output
         shape = (self.num_output, self.depth)
         self.add_blob(shape[::-1] if param.transpose else shape, param.weight_filler)

@@ -136,10 +136,15 @@ def _finite(text: str) -> float:
 
 
 class Int(Number):
-    """A whole number."""
+    """A whole number of 32 bits, as all are in ``caffe.proto`` (but the random seed)."""
 
     expects = "a whole number"
     parse = staticmethod(_whole)
+
+    def __init__(
+        self, default: Any = None, *, min: float = -(2**31), max: float = 2**31 - 1, **options: Any
+    ) -> None:
+        super().__init__(default, min=min, max=max, **options)
 
 
 class Float(Number):

@@ -68,6 +68,8 @@ class LayerSpec(Message):
     exclude = Nested(NetStateRule, repeated=True)
 
     def check(self) -> None:
+        if not self.name:
+            raise self.error("name", "is empty; give the layer a name")
         if self.include and self.exclude:
             raise self.error("exclude", "give include rules or exclude rules, not both")
 

@@ -49,6 +49,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def read_text(path: str | Path) -> str:
     """The text of a spec file. Raises SpecError where it cannot be read or is not UTF-8."""
+    if str(path).endswith(".prototxt"):
+        raise SpecError(f"{path}: a .prototxt; specs here are YAML with the same fields: write it as .yaml")
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -59,8 +61,9 @@ def read_text(path: str | Path) -> str:
 
 def parse_yaml(text: str, file: str) -> yaml.MappingNode:
     """The top mapping of YAML ``text``. Raises SpecError with the line where the YAML is malformed."""
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _flatten(loader, node)
     except yaml.MarkedYAMLError as error:
@@ -69,7 +72,8 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise SpecError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if node is None:
         raise SpecError(f"{file}: the file is empty; a spec is a mapping of fields to values")
     if not isinstance(node, yaml.MappingNode):

@@ -41,7 +41,7 @@ class SolverSpec(Message):
     solver_type = Enum(*OLD_SOLVER_TYPES, default="SGD")
     base_lr = Float(required=True, min=0)
     lr_policy = String(required=True)
-    gamma = Float()
+    gamma = Float(min=0)
     power = Float()
     stepsize = Int(above=0)
     stepvalue = Int(min=0, repeated=True)
@@ -67,7 +67,7 @@ class SolverSpec(Message):
     snapshot_prefix = String("")
     snapshot_diff = Bool(False)
     snapshot_after_train = Bool(True)
-    random_seed = Int(-1)
+    random_seed = Int(-1, max=2**63 - 1)
     solver_mode = Enum("CPU", "GPU")
     device_id = Int(0, min=0)
 
@@ -94,11 +94,9 @@ class SolverSpec(Message):
                 raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
 
     def _check_tests(self) -> None:
-        nets = len(self.test_net) + (max(1, len(self.test_state)) if self.net and self.test_iter else 0)
-        if len(self.test_iter) != nets:
-            raise self.error(
-                "test_iter", f"{len(self.test_iter)} given for {nets} test nets; give one for each"
-            )
+        given, files = len(self.test_iter), len(self.test_net)
+        if given < files or (given > files and not self.net):
+            raise self.error("test_iter", f"{given} given for {files} test nets; give one for each")
         if self.test_state and len(self.test_state) != len(self.test_iter):
             raise self.error("test_state", "give one for each test net, as many as test_iter")
         if self.test_iter and not self.test_interval:
