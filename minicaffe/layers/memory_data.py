@@ -1,4 +1,4 @@
-"""MemoryData: batches of arrays that the program has, set by ``set_input_arrays`` (pycaffe's name for it).
+"""MemoryData: batches of arrays that the program has, set by ``net.set_input_arrays(data, labels)``.
 
 Tops: (N, C, H, W) and, if wanted, the labels, (N,). The arrays are given out in order, over and over.
 """
