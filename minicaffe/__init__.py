@@ -11,6 +11,7 @@ from minicaffe.errors import (
     SpecError,
     TrainingError,
     WeightError,
+    WriteError,
 )
 from minicaffe.layer import Layer, register_layer
 from minicaffe.net import Net
@@ -29,6 +30,7 @@ __all__ = [
     "SpecError",
     "TrainingError",
     "WeightError",
+    "WriteError",
     "layers",
     "register_layer",
     "set_device",

@@ -116,6 +116,8 @@ class Blob:
 
     def clear_diff(self) -> None:
         """Set the gradient to zero (when it is next read: ``accumulate`` need not read it)."""
+        if self._diff_owner is not None:
+            self._diff_owner.clear_diff()
         self._diff_is_cleared = self._diff is not None
 
     def accumulate(self, compute: Callable[[Array], object]) -> None:
@@ -133,16 +135,23 @@ class Blob:
 
     def share_data(self, other: Blob | None) -> None:
         """Let ``data`` be the other blob's from now on, which has the same count; None: its own again."""
-        self._data_owner = other
-        self._data = None
+        self._data_owner = _owner(other, self, "_data_owner")
+        self._data = None if self._data_owner is not None else self._data
 
     def share_diff(self, other: Blob | None) -> None:
         """Let ``diff`` be the other blob's from now on; None: its own again."""
-        self._diff_owner = other
-        self._diff = None
+        self._diff_owner = _owner(other, self, "_diff_owner")
+        self._diff = None if self._diff_owner is not None else self._diff
 
     def __repr__(self) -> str:
         return f"Blob{self.shape} {self.dtype} on {self.device}"
+
+
+def _owner(other: Blob | None, blob: Blob, link: str) -> Blob | None:
+    """The blob at the end of a chain of sharing; None where that is ``blob`` itself."""
+    while other is not None and getattr(other, link) is not None:
+        other = getattr(other, link)
+    return None if other is blob else other
 
 
 def _axis(blob: Blob, axis: int) -> int:

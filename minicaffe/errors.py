@@ -29,3 +29,7 @@ class DeviceError(MinicaffeError):
 
 class TrainingError(MinicaffeError):
     """Training cannot go on: the loss is no longer a number, a snapshot does not fit, …"""
+
+
+class WriteError(MinicaffeError):
+    """A file cannot be written: no permission, no such folder, a full disk."""

@@ -9,11 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from minicaffe.errors import MinicaffeError
-
-
-class WriteError(MinicaffeError):
-    """A file cannot be written: no permission, no such folder, a full disk."""
+from minicaffe.errors import WriteError
 
 
 @contextmanager

@@ -25,7 +25,9 @@ def connect(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list
     for layer in layers:
         _check_counts(layer, classes[layer.type])
     _check_names(layers)
-    return _insert_splits(layers)
+    layers = _insert_splits(layers)
+    _check_in_place(layers, classes)
+    return layers
 
 
 def _with_defaults(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
@@ -134,6 +136,43 @@ def _insert_splits(layers: list[LayerSpec]) -> list[LayerSpec]:
                 split_tops[index, i] = split.top
                 handed[index, i] = 1 if split.loss_weight[0] else 0
     return result
+
+
+def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> None:
+    """Refuse a layer in place that cannot, or that would write over what others still read."""
+    for index, layer in enumerate(layers):
+        for top in set(layer.top) & set(layer.bottom):
+            if top != layer.bottom[0] and classes[layer.type].in_place:
+                raise layer.error(
+                    "top", "only the first bottom can be the top; give the top a name of its own"
+                )
+            if not classes[layer.type].in_place:
+                raise layer.error("top", f"{layer.type} cannot work in place; give the top a name of its own")
+            _check_memory(top, layer, layers[:index], classes)
+
+
+def _check_memory(
+    name: str, layer: LayerSpec, before: list[LayerSpec], classes: Mapping[str, type[Layer]]
+) -> None:
+    """Follow the memory of blob ``name``, which ``layer`` overwrites, down to the layer that first wrote it."""
+    for maker in reversed(before):
+        if name not in maker.top:
+            continue
+        cls, reads = classes[maker.type], classes[maker.type].reads_top(maker)
+        if reads == "values" or (reads == "sign" and not classes[layer.type].keeps_sign):
+            raise layer.error(
+                "top", f"layer '{maker.name}' needs its top in backward; give this top a name of its own"
+            )
+        if maker.type == "Split":
+            raise layer.error(
+                "top",
+                f"'{maker.bottom[0]}', in whose memory '{layer.top[0]}' lies, feeds other layers too; "
+                "give this top a name of its own",
+            )
+        if cls.shares_bottom:
+            name = maker.bottom[0]
+        elif name not in maker.bottom:
+            return
 
 
 def _count_uses(layers: list[LayerSpec]) -> Counter[tuple[int, int]]:

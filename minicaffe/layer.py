@@ -43,13 +43,18 @@ class Layer:
     parameters, ``self.blobs``, where ``self.param_propagate_down[i]``.
 
     Class attributes: ``messages`` are the spec messages that the type takes, by field name; ``bottoms`` and
-    ``tops`` the least and the most it takes of each (None: any number).
+    ``tops`` the least and the most it takes of each (None: any number). ``in_place``: the first bottom may be
+    the top. ``shares_bottom``: the top lies in the bottom's memory. ``keeps_sign``: where a gradient passes,
+    the top has the bottom's sign.
     """
 
     messages: ClassVar[dict[str, type[Message]]] = {}
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     is_loss: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
+    shares_bottom: ClassVar[bool] = False
+    keeps_sign: ClassVar[bool] = False
 
     def __init__(self, spec: LayerSpec, setting: Setting) -> None:
         self.spec = spec
@@ -81,6 +86,11 @@ class Layer:
     def takes_gradient(self, bottom_index: int) -> bool:
         """Whether this bottom has a gradient at all, unless ``propagate_down`` says so (labels have none)."""
         return not (self.is_loss and bottom_index == 1)
+
+    @classmethod
+    def reads_top(cls, spec: LayerSpec) -> str:
+        """What backward takes from the top, which a later in-place layer must leave there: "", "sign", "values"."""
+        return ""
 
     def state(self) -> dict[str, Any]:
         """What a snapshot must keep beside parameters, as JSON-able values (a data layer's position)."""

@@ -67,7 +67,7 @@ class Net:
             self._append(layer_spec)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
         self.outputs = self._find_outputs()
-        self._differentiable_outputs = self._find_differentiable_outputs()
+        self.gradient_starts = self._findgradient_starts()
         self._needs_gradient = self._find_needs()
         if weights is not None:
             self.copy_from(weights)
@@ -191,7 +191,7 @@ class Net:
             self._set(self._blob(name), name, value, "diff")
         first, last = self._index(end, 0), self._index(start, len(self.layers) - 1)
         self.run_backward(first, last)
-        reached = self._plan_reached
+        reached = self.reached
         return {name: self._blob(name).diff.copy() for name in self.inputs if name in reached}
 
     def run_backward(self, first: int = 0, last: int | None = None) -> None:
@@ -216,7 +216,7 @@ class Net:
         if self.debug_info:
             debug.show_backward(layer, self._propagate[i], self._bottoms[i])
 
-    def _find_differentiable_outputs(self) -> list[str]:
+    def _findgradient_starts(self) -> list[str]:
         """The outputs of layers that have a backward: not an accuracy."""
         makers = {name: type(layer) for layer in self.layers for name in layer.spec.top}
         return [name for name in self.outputs if makers[name].backward is not Layer.backward]
@@ -227,6 +227,11 @@ class Net:
         needs = []
         for layer, bottom, top in zip(self.layers, self._bottoms, self._tops, strict=True):
             forced = self.spec.force_backward
+            for i, asked in enumerate(layer.spec.propagate_down):
+                if asked and not layer.takes_gradient(i):
+                    raise layer.spec.error(
+                        "propagate_down", f"'{layer.spec.bottom[i]}' can have no gradient here"
+                    )
             down = layer.spec.propagate_down or [
                 layer.takes_gradient(i) and (forced or id(blob) in needed) for i, blob in enumerate(bottom)
             ]
@@ -239,7 +244,7 @@ class Net:
 
     def _make_plan(self) -> None:
         """Find the layers between a start of gradients and something that needs one; no other runs backward."""
-        starts = {name for name in self._differentiable_outputs if self.blobs[name].has_diff}
+        starts = {name for name in self.gradient_starts if self.blobs[name].has_diff}
         if starts == self._plan_key:
             return
         live: set[str] = set(starts)
@@ -258,7 +263,7 @@ class Net:
             live -= set(layer.spec.top)
             if self._active[i]:
                 live |= {name for name, need in zip(layer.spec.bottom, needs, strict=True) if need}
-        self._plan_reached = {
+        self.reached = {
             name
             for i, layer in enumerate(self.layers)
             if self._active[i]
@@ -282,25 +287,27 @@ class Net:
         return weights.copy_into(self.params, path)
 
     def save(self, path: str | Path) -> None:
-        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WeightError."""
+        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError."""
         weights.save(self.params, path)
 
-    def share_with(self, other: Net) -> None:
-        """Let parameters be those of the other net's layers of the same name, from now on.
+    def share_with(self, other: Net) -> weights.CopyReport:
+        """Let parameters be those of the other net's layers of the same name, from now on; say which matched.
 
-        Raises ShapeError where they do not have the same shapes.
+        Raises ShapeError where they do not have the same shapes, or the nets not the same dtype.
         """
-        for name, blobs in self.params.items():
-            theirs = other.params.get(name)
-            if theirs is None:
-                continue
-            if [b.shape for b in blobs] != [b.shape for b in theirs]:
-                raise ShapeError(
-                    f"share_with: layer '{name}' has parameters {[b.shape for b in blobs]} here and "
-                    f"{[b.shape for b in theirs]} there"
-                )
-            for mine, its in zip(blobs, theirs, strict=True):
-                mine.share_data(its)
+        report = weights.CopyReport.of(self.params, other.params)
+        if self.setting.dtype != other.setting.dtype:
+            raise ShapeError(
+                f"share_with: a {self.setting.dtype} net and a {other.setting.dtype} net; use one dtype"
+            )
+        for name in report.matched:
+            mine, theirs = ([b.shape for b in net.params[name]] for net in (self, other))
+            if mine != theirs:
+                raise ShapeError(f"share_with: layer '{name}' has parameters {mine} here and {theirs} there")
+        for name in report.matched:
+            for blob, its in zip(self.params[name], other.params[name], strict=True):
+                blob.share_data(its)
+        return report
 
     def set_input_arrays(self, data: Any, labels: Any) -> None:
         """Let the net's MemoryData layer give out these arrays (pycaffe's name for it).

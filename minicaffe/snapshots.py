@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,7 @@ import numpy as np
 
 from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
-from minicaffe.errors import TrainingError
-from minicaffe.files import WriteError
+from minicaffe.errors import TrainingError, WriteError
 
 if TYPE_CHECKING:
     from minicaffe.solver import Solver
@@ -43,6 +43,7 @@ def save(solver: Solver, prefix: str) -> Path:
     }
     meta = {
         "format": FORMAT,
+        "weights_crc32": _crc32(weight_file),
         "type": solver.spec.type,
         "iter": solver.iter,
         "seed": solver.seed,
@@ -53,6 +54,13 @@ def save(solver: Solver, prefix: str) -> Path:
     }
     weights.save_arrays({**arrays, "meta": np.array(json.dumps(meta))}, state_file)
     return state_file
+
+
+def _crc32(path: Path) -> int:
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError as error:
+        raise TrainingError(f"{path}: the weights of this state cannot be read ({error.strerror})") from None
 
 
 def _diffs(solver: Solver) -> dict[str, np.ndarray]:
@@ -78,12 +86,19 @@ def restore(solver: Solver, path: str | Path) -> None:
             key: [file.read(f"history/{key}/{i}", array.shape) for i, array in enumerate(arrays)]
             for key, arrays in solver.history.items()
         }
+        held = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
+        _check_same(path, "parameters trained", held, set(solver.history))
     if len(meta["test_nets"]) != len(solver.test_nets):
         raise TrainingError(
             f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
         )
     weight_file = Path(path).parent / meta["weights"]
+    if _crc32(weight_file) != meta["weights_crc32"]:
+        raise TrainingError(
+            f"{path}: {weight_file.name} beside it is not of this state (another run wrote it)"
+        )
     with weights.NpzReader(weight_file, TrainingError) as file:
+        _check_same(path, "parameters", _keys(file), {*_param_keys(solver)})
         for layer, blobs in solver.net.params.items():
             for i, blob in enumerate(blobs):
                 file.check(f"{layer}/{i}", blob.shape)
@@ -96,6 +111,21 @@ def restore(solver: Solver, path: str | Path) -> None:
         net.load_state_dict(state)
     solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
     solver.iter, solver.seed = meta["iter"], meta["seed"]
+
+
+def _param_keys(solver: Solver) -> list[str]:
+    return [f"{layer}/{i}" for layer, blobs in solver.net.params.items() for i in range(len(blobs))]
+
+
+def _keys(file: weights.NpzReader) -> set[str]:
+    return {key for key in file.shapes if not key.endswith("/diff")}
+
+
+def _check_same(path: str | Path, what: str, held: set[str], expected: set[str]) -> None:
+    if held != expected:
+        raise TrainingError(
+            f"{path}: is of another net: {what} differ in {', '.join(sorted(held ^ expected)[:4])}"
+        )
 
 
 def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
@@ -119,6 +149,7 @@ def _check_meta(meta: dict[str, Any]) -> None:
         "weights": str,
         "losses": list,
         "test_nets": list,
+        "weights_crc32": int,
     }
     for name, kind in kinds.items():
         if not isinstance(meta[name], kind):
@@ -130,6 +161,8 @@ def _check_meta(meta: dict[str, Any]) -> None:
     for state in (meta["net"], *meta["test_nets"]):
         if not (isinstance(state["seed"], int) and isinstance(state["layers"], dict)):
             raise ValueError("a net's state is incomplete")
+        if not all(isinstance(held, dict) for held in state["layers"].values()):
+            raise ValueError("a layer's state is incomplete")
         if state["rng"] is not None:
             set_rng_state(Device().rng(0), state["rng"])
 

@@ -54,7 +54,11 @@ class Solver:
             for i, (given, path, state) in enumerate(self._test_sources(net))
         ]
         for test_net in self.test_nets:
-            test_net.share_with(self.net)
+            report = test_net.share_with(self.net)
+            if report.missing:
+                logger.warning(
+                    "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
+                )
         self.history = {
             p.key: [self._zeros_like(p) for _ in range(self.rule.histories)] for p in self._trained_params()
         }
@@ -90,7 +94,9 @@ class Solver:
         """A path beside the solver's file, or else in the working directory."""
         beside = Path(self.spec.where.file).parent / path
         if not beside.is_file() and not Path(path).is_file():
-            field = next(n for n in ("net", "train_net", "test_net") if path in (getattr(self.spec, n) or ""))
+            field = (
+                "test_net" if path in self.spec.test_net else "train_net" if self.spec.train_net else "net"
+            )
             raise self.spec.error(
                 field, f"no file '{path}' beside the solver spec or in the working directory"
             )
@@ -106,7 +112,6 @@ class Solver:
         """Train to ``max_iter``, then snapshot and test. Raises SpecError without a max_iter, TrainingError."""
         if not self.spec.has("max_iter"):
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
-        self.stopped_early = False
         if self.iter >= self.spec.max_iter:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, self.spec.max_iter)
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, self.spec.max_iter)
@@ -123,9 +128,12 @@ class Solver:
         """Train for some iterations. Raises TrainingError where the loss is no longer a number."""
         last = self.iter + iterations
         clock = _Clock(self.iter)
+        self.stopped_early = False
         while self.iter < last and not self.stopped_early:
             self._step(clock, last)
             self._answer_request()
+        if self.losses:
+            self._check_loss(float(self.losses[-1]))
 
     def _step(self, clock: _Clock, last: int) -> None:
         spec = self.spec
@@ -269,7 +277,8 @@ class Solver:
 
     def request(self, action: str) -> None:
         """Ask for "snapshot" or "stop" at the end of the iteration that is under way; safe in a signal handler."""
-        self._request = action
+        if self._request != "stop":  # which nothing else may make undone
+            self._request = action
 
     def _answer_request(self) -> None:
         request, self._request = self._request, ""

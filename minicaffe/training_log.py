@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from minicaffe.files import WriteError
+from minicaffe.errors import WriteError
 
 
 class TrainingLog:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -29,6 +29,16 @@ class CopyReport:
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, wanted: Iterable[str], held: Iterable[str]) -> CopyReport:
+        """The report of layers that a net has and layers that it is given."""
+        wanted, held = list(wanted), list(held)
+        return cls(
+            matched=[name for name in wanted if name in held],
+            missing=[name for name in wanted if name not in held],
+            unused=[name for name in held if name not in wanted],
+        )
 
     def __str__(self) -> str:
         parts = [
@@ -67,11 +77,7 @@ def copy_into(params: Mapping[str, list[Blob]], path: str | Path) -> CopyReport:
             name, _, index = key.rpartition("/")
             if name and index.isdecimal():
                 layers[name] = layers.get(name, 0) + 1
-        report = CopyReport(
-            matched=[name for name in params if name in layers],
-            missing=[name for name in params if name not in layers],
-            unused=[name for name in layers if name not in params],
-        )
+        report = CopyReport.of(params, layers)
         if params and not report.matched:
             raise WeightError(
                 f"{path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"

@@ -44,7 +44,7 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
     losses = {
         n for layer in net.layers for n, w in zip(layer.spec.top, layer.spec.loss_weight, strict=True) if w
     }
-    outputs = [n for n in net._differentiable_outputs if n not in losses]
+    outputs = [n for n in net.gradient_starts if n not in losses]
 
     def run():
         net.load_state_dict(state)
@@ -67,7 +67,7 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
         net.blobs[name].diff[...] = gradient
     net.clear_param_diffs()
     net.run_backward()
-    reached = net._plan_reached
+    reached = net.reached
     names = [n for n in inputs if n in reached] if check is None else check
     assert names or net.params, "nothing gets a gradient"
     wanted = [(n, inputs[n], net.blobs[n].diff.copy()) for n in names]

@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
-from minicaffe.errors import MinicaffeError
-from minicaffe.files import WriteError, atomic_write
+from minicaffe.errors import MinicaffeError, WriteError
+from minicaffe.files import atomic_write
 
 
 def test_file_has_its_name_only_when_it_is_whole(tmp_path):

@@ -158,6 +158,7 @@ def test_control_c_interrupts_the_wait():
         """
         import os, signal, threading, time
         from minicaffe.data.prefetch import Prefetcher
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         prefetcher = Prefetcher(lambda k: time.sleep(60))
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:

@@ -356,3 +356,84 @@ layer:
     assert spec.layer[1].input_param.shape[0].dim == [2, 3]
     assert spec.layer[2].top == ["z"]
     assert spec.layer[2].loss_weight == [0.1]
+
+
+def test_a_diff_written_on_another_output_later_is_followed_too(make_net):
+    two = TRAIN + "- {name: side, type: Power, bottom: ip, power_param: {scale: 2}}\n"
+    net = make_net(two, phase="train", seed=1)
+    net.forward(data=np.eye(4, 3), label=[0, 1, 2, 0])
+    net.backward()
+    plain = net.params["ip"][0].diff.copy()
+    net.clear_param_diffs()
+    net.blobs["side"].diff[...] = 1
+    net.backward()
+    assert np.abs(net.params["ip"][0].diff - plain).max() > 0.1
+
+
+def test_shared_parameters_agree_on_their_multipliers(make_net):
+    layer = "type: InnerProduct, inner_product_param: {num_output: 3, bias_term: false}"
+    text = """
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 3]}}}
+- {name: a, %s, param: {name: w, lr_mult: %s}}
+- {name: b, %s, param: {name: w, %s}}
+"""
+    net = make_net(text % (layer, 2, layer, "decay_mult: 3"))
+    assert (net.learnable[0].lr_mult, net.learnable[0].decay_mult) == (2, 3)
+    with pytest.raises(mc.SpecError, match=r"lr_mult: 4, but 'w', which is shared, has 2"):
+        make_net(text % (layer, 2, layer, "lr_mult: 4"))
+
+
+def test_permissive_sharing_needs_the_same_count_only(make_net):
+    text = """
+layer:
+- {name: x, type: Input, top: [x, y], input_param: {shape: [{dim: [1, 2]}, {dim: [1, %d]}]}}
+- {name: a, type: InnerProduct, bottom: x, param: {name: w},
+   inner_product_param: {num_output: 6, bias_term: false, weight_filler: {type: xavier}}}
+- {name: b, type: InnerProduct, bottom: y, param: {name: w, share_mode: PERMISSIVE},
+   inner_product_param: {num_output: 3, bias_term: false}}
+"""
+    net = make_net(text % 4)
+    np.testing.assert_array_equal(net.params["b"][0].data.ravel(), net.params["a"][0].data.ravel())
+    with pytest.raises(mc.ShapeError, match="which it shares"):
+        make_net(text % 5)
+
+
+def test_nets_with_other_shapes_or_types_do_not_share(make_net):
+    net = make_net(CHAIN)
+    with pytest.raises(mc.ShapeError, match="layer 'ip' has parameters"):
+        net.share_with(make_net(CHAIN.replace("num_output: 5", "num_output: 6")))
+    with pytest.raises(mc.ShapeError, match="one dtype"):
+        net.share_with(make_net(CHAIN, dtype="float64"))
+    with pytest.raises(mc.ShapeError, match="layer 'ip'"):
+        net.share_with(make_net(TRAIN))
+    report = net.share_with(make_net(CHAIN.replace("name: conv,", "name: other,")))
+    assert (report.matched, report.missing, report.unused) == (["ip"], ["conv"], ["other"])
+
+
+def test_sharing_with_each_other_or_oneself_ends_nowhere_in_a_circle(make_net):
+    net, other = make_net(CHAIN, seed=1), make_net(CHAIN, seed=2)
+    net.share_with(net)
+    net.share_with(other)
+    other.share_with(net)
+    np.testing.assert_array_equal(net.params["ip"][0].data, other.params["ip"][0].data)
+
+
+def test_clearing_a_shared_gradient_clears_it():
+    one, other = mc.Blob((3,)), mc.Blob((3,))
+    other.share_diff(one)
+    other.diff[...] = 9
+    other.clear_diff()
+    assert not one.diff.any() and not other.diff.any()
+
+
+def test_labels_that_do_not_match_are_refused_when_the_net_is_built(make_net):
+    with pytest.raises(mc.ShapeError, match=r"layer 'accuracy'.*8 labels"):
+        make_net(TRAIN.replace("{dim: [4]}", "{dim: [4, 2]}"))
+
+
+def test_propagate_down_on_labels_is_refused(make_net):
+    with pytest.raises(mc.SpecError, match=r"propagate_down: .* can have no gradient"):
+        make_net(
+            TRAIN.replace("type: SoftmaxWithLoss", "type: SoftmaxWithLoss, propagate_down: [true, true]")
+        )

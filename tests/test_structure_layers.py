@@ -310,7 +310,7 @@ def test_eltwise_max_gives_a_tie_to_the_second_bottom_and_a_third_must_be_larger
 @pytest.mark.parametrize("operation", ["SUM", "PROD", "MAX"])
 def test_an_eltwise_in_place_is_refused(operation):
     layer = f"type: Eltwise, top: x1, eltwise_param: {{operation: {operation}}}"
-    with pytest.raises(mc.SpecError, match="layer 'L': top: 'x1' is a bottom too"):
+    with pytest.raises(mc.SpecError, match="layer 'L': top: Eltwise cannot work in place"):
         net_of(layer, (2, 3), (2, 3))
 
 
@@ -393,8 +393,8 @@ WRONG = [
     ("type: Eltwise, eltwise_param: {coeff: 1}", [(2, 3), (2, 3)], "1 for 2 bottoms"),
     ("type: Eltwise, eltwise_param: {operation: PROD, coeff: [1, 2]}", [(2, 3), (2, 3)], "for SUM only"),
     ("type: Flatten, flatten_param: {axis: 2, end_axis: 0}", [(2, 3, 4)], "axis 0 comes before axis 2"),
-    ("type: Flatten, top: x0", [(2, 3)], "Flatten cannot be in place"),
-    ("type: Reshape, top: x0", [(2, 3)], "Reshape cannot be in place"),
+    ("type: Flatten, top: x0", [(2, 3)], "Flatten cannot work in place"),
+    ("type: Reshape, top: x0", [(2, 3)], "Reshape cannot work in place"),
     ("type: Reshape, reshape_param: {shape: {dim: [-1, -1]}}", [(2, 3)], "more than one -1"),
     ("type: Reshape, reshape_param: {shape: {dim: [4, -1]}}", [(2, 3)], "do not divide by 4"),
     ("type: Reshape, reshape_param: {shape: {dim: [4, 2]}}", [(2, 3)], "has 8 numbers, but bottom"),
@@ -410,7 +410,7 @@ WRONG = [
     ("type: Tile, tile_param: {tiles: 0}", [(2, 3)], "at least 1"),
     ("type: Permute, permute_param: {order: [0, 0]}", [(2, 3)], "names an axis twice"),
     ("type: Permute, permute_param: {order: [2]}", [(2, 3)], "has axes 0 to 1"),
-    ("type: Permute, top: x0", [(2, 3)], "cannot be in place"),
+    ("type: Permute, top: x0", [(2, 3)], "cannot work in place"),
     ("type: ArgMax, argmax_param: {top_k: 7}", [(2, 3, 2)], "7 is more than the 6 values"),
     ("type: ArgMax, argmax_param: {top_k: 3, axis: 2}", [(2, 3, 2)], "3 is more than the 2 values"),
     ("type: DummyData", [], "shape: required"),

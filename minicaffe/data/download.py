@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 from minicaffe.data.idx import gzip_bytes
-from minicaffe.errors import DataError
-from minicaffe.files import WriteError, atomic_write
+from minicaffe.errors import DataError, WriteError
+from minicaffe.files import atomic_write
 
 Progress = Callable[[str], object]
 Check = Callable[[BinaryIO], None]  # raises DataError where the file is not what it should be

@@ -8,7 +8,7 @@ Caffe's AbsValLayer.
 from __future__ import annotations
 
 from minicaffe.array import Array
-from minicaffe.layer import Blobs, register_layer
+from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.ops.workers import scratch
 
@@ -17,9 +17,7 @@ from minicaffe.ops.workers import scratch
 class AbsVal(Neuron):
     """The absolute value; not in place, as in Caffe."""
 
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        if top[0] is bottom[0]:
-            raise self.spec.error("top", "AbsVal cannot work in place; give the top a name of its own")
+    in_place = False
 
     def compute(self, x: Array, y: Array) -> None:
         self.xp.absolute(x, out=y)

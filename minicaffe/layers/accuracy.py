@@ -7,7 +7,7 @@ to the label's counts as higher: a tie goes against the label. No gradient. Caff
 from __future__ import annotations
 
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.layers.loss import read_labels
+from minicaffe.layers.loss import check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot, pick
 from minicaffe.spec.fields import Int, Message
 
@@ -40,6 +40,7 @@ class Accuracy(Layer):
         top[0].reshape()
         if len(top) > 1:
             top[1].reshape(self.classes)
+        check_label_count(self, bottom[1], self.places)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, param = self.xp, self.spec.accuracy_param

@@ -39,6 +39,7 @@ class BatchNorm(Layer):
     """Batch normalisation. Its three blobs are statistics, not weights: no gradient, no decay."""
 
     messages = {"batch_norm_param": BatchNormParam}
+    in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.param = self.spec.batch_norm_param

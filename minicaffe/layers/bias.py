@@ -64,21 +64,15 @@ def check_learned_shape(layer: Layer, cover: Cover) -> None:
             )
 
 
-def check_in_place(layer: Layer, bottom: Blobs, top: Blobs) -> None:
-    """Raises SpecError where the top is the second bottom."""
-    if len(bottom) > 1 and top[0] is bottom[1]:
-        raise layer.spec.error("top", "only the first bottom can be the top; give the top a name of its own")
-
-
 @register_layer
 class Bias(Layer):
     """Adds a bias along some axes."""
 
     messages = {"bias_param": BiasParam}
+    in_place = True
     bottoms = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        check_in_place(self, bottom, top)
         if len(bottom) == 1:
             self.add_blob(self._cover(bottom).coefficient_shape, self.spec.bias_param.filler)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.dropout import random_bits, threshold_for
+from minicaffe.ops.dropout import random_bits, scale_for, threshold_for
 from minicaffe.ops.workers import elementwise
 from minicaffe.spec.fields import Float, Message
 
@@ -30,10 +30,12 @@ class Dropout(Layer):
     """
 
     messages = {"dropout_param": DropoutParam}
+    in_place = True
+    keeps_sign = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        ratio = self.spec.dropout_param.dropout_ratio
-        self.threshold, self.scale = threshold_for(ratio), 1 / (1 - ratio)
+        self.threshold = threshold_for(self.spec.dropout_param.dropout_ratio)
+        self.scale = scale_for(self.threshold)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)

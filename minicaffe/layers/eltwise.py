@@ -44,8 +44,6 @@ class Eltwise(Layer):
         param = self.spec.eltwise_param
         if param.coeff and len(param.coeff) != len(bottom):
             raise param.error("coeff", f"{len(param.coeff)} for {len(bottom)} bottoms; give one for each")
-        if any(blob is top[0] for blob in bottom):
-            raise self.spec.error("top", f"'{self.spec.top[0]}' is a bottom too; Eltwise cannot be in place")
         self.coeff = param.coeff or [1.0] * len(bottom)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

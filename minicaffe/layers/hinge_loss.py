@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 from minicaffe.layer import Blobs, register_layer
-from minicaffe.layers.loss import LossLayer, read_labels
+from minicaffe.layers.loss import LossLayer, check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot
 from minicaffe.spec.fields import Enum, Message
 
@@ -39,6 +39,7 @@ class HingeLoss(LossLayer):
         self.batch, self.classes = math.prod(shape[:1]), math.prod(shape[1:])
         self.sign = self.new_array((self.classes, self.batch))
         self.margin = self.new_array((self.classes, self.batch))
+        check_label_count(self, bottom[1], (self.batch,))
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, m = self.xp, self.margin

@@ -23,7 +23,7 @@ from minicaffe.data.npz import BAD_ARCHIVE
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.layer import Blobs, canonical_axis, register_layer
-from minicaffe.layers.loss import LossLayer, LossParam, read_labels
+from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.ops.softmax import softmax
 from minicaffe.spec.fields import Int, Message, String
 
@@ -79,6 +79,7 @@ class InfogainLoss(LossLayer):
             )
         if len(top) > 1:
             top[1].reshape(*shape)
+        check_label_count(self, bottom[1], self.places)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, param = self.xp, self.spec.loss_param

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from minicaffe.array import Array
 from minicaffe.blob import Blob
 from minicaffe.layer import Blobs, Layer
@@ -53,17 +55,20 @@ class LossLayer(Layer):
         return self.xp.maximum(self.xp.asarray(value, self.dtype), 1)
 
 
-def read_labels(layer: Layer, blob: Blob, shape: tuple[int, ...], classes: int, ignore: int | None) -> tuple:
-    """The labels as whole numbers of ``shape``, and a mask of those that count (None: all do).
+def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...]) -> None:
+    """Raises ShapeError unless there is a label for each place."""
+    if blob.count != math.prod(places):
+        raise layer.shape_error(
+            f"{blob.count} labels {blob.shape} for {math.prod(places)} predictions {places}"
+        )
 
-    Ignored labels read as 0. Raises ShapeError where there are not as many labels as places, DataError for
-    one that is no class.
+
+def read_labels(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int, ignore: int | None) -> tuple:
+    """The labels as whole numbers, of the shape ``places``, and a mask of those that count (None: all do).
+
+    Ignored labels read as 0. Raises DataError for one that is no class.
     """
-    xp = layer.xp
-    places = xp.empty(shape, bool).size
-    if blob.count != places:
-        raise layer.shape_error(f"{blob.count} labels {blob.shape} for {places} predictions {shape}")
-    labels = blob.data.reshape(shape).astype(xp.int64)
+    labels = blob.data.reshape(places).astype(layer.xp.int64)
     counts = None
     if ignore is not None:
         counts = labels != ignore

@@ -48,6 +48,7 @@ class LRN(Layer):
     """Local response normalisation of (N, C, H, W)."""
 
     messages = {"lrn_param": LRNParam}
+    in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.response = self.spec.lrn_param.response()

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from minicaffe.layer import Blobs, register_layer
-from minicaffe.layers.loss import LossLayer, read_labels
+from minicaffe.layers.loss import LossLayer, check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot, pick
 
 SMALLEST = 1e-20
@@ -28,6 +28,7 @@ class MultinomialLogisticLoss(LossLayer):
         super().reshape(bottom, top)
         shape = bottom[0].shape
         self.batch, self.classes = math.prod(shape[:1]), math.prod(shape[1:])
+        check_label_count(self, bottom[1], (self.batch,))
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp = self.xp

@@ -30,6 +30,7 @@ class MVN(Layer):
     """Mean-variance normalisation; the top always has 4 axes."""
 
     messages = {"mvn_param": MVNParam}
+    in_place = True
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param, shape = self.spec.mvn_param, bottom[0].shape

@@ -15,9 +15,10 @@ class Neuron(Layer):
 
     A subclass writes f in ``compute`` and dx = dy · f′(x) in ``gradient``; both get equal parts of the arrays. In
     place, x and y are one array, and dx and dy another; x is kept for backward unless ``needs_input`` is false.
-    f′ is always found from x: y may be gone, since a later in-place layer (often Dropout) writes over it.
+    f′ is found from x: y may be gone, since a later in-place layer (often Dropout) may write over it.
     """
 
+    in_place = True
     needs_input = True
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

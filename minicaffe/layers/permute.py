@@ -32,10 +32,6 @@ class Permute(Layer):
 
     messages = {"permute_param": PermuteParam}
 
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        if top[0] is bottom[0]:
-            raise self.spec.error("top", "Permute cannot be in place; give the top a name of its own")
-
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         param, shape = self.spec.permute_param, bottom[0].shape
         axes = len(shape)

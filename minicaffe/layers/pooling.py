@@ -46,6 +46,10 @@ class PoolingParam(Message):
         for name in ("kernel_size", "kernel_h", "kernel_w"):
             if self.global_pooling and self.has(name):
                 raise self.error(name, "global_pooling takes the whole image; leave the kernel size out")
+        if self.global_pooling and self._pair("pad", "pad") != (0, 0):
+            raise self.error("pad", "global_pooling takes the whole image; leave pad out")
+        if self.global_pooling and self._pair("stride", "stride") != (1, 1):
+            raise self.error("stride", "global_pooling takes the whole image; leave stride out")
         if not (
             self.global_pooling or self.has("kernel_size") or (self.has("kernel_h") and self.has("kernel_w"))
         ):

@@ -33,6 +33,7 @@ class PReLU(Layer):
     """Rectified linear unit whose slope on the negative side is learned."""
 
     messages = {"prelu_param": PReLUParam}
+    in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.prelu_param

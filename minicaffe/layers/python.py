@@ -42,6 +42,7 @@ class Python(Layer):
     """Makes a layer of the class that ``python_param`` names, and steps back: the net holds that one."""
 
     messages = {"python_param": PythonParam}
+    in_place = True
     bottoms = (0, None)
     tops = (0, None)
     param_str: str

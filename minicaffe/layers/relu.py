@@ -13,6 +13,7 @@ from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.workers import elementwise, scratch
 from minicaffe.spec.fields import Enum, Float, Message
+from minicaffe.spec.net import LayerSpec
 
 
 class ReLUParam(Message):
@@ -27,6 +28,12 @@ class ReLU(Layer):
     """Rectified linear unit, leaky with a negative slope; of any shape."""
 
     messages = {"relu_param": ReLUParam}
+    in_place = True
+    keeps_sign = True
+
+    @classmethod
+    def reads_top(cls, spec: LayerSpec) -> str:
+        return "sign" if spec.top == spec.bottom else ""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)
@@ -36,10 +43,13 @@ class ReLU(Layer):
         elementwise(self._rectify, bottom[0].stored, top[0].stored)
 
     def _rectify(self, x: Array, y: Array) -> None:
-        negative = self.slope * self.xp.minimum(x, 0) if self.slope else 0
+        if not self.slope:
+            self.xp.maximum(x, 0, out=y)
+            return
+        negative = scratch(x, x.shape)
+        self.xp.multiply(self.xp.minimum(x, 0, out=negative), self.slope, out=negative)
         self.xp.maximum(x, 0, out=y)
-        if self.slope:
-            y += negative
+        y += negative
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:

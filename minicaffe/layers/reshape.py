@@ -42,9 +42,7 @@ class Reshape(Layer):
 
     messages = {"reshape_param": ReshapeParam}
 
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        if top[0] is bottom[0]:
-            raise self.spec.error("top", f"{self.type} cannot be in place; give the top a name of its own")
+    shares_bottom = True
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         x, y = bottom[0], top[0]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from minicaffe.array import Array
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.layers.bias import check_in_place, check_learned_shape, find_cover
+from minicaffe.layers.bias import check_learned_shape, find_cover
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
@@ -40,10 +40,10 @@ class Scale(Layer):
     """Multiplies along some axes, and adds a bias."""
 
     messages = {"scale_param": ScaleParam}
+    in_place = True
     bottoms = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        check_in_place(self, bottom, top)
         param = self.spec.scale_param
         shape = self._cover(bottom).coefficient_shape
         self.learns_scale, self.has_bias = len(bottom) == 1, param.bias_term

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.softmax import softmax
 from minicaffe.spec.fields import Enum, Int, Message
+from minicaffe.spec.net import LayerSpec
 
 
 class SoftmaxParam(Message):
@@ -26,6 +27,11 @@ class Softmax(Layer):
     """Probabilities from scores; of the bottom's shape."""
 
     messages = {"softmax_param": SoftmaxParam}
+    in_place = True
+
+    @classmethod
+    def reads_top(cls, spec: LayerSpec) -> str:
+        return "values"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.axis = canonical_axis(self, self.spec.softmax_param.axis, len(bottom[0].shape))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.layer import Blobs, canonical_axis, register_layer
-from minicaffe.layers.loss import LossLayer, LossParam, read_labels
+from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import one_hot, pick, softmax
 
@@ -41,6 +41,7 @@ class SoftmaxWithLoss(LossLayer):
         self.mode = self.spec.loss_param.mode()
         if len(top) > 1:
             top[1].reshape(*shape)
+        check_label_count(self, bottom[1], self.places)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp = self.xp

@@ -1,1 +1,1 @@
-"""Array kernels. They know arrays and shapes, not layers: NumPy and CUDA versions of one op in one file."""
+"""Array kernels: they know arrays and shapes, not layers. One op a file, written for NumPy and CuPy alike."""

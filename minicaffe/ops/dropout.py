@@ -27,3 +27,8 @@ def random_bits(rng: Any, shape: tuple[int, ...]) -> Array:
 def threshold_for(ratio: float) -> int:
     """The smallest 16-bit number that is kept, where a share ``ratio`` in [0, 1) is to be dropped."""
     return min(round(ratio * LEVELS), LEVELS - 1)
+
+
+def scale_for(threshold: int) -> float:
+    """1 / (the share that is kept), so that the mean is kept too."""
+    return LEVELS / (LEVELS - threshold)

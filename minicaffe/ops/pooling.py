@@ -28,7 +28,7 @@ def output_size(image: tuple[int, int], window: Window, round_up: bool = True) -
     for size, k, s, p in zip(image, window.kernel, window.stride, window.pad, strict=True):
         steps = (size + 2 * p - k) / s
         out = (math.ceil(steps) if round_up else math.floor(steps)) + 1
-        if p and (out - 1) * s >= size + p:
+        if any(window.pad) and (out - 1) * s >= size + p:  # on both axes, as Caffe has it, if one is padded
             out -= 1
         sizes.append(out)
     return sizes[0], sizes[1]

@@ -3,7 +3,8 @@
 NumPy lets go of the interpreter lock in its loops and in BLAS, so plain threads run at the same time. Parts
 are given to workers by a fixed rule, so a result never depends on timing. Each worker computes with a BLAS of
 one thread (``threadpoolctl``, extra ``cpu``); where that package is missing there is one worker, and BLAS
-keeps its own threads: the same results, slower.
+keeps its own threads: slower, and the same results but for the rounding of sums, which depends on how many
+workers add.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from queue import SimpleQueue
 
 import numpy as np
@@ -45,25 +45,44 @@ def _usable_cores() -> int:
 worker_count = _usable_cores() if _blas is not None else 1
 
 
+class _Call:
+    """One call of a task by a worker: done or not, and what it raised. Reading it takes nothing away."""
+
+    def __init__(self, task: Callable[[int], None]) -> None:
+        self.task = task
+        self.is_done = False
+        self.error: BaseException | None = None
+        self._waiting = threading.Lock()
+        self._waiting.acquire()
+
+    def finish(self) -> None:
+        """Say that it is done (on the worker)."""
+        self.is_done = True
+        self._waiting.release()
+
+    def wait(self) -> None:
+        """Sleep until it is done."""
+        while not self.is_done:
+            self._waiting.acquire()
+
+
 class _Worker:
-    """A thread that takes tasks from a queue; lighter than an executor, whose futures cost more than a wake-up."""
+    """A thread that takes calls from a queue; lighter than an executor, whose futures cost more than a wake-up."""
 
     def __init__(self, number: int) -> None:
-        self.tasks: SimpleQueue[Callable[[int], None]] = SimpleQueue()
-        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.calls: SimpleQueue[_Call] = SimpleQueue()
         self.number = number
         threading.Thread(target=self._work, name=f"minicaffe-worker-{number}", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            task = self.tasks.get()
+            call = self.calls.get()
             try:
-                task(self.number)
+                call.task(self.number)
             except BaseException as error:
-                self.results.put(error)
-            else:
-                self.results.put(None)
-            del task
+                call.error = error
+            call.finish()
+            del call
 
 
 _workers: list[_Worker] = []
@@ -81,29 +100,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-_limit_depth = 0
-_limit: AbstractContextManager | None = None
+_depth = threading.local()  # how often this thread has entered ``one_blas_thread``
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
 
-    It may be entered inside itself: a net enters it once for a whole pass. Only the thread that runs a net
-    enters it, not the workers.
+    It may be entered inside itself: a net enters it once for a whole pass.
     """
-    global _limit_depth, _limit
-    if _limit_depth == 0 and _blas is not None:
-        _limit = _blas.limit(limits=1)
-        _limit.__enter__()
-    _limit_depth += 1
+    entered = getattr(_depth, "value", 0)
+    _depth.value = entered + 1
     try:
-        yield
+        with _blas.limit(limits=1) if _blas is not None and not entered else contextlib.nullcontext():
+            yield
     finally:
-        _limit_depth -= 1
-        if _limit_depth == 0 and _limit is not None:
-            _limit.__exit__(None, None, None)
-            _limit = None
+        _depth.value = entered
 
 
 def run(task: Callable[[int], None], workers: int) -> None:
@@ -115,20 +127,35 @@ def run(task: Callable[[int], None], workers: int) -> None:
         for index in range(workers):
             task(index)
         return
+    calls = []
     try:
         while len(_workers) < workers - 1:
             _workers.append(_Worker(len(_workers) + 1))
-        helping = _workers[: workers - 1]
-        for worker in helping:
-            worker.tasks.put(task)
         try:
+            for worker in _workers[: workers - 1]:
+                calls.append(_Call(task))
+                worker.calls.put(calls[-1])
             task(0)
         finally:
-            errors = [worker.results.get() for worker in helping]
+            _wait_for(calls)
     finally:
         _busy.release()
-    for error in filter(None, errors):
-        raise error
+    for call in calls:
+        if call.error is not None:
+            raise call.error
+
+
+def _wait_for(calls: list[_Call]) -> None:
+    """Wait until all are done, through Control-C too, which is raised afterwards: none may go on unwatched."""
+    interrupt = None
+    for call in calls:
+        while not call.is_done:
+            try:
+                call.wait()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:

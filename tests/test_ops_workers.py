@@ -1,0 +1,118 @@
+"""The workers: all parts are done, errors and interrupts surface, and BLAS gets its threads back."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from minicaffe.ops import workers
+
+threadpoolctl = pytest.importorskip("threadpoolctl")
+
+
+def blas_threads():
+    return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_every_part_is_done_once(count):
+    done = []
+    workers.run(done.append, count)
+    assert sorted(done) == list(range(count))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_an_error_in_any_part_is_raised_after_all_have_ended(bad):
+    ended = []
+
+    def task(worker):
+        time.sleep(0.01 * (worker != bad))
+        if worker == bad:
+            raise ValueError(f"part {worker}")
+        ended.append(worker)
+
+    with pytest.raises(ValueError, match=f"part {bad}"):
+        workers.run(task, 3)
+    assert sorted(ended) == [w for w in range(3) if w != bad]
+
+
+def test_an_interrupt_leaves_no_part_unfinished_and_the_next_run_right():
+    ended = []
+
+    def slow(worker):
+        if worker:
+            time.sleep(0.2)
+            ended.append(worker)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(3):
+            threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                workers.run(slow, 2)
+        assert ended == [1, 1, 1]
+        out = np.zeros(2)
+
+        def task(worker):
+            time.sleep(0.05 * worker)
+            out[worker] = 1
+
+        workers.run(task, 2)
+        assert out.tolist() == [1, 1]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_inside_a_run_is_done_in_order():
+    done = []
+    workers.run(lambda outer: workers.run(lambda inner: done.append((outer, inner)), 2), 2)
+    assert sorted(done) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_blas_has_one_thread_inside_and_its_own_number_after_it():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = blas_threads()
+        with workers.one_blas_thread():
+            with workers.one_blas_thread():
+                assert set(blas_threads()) == {1}
+            assert set(blas_threads()) == {1}
+            seen = []
+            workers.run(lambda worker: seen.extend(blas_threads()), 2)
+            assert set(seen) == {1}
+        assert blas_threads() == before
+        with pytest.raises(ValueError), workers.one_blas_thread():
+            raise ValueError
+        assert blas_threads() == before
+
+
+def test_a_pass_in_another_thread_does_not_keep_blas_at_one_thread():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = blas_threads()
+        entered, leave = threading.Event(), threading.Event()
+
+        def other():
+            with workers.one_blas_thread():
+                entered.set()
+                leave.wait(5)
+
+        thread = threading.Thread(target=other)
+        with workers.one_blas_thread():
+            thread.start()
+            entered.wait(5)
+        leave.set()
+        thread.join()
+        assert blas_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_workers_of_its_own():
+    workers.run(lambda worker: None, 2)
+    child = os.fork()
+    if child == 0:
+        done = []
+        workers.run(done.append, 2)
+        os._exit(0 if sorted(done) == [0, 1] else 1)
+    assert os.waitpid(child, 0)[1] == 0
