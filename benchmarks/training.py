@@ -127,7 +127,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--steps", type=int, default=10, help="steps in a round")
+    parser.add_argument("--steps", type=int, default=20, help="steps in a round")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     rows = []

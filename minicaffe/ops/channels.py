@@ -80,9 +80,9 @@ def _steps(x: Array) -> tuple[int, int]:
     rows, places, side = x.shape
     if not on_cpu(x) or x.size <= CHUNK:
         return max(rows, 1), max(places, 1)
-    fitting = CHUNK // (places * side)
+    fitting = CHUNK // (2 * places * side)  # of x and of y
     if fitting == 0:
-        return 1, max(1, CHUNK // side)
+        return 1, max(1, CHUNK // (2 * side))
     return min(fitting, -(-rows // workers.worker_count)), places
 
 

@@ -109,7 +109,7 @@ def columnwise(function: Callable[..., None], *arrays: Array) -> None:
     if not on_cpu(first) or first.size <= CHUNK:
         function(*arrays)
         return
-    step = max(16, CHUNK // (2 * channels))  # half a chunk: seven arrays are in use
+    step = max(16, CHUNK // (4 * channels))  # seven arrays are in use
     starts = range(0, columns, step)
     used = min(workers.worker_count, len(starts))
 

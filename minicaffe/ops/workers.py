@@ -30,8 +30,8 @@ except ImportError:
 # Sizes in elements. A call of NumPy that is too short makes the workers wait for each other at the interpreter's
 # lock, and waking a worker takes 0.1 ms: so one worker goes in small chunks, which stay in its core's cache,
 # and several go in larger ones, if there is enough to do for them at all.
-CHUNK = 1 << 17
-SHARED_CHUNK = 1 << 19
+CHUNK = 1 << 18  # of all arrays together
+SHARED_CHUNK = 1 << 20
 WORTH_SHARING = 1 << 20
 _scratch = threading.local()
 
@@ -174,7 +174,7 @@ def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length:
     """Call ``function`` on slices of the arrays, cut into nearly equal chunks, alternating between the workers."""
     size = max(a.size for a in arrays)
     workers = min(worker_count, length) if size >= worth else 1
-    chunks = -(-size // (CHUNK if workers == 1 else SHARED_CHUNK))
+    chunks = -(-sum(a.size for a in arrays) // (CHUNK if workers == 1 else SHARED_CHUNK))
     chunks = min(length, -(-chunks // workers) * workers)
 
     def task(worker: int) -> None:
