@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from minicaffe.data.idx import open_idx
@@ -11,7 +12,28 @@ from minicaffe.data.npz import open_npz
 from minicaffe.data.source import Source, find_path, lookup_folders
 from minicaffe.errors import DataError
 
-BACKENDS = ("LMDB", "LEVELDB", "IDX", "NPZ")
+
+def _no_leveldb(path: Path, labels: Path | None, color: bool | None) -> Source:
+    raise DataError(f"{path}: LEVELDB is not supported; convert it to LMDB (Caffe's convert_imageset can)")
+
+
+def _is_lmdb(path: Path) -> bool:
+    return (path / "data.mdb").exists() if path.is_dir() else path.name.lower().endswith((".mdb", ".lmdb"))
+
+
+def _is_idx(path: Path) -> bool:
+    name = path.name.lower()
+    return path.is_file() and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
+
+
+# A format: whether a path is of it, by its name and, for a folder, by what is in it; and how it is opened, from
+# its path, the path of a label file, and ``color``.
+BACKENDS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Path | None, bool | None], Source]]] = {
+    "LMDB": (_is_lmdb, lambda path, labels, color: LmdbSource(path, color)),
+    "LEVELDB": (lambda path: (path / "CURRENT").exists(), _no_leveldb),
+    "NPZ": (lambda path: path.name.lower().endswith(".npz"), lambda path, labels, color: open_npz(path)),
+    "IDX": (_is_idx, lambda path, labels, color: open_idx(path, labels)),
+}
 
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 SAMPLES = {  # what comes with the package
@@ -38,30 +60,15 @@ def open_source(
         raise DataError(f"{path}: no such sample; there are {' and '.join(SAMPLES)}")
     found = SAMPLES.get(path) or find_path(path, places)
     chosen = backend or backend_of(found)
-    if chosen == "LEVELDB":
-        raise DataError(
-            f"{found}: LEVELDB is not supported; convert it to LMDB (Caffe's convert_imageset can)"
-        )
-    if chosen == "IDX":
-        return open_idx(found, find_path(labels, places, "label file") if labels else None)
-    if chosen == "NPZ":
-        return open_npz(found)
-    return LmdbSource(found, color)
+    _, opened = BACKENDS[chosen]
+    return opened(found, find_path(labels, places, "label file") if labels else None, color)
 
 
 def backend_of(path: Path) -> str:
-    """The format of an existing path, by its name and, for a folder, by what is in it. Raises DataError."""
+    """The format of an existing path. Raises DataError."""
+    for name, (recognises, _) in BACKENDS.items():
+        if recognises(path):
+            return name
     if path.is_dir():
-        if (path / "data.mdb").exists():
-            return "LMDB"
-        if (path / "CURRENT").exists():
-            return "LEVELDB"
         raise DataError(f"{path}: a folder, but no LMDB; a folder of images is read by an ImageData layer")
-    name = path.name.lower()
-    if name.endswith(".npz"):
-        return "NPZ"
-    if name.endswith((".mdb", ".lmdb")):
-        return "LMDB"
-    if "idx" in name or name.removesuffix(".gz").endswith("ubyte"):
-        return "IDX"
     raise DataError(f"{path}: format not clear from the name; give 'backend: {' | '.join(BACKENDS)}'")

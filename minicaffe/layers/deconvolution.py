@@ -56,21 +56,24 @@ class Deconvolution(Convolution):
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        w = self.blobs[0]
         for i, (product, y, x) in enumerate(zip(self.products, top, bottom, strict=True)):
-            dy = self.images(y, y.stored_diff)
+            dy, padded = self.images(y, y.stored_diff), None
             if propagate_down[i]:
                 dx = self.images(x, x.stored_diff)
-                padded = product.forward(dy, w.data, dx)
+                padded = product.forward(dy, self.blobs[0].data, dx)
                 self.put_back(dx, x, x.stored_diff)
-            elif self.param_propagate_down[0]:
-                padded = product.pad(dy)
             if self.param_propagate_down[0]:
-                images = self.images(x, x.stored)
-                w.accumulate(lambda out: product.weight_grad(images, padded, out))  # noqa: B023
+                padded = product.pad(dy) if padded is None else padded
+                self._add_weight_grad(product, self.images(x, x.stored), padded)
             if len(self.blobs) > 1 and self.param_propagate_down[1]:
-                rows = dy.reshape(self.num_output, -1)
-                self.blobs[1].accumulate(lambda out: rows.sum(axis=1, out=out))  # noqa: B023
+                self._add_bias_grad(dy.reshape(self.num_output, -1))
+
+    def _add_weight_grad(self, product: Convolution2d, x: Array, padded: Array) -> None:
+        """dw, in which x has the part that dy has in a convolution, and dy that of its padded input."""
+        self.blobs[0].accumulate(lambda out: product.weight_grad(x, padded, out))
+
+    def _add_bias_grad(self, dy: Array) -> None:
+        self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
 
 
 def _add_bias(y: Array, b: Array) -> None:

@@ -11,7 +11,6 @@ With H = 1 it is SoftmaxWithLoss. H is a third bottom, or the file ``source``. P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import BAD_ARCHIVE
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError
-from minicaffe.layer import Blobs, canonical_axis, register_layer
-from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
-from minicaffe.ops.softmax import softmax
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.loss import LossParam
+from minicaffe.layers.softmax_with_loss import SoftmaxWithLoss
 from minicaffe.spec.fields import Int, Message, String
 
 SMALLEST = 1e-20
@@ -38,12 +37,11 @@ class InfogainLossParam(Message):
 
 
 @register_layer
-class InfogainLoss(LossLayer):
+class InfogainLoss(SoftmaxWithLoss):
     """Softmax and cross entropy weighted by H; a second top takes the probabilities."""
 
     messages = {"infogain_loss_param": InfogainLossParam, "loss_param": LossParam}
     bottoms = (2, 3)
-    tops = (1, 2)
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return bottom_index == 0
@@ -64,44 +62,26 @@ class InfogainLoss(LossLayer):
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
 
+    def class_axis(self) -> int:
+        return self.spec.infogain_loss_param.axis
+
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
-        shape = bottom[0].shape
-        self.axis = canonical_axis(self, self.spec.infogain_loss_param.axis, len(shape))
-        self.classes = shape[self.axis]
-        self.places = shape[: self.axis] + shape[self.axis + 1 :]
-        self.outer = int(np.prod(shape[: self.axis]))
-        self.prob = self.new_array((self.classes, *self.places))
         size = bottom[2].count if len(bottom) == 3 else self.matrix.size
         if size != self.classes**2:
             raise self.shape_error(
                 f"H has {size} numbers; expected {self.classes} × {self.classes}, by classes"
             )
-        if len(top) > 1:
-            top[1].reshape(*shape)
-        check_label_count(self, bottom[1], self.places)
 
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, param = self.xp, self.spec.loss_param
-        softmax(xp.moveaxis(bottom[0].data, self.axis, 0), out=self.prob)
-        labels, self.counts = read_labels(self, bottom[1], self.places, self.classes, param.ignore_label)
-        self.weights = xp.take(self._matrix(bottom).T, labels, axis=1)
+    def total_loss(self, bottom: Blobs) -> Array:
+        self.weights = self.xp.take(self._matrix(bottom).T, self.labels, axis=1)
         if self.counts is not None:
             self.weights *= self.counts
-        valid = None if self.counts is None else self.counts.sum()
-        self.divisor = self.normalizer(param.mode(), self.outer, labels.size, valid)
-        log_prob = xp.log(xp.maximum(self.prob, SMALLEST))
-        top[0].stored[...] = -(self.weights * log_prob).sum() / self.divisor
-        if len(top) > 1:
-            top[1].data[...] = xp.moveaxis(self.prob, 0, self.axis)
+        return -(self.weights * self.xp.log(self.xp.maximum(self.prob, SMALLEST))).sum()
 
-    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        if not propagate_down[0]:
-            return
-        dx = self.xp.moveaxis(bottom[0].diff, self.axis, 0)
+    def score_grad(self, dx: Array) -> None:
         self.xp.multiply(self.prob, self.weights.sum(axis=0), out=dx)
         dx -= self.weights
-        dx *= top[0].stored_diff / self.divisor
 
     def _matrix(self, bottom: Blobs) -> Array:
         """H as (label, class)."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.array import Array
 from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam
@@ -29,10 +30,14 @@ class SoftmaxWithLoss(LossLayer):
     messages = {"loss_param": LossParam, "softmax_param": SoftmaxParam}
     tops = (1, 2)
 
+    def class_axis(self) -> int:
+        """The axis of the classes, as the spec has it."""
+        return self.spec.softmax_param.axis
+
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
         shape = bottom[0].shape
-        self.axis = canonical_axis(self, self.spec.softmax_param.axis, len(shape))
+        self.axis = canonical_axis(self, self.class_axis(), len(shape))
         self.classes = shape[self.axis]
         self.places = shape[: self.axis] + shape[self.axis + 1 :]
         self.outer = int(np.prod(shape[: self.axis]))
@@ -47,12 +52,9 @@ class SoftmaxWithLoss(LossLayer):
         xp = self.xp
         softmax(xp.moveaxis(bottom[0].data, self.axis, 0), out=self.prob)
         self.labels, self.counts = read_labels(self, bottom[1], self.places, self.classes, self.ignore)
-        losses = -xp.log(xp.maximum(pick(self.prob, self.labels), SMALLEST))
-        if self.counts is not None:
-            losses = losses * self.counts
         valid = None if self.counts is None else self.counts.sum()
         self.divisor = self.normalizer(self.mode, self.outer, self.labels.size, valid)
-        top[0].stored[...] = losses.sum() / self.divisor
+        top[0].stored[...] = self.total_loss(bottom) / self.divisor
         if len(top) > 1:
             top[1].data[...] = xp.moveaxis(self.prob, 0, self.axis)
 
@@ -60,7 +62,16 @@ class SoftmaxWithLoss(LossLayer):
         if not propagate_down[0]:
             return
         dx = self.xp.moveaxis(bottom[0].diff, self.axis, 0)
-        self.xp.subtract(self.prob, one_hot(self.labels, self.classes), out=dx)
+        self.score_grad(dx)
         dx *= top[0].stored_diff / self.divisor
+
+    def total_loss(self, bottom: Blobs) -> Array:
+        """−Σ log p[label], over the labels that count."""
+        losses = -self.xp.log(self.xp.maximum(pick(self.prob, self.labels), SMALLEST))
+        return losses.sum() if self.counts is None else (losses * self.counts).sum()
+
+    def score_grad(self, dx: Array) -> None:
+        """Write the gradient of ``total_loss`` by the scores: p − onehot(label)."""
+        self.xp.subtract(self.prob, one_hot(self.labels, self.classes), out=dx)
         if self.counts is not None:
             dx *= self.counts
