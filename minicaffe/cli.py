@@ -16,8 +16,8 @@ from typing import NoReturn
 from minicaffe import array, snapshots
 from minicaffe.data import download
 from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
-from minicaffe.inspect.test import test_net
 from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.solver import Solver
@@ -81,7 +81,7 @@ def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
     _choose_device(args.device)
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
-    test_net(net, args.iterations)
+    show_score(net, args.iterations)
 
 
 def time(args: argparse.Namespace) -> None:

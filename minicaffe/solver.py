@@ -17,6 +17,7 @@ from minicaffe.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.net import LearnableParam, Net
 from minicaffe.ops.workers import elementwise, scratch
+from minicaffe.scoring import score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.net import NetSpec, NetState, load_net
@@ -232,23 +233,16 @@ class Solver:
     def _test(self, number: int) -> dict[str, np.ndarray]:
         net, batches = self.test_nets[number], self.spec.test_iter[number]
         logger.info("Iteration %d, Testing net (#%d)", self.iter, number)
-        sums: dict[str, Any] = {}
-        loss: Any = 0
-        for _ in range(batches):
-            net.run_forward()
-            for name in net.outputs:
-                sums[name] = sums.get(name, 0) + net.blobs[name].data
-            loss = loss + net.loss() if self.spec.test_compute_loss else 0
-            if self._request == "stop":
-                logger.info("Test stopped before it was done")
-                return {}
-        means = {name: to_host(total) / max(batches, 1) for name, total in sums.items()}
-        for line in output_lines(net, means, "Test"):
+        result = score(net, batches, lambda _: self._request != "stop")
+        if result is None:
+            logger.info("Test stopped before it was done")
+            return {}
+        for line in output_lines(net, result.outputs, "Test"):
             logger.info(line)
         if self.spec.test_compute_loss:
-            logger.info("    Test loss: %.6g", float(loss) / max(batches, 1))
-        self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(means))
-        return means
+            logger.info("    Test loss: %.6g", result.loss)
+        self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs))
+        return result.outputs
 
     def smoothed_loss(self) -> float:
         """The mean loss of the last ``average_loss`` iterations. Waits for the device."""

@@ -5,8 +5,8 @@ import pytest
 from gradient_check import away_from, check_gradients, layer_net
 
 from minicaffe.errors import ShapeError, SpecError, TrainingError
+from minicaffe.layer import layer_classes
 from minicaffe.ops import channels, workers
-from minicaffe.spec.net import layer_types
 
 RNG = np.random.default_rng(23)
 
@@ -287,4 +287,4 @@ def test_the_neurons_of_a_float32_net_agree_with_float64(make_net):
 
 def test_neurons_are_registered_under_caffes_names():
     neurons = {"PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "Power", "Exp", "Log", "BNLL", "Swish", "Clip"}
-    assert neurons | {"Threshold", "Dropout"} <= set(layer_types())
+    assert neurons | {"Threshold", "Dropout"} <= set(layer_classes)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -252,22 +252,6 @@ class Message:
     def error(self, name: str, problem: str) -> SpecError:
         """A SpecError that points at a field of this message."""
         return SpecError(f"{self.where.at(line=self.line(name), field=name or None)}: {problem}")
-
-    def given(self) -> Iterator[tuple[str, Any]]:
-        """The fields that were given, in order, with their values."""
-        return ((name, getattr(self, name)) for name in self._lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields that were given as plain YAML values: ``read`` gives back the same message."""
-        return {name: _plain(value) for name, value in self.given()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Message):
-        return value.to_dict()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
 
 
 class BlobShape(Message):

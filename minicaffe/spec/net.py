@@ -89,11 +89,6 @@ def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]]) ->
     _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), fields)
 
 
-def layer_types() -> list[str]:
-    """The declared layer types, sorted."""
-    return sorted(_layer_specs)
-
-
 def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
     """A layer spec made in Python, with the messages of its type at their defaults."""
     return _layer_specs[type_name](type=type_name, **values)
