@@ -15,7 +15,7 @@ from minicaffe.blob import Blob
 from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
-from minicaffe.spec.net import LayerSpec, declare_layer_type
+from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
 
 Blobs = Sequence[Blob]
 
@@ -103,6 +103,17 @@ class Layer:
         """Multiply-adds of one image's forward, for layers that are matrix products; 0 for others."""
         return 0
 
+    @property
+    def note(self) -> str:
+        """What a summary says of the layer beside its shapes."""
+        return ""
+
+    def converter(
+        self, shapes: list[tuple[int, ...]]
+    ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
+        """What makes the layer's parameters from a file's arrays of these shapes, where it takes them too."""
+        return None
+
     def close(self) -> None:
         """Let go of files and threads."""
 
@@ -133,6 +144,18 @@ class Layer:
         self.blobs.append(blob)
         return blob
 
+    def keep_from_training(self, *blobs: Blob) -> None:
+        """``lr_mult: 0`` for parameters that are statistics. Raises SpecError where the spec has another."""
+        params = list(self.spec.param)
+        for blob in self.blobs[len(params) :]:
+            params.append(ParamSpec(lr_mult=0.0) if blob in blobs else ParamSpec())
+        for blob, given in zip(self.blobs, params, strict=False):
+            if blob in blobs and given.lr_mult != 0:
+                raise given.error(
+                    "lr_mult", f"{given.lr_mult:g}, but statistics are not trained; set 'lr_mult: 0'"
+                )
+        self.spec.param = params
+
     def new_array(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """An uninitialised array on the net's device, for a layer's own use."""
         return self.xp.empty(shape, self.dtype if dtype is None else dtype)
@@ -155,6 +178,7 @@ def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> i
 
 
 layer_classes: dict[str, type[Layer]] = {}
+_variants: dict[tuple[str, str], type[Layer]] = {}
 
 
 def register_layer(
@@ -184,3 +208,21 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
     layer_classes[name] = cls
     declare_layer_type(name, cls.messages)
     return cls
+
+
+def register_variant(type_name: str, field: str) -> Callable[[type[Layer]], type[Layer]]:
+    """Let a class run the layers of a type whose spec has ``field`` (a message that the type takes)."""
+
+    def register(cls: type[Layer]) -> type[Layer]:
+        _variants[type_name, field] = cls
+        return cls
+
+    return register
+
+
+def class_of(spec: LayerSpec) -> type[Layer]:
+    """The class that runs a layer: its type's, or the variant that its spec asks for."""
+    for (type_name, field), cls in _variants.items():
+        if spec.type == type_name and spec.has(field):
+            return cls
+    return layer_classes[spec.type]

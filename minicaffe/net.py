@@ -14,7 +14,7 @@ from minicaffe import debug, graph, weights
 from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
 from minicaffe.errors import MinicaffeError, ShapeError
-from minicaffe.layer import Layer, Setting, layer_classes
+from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.ops.workers import one_blas_thread
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, load_net, make_state
 from minicaffe.spec.reader import nearest
@@ -74,7 +74,7 @@ class Net:
 
     def _append(self, spec: LayerSpec) -> None:
         """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
-        layer = layer_classes[spec.type](spec, self.setting)
+        layer = class_of(spec)(spec, self.setting)
         bottom = [self.blobs[name] for name in spec.bottom]
         for name in spec.top:
             if name not in self.blobs:
@@ -284,7 +284,8 @@ class Net:
 
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """
-        return weights.copy_into(self.params, path)
+        converters = {layer.name: layer.converter for layer in self.layers}
+        return weights.copy_into(self.params, path, converters)
 
     def save(self, path: str | Path) -> None:
         """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError."""

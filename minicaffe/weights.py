@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,7 @@ from minicaffe.blob import Blob
 from minicaffe.errors import WeightError
 from minicaffe.files import atomic_write
 
+Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
@@ -65,39 +66,48 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
         np.savez(file, **arrays)
 
 
-def copy_into(params: Mapping[str, list[Blob]], path: str | Path) -> CopyReport:
+def copy_into(
+    params: Mapping[str, list[Blob]], path: str | Path, converters: Mapping[str, Converter] | None = None
+) -> CopyReport:
     """Copy a file's arrays into the parameters of the same layer name; nothing changes unless all fit.
+
+    ``converters`` say, by layer name, what to do with arrays of other shapes (``Layer.converter``).
 
     Raises WeightError for a file that is not an .npz archive of such arrays, for a layer whose number or
     shapes of parameters differ, and where no layer at all has a name that the file has.
     """
     with NpzReader(path) as file:
-        layers: dict[str, int] = {}
-        for key in file.shapes:
-            name, _, index = key.rpartition("/")
-            if name and index.isdecimal():
-                layers[name] = layers.get(name, 0) + 1
+        layers = file.layers()
         report = CopyReport.of(params, layers)
         if params and not report.matched:
             raise WeightError(
                 f"{path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"
             )
-        found = {name: _read_layer(file, name, params[name], layers[name]) for name in report.matched}
+        found = {
+            name: _read_layer(file, name, params[name], layers[name], (converters or {}).get(name))
+            for name in report.matched
+        }
     for name, arrays in found.items():
         for blob, array in zip(params[name], arrays, strict=True):
             blob.data[...] = blob.device.put(array, blob.dtype)
     return report
 
 
-def _some(names: Mapping[str, int]) -> str:
-    listed = list(names)[:3]
-    return ", ".join(listed) + (", …" if len(names) > 3 else "") if listed else "no layers"
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") if listed else "no layers"
 
 
-def _read_layer(file: NpzReader, name: str, blobs: list[Blob], count: int) -> list[np.ndarray]:
-    if count != len(blobs):
+def _read_layer(
+    file: NpzReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
+) -> list[np.ndarray]:
+    shapes = [file.shapes[key] for key in keys]
+    convert = converter(shapes) if converter and shapes != [blob.shape for blob in blobs] else None
+    if convert is not None:
+        return convert([file.read(key, shape) for key, shape in zip(keys, shapes, strict=True)])
+    if len(keys) != len(blobs):
         raise WeightError(
-            f"{file.path}: layer '{name}' has {count} arrays, the net's layer {len(blobs)} parameters"
+            f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters"
         )
     return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
 
@@ -116,6 +126,15 @@ class NpzReader:
             }
         except READ_ERRORS as problem:
             raise self.error(self._unreadable(problem)) from None
+
+    def layers(self) -> dict[str, list[str]]:
+        """The names of the layers that have arrays ``<layer>/<index>``, with the arrays' names in order."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for key in self.shapes:
+            name, _, index = key.rpartition("/")
+            if name and index.isdecimal():
+                found.setdefault(name, []).append((int(index), key))
+        return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
 
     def __enter__(self) -> NpzReader:
         return self

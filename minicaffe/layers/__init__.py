@@ -28,6 +28,7 @@ from minicaffe.layers import (
     inner_product,
     input,
     log,
+    low_rank,
     lrn,
     memory_data,
     multinomial_logistic_loss,

@@ -23,7 +23,6 @@ from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.spec.fields import Bool, Float, Message
-from minicaffe.spec.net import ParamSpec
 
 
 class BatchNormParam(Message):
@@ -49,17 +48,7 @@ class BatchNorm(Layer):
         self.channels = self._channels(bottom[0].shape)
         for shape in [(self.channels,), (self.channels,), (1,)]:
             self.add_blob(shape, FillerParam())
-        self._keep_from_training()
-
-    def _keep_from_training(self) -> None:
-        """``lr_mult: 0`` for the three blobs, in a list of this layer's own."""
-        for given in self.spec.param:
-            if given.lr_mult != 0:
-                raise given.error(
-                    "lr_mult", f"{given.lr_mult:g}, but statistics are not trained; set 'lr_mult: 0'"
-                )
-        missing = len(self.blobs) - len(self.spec.param)
-        self.spec.param = [*self.spec.param, *(ParamSpec(lr_mult=0.0) for _ in range(missing))]
+        self.keep_from_training(*self.blobs)
 
     def _channels(self, shape: tuple[int, ...]) -> int:
         if not shape:

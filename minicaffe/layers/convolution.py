@@ -10,6 +10,8 @@ OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW ali
 
 Images may have one to three spatial axes. With ``axis`` other than 1, all axes before it count as the batch.
 
+With ``low_rank_param`` w, or X, is of low rank: ``low_rank/convolution.py``.
+
 Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution.py`` and ``ops/convolution3d.py``.
 """
 
@@ -22,6 +24,7 @@ from minicaffe.array import Array
 from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.lowrank.param import LowRankParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.im2col import Window
@@ -91,7 +94,7 @@ class ConvolutionParam(Message):
 class Convolution(Layer):
     """Convolution with stride, padding, dilation and groups; several bottoms share the weights."""
 
-    messages = {"convolution_param": ConvolutionParam}
+    messages = {"convolution_param": ConvolutionParam, "low_rank_param": LowRankParam}
     bottoms = (1, None)
     tops = (1, None)
 

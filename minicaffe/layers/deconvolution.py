@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, register_layer
-from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.convolution import Convolution, ConvolutionParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.workers import channelwise
@@ -27,6 +27,8 @@ from minicaffe.ops.workers import channelwise
 @register_layer
 class Deconvolution(Convolution):
     """Transposed convolution; takes ``convolution_param``."""
+
+    messages = {"convolution_param": ConvolutionParam}
 
     def weight_shape(self) -> tuple[int, ...]:
         """(C, M/g, kh, kw)."""

@@ -5,7 +5,7 @@ y (M, N).
 
     dw = dy · xᵀ        db = dy · 1        dx = wᵀ · dy
 
-Caffe's InnerProductLayer.
+With ``low_rank_param`` w, or x, is of low rank: ``low_rank/inner_product.py``. Caffe's InnerProductLayer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from minicaffe.array import Array
 from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.lowrank.param import LowRankParam
 from minicaffe.ops.gemm import matmul, side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
@@ -36,7 +37,7 @@ class InnerProductParam(Message):
 class InnerProduct(Layer):
     """A matrix product of weights and flattened inputs, with a bias."""
 
-    messages = {"inner_product_param": InnerProductParam}
+    messages = {"inner_product_param": InnerProductParam, "low_rank_param": LowRankParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.inner_product_param

@@ -1,0 +1,135 @@
+"""A basis Q of the right factor that is held for some iterations: y = (w·Q)·(Qᵀ·X), with Q (K × r) orthonormal.
+
+The parameter is w; Q is a blob without a gradient, so that snapshots have it and the test net shares it. While it
+is held, the gradients are exact:
+
+    dw = (dy·(Qᵀ·X)ᵀ)·Qᵀ        dx = col2im(Q·((w·Q)ᵀ·dy))
+
+``DataBasis``    Q spans the columns of the data matrix X: a full update from the batch every ``refresh``
+                 iterations, and one warm-started subspace iteration after each step in between (Osawa et al. 2017).
+                 How Q changes with x is left out of the gradient: it is that of the projected data.
+``WeightBasis``  Q is that of the first right singular vectors of w, made again every ``refresh`` iterations.
+
+At TEST a basis that is there is used; without one, DataBasis factorizes every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.array import Array
+from minicaffe.layer import Layer
+from minicaffe.layers.low_rank.factors import Factors
+from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights
+from minicaffe.lowrank import data_basis
+from minicaffe.lowrank.factorization import Svd
+from minicaffe.lowrank.param import LowRankParam
+from minicaffe.lowrank.products import Merged, Pair, TwoStage
+from minicaffe.lowrank.schemes import Scheme
+from minicaffe.ops.convolution import Convolution2d
+
+
+class HeldBasis(Factors):
+    """What both kinds have in common: the blob, the factors, the gradient of w."""
+
+    def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
+        super().__init__(layer, scheme, rank)
+        self.param = param
+        self.blob = self.new_blob((scheme.group, scheme.matrix_shape[1], rank))
+        layer.blobs.append(self.blob)
+        layer.keep_from_training(self.blob)
+        self.q: Array | None = None
+
+    @property
+    def wanted(self) -> Sequence[bool]:
+        wants = self.layer.param_propagate_down[0]
+        return [wants and stage == self.scheme.left_stage for stage in (0, 1)]
+
+    def filters_with(self, q: Array) -> Pair:
+        """The filters of the two stages, with Q (g, n, r)."""
+        self.q, self.rank = q, q.shape[-1]
+        return self.scheme.filters(self.dense_weights() @ q, q.swapaxes(-1, -2))
+
+    def add_grads(self, grads: Pair) -> None:
+        left = self.scheme.left_factor(grads[self.scheme.left_stage], self.rank)
+        self.layer.add_weight_grad(self.scheme.weights(left @ self.q.swapaxes(-1, -2)))
+
+    def hold(self, q: Array) -> None:
+        """Keep Q (g, n, r) in the blob; where the rank may change, columns of zeros follow."""
+        self.blob.data[..., : q.shape[-1]] = q
+        self.blob.data[..., q.shape[-1] :] = 0
+
+    def held(self) -> Array | None:
+        """Q from the blob; None while there is none."""
+        basis = self.blob.data
+        used = int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else self.blob.shape[-1]
+        return basis[..., :used].copy() if basis[..., 0].any() else None
+
+    def is_due(self) -> bool:
+        """Whether a full update is due in this iteration."""
+        return self.iteration % self.param.used_refresh == 0
+
+    def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """No basis yet."""
+        return [*arrays, np.zeros(self.blob.shape, self.layer.dtype)]
+
+
+class DataBasis(HeldBasis):
+    """Q spans the columns of the data matrix."""
+
+    def fit(self, dense: Convolution2d) -> None:
+        self.dense = dense
+
+    def filters(self, x: Array) -> Pair:
+        if self.layer.phase != "TRAIN":
+            held = self.held()
+            return self.filters_with(self.full_update(x) if held is None else held)
+        if self.is_due() or self.held() is None:
+            self.hold(self.full_update(x))
+        self.iteration += 1
+        return self.filters_with(self.held())
+
+    def full_update(self, x: Array) -> Array:
+        """Q (g, K/g, r) from this batch alone."""
+        method = self.param.used_method
+        if method == "RANDOMIZED":
+            return self._find_range(x)
+        found: Svd = {"SVD": data_basis.from_svd, "GRAM": data_basis.from_gram}[method](self.dense, x)
+        rank = found.rank_for(self.param.energy) if self.param.has("energy") else self.rank
+        return self.layer.xp.ascontiguousarray(found.u[..., :rank])
+
+    def _find_range(self, x: Array) -> Array:
+        iterations, start = self.param.power_iterations, self.held()
+        if start is None:
+            width = min(self.rank + self.param.oversampling, self.dense.depth)
+            start = data_basis.random_start(self.dense, width, self.layer.rng, self.layer.dtype)
+            iterations += 1
+        return data_basis.from_products(self.dense, x, start, self.rank, iterations)
+
+    def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
+        """In training, turn Q towards this batch's columns, for the next iteration."""
+        if self.layer.phase != "TRAIN" or self.is_due():
+            return
+        if isinstance(product, TwoStage):
+            self.hold(data_basis.step(product.first, product.padded, product.hidden))
+        else:
+            self.hold(data_basis.from_products(self.dense, x, self.q, self.rank, 1))
+
+
+class WeightBasis(HeldBasis):
+    """Q is that of the weights' first right singular vectors."""
+
+    def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
+        super().__init__(layer, scheme, param, rank)
+        self.truncated = TruncatedWeights(layer, scheme, param, rank)  # of the same blob 0
+
+    def filters(self, x: Array) -> Pair:
+        held = self.held()
+        if self.layer.phase != "TRAIN":
+            return self.truncated.filters(x) if held is None else self.filters_with(held)
+        if self.is_due() or held is None:
+            self.hold(self.truncated.truncation().kept.vt.swapaxes(-1, -2))
+        self.iteration += 1
+        return self.filters_with(self.held())

@@ -1,0 +1,59 @@
+"""InnerProduct of low rank: y = A · (B · x) + b, or (w·Q) · (Qᵀ · x) + b.
+
+Shapes as in ``../inner_product.py``; A (M, r), B (r, K), Q (K, r). It is the convolution of images of one pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, register_variant
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.layers.low_rank.low_rank import LowRank, LowRankLayer
+from minicaffe.lowrank.schemes import ChannelScheme
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.im2col import Window
+
+
+@register_variant("InnerProduct", "low_rank_param")
+class LowRankInnerProduct(LowRankLayer, InnerProduct):
+    """An InnerProduct with ``low_rank_param``."""
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        super().setup(bottom, top)
+        param = self.spec.low_rank_param
+        self.transposed = self.spec.inner_product_param.transpose
+        if param.scheme == "SPATIAL":
+            raise param.error("scheme", "'spatial' splits a convolution's window; use 'channel'")
+        if param.factored and self.transposed:
+            raise param.error("factored", "factors have one order; leave out inner_product_param.transpose")
+        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
+        scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
+        self.low_rank = LowRank(self, param, scheme, [self._pixel_product(bottom)])
+
+    def _pixel_product(self, bottom: Blobs) -> Convolution2d:
+        shape = (self.depth, 1, 1, bottom[0].count // self.depth)
+        return Convolution2d(shape, self.num_output, Window((1, 1)), 1, self.dtype)
+
+    def canonical_weights(self, w: Array) -> Array:
+        return (w.T if self.transposed else w)[:, :, None, None]
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        self.low_rank.fit([self._pixel_product(bottom)])
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        b = None if self.bias_blob is None else self.bias_blob.data
+        y = self._columns(top[0], top[0].stored, self.num_output)
+        x = self._columns(bottom[0], bottom[0].stored, self.depth)
+        self.low_rank.forward(0, x[:, None, None], y[:, None, None], b)
+        self._put_back(y, top[0], top[0].stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        x, y = bottom[0], top[0]
+        dx = self._columns(x, x.stored_diff, self.depth) if propagate_down[0] else None
+        dy = self._columns(y, y.stored_diff, self.num_output)
+        self.products_backward(0, dy[:, None, None], None if dx is None else dx[:, None, None])
+        if dx is not None:
+            self._put_back(dx, x, x.stored_diff)

@@ -1,0 +1,163 @@
+"""A layer's matrix product with a low-rank factor pair: which factors, in which order, and what they cost.
+
+Shapes as in ``ops/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each of g groups.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicaffe.array import Array
+from minicaffe.errors import TrainingError
+from minicaffe.layer import Layer
+from minicaffe.layers.low_rank.factored_weights import FactoredWeights
+from minicaffe.layers.low_rank.factors import Factors
+from minicaffe.layers.low_rank.held_basis import DataBasis, WeightBasis
+from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights
+from minicaffe.lowrank.param import LowRankParam
+from minicaffe.lowrank.products import Merged, TwoStage, cost_of_rank, product_of_rank
+from minicaffe.lowrank.schemes import Scheme
+from minicaffe.ops.convolution import Convolution2d
+
+logger = logging.getLogger("minicaffe")
+
+
+class LowRank:
+    """The factors of a layer and the products with them, one for each bottom.
+
+    ``layer`` has made its dense parameters, blob 0 being w; ``dense`` are the dense products of its bottoms. Raises
+    SpecError where the rank does not fit.
+    """
+
+    def __init__(
+        self, layer: Layer, param: LowRankParam, scheme: Scheme, dense: Sequence[Convolution2d]
+    ) -> None:
+        self.layer, self.param, self.scheme = layer, param, scheme
+        full = scheme.matrix_shape[1] if param.target == "DATA" else min(scheme.matrix_shape)
+        rank = param.most(full, cost_of_rank(dense[0], scheme))
+        self.full_rank = full
+        self.factors = self._make_factors(rank)
+        self._has_warned = False
+        self.fit(dense)
+
+    def _make_factors(self, rank: int) -> Factors:
+        layer, param, scheme = self.layer, self.param, self.scheme
+        if param.factored:
+            return FactoredWeights(layer, scheme, rank)
+        if param.target == "DATA":
+            return DataBasis(layer, scheme, param, rank)
+        if param.used_refresh > 1:
+            return WeightBasis(layer, scheme, param, rank)
+        return TruncatedWeights(layer, scheme, param, rank)
+
+    def fit(self, dense: Sequence[Convolution2d]) -> None:
+        """Follow a change of the bottoms' shapes."""
+        self.dense = dense
+        self._made: dict[tuple[int, int], TwoStage | Merged] = {}
+        self.factors.fit(dense[0])
+        self._warn_if_costly()
+
+    @property
+    def rank(self) -> int:
+        """r; with ``energy`` that of the latest factorization, and before it the most that r may be."""
+        return self.factors.rank
+
+    def product(self, index: int) -> TwoStage | Merged:
+        """The product for a bottom at the present rank."""
+        key = index, self.rank
+        if key not in self._made:
+            self._made[key] = product_of_rank(self.dense[index], self.scheme, self.rank)
+        return self._made[key]
+
+    def forward(self, index: int, x: Array, out: Array, bias: Array | None) -> None:
+        """Write y into ``out``. Raises TrainingError where the factorization fails."""
+        try:
+            filters = self.factors.filters(x)
+        except np.linalg.LinAlgError as error:
+            raise TrainingError(
+                f"{self.layer.spec.where}: no factorization ({error}); are its weights still finite numbers?"
+            ) from None
+        product = self.product(index)
+        product.forward(x, filters, out, bias)
+        self.factors.after_forward(product, x)
+
+    def backward(self, index: int, dy: Array, bias_out: Array | None, dx: Array | None) -> None:
+        """Add the parameters' gradients; write db and dx, where they are given."""
+        wanted = self.factors.wanted
+        grads = self.product(index).backward(dy, wanted, bias_out, dx)
+        if any(wanted):
+            self.factors.add_grads(grads)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image."""
+        return sum(self.product(i).multiply_adds for i in range(len(self.dense)))
+
+    @property
+    def cost(self) -> float:
+        """The multiply-adds as a share of the dense layer's, were they made in two stages."""
+        return self.rank * cost_of_rank(self.dense[0], self.scheme)
+
+    def _warn_if_costly(self) -> None:
+        if self.param.has("energy") or self._has_warned or not isinstance(self.product(0), Merged):
+            return
+        self._has_warned = True
+        logger.warning(
+            "Layer '%s': rank %d costs %.2f of the dense layer; the factors are multiplied first, which costs 1.00",
+            self.layer.name, self.rank, self.cost,
+        )  # fmt: skip
+
+    @property
+    def note(self) -> str:
+        """What a summary says of the layer."""
+        what = "data" if self.param.target == "DATA" else self.param.scheme.lower()
+        share = f"{self.cost:.2f} of dense"
+        if isinstance(self.product(0), Merged):
+            share += ", so computed as dense"
+        return f"rank {self.rank} of {self.full_rank}, {what}, {share}"
+
+
+class LowRankLayer(Layer):
+    """What Convolution and InnerProduct of low rank have in common; ``low_rank`` is made in their ``setup``."""
+
+    low_rank: LowRank
+
+    def canonical_weights(self, w: Array) -> Array:
+        """w as (M, C/g, kh, kw)."""
+        raise NotImplementedError
+
+    def add_weight_grad(self, dw: Array) -> None:
+        """Add dw (M, C/g, kh, kw) to the gradient of blob 0."""
+        self.blobs[0].accumulate(lambda out: self.xp.copyto(self.canonical_weights(out), dw))
+
+    def products_backward(self, index: int, dy: Array, dx: Array | None) -> None:
+        """The gradients of the parameters and of one bottom."""
+        bias = self.bias_blob
+        wants_bias = bias is not None and self.param_propagate_down[self.blobs.index(bias)]
+        db = self.new_array(bias.shape) if wants_bias else None
+        self.low_rank.backward(index, dy, db, dx)
+        if wants_bias:
+            bias.accumulate(lambda out: self.xp.copyto(out, db))
+
+    def multiply_adds(self, bottom: Any, top: Any) -> int:
+        return self.low_rank.multiply_adds
+
+    @property
+    def note(self) -> str:
+        return self.low_rank.note
+
+    def state(self) -> dict[str, Any]:
+        return {"iteration": self.low_rank.factors.iteration}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.low_rank.factors.iteration = state["iteration"]
+
+    def converter(
+        self, shapes: list[tuple[int, ...]]
+    ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
+        factors = self.low_rank.factors
+        return factors.from_dense if shapes == factors.dense_shapes else None

@@ -1,0 +1,149 @@
+"""Three ways to the leading singular vectors of a matrix.
+
+    X (m × n) ≈ U · diag(s) · Vᵀ,  rank r,     ‖X − X̂‖_F² = Σ_{i>r} s_i²  for the best of them (Eckart, Young 1936)
+
+``svd``         LAPACK's or cuSOLVER's SVD of X itself.
+``gram``        eigenvectors of the smaller of X·Xᵀ and Xᵀ·X (syevd): cheaper where X is long; half the digits of
+                small singular values are lost, so it computes in float64.
+``randomized``  a range finder (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4): X is multiplied
+                with a few random vectors, or with a basis that is nearly right already; power iterations then turn
+                the result towards the leading vectors.
+
+All take stacks of matrices (…, m, n), as the groups of a convolution are, on NumPy or CuPy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicaffe.array import Array, module_of, to_host
+
+POWER_ITERATIONS = 2
+OVERSAMPLING = 8  # more random vectors than the rank: the last ones found are the least exact
+
+
+@dataclass(frozen=True)
+class Svd:
+    """Leading singular triplets: u (…, m, r), s (…, r) descending, vt (…, r, n).
+
+    ``total`` is ‖X‖_F² of the whole stack and ``tail`` the part that is left out: float64 scalars on the device.
+    """
+
+    u: Array
+    s: Array
+    vt: Array
+    total: Array
+    tail: Array
+
+    @property
+    def rank(self) -> int:
+        """r."""
+        return self.s.shape[-1]
+
+    @property
+    def error(self) -> float:
+        """‖X − X̂‖_F."""
+        return float(self.tail) ** 0.5
+
+    @property
+    def energy(self) -> float:
+        """The share of ‖X‖_F² that is kept, in 0 … 1."""
+        return 1.0 - float(self.tail) / float(self.total) if self.total else 1.0
+
+    def truncate(self, rank: int) -> Svd:
+        """The first ``rank`` triplets."""
+        tail = self.tail + _squares(self.s[..., rank:])
+        return Svd(self.u[..., :rank], self.s[..., :rank], self.vt[..., :rank, :], self.total, tail)
+
+    def rank_for(self, energy: float) -> int:
+        """The smallest rank that keeps this share of ‖X‖_F², at least 1; all of them where they do not suffice."""
+        squares = to_host(self.s).astype(np.float64).reshape(-1, self.rank) ** 2
+        kept = np.cumsum(squares.sum(axis=0))
+        needed = (
+            energy * float(self.total) * (1 - 1e-12)
+        )  # sums of all squares differ from the total by rounding
+        return min(self.rank, int(np.searchsorted(kept, needed)) + 1)
+
+    def factors(self) -> tuple[Array, Array]:
+        """X̂ as left (…, m, r) · right (…, r, n), both with the root of the singular values."""
+        root = module_of(self.s).sqrt(self.s)
+        return self.u * root[..., None, :], root[..., :, None] * self.vt
+
+
+def svd(x: Array) -> Svd:
+    """All singular triplets, by SVD."""
+    xp = module_of(x)
+    u, s, vt = xp.linalg.svd(x, full_matrices=False)
+    return Svd(u, s, vt, _squares(x), _squares(s[..., :0]))
+
+
+def gram(x: Array) -> Svd:
+    """All singular triplets, by the eigenvectors of the smaller Gram matrix, in float64."""
+    xp = module_of(x)
+    if x.shape[-2] > x.shape[-1]:
+        turned = gram(x.swapaxes(-1, -2))
+        return Svd(turned.vt.swapaxes(-1, -2), turned.s, turned.u.swapaxes(-1, -2), turned.total, turned.tail)
+    wide = x.astype(np.float64)
+    values, vectors = leading_eigenvectors(wide @ wide.swapaxes(-1, -2))
+    s = xp.sqrt(xp.maximum(values, 0))
+    smallest = np.finfo(np.float64).eps * xp.maximum(s[..., :1], np.finfo(np.float64).tiny)
+    vt = (vectors.swapaxes(-1, -2) @ wide) / xp.maximum(s, smallest)[..., :, None]
+    return Svd(
+        vectors.astype(x.dtype), s.astype(x.dtype), vt.astype(x.dtype), _squares(x), _squares(s[..., :0])
+    )
+
+
+def leading_eigenvectors(g: Array, rank: int | None = None) -> tuple[Array, Array]:
+    """Eigenvalues (…, r), the largest first, and eigenvectors (…, m, r) of symmetric g (…, m, m)."""
+    values, vectors = module_of(g).linalg.eigh(g)
+    return values[..., ::-1][..., :rank], vectors[..., ::-1][..., :rank]
+
+
+def randomized(
+    x: Array,
+    rank: int,
+    rng: Any,
+    power_iterations: int = POWER_ITERATIONS,
+    oversampling: int = OVERSAMPLING,
+    start: Array | None = None,
+) -> Svd:
+    """The first ``rank`` triplets, by a range finder.
+
+    ``start``: a basis (…, m, k) to begin with, in place of random vectors from ``rng``: a warm start, as after
+    a small change of x.
+    """
+    xp = module_of(x)
+    width = min(rank + oversampling, *x.shape[-2:])
+    if start is None:
+        start = x @ rng.standard_normal((*x.shape[:-2], x.shape[-1], width), dtype=x.dtype)
+    basis = find_range(lambda q: x @ (x.swapaxes(-1, -2) @ q), start, power_iterations)
+    u, s, vt = xp.linalg.svd(basis.swapaxes(-1, -2) @ x, full_matrices=False)
+    total = _squares(x)
+    found = Svd(basis @ u, s, vt, total, xp.maximum(total - _squares(s), 0))
+    return found.truncate(min(rank, found.rank))
+
+
+def find_range(apply: Callable[[Array], Array], start: Array, iterations: int) -> Array:
+    """An orthonormal basis (…, m, k) near the leading eigenvectors of a symmetric operator.
+
+    ``apply(q)`` is X·(Xᵀ·q); it is called ``iterations`` times, with the basis made orthonormal before each.
+    """
+    basis = orthonormal(start)
+    for _ in range(iterations):
+        basis = orthonormal(apply(basis))
+    return basis
+
+
+def orthonormal(a: Array) -> Array:
+    """An orthonormal basis (…, m, k) of the columns of a (…, m, k), k ≤ m, by QR."""
+    return module_of(a).linalg.qr(a)[0]
+
+
+def _squares(x: Array) -> Array:
+    """‖x‖_F², summed in float64."""
+    wide = x.astype(np.float64)
+    return (wide * wide).sum()

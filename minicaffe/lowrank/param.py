@@ -1,0 +1,101 @@
+"""``low_rank_param``: how a layer's matrix product is made low-rank, and what rank it has."""
+
+from __future__ import annotations
+
+import yaml
+
+from minicaffe.errors import SpecError
+from minicaffe.lowrank.factorization import OVERSAMPLING, POWER_ITERATIONS
+from minicaffe.spec.fields import Bool, Enum, Field, Float, Int, Message
+from minicaffe.spec.reader import Where
+
+DATA_REFRESH = 100  # iterations: a full update of a data basis costs several dense steps
+
+
+class Rank(Field):
+    """A whole number, or a fraction of the full rank in (0, 1)."""
+
+    expects = "a whole number of at least 1, or a fraction of the full rank between 0 and 1"
+
+    def convert_text(self, text: str, node: yaml.Node, where: Where) -> int | float:
+        try:
+            value = int(text) if text.isdecimal() else float(text)
+        except ValueError:
+            value = 0
+        if (isinstance(value, int) and value >= 1) or 0 < value < 1:
+            return value
+        raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
+
+
+class LowRankParam(Message):
+    """One of ``rank``, ``energy`` and ``flops``, and what it is the rank of.
+
+    ``rank``: a number, or a fraction of the full rank. ``energy``: the smallest rank that keeps this share of the
+    squared singular values. ``flops``: the largest rank whose multiply-adds are at most this fraction of the dense
+    layer's.
+
+    ``target`` WEIGHTS: w ≈ left · right. DATA: X ≈ Q·(Qᵀ·X), so y = (w·Q)·(Qᵀ·X).
+    ``scheme``, for weights: CHANNEL (w as M × C·kh·kw) or SPATIAL (w as C·kh × M·kw: kh × 1 windows, then 1 × kw).
+    ``method``: SVD, GRAM or RANDOMIZED; where it is not given, SVD for weights, GRAM for data.
+    ``refresh``: in training, iterations between two factorizations; if not given, 1 for weights, 100 for data.
+    ``factored``: the factors are the layer's parameters.
+    """
+
+    rank = Rank()
+    energy = Float(above=0, max=1)
+    flops = Float(above=0)
+    target = Enum("WEIGHTS", "DATA", default="WEIGHTS")
+    scheme = Enum("CHANNEL", "SPATIAL", default="CHANNEL")
+    method = Enum("SVD", "GRAM", "RANDOMIZED")
+    refresh = Int(min=1)
+    factored = Bool(False)
+    power_iterations = Int(POWER_ITERATIONS, min=0)
+    oversampling = Int(OVERSAMPLING, min=0)
+
+    def check(self) -> None:
+        given = [name for name in ("rank", "energy", "flops") if self.has(name)]
+        if len(given) != 1:
+            what = " and ".join(given) or "none"
+            raise self.error("rank", f"give one of rank, energy and flops, not {what}")
+        if self.target == "DATA" and self.scheme == "SPATIAL":
+            raise self.error("scheme", "'spatial' factorizes weights; for target 'data' leave it out")
+        if self.has("energy") and self.used_method == "RANDOMIZED":
+            raise self.error("energy", "needs all singular values; use method svd or gram, or give rank")
+        if self.target == "DATA" and self.factored:
+            raise self.error("factored", "factors are of weights; use target 'weights', or leave it out")
+        if self.factored:
+            self._check_factored()
+
+    def _check_factored(self) -> None:
+        if self.has("energy"):
+            raise self.error(
+                "energy", "a factored layer has its rank before it has weights; give rank or flops"
+            )
+        if self.has("refresh"):
+            raise self.error("refresh", "factors that are parameters are never made anew; leave it out")
+
+    @property
+    def used_method(self) -> str:
+        """``method``, or the target's own."""
+        return self.method or ("GRAM" if self.target == "DATA" else "SVD")
+
+    @property
+    def used_refresh(self) -> int:
+        """``refresh``, or the target's own."""
+        return self.refresh or (DATA_REFRESH if self.target == "DATA" else 1)
+
+    def most(self, full_rank: int, cost_of_rank: float) -> int:
+        """The rank, or for ``energy`` the largest that it may become.
+
+        ``cost_of_rank`` is the cost of one more rank as a share of the dense layer's cost. Raises SpecError.
+        """
+        if self.has("rank"):
+            if self.rank > full_rank:
+                raise self.error("rank", f"{self.rank} is more than the full rank, {full_rank}; lower it")
+            return self.rank if isinstance(self.rank, int) else max(1, round(self.rank * full_rank))
+        if self.has("flops"):
+            fitting = int(self.flops / cost_of_rank * (1 + 1e-12))
+            if fitting < 1:
+                raise self.error("flops", f"rank 1 costs {cost_of_rank:.4f} of dense already; give more")
+            return min(full_rank, fitting)
+        return full_rank
