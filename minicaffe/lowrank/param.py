@@ -41,6 +41,8 @@ class LowRankParam(Message):
     ``factored``: the factors are the layer's parameters.
     """
 
+    may_be_absent = True
+
     rank = Rank()
     energy = Float(above=0, max=1)
     flops = Float(above=0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -192,10 +192,12 @@ class Message:
     """A group of fields, as in ``caffe.proto``. Attributes are the fields' values.
 
     ``has("field")`` says whether the file gave the field; ``error("field", …)`` makes a SpecError that points
-    at it. A subclass checks what one field alone cannot in ``check``.
+    at it. A subclass checks what one field alone cannot in ``check``. ``may_be_absent``: a layer without the message
+    has None for it, not one with all defaults.
     """
 
     fields: dict[str, Field] = {}
+    may_be_absent: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}

@@ -85,7 +85,9 @@ _layer_specs: dict[str, type[LayerSpec]] = {}
 
 def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]]) -> None:
     """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes."""
-    fields: dict[str, Any] = {name: Nested(message) for name, message in messages.items()}
+    fields: dict[str, Any] = {
+        name: Nested(message, optional=message.may_be_absent) for name, message in messages.items()
+    }
     _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), fields)
 
 
