@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|time|summary|device|data``. Parses, calls, prints."""
+"""The command line: ``minicaffe train|test|time|summary|lowrank|device|data``. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
+from minicaffe.compress.commands import Command
+from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.inspect.score import show_score
@@ -22,6 +24,8 @@ from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.solver import SolverSpec, load_solver
+
+LOWRANK_HELP = "Make a trained net cheaper by low rank."
 
 
 def train(args: argparse.Namespace) -> None:
@@ -118,11 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__, parents=[common])
-        sub.set_defaults(function=function)
-        return sub
-
+    command = _adder(commands, common)
     _add_train(command("train", train))
     for name, function in (("test", test), ("time", time)):
         sub = command(name, function)
@@ -138,6 +138,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_net(sub, phase=True, optional=True)
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
     command("device", device)
+    lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
+    add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))
     data = commands.add_parser("data", help="Fetch data sets.", description="Fetch data sets.")
     get = data.add_subparsers(metavar="command", required=True).add_parser(
         "get", help=data_get.__doc__, description=data_get.__doc__, parents=[common]
@@ -147,6 +149,17 @@ def make_parser() -> argparse.ArgumentParser:
     get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
     get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
     return parser
+
+
+def _adder(commands: Any, common: argparse.ArgumentParser) -> Command:
+    """What adds a command to a group of them, with its function's docstring as its help."""
+
+    def add(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__, parents=[common])
+        sub.set_defaults(function=function)
+        return sub
+
+    return add
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:

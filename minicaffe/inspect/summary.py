@@ -11,19 +11,18 @@ from minicaffe.net import Net
 
 
 def summarize(net: Net) -> str:
-    """A table of the layers of a net with their top shapes, parameter counts and multiply-adds per image."""
+    """A table of the layers of a net with their top shapes, parameter counts, multiply-adds per image and notes."""
     rows = []
     for layer, bottom, top in net.steps():
         shapes = ", ".join("×".join(map(str, blob.shape)) or "scalar" for blob in top)
         count = sum(blob.count for blob in layer.blobs)
         work = layer.multiply_adds(bottom, top)
-        rows.append(
-            (layer.name, layer.type, shapes, f"{count:,}" if count else "", f"{work:,}" if work else "")
-        )
+        numbers = (f"{count:,}" if count else "", f"{work:,}" if work else "")
+        rows.append((layer.name, layer.type, shapes, *numbers, layer.note))
     params = sum(param.blob.count for param in net.learnable)
     work = sum(layer.multiply_adds(bottom, top) for layer, bottom, top in net.steps())
-    rows.append(("all layers", "", "", f"{params:,}", f"{work:,}"))
-    head = ("layer", "type", "top", "parameters", "multiply-adds/image")
+    rows.append(("all layers", "", "", f"{params:,}", f"{work:,}", ""))
+    head = ("layer", "type", "top", "parameters", "multiply-adds/image", "")
     return f"{net.name} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
 
 

@@ -194,6 +194,10 @@ class Convolution(Layer):
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.blobs[0].count * sum(math.prod(product.output) for product in self.products)
 
+    def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d | Convolution3d, Array, Array]:
+        """The dense product of the first bottom, with x (C, H, W, N) and y (M, OH, OW, N) as they are now."""
+        return self.products[0], self.images(bottom, bottom.stored), self.images(top, top.stored)
+
     def images(self, blob: Blob, stored: Array) -> Array:
         """A blob's array as (C, H, W, images): itself for axis 1; else a copy, for it mixes the batch axis."""
         if self.axis == 1:

@@ -18,7 +18,9 @@ from minicaffe.blob import Blob
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.lowrank.param import LowRankParam
+from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.gemm import matmul, side_by_side
+from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -86,6 +88,12 @@ class InnerProduct(Layer):
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return top[0].count * self.depth // max(1, top[0].shape[0] if self.axis else 1)
+
+    def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d, Array, Array]:
+        """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
+        x = self._columns(bottom, bottom.stored, self.depth)[:, None, None]
+        y = self._columns(top, top.stored, self.num_output)[:, None, None]
+        return Convolution2d(x.shape, self.num_output, Window((1, 1)), 1, self.dtype), x, y
 
     def _weight(self) -> Array:
         """w as (M, K)."""

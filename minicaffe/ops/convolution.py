@@ -6,7 +6,7 @@ result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 lay
     forward        y[:, block] = w · X[:, block] (+ b)
     weight_grad    dwᵀ = Σ X[:, block] · dy[:, block]ᵀ         X is built again, block by block
     input_grad     dx = col2im(wᵀ · dy)                        or, at stride 1, dy convolved with w turned by 180°
-    gram           Σ X[:, block] · X[:, block]ᵀ                for data matrices of low rank
+    moments        Σ X[:, block] · 1, Σ X[:, block] · X[:, block]ᵀ      for data matrices of low rank
 
 With g groups every product is a batch of g products.
 """
@@ -160,19 +160,25 @@ class Convolution2d:
         if bias_out is not None:
             bias_out[...] = _total(bias_sums).reshape(-1)
 
-    def gram(self, padded: Array) -> Array:
-        """X·Xᵀ (g, K/g, K/g) in float64: products of blocks in the input's type, added up in float64."""
+    def moments(self, padded: Array) -> tuple[Array, Array]:
+        """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64."""
         xp = module_of(padded)
         shape = (self.group, self.depth, self.depth)
-        sums = [xp.zeros(shape, np.float64) for _ in range(self.workers)]
+        sums = [xp.zeros(shape[:2], np.float64) for _ in range(self.workers)]
+        squares = [xp.zeros(shape, np.float64) for _ in range(self.workers)]
 
         def one(block: Block, columns: Array, worker: int) -> None:
             term = workers.scratch(padded, shape, slot=1)
             self._matmul(columns, columns.swapaxes(1, 2), term)
-            sums[worker] += term
+            squares[worker] += term
+            sums[worker] += columns.sum(axis=2)
 
         self._over_blocks(padded, one)
-        return _total(sums)
+        return _total(sums), _total(squares)
+
+    def gram(self, padded: Array) -> Array:
+        """X·Xᵀ (g, K/g, K/g), in float64."""
+        return self.moments(padded)[1]
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx (C, H, W, N) into ``out``."""

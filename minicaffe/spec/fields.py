@@ -192,8 +192,8 @@ class Message:
     """A group of fields, as in ``caffe.proto``. Attributes are the fields' values.
 
     ``has("field")`` says whether the file gave the field; ``error("field", …)`` makes a SpecError that points
-    at it. A subclass checks what one field alone cannot in ``check``. ``may_be_absent``: a layer without the message
-    has None for it, not one with all defaults.
+    at it. A subclass checks what one field alone cannot in ``check``. ``may_be_absent``: a layer without the
+    message has None for it, not one with all defaults.
     """
 
     fields: dict[str, Field] = {}
@@ -246,6 +246,11 @@ class Message:
     def has(self, name: str) -> bool:
         """Whether the field was given, rather than left to its default."""
         return name in self._lines
+
+    def drop(self, name: str) -> None:
+        """Make a field as if it had not been given."""
+        self._lines.pop(name, None)
+        setattr(self, name, self.fields[name].default_value(self.where.at(field=name)))
 
     def line(self, name: str = "") -> int:
         """The line where a field stands, or else where the message does."""

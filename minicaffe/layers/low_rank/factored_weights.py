@@ -49,6 +49,9 @@ class FactoredWeights(Factors):
             if wanted:
                 blob.accumulate(lambda out, grad=grad: self.layer.xp.copyto(out, grad.reshape(out.shape)))
 
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        return [*self.scheme.filters(left, right), *dense[1:]]
+
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """w's best approximation of this rank in place of w."""
         w = self.layer.setting.device.put(arrays[0], self.layer.dtype)

@@ -42,6 +42,12 @@ class Factors:
         """The layer's parameters from those of a dense layer."""
         return arrays
 
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        """The layer's parameters for given factors of w, in the dense ones' place: w and perhaps a bias."""
+        w = self.layer.xp.empty_like(self.layer.blobs[0].data)
+        self.layer.canonical_weights(w)[...] = self.scheme.weights(left @ right)
+        return [w, *dense[1:]]
+
     def fit(self, dense: Convolution2d) -> None:
         """Follow a change of the bottom's shape."""
 

@@ -79,6 +79,9 @@ class HeldBasis(Factors):
 class DataBasis(HeldBasis):
     """Q spans the columns of the data matrix."""
 
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        return [*dense, right.swapaxes(-1, -2)]
+
     def fit(self, dense: Convolution2d) -> None:
         self.dense = dense
 
@@ -124,6 +127,10 @@ class WeightBasis(HeldBasis):
     def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
         super().__init__(layer, scheme, param, rank)
         self.truncated = TruncatedWeights(layer, scheme, param, rank)  # of the same blob 0
+
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        no_basis = self.layer.xp.zeros(self.blob.shape, self.layer.dtype)
+        return [*super().with_factors(dense, left, right), no_basis]
 
     def filters(self, x: Array) -> Pair:
         held = self.held()

@@ -12,8 +12,6 @@ from minicaffe.layer import Blobs, register_variant
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.low_rank.low_rank import LowRank, LowRankLayer
 from minicaffe.lowrank.schemes import ChannelScheme
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window
 
 
 @register_variant("InnerProduct", "low_rank_param")
@@ -30,25 +28,21 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
             raise param.error("factored", "factors have one order; leave out inner_product_param.transpose")
         self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
         scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
-        self.low_rank = LowRank(self, param, scheme, [self._pixel_product(bottom)])
-
-    def _pixel_product(self, bottom: Blobs) -> Convolution2d:
-        shape = (self.depth, 1, 1, bottom[0].count // self.depth)
-        return Convolution2d(shape, self.num_output, Window((1, 1)), 1, self.dtype)
+        super().reshape(bottom, top)
+        self.low_rank = LowRank(self, param, scheme, [self.as_product(bottom[0], top[0])[0]])
 
     def canonical_weights(self, w: Array) -> Array:
         return (w.T if self.transposed else w)[:, :, None, None]
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
-        self.low_rank.fit([self._pixel_product(bottom)])
+        self.low_rank.fit([self.as_product(bottom[0], top[0])[0]])
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
-        y = self._columns(top[0], top[0].stored, self.num_output)
-        x = self._columns(bottom[0], bottom[0].stored, self.depth)
-        self.low_rank.forward(0, x[:, None, None], y[:, None, None], b)
-        self._put_back(y, top[0], top[0].stored)
+        _, x, y = self.as_product(bottom[0], top[0])
+        self.low_rank.forward(0, x, y, b)
+        self._put_back(y[:, 0, 0], top[0], top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         x, y = bottom[0], top[0]

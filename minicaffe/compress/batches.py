@@ -1,0 +1,44 @@
+"""Batches of a net's own data, kept, so that several nets can be run on the same images."""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.errors import DataError
+from minicaffe.net import Net
+
+Batch = dict[str, Array]
+
+
+def draw(net: Net, count: int) -> list[Batch]:
+    """The next ``count`` batches of the net's data layers: their tops, by name, in Caffe's shapes.
+
+    Raises DataError where the net has no data layer.
+    """
+    sources = [i for i, layer in enumerate(net.layers) if not layer.spec.bottom and layer.type != "Input"]
+    if not sources:
+        raise DataError(f"{net.spec.where.file}: no data layer in phase {net.state.phase}; add one")
+    batches = []
+    for _ in range(count):
+        for i in sources:
+            net.run_forward(i, i)
+        batches.append(
+            {name: net.blobs[name].data.copy() for i in sources for name in net.layers[i].spec.top}
+        )
+    return batches
+
+
+def feed(net: Net, batch: Batch) -> None:
+    """Write a batch into the blobs of a net, in place of what its data layers would read."""
+    for name, array in batch.items():
+        if name in net.blobs:
+            net.blobs[name].reshape(*array.shape)
+            net.blobs[name].data[...] = array
+
+
+def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None:
+    """Run layers ``first`` to ``last`` (inclusive) on a batch, all but the data layers."""
+    if first == 0:
+        feed(net, batch)
+    for i in range(first, len(net.layers) if last is None else last + 1):
+        if net.layers[i].spec.bottom:
+            net.run_forward(i, i)

@@ -1,0 +1,241 @@
+"""``minicaffe lowrank select|apply|sweep``: parses, calls, prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from minicaffe import array
+from minicaffe.compress import plot, shrunk, sweep
+from minicaffe.compress.batches import Batch, draw
+from minicaffe.compress.cost import FlopCost, TimeCost
+from minicaffe.compress.journal import Journal, fingerprint
+from minicaffe.compress.selection import Selection, Selector
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
+from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.inspect.table import format_table
+from minicaffe.layers.low_rank.low_rank import LowRankLayer
+from minicaffe.net import Net
+from minicaffe.solver import Solver
+from minicaffe.spec.net import load_net, parse_net
+from minicaffe.spec.reader import read_text
+
+logger = logging.getLogger("minicaffe")
+Command = Callable[[str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
+
+
+def select(args: argparse.Namespace) -> None:
+    """Choose a rank for each layer, and write the net with them."""
+    goals = [goal for goal in (args.max_drop, args.flops, args.time) if goal is not None]
+    if len(goals) != 1:
+        raise MinicaffeError("select: give one of --max-drop, --flops and --time")
+    _choose_device(args)
+    out = _out(args.output, args.net, "_lowrank.yaml")
+    bench = _bench(args)
+    chosen_on, held_out = draw(bench.original, args.batches), draw(bench.original, args.held_out)
+    cost = TimeCost(bench, chosen_on[0]) if args.time is not None or args.by == "time" else FlopCost(bench)
+    selector = Selector(bench, chosen_on, held_out, cost, _journal(args, out))
+    if args.max_drop is not None:
+        found = selector.within_drop(args.max_drop)
+    else:
+        found = selector.within_cost(args.flops if args.flops is not None else args.time)
+    print(_selection_table(bench, found, selector))
+    weights = _write(bench, found, Path(args.net), out)
+    for other in args.also:
+        _write_spec(Path(other), _out(None, other, "_lowrank.yaml"), found)
+    if args.finetune:
+        _finetune(args.finetune, out, weights, bench, held_out)
+    bench.close()
+
+
+def _selection_table(bench: Workbench, found: Selection, selector: Selector) -> str:
+    rows = []
+    for name, candidate in bench.candidates.items():
+        choice = found.plan.get(name)
+        kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}") if choice else (
+            "dense", "")  # fmt: skip
+        share = candidate.share(choice) if choice else 1.0
+        rows.append((name, *kept, f"{share:.3f}"))
+    rows.append(("all of them", "", "", f"{bench.share(found.plan):.3f}"))
+    lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
+    if selector.cost.name != "FLOPs":
+        lines.append(f"{selector.cost.name}: {found.cost:.3f} of the dense net's")
+    for on, measured in (("chosen on", found.chosen_on), ("held out", found.held_out)):
+        dense = selector.dense[on].accuracy
+        drop = f"{100 * (measured.accuracy - dense):+.2f} points"
+        lines.append(f"accuracy, {on}: {measured.accuracy:.4f} (dense {dense:.4f}, {drop})")
+    return "\n".join(lines)
+
+
+def _write(bench: Workbench, found: Selection, net: Path, out: Path) -> Path:
+    """Write the spec and its weights; return the path of the weights."""
+    text = _write_spec(net, out, found)
+    weights = out.with_suffix(".npz")
+    shrunk_net = Net(parse_net(text, str(net)), phase="test")
+    shrunk.fill(shrunk_net, bench.original, bench.approximate(found.plan))
+    shrunk_net.save(weights)
+    shrunk_net.close()
+    logger.info("Wrote %s", weights)
+    return weights
+
+
+def _write_spec(net: Path, out: Path, found: Selection) -> str:
+    text = shrunk.shrunk_text(net, load_net(net), found.plan)
+    shrunk.write_text(out, text)
+    logger.info("Wrote %s", out)
+    return text
+
+
+def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held_out: list[Batch]) -> None:
+    """Train the factors as a solver spec says, and write the weights."""
+    solver = Solver(solver_path, net=parse_net(read_text(out), str(out)))
+    solver.copy_from(weights)
+    solver.solve()
+    tuned = weights.with_name(f"{weights.stem}_finetuned.npz")
+    solver.net.save(tuned)
+    solver.close()
+    net = Net(load_net(out), weights=tuned, phase="test")
+    measured = bench.measure(held_out, net)
+    logger.info("Wrote %s: accuracy, held out: %.4f", tuned, measured.accuracy)
+    net.close()
+
+
+def apply(args: argparse.Namespace) -> None:
+    """Factorize weights to the ranks in a net's spec, fitted to its data."""
+    _choose_device(args)
+    net = Net(args.net, phase="test")
+    plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
+    if not plan:
+        raise SpecError(f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks")
+    bench = Workbench(net.spec, args.weights, plan, args.calibration, adds_biases=False)
+    fits = bench.approximate(plan)
+    rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
+    print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
+    shrunk.fill(net, bench.original, fits)
+    out = _out(args.output, args.net, ".npz")
+    net.save(out)
+    logger.info("Wrote %s", out)
+    bench.close()
+    net.close()
+
+
+def _rank_of(layer: LowRankLayer) -> LayerRank:
+    param = layer.low_rank.param
+    if param.has("energy"):
+        raise param.error(
+            "energy", "is found in every factorization anew; to apply ranks, give rank or flops"
+        )
+    return LayerRank("DATA" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
+
+
+def sweep_ranks(args: argparse.Namespace) -> None:
+    """Measure accuracy, energy, multiply-adds and time against rank; print a table, draw a plot."""
+    _choose_device(args)
+    out = _out(args.plot, args.net, f"_sweep_{args.target}.png")
+    bench = _bench(args)
+    batches = draw(bench.original, args.batches)
+    scheme = "DATA" if args.target == "data" else args.scheme.upper()
+    rows = sweep.sweep(bench, batches, scheme, _journal(args, out, args.target, args.scheme), args.ranks)
+    print(sweep.table(rows))
+    if args.plot:
+        plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
+        logger.info("Wrote %s", out)
+    bench.close()
+
+
+def _bench(args: argparse.Namespace) -> Workbench:
+    return Workbench(args.net, args.weights, args.layers, args.calibration)
+
+
+def _out(given: str | None, net: str, ending: str) -> Path:
+    """The path to write to: the given one, or the net's with another ending."""
+    return Path(given) if given else Path(net).with_suffix("").with_name(Path(net).stem + ending)
+
+
+def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
+    """The measurements of this net with these weights and batches, kept beside the output."""
+    sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers)
+    run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), *more)
+    return Journal(out.with_suffix(".journal.jsonl"), run)
+
+
+def _choose_device(args: argparse.Namespace) -> None:
+    if args.device:
+        array.set_device(args.device)
+
+
+def add_commands(command: Command) -> None:
+    """Add the three commands to the parser; ``command(name, function)`` makes a subparser."""
+    sub = command("select", select)
+    _add_common(sub, batches=50)
+    goal = sub.add_argument_group("what is wanted: one of")
+    goal.add_argument(
+        "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
+    )
+    goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds, as a share of the dense")
+    goal.add_argument("--time", type=_share, metavar="0.5", help="measured time of the net, as a share")
+    sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
+    sub.add_argument("--held-out", type=_count, default=50, metavar="N", help="batches to verify with")
+    sub.add_argument("-o", "--output", metavar="SPEC", help="the spec to write (default: NET_lowrank.yaml)")
+    sub.add_argument("--also", action="append", default=[], metavar="SPEC",
+                     help="write the ranks into this spec's copy too (a deploy net)")  # fmt: skip
+    sub.add_argument("--finetune", metavar="SOLVER", help="then train the factors as this solver spec says")
+    sub = command("apply", apply)
+    _add_net(sub)
+    sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET.npz)")
+    sub = command("sweep", sweep_ranks)
+    _add_common(sub, batches=20)
+    sub.add_argument("--target", choices=["weights", "data"], default="weights")
+    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
+    sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
+                     help="fractions of the full rank")  # fmt: skip
+    sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
+
+
+def _add_net(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("net", help="a net spec with data layers, a loss and an Accuracy (YAML)")
+    sub.add_argument("--weights", required=True, metavar="FILE", help="an .npz file with its trained weights")
+    sub.add_argument("--calibration", type=_count, default=CALIBRATION_BATCHES, metavar="N",
+                     help="training batches that factors are fitted to")  # fmt: skip
+    sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+
+
+def _add_common(sub: argparse.ArgumentParser, batches: int) -> None:
+    _add_net(sub)
+    sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
+                     help="the layers to approximate (default: all convolutions)")  # fmt: skip
+    sub.add_argument("--batches", type=_count, default=batches, metavar="N",
+                     help=f"test batches to measure with (default: {batches})")  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    return int(text)
+
+
+def _percent(text: str) -> float:
+    """2% and 0.02 alike."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be like 2% or 0.02")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
+    return value
+
+
+def _fractions(text: str) -> list[float]:
+    return [_share(part) for part in text.split(",")]

@@ -1,0 +1,117 @@
+"""What a plan costs: multiply-adds, or measured milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from minicaffe.array import Array, synchronize
+from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.workbench import Candidate, LayerRank, Plan, Workbench
+from minicaffe.lowrank.products import product_of_rank
+from minicaffe.ops.workers import one_blas_thread
+
+REPEATS = 7
+
+
+class FlopCost:
+    """Multiply-adds of the candidates, for one image."""
+
+    name = "FLOPs"
+
+    def __init__(self, bench: Workbench) -> None:
+        self.candidates = bench.candidates
+
+    def of(self, name: str, choice: LayerRank | None) -> float:
+        """The cost of one layer at a rank; None: dense."""
+        candidate = self.candidates[name]
+        return candidate.cost * (candidate.share(choice) if choice else 1.0)
+
+    def total(self, plan: Plan) -> float:
+        """The cost of all candidates under a plan."""
+        return sum(self.of(name, plan.get(name)) for name in self.candidates)
+
+
+class TimeCost:
+    """Milliseconds of a forward pass of the whole net, for a batch like ``batch``.
+
+    Layers are timed at some ranks, and in between by a straight line. Time them on an idle machine.
+    """
+
+    name = "time"
+
+    def __init__(self, bench: Workbench, batch: Batch) -> None:
+        self.candidates = bench.candidates
+        self._rng = bench.original.setting.device.rng(0)
+        self._known: dict[tuple[str, str, int], float] = {}
+        self._dense = {name: self._measure_dense(c) for name, c in self.candidates.items()}
+        whole = _milliseconds(lambda: run(bench.original, batch))
+        self.rest = max(0.0, whole - sum(self._dense.values()))
+
+    def of(self, name: str, choice: LayerRank | None) -> float:
+        """The cost of one layer at a rank; None: dense."""
+        if choice is None:
+            return self._dense[name]
+        full = self.candidates[name].full_rank(choice.scheme)
+        below = _grid_below(choice.rank)
+        above = min(full, _grid_above(choice.rank))
+        low, high = (self._at(name, choice.scheme, rank) for rank in (below, above))
+        part = (choice.rank - below) / (above - below) if above > below else 0.0
+        return low + part * (high - low)
+
+    def total(self, plan: Plan) -> float:
+        """The cost of the whole net under a plan."""
+        return self.rest + sum(self.of(name, plan.get(name)) for name in self.candidates)
+
+    def _at(self, name: str, scheme: str, rank: int) -> float:
+        key = (name, scheme, rank)
+        if key not in self._known:
+            self._known[key] = self._measure(self.candidates[name], scheme, rank)
+        return self._known[key]
+
+    def _measure_dense(self, candidate: Candidate) -> float:
+        x, out = self._arrays(candidate)
+        w = self._noise(next(iter(candidate.schemes.values())).shape)
+        return _milliseconds(lambda: candidate.product.forward(x, w, out))
+
+    def _measure(self, candidate: Candidate, scheme: str, rank: int) -> float:
+        product = product_of_rank(candidate.product, candidate.scheme(scheme), rank)
+        x, out = self._arrays(candidate)
+        (hidden, *window), (filters, _, *other) = candidate.scheme(scheme).filter_shapes
+        pair = self._noise((hidden * rank, *window)), self._noise((filters, rank, *other))
+        return _milliseconds(lambda: product.forward(x, pair, out))
+
+    def _arrays(self, candidate: Candidate) -> tuple[Array, Array]:
+        """An input and room for an output."""
+        product = candidate.product
+        return self._noise(product.shape), self._noise((product.filters, *product.output, product.batch))
+
+    def _noise(self, shape: tuple[int, ...]) -> Array:
+        return self._rng.standard_normal(shape, dtype=np.float32)
+
+
+def _grid_below(rank: int) -> int:
+    return rank - rank % _spacing(rank)
+
+
+def _grid_above(rank: int) -> int:
+    return -(-rank // _spacing(rank)) * _spacing(rank)
+
+
+def _spacing(rank: int) -> int:
+    """A power of two of about a quarter of the rank, and 1 for ranks below 8."""
+    return 1 << max(0, rank.bit_length() - 3)
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    times = []
+    with one_blas_thread():
+        for _ in range(REPEATS + 1):
+            start = time.perf_counter()
+            call()
+            synchronize()
+            times.append(time.perf_counter() - start)
+    return median(times[1:]) * 1e3

@@ -1,0 +1,106 @@
+"""What each layer loses at what cost, and the plans that are best if losses add up.
+
+For a price p of one unit of cost, each layer takes the rank with the least rise + p · cost. As p grows, plans get
+cheaper: they are the lower hull of all plans (Shoham and Gersho 1988, doi 10.1109/29.90373).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from minicaffe.compress.workbench import LayerRank, Plan
+
+LEAST_RISE = 1e-5  # of the loss: less cannot be told from none
+BISECTIONS = 8
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer at one rank (None: dense): its cost, and the rise of the loss when it alone is approximated."""
+
+    choice: LayerRank | None
+    cost: float
+    rise: float
+
+
+Curve = list[
+    Point
+]  # of one layer: the dearest, which is the dense layer, first; cheaper and cheaper after it
+
+
+def make_curve(dense: Point, points: Sequence[Point], cost: Callable[[LayerRank], float]) -> Curve:
+    """The measured points that are worth having, and between two of one scheme all ranks, interpolated.
+
+    Log rise is taken to be linear in log cost.
+    """
+    kept: Curve = []
+    for point in sorted([dense, *points], key=lambda p: (max(p.rise, LEAST_RISE), p.cost)):
+        if point is dense or (kept and point.cost < kept[-1].cost):
+            kept.append(point)
+    filled = kept[:1]
+    for dearer, cheaper in pairwise(kept):
+        filled += [*_between(dearer, cheaper, cost), cheaper]
+    return filled
+
+
+def _between(dearer: Point, cheaper: Point, cost: Callable[[LayerRank], float]) -> Iterator[Point]:
+    if dearer.choice is None or dearer.choice.scheme != cheaper.choice.scheme:
+        return
+    high, low = math.log(max(cheaper.rise, LEAST_RISE)), math.log(max(dearer.rise, LEAST_RISE))
+    width = math.log(dearer.cost / cheaper.cost)
+    for rank in range(dearer.choice.rank - 1, cheaper.choice.rank, -1):
+        choice = LayerRank(cheaper.choice.scheme, rank)
+        part = math.log(dearer.cost / cost(choice)) / width
+        if 0 < part < 1:
+            yield Point(choice, cost(choice), math.exp(low + part * (high - low)))
+
+
+def plan_at(curves: dict[str, Curve], price: float) -> Plan:
+    """The plan whose every layer has the least rise + price · cost."""
+    best = {name: min(points, key=lambda p: p.rise + price * p.cost) for name, points in curves.items()}
+    return {name: point.choice for name, point in best.items() if point.choice is not None}
+
+
+def cheapest(curves: dict[str, Curve], holds: Callable[[Plan], bool], bisections: int = BISECTIONS) -> Plan:
+    """The cheapest plan on the hull that ``holds``, by bisection of the price; the empty one if none is found."""
+    low, high = _price_range(curves)
+    best: Plan = {}
+    for _ in range(bisections):
+        middle = (low + high) / 2
+        plan = plan_at(curves, math.exp(middle))
+        if plan == best or holds(plan):
+            best, low = plan, middle
+        else:
+            high = middle
+    return best
+
+
+def best_within(curves: dict[str, Curve], fits: Callable[[Plan], bool]) -> Plan | None:
+    """The plan on the hull that loses least among those that ``fit`` a limit of cost; None if none does."""
+    low, high = _price_range(curves)
+    best = None
+    for _ in range(40):
+        middle = (low + high) / 2
+        plan = plan_at(curves, math.exp(middle))
+        if fits(plan):
+            best, high = plan, middle
+        else:
+            low = middle
+    return best
+
+
+def _price_range(curves: dict[str, Curve]) -> tuple[float, float]:
+    """Logarithms of prices that make every layer dense, and every layer as cheap as it gets."""
+    slopes = [s for points in curves.values() for s in _slopes(points)]
+    return math.log(min(slopes, default=1.0)) - 1, math.log(max(slopes, default=1.0)) + 1
+
+
+def _slopes(points: Curve) -> Iterator[float]:
+    """Rise for each unit of cost that is saved, from one point of a curve to the next."""
+    for dearer, cheaper in pairwise(points):
+        slope = (cheaper.rise - dearer.rise) / (dearer.cost - cheaper.cost)
+        if slope > 0:
+            yield slope

@@ -1,0 +1,171 @@
+"""Factors fitted to data: the Ŵ of rank r that minimises E‖y − Ŵ·x − b̂‖², given the moments of x and y.
+
+With centred moments the least squares answer without a bound on the rank is W* = yx·xx⁻¹ (which is W where
+y = W·x + b, and the x are the layer's own), and every Ŵ is as far from the best as
+
+    tr((W* − Ŵ)·xx·(W* − Ŵ)ᵀ) + const,       b̂ = ȳ − Ŵ·x̄
+
+``fit_channel``   closed form: the first r principal components U of the responses W*·x, Ŵ = U·(Uᵀ·W*) (reduced-rank
+                  regression, Izenman 1975; for convolutions Zhang et al. 2015, arXiv 1505.06798).
+``fit_data``      no fit of W: the principal components of the data themselves (Osawa et al. 2017).
+``fit_spatial``   alternating least squares for the two windows, from the truncated SVD of W*.
+
+All in float64. Shapes, for each of g groups: W (m, k) with k = (channel, row, column) of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicaffe.array import Array, module_of
+from minicaffe.compress.moments import Moments
+from minicaffe.lowrank.factorization import leading_eigenvectors, svd
+from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
+
+RIDGE = 1e-6  # of the mean variance of x: keeps directions that were hardly seen from large weights
+SWEEPS = 12
+ENOUGH = 1e-3  # relative gain of a sweep below which there are no more
+CONJUGATE_STEPS = 12
+
+
+@dataclass
+class Fit:
+    """Factors left (g, m, r) · right (g, r, n) of a scheme's matrix, and the bias (M,).
+
+    ``energy``: the share that they keep of the responses' variance, or for a data basis of the data's energy.
+    """
+
+    left: Array
+    right: Array
+    bias: Array
+    energy: float
+
+
+def fit(scheme: Scheme, moments: Moments, rank: int) -> Fit:
+    """The factors of this rank, by the scheme's own way."""
+    ways = {ChannelScheme: fit_channel, SpatialScheme: fit_spatial}
+    best, xx = best_weights(moments)
+    left, right = ways[type(scheme)](scheme, best, xx, rank)
+    weights = scheme.weights(left @ right).reshape(best.shape)
+    return Fit(left, right, _bias(weights, moments), 1 - _missed(weights, moments))
+
+
+def best_weights(moments: Moments) -> tuple[Array, Array]:
+    """W* (g, m, k), and xx with the ridge that it was found with."""
+    xp = module_of(moments.xx)
+    size = moments.xx.shape[-1]
+    ridge = RIDGE * xp.trace(moments.xx, axis1=1, axis2=2)[:, None, None] / size
+    xx = moments.xx + (ridge + (ridge == 0)) * xp.eye(size)
+    return xp.linalg.solve(xx, moments.yx.swapaxes(1, 2)).swapaxes(1, 2), xx
+
+
+def _bias(weights: Array, moments: Moments) -> Array:
+    """b̂ = ȳ − Ŵ·x̄, (M,)."""
+    return (moments.y_mean - (weights @ moments.x_mean[:, :, None])[:, :, 0]).reshape(-1)
+
+
+def _missed(weights: Array, moments: Moments) -> float:
+    """E‖y − ŷ‖² as a share of the variance of y."""
+    quadratic = (weights @ moments.xx * weights).sum() - 2 * (weights * moments.yx).sum()
+    total = float(moments.yy.sum())
+    return max(0.0, 1 + float(quadratic) / total) if total else 0.0
+
+
+def fit_data(scheme: ChannelScheme, moments: Moments, rank: int, w: Array, bias: Array | None = None) -> Fit:
+    """The basis Q of the data that keeps most of their energy: left w·Q, right Qᵀ; w and the bias stay the same."""
+    values, q = leading_eigenvectors(moments.second)
+    q = q[..., :rank]
+    kept = float(values[..., :rank].sum() / values.sum())
+    bias = module_of(q).zeros(scheme.shape[0]) if bias is None else bias
+    return Fit(scheme.matrix(w) @ q, q.swapaxes(1, 2), bias, kept)
+
+
+def fit_channel(scheme: ChannelScheme, best: Array, xx: Array, rank: int) -> tuple[Array, Array]:
+    """left (g, m, r) orthonormal, right = leftᵀ·W* (g, r, k)."""
+    _, components = leading_eigenvectors(best @ xx @ best.swapaxes(1, 2), rank)
+    return components, components.swapaxes(1, 2) @ best
+
+
+def fit_spatial(scheme: SpatialScheme, best: Array, xx: Array, rank: int) -> tuple[Array, Array]:
+    """left (g, C/g·kh, r), right (g, r, m·kw)."""
+    start = svd(scheme.matrix(scheme.weights(best))).truncate(rank)
+    vertical = (start.u * start.s[:, None, :]).swapaxes(1, 2)  # (g, r, C/g·kh)
+    pairs = [
+        _alternate(vertical[g], best[g], xx[g], scheme.shape[3]) for g in range(scheme.group)
+    ]  # group by group: their matrices are small
+    xp = module_of(best)
+    left = xp.stack([v.T for v, _ in pairs])
+    right = xp.stack([h.transpose(1, 0, 2).reshape(rank, -1) for _, h in pairs])
+    return left, right
+
+
+def _alternate(v: Array, best: Array, xx: Array, kw: int) -> tuple[Array, Array]:
+    """Alternating least squares for one group: V (r, a) and H (m, r, kw), Ŵ[m, (a, j)] = Σ_r H[m, r, j]·V[r, a]."""
+    rows = v.shape[1]
+    xx = xx.reshape(rows, kw, rows, kw)
+    target = (best @ xx.reshape(rows * kw, -1)).reshape(-1, rows, kw)
+    last = None
+    for _ in range(SWEEPS):
+        h, explained = _best_horizontal(v, target, xx)
+        if last is not None and explained - last < ENOUGH * abs(last) * 0.1:
+            break
+        last = explained
+        v = _better_vertical(v, h, target, xx)
+    h, _ = _best_horizontal(v, target, xx)
+    return v, h
+
+
+def _best_horizontal(v: Array, target: Array, xx: Array) -> tuple[Array, float]:
+    """H (m, r, kw) for a given V, in closed form; and the variance that Ŵ then explains."""
+    xp, rank, kw = module_of(v), v.shape[0], xx.shape[1]
+    seen = xp.tensordot(v, xx, axes=(1, 0))  # (r, j, a, j'): what V makes of the inputs, with all inputs
+    normal = xp.tensordot(seen, v, axes=(2, 1)).transpose(0, 1, 3, 2).reshape(rank * kw, rank * kw)
+    right = xp.tensordot(target, v, axes=(1, 1)).transpose(0, 2, 1).reshape(-1, rank * kw)
+    normal += 1e-10 * xp.trace(normal) / len(normal) * xp.eye(rank * kw)
+    h = xp.linalg.solve(normal, right.T).T
+    return h.reshape(-1, rank, kw), float((h * right).sum())
+
+
+def _better_vertical(v: Array, h: Array, target: Array, xx: Array) -> Array:
+    """V (r, a) for a given H, by some steps of preconditioned conjugate gradients from the V before."""
+    xp = module_of(v)
+    weights = xp.tensordot(h, h, axes=(0, 0))  # (r, j, r', j')
+    right = xp.tensordot(h, target, axes=((0, 2), (0, 2)))
+    mean_h, mean_x = weights.trace(axis1=1, axis2=3), xx.trace(axis1=1, axis2=3) / xx.shape[1]
+    solve_h, solve_x = _inverse(mean_h), _inverse(mean_x)
+
+    def apply(v: Array) -> Array:
+        seen = xp.tensordot(v, xx, axes=(1, 0))  # (r', j', a, j)
+        return xp.tensordot(weights, seen, axes=((2, 3), (0, 1))).trace(axis1=1, axis2=3)
+
+    return _conjugate_gradients(apply, right, v, lambda r: solve_h @ r @ solve_x)
+
+
+def _inverse(a: Array) -> Array:
+    """The inverse of a symmetric matrix, with a little on its diagonal."""
+    xp = module_of(a)
+    return xp.linalg.inv(a + 1e-8 * xp.trace(a) / len(a) * xp.eye(len(a)))
+
+
+def _conjugate_gradients(
+    apply: Callable[[Array], Array], right: Array, x: Array, precondition: Callable[[Array], Array]
+) -> Array:
+    """A few steps towards the x with apply(x) = right (Hestenes and Stiefel 1952)."""
+    residual = right - apply(x)
+    direction = z = precondition(residual)
+    product = (residual * z).sum()
+    for _ in range(CONJUGATE_STEPS):
+        applied = apply(direction)
+        curvature = (direction * applied).sum()
+        if not curvature > 0:
+            break
+        step = product / curvature
+        x = x + step * direction
+        residual = residual - step * applied
+        z = precondition(residual)
+        product, last = (residual * z).sum(), product
+        if not product > 1e-20 * last:
+            break
+        direction = z + product / last * direction
+    return x

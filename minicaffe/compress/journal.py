@@ -1,0 +1,58 @@
+"""A file of measurements, one JSON object a line, so that a long search that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minicaffe.errors import WriteError
+
+
+def fingerprint(*parts: str | Path) -> str:
+    """A short digest of texts, and of the contents of files: what the measurements of one search depend on."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+class Journal:
+    """Values by key, kept in ``path``; lines of another fingerprint, and a last line cut short, are left alone.
+
+    Raises WriteError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        self.known: dict[str, Any] = {}
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+            if entry["run"] == self.run:
+                self.known[entry["key"]] = entry["value"]
+        except (ValueError, KeyError, TypeError):
+            pass  # a line that was being written when the search was stopped
+
+    def get(self, key: Any) -> Any:
+        """The value noted for a key (anything that JSON can hold), or None."""
+        return self.known.get(json.dumps(key))
+
+    def note(self, key: Any, value: Mapping[str, Any]) -> None:
+        """Keep a value."""
+        key = json.dumps(key)
+        self.known[key] = value
+        line = json.dumps({"run": self.run, "key": key, "value": value})
+        try:
+            needs_break = self.path.is_file() and not self.path.read_bytes().endswith((b"\n", b""))
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(("\n" if needs_break else "") + line + "\n")
+        except OSError as error:
+            raise WriteError(f"{self.path}: cannot be written ({error.strerror}); check the path") from None

@@ -1,0 +1,98 @@
+"""What a layer sees and answers over some batches: means and covariances of data matrix columns and responses.
+
+With columns x (K) of the data matrix and the responses y (M) that are wanted for them,
+
+    xx = E[(x − x̄)(x − x̄)ᵀ]     yx = E[(y − ȳ)(x − x̄)ᵀ]
+
+are all that least squares needs to know. The inputs may be those of a net that is approximated already, while the
+responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1505.06798, section 2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicaffe.array import Array, module_of
+from minicaffe.compress.batches import Batch, run
+from minicaffe.net import Net
+from minicaffe.ops.convolution import Convolution2d
+
+
+@dataclass
+class Moments:
+    """Of g groups: x_mean (g, k), y_mean (g, m), xx (g, k, k), yx (g, m, k), and yy (g, m), the variances of y."""
+
+    x_mean: Array
+    y_mean: Array
+    xx: Array
+    yx: Array
+    yy: Array
+
+    @property
+    def second(self) -> Array:
+        """E[x·xᵀ] (g, k, k), not centred: what a basis of the data itself is made of."""
+        return self.xx + self.x_mean[:, :, None] * self.x_mean[:, None, :]
+
+    def uncentred(self) -> Moments:
+        """The same, with means counted as zero: for a layer that has no bias to make up for them."""
+        xy = self.y_mean[:, :, None] * self.x_mean[:, None, :]
+        return Moments(
+            0 * self.x_mean, 0 * self.y_mean, self.second, self.yx + xy, self.yy + self.y_mean * self.y_mean
+        )
+
+
+class MomentSums:
+    """Sums over batches, from which the moments follow."""
+
+    def __init__(self) -> None:
+        self.columns = 0
+        self.sums: list[Array] = []
+
+    def add(self, product: Convolution2d, x: Array, y: Array) -> None:
+        """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
+        group, xp = product.group, module_of(x)
+        padded = product.pad(x.reshape(product.shape))
+        x_sum, xx = product.moments(padded)
+        window = product.window.kernel
+        yx = xp.empty((product.filters, product.shape[0] // group, *window), x.dtype)
+        product.weight_grad(y, padded, yx)
+        responses = y.reshape(group, product.filters // group, -1).astype(np.float64)
+        batch = [x_sum, responses.sum(axis=2), xx, yx.reshape(group, -1, product.depth).astype(np.float64)]
+        batch.append((responses**2).sum(axis=2))
+        self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
+        self.columns += product.columns
+
+    def moments(self) -> Moments:
+        """The moments of all that was added."""
+        x, y, xx, yx, yy = (total / self.columns for total in self.sums)
+        centred_xx = xx - x[:, :, None] * x[:, None, :]
+        centred_yx = yx - y[:, :, None] * x[:, None, :]
+        return Moments(x, y, centred_xx, centred_yx, yy - y * y)
+
+
+def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
+    """The moments of some layers of a net, in one pass over the batches."""
+    sums = {name: MomentSums() for name in names}
+    for batch in batches:
+        for i, (layer, bottom, top) in enumerate(net.steps()):
+            run(net, batch, i, i)
+            if layer.name in sums:
+                sums[layer.name].add(*layer.as_product(bottom[0], top[0]))
+    return {name: total.moments() for name, total in sums.items()}
+
+
+def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch]) -> Moments:
+    """The moments of one layer with the approximated net's inputs and the original's responses."""
+    index = next(i for i, layer in enumerate(original.layers) if layer.name == name)
+    sums = MomentSums()
+    for batch in batches:
+        run(original, batch, 0, index)
+        run(approximated, batch, 0, index - 1)
+        (_, _, top), (layer, bottom, _) = (list(net.steps())[index] for net in (original, approximated))
+        approximated.run_forward(index, index)  # so that the layer has seen the shapes of this batch
+        product, x, _ = layer.as_product(bottom[0], top[0])
+        sums.add(product, x, top[0].stored)
+    return sums.moments()

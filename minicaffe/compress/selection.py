@@ -1,0 +1,133 @@
+"""Choosing ranks for all layers together: as cheap as a given loss of accuracy allows, or as good as a cost allows.
+
+1. Each layer alone, at several costs, in its better scheme: how much the net's loss rises.
+2. The cheapest plan on the hull of those curves that keeps the accuracy, or the cost, by bisection; the accuracy is
+   measured with all layers of the plan approximated together.
+3. The plan is verified on batches that took no part in choosing it; where it loses more there than it may, less is
+   allowed, and step 2 done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from minicaffe.compress.batches import Batch
+from minicaffe.compress.cost import FlopCost, TimeCost
+from minicaffe.compress.curves import Curve, Point, best_within, cheapest, make_curve
+from minicaffe.compress.journal import Journal
+from minicaffe.compress.progress import Progress, logger
+from minicaffe.compress.workbench import LayerRank, Measured, Plan, Workbench
+from minicaffe.errors import MinicaffeError
+
+SHARES = (0.05, 0.08, 0.12, 0.17, 0.24, 0.34, 0.48, 0.7)  # of a layer's dense multiply-adds
+CURVE_BATCHES = 10  # for the curves; plans are measured on all
+ROUNDS = 4  # of choosing and verifying
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A plan, and what it was measured to keep: on the batches that it was chosen with, and on held-out ones."""
+
+    plan: Plan
+    cost: float
+    chosen_on: Measured
+    held_out: Measured
+
+
+class Selector:
+    """``chosen_on`` and ``held_out`` are batches; ``cost`` a ``FlopCost`` or ``TimeCost``."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        chosen_on: Sequence[Batch],
+        held_out: Sequence[Batch],
+        cost: FlopCost | TimeCost,
+        journal: Journal,
+    ) -> None:
+        self.bench, self.cost, self.journal = bench, cost, journal
+        self.batches = {"curve": chosen_on[:CURVE_BATCHES], "chosen on": chosen_on, "held out": held_out}
+        self.dense = {name: self.measure({}, name) for name in self.batches}
+        logger.info("Dense: %s", _words(self.dense["chosen on"], self.dense["chosen on"]))
+
+    def measure(self, plan: Plan, on: str) -> Measured:
+        """What a plan keeps on the batches of that name; taken from the journal where it was measured before."""
+        key = [on, sorted((name, choice.scheme, choice.rank) for name, choice in plan.items())]
+        known = self.journal.get(key)
+        if known is None:
+            self.bench.approximate(plan)
+            known = asdict(self.bench.measure(self.batches[on]))
+            self.journal.note(key, known)
+        return Measured(**known)
+
+    def curves(self) -> dict[str, Curve]:
+        """The curve of each layer."""
+        steps = [(name, choice) for name in self.bench.candidates for choice in self.choices(name)]
+        progress, points = Progress(len(steps)), {name: [] for name in self.bench.candidates}
+        for name, choice in steps:
+            known = len(self.journal.known)
+            rise = self.measure({name: choice}, "curve").loss - self.dense["curve"].loss
+            points[name].append(Point(choice, self.cost.of(name, choice), rise))
+            progress.step(
+                f"{name}, {choice.scheme.lower()}, rank {choice.rank}: loss {rise:+.4f}",
+                is_new=len(self.journal.known) > known,
+            )
+        return {
+            name: make_curve(
+                Point(None, self.cost.of(name, None), 0.0),
+                measured,
+                lambda choice, name=name: self.cost.of(name, choice),
+            )
+            for name, measured in points.items()
+        }
+
+    def choices(self, name: str) -> list[LayerRank]:
+        """The ranks to try for a layer: at each share of its cost, in the scheme that misses less."""
+        candidate = self.bench.candidates[name]
+        found: dict[LayerRank, None] = {}
+        for share in SHARES:
+            tried = [LayerRank(way, candidate.rank_for(way, share)) for way in candidate.schemes]
+            affordable = [choice for choice in tried if candidate.share(choice) <= share]
+            if affordable:
+                found[min(affordable, key=lambda choice: -self.bench.fit_alone(name, choice).energy)] = None
+        return list(found)
+
+    def within_drop(self, max_drop: float) -> Selection:
+        """The cheapest plan that loses at most ``max_drop`` (0.02: two points) on the held-out batches."""
+        curves, allowed = self.curves(), max_drop
+        for _ in range(ROUNDS):
+            plan = cheapest(curves, lambda plan, allowed=allowed: self._drop(plan, "chosen on") <= allowed)
+            excess = self._drop(plan, "held out") - max_drop
+            if excess <= 0:
+                break
+            allowed = min(allowed, self._drop(plan, "chosen on")) - excess
+        else:
+            plan = {}
+        return self._selection(plan)
+
+    def within_cost(self, share: float) -> Selection:
+        """The best plan whose cost is at most this share of the dense net's."""
+        limit = share * self.cost.total({})
+        plan = best_within(self.curves(), lambda plan: self.cost.total(plan) <= limit)
+        if plan is None:
+            raise MinicaffeError(
+                f"no ranks bring {self.cost.name} down to {share:g} of the dense net; allow more"
+            )
+        return self._selection(plan)
+
+    def _drop(self, plan: Plan, on: str) -> float:
+        measured = self.measure(plan, on)
+        drop = self.dense[on].accuracy - measured.accuracy
+        share = self.cost.total(plan) / self.cost.total({})
+        logger.info("%s %.3f: %s, %s", self.cost.name, share, _words(measured, self.dense[on]), on)
+        return drop
+
+    def _selection(self, plan: Plan) -> Selection:
+        cost = self.cost.total(plan) / self.cost.total({})
+        return Selection(plan, cost, self.measure(plan, "chosen on"), self.measure(plan, "held out"))
+
+
+def _words(measured: Measured, dense: Measured) -> str:
+    drop = 100 * (measured.accuracy - dense.accuracy)
+    return f"accuracy {measured.accuracy:.4f} ({drop:+.2f} points), loss {measured.loss:.4f}"

@@ -1,0 +1,67 @@
+"""The net that a plan makes: its spec, with ranks and everything else as it was, and its weights, factored.
+
+The spec is the original's text with ``low_rank_param: {rank: …, scheme: …, factored: true}`` in the layers of the
+plan, and a bias where there was none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minicaffe.array import Array
+from minicaffe.compress.fitting import Fit
+from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
+from minicaffe.files import atomic_write
+from minicaffe.layers.low_rank.low_rank import LowRankLayer
+from minicaffe.net import Net
+from minicaffe.spec.edit import set_layer_fields
+from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
+from minicaffe.spec.reader import read_text
+
+
+def shrunk_text(path: str | Path, spec: NetSpec, plan: Plan) -> str:
+    """The text of the spec in ``path`` (parsed: ``spec``) with a plan in it. Raises SpecError."""
+    layers = {layer.name: layer for layer in spec.layer or spec.layers}
+    changes = {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
+    return set_layer_fields(read_text(path), changes, str(path))
+
+
+def _changes(layer: LayerSpec, scheme: str, rank: int) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        "low_rank_param": {"rank": rank, "scheme": scheme.lower(), "factored": True},
+    }
+    message = PARAM_OF_TYPE[layer.type]
+    if not getattr(layer, message).bias_term:
+        changes[f"{message}.bias_term"] = None  # true is the default
+    if layer.param:
+        w, *bias = layer.param
+        changes["param"] = [_plain(param) for param in (w, w, *bias)]
+    return changes
+
+
+def _plain(param: ParamSpec) -> dict[str, float]:
+    given = {name: getattr(param, name) for name in ("lr_mult", "decay_mult") if param.has(name)}
+    return {name: int(value) if value == int(value) else value for name, value in given.items()}
+
+
+def fill(net: Net, original: Net, fits: Mapping[str, Fit]) -> None:
+    """Give a net the weights of the original, and the low-rank layers in ``fits`` their factors and biases."""
+    for layer in net.layers:
+        arrays = [blob.data for blob in original.params.get(layer.name, ())]
+        if layer.name in fits:
+            arrays = _low_rank_arrays(layer, fits[layer.name], arrays)
+        for blob, array in zip(layer.blobs, arrays, strict=True):
+            blob.data[...] = array.reshape(blob.shape)
+
+
+def _low_rank_arrays(layer: LowRankLayer, found: Fit, arrays: list[Array]) -> list[Array]:
+    dense = arrays[:1] if layer.bias_blob is None else [arrays[0], found.bias]
+    return layer.low_rank.factors.with_factors(dense, found.left, found.right)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a spec, atomically. Raises WriteError."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))

@@ -1,0 +1,99 @@
+"""Accuracy, energy, multiply-adds and time against rank: each layer alone, and all of them at once.
+
+The experiment of Osawa et al. 2017, for data matrices (``DATA``) and for weights (``CHANNEL``, ``SPATIAL``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from minicaffe.compress.batches import Batch
+from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.journal import Journal
+from minicaffe.compress.progress import Progress
+from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.inspect.table import format_table
+
+FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+ALL = "all layers"
+HEAD = ("layer", "rank kept", "rank", "accuracy", "loss", "energy", "FLOPs", "time ms")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer, or all, at a fraction of the full rank.
+
+    ``energy``: the share of the data's energy (DATA) or of the responses' variance that is kept, in the layer that
+    keeps least; ``flops``: the candidates' multiply-adds beside the dense ones; ``milliseconds``: of the whole
+    net's forward pass.
+    """
+
+    layer: str
+    fraction: float
+    ranks: list[int]
+    accuracy: float
+    loss: float
+    energy: float
+    flops: float
+    milliseconds: float
+
+
+def sweep(
+    bench: Workbench,
+    batches: Sequence[Batch],
+    scheme: str,
+    journal: Journal,
+    fractions: Sequence[float] = FRACTIONS,
+) -> list[Row]:
+    """The rows of all layers, then those of all at once; the dense net is the row of fraction 1."""
+    scheme_of = {
+        n: scheme if scheme in (*c.schemes, "DATA") else "CHANNEL" for n, c in bench.candidates.items()
+    }
+    groups = {**{name: [name] for name in bench.candidates}, ALL: list(bench.candidates)}
+    steps = [(group, fraction) for group in groups for fraction in (*fractions, 1.0)]
+    time, progress, rows = TimeCost(bench, batches[0]), Progress(len(steps)), []
+    for group, fraction in steps:
+        known = journal.get([scheme, group, fraction])
+        if known is None:
+            plan = {
+                name: LayerRank(
+                    scheme_of[name], bench.candidates[name].part_of_rank(scheme_of[name], fraction)
+                )
+                for name in groups[group]
+                if fraction < 1
+            }
+            known = asdict(_measure(bench, batches, plan, time, group, fraction))
+            journal.note([scheme, group, fraction], known)
+        rows.append(Row(**known))
+        progress.step(" ".join(_cells(rows[-1])))
+    return rows
+
+
+def _measure(
+    bench: Workbench,
+    batches: Sequence[Batch],
+    plan: dict[str, LayerRank],
+    time: TimeCost,
+    group: str,
+    fraction: float,
+) -> Row:
+    fits = bench.approximate(plan)
+    measured = bench.measure(batches)
+    energy = min((found.energy for found in fits.values()), default=1.0)
+    ranks = [choice.rank for choice in plan.values()]
+    return Row(
+        group, fraction, ranks, measured.accuracy, measured.loss, energy, bench.share(plan), time.total(plan)
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a text table."""
+    return format_table(HEAD, [_cells(row) for row in rows], right=range(1, len(HEAD)))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.layer, f"{row.fraction:.2f}", "-".join(map(str, row.ranks)) or "full", f"{row.accuracy:.4f}",
+        f"{row.loss:.4f}", f"{row.energy:.4f}", f"{row.flops:.3f}", f"{row.milliseconds:.1f}",
+    )  # fmt: skip

@@ -1,0 +1,269 @@
+"""A trained net on the bench: the original, a copy whose layers can be approximated, batches to fit factors to.
+
+The copy has dense layers with approximated weights in them, so that trying a rank needs no new net; and it has a
+bias in every layer that may be approximated, for the means that the factors miss.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from minicaffe.array import Array, to_host
+from minicaffe.compress import moments
+from minicaffe.compress.batches import Batch, draw, run
+from minicaffe.compress.fitting import Fit, fit, fit_data
+from minicaffe.errors import SpecError
+from minicaffe.layer import Layer
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.lowrank.products import cost_of_rank, multiply_adds
+from minicaffe.lowrank.schemes import Scheme, schemes
+from minicaffe.net import Net
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.spec.net import NetSpec, load_net
+
+CALIBRATION_BATCHES = 10
+PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
+
+
+@dataclass(frozen=True, order=True)
+class LayerRank:
+    """How one layer is approximated."""
+
+    scheme: str
+    rank: int
+
+
+Plan = Mapping[str, LayerRank]  # layer names to ranks; a layer that is not in it stays dense
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean accuracy and loss over some batches."""
+
+    accuracy: float
+    loss: float
+
+
+@dataclass
+class Candidate:
+    """A layer that may be approximated: its dense product, its weights' schemes, its multiply-adds per image."""
+
+    name: str
+    product: Convolution2d
+    schemes: dict[str, Scheme]
+    cost: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cost = multiply_adds(self.product)
+
+    def scheme(self, name: str) -> Scheme:
+        """The scheme of that name; a data basis has the two stages of CHANNEL."""
+        return self.schemes["CHANNEL" if name == "DATA" else name]
+
+    def full_rank(self, scheme: str) -> int:
+        """The rank that loses nothing."""
+        shape = self.scheme(scheme).matrix_shape
+        return shape[1] if scheme == "DATA" else min(shape)
+
+    def part_of_rank(self, scheme: str, fraction: float) -> int:
+        """A fraction of the full rank, at least 1."""
+        return max(1, round(fraction * self.full_rank(scheme)))
+
+    def share(self, choice: LayerRank) -> float:
+        """The multiply-adds at a rank as a share of the dense layer's."""
+        return min(1.0, choice.rank * cost_of_rank(self.product, self.scheme(choice.scheme)))
+
+    def rank_for(self, scheme: str, share: float) -> int:
+        """The largest rank that costs at most this share, at least 1."""
+        fitting = int(share / cost_of_rank(self.product, self.scheme(scheme)) * (1 + 1e-12))
+        return max(1, min(fitting, self.full_rank(scheme)))
+
+
+class Workbench:
+    """``net`` is a spec with data layers, a loss and an Accuracy; ``weights`` its trained weights.
+
+    ``names`` are the layers that may be approximated (default: all convolutions). ``calibration`` batches are drawn
+    from the training data. ``asymmetric``: layers are fitted to the original's responses, given the inputs that
+    they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises SpecError where the
+    net has no such layers, WeightError, DataError.
+    """
+
+    def __init__(
+        self,
+        net: str | Path | NetSpec,
+        weights: str | Path,
+        names: Iterable[str] | None = None,
+        calibration: int = CALIBRATION_BATCHES,
+        asymmetric: bool = True,
+        adds_biases: bool = True,
+    ) -> None:
+        spec = shuffled(without_low_rank(net if isinstance(net, NetSpec) else load_net(net)))
+        self.spec = spec
+        self.original = Net(spec, weights=weights, phase="test", seed=0)
+        self.candidates = _candidates(self.original, names)
+        with_bias = self.candidates if adds_biases else ()
+        self.trial = Net(with_biases(spec, with_bias), phase="test", seed=0)
+        self.asymmetric = asymmetric
+        with closing(Net(spec, phase="train", seed=0)) as trainer:
+            self.calibration = draw(trainer, calibration)
+        self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
+        self._fitted: dict[tuple[object, ...], Fit] = {}
+        self._asymmetric: dict[tuple[object, ...], moments.Moments] = {}
+        self.put_back()
+
+    def close(self) -> None:
+        """Let go of the data layers' files and threads."""
+        self.original.close()
+        self.trial.close()
+
+    def put_back(self) -> None:
+        """Give the trial net the original weights."""
+        for name, blobs in self.trial.params.items():
+            for blob, its in zip(blobs, self.original.params[name], strict=False):
+                blob.data[...] = its.data
+            if len(blobs) > len(self.original.params[name]):
+                blobs[-1].data[...] = 0
+
+    def approximate(self, plan: Plan) -> dict[str, Fit]:
+        """Put a plan's approximations into the trial net, fitted in the order of the layers; return the factors."""
+        self.put_back()
+        fits: dict[str, Fit] = {}
+        done: tuple[object, ...] = ()
+        for name in self.candidates:
+            if name not in plan:
+                continue
+            done = (*done, name, plan[name])
+            fits[name] = self._fit(name, plan[name], done)
+            self._put(name, plan[name], fits[name])
+        return fits
+
+    def fit_alone(self, name: str, choice: LayerRank) -> Fit:
+        """The factors of one layer when no other is approximated."""
+        return self._fit(name, choice, (name, choice))
+
+    def _fit(self, name: str, choice: LayerRank, done: tuple[object, ...]) -> Fit:
+        """The factors of one layer, given what was done before it (of which ``done`` is the key)."""
+        scheme = self.candidates[name].scheme(choice.scheme)
+        key = done if self.asymmetric else (name, choice)
+        if key not in self._fitted:
+            seen = self._moments(name, done[:-2])
+            if choice.scheme == "DATA":
+                w, *bias = (blob.data for blob in self.original.params[name])
+                self._fitted[key] = fit_data(scheme, seen, choice.rank, w, *bias)
+            else:
+                has_bias = len(self.trial.params[name]) > 1
+                self._fitted[key] = fit(scheme, seen if has_bias else seen.uncentred(), choice.rank)
+        return self._fitted[key]
+
+    def _moments(self, name: str, before: tuple[object, ...]) -> moments.Moments:
+        if not self.asymmetric or not before:
+            return self.symmetric[name]
+        key = (*before, name)
+        if key not in self._asymmetric:
+            self._asymmetric.clear()  # each holds matrices of K × K: the latest is enough
+            self._asymmetric[key] = moments.between(self.original, self.trial, name, self.calibration)
+        return self._asymmetric[key]
+
+    def _put(self, name: str, choice: LayerRank, found: Fit) -> None:
+        scheme = self.candidates[name].scheme(choice.scheme)
+        layer = next(layer for layer in self.trial.layers if layer.name == name)
+        layer.blobs[0].data[...] = weights_as_stored(layer, scheme.weights(found.left @ found.right))
+        for bias in layer.blobs[1:]:
+            bias.data[...] = found.bias
+
+    @cached_property
+    def accuracy_top(self) -> str:
+        """The blob that holds the accuracy. Raises SpecError where there is none."""
+        return _accuracy_top(self.original)
+
+    def measure(self, batches: Sequence[Batch], net: Net | None = None) -> Measured:
+        """Accuracy and loss of the trial net, or another, over batches."""
+        net = net or self.trial
+        accuracy = loss = 0.0
+        for batch in batches:
+            run(net, batch)
+            accuracy += float(to_host(net.blobs[self.accuracy_top].data))
+            loss += float(net.loss())
+        return Measured(accuracy / len(batches), loss / len(batches))
+
+    def share(self, plan: Plan) -> float:
+        """The candidates' multiply-adds under a plan, as a share of what they are dense."""
+        kept = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
+        return kept / sum(c.cost for c in self.candidates.values())
+
+
+def weights_as_stored(layer: Layer, w: Array) -> Array:
+    """w (M, C/g, kh, kw) in the shape of the layer's blob 0."""
+    if layer.type == "InnerProduct":
+        w = w[:, :, 0, 0]
+        return w.T if layer.spec.inner_product_param.transpose else w
+    return w.reshape(layer.blobs[0].shape)
+
+
+def shuffled(spec: NetSpec) -> NetSpec:
+    """The spec with its data layers in random order: files sorted by class make one-sided batches."""
+    for layer in spec.layer or spec.layers:
+        for name in layer.fields:
+            message = getattr(layer, name)
+            if "shuffle" in getattr(message, "fields", {}):
+                message.shuffle = True
+    return spec
+
+
+def without_low_rank(spec: NetSpec) -> NetSpec:
+    """A copy of the spec with all its layers dense."""
+    spec = copy.deepcopy(spec)
+    for layer in spec.layer or spec.layers:
+        if "low_rank_param" in layer.fields:
+            layer.drop("low_rank_param")
+    return spec
+
+
+def with_biases(spec: NetSpec, names: Iterable[str]) -> NetSpec:
+    """A copy of the spec in which these layers have a bias."""
+    spec = copy.deepcopy(spec)
+    for layer in spec.layer or spec.layers:
+        if layer.name in names:
+            getattr(layer, PARAM_OF_TYPE[layer.type]).bias_term = True
+    return spec
+
+
+def _accuracy_top(net: Net) -> str:
+    tops = [layer.spec.top[0] for layer in net.layers if layer.type == "Accuracy"]
+    if not tops or not any(any(layer.spec.loss_weight) for layer in net.layers):
+        raise SpecError(f"{net.spec.where.file}: needs an Accuracy layer and a loss in phase TEST; add them")
+    return tops[0]
+
+
+def _candidates(net: Net, names: Iterable[str] | None) -> dict[str, Candidate]:
+    """The layers that may be approximated, in the net's order."""
+    wanted = None if names is None else set(names)
+    found = {}
+    for layer, bottom, top in net.steps():
+        chosen = layer.name in wanted if wanted is not None else layer.type == "Convolution"
+        if chosen:
+            found[layer.name] = _candidate(layer, bottom, top)
+    missing = (wanted or set()) - set(found)
+    if missing or not found:
+        what = f"has no layer '{min(missing)}'" if missing else "has no Convolution"
+        raise SpecError(f"{net.spec.where.file}: {what}; name Convolution or InnerProduct layers")
+    return found
+
+
+def _candidate(layer: Layer, bottom: Sequence[object], top: Sequence[object]) -> Candidate:
+    if not isinstance(layer, (Convolution, InnerProduct)) or layer.spec.has("low_rank_param"):
+        raise layer.spec.error("type", "only a dense Convolution or InnerProduct can be approximated")
+    product, _, _ = layer.as_product(bottom[0], top[0])
+    if len(bottom) > 1 or not isinstance(product, Convolution2d):
+        raise layer.spec.error(
+            "", "a layer with several bottoms or three spatial axes stays dense; leave it out"
+        )
+    shape = (product.filters, product.shape[0] // product.group, *product.window.kernel)
+    ways = ["CHANNEL"] if product.is_pointwise else list(schemes)
+    return Candidate(layer.name, product, {way: schemes[way](shape, product.group) for way in ways})

@@ -1,0 +1,521 @@
+"""Setting fields in the YAML text of a net: the fields change, and not one other byte."""
+
+import copy
+import random
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minicaffe.errors import SpecError
+from minicaffe.spec.edit import _write, set_layer_fields
+from minicaffe.spec.net import parse_net
+
+PROTOTXT = Path(__file__).parent.parent / "prototxt"
+NETS = sorted(path for path in PROTOTXT.glob("*/*.yaml") if not path.name.startswith("solver"))
+LOW_RANK = {"rank": 12, "scheme": "spatial", "factored": True}
+
+NET = """\
+# a small net
+name: small
+
+layer:
+- name: data    # images
+  type: Input
+  input_param: {shape: {dim: [4, 3, 8, 8]}}
+
+# the first convolution
+- name: conv1
+  type: Convolution
+  convolution_param: {num_output: 4, kernel_size: 3}  # four\twindows
+  param: [{lr_mult: 1}, {lr_mult: 2}]
+  # what follows is normalized
+
+# the second
+- type: Convolution
+  name: "conv2"
+  convolution_param:   # in block style
+    # as wide
+    num_output: 4
+    kernel_size: 3     # as before
+  top: conv2
+
+- {name: 'ip', type: InnerProduct,   # in flow style
+   inner_product_param: {num_output: 10},
+   bottom: conv2,  # the last
+  }
+- name: größe
+  type: ReLU
+"""
+
+
+def data(text):
+    """The layers of a net spec, as plain data."""
+    return yaml.safe_load(text)["layer"]
+
+
+def changed(text, *edits):
+    """``text`` with (old, new) pieces replaced, each of which it has once."""
+    for old, new in edits:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.parametrize("path", NETS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_our_own_nets_take_fields_and_give_them_back(path):
+    text = path.read_text(encoding="utf-8")
+    names = [x.name for x in parse_net(text).layer if x.type in ("Convolution", "InnerProduct")]
+    low = {"rank": 2}
+    new = set_layer_fields(text, {name: {"low_rank_param": low} for name in names}, str(path))
+    assert [line for line in new.splitlines() if line != "  low_rank_param: {rank: 2}"] == text.splitlines()
+    ranks = {x.name: x.low_rank_param.rank for x in parse_net(new).layer if hasattr(x, "low_rank_param")}
+    assert ranks == dict.fromkeys(names, 2) and names
+    assert set_layer_fields(new, {name: {"low_rank_param": low} for name in names}) == new
+    assert set_layer_fields(new, {name: {"low_rank_param": None} for name in names}) == text
+
+
+def test_comments_and_layout_survive():
+    changes = {"low_rank_param": LOW_RANK, "convolution_param.bias_term": False}
+    new = set_layer_fields(NET, {"conv1": changes, "conv2": changes, "ip": {"low_rank_param": {"rank": 0.5}}})
+    flow = "low_rank_param: {rank: 12, scheme: spatial, factored: true}"
+    assert new == changed(
+        NET,
+        (
+            "kernel_size: 3}  # four\twindows\n",
+            f"kernel_size: 3, bias_term: false}}  # four\twindows\n  {flow}\n",
+        ),
+        ("# as before\n", f"# as before\n    bias_term: false\n  {flow}\n"),
+        ("bottom: conv2, ", "bottom: conv2, low_rank_param: {rank: 0.5}, "),
+    )
+    removed = dict.fromkeys(changes)
+    assert set_layer_fields(new, {"conv1": removed, "conv2": removed, "ip": {"low_rank_param": None}}) == NET
+
+
+def test_a_field_that_is_there_is_replaced_where_it_stands():
+    new = set_layer_fields(
+        NET,
+        {
+            "conv1": {"convolution_param.num_output": 8, "param": [{"lr_mult": 1.0}]},
+            "conv2": {"convolution_param.kernel_size": [3, 5], "top": "top 2"},
+            "ip": {"type": "Inner", "inner_product_param": {"num_output": 2}},
+        },
+    )
+    assert new == changed(
+        NET,
+        ("{num_output: 4, ", "{num_output: 8, "),
+        ("[{lr_mult: 1}, {lr_mult: 2}]", "[{lr_mult: 1.0}]"),
+        ("kernel_size: 3     #", "kernel_size: [3, 5]     #"),
+        ("top: conv2\n", "top: top 2\n"),
+        ("InnerProduct,", "Inner,"),
+        ("num_output: 10", "num_output: 2"),
+    )
+
+
+def test_a_message_in_block_style_gives_way_to_one_line():
+    new = set_layer_fields(NET, {"conv2": {"convolution_param": {"num_output": 7}}})
+    block = NET[NET.index("   # in block style") : NET.index("  top: conv2")]
+    assert new == changed(
+        NET, ("convolution_param:" + block, "convolution_param: {num_output: 7}   # in block style\n")
+    )
+    new = set_layer_fields(
+        NET, {"conv2": {f"convolution_param.{n}": None for n in ("num_output", "kernel_size")}}
+    )
+    assert "  convolution_param: {}   # in block style\n  top: conv2\n" in new
+
+
+@pytest.mark.parametrize(
+    "text, changes, expected",
+    [
+        ("- name: x\n", {"a": 1}, "- name: x\n  a: 1\n"),
+        ("- name: x", {"a": 1, "b": 2}, "- name: x\n  a: 1\n  b: 2"),
+        ("- name: x\n  b: 1\n", {"a": 1, "b": None}, "- name: x\n  a: 1\n"),
+        ("- name: x\n  a:\n  b: 1", {"a": 2, "b": None}, "- name: x\n  a: 2"),
+        ("- name: x\n  a:   # none", {"a.b.c": 2}, "- name: x\n  a: {b: {c: 2}}   # none"),
+        ("- name: x\n  a: ~", {"a.b": None}, "- name: x\n  a: ~"),
+        ("- name: x", {"a.b": 1, "a.c": 2, "d.e": None}, "- name: x\n  a: {b: 1, c: 2}"),
+        ("- a: 1   # gone\n  name: x", {"a": None}, "- name: x"),
+        ("- a: 1\n  # kept\n  name: x", {"a": None}, "- \n  # kept\n  name: x"),
+        ("-\n  a: 1\n  b: 2\n  name: x", {"a": None, "b": None}, "-\n  name: x"),
+        ("- name: x\n  a:\n    b: 1\n    c: 2\n\n# next\n", {"a": None}, "- name: x\n\n# next\n"),
+        (
+            "- name: x\n  a:\n    b: 1\n    c: 2\n  d: 3\n",
+            {"a.b": None},
+            "- name: x\n  a:\n    c: 2\n  d: 3\n",
+        ),
+        ("- name: x\n  a:\n    b: 1\n  d: 3\n", {"a.b": None, "a.c": 2}, "- name: x\n  a: {c: 2}\n  d: 3\n"),
+        ("- name: x\n  a:\n  - 1\n  - 2  # two\n", {"a": [3]}, "- name: x\n  a: [3]\n"),
+        (
+            "- name: x\n  a: |\n    one\n\n\n# next",
+            {"b": 2},
+            "- name: x\n  a: |\n    one\n  b: 2\n\n\n# next",
+        ),
+        ("- name: x\n  a: |\n    one\n\n  b: 3", {"a": "two"}, "- name: x\n  a: two\n\n  b: 3"),
+        ("- name: x\n  a: one\n    and two\n  b: 3", {"a": "two"}, "- name: x\n  a: two\n  b: 3"),
+        (
+            "- name: x\n  a: 'one\n\n    two' # c\n",
+            {"b": 1},
+            "- name: x\n  a: 'one\n\n    two' # c\n  b: 1\n",
+        ),
+        ("- name: x\n  a_param: {}\n  top: y\n", {"b": 1}, "- name: x\n  a_param: {}\n  b: 1\n  top: y\n"),
+        ("- {name: x}", {"a": {}, "b": []}, "- {name: x, a: {}, b: []}"),
+        ("- {name: x, a: {}}", {"a.b": 1}, "- {name: x, a: {b: 1}}"),
+        ("- {name: x, a: { }}", {"a.b": None}, "- {name: x, a: { }}"),
+        ("- {name: x, a: {b: 1}}", {"a.b": None}, "- {name: x, a: {}}"),
+        ("- {name: x, a: }", {"b": 1}, "- {name: x, a:, b: 1 }"),
+        ("- {name: x, a: , b: 2}", {"a": 1}, "- {name: x, a: 1 , b: 2}"),
+        ("- {a: 1, b: 2, name: x}", {"a": None, "b": None, "c": 3}, "- {name: x, c: 3}"),
+        ("- {name: x, a: 1, b: 2}", {"a": None, "b": None, "c": 3}, "- {name: x, c: 3}"),
+        ("- {name: x,  # c\n  a: 1, b: 2}", {"a": None, "b": None}, "- {name: x,  # c\n  }"),
+        ("- {name: x,  # c\n  a: 1, b: 2}", {"a": None}, "- {name: x,  # c\n  b: 2}"),
+        ("- {name: x, }", {"a": 1}, "- {name: x, a: 1, }"),
+        ('- {"name":"x","a":"1"}', {"a": "y"}, '- {"name":"x","a":y}'),
+        ('- "name": x\n  "a": 1', {"a": 2, "b": 3}, '- "name": x\n  "a": 2\n  b: 3'),
+        ("  name: x\n  type: y", {"a": 1}, "  name: x\n  type: y\n  a: 1"),
+        (
+            "    - name: x\n      a:\n          b: 1",
+            {"a.c": 2},
+            "    - name: x\n      a:\n          b: 1\n          c: 2",
+        ),
+        (
+            "- name: x\n  a: &p [1]\n- name: y\n  a: *p",
+            {"b": 1},
+            "- name: x\n  a: &p [1]\n  b: 1\n- name: y\n  a: *p",
+        ),
+        (
+            "- name: y\n  b: &p [1]\n- name: x\n  a: *p",
+            {"a": [2]},
+            "- name: y\n  b: &p [1]\n- name: x\n  a: [2]",
+        ),
+        ("- name: x\n  a: &p\n    b: 1\n  c: 1", {"a": 2}, "- name: x\n  a: 2\n  c: 1"),
+        ("- name: x\n- name: x\n  a: 1", {"a": 2}, "- name: x\n  a: 2\n- name: x\n  a: 2"),
+        ("- name: x\n...\n", {"a": 2}, "- name: x\n  a: 2\n...\n"),
+        ("- name: x # \U0001f600\n  b: é\n", {"a": "ü"}, "- name: x # \U0001f600\n  b: é\n  a: ü\n"),
+    ],
+)
+def test_in_each_layout_a_change_lands_where_a_reader_would_make_it(text, changes, expected):
+    for head in ("layer:\n", "---\n# top\nlayers:\n", "\ufefflayer:\n"):
+        for line_break in ("\n", "\r\n", "\r"):
+            old, new = ((head + x).replace("\n", line_break) for x in (text, expected))
+            assert set_layer_fields(old, {"x": changes}) == new
+
+
+def test_every_layer_of_a_name_is_changed():
+    text = (PROTOTXT / "lenet/train.yaml").read_text(encoding="utf-8")
+    name = parse_net(text).layer[0].name
+    count = [x.name for x in parse_net(text).layer].count(name)
+    assert count == 2
+    assert set_layer_fields(text, {name: {"propagate_down": False}}).count("propagate_down: false") == 2
+
+
+@pytest.mark.parametrize(
+    "value, written",
+    [
+        (True, "true"),
+        (12, "12"),
+        (0.5, "0.5"),
+        (1e-5, "1.0e-05"),
+        (1e22, "1.0e+22"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        ("spatial", "spatial"),
+        ("data/cifar10/train", "data/cifar10/train"),
+        ("two words", "two words"),
+        ("", "''"),
+        ("yes", "'yes'"),
+        ("12", "'12'"),
+        ("a: b", "'a: b'"),
+        ("a, b", "'a, b'"),
+        ("# a", "'# a'"),
+        ("a\nb\t", '"a\\nb\\t"'),
+        ("\ufeff\x85\u2028\x00", '"\\uFEFF\\N\\L\\0"'),
+        ("größe \U0001f600", "größe \U0001f600"),
+        ([1, "x", [2.0]], "[1, x, [2.0]]"),
+        ({"a": {"b": [None]}, "on": []}, "{a: {b: [null]}, 'on': []}"),
+        ("x" * 300 + " " + "y" * 300, "x" * 300 + " " + "y" * 300),
+    ],
+)
+def test_values_are_quoted_only_where_they_must_be_and_read_back(value, written):
+    assert _write(value) == written
+    for text in ("layer:\n- name: x", "layer: [{name: x}]", "layer:\n- name: x\n  a: {b: 1}"):
+        assert data(set_layer_fields(text, {"x": {"a": value}}))[0]["a"] == value
+
+
+def test_a_name_that_no_layer_has_is_refused_with_the_nearest():
+    with pytest.raises(SpecError, match=r"^net.yaml: no layer is named 'conv3'; did you mean 'conv[12]'\?$"):
+        set_layer_fields(NET, {"conv1": {"a": 1}, "conv3": {"a": 1}}, "net.yaml")
+
+
+# (text, fields of layer x, what the message must say)
+SHARED = [
+    ("layer:\n- &a {name: x}\n- *a", {"b": 1}, r"n:2: layer 'x': has an anchor \('&'\) that other places"),
+    (
+        "layer:\n- name: y\n  <<: &a {name: x}\n- *a",
+        {"b": 1},
+        r"n:4: layer 'x': is only a reference \('\*a'\)",
+    ),
+    ("layer:\n- &a\n  name: x\n- <<: *a\n  name: y", {"b": 1}, r"n:2: layer 'x': has an anchor"),
+    ("layer:\n- &a {name: y}\n- <<: *a\n  name: x", {"b": 1}, r"n:3: layer 'x': takes fields .*'<<'"),
+    (
+        "layer:\n- name: y\n  c: &a {b: 1}\n- {name: x, c: *a}",
+        {"c.b": 2},
+        r"n:4: layer 'x': c: is only a ref",
+    ),
+    (
+        "layer:\n- name: x\n  c: &a {b: 1}\n- {name: y, c: *a}",
+        {"c.b": 2},
+        r"n:3: layer 'x': c: has an anchor",
+    ),
+    ("layer:\n- name: x\n  c: &a {b: 1}\n- {name: y, c: *a}", {"c": {}}, r"n:3: layer 'x': c: has an anchor"),
+    (
+        "layer:\n- name: x\n  c: &a {b: 1}\n- {name: y, c: *a}",
+        {"c": None},
+        r"n:3: layer 'x': c: has an anchor",
+    ),
+    (
+        "layer:\n- name: y\n  c: &a {b: 1}\n- {name: x, c: {<<: *a}}",
+        {"c.b": 2},
+        r"n:4: layer 'x': c: takes f",
+    ),
+    ("layer:\n- name: x\n  c: {d: &a [1]}\n- {name: y, c: *a}", {"c": 2}, r"n: a layer's layout or anchors"),
+    ("layer: &a\n- name: x\nlayers: *a", {"b": 1}, r"n:1: layer 'x': has an anchor"),
+    ("input: &a [{name: x}]\nlayer: *a", {"b": 1}, r"n:2: layer 'x': is only a reference"),
+    ("<<: {layer: [{name: x}]}\nname: net", {"b": 1}, r"n:1: layer 'x': takes fields"),
+]
+
+
+@pytest.mark.parametrize("text, fields, message", SHARED)
+def test_what_other_places_share_is_never_changed(text, fields, message):
+    with pytest.raises(SpecError, match="^" + message) as error:
+        set_layer_fields(text, {"x": fields}, "n")
+    assert "write" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, fields, message",
+    [
+        ("layer: [", {"b": 1}, r"^n:1: not valid YAML"),
+        (
+            "layer:\n- name: x\n  a: 5",
+            {"a.b": 1},
+            r"^n:3: layer 'x': a: expected a mapping .* got a single value",
+        ),
+        ("layer:\n- name: x\n  a: [1]", {"a.b": 1}, r"^n:3: layer 'x': a: expected a mapping .* got a list"),
+        ("layer:\n- name: x", {"a": {}, "a.b": 1}, r"^a: to be set both as a whole and in part"),
+        ("layer: [5, {}, {name: {}}, {name: [x]}, {name: }]", {"a": 1}, r"^n: no layer is named 'x'$"),
+        ("name: net", {"a": 1}, r"^n: no layer is named 'x'$"),
+        ("layer: 5", {"a": 1}, r"^n: no layer is named 'x'$"),
+        ("layer: [name: x]", {"a": 1}, r"^n: a layer's layout"),
+        ("layer:\n- name: x\n  a: |\n    no line break", {"b": 1}, r"^n: a layer's layout"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused(text, fields, message):
+    with pytest.raises(SpecError, match=message):
+        set_layer_fields(text, {"x": fields}, "n")
+
+
+class RandomNet:
+    """A net in a random layout, in which every comment is another one.
+
+    Comments in messages in block style begin with "# in", for they go where the message is replaced.
+    """
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.comments = 0
+        self.names = [f"layer{i}" for i in range(self.random.randint(1, 4))]
+        self.lines = self.random.choice([[], ["---"], ["# a net", "", "name: net"]])
+        self.lines.append(self.random.choice(["layer:", '"layer":', "layers :"]) + self.comment())
+        indent = self.random.choice([0, 2, 3])
+        for name in self.names:
+            self.add_gap(self.random.choice([0, indent, 9]))
+            self.add_layer(name, indent)
+        self.add_gap(0)
+        end = self.random.choice(["\n", "\r\n"])
+        self.text = end.join(self.lines) + self.random.choice(["", end])
+
+    def comment(self, word="", odds=0.4):
+        self.comments += 1
+        number = f"# {word}{self.comments}ü:\t{{[&*;"
+        return self.random.choice(["  ", " ", "    "]) + number if self.random.random() < odds else ""
+
+    def add_gap(self, indent):
+        for _ in range(self.random.choice([0, 0, 1, 2])):
+            self.lines.append(" " * indent + self.comment(odds=0.6).strip())
+
+    def scalar(self):
+        return self.random.choice(
+            [
+                "1",
+                "-2.5",
+                "1e-4",
+                "true",
+                "text",
+                "two words",
+                "'quoted: # text'",
+                '"x, y"',
+                "[1, 2]",
+                "[]",
+                "~",
+            ]
+        )
+
+    def key(self, name):
+        return self.random.choice([name, name, name, f"'{name}'", f'"{name}"'])
+
+    def message(self):
+        fields = self.random.sample(["num", "size", "pad", "bias"], self.random.randint(1, 4))
+        return [(self.key(field), self.scalar()) for field in fields]
+
+    def fields(self, name):
+        """(key, value): a value is text, or (key, text) of each field of a message."""
+        others = [
+            (self.key(x), self.message()) for x in ("conv_param", "pool_param") if self.random.random() < 0.6
+        ]
+        others += [
+            (self.key(x), self.scalar()) for x in ("top", "bottom", "phase") if self.random.random() < 0.5
+        ]
+        others += [(self.key("type"), "Convolution"), (self.key("name"), self.key(name))]
+        self.random.shuffle(others)
+        return others
+
+    def add_layer(self, name, indent):
+        if self.random.random() < 0.4:
+            self.lines += self.flow(
+                self.fields(name), " " * indent + "- ", " " * indent + "   ", self.comment
+            )
+            return
+        dash = "-" + " " * self.random.randint(1, 3)
+        start, rest = " " * indent + dash, " " * (indent + len(dash))
+        for key, value in self.fields(name):
+            self.add_field(start, rest, key, value)
+            start = rest
+            if self.random.random() < 0.2:
+                self.add_gap(len(rest))
+
+    def add_field(self, start, rest, key, value):
+        if isinstance(value, str):
+            self.lines.append(f"{start}{key}: {value}{self.comment()}")
+        elif self.random.random() < 0.5:
+            self.lines += self.flow(value, f"{start}{key}: ", rest + "   ", lambda: self.comment("in"))
+        else:
+            self.lines.append(f"{start}{key}:{self.comment()}")
+            inner = rest + " " * self.random.choice([1, 2, 4])
+            for name, text in value:
+                self.lines.append(f"{inner}{name}: {text}{self.comment('in')}")
+                if self.random.random() < 0.2:
+                    self.lines.append(self.comment("in").strip())
+
+    def flow(self, fields, start, rest, comment):
+        """Lines of a mapping in flow style: on one line, or on several with comments between."""
+        parts = []
+        for key, value in fields:
+            inner = value if isinstance(value, str) else "".join(self.flow(value, "", "", None))
+            parts.append(f"{key}: {inner}")
+        if comment is None or self.random.random() < 0.5:
+            return [start + "{" + ", ".join(parts) + self.random.choice(["}", " }", ", }"])]
+        lines = [f"{rest}{part},{comment()}" for part in parts]
+        lines[0] = start + "{" + lines[0].lstrip()
+        return [*lines, rest + "}" + self.comment()]
+
+    def changes(self, values):
+        """Random changes of some layers; ``values`` makes a value for each path."""
+        paths = [
+            "low_rank_param",
+            "conv_param.size",
+            "conv_param.new",
+            "pool_param",
+            "top",
+            "other.a.b",
+            "type",
+        ]
+        chosen = {name: self.random.sample(paths, self.random.randint(1, len(paths))) for name in self.names}
+        return {name: {path: values(path) for path in chosen[name]} for name in self.names}
+
+    def value(self, path=""):
+        """None sometimes: the field goes."""
+        return self.random.choice([None, self.some_value()])
+
+    def some_value(self, path=""):
+        return self.random.choice([5, 2e-7, "text", "no", [1, "a,b"], {"rank": 3, "scheme": "é"}, {}])
+
+
+def with_changes(layers, changes):
+    """What ``set_layer_fields`` has to do, on plain data."""
+    layers = copy.deepcopy(layers)
+    for layer in layers:
+        for path, value in changes.get(layer["name"], {}).items():
+            *parents, name = path.split(".")
+            place, makes = layer, value is not None
+            for parent in parents:
+                if place.get(parent) is None and not makes:
+                    place = {}
+                    break
+                place = place.setdefault(parent, {})
+            if makes:
+                place[name] = value
+            else:
+                place.pop(name, None)
+    return layers
+
+
+def layers_of(text):
+    return next(value for key, value in yaml.safe_load(text).items() if key.startswith("layer"))
+
+
+def comments_of(text):
+    return re.findall("# (?:in)?[0-9]+ü", text)
+
+
+SEEDS = pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 200, 50)], ids=str)
+
+
+@SEEDS
+def test_any_layout_takes_any_change(seeds):
+    for net in map(RandomNet, seeds):
+        changes = net.changes(net.value)
+        new = set_layer_fields(net.text, changes)
+        assert layers_of(new) == with_changes(layers_of(net.text), changes)
+        assert set_layer_fields(new, changes) == new
+        assert set_layer_fields(net.text, {name: {} for name in net.names}) == net.text
+
+
+@SEEDS
+def test_in_any_layout_values_change_and_comments_stay(seeds):
+    for net in map(RandomNet, seeds):
+        new = set_layer_fields(net.text, net.changes(net.some_value))
+        before, after = comments_of(net.text), comments_of(new)
+        assert [c for c in before if "# in" not in c] == [c for c in after if "# in" not in c]
+        assert set(after) <= set(before)
+
+
+@SEEDS
+def test_in_any_layout_what_is_added_can_be_removed_again(seeds):
+    for net in map(RandomNet, seeds):
+        added, removed = {}, {}
+        for layer in layers_of(net.text):
+            paths = [
+                "low_rank_param",
+                "other",
+                *(f"{x}.new" for x in ("conv_param", "pool_param") if x in layer),
+            ]
+            added[layer["name"]] = {path: net.some_value() for path in paths}
+            removed[layer["name"]] = dict.fromkeys(paths)
+        new = set_layer_fields(net.text, added)
+        rest = iter(new)
+        assert all(character in rest for character in net.text)  # the old text, with pieces between
+        assert set_layer_fields(new, removed) == net.text
+
+
+@SEEDS
+def test_a_damaged_text_is_refused_or_changed_but_never_a_traceback(seeds):
+    for net in map(RandomNet, seeds):
+        place, changes = net.random.randrange(len(net.text)), net.changes(net.value)
+        damage = net.random.choice("{}[]:,-&*!|>'\"#%@`? \n\tx")
+        text = net.text[:place] + damage + net.text[place + net.random.choice([0, 1]) :]
+        try:
+            new = set_layer_fields(text, changes, "net.yaml")
+        except SpecError as error:
+            assert str(error).startswith("net.yaml")
+        else:
+            assert set_layer_fields(new, changes) == new
