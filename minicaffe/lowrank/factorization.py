@@ -120,6 +120,8 @@ def randomized(
     width = min(rank + oversampling, *x.shape[-2:])
     if start is None:
         start = x @ rng.standard_normal((*x.shape[:-2], x.shape[-1], width), dtype=x.dtype)
+    else:
+        power_iterations = max(power_iterations, 1)  # without one, x would have no part in the basis
     basis = find_range(lambda q: x @ (x.swapaxes(-1, -2) @ q), start, power_iterations)
     u, s, vt = xp.linalg.svd(basis.swapaxes(-1, -2) @ x, full_matrices=False)
     total = _squares(x)

@@ -260,7 +260,8 @@ class Convolution2d:
     def _over_blocks(self, padded: Array, one: Callable[[Block, Array, int], None]) -> None:
         """Call ``one(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
         if self.is_pointwise:
-            one(self.blocks[0], self._grouped(padded), 0)
+            for block in self.blocks:  # one, or none for an empty batch
+                one(block, self._grouped(padded), 0)
             return
         view = windows(padded, self.window, self.output)
 

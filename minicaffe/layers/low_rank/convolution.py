@@ -48,6 +48,7 @@ class LowRankConvolution(LowRankLayer, Convolution):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
+        self.low_rank.factorize(self.images(bottom[0], bottom[0].stored))
         for i, (x, y) in enumerate(zip(bottom, top, strict=True)):
             out = self.images(y, y.stored)
             self.low_rank.forward(i, self.images(x, x.stored), out, b)

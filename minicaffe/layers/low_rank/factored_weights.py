@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.array import Array, to_host
+from minicaffe.errors import WeightError
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.lowrank.factorization import svd
@@ -55,5 +56,7 @@ class FactoredWeights(Factors):
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """w's best approximation of this rank in place of w."""
         w = self.layer.setting.device.put(arrays[0], self.layer.dtype)
+        if not self.layer.xp.isfinite(w).all():
+            raise WeightError(f"layer '{self.layer.name}': its weights are not all finite numbers")
         filters = self._factorize(self.layer.canonical_weights(w))
         return [to_host(f).reshape(b.shape) for f, b in zip(filters, self.blobs, strict=True)] + arrays[1:]

@@ -8,9 +8,11 @@ is held, the gradients are exact:
 ``DataBasis``    Q spans the columns of the data matrix X: a full update from the batch every ``refresh``
                  iterations, and one warm-started subspace iteration after each step in between (Osawa et al. 2017).
                  How Q changes with x is left out of the gradient: it is that of the projected data.
-``WeightBasis``  Q is that of the first right singular vectors of w, made again every ``refresh`` iterations.
+``WeightBasis``  Q is that of the first right singular vectors of w, made again every ``refresh`` iterations. In
+                 between, and so in the long run too, w learns in the space of Q alone.
 
-At TEST a basis that is there is used; without one, DataBasis factorizes every batch.
+Iterations are forward passes in training. At TEST a basis that is there is used; without one, DataBasis factorizes
+every batch, and WeightBasis is a truncation.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.lowrank import data_basis
-from minicaffe.lowrank.factorization import Svd
+from minicaffe.lowrank.factorization import Svd, orthonormal
 from minicaffe.lowrank.param import LowRankParam
 from minicaffe.lowrank.products import Merged, Pair, TwoStage
 from minicaffe.lowrank.schemes import Scheme
@@ -105,11 +107,11 @@ class DataBasis(HeldBasis):
 
     def _find_range(self, x: Array) -> Array:
         iterations, start = self.param.power_iterations, self.held()
-        if start is None:
+        if start is None:  # random vectors are further off
             width = min(self.rank + self.param.oversampling, self.dense.depth)
             start = data_basis.random_start(self.dense, width, self.layer.rng, self.layer.dtype)
             iterations += 1
-        return data_basis.from_products(self.dense, x, start, self.rank, iterations)
+        return data_basis.from_products(self.dense, x, start, self.rank, max(1, iterations))
 
     def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
         """In training, turn Q towards this batch's columns, for the next iteration."""
@@ -133,10 +135,23 @@ class WeightBasis(HeldBasis):
         return [*super().with_factors(dense, left, right), no_basis]
 
     def filters(self, x: Array) -> Pair:
+        if self.layer.phase == "TRAIN":
+            if self.is_due() or self.held() is None:
+                self.hold(orthonormal(self.truncated.truncation().kept.vt.swapaxes(-1, -2)))
+            self.iteration += 1
         held = self.held()
-        if self.layer.phase != "TRAIN":
-            return self.truncated.filters(x) if held is None else self.filters_with(held)
-        if self.is_due() or held is None:
-            self.hold(self.truncated.truncation().kept.vt.swapaxes(-1, -2))
-        self.iteration += 1
-        return self.filters_with(self.held())
+        if held is not None:
+            return self.filters_with(held)
+        self.q, filters = None, self.truncated.filters(x)
+        self.rank = self.truncated.rank
+        return filters
+
+    @property
+    def wanted(self) -> Sequence[bool]:
+        return self.truncated.wanted if self.q is None else super().wanted
+
+    def add_grads(self, grads: Pair) -> None:
+        if self.q is None:
+            self.truncated.add_grads(grads)
+        else:
+            super().add_grads(grads)

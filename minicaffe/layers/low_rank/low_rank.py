@@ -57,7 +57,7 @@ class LowRank:
     def fit(self, dense: Sequence[Convolution2d]) -> None:
         """Follow a change of the bottoms' shapes."""
         self.dense = dense
-        self._made: dict[tuple[int, int], TwoStage | Merged] = {}
+        self._made: dict[int, tuple[int, TwoStage | Merged]] = {}
         self.factors.fit(dense[0])
         self._warn_if_costly()
 
@@ -68,21 +68,23 @@ class LowRank:
 
     def product(self, index: int) -> TwoStage | Merged:
         """The product for a bottom at the present rank."""
-        key = index, self.rank
-        if key not in self._made:
-            self._made[key] = product_of_rank(self.dense[index], self.scheme, self.rank)
-        return self._made[key]
+        if index not in self._made or self._made[index][0] != self.rank:
+            self._made[index] = self.rank, product_of_rank(self.dense[index], self.scheme, self.rank)
+        return self._made[index][1]
 
-    def forward(self, index: int, x: Array, out: Array, bias: Array | None) -> None:
-        """Write y into ``out``. Raises TrainingError where the factorization fails."""
+    def factorize(self, x: Array) -> None:
+        """Make the factors that all bottoms of this pass share; x is the first. Raises TrainingError."""
         try:
-            filters = self.factors.filters(x)
+            self.filters = self.factors.filters(x.reshape(self.dense[0].shape))
         except np.linalg.LinAlgError as error:
             raise TrainingError(
-                f"{self.layer.spec.where}: no factorization ({error}); are its weights still finite numbers?"
+                f"{self.layer.spec.where}: no factorization ({error}); are its weights and inputs finite numbers?"
             ) from None
-        product = self.product(index)
-        product.forward(x, filters, out, bias)
+
+    def forward(self, index: int, x: Array, out: Array, bias: Array | None) -> None:
+        """Write y into ``out``."""
+        x, product = x.reshape(self.dense[index].shape), self.product(index)
+        product.forward(x, self.filters, out, bias)
         self.factors.after_forward(product, x)
 
     def backward(self, index: int, dy: Array, bias_out: Array | None, dx: Array | None) -> None:

@@ -50,9 +50,11 @@ class TruncatedWeights(Factors):
     def _factorize(self, matrix: Array) -> Svd:
         if self.param.used_method != "RANDOMIZED":
             return {"SVD": svd, "GRAM": gram}[self.param.used_method](matrix)
-        warm = None if self._truncation is None else self._truncation.kept.u
+        rng = self.layer.setting.device.rng(
+            self.layer.seed
+        )  # always the same start: a resumed run has it too
         power, more = self.param.power_iterations, self.param.oversampling
-        return randomized(matrix, self.rank, self.layer.rng, power, more, start=warm)
+        return randomized(matrix, self.rank, rng, power, more)
 
     def add_grads(self, grads: Pair) -> None:
         dw = self._truncation.gradient(*self.scheme.factors(*grads))

@@ -1,0 +1,313 @@
+"""The basis of a data matrix that is never held spans what LAPACK's SVD of the whole matrix spans."""
+
+import numpy as np
+import pytest
+
+from minicaffe.lowrank import data_basis
+from minicaffe.lowrank.factorization import orthonormal
+from minicaffe.lowrank.products import TwoStage
+from minicaffe.lowrank.schemes import ChannelScheme
+from minicaffe.ops import convolution, gemm, workers
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.im2col import Window, im2col
+
+RNG = np.random.default_rng()
+
+# (x's shape (C, H, W, N), window, groups)
+GEOMETRIES = {
+    "plain": ((3, 8, 7, 4), Window((3, 3)), 1),
+    "padded": ((3, 6, 6, 4), Window((3, 2), pad=(1, 2)), 1),
+    "strided": ((2, 9, 8, 5), Window((3, 3), stride=(2, 1), pad=(1, 0)), 1),
+    "dilated": ((2, 9, 9, 4), Window((3, 3), pad=(2, 1), dilation=(2, 3)), 1),
+    "groups": ((6, 6, 6, 4), Window((3, 3), pad=(1, 1)), 2),
+    "depthwise": ((4, 7, 6, 3), Window((3, 3)), 4),
+    "1×1": ((9, 4, 5, 3), Window((1, 1)), 1),
+    "1×1, groups, strided": ((8, 6, 6, 3), Window((1, 1), stride=(2, 2)), 2),
+    "one pixel": ((20, 1, 1, 31), Window((1, 1)), 1),
+    "a batch of one": ((2, 8, 8, 1), Window((3, 3)), 1),
+}
+FEW_COLUMNS = {
+    "fewer columns than rows": ((8, 4, 3, 2), Window((3, 2)), 1),
+    "fewer columns than rows, groups": ((12, 4, 4, 1), Window((3, 3)), 2),
+    "one column": ((5, 3, 3, 1), Window((3, 3)), 1),
+    "one pixel, a small batch": ((40, 1, 1, 6), Window((1, 1)), 1),
+    "a kernel larger than the image": ((6, 2, 2, 2), Window((5, 5), pad=(2, 2)), 1),
+}
+
+ALL = {**GEOMETRIES, **FEW_COLUMNS}
+
+each_geometry = pytest.mark.parametrize("geometry", ALL.values(), ids=ALL)
+enough_columns = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+few_columns = pytest.mark.parametrize("geometry", FEW_COLUMNS.values(), ids=FEW_COLUMNS)
+exact = pytest.mark.parametrize("find", [data_basis.from_gram, data_basis.from_svd])
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_in_any_order_of_tests():
+    global RNG
+    RNG = np.random.default_rng(47)
+
+
+def image_like(shape, dtype="float64"):
+    """Smooth random images with some noise: singular values that decay, as real activations' do."""
+    x = RNG.standard_normal(shape)
+    for axis in (1, 2):
+        x = x + np.roll(x, 1, axis) + np.roll(x, 2, axis)
+    mix = RNG.standard_normal((shape[0], shape[0]))
+    return (np.einsum("dc,chwn->dhwn", mix, x) + 0.3 * RNG.standard_normal(shape)).astype(dtype)
+
+
+def make(geometry, dtype="float64"):
+    """The convolution of a geometry, an input, and its data matrices (g, K/g, P) in float64."""
+    shape, window, group = geometry
+    dense = Convolution2d(shape, 2 * group, window, group, dtype)
+    x = image_like(shape, dtype)
+    return dense, x, im2col(x.astype("f8"), window).reshape(group, dense.depth, dense.columns)
+
+
+def singular_values(columns):
+    """Over the stack, with zeros where there are fewer columns than rows."""
+    found = np.linalg.svd(columns, compute_uv=False)
+    s = np.zeros(columns.shape[:2])
+    s[:, : found.shape[1]] = found
+    return s
+
+
+def best_error(columns, rank):
+    return np.sqrt((singular_values(columns)[:, rank:] ** 2).sum())
+
+
+def projection_error(columns, q):
+    """‖X − Q·(Qᵀ·X)‖, in float64."""
+    q = q.astype("f8")
+    return np.linalg.norm(columns - q @ (q.swapaxes(-1, -2) @ columns))
+
+
+def assert_orthonormal(q, tolerance=1e-10):
+    product = q.swapaxes(-1, -2) @ q
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(q.shape[-1]), product.shape), atol=tolerance)
+
+
+def ranks_of(dense):
+    return sorted({1, 2, dense.depth // 2, dense.depth - 1, dense.depth} - {0})
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+@each_geometry
+def test_gram_is_the_data_matrix_times_its_transpose(geometry, dtype, tolerance):
+    dense, x, columns = make(geometry, dtype)
+    found = dense.gram(dense.pad(x))
+    expected = columns @ columns.swapaxes(-1, -2)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_array_equal(found, found.swapaxes(-1, -2))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 700, 1 << 20])
+@pytest.mark.parametrize("worker_count", [1, 2, 3])
+@each_geometry
+def test_gram_is_the_same_however_the_data_matrix_is_cut(monkeypatch, geometry, worker_count, block_bytes):
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
+    monkeypatch.setattr(gemm, "SMALL", 0)
+    monkeypatch.setattr(workers, "worker_count", worker_count)
+    dense, x, columns = make(geometry)
+    found = [dense.gram(dense.pad(x)) for _ in range(2)]
+    expected = columns @ columns.swapaxes(-1, -2)
+    np.testing.assert_allclose(found[0], expected, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_gram_of_many_float32_columns_keeps_its_digits():
+    dense = Convolution2d((2, 30, 30, 40), 1, Window((3, 3)), 1, "float32")
+    x = (RNG.standard_normal(dense.shape) + 3).astype("f4")
+    columns = im2col(x.astype("f8"), dense.window)
+    np.testing.assert_allclose(dense.gram(dense.pad(x))[0], columns @ columns.T, rtol=1e-5)
+
+
+@exact
+@each_geometry
+def test_left_vectors_are_orthonormal_and_all_there_and_their_values_are_lapacks(geometry, find):
+    dense, x, columns = make(geometry)
+    found = find(dense, x)
+    assert found.u.shape == (dense.group, dense.depth, dense.depth)
+    assert_orthonormal(found.u)
+    s = singular_values(columns)
+    np.testing.assert_allclose(found.s, s, atol=1e-6 * s.max())
+    assert float(found.total) == pytest.approx((columns**2).sum(), rel=1e-10)
+    assert found.error == 0
+
+
+@exact
+@each_geometry
+def test_projection_on_the_exact_basis_has_the_error_of_lapacks(geometry, find):
+    dense, x, columns = make(geometry)
+    found = find(dense, x)
+    for rank in ranks_of(dense):
+        kept = found.truncate(rank)
+        best = best_error(columns, rank)
+        slack = 1e-6 * np.linalg.norm(columns)
+        assert projection_error(columns, kept.u) == pytest.approx(best, rel=1e-9, abs=1e-7 * slack)
+        assert kept.error == pytest.approx(best, rel=1e-6, abs=slack)
+
+
+@exact
+@each_geometry
+def test_the_exact_basis_of_float32_data_is_as_good(geometry, find):
+    dense, x, columns = make(geometry, "float32")
+    found = find(dense, x)
+    assert found.u.dtype == np.float32
+    assert_orthonormal(found.u, 1e-5)
+    for rank in ranks_of(dense):
+        slack = 1e-5 * np.linalg.norm(columns)
+        assert projection_error(columns, found.u[..., :rank]) <= best_error(columns, rank) * 1.0001 + slack
+
+
+@enough_columns
+def test_the_exact_bases_project_alike(geometry):
+    dense, x, columns = make(geometry)
+    lapack = np.linalg.svd(columns, full_matrices=False)[0]
+    rank = dense.depth // 2
+    for find in (data_basis.from_gram, data_basis.from_svd):
+        q = find(dense, x).u[..., :rank]
+        np.testing.assert_allclose(
+            q @ (q.swapaxes(-1, -2) @ columns),
+            lapack[..., :rank] @ (lapack[..., :rank].swapaxes(-1, -2) @ columns),
+            atol=1e-8 * np.abs(columns).max(),
+        )
+
+
+@exact
+@pytest.mark.parametrize("energy", [0.3, 0.8, 0.99])
+@each_geometry
+def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(geometry, energy, find):
+    dense, x, columns = make(geometry)
+    squares = (singular_values(columns) ** 2).sum(axis=0)
+    kept = np.cumsum(squares) / squares.sum()
+    assert find(dense, x).rank_for(energy) == 1 + np.count_nonzero(kept < energy)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@enough_columns
+def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_best(geometry, dtype):
+    dense, x, columns = make(geometry, dtype)
+    rank = max(1, dense.depth // 3)
+    width = min(dense.depth, rank + 8)
+    start = data_basis.random_start(dense, width, np.random.default_rng(3), np.dtype(dtype))
+    q = data_basis.from_products(dense, x, start, rank, 1 + 2)
+    assert q.shape == (dense.group, dense.depth, rank)
+    assert_orthonormal(q, 1e-5)
+    assert projection_error(columns, q) <= 1.01 * best_error(columns, rank)
+
+
+@few_columns
+def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than_its_columns(geometry):
+    dense, x, columns = make(geometry)
+    for rank in (dense.columns, dense.columns + 3):
+        start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
+        q = data_basis.from_products(dense, x, start, rank, 1)
+        assert_orthonormal(q)
+        assert projection_error(columns, q) < 1e-9 * np.linalg.norm(columns)
+
+
+@few_columns
+def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_than_rows(geometry):
+    dense, x, columns = make(geometry)
+    rank = max(1, min(dense.columns, dense.depth) // 2)
+    start = data_basis.random_start(dense, dense.depth, np.random.default_rng(3), np.dtype("f8"))
+    q = data_basis.from_products(dense, x, start, rank, 1)
+    best = best_error(columns, rank)
+    assert projection_error(columns, q) == pytest.approx(best, rel=0.01, abs=1e-10)
+
+
+@enough_columns
+def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_random_one(geometry):
+    dense, x, columns = make(geometry)
+    rank = max(1, dense.depth // 3)
+    before = x + 0.05 * image_like(x.shape)
+    warm_start = data_basis.from_gram(dense, before).u[..., :rank]
+    cold_start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
+    warm, cold = (
+        projection_error(columns, data_basis.from_products(dense, x, start, rank, 1))
+        for start in (warm_start, cold_start)
+    )
+    best = best_error(columns, rank)
+    assert warm <= 1.001 * best
+    assert warm - best < 0.1 * (cold - best)
+
+
+@enough_columns
+def test_more_iterations_come_nearer(geometry):
+    dense, x, columns = make(geometry)
+    rank = max(1, dense.depth // 3)
+    start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
+    errors = [
+        projection_error(columns, data_basis.from_products(dense, x, start, rank, n)) for n in (0, 1, 3, 40)
+    ]
+    assert errors[0] > errors[1] > errors[2] > errors[3] * (1 + 1e-9)
+    assert errors[3] == pytest.approx(best_error(columns, rank), rel=1e-3)
+
+
+@each_geometry
+def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
+    dense, x, columns = make(geometry)
+    start = data_basis.random_start(dense, dense.depth, np.random.default_rng(3), np.dtype("f8"))
+    for rank in ranks_of(dense):
+        q = data_basis.from_products(dense, x, start, rank, 0)
+        slack = 1e-10 * np.linalg.norm(columns)
+        assert projection_error(columns, q) == pytest.approx(best_error(columns, rank), rel=1e-9, abs=slack)
+
+
+@each_geometry
+def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry):
+    dense, x, columns = make(geometry)
+    q = RNG.standard_normal((dense.group, dense.depth, 3))
+    stage = Convolution2d(dense.shape, 3 * dense.group, dense.window, dense.group, dense.dtype)
+    z = np.empty((stage.filters, *stage.output, stage.batch))
+    padded = stage.forward(x, data_basis.as_filters(q, dense), z)
+    expected = q.swapaxes(-1, -2) @ columns
+    np.testing.assert_allclose(z.reshape(dense.group, 3, -1), expected, atol=1e-11 * np.abs(expected).max())
+    products = data_basis.times_hidden(stage, padded, z)
+    expected = columns @ expected.swapaxes(-1, -2)
+    np.testing.assert_allclose(products, expected, atol=1e-11 * np.abs(expected).max())
+
+
+@each_geometry
+def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_that_it_used(geometry):
+    dense, x, columns = make(geometry)
+    rank = max(1, min(dense.depth, dense.columns) // 3)
+    scheme = ChannelScheme(
+        (dense.filters, dense.depth // np.prod(dense.window.kernel), *dense.window.kernel), dense.group
+    )
+    q = orthonormal(RNG.standard_normal((dense.group, dense.depth, rank)))
+    product = TwoStage(dense, scheme, rank)
+    filters = scheme.filters(RNG.standard_normal((dense.group, 2, rank)), q.swapaxes(-1, -2))
+    product.forward(x, filters, np.empty((dense.filters, *dense.output, dense.batch)))
+    stepped = data_basis.step(product.first, product.padded, product.hidden)
+    assert_orthonormal(stepped)
+    expected = orthonormal(columns @ (columns.swapaxes(-1, -2) @ q))
+    np.testing.assert_allclose(
+        stepped @ stepped.swapaxes(-1, -2), expected @ expected.swapaxes(-1, -2), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRIES["padded"], GEOMETRIES["groups"], GEOMETRIES["1×1"]])
+def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry):
+    dense, x, _ = make(geometry, "float32")
+    zeros = np.zeros_like(x)
+    for find in (data_basis.from_gram, data_basis.from_svd):
+        found = find(dense, zeros)
+        assert_orthonormal(found.u, 1e-6)
+        assert not found.s.any() and found.rank_for(0.9) == 1
+    start = data_basis.random_start(dense, 4, np.random.default_rng(0), np.dtype("f4"))
+    assert_orthonormal(data_basis.from_products(dense, zeros, start, 3, 2), 1e-5)
+
+
+def test_a_random_start_is_its_seeds():
+    dense, *_ = make(GEOMETRIES["groups"], "float32")
+    one, same, other = (
+        data_basis.random_start(dense, 5, np.random.default_rng(seed), np.dtype("f4")) for seed in (1, 1, 2)
+    )
+    assert (one.shape, one.dtype) == ((2, 27, 5), np.float32)
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
