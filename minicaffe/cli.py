@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|time|summary|lowrank|device|data``. Parses, calls, prints."""
+"""The command line: ``minicaffe train|test|time|summary|lowrank|fold|device|data``. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
+from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
 from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.files import write_text
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.solver import Solver
+from minicaffe.spec.reader import read_text
 from minicaffe.spec.solver import SolverSpec, load_solver
 
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
@@ -105,6 +108,16 @@ def summary(args: argparse.Namespace) -> None:
         print(summarize(Net(args.net, phase=args.phase, stages=args.stage, level=args.level)))
 
 
+def fold_net(args: argparse.Namespace) -> None:
+    """Fold BatchNorm and Scale into the layers before them, for a net that is only used."""
+    out = Path(args.output)
+    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    text, folded = fold.fold(args.net, read_text(args.net), net)
+    write_text(out, text)
+    folded.save(out.with_suffix(".npz"))
+    print(f"Wrote {out} and {out.with_suffix('.npz')}: {len(net.layers) - len(folded.layers)} layers less")
+
+
 def device(args: argparse.Namespace) -> None:
     """Say what there is to compute on, and what is missing for a GPU."""
     print(array.describe_devices())
@@ -137,6 +150,12 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("summary", summary)
     _add_net(sub, phase=True, optional=True)
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
+    sub = command("fold", fold_net)
+    _add_net(sub, phase=False)
+    sub.add_argument("--weights", metavar="FILE", required=True, help="an .npz file with its trained weights")
+    sub.add_argument(
+        "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
+    )
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
     add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))

@@ -46,6 +46,12 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8), atomically. Raises WriteError."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
 def _usual_mode(path: Path) -> int:
     """The permissions of the file that is replaced, or those that ``open`` would give a new one."""
     with suppress(OSError):

@@ -15,6 +15,7 @@ from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
 from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.files import write_text
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
@@ -83,7 +84,7 @@ def _write(bench: Workbench, found: Selection, net: Path, out: Path) -> Path:
 
 def _write_spec(net: Path, out: Path, found: Selection) -> str:
     text = shrunk.shrunk_text(net, load_net(net), found.plan)
-    shrunk.write_text(out, text)
+    write_text(out, text)
     logger.info("Wrote %s", out)
     return text
 

@@ -13,7 +13,6 @@ from typing import Any
 from minicaffe.array import Array
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
-from minicaffe.files import atomic_write
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
 from minicaffe.spec.edit import set_layer_fields
@@ -59,9 +58,3 @@ def fill(net: Net, original: Net, fits: Mapping[str, Fit]) -> None:
 def _low_rank_arrays(layer: LowRankLayer, found: Fit, arrays: list[Array]) -> list[Array]:
     dense = arrays[:1] if layer.bias_blob is None else [arrays[0], found.bias]
     return layer.low_rank.factors.with_factors(dense, found.left, found.right)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a spec, atomically. Raises WriteError."""
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))

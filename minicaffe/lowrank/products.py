@@ -13,8 +13,9 @@ import math
 from collections.abc import Sequence
 
 from minicaffe.array import Array, module_of
-from minicaffe.lowrank.schemes import Scheme
+from minicaffe.lowrank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.vertical import VerticalConvolution
 
 Pair = tuple[Array | None, Array | None]
 
@@ -41,19 +42,19 @@ class TwoStage:
     def __init__(self, dense: Convolution2d, scheme: Scheme, rank: int) -> None:
         first, second = scheme.windows(dense.window)
         hidden = dense.group * rank
-        self.first = Convolution2d(dense.shape, hidden, first, dense.group, dense.dtype)
+        kind = Convolution2d if isinstance(scheme, ChannelScheme) else VerticalConvolution
+        self.first = kind(dense.shape, hidden, first, dense.group, dense.dtype)
         middle = (hidden, *self.first.output, dense.batch)
         self.second = Convolution2d(middle, dense.filters, second, dense.group, dense.dtype)
         self.multiply_adds = multiply_adds(self.first) + multiply_adds(self.second)
-        self.hidden: Array | None = None  # z, between the stages
         self._dz: Array | None = None
 
     def forward(self, x: Array, filters: Pair, out: Array, bias: Array | None = None) -> None:
         """Write y (M, OH, OW, N) into ``out``."""
-        self.hidden = self._buffer(self.hidden, x)
         self.filters = filters
+        self.padded_hidden, self.hidden = self.second.room_for_padded(x)  # z, which is made where it is read
         self.padded = self.first.forward(x, filters[0], self.hidden)
-        self.padded_hidden = self.second.forward(self.hidden, filters[1], out, bias)
+        self.second.forward_padded(self.padded_hidden, filters[1], out, bias)
 
     def backward(
         self, dy: Array, wanted: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None

@@ -113,19 +113,27 @@ class Convolution2d:
 
     def pad(self, x: Array) -> Array:
         """x with its zero border, in a buffer that is reused: valid until the next call."""
-        ph, pw = self.window.pad
-        if ph == pw == 0:
+        if self.window.pad == (0, 0):
             return x
-        channels, height, width, batch = self.shape
-        if self._padded is None:
-            self._padded = module_of(x).zeros((channels, *self._padded_size(), batch), x.dtype)
-        inner = self._padded[:, ph : ph + height, pw : pw + width]
+        padded, inner = self.room_for_padded(x)
         workers.channelwise(_copy, inner, x)
-        return self._padded
+        return padded
+
+    def room_for_padded(self, like: Array) -> tuple[Array, Array]:
+        """The buffer for a padded input, with its zero border, and the view of its inside that x belongs in."""
+        (ph, pw), (channels, height, width, batch) = self.window.pad, self.shape
+        if self._padded is None:
+            self._padded = module_of(like).zeros((channels, *self._padded_size(), batch), like.dtype)
+        return self._padded, self._padded[:, ph : ph + height, pw : pw + width]
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``; return the padded input, which ``weight_grad`` takes."""
         padded = self.pad(x.reshape(self.shape))
+        self.forward_padded(padded, w, out, bias)
+        return padded
+
+    def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
+        """As ``forward``, of an input that has its zero border."""
         w, y = self._grouped(w)[:, None], self._grouped(out)
         bias = None if bias is None else bias.reshape(self.group, -1, 1)
 
@@ -136,7 +144,6 @@ class Convolution2d:
                 target += bias
 
         self._over_blocks(padded, one)
-        return padded
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.ops import workers
 
-SMALL = 1 << 21  # multiply-adds: below this, handing out work costs more than it saves
+SMALL = 3 << 22  # multiply-adds: below this, handing out work costs more than it saves
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -42,6 +42,33 @@ def set_layer_fields(text: str, changes: Mapping[str, Changes], file: str = "<st
     for name in changes:
         if name not in names:
             raise SpecError(f"{file}: no layer is named '{name}'{nearest(name, names)}")
+    return _checked(editor.edited_text(), expected, file)
+
+
+def remove_layers(text: str, names: Collection[str], file: str = "<string>") -> str:
+    """The YAML text of a net without some of its layers, and nothing else changed.
+
+    The list of layers must be in block style, and no other place refer to what goes. Raises SpecError.
+    """
+    expected, editor, found = _plain(parse_yaml(text, file)), _Editor(text), set()
+    for field in ("layer", "layers"):
+        written = {str(key.value): value for key, value in editor.root.value}.get(field)
+        if not isinstance(written, yaml.SequenceNode):
+            continue
+        kept = []
+        for node, layer in zip(written.value, expected[field], strict=True):
+            name = layer["name"][1] if isinstance(layer, dict) and "name" in layer else ""
+            if name not in names:
+                kept.append(layer)
+                continue
+            editor.check(node, Where(file, layer=name), inside=False)
+            if written.flow_style:
+                raise SpecError(f"{Where(file, line_of(node), name)}: write the list of layers one a line")
+            editor.remove_item(node)
+            found.add(name)
+        expected[field] = kept
+    for name in set(names) - found:
+        raise SpecError(f"{file}: no layer is named '{name}'")
     return _checked(editor.edited_text(), expected, file)
 
 
@@ -225,6 +252,14 @@ class _Editor:
         else:
             break_before = 2 if self.text.endswith("\r\n", 0, line) else 1
             self.edits.append((line - break_before, self.line_end(end), ""))
+
+    def remove_item(self, node: yaml.Node) -> None:
+        """Remove an item of a block list, with the lines that it stands on."""
+        dash = self.text.rindex("-", 0, node.start_mark.index)
+        start = max(self.text.rfind("\n", 0, dash), self.text.rfind("\r", 0, dash)) + 1
+        end = self.line_end(self.end(node))
+        end += len(self.line_break) if end < len(self.text) else 0
+        self.edits.append((start, end, ""))
 
     def add(self, node: yaml.MappingNode, fields: list[tuple[yaml.Node, yaml.Node]], added: Changes) -> None:
         """Add fields: in flow style after the last, in block style on lines after the last ``…_param``."""
