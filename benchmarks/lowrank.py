@@ -1,10 +1,147 @@
 """Low rank on four nets: ranks and accuracy at given losses, and time against dense, PyTorch and Caffe.
 
-    python benchmarks/lowrank.py select NET [--drop 2%]    choose ranks; accuracy on all test images; minutes to an hour
-    python benchmarks/lowrank.py finetune NET --flops 0.25 train the factors of a cheaper plan
-    python benchmarks/lowrank.py time NET [--caffe PYTHON] forward pass: batch 100 and batch 1, paired rounds
-    python benchmarks/lowrank.py train NET                 a training step: time, and memory of saved data matrices
+    python benchmarks/lowrank.py select NET --drops 0.5% 1% 2%      choose ranks; accuracy on all test images
+    python benchmarks/lowrank.py finetune NET --flops 0.25          a cheaper plan, its factors trained
+    python benchmarks/lowrank.py time NET [--caffe PYTHON]          forward pass: batch 100 and batch 1
+    python benchmarks/lowrank.py train NET                          a training step, and what it keeps for backward
 
-NET is one of lenet, cifar10_quick, cifar10_full, cifar10_vgg. Needs the full data sets in data/ (``minicaffe data get``)
-and the weights in models/. Plans are kept in benchmarks/plans/NET.json, where ``time`` and ``train`` find them.
+NET is lenet, cifar10_quick, cifar10_full or cifar10_vgg. ``select`` and ``finetune`` need the full data sets in
+data/ (``minicaffe data get``) and the weights in models/; plans go to benchmarks/plans/NET.json, where ``time`` and
+``train`` find them. ``time`` and ``train`` want an idle machine; PyTorch and Caffe run in processes of their own,
+in turns.
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lowrank_time import PLANS, time_forward, time_training
+from training import PROTOTXT, SHAPES
+
+import minicaffe as mc
+from minicaffe.compress import shrunk
+from minicaffe.compress.batches import draw
+from minicaffe.compress.cost import FlopCost
+from minicaffe.compress.journal import Journal, fingerprint
+from minicaffe.compress.selection import Selection, Selector
+from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.files import write_text
+from minicaffe.inspect.table import format_table
+from minicaffe.spec.net import parse_net
+
+MODELS = PROTOTXT.parent / "models"
+TRAIN_SPEC = {"lenet": "train_full.yaml"}
+TEST_BATCHES = 50  # to choose with, and as many held out: together all 10,000 images
+
+
+def select(args: argparse.Namespace) -> None:
+    """Plans at several losses of accuracy, found without any training."""
+    bench, selector = _selector(args.net)
+    dense, rows = _on_all(selector, {}), []
+    kept = {"dense": dense, "plans": []}
+    for drop in args.drops:
+        found = selector.within_drop(drop)
+        accuracy = _on_all(selector, found.plan)
+        kept["plans"].append(
+            {"drop": drop, "accuracy": accuracy, "flops": bench.share(found.plan), "plan": _as_json(found)}
+        )
+        ranks = ", ".join(f"{n} {c.scheme[0].lower()}{c.rank}" for n, c in found.plan.items())
+        held_out = found.held_out.accuracy - selector.dense["held out"].accuracy
+        rows.append((f"{100 * drop:g}", f"{bench.share(found.plan):.3f}", f"{100 * accuracy:.2f}",
+                     f"{100 * (accuracy - dense):+.2f}", f"{100 * held_out:+.2f}", ranks))  # fmt: skip
+    PLANS.mkdir(exist_ok=True)
+    write_text(PLANS / f"{args.net}.json", json.dumps(kept, indent=1) + "\n")
+    head = ("points asked", "conv FLOPs", "accuracy", "points", "held out", "ranks (s: spatial, c: channel)")
+    print(f"{args.net}: dense {100 * dense:.2f} % of the 10,000 test images")
+    print(format_table(head, rows, right=(0, 1, 2, 3, 4)))
+
+
+def finetune(args: argparse.Namespace) -> None:
+    """A plan for given FLOPs; the accuracy before and after its factors are trained."""
+    bench, selector = _selector(args.net)
+    found, dense = selector.within_cost(args.flops), _on_all(selector, {})
+    before = _on_all(selector, found.plan)
+    path = _train_spec(args.net)
+    text = shrunk.shrunk_text(path, mc.Net(path).spec, found.plan)
+    solver = mc.Solver(PROTOTXT / args.net / "finetune.yaml", net=parse_net(text, str(path)))
+    shrunk.fill(solver.net, bench.original, bench.approximate(found.plan))
+    start = time.perf_counter()
+    solver.solve()
+    minutes = (time.perf_counter() - start) / 60
+    out = MODELS / f"{args.net}_lowrank.npz" if args.save else Path(os.devnull)
+    if args.save:
+        solver.net.save(out)
+        write_text(PROTOTXT / args.net / "train_lowrank.yaml", text)
+    with closing(mc.Net(parse_net(text, str(path)), phase="test")) as net:
+        net.share_with(solver.net)
+        after = sum(bench.measure(selector.batches[on], net).accuracy for on in ("chosen on", "held out")) / 2
+    print(
+        f"{args.net} at {bench.share(found.plan):.3f} of the convolutions' FLOPs: dense {100 * dense:.2f} %, "
+        f"fitted {100 * before:.2f} ({100 * (before - dense):+.2f}), fine-tuned {100 * after:.2f} "
+        f"({100 * (after - dense):+.2f}) in {minutes:.1f} minutes"
+    )
+    solver.close()
+
+
+def _train_spec(name: str) -> Path:
+    return PROTOTXT / name / TRAIN_SPEC.get(name, "train.yaml")
+
+
+def _selector(name: str) -> tuple[Workbench, Selector]:
+    weights = MODELS / f"{name}.npz"
+    bench = Workbench(_train_spec(name), weights)
+    chosen_on, held_out = (draw(bench.original, TEST_BATCHES) for _ in range(2))
+    journal = Journal(
+        Path("snapshots") / f"lowrank_{name}.journal.jsonl", fingerprint(weights, _train_spec(name))
+    )
+    return bench, Selector(bench, chosen_on, held_out, FlopCost(bench), journal)
+
+
+def _on_all(selector: Selector, plan: dict[str, LayerRank]) -> float:
+    """Accuracy on all test images."""
+    return (selector.measure(plan, "chosen on").accuracy + selector.measure(plan, "held out").accuracy) / 2
+
+
+def _as_json(found: Selection) -> dict[str, list[Any]]:
+    return {name: [choice.scheme, choice.rank] for name, choice in found.plan.items()}
+
+
+def main() -> None:
+    """Run one of the four."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    for name, function in (
+        ("select", select), ("finetune", finetune), ("time", time_forward), ("train", time_training)
+    ):  # fmt: skip
+        sub = commands.add_parser(name, help=function.__doc__)
+        sub.add_argument("net", choices=list(SHAPES))
+        sub.set_defaults(function=function)
+        if function is select:
+            sub.add_argument("--drops", nargs="+", default=[0.005, 0.01, 0.02],
+                             type=lambda text: float(text.removesuffix("%")) / 100)  # fmt: skip
+        if function is finetune:
+            sub.add_argument("--flops", type=float, required=True)
+            sub.add_argument("--save", action="store_true", help="into models/ and prototxt/")
+        if function in (time_forward, time_training):
+            sub.add_argument("--rounds", type=int, default=15)
+        if function is time_forward:
+            sub.add_argument("--caffe", metavar="PYTHON", help="a Python that can import caffe")
+        if function is time_training:
+            sub.add_argument("--data-ranks", type=float, nargs="+", default=[0.02, 0.05])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    args = parser.parse_args()
+    args.function(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
-NETS = {"lenet": (64, 1, 28, 28), "cifar10_quick": (100, 3, 32, 32)}
+SHAPES = {"lenet": (64, 1, 28, 28)} | {f"cifar10_{x}": (100, 3, 32, 32) for x in ("quick", "full", "vgg")}
 SOLVER = "net: given\nbase_lr: 0.001\nlr_policy: fixed\nmomentum: 0.9\nweight_decay: 0.0005\nrandom_seed: 1\n"
 LIMITS = {"lenet": 0.8, "cifar10_quick": 1.8}
 
@@ -39,13 +39,13 @@ def make_batch(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 def deploy_net(name: str) -> str:
     """The deploy spec of a net with its softmax replaced by a loss on a ``label`` input."""
     text = (PROTOTXT / name / "deploy.yaml").read_text()
-    dims = f"dim: {list(NETS[name])}"
-    text = text.replace(f"{{shape: {{{dims}}}}}", f"{{shape: [{{{dims}}}, {{dim: [{NETS[name][0]}]}}]}}")
+    dims = f"dim: {list(SHAPES[name])}"
+    text = text.replace(f"{{shape: {{{dims}}}}}", f"{{shape: [{{{dims}}}, {{dim: [{SHAPES[name][0]}]}}]}}")
     text = text.replace("- name: data\n", "- name: data\n  top: [data, label]\n")
     head, _, _ = text.partition("- name: prob")
     last = head.rpartition("- name: ")[2].split("\n")[0]
     loss = f"- {{name: loss, type: SoftmaxWithLoss, bottom: [{last}, label]}}\n"
-    return head.replace("kernel_size: 5", "weight_filler: {type: xavier}, kernel_size: 5") + loss
+    return head.replace("convolution_param: {", "convolution_param: {weight_filler: {type: xavier}, ") + loss
 
 
 class Ours:
@@ -53,7 +53,7 @@ class Ours:
 
     def __init__(self, name: str) -> None:
         self.solver = mc.Solver(parse_solver(SOLVER), net=parse_net(deploy_net(name)))
-        images, labels = make_batch(NETS[name])
+        images, labels = make_batch(SHAPES[name])
         self.solver.net.blobs["data"].data[...] = images
         self.solver.net.blobs["label"].data[...] = labels
 
@@ -83,7 +83,7 @@ class PyTorch:
                       nn.Flatten(), nn.Linear(1024, 64), nn.Linear(64, 10)]  # fmt: skip
         self.net = nn.Sequential(*layers)
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005)
-        images, labels = make_batch(NETS[name])
+        images, labels = make_batch(SHAPES[name])
         self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
         self.loss = nn.CrossEntropyLoss()
 
@@ -131,11 +131,11 @@ def main() -> None:
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     rows = []
-    for name, shape in NETS.items():
+    for name, limit in LIMITS.items():
         own, peer = compare(name, args.rounds, args.steps, threads)
         ratio = median(a / b for a, b in zip(own, peer, strict=True))
-        rows.append((name, str(shape[0]), f"{median(own) * 1e3:.2f}", f"{median(peer) * 1e3:.2f}",
-                     f"{ratio:.2f}", f"{LIMITS[name]:.2f}"))  # fmt: skip
+        rows.append((name, str(SHAPES[name][0]), f"{median(own) * 1e3:.2f}", f"{median(peer) * 1e3:.2f}",
+                     f"{ratio:.2f}", f"{limit:.2f}"))  # fmt: skip
     head = ("net", "batch", "minicaffe ms", "PyTorch ms", "ratio", "at most")
     print(f"{date.today()}, {platform.machine()}, {threads} cores, NumPy {np.__version__}")
     print(format_table(head, rows, right=(1, 2, 3, 4, 5)))

@@ -1,0 +1,178 @@
+"""Time of low-rank nets: a forward pass beside dense, PyTorch and Caffe; a training step beside dense."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import yaml
+from peers import CaffePeer, Seconds, TorchPeer
+from training import PROTOTXT, SHAPES, SOLVER, deploy_net
+
+import minicaffe as mc
+from minicaffe.compress.fold import fold
+from minicaffe.inspect.table import format_table
+from minicaffe.spec.edit import set_layer_fields
+from minicaffe.spec.net import parse_net
+from minicaffe.spec.solver import parse_solver
+
+PLANS = Path(__file__).parent / "plans"
+
+
+def plan_text(text: str, plan: dict[str, list[Any]]) -> str:
+    """A deploy spec with a plan in it."""
+    changes = {
+        name: {
+            "low_rank_param": {"rank": rank, "scheme": scheme.lower(), "factored": True},
+            "convolution_param.bias_term": None,
+        }
+        for name, (scheme, rank) in plan.items()
+    }
+    return set_layer_fields(text, changes)
+
+
+class Ours:
+    """Forward passes of minicaffe."""
+
+    def __init__(self, text: str, images: np.ndarray, folded: bool = False) -> None:
+        net = mc.Net(parse_net(text), phase="test", seed=1)
+        self.net = fold("deploy", text, net)[1] if folded else net
+        blob = self.net.blobs[self.net.inputs[0]]
+        blob.reshape(*images.shape)
+        self.net.reshape()
+        blob.data[...] = images
+        self.convolutions = [i for i, x in enumerate(self.net.layers) if x.type == "Convolution"]
+
+    def run(self) -> tuple[float, float]:
+        """Seconds of the whole pass, and of the convolutions."""
+        start = time.perf_counter()
+        self.net.run_forward()
+        whole = time.perf_counter() - start
+        part = 0.0
+        for i in self.convolutions:
+            start = time.perf_counter()
+            self.net.run_forward(i, i)
+            part += time.perf_counter() - start
+        return whole, part
+
+
+def time_forward(args: argparse.Namespace) -> None:
+    """Dense, PyTorch, Caffe and the plans, a forward pass of each in turn."""
+    threads = len(os.sched_getaffinity(0))
+    plans = json.loads((PLANS / f"{args.net}.json").read_text())["plans"]
+    print(f"{date.today()}, {platform.machine()}, {threads} cores, NumPy {np.__version__}")
+    for batch in (100, 1):
+        _time_batch(args, batch, plans, threads)
+
+
+def _time_batch(args: argparse.Namespace, batch: int, plans: list[dict[str, Any]], threads: int) -> None:
+    text = (PROTOTXT / args.net / "deploy.yaml").read_text()
+    images = np.random.default_rng(0).standard_normal((batch, *SHAPES[args.net][1:]), np.float32)
+    runs: dict[str, Callable[[], Seconds]] = {"dense": Ours(text, images).run}
+    for entry in plans:
+        runs[_name(entry)] = Ours(plan_text(text, entry["plan"]), images).run
+    if "BatchNorm" in text:
+        runs["dense, folded"] = Ours(text, images, folded=True).run
+        for entry in plans:
+            runs[f"{_name(entry)}, folded"] = Ours(plan_text(text, entry["plan"]), images, folded=True).run
+    peers = {"PyTorch, dense": TorchPeer(text, images.shape, threads)}
+    if args.caffe:
+        peers["Caffe, dense"] = CaffePeer(args.caffe, text, images.shape)
+    runs |= {name: peer.run for name, peer in peers.items()}
+    times = in_turns(runs, args.rounds if batch > 1 else 5 * args.rounds)
+    for peer in peers.values():
+        peer.close()
+    _print_times(f"{args.net}, batch {batch}", times)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return f"low rank, -{100 * entry['drop']:g} points"
+
+
+def in_turns(runs: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str, list[Seconds]]:
+    """One run of each a round; two rounds do not count. In a turn the best of three: the first wakes the caches."""
+    times: dict[str, list[Seconds]] = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name, run in runs.items():
+            found = min(run() for _ in range(3))
+            if number >= 2:
+                times[name].append(found)
+    return times
+
+
+def _print_times(title: str, times: dict[str, list[tuple[float, float]]]) -> None:
+    """Medians in ms, and the medians of the paired ratios: how many times faster than dense and PyTorch."""
+
+    def faster(name: str, peer: str, part: int) -> str:
+        if peer not in times:
+            return ""
+        return f"{median(b[part] / a[part] for a, b in zip(times[name], times[peer], strict=True)):.2f}"
+
+    rows = [
+        (name, *(f"{1e3 * median(t[part] for t in own):.2f}" for part in (0, 1)),
+         *(faster(name, peer, part) for peer in ("dense", "PyTorch, dense", "Caffe, dense") for part in (0, 1)))
+        for name, own in times.items()
+    ]  # fmt: skip
+    head = ("forward pass", "net ms", "conv ms", "x dense", "conv", "x PyTorch", "conv", "x Caffe", "conv")
+    print(f"{title}\n{format_table(head, rows, right=range(1, 9))}")
+
+
+def time_training(args: argparse.Namespace) -> None:
+    """Steps of dense, factored and data-target nets on one random batch, in turns."""
+    text = deploy_net(args.net)
+    plan = json.loads((PLANS / f"{args.net}.json").read_text())["plans"][-1]["plan"]
+    every = [x["name"] for x in yaml.safe_load(text)["layer"] if x["type"] == "Convolution"][1:]
+    texts = {"dense": text, "factored, the plan": plan_text(text, plan)}
+    for rank in args.data_ranks:
+        fields = {"low_rank_param": {"rank": rank, "target": "data"}}
+        texts[f"data, rank {rank:g}"] = set_layer_fields(text, dict.fromkeys(every, fields))
+    solvers = {name: _solver(t, args.net) for name, t in texts.items()}
+    times = in_turns(
+        {name: lambda solver=solver: _step(solver) for name, solver in solvers.items()}, args.rounds
+    )
+    rows = []
+    for name, solver in solvers.items():
+        ratio = median(b[0] / a[0] for a, b in zip(times[name], times["dense"], strict=True))
+        rows.append(
+            (name, f"{1e3 * median(t[0] for t in times[name]):.1f}", f"{ratio:.2f}", *_kept(solver.net))
+        )
+    head = ("training step", "ms", "x dense", "kept for backward, MB", "whole data matrices, MB")
+    print(f"{date.today()}, {args.net}, batch 100\n{format_table(head, rows, right=(1, 2, 3, 4))}")
+
+
+def _step(solver: mc.Solver) -> Seconds:
+    start = time.perf_counter()
+    solver.step(1)
+    return time.perf_counter() - start, 0.0
+
+
+def _solver(text: str, name: str) -> mc.Solver:
+    solver = mc.Solver(parse_solver(SOLVER), net=parse_net(text))
+    rng = np.random.default_rng(0)
+    shape = solver.net.blobs["data"].shape
+    solver.net.blobs["data"].data[...] = rng.standard_normal(shape)
+    solver.net.blobs["label"].data[...] = rng.integers(0, 10, shape[0])
+    return solver
+
+
+def _kept(net: mc.Net) -> tuple[str, str]:
+    """What the convolutions keep for backward (padded inputs, or z), and the size of whole K × P data matrices."""
+    kept = matrices = 0
+    for layer in net.layers:
+        if layer.type != "Convolution":
+            continue
+        product = layer.products[0]
+        matrices += product.depth * product.group * product.columns * 4
+        low_rank = getattr(layer, "low_rank", None)
+        made = low_rank.product(0) if low_rank else None
+        kept += made.padded_hidden.nbytes if hasattr(made, "padded_hidden") else layer.padded[0].nbytes
+    return f"{kept / 1e6:.1f}", f"{matrices / 1e6:.1f}"
