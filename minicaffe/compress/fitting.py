@@ -129,15 +129,15 @@ def _best_horizontal(v: Array, target: Array, xx: Array) -> tuple[Array, float]:
 
 def _better_vertical(v: Array, h: Array, target: Array, xx: Array) -> Array:
     """V (r, a) for a given H, by some steps of preconditioned conjugate gradients from the V before."""
-    xp = module_of(v)
+    xp, (rank, rows) = module_of(v), v.shape
     weights = xp.tensordot(h, h, axes=(0, 0))  # (r, j, r', j')
     right = xp.tensordot(h, target, axes=((0, 2), (0, 2)))
     mean_h, mean_x = weights.trace(axis1=1, axis2=3), xx.trace(axis1=1, axis2=3) / xx.shape[1]
     solve_h, solve_x = _inverse(mean_h), _inverse(mean_x)
 
     def apply(v: Array) -> Array:
-        seen = xp.tensordot(v, xx, axes=(1, 0))  # (r', j', a, j)
-        return xp.tensordot(weights, seen, axes=((2, 3), (0, 1))).trace(axis1=1, axis2=3)
+        seen = xp.tensordot(v, xx, axes=(1, 0)).transpose(3, 0, 1, 2)  # (j, r', j', a)
+        return weights.reshape(rank, -1) @ seen.reshape(-1, rows)
 
     return _conjugate_gradients(apply, right, v, lambda r: solve_h @ r @ solve_x)
 
