@@ -111,6 +111,8 @@ def summary(args: argparse.Namespace) -> None:
 def fold_net(args: argparse.Namespace) -> None:
     """Fold BatchNorm and Scale into the layers before them, for a net that is only used."""
     out = Path(args.output)
+    if out.suffix == ".npz":
+        raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     text, folded = fold.fold(args.net, read_text(args.net), net)
     write_text(out, text)

@@ -22,7 +22,10 @@ EACH = {**EXACT, "randomized": lambda x: randomized(x, min(x.shape[-2:]), np.ran
 SPECTRA = {"1/i": 1 / np.arange(1, 201), "0.97**i": 0.97 ** np.arange(200)}
 TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
 
+FEW_SHAPES = {name: SHAPES[name] for name in ("tall", "number", "wide groups", "depthwise")}
+
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+few_shapes = pytest.mark.parametrize("shape", FEW_SHAPES.values(), ids=FEW_SHAPES)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 exact = pytest.mark.parametrize("factorize", EXACT.values(), ids=EXACT)
 each = pytest.mark.parametrize("factorize", EACH.values(), ids=EACH)
@@ -71,7 +74,7 @@ def assert_orthonormal(columns, tolerance=1e-10):
 
 @dtypes
 @exact
-@shapes
+@few_shapes
 def test_error_of_a_truncated_factorization_is_the_tail_of_the_singular_values(shape, factorize, dtype):
     x = random_matrix(shape, dtype)
     found = factorize(x)
@@ -80,41 +83,38 @@ def test_error_of_a_truncated_factorization_is_the_tail_of_the_singular_values(s
     assert found.truncate(found.rank).error == 0
 
 
-@dtypes
 @exact
 @shapes
-def test_the_error_that_is_named_is_the_distance_of_the_factors_product(shape, factorize, dtype):
-    x = random_matrix(shape, dtype)
-    found = factorize(x)
-    for rank in range(1, found.rank + 1):
-        kept = found.truncate(rank)
-        left, right = kept.factors()
-        assert (left.shape, right.shape) == ((*shape[:-1], rank), (*shape[:-2], rank, shape[-1]))
-        slack = TOLERANCE[dtype] * float(np.linalg.norm(x))
-        assert distance(x, kept) == pytest.approx(kept.error, abs=slack)
+def test_the_error_that_is_named_is_the_distance_of_the_factors_product(shape, factorize):
+    for dtype, tolerance in TOLERANCE.items():
+        x = random_matrix(shape, dtype)
+        found = factorize(x)
+        for rank in range(1, found.rank + 1):
+            kept = found.truncate(rank)
+            left, right = kept.factors()
+            assert (left.shape, right.shape) == ((*shape[:-1], rank), (*shape[:-2], rank, shape[-1]))
+            assert distance(x, kept) == pytest.approx(kept.error, abs=tolerance * float(np.linalg.norm(x)))
 
 
-@dtypes
 @each
 @shapes
-def test_all_triplets_give_the_matrix_back_in_orthonormal_vectors_and_descending_values(
-    shape, factorize, dtype
-):
-    x = random_matrix(shape, dtype)
-    found = factorize(x)
-    tolerance = 10 * TOLERANCE[dtype]
-    assert {a.dtype for a in (found.u, found.s, found.vt)} == {np.dtype(dtype)}
-    np.testing.assert_allclose(
-        found.s, np.linalg.svd(x.astype("f8"), compute_uv=False), rtol=tolerance, atol=tolerance
-    )
-    assert (np.diff(found.s) <= 0).all()
-    assert distance(x, found) < tolerance * np.linalg.norm(x)
-    assert_orthonormal(found.u, tolerance)
-    assert_orthonormal(found.vt.swapaxes(-1, -2), 10 * tolerance)
+def test_all_triplets_give_the_matrix_back_in_orthonormal_vectors_and_descending_values(shape, factorize):
+    for dtype in TOLERANCE:
+        x = random_matrix(shape, dtype)
+        found = factorize(x)
+        tolerance = 10 * TOLERANCE[dtype]
+        assert {a.dtype for a in (found.u, found.s, found.vt)} == {np.dtype(dtype)}
+        np.testing.assert_allclose(
+            found.s, np.linalg.svd(x.astype("f8"), compute_uv=False), rtol=tolerance, atol=tolerance
+        )
+        assert (np.diff(found.s) <= 0).all()
+        assert distance(x, found) < tolerance * np.linalg.norm(x)
+        assert_orthonormal(found.u, tolerance)
+        assert_orthonormal(found.vt.swapaxes(-1, -2), 10 * tolerance)
 
 
 @exact
-@shapes
+@few_shapes
 def test_the_factors_share_the_singular_values_evenly(shape, factorize):
     left, right = factorize(random_matrix(shape)).factors()
     np.testing.assert_allclose(
@@ -134,7 +134,7 @@ def test_the_product_of_the_factors_is_lapacks_truncation(rank):
 
 @dtypes
 @exact
-@shapes
+@few_shapes
 def test_energy_is_the_kept_share_of_the_squared_singular_values(shape, factorize, dtype):
     x = random_matrix(shape, dtype)
     found, squares = factorize(x), squares_of(x)
@@ -144,18 +144,16 @@ def test_energy_is_the_kept_share_of_the_squared_singular_values(shape, factoriz
     assert float(found.total) == pytest.approx(squares.sum(), rel=TOLERANCE[dtype])
 
 
-@dtypes
 @exact
 @shapes
-@pytest.mark.parametrize("energy", [1e-9, 0.1, 0.5, 0.9, 0.99])
-def test_rank_for_is_the_smallest_rank_that_keeps_the_energy(shape, factorize, dtype, energy):
-    x = random_matrix(shape, dtype)
-    kept = np.cumsum(squares_of(x)) / squares_of(x).sum()
-    assert np.abs(kept - energy).min() > 1e-6, "so near to a boundary, rounding decides"
-    assert factorize(x).rank_for(energy) == 1 + np.count_nonzero(kept < energy)
+def test_rank_for_is_the_smallest_rank_that_keeps_the_energy(shape, factorize):
+    x = random_matrix(shape, "float32")
+    kept, found = np.cumsum(squares_of(x)) / squares_of(x).sum(), factorize(x)
+    for energy in (1e-9, 0.1, 0.5, 0.9, 0.99):
+        assert np.abs(kept - energy).min() > 1e-6, "so near to a boundary, rounding decides"
+        assert found.rank_for(energy) == 1 + np.count_nonzero(kept < energy)
 
 
-@exact
 @pytest.mark.parametrize(
     ("energy", "rank"),
     [
@@ -169,14 +167,15 @@ def test_rank_for_is_the_smallest_rank_that_keeps_the_energy(shape, factorize, d
         (1, 4),
     ],
 )
-def test_rank_for_an_energy_that_a_rank_keeps_exactly_is_that_rank(factorize, energy, rank):
+def test_rank_for_an_energy_that_a_rank_keeps_exactly_is_that_rank(energy, rank):
     x = np.diag(np.sqrt([2.0, 4.0, 1.0, 3.0]))
     stack = np.stack([np.diag(np.sqrt([0.0, 1.0, 3.0, 2.0])), np.eye(4)])
-    assert factorize(x).rank_for(energy) == rank
-    assert factorize(stack).rank_for(energy) == rank
+    for factorize in EXACT.values():
+        assert factorize(x).rank_for(energy) == rank
+        assert factorize(stack).rank_for(energy) == rank
 
 
-@pytest.mark.parametrize("rank", [1, 3, 5])
+@pytest.mark.parametrize("rank", [1, 5])
 def test_the_whole_energy_of_a_matrix_of_low_rank_is_in_that_rank(rank):
     assert svd(matrix_with(np.linspace(2, 1, rank), 12, 17)).rank_for(1) == rank
 
@@ -185,16 +184,16 @@ def test_rank_for_more_energy_than_is_left_after_a_truncation_is_all_that_is_lef
     assert svd(np.diag([3.0, 2.0, 1.0])).truncate(2).rank_for(0.99) == 2
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
 @dtypes
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_a_randomized_factorization_comes_within_a_hundredth_of_the_best_error(spectrum, dtype, seed):
+def test_a_randomized_factorization_comes_within_a_hundredth_of_the_best_error(spectrum, dtype):
     x = matrix_with(spectrum, 200, 300, dtype)
-    found = randomized(x, 20, np.random.default_rng(seed), power_iterations=2)
     best = tail_of(x, 20)
-    assert found.rank == 20
-    assert best * (1 - 1e-6) <= distance(x, found) <= 1.01 * best
-    assert found.error == pytest.approx(distance(x, found), rel=1e-5)
+    for seed in range(3):
+        found = randomized(x, 20, np.random.default_rng(seed), power_iterations=2)
+        assert found.rank == 20
+        assert best * (1 - 1e-6) <= distance(x, found) <= 1.01 * best
+        assert found.error == pytest.approx(distance(x, found), rel=1e-5)
 
 
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
@@ -226,7 +225,7 @@ def test_a_warm_start_from_the_leading_vectors_themselves_is_exact_without_a_pow
     assert distance(x, found) == pytest.approx(tail_of(x, 4), rel=1e-10)
 
 
-@shapes
+@few_shapes
 def test_a_randomized_factorization_with_as_many_vectors_as_the_matrix_has_is_exact(shape):
     x = random_matrix(shape)
     rank = max(1, min(shape[-2:]) - 3)
@@ -247,25 +246,24 @@ def test_equal_seeds_give_equal_factorizations_and_others_do_not():
     assert np.abs(one - other).max() > 0.01
 
 
-@dtypes
 @each
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
-def test_a_matrix_of_too_low_a_rank_gives_finite_factors_that_give_it_back(factorize, dtype, turned):
-    x = np.stack([matrix_with([2, 1], 8, 13, dtype), matrix_with([3], 8, 13, dtype)])
-    x = x.swapaxes(-1, -2) if turned else x
-    found = factorize(x)
-    assert all(np.isfinite(a).all() for a in (found.u, found.s, found.vt))
-    tolerance = 10 * TOLERANCE[dtype] * np.linalg.norm(x)
-    for rank in (2, found.rank):
-        assert distance(x, found.truncate(rank)) < tolerance
-    assert found.truncate(1).error == pytest.approx(1, rel=1e-3)
+def test_a_matrix_of_too_low_a_rank_gives_finite_factors_that_give_it_back(factorize, turned):
+    for dtype in TOLERANCE:
+        x = np.stack([matrix_with([2, 1], 8, 13, dtype), matrix_with([3], 8, 13, dtype)])
+        x = x.swapaxes(-1, -2) if turned else x
+        found = factorize(x)
+        assert all(np.isfinite(a).all() for a in (found.u, found.s, found.vt))
+        tolerance = 10 * TOLERANCE[dtype] * np.linalg.norm(x)
+        for rank in (2, found.rank):
+            assert distance(x, found.truncate(rank)) < tolerance
+        assert found.truncate(1).error == pytest.approx(1, rel=1e-3)
 
 
-@dtypes
 @each
-@shapes
-def test_a_matrix_of_zeros_gives_finite_factors_and_no_error(shape, factorize, dtype):
-    found = factorize(np.zeros(shape, dtype))
+@few_shapes
+def test_a_matrix_of_zeros_gives_finite_factors_and_no_error(shape, factorize):
+    found = factorize(np.zeros(shape, "float32"))
     assert all(np.isfinite(a).all() for a in (found.u, found.s, found.vt, *found.factors()))
     assert not found.s.any()
     assert (found.error, found.energy, found.rank_for(0.9)) == (0, 1, 1)

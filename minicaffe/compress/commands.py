@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
-from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.errors import MinicaffeError, SpecError, WriteError
 from minicaffe.files import write_text
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
@@ -22,6 +23,7 @@ from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.reader import read_text
+from minicaffe.spec.solver import load_solver
 
 logger = logging.getLogger("minicaffe")
 Command = Callable[[str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
@@ -34,7 +36,12 @@ def select(args: argparse.Namespace) -> None:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
     _choose_device(args)
     out = _out(args.output, args.net, "_lowrank.yaml")
+    if args.finetune:
+        load_solver(args.finetune)
     bench = _bench(args)
+    others = {Path(other): load_net(other) for other in args.also}
+    for other, spec in others.items():
+        shrunk.check_layers(other, [x.name for x in spec.layer or spec.layers], bench.candidates)
     chosen_on, held_out = draw(bench.original, args.batches), draw(bench.original, args.held_out)
     cost = TimeCost(bench, chosen_on[0]) if args.time is not None or args.by == "time" else FlopCost(bench)
     selector = Selector(bench, chosen_on, held_out, cost, _journal(args, out))
@@ -44,8 +51,8 @@ def select(args: argparse.Namespace) -> None:
         found = selector.within_cost(args.flops if args.flops is not None else args.time)
     print(_selection_table(bench, found, selector))
     weights = _write(bench, found, Path(args.net), out)
-    for other in args.also:
-        _write_spec(Path(other), _out(None, other, "_lowrank.yaml"), found)
+    for other in others:
+        _write_spec(other, _out(None, str(other), "_lowrank.yaml"), found)
     if args.finetune:
         _finetune(args.finetune, out, weights, bench, held_out)
     bench.close()
@@ -62,7 +69,7 @@ def _selection_table(bench: Workbench, found: Selection, selector: Selector) -> 
     rows.append(("all of them", "", "", f"{bench.share(found.plan):.3f}"))
     lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
     if selector.cost.name != "FLOPs":
-        lines.append(f"{selector.cost.name}: {found.cost:.3f} of the dense net's")
+        lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")
     for on, measured in (("chosen on", found.chosen_on), ("held out", found.held_out)):
         dense = selector.dense[on].accuracy
         drop = f"{100 * (measured.accuracy - dense):+.2f} points"
@@ -106,6 +113,7 @@ def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held
 def apply(args: argparse.Namespace) -> None:
     """Factorize weights to the ranks in a net's spec, fitted to its data."""
     _choose_device(args)
+    out = _out(args.output, args.net, "_applied.npz")
     net = Net(args.net, phase="test")
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
@@ -115,7 +123,6 @@ def apply(args: argparse.Namespace) -> None:
     rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
     print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
     shrunk.fill(net, bench.original, fits)
-    out = _out(args.output, args.net, ".npz")
     net.save(out)
     logger.info("Wrote %s", out)
     bench.close()
@@ -134,6 +141,8 @@ def _rank_of(layer: LowRankLayer) -> LayerRank:
 def sweep_ranks(args: argparse.Namespace) -> None:
     """Measure accuracy, energy, multiply-adds and time against rank; print a table, draw a plot."""
     _choose_device(args)
+    if args.plot:
+        plot.check(args.plot)
     out = _out(args.plot, args.net, f"_sweep_{args.target}.png")
     bench = _bench(args)
     batches = draw(bench.original, args.batches)
@@ -151,8 +160,13 @@ def _bench(args: argparse.Namespace) -> Workbench:
 
 
 def _out(given: str | None, net: str, ending: str) -> Path:
-    """The path to write to: the given one, or the net's with another ending."""
-    return Path(given) if given else Path(net).with_suffix("").with_name(Path(net).stem + ending)
+    """The path to write to: the given one, or the net's with another ending. Raises WriteError if it cannot be."""
+    out = Path(given) if given else Path(net).with_name(Path(net).stem + ending)
+    if out.is_dir():
+        raise WriteError(f"{out}: is a folder; give the path of a file")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise WriteError(f"{out}: its folder cannot be written; check that it exists and may be")
+    return out
 
 
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
@@ -175,7 +189,7 @@ def add_commands(command: Command) -> None:
     goal.add_argument(
         "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
     )
-    goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds, as a share of the dense")
+    goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds of the layers, as a share")
     goal.add_argument("--time", type=_share, metavar="0.5", help="measured time of the net, as a share")
     sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
     sub.add_argument("--held-out", type=_count, default=50, metavar="N", help="batches to verify with")
@@ -185,7 +199,7 @@ def add_commands(command: Command) -> None:
     sub.add_argument("--finetune", metavar="SOLVER", help="then train the factors as this solver spec says")
     sub = command("apply", apply)
     _add_net(sub)
-    sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET.npz)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET_applied.npz)")
     sub = command("sweep", sweep_ranks)
     _add_common(sub, batches=20)
     sub.add_argument("--target", choices=["weights", "data"], default="weights")

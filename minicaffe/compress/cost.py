@@ -21,6 +21,7 @@ class FlopCost:
     """Multiply-adds of the candidates, for one image."""
 
     name = "FLOPs"
+    of_what = "the dense layers"
 
     def __init__(self, bench: Workbench) -> None:
         self.candidates = bench.candidates
@@ -42,6 +43,7 @@ class TimeCost:
     """
 
     name = "time"
+    of_what = "the dense net"
 
     def __init__(self, bench: Workbench, batch: Batch) -> None:
         self.candidates = bench.candidates

@@ -36,9 +36,9 @@ def make_curve(dense: Point, points: Sequence[Point], cost: Callable[[LayerRank]
 
     Log rise is taken to be linear in log cost.
     """
-    kept: Curve = []
-    for point in sorted([dense, *points], key=lambda p: (max(p.rise, LEAST_RISE), p.cost)):
-        if point is dense or (kept and point.cost < kept[-1].cost):
+    kept: Curve = [dense]
+    for point in sorted(points, key=lambda p: (max(p.rise, LEAST_RISE), p.cost)):
+        if point.cost < kept[-1].cost:
             kept.append(point)
     filled = kept[:1]
     for dearer, cheaper in pairwise(kept):

@@ -1,7 +1,8 @@
 """Factors fitted to data: the Ŵ of rank r that minimises E‖y − Ŵ·x − b̂‖², given the moments of x and y.
 
 With centred moments the least squares answer without a bound on the rank is W* = yx·xx⁻¹ (which is W where
-y = W·x + b, and the x are the layer's own), and every Ŵ is as far from the best as
+y = W·x + b, and the x are the layer's own; a ridge pulls it towards W where the x say little), and every Ŵ is as
+far from the best as
 
     tr((W* − Ŵ)·xx·(W* − Ŵ)ᵀ) + const,       b̂ = ȳ − Ŵ·x̄
 
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 
 from minicaffe.array import Array, module_of
 from minicaffe.compress.moments import Moments
-from minicaffe.lowrank.factorization import leading_eigenvectors, svd
+from minicaffe.lowrank.factorization import leading_eigenvectors, orthonormal, svd
 from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
 
-RIDGE = 1e-6  # of the mean variance of x: keeps directions that were hardly seen from large weights
+RIDGE = 1e-4  # of the mean variance of x: float32 tells no smaller one
+SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
 SWEEPS = 12
 ENOUGH = 1e-3  # relative gain of a sweep below which there are no more
 CONJUGATE_STEPS = 12
@@ -42,22 +44,39 @@ class Fit:
     energy: float
 
 
-def fit(scheme: Scheme, moments: Moments, rank: int) -> Fit:
-    """The factors of this rank, by the scheme's own way."""
+def fit(scheme: Scheme, moments: Moments, rank: int, prior: Array | None = None) -> Fit:
+    """The factors of this rank, by the scheme's own way.
+
+    ``prior``: weights (M, C/g, kh, kw) to stay near to where the moments say little: the dense ones.
+    """
     ways = {ChannelScheme: fit_channel, SpatialScheme: fit_spatial}
-    best, xx = best_weights(moments)
-    left, right = ways[type(scheme)](scheme, best, xx, rank)
+    best, xx = best_weights(moments, 0 if prior is None else prior.reshape(moments.yx.shape))
+    left, right = balanced(*ways[type(scheme)](scheme, best, xx, rank))
     weights = scheme.weights(left @ right).reshape(best.shape)
     return Fit(left, right, _bias(weights, moments), 1 - _missed(weights, moments))
 
 
-def best_weights(moments: Moments) -> tuple[Array, Array]:
-    """W* (g, m, k), and xx with the ridge that it was found with."""
+def best_weights(moments: Moments, prior: Array | float = 0) -> tuple[Array, Array]:
+    """W* = (yx + λ·prior)·(xx + λ)⁻¹ (g, m, k), and xx + λ."""
     xp = module_of(moments.xx)
     size = moments.xx.shape[-1]
     ridge = RIDGE * xp.trace(moments.xx, axis1=1, axis2=2)[:, None, None] / size
-    xx = moments.xx + (ridge + (ridge == 0)) * xp.eye(size)
-    return xp.linalg.solve(xx, moments.yx.swapaxes(1, 2)).swapaxes(1, 2), xx
+    ridge = ridge + (ridge == 0)
+    xx = moments.xx + ridge * xp.eye(size)
+    return xp.linalg.solve(xx, (moments.yx + ridge * prior).swapaxes(1, 2)).swapaxes(1, 2), xx
+
+
+def balanced(left: Array, right: Array) -> tuple[Array, Array]:
+    """The same product from factors of equal size: those of its SVD, each with the root of the singular values.
+
+    A step of gradient descent then moves both alike.
+    """
+    xp = module_of(left)
+    q_left, r_left = xp.linalg.qr(left)
+    q_right, r_right = xp.linalg.qr(right.swapaxes(-1, -2))
+    inner = svd(r_left @ r_right.swapaxes(-1, -2))
+    a, b = inner.factors()
+    return q_left @ a, b @ q_right.swapaxes(-1, -2)
 
 
 def _bias(weights: Array, moments: Moments) -> Array:
@@ -76,7 +95,8 @@ def fit_data(scheme: ChannelScheme, moments: Moments, rank: int, w: Array, bias:
     """The basis Q of the data that keeps most of their energy: left w·Q, right Qᵀ; w and the bias stay the same."""
     values, q = leading_eigenvectors(moments.second)
     q = q[..., :rank]
-    kept = float(values[..., :rank].sum() / values.sum())
+    total = float(values.sum())
+    kept = float(values[..., :rank].sum()) / total if total else 1.0
     bias = module_of(q).zeros(scheme.shape[0]) if bias is None else bias
     return Fit(scheme.matrix(w) @ q, q.swapaxes(1, 2), bias, kept)
 
@@ -90,7 +110,7 @@ def fit_channel(scheme: ChannelScheme, best: Array, xx: Array, rank: int) -> tup
 def fit_spatial(scheme: SpatialScheme, best: Array, xx: Array, rank: int) -> tuple[Array, Array]:
     """left (g, C/g·kh, r), right (g, r, m·kw)."""
     start = svd(scheme.matrix(scheme.weights(best))).truncate(rank)
-    vertical = (start.u * start.s[:, None, :]).swapaxes(1, 2)  # (g, r, C/g·kh)
+    vertical = start.u.swapaxes(1, 2)  # (g, r, C/g·kh)
     pairs = [
         _alternate(vertical[g], best[g], xx[g], scheme.shape[3]) for g in range(scheme.group)
     ]  # group by group: their matrices are small
@@ -111,7 +131,7 @@ def _alternate(v: Array, best: Array, xx: Array, kw: int) -> tuple[Array, Array]
         if last is not None and explained - last < ENOUGH * abs(last) * 0.1:
             break
         last = explained
-        v = _better_vertical(v, h, target, xx)
+        v = orthonormal(_better_vertical(v, h, target, xx).T).T  # what that changes, the next h makes up for
     h, _ = _best_horizontal(v, target, xx)
     return v, h
 
@@ -122,7 +142,7 @@ def _best_horizontal(v: Array, target: Array, xx: Array) -> tuple[Array, float]:
     seen = xp.tensordot(v, xx, axes=(1, 0))  # (r, j, a, j'): what V makes of the inputs, with all inputs
     normal = xp.tensordot(seen, v, axes=(2, 1)).transpose(0, 1, 3, 2).reshape(rank * kw, rank * kw)
     right = xp.tensordot(target, v, axes=(1, 1)).transpose(0, 2, 1).reshape(-1, rank * kw)
-    normal += 1e-10 * xp.trace(normal) / len(normal) * xp.eye(rank * kw)
+    normal += (1e-10 * xp.trace(normal) / len(normal) + SMALLEST) * xp.eye(rank * kw)
     h = xp.linalg.solve(normal, right.T).T
     return h.reshape(-1, rank, kw), float((h * right).sum())
 
@@ -145,7 +165,7 @@ def _better_vertical(v: Array, h: Array, target: Array, xx: Array) -> Array:
 def _inverse(a: Array) -> Array:
     """The inverse of a symmetric matrix, with a little on its diagonal."""
     xp = module_of(a)
-    return xp.linalg.inv(a + 1e-8 * xp.trace(a) / len(a) * xp.eye(len(a)))
+    return xp.linalg.inv(a + (1e-8 * xp.trace(a) / len(a) + SMALLEST) * xp.eye(len(a)))
 
 
 def _conjugate_gradients(

@@ -8,16 +8,15 @@ into the rows of the weights and the bias: with s = γ / √(v + ε),
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minicaffe.array import Array
 from minicaffe.errors import SpecError
-from minicaffe.layer import Layer
+from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.batch_norm import BatchNorm
-from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.low_rank.factored_weights import FactoredWeights
 from minicaffe.layers.low_rank.held_basis import DataBasis
 from minicaffe.layers.scale import Scale
@@ -45,9 +44,10 @@ def find(net: Net) -> list[Fold]:
     """What can be folded: chains in which nobody else reads a blob in between."""
     folds = []
     for i, layer in enumerate(net.layers):
-        if not isinstance(layer, (Convolution, InnerProduct)) or type(layer).__name__ == "Deconvolution":
+        if layer.type not in PARAM_OF_TYPE:
             continue
-        if len(layer.spec.top) > 1 or layer.axis != 1 or not _rows_can_scale(layer):
+        shares = any(param.name for param in layer.spec.param)
+        if len(layer.spec.top) > 1 or layer.axis != 1 or shares or not _rows_can_scale(layer):
             continue
         followers = _followers(net, i)
         if followers:
@@ -118,8 +118,11 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
         )
     changes = {fold.layer.name: _changes(fold) for fold in folds}
     gone = [layer.name for fold in folds for layer in fold.followers]
+    for name, bottom in _kept_bottoms(net, gone, {fold.layer.name: fold.top for fold in folds}):
+        changes.setdefault(name, {})["bottom"] = bottom
     text = remove_layers(set_layer_fields(text, changes, str(path)), gone, str(path))
-    folded = Net(parse_net(text, str(path)), phase="test")
+    state = net.state
+    folded = Net(parse_net(text, str(path)), phase="test", level=state.level, stages=state.stage)
     for name, blobs in folded.params.items():
         arrays = [blob.data for blob in net.params[name]]
         for found in folds:
@@ -128,6 +131,19 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
         for blob, array in zip(blobs, arrays, strict=True):
             blob.data[...] = array
     return text, folded
+
+
+def _kept_bottoms(net: Net, gone: Sequence[str], new_tops: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Bottoms to be written out: those of layers whose default would be another without the layers that go."""
+    before = after = ""  # the first top of the layer before, as it was and as it will be
+    for spec in net.spec.layers_in(net.state):
+        top = spec.top[0] if spec.top else spec.name
+        if spec.name in gone:
+            before = top
+            continue
+        if not spec.has("bottom") and layer_classes[spec.type].bottoms[0] > 0 and before != after:
+            yield spec.name, before
+        before, after = top, new_tops.get(spec.name, top)
 
 
 def _changes(fold: Fold) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Journal:
         self.known[key] = value
         line = json.dumps({"run": self.run, "key": key, "value": value})
         try:
-            needs_break = self.path.is_file() and not self.path.read_bytes().endswith((b"\n", b""))
+            written = self.path.read_bytes() if self.path.is_file() else b""
+            needs_break = bool(written) and not written.endswith(b"\n")
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(("\n" if needs_break else "") + line + "\n")
         except OSError as error:

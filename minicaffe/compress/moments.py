@@ -11,7 +11,7 @@ responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,7 +81,14 @@ def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[
             run(net, batch, i, i)
             if layer.name in sums:
                 sums[layer.name].add(*layer.as_product(bottom[0], top[0]))
-    return {name: total.moments() for name, total in sums.items()}
+    return {
+        name: _of_own_responses(total.moments(), net.params[name][0].data) for name, total in sums.items()
+    }
+
+
+def _of_own_responses(moments: Moments, w: Array) -> Moments:
+    """The moments with yx = W·xx, which is exact for y = W·x + b; w has the elements of (g, m, k)."""
+    return replace(moments, yx=w.reshape(moments.yx.shape).astype(np.float64) @ moments.xx)
 
 
 def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch]) -> Moments:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from minicaffe.compress.sweep import ALL, Row
 from minicaffe.errors import MinicaffeError
 from minicaffe.files import atomic_write
 
 
-def plot(rows: Sequence[Row], title: str, path: str | Path) -> None:
-    """Draw a sweep into a PNG or SVG file. Raises MinicaffeError without matplotlib or for another kind of file."""
+def check(path: str | Path) -> tuple[Callable[..., Any], str]:
+    """What makes a figure, and the kind of the file. Raises MinicaffeError, as ``plot`` does."""
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise MinicaffeError(f"{path}: a plot is a .png or .svg file; give one of these endings")
@@ -19,7 +20,13 @@ def plot(rows: Sequence[Row], title: str, path: str | Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise MinicaffeError("plots need matplotlib: pip install 'minicaffe[plot]'") from None
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    return Figure, kind
+
+
+def plot(rows: Sequence[Row], title: str, path: str | Path) -> None:
+    """Draw a sweep into a PNG or SVG file. Raises MinicaffeError without matplotlib or for another kind of file."""
+    new_figure, kind = check(path)
+    figure = new_figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _accuracy(left, rows)
     _cost(right, [row for row in rows if row.layer == ALL])
@@ -28,7 +35,7 @@ def plot(rows: Sequence[Row], title: str, path: str | Path) -> None:
         figure.savefig(file, format=kind, dpi=120)
 
 
-def _accuracy(axes: object, rows: Sequence[Row]) -> None:
+def _accuracy(axes: Any, rows: Sequence[Row]) -> None:
     """One line for each layer alone, a thick one for all at once."""
     for layer in dict.fromkeys(row.layer for row in rows):
         own = [row for row in rows if row.layer == layer]
@@ -40,7 +47,7 @@ def _accuracy(axes: object, rows: Sequence[Row]) -> None:
     axes.legend(fontsize=8)
 
 
-def _cost(axes: object, rows: Sequence[Row]) -> None:
+def _cost(axes: Any, rows: Sequence[Row]) -> None:
     """Energy, multiply-adds and time of all layers at once, beside the dense net's."""
     dense = max(row.milliseconds for row in rows if row.fraction == 1)
     x = [100 * row.fraction for row in rows]

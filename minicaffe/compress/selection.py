@@ -112,7 +112,7 @@ class Selector:
         plan = best_within(self.curves(), lambda plan: self.cost.total(plan) <= limit)
         if plan is None:
             raise MinicaffeError(
-                f"no ranks bring {self.cost.name} down to {share:g} of the dense net; allow more"
+                f"no ranks bring {self.cost.name} down to {share:g} of {self.cost.of_what}; allow more"
             )
         return self._selection(plan)
 

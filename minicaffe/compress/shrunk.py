@@ -6,25 +6,38 @@ plan, and a bias where there was none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minicaffe.array import Array
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
+from minicaffe.errors import SpecError
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
-from minicaffe.spec.reader import read_text
+from minicaffe.spec.reader import nearest, read_text
 
 
 def shrunk_text(path: str | Path, spec: NetSpec, plan: Plan) -> str:
     """The text of the spec in ``path`` (parsed: ``spec``) with a plan in it. Raises SpecError."""
     layers = {layer.name: layer for layer in spec.layer or spec.layers}
-    changes = {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
+    check_layers(path, layers, plan)
+    changes: dict[str, dict[str, Any]] = {
+        name: {"low_rank_param": None} for name, x in layers.items() if x.has("low_rank_param")
+    }
+    changes |= {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
     return set_layer_fields(read_text(path), changes, str(path))
+
+
+def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raise SpecError where a spec lacks a layer that gets a rank."""
+    known = set(known)
+    for name in wanted:
+        if name not in known:
+            raise SpecError(f"{path}: has no layer '{name}', which gets a rank{nearest(name, known)}")
 
 
 def _changes(layer: LayerSpec, scheme: str, rank: int) -> dict[str, Any]:

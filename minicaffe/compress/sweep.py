@@ -51,7 +51,8 @@ def sweep(
         n: scheme if scheme in (*c.schemes, "DATA") else "CHANNEL" for n, c in bench.candidates.items()
     }
     groups = {**{name: [name] for name in bench.candidates}, ALL: list(bench.candidates)}
-    steps = [(group, fraction) for group in groups for fraction in (*fractions, 1.0)]
+    below = [fraction for fraction in fractions if fraction < 1]
+    steps = [(group, fraction) for group in groups for fraction in (*below, 1.0)]
     time, progress, rows = TimeCost(bench, batches[0]), Progress(len(steps)), []
     for group, fraction in steps:
         known = journal.get([scheme, group, fraction])

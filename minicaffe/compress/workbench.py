@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from minicaffe.array import Array, to_host
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
 from minicaffe.compress.fitting import Fit, fit, fit_data
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer
-from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds
 from minicaffe.lowrank.schemes import Scheme, schemes
 from minicaffe.net import Net
@@ -153,12 +152,12 @@ class Workbench:
         key = done if self.asymmetric else (name, choice)
         if key not in self._fitted:
             seen = self._moments(name, done[:-2])
+            w, *bias = (blob.data for blob in self.original.params[name])
             if choice.scheme == "DATA":
-                w, *bias = (blob.data for blob in self.original.params[name])
                 self._fitted[key] = fit_data(scheme, seen, choice.rank, w, *bias)
             else:
                 has_bias = len(self.trial.params[name]) > 1
-                self._fitted[key] = fit(scheme, seen if has_bias else seen.uncentred(), choice.rank)
+                self._fitted[key] = fit(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
         return self._fitted[key]
 
     def _moments(self, name: str, before: tuple[object, ...]) -> moments.Moments:
@@ -173,7 +172,8 @@ class Workbench:
     def _put(self, name: str, choice: LayerRank, found: Fit) -> None:
         scheme = self.candidates[name].scheme(choice.scheme)
         layer = next(layer for layer in self.trial.layers if layer.name == name)
-        layer.blobs[0].data[...] = weights_as_stored(layer, scheme.weights(found.left @ found.right))
+        w = layer.blobs[0].data
+        w[...] = scheme.weights(found.left @ found.right).reshape(w.shape)
         for bias in layer.blobs[1:]:
             bias.data[...] = found.bias
 
@@ -196,14 +196,6 @@ class Workbench:
         """The candidates' multiply-adds under a plan, as a share of what they are dense."""
         kept = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
         return kept / sum(c.cost for c in self.candidates.values())
-
-
-def weights_as_stored(layer: Layer, w: Array) -> Array:
-    """w (M, C/g, kh, kw) in the shape of the layer's blob 0."""
-    if layer.type == "InnerProduct":
-        w = w[:, :, 0, 0]
-        return w.T if layer.spec.inner_product_param.transpose else w
-    return w.reshape(layer.blobs[0].shape)
 
 
 def shuffled(spec: NetSpec) -> NetSpec:
@@ -246,8 +238,11 @@ def _candidates(net: Net, names: Iterable[str] | None) -> dict[str, Candidate]:
     wanted = None if names is None else set(names)
     found = {}
     for layer, bottom, top in net.steps():
-        chosen = layer.name in wanted if wanted is not None else layer.type == "Convolution"
-        if chosen:
+        named = wanted is not None and layer.name in wanted
+        problem = _unsuitable(layer, bottom)
+        if named and problem is not None:
+            raise problem
+        if named or (wanted is None and layer.type == "Convolution" and problem is None):
             found[layer.name] = _candidate(layer, bottom, top)
     missing = (wanted or set()) - set(found)
     if missing or not found:
@@ -256,14 +251,25 @@ def _candidates(net: Net, names: Iterable[str] | None) -> dict[str, Candidate]:
     return found
 
 
-def _candidate(layer: Layer, bottom: Sequence[object], top: Sequence[object]) -> Candidate:
-    if not isinstance(layer, (Convolution, InnerProduct)) or layer.spec.has("low_rank_param"):
-        raise layer.spec.error("type", "only a dense Convolution or InnerProduct can be approximated")
-    product, _, _ = layer.as_product(bottom[0], top[0])
-    if len(bottom) > 1 or not isinstance(product, Convolution2d):
-        raise layer.spec.error(
-            "", "a layer with several bottoms or three spatial axes stays dense; leave it out"
+def _unsuitable(layer: Layer, bottom: Sequence[Blob]) -> SpecError | None:
+    """Why a layer has to stay dense, or None."""
+    if layer.type not in PARAM_OF_TYPE:
+        return layer.spec.error(
+            "type", "only a Convolution or InnerProduct can be approximated; leave it out"
         )
+    if any(param.name for param in layer.spec.param):
+        return layer.spec.error("param", "one of several layers that share weights; leave it out")
+    if layer.type == "InnerProduct" and layer.spec.inner_product_param.transpose:
+        return layer.spec.error(
+            "inner_product_param.transpose", "factors have one order; leave the layer out"
+        )
+    if len(bottom) > 1 or getattr(layer, "spatial_axes", 2) == 3:
+        return layer.spec.error("", "has several bottoms or three spatial axes; leave it out")
+    return None
+
+
+def _candidate(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> Candidate:
+    product, _, _ = layer.as_product(bottom[0], top[0])
     shape = (product.filters, product.shape[0] // product.group, *product.window.kernel)
     ways = ["CHANNEL"] if product.is_pointwise else list(schemes)
     return Candidate(layer.name, product, {way: schemes[way](shape, product.group) for way in ways})

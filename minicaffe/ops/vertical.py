@@ -25,6 +25,8 @@ class VerticalConvolution(Convolution2d):
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``, whose rows lie together; return x, for ``weight_grad``."""
         x = x.reshape(self.shape)
+        if not x.size:
+            return x
         if self.window.stride != (1, 1) or self.window.pad[1]:
             y = module_of(x).empty((self.filters, *self.output, self.batch), x.dtype)
             super().forward(x, w, y, bias)

@@ -1,0 +1,404 @@
+"""``minicaffe lowrank select|apply|sweep`` on LeNet and a few digits: what is written does what was printed."""
+
+import re
+from pathlib import Path
+
+import lenet_cases
+import numpy as np
+import pytest
+from lenet_cases import SIZES, run, select, take_biases, with_ranks
+
+from minicaffe.array import to_host
+from minicaffe.cli import main
+from minicaffe.compress import cost
+from minicaffe.compress.batches import draw
+from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.lowrank.products import product_of_rank
+from minicaffe.net import Net
+
+# fixtures, which pytest finds under these names
+digits = lenet_cases.digits
+folder = lenet_cases.folder
+measured = lenet_cases.measured
+
+
+@pytest.fixture
+def time_like_flops(monkeypatch):
+    """Layers take a time that is as their multiply-adds, and the whole net of them and all else, 20 ms."""
+
+    def measure(self, candidate, scheme, rank):
+        return product_of_rank(candidate.product, candidate.scheme(scheme), rank).multiply_adds / 1e5
+
+    monkeypatch.setattr(TimeCost, "_measure", measure)
+    monkeypatch.setattr(TimeCost, "_measure_dense", lambda self, candidate: candidate.cost / 1e5)
+    monkeypatch.setattr(cost, "_milliseconds", lambda call: 20.0)
+
+
+def accuracy(capsys, net="low.yaml", weights="low.npz"):
+    """What ``minicaffe test`` says of a net on the whole test set."""
+    output = run(capsys, "test", net, "--weights", weights, "--iterations", "3")
+    return float(re.search(r"^accuracy = (\S+)", output, re.MULTILINE)[1])
+
+
+def printed(output, on):
+    """The accuracy that ``select`` has printed, and the dense net's."""
+    found = re.search(rf"^accuracy, {on}: (\S+) \(dense (\S+), ", output, re.MULTILINE)
+    return float(found[1]), float(found[2])
+
+
+def share_of(path, names):
+    """The multiply-adds of some layers, counted in a net, as a share of the dense net's."""
+    totals = [
+        sum(layer.multiply_adds(*blobs) for layer, bottom, top in net.steps() if layer.name in names
+            for blobs in [(bottom, top)])
+        for net in (Net(path), Net("net.yaml"))
+    ]  # fmt: skip
+    return totals[0] / totals[1]
+
+
+# -- select ----------------------------------------------------------------------------------------------
+
+GOALS = {
+    "drop": (["--max-drop", "5%"], 0.05, 1),
+    "flops": (["--flops", "0.2"], 1, 0.2),
+    "time": (["--time", "0.4"], 1, 1),
+    "drop by time": (["--max-drop", "5%", "--by", "time"], 0.05, 1),
+}
+
+
+@pytest.mark.parametrize(("goal", "most_drop", "most_flops"), GOALS.values(), ids=GOALS)
+def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(
+    capsys, time_like_flops, goal, most_drop, most_flops
+):
+    output = select(capsys, *goal)
+    kept, dense = printed(output, "held out")
+    assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
+    assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
+    assert printed(output, "chosen on") == (kept, dense)  # both are the whole test set
+    assert dense - kept <= most_drop + 1e-9
+    share = float(re.search(r"^all of them +(\S+)$", output, re.MULTILINE)[1])
+    assert share_of("low.yaml", ("conv1", "conv2")) == pytest.approx(share, abs=1e-3)
+    assert share <= most_flops and share < 0.7
+    if "time" in goal or "--time" in goal:
+        time = float(re.search(r"^time: (\S+) of the dense net$", output, re.MULTILINE)[1])
+        assert time == pytest.approx((1.12 + 18.88 * share) / 20, abs=1e-3)
+        assert "--time" not in goal or time <= 0.4
+    else:
+        assert "time:" not in output
+
+
+@pytest.mark.parametrize("share", ["1", "0.5", "0.1"])
+def test_select_keeps_the_multiply_adds_within_the_share(capsys, share):
+    select(capsys, "--flops", share)
+    counted = share_of("low.yaml", ("conv1", "conv2"))
+    assert 0.3 * float(share) < counted <= float(share)
+    net = Net("low.yaml")
+    assert net.copy_from("low.npz").matched == ["conv1", "conv2", "ip1", "ip2"]
+
+
+def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder):
+    output = select(capsys, "--flops", "0.3", "--layers", "conv2,ip1")
+    assert re.search(r"^ip1 +(dense|channel +\d+ of 500) +[01]\.\d+$", output, re.MULTILINE)
+    assert not re.search(r"^conv1 ", output.split("multiply-adds")[1], re.MULTILINE)
+    assert share_of("low.yaml", ("conv2", "ip1")) <= 0.3
+    low, dense = Net("low.yaml", weights="low.npz"), Net("net.yaml", weights="lenet.npz")
+    for name in ("conv1", "ip2"):
+        for blob, its in zip(low.params[name], dense.params[name], strict=True):
+            np.testing.assert_array_equal(blob.data, its.data)
+    rates = {param.key: param.lr_mult for param in low.learnable}
+    assert [rates[f"conv2/{i}"] for i in range(3)] == [1, 1, 2]
+    text = (folder / "low.yaml").read_text()
+    lines = [
+        line
+        for line in text.splitlines()
+        if "low_rank_param" not in line and "{lr_mult: 1}, {lr_mult: 1}," not in line
+    ]
+    assert set(lines) <= set((folder / "net.yaml").read_text().splitlines())
+
+
+def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone(capsys, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    more = ["--weights", "lenet.npz", "--held-out", "3", "--flops", "0.5", *SIZES]
+    run(capsys, "lowrank", "select", folder / "net.yaml", *more)
+    new = {path.name for path in folder.iterdir()} - set(before)
+    assert new == {"net_lowrank.yaml", "net_lowrank.npz", "net_lowrank.journal.jsonl"}
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+
+
+def test_select_gives_biases_to_layers_that_had_none(capsys, folder):
+    take_biases()
+    output = select(capsys, "--flops", "0.2")
+    kept, dense = printed(output, "held out")
+    assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
+    assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
+    low = Net("low.yaml", weights="low.npz")
+    assert all(len(low.params[name]) == 3 and low.params[name][2].data.any() for name in ("conv1", "conv2"))
+    assert "bias_term" not in (folder / "low.yaml").read_text()
+
+
+@pytest.mark.parametrize("has_biases", [True, False], ids=["biases", "none"])
+def test_approximations_leave_the_trial_net_as_it_was(has_biases):
+    if not has_biases:
+        take_biases()
+    bench = Workbench("net.yaml", "lenet.npz", calibration=1)
+    batches = draw(bench.original, 2)
+    bench.approximate({})
+    dense = bench.measure(batches)
+    assert bench.measure(batches, bench.original).loss == pytest.approx(dense.loss, rel=1e-5)
+    bench.approximate({"conv1": LayerRank("CHANNEL", 1), "conv2": LayerRank("DATA", 3)})
+    assert bench.measure(batches).loss > 1.1 * dense.loss
+    alone = bench.approximate({"conv2": LayerRank("SPATIAL", 2)}), bench.measure(batches)
+    bench.approximate({"conv1": LayerRank("CHANNEL", 1)})
+    bench.approximate({"conv2": LayerRank("SPATIAL", 2)})
+    assert bench.measure(batches) == alone[1]
+    bench.approximate({})
+    assert bench.measure(batches) == dense
+
+
+def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_same(capsys, folder):
+    select(capsys, "--flops", "0.3", "--also", "deploy.yaml")
+    deploy, low = Net("deploy_lowrank.yaml"), Net("low.yaml", weights="low.npz")
+    assert deploy.copy_from("low.npz").matched == ["conv1", "conv2", "ip1", "ip2"]
+    low.run_forward()
+    images = low.blobs["data"].data
+    deploy.blobs["data"].reshape(*images.shape)
+    deploy.reshape()
+    scores = np.exp(low.blobs["ip2"].data)
+    prob = deploy.forward(data=images)["prob"]
+    np.testing.assert_allclose(prob, scores / scores.sum(axis=1, keepdims=True), atol=1e-5)
+    assert "low_rank_param" not in (folder / "deploy.yaml").read_text()
+
+
+def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
+    output = select(capsys, "--flops", "0.1", "--finetune", "solver.yaml")
+    found = re.search(r"^Wrote low_finetuned.npz: accuracy, held out: (\S+)$", output, re.MULTILINE)
+    assert accuracy(capsys, weights="low_finetuned.npz") == pytest.approx(float(found[1]), abs=1e-4)
+    start, tuned = (Net("low.yaml", weights=path) for path in ("low.npz", "low_finetuned.npz"))
+    for name, blobs in tuned.params.items():
+        for blob, its in zip(blobs, start.params[name], strict=True):
+            assert np.abs(blob.data - its.data).max() > 1e-5
+    w, start_w = (net.params["ip1"][0].data.ravel() for net in (tuned, start))
+    assert np.corrcoef(w, start_w)[0, 1] > 0.8  # not of a net that starts anew
+
+
+# -- the journal -----------------------------------------------------------------------------------------
+
+
+CONV1 = ["--layers", "conv1"]
+
+
+def test_a_second_run_measures_nothing_again_and_ends_the_same(capsys, measured):
+    first, once = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
+    assert once > 8
+    assert select(capsys, "--max-drop", "5%", *CONV1) == first
+    assert len(measured) == once
+    select(capsys, "--flops", "0.5", *CONV1)  # the same curves
+    assert once <= len(measured) <= once + 2
+
+
+def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder):
+    def count(*arguments):
+        before = len(measured)
+        select(capsys, "--flops", "0.5", *arguments)
+        return len(measured) - before
+
+    assert count(*CONV1) > 4 and count(*CONV1) == 0
+    assert count(*CONV1, "--batches", "2") > 4
+    assert count() > 8
+    weights = dict(np.load("lenet.npz"))
+    np.savez("lenet.npz", **{**weights, "ip2/1": weights["ip2/1"] + 1})
+    assert count(*CONV1) > 4
+    (folder / "net.yaml").write_text((folder / "net.yaml").read_text().replace("MAX", "AVE"))
+    assert count(*CONV1) > 4
+
+
+def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
+    measured.limit = 6
+    arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", "--held-out", "3", *SIZES, *CONV1]
+    assert main(["lowrank", "select", "--max-drop", "5%", *arguments]) == 130
+    assert not Path("low.yaml").exists()
+    measured.limit = -1
+    resumed, count = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
+    assert count > 8
+    Path("low.journal.jsonl").unlink()
+    assert select(capsys, "--max-drop", "5%", *CONV1) == resumed
+    assert len(measured) == 2 * count
+
+
+# -- apply -----------------------------------------------------------------------------------------------
+
+
+def apply(capsys, weights="lenet.npz", calibration=2):
+    arguments = ["low.yaml", "--weights", weights, "--calibration", calibration, "-o", "low.npz"]
+    return run(capsys, "lowrank", "apply", *arguments)
+
+
+RANKS = {
+    "factored": {"conv1": "rank: 4, factored: true", "conv2": "rank: 6, scheme: spatial, factored: true"},
+    "truncated": {"conv1": "rank: 4", "conv2": "rank: 6, scheme: spatial, method: gram"},
+    "held": {"conv1": "rank: 4, refresh: 3", "conv2": "flops: 0.1, scheme: spatial, refresh: 3"},
+}
+
+
+def mean_loss(net):
+    losses = []
+    for _ in range(3):
+        net.run_forward()
+        losses.append(float(to_host(net.loss())))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("ranks", RANKS.values(), ids=RANKS)
+def test_apply_writes_weights_that_are_better_than_truncated_ones(capsys, folder, ranks):
+    with_ranks(folder, **ranks)
+    output = apply(capsys)
+    applied, truncated = Net("low.yaml"), Net("low.yaml", weights="lenet.npz")
+    assert applied.copy_from("low.npz").matched == ["conv1", "conv2", "ip1", "ip2"]
+    dense = mean_loss(Net("net.yaml", weights="lenet.npz"))
+    assert mean_loss(applied) - dense < 0.7 * (mean_loss(truncated) - dense)
+    rows = re.findall(r"^(\S+) +(\d+) +(0\.\d+)$", output, re.MULTILINE)
+    found = {layer.name: layer.low_rank.rank for layer in applied.layers if layer.name in ranks}
+    assert {name: int(rank) for name, rank, _ in rows} == found
+    assert all(0.3 < float(energy) < 1 for _, _, energy in rows)
+    for name in ("ip1", "ip2"):
+        for blob, its in zip(applied.params[name], truncated.params[name], strict=True):
+            np.testing.assert_array_equal(blob.data, its.data)
+
+
+def test_apply_to_inner_products_keeps_the_accuracy(capsys, folder):
+    with_ranks(folder, ip1="rank: 30, factored: true", ip2="rank: 9")
+    output = apply(capsys, calibration=40)
+    assert re.search(r"^ip1 +30 +0\.\d+\nip2 +9 +(0\.\d+|1\.0000)$", output, re.MULTILINE)
+    assert accuracy(capsys) >= accuracy(capsys, "net.yaml", "lenet.npz") - 0.04
+
+
+def test_apply_of_a_data_basis_holds_the_basis_of_the_calibration_data(capsys, folder):
+    with_ranks(folder, conv1="rank: 8, target: data", conv2="rank: 40, target: data")
+    output = apply(capsys)
+    net, dense = Net("low.yaml", weights="low.npz"), Net("net.yaml", weights="lenet.npz")
+    for name, rank in (("conv1", 8), ("conv2", 40)):
+        w, b, q = (blob.data for blob in net.params[name])
+        np.testing.assert_array_equal(w, dense.params[name][0].data)
+        np.testing.assert_array_equal(b, dense.params[name][1].data)
+        np.testing.assert_allclose(q[0].T @ q[0], np.eye(rank), atol=1e-5)
+        assert re.search(rf"^{name} +{rank} +0\.9\d+$", output, re.MULTILINE)
+    assert accuracy(capsys) > 0.9
+
+
+FULL = {
+    "factored": {"conv1": "rank: 20, factored: true", "conv2": "rank: 100, scheme: spatial, factored: true"},
+    "truncated": {"conv1": "rank: 5, scheme: spatial", "conv2": "rank: 50"},
+    "held": {"conv2": "rank: 50, refresh: 2"},
+    "data": {"conv1": "rank: 25, target: data", "conv2": "rank: 500, target: data"},
+    "inner products": {"ip1": "rank: 500", "ip2": "rank: 10, factored: true"},
+}
+
+
+@pytest.mark.parametrize("ranks", FULL.values(), ids=FULL)
+def test_apply_at_full_rank_loses_nothing(capsys, folder, ranks):
+    with_ranks(folder, **ranks)
+    apply(capsys)
+    low, dense = Net("low.yaml", weights="low.npz"), Net("net.yaml", weights="lenet.npz")
+    dense.run_forward()
+    expected, images = dense.blobs["ip2"].data, dense.blobs["data"].data
+    found = low.forward(start="conv1", end="ip2", data=images)["ip2"]
+    np.testing.assert_allclose(found, expected, atol=5e-3 * np.abs(expected).max())
+
+
+def test_apply_to_layers_without_a_bias_adds_none(capsys, folder):
+    take_biases()
+    with_ranks(folder, conv1="rank: 5, factored: true", conv2="rank: 12, scheme: spatial")
+    truncated = mean_loss(Net("low.yaml", weights="lenet.npz"))
+    apply(capsys)
+    net = Net("low.yaml", weights="low.npz")
+    assert [len(net.params[name]) for name in ("conv1", "conv2")] == [2, 1]
+    assert mean_loss(net) < truncated
+    plan = {"conv1": LayerRank("CHANNEL", 5), "conv2": LayerRank("SPATIAL", 12)}
+    bench = Workbench("net.yaml", "lenet.npz", plan, 2, adds_biases=False)
+    assert not any(found.bias.any() for found in bench.approximate(plan).values())
+
+
+def test_apply_without_an_output_writes_beside_the_net(capsys, folder):
+    with_ranks(folder, conv1="rank: 4")
+    run(capsys, "lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "--calibration", "1")
+    assert Net("low.yaml").copy_from("low_applied.npz").missing == []
+
+
+# -- sweep -----------------------------------------------------------------------------------------------
+
+
+def sweep(capsys, *arguments):
+    """The rows of the table that is printed, as lists of text."""
+    output = run(
+        capsys,
+        "lowrank",
+        "sweep",
+        "net.yaml",
+        "--weights",
+        "lenet.npz",
+        "--ranks",
+        "0.1,0.4",
+        *SIZES,
+        *arguments,
+    )
+    lines = output[output.index("\nlayer ") :].strip().splitlines()
+    assert re.split("  +", lines[0]) == [
+        "layer",
+        "rank kept",
+        "rank",
+        "accuracy",
+        "loss",
+        "energy",
+        "FLOPs",
+        "time ms",
+    ]
+    return [re.split("  +", line) for line in lines[2:] if re.search(r"\d$", line)]
+
+
+TARGETS = {  # what is swept, its ranks in conv2, and in a spec the lowest ones of both layers
+    "weights": (["--target", "weights"], ["10", "40"], "rank: {}, scheme: spatial", (1, 10)),
+    "weights, channel": (["--scheme", "channel"], ["5", "20"], "rank: {}", (2, 5)),
+    "data": (["--target", "data"], ["50", "200"], "rank: {}, target: data", (2, 50)),
+}
+
+
+@pytest.mark.parametrize(("arguments", "ranks", "param", "lowest"), TARGETS.values(), ids=TARGETS)
+def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(
+    capsys, folder, arguments, ranks, param, lowest
+):
+    rows = sweep(capsys, *arguments)
+    assert [row[0] for row in rows] == [name for name in ("conv1", "conv2", "all layers") for _ in range(3)]
+    assert [row[1] for row in rows] == ["0.10", "0.40", "1.00"] * 3
+    assert [row[2] for row in rows[3:6]] == [*ranks, "full"]
+    dense = f"{accuracy(capsys, 'net.yaml', 'lenet.npz'):.4f}"
+    for group in (rows[:3], rows[3:6], rows[6:]):
+        energy, flops = ([float(row[i]) for row in group] for i in (5, 6))
+        assert energy == sorted(energy) and energy[0] < energy[1] < energy[2] == 1
+        assert flops == sorted(flops) and flops[2] == 1
+        assert group[2][3] == dense
+        assert all(float(row[7]) > 0 for row in group)
+    assert float(rows[6][4]) > float(rows[8][4])
+    with_ranks(folder, conv1=param.format(lowest[0]), conv2=param.format(lowest[1]))
+    assert [row[2] for row in (rows[0], rows[3])] == [str(rank) for rank in lowest]
+    assert float(rows[6][6]) == pytest.approx(share_of("low.yaml", ("conv1", "conv2")), abs=1e-3)
+    assert float(rows[6][6]) == pytest.approx(float(rows[0][6]) + float(rows[3][6]) - 1, abs=2e-3)
+
+
+@pytest.mark.parametrize(("name", "start"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml")])
+def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured, folder, name, start):
+    pytest.importorskip("matplotlib")
+    rows = sweep(capsys, "--plot", name, *CONV1)
+    assert len(measured) == 6
+    content = (folder / name).read_bytes()
+    assert content.startswith(start) and len(content) > 5000
+    (folder / name).unlink()
+    assert sweep(capsys, "--plot", name, *CONV1) == rows
+    assert len(measured) == 6 and (folder / name).exists()
+
+
+def test_sweeps_of_other_targets_schemes_and_batches_measure_anew(capsys, measured):
+    for more in ([], ["--target", "data"], ["--scheme", "channel"], ["--batches", "2"]):
+        before = len(measured)
+        sweep(capsys, *CONV1, *more)
+        assert len(measured) == before + 6
