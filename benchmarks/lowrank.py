@@ -2,6 +2,7 @@
 
     python benchmarks/lowrank.py select NET --drops 0.5% 1% 2%      choose ranks; accuracy on all test images
     python benchmarks/lowrank.py finetune NET --flops 0.25          a cheaper plan, its factors trained
+    python benchmarks/lowrank.py data NET                           the paper's experiment: rank of data matrices
     python benchmarks/lowrank.py time NET [--caffe PYTHON]          forward pass: batch 100 and batch 1
     python benchmarks/lowrank.py train NET                          a training step, and what it keeps for backward
 
@@ -35,6 +36,7 @@ from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.files import write_text
 from minicaffe.inspect.table import format_table
+from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 
 MODELS = PROTOTXT.parent / "models"
@@ -91,6 +93,35 @@ def finetune(args: argparse.Namespace) -> None:
     solver.close()
 
 
+def data(args: argparse.Namespace) -> None:
+    """Data matrices of low rank, all convolutions but the first at the same fraction, nothing trained.
+
+    Points of accuracy lost with the principal components of each batch (Osawa et al. 2017), with those of the
+    calibration images, and with a basis fitted to the responses.
+    """
+    bench = Workbench(_train_spec(args.net), MODELS / f"{args.net}.npz")
+    batches = draw(bench.original, args.batches)
+    names = list(bench.candidates)[1:]
+    some = batches[: args.per_batch]
+    dense, dense_of_some = (bench.measure(part, bench.original).accuracy for part in (batches, some))
+    rows = []
+    for fraction in args.fractions:
+        ranks = {name: bench.candidates[name].part_of_rank("DATA", fraction) for name in names}
+        fields = {name: {"low_rank_param": {"rank": rank, "target": "data"}} for name, rank in ranks.items()}
+        text = set_layer_fields(_train_spec(args.net).read_text(), fields)
+        with closing(mc.Net(parse_net(text), weights=MODELS / f"{args.net}.npz", phase="test")) as net:
+            drops = [bench.measure(some, net).accuracy - dense_of_some]
+        for basis in ("DATA", "BASIS"):
+            bench.approximate({name: LayerRank(basis, rank) for name, rank in ranks.items()})
+            drops.append(bench.measure(batches).accuracy - dense)
+        kept = sum(ranks.values()) / sum(bench.candidates[name].full_rank("DATA") for name in names)
+        cells = (f"{100 * drop:+.2f}" for drop in drops)
+        rows.append((f"{100 * (1 - kept):.1f} %", "-".join(map(str, ranks.values())), *cells))
+    head = ("rank removed", "ranks", "each batch's components", "calibration's components", "fitted basis")
+    print(f"{args.net}: dense {100 * dense:.2f} %; data matrices of {', '.join(names)}; points of accuracy")
+    print(format_table(head, rows, right=(0, 2, 3, 4)))
+
+
 def _train_spec(name: str) -> Path:
     return PROTOTXT / name / TRAIN_SPEC.get(name, "train.yaml")
 
@@ -121,7 +152,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(required=True)
     for name, function in (
-        ("select", select), ("finetune", finetune), ("time", time_forward), ("train", time_training)
+        ("select", select), ("finetune", finetune), ("data", data), ("time", time_forward), ("train", time_training)
     ):  # fmt: skip
         sub = commands.add_parser(name, help=function.__doc__)
         sub.add_argument("net", choices=list(SHAPES))
@@ -132,6 +163,12 @@ def main() -> None:
         if function is finetune:
             sub.add_argument("--flops", type=float, required=True)
             sub.add_argument("--save", action="store_true", help="into models/ and prototxt/")
+        if function is data:
+            sub.add_argument("--fractions", type=float, nargs="+", default=[0.06, 0.08, 0.1, 0.15, 0.2, 0.3])
+            sub.add_argument("--batches", type=int, default=50)
+            sub.add_argument(
+                "--per-batch", type=int, default=10, help="of them, for bases of each batch: slow"
+            )
         if function in (time_forward, time_training):
             sub.add_argument("--rounds", type=int, default=15)
         if function is time_forward:

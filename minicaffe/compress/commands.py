@@ -135,7 +135,7 @@ def _rank_of(layer: LowRankLayer) -> LayerRank:
         raise param.error(
             "energy", "is found in every factorization anew; to apply ranks, give rank or flops"
         )
-    return LayerRank("DATA" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
+    return LayerRank("BASIS" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
 
 
 def sweep_ranks(args: argparse.Namespace) -> None:
@@ -146,7 +146,7 @@ def sweep_ranks(args: argparse.Namespace) -> None:
     out = _out(args.plot, args.net, f"_sweep_{args.target}.png")
     bench = _bench(args)
     batches = draw(bench.original, args.batches)
-    scheme = "DATA" if args.target == "data" else args.scheme.upper()
+    scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
     rows = sweep.sweep(bench, batches, scheme, _journal(args, out, args.target, args.scheme), args.ranks)
     print(sweep.table(rows))
     if args.plot:
@@ -202,7 +202,8 @@ def add_commands(command: Command) -> None:
     sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET_applied.npz)")
     sub = command("sweep", sweep_ranks)
     _add_common(sub, batches=20)
-    sub.add_argument("--target", choices=["weights", "data"], default="weights")
+    sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
+                     help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
     sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
                      help="fractions of the full rank")  # fmt: skip

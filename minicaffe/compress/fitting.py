@@ -9,6 +9,7 @@ far from the best as
 ``fit_channel``   closed form: the first r principal components U of the responses W*·x, Ŵ = U·(Uᵀ·W*) (reduced-rank
                   regression, Izenman 1975; for convolutions Zhang et al. 2015, arXiv 1505.06798).
 ``fit_data``      no fit of W: the principal components of the data themselves (Osawa et al. 2017).
+``fit_basis``     a basis of the data too, but that of ``fit_channel``, which is chosen for the responses.
 ``fit_spatial``   alternating least squares for the two windows, from the truncated SVD of W*.
 
 All in float64. Shapes, for each of g groups: W (m, k) with k = (channel, row, column) of the window.
@@ -89,6 +90,19 @@ def _missed(weights: Array, moments: Moments) -> float:
     quadratic = (weights @ moments.xx * weights).sum() - 2 * (weights * moments.yx).sum()
     total = float(moments.yy.sum())
     return max(0.0, 1 + float(quadratic) / total) if total else 0.0
+
+
+def fit_basis(scheme: ChannelScheme, moments: Moments, rank: int, prior: Array | None = None) -> Fit:
+    """A basis Q of the data that is chosen for the responses: right Qᵀ, left the best answer to Qᵀ·x.
+
+    It is ``fit_channel`` with an orthonormal right factor; beyond the rank of W* the principal components of the
+    data follow.
+    """
+    found = fit(scheme, moments, min(rank, *scheme.matrix_shape), prior)
+    _, components = leading_eigenvectors(moments.second, rank)
+    candidates = module_of(components).concatenate([found.right.swapaxes(1, 2), components], axis=2)
+    q = orthonormal(candidates[..., : scheme.matrix_shape[1]])[..., :rank]
+    return Fit(found.left @ (found.right @ q), q.swapaxes(1, 2), found.bias, found.energy)
 
 
 def fit_data(scheme: ChannelScheme, moments: Moments, rank: int, w: Array, bias: Array | None = None) -> Fit:

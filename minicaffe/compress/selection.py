@@ -3,8 +3,8 @@
 1. Each layer alone, at several costs, in its better scheme: how much the net's loss rises.
 2. The cheapest plan on the hull of those curves that keeps the accuracy, or the cost, by bisection; the accuracy is
    measured with all layers of the plan approximated together.
-3. The plan is verified on batches that took no part in choosing it; where it loses more there than it may, less is
-   allowed, and step 2 done again.
+3. The plan is verified on batches that took no part in choosing it; where it loses more there than it may, step 2
+   is done again with less allowed, and so on by bisection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minicaffe.errors import MinicaffeError
 
 SHARES = (0.05, 0.08, 0.12, 0.17, 0.24, 0.34, 0.48, 0.7)  # of a layer's dense multiply-adds
 CURVE_BATCHES = 10  # for the curves; plans are measured on all
-ROUNDS = 4  # of choosing and verifying
+ROUNDS = 5  # of choosing and verifying
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,18 @@ class Selector:
 
     def within_drop(self, max_drop: float) -> Selection:
         """The cheapest plan that loses at most ``max_drop`` (0.02: two points) on the held-out batches."""
-        curves, allowed = self.curves(), max_drop
+        curves, best = self.curves(), {}
+        safe, allowed, risky = 0.0, max_drop, max_drop  # losses to allow where plans are chosen
         for _ in range(ROUNDS):
             plan = cheapest(curves, lambda plan, allowed=allowed: self._drop(plan, "chosen on") <= allowed)
-            excess = self._drop(plan, "held out") - max_drop
-            if excess <= 0:
+            if self._drop(plan, "held out") <= max_drop:
+                best, safe = plan, allowed
+            else:
+                risky = allowed
+            if safe == max_drop:
                 break
-            allowed = min(allowed, self._drop(plan, "chosen on")) - excess
-        else:
-            plan = {}
-        return self._selection(plan)
+            allowed = (safe + risky) / 2
+        return self._selection(best)
 
     def within_cost(self, share: float) -> Selection:
         """The best plan whose cost is at most this share of the dense net's."""

@@ -12,7 +12,7 @@ from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.progress import Progress
-from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.compress.workbench import DATA_BASES, LayerRank, Workbench
 from minicaffe.inspect.table import format_table
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
@@ -48,7 +48,7 @@ def sweep(
 ) -> list[Row]:
     """The rows of all layers, then those of all at once; the dense net is the row of fraction 1."""
     scheme_of = {
-        n: scheme if scheme in (*c.schemes, "DATA") else "CHANNEL" for n, c in bench.candidates.items()
+        n: scheme if scheme in (*c.schemes, *DATA_BASES) else "CHANNEL" for n, c in bench.candidates.items()
     }
     groups = {**{name: [name] for name in bench.candidates}, ALL: list(bench.candidates)}
     below = [fraction for fraction in fractions if fraction < 1]

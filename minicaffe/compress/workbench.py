@@ -17,7 +17,7 @@ from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
-from minicaffe.compress.fitting import Fit, fit, fit_data
+from minicaffe.compress.fitting import Fit, fit, fit_basis, fit_data
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds
@@ -27,12 +27,13 @@ from minicaffe.ops.convolution import Convolution2d
 from minicaffe.spec.net import NetSpec, load_net
 
 CALIBRATION_BATCHES = 10
+DATA_BASES = ("DATA", "BASIS")  # of target data: its principal components; chosen for the responses
 PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
 
 @dataclass(frozen=True, order=True)
 class LayerRank:
-    """How one layer is approximated."""
+    """How one layer is approximated: ``scheme`` is CHANNEL, SPATIAL, or a basis of the data, DATA or BASIS."""
 
     scheme: str
     rank: int
@@ -62,13 +63,13 @@ class Candidate:
         self.cost = multiply_adds(self.product)
 
     def scheme(self, name: str) -> Scheme:
-        """The scheme of that name; a data basis has the two stages of CHANNEL."""
-        return self.schemes["CHANNEL" if name == "DATA" else name]
+        """The scheme of that name; a basis of the data has the two stages of CHANNEL."""
+        return self.schemes["CHANNEL" if name in DATA_BASES else name]
 
     def full_rank(self, scheme: str) -> int:
         """The rank that loses nothing."""
         shape = self.scheme(scheme).matrix_shape
-        return shape[1] if scheme == "DATA" else min(shape)
+        return shape[1] if scheme in DATA_BASES else min(shape)
 
     def part_of_rank(self, scheme: str, fraction: float) -> int:
         """A fraction of the full rank, at least 1."""
@@ -156,8 +157,9 @@ class Workbench:
             if choice.scheme == "DATA":
                 self._fitted[key] = fit_data(scheme, seen, choice.rank, w, *bias)
             else:
+                way = fit_basis if choice.scheme == "BASIS" else fit
                 has_bias = len(self.trial.params[name]) > 1
-                self._fitted[key] = fit(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
+                self._fitted[key] = way(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
         return self._fitted[key]
 
     def _moments(self, name: str, before: tuple[object, ...]) -> moments.Moments:

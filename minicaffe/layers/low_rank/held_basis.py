@@ -82,7 +82,7 @@ class DataBasis(HeldBasis):
     """Q spans the columns of the data matrix."""
 
     def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
-        return [*dense, right.swapaxes(-1, -2)]
+        return [*super().with_factors(dense, left, right), right.swapaxes(-1, -2)]
 
     def fit(self, dense: Convolution2d) -> None:
         self.dense = dense
