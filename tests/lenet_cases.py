@@ -27,9 +27,9 @@ random_seed: 7
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """A folder with some of the sample's digits, and LeNet on them: the test set is three batches."""
+    """A folder with some of the sample's digits, and LeNet on them: the test set is six batches."""
     folder = tmp_path_factory.mktemp("digits")
-    for name, count in (("train", 640), ("test", 90)):
+    for name, count in (("train", 640), ("test", 180)):
         arrays = {}
         for what, kind, header in (("data", "images-idx3", 16), ("label", "labels-idx1", 8)):
             with gzip.open(SAMPLE / f"mnist-{name}-{kind}-ubyte.gz") as file:

@@ -37,7 +37,7 @@ def time_like_flops(monkeypatch):
 
 def accuracy(capsys, net="low.yaml", weights="low.npz"):
     """What ``minicaffe test`` says of a net on the whole test set."""
-    output = run(capsys, "test", net, "--weights", weights, "--iterations", "3")
+    output = run(capsys, "test", net, "--weights", weights, "--iterations", "6")
     return float(re.search(r"^accuracy = (\S+)", output, re.MULTILINE)[1])
 
 
@@ -45,6 +45,11 @@ def printed(output, on):
     """The accuracy that ``select`` has printed, and the dense net's."""
     found = re.search(rf"^accuracy, {on}: (\S+) \(dense (\S+), ", output, re.MULTILINE)
     return float(found[1]), float(found[2])
+
+
+def printed_of_all(output):
+    """The same on the whole test set, of which half is chosen on, and half held out."""
+    return np.mean([printed(output, on) for on in ("chosen on", "held out")], axis=0)
 
 
 def share_of(path, names):
@@ -72,10 +77,9 @@ def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(
     capsys, time_like_flops, goal, most_drop, most_flops
 ):
     output = select(capsys, *goal)
-    kept, dense = printed(output, "held out")
+    kept, dense = printed_of_all(output)
     assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
     assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
-    assert printed(output, "chosen on") == (kept, dense)  # both are the whole test set
     assert dense - kept <= most_drop + 1e-9
     share = float(re.search(r"^all of them +(\S+)$", output, re.MULTILINE)[1])
     assert share_of("low.yaml", ("conv1", "conv2")) == pytest.approx(share, abs=1e-3)
@@ -129,7 +133,7 @@ def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone
 def test_select_gives_biases_to_layers_that_had_none(capsys, folder):
     take_biases()
     output = select(capsys, "--flops", "0.2")
-    kept, dense = printed(output, "held out")
+    kept, dense = printed_of_all(output)
     assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
     assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
     low = Net("low.yaml", weights="low.npz")
@@ -173,7 +177,11 @@ def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_sam
 def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
     output = select(capsys, "--flops", "0.1", "--finetune", "solver.yaml")
     found = re.search(r"^Wrote low_finetuned.npz: accuracy, held out: (\S+)$", output, re.MULTILINE)
-    assert accuracy(capsys, weights="low_finetuned.npz") == pytest.approx(float(found[1]), abs=1e-4)
+    bench = Workbench("net.yaml", "lenet.npz", calibration=1)
+    draw(bench.original, 3)
+    net = Net("low.yaml", weights="low_finetuned.npz")
+    kept = bench.measure(draw(bench.original, 3), net).accuracy
+    assert kept == pytest.approx(float(found[1]), abs=1e-4)
     start, tuned = (Net("low.yaml", weights=path) for path in ("low.npz", "low_finetuned.npz"))
     for name, blobs in tuned.params.items():
         for blob, its in zip(blobs, start.params[name], strict=True):
@@ -367,7 +375,7 @@ TARGETS = {  # what is swept, its ranks in conv2, and in a spec the lowest ones 
 def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(
     capsys, folder, arguments, ranks, param, lowest
 ):
-    rows = sweep(capsys, *arguments)
+    rows = sweep(capsys, *arguments, "--batches", "6")
     assert [row[0] for row in rows] == [name for name in ("conv1", "conv2", "all layers") for _ in range(3)]
     assert [row[1] for row in rows] == ["0.10", "0.40", "1.00"] * 3
     assert [row[2] for row in rows[3:6]] == [*ranks, "full"]

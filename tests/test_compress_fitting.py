@@ -253,7 +253,7 @@ def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_the
     task = Task(SpatialScheme, group, own)
     error = task.fitted_error(fit(task.scheme, task.moments, rank))
     best, _ = best_weights(task.moments)
-    for weights in (task.w, task.scheme.weights(best)):
+    for weights in (task.w, best.reshape(task.w.shape)):
         found = svd(task.scheme.matrix(weights)).truncate(rank)
         left, right = found.factors()
         assert error < 0.99 * task.error(task.scheme.weights(left @ right))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from minicaffe.array import Array
 from minicaffe.errors import DataError
+from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.net import Net
 
 Batch = dict[str, Array]
@@ -25,6 +28,12 @@ def draw(net: Net, count: int) -> list[Batch]:
             {name: net.blobs[name].data.copy() for i in sources for name in net.layers[i].spec.top}
         )
     return batches
+
+
+def batches_in_epoch(net: Net) -> int:
+    """How many batches the net's data layers give before an image comes again."""
+    orders = [layer.batches.order for layer in net.layers if isinstance(layer, BatchSourceLayer)]
+    return min((order.count // order.batch_size for order in orders), default=sys.maxsize)
 
 
 def feed(net: Net, batch: Batch) -> None:

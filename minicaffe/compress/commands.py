@@ -10,12 +10,12 @@ from pathlib import Path
 
 from minicaffe import array
 from minicaffe.compress import plot, shrunk, sweep
-from minicaffe.compress.batches import Batch, draw
+from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
-from minicaffe.errors import MinicaffeError, SpecError, WriteError
+from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import write_text
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
@@ -25,6 +25,7 @@ from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.reader import read_text
 from minicaffe.spec.solver import load_solver
 
+SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
 logger = logging.getLogger("minicaffe")
 Command = Callable[[str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
 
@@ -42,7 +43,7 @@ def select(args: argparse.Namespace) -> None:
     others = {Path(other): load_net(other) for other in args.also}
     for other, spec in others.items():
         shrunk.check_layers(other, [x.name for x in spec.layer or spec.layers], bench.candidates)
-    chosen_on, held_out = draw(bench.original, args.batches), draw(bench.original, args.held_out)
+    chosen_on, held_out = _draw(bench, SELECT_BATCHES, args.batches, args.held_out)
     cost = TimeCost(bench, chosen_on[0]) if args.time is not None or args.by == "time" else FlopCost(bench)
     selector = Selector(bench, chosen_on, held_out, cost, _journal(args, out))
     if args.max_drop is not None:
@@ -145,7 +146,7 @@ def sweep_ranks(args: argparse.Namespace) -> None:
         plot.check(args.plot)
     out = _out(args.plot, args.net, f"_sweep_{args.target}.png")
     bench = _bench(args)
-    batches = draw(bench.original, args.batches)
+    (batches,) = _draw(bench, SWEEP_BATCHES, args.batches)
     scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
     rows = sweep.sweep(bench, batches, scheme, _journal(args, out, args.target, args.scheme), args.ranks)
     print(sweep.table(rows))
@@ -153,6 +154,22 @@ def sweep_ranks(args: argparse.Namespace) -> None:
         plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
         logger.info("Wrote %s", out)
     bench.close()
+
+
+def _draw(bench: Workbench, most: int, *counts: int | None) -> list[list[Batch]]:
+    """Test batches, so many for each purpose; not given: an even share, at most ``most``.
+
+    Raises DataError where they would have images in common.
+    """
+    available = batches_in_epoch(bench.original)
+    shared = max(1, min(most, available // len(counts)))
+    wanted = [count or shared for count in counts]
+    if sum(wanted) > available:
+        raise DataError(
+            f"{bench.spec.where.file}: {sum(wanted)} different test batches wanted, but there are {available}; "
+            "give less with --batches and --held-out, or a smaller batch_size"
+        )
+    return [draw(bench.original, count) for count in wanted]
 
 
 def _bench(args: argparse.Namespace) -> Workbench:
@@ -184,7 +201,7 @@ def _choose_device(args: argparse.Namespace) -> None:
 def add_commands(command: Command) -> None:
     """Add the three commands to the parser; ``command(name, function)`` makes a subparser."""
     sub = command("select", select)
-    _add_common(sub, batches=50)
+    _add_common(sub, most=SELECT_BATCHES)
     goal = sub.add_argument_group("what is wanted: one of")
     goal.add_argument(
         "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
@@ -192,7 +209,8 @@ def add_commands(command: Command) -> None:
     goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds of the layers, as a share")
     goal.add_argument("--time", type=_share, metavar="0.5", help="measured time of the net, as a share")
     sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
-    sub.add_argument("--held-out", type=_count, default=50, metavar="N", help="batches to verify with")
+    sub.add_argument("--held-out", type=_count, metavar="N",
+                     help=f"others, to verify with (default: as many, at most {SELECT_BATCHES})")  # fmt: skip
     sub.add_argument("-o", "--output", metavar="SPEC", help="the spec to write (default: NET_lowrank.yaml)")
     sub.add_argument("--also", action="append", default=[], metavar="SPEC",
                      help="write the ranks into this spec's copy too (a deploy net)")  # fmt: skip
@@ -201,7 +219,7 @@ def add_commands(command: Command) -> None:
     _add_net(sub)
     sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET_applied.npz)")
     sub = command("sweep", sweep_ranks)
-    _add_common(sub, batches=20)
+    _add_common(sub, most=SWEEP_BATCHES)
     sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
                      help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
@@ -218,12 +236,12 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
 
 
-def _add_common(sub: argparse.ArgumentParser, batches: int) -> None:
+def _add_common(sub: argparse.ArgumentParser, most: int) -> None:
     _add_net(sub)
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
                      help="the layers to approximate (default: all convolutions)")  # fmt: skip
-    sub.add_argument("--batches", type=_count, default=batches, metavar="N",
-                     help=f"test batches to measure with (default: {batches})")  # fmt: skip
+    sub.add_argument("--batches", type=_count, metavar="N",
+                     help=f"test batches to measure with (default: what there is, at most {most})")  # fmt: skip
 
 
 def _count(text: str) -> int:

@@ -50,12 +50,14 @@ def _between(dearer: Point, cheaper: Point, cost: Callable[[LayerRank], float]) 
     if dearer.choice is None or dearer.choice.scheme != cheaper.choice.scheme:
         return
     high, low = math.log(max(cheaper.rise, LEAST_RISE)), math.log(max(dearer.rise, LEAST_RISE))
-    width = math.log(dearer.cost / cheaper.cost)
+    width, last = math.log(dearer.cost / cheaper.cost), dearer.cost
     for rank in range(dearer.choice.rank - 1, cheaper.choice.rank, -1):
         choice = LayerRank(cheaper.choice.scheme, rank)
-        part = math.log(dearer.cost / cost(choice)) / width
-        if 0 < part < 1:
-            yield Point(choice, cost(choice), math.exp(low + part * (high - low)))
+        price = cost(choice)
+        if cheaper.cost < price < last:  # measured times may not fall with every rank
+            last = price
+            part = math.log(dearer.cost / price) / width
+            yield Point(choice, price, math.exp(low + part * (high - low)))
 
 
 def plan_at(curves: dict[str, Curve], price: float) -> Plan:

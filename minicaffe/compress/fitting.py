@@ -28,7 +28,7 @@ from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
 RIDGE = 1e-4  # of the mean variance of x: float32 tells no smaller one
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
 SWEEPS = 12
-ENOUGH = 1e-3  # relative gain of a sweep below which there are no more
+ENOUGH = 1e-3  # of what is missed: a sweep that gains less is the last
 CONJUGATE_STEPS = 12
 
 
@@ -123,7 +123,7 @@ def fit_channel(scheme: ChannelScheme, best: Array, xx: Array, rank: int) -> tup
 
 def fit_spatial(scheme: SpatialScheme, best: Array, xx: Array, rank: int) -> tuple[Array, Array]:
     """left (g, C/g·kh, r), right (g, r, m·kw)."""
-    start = svd(scheme.matrix(scheme.weights(best))).truncate(rank)
+    start = svd(scheme.matrix(best.reshape(scheme.shape))).truncate(rank)
     vertical = start.u.swapaxes(1, 2)  # (g, r, C/g·kh)
     pairs = [
         _alternate(vertical[g], best[g], xx[g], scheme.shape[3]) for g in range(scheme.group)
@@ -139,14 +139,14 @@ def _alternate(v: Array, best: Array, xx: Array, kw: int) -> tuple[Array, Array]
     rows = v.shape[1]
     xx = xx.reshape(rows, kw, rows, kw)
     target = (best @ xx.reshape(rows * kw, -1)).reshape(-1, rows, kw)
-    last = None
+    everything = float((best * target.reshape(len(target), -1)).sum())
+    h, explained = _best_horizontal(v, target, xx)
     for _ in range(SWEEPS):
-        h, explained = _best_horizontal(v, target, xx)
-        if last is not None and explained - last < ENOUGH * abs(last) * 0.1:
-            break
-        last = explained
         v = orthonormal(_better_vertical(v, h, target, xx).T).T  # what that changes, the next h makes up for
-    h, _ = _best_horizontal(v, target, xx)
+        last = explained
+        h, explained = _best_horizontal(v, target, xx)
+        if explained - last <= ENOUGH * (everything - explained):
+            break
     return v, h
 
 

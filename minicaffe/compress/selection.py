@@ -3,8 +3,8 @@
 1. Each layer alone, at several costs, in its better scheme: how much the net's loss rises.
 2. The cheapest plan on the hull of those curves that keeps the accuracy, or the cost, by bisection; the accuracy is
    measured with all layers of the plan approximated together.
-3. The plan is verified on batches that took no part in choosing it; where it loses more there than it may, step 2
-   is done again with less allowed, and so on by bisection.
+3. The plan is verified on other batches; where it loses more there than it may, step 2 is done again with less
+   allowed, and so on by bisection. (So these take part too, a little: what is published wants batches of its own.)
 """
 
 from __future__ import annotations

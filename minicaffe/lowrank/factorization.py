@@ -63,9 +63,8 @@ class Svd:
         """The smallest rank that keeps this share of ‖X‖_F², at least 1; all of them where they do not suffice."""
         squares = to_host(self.s).astype(np.float64).reshape(-1, self.rank) ** 2
         kept = np.cumsum(squares.sum(axis=0))
-        needed = (
-            energy * float(self.total) * (1 - 1e-12)
-        )  # sums of all squares differ from the total by rounding
+        rounding = 4 * np.finfo(self.s.dtype).eps  # by which all squares together may miss the total
+        needed = energy * float(self.total) * (1 - rounding)
         return min(self.rank, int(np.searchsorted(kept, needed)) + 1)
 
     def factors(self) -> tuple[Array, Array]:
