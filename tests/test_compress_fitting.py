@@ -401,3 +401,22 @@ def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wan
     product.forward(x, scheme.weights(found.left @ found.right), answers, found.bias)
     if not is_varied or not w.any():
         np.testing.assert_allclose(answers, y, atol=1e-9 + 0.02 * np.abs(y).max())
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.1, 1e-4), (130, 1), (130, 0.1), (-5, 0.5)])
+def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
+    rng = np.random.default_rng(3)
+    sums, w = MomentSums(), rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
+    product = Convolution2d((3, 8, 8, 16), 8, Window((3, 3)), 1, np.float32)
+    seen = []
+    for _ in range(4):
+        x = (mean + spread * rng.standard_normal((3, 8, 8, 16))).astype(np.float32)
+        y = np.empty((8, *product.output, 16), np.float32)
+        product.forward(x, w, y)
+        sums.add(product, x, y)
+        seen.append(im2col(x.astype(np.float64), Window((3, 3))))
+    moments = sums.moments()
+    expected = np.cov(np.concatenate(seen, axis=1), bias=True)
+    np.testing.assert_allclose(moments.xx[0], expected, atol=1e-3 * np.trace(expected) / 27)
+    found, _ = best_weights(moments)
+    np.testing.assert_allclose(found[0], w.reshape(8, -1), atol=0.05)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from gradient_check import check_gradients, layer_net
 
+import minicaffe as mc
+from minicaffe.spec.net import parse_net
+
 RNG = np.random.default_rng(31)
 
 CONVOLUTIONS = [
@@ -72,3 +75,20 @@ def test_weights_of_two_bottoms_share_the_factors_and_add_their_gradients():
     )
     shapes = [(2, 2, 4, 3), (1, 2, 3, 3)]
     check_gradients(layer_net(layer, shapes), {f"x{i}": RNG.standard_normal(s) for i, s in enumerate(shapes)})
+
+
+@pytest.mark.parametrize("scheme", ["channel", "spatial"])
+def test_weights_of_zeros_learn_at_full_rank_as_dense_ones_do(scheme):
+    rank = {"channel": 6, "spatial": 9}[scheme]
+    texts = [
+        layer_net(
+            f"type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3}}{more}", [(2, 3, 5, 4)]
+        )
+        for more in ("", f", low_rank_param: {{rank: {rank}, scheme: {scheme}}}")
+    ]
+    dense, low = (mc.Net(parse_net(text), phase="train", dtype="float64") for text in texts)
+    x, dy = RNG.standard_normal((2, 3, 5, 4)), RNG.standard_normal((2, 6, 3, 2))
+    for net in (dense, low):
+        net.forward(x0=x)
+        net.backward(L=dy)
+    np.testing.assert_allclose(low.params["L"][0].diff, dense.params["L"][0].diff, rtol=1e-12, atol=1e-12)

@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from minicaffe.array import Array, module_of
 from minicaffe.compress.moments import Moments
 from minicaffe.lowrank.factorization import leading_eigenvectors, orthonormal, svd
 from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
 
-RIDGE = 1e-4  # of the mean variance of x: float32 tells no smaller one
+RIDGE = 1e-4  # of the mean variance of x
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
 SWEEPS = 12
 ENOUGH = 1e-3  # of what is missed: a sweep that gains less is the last
@@ -61,7 +63,10 @@ def best_weights(moments: Moments, prior: Array | float = 0) -> tuple[Array, Arr
     """W* = (yx + λ·prior)·(xx + λ)⁻¹ (g, m, k), and xx + λ."""
     xp = module_of(moments.xx)
     size = moments.xx.shape[-1]
-    ridge = RIDGE * xp.trace(moments.xx, axis1=1, axis2=2)[:, None, None] / size
+    variance, power = (
+        xp.trace(a, axis1=1, axis2=2)[:, None, None] / size for a in (moments.xx, moments.second)
+    )
+    ridge = xp.maximum(RIDGE * variance, np.finfo(np.float32).eps ** 2 * power)  # what rounding x looks like
     ridge = ridge + (ridge == 0)
     xx = moments.xx + ridge * xp.eye(size)
     return xp.linalg.solve(xx, (moments.yx + ridge * prior).swapaxes(1, 2)).swapaxes(1, 2), xx

@@ -45,32 +45,42 @@ class Moments:
 
 
 class MomentSums:
-    """Sums over batches, from which the moments follow."""
+    """Sums over batches, from which the moments follow.
+
+    x and y are counted from the means of the first batch, in float32 too, so that little cancels afterwards.
+    """
 
     def __init__(self) -> None:
         self.columns = 0
         self.sums: list[Array] = []
+        self.x_shift: Array | None = None  # (g, k), (g, m)
+        self.y_shift: Array | None = None
 
     def add(self, product: Convolution2d, x: Array, y: Array) -> None:
         """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
-        group, xp = product.group, module_of(x)
+        group = product.group
         padded = product.pad(x.reshape(product.shape))
-        x_sum, xx = product.moments(padded)
-        window = product.window.kernel
-        yx = xp.empty((product.filters, product.shape[0] // group, *window), x.dtype)
-        product.weight_grad(y, padded, yx)
-        responses = y.reshape(group, product.filters // group, -1).astype(np.float64)
-        batch = [x_sum, responses.sum(axis=2), xx, yx.reshape(group, -1, product.depth).astype(np.float64)]
-        batch.append((responses**2).sum(axis=2))
+        y = y.reshape(group, product.filters // group, -1)
+        if self.x_shift is None:
+            self.x_shift = (product.moments(padded)[0] / product.columns).astype(x.dtype)
+            self.y_shift = y.mean(axis=2, dtype=np.float64).astype(y.dtype)
+        y = y - self.y_shift[:, :, None]
+        x_sum, xx = product.moments(padded, self.x_shift)
+        yx = module_of(x).empty((product.filters, product.shape[0] // group, *product.window.kernel), x.dtype)
+        product.weight_grad(y.reshape(product.filters, -1), padded, yx)
+        yx = yx.reshape(group, -1, product.depth).astype(np.float64)
+        wide = y.astype(np.float64)
+        batch = [x_sum, wide.sum(axis=2), xx, yx, (wide * wide).sum(axis=2)]
         self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
         self.columns += product.columns
 
     def moments(self) -> Moments:
         """The moments of all that was added."""
         x, y, xx, yx, yy = (total / self.columns for total in self.sums)
+        x_mean, y_mean = self.x_shift + x, self.y_shift + y
         centred_xx = xx - x[:, :, None] * x[:, None, :]
-        centred_yx = yx - y[:, :, None] * x[:, None, :]
-        return Moments(x, y, centred_xx, centred_yx, yy - y * y)
+        centred_yx = yx - y[:, :, None] * x_mean[:, None, :]  # only y was shifted there
+        return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0))
 
 
 def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:

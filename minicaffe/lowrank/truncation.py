@@ -10,7 +10,8 @@ gradient with respect to W is
     0                                                   between discarded vectors
 
 (Feppon and Lermusiaux 2018, doi 10.1137/16M1095202). Only the rows and columns of Ĝ with a kept vector are needed,
-so the gradients of the two factors suffice: G·rightᵀ and leftᵀ·G.
+so the gradients of the two factors suffice: G·rightᵀ and leftᵀ·G. At full rank T_r(W) = W, and the gradient is G.
+Where a kept singular value is 0 below full rank, T_r has no derivative: weights that are all 0 do not learn.
 """
 
 from __future__ import annotations
@@ -27,10 +28,21 @@ class Truncation:
     def __init__(self, svd: Svd, rank: int) -> None:
         self.svd = svd
         self.kept = svd.truncate(rank)
-        self.left, self.right = self.kept.factors()
+        m, n = svd.u.shape[-2], svd.vt.shape[-1]
+        self.is_full = rank == min(m, n)
+        self.left, self.right = self._whole(m, n) if self.is_full else self.kept.factors()
+
+    def _whole(self, m: int, n: int) -> tuple[Array, Array]:
+        """W as the product of W and an identity."""
+        xp, s = module_of(self.svd.s), self.svd.s
+        w = (self.svd.u * s[..., None, :]) @ self.svd.vt
+        identity = xp.broadcast_to(xp.eye(min(m, n), dtype=s.dtype), (*s.shape[:-1], min(m, n), min(m, n)))
+        return (identity, w) if m <= n else (w, identity)
 
     def gradient(self, dleft: Array, dright: Array) -> Array:
         """The gradient of W (…, m, n) from those of the factors (…, m, r) and (…, r, n)."""
+        if self.is_full:
+            return dright if self.left.shape[-2] <= self.right.shape[-1] else dleft
         u, s, vt = self.kept.u, self.kept.s, self.kept.vt
         inverse_root = _inverse(module_of(s).sqrt(s))
         columns = dleft * inverse_root[..., None, :]  # G·V₁

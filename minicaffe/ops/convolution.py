@@ -167,8 +167,11 @@ class Convolution2d:
         if bias_out is not None:
             bias_out[...] = _total(bias_sums).reshape(-1)
 
-    def moments(self, padded: Array) -> tuple[Array, Array]:
-        """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64."""
+    def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
+        """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64.
+
+        With ``shift`` (g, K/g), of X less that in every column: near its mean, little cancels in the variances.
+        """
         xp = module_of(padded)
         shape = (self.group, self.depth, self.depth)
         sums = [xp.zeros(shape[:2], np.float64) for _ in range(self.workers)]
@@ -176,6 +179,10 @@ class Convolution2d:
 
         def one(block: Block, columns: Array, worker: int) -> None:
             term = workers.scratch(padded, shape, slot=1)
+            if shift is not None:
+                columns = xp.subtract(
+                    columns, shift[:, :, None], out=workers.scratch(padded, columns.shape, slot=2)
+                )
             self._matmul(columns, columns.swapaxes(1, 2), term)
             squares[worker] += term
             sums[worker] += columns.sum(axis=2)

@@ -17,7 +17,6 @@ from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.lowrank.factorization import svd
 from minicaffe.lowrank.products import Pair
 from minicaffe.lowrank.schemes import Scheme
-from minicaffe.lowrank.truncation import Truncation
 
 
 class FactoredWeights(Factors):
@@ -33,8 +32,7 @@ class FactoredWeights(Factors):
         layer.blobs[:1] = self.blobs
 
     def _factorize(self, w: Array) -> Pair:
-        truncation = Truncation(svd(self.scheme.matrix(w)), self.rank)
-        return self.scheme.filters(truncation.left, truncation.right)
+        return self.scheme.filters(*svd(self.scheme.matrix(w)).truncate(self.rank).factors())
 
     @property
     def wanted(self) -> Sequence[bool]:
