@@ -410,3 +410,12 @@ def test_sweeps_of_other_targets_schemes_and_batches_measure_anew(capsys, measur
         before = len(measured)
         sweep(capsys, *CONV1, *more)
         assert len(measured) == before + 6
+
+
+def test_fitting_to_approximated_inputs_keeps_more_than_symmetric_fitting(capsys, folder):
+    with_ranks(folder, conv1="rank: 4, scheme: spatial, factored: true", conv2="rank: 6, factored: true")
+    losses = []
+    for more in ([], ["--symmetric"]):
+        run(capsys, "lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "-o", "low.npz", *more)
+        losses.append(mean_loss(Net("low.yaml", weights="low.npz")))
+    assert losses[0] < losses[1]

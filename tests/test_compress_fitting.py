@@ -5,7 +5,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.compress import moments
-from minicaffe.compress.fitting import best_weights, fit, fit_data
+from minicaffe.compress.fitting import best_weights, fit, fit_basis, fit_data
 from minicaffe.compress.moments import MomentSums
 from minicaffe.lowrank.factorization import svd
 from minicaffe.lowrank.schemes import ChannelScheme, SpatialScheme
@@ -420,3 +420,29 @@ def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
     np.testing.assert_allclose(moments.xx[0], expected, atol=1e-3 * np.trace(expected) / 27)
     found, _ = best_weights(moments)
     np.testing.assert_allclose(found[0], w.reshape(8, -1), atol=0.05)
+
+
+@each_target
+@each_group
+@pytest.mark.parametrize("rank", [1, 3, 12])
+def test_a_basis_for_the_responses_answers_as_channel_factors_do_and_goes_on_with_the_data(group, own, rank):
+    task = Task(ChannelScheme, group, own)
+    found = fit_basis(task.scheme, task.moments, rank)
+    q = found.right.swapaxes(1, 2)
+    np.testing.assert_allclose(found.right @ q, np.broadcast_to(np.eye(rank), (group, rank, rank)), atol=1e-9)
+    most = min(rank, *task.scheme.matrix_shape)
+    as_channel = fit(task.scheme, task.moments, most)
+    np.testing.assert_allclose(found.left @ found.right, as_channel.left @ as_channel.right, atol=1e-8)
+    np.testing.assert_allclose(found.bias, as_channel.bias)
+    seen = found.right @ task.moments.second @ q
+    share = np.trace(seen, axis1=1, axis2=2).sum() / np.trace(task.moments.second, axis1=1, axis2=2).sum()
+    assert rank == most or share > 0.5  # the data's own components follow
+
+
+@each_kind
+@each_group
+def test_fitted_factors_are_of_equal_size(kind, group):
+    task = Task(kind, group)
+    found = fit(task.scheme, task.moments, 3)
+    sizes = [np.linalg.svd(a, compute_uv=False) for a in (found.left, found.right)]
+    np.testing.assert_allclose(*sizes, rtol=1e-8)

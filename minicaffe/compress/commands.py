@@ -119,7 +119,7 @@ def apply(args: argparse.Namespace) -> None:
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
         raise SpecError(f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks")
-    bench = Workbench(net.spec, args.weights, plan, args.calibration, adds_biases=False)
+    bench = Workbench(net.spec, args.weights, plan, args.calibration, not args.symmetric, adds_biases=False)
     fits = bench.approximate(plan)
     rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
     print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
@@ -173,7 +173,7 @@ def _draw(bench: Workbench, most: int, *counts: int | None) -> list[list[Batch]]
 
 
 def _bench(args: argparse.Namespace) -> Workbench:
-    return Workbench(args.net, args.weights, args.layers, args.calibration)
+    return Workbench(args.net, args.weights, args.layers, args.calibration, not args.symmetric)
 
 
 def _out(given: str | None, net: str, ending: str) -> Path:
@@ -188,7 +188,7 @@ def _out(given: str | None, net: str, ending: str) -> Path:
 
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
     """The measurements of this net with these weights and batches, kept beside the output."""
-    sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers)
+    sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
     run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), *more)
     return Journal(out.with_suffix(".journal.jsonl"), run)
 
@@ -233,6 +233,8 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights", required=True, metavar="FILE", help="an .npz file with its trained weights")
     sub.add_argument("--calibration", type=_count, default=CALIBRATION_BATCHES, metavar="N",
                      help="training batches that factors are fitted to")  # fmt: skip
+    sub.add_argument("--symmetric", action="store_true",
+                     help="fit layers to the inputs that they have in the dense net")  # fmt: skip
     sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.array import Array
+from minicaffe.compress.workbench import PARAM_OF_TYPE
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.batch_norm import BatchNorm
@@ -23,8 +24,6 @@ from minicaffe.layers.scale import Scale
 from minicaffe.net import Net
 from minicaffe.spec.edit import remove_layers, set_layer_fields
 from minicaffe.spec.net import parse_net
-
-PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
 
 @dataclass
