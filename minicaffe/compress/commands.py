@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,8 +64,9 @@ def _selection_table(bench: Workbench, found: Selection, selector: Selector) -> 
     rows = []
     for name, candidate in bench.candidates.items():
         choice = found.plan.get(name)
-        kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}") if choice else (
-            "dense", "")  # fmt: skip
+        kept = ("dense", "")
+        if choice:
+            kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
         share = candidate.share(choice) if choice else 1.0
         rows.append((name, *kept, f"{share:.3f}"))
     rows.append(("all of them", "", "", f"{bench.share(found.plan):.3f}"))
@@ -189,7 +191,8 @@ def _out(given: str | None, net: str, ending: str) -> Path:
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
     """The measurements of this net with these weights and batches, kept beside the output."""
     sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
-    run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), *more)
+    machine = f"{platform.node()}, {os.cpu_count()} cores"  # times are measured too
+    run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more)
     return Journal(out.with_suffix(".journal.jsonl"), run)
 
 

@@ -104,7 +104,7 @@ def _grid_above(rank: int) -> int:
 
 
 def _spacing(rank: int) -> int:
-    """A power of two of about a quarter of the rank, and 1 for ranks below 8."""
+    """A power of two, an eighth to a quarter of the rank; 1 for ranks below 8."""
     return 1 << max(0, rank.bit_length() - 3)
 
 

@@ -115,9 +115,9 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
         raise SpecError(
             f"{path}: no BatchNorm or Scale follows a Convolution or InnerProduct; nothing to fold"
         )
-    changes = {fold.layer.name: _changes(fold) for fold in folds}
-    gone = [layer.name for fold in folds for layer in fold.followers]
-    for name, bottom in _kept_bottoms(net, gone, {fold.layer.name: fold.top for fold in folds}):
+    changes = {found.layer.name: _changes(found) for found in folds}
+    gone = [layer.name for found in folds for layer in found.followers]
+    for name, bottom in _kept_bottoms(net, gone, {found.layer.name: found.top for found in folds}):
         changes.setdefault(name, {})["bottom"] = bottom
     text = remove_layers(set_layer_fields(text, changes, str(path)), gone, str(path))
     state = net.state

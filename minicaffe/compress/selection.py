@@ -90,7 +90,7 @@ class Selector:
             tried = [LayerRank(way, candidate.rank_for(way, share)) for way in candidate.schemes]
             affordable = [choice for choice in tried if candidate.share(choice) <= share]
             if affordable:
-                found[min(affordable, key=lambda choice: -self.bench.fit_alone(name, choice).energy)] = None
+                found[max(affordable, key=lambda choice: self.bench.fit_alone(name, choice).energy)] = None
         return list(found)
 
     def within_drop(self, max_drop: float) -> Selection:

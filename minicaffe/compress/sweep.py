@@ -56,7 +56,8 @@ def sweep(
     time, progress, rows = TimeCost(bench, batches[0]), Progress(len(steps)), []
     for group, fraction in steps:
         known = journal.get([scheme, group, fraction])
-        if known is None:
+        is_new = known is None
+        if is_new:
             plan = {
                 name: LayerRank(
                     scheme_of[name], bench.candidates[name].part_of_rank(scheme_of[name], fraction)
@@ -67,7 +68,7 @@ def sweep(
             known = asdict(_measure(bench, batches, plan, time, group, fraction))
             journal.note([scheme, group, fraction], known)
         rows.append(Row(**known))
-        progress.step(" ".join(_cells(rows[-1])))
+        progress.step(" ".join(_cells(rows[-1])), is_new)
     return rows
 
 

@@ -201,7 +201,8 @@ class Workbench:
 
 
 def shuffled(spec: NetSpec) -> NetSpec:
-    """The spec with its data layers in random order: files sorted by class make one-sided batches."""
+    """A copy of the spec with its data layers in random order: files sorted by class make one-sided batches."""
+    spec = copy.deepcopy(spec)
     for layer in spec.layer or spec.layers:
         for name in layer.fields:
             message = getattr(layer, name)
