@@ -75,7 +75,7 @@ def finetune(args: argparse.Namespace) -> None:
     before = _accuracy(selector, found.plan)
     path = _train_spec(args.net)
     text = shrunk.shrunk_text(path, mc.Net(path).spec, found.plan)
-    solver = mc.Solver(PROTOTXT / args.net / "finetune.yaml", net=parse_net(text, str(path)))
+    solver = mc.Solver(PROTOTXT / args.net / "solver_finetune.yaml", net=parse_net(text, str(path)))
     shrunk.fill(solver.net, bench.original, bench.approximate(found.plan))
     start = time.perf_counter()
     solver.solve()

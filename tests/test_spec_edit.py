@@ -13,7 +13,11 @@ from minicaffe.spec.edit import _write, set_layer_fields
 from minicaffe.spec.net import parse_net
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
-NETS = sorted(path for path in PROTOTXT.glob("*/*.yaml") if not path.name.startswith("solver"))
+NETS = sorted(
+    path
+    for path in PROTOTXT.glob("*/*.yaml")
+    if not path.name.startswith("solver") and "lowrank" not in path.name
+)
 LOW_RANK = {"rank": 12, "scheme": "spatial", "factored": True}
 
 NET = """\
