@@ -37,7 +37,7 @@ from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.files import write_text
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.edit import set_layer_fields
-from minicaffe.spec.net import parse_net
+from minicaffe.spec.net import load_net, parse_net
 
 MODELS = PROTOTXT.parent / "models"
 TRAIN_SPEC = {"lenet": "train_full.yaml"}
@@ -74,7 +74,7 @@ def finetune(args: argparse.Namespace) -> None:
     found, dense = selector.within_cost(args.flops), _accuracy(selector, {})
     before = _accuracy(selector, found.plan)
     path = _train_spec(args.net)
-    text = shrunk.shrunk_text(path, mc.Net(path).spec, found.plan)
+    text = shrunk.shrunk_text(path.read_text(), load_net(path), found.plan)
     solver = mc.Solver(PROTOTXT / args.net / "solver_finetune.yaml", net=parse_net(text, str(path)))
     shrunk.fill(solver.net, bench.original, bench.approximate(found.plan))
     start = time.perf_counter()

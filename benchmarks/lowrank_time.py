@@ -20,6 +20,8 @@ from training import PROTOTXT, SHAPES, SOLVER, deploy_net
 
 import minicaffe as mc
 from minicaffe.compress.fold import fold
+from minicaffe.compress.shrunk import shrunk_text
+from minicaffe.compress.workbench import LayerRank
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
@@ -30,14 +32,8 @@ PLANS = Path(__file__).parent / "plans"
 
 def plan_text(text: str, plan: dict[str, list[Any]]) -> str:
     """A deploy spec with a plan in it."""
-    changes = {
-        name: {
-            "low_rank_param": {"rank": rank, "scheme": scheme.lower(), "factored": True},
-            "convolution_param.bias_term": None,
-        }
-        for name, (scheme, rank) in plan.items()
-    }
-    return set_layer_fields(text, changes)
+    ranks = {name: LayerRank(scheme, rank) for name, (scheme, rank) in plan.items()}
+    return shrunk_text(text, parse_net(text), ranks)
 
 
 class Ours:

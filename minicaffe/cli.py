@@ -20,13 +20,14 @@ from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.files import write_text
+from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.reader import read_text
-from minicaffe.spec.solver import SolverSpec, load_solver
+from minicaffe.spec.solver import load_solver
 
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
 
@@ -34,7 +35,7 @@ LOWRANK_HELP = "Make a trained net cheaper by low rank."
 def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
     spec = load_solver(args.solver)
-    _choose_device(args.device, spec)
+    choose_device(args.device, spec)
     if args.weights and args.snapshot:
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
@@ -50,14 +51,6 @@ def train(args: argparse.Namespace) -> None:
             solver.solve()
     finally:
         solver.close()
-
-
-def _choose_device(name: str | None, spec: SolverSpec | None = None) -> None:
-    """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto."""
-    if name is None and "MINICAFFE_DEVICE" not in os.environ and spec is not None and spec.has("solver_mode"):
-        name = f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu"
-    device = array.set_device(name) if name else array.current_device()
-    logging.getLogger("minicaffe").info("Computing on %s", device)
 
 
 @contextmanager
@@ -86,14 +79,14 @@ def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
 
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
-    _choose_device(args.device)
+    choose_device(args.device)
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     show_score(net, args.iterations)
 
 
 def time(args: argparse.Namespace) -> None:
     """Time each layer's forward and backward."""
-    _choose_device(args.device)
+    choose_device(args.device)
     net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
     print(time_net(net, args.iterations))
 
@@ -145,10 +138,8 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--weights", metavar="FILE", required=name == "test", help="an .npz file with weights"
         )
-        sub.add_argument(
-            "--iterations", type=_positive, default=50, metavar="N", help="batches (default: 50)"
-        )
-        _add_device(sub)
+        sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
+        add_device(sub)
     sub = command("summary", summary)
     _add_net(sub, phase=True, optional=True)
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
@@ -191,7 +182,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
-    _add_device(sub)
+    add_device(sub)
 
 
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
@@ -200,16 +191,6 @@ def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) 
     sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
     if phase:
         sub.add_argument("--phase", choices=["train", "test"], default="train")
-
-
-def _add_device(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
-    return int(text)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -185,7 +185,7 @@ def test_the_net_that_is_written_computes_what_the_trial_net_did_and_costs_what_
     for scheme in schemes:
         plan = {"layer": LayerRank(scheme, 2), "c": LayerRank("CHANNEL", 3)}
         fits = bench.approximate(plan)
-        text = shrunk.shrunk_text("own.yaml", load_net("own.yaml"), plan)
+        text = shrunk.shrunk_text(Path("own.yaml").read_text(), load_net("own.yaml"), plan)
         net = Net(parse_net(text))
         shrunk.fill(net, bench.original, fits)
         batch = draw(bench.original, 1)[0]

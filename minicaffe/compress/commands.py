@@ -9,7 +9,6 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from minicaffe import array
 from minicaffe.compress import plot, shrunk, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
@@ -18,6 +17,7 @@ from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import write_text
+from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
@@ -36,7 +36,7 @@ def select(args: argparse.Namespace) -> None:
     goals = [goal for goal in (args.max_drop, args.flops, args.time) if goal is not None]
     if len(goals) != 1:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
-    _choose_device(args)
+    choose_device(args.device)
     out = _out(args.output, args.net, "_lowrank.yaml")
     if args.finetune:
         load_solver(args.finetune)
@@ -93,7 +93,7 @@ def _write(bench: Workbench, found: Selection, net: Path, out: Path) -> Path:
 
 
 def _write_spec(net: Path, out: Path, found: Selection) -> str:
-    text = shrunk.shrunk_text(net, load_net(net), found.plan)
+    text = shrunk.shrunk_text(read_text(net), load_net(net), found.plan)
     write_text(out, text)
     logger.info("Wrote %s", out)
     return text
@@ -115,7 +115,7 @@ def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held
 
 def apply(args: argparse.Namespace) -> None:
     """Factorize weights to the ranks in a net's spec, fitted to its data."""
-    _choose_device(args)
+    choose_device(args.device)
     out = _out(args.output, args.net, "_applied.npz")
     net = Net(args.net, phase="test")
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
@@ -143,7 +143,7 @@ def _rank_of(layer: LowRankLayer) -> LayerRank:
 
 def sweep_ranks(args: argparse.Namespace) -> None:
     """Measure accuracy, energy, multiply-adds and time against rank; print a table, draw a plot."""
-    _choose_device(args)
+    choose_device(args.device)
     if args.plot:
         plot.check(args.plot)
     out = _out(args.plot, args.net, f"_sweep_{args.target}.png")
@@ -196,11 +196,6 @@ def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
     return Journal(out.with_suffix(".journal.jsonl"), run)
 
 
-def _choose_device(args: argparse.Namespace) -> None:
-    if args.device:
-        array.set_device(args.device)
-
-
 def add_commands(command: Command) -> None:
     """Add the three commands to the parser; ``command(name, function)`` makes a subparser."""
     sub = command("select", select)
@@ -212,7 +207,7 @@ def add_commands(command: Command) -> None:
     goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds of the layers, as a share")
     goal.add_argument("--time", type=_share, metavar="0.5", help="measured time of the net, as a share")
     sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
-    sub.add_argument("--held-out", type=_count, metavar="N",
+    sub.add_argument("--held-out", type=positive, metavar="N",
                      help=f"others, to verify with (default: as many, at most {SELECT_BATCHES})")  # fmt: skip
     sub.add_argument("-o", "--output", metavar="SPEC", help="the spec to write (default: NET_lowrank.yaml)")
     sub.add_argument("--also", action="append", default=[], metavar="SPEC",
@@ -234,25 +229,19 @@ def add_commands(command: Command) -> None:
 def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net spec with data layers, a loss and an Accuracy (YAML)")
     sub.add_argument("--weights", required=True, metavar="FILE", help="an .npz file with its trained weights")
-    sub.add_argument("--calibration", type=_count, default=CALIBRATION_BATCHES, metavar="N",
+    sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
                      help="training batches that factors are fitted to")  # fmt: skip
     sub.add_argument("--symmetric", action="store_true",
                      help="fit layers to the inputs that they have in the dense net")  # fmt: skip
-    sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+    add_device(sub)
 
 
 def _add_common(sub: argparse.ArgumentParser, most: int) -> None:
     _add_net(sub)
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
                      help="the layers to approximate (default: all convolutions)")  # fmt: skip
-    sub.add_argument("--batches", type=_count, metavar="N",
+    sub.add_argument("--batches", type=positive, metavar="N",
                      help=f"test batches to measure with (default: what there is, at most {most})")  # fmt: skip
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
-    return int(text)
 
 
 def _percent(text: str) -> float:

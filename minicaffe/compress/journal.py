@@ -29,9 +29,10 @@ class Journal:
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
         self.known: dict[str, Any] = {}
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                self._take(line)
+        written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        self._break = "" if written.endswith("\n") or not written else "\n"  # after a line cut short
+        for line in written.splitlines():
+            self._take(line)
 
     def _take(self, line: str) -> None:
         try:
@@ -51,9 +52,8 @@ class Journal:
         self.known[key] = value
         line = json.dumps({"run": self.run, "key": key, "value": value})
         try:
-            written = self.path.read_bytes() if self.path.is_file() else b""
-            needs_break = bool(written) and not written.endswith(b"\n")
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if needs_break else "") + line + "\n")
+                file.write(self._break + line + "\n")
+            self._break = ""
         except OSError as error:
             raise WriteError(f"{self.path}: cannot be written ({error.strerror}); check the path") from None

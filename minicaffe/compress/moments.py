@@ -11,7 +11,7 @@ responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,10 +48,12 @@ class MomentSums:
     """Sums over batches, from which the moments follow.
 
     x and y are counted from the means of the first batch, in float32 too, so that little cancels afterwards.
+    ``own_weights``: w, of the elements of (g, m, k), where y is the layer's own w·x + b: yx is then w·xx, exactly.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own_weights: Array | None = None) -> None:
         self.columns = 0
+        self.own_weights = own_weights
         self.sums: list[Array] = []
         self.x_shift: Array | None = None  # (g, k), (g, m)
         self.y_shift: Array | None = None
@@ -66,39 +68,41 @@ class MomentSums:
             self.y_shift = y.mean(axis=2, dtype=np.float64).astype(y.dtype)
         y = y - self.y_shift[:, :, None]
         x_sum, xx = product.moments(padded, self.x_shift)
-        yx = module_of(x).empty((product.filters, product.shape[0] // group, *product.window.kernel), x.dtype)
-        product.weight_grad(y.reshape(product.filters, -1), padded, yx)
-        yx = yx.reshape(group, -1, product.depth).astype(np.float64)
         wide = y.astype(np.float64)
-        batch = [x_sum, wide.sum(axis=2), xx, yx, (wide * wide).sum(axis=2)]
+        batch = [x_sum, wide.sum(axis=2), xx, (wide * wide).sum(axis=2)]
+        if self.own_weights is None:
+            batch.append(self._products(product, padded, y))
         self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
         self.columns += product.columns
 
+    def _products(self, product: Convolution2d, padded: Array, y: Array) -> Array:
+        """y·Xᵀ (g, m, k)."""
+        channels = product.shape[0] // product.group
+        yx = module_of(y).empty((product.filters, channels, *product.window.kernel), y.dtype)
+        product.weight_grad(y.reshape(product.filters, -1), padded, yx)
+        return yx.reshape(product.group, -1, product.depth).astype(np.float64)
+
     def moments(self) -> Moments:
         """The moments of all that was added."""
-        x, y, xx, yx, yy = (total / self.columns for total in self.sums)
+        x, y, xx, yy, *yx = (total / self.columns for total in self.sums)
         x_mean, y_mean = self.x_shift + x, self.y_shift + y
         centred_xx = xx - x[:, :, None] * x[:, None, :]
-        centred_yx = yx - y[:, :, None] * x_mean[:, None, :]  # only y was shifted there
+        if self.own_weights is None:
+            centred_yx = yx[0] - y[:, :, None] * x_mean[:, None, :]  # only y was shifted there
+        else:
+            centred_yx = self.own_weights.reshape(*y.shape, -1).astype(np.float64) @ centred_xx
         return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0))
 
 
 def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
     """The moments of some layers of a net, in one pass over the batches."""
-    sums = {name: MomentSums() for name in names}
+    sums = {name: MomentSums(net.params[name][0].data) for name in names}
     for batch in batches:
         for i, (layer, bottom, top) in enumerate(net.steps()):
             run(net, batch, i, i)
             if layer.name in sums:
                 sums[layer.name].add(*layer.as_product(bottom[0], top[0]))
-    return {
-        name: _of_own_responses(total.moments(), net.params[name][0].data) for name, total in sums.items()
-    }
-
-
-def _of_own_responses(moments: Moments, w: Array) -> Moments:
-    """The moments with yx = W·xx, which is exact for y = W·x + b; w has the elements of (g, m, k)."""
-    return replace(moments, yx=w.reshape(moments.yx.shape).astype(np.float64) @ moments.xx)
+    return {name: total.moments() for name, total in sums.items()}
 
 
 def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch]) -> Moments:

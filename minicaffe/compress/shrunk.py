@@ -18,18 +18,19 @@ from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
-from minicaffe.spec.reader import nearest, read_text
+from minicaffe.spec.reader import nearest
 
 
-def shrunk_text(path: str | Path, spec: NetSpec, plan: Plan) -> str:
-    """The text of the spec in ``path`` (parsed: ``spec``) with a plan in it. Raises SpecError."""
+def shrunk_text(text: str, spec: NetSpec, plan: Plan) -> str:
+    """The text of a net's ``spec`` with a plan in it. Raises SpecError."""
+    path = spec.where.file
     layers = {layer.name: layer for layer in spec.layer or spec.layers}
     check_layers(path, layers, plan)
     changes: dict[str, dict[str, Any]] = {
         name: {"low_rank_param": None} for name, x in layers.items() if x.has("low_rank_param")
     }
     changes |= {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
-    return set_layer_fields(read_text(path), changes, str(path))
+    return set_layer_fields(text, changes, path)
 
 
 def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) -> None:

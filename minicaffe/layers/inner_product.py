@@ -91,9 +91,14 @@ class InnerProduct(Layer):
 
     def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d, Array, Array]:
         """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
-        x = self._columns(bottom, bottom.stored, self.depth)[:, None, None]
-        y = self._columns(top, top.stored, self.num_output)[:, None, None]
+        x, y = self.as_pixels(bottom, top)
         return Convolution2d(x.shape, self.num_output, Window((1, 1)), 1, self.dtype), x, y
+
+    def as_pixels(self, bottom: Blob, top: Blob) -> tuple[Array, Array]:
+        """x (K, 1, 1, N) and y (M, 1, 1, N), as they are now."""
+        x = self._columns(bottom, bottom.stored, self.depth)
+        y = self._columns(top, top.stored, self.num_output)
+        return x[:, None, None], y[:, None, None]
 
     def _weight(self) -> Array:
         """w as (M, K)."""

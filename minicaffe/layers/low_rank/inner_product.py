@@ -40,7 +40,7 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
-        _, x, y = self.as_product(bottom[0], top[0])
+        x, y = self.as_pixels(bottom[0], top[0])
         self.low_rank.factorize(x)
         self.low_rank.forward(0, x, y, b)
         self._put_back(y[:, 0, 0], top[0], top[0].stored)

@@ -1,0 +1,30 @@
+"""Flags that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+from minicaffe import array
+from minicaffe.spec.solver import SolverSpec
+
+
+def add_device(sub: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+
+
+def choose_device(name: str | None, spec: SolverSpec | None = None) -> None:
+    """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
+    if name is None and "MINICAFFE_DEVICE" not in os.environ and spec is not None and spec.has("solver_mode"):
+        name = f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu"
+    device = array.set_device(name) if name else array.current_device()
+    logging.getLogger("minicaffe").info("Computing on %s", device)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    return int(text)
