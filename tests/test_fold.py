@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import yaml
-from test_spec_edit import RandomNet, comments_of, layers_of
+from random_nets import RandomNet, comments_of, layers_of
 
 import minicaffe as mc
 from minicaffe.cli import main
