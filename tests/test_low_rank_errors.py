@@ -113,6 +113,18 @@ REFUSED = {
         "rank: 2\n", "rank: 2\n    factored: true\n    refresh: 3\n",
         ":12: layer 'conv': low_rank_param.refresh", "never made anew",
     ),
+    "factored and a method": (
+        "rank: 2\n", "rank: 2\n    factored: true\n    method: gram\n",
+        ":12: layer 'conv': low_rank_param.method", "start from an SVD",
+    ),
+    "power iterations of an SVD": (
+        "rank: 2\n", "rank: 2\n    power_iterations: 3\n", ":11: layer 'conv': low_rank_param.power_iterations",
+        "is for method 'randomized'",
+    ),
+    "oversampling of data by gram": (
+        "{rank: 2}", "{rank: 2, target: data, oversampling: 3}", ":14: layer 'ip': low_rank_param.oversampling",
+        "is for method 'randomized'",
+    ),
     "energy and randomized": (
         "rank: 2\n", "energy: 0.5\n    method: randomized\n", ":10: layer 'conv': low_rank_param.energy",
         "needs all singular values",

@@ -67,6 +67,7 @@ class LowRankParam(Message):
             raise self.error("factored", "factors are of weights; use target 'weights', or leave it out")
         if self.factored:
             self._check_factored()
+        self._check_range_finder()
 
     def _check_factored(self) -> None:
         if self.has("energy"):
@@ -75,6 +76,13 @@ class LowRankParam(Message):
             )
         if self.has("refresh"):
             raise self.error("refresh", "factors that are parameters are never made anew; leave it out")
+        if self.has("method"):
+            raise self.error("method", "factors that are parameters start from an SVD; leave it out")
+
+    def _check_range_finder(self) -> None:
+        for name in ("power_iterations", "oversampling"):
+            if self.has(name) and (self.factored or self.used_method != "RANDOMIZED"):
+                raise self.error(name, "is for method 'randomized'; leave it out, or give that method")
 
     @property
     def used_method(self) -> str:

@@ -1,0 +1,56 @@
+"""A plan's time: layers are timed at some ranks, and in between by a straight line; the rest of the net stays."""
+
+import lenet_cases
+import pytest
+
+from minicaffe.compress import cost, workbench
+from minicaffe.compress.batches import draw
+from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.spec.net import parse_net
+
+# fixtures, which pytest finds under these names
+digits = lenet_cases.digits
+folder = lenet_cases.folder
+
+
+@pytest.fixture
+def timed(folder, monkeypatch):
+    """The cost of LeNet, in which a layer takes the square of its rank, and the ranks that were timed."""
+    ranks = []
+    monkeypatch.setattr(TimeCost, "_measure", lambda self, layer, scheme, rank: ranks.append(rank) or rank**2)
+    monkeypatch.setattr(TimeCost, "_measure_dense", lambda self, candidate: 1000.0)
+    monkeypatch.setattr(cost, "_milliseconds", lambda call: 2100.0)
+    bench = Workbench("net.yaml", "lenet.npz", calibration=1)
+    return TimeCost(bench, draw(bench.original, 1)[0]), ranks
+
+
+@pytest.mark.parametrize(
+    ("rank", "milliseconds", "timed_at"),
+    [(1, 1, [1]), (7, 49, [7]), (8, 64, [8]), (9, (64 + 100) / 2, [8, 10]), (20, 400, [20]),
+     (33, (32**2 * 7 + 40**2) / 8, [32, 40]), (49, (48**2 + 50**2) / 2, [48, 50])],
+)  # fmt: skip
+def test_a_rank_between_two_that_are_timed_lies_on_the_line_between_them(timed, rank, milliseconds, timed_at):
+    of_layers, ranks = timed
+    assert of_layers.of("conv2", LayerRank("CHANNEL", rank)) == pytest.approx(milliseconds, rel=1e-12)
+    assert sorted(set(ranks)) == timed_at
+    of_layers.of("conv2", LayerRank("CHANNEL", rank))
+    assert sorted(ranks) == timed_at  # none is timed again
+
+
+def test_a_plans_time_is_that_of_its_layers_and_of_all_else(timed):
+    of_layers, _ = timed
+    assert of_layers.total({}) == 2100  # two convolutions of 1000, and the rest
+    assert of_layers.total({"conv2": LayerRank("CHANNEL", 4)}) == 1116
+
+
+def test_data_layers_are_shuffled_for_calibration_and_the_spec_stays():
+    text = (
+        "layer:\n- {name: a, type: ImageData, image_data_param: {source: x, batch_size: 1}}\n"
+        "- {name: b, type: Data, data_param: {source: y, batch_size: 1}}\n- {name: c, type: ReLU}\n"
+    )
+    spec = parse_net(text)
+    images, data, _ = workbench.shuffled(spec).layer
+    assert images.image_data_param.shuffle
+    assert data.data_param.shuffle
+    assert not spec.layer[0].image_data_param.shuffle
