@@ -6,6 +6,7 @@ writes ``xp.maximum(x, 0, out=y)``: NumPy on a CPU, CuPy on a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,8 +18,9 @@ from minicaffe.errors import DeviceError
 
 try:
     import cupy
+    import cupyx
 except ImportError:
-    cupy = None
+    cupy = cupyx = None
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -62,10 +64,72 @@ class Device:
             return np.asarray(to_host(array), dtype=dtype)
         return cupy.asarray(array, dtype=dtype)
 
+    def transfer(self) -> HostTransfer | Transfer:
+        """A new way for arrays from the host to this device."""
+        return HostTransfer() if self.kind == "cpu" else Transfer(self.index)
+
     def synchronize(self) -> None:
         """Wait until everything launched on the device is done."""
         if self.kind == "gpu":
             cupy.cuda.Stream.null.synchronize()
+
+
+CPU = Device()
+
+
+class HostTransfer:
+    """What a ``Transfer`` is where the host is the device: nothing moves."""
+
+    def send(self, array: np.ndarray) -> None:
+        """Hold the array, which stays the caller's."""
+        self.array = array
+        self.shape = array.shape
+
+    def take(self, target: Array) -> None:
+        """Copy what was sent into ``target``."""
+        target[...] = self.array
+
+
+class Transfer:
+    """A way for arrays from the host to a GPU, beside its computation, on which no host code waits in ``take``.
+
+        send (in a thread)      array → pinned memory → (a stream of its own) → device buffer
+        take (in the net)       the net's stream waits for that copy, then copies the buffer into a blob
+
+    ``send`` and ``take`` come in turns; the next ``send`` waits until the GPU has read the pinned memory.
+    """
+
+    def __init__(self, index: int) -> None:
+        self._device = cupy.cuda.Device(index)
+        self._pinned: np.ndarray | None = None
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            self._sent, self._taken = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+
+    def send(self, array: np.ndarray) -> None:
+        """Start the array's copy; the array is not needed afterwards."""
+        with self._device:
+            self._make_room(array)
+            self._sent.synchronize()
+            self._pinned[...] = array
+            self._stream.wait_event(self._taken)
+            self._buffer.set(self._pinned, stream=self._stream)
+            self._sent.record(self._stream)
+
+    def _make_room(self, array: np.ndarray) -> None:
+        if self._pinned is not None and (self.shape, self._pinned.dtype) == (array.shape, array.dtype):
+            return
+        self._taken.synchronize()  # before the old buffer may be given to anyone else
+        self.shape = array.shape
+        self._pinned = cupyx.empty_pinned(array.shape, array.dtype)
+        self._buffer = cupy.empty(array.shape, array.dtype)
+
+    def take(self, target: Array) -> None:
+        """Copy what was sent into ``target``, which may be of another number type."""
+        stream = cupy.cuda.get_current_stream()
+        stream.wait_event(self._sent)
+        target[...] = self._buffer
+        self._taken.record(stream)
 
 
 def parse_device(name: str) -> Device:
@@ -75,7 +139,7 @@ def parse_device(name: str) -> Device:
         raise DeviceError(f"device '{name}': must be auto, cpu, gpu or gpu:N")
     problem = gpu_problem() if kind != "cpu" else ""
     if kind == "cpu" or (kind == "auto" and problem):
-        return Device()
+        return CPU
     if problem:
         raise DeviceError(f"device '{name}': {problem}; use --device cpu")
     index = int(number or 0)
@@ -144,6 +208,40 @@ def to_device(array: Any, dtype: Any = None) -> Array:
 def synchronize() -> None:
     """Wait until everything launched on the current device is done."""
     current_device().synchronize()
+
+
+def allow_tf32() -> None:
+    """Let a GPU round the factors of float32 products to TF32's 10 bits: faster, and off unless asked for.
+
+    To be called before the first product of the process: CuPy reads its variable CUPY_TF32 then.
+    """
+    os.environ["CUPY_TF32"] = "1"
+
+
+def pool_bytes() -> int:
+    """What CuPy's memory pool holds of the current GPU, used and free, in bytes; 0 on a CPU."""
+    return cupy.get_default_memory_pool().total_bytes() if current_device() != CPU else 0
+
+
+def device_errors() -> tuple[type[Exception], ...]:
+    """What CUDA raises where a GPU fails: a lost device, a kernel that cannot be compiled, a broken driver."""
+    if cupy is None:
+        return ()
+    cuda = cupy.cuda
+    return cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.compiler.CompileException
+
+
+def raw_kernel(source: str, name: str) -> Any:
+    """A CUDA kernel, to be called with a grid, a block and arguments; compiled at its first launch."""
+    return cupy.RawKernel(source, name)
+
+
+def checked_linalg(array: Array) -> contextlib.AbstractContextManager[object]:
+    """While it is entered, a factorization that fails raises numpy.linalg.LinAlgError.
+
+    NumPy's do so anyway; CuPy's have to read a flag back for it, which waits for the device.
+    """
+    return contextlib.nullcontext() if on_cpu(array) else cupyx.errstate(linalg="raise")
 
 
 def rng_state(rng: Any) -> dict[str, Any] | None:

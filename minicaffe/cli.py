@@ -35,7 +35,7 @@ LOWRANK_HELP = "Make a trained net cheaper by low rank."
 def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
     spec = load_solver(args.solver)
-    choose_device(args.device, spec)
+    choose_device(args, spec)
     if args.weights and args.snapshot:
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
@@ -79,14 +79,14 @@ def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
 
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
-    choose_device(args.device)
+    choose_device(args)
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     show_score(net, args.iterations)
 
 
 def time(args: argparse.Namespace) -> None:
     """Time each layer's forward and backward."""
-    choose_device(args.device)
+    choose_device(args)
     net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
     print(time_net(net, args.iterations))
 
@@ -229,6 +229,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         kind = "not enough memory: " if isinstance(error, MemoryError) else ""
         print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except array.device_errors() as error:
+        if args.debug:
+            raise
+        problem = " ".join(str(error).split())
+        print(
+            f"error: the GPU failed ({problem}); try --device cpu, or see the README, 'On a GPU'",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -11,12 +11,20 @@ from minicaffe.spec.solver import SolverSpec
 
 
 def add_device(sub: argparse.ArgumentParser) -> None:
-    """Add --device."""
+    """Add --device and --tf32."""
     sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+    sub.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let a GPU round the factors of products to TF32: faster, less exact",
+    )
 
 
-def choose_device(name: str | None, spec: SolverSpec | None = None) -> None:
+def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:
     """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
+    name = args.device
+    if args.tf32:
+        array.allow_tf32()
     if name is None and "MINICAFFE_DEVICE" not in os.environ and spec is not None and spec.has("solver_mode"):
         name = f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu"
     device = array.set_device(name) if name else array.current_device()

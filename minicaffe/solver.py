@@ -16,7 +16,7 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.net import LearnableParam, Net
-from minicaffe.ops.workers import elementwise, scratch
+from minicaffe.ops.update import Step, update
 from minicaffe.scoring import score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
@@ -169,38 +169,19 @@ class Solver:
 
         Each parameter's ``diff`` holds its update afterwards, as in Caffe.
         """
-        params = self._trained_params()
+        params, spec = self._trained_params(), self.spec
         clip = self._clip_factor(params)
         for param in params:
-            elementwise(
-                lambda w, g, *history, param=param: self._update(w, g, history, param, clip, rate),
-                param.blob.stored,
-                param.blob.stored_diff,
-                *self.history[param.key],
+            step = Step(
+                rate=rate * param.lr_mult,
+                iteration=self.iter,
+                decay=spec.weight_decay * param.decay_mult,
+                is_l1=spec.regularization_type == "L1",
+                batches=spec.iter_size,
+                clip=clip,
             )
-
-    def _update(
-        self,
-        w: Array,
-        g: Array,
-        history: tuple[Array, ...],
-        param: LearnableParam,
-        clip: Array | None,
-        rate: float,
-    ) -> None:
-        """One chunk of one parameter, from gradient to new weights, while it is in the cache."""
-        spec = self.spec
-        if clip is not None:
-            g *= clip
-        if spec.iter_size > 1:
-            g *= 1 / spec.iter_size
-        decay = spec.weight_decay * param.decay_mult
-        if decay:
-            xp, term = self.net.setting.device.xp, scratch(w, w.shape)
-            xp.multiply(w if spec.regularization_type == "L2" else xp.sign(w), decay, out=term)
-            g += term
-        self.rule.update(g, history, rate * param.lr_mult, self.iter)
-        w -= g
+            w, g = param.blob.stored, param.blob.stored_diff
+            update(self.rule, w, g, tuple(self.history[param.key]), step)
 
     def _clip_factor(self, params: list[LearnableParam]) -> Array | None:
         """What brings the L2 norm of all gradients down to ``clip_gradients``; None where it is not asked for."""

@@ -36,7 +36,7 @@ def select(args: argparse.Namespace) -> None:
     goals = [goal for goal in (args.max_drop, args.flops, args.time) if goal is not None]
     if len(goals) != 1:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
-    choose_device(args.device)
+    choose_device(args)
     out = _out(args.output, args.net, "_lowrank.yaml")
     if args.finetune:
         load_solver(args.finetune)
@@ -115,7 +115,7 @@ def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held
 
 def apply(args: argparse.Namespace) -> None:
     """Factorize weights to the ranks in a net's spec, fitted to its data."""
-    choose_device(args.device)
+    choose_device(args)
     out = _out(args.output, args.net, "_applied.npz")
     net = Net(args.net, phase="test")
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
@@ -143,7 +143,7 @@ def _rank_of(layer: LowRankLayer) -> LayerRank:
 
 def sweep_ranks(args: argparse.Namespace) -> None:
     """Measure accuracy, energy, multiply-adds and time against rank; print a table, draw a plot."""
-    choose_device(args.device)
+    choose_device(args)
     if args.plot:
         plot.check(args.plot)
     out = _out(args.plot, args.net, f"_sweep_{args.target}.png")

@@ -10,6 +10,7 @@ from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.source import Source
 from minicaffe.data.transformer import Transformer
+from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layer import Blobs, Layer
 
@@ -33,17 +34,18 @@ class BatchSourceLayer(Layer):
             self.batches = self.make_batches(top)
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
-        self.prefetcher = Prefetcher(self.batches, self.depth)
+        upload = Upload(self.batches, self.setting.device, slots_for(self.depth))
+        self.prefetcher = Prefetcher(upload, self.depth)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         for blob, shape in zip(top, self.batches.shapes, strict=True):
             blob.reshape(*shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        for blob, array in zip(top, self.prefetcher.next(), strict=True):
-            if array.shape != blob.stored_shape:  # images of another size, which have a batch of their own
-                blob.reshape(array.shape[-1], *array.shape[:-1])
-            blob.stored[...] = self.setting.device.put(array)
+        for blob, sent in zip(top, self.prefetcher.next(), strict=True):
+            if sent.shape != blob.stored_shape:  # images of another size, which have a batch of their own
+                blob.reshape(sent.shape[-1], *sent.shape[:-1])
+            sent.take(blob.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """There is nothing below."""

@@ -156,7 +156,7 @@ class Convolution(Layer):
     def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
         """The blocked products from (C, H, W, N) to ``filters`` channels. Raises ValueError."""
         kind = Convolution3d if self.spatial_axes == 3 else Convolution2d
-        return kind(shape, filters, self.window, self.group, self.dtype)
+        return kind(shape, filters, self.window, self.group, self.dtype, self.setting.device)
 
     def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
         """(OH, OW) for an image of size (H, W)."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.dropout import random_bits, scale_for, threshold_for
+from minicaffe.ops.dropout import drop, random_bits, threshold_for
 from minicaffe.ops.workers import elementwise
 from minicaffe.spec.fields import Float, Message
 
@@ -35,7 +34,6 @@ class Dropout(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.threshold = threshold_for(self.spec.dropout_param.dropout_ratio)
-        self.scale = scale_for(self.threshold)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)
@@ -44,7 +42,7 @@ class Dropout(Layer):
         x, y = bottom[0].stored, top[0].stored
         if self.phase == "TRAIN":
             self.bits = random_bits(self.rng, x.shape)
-            elementwise(self._drop, x, self.bits, y)
+            drop(x, self.bits, self.threshold, out=y)
         elif top[0] is not bottom[0]:
             # A copy: if the top shared the bottom's array, an in-place layer on it would change the bottom too.
             elementwise(self.xp.copyto, y, x)
@@ -54,10 +52,6 @@ class Dropout(Layer):
             return
         dy, dx = top[0].stored_diff, bottom[0].stored_diff
         if self.phase == "TRAIN":
-            elementwise(self._drop, dy, self.bits, dx)
+            drop(dy, self.bits, self.threshold, out=dx)
         elif top[0] is not bottom[0]:
             elementwise(self.xp.copyto, dx, dy)
-
-    def _drop(self, values: Array, bits: Array, out: Array) -> None:
-        self.xp.multiply(values, bits >= self.threshold, out=out)
-        out *= self.scale

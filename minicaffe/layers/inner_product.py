@@ -80,7 +80,7 @@ class InnerProduct(Layer):
         if propagate_down[0]:
             dx = self._columns(x, x.stored_diff, self.depth)
             products.append(lambda matmul: matmul(self._weight().T, dy, out=dx))
-        side_by_side(products, size=self.depth * dy.size)
+        side_by_side(products, like=dy, size=self.depth * dy.size)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate(lambda out: dy.sum(axis=1, out=out))
         if propagate_down[0]:
@@ -92,7 +92,8 @@ class InnerProduct(Layer):
     def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d, Array, Array]:
         """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
         x, y = self.as_pixels(bottom, top)
-        return Convolution2d(x.shape, self.num_output, Window((1, 1)), 1, self.dtype), x, y
+        product = Convolution2d(x.shape, self.num_output, Window((1, 1)), 1, self.dtype, self.setting.device)
+        return product, x, y
 
     def as_pixels(self, bottom: Blob, top: Blob) -> tuple[Array, Array]:
         """x (K, 1, 1, N) and y (M, 1, 1, N), as they are now."""

@@ -63,6 +63,7 @@ class LRN(Layer):
         x = bottom[0].stored
         if self.kept is not None:
             elementwise(self.xp.copyto, self.kept, x)
+            x = self.kept  # an element's window has neighbours that may have been written over already
         self.response.forward(x, out=top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -18,9 +18,7 @@ from minicaffe.array import Array
 from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam
-from minicaffe.ops.softmax import one_hot, pick, softmax
-
-SMALLEST = np.finfo(np.float32).tiny
+from minicaffe.ops.softmax import cross_entropy, cross_entropy_grad, softmax
 
 
 @register_layer
@@ -67,11 +65,11 @@ class SoftmaxWithLoss(LossLayer):
 
     def total_loss(self, bottom: Blobs) -> Array:
         """−Σ log p[label], over the labels that count."""
-        losses = -self.xp.log(self.xp.maximum(pick(self.prob, self.labels), SMALLEST))
+        losses = cross_entropy(self.prob, self.labels)
         return losses.sum() if self.counts is None else (losses * self.counts).sum()
 
     def score_grad(self, dx: Array) -> None:
         """Write the gradient of ``total_loss`` by the scores: p − onehot(label)."""
-        self.xp.subtract(self.prob, one_hot(self.labels, self.classes), out=dx)
+        cross_entropy_grad(self.prob, self.labels, out=dx)
         if self.counts is not None:
             dx *= self.counts

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from minicaffe.array import Array, module_of
-from minicaffe.lowrank.factorization import Svd, find_range, leading_eigenvectors, orthonormal, svd
+from minicaffe.lowrank.factorization import Svd, find_range, leading_eigenvectors, svd
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import im2col
+from minicaffe.ops.linalg import completed, orthonormal
 
 
 def from_gram(dense: Convolution2d, x: Array) -> Svd:
@@ -40,7 +41,7 @@ def from_svd(dense: Convolution2d, x: Array) -> Svd:
     if not missing:
         return _basis(found.u, found.s, found.total)
     xp = module_of(x)
-    u = xp.linalg.qr(found.u, mode="complete")[0]
+    u = completed(found.u)
     u[..., : found.rank] = found.u
     s = xp.concatenate([found.s, xp.zeros((dense.group, missing), x.dtype)], axis=-1)
     return _basis(u, s, found.total)
@@ -54,7 +55,9 @@ def _basis(u: Array, s: Array, total: Array) -> Svd:
 def from_products(dense: Convolution2d, x: Array, start: Array, rank: int, iterations: int) -> Array:
     """The first ``rank`` vectors (g, K/g, r) after so many subspace iterations from a start (g, K/g, l)."""
     width = start.shape[-1]
-    stage = Convolution2d(dense.shape, dense.group * width, dense.window, dense.group, dense.dtype)
+    stage = Convolution2d(
+        dense.shape, dense.group * width, dense.window, dense.group, dense.dtype, dense.device
+    )
     hidden = module_of(x).empty((stage.filters, *stage.output, stage.batch), x.dtype)
 
     def apply(q: Array) -> Array:

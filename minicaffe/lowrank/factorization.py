@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.array import Array, module_of, to_host
+from minicaffe.ops import linalg
+from minicaffe.ops.linalg import orthonormal
 
 POWER_ITERATIONS = 2
 OVERSAMPLING = 8  # more random vectors than the rank: the last ones found are the least exact
@@ -75,8 +77,7 @@ class Svd:
 
 def svd(x: Array) -> Svd:
     """All singular triplets, by SVD."""
-    xp = module_of(x)
-    u, s, vt = xp.linalg.svd(x, full_matrices=False)
+    u, s, vt = linalg.svd(x)
     return Svd(u, s, vt, _squares(x), _squares(s[..., :0]))
 
 
@@ -98,7 +99,7 @@ def gram(x: Array) -> Svd:
 
 def leading_eigenvectors(g: Array, rank: int | None = None) -> tuple[Array, Array]:
     """Eigenvalues (…, r), the largest first, and eigenvectors (…, m, r) of symmetric g (…, m, m)."""
-    values, vectors = module_of(g).linalg.eigh(g)
+    values, vectors = linalg.eigh(g)
     return values[..., ::-1][..., :rank], vectors[..., ::-1][..., :rank]
 
 
@@ -122,7 +123,7 @@ def randomized(
     else:
         power_iterations = max(power_iterations, 1)  # without one, x would have no part in the basis
     basis = find_range(lambda q: x @ (x.swapaxes(-1, -2) @ q), start, power_iterations)
-    u, s, vt = xp.linalg.svd(basis.swapaxes(-1, -2) @ x, full_matrices=False)
+    u, s, vt = linalg.svd(basis.swapaxes(-1, -2) @ x)
     total = _squares(x)
     found = Svd(basis @ u, s, vt, total, xp.maximum(total - _squares(s), 0))
     return found.truncate(min(rank, found.rank))
@@ -137,11 +138,6 @@ def find_range(apply: Callable[[Array], Array], start: Array, iterations: int) -
     for _ in range(iterations):
         basis = orthonormal(apply(basis))
     return basis
-
-
-def orthonormal(a: Array) -> Array:
-    """An orthonormal basis (…, m, k) of the columns of a (…, m, k), k ≤ m, by QR."""
-    return module_of(a).linalg.qr(a)[0]
 
 
 def _squares(x: Array) -> Array:

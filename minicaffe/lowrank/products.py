@@ -43,9 +43,9 @@ class TwoStage:
         first, second = scheme.windows(dense.window)
         hidden = dense.group * rank
         kind = Convolution2d if isinstance(scheme, ChannelScheme) else VerticalConvolution
-        self.first = kind(dense.shape, hidden, first, dense.group, dense.dtype)
+        self.first = kind(dense.shape, hidden, first, dense.group, dense.dtype, dense.device)
         middle = (hidden, *self.first.output, dense.batch)
-        self.second = Convolution2d(middle, dense.filters, second, dense.group, dense.dtype)
+        self.second = Convolution2d(middle, dense.filters, second, dense.group, dense.dtype, dense.device)
         self.multiply_adds = multiply_adds(self.first) + multiply_adds(self.second)
         self._dz: Array | None = None
 

@@ -9,6 +9,9 @@ result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 lay
     moments        Σ X[:, block] · 1, Σ X[:, block] · X[:, block]ᵀ      for data matrices of low rank
 
 With g groups every product is a batch of g products.
+
+On a GPU a block is as large as memory allows, mostly the whole of X; a kernel copies it, and another gathers the
+gradients of pixels out of it (``im2col.py``).
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from functools import cached_property
 
 import numpy as np
 
-from minicaffe.array import Array, module_of
+from minicaffe.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.ops import gemm, workers
-from minicaffe.ops.im2col import Window, windows
+from minicaffe.ops.im2col import Part, Window, add_columns, copy_columns, windows
 
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
+DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU: a few of its many GB
 SCATTER_BYTES = 4 << 20  # of wᵀ·dy, for one worker: its many short additions want longer blocks
 TURN_FILTERS = (
     48  # input_grad turns the filters where there are at most so many, since wᵀ·dy is as deep as that,
@@ -45,6 +49,11 @@ class Block:
     cols: slice
     batch: slice
     columns: slice
+
+    @property
+    def part(self) -> Part:
+        """Rows, columns and images."""
+        return self.rows, self.cols, self.batch
 
 
 def cut_columns(output: tuple[int, int], batch: int, limit: int) -> Iterator[Block]:
@@ -86,9 +95,16 @@ class Convolution2d:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], filters: int, window: Window, group: int, dtype: np.dtype
+        self,
+        shape: tuple[int, ...],
+        filters: int,
+        window: Window,
+        group: int,
+        dtype: np.dtype,
+        device: Device = CPU,
     ) -> None:
         self.shape, self.filters, self.window, self.group = shape, filters, window, group
+        self.device = device
         self.dtype = np.dtype(dtype)
         self.output = window.output_size(shape[1:3])
         if min(self.output) < 1:
@@ -99,14 +115,18 @@ class Convolution2d:
         self.columns = self.output[0] * self.output[1] * self.batch
         self.depth = shape[0] // group * window.kernel[0] * window.kernel[1]
         self.is_pointwise = window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
-        limit = max(1, BLOCK_BYTES // (self.depth * group * self.dtype.itemsize))
-        if self.columns <= SMALL_COLUMNS or self.is_pointwise:
-            limit = max(1, self.columns)
-        elif workers.worker_count > 1:
-            limit = min(limit, -(-self.columns // workers.worker_count))
-        self.blocks = list(cut_columns(self.output, self.batch, limit))
-        self.workers = max(1, min(workers.worker_count, len(self.blocks)))
+        self.blocks = list(cut_columns(self.output, self.batch, self._longest_block()))
+        self.workers = max(1, min(workers.worker_count, len(self.blocks))) if device == CPU else 1
         self._padded: Array | None = None
+
+    def _longest_block(self) -> int:
+        """How many columns a block may have."""
+        column_bytes = self.depth * self.group * self.dtype.itemsize
+        if self.device != CPU:
+            return max(1, self.columns if self.is_pointwise else DEVICE_BLOCK_BYTES // column_bytes)
+        if self.columns <= SMALL_COLUMNS or self.is_pointwise:
+            return max(1, self.columns)
+        return max(1, min(BLOCK_BYTES // column_bytes, -(-self.columns // workers.worker_count)))
 
     def _padded_size(self) -> tuple[int, int]:
         return tuple(size + 2 * p for size, p in zip(self.shape[1:3], self.window.pad, strict=True))
@@ -204,8 +224,10 @@ class Convolution2d:
             self.turned.forward(
                 dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out
             )
-        else:
+        elif on_cpu(dy):
             self._scatter(dy, w, out)
+        else:
+            self._gather(dy, w, out)
 
     @cached_property
     def turned(self) -> Convolution2d | None:
@@ -218,7 +240,7 @@ class Convolution2d:
             return None
         window = Window(self.window.kernel, (1, 1), pad, self.window.dilation)
         shape = (self.filters, *self.output, self.batch)
-        return Convolution2d(shape, self.shape[0], window, self.group, self.dtype)
+        return Convolution2d(shape, self.shape[0], window, self.group, self.dtype, self.device)
 
     def _scatter(self, dy: Array, w: Array, out: Array) -> None:
         """dx = col2im(wᵀ·dy) by blocks; a worker owns some input channels, so no two add to one pixel."""
@@ -249,6 +271,17 @@ class Convolution2d:
             workers.run(task, owners)
         if dx is not out:
             out[...] = dx[:, ph : ph + height, pw : pw + width]
+
+    def _gather(self, dy: Array, w: Array, out: Array) -> None:
+        """dx = col2im(wᵀ·dy) by blocks on a GPU, where each pixel gathers what is its own."""
+        transposed, dy = self._grouped(w).swapaxes(1, 2), self._grouped(dy)
+        out.fill(0)
+        for block in self.blocks:
+            columns = module_of(dy).empty(
+                (self.group, self.depth, *dy[0, :1, block.columns].shape[1:]), dy.dtype
+            )
+            gemm.matmul(transposed, dy[:, :, block.columns], columns)
+            add_columns(columns, self.window, self.output, block.part, out)
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
         """One block's product: on the worker that has the block, or on all of them if it is the only block."""
@@ -281,9 +314,12 @@ class Convolution2d:
 
         def task(worker: int) -> None:
             for block in self.blocks[worker :: self.workers]:
-                source = view[..., block.rows, block.cols, block.batch]
+                source = view[(..., *block.part)]
                 columns = workers.scratch(padded, source.shape)
-                columns[...] = source
+                if on_cpu(padded):
+                    columns[...] = source
+                else:
+                    copy_columns(padded, self.window, self.output, block.part, columns)
                 one(block, columns.reshape(self.group, self.depth, -1), worker)
 
         with workers.one_blas_thread():

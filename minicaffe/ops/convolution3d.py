@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.array import Array, module_of
+from minicaffe.array import CPU, Array, Device, module_of
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 
@@ -24,7 +24,13 @@ class Convolution3d:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], filters: int, window: Window, group: int, dtype: np.dtype
+        self,
+        shape: tuple[int, ...],
+        filters: int,
+        window: Window,
+        group: int,
+        dtype: np.dtype,
+        device: Device = CPU,
     ) -> None:
         self.shape, self.filters = shape, filters
         self.output = window.output_size(shape[1:4])
@@ -40,7 +46,7 @@ class Convolution3d:
         ]
         plane = Window(window.kernel[1:], window.stride[1:], window.pad[1:], window.dilation[1:])
         slices = (channels * self.kernel_depth, height, width, out * batch)
-        self.planes = Convolution2d(slices, filters, plane, group, dtype)
+        self.planes = Convolution2d(slices, filters, plane, group, dtype, device)
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OD, OH, OW, N) into ``out``; return the padded slices, which ``weight_grad`` takes."""

@@ -1,4 +1,4 @@
-"""Random masks for dropout: 16 random bits for each element, compared with a threshold.
+"""Dropout by random masks: 16 random bits for each element, compared with a threshold.
 
 One draw of a 64-bit generator serves four elements. The probability becomes a multiple of 2⁻¹⁶: ½ and ¼ are
 exact, 0.2 is off by 3 in a million.
@@ -11,9 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array
+from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.ops.kernel import Kernel
+from minicaffe.ops.workers import elementwise
 
 LEVELS = 1 << 16
+
+DROP = Kernel("drop", """
+KERNEL drop(Index count, const T* x, const unsigned short* bits, T* y, Index threshold, T scale)
+{
+    EACH(i) y[i] = bits[i] >= threshold ? x[i] * scale : 0;
+}
+""")  # fmt: skip
+
+
+def drop(x: Array, bits: Array, threshold: int, out: Array) -> None:
+    """out = x · scale where the bits reach the threshold, else 0."""
+    if not on_cpu(x):
+        DROP(x.size, x, bits, out, threshold, scale_for(threshold))
+        return
+
+    def chunk(x: Array, bits: Array, y: Array) -> None:
+        module_of(x).multiply(x, bits >= threshold, out=y)
+        y *= scale_for(threshold)
+
+    elementwise(chunk, x, bits, out)
 
 
 def random_bits(rng: Any, shape: tuple[int, ...]) -> Array:

@@ -20,10 +20,13 @@ def matmul(a: Array, b: Array, out: Array) -> None:
 
     Not to be called on a worker: there, it is ``xp.matmul``.
     """
+    if not on_cpu(a):
+        _matmul_on_device(a, b, out)
+        return
     xp, parts = module_of(a), workers.worker_count
     axis = max((-2, -1), key=lambda axis: out.shape[axis])
     length = out.shape[axis]
-    if not on_cpu(a) or length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
+    if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
         xp.matmul(a, b, out=out)
         return
 
@@ -38,12 +41,24 @@ def matmul(a: Array, b: Array, out: Array) -> None:
         workers.run(task, parts)
 
 
-def side_by_side(products: Sequence[Callable[[Callable[..., object]], object]], size: int) -> None:
+def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
+    """cuBLAS takes a transposed matrix as it is, but CuPy's product of stacks copies it first: so a stack of one is
+    taken apart."""
+    if math.prod(out.shape[:-2]) == 1:
+        a, b, out = (matrix[(0,) * (matrix.ndim - 2)] for matrix in (a, b, out))
+    module_of(a).matmul(a, b, out=out)
+
+
+def side_by_side(
+    products: Sequence[Callable[[Callable[..., object]], object]], like: Array, size: int
+) -> None:
     """Call each of ``products``, of ``size`` multiply-adds, with a matmul for it to use: two at the same time.
+
+    ``like`` is an array of the device where they compute.
 
     They need one wake-up of the workers like this, in place of one each.
     """
-    if len(products) == 1 or workers.worker_count == 1 or size < SMALL:
+    if len(products) == 1 or not on_cpu(like) or workers.worker_count == 1 or size < SMALL:
         for product in products:
             product(matmul)
         return

@@ -7,7 +7,8 @@ K = C·kh·kw rows and P = OH·OW·N columns of the data matrix X. Stride s, pad
     y = w · X
 
 ``im2col`` and ``col2im`` build X and its adjoint whole: the reference for ``convolution.py``, which does the
-same by blocks.
+same by blocks. For a block of outputs (some rows, columns and images) ``copy_columns`` makes X on a GPU, and
+``add_columns`` adds to the pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minicaffe.array import Array, module_of
+from minicaffe.ops.kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,78 @@ def col2im(columns: Array, shape: tuple[int, ...], window: Window) -> Array:
         for j in range(kw):
             target[:, i, j] += columns[:, i, j]
     return padded[:, ph : ph + height, pw : pw + width]
+
+
+COPY_COLUMNS = Kernel("copy_columns", """
+KERNEL copy_columns(Index count, const T* x, T* columns, Index height, Index width, Index batch,
+                    Index kernel_h, Index kernel_w, Index stride_h, Index stride_w,
+                    Index dilation_h, Index dilation_w,
+                    Index row, Index rows, Index col, Index cols, Index image, Index images)
+{
+    EACH(i) {  // (c, ki, kj, r, q, n): one thread for each entry of X
+        Index n = i % images, rest = i / images;
+        Index q = rest % cols;
+        rest /= cols;
+        Index r = rest % rows;
+        rest /= rows;
+        Index kj = rest % kernel_w;
+        rest /= kernel_w;
+        Index ki = rest % kernel_h, c = rest / kernel_h;
+        Index h = (row + r) * stride_h + ki * dilation_h, w = (col + q) * stride_w + kj * dilation_w;
+        columns[i] = x[((c * height + h) * width + w) * batch + image + n];
+    }
+}
+""")  # fmt: skip
+
+ADD_COLUMNS = Kernel("add_columns", """
+KERNEL add_columns(Index count, const T* columns, T* x, Index height, Index width, Index batch,
+                   Index kernel_h, Index kernel_w, Index stride_h, Index stride_w, Index pad_h, Index pad_w,
+                   Index dilation_h, Index dilation_w,
+                   Index row, Index rows, Index col, Index cols, Index image, Index images)
+{
+    EACH(i) {  // (c, h, w, n): one thread for each pixel, which gathers its entries of X
+        Index n = i % images, rest = i / images;
+        Index w = rest % width;
+        rest /= width;
+        Index h = rest % height, c = rest / height;
+        T sum = 0;
+        for (Index ki = 0; ki < kernel_h; ki++) {
+            Index above = h + pad_h - ki * dilation_h - row * stride_h, r = above / stride_h;
+            if (above < 0 || r * stride_h != above || r >= rows) continue;
+            for (Index kj = 0; kj < kernel_w; kj++) {
+                Index left = w + pad_w - kj * dilation_w - col * stride_w, q = left / stride_w;
+                if (left < 0 || q * stride_w != left || q >= cols) continue;
+                sum += columns[((((c * kernel_h + ki) * kernel_w + kj) * rows + r) * cols + q) * images + n];
+            }
+        }
+        x[((c * height + h) * width + w) * batch + image + n] += sum;
+    }
+}
+""")  # fmt: skip
+
+Part = tuple[slice, slice, slice]  # of the outputs: rows, columns, images
+
+
+def copy_columns(padded: Array, window: Window, output: tuple[int, int], part: Part, out: Array) -> None:
+    """Write X's columns of a part of the outputs into ``out`` (C, kh, kw, rows, cols, images). On a GPU."""
+    _, height, width, batch = padded.shape
+    COPY_COLUMNS(
+        out.size, padded, out, height, width, batch, *window.kernel, *window.stride, *window.dilation,
+        *_bounds(part, output, batch),
+    )  # fmt: skip
+
+
+def add_columns(columns: Array, window: Window, output: tuple[int, int], part: Part, x: Array) -> None:
+    """Add such columns to the pixels of x (C, H, W, N) that they came from. On a GPU."""
+    channels, height, width, batch = x.shape
+    bounds = _bounds(part, output, batch)
+    ADD_COLUMNS(
+        channels * height * width * bounds[-1], columns, x, height, width, batch, *window.kernel, *window.stride,
+        *window.pad, *window.dilation, *bounds,
+    )  # fmt: skip
+
+
+def _bounds(part: Part, output: tuple[int, int], batch: int) -> list[int]:
+    """First row and number of rows, and so on."""
+    spans = [s.indices(size)[:2] for s, size in zip(part, (*output, batch), strict=True)]
+    return [number for start, stop in spans for number in (start, stop - start)]

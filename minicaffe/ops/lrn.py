@@ -6,7 +6,8 @@
 
 A window sum is n shifted additions of whole blocks, each in cache: for the n of practice that is faster than a
 running sum of single channels, and nothing is subtracted again. s is not kept but computed once more in backward.
-ACROSS channels the blocks are columns, since channels meet; WITHIN a channel they are channels.
+ACROSS channels the blocks are columns, since channels meet; WITHIN a channel they are channels. On a GPU a thread
+has one element, and reads its window; backward takes two kernels, for each element wants its neighbours' ratios.
 """
 
 from __future__ import annotations
@@ -16,7 +17,54 @@ from dataclasses import dataclass
 
 from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.ops import workers
+from minicaffe.ops.kernel import Kernel
 from minicaffe.ops.workers import CHUNK, scratch
+
+# Σ of what VALUE(j) gives for the elements j of the window around i = (c, h, w, n), clipped to the array.
+WINDOW_SUM = """
+        Index n = i % batch, rest = i / batch;
+        Index w = rest % width;
+        rest /= width;
+        Index h = rest % height, c = rest / height;
+        T sum = 0;
+        for (Index a = max(c - half_c, (Index)0); a <= min(c + half_c, channels - 1); a++)
+            for (Index b = max(h - half_h, (Index)0); b <= min(h + half_h, height - 1); b++)
+                for (Index d = max(w - half_w, (Index)0); d <= min(w + half_w, width - 1); d++)
+                    sum += VALUE(((a * height + b) * width + d) * batch + n);
+"""
+SIZES = """Index channels, Index height, Index width, Index batch, Index half_c, Index half_h, Index half_w"""
+
+LRN_FORWARD = Kernel("lrn_forward", """
+#define VALUE(j) x[j] * x[j]
+KERNEL lrn_forward(Index count, const T* x, T* y, T alpha, T beta, T k, """ + SIZES + """)
+{
+    EACH(i) {""" + WINDOW_SUM + """
+        y[i] = x[i] * pow(k + alpha * sum, -beta);
+    }
+}
+""")  # fmt: skip
+
+LRN_RATIO = Kernel("lrn_ratio", """
+#define VALUE(j) x[j] * x[j]
+KERNEL lrn_ratio(Index count, const T* x, const T* dy, T* ratio, T* dx, T alpha, T beta, T k, """ + SIZES + """)
+{
+    EACH(i) {""" + WINDOW_SUM + """
+        T s = k + alpha * sum, scaled = dy[i] * pow(s, -beta);
+        dx[i] = scaled;  // the gradient's first term
+        ratio[i] = x[i] * scaled / s;
+    }
+}
+""")  # fmt: skip
+
+LRN_BACKWARD = Kernel("lrn_backward", """
+#define VALUE(j) ratio[j]
+KERNEL lrn_backward(Index count, const T* x, const T* ratio, T* dx, T factor, """ + SIZES + """)
+{
+    EACH(i) {""" + WINDOW_SUM + """
+        dx[i] -= factor * x[i] * sum;
+    }
+}
+""")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,11 +79,28 @@ class LocalResponse:
 
     def forward(self, x: Array, out: Array) -> None:
         """out = y."""
+        if not on_cpu(x):
+            LRN_FORWARD(x.size, x, out, *self._constants, *x.shape, *self._halves)
+            return
         self._in_blocks(self._forward, x, out)
 
     def backward(self, x: Array, dy: Array, out: Array) -> None:
         """out = dx."""
+        if not on_cpu(x):
+            ratio = module_of(x).empty_like(x)
+            LRN_RATIO(x.size, x, dy, ratio, out, *self._constants, *x.shape, *self._halves)
+            LRN_BACKWARD(x.size, x, ratio, out, 2.0 * self.alpha * self.beta, *x.shape, *self._halves)
+            return
         self._in_blocks(self._backward, x, dy, out)
+
+    @property
+    def _constants(self) -> tuple[float, float, float]:
+        return float(self.alpha), float(self.beta), float(self.k)
+
+    @property
+    def _halves(self) -> tuple[int, ...]:
+        """Half the window along C, H and W."""
+        return tuple(self.half if axis in self.axes else 0 for axis in range(3))
 
     def _in_blocks(self, function: Callable[..., None], *arrays: Array) -> None:
         if self.axes == (0,):

@@ -1,17 +1,85 @@
-"""Softmax over the leading axis, and picking the entry of a label."""
+"""Softmax over the leading axis, and the cross entropy of labels.
+
+p[c] = exp(x[c]) / Σ_c exp(x[c])        loss = −log p[label]        dx[c] = p[c] − (c = label)
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.errors import DataError
+from minicaffe.ops.kernel import Kernel
+
+SMALLEST = np.finfo(np.float32).tiny  # a probability of which the logarithm is taken
+
+SOFTMAX = Kernel("softmax", """
+KERNEL softmax(Index count, const T* x, T* y, Index classes)
+{
+    EACH(p) {  // one thread for each place, which goes through the classes
+        T most = x[p], sum = 0;
+        for (Index c = 1; c < classes; c++) most = max(most, x[c * count + p]);
+        for (Index c = 0; c < classes; c++) {
+            T power = exp(x[c * count + p] - most);
+            y[c * count + p] = power;
+            sum += power;
+        }
+        for (Index c = 0; c < classes; c++) y[c * count + p] /= sum;
+    }
+}
+""")  # fmt: skip
+
+CROSS_ENTROPY = Kernel("cross_entropy", """
+KERNEL cross_entropy(Index count, const T* probability, const long long* labels, T* loss, Index classes, T smallest)
+{
+    EACH(p) {
+        long long label = labels[p];
+        bool is_class = label >= 0 && label < classes;  // else the loss is no number, which ends the training
+        loss[p] = is_class ? -log(max(probability[label * count + p], smallest)) : (T)nan("");
+    }
+}
+""")  # fmt: skip
+
+CROSS_ENTROPY_GRAD = Kernel("cross_entropy_grad", """
+KERNEL cross_entropy_grad(Index count, const T* probability, const long long* labels, T* dx, Index places)
+{
+    EACH(i) dx[i] = probability[i] - (i / places == labels[i % places]);
+}
+""")  # fmt: skip
 
 
 def softmax(x: Array, out: Array) -> None:
     """out[c] = exp(x[c]) / Σ_c exp(x[c]); the maximum is taken off first, so nothing overflows."""
+    if _fits_kernel(x, out):
+        SOFTMAX(x[0].size, x, out, x.shape[0])
+        return
     xp = module_of(x)
     xp.subtract(x, x.max(axis=0), out=out)
     xp.exp(out, out=out)
     out /= out.sum(axis=0)
+
+
+def _fits_kernel(*arrays: Array) -> bool:
+    """Whether they are on a GPU, and lie in memory as they are indexed (a Caffe shape of four axes does not)."""
+    return not on_cpu(arrays[0]) and all(a.flags.c_contiguous for a in arrays)
+
+
+def cross_entropy(probability: Array, labels: Array) -> Array:
+    """−log p[label] for each place: probability (C, …), labels (…) whole numbers in [0, C)."""
+    xp = module_of(probability)
+    if _fits_kernel(probability, labels):
+        losses = xp.empty(labels.shape, probability.dtype)
+        CROSS_ENTROPY(labels.size, probability, labels, losses, probability.shape[0], float(SMALLEST))
+        return losses
+    return -xp.log(xp.maximum(pick(probability, labels), SMALLEST))
+
+
+def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
+    """The gradient of Σ cross_entropy by the scores: p − onehot(label)."""
+    if _fits_kernel(probability, labels, out):
+        CROSS_ENTROPY_GRAD(out.size, probability, labels, out, labels.size)
+        return
+    module_of(out).subtract(probability, one_hot(labels, probability.shape[0]), out=out)
 
 
 def pick(x: Array, labels: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minicaffe.array import Array, module_of
+from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.ops import workers
 from minicaffe.ops.convolution import Convolution2d
 
@@ -20,14 +20,17 @@ SHARED_PRODUCT = 1 << 19  # elements of U, of the whole image: below this one wo
 
 
 class VerticalConvolution(Convolution2d):
-    """A Convolution2d of kh × 1 windows whose forward, at stride 1, needs no data matrix."""
+    """A Convolution2d of kh × 1 windows whose forward, at stride 1, needs no data matrix.
+
+    (On a GPU it makes one, of kh times the input: one launch, where this way takes many.)
+    """
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``, whose rows lie together; return x, for ``weight_grad``."""
         x = x.reshape(self.shape)
         if not x.size:
             return x
-        if self.window.stride != (1, 1) or self.window.pad[1]:
+        if self.window.stride != (1, 1) or self.window.pad[1] or not on_cpu(x):
             y = module_of(x).empty((self.filters, *self.output, self.batch), x.dtype)
             super().forward(x, w, y, bias)
             out[...] = y

@@ -16,6 +16,11 @@ class AdaDelta(UpdateRule):
     """Steps of the size of recent steps, whatever the gradient's unit."""
 
     histories = 2
+    cuda = """
+        h = momentum * h + (1 - momentum) * g * g;
+        g *= sqrt((delta + s) / (delta + h));
+        s = momentum * s + (1 - momentum) * g * g;
+        g *= rate;"""
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         h, s = history
@@ -26,3 +31,6 @@ class AdaDelta(UpdateRule):
         s *= momentum
         s += (1 - momentum) * (g * g)
         g *= rate
+
+    def constants(self, iteration: int) -> dict[str, float]:
+        return {"momentum": self.spec.momentum, "delta": self.spec.delta}

@@ -17,14 +17,27 @@ class Adam(UpdateRule):
     """Running first and second moments of the gradient, corrected for their start at zero."""
 
     histories = 2
+    cuda = """
+        h = momentum * h + (1 - momentum) * g;
+        s = momentum2 * s + (1 - momentum2) * g * g;
+        g = rate * correction * h / (sqrt(s) + delta);"""
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         m, v = history
-        beta1, beta2, t = self.spec.momentum, self.spec.momentum2, iteration + 1
+        beta1, beta2 = self.spec.momentum, self.spec.momentum2
         m *= beta1
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        correction = math.sqrt(1 - beta2**t) / (1 - beta1**t)
         module_of(g).divide(m, module_of(g).sqrt(v) + self.spec.delta, out=g)
-        g *= rate * correction
+        g *= rate * _correction(beta1, beta2, iteration + 1)
+
+    def constants(self, iteration: int) -> dict[str, float]:
+        beta1, beta2 = self.spec.momentum, self.spec.momentum2
+        correction = _correction(beta1, beta2, iteration + 1)
+        return {"momentum": beta1, "momentum2": beta2, "delta": self.spec.delta, "correction": correction}
+
+
+def _correction(beta1: float, beta2: float, t: int) -> float:
+    """What makes up for moments that started at zero."""
+    return math.sqrt(1 - beta2**t) / (1 - beta1**t)

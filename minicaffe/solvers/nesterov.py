@@ -13,6 +13,8 @@ from minicaffe.solvers.rule import UpdateRule, register_rule
 class Nesterov(UpdateRule):
     """SGD that looks ahead along its momentum."""
 
+    cuda = "T before = momentum * h; h = before + rate * g; g = (1 + momentum) * h - before;"
+
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         (h,) = history
         momentum = self.spec.momentum
@@ -20,3 +22,6 @@ class Nesterov(UpdateRule):
         g *= rate
         h[...] = before + g
         g[...] = (1 + momentum) * h - before
+
+    def constants(self, iteration: int) -> dict[str, float]:
+        return {"momentum": self.spec.momentum}

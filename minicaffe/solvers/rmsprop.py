@@ -13,9 +13,14 @@ from minicaffe.solvers.rule import UpdateRule, register_rule
 class RMSProp(UpdateRule):
     """Rates divided by a running root mean square of the gradient."""
 
+    cuda = "h = rms_decay * h + (1 - rms_decay) * g * g; g *= rate / (sqrt(h) + delta);"
+
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         (h,) = history
         h *= self.spec.rms_decay
         h += (1 - self.spec.rms_decay) * (g * g)
         g /= module_of(g).sqrt(h) + self.spec.delta
         g *= rate
+
+    def constants(self, iteration: int) -> dict[str, float]:
+        return {"rms_decay": self.spec.rms_decay, "delta": self.spec.delta}

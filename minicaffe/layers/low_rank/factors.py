@@ -51,6 +51,10 @@ class Factors:
     def fit(self, dense: Convolution2d) -> None:
         """Follow a change of the bottom's shape."""
 
+    def restore(self, iteration: int) -> None:
+        """Go on from a snapshot."""
+        self.iteration = iteration
+
     def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
         """What is left to do once the output is there."""
 

@@ -26,11 +26,12 @@ from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.lowrank import data_basis
-from minicaffe.lowrank.factorization import Svd, orthonormal
+from minicaffe.lowrank.factorization import Svd
 from minicaffe.lowrank.param import LowRankParam
 from minicaffe.lowrank.products import Merged, Pair, TwoStage
 from minicaffe.lowrank.schemes import Scheme
 from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.linalg import orthonormal
 
 
 class HeldBasis(Factors):
@@ -43,6 +44,8 @@ class HeldBasis(Factors):
         layer.blobs.append(self.blob)
         layer.keep_from_training(self.blob)
         self.q: Array | None = None
+        self._columns: int | None = None  # of the blob that are used, once it is known
+        self._is_lost = False
 
     @property
     def wanted(self) -> Sequence[bool]:
@@ -60,21 +63,40 @@ class HeldBasis(Factors):
 
     def hold(self, q: Array) -> None:
         """Keep Q (g, n, r) in the blob; where the rank may change, columns of zeros follow."""
+        self._columns, self._is_lost = q.shape[-1], False
         self.blob.data[..., : q.shape[-1]] = q
         self.blob.data[..., q.shape[-1] :] = 0
 
     def held(self) -> Array | None:
-        """Q from the blob; None while there is none."""
+        """Q from the blob; None while there is none. Waits for the device: in training, ``kept`` does not."""
         basis = self.blob.data
-        used = int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else self.blob.shape[-1]
-        return basis[..., :used].copy() if basis[..., 0].any() else None
+        return basis[..., : self._used_columns()].copy() if basis[..., 0].any() else None
+
+    def kept(self) -> Array:
+        """Q from the blob, in a training that has put one there."""
+        if self._columns is None:  # a snapshot's basis
+            self._columns = self._used_columns()
+        return self.blob.data[..., : self._columns].copy()
+
+    def _used_columns(self) -> int:
+        basis = self.blob.data
+        return int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else basis.shape[-1]
 
     def is_due(self) -> bool:
         """Whether a full update is due in this iteration."""
         return self.iteration % self.param.used_refresh == 0
 
+    def needs_update(self) -> bool:
+        """Whether one is due, or there is no basis, as dense weights were loaded."""
+        return self._is_lost or self.is_due()
+
+    def restore(self, iteration: int) -> None:
+        super().restore(iteration)
+        self._columns = None
+
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """No basis yet."""
+        self._is_lost = True
         return [*arrays, np.zeros(self.blob.shape, self.layer.dtype)]
 
 
@@ -91,10 +113,10 @@ class DataBasis(HeldBasis):
         if self.layer.phase != "TRAIN":
             held = self.held()
             return self.filters_with(self.full_update(x) if held is None else held)
-        if self.is_due() or self.held() is None:
+        if self.needs_update():
             self.hold(self.full_update(x))
         self.iteration += 1
-        return self.filters_with(self.held())
+        return self.filters_with(self.kept())
 
     def full_update(self, x: Array) -> Array:
         """Q (g, K/g, r) from this batch alone."""
@@ -136,9 +158,10 @@ class WeightBasis(HeldBasis):
 
     def filters(self, x: Array) -> Pair:
         if self.layer.phase == "TRAIN":
-            if self.is_due() or self.held() is None:
+            if self.needs_update():
                 self.hold(orthonormal(self.truncated.truncation().kept.vt.swapaxes(-1, -2)))
             self.iteration += 1
+            return self.filters_with(self.kept())
         held = self.held()
         if held is not None:
             return self.filters_with(held)

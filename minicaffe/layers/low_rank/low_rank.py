@@ -156,7 +156,7 @@ class LowRankLayer(Layer):
         return {"iteration": self.low_rank.factors.iteration}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.low_rank.factors.iteration = state["iteration"]
+        self.low_rank.factors.restore(state["iteration"])
 
     def converter(
         self, shapes: list[tuple[int, ...]]

@@ -1,0 +1,82 @@
+"""CUDA kernels: source text that stands beside the op that it computes, compiled when it is first launched.
+
+A source is written once for all sizes and number types, with these words:
+
+    KERNEL        before a kernel's name and parameters; the first parameter is ``Index count``
+    EACH(i)       a grid-stride loop: what follows is run once for each i < count, over all threads
+    Index         whole numbers that reach every place: ``int``, or ``long long`` from 2³¹ elements on
+    T             the floating-point type of the arrays; further type names are given with the call
+
+Arrays are contiguous. In batch-last arrays neighbouring i are neighbouring images, so a warp reads and writes runs
+of memory (coalesced).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe import array
+from minicaffe.array import Array
+
+PRELUDE = """
+#define KERNEL extern "C" __global__ void
+#define EACH(i) for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < count; \\
+                     i += (Index)gridDim.x * blockDim.x)
+"""
+THREADS = 256  # in a block
+MOST_BLOCKS = 1 << 14  # more than any GPU runs at a time: a thread of a larger grid would do too little
+CTYPES = {
+    np.dtype(name): text
+    for name, text in (
+        ("float32", "float"), ("float64", "double"), ("uint8", "unsigned char"), ("uint16", "unsigned short"),
+        ("int32", "int"), ("int64", "long long"), ("bool", "bool"),
+    )
+}  # fmt: skip
+
+
+class Kernel:
+    """A kernel of the name that its source has."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name, self.source = name, source
+        self._compiled: dict[tuple[str, ...], Any] = {}
+
+    def __call__(self, count: int, *arguments: Any, **types: Any) -> None:
+        """Run it for i = 0 … count − 1.
+
+        Arguments: arrays, whole numbers (passed as ``Index``) and fractions (as ``T``), in the order of the
+        source's parameters. ``types``: number types of further type names. ``T`` is the first array's type,
+        unless given. Raises ValueError for an array that is not contiguous.
+        """
+        if not count:
+            return
+        arrays = [a for a in arguments if hasattr(a, "dtype")]
+        if not all(a.flags.c_contiguous for a in arrays):
+            raise ValueError(f"kernel {self.name}: an array is not contiguous")
+        dtypes = {"T": arrays[0].dtype, **{name: np.dtype(dtype) for name, dtype in types.items()}}
+        index = np.int64 if needs_64_bits(count, arrays) else np.int32
+        fraction = dtypes["T"].type
+        passed = [
+            index(a) if isinstance(a, int) else fraction(a) if isinstance(a, float) else a for a in arguments
+        ]
+        blocks = min(-(-count // THREADS), MOST_BLOCKS)
+        self.compiled(Index=index, **dtypes)((blocks,), (THREADS,), (index(count), *passed))
+
+    def compiled(self, **types: Any) -> Any:
+        """The kernel for given number types, among them ``Index``."""
+        key = tuple(str(np.dtype(dtype)) for dtype in types.values())
+        if key not in self._compiled:
+            self._compiled[key] = array.raw_kernel(self.code(**types), self.name)
+        return self._compiled[key]
+
+    def code(self, **types: Any) -> str:
+        """The whole source for given number types."""
+        names = "".join(f"typedef {CTYPES[np.dtype(dtype)]} {name};\n" for name, dtype in types.items())
+        return names + PRELUDE + self.source
+
+
+def needs_64_bits(count: int, arrays: list[Array]) -> bool:
+    """Whether a place in the arrays, or the end of a grid-stride loop, lies beyond 2³¹."""
+    return max(count, *(a.size for a in arrays)) + MOST_BLOCKS * THREADS > np.iinfo(np.int32).max

@@ -1,0 +1,36 @@
+"""All CUDA kernels of the project, in every number type that they are compiled for."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import numpy as np
+
+from minicaffe import ops
+from minicaffe.ops.kernel import Kernel
+from minicaffe.ops.update import kernel_of
+from minicaffe.solvers.rule import update_rules
+from minicaffe.spec.solver import parse_solver
+
+
+def all_kernels() -> dict[str, Kernel]:
+    """Every kernel, by name: those of the modules in ``ops``, and one for each update rule."""
+    modules = [
+        importlib.import_module(f"minicaffe.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)
+    ]
+    kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Kernel)]
+    spec = parse_solver("net: none\nbase_lr: 0.1\nlr_policy: fixed\n")
+    for name, rule in update_rules.items():
+        kernels.append(kernel_of(name, rule.cuda, rule.histories, tuple(rule(spec).constants(0))))
+    return {kernel.name: kernel for kernel in kernels}
+
+
+def sources(kernel: Kernel) -> Iterator[str]:
+    """The whole source in each number type: T, Index and, where it has one, Place."""
+    for real in (np.float32, np.float64):
+        for index in (np.int32, np.int64):
+            for place in (np.uint8, np.int32) if "Place*" in kernel.source else (None,):
+                more = {} if place is None else {"Place": place}
+                yield kernel.code(Index=index, T=real, **more)
