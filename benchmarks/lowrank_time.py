@@ -128,6 +128,8 @@ def time_training(args: argparse.Namespace) -> None:
     plan = json.loads((PLANS / f"{args.net}.json").read_text())["plans"][-1]["plan"]
     every = [x["name"] for x in yaml.safe_load(text)["layer"] if x["type"] == "Convolution"][1:]
     texts = {"dense": text, "factored, the plan": plan_text(text, plan)}
+    quarter = {"low_rank_param": {"flops": 0.25, "scheme": "spatial", "factored": True}}
+    texts["factored, 0.25 each"] = set_layer_fields(text, dict.fromkeys(every, quarter))
     for rank in args.data_ranks:
         fields = {"low_rank_param": {"rank": rank, "target": "data"}}
         texts[f"data, rank {rank:g}"] = set_layer_fields(text, dict.fromkeys(every, fields))
