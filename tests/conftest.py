@@ -1,19 +1,45 @@
-"""What the tests share: nets from YAML text, and the folder of real data where there is one."""
+"""What the tests share: the device they run on, nets from YAML text, and the folder of real data."""
 
 from pathlib import Path
 
 import pytest
 
 import minicaffe as mc
+from minicaffe import array
 from minicaffe.spec.net import parse_net
 
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("cpu", "double"),
+        default="cpu",
+        help="cpu, or double: a strict double of CuPy, which refuses what a GPU would (tests/strict_cupy)",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--device") == "double":
+        import strict_cupy
+
+        array.cupy, array.cupyx = strict_cupy.cupy, strict_cupy.cupyx
+        mc.set_device("gpu")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--device") == "cpu":
+        return
+    for item in items:
+        for marker in item.iter_markers("cpu_only"):
+            item.add_marker(pytest.mark.skip(reason=f"of the CPU alone: {marker.args[0]}"))
+
+
 @pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
+def on_the_chosen_device(request, monkeypatch):
     monkeypatch.delenv("MINICAFFE_DEVICE", raising=False)
-    mc.set_device("cpu")
+    mc.set_device("cpu" if request.config.getoption("--device") == "cpu" else "gpu")
 
 
 @pytest.fixture

@@ -79,4 +79,4 @@ class Kernel:
 
 def needs_64_bits(count: int, arrays: list[Array]) -> bool:
     """Whether a place in the arrays, or the end of a grid-stride loop, lies beyond 2³¹."""
-    return max(count, *(a.size for a in arrays)) + MOST_BLOCKS * THREADS > np.iinfo(np.int32).max
+    return max([count, *(a.size for a in arrays)]) + MOST_BLOCKS * THREADS > np.iinfo(np.int32).max

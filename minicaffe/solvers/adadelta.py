@@ -17,9 +17,9 @@ class AdaDelta(UpdateRule):
 
     histories = 2
     cuda = """
-        h = momentum * h + (1 - momentum) * g * g;
+        h = momentum * h + rest * g * g;
         g *= sqrt((delta + s) / (delta + h));
-        s = momentum * s + (1 - momentum) * g * g;
+        s = momentum * s + rest * g * g;
         g *= rate;"""
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
@@ -33,4 +33,5 @@ class AdaDelta(UpdateRule):
         g *= rate
 
     def constants(self, iteration: int) -> dict[str, float]:
-        return {"momentum": self.spec.momentum, "delta": self.spec.delta}
+        momentum = self.spec.momentum
+        return {"momentum": momentum, "rest": 1 - momentum, "delta": self.spec.delta}

@@ -18,8 +18,8 @@ class Adam(UpdateRule):
 
     histories = 2
     cuda = """
-        h = momentum * h + (1 - momentum) * g;
-        s = momentum2 * s + (1 - momentum2) * g * g;
+        h = momentum * h + rest * g;
+        s = momentum2 * s + rest2 * g * g;
         g = rate * correction * h / (sqrt(s) + delta);"""
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
@@ -35,7 +35,14 @@ class Adam(UpdateRule):
     def constants(self, iteration: int) -> dict[str, float]:
         beta1, beta2 = self.spec.momentum, self.spec.momentum2
         correction = _correction(beta1, beta2, iteration + 1)
-        return {"momentum": beta1, "momentum2": beta2, "delta": self.spec.delta, "correction": correction}
+        rests = {"rest": 1 - beta1, "rest2": 1 - beta2}  # made here: in float32, 1 − 0.999 is off by 1e-5
+        return {
+            "momentum": beta1,
+            "momentum2": beta2,
+            **rests,
+            "delta": self.spec.delta,
+            "correction": correction,
+        }
 
 
 def _correction(beta1: float, beta2: float, t: int) -> float:

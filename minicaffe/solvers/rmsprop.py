@@ -13,7 +13,7 @@ from minicaffe.solvers.rule import UpdateRule, register_rule
 class RMSProp(UpdateRule):
     """Rates divided by a running root mean square of the gradient."""
 
-    cuda = "h = rms_decay * h + (1 - rms_decay) * g * g; g *= rate / (sqrt(h) + delta);"
+    cuda = "h = rms_decay * h + rest * g * g; g *= rate / (sqrt(h) + delta);"
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         (h,) = history
@@ -23,4 +23,5 @@ class RMSProp(UpdateRule):
         g *= rate
 
     def constants(self, iteration: int) -> dict[str, float]:
-        return {"rms_decay": self.spec.rms_decay, "delta": self.spec.delta}
+        rms_decay = self.spec.rms_decay
+        return {"rms_decay": rms_decay, "rest": 1 - rms_decay, "delta": self.spec.delta}
