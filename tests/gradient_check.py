@@ -7,6 +7,7 @@ backward from top diffs g_t must give df/dx for every bottom and parameter x.
 import numpy as np
 
 import minicaffe as mc
+from minicaffe.array import to_host
 from minicaffe.spec.net import parse_net
 
 STEP = 1e-5
@@ -39,7 +40,7 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
     net.reshape()
     for param in net.learnable:
         param.blob.data[...] += 0.1 * rng.standard_normal(param.blob.shape)
-    start = [(param, param.blob.data.copy()) for param in net.learnable]
+    start = [(param, np.array(to_host(param.blob.data))) for param in net.learnable]
     state = net.state_dict()
     losses = {
         n for layer in net.layers for n, w in zip(layer.spec.top, layer.spec.loss_weight, strict=True) if w

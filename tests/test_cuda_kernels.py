@@ -16,7 +16,7 @@ from strict_cupy import cupy, cupyx
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.ops import convolution, dropout, lrn, pooling, softmax, vertical
+from minicaffe.ops import convolution, dropout, lrn, pooling, roi_pooling, softmax, vertical
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops.update import Step, update
@@ -125,6 +125,17 @@ def test_pooling(dtype, shape, window, place):
     assert_same(
         lambda x, t, y, at: pooling.sample_pool(x, window, t, y, at), positive, threshold, y, at, written=2
     )
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_pooling_of_regions(dtype, scale):
+    x = np.round(4 * random(3, 7, 9, 2, dtype=dtype)) / 4  # so that there are equal ones
+    corners = [(0, 0, 0, 6, 5), (1, 3, 2, 3, 2), (1, 8, 6, 20, 30), (0, 5, 4, 2, 1), (1, -3, -2, 4, 9)]
+    regions, out = np.array(corners, dtype).T.copy(), (3, 2, 3, len(corners))
+    assert_same(
+        lambda x, r, y, at: roi_pooling.max_roi_pool(x, r, scale, y, at),
+        x, regions, np.full(out, 7, dtype), np.full(out, 7, np.int32), written=2,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 2, 5), (3, 6, 5, 2), (9, 1, 4, 3)])
@@ -259,6 +270,6 @@ def test_every_kernel_is_compared_here():
     tried = {
         "copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad", "expected_pool",
         "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax", "cross_entropy",
-        "cross_entropy_grad", "drop",
+        "cross_entropy_grad", "drop", "max_roi_pool",
     } | {f"update_{name}" for name in update_rules}  # fmt: skip
     assert set(all_kernels()) == tried

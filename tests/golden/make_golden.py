@@ -1,12 +1,13 @@
-"""Records what real Caffe computes for the cases in cases.yaml, nets.yaml and fillers.yaml.
+"""Records what real Caffe computes for the cases in cases.yaml, nets.yaml, fillers.yaml and windows.yaml.
 
 It needs Caffe 1.0, which is to be had as a package for Python 3.9:
 
-    pip install kendryte-caffe 'numpy<1.24' 'protobuf<3.21' pyyaml
+    pip install kendryte-caffe 'numpy<1.24' 'protobuf<3.21' pyyaml pillow
     export GLOG_minloglevel=2
     python tests/golden/make_golden.py --recorded DIR                         # everything
     python tests/golden/make_golden.py layers Pooling LRN                     # some layer types
     python tests/golden/make_golden.py layers BatchNorm --recorded DIR
+    python tests/golden/make_golden.py files                                  # windows.npz and hdf5_output.h5
 
 That build cannot train BatchNorm and has no Clip, so these come from DIR, a folder of single cases recorded
 with Caffe 1.0 as published; without it the two are left as they are. README.md explains the files' keys.
@@ -28,13 +29,14 @@ import caffe
 import numpy as np
 import yaml
 from caffe_spec import Spec, as_spec, as_yaml, net_from_prototxt, net_message
+from PIL import Image
 
 HERE = Path(__file__).parent
 Arrays = dict[str, np.ndarray]
 
 WITHOUT_BACKWARD = {"Accuracy", "ArgMax", "DummyData", "Threshold"}
 IN_PART_RECORDED = {"BatchNorm", "Clip"}
-CASE_FIELDS = {"in", "fill", "tops", "in_place", "phase", "params", "index_tops", "backward"}
+CASE_FIELDS = {"in", "fill", "tops", "in_place", "phase", "params", "index_tops", "backward", "loss"}
 
 
 # ------------------------------------------------------------------------------------------------- inputs
@@ -163,7 +165,8 @@ def check_finite(name: str, record: Arrays) -> None:
 def layer_net(layer_type: str, case: Spec) -> Spec:
     """A net of Input layers x0, x1, … and the layer L under test with tops y0, y1, …
 
-    Without force_backward Caffe goes back only as far as a layer with parameters: there a Bias leads to L.
+    Without force_backward Caffe goes back only from a loss, and only as far as a layer with parameters: there a
+    Bias leads to L, and with ``loss`` the sum of squares of each top is a loss.
     """
     shapes = case["in"] if not case["in"] or isinstance(case["in"][0], list) else [case["in"]]
     bottoms = [f"x{i}" for i in range(len(shapes))]
@@ -177,7 +180,15 @@ def layer_net(layer_type: str, case: Spec) -> Spec:
     if "propagate_down" not in case:
         return {"name": "case", "force_backward": True, "layer": [*inputs, layer]}
     bias = {"name": "bias", "type": "Bias", "bottom": ["x0"], "top": ["b0"], "propagate_down": [True]}
-    return {"name": "case", "layer": [*inputs, bias, {**layer, "bottom": ["b0", *bottoms[1:]]}]}
+    losses = [sum_of_squares(top) for top in tops] if case.get("loss") else []
+    return {"name": "case", "layer": [*inputs, bias, {**layer, "bottom": ["b0", *bottoms[1:]]}, *losses]}
+
+
+def sum_of_squares(blob: str) -> Spec:
+    """A layer that makes a loss of any blob: the gradient is twice the blob."""
+    param = {"operation": "SUMSQ"}
+    fields = {"bottom": [blob], "top": [f"{blob}_loss"], "loss_weight": [1.0], "reduction_param": param}
+    return {"name": f"{blob}_loss", "type": "Reduction", **fields}
 
 
 def record_layer_case(layer_type: str, name: str, case: Spec) -> Arrays:
@@ -213,6 +224,63 @@ def record_filler(name: str, case: Spec) -> Arrays:
         row_sums=rows.sum(1).astype(np.float32),
     )
     return {f"{name}/{key}": np.asarray(array) for key, array in record.items()}
+
+
+# -------------------------------------------------------------------------------------------------- files
+
+
+def record_windows(name: str, case: Spec) -> Arrays:
+    """One case of windows.yaml: the image (height, width, 3) in the order blue, green, red; data and label."""
+    height, width = case["image"]
+    pixels = smooth_image(height, width, generator(f"windows/{name}"))
+    with tempfile.TemporaryDirectory() as folder:
+        image, source = Path(folder) / "image.png", Path(folder) / "windows.txt"
+        Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1])).save(image)
+        source.write_text(window_file(case, image))
+        param = {
+            "source": str(source),
+            "batch_size": 2,
+            "fg_fraction": 0.5,
+            **case.get("window_data_param", {}),
+        }
+        layer = {"name": "L", "type": "WindowData", "top": ["data", "label"], "window_data_param": param}
+        net = open_net({"layer": [{**layer, "transform_param": case["transform_param"]}]}, "train")
+        net.forward()
+        record = {"case": as_yaml(case), "image": pixels}
+        record.update(copies("out_", {blob: net.blobs[blob].data for blob in ("data", "label")}))
+        del net  # and its thread, which reads the files on and on
+    return {f"{name}/{key}": array for key, array in record.items()}
+
+
+def window_file(case: Spec, image: Path | str) -> str:
+    """The window file of a case: a foreground and a background window of one image."""
+    height, width = case["image"]
+    windows = [["7", "0.9", *case["fg"]], ["3", "0.1", *case["bg"]]]
+    lines = [f"# 0\n{image}\n3 {height} {width}\n{len(windows)}", *[" ".join(map(str, w)) for w in windows]]
+    return "\n".join(lines) + "\n"
+
+
+def smooth_image(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Slopes and waves, so that a shift by half a pixel shows: uint8 (height, width, 3)."""
+    y, x = np.mgrid[:height, :width]
+    a, b, c, d = rng.uniform(0.05, 0.4, (4, 3, 1, 1))
+    waves = np.sin(a * x + b * y) + np.cos(c * x - d * y)
+    return np.round(127.5 + 60 * waves).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def make_hdf5_output() -> None:
+    """hdf5_output.h5: what HDF5Output writes of x0 (3, 2, 4) and x1 (3,), whole numbers in their order."""
+    path = HERE / "hdf5_output.h5"
+    inputs = [
+        {"name": f"x{i}", "type": "Input", "top": [f"x{i}"], "input_param": {"shape": [{"dim": shape}]}}
+        for i, shape in enumerate([[3, 2, 4], [3]])
+    ]
+    output = {"name": "L", "type": "HDF5Output", "bottom": ["x0", "x1"]}
+    net = open_net({"layer": [*inputs, {**output, "hdf5_output_param": {"file_name": str(path)}}]}, "test")
+    for blob in net.blobs.values():
+        blob.data[...] = np.arange(blob.data.size).reshape(blob.data.shape)
+    net.forward()
+    print(f"{path.name}: data and label")
 
 
 # ----------------------------------------------------------------------------------------------- recorded
@@ -298,7 +366,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["all", "layers", "nets", "fillers"], default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=["all", "layers", "nets", "fillers", "files"], default="all"
+    )
     parser.add_argument("types", nargs="*", help="layer types, with 'layers'; all where none is given")
     parser.add_argument(
         "--recorded", type=Path, metavar="DIR", help="folder of recorded BatchNorm and Clip cases"
@@ -310,6 +380,9 @@ def main() -> None:
         make_table("nets", record_whole_net)
     if args.what in ("all", "fillers"):
         make_table("fillers", record_filler)
+    if args.what in ("all", "files"):
+        make_table("windows", record_windows)
+        make_hdf5_output()
 
 
 if __name__ == "__main__":

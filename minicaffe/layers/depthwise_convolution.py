@@ -1,0 +1,41 @@
+"""DepthwiseConvolution: a Convolution with as many groups as channels: each has filters of its own.
+
+Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), b (C·m), y (C·m, OH, OW, N); ``group`` may be left out, and is C.
+
+The same as a Convolution with ``group`` C, by the products of ``ops/depthwise.py``. MobileNet (Howard et al. 2017,
+arXiv 1704.04861); the layer of Caffe's forks by this name (yonghenglh6/DepthwiseConvolution), and by the name of
+ConvolutionDepthwise (BVLC/caffe #5665).
+"""
+
+from __future__ import annotations
+
+from minicaffe.layer import Blobs, canonical_axis, register_layer
+from minicaffe.layers.convolution import Convolution, ConvolutionParam
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution3d import Convolution3d
+from minicaffe.ops.depthwise import DepthwiseConvolution2d
+
+
+@register_layer("ConvolutionDepthwise")
+@register_layer
+class DepthwiseConvolution(Convolution):
+    """Takes ``convolution_param``."""
+
+    messages = {"convolution_param": ConvolutionParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.convolution_param, bottom[0].shape
+        channels = shape[canonical_axis(self, param.axis, len(shape))]
+        if param.has("group") and param.group != channels:
+            raise param.error("group", f"{param.group}, but the bottom has {channels} channels; leave it out")
+        if not channels or param.num_output % channels:
+            raise param.error("num_output", f"{param.num_output} is no multiple of the {channels} channels")
+        param.group = channels
+        super().setup(bottom, top)
+
+    def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
+        if self.spatial_axes == 3:
+            return super().product_of(shape, filters)
+        return DepthwiseConvolution2d(
+            shape, filters, self.window, self.group, self.dtype, self.setting.device
+        )

@@ -1,0 +1,160 @@
+"""DetectionOutput: a detector's predictions as a list of boxes: decoded, thresholded, and without doubles.
+
+Shapes, for P priors and K classes: locations (N, L · P · 4), where L is 1 or, with ``share_location: false``, K;
+confidences (N, P · K); priors (1, 2, P · 4), as PriorBox makes them -> y (1, 1, D, 7), a row for each detection:
+
+    image, label, confidence, x_min, y_min, x_max, y_max
+
+Locations become boxes as ``code_type`` says, multiplied by the priors' variances before, unless they are encoded in
+the target. For each class but the background, boxes with a confidence above ``confidence_threshold`` go through
+non-maximum suppression, at most ``top_k`` of them; at most ``keep_top_k`` of all classes' are left. D is known in
+forward only; where nothing is found, there is a row of −1 with its number for each image.
+
+No gradient. The DetectionOutputLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch
+ssd). It works on the host: on a GPU it waits for its bottoms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.array import to_host
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops import boxes
+from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
+
+
+class NonMaximumSuppressionParam(Message):
+    """``nms_threshold``: the largest overlap with a better box; ``eta``: see ``ops/boxes.py``."""
+
+    nms_threshold = Float(0.3, min=0)
+    top_k = Int(-1, min=-1)
+    eta = Float(1.0, above=0, max=1)
+
+
+class ResizeParam(Message):
+    """SSD's, in save_output_param: read and left aside."""
+
+    prob = Float(1.0)
+    resize_mode = String("WARP")
+    height = Int(0)
+    width = Int(0)
+    height_scale = Int(0)
+    width_scale = Int(0)
+    pad_mode = String("CONSTANT")
+    pad_value = Float(repeated=True)
+    interp_mode = String(repeated=True)
+
+
+class SaveOutputParam(Message):
+    """Where SSD's Caffe writes results to files; here nothing is written, so ``output_directory`` is refused."""
+
+    output_directory = String("")
+    output_name_prefix = String("")
+    output_format = String("")
+    label_map_file = String("")
+    name_size_file = String("")
+    num_test_image = Int(0)
+    resize_param = Nested(ResizeParam)
+
+    def check(self) -> None:
+        if self.output_directory:
+            raise self.error(
+                "output_directory",
+                "no result files are written; leave it out, and save what net.forward() returns",
+            )
+
+
+class DetectionOutputParam(Message):
+    """``variance_encoded_in_target``: locations are not multiplied by variances. −1 for no background class."""
+
+    num_classes = Int(required=True, min=1)
+    share_location = Bool(True)
+    background_label_id = Int(0, min=-1)
+    nms_param = Nested(NonMaximumSuppressionParam)
+    save_output_param = Nested(SaveOutputParam)
+    code_type = Enum(*boxes.DECODERS, default="CORNER")
+    variance_encoded_in_target = Bool(False)
+    keep_top_k = Int(-1, min=-1)
+    confidence_threshold = Float(-math.inf)
+    visualize = Bool(False)
+    visualize_threshold = Float(0.6)
+    save_file = String("")
+
+    def check(self) -> None:
+        if self.visualize:
+            raise self.error("visualize", "nothing is drawn here; leave it out, and draw the top's boxes")
+
+
+@register_layer
+class DetectionOutput(Layer):
+    """The last layer of a detector."""
+
+    messages = {"detection_output_param": DetectionOutputParam}
+    bottoms = (3, 4)
+
+    def takes_gradient(self, bottom_index: int) -> bool:
+        return False
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.param = param = self.spec.detection_output_param
+        locations, confidences, priors = (blob.shape for blob in bottom[:3])
+        if len(priors) < 3 or priors[:2] != (1, 2) or math.prod(priors[2:]) % 4:
+            raise self.shape_error(
+                f"priors have shape {priors}; expected (1, 2, P · 4), as PriorBox makes them"
+            )
+        self.priors = math.prod(priors[2:]) // 4
+        self.location_classes = 1 if param.share_location else param.num_classes
+        for name, shape, each in (
+            ("locations", locations, 4 * self.location_classes),
+            ("confidences", confidences, param.num_classes),
+        ):
+            if not shape or shape[0] != locations[0] or math.prod(shape[1:]) != self.priors * each:
+                raise self.shape_error(
+                    f"{name} have shape {shape}; expected {self.priors * each} for each of {locations[:1]} images, "
+                    f"for {self.priors} priors and {param.num_classes} classes"
+                )
+        top[0].reshape(1, 1, 1, 7)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        locations, confidences, priors = (to_host(blob.data) for blob in bottom[:3])
+        images = len(locations)
+        decoded = self._decode(
+            locations.reshape(images, self.priors, -1, 4), priors.reshape(2, self.priors, 4)
+        )
+        confidences = confidences.reshape(images, self.priors, -1)
+        found = [self._detect(i, decoded[i], confidences[i]) for i in range(images)]
+        rows = np.concatenate(found) if found else np.empty((0, 7))
+        if not len(rows):
+            rows = np.full((images, 7), -1.0)
+            rows[:, 0] = np.arange(images)
+        top[0].reshape(1, 1, len(rows), 7)
+        top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
+
+    def _decode(self, locations: np.ndarray, priors: np.ndarray) -> np.ndarray:
+        """Boxes (N, P, L, 4)."""
+        prior_boxes, variances = priors[:, :, None]
+        if not self.param.variance_encoded_in_target:
+            locations = locations * variances
+        return boxes.DECODERS[self.param.code_type](locations, prior_boxes)
+
+    def _detect(self, image: int, decoded: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+        """The rows of one image, from its boxes (P, L, 4) and confidences (P, K), by label, the best first."""
+        param = self.param
+        rows = [np.empty((0, 7))]
+        for label in range(param.num_classes):
+            if label == param.background_label_id:
+                continue
+            scores = confidences[:, label]
+            candidates = boxes.best_first(scores, param.confidence_threshold, param.nms_param.top_k)
+            found = decoded[candidates, 0 if param.share_location else label]
+            kept = boxes.suppress(found, param.nms_param.nms_threshold, param.nms_param.eta)
+            about = np.broadcast_to([image, label], (len(kept), 2))
+            rows.append(np.concatenate([about, scores[candidates[kept], None], found[kept]], axis=1))
+        all_rows = np.concatenate(rows)
+        if 0 <= param.keep_top_k < len(all_rows):
+            best = np.argsort(-all_rows[:, 2], kind="stable")[: param.keep_top_k]
+            all_rows = all_rows[np.sort(best)]
+        return all_rows

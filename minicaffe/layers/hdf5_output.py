@@ -1,0 +1,85 @@
+"""HDF5Output: writes two bottoms, data and labels, into an HDF5 file, batch after batch.
+
+The file has the data sets ``data`` (rows, C, H, W) and ``label`` (rows, C, H, W); missing axes are 1. HDF5Data
+reads such a file where the net's tops have these names.
+
+Each forward adds its rows, and leaves a closed, whole file; the first one of a net replaces the file that was
+there. There are no tops, and so no gradient. Needs h5py (extra ``hdf5``). Caffe's HDF5OutputLayer, which fails at
+its second batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.errors import DataError, WriteError
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.spec.fields import Message, String
+
+NAMES = ("data", "label")
+
+
+class HDF5OutputParam(Message):
+    """``file_name``: the file to write, from the working directory."""
+
+    file_name = String(required=True)
+
+
+@register_layer
+class HDF5Output(Layer):
+    """Keeps what a net computes."""
+
+    messages = {"hdf5_output_param": HDF5OutputParam}
+    bottoms = (2, 2)
+    tops = (0, 0)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        try:
+            import h5py
+        except ImportError:
+            raise DataError(
+                f"{self.spec.where}: writing HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'"
+            ) from None
+        self.open_file = h5py.File
+        self.mode = "w"
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        first, second = (blob.shape for blob in bottom)
+        if not first or first[:1] != second[:1] or max(len(first), len(second)) > 4:
+            raise self.shape_error(
+                f"bottoms {first} and {second}; expected one batch size, and at most 4 axes"
+            )
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        path = self.spec.hdf5_output_param.file_name
+        try:
+            with self.open_file(path, self.mode) as file:
+                for name, blob in zip(NAMES, bottom, strict=True):
+                    self._append(file, name, _rows(blob))
+        except OSError as error:
+            problem = " ".join(str(error).split())
+            raise WriteError(
+                f"{self.spec.where}: {path}: cannot be written ({problem}); check the path"
+            ) from None
+        self.mode = "a"
+
+    def _append(self, file: Any, name: str, rows: np.ndarray) -> None:
+        if name not in file:
+            file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]))
+            return
+        written = file[name]
+        if written.shape[1:] != rows.shape[1:]:
+            raise self.shape_error(
+                f"'{name}' has rows of shape {rows.shape[1:]}, earlier ones {written.shape[1:]}"
+            )
+        written.resize(len(written) + len(rows), axis=0)
+        written[len(written) - len(rows) :] = rows
+
+
+def _rows(blob: Blob) -> np.ndarray:
+    """The blob's data with four axes."""
+    return to_host(blob.data).reshape((*blob.shape, 1, 1, 1)[:4])

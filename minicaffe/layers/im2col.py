@@ -1,0 +1,106 @@
+"""Im2col: the data matrix of a convolution as a blob: the pixels of each window as channels.
+
+Shapes: x (N, C, H, W), or with one, three or more spatial axes; y (N, C·kh·kw, OH, OW).
+
+    y[n, (c, i, j), oh, ow] = x[n, c, oh·s − p + i·d, ow·s − p + j·d],  0 outside the image
+    dx = each dy added to the pixel that it came from
+
+``axis`` is the channels'; those before it are a batch. Caffe's Im2colLayer, with the sizes of convolution_param.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.layers.convolution import ConvolutionParam
+from minicaffe.spec.fields import Int
+
+
+class Im2colParam(ConvolutionParam):
+    """ConvolutionParam, of which the sizes count; ``num_output`` and ``group`` mean nothing here."""
+
+    num_output = Int(0, min=0)
+
+
+@register_layer
+class Im2col(Layer):
+    """Windows side by side as channels: a 1 × 1 convolution of them is a convolution of the image."""
+
+    messages = {"convolution_param": Im2colParam}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        self.axis = canonical_axis(self, self.spec.convolution_param.axis, len(shape))
+        self.axes = len(shape) - self.axis - 1
+        if not self.axes:
+            raise self.shape_error(
+                f"bottom of shape {shape} has no axes after the channels (axis {self.axis}); "
+                "expected some, as in (N, C, H, W)"
+            )
+        window = self.spec.convolution_param.window(self.axes)
+        self.kernel, self.pad, self.stride, self.dilation, self.extent = (
+            sizes[-self.axes :]
+            for sizes in (window.kernel, window.pad, window.stride, window.dilation, window.extent)
+        )
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape, first = bottom[0].shape, self.axis + 1
+        if len(shape) != first + self.axes:
+            raise self.shape_error(
+                f"bottom has shape {shape}; expected {first + self.axes} axes, as at first"
+            )
+        image = shape[first:]
+        padded = tuple(size + 2 * p for size, p in zip(image, self.pad, strict=True))
+        output = tuple((p - e) // s + 1 for p, e, s in zip(padded, self.extent, self.stride, strict=True))
+        if min(output) < 1:
+            raise self.shape_error(
+                f"a window of {self.extent} does not fit bottom {shape}, padded to {padded}; "
+                "use a smaller kernel, or pad more"
+            )
+        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *output)
+        before = shape[1:first] if self.axis else shape[:1]  # of the spatial axes, as ``_images`` has them
+        behind = shape[:1] if self.axis else ()
+        self.columns_shape = (*before, *self.kernel, *output, *behind)
+        self.padded = self.xp.zeros((*before, *padded, *behind), self.dtype)
+        every = (slice(None),) * len(before)
+        self.inner = (*every, *[slice(p, p + size) for p, size in zip(self.pad, image, strict=True)])
+        self.places = [
+            ((*every, *place), (*every, *map(_pixels, place, output, self.stride, self.dilation)))
+            for place in product(*map(range, self.kernel))
+        ]
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        self.padded[self.inner] = self._images(bottom[0].stored)
+        columns = self._columns(top[0].stored)
+        for place, pixels in self.places:
+            columns[place] = self.padded[pixels]
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        columns, padded = self._columns(top[0].stored_diff), self.xp.zeros_like(self.padded)
+        for place, pixels in self.places:
+            padded[pixels] += columns[place]
+        self._images(bottom[0].stored_diff)[...] = padded[self.inner]
+
+    def _images(self, stored: Array) -> Array:
+        """x's array with the channels before the spatial axes: for axis 0 they are stored last."""
+        return stored if self.axis else self.xp.moveaxis(stored, -1, 0)
+
+    def _columns(self, stored: Array) -> Array:
+        """y's array with the kernel's axes apart: (…, C, kh, kw, OH, OW, N), or (C, kh, kw, OH, OW) for axis 0."""
+        if self.axis:
+            return stored.reshape(self.columns_shape)
+        shape, axes = self.columns_shape, self.axes
+        apart = stored.reshape(*shape[-axes:], *shape[:-axes])
+        return apart.transpose(*range(axes, 2 * axes + 1), *range(axes))
+
+
+def _pixels(place: int, output: int, stride: int, dilation: int) -> slice:
+    """Along one axis, the pixels of a padded image that a place in the kernel meets."""
+    start = place * dilation
+    return slice(start, start + (output - 1) * stride + 1, stride)

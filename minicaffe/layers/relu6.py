@@ -1,0 +1,49 @@
+"""ReLU6: y = min(max(x, 0) + s · min(x, 0), 6), with negative slope s (0 by default).
+
+    dx = dy where 0 < x < 6, s · dy where x ≤ 0, 0 elsewhere
+
+MobileNet's activation (Howard et al. 2017, arXiv 1704.04861), in Caffe's forks (eric612/MobileNet-YOLO); Clip with
+bounds 0 and 6 is the same.
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.neuron import Neuron
+from minicaffe.ops.workers import scratch
+from minicaffe.spec.fields import Float, Message
+
+
+class ReLU6Param(Message):
+    """``negative_slope``: the gradient where x is negative."""
+
+    negative_slope = Float(0.0)
+
+
+@register_layer
+class ReLU6(Neuron):
+    """Rectified linear unit that stops at 6."""
+
+    messages = {"relu6_param": ReLU6Param}
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.slope = self.spec.relu6_param.negative_slope
+
+    def compute(self, x: Array, y: Array) -> None:
+        xp = self.xp
+        if self.slope:
+            negative = scratch(x, x.shape)
+            xp.multiply(xp.minimum(x, 0, out=negative), self.slope, out=negative)
+        xp.maximum(x, 0, out=y)
+        if self.slope:
+            y += negative
+        xp.minimum(y, 6, out=y)
+
+    def gradient(self, x: Array, dy: Array, dx: Array) -> None:
+        gate = scratch(x, x.shape)
+        gate[...] = x > 0
+        if self.slope:
+            gate += (x <= 0) * x.dtype.type(self.slope)
+        gate *= x < 6
+        self.xp.multiply(dy, gate, out=dx)

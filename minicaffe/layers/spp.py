@@ -1,0 +1,105 @@
+"""SPP: pooling over ever finer grids of bins, side by side: as many outputs for an image of any size.
+
+Shapes: x (C, H, W, N) -> y (C · (1 + 4 + 16 + …), N), ``pyramid_height`` terms; (C, 1, 1, N) for one.
+
+    level l     2^l × 2^l bins (fewer where rounding leaves none): windows of ceil(H / 2^l) × ceil(W / 2^l) pixels
+                that do not overlap, with what is missing for that many padded on both sides
+    y           the levels' outputs, each with its channels first, one after the other
+
+dx is the sum of what the levels' poolings send down. Spatial pyramid pooling, He et al. 2014 (arXiv 1406.4729);
+Caffe's SPPLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.errors import TrainingError
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.ops import pooling
+from minicaffe.ops.im2col import Window
+from minicaffe.spec.fields import Enum, Int, Message
+
+
+class SPPParam(Message):
+    """``pyramid_height``: the number of levels."""
+
+    pyramid_height = Int(required=True, min=1, max=16)
+    pool = Enum("MAX", "AVE", "STOCHASTIC", default="MAX")
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+
+
+@register_layer
+class SPP(Layer):
+    """A pyramid of poolings."""
+
+    messages = {"spp_param": SPPParam}
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        param, shape = self.spec.spp_param, bottom[0].shape
+        if len(shape) != 4 or 0 in shape:
+            raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W), none of them 0")
+        self.windows = [bins(shape[2:], level) for level in range(param.pyramid_height)]
+        for level, window in enumerate(self.windows):
+            if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel, strict=True) if pad):
+                raise param.error(
+                    "pyramid_height",
+                    f"{param.pyramid_height}: an image of {shape[2:]} is too small for {2**level} bins each way",
+                )
+        grids = [pooling.output_size(shape[2:], window) for window in self.windows]
+        self.grids = [(shape[1], *grid, shape[0]) for grid in grids]
+        outputs = shape[1] * sum(rows * cols for rows, cols in grids)
+        top[0].reshape(*((shape[0], outputs) if len(grids) > 1 else (*shape[:2], *grids[0])))
+        self.places = [
+            self.new_array(grid, pooling.place_type(window))
+            for grid, window in zip(self.grids, self.windows, strict=True)
+        ]
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        for y, window, places in zip(self._levels(top[0].stored), self.windows, self.places, strict=True):
+            self._pool(bottom[0].stored, window, y, places)
+
+    def _pool(self, x: Array, window: Window, y: Array, places: Array) -> None:
+        pool = self.spec.spp_param.pool
+        if pool == "AVE":
+            pooling.ave_pool(x, window, y)
+        elif pool == "MAX":
+            pooling.max_pool(x, window, y, places)
+        elif self.phase == "TRAIN":
+            pooling.sample_pool(x, window, self.rng.random(y.shape, dtype=y.dtype), y, places)
+        else:
+            pooling.expected_pool(x, window, y)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        if not propagate_down[0]:
+            return
+        pool, dx = self.spec.spp_param.pool, bottom[0].stored_diff
+        if pool == "STOCHASTIC" and self.phase == "TEST":
+            raise TrainingError(f"{self.spec.where}: STOCHASTIC pooling has no gradient in the test phase")
+        levels = zip(self._levels(top[0].stored_diff), self.windows, self.places, strict=True)
+        for number, (dy, window, places) in enumerate(levels):
+            share = self.xp.empty_like(dx) if number else dx
+            if pool == "AVE":
+                pooling.ave_pool_grad(dy, window, share)
+            else:
+                pooling.max_pool_grad(dy, places, window, share)
+            if number:
+                dx += share
+
+    def _levels(self, stored: Array) -> list[Array]:
+        """The parts of the top's array that are the levels', each (C, rows, cols, N)."""
+        flat, parts, start = stored.reshape(-1, stored.shape[-1]), [], 0
+        for grid in self.grids:
+            end = start + grid[0] * grid[1] * grid[2]
+            parts.append(flat[start:end].reshape(grid))
+            start = end
+        return parts
+
+
+def bins(image: tuple[int, int], level: int) -> Window:
+    """The window of a level for an (H, W) image (``GetPoolingParam`` in Caffe's spp_layer.cpp)."""
+    count = 2**level
+    kernel = tuple(-(-size // count) for size in image)
+    pad = tuple((k * count - size + 1) // 2 for k, size in zip(kernel, image, strict=True))
+    return Window(kernel, kernel, pad)

@@ -1,0 +1,78 @@
+"""Boxes (x_min, y_min, x_max, y_max): decoding predicted ones, their overlap, and non-maximum suppression.
+
+For P boxes in the order of NumPy's arrays, (…, P, 4), on the host: what comes out has no size that is known before.
+The formulas are those of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, branch ssd).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def decode_corner(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """CORNER: each corner is the prior's, moved by the offset."""
+    return priors + offsets
+
+
+def decode_corner_size(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """CORNER_SIZE: each corner is the prior's, moved by the offset in units of the prior's size."""
+    size = priors[..., 2:] - priors[..., :2]
+    return priors + offsets * np.concatenate([size, size], axis=-1)
+
+
+def decode_center_size(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """CENTER_SIZE: the centre is moved in units of the prior's size, which grows by a factor of exp(offset)."""
+    size = priors[..., 2:] - priors[..., :2]
+    centre = (priors[..., :2] + priors[..., 2:]) / 2 + offsets[..., :2] * size
+    half = np.exp(offsets[..., 2:]) * size / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+DECODERS = {
+    "CORNER": decode_corner,
+    "CENTER_SIZE": decode_center_size,
+    "CORNER_SIZE": decode_corner_size,
+}
+
+
+def areas(boxes: np.ndarray) -> np.ndarray:
+    """Width · height; 0 for a box whose corners are the wrong way round."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return np.where((sides < 0).any(axis=-1), 0, sides[..., 0] * sides[..., 1])
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box (4,) with each of (P, 4)."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    common = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0)
+    union = areas(box) + areas(boxes) - common
+    return np.divide(common, union, out=np.zeros_like(union), where=common > 0)
+
+
+def best_first(scores: np.ndarray, threshold: float, most: int) -> np.ndarray:
+    """Places of the scores above the threshold, the highest first, of equal ones the earlier; −1 is no limit."""
+    places = np.flatnonzero(scores > threshold)
+    order = places[np.argsort(-scores[places], kind="stable")]
+    return order if most < 0 else order[:most]
+
+
+def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0) -> np.ndarray:
+    """Of boxes (P, 4), the best first, the places of those that overlap no kept one by more than ``threshold``.
+
+    With ``eta`` below 1 the threshold is multiplied by it each time that a box is kept, as long as it is above 0.5.
+    The loop is over the boxes that are kept.
+    """
+    kept = []
+    highest = np.zeros(len(boxes), boxes.dtype)  # overlap of each box with those kept so far
+    place = 0
+    while True:
+        fitting = highest[place:] <= threshold
+        if not fitting.any():
+            return np.array(kept, np.int64)
+        place += int(fitting.argmax())
+        kept.append(place)
+        rest = slice(place + 1, None)
+        np.maximum(highest[rest], overlaps(boxes[place], boxes[rest]), out=highest[rest])
+        place += 1
+        if eta < 1 and threshold > 0.5:
+            threshold *= eta

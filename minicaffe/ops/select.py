@@ -1,0 +1,28 @@
+"""Picking images of a batch by number, the transpose of that, and checking the numbers.
+
+Names: x (…, N), index (J,) whole numbers in [0, N), y (…, J), in batch-last arrays.
+
+    y[…, j] = x[…, index[j]]        dx[…, n] = Σ_j dy[…, j] · (index[j] = n)
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.errors import DataError
+from minicaffe.ops.gemm import matmul
+
+
+def add_images(dy: Array, index: Array, out: Array) -> None:
+    """out = dx: a product with a matrix of ones and zeros, which beats scattered additions several times."""
+    xp, size = module_of(dy), out.shape[-1]
+    chosen = (index[:, None] == xp.arange(size)).astype(dy.dtype)
+    matmul(dy.reshape(-1, len(index)), chosen, out=out.reshape(-1, size))
+
+
+def check_indices(index: Array, size: int, where: str, what: str) -> None:
+    """Raise DataError unless all are in [0, size). On a GPU it would cost a wait, and is left out."""
+    if on_cpu(index) and index.size and not (index.min() >= 0 and index.max() < size):
+        raise DataError(
+            f"{where}: numbers from {index.min()} to {index.max()}, but {what} is {size}; "
+            f"they must be 0 to {size - 1}"
+        )

@@ -1,0 +1,105 @@
+"""Depthwise convolution is the grouped convolution that it stands for, whatever parts it is cut into."""
+
+import numpy as np
+import pytest
+from gradient_check import layer_net
+
+import minicaffe as mc
+from minicaffe.ops import depthwise
+from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.depthwise import DepthwiseConvolution2d
+from minicaffe.ops.im2col import Window
+from minicaffe.spec.net import parse_net
+
+pytestmark = pytest.mark.cpu_only("on a GPU it is the grouped convolution itself")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(59)
+
+
+WINDOWS = [
+    Window((3, 3), (1, 1), (1, 1)),
+    Window((3, 3), (2, 2), (1, 1)),
+    Window((3, 3), (1, 1), (0, 0)),
+    Window((1, 1)),
+    Window((1, 2), (2, 3), (0, 1)),
+    Window((2, 3), (3, 1), (1, 0), (2, 2)),
+    Window((3, 2), (1, 1), (4, 0)),  # more padding than the kernel covers
+    Window((5, 5), (2, 1), (2, 2), (1, 2)),
+    Window((2, 2), (4, 4), (0, 0)),  # steps over pixels
+]
+
+
+def pair(shape, filters, window, dtype=np.float64):
+    """The grouped convolution and the depthwise one."""
+    return [
+        kind(shape, filters, window, shape[0], np.dtype(dtype))
+        for kind in (Convolution2d, DepthwiseConvolution2d)
+    ]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 10, 1 << 20])
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("shape", [(5, 9, 8, 2), (1, 11, 13, 1), (4, 9, 9, 0)])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_all_three_products_are_those_of_the_grouped_convolution(
+    window, shape, multiplier, block_bytes, monkeypatch, rng
+):
+    monkeypatch.setattr(depthwise, "BLOCK_BYTES", block_bytes)
+    filters = shape[0] * multiplier
+    grouped, direct = pair(shape, filters, window)
+    x, w, b = (
+        rng.standard_normal(shape),
+        rng.standard_normal((filters, 1, *window.kernel)),
+        rng.random(filters),
+    )
+    dy = rng.standard_normal((filters, *grouped.output, shape[3]))
+    results = []
+    for product in (grouped, direct):
+        y, dw, db, dx = np.empty(dy.shape), np.empty(w.shape), np.empty(filters), np.empty(shape)
+        padded = product.forward(x, w, y, b)
+        product.weight_grad(dy, padded, dw, db)
+        product.input_grad(dy, w, dx)
+        results.append([y, dw, db, dx])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
+    monkeypatch.setattr(depthwise.workers, "worker_count", 3)
+    shape, window = (7, 90, 80, 24), Window((3, 3), (stride, stride), (1, 1))
+    grouped, direct = pair(shape, 7, window, np.float32)
+    assert direct.workers == (3 if stride == 1 else 1)
+    direct.workers = 3
+    x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((7, 1, 3, 3), np.float32)
+    dy = rng.standard_normal((7, *grouped.output, 24), np.float32)
+    for product in (grouped, direct):
+        y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)
+        product.weight_grad(dy, product.forward(x, w, y), dw)
+        product.input_grad(dy, w, dx)
+        if product is grouped:
+            expected = y, dw, dx
+    for a, b in zip((y, dw, dx), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 7, 6), (2, 4, 9), (1, 4, 4, 4, 3)])
+@pytest.mark.parametrize("layer_type", ["DepthwiseConvolution", "ConvolutionDepthwise"])
+def test_the_layer_is_a_convolution_with_a_group_for_each_channel(layer_type, shape, rng):
+    param = "num_output: 8, kernel_size: 3, pad: 1, weight_filler: {type: xavier}"
+    direct = mc.Net(
+        parse_net(layer_net(f"type: {layer_type}, convolution_param: {{{param}}}", [shape])), seed=3
+    )
+    grouped = mc.Net(
+        parse_net(layer_net(f"type: Convolution, convolution_param: {{group: 4, {param}}}", [shape])), seed=3
+    )
+    x = rng.standard_normal(shape)
+    assert direct.params["L"][0].shape == grouped.params["L"][0].shape
+    np.testing.assert_allclose(direct.forward(x0=x)["L"], grouped.forward(x0=x)["L"], rtol=1e-5, atol=1e-6)
+    works = [
+        layer.multiply_adds(*blobs) for net in (direct, grouped) for layer, *blobs in list(net.steps())[-1:]
+    ]
+    assert works[0] == works[1]
