@@ -67,6 +67,16 @@ def test_all_three_products_are_those_of_the_grouped_convolution(
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_an_empty_batch_is_convolved_to_an_empty_one(window, rng):
+    product = DepthwiseConvolution2d((4, 9, 9, 0), 8, window, 4, np.dtype(np.float64))
+    x, w = np.empty((4, 9, 9, 0)), rng.standard_normal((8, 1, *window.kernel))
+    y, dw = np.empty((8, *product.output, 0)), np.empty_like(w)
+    product.weight_grad(y, product.forward(x, w, y), dw)
+    product.input_grad(y, w, x)
+    assert not dw.any()
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
     monkeypatch.setattr(depthwise.workers, "worker_count", 3)

@@ -16,6 +16,7 @@ gradients of pixels out of it (``im2col.py``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -219,7 +220,7 @@ class Convolution2d:
         out = out.reshape(self.shape)
         if self.is_pointwise:
             w, dy = self._grouped(w), self._grouped(dy)
-            gemm.matmul(w.swapaxes(1, 2), dy, out.reshape(self.group, -1, self.columns))
+            gemm.matmul(w.swapaxes(1, 2), dy, self._grouped(out))
         elif self.turned is not None:
             self.turned.forward(
                 dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out
@@ -302,7 +303,7 @@ class Convolution2d:
 
     def _grouped(self, array: Array) -> Array:
         """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""
-        return array.reshape(self.group, array.shape[0] // self.group, -1)
+        return array.reshape(self.group, array.shape[0] // self.group, math.prod(array.shape[1:]))
 
     def _over_blocks(self, padded: Array, one: Callable[[Block, Array, int], None]) -> None:
         """Call ``one(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
