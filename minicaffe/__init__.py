@@ -3,6 +3,7 @@
 from minicaffe import layers, solvers
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
+from minicaffe.caffe.convert import convert
 from minicaffe.errors import (
     DataError,
     DeviceError,
@@ -31,6 +32,7 @@ __all__ = [
     "TrainingError",
     "WeightError",
     "WriteError",
+    "convert",
     "layers",
     "register_layer",
     "set_device",

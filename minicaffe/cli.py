@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|time|summary|lowrank|fold|device|data``. Parses, calls, prints."""
+"""The command line: ``minicaffe train|test|time|summary|lowrank|fold|convert|…``. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
+from minicaffe.caffe.convert import convert
+from minicaffe.caffe.solverstate import SUFFIXES
+from minicaffe.caffe.specs import open_solver
 from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
@@ -27,25 +30,27 @@ from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.reader import read_text
-from minicaffe.spec.solver import load_solver
 
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
 
 
 def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
-    spec = load_solver(args.solver)
+    spec = open_solver(args.solver)
     choose_device(args, spec)
-    if args.weights and args.snapshot:
+    from_caffe = args.snapshot and args.snapshot.endswith(SUFFIXES)
+    if args.weights and args.snapshot and not (from_caffe and len(args.weights) == 1):
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )
     solver = Solver(spec)
-    for path in filter(None, args.weights):
-        solver.copy_from(path)
     if args.snapshot:
         latest = args.snapshot == "latest"
-        solver.restore(snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot)
+        state = snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot
+        solver.restore(state, *args.weights)
+    else:
+        for path in filter(None, args.weights):
+            solver.copy_from(path)
     try:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
             solver.solve()
@@ -113,6 +118,25 @@ def fold_net(args: argparse.Namespace) -> None:
     print(f"Wrote {out} and {out.with_suffix('.npz')}: {len(net.layers) - len(folded.layers)} layers less")
 
 
+def convert_net(args: argparse.Namespace) -> None:
+    """Write a net of Caffe as YAML, with its weights and mean image as .npz."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in args.input_shape:
+        if name in shapes:
+            raise SpecError(f"--input-shape {name}: given twice; keep one")
+        shapes[name] = shape
+    files = convert(args.net, args.weights, args.output, mean=args.mean, input_shapes=shapes)
+    print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
+
+
+def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """NAME:1,3,227,227."""
+    name, _, dims = text.rpartition(":")
+    if not name or not all(dim.strip().isdecimal() and len(dim) < 10 for dim in dims.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}': write NAME:N,C,H,W, as in data:1,3,227,227")
+    return name, tuple(int(dim) for dim in dims.split(","))
+
+
 def device(args: argparse.Namespace) -> None:
     """Say what there is to compute on, and what is missing for a GPU."""
     print(array.describe_devices())
@@ -136,7 +160,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub = command(name, function)
         _add_net(sub, phase=name == "time")
         sub.add_argument(
-            "--weights", metavar="FILE", required=name == "test", help="an .npz file with weights"
+            "--weights", metavar="FILE", required=name == "test", help="weights (.npz or .caffemodel)"
         )
         sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
         add_device(sub)
@@ -149,6 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
+    _add_convert(command("convert", convert_net))
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
     add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))
@@ -175,18 +200,33 @@ def _adder(commands: Any, common: argparse.ArgumentParser) -> Command:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("solver", help="a solver spec (YAML)")
+    sub.add_argument("solver", help="a solver spec (YAML or .prototxt)")
     sub.add_argument("--weights", type=lambda text: text.split(","), default=[], metavar="FILE[,FILE]",
                      help="start from these weights, matched to layers by name")  # fmt: skip
-    sub.add_argument("--snapshot", metavar="FILE", help="resume from this .solverstate.npz, or from 'latest'")
+    sub.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help="resume from this .solverstate.npz or Caffe's .solverstate, or from 'latest'",
+    )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
     add_device(sub)
 
 
+def _add_convert(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("net", help="Caffe's net (.prototxt)")
+    sub.add_argument(
+        "weights", nargs="?", metavar="caffemodel", help="its weights (.caffemodel, .caffemodel.h5)"
+    )
+    sub.add_argument("--mean", metavar="FILE", help="a mean image (.binaryproto)")
+    sub.add_argument("--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W",
+                     help="an Input layer of this shape in place of the data layer that makes it")  # fmt: skip
+    sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+
+
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
-    sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML)")
+    sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML or .prototxt)")
     sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
     sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
     if phase:

@@ -13,17 +13,19 @@ import numpy as np
 from minicaffe import debug, graph, weights
 from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
+from minicaffe.caffe.specs import open_net
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.ops.workers import one_blas_thread
-from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, load_net, make_state
+from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 
 
 class Net:
     """A net built from a spec, ready to run.
 
-    ``spec`` is the path of a YAML file or a ``NetSpec``; ``weights`` the path of an .npz file to start from;
+    ``spec`` is the path of a YAML file, of Caffe's .prototxt, or of a .caffemodel (a net with its weights), or a
+    ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
     ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules; ``dtype``
     float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
 
@@ -44,7 +46,7 @@ class Net:
         dtype: Any = np.float32,
         seed: int | None = None,
     ) -> None:
-        self.spec = spec if isinstance(spec, NetSpec) else load_net(spec)
+        self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
         self.name = self.spec.name
         self.state = make_state(phase, level, stages)
         self.debug_info = self.spec.debug_info
@@ -69,6 +71,7 @@ class Net:
         self.outputs = self._find_outputs()
         self.gradient_starts = self._findgradient_starts()
         self._needs_gradient = self._find_needs()
+        weights = spec if weights is None and str(spec).endswith(".caffemodel") else weights
         if weights is not None:
             self.copy_from(weights)
 
@@ -280,7 +283,9 @@ class Net:
     # -- weights ---------------------------------------------------------------------------------------
 
     def copy_from(self, path: str | Path) -> weights.CopyReport:
-        """Copy weights from an .npz file into the layers of the same name; say which matched and which not.
+        """Copy weights from a file into the layers of the same name; say which matched and which not.
+
+        The file is an .npz, or Caffe's .caffemodel or .caffemodel.h5.
 
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """

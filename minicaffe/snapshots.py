@@ -3,11 +3,14 @@
 ``<prefix>_iter_<n>.npz`` holds the weights (as ``Net.save`` writes them), ``<prefix>_iter_<n>.solverstate.npz``
 the rest: the solver's history, random numbers, positions in the data, recent losses. The state is written
 last, and both appear under their names only when whole: a state that is there has its weights.
+
+A state that Caffe wrote has the iteration, the history and the weights; the rest starts anew.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zlib
 from collections import deque
@@ -18,11 +21,13 @@ import numpy as np
 
 from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
+from minicaffe.caffe import solverstate
 from minicaffe.errors import TrainingError, WriteError
 
 if TYPE_CHECKING:
     from minicaffe.solver import Solver
 
+logger = logging.getLogger("minicaffe")
 FORMAT = 1
 
 
@@ -71,11 +76,18 @@ def _diffs(solver: Solver) -> dict[str, np.ndarray]:
     }
 
 
-def restore(solver: Solver, path: str | Path) -> None:
+def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = None) -> None:
     """Bring a solver to where a snapshot was written; nothing changes unless all of it fits.
 
-    Raises TrainingError for a file that is no solver state, or one of another solver type or net.
+    ``weight_file`` is for a state of Caffe. Raises TrainingError for a file that is no solver state, or one of
+    another solver type or net.
     """
+    if str(path).endswith(solverstate.SUFFIXES):
+        return _restore_from_caffe(solver, path, weight_file)
+    if weight_file is not None:
+        raise TrainingError(
+            f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
+        )
     with weights.NpzReader(path, TrainingError) as file:
         meta = _read_meta(file)
         if meta["type"] != solver.spec.type:
@@ -111,6 +123,32 @@ def restore(solver: Solver, path: str | Path) -> None:
         net.load_state_dict(state)
     solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
     solver.iter, solver.seed = meta["iter"], meta["seed"]
+
+
+def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
+    """Take over iteration, history and weights. Caffe keeps a history for parameters that are not trained, too."""
+    state = solverstate.read_state(path)
+    params = solver.net.learnable
+    history = state.history_for([p.blob.shape for p in params], solver.rule.histories)
+    weight_file = weight_file or state.find_weights()
+    with weights.open_weights(weight_file) as file:
+        missing = {p.key.rpartition("/")[0] for p in params} - {*file.layers()}
+    if missing:
+        raise TrainingError(f"{weight_file}: has no weights for layer '{min(missing)}'; it is of another net")
+    solver.copy_from(weight_file)
+    for param, arrays in zip(params, history, strict=True):
+        for target, array in zip(solver.history.get(param.key, []), arrays, strict=False):
+            target[...] = solver.net.setting.device.put(array, target.dtype)
+    solver.losses.clear()
+    solver.iter = state.iter
+    passed = sum(state.iter > value for value in solver.spec.stepvalue)
+    if solver.spec.lr_policy == "multistep" and passed != state.current_step:
+        logger.warning(
+            "%s: had passed %d stepvalues, of this spec's it would be %d; the learning rate is this spec's",
+            path,
+            state.current_step,
+            passed,
+        )
 
 
 def _param_keys(solver: Solver) -> list[str]:

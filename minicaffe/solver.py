@@ -14,15 +14,16 @@ import numpy as np
 
 from minicaffe import snapshots
 from minicaffe.array import Array, to_host
+from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
 from minicaffe.net import LearnableParam, Net
 from minicaffe.ops.update import Step, update
 from minicaffe.scoring import score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
-from minicaffe.spec.net import NetSpec, NetState, load_net
+from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
-from minicaffe.spec.solver import SolverSpec, load_solver
+from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import TrainingLog, duration
 
 logger = logging.getLogger("minicaffe")
@@ -31,15 +32,15 @@ logger = logging.getLogger("minicaffe")
 class Solver:
     """Training of one net, with its test nets, which share its weights.
 
-    ``spec`` is the path of a YAML solver spec, or a ``SolverSpec``; ``net`` is used in place of the net that
-    the spec names. Nets' paths are looked up beside the solver's file, then in the working directory.
+    ``spec`` is the path of a solver spec (YAML or .prototxt), or a ``SolverSpec``; ``net`` is used in place of the
+    net that the spec names. Nets' paths are looked up beside the solver's file, then in the working directory.
 
     ``net``, ``test_nets`` and ``iter`` are what pycaffe's solver has. Progress goes to the logger
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
-        self.spec = spec if isinstance(spec, SolverSpec) else load_solver(spec)
+        self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
         if self.spec.type not in update_rules:
             known = ", ".join(update_rules)
             hint = nearest(self.spec.type, update_rules)
@@ -47,8 +48,9 @@ class Solver:
         self.rule = update_rules[self.spec.type](self.spec)
         self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else secrets.randbits(48)
         self.iter = 0
+        inline = net or self.spec.train_net_param or self.spec.net_param
         self.net = self._make_net(
-            net, self.spec.train_net or self.spec.net, "TRAIN", self.spec.train_state, 0
+            inline, self.spec.train_net or self.spec.net, "TRAIN", self.spec.train_state, 0
         )
         self.test_nets = [
             self._make_net(given, path, "TEST", state, 1 + i)
@@ -74,7 +76,7 @@ class Solver:
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or load_net(self._find(path))
+        spec = given or open_net(self._find(path))
         return Net(
             spec,
             phase=phase,
@@ -84,12 +86,15 @@ class Solver:
         )
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:
-        """What each test net is made from: the test_net files, then the shared net once for each state."""
+        """What each test net is made from: its own spec or file, then the shared net once for each state."""
         states = iter(self.spec.test_state)
+        for given in self.spec.test_net_param:
+            yield given, "", next(states, NetState())
         for path in self.spec.test_net:
             yield None, path, next(states, NetState())
-        for _ in range(len(self.spec.test_iter) - len(self.spec.test_net)):
-            yield net, self.spec.net, next(states, NetState())
+        own = len(self.spec.test_net_param) + len(self.spec.test_net)
+        for _ in range(len(self.spec.test_iter) - own):
+            yield net or self.spec.net_param, self.spec.net, next(states, NetState())
 
     def _find(self, path: str) -> Path:
         """A path beside the solver's file, or else in the working directory."""
@@ -284,9 +289,13 @@ class Solver:
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
 
-    def restore(self, path: str | Path) -> None:
-        """Go on from a ``.solverstate.npz`` file. Raises TrainingError or WeightError where it does not fit."""
-        snapshots.restore(self, path)
+    def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
+        """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
+
+        A state of Caffe names its weights; ``weights`` are those to take in their place. Raises TrainingError or
+        WeightError where it does not fit.
+        """
+        snapshots.restore(self, path, weights)
         self.log.write(event="resume", iteration=self.iter, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 

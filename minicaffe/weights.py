@@ -1,4 +1,4 @@
-"""Weight files: .npz archives with one array ``<layer>/<index>`` for each parameter; no pickle.
+"""Weight files: .npz archives with one array ``<layer>/<index>`` for each parameter, no pickle; and Caffe's.
 
 Arrays are matched to layers by name, as ``caffe train --weights`` does, and what did not match is said.
 """
@@ -16,6 +16,8 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
+from minicaffe.caffe.caffemodel import CaffemodelReader, WeightReader
+from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.errors import WeightError
 from minicaffe.files import atomic_write
 
@@ -73,10 +75,10 @@ def copy_into(
 
     ``converters`` say, by layer name, what to do with arrays of other shapes (``Layer.converter``).
 
-    Raises WeightError for a file that is not an .npz archive of such arrays, for a layer whose number or
-    shapes of parameters differ, and where no layer at all has a name that the file has.
+    Raises WeightError for a file that is not one of such arrays, for a layer whose number or shapes of parameters
+    differ, and where no layer at all has a name that the file has.
     """
-    with NpzReader(path) as file:
+    with open_weights(path) as file:
         layers = file.layers()
         report = CopyReport.of(params, layers)
         if params and not report.matched:
@@ -93,13 +95,20 @@ def copy_into(
     return report
 
 
+def open_weights(path: str | Path) -> NpzReader | WeightReader:
+    """The reader of a .caffemodel, of a .caffemodel.h5, or else of an .npz. Raises WeightError."""
+    if str(path).endswith(".caffemodel"):
+        return CaffemodelReader(path)
+    return Hdf5WeightReader(path) if str(path).endswith(".h5") else NpzReader(path)
+
+
 def _some(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") if listed else "no layers"
 
 
 def _read_layer(
-    file: NpzReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
+    file: NpzReader | WeightReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
 ) -> list[np.ndarray]:
     shapes = [file.shapes[key] for key in keys]
     convert = converter(shapes) if converter and shapes != [blob.shape for blob in blobs] else None

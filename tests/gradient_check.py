@@ -49,6 +49,8 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
 
     def run():
         net.load_state_dict(state)
+        if state["rng"] is None:  # a GPU's generator cannot be set back, but begun again
+            net.setting.rng = net.setting.device.rng(net.seed)
         for param, value in start:
             param.blob.data[...] = value
         for name, value in inputs.items():

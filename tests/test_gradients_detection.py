@@ -39,6 +39,9 @@ SMOOTH = [
     ("type: Axpy", [(1, 3), (1, 3), (1, 3)]),
     ("type: ShuffleChannel, shuffle_channel_param: {group: 3}", [(2, 6, 2, 1)]),
     ("type: ShuffleChannel", [(3, 4)]),
+    ("type: BN, bn_param: {slope_filler: {type: constant, value: 2}}", [(3, 2, 2, 3)]),
+    ("type: BN, top: x0, bn_param: {slope_filler: {type: constant, value: -1}, eps: 0.1}", [(4, 3)]),
+    ("type: BN, bn_param: {slope_filler: {type: constant, value: 2}, frozen: true}", [(2, 3, 2)]),
     ("type: Upsample, upsample_param: {scale: 3}", [(2, 2, 2, 3)]),
     ("type: Upsample", [(1, 2, 3, 2)]),
     (NORM % ("true", "true"), [(2, 3, 2, 4)]),
@@ -84,7 +87,8 @@ def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes):
             net.blobs[name].reshape(*value.shape)
         net.reshape()
         outputs = net.forward(**inputs)
-        gradients = net.backward(L=np.cos(outputs["L"]))
+        (name,) = outputs
+        gradients = net.backward(**{name: np.cos(outputs[name])})
         return [*outputs.values(), *gradients.values()]
 
     net = net_of(layer, *shapes)
@@ -107,6 +111,20 @@ def test_relu6_stops_at_0_and_6():
     np.testing.assert_array_equal(out, [[0, 0, 0, 2, 6, 6]])
     leaky = net_of("type: ReLU6, relu6_param: {negative_slope: 0.5}", (1, 3))
     np.testing.assert_array_equal(leaky.forward(x0=[[-8, 3, 9]])["L"], [[-4, 3, 6]])
+
+
+@pytest.mark.parametrize("sigma", [1, 3])
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("shape", [(4, 8), (2, 3, 2, 2), (5,)])
+def test_smooth_l1_backward_is_the_derivative_of_forward(sigma, weights, shape, rng):
+    a, b, inside, outside = rng.standard_normal((4, *shape))
+    inside = np.abs(inside) + 0.5
+    corner = 1 / sigma**2 / (inside if weights else 1)
+    distance = np.where(np.abs(np.abs(a - b) - corner) < 1e-3, corner + 0.01, a - b)
+    layer = f"type: SmoothL1Loss, loss_weight: 0.7, smooth_l1_loss_param: {{sigma: {sigma}}}"
+    inputs = [b + distance, b, *([inside, outside] if weights else [])]
+    text = layer_net(layer, [shape] * len(inputs))
+    check_gradients(text, {f"x{i}": value for i, value in enumerate(inputs)}, check=["x0", "x1"])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 9, 12), (2, 1, 4, 5)])
@@ -145,7 +163,43 @@ def test_the_scale_of_normalize_has_caffes_shape_and_is_1():
     assert shared.shape == () and own.shape == (3,) and (own.data == 1).all() and shared.data == 1
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_bn_has_four_blobs_of_which_the_statistics_are_not_trained(frozen):
+    params = "param: [{lr_mult: 1}, {lr_mult: 1}, {lr_mult: 0}, {lr_mult: 0}]"
+    net = net_of(f"type: BN, {params}, bn_param: {{frozen: {frozen}}}", (2, 3, 4, 4))
+    assert [blob.shape for blob in net.params["L"]] == [(1, 3, 1, 1)] * 4
+    assert [param.lr_mult for param in net.learnable] == ([0] * 4 if frozen else [1, 1, 0, 0])
+
+
+def test_bn_is_batch_norm_and_scale_and_follows_the_batches(rng):
+    filler = "slope_filler: {type: constant, value: 3}, bias_filler: {type: constant, value: -1}"
+    net = net_of(f"type: BN, bn_param: {{{filler}, momentum: 0.9}}", (5, 2, 3, 4))
+    x = rng.standard_normal((5, 2, 3, 4)) * 4 + 2
+    mean, variance = x.mean(axis=(0, 2, 3), keepdims=True), x.var(axis=(0, 2, 3), keepdims=True)
+    expected = 3 * (x - mean) / np.sqrt(variance + 1e-5) - 1
+    np.testing.assert_allclose(net.forward(x0=x)["L"], expected, rtol=1e-4, atol=1e-5)
+    moving = [np.array(blob.data) for blob in net.params["L"][2:]]
+    np.testing.assert_allclose(moving[0], 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(moving[1], 0.1 * variance, rtol=1e-4)
+    tested = net_of(f"type: BN, bn_param: {{{filler}}}", (5, 2, 3, 4), phase="test")
+    tested.share_with(net)
+    expected = 3 * (x - moving[0]) / np.sqrt(moving[1] + 1e-5) - 1
+    np.testing.assert_allclose(tested.forward(x0=x)["L"], expected, rtol=1e-4, atol=1e-4)
+    gradient = tested.backward(L=np.ones(x.shape))["x0"]
+    np.testing.assert_allclose(gradient, np.broadcast_to(3 / np.sqrt(moving[1] + 1e-5), x.shape), rtol=1e-4)
+
+
+def test_smooth_l1_is_square_near_and_straight_far():
+    net = net_of("type: SmoothL1Loss, smooth_l1_loss_param: {sigma: 2}", (2, 2), (2, 2))
+    loss = net.forward(x0=[[0.1, -3], [0, 0.25]], x1=np.zeros((2, 2)))["L"]
+    assert loss == pytest.approx((0.5 * 4 * 0.01 + 3 - 0.125 + 0 + 0.125) / 2)
+
+
 WRONG = [
+    ("type: BN", [(3,)], "expected a batch with channels"),
+    ("type: BN, param: [{}, {}, {lr_mult: 1}]", [(3, 2)], "statistics are not trained"),
+    ("type: SmoothL1Loss", [(3, 2), (3, 1)], "expected one shape"),
+    ("type: SmoothL1Loss", [(3, 2)] * 3, "bottom: 3 given"),
     ("type: Axpy", [(2, 3, 1, 2), (2, 3, 2, 2), (2, 3, 2, 2)], "expected a "),
     ("type: Axpy", [(2, 3), (2, 3, 2, 2), (2, 3, 2, 1)], "x and b of one shape"),
     (

@@ -279,6 +279,7 @@ def test_a_wrong_loss_is_an_error_at_its_layer(layer, shapes, problem):
         loss_net(layer, shapes)
 
 
+@pytest.mark.cpu_only("a GPU would have to wait for it")
 @pytest.mark.parametrize("layer", ["HingeLoss", "MultinomialLogisticLoss"])
 def test_a_label_that_is_no_class_is_an_error(layer):
     net = loss_net(f"type: {layer}", [(2, 3), (2,)])

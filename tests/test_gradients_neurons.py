@@ -235,6 +235,7 @@ def test_dropout_repeats_from_a_seed_and_differs_between_forwards(make_net):
     assert (dropout(make_net, 0.5, seed=5).forward(x0=x)["L"] != runs[0][0]).any()
 
 
+@pytest.mark.cpu_only("a GPU's generator does not tell its state")
 def test_dropout_goes_on_with_the_same_masks_after_a_snapshot(make_net):
     net, x = dropout(make_net, 0.5), np.ones((100, 400))
     net.forward(x0=x)

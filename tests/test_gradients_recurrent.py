@@ -63,6 +63,17 @@ def test_a_unit_is_differentiated_right_also_where_cont_is_a_fraction(cont, rng)
     check_gradients(layer_net("type: LSTMUnit, top: [c, h]", shapes), {**inputs, "x2": np.array(cont)})
 
 
+def test_a_layer_in_place_over_the_cell_that_a_unit_still_needs_is_refused():
+    inputs = [
+        f"{{name: x{i}, type: Input, input_param: {{shape: {{dim: {s}}}}}}}"
+        for i, s in enumerate(([1, 3, 2], [1, 3, 8], [1, 3]))
+    ]
+    layers = [*inputs, "{name: u, type: LSTMUnit, bottom: [x0, x1, x2], top: [c, h]}",
+              "{name: r, type: ReLU, bottom: c, top: c}"]  # fmt: skip
+    with pytest.raises(mc.SpecError, match="layer 'u' needs its top in backward"):
+        mc.Net(parse_net("layer: [" + ", ".join(layers) + "]"))
+
+
 def test_lstm_is_its_formula_written_out(rng):
     net = net_of(recurrent("LSTM"), (4, 2, 5), (4, 2), dtype="float64")
     x = rng.standard_normal((4, 2, 5))

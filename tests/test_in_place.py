@@ -56,4 +56,4 @@ CHAINS = [
 
 @pytest.mark.parametrize("layers", CHAINS)
 def test_the_usual_chains_in_place_have_the_derivative_of_forward(layers):
-    check_gradients(HEAD + IP + layers, {"x": RNG.standard_normal((2, 3))})
+    check_gradients(HEAD + IP + layers, {"x": RNG.standard_normal((8, 3))})

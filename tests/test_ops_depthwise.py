@@ -96,6 +96,22 @@ def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
 
 
+@pytest.mark.parametrize(
+    ("channels", "group", "window", "is_depthwise"),
+    [
+        (4, 4, Window((3, 3)), True),
+        (4, 4, Window((3, 3), (2, 2)), True),
+        (4, 2, Window((3, 3)), False),
+        (1, 1, Window((3, 3)), False),
+        (4, 4, Window((1, 1)), False),
+        (4, 4, Window((8, 8), (4, 4)), False),
+    ],
+)
+def test_only_small_steps_of_small_kernels_go_without_a_data_matrix(channels, group, window, is_depthwise):
+    product = depthwise.grouped_convolution((channels, 9, 9, 2), 8, window, group, np.dtype(np.float32))
+    assert isinstance(product, DepthwiseConvolution2d) == is_depthwise
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (2, 4, 9), (1, 4, 4, 4, 3)])
 @pytest.mark.parametrize("layer_type", ["DepthwiseConvolution", "ConvolutionDepthwise"])
 def test_the_layer_is_a_convolution_with_a_group_for_each_channel(layer_type, shape, rng):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from minicaffe.array import CPU, current_device
+
 NET = """name: small
 layer:
 - name: digits
@@ -48,7 +50,12 @@ random_seed: 5
 
 
 def write_job(folder, net=NET, solver=SOLVER):
-    """Write net.yaml and solver.yaml into a folder; return the path of the solver."""
+    """Write net.yaml and solver.yaml into a folder; return the path of the solver.
+
+    On a GPU nothing is random but the data and the weights to start from: its generator does not tell its state.
+    """
+    if current_device() != CPU:
+        net = net.replace("pool: STOCHASTIC", "pool: MAX").replace("dropout_ratio: 0.3", "dropout_ratio: 0")
     (folder / "net.yaml").write_text(net)
     (folder / "solver.yaml").write_text(solver)
     return folder / "solver.yaml"

@@ -1,8 +1,7 @@
-"""The few protobuf messages of Caffe that hold arrays, declared in Python.
+"""Caffe's protobuf messages, made from ``caffe.proto`` when they are first used.
 
-Names, numbers and types are those of ``caffe.proto``, so the bytes are Caffe's. They are registered in a pool
-of their own, under the package ``minicaffe``: the real ``caffe`` package may be imported beside this one. No
-generated code: that would tie the file to the version of protoc that made it.
+They are registered in a pool of their own, under the package ``minicaffe``: the real ``caffe`` package may be
+imported beside this one. No generated code: that would tie the files to the version of protoc that made it.
 """
 
 from __future__ import annotations
@@ -11,42 +10,26 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from minicaffe.caffe.schema import Field, schema
 from minicaffe.errors import DataError
 
-# message: (number, name, type); a type ending in [] is repeated, and packed where caffe.proto packs it.
-SCHEMA: dict[str, list[tuple[int, str, str]]] = {
-    "Datum": [
-        (1, "channels", "int32"),
-        (2, "height", "int32"),
-        (3, "width", "int32"),
-        (4, "data", "bytes"),
-        (5, "label", "int32"),
-        (6, "float_data", "float[]"),
-        (7, "encoded", "bool"),
-    ],
-    "BlobShape": [(1, "dim", "int64[packed]")],
-    "BlobProto": [
-        (7, "shape", "BlobShape"),
-        (5, "data", "float[packed]"),
-        (6, "diff", "float[packed]"),
-        (8, "double_data", "double[packed]"),
-        (9, "double_diff", "double[packed]"),
-        (1, "num", "int32"),
-        (2, "channels", "int32"),
-        (3, "height", "int32"),
-        (4, "width", "int32"),
-    ],
-}
+
+@cache
+def _pool() -> Any:
+    protobuf = import_protobuf("caffe")
+    from google.protobuf import descriptor_pool
+
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_file_descriptor(protobuf.descriptor_pb2))
+    return pool
 
 
 @cache
 def message_class(name: str) -> Any:
-    """The class of a message in ``SCHEMA``. Raises DataError where protobuf is not installed."""
-    protobuf = import_protobuf()
-    from google.protobuf import descriptor_pool, message_factory
+    """The class of a message in ``caffe.proto``. Raises DataError where protobuf is not installed."""
+    pool = _pool()
+    from google.protobuf import message_factory
 
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file_descriptor(protobuf.descriptor_pb2))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"minicaffe.{name}"))
 
 
@@ -61,30 +44,33 @@ def parse_message(name: str, data: bytes) -> Any:
         raise DataError(f"not a {name} message; the file is damaged or of another kind") from None
 
 
-def import_protobuf() -> ModuleType:
-    """The package ``google.protobuf``. Raises DataError where it is not installed."""
+def import_protobuf(extra: str = "lmdb") -> ModuleType:
+    """The package ``google.protobuf``. Raises DataError, naming the ``extra`` to install, where it is not there."""
     try:
         import google.protobuf.descriptor_pb2
     except ImportError:
         raise DataError(
-            "Caffe's binary files need the protobuf package; pip install 'minicaffe[lmdb]'"
+            f"Caffe's binary files need the protobuf package; pip install 'minicaffe[{extra}]'"
         ) from None
     return google.protobuf
 
 
 def _file_descriptor(descriptor_pb2: ModuleType) -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="minicaffe.proto", package="minicaffe", syntax="proto2")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for message_name, fields in SCHEMA.items():
+    for message_name, fields in schema().items():
         message = file.message_type.add(name=message_name)
-        for number, name, declared in fields:
-            kind, _, repeated = declared.partition("[")
-            field = message.field.add(number=number, name=name, label=kinds.LABEL_OPTIONAL)
-            if repeated:
-                field.label = kinds.LABEL_REPEATED
-                field.options.packed = repeated == "packed]"
-            if kind in SCHEMA:
-                field.type, field.type_name = kinds.TYPE_MESSAGE, f".minicaffe.{kind}"
-            else:
-                field.type = getattr(kinds, f"TYPE_{kind.upper()}")
+        for field in fields.values():
+            _add_field(message, field, descriptor_pb2.FieldDescriptorProto)
     return file
+
+
+def _add_field(message: Any, field: Field, kinds: Any) -> None:
+    """Declare one field; an enum is declared as the number that it is in the file."""
+    label = kinds.LABEL_REPEATED if field.repeated else kinds.LABEL_OPTIONAL
+    added = message.field.add(number=field.number, name=field.name, label=label)
+    if field.packed:
+        added.options.packed = True
+    if field.kind in schema():
+        added.type, added.type_name = kinds.TYPE_MESSAGE, f".minicaffe.{field.kind}"
+    else:
+        added.type = kinds.TYPE_INT32 if field.values else getattr(kinds, f"TYPE_{field.kind.upper()}")

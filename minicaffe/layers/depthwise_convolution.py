@@ -13,7 +13,7 @@ from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
-from minicaffe.ops.depthwise import DepthwiseConvolution2d
+from minicaffe.ops.depthwise import grouped_convolution
 
 
 @register_layer("ConvolutionDepthwise")
@@ -36,6 +36,4 @@ class DepthwiseConvolution(Convolution):
     def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
         if self.spatial_axes == 3:
             return super().product_of(shape, filters)
-        return DepthwiseConvolution2d(
-            shape, filters, self.window, self.group, self.dtype, self.setting.device
-        )
+        return grouped_convolution(shape, filters, self.window, self.group, self.dtype, self.setting.device)

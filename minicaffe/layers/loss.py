@@ -52,7 +52,7 @@ class LossLayer(Layer):
         value = {"FULL": places, "VALID": places if valid is None else valid, "BATCH_SIZE": batch, "NONE": 1}[
             mode
         ]
-        return self.xp.maximum(self.xp.asarray(value, self.dtype), 1)
+        return self.xp.maximum(value, 1, dtype=self.dtype)
 
 
 def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states;
 from __future__ import annotations
 
 from minicaffe.array import Array
-from minicaffe.layer import register_layer
+from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.lstm_unit import step, step_grad
 from minicaffe.layers.recurrent import RecurrentLayer
 
@@ -29,10 +29,14 @@ class LSTM(RecurrentLayer):
     states = 2
     gates = 4
 
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        shape = (self.steps, self.batch, self.size)
+        self.before, self.h, self.c = (self.new_array(shape) for _ in range(3))
+
     def run(self, a: Array, starts: list[Array]) -> tuple[Array, list[Array]]:
         xp, (h, c) = self.xp, starts
         self.first_c, self.acts = c, a
-        self.before, self.h, self.c = (self.new_array((self.steps, self.batch, self.size)) for _ in range(3))
         for t in range(self.steps):
             xp.multiply(h, self.cont[t], out=self.before[t])
             a[t] += self.before[t] @ self.w_h.T

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array, module_of
 from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.spec.net import LayerSpec
 
 
 @register_layer
@@ -30,6 +31,10 @@ class LSTMUnit(Layer):
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return bottom_index < 2
+
+    @classmethod
+    def reads_top(cls, spec: LayerSpec) -> str:
+        return "values"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         cell, gates, cont = (blob.shape for blob in bottom)

@@ -23,7 +23,10 @@ from minicaffe.spec.fields import Bool, Enum, Int, Message
 
 
 class PoolingParam(Message):
-    """Sizes for both axes at once, or with ``_h`` and ``_w``; ``global_pooling`` takes the whole image."""
+    """Sizes for both axes at once, or with ``_h`` and ``_w``; ``global_pooling`` takes the whole image.
+
+    ``ceil_mode: false`` is what forks have for ``round_mode: FLOOR``.
+    """
 
     pool = Enum("MAX", "AVE", "STOCHASTIC", default="MAX")
     pad = Int(0, min=0)
@@ -38,6 +41,7 @@ class PoolingParam(Message):
     engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
     global_pooling = Bool(False)
     round_mode = Enum("CEIL", "FLOOR", default="CEIL")
+    ceil_mode = Bool(True)
 
     def check(self) -> None:
         for whole, part in (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad")):
@@ -50,6 +54,8 @@ class PoolingParam(Message):
             raise self.error("pad", "global_pooling takes the whole image; leave pad out")
         if self.global_pooling and self._pair("stride", "stride") != (1, 1):
             raise self.error("stride", "global_pooling takes the whole image; leave stride out")
+        if self.has("ceil_mode") and self.has("round_mode"):
+            raise self.error("ceil_mode", "round_mode is given too; keep round_mode")
         if not (
             self.global_pooling or self.has("kernel_size") or (self.has("kernel_h") and self.has("kernel_w"))
         ):
@@ -64,6 +70,11 @@ class PoolingParam(Message):
         return Window(
             self._pair("kernel_size", "kernel"), self._pair("stride", "stride"), self._pair("pad", "pad")
         )
+
+    @property
+    def rounds_up(self) -> bool:
+        """Whether a window counts that reaches beyond the image."""
+        return self.round_mode == "CEIL" and self.ceil_mode
 
     def _pair(self, whole: str, part: str) -> tuple[int, int]:
         names = (f"{part}_h", f"{part}_w")
@@ -89,7 +100,7 @@ class Pooling(Layer):
         self.window = window = self.param.window(shape[2:])
         if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel, strict=True) if pad):
             raise self.param.error("pad", f"{window.pad} must be smaller than the kernel {window.kernel}")
-        size = pooling.output_size(shape[2:], window, round_up=self.param.round_mode == "CEIL")
+        size = pooling.output_size(shape[2:], window, round_up=self.param.rounds_up)
         if min(size) < 1:
             raise self.shape_error(f"a window of {window.kernel} does not fit a bottom of shape {shape}")
         for blob in top:

@@ -101,6 +101,7 @@ class RecurrentLayer(Layer):
         top[0].reshape(self.steps, self.batch, self.size)
         for blob in top[1:]:
             blob.reshape(*state)
+        self.a = self.new_array((self.steps, self.batch, self.gates * self.size))
         if not self.is_exposed and [a.shape for a in self.memory] != [state[1:]] * self.states:
             self.memory = [self.xp.zeros(state[1:], self.dtype) for _ in range(self.states)]
 
@@ -138,14 +139,13 @@ class RecurrentLayer(Layer):
         self.x = in_order(bottom[0].data, self.steps * self.batch)
         self.cont = self.xp.ascontiguousarray(bottom[1].data)[..., None]
         w_x, b, *_ = (blob.data for blob in self.blobs)
-        a = self.new_array((self.steps, self.batch, self.gates * self.size))
-        matmul(self.x, w_x.T, out=a.reshape(len(self.x), -1))
-        a += b
+        matmul(self.x, w_x.T, out=self.a.reshape(len(self.x), -1))
+        self.a += b
         if self.has_static:
             self.static = in_order(bottom[2].data, self.batch)
-            a += self.static @ self.blobs[2].data.T
+            self.a += self.static @ self.blobs[2].data.T
         exposed = [self.xp.ascontiguousarray(blob.data[0]) for blob in self._exposed(bottom)]
-        y, ends = self.run(a, exposed or self.memory)
+        y, ends = self.run(self.a, exposed or self.memory)
         top[0].data[...] = y
         if not self.is_exposed:
             self.memory = ends
@@ -199,7 +199,10 @@ class RecurrentLayer(Layer):
         return 3 if self.has_static else 2
 
     def run(self, a: Array, starts: list[Array]) -> tuple[Array, list[Array]]:
-        """y (T, N, D) and the last states, from a (T, N, gates · D) without the W_h terms and the first states."""
+        """y (T, N, D) and the last states, from a (T, N, gates · D) without the W_h terms and the first states.
+
+        What it returns is valid until the next ``run``, except for the states, which are copies.
+        """
         raise NotImplementedError
 
     def run_back(self, dy: Array, d_ends: list[Array]) -> tuple[Array, list[Array]]:

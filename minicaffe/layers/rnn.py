@@ -17,7 +17,7 @@ See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states;
 from __future__ import annotations
 
 from minicaffe.array import Array
-from minicaffe.layer import register_layer
+from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.recurrent import RecurrentLayer, RecurrentParam
 from minicaffe.ops.gemm import matmul
 
@@ -30,13 +30,17 @@ class RNN(RecurrentLayer):
         self.add_blob((self.size, self.size), param.weight_filler)
         self.add_blob((self.size,), param.bias_filler)
 
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        self.before, self.y = self.xp.empty_like(self.a), self.xp.empty_like(self.a)
+
     def run(self, a: Array, starts: list[Array]) -> tuple[Array, list[Array]]:
-        xp, h, before = self.xp, starts[0], self.xp.empty_like(a)
+        xp, h = self.xp, starts[0]
         for t in range(self.steps):
-            xp.multiply(h, self.cont[t], out=before[t])
-            a[t] += before[t] @ self.w_h.T
+            xp.multiply(h, self.cont[t], out=self.before[t])
+            a[t] += self.before[t] @ self.w_h.T
             h = xp.tanh(a[t], out=a[t])
-        self.h, self.before, self.y = a, before, xp.empty_like(a)
+        self.h = a
         w_o, b_o = (blob.data for blob in self.blobs[-2:])
         matmul(_rows(a), w_o.T, out=_rows(self.y))
         self.y += b_o

@@ -26,9 +26,7 @@ from minicaffe.ops.convolution import Convolution2d, turn_filters
 from minicaffe.ops.im2col import Window
 
 BLOCK_BYTES = 3 << 17  # of Z, for one worker
-SHARED_BLOCK_BYTES = (
-    3 << 19
-)  # for several, which wait for each other at the interpreter's lock after short calls
+SHARED_BLOCK_BYTES = 3 << 20  # for several, which wait for the interpreter's lock after short calls
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,18 @@ class Part:
 
     channels: slice
     rows: slice
+
+
+def grouped_convolution(
+    shape: tuple[int, ...], filters: int, window: Window, group: int, dtype: np.dtype, device: Device = CPU
+) -> Convolution2d:
+    """The quicker of the two for these settings; arguments as for ``Convolution2d``.
+
+    Depthwise kernels that take several steps at a time have few pixels in common: then a data matrix is quicker.
+    """
+    is_depthwise = group == shape[0] > 1 and window.kernel != (1, 1) and max(window.stride) <= 2
+    kind = DepthwiseConvolution2d if is_depthwise else Convolution2d
+    return kind(shape, filters, window, group, dtype, device)
 
 
 class DepthwiseConvolution2d(Convolution2d):

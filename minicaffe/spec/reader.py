@@ -48,9 +48,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a spec file. Raises SpecError where it cannot be read or is not UTF-8."""
-    if str(path).endswith(".prototxt"):
-        raise SpecError(f"{path}: a .prototxt; specs here are YAML with the same fields: write it as .yaml")
+    """The text of a YAML spec. Raises SpecError where it cannot be read, is not UTF-8, or is a .prototxt."""
+    if str(path).endswith((".prototxt", ".caffemodel")):
+        raise SpecError(f"{path}: YAML is needed here; 'minicaffe convert {path} -o DIR' writes it")
+    return read_utf8(path)
+
+
+def read_utf8(path: str | Path) -> str:
+    """The text of a file. Raises SpecError where it cannot be read or is not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
-from minicaffe.spec.net import NetState
+from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml, read_text
 
 LR_POLICY_NEEDS = {  # the fields that each policy of solvers/lr_policy.py reads
@@ -33,6 +33,9 @@ class SolverSpec(Message):
     net = String("")
     train_net = String("")
     test_net = String(repeated=True)
+    net_param = Nested(NetSpec, optional=True)
+    train_net_param = Nested(NetSpec, optional=True)
+    test_net_param = Nested(NetSpec, repeated=True)
     train_state = Nested(NetState)
     test_state = Nested(NetState, repeated=True)
     weights = String(repeated=True)
@@ -66,14 +69,19 @@ class SolverSpec(Message):
     snapshot = Int(0, min=0)
     snapshot_prefix = String("")
     snapshot_diff = Bool(False)
+    snapshot_format = Enum("HDF5", "BINARYPROTO")  # Caffe's: snapshots here are .npz
     snapshot_after_train = Bool(True)
     random_seed = Int(-1, max=2**63 - 1)
     solver_mode = Enum("CPU", "GPU")
     device_id = Int(0, min=0)
+    layer_wise_reduce = Bool(True)  # Caffe's, for several GPUs
 
     def check(self) -> None:
-        if self.has("solver_type") and not self.has("type"):
+        if self.has("solver_type"):
+            if self.has("type"):
+                raise self.error("solver_type", "'type' is given too; keep that one")
             self.type = OLD_SOLVER_TYPES[self.solver_type]
+        self.weights = [path.strip() for paths in self.weights for path in paths.split(",")]
         self._check_nets()
         self._check_policy()
         self._check_tests()
@@ -81,7 +89,7 @@ class SolverSpec(Message):
             raise self.error("regularization_type", f"'{self.regularization_type}': must be L1 or L2")
 
     def _check_nets(self) -> None:
-        if bool(self.net) + bool(self.train_net) != 1:
+        if sum(map(bool, (self.net, self.train_net, self.net_param, self.train_net_param))) != 1:
             raise self.error("net", "give one training net: either 'net' or 'train_net'")
 
     def _check_policy(self) -> None:
@@ -94,8 +102,8 @@ class SolverSpec(Message):
                 raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
 
     def _check_tests(self) -> None:
-        given, files = len(self.test_iter), len(self.test_net)
-        if given < files or (given > files and not self.net):
+        given, files = len(self.test_iter), len(self.test_net) + len(self.test_net_param)
+        if given < files or (given > files and not (self.net or self.net_param)):
             raise self.error("test_iter", f"{given} given for {files} test nets; give one for each")
         if self.test_state and len(self.test_state) != len(self.test_iter):
             raise self.error("test_state", "give one for each test net, as many as test_iter")

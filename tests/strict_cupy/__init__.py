@@ -34,6 +34,7 @@ def _modules() -> tuple[ModuleType, ModuleType]:
         **{f"cuda.{name}": f for name, f in devices.functions.items()},
         "lib.stride_tricks.as_strided": functions.as_strided,
         "random.default_rng": generators.default_rng,
+        "get_default_memory_pool": devices.MemoryPool,
     }
     names = {name: checked(found[name], name, text) for name, text in RECORD["functions"].items()}
     names |= {name: functions.ufuncs[name] for name in RECORD["ufuncs"]}

@@ -185,7 +185,8 @@ class ndarray:
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        self._memory = self._memory.reshape(shape, copy=False)
+        self._memory = self._memory.view()
+        self._memory.shape = shape
 
     @property
     def flags(self) -> SimpleNamespace:

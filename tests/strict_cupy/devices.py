@@ -146,6 +146,20 @@ class RawKernel:
         )
 
 
+@checked_methods("cuda.MemoryPool")
+class MemoryPool:
+    """The device's memory that CuPy keeps for later: here, none."""
+
+    def total_bytes(self):
+        return 0
+
+    def used_bytes(self):
+        return 0
+
+    def free_all_blocks(self, stream=None):
+        """There are none."""
+
+
 def _properties(device: int) -> dict[str, Any]:
     return {
         "name": b"the double of a GPU",

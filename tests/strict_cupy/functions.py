@@ -194,5 +194,5 @@ OWN = {
     )
 }  # fmt: skip
 functions: dict[str, Callable[..., Any]] = {
-    name: make(name) for name in RECORD["functions"] if "." not in name
+    name: make(name) for name in RECORD["functions"] if hasattr(np, name) or name in OWN
 }

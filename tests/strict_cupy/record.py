@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 FUNCTIONS = """
-allclose all amax amin any arange argmax argmin argsort argwhere array array_equal asarray ascontiguousarray
-asfortranarray asnumpy atleast_1d bincount broadcast_to clip concatenate copy copyto count_nonzero cumsum
-diag diagonal dot einsum empty empty_like expand_dims eye flatnonzero flip full full_like get_array_module
-hstack identity isscalar linspace matmul max may_share_memory mean median min moveaxis ndim nonzero ones
-ones_like outer pad prod ravel repeat reshape result_type roll rollaxis searchsorted shape shares_memory
-size sort split squeeze stack std sum swapaxes take take_along_axis tensordot tile trace transpose tril triu
-unique var vdot vstack where zeros zeros_like cuda.get_current_stream cuda.is_available
-cuda.runtime.getDeviceCount cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.eigh
-linalg.inv linalg.norm linalg.qr linalg.solve linalg.svd random.default_rng
+allclose all amax amin any arange argmax argmin argsort argwhere array array_equal asarray
+ascontiguousarray asfortranarray asnumpy atleast_1d bincount broadcast_to clip concatenate copy copyto
+count_nonzero cumsum diag diagonal dot einsum empty empty_like expand_dims eye flatnonzero flip full
+full_like get_array_module get_default_memory_pool hstack identity isscalar linspace matmul max
+may_share_memory mean median min moveaxis ndim nonzero ones ones_like outer pad prod ravel repeat reshape
+result_type roll rollaxis searchsorted shape shares_memory size sort split squeeze stack std sum swapaxes
+take take_along_axis tensordot tile trace transpose tril triu unique var vdot vstack where zeros
+zeros_like cuda.get_current_stream cuda.is_available cuda.runtime.getDeviceCount
+cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.eigh linalg.inv linalg.norm linalg.qr
+linalg.solve linalg.svd random.default_rng
 """
 UFUNCS = """
 abs absolute add arccos arcsin arctan bitwise_and bitwise_or bitwise_xor ceil cos cosh divide divmod equal
@@ -45,6 +46,7 @@ METHODS = {
     "RawKernel": "__call__",
     "cuda.Device": "synchronize use",
     "cuda.Event": "__init__ record synchronize",
+    "cuda.MemoryPool": "free_all_blocks total_bytes used_bytes",
     "cuda.Stream": "__init__ record synchronize wait_event",
     "random.Generator": "integers random standard_exponential standard_normal uniform",
     "random.MRG32k3a": "__init__",

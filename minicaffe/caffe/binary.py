@@ -1,0 +1,66 @@
+"""Caffe's binary messages -> trees, as text files become; arrays (``blobs``) are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.caffe.messages import parse_message
+from minicaffe.caffe.schema import Field, schema
+from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
+from minicaffe.errors import DataError, MinicaffeError, SpecError
+from minicaffe.spec.reader import Where
+
+
+def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> Any:
+    """The message ``name`` that a file is. Raises ``error``, naming the file, where it is none."""
+    try:
+        return parse_message(name, Path(path).read_bytes())
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from None
+    except DataError as problem:
+        raise error(f"{path}: {problem}") from None
+
+
+def as_tree(message: Any, name: str, where: Where) -> Tree:
+    """A message as a tree. Raises SpecError for fields that ``caffe.proto`` has not, by their numbers."""
+    try:
+        if name.endswith("LayerParameter"):
+            where = Where(where.file, layer=message.name[:MAX_NAME] or where.layer)
+        for number in unknown_fields(message):
+            raise SpecError(f"{where}: {name} field number {number}: unknown; Caffe 1.0 has no such field")
+        tree = Tree()
+        for descriptor, value in message.ListFields():
+            field = schema()[name][descriptor.name]
+            if field.kind != "BlobProto":
+                for one in value if field.repeated else [value]:
+                    tree.add(field.name, _value(one, field, where.at(field=field.name)))
+        return tree
+    except UnicodeDecodeError:
+        raise SpecError(f"{where}: a text in it is not UTF-8; the file is damaged") from None
+
+
+def _value(value: Any, field: Field, where: Where) -> Scalar | Tree:
+    if field.kind in schema():
+        return as_tree(value, field.kind, where)
+    if field.values:
+        names = {number: name for name, number in field.values.items()}
+        if value not in names:
+            raise SpecError(f"{where}: unknown value {value}; Caffe 1.0 has no such choice")
+        return Scalar(names[value])
+    if field.kind == "bool":
+        return Scalar(str(value).lower())
+    if field.kind == "string":
+        check_length(value, where)
+        return Scalar(value, quoted=True)
+    return Scalar(str(np.float32(value)) if field.kind == "float" else str(value))
+
+
+def unknown_fields(message: Any) -> Iterator[int]:
+    """The numbers of a message's own fields that ``caffe.proto`` has not."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    yield from dict.fromkeys(field.field_number for field in UnknownFieldSet(message))

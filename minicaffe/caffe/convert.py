@@ -1,0 +1,191 @@
+"""A net of Caffe with its weights and mean image -> a YAML spec and .npz files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe import weights
+from minicaffe.array import to_host
+from minicaffe.caffe.specs import net_tree
+from minicaffe.caffe.tree import Scalar, Tree, as_yaml
+from minicaffe.caffe.upgrade import input_layer
+from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import DataError, SpecError, WeightError, WriteError
+from minicaffe.files import write_text
+from minicaffe.net import Net
+from minicaffe.spec.net import NetSpec, parse_net
+from minicaffe.spec.reader import Where, nearest
+
+logger = logging.getLogger("minicaffe")
+LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has one number for each image
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass
+class Converted:
+    """The files that ``convert`` has written."""
+
+    spec: Path
+    weights: Path | None
+    mean: Path | None
+
+
+def convert(
+    net: str | Path,
+    caffemodel: str | Path | None = None,
+    out_dir: str | Path = ".",
+    *,
+    mean: str | Path | None = None,
+    input_shapes: Shapes | None = None,
+) -> Converted:
+    """Write Caffe's net as YAML, its weights and mean image as .npz, into ``out_dir``.
+
+    ``net`` is a .prototxt, or a .caffemodel for the net in it; ``caffemodel`` has the weights; ``mean`` is a
+    .binaryproto. Files have the names that they had, with other endings. ``input_shapes`` has, for blobs that a
+    data layer makes, the shape, (N, C, H, W), of an Input layer to stand in its place. Weights are checked against
+    the net where its data are there. Raises SpecError, ShapeError, WeightError or DataError before anything is
+    written, and WriteError; the spec is written last.
+    """
+    net, out_dir = Path(net), Path(out_dir)
+    tree = _read(net)
+    _replace_inputs(tree, dict(input_shapes or {}), net)
+    files = Converted(out_dir / f"{net.stem}.yaml", None, None)
+    arrays: dict[str, np.ndarray] = {}
+    if caffemodel is not None:
+        files.weights = out_dir / f"{_stem(caffemodel)}.npz"
+        arrays = _weights(NetSpec.read(as_yaml(tree), Where(str(net))), caffemodel)
+    if mean is not None:
+        files.mean = out_dir / f"{_stem(mean)}.npz"
+        if files.mean == files.weights:
+            files.mean = out_dir / f"{_stem(mean)}_mean.npz"
+        image = load_mean(Path(mean))
+        _name_mean(tree, Path(mean).name, files.mean.name)
+    spec = NetSpec.read(as_yaml(tree), Where(str(net)))
+    text = yaml_text(tree, spec, f"Converted from Caffe's {' '.join(net.name.split())}.")
+    parse_net(text, str(files.spec))
+    _make_folder(out_dir)
+    if files.weights:
+        weights.save_arrays(arrays, files.weights)
+    if files.mean:
+        weights.save_arrays({"mean": image}, files.mean)
+    write_text(files.spec, text)
+    return files
+
+
+def _read(path: Path) -> Tree:
+    if path.suffix not in (".prototxt", ".caffemodel"):
+        raise SpecError(f"{path}: expected a .prototxt or .caffemodel file")
+    tree = net_tree(path)
+    if "base_lr" in tree.fields:
+        raise SpecError(f"{path}: is a solver spec; it need not be converted: 'minicaffe train {path}'")
+    return tree
+
+
+def _stem(path: str | Path) -> str:
+    name = Path(path).name
+    return name.removesuffix(".h5").removesuffix(Path(name.removesuffix(".h5")).suffix)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+# -- weights and mean --------------------------------------------------------------------------------------
+
+
+def _weights(spec: NetSpec, path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of the file that belong to the net. Raises WeightError where they do not fit it."""
+    try:
+        net = Net(spec, phase="test")
+    except DataError as error:
+        logger.warning("The weights are not checked against the net, whose data are not there (%s)", error)
+        arrays = _unchecked({layer.name for layer in spec.layer}, path)
+        if not arrays:
+            raise WeightError(f"{path}: has no layer of this net; these are another net's weights") from None
+        return arrays
+    try:
+        report = net.copy_from(path)
+        if report.missing:
+            logger.warning("%s: has no weights for %s", path, ", ".join(report.missing))
+        arrays = {
+            f"{name}/{i}": to_host(b.data) for name in report.matched for i, b in enumerate(net.params[name])
+        }
+    finally:
+        net.close()
+    other_phase = {layer.name for layer in spec.layer} - {layer.name for layer in net.layers}
+    return {**arrays, **_unchecked(other_phase, path)}
+
+
+def _unchecked(names: set[str], path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of the file for layers of these names."""
+    if not names:
+        return {}
+    with weights.open_weights(path) as file:
+        return {key: file.read(key) for name, keys in file.layers().items() if name in names for key in keys}
+
+
+def _name_mean(tree: Tree, old: str, new: str) -> None:
+    """Let ``transform_param.mean_file`` name the converted mean image, where it named this one."""
+    for layer in tree.trees("layer"):
+        for param in layer.trees("transform_param"):
+            for value in param.fields.get("mean_file", []):
+                if isinstance(value, Scalar) and Path(value.text).name == old:
+                    value.text = new
+
+
+# -- inputs in place of data layers ------------------------------------------------------------------------
+
+
+def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> None:
+    """Put Input layers of these shapes where a layer without bottoms makes a blob of the name."""
+    known = net.texts("input")
+    if known and set(known) <= set(shapes):
+        net.pop("input_dim")
+        net.pop("input_shape")
+        made = [input_layer(name, _shape(shapes[name.text])) for name in net.pop("input")]
+        net.fields["layer"] = made + net.pop("layer")
+    kept: list[Tree] = []
+    replaced: set[str] = set()
+    for layer in net.trees("layer"):
+        tops = layer.texts("top")
+        if layer.texts("bottom") or not set(tops) & set(shapes):
+            known += [] if layer.texts("bottom") else tops
+            kept.append(layer)
+        elif not set(tops) <= replaced:  # else it is another phase's layer for the same blobs
+            kept.append(_input_for(layer, shapes, path))
+            replaced |= set(tops)
+    for name in shapes:
+        if name not in replaced:
+            hint = nearest(name, known) or f"; they are {', '.join(dict.fromkeys(known)) or 'none'}"
+            raise SpecError(f"{path}: input shape for '{name}': no data or Input layer makes it{hint}")
+    net.fields["layer"] = kept
+
+
+def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tree:
+    """An Input layer with the name and the tops of a data layer."""
+    tops = layer.texts("top")
+    given = {name: tuple(shapes[name]) for name in tops if name in shapes}
+    if len(tops) == 2 and tops[0] in given and layer.text("type") in LABELLED:
+        given.setdefault(tops[1], given[tops[0]][:1])
+    new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})
+    new.set("type", Scalar("Input", layer.line, quoted=True))
+    for name in tops:
+        if name not in given:
+            raise SpecError(
+                f"{path}:{layer.line}: layer '{layer.text('name')}': give an input shape for '{name}' too"
+            )
+        new.child("input_param").add("shape", _shape(given[name]))
+    return new
+
+
+def _shape(dims: Sequence[int]) -> Tree:
+    return Tree(0, {"dim": [Scalar(str(int(dim))) for dim in dims]})

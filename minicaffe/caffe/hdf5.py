@@ -1,0 +1,67 @@
+"""Caffe's files in HDF5: .caffemodel.h5, and what .solverstate.h5 is read with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.caffe.caffemodel import WeightReader
+from minicaffe.errors import MinicaffeError, WeightError
+
+BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
+MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
+
+
+def open_h5(path: str | Path, error: type[MinicaffeError]) -> Any:
+    """An HDF5 file, opened to read. Raises ``error``, also where h5py is not installed."""
+    try:
+        import h5py
+    except ImportError:
+        raise error(f"{path}: reading HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'") from None
+    try:
+        return h5py.File(path, "r")
+    except OSError as problem:
+        raise error(f"{path}: not a readable HDF5 file ({one_line(problem)})") from None
+
+
+def read_array(data_set: Any) -> np.ndarray:
+    """The numbers of a data set, as float32. Raises what ``BAD_H5`` lists where it is none, or damaged."""
+    stored = data_set.id.get_storage_size()
+    if data_set.nbytes > MAX_RATIO * max(stored, 4096):
+        raise ValueError(f"declares {data_set.shape} numbers, but has {stored} bytes")
+    return np.asarray(data_set[...], np.float32)
+
+
+def one_line(error: Exception) -> str:
+    """What an error of HDF5 says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
+class Hdf5WeightReader(WeightReader):
+    """The data sets ``data/<layer>/<index>``; a parameter that layers share has one, under its owner."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises WeightError where the file is none, or h5py is not installed."""
+        super().__init__(path)
+        self._file = open_h5(path, WeightError)
+        try:
+            self._file["data"].visititems(self._add)
+        except BAD_H5 as error:
+            self._file.close()
+            raise WeightError(f"{path}: not weights of Caffe ({one_line(error)})") from None
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def _add(self, name: str, item: Any) -> None:
+        layer, _, index = name.rpartition("/")
+        if layer and index.isdecimal() and hasattr(item, "dtype"):
+            self.shapes[name] = tuple(item.shape)
+
+    def _array(self, key: str) -> np.ndarray:
+        try:
+            return read_array(self._file["data"][key])
+        except BAD_H5 as error:
+            raise WeightError(f"{self.path}: '{key}' cannot be read ({one_line(error)})") from None

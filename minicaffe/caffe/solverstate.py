@@ -1,0 +1,95 @@
+"""Solver states of Caffe: .solverstate (protobuf) and .solverstate.h5.
+
+A state has the iteration, the name of the weights that go with it, and the history: one array for each
+parameter of the net (AdaDelta and Adam: all first ones, then all second ones), trained or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.caffe.binary import read_message, unknown_fields
+from minicaffe.caffe.blobs import blob_array, blob_shape, same_shape
+from minicaffe.caffe.hdf5 import BAD_H5, one_line, open_h5, read_array
+from minicaffe.errors import DataError, TrainingError
+
+SUFFIXES = (".solverstate", ".solverstate.h5")
+
+
+@dataclass
+class CaffeState:
+    """What a solver of Caffe has saved. ``current_step`` counts the stepvalues of a multistep policy passed."""
+
+    path: Path
+    iter: int
+    learned_net: str
+    current_step: int
+    history: list[np.ndarray]
+
+    def history_for(self, shapes: list[tuple[int, ...]], each: int) -> list[list[np.ndarray]]:
+        """``each`` arrays for each parameter, of the parameters' ``shapes``. Raises TrainingError."""
+        if len(self.history) != each * len(shapes):
+            raise TrainingError(
+                f"{self.path}: has {len(self.history)} history arrays; this solver has {each * len(shapes)}, "
+                f"{each} for each parameter: it is of another net, or of another solver type"
+            )
+        return [
+            [self._fitted(self.history[i + k * len(shapes)], shape, i) for k in range(each)]
+            for i, shape in enumerate(shapes)
+        ]
+
+    def _fitted(self, array: np.ndarray, shape: tuple[int, ...], index: int) -> np.ndarray:
+        if array.shape != shape and not same_shape(array.shape, shape):
+            raise TrainingError(
+                f"{self.path}: the history of parameter {index} has shape {array.shape}, the net's {shape}"
+            )
+        return array.reshape(shape)
+
+    def find_weights(self) -> Path:
+        """The weights that the state names: where it says, or beside it. Raises TrainingError."""
+        if not self.learned_net:
+            raise TrainingError(
+                f"{self.path}: names no weights; give them (--weights, or restore(…, weights=…))"
+            )
+        for place in (Path(self.learned_net), self.path.parent / Path(self.learned_net).name):
+            if place.is_file():
+                return place
+        raise TrainingError(
+            f"{self.path}: its weights, '{self.learned_net}', are neither there nor beside it; "
+            "give them (--weights, or restore(…, weights=…))"
+        )
+
+
+def read_state(path: str | Path) -> CaffeState:
+    """A .solverstate or .solverstate.h5 file. Raises TrainingError where it is none."""
+    state = _read_h5(Path(path)) if str(path).endswith(".h5") else _read_binary(Path(path))
+    if state.iter < 0:
+        raise TrainingError(f"{path}: iteration {state.iter}; the file is damaged")
+    return state
+
+
+def _read_binary(path: Path) -> CaffeState:
+    message = read_message("SolverState", path, TrainingError)
+    unknown = [*unknown_fields(message)][:1]
+    if unknown or not message.HasField("iter"):
+        problem = f"has an unknown field, number {unknown[0]}" if unknown else "has no iteration"
+        raise TrainingError(f"{path}: not a solver state of Caffe ({problem})")
+    try:
+        history = [blob_array(blob).reshape(blob_shape(blob)) for blob in message.history]
+        return CaffeState(path, message.iter, message.learned_net, message.current_step, history)
+    except (DataError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: {error}") from None
+
+
+def _read_h5(path: Path) -> CaffeState:
+    with open_h5(path, TrainingError) as file:
+        try:
+            name = file["learned_net"][()] if "learned_net" in file else b""
+            numbers = [int(file[field][0]) for field in ("iter", "current_step")]
+            history = [read_array(file[f"history/{i}"]) for i in range(len(file["history"]))]
+            return CaffeState(path, numbers[0], name.decode(), numbers[1], history)
+        except BAD_H5 as error:
+            raise TrainingError(f"{path}: not a solver state of Caffe ({one_line(error)})") from None

@@ -1,0 +1,127 @@
+"""BN: each channel at mean 0 and variance 1 over the batch, and a learned slope and bias, in one layer.
+
+Shapes: x, y (C, H, W, N); slope a, bias b, and moving mean and variance, each (1, C, 1, 1).
+
+    y = a · u + b,  u = (x − μ) / √(σ² + ε)        da = Σ dy · u        db = Σ dy
+    dx = a · (dy − mean(dy) − u · mean(dy · u)) / √(σ² + ε)
+
+At TRAIN μ and σ² are the batch's, and with f = ``momentum``: moving ← f · moving + (1 − f) · the batch's. At TEST,
+and if ``frozen``, they are the moving ones; then dx = a · dy / √(σ² + ε), and a and b are not trained.
+
+The layer of PSPNet's Caffe (hszhao/PSPNet; yjxiong/caffe). BatchNorm and Scale are the same in Caffe 1.0's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicaffe.array import Array
+from minicaffe.fillers import FillerParam
+from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.layers.in_place import room_for_input
+from minicaffe.ops import channels
+from minicaffe.ops.channels import Cover
+from minicaffe.ops.workers import scratch
+from minicaffe.spec.fields import Bool, Enum, Float, Message, Nested
+from minicaffe.spec.net import ParamSpec
+
+
+class BNParam(Message):
+    """``frozen``: the moving statistics count in training too, and nothing of the layer is trained."""
+
+    slope_filler = Nested(FillerParam)
+    bias_filler = Nested(FillerParam)
+    momentum = Float(0.9, min=0, max=1)
+    eps = Float(1e-5, min=0)
+    frozen = Bool(False)
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+
+
+@register_layer
+class BN(Layer):
+    """Batch normalisation with its scale and shift."""
+
+    messages = {"bn_param": BNParam}
+    in_place = True
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.param, shape = self.spec.bn_param, bottom[0].shape
+        self.uses_moving = self.param.frozen or self.phase == "TEST"
+        if len(shape) < 2:
+            raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")
+        self.channels = shape[1]
+        fillers = self.param.slope_filler, self.param.bias_filler
+        for filler in (*fillers, FillerParam(), FillerParam(value=float(self.param.frozen))):
+            self.add_blob((1, self.channels, 1, 1), filler)
+        if self.param.frozen:  # whatever lr_mult the spec has, as in the original
+            self.spec.param = [ParamSpec(name=param.name, lr_mult=0.0) for param in self.spec.param]
+            self.keep_from_training(*self.blobs)
+        self.keep_from_training(*self.blobs[2:])
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        if shape[1:2] != (self.channels,):
+            raise self.shape_error(
+                f"bottom has shape {shape}; expected {self.channels} channels, as at the start"
+            )
+        top[0].reshape(*shape)
+        self.cover = Cover(shape, 1, 1)
+        self.kept = None if self.uses_moving else room_for_input(self, bottom, top)
+
+    def _coefficients(self, index: int) -> Array:
+        """A blob as (C, 1, 1)."""
+        return self.blobs[index].data.reshape(-1, 1, 1)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        x, y = self.cover.rows(bottom[0].stored), self.cover.rows(top[0].stored)
+        if self.uses_moving:
+            self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
+        else:
+            kept = None if self.kept is None else self.cover.rows(self.kept)
+            self.mean, variance = channels.moments(x, copy=kept)
+            self._follow(self.mean, variance)
+        self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
+        factor = self.inverse_std * self._coefficients(0)
+        channels.in_blocks(self._transform, x, self.mean, factor, self._coefficients(1), y)
+
+    def _transform(self, x: Array, mean: Array, factor: Array, bias: Array, y: Array) -> None:
+        self.xp.subtract(x, mean, out=y)
+        y *= factor
+        y += bias
+
+    def _follow(self, mean: Array, variance: Array) -> None:
+        """Move the moving statistics towards this batch's."""
+        share = 1 - self.param.momentum
+        for blob, new in zip(self.blobs[2:], (mean, variance), strict=True):
+            blob.data[...] = self.param.momentum * blob.data + share * new.reshape(blob.shape)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        dy, dx = self.cover.rows(top[0].stored_diff), None
+        if propagate_down[0]:
+            dx = self.cover.rows(bottom[0].stored_diff)
+        if self.uses_moving:
+            if dx is not None:
+                self._multiply(dy, self.inverse_std * self._coefficients(0), dx)
+            return
+        x = self.cover.rows(bottom[0].stored if self.kept is None else self.kept)
+        if any(self.param_propagate_down[:2]):
+            self._add_param_grads(x, dy)
+        if dx is not None:
+            channels.normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+            self._multiply(dx, self._coefficients(0), dx)
+
+    def _multiply(self, dy: Array, factor: Array, dx: Array) -> None:
+        channels.in_blocks(lambda dy, a, dx: self.xp.multiply(dy, a, out=dx), dy, factor, dx)
+
+    def _add_param_grads(self, x: Array, dy: Array) -> None:
+        def products(dy: Array, x: Array, mean: Array) -> list[Array]:
+            product = scratch(x, x.shape)
+            self.xp.subtract(x, mean, out=product)
+            product *= dy
+            return [product.sum(axis=1), dy.sum(axis=1)]
+
+        sums = channels.row_sums(products, 2, dy, x, self.mean)
+        grads = sums[0] * self.inverse_std, sums[1]
+        for blob, grad, wanted in zip(self.blobs, grads, self.param_propagate_down, strict=False):
+            if wanted:
+                blob.accumulate(lambda out, grad=grad: self.xp.copyto(out, grad.reshape(out.shape)))

@@ -1,0 +1,69 @@
+"""SmoothL1Loss: squared distance where it is small, absolute distance where it is large.
+
+Shapes: a, b (N, …), and perhaps weights inside and outside, w and v, all of one shape; d = w · (a − b).
+
+    loss = Σ v · f(d) / N        f(d) = (σ · d)² / 2 where |d| < 1 / σ², |d| − 1 / 2σ² elsewhere
+    da = loss_weight · v · w · f′(d) / N,  f′(d) = σ² · d, or the sign of d        db = −da
+
+The layer of Fast R-CNN's Caffe (Girshick 2015, arXiv 1504.08083; rbgirshick/caffe-fast-rcnn).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from minicaffe.layer import Blobs, register_layer
+from minicaffe.layers.loss import LossLayer
+from minicaffe.spec.fields import Float, Message
+
+
+class SmoothL1LossParam(Message):
+    """``sigma``: σ; the larger, the sooner the distance counts as it is."""
+
+    sigma = Float(1.0, above=0)
+
+
+@register_layer
+class SmoothL1Loss(LossLayer):
+    """Regression of boxes; both a and b get a gradient, weights none."""
+
+    messages = {"smooth_l1_loss_param": SmoothL1LossParam}
+    bottoms = (2, 4)
+
+    def takes_gradient(self, bottom_index: int) -> bool:
+        return bottom_index < 2
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        if len(bottom) == 3:
+            raise self.spec.error(
+                "bottom", "3 given; with weights there are those inside and those outside: 4"
+            )
+        for name, blob in zip(self.spec.bottom, bottom, strict=True):
+            if blob.shape != bottom[0].shape:
+                raise self.shape_error(
+                    f"bottom '{name}' has shape {blob.shape}, the first {bottom[0].shape}; expected one shape"
+                )
+        self.batch = max(1, math.prod(bottom[0].shape[:1]))
+        self.slope = self.new_array(bottom[0].stored_shape)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        xp, square = self.xp, self.spec.smooth_l1_loss_param.sigma**2
+        d = bottom[0].stored - bottom[1].stored
+        inside, outside = (blob.stored for blob in bottom[2:]) if len(bottom) > 2 else (None, None)
+        d = d if inside is None else d * inside
+        size = xp.absolute(d)
+        is_small = size < 1 / square
+        losses = xp.where(is_small, d * d * (square / 2), size - 0.5 / square)
+        self.slope[...] = xp.where(is_small, d * square, xp.sign(d))
+        if inside is not None:
+            losses *= outside
+            self.slope *= inside * outside
+        top[0].stored[...] = losses.sum() / self.batch
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        for sign, blob, wanted in zip((1, -1), bottom, propagate_down, strict=False):
+            if wanted:
+                factor = sign * top[0].stored_diff / self.batch
+                self.xp.multiply(self.slope, factor, out=blob.stored_diff)

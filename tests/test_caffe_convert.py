@@ -1,0 +1,349 @@
+"""``minicaffe convert``: Caffe's net, weights and mean image become a readable YAML spec and .npz files."""
+
+import json
+import logging
+import re
+
+import numpy as np
+import pytest
+from golden_files import FOLDER, assert_near, parts, recorded
+
+import minicaffe as mc
+from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.specs import open_net
+from minicaffe.cli import main
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.spec.net import load_net
+
+GOLDEN = FOLDER / "caffe"
+DATA = """name: "trained"
+layer {
+  name: "digits"
+  type: "Data"
+  top: "data"
+  top: "label"
+  include { phase: TRAIN }
+  transform_param { mean_file: "somewhere/mean.binaryproto" mirror: true scale: 1 }
+  data_param { source: "train_lmdb" backend: LMDB batch_size: 64 }
+}
+layer {
+  name: "digits"
+  type: "Data"
+  top: "data"
+  top: "label"
+  include { phase: TEST }
+  transform_param { mean_file: "somewhere/mean.binaryproto" mirror: false }
+  data_param { source: "test_lmdb" backend: LMDB batch_size: 10 }
+}
+layer {
+  name: "conv"
+  type: "Convolution"
+  bottom: "data"
+  top: "conv"
+  param { lr_mult: 1 decay_mult: 1 }
+  param { lr_mult: 1 }
+  convolution_param { num_output: 4 kernel_size: 3 stride: 1 pad: 0 engine: CUDNN bias_term: true
+                      weight_filler { type: "gaussian" std: 1e-4 } bias_filler { type: "constant" value: 0 } }
+}
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"
+        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "prelu" type: "PReLU" bottom: "pool" top: "pool"
+        prelu_param { filler { type: "constant" value: 0 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip" param { lr_mult: 1 } param { lr_mult: 2 }
+        inner_product_param { num_output: 5 axis: 1 } }
+layer { name: "early" type: "InnerProduct" bottom: "conv" top: "early" inner_product_param { num_output: 5 }
+        include { phase: TRAIN } }
+layer { name: "yes" type: "Silence" bottom: "early" include { phase: TRAIN } }
+layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "1e3" }
+"""
+READABLE = """# Converted from Caffe's train_val.prototxt.
+name: trained
+layer:
+- name: digits
+  type: Input
+  top: [data, label]
+  input_param: {shape: [{dim: [3, 1, 8, 8]}, {dim: 3}]}
+- name: conv
+  type: Convolution
+  convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: gaussian, std: 1e-4}}
+- name: pool
+  type: Pooling
+  pooling_param: {pool: MAX, kernel_size: 2, stride: 2}
+- name: prelu
+  type: PReLU
+  top: pool
+  prelu_param: {filler: {type: constant, value: 0}}
+- name: ip
+  type: InnerProduct
+  param: [{lr_mult: 1}, {lr_mult: 2}]
+  inner_product_param: {num_output: 5}
+- name: early
+  type: InnerProduct
+  bottom: conv
+  inner_product_param: {num_output: 5}
+  include: {phase: TRAIN}
+- name: 'yes'
+  type: Silence
+  bottom: early
+  include: {phase: TRAIN}
+- name: accuracy
+  type: Accuracy
+  bottom: [ip, label]
+  include: {phase: TEST}
+- name: loss
+  type: SoftmaxWithLoss
+  bottom: [ip, label]
+  top: 1e3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a training net whose data are not there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train_val.prototxt").write_text(DATA)
+    return tmp_path
+
+
+def plain(message):
+    return (
+        message if not hasattr(message, "fields") else {n: plain(getattr(message, n)) for n in message.fields}
+    )
+
+
+@pytest.mark.parametrize("name", ["v0", "v1", "current"])
+def test_a_converted_net_gives_the_outputs_of_caffe(name, tmp_path):
+    files = mc.convert(
+        GOLDEN / f"{name}.prototxt", GOLDEN / f"{name}.caffemodel", tmp_path / "new" / "folder"
+    )
+    assert (files.spec.name, files.weights.name) == (f"{name}.yaml", f"{name}.npz")
+    net = mc.Net(files.spec, weights=files.weights, phase="test")
+    case = recorded("caffe/nets")[name]
+    for blob, value in parts(case, "in_").items():
+        net.blobs[blob].data[...] = net.setting.device.put(value)
+    net.run_forward()
+    for blob, value in parts(case, "out_").items():
+        assert_near(mc.to_host(net.blobs[blob].data), value, 1e-5, f"top {blob}")
+
+
+@pytest.mark.parametrize("name", ["v0", "v1", "current", "train"])
+def test_yaml_says_what_the_prototxt_said(name, tmp_path):
+    """The nets are the same, also where the text leaves out what goes without saying."""
+    files = mc.convert(GOLDEN / f"{name}.prototxt", out_dir=tmp_path)
+    for phase in ("train", "test"):
+        one, other = (mc.Net(path, phase=phase) for path in (GOLDEN / f"{name}.prototxt", files.spec))
+        for a, b in zip(one.layers, other.layers, strict=True):
+            assert (a.name, a.type, a.spec.bottom, a.spec.top) == (b.name, b.type, b.spec.bottom, b.spec.top)
+            assert a.param_propagate_down == b.param_propagate_down
+        for a, b in zip(one.learnable, other.learnable, strict=True):
+            assert (a.key, a.name, a.lr_mult, a.decay_mult) == (b.key, b.name, b.lr_mult, b.decay_mult)
+        assert {n: b.shape for n, b in one.blobs.items()} == {n: b.shape for n, b in other.blobs.items()}
+
+
+def test_the_spec_reads_as_a_person_writes_it(folder, capsys):
+    assert main(["convert", "train_val.prototxt", "--input-shape", "data:3,1,8,8", "-o", "."]) == 0
+    assert capsys.readouterr().out == "Wrote train_val.yaml\n"
+    assert (folder / "train_val.yaml").read_text() == READABLE
+
+
+def test_data_layers_stay_where_no_shape_is_given_for_them(folder):
+    spec = load_net(mc.convert("train_val.prototxt", out_dir="out").spec)
+    assert [layer.type for layer in spec.layer[:2]] == ["Data", "Data"]
+    assert spec.layer[0].data_param.source == "train_lmdb"
+    assert [layer.transform_param.mirror for layer in spec.layer[:2]] == [True, False]
+    assert spec.layer[0].transform_param.mean_file == "somewhere/mean.binaryproto"
+
+
+def test_a_mean_image_is_named_by_the_spec(folder, capsys):
+    command = ["convert", "train_val.prototxt", "--mean", str(GOLDEN / "mean.binaryproto"), "-o", "out"]
+    assert main(command) == 0
+    assert capsys.readouterr().out == "Wrote out/train_val.yaml, out/mean.npz\n"
+    np.testing.assert_array_equal(load_mean(folder / "out" / "mean.npz"), np.load(GOLDEN / "mean.npy"))
+    assert [x.transform_param.mean_file for x in load_net("out/train_val.yaml").layer[:2]] == ["mean.npz"] * 2
+
+
+def test_weights_and_mean_image_of_one_name_do_not_meet(tmp_path):
+    (tmp_path / "a.caffemodel").write_bytes((GOLDEN / "current.caffemodel").read_bytes())
+    (tmp_path / "a.binaryproto").write_bytes((GOLDEN / "mean.binaryproto").read_bytes())
+    files = mc.convert(
+        GOLDEN / "current.prototxt", tmp_path / "a.caffemodel", tmp_path, mean=tmp_path / "a.binaryproto"
+    )
+    assert (files.weights.name, files.mean.name) == ("a.npz", "a_mean.npz")
+    load_mean(files.mean)
+    mc.Net(files.spec, weights=files.weights)
+
+
+def model_of(folder, names):
+    """A .caffemodel with weights of ones for the named layers of the training net."""
+    shapes = {"conv": [(4, 1, 3, 3), (4,)], "prelu": [(4,)], "ip": [(5, 36), (5,)], "early": [(5, 144), (5,)]}
+    model = message_class("NetParameter")()
+    for name in names:
+        layer = model.layer.add(name=name)
+        for shape in shapes[name]:
+            layer.blobs.add(data=np.ones(int(np.prod(shape)))).shape.dim.extend(shape)
+    (folder / "net.caffemodel").write_bytes(model.SerializeToString())
+
+
+def test_weights_of_both_phases_are_converted(folder, caplog):
+    model_of(folder, ["conv", "prelu", "ip", "early"])
+    files = mc.convert("train_val.prototxt", "net.caffemodel", "out", input_shapes={"data": (3, 1, 8, 8)})
+    with np.load(files.weights) as arrays:
+        assert {key.split("/")[0] for key in arrays} == {"conv", "prelu", "ip", "early"}
+    assert caplog.text == ""
+    for phase in ("train", "test"):
+        assert mc.Net(files.spec, phase=phase).copy_from(files.weights).missing == []
+
+
+def test_weights_of_a_net_without_its_data_are_converted_with_a_warning(folder, caplog):
+    model_of(folder, ["conv", "prelu", "ip"])
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        files = mc.convert("train_val.prototxt", "net.caffemodel", "out")
+    assert "not checked against the net, whose data are not there" in caplog.text
+    with np.load(files.weights) as arrays:
+        assert arrays["conv/0"].shape == (4, 1, 3, 3)
+
+
+def test_layers_without_weights_are_said_and_left_out(folder, caplog):
+    model_of(folder, ["conv", "prelu"])
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        files = mc.convert("train_val.prototxt", "net.caffemodel", "out", input_shapes={"data": (3, 1, 8, 8)})
+    assert "net.caffemodel: has no weights for ip" in caplog.text
+    with np.load(files.weights) as arrays:
+        assert "ip/0" not in arrays
+
+
+def test_a_caffemodel_alone_is_converted(tmp_path):
+    files = mc.convert(GOLDEN / "current.caffemodel", GOLDEN / "current.caffemodel", tmp_path)
+    net = mc.Net(files.spec, weights=files.weights)
+    assert [layer.type for layer in net.layers] == [
+        layer.type for layer in mc.Net(GOLDEN / "current.prototxt").layers
+    ]
+
+
+def test_shapes_for_inputs_that_have_none(tmp_path):
+    text = 'input: "data" layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(SpecError, match="input: 1 names but 0 shapes"):
+        mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path)
+    files = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path, input_shapes={"data": [2, 3]})
+    assert mc.Net(files.spec).blobs["r"].shape == (2, 3)
+
+
+def test_long_messages_take_more_lines_than_one(tmp_path):
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 30, 30] } } }
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 1000000
+          kernel_h: 1 kernel_w: 2 stride_h: 3 stride_w: 4 pad_h: 1 pad_w: 1
+          weight_filler { type: "gaussian" std: 0.123456789 mean: 0.987654321 } } }"""
+    (tmp_path / "net.prototxt").write_text(text)
+    lines = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path).spec.read_text().splitlines()
+    assert "    weight_filler: {type: gaussian, std: 0.123456789, mean: 0.987654321}" in lines
+    assert max(map(len, lines)) <= 110
+
+
+BROKEN = [
+    (["none.prototxt", "-o", "out"], r"none.prototxt: cannot be read"),
+    (["train_val.prototxt", "none.caffemodel", "-o", "out"], r"none.caffemodel: cannot be read"),
+    (["train_val.prototxt", "train_val.prototxt", "-o", "out"], r"train_val.prototxt: not a readable .npz"),
+    (["train_val.prototxt", "--mean", "none.binaryproto", "-o", "out"], r"none.binaryproto"),
+    (["train_val.yaml", "-o", "out"], r"train_val.yaml: expected a .prototxt or .caffemodel file"),
+    (
+        ["solver.prototxt", "-o", "out"],
+        r"solver.prototxt: is a solver spec; .*'minicaffe train solver.prototxt'",
+    ),
+    (["train_val.prototxt", "-o", "train_val.prototxt/x"], r"train_val.prototxt/x: cannot be made"),
+    (
+        ["train_val.prototxt", "--input-shape", "dat:1,2", "-o", "out"],
+        r"'dat': no data .*did you mean 'data'",
+    ),
+    (
+        ["train_val.prototxt", "--input-shape", "conv:1,2", "-o", "out"],
+        r"'conv': no data .*; they are data, label",
+    ),
+    (["train_val.prototxt", "--input-shape", "label:1", "-o", "out"], r"give an input shape for 'data' too"),
+    (
+        ["train_val.prototxt", "--input-shape", "data:1,2", "--input-shape", "data:1,2", "-o", "out"],
+        r"given twice",
+    ),
+    (["train_val.prototxt", "other.caffemodel", "-o", "out"], r"another net's weights"),
+    (
+        ["train_val.prototxt", "other.caffemodel", "--input-shape", "data:3,1,8,8", "-o", "out"],
+        r"another net's",
+    ),
+    (
+        ["train_val.prototxt", "net.caffemodel", "--input-shape", "data:3,1,9,9", "-o", "out"],
+        r"net.caffemodel: 'ip/0' has shape \(5, 36\), the net expects",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BROKEN)
+def test_what_cannot_be_converted_gives_one_line_and_no_file(folder, capsys, arguments, message):
+    (folder / "solver.prototxt").write_text("base_lr: 1 lr_policy: 'fixed' net: 'n'")
+    (folder / "other.caffemodel").write_bytes((GOLDEN / "v0.caffemodel").read_bytes())
+    model_of(folder, ["conv", "prelu", "ip"])
+    assert main(["convert", *arguments]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(message, error), error
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "shape", ["data", "data:", "data:1,x", "data:1,-2", ":1,2", "data:1,,2", "data:9999999999"]
+)
+def test_a_wrong_shape_on_the_command_line_gives_one_line(shape, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["convert", "net.prototxt", "--input-shape", shape, "-o", "out"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "write NAME:N,C,H,W" in error
+    assert error.count("\n") == 1
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names(tmp_path):
+    names = [
+        "1",
+        "true",
+        "null",
+        "~",
+        "a: b",
+        "#x",
+        "- y",
+        "é",
+        "x\ny",
+        " ",
+        "{z}",
+        "'q'",
+        '"w"',
+        "0x1F",
+        "1e3",
+        "@",
+    ]
+    quoted = [json.dumps(name) for name in names]
+    layers = [
+        f'layer {{ name: {q} type: "Input" top: {q} input_param {{ shape {{ dim: 1 }} }} }}' for q in quoted
+    ]
+    (tmp_path / "net.prototxt").write_text("\n".join(layers))
+    files = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path)
+    assert [layer.name for layer in load_net(files.spec).layer] == names
+    assert list(mc.Net(files.spec).blobs) == names
+
+
+def test_nothing_is_written_where_the_last_file_cannot_be(tmp_path, monkeypatch):
+    """A spec is written last: where it is, its weights are."""
+    (tmp_path / "current.yaml").mkdir()
+    with pytest.raises(MinicaffeError, match=r"current\.yaml"):
+        mc.convert(GOLDEN / "current.prototxt", GOLDEN / "current.caffemodel", tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_the_net_of_a_prototxt_has_all_its_values_in_yaml(folder):
+    one, other = (
+        open_net("train_val.prototxt"),
+        load_net(mc.convert("train_val.prototxt", out_dir="out").spec),
+    )
+    for a, b in zip(one.layer, other.layer, strict=True):
+        for name in a.fields:
+            if name.endswith("_param") and name != "convolution_param":
+                assert plain(getattr(a, name)) == plain(getattr(b, name)), (a.name, name)

@@ -1,0 +1,296 @@
+"""Reading .prototxt: all that protobuf's text format allows, with the line and the mend where it is wrong."""
+
+import pytest
+
+import minicaffe as mc
+from minicaffe.caffe.prototxt import MAX_DEPTH, check_kinds, parse_prototxt
+from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.caffe.tree import Scalar
+from minicaffe.cli import main
+from minicaffe.errors import SpecError
+from minicaffe.spec.reader import Where
+
+NET = """name: "small"
+layer {
+  name: "data"
+  type: "Input"
+  top: "data"
+  input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } }
+}
+layer {
+  name: "conv"
+  type: "Convolution"
+  bottom: "data"
+  top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 }
+}
+layer {
+  name: "pool"
+  type: "Pooling"
+  bottom: "conv"
+  top: "pool"
+  pooling_param { kernel_size: 2 stride: 2 }
+}
+"""
+
+
+@pytest.fixture
+def net_file(tmp_path):
+    """A net.prototxt of the text that it is called with."""
+
+    def write(text):
+        (tmp_path / "net.prototxt").write_text(text)
+        return tmp_path / "net.prototxt"
+
+    return write
+
+
+def fields_of(text, message="LayerParameter"):
+    """{field: [texts]} of what stands in one message."""
+    tree = parse_prototxt(text, "net.prototxt")
+    check_kinds(tree, message, Where("net.prototxt"))
+    return {
+        name: [v.text if isinstance(v, Scalar) else v for v in values] for name, values in tree.fields.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'bottom: "a" bottom: "b" loss_weight: 16',
+        'bottom: ["a", "b"], loss_weight: [16];',
+        "bottom:'a';bottom:'b';loss_weight:16.f",
+        '# a comment: { "\nbottom:\n"a" bottom: "b" # bottom: "c"\nloss_weight: 1.6E1',
+        '\ufeffbottom: "" "a" \'\' bottom: "\\x62" loss_weight: 16.',
+        'bottom: "\\141" bottom: "\\u0062"\r\nloss_weight: 16\r\n',
+    ],
+)
+def test_every_way_of_writing_values_reads_the_same(text):
+    found = fields_of(text)
+    assert found["bottom"] == ["a", "b"]
+    assert float(found["loss_weight"][0]) == 16
+
+
+@pytest.mark.parametrize("text", ["pool: MAX", "pool: 0", "pool : 0 ;"])
+def test_a_word_of_an_enum_may_be_its_number(text):
+    assert fields_of(text, "PoolingParameter") == {"pool": ["MAX"]}
+
+
+@pytest.mark.parametrize(("written", "means"), [("0x10", "16"), ("020", "16"), ("16", "16"), ("0", "0")])
+def test_whole_numbers_are_decimal_hexadecimal_or_octal(written, means):
+    assert fields_of(f"pad: {written}", "PoolingParameter") == {"pad": [means]}
+
+
+@pytest.mark.parametrize("written", ["true", "True", "t", "1"])
+def test_truth_has_four_spellings(written):
+    assert fields_of(f"bias_term: {written}", "ConvolutionParameter") == {"bias_term": ["true"]}
+    false = {"true": "false", "True": "False", "t": "f", "1": "0"}[written]
+    assert fields_of(f"bias_term: {false}", "ConvolutionParameter") == {"bias_term": ["false"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["shape { dim: 3 }", "shape < dim: 3 >", "shape: { dim: 3 }", "shape: [{ dim: 3 }]"]
+)
+def test_messages_stand_in_either_bracket(text):
+    (shape,) = fields_of(text, "InputParameter")["shape"]
+    assert shape.texts("dim") == ["3"]
+
+
+def test_a_text_may_hold_anything_in_quotes(net_file):
+    name = 'a\n"b": {c} # \\ é \U0001f600'
+    text = NET.replace('"small"', r'"a\n\"b\": {c} # \\ \303\251 \U0001f600"')
+    assert open_net(net_file(text)).name == name
+
+
+def test_a_net_opens_as_its_yaml_twin_does(net_file):
+    net = mc.Net(net_file(NET), phase="test")
+    assert net.name == "small"
+    assert {name: blob.shape for name, blob in net.blobs.items()} == {
+        "data": (1, 3, 8, 8),
+        "conv": (1, 4, 6, 6),
+        "pool": (1, 4, 3, 3),
+    }
+
+
+def test_fields_that_only_specs_here_have_may_be_used(net_file):
+    text = NET.replace("convolution_param", "low_rank_param { rank: 2 }\n  convolution_param")
+    assert open_net(net_file(text)).layer[1].low_rank_param.rank == 2
+
+
+# (what is wrong, text to replace, what stands there instead, what the message must say)
+BROKEN = [
+    (
+        "an unknown field",
+        "num_output: 4",
+        "num_outputs: 4",
+        r"net.prototxt:13: layer 'conv': convolution_param.num_outputs: unknown field; did you mean 'num_output'",
+    ),
+    (
+        "an unknown field of the layer",
+        'top: "conv"',
+        'topp: "conv"',
+        r"net.prototxt:12: layer 'conv': topp: unknown",
+    ),
+    ("an unknown field of the net", 'name: "small"', 'nam: "small"', r"net.prototxt:1: nam: unknown field"),
+    (
+        "a field of another type",
+        "convolution_param",
+        "pooling_param",
+        r"net.prototxt:13: layer 'conv': pooling_param: unknown field",
+    ),
+    ("an unknown type", '"Convolution"', '"Convolutoin"', r"layer 'conv': type: unknown .*'Convolution'"),
+    (
+        "an enum as a type",
+        '"Convolution"',
+        "CONVOLUTION",
+        r"net.prototxt:10: layer 'conv': type: expected quotes",
+    ),
+    (
+        "quotes around a number",
+        "num_output: 4",
+        'num_output: "4"',
+        r"net.prototxt:13: layer 'conv': convolution_param.num_output: expected no quotes around 4",
+    ),
+    (
+        "no quotes around a text",
+        'name: "conv"',
+        "name: conv",
+        r"layer 'conv': name: expected quotes around conv",
+    ),
+    (
+        "a word for a number",
+        "num_output: 4",
+        "num_output: four",
+        r"num_output: expected a whole number, got 'four'",
+    ),
+    ("a fraction for a count", "num_output: 4", "num_output: 4.5", r"num_output: expected a whole number"),
+    ("a count out of range", "num_output: 4", "num_output: -4", r"num_output: -4 is out of range"),
+    ("a bad octal number", "num_output: 4", "num_output: 09", r"num_output: 09: .*octal"),
+    ("a number beyond all", "num_output: 4", "num_output: 0x" + 60 * "f", r"num_output: .*out of range"),
+    ("a missing number", "num_output: 4 ", "", r"layer 'conv': convolution_param.num_output: required"),
+    (
+        "a wrong word",
+        "stride: 2",
+        "stride: 2 pool: MAXX",
+        r"net.prototxt:20: .*pool.*MAXX.*did you mean 'MAX'",
+    ),
+    (
+        "a wrong truth",
+        "num_output: 4",
+        "num_output: 4 bias_term: maybe",
+        r"bias_term: expected true or false",
+    ),
+    ("not a number", "num_output: 4", "num_output: 4 weight_filler { std: nan }", r"std: expected a number"),
+    (
+        "a field given twice",
+        "num_output: 4",
+        "num_output: 4\nnum_output: 5",
+        r"net.prototxt:14: layer 'conv': convolution_param.num_output: given twice \(first at line 13\)",
+    ),
+    (
+        "a value for a message",
+        "{ num_output: 4 kernel_size: 3 }",
+        ": 4",
+        r"net.prototxt:13: layer 'conv': convolution_param: expected fields in brackets",
+    ),
+    ("a message for a value", "num_output: 4", "num_output { a: 4 }", r"num_output: expected a value"),
+    (
+        "a bracket not closed",
+        "stride: 2 }\n}",
+        "stride: 2 }",
+        r"net.prototxt:21: .*'}' to the '{' of line 15.*the end",
+    ),
+    (
+        "a bracket too many",
+        "stride: 2 }\n}",
+        "stride: 2 }\n}\n}",
+        r"net.prototxt:22: expected a field's name, got '}'",
+    ),
+    (
+        "another bracket",
+        "stride: 2 }",
+        "stride: 2 >",
+        r"net.prototxt:20: .*'}' to the '{' of line 20, got '>'",
+    ),
+    ("a quote not closed", 'top: "pool"', 'top: "pool', r"net.prototxt:19: cannot be read from '\"pool'"),
+    ("no colon", "stride: 2", "stride 2", r"net.prototxt:20: expected ':' or '\{' after 'stride', got '2'"),
+    ("no value", "stride: 2", "stride:", r"net.prototxt:20: expected a value for 'stride', got '}'"),
+    ("an extension", "stride: 2", "[caffe.more]: 2", r"net.prototxt:20: expected a field's name.*got '\['"),
+    ("a list not closed", 'bottom: "conv"', 'bottom: ["conv"', r"net.prototxt:19: expected ',' or ']'"),
+    ("a strange sign", "stride: 2", "stride: $2", r"net.prototxt:20: cannot be read from '\$2"),
+    (
+        "YAML",
+        NET,
+        "name: small\nlayer:\n- name: data\n",
+        r"net.prototxt:3: expected a value for 'layer', got 'name'",
+    ),
+    ("nothing", NET, " # empty\n", r"net.prototxt: the file is empty"),
+    ("escapes that are no text", '"small"', r'"\377"', r"net.prototxt:1: .*not UTF-8"),
+    ("a half character", '"small"', r'"\ud800"', r"net.prototxt:1: .*not UTF-8"),
+    ("a word without end", '"small"', 5000 * "a", r"net.prototxt:1: a word of 5000 letters"),
+    (
+        "include and exclude",
+        'name: "pool"',
+        'name: "pool" include { phase: TRAIN } exclude { phase: TEST }',
+        r"layer 'pool': exclude: .*not both",
+    ),
+    (
+        "a bottom that nobody makes",
+        'bottom: "data"',
+        'bottom: "dta"',
+        r"no layer makes the blob 'dta'.*'data'",
+    ),
+    ("inputs without shapes", 'name: "small"', 'input: "x"', r"net.prototxt:1: input: 1 names but 0 shapes"),
+    (
+        "settings where Caffe ignores them",
+        "pooling_param {",
+        "data_param { mirror: true }\npooling_param {",
+        r"layer 'pool': data_param",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "old", "new", "message"), BROKEN, ids=[case[0] for case in BROKEN])
+def test_a_broken_prototxt_says_file_line_layer_and_mend(net_file, what, old, new, message):
+    assert old in NET
+    with pytest.raises(SpecError, match=message) as caught:
+        mc.Net(net_file(NET.replace(old, new, 1)))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["'" + 2_000_000 * r"\377" + "'", 600_000 * "'a'"], ids=["escapes", "pieces"]
+)
+def test_a_text_without_end_is_an_error(net_file, text):
+    with pytest.raises(
+        SpecError, match=r"net.prototxt:1: (a text of more than 1000000 letters|cannot be read)"
+    ):
+        open_net(net_file(f"name: {text}"))
+
+
+@pytest.mark.parametrize("opening", ["layer {", "a <", "a: { b: [{ "])
+def test_nesting_without_end_is_an_error(net_file, opening):
+    with pytest.raises(SpecError, match=f"nested more than {MAX_DEPTH} deep"):
+        open_net(net_file(opening * 100_000))
+
+
+def test_a_message_that_lacks_the_name_of_its_layer_has_the_line(net_file):
+    with pytest.raises(SpecError, match=r"net.prototxt:9: layer '\?': name: required"):
+        open_net(net_file(NET.replace('name: "conv"', "", 1).replace("layer {\n  \n", "\nlayer {\n")))
+
+
+def test_commands_that_edit_yaml_say_how_to_make_it(net_file, capsys):
+    path = net_file(NET)
+    mc.Net(path).save(path.with_suffix(".npz"))
+    assert main(["fold", str(path), "--weights", str(path.with_suffix(".npz")), "-o", "x.yaml"]) == 2
+    assert (
+        f"{path}: YAML is needed here; 'minicaffe convert {path} -o DIR' writes it" in capsys.readouterr().err
+    )
+
+
+def test_a_binary_file_for_a_text_is_an_error(tmp_path):
+    (tmp_path / "net.prototxt").write_bytes(b"\x80\x81\x82")
+    for opened in (open_net, open_solver):
+        with pytest.raises(SpecError, match="not a text file"):
+            opened(tmp_path / "net.prototxt")

@@ -1,0 +1,165 @@
+"""Caffe's nets and weights give Caffe's numbers, whatever generation they are of (golden/caffe, by record.py)."""
+
+import logging
+
+import numpy as np
+import pytest
+from golden_files import FOLDER, assert_near, param_blob, parts, recorded
+
+import minicaffe as mc
+from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.specs import open_net
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import WeightError
+
+GOLDEN = FOLDER / "caffe"
+
+
+def assert_gives_recorded_outputs(net, case):
+    for blob, value in parts(case, "in_").items():
+        net.blobs[blob].reshape(*value.shape)
+        net.blobs[blob].data[...] = net.setting.device.put(value)
+    net.reshape()
+    net.run_forward()
+    for blob, value in parts(case, "out_").items():
+        assert_near(mc.to_host(net.blobs[blob].data), value, 1e-5, f"top {blob}")
+
+
+@pytest.mark.parametrize("name", ["v0", "v1", "current"])
+def test_each_generation_gives_the_outputs_of_caffe(name):
+    case = recorded("caffe/nets")[name]
+    net = mc.Net(GOLDEN / f"{name}.prototxt", weights=GOLDEN / f"{name}.caffemodel", phase="test")
+    for key, value in parts(case, "p_").items():
+        np.testing.assert_array_equal(mc.to_host(param_blob(net, key).data), value, err_msg=key)
+    assert_gives_recorded_outputs(net, case)
+
+
+@pytest.mark.parametrize("case", ["det1", "det1_large", "det2"])
+def test_mtcnn_gives_the_outputs_of_caffe(case, shared_data):
+    files = shared_data / "mtcnn" / case.split("_")[0]
+    net = mc.Net(f"{files}.prototxt", weights=f"{files}.caffemodel", phase="test")
+    assert_gives_recorded_outputs(net, recorded("caffe/mtcnn")[case])
+
+
+def test_weights_in_hdf5_are_those_in_protobuf():
+    pytest.importorskip("h5py")
+    net = mc.Net(GOLDEN / "current.prototxt", weights=GOLDEN / "current.caffemodel.h5", phase="test")
+    assert_gives_recorded_outputs(net, recorded("caffe/nets")["current"])
+
+
+def test_statistics_of_batch_norm_keep_their_meaning_in_training():
+    """Mean, variance and their scale go on as moving sums, as Caffe's do (the formula is in golden/README.md)."""
+    net = mc.Net(GOLDEN / "current.prototxt", weights=GOLDEN / "current.caffemodel", phase="train")
+    before = [mc.to_host(blob.data).copy() for blob in net.params["norm"]]
+    net.blobs["data"].data[...] = net.setting.device.put(recorded("caffe/nets")["current"]["in_data"])
+    net.run_forward()
+    x = mc.to_host(net.blobs["conv"].data).transpose(1, 0, 2, 3).reshape(4, -1)
+    batch = [x.mean(1), x.var(1, ddof=1), np.ones(1)]
+    for blob, old, new in zip(net.params["norm"], before, batch, strict=True):
+        np.testing.assert_allclose(mc.to_host(blob.data), 0.999 * old + new, rtol=1e-5)
+    assert all(spec.lr_mult == 0 for spec in net.layers[2].spec.param)
+
+
+def test_a_caffemodel_is_a_net_with_its_weights():
+    net = mc.Net(GOLDEN / "current.caffemodel", phase="test")
+    assert_gives_recorded_outputs(net, recorded("caffe/nets")["current"])
+
+
+def test_a_net_that_caffe_saved_in_training_is_the_net_that_was_written():
+    """Without the splits and the phase of the run: in the test phase, Dropout keeps all."""
+    net = mc.Net(GOLDEN / "v0_saved.caffemodel", phase="test")
+    written = open_net(GOLDEN / "v0.prototxt").layer
+    assert [layer.name for layer in net.spec.layer[1:]] == [layer.name for layer in written[1:]]
+    assert_gives_recorded_outputs(net, recorded("caffe/nets")["v0"])
+
+
+def test_weights_go_by_name_into_a_net_that_has_some_of_the_layers(make_net):
+    net = make_net(
+        "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 36]}}}\n"
+        "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 2}}\n"
+        "- {name: prelu, type: PReLU, prelu_param: {channel_shared: true}}\n"
+    )
+    with pytest.raises(WeightError, match=r"'ip/0' has shape \(5, 120\), the net expects \(2, 36\)"):
+        net.copy_from(GOLDEN / "current.caffemodel")
+    net = make_net(
+        "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 120]}}}\n"
+        "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5}}\n"
+        "- {name: other, type: InnerProduct, inner_product_param: {num_output: 5}}\n"
+    )
+    report = net.copy_from(GOLDEN / "current.caffemodel")
+    assert (report.matched, report.missing) == (["ip"], ["other"])
+    assert "conv" in report.unused
+
+
+def test_weights_of_another_net_are_refused(make_net):
+    net = make_net(
+        "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 36]}}}\n"
+        "- {name: fc, type: InnerProduct, inner_product_param: {num_output: 2}}\n"
+    )
+    with pytest.raises(WeightError, match=r"current\.caffemodel: has no layer of this net"):
+        net.copy_from(GOLDEN / "current.caffemodel")
+
+
+def test_arrays_of_four_axes_get_the_axes_that_they_mean(tmp_path):
+    """Also where convolution, bias and matrix hold a single number, and look alike."""
+    model = message_class("NetParameter")()
+    for name, kind in (("conv", 4), ("ip", 14)):
+        layer = model.layers.add(name=name, type=kind)
+        for value in (2.0, 3.0):
+            layer.blobs.add(num=1, channels=1, height=1, width=1, data=[value])
+    (tmp_path / "old.caffemodel").write_bytes(model.SerializeToString())
+    (tmp_path / "net.prototxt").write_text(
+        """input: "data" input_shape { dim: [1, 1, 1, 1] }
+        layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv"
+                 convolution_param { num_output: 1 kernel_size: 1 } }
+        layers { name: "ip" type: INNER_PRODUCT bottom: "conv" top: "ip" inner_product_param { num_output: 1 } }"""
+    )
+    net = mc.Net(tmp_path / "net.prototxt", weights=tmp_path / "old.caffemodel")
+    assert mc.to_host(net.forward(data=np.ones((1, 1, 1, 1)))["ip"]).item() == (2 + 3) * 2 + 3
+
+
+def test_numbers_of_double_precision_and_in_unpacked_lists_are_read(tmp_path, make_net):
+    net_text = "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 2]}}}\n"
+    net_text += "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 1}}\n"
+    model = message_class("NetParameter")()
+    layer = model.layer.add(name="ip", type="InnerProduct")
+    blob = layer.blobs.add(double_data=[0.5, 0.25])
+    blob.shape.dim.extend([1, 2])
+    bias = message_class("BlobProto")()
+    bias.shape.dim.append(1)
+    unpacked = bias.SerializeToString() + bytes([5 << 3 | 5]) + np.float32(4).tobytes()
+    layer.blobs.append(message_class("BlobProto").FromString(unpacked))
+    (tmp_path / "m.caffemodel").write_bytes(model.SerializeToString())
+    net = make_net(net_text)
+    net.copy_from(tmp_path / "m.caffemodel")
+    assert mc.to_host(net.forward(data=np.ones((1, 2)))["ip"]).item() == 4.75
+
+
+def test_fields_that_caffe_has_not_are_named_by_layer_and_number(tmp_path, caplog):
+    """A fork's settings do not keep the weights from being read; but a net needs all of them."""
+    data = (GOLDEN / "current.caffemodel").read_bytes()
+    odd = message_class("LayerParameter")(name="odd", type="Odd").SerializeToString() + bytes(
+        [0xF2, 0x0C, 1, 65]
+    )
+    path = tmp_path / "fork.caffemodel"
+    path.write_bytes(data + bytes([0xA2, 0x06, len(odd)]) + odd)
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        mc.Net(GOLDEN / "current.prototxt", weights=path)
+    assert "layer 'odd': 206" in caplog.text
+    with pytest.raises(mc.SpecError, match="layer 'odd': LayerParameter field number 206: unknown"):
+        mc.Net(path)
+
+
+def test_mean_image_of_caffe_is_read():
+    np.testing.assert_array_equal(load_mean(GOLDEN / "mean.binaryproto"), np.load(GOLDEN / "mean.npy"))
+
+
+def test_low_rank_layers_take_weights_of_caffe(tmp_path):
+    text = (GOLDEN / "v1.prototxt").read_text()
+    text = text.replace('param: "w" param: "b" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 weight_decay: 0', "")
+    text = text.replace('param: "w" param: "b" blob_share_mode: STRICT blob_share_mode: PERMISSIVE', "")
+    text = text.replace('name: "conv_a" type', 'low_rank_param { rank: 5 } name: "conv_a" type')
+    (tmp_path / "low.prototxt").write_text(text)
+    net = mc.Net(tmp_path / "low.prototxt", weights=GOLDEN / "v1.caffemodel", phase="test")
+    assert net.layers[2].spec.low_rank_param.rank == 5
+    assert_gives_recorded_outputs(net, recorded("caffe/nets")["v1"])
