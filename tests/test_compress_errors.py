@@ -120,6 +120,13 @@ def test_a_cost_that_no_ranks_reach_is_one_line(capsys, measured):
 
 LATE = {
     "select": ([*SELECT, "--flops", "0.5", "-o", "no/low.yaml"], r"^error: no/low"),
+    "select onto the trained weights": (
+        [*SELECT, "--flops", "0.5", "-o", "lenet.yaml"], r"lenet.npz: would be written over the lenet.npz",
+    ),
+    "select onto the net": (
+        [*SELECT, "--flops", "0.5", "-o", "net.yaml"], r"net.yaml: would be written over the net.yaml",
+    ),
+    "apply onto the trained weights": ([*APPLY, "-o", "lenet.npz"], r"lenet.npz: would be written over"),
     "select onto a folder": ([*SELECT, "--flops", "0.5", "-o", "is.yaml"], r"is.yaml: is a folder"),
     "sweep": ([*SWEEP, "--plot", "no/x.png"], r"^error: no/x"),
     "sweep to a gif": ([*SWEEP, "--plot", "x.gif"], r"x.gif: a plot is a .png or .svg file"),

@@ -38,6 +38,7 @@ def select(args: argparse.Namespace) -> None:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
     choose_device(args)
     out = _out(args.output, args.net, "_lowrank.yaml")
+    _spare_inputs(args, out, out.with_suffix(".npz"))
     if args.finetune:
         load_solver(args.finetune)
     bench = _bench(args)
@@ -117,6 +118,7 @@ def apply(args: argparse.Namespace) -> None:
     """Factorize weights to the ranks in a net's spec, fitted to its data."""
     choose_device(args)
     out = _out(args.output, args.net, "_applied.npz")
+    _spare_inputs(args, out)
     net = Net(args.net, phase="test")
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
@@ -186,6 +188,14 @@ def _out(given: str | None, net: str, ending: str) -> Path:
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise WriteError(f"{out}: its folder cannot be written; check that it exists and may be")
     return out
+
+
+def _spare_inputs(args: argparse.Namespace, *outputs: Path) -> None:
+    """Raise WriteError where an output would be written over a file that the command reads."""
+    for given in (args.net, args.weights, *getattr(args, "also", ())):
+        for out in outputs:
+            if out.resolve() == Path(given).resolve():
+                raise WriteError(f"{out}: would be written over the {given} that is read; give another -o")
 
 
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
