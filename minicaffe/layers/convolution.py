@@ -27,6 +27,7 @@ from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.lowrank.param import LowRankParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
+from minicaffe.ops.depthwise import grouped_convolution
 from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
@@ -155,7 +156,7 @@ class Convolution(Layer):
 
     def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
         """The blocked products from (C, H, W, N) to ``filters`` channels. Raises ValueError."""
-        kind = Convolution3d if self.spatial_axes == 3 else Convolution2d
+        kind = Convolution3d if self.spatial_axes == 3 else grouped_convolution
         return kind(shape, filters, self.window, self.group, self.dtype, self.setting.device)
 
     def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:

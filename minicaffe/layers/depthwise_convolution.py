@@ -2,18 +2,15 @@
 
 Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), b (C·m), y (C·m, OH, OW, N); ``group`` may be left out, and is C.
 
-The same as a Convolution with ``group`` C, by the products of ``ops/depthwise.py``. MobileNet (Howard et al. 2017,
-arXiv 1704.04861); the layer of Caffe's forks by this name (yonghenglh6/DepthwiseConvolution), and by the name of
-ConvolutionDepthwise (BVLC/caffe #5665).
+The same as a Convolution with ``group`` C, whose products are those of ``ops/depthwise.py`` too. MobileNet (Howard
+et al. 2017, arXiv 1704.04861); the layer of Caffe's forks by this name (yonghenglh6/DepthwiseConvolution), and by the
+name of ConvolutionDepthwise (BVLC/caffe #5665).
 """
 
 from __future__ import annotations
 
 from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.convolution3d import Convolution3d
-from minicaffe.ops.depthwise import grouped_convolution
 
 
 @register_layer("ConvolutionDepthwise")
@@ -32,8 +29,3 @@ class DepthwiseConvolution(Convolution):
             raise param.error("num_output", f"{param.num_output} is no multiple of the {channels} channels")
         param.group = channels
         super().setup(bottom, top)
-
-    def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
-        if self.spatial_axes == 3:
-            return super().product_of(shape, filters)
-        return grouped_convolution(shape, filters, self.window, self.group, self.dtype, self.setting.device)

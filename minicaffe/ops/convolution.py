@@ -278,9 +278,8 @@ class Convolution2d:
         transposed, dy = self._grouped(w).swapaxes(1, 2), self._grouped(dy)
         out.fill(0)
         for block in self.blocks:
-            columns = module_of(dy).empty(
-                (self.group, self.depth, *dy[0, :1, block.columns].shape[1:]), dy.dtype
-            )
+            size = block.columns.stop - block.columns.start
+            columns = module_of(dy).empty((self.group, self.depth, size), dy.dtype)
             gemm.matmul(transposed, dy[:, :, block.columns], columns)
             add_columns(columns, self.window, self.output, block.part, out)
 
