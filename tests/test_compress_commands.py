@@ -13,6 +13,7 @@ from minicaffe.cli import main
 from minicaffe.compress import cost
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.lowrank.products import product_of_rank
 from minicaffe.net import Net
@@ -199,7 +200,8 @@ CONV1 = ["--layers", "conv1"]
 def test_a_second_run_measures_nothing_again_and_ends_the_same(capsys, measured):
     first, once = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
     assert once > 8
-    assert select(capsys, "--max-drop", "5%", *CONV1) == first
+    taken = f"{once} measurements are taken from low.journal.jsonl; delete it to measure anew\n"
+    assert select(capsys, "--max-drop", "5%", *CONV1) == first.replace("Dense:", taken + "Dense:", 1)
     assert len(measured) == once
     select(capsys, "--flops", "0.5", *CONV1)  # the same curves
     assert once <= len(measured) <= once + 2
@@ -230,7 +232,9 @@ def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
     resumed, count = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
     assert count > 8
     Path("low.journal.jsonl").unlink()
-    assert select(capsys, "--max-drop", "5%", *CONV1) == resumed
+    taken = "6 measurements are taken from low.journal.jsonl; delete it to measure anew\n"
+    assert taken in resumed
+    assert select(capsys, "--max-drop", "5%", *CONV1) == resumed.replace(taken, "")
     assert len(measured) == 2 * count
 
 
@@ -419,3 +423,13 @@ def test_fitting_to_approximated_inputs_keeps_more_than_symmetric_fitting(capsys
         run(capsys, "lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "-o", "low.npz", *more)
         losses.append(mean_loss(Net("low.yaml", weights="low.npz")))
     assert losses[0] < losses[1]
+
+
+def test_where_nothing_cheaper_keeps_the_accuracy_it_says_so(capsys, folder, monkeypatch):
+    monkeypatch.setattr(Selector, "within_drop", lambda self, drop: self._selection({}))
+    assert "nothing is approximated; allow more" in select(capsys, "--max-drop", "1%")
+
+
+def test_a_search_that_goes_on_says_what_it_takes_from_the_journal(capsys, folder):
+    assert "measurements are taken from" not in select(capsys, "--flops", "0.5")
+    assert "measurements are taken from low.journal.jsonl; delete it" in select(capsys, "--flops", "0.5")

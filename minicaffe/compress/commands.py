@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+from minicaffe.array import current_device
 from minicaffe.compress import plot, shrunk, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
@@ -53,6 +54,10 @@ def select(args: argparse.Namespace) -> None:
     else:
         found = selector.within_cost(args.flops if args.flops is not None else args.time)
     print(_selection_table(bench, found, selector))
+    if not found.plan:
+        logger.warning(
+            "No cheaper plan keeps the accuracy: nothing is approximated; allow more, or measure on more --batches"
+        )
     weights = _write(bench, found, Path(args.net), out)
     for other in others:
         _write_spec(other, _out(None, str(other), "_lowrank.yaml"), found)
@@ -201,9 +206,13 @@ def _spare_inputs(args: argparse.Namespace, *outputs: Path) -> None:
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
     """The measurements of this net with these weights and batches, kept beside the output."""
     sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
-    machine = f"{platform.node()}, {os.cpu_count()} cores"  # times are measured too
+    machine = f"{platform.node()}, {os.cpu_count()} cores, {current_device()}"  # times are measured too
     run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more)
-    return Journal(out.with_suffix(".journal.jsonl"), run)
+    journal = Journal(out.with_suffix(".journal.jsonl"), run)
+    if journal.known:
+        found = len(journal.known)
+        logger.info("%d measurements are taken from %s; delete it to measure anew", found, journal.path)
+    return journal
 
 
 def add_commands(command: Command) -> None:
@@ -214,8 +223,12 @@ def add_commands(command: Command) -> None:
     goal.add_argument(
         "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
     )
-    goal.add_argument("--flops", type=_share, metavar="0.3", help="multiply-adds of the layers, as a share")
-    goal.add_argument("--time", type=_share, metavar="0.5", help="measured time of the net, as a share")
+    goal.add_argument(
+        "--flops", type=_share, metavar="0.3", help="multiply-adds of the approximated layers, as a share"
+    )
+    goal.add_argument(
+        "--time", type=_share, metavar="0.5", help="time of the whole net, from timed layers, as a share"
+    )
     sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
     sub.add_argument("--held-out", type=positive, metavar="N",
                      help=f"others, to verify with (default: as many, at most {SELECT_BATCHES})")  # fmt: skip
