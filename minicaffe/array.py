@@ -109,8 +109,8 @@ class Transfer:
     def send(self, array: np.ndarray) -> None:
         """Start the array's copy; the array is not needed afterwards."""
         with self._device:
+            self._sent.synchronize()  # the last copy, also one that nobody has taken, has read the pinned memory
             self._make_room(array)
-            self._sent.synchronize()
             self._pinned[...] = array
             self._stream.wait_event(self._taken)
             self._buffer.set(self._pinned, stream=self._stream)
@@ -122,7 +122,8 @@ class Transfer:
         self._taken.synchronize()  # before the old buffer may be given to anyone else
         self.shape = array.shape
         self._pinned = cupyx.empty_pinned(array.shape, array.dtype)
-        self._buffer = cupy.empty(array.shape, array.dtype)
+        with self._stream:  # the pool gives memory out in a stream's order: that of the stream that writes it
+            self._buffer = cupy.empty(array.shape, array.dtype)
 
     def take(self, target: Array) -> None:
         """Copy what was sent into ``target``, which may be of another number type."""

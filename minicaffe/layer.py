@@ -99,6 +99,9 @@ class Layer:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
 
+    def parameters_changed(self) -> None:
+        """The parameters have been loaded, or are another net's from now on."""
+
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         """Multiply-adds of one image's forward, for layers that are matrix products; 0 for others."""
         return 0

@@ -290,7 +290,9 @@ class Net:
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """
         converters = {layer.name: layer.converter for layer in self.layers}
-        return weights.copy_into(self.params, path, converters)
+        report = weights.copy_into(self.params, path, converters)
+        self._parameters_changed()
+        return report
 
     def save(self, path: str | Path) -> None:
         """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError."""
@@ -313,7 +315,12 @@ class Net:
         for name in report.matched:
             for blob, its in zip(self.params[name], other.params[name], strict=True):
                 blob.share_data(its)
+        self._parameters_changed()
         return report
+
+    def _parameters_changed(self) -> None:
+        for layer in self.layers:
+            layer.parameters_changed()
 
     def set_input_arrays(self, data: Any, labels: Any) -> None:
         """Let the net's MemoryData layer give out these arrays (pycaffe's name for it).

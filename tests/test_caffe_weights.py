@@ -118,6 +118,22 @@ def test_arrays_of_four_axes_get_the_axes_that_they_mean(tmp_path):
     assert mc.to_host(net.forward(data=np.ones((1, 1, 1, 1)))["ip"]).item() == (2 + 3) * 2 + 3
 
 
+def test_a_loss_gets_back_the_weight_that_caffe_gave_to_the_split_of_its_top(tmp_path):
+    """As Caffe saves a loss that two layers read: 1 at the loss, and its own weight at the split."""
+    model = message_class("NetParameter")()
+    data = model.layer.add(name="data", type="Input", top=["x", "y"])
+    data.input_param.shape.add().dim.extend([2, 3])
+    model.layer.add(name="loss", type="EuclideanLoss", bottom=["x", "y"], top=["loss"], loss_weight=[1])
+    tops = [f"loss_loss_0_split_{i}" for i in range(2)]
+    model.layer.add(name="loss_loss_0_split", type="Split", bottom=["loss"], top=tops, loss_weight=[0.25, 0])
+    for name, bottom in zip("ab", tops, strict=True):
+        model.layer.add(name=name, type="Power", bottom=[bottom], top=[name])
+    (tmp_path / "m.caffemodel").write_bytes(model.SerializeToString())
+    net = mc.Net(tmp_path / "m.caffemodel", phase="train")
+    net.forward(x=np.ones((2, 3)), y=np.zeros((2, 3)))
+    assert float(net.loss()) == 0.25 * 1.5
+
+
 def test_numbers_of_double_precision_and_in_unpacked_lists_are_read(tmp_path, make_net):
     net_text = "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 2]}}}\n"
     net_text += "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 1}}\n"

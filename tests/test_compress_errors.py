@@ -126,6 +126,20 @@ LATE = {
     "select onto the net": (
         [*SELECT, "--flops", "0.5", "-o", "net.yaml"], r"net.yaml: would be written over the net.yaml",
     ),
+    "select a spec that ends as weights do": (
+        [*SELECT, "--flops", "0.5", "-o", "foo.npz"], r"foo.npz: would be written over the foo.npz that is written",
+    ),
+    "select onto the copy of another net": (
+        [*SELECT, "--flops", "0.5", "-o", "deploy_lowrank.yaml", "--also", "deploy.yaml"],
+        r"deploy_lowrank.yaml: would be written over the deploy_lowrank.yaml that is written",
+    ),
+    "select onto the solver": (
+        [*SELECT, "--flops", "0.5", "-o", "solver.yaml", "--finetune", "solver.yaml"],
+        r"solver.yaml: would be written over the solver.yaml that is read",
+    ),
+    "select with a copy that is a folder": (
+        [*SELECT, "--flops", "0.5", "--also", "also.yaml"], r"also_lowrank.yaml: is a folder",
+    ),
     "apply onto the trained weights": ([*APPLY, "-o", "lenet.npz"], r"lenet.npz: would be written over"),
     "select onto a folder": ([*SELECT, "--flops", "0.5", "-o", "is.yaml"], r"is.yaml: is a folder"),
     "sweep": ([*SWEEP, "--plot", "no/x.png"], r"^error: no/x"),
@@ -142,6 +156,7 @@ def test_what_cannot_be_written_or_read_in_the_end_is_said_at_the_start(
     capsys, measured, folder, arguments, message
 ):
     (folder / "is.yaml").mkdir()
+    (folder / "also_lowrank.yaml").mkdir()
     assert_one_line(capsys, arguments, message)
     assert len(measured) <= 1
 

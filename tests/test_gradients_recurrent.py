@@ -7,7 +7,7 @@ import pytest
 from gradient_check import check_gradients, layer_net
 
 import minicaffe as mc
-from minicaffe.layers.lstm_unit import sigmoid
+from minicaffe.layers.sigmoid import sigmoid
 from minicaffe.spec.net import parse_net
 
 FILLERS = (
@@ -182,7 +182,7 @@ def test_work_is_that_of_the_products():
 
 def test_sigmoid_of_huge_numbers_is_0_and_1():
     x = np.array([-1e4, 0, 1e4])
-    sigmoid(x)
+    sigmoid(x, out=x)
     np.testing.assert_array_equal(x, [0, 0.5, 1])
 
 
@@ -214,3 +214,9 @@ def test_another_number_of_inputs_is_an_error():
     net.blobs["x0"].reshape(4, 2, 6)
     with pytest.raises(mc.ShapeError, match="the weights are for 5 inputs a step"):
         net.reshape()
+
+
+@pytest.mark.parametrize("layer_type", STATES)
+def test_a_batch_of_no_sequences_is_refused(layer_type):
+    with pytest.raises(mc.ShapeError, match=r"bottoms \(4, 0, 5\) and \(4, 0\); expected x"):
+        net_of(recurrent(layer_type), (4, 0, 5), (4, 0))

@@ -371,3 +371,52 @@ def test_only_the_parameters_that_train_get_a_gradient(make_net, low_rank, wante
     has = [blob.has_diff and bool(np.abs(blob.diff).max() > 0.01) for blob in net.params["conv"]]
     assert has[:2] == [bool(flag) for flag in wanted]
     assert has[2:] == ["factored" in low_rank] * (len(has) - 2)
+
+
+# -- weights that are loaded while a basis is held -------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["data", "weights"])
+def test_weights_saved_before_any_training_have_no_basis_and_get_one_at_once(make_net, tmp_path, target):
+    text = PLAIN.text(f"rank: 4, target: {target}, refresh: 5")
+    make_net(text, phase="train", seed=2).save(tmp_path / "untrained.npz")
+    net, x = make_net(text, phase="train", seed=1), PLAIN.random_input()
+    output(net, x)
+    output(net, x)
+    net.copy_from(tmp_path / "untrained.npz")
+    loaded = output(net, x)
+    fresh = make_net(text, phase="train", seed=3)
+    fresh.copy_from(tmp_path / "untrained.npz")
+    assert_close(loaded, output(fresh, x))
+    assert np.abs(loaded).max() > 0.1
+
+
+def test_a_basis_of_more_columns_is_loaded_whole(make_net, tmp_path):
+    text = "energy: {}, target: data, refresh: 50"
+    small, large = (make_net(PLAIN.text(text.format(e)), phase="train", seed=1) for e in (0.3, 0.99))
+    x = PLAIN.random_input()
+    output(small, x)
+    output(large, x)
+    assert layer_of(small).low_rank.rank < layer_of(large).low_rank.rank
+    large.save(tmp_path / "large.npz")
+    small.copy_from(tmp_path / "large.npz")
+    output(small, x)
+    assert layer_of(small).low_rank.factors.q.shape == layer_of(large).low_rank.factors.q.shape
+
+
+def test_a_snapshot_is_resumed_with_its_basis_whatever_was_loaded_before(make_net, tmp_path):
+    text = PLAIN.text("rank: 4, target: data, refresh: 10")
+    make_net(PLAIN.text(), phase="train", seed=2).save(tmp_path / "dense.npz")
+    x = PLAIN.random_input()
+    net = make_net(text, phase="train", seed=1)
+    for _ in range(13):
+        output(net, x)
+    net.save(tmp_path / "s.npz")
+    clean, used = (make_net(text, phase="train", seed=seed) for seed in (3, 4))
+    used.copy_from(tmp_path / "dense.npz")
+    for other in (clean, used):
+        other.copy_from(tmp_path / "s.npz")
+        layer_of(other).restore({"iteration": 13})
+    expected = output(net, x)
+    for other in (clean, used):
+        np.testing.assert_array_equal(output(other, x), expected)

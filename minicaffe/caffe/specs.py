@@ -57,5 +57,8 @@ def _undo_running(net: Tree) -> None:
             bottom.text = source.get(bottom.text, bottom.text)
         if layer.text("type") == "Split" and layer.text("name").endswith("_split"):
             source.update(dict.fromkeys(layer.texts("top"), layer.text("bottom")))
+            for maker in net.trees("layer") if layer.fields.get("loss_weight") else ():
+                if layer.text("bottom") in maker.texts("top"):  # a loss, whose weight the split has
+                    maker.fields["loss_weight"] = layer.fields["loss_weight"][:1]
         else:
             net.add("layer", layer)

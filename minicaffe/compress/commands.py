@@ -39,12 +39,13 @@ def select(args: argparse.Namespace) -> None:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
     choose_device(args)
     out = _out(args.output, args.net, "_lowrank.yaml")
-    _spare_inputs(args, out, out.with_suffix(".npz"))
+    weights, also = out.with_suffix(".npz"), {Path(x): _out(None, x, "_lowrank.yaml") for x in args.also}
+    _check_outputs(args, [out, weights, _tuned(weights), *also.values()])
     if args.finetune:
         load_solver(args.finetune)
     bench = _bench(args)
-    others = {Path(other): load_net(other) for other in args.also}
-    for other, spec in others.items():
+    for other in also:
+        spec = load_net(other)
         shrunk.check_layers(other, [x.name for x in spec.layer or spec.layers], bench.candidates)
     chosen_on, held_out = _draw(bench, SELECT_BATCHES, args.batches, args.held_out)
     cost = TimeCost(bench, chosen_on[0]) if args.time is not None or args.by == "time" else FlopCost(bench)
@@ -58,9 +59,9 @@ def select(args: argparse.Namespace) -> None:
         logger.warning(
             "No cheaper plan keeps the accuracy: nothing is approximated; allow more, or measure on more --batches"
         )
-    weights = _write(bench, found, Path(args.net), out)
-    for other in others:
-        _write_spec(other, _out(None, str(other), "_lowrank.yaml"), found)
+    _write(bench, found, Path(args.net), out, weights)
+    for other, path in also.items():
+        _write_spec(other, path, found)
     if args.finetune:
         _finetune(args.finetune, out, weights, bench, held_out)
     bench.close()
@@ -86,16 +87,14 @@ def _selection_table(bench: Workbench, found: Selection, selector: Selector) -> 
     return "\n".join(lines)
 
 
-def _write(bench: Workbench, found: Selection, net: Path, out: Path) -> Path:
-    """Write the spec and its weights; return the path of the weights."""
+def _write(bench: Workbench, found: Selection, net: Path, out: Path, weights: Path) -> None:
+    """Write the spec and its weights."""
     text = _write_spec(net, out, found)
-    weights = out.with_suffix(".npz")
     shrunk_net = Net(parse_net(text, str(net)), phase="test")
     shrunk.fill(shrunk_net, bench.original, bench.approximate(found.plan))
     shrunk_net.save(weights)
     shrunk_net.close()
     logger.info("Wrote %s", weights)
-    return weights
 
 
 def _write_spec(net: Path, out: Path, found: Selection) -> str:
@@ -105,12 +104,17 @@ def _write_spec(net: Path, out: Path, found: Selection) -> str:
     return text
 
 
+def _tuned(weights: Path) -> Path:
+    """Where weights are written after their training."""
+    return weights.with_name(f"{weights.stem}_finetuned.npz")
+
+
 def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held_out: list[Batch]) -> None:
     """Train the factors as a solver spec says, and write the weights."""
     solver = Solver(solver_path, net=parse_net(read_text(out), str(out)))
     solver.copy_from(weights)
     solver.solve()
-    tuned = weights.with_name(f"{weights.stem}_finetuned.npz")
+    tuned = _tuned(weights)
     solver.net.save(tuned)
     solver.close()
     net = Net(load_net(out), weights=tuned, phase="test")
@@ -123,7 +127,7 @@ def apply(args: argparse.Namespace) -> None:
     """Factorize weights to the ranks in a net's spec, fitted to its data."""
     choose_device(args)
     out = _out(args.output, args.net, "_applied.npz")
-    _spare_inputs(args, out)
+    _check_outputs(args, [out])
     net = Net(args.net, phase="test")
     plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
@@ -195,12 +199,14 @@ def _out(given: str | None, net: str, ending: str) -> Path:
     return out
 
 
-def _spare_inputs(args: argparse.Namespace, *outputs: Path) -> None:
-    """Raise WriteError where an output would be written over a file that the command reads."""
-    for given in (args.net, args.weights, *getattr(args, "also", ())):
-        for out in outputs:
-            if out.resolve() == Path(given).resolve():
-                raise WriteError(f"{out}: would be written over the {given} that is read; give another -o")
+def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
+    """Raise WriteError where an output would be written over another, or over a file that the command reads."""
+    inputs = [args.net, args.weights, *getattr(args, "also", ()), getattr(args, "finetune", None)]
+    taken = {Path(given).resolve(): f"{given} that is read" for given in inputs if given}
+    for out in outputs:
+        if out.resolve() in taken:
+            raise WriteError(f"{out}: would be written over the {taken[out.resolve()]}; give another -o")
+        taken[out.resolve()] = f"{out} that is written too"
 
 
 def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:

@@ -26,6 +26,7 @@ from minicaffe.data.decode import BAD_IMAGE, decode_image, resize
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError
+from minicaffe.ops.rounding import round_half_away
 
 FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
 
@@ -129,15 +130,15 @@ class Cropping:
         half = (box[2:] - box[:2] + 1).astype(np.float32) / np.float32(2)
         centre = box[:2].astype(np.float32) + half
         half = np.full(2, half.max()) if self.square else half
-        box = np.concatenate([_round(centre - half * scale), _round(centre + half * scale)])
+        box = np.concatenate([round_half_away(centre - half * scale), round_half_away(centre + half * scale)])
         limit = np.array(image[::-1])
         cut = np.concatenate(
             [np.maximum(0, -box[:2]), np.maximum(0, box[2:] - limit + 1)]
         )  # beyond the image
         part = _inside(box + cut * [1, 1, -1, -1], image)
         factor = np.float32(self.size) / (box[2:] - box[:2] + 1).astype(np.float32)
-        warped = _round((part[2:] - part[:2] + 1).astype(np.float32) * factor)
-        pads = _round(cut.astype(np.float32).reshape(2, 2) * factor)  # before, behind; of x, y
+        warped = round_half_away((part[2:] - part[:2] + 1).astype(np.float32) * factor)
+        pads = round_half_away(cut.astype(np.float32).reshape(2, 2) * factor)  # before, behind; of x, y
         start = np.array([pads[1, 0] if mirror else pads[0, 0], pads[0, 1]])
         stop = np.minimum(start + np.maximum(warped, 1), self.size)
         return part, (slice(int(start[1]), int(stop[1])), slice(int(start[0]), int(stop[0])))
@@ -148,11 +149,6 @@ def _inside(box: np.ndarray, image: tuple[int, int]) -> np.ndarray:
     if box.min() < 0 or box[0] > box[2] or box[1] > box[3] or box[2] >= width or box[3] >= height:
         raise ValueError(f"window {box.tolist()} does not lie in the image of {height} × {width}")
     return box
-
-
-def _round(values: np.ndarray) -> np.ndarray:
-    """Halves away from 0, as C's ``round``."""
-    return np.copysign(np.floor(np.abs(values) + 0.5), values).astype(np.int64)
 
 
 class WindowBatches:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array, module_of
 from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.layers.sigmoid import sigmoid
 from minicaffe.spec.net import LayerSpec
 
 
@@ -72,7 +73,7 @@ def step(gates: Array, old: Array, cont: Array, cell: Array, hidden: Array) -> N
     ``old`` is c′ (N, D), ``cont`` (N, 1).
     """
     xp, size = module_of(gates), old.shape[1]
-    sigmoid(gates[:, : 3 * size])
+    sigmoid(gates[:, : 3 * size], out=gates[:, : 3 * size])
     i, f, o, g = parts(gates, size)
     xp.tanh(g, out=g)
     xp.multiply(f, old, out=cell)
@@ -98,14 +99,6 @@ def step_grad(
     xp.multiply(d_hidden * tanh_cell, o * (1 - o), out=d_o)
     xp.multiply(total * i, 1 - g * g, out=d_g)
     return d_old
-
-
-def sigmoid(x: Array) -> None:
-    """σ in place, as (1 + tanh(x / 2)) / 2: nothing overflows."""
-    x *= 0.5
-    module_of(x).tanh(x, out=x)
-    x += 1
-    x *= 0.5
 
 
 def parts(gates: Array, size: int) -> list[Array]:

@@ -107,7 +107,7 @@ class RecurrentLayer(Layer):
 
     def _check_input(self, bottom: Blobs) -> None:
         x, cont = bottom[0].shape, bottom[1].shape
-        if len(x) < 2 or cont != x[:2] or not x[0]:
+        if len(x) < 2 or cont != x[:2] or 0 in cont:
             raise self.shape_error(
                 f"bottoms {x} and {cont}; expected x (steps, sequences, …) and cont (steps, sequences)"
             )

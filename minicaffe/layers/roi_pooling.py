@@ -43,7 +43,7 @@ class ROIPooling(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         param, shape, regions = self.spec.roi_pooling_param, bottom[0].shape, bottom[1].shape
-        if len(shape) != 4 or 0 in shape[2:]:
+        if len(shape) != 4 or 0 in shape[1:]:
             raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W)")
         if not regions or math.prod(regions[1:]) != 5:
             raise self.shape_error(f"regions have shape {regions}; expected (R, 5): image, x1, y1, x2, y2")

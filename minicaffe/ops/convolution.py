@@ -184,9 +184,9 @@ class Convolution2d:
                 bias_sums[worker] += dy_block.sum(axis=2)
 
         self._over_blocks(padded, one)
-        self._grouped(out)[...] = _total(sums).swapaxes(1, 2)
+        self._grouped(out)[...] = total_of(sums).swapaxes(1, 2)
         if bias_out is not None:
-            bias_out[...] = _total(bias_sums).reshape(-1)
+            bias_out[...] = total_of(bias_sums).reshape(-1)
 
     def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
         """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64.
@@ -209,7 +209,7 @@ class Convolution2d:
             sums[worker] += columns.sum(axis=2)
 
         self._over_blocks(padded, one)
-        return _total(sums), _total(squares)
+        return total_of(sums), total_of(squares)
 
     def gram(self, padded: Array) -> Array:
         """X·Xᵀ (g, K/g, K/g), in float64."""
@@ -334,7 +334,7 @@ def turn_filters(w: Array, group: int) -> Array:
     return turned.reshape(group * channels, filters // group, kh, kw)
 
 
-def _total(parts: list[Array]) -> Array:
+def total_of(parts: list[Array]) -> Array:
     """The sum of the workers' parts, in a fixed order, in the first of them."""
     for part in parts[1:]:
         parts[0] += part

@@ -22,7 +22,7 @@ import numpy as np
 
 from minicaffe.array import CPU, Array, Device, on_cpu
 from minicaffe.ops import workers
-from minicaffe.ops.convolution import Convolution2d, turn_filters
+from minicaffe.ops.convolution import Convolution2d, total_of, turn_filters
 from minicaffe.ops.im2col import Window
 
 BLOCK_BYTES = 3 << 17  # of Z, for one worker
@@ -127,7 +127,7 @@ class DepthwiseConvolution2d(Convolution2d):
                 sums[worker][part.channels, i] += np.matmul(rows, outputs)
 
         self._over_parts(padded, one)
-        total = np.moveaxis(sum(sums[1:], start=sums[0]), 3, 1)  # (C, m, kh, kw)
+        total = np.moveaxis(total_of(sums), 3, 1)  # (C, m, kh, kw)
         out.reshape(total.shape)[...] = total
         if bias_out is not None:
             dy.sum(axis=2, out=bias_out.reshape(dy.shape[:2]))

@@ -22,6 +22,7 @@ from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.errors import DataError
 from minicaffe.ops import workers
 from minicaffe.ops.kernel import Kernel
+from minicaffe.ops.rounding import round_half_away
 
 CHUNK_BYTES = 1 << 18  # of the maxima of some bins, which are compared with one pixel after the other
 
@@ -97,18 +98,12 @@ def bin_edges(
     In the regions' own number type, as Caffe computes them, so that rounding falls alike.
     """
     scale = first.dtype.type(scale)
-    low, high = _round(first * scale), _round(last * scale)
+    low, high = round_half_away(first * scale), round_half_away(last * scale)
     size = np.maximum(high - low + 1, 1).astype(first.dtype) / first.dtype.type(bins)
     number = np.arange(bins + 1, dtype=first.dtype)[:, None]
     start = np.floor(number[:-1] * size).astype(np.int64) + low
     end = np.ceil(number[1:] * size).astype(np.int64) + low
     return start.clip(0, length), end.clip(0, length)
-
-
-def _round(values: np.ndarray) -> np.ndarray:
-    """To the nearest whole number, halves away from 0, as C's ``round``."""
-    values = values.astype(np.float64)
-    return np.copysign(np.floor(np.abs(values) + 0.5), values).astype(np.int64)
 
 
 Edges = tuple[np.ndarray, np.ndarray]

@@ -13,7 +13,7 @@ from minicaffe.ops.gemm import matmul
 
 
 def add_images(dy: Array, index: Array, out: Array) -> None:
-    """out = dx: a product with a matrix of ones and zeros, which beats scattered additions several times."""
+    """out = dx, by a product with a matrix of ones and zeros; an infinite dy makes all of dx no number."""
     xp, size = module_of(dy), out.shape[-1]
     chosen = (index[:, None] == xp.arange(size)).astype(dy.dtype)
     matmul(dy.reshape(-1, len(index)), chosen, out=out.reshape(-1, size))

@@ -53,6 +53,12 @@ class Stream:
         for work in self.work:
             work.finish()
 
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Memory is not given out by streams here."""
+
     def wait_event(self, event):
         for work in event.work:
             work.finish()

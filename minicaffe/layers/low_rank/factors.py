@@ -51,9 +51,8 @@ class Factors:
     def fit(self, dense: Convolution2d) -> None:
         """Follow a change of the bottom's shape."""
 
-    def restore(self, iteration: int) -> None:
-        """Go on from a snapshot."""
-        self.iteration = iteration
+    def parameters_changed(self) -> None:
+        """As ``Layer.parameters_changed``."""
 
     def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
         """What is left to do once the output is there."""

@@ -44,8 +44,7 @@ class HeldBasis(Factors):
         layer.blobs.append(self.blob)
         layer.keep_from_training(self.blob)
         self.q: Array | None = None
-        self._columns: int | None = None  # of the blob that are used, once it is known
-        self._is_lost = False
+        self._must_look = True  # whether there is a basis in the blob
 
     @property
     def wanted(self) -> Sequence[bool]:
@@ -63,40 +62,38 @@ class HeldBasis(Factors):
 
     def hold(self, q: Array) -> None:
         """Keep Q (g, n, r) in the blob; where the rank may change, columns of zeros follow."""
-        self._columns, self._is_lost = q.shape[-1], False
+        self._must_look = False
         self.blob.data[..., : q.shape[-1]] = q
         self.blob.data[..., q.shape[-1] :] = 0
 
     def held(self) -> Array | None:
-        """Q from the blob; None while there is none. Waits for the device: in training, ``kept`` does not."""
-        basis = self.blob.data
-        return basis[..., : self._used_columns()].copy() if basis[..., 0].any() else None
+        """Q from the blob; None while there is none. Waits for the device to see which."""
+        return self.kept() if self.blob.data[..., 0].any() else None
 
     def kept(self) -> Array:
-        """Q from the blob, in a training that has put one there."""
-        if self._columns is None:  # a snapshot's basis
-            self._columns = self._used_columns()
-        return self.blob.data[..., : self._columns].copy()
-
-    def _used_columns(self) -> int:
+        """Q from the blob, where there is one. Waits for the device only with ``energy``, to count its columns."""
         basis = self.blob.data
-        return int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else basis.shape[-1]
+        used = int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else basis.shape[-1]
+        return basis[..., :used].copy()
 
     def is_due(self) -> bool:
         """Whether a full update is due in this iteration."""
         return self.iteration % self.param.used_refresh == 0
 
     def needs_update(self) -> bool:
-        """Whether one is due, or there is no basis, as dense weights were loaded."""
-        return self._is_lost or self.is_due()
+        """Whether one is due, or weights that have no basis were loaded."""
+        if self.is_due():
+            return True
+        is_missing = self._must_look and self.held() is None
+        self._must_look = False
+        return is_missing
 
-    def restore(self, iteration: int) -> None:
-        super().restore(iteration)
-        self._columns = None
+    def parameters_changed(self) -> None:
+        """Others have written into the blobs: look for a basis again."""
+        self._must_look = True
 
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """No basis yet."""
-        self._is_lost = True
         return [*arrays, np.zeros(self.blob.shape, self.layer.dtype)]
 
 

@@ -156,7 +156,10 @@ class LowRankLayer(Layer):
         return {"iteration": self.low_rank.factors.iteration}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.low_rank.factors.restore(state["iteration"])
+        self.low_rank.factors.iteration = state["iteration"]
+
+    def parameters_changed(self) -> None:
+        self.low_rank.factors.parameters_changed()
 
     def converter(
         self, shapes: list[tuple[int, ...]]
