@@ -37,6 +37,11 @@ class FillerParam(Message):
         if self.sparse >= 0 and self.type != "gaussian":
             raise self.error("sparse", f"only the gaussian filler can be sparse, not '{self.type}'")
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether it leaves a new blob as it is, all zeros."""
+        return self.type == "constant" and self.value == 0
+
 
 def _fan(shape: tuple[int, ...], norm: str) -> float:
     shape = shape or (1,)

@@ -141,9 +141,10 @@ class Layer:
         return zlib.crc32(self.name.encode()) ^ (self.setting.seed & 0xFFFFFFFF)
 
     def add_blob(self, shape: Sequence[int], filler: FillerParam) -> Blob:
-        """Add a parameter blob with initial values from ``filler``."""
+        """Add a parameter blob with initial values from ``filler``; zeros take no memory before they are used."""
         blob = Blob(shape, self.dtype, self.setting.device, batch_last=False)
-        fill(blob, filler, self.rng)
+        if not filler.is_zero:
+            fill(blob, filler, self.rng)
         self.blobs.append(blob)
         return blob
 

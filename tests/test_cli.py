@@ -47,7 +47,13 @@ def test_summary_counts_parameters_and_multiply_adds(capsys):
     assert main(["summary", str(PROTOTXT / "lenet" / "deploy.yaml"), "--phase", "test"]) == 0
     output = capsys.readouterr().out
     assert re.search(r"conv2 +Convolution +64×50×8×8 +25,050 +1,600,000", output)
-    assert re.search(r"all layers +431,080 +2,293,000", output)
+    assert re.search(r"all layers +431,080 +2,293,000$", output)
+
+
+def test_summary_says_how_many_parameters_are_not_trained(capsys):
+    assert main(["summary", str(PROTOTXT / "cifar10_vgg" / "deploy.yaml")]) == 0
+    # Six BatchNorms of 64, 64, 128, 128, 256 and 256 channels: a mean and a variance each, and one number a layer.
+    assert re.search(r"all layers +1,150,672 +152,766,976 +1,798 not trained$", capsys.readouterr().out)
 
 
 def test_summary_lists_the_layer_types(capsys):
@@ -55,13 +61,6 @@ def test_summary_lists_the_layer_types(capsys):
     output = capsys.readouterr().out
     assert re.search(r"^Convolution +y = w ∗ x \+ b", output, re.MULTILINE)
     assert len(output.splitlines()) > 50
-
-
-@pytest.mark.parametrize("path", sorted(PROTOTXT.glob("*/deploy.yaml")), ids=lambda p: p.parent.name)
-def test_every_deploy_spec_builds_and_gives_probabilities(path, make_net):
-    net = make_net(path.read_text())
-    prob = net.forward()["prob"]
-    assert abs(float(prob[0].sum()) - 1) < 1e-5
 
 
 def test_help_of_every_command_works(capsys):

@@ -19,11 +19,22 @@ def summarize(net: Net) -> str:
         work = layer.multiply_adds(bottom, top)
         numbers = (f"{count:,}" if count else "", f"{work:,}" if work else "")
         rows.append((layer.name, layer.type, shapes, *numbers, layer.note))
-    params = sum(param.blob.count for param in net.learnable)
-    work = sum(layer.multiply_adds(bottom, top) for layer, bottom, top in net.steps())
-    rows.append(("all layers", "", "", f"{params:,}", f"{work:,}", ""))
+    params, held = count_parameters(net)
+    note = f"{held:,} not trained" if held else ""
+    rows.append(("all layers", "", "", f"{params:,}", f"{count_multiply_adds(net):,}", note))
     head = ("layer", "type", "top", "parameters", "multiply-adds/image", "")
     return f"{net.name} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
+
+
+def count_parameters(net: Net) -> tuple[int, int]:
+    """How many numbers a net's parameters have, and how many of these are in parameters with ``lr_mult: 0``."""
+    held = sum(param.blob.count for param in net.learnable if param.lr_mult == 0)
+    return sum(param.blob.count for param in net.learnable), held
+
+
+def count_multiply_adds(net: Net) -> int:
+    """The multiply-adds of one image's forward."""
+    return sum(layer.multiply_adds(bottom, top) for layer, bottom, top in net.steps())
 
 
 def layer_type_table() -> str:
