@@ -173,9 +173,14 @@ def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
 def test_dropout(dtype, ratio):
     bits = np.random.default_rng(1).integers(0, 1 << 16, (5, 3, 7)).astype(np.uint16)
     threshold, x = dropout.threshold_for(ratio), random(5, 3, 7, dtype=dtype)
-    assert_same(
-        lambda x, bits, y: dropout.drop(x, bits, threshold, y), x, bits, np.full_like(x, 7), written=1
-    )
+    for scale in (1.0, dropout.scale_for(threshold)):
+        assert_same(
+            lambda x, bits, y, scale=scale: dropout.drop(x, bits, threshold, scale, y),
+            x,
+            bits,
+            np.full_like(x, 7),
+            written=1,
+        )
 
 
 @pytest.mark.parametrize("name", update_rules)
@@ -205,7 +210,7 @@ def test_an_update(dtype, name, options, clipped):
 def test_a_kernel_refuses_an_array_that_is_not_contiguous():
     x = cupy.asarray(random(4, 6))
     with pytest.raises(ValueError, match="kernel drop: an array is not contiguous"):
-        dropout.drop(x[:, ::2], cupy.asarray(np.zeros((4, 3), np.uint16)), 0, x[:, 1::2])
+        dropout.drop(x[:, ::2], cupy.asarray(np.zeros((4, 3), np.uint16)), 0, 1.0, x[:, 1::2])
 
 
 def test_places_beyond_two_to_the_31_are_reached_by_64_bits():

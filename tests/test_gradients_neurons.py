@@ -190,7 +190,8 @@ def test_prelu_refuses_other_channels_than_it_started_with(make_net):
         ("type: Clip, clip_param: {min: 2}", "max: required"),
         ("type: Dropout, dropout_param: {dropout_ratio: 1}", "dropout_ratio: 1 is out of range"),
         ("type: Dropout, dropout_param: {dropout_ratio: -0.1}", "dropout_ratio: -0.1 is out of range"),
-        ("type: Dropout, dropout_param: {scale_train: true}", "scale_train: unknown field"),
+        ("type: Dropout, dropout_param: {scale_trian: true}", "scale_trian: unknown field"),
+        ("type: Dropout, dropout_param: {scale_train: 3}", "scale_train: expected"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_the_field(layer, message, make_net):
@@ -203,8 +204,9 @@ def test_a_wrong_setting_is_one_line_that_names_the_field(layer, message, make_n
 # -- dropout ---------------------------------------------------------------------------------------
 
 
-def dropout(make_net, ratio, shape=(100, 400), phase="train", seed=4):
-    text = layer_net(f"type: Dropout, dropout_param: {{dropout_ratio: {ratio}}}", [shape])
+def dropout(make_net, ratio, shape=(100, 400), phase="train", seed=4, scale_train=True):
+    param = f"{{dropout_ratio: {ratio}, scale_train: {str(scale_train).lower()}}}"
+    text = layer_net(f"type: Dropout, dropout_param: {param}", [shape])
     return make_net(text, phase=phase, seed=seed)
 
 
@@ -256,6 +258,23 @@ def test_dropout_at_test_time_is_the_identity_both_ways(make_net):
     net, x = dropout(make_net, 0.5, shape=(2, 3), phase="test"), random((2, 3)).astype(np.float32)
     np.testing.assert_array_equal(net.forward(x0=x)["L"], x)
     np.testing.assert_array_equal(net.backward(L=x)["x0"], x)
+
+
+def test_dropout_that_scales_at_test_time_keeps_values_in_training_and_the_mean_over_both(make_net):
+    net, x = dropout(make_net, 0.25, scale_train=False), 1 + RNG.random((100, 400)).astype(np.float32)
+    y = net.forward(x0=x)["L"]
+    np.testing.assert_array_equal(y[y != 0], x[y != 0])
+    assert abs((y == 0).mean() - 0.25) < 0.01
+    np.testing.assert_array_equal(net.backward(L=np.ones((100, 400)))["x0"], y != 0)
+    test_net = dropout(make_net, 0.25, phase="test", scale_train=False)
+    np.testing.assert_allclose(test_net.forward(x0=x)["L"], 0.75 * x, rtol=1e-6)
+    np.testing.assert_allclose(test_net.backward(L=x)["x0"], 0.75 * x, rtol=1e-6)
+
+
+def test_dropout_scales_at_test_time_in_place_too(make_net):
+    text = "- {name: drop, type: Dropout, top: x, dropout_param: {dropout_ratio: 0.5, scale_train: false}}"
+    net = make_net(f"layer:\n- {{name: x, type: Input, input_param: {{shape: {{dim: [1, 2]}}}}}}\n{text}")
+    np.testing.assert_array_equal(net.forward(x=np.array([[1.0, -4.0]]))["x"], [[0.5, -2]])
 
 
 def test_a_layer_in_place_on_dropouts_top_does_not_change_what_others_see(make_net):

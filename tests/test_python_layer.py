@@ -85,6 +85,11 @@ def test_a_python_layer_is_found_on_sys_path_and_in_packages(python_spec, tmp_pa
         (SCALED.replace("Scaled", "Scalde"), PYTHON_MODULE, "layer: .* no class 'Scalde'.*Scaled"),
         (SCALED.replace("Scaled", "number"), PYTHON_MODULE, "subclass of minicaffe.Layer"),
         (SCALED, "import no_such_thing", "importing 'scaling' fails: ModuleNotFoundError.*no_such_thing"),
+        (
+            SCALED,
+            "import caffe",
+            "importing 'scaling' fails: .*; in that module, write 'import minicaffe as caffe'",
+        ),
         (SCALED, "1 / 0", "importing 'scaling' fails: ZeroDivisionError"),
         (SCALED, "def", "importing 'scaling' fails: SyntaxError"),
         ("python_param: {module: scaling}", "", "layer: required"),

@@ -2,23 +2,27 @@
 
     dx = dy · m / (1 − r)
 
-Caffe's DropoutLayer; Srivastava et al. 2014.
+With ``scale_train: false`` it is scaled at TEST instead: y = x · m at TRAIN, y = x · (1 − r) at TEST.
+
+Caffe's DropoutLayer, with the field of Fast R-CNN's Caffe; Srivastava et al. 2014.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.dropout import drop, random_bits, threshold_for
+from minicaffe.ops.dropout import drop, random_bits, scale_for, threshold_for
 from minicaffe.ops.workers import elementwise
-from minicaffe.spec.fields import Float, Message
+from minicaffe.spec.fields import Bool, Float, Message
 
 
 class DropoutParam(Message):
-    """``dropout_ratio``: the share r that is dropped."""
+    """``dropout_ratio``: the share r that is dropped; ``scale_train``: scale at TRAIN, or (false) at TEST."""
 
     dropout_ratio = Float(0.5, min=0, below=1)
+    scale_train = Bool(True)
 
 
 @register_layer
@@ -33,7 +37,10 @@ class Dropout(Layer):
     keeps_sign = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.threshold = threshold_for(self.spec.dropout_param.dropout_ratio)
+        param = self.spec.dropout_param
+        self.threshold = threshold_for(param.dropout_ratio)
+        scale = scale_for(self.threshold)
+        self.train_scale, self.test_scale = (scale, 1.0) if param.scale_train else (1.0, 1 / scale)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)
@@ -42,16 +49,25 @@ class Dropout(Layer):
         x, y = bottom[0].stored, top[0].stored
         if self.phase == "TRAIN":
             self.bits = random_bits(self.rng, x.shape)
-            drop(x, self.bits, self.threshold, out=y)
-        elif top[0] is not bottom[0]:
-            # A copy: if the top shared the bottom's array, an in-place layer on it would change the bottom too.
-            elementwise(self.xp.copyto, y, x)
+            drop(x, self.bits, self.threshold, self.train_scale, out=y)
+        else:
+            self._scale(x, y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
         dy, dx = top[0].stored_diff, bottom[0].stored_diff
         if self.phase == "TRAIN":
-            drop(dy, self.bits, self.threshold, out=dx)
-        elif top[0] is not bottom[0]:
-            elementwise(self.xp.copyto, dx, dy)
+            drop(dy, self.bits, self.threshold, self.train_scale, out=dx)
+        else:
+            self._scale(dy, dx)
+
+    def _scale(self, source: Array, target: Array) -> None:
+        """A copy: if the top shared the bottom's array, an in-place layer on it would change the bottom too."""
+        if self.test_scale != 1:
+            elementwise(self._multiply, source, target)
+        elif target is not source:
+            elementwise(self.xp.copyto, target, source)
+
+    def _multiply(self, source: Array, target: Array) -> None:
+        self.xp.multiply(source, self.test_scale, out=target)

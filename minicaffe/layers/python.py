@@ -95,4 +95,7 @@ def _import_error(param: PythonParam, folder: Path, error: Exception) -> SpecErr
             f"no module '{param.module}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name",
         )
     problem = " ".join(str(error).split())
-    return param.error("module", f"importing '{param.module}' fails: {type(error).__name__}: {problem}")
+    mend = (
+        "; in that module, write 'import minicaffe as caffe'" if getattr(error, "name", "") == "caffe" else ""
+    )
+    return param.error("module", f"importing '{param.module}' fails: {type(error).__name__}: {problem}{mend}")

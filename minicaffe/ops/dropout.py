@@ -25,15 +25,16 @@ KERNEL drop(Index count, const T* x, const unsigned short* bits, T* y, Index thr
 """)  # fmt: skip
 
 
-def drop(x: Array, bits: Array, threshold: int, out: Array) -> None:
+def drop(x: Array, bits: Array, threshold: int, scale: float, out: Array) -> None:
     """out = x · scale where the bits reach the threshold, else 0."""
     if not on_cpu(x):
-        DROP(x.size, x, bits, out, threshold, scale_for(threshold))
+        DROP(x.size, x, bits, out, threshold, scale)
         return
 
     def chunk(x: Array, bits: Array, y: Array) -> None:
         module_of(x).multiply(x, bits >= threshold, out=y)
-        y *= scale_for(threshold)
+        if scale != 1:
+            y *= scale
 
     elementwise(chunk, x, bits, out)
 

@@ -3,7 +3,8 @@
     git clone https://github.com/BVLC/caffe && python tests/golden/caffe/check_examples.py caffe
 
 A net is read, written as YAML, read again and compared, then built in both phases with Input layers in place of
-data layers, whose data are not there. Solvers are read.
+data layers, whose data are not there. Solvers are read. For the ``caffe`` that Python layers import, minicaffe
+stands in.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def check_net(path: Path) -> str:
 def main(folder: Path) -> int:
     """Check them all; how many failed."""
     logging.disable(logging.CRITICAL)
+    sys.path.append(str(folder / "examples" / "pycaffe" / "layers"))
+    sys.modules["caffe"] = mc
     failed = 0
     for path in sorted(folder.glob("*/**/*.prototxt")):
         try:
