@@ -1,5 +1,6 @@
 """The nets of prototxt/: each builds and runs, and the well-known ones have their published sizes."""
 
+import runpy
 import tracemalloc
 from pathlib import Path
 
@@ -56,6 +57,7 @@ MULTIPLY_ADDS = {
     "squeezenet_v1.1": (360, 0.08),  # its README: 0.72 GFLOPS
     "densenet121": (2_834, 0.005),  # torchvision, densenet121: 2.83 GFLOPS
 }
+GENERATED = runpy.run_path(str(PROTOTXT / "make_repetitive_nets.py"))["NETS"]
 DEPLOYED = sorted({path.parent.name for path in PROTOTXT.glob("*/deploy.yaml")})
 
 
@@ -153,6 +155,11 @@ def test_a_training_net_runs_forward_and_backward(path):
 )
 def test_a_solver_names_a_net_that_is_there(path):
     assert (path.parent / load_solver(path).net).is_file()
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_spec_is_what_its_generator_writes(name):
+    assert spec_path(name).read_text(encoding="utf-8") == GENERATED[name]().text
 
 
 @pytest.mark.parametrize(("name", "weights"), [("pnet", "det1"), ("rnet", "det2")])
