@@ -358,6 +358,34 @@ layer:
     assert spec.layer[2].loss_weight == [0.1]
 
 
+def test_a_mapping_wins_over_what_it_merges_and_an_earlier_merge_over_a_later():
+    spec = parse_net("""
+layer:
+- name: a
+  type: Convolution
+  convolution_param: &a {num_output: 4, kernel_size: 3}
+- name: b
+  type: Convolution
+  convolution_param: &b {<<: *a, num_output: 8, pad: 1}
+- name: c
+  type: Convolution
+  convolution_param: {<<: [{stride: 2, pad: 2}, *b], kernel_size: 5}
+""")
+    params = [layer.convolution_param for layer in spec.layer]
+    assert [p.num_output for p in params] == [4, 8, 8]
+    assert [p.kernel_size for p in params] == [[3], [3], [5]]
+    assert [p.pad for p in params] == [[], [1], [2]]
+    assert [p.stride for p in params] == [[], [], [2]]
+
+
+@pytest.mark.parametrize("merged", ["3", "[3]", "[{pad: 1}, x]"])
+def test_a_merge_of_something_else_than_mappings_is_an_error_at_its_line(merged):
+    with pytest.raises(
+        mc.SpecError, match="<string>:2: not valid YAML: '<<' merges mappings, not a single value"
+    ):
+        parse_net(f"layer:\n- {{name: a, type: Convolution, convolution_param: {{<<: {merged}}}}}")
+
+
 def test_a_diff_written_on_another_output_later_is_followed_too(make_net):
     two = TRAIN + "- {name: side, type: Power, bottom: ip, power_param: {scale: 2}}\n"
     net = make_net(two, phase="train", seed=1)

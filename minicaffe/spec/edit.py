@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 
 from minicaffe.errors import SpecError
-from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
+from minicaffe.spec.reader import MERGE, Where, kind, line_of, nearest, parse_yaml
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 COMMA = re.compile(r"(\s*,)?")
-ALIAS, MERGE, NULL = "!alias", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
+ALIAS, NULL = "!alias", "tag:yaml.org,2002:null"
 Changes = Mapping[str, Any]  # a field's path -> its value; "" is the path of the whole
 
 

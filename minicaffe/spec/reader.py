@@ -16,6 +16,7 @@ import yaml
 
 from minicaffe.errors import SpecError
 
+MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
 MAX_NODES = 1_000_000  # an alias bomb grows past this long before memory is short
 
 
@@ -70,7 +71,7 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        _flatten(loader, node)
+        _flatten(node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise SpecError(f"{Where(file, line)}: not valid YAML: {error.problem or error.context}") from None
@@ -88,7 +89,7 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
     return node
 
 
-def _flatten(loader: yaml.SafeLoader, root: yaml.Node | None) -> None:
+def _flatten(root: yaml.Node | None) -> None:
     """Resolve merge keys (``<<: *anchor``) everywhere, and stop at a tree that aliases make huge."""
     stack, seen = [root] if root is not None else [], 0
     while stack:
@@ -97,10 +98,28 @@ def _flatten(loader: yaml.SafeLoader, root: yaml.Node | None) -> None:
         if seen > MAX_NODES:
             raise ValueError("too many nodes (aliases that multiply, or refer to themselves)")
         if isinstance(node, yaml.MappingNode):
-            loader.flatten_mapping(node)
+            _merge(node)
             stack.extend(value for _, value in node.value)
         elif isinstance(node, yaml.SequenceNode):
             stack.extend(node.value)
+
+
+def _merge(node: yaml.MappingNode) -> None:
+    """Put in the fields that a mapping merges: its own win over them, an earlier merge's over a later's."""
+    own = [pair for pair in node.value if pair[0].tag != MERGE]
+    names, merged = {str(key.value) for key, _ in own}, []
+    for source in (source for key, value in node.value if key.tag == MERGE for source in _listed(value)):
+        if not isinstance(source, yaml.MappingNode):
+            problem = f"'<<' merges mappings, not a {kind(source)}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=source.start_mark)
+        _merge(source)
+        merged += [pair for pair in source.value if str(pair[0].value) not in names]
+        names |= {str(key.value) for key, _ in source.value}
+    node.value = merged + own
+
+
+def _listed(node: yaml.Node) -> list[yaml.Node]:
+    return node.value if isinstance(node, yaml.SequenceNode) else [node]
 
 
 def line_of(node: yaml.Node) -> int:
