@@ -140,7 +140,7 @@ class Net:
         """
         for name, value in inputs.items():
             self._set(self._blob(name), name, value, "data")
-        first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
+        first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         self.run_forward(first, last)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
         names += [name for name in blobs or [] if name not in names]
@@ -192,7 +192,7 @@ class Net:
         """
         for name, value in diffs.items():
             self._set(self._blob(name), name, value, "diff")
-        first, last = self._index(end, 0), self._index(start, len(self.layers) - 1)
+        first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
         self.run_backward(first, last)
         reached = self.reached
         return {name: self._blob(name).diff.copy() for name in self.inputs if name in reached}
@@ -205,6 +205,13 @@ class Net:
             for i in range(last, first - 1, -1):
                 if self._active[i]:
                     self._backward_layer(i)
+
+    def run_missing_forward(self, first: int, last: int) -> None:
+        """Run forward what backward needs of layers ``first`` to ``last`` and has not run at this size."""
+        self._make_plan()
+        for i in range(first, last + 1):
+            if self._active[i] and not self._has_run[i]:
+                self.run_forward(i, i)
 
     def _backward_layer(self, i: int) -> None:
         layer, top = self.layers[i], self._tops[i]
@@ -374,7 +381,8 @@ class Net:
             )
         (blob.data if what == "data" else blob.diff)[...] = array
 
-    def _index(self, name: str | None, default: int) -> int:
+    def layer_index(self, name: str | None, default: int) -> int:
+        """The place of a layer among ``layers``, or ``default`` for None. Raises MinicaffeError."""
         if name is None:
             return default
         names = [layer.name for layer in self.layers]

@@ -39,6 +39,8 @@ class Solver:
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
 
+    open_net = staticmethod(open_net)  # how the files that the solver spec names are read
+
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
         self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
         if self.spec.type not in update_rules:
@@ -76,7 +78,7 @@ class Solver:
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or open_net(self._find(path))
+        spec = given or self.open_net(self._find(path))
         return Net(
             spec,
             phase=phase,
@@ -283,11 +285,14 @@ class Solver:
                 "snapshot_prefix", "required for snapshots; give a path and the start of a name"
             )
         self._check_loss(self.smoothed_loss())
-        path = snapshots.save(self, self.spec.snapshot_prefix)
+        path = self._write_snapshot()
         self._saved_at = self.iter
         logger.info("Snapshot to %s", path)
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
+
+    def _write_snapshot(self) -> Path:
+        return snapshots.save(self, self.spec.snapshot_prefix)
 
     def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
         """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.

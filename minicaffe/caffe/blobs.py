@@ -27,6 +27,12 @@ def blob_array(blob: Any) -> np.ndarray:
     return np.array(blob.double_data if len(blob.double_data) else blob.data, np.float32)
 
 
+def fill_blob(blob: Any, array: np.ndarray) -> None:
+    """Write an array, with its shape, into a message."""
+    blob.shape.dim.extend(array.shape)
+    blob.data.extend(np.asarray(array, np.float32).ravel().tolist())
+
+
 def is_legacy(blob: Any) -> bool:
     """Whether the shape is given as num, channels, height and width."""
     return any(blob.HasField(name) for name in ("num", "channels", "height", "width"))
