@@ -21,6 +21,8 @@ from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
+from minicaffe.data.backends import open_source
+from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.files import write_text
 from minicaffe.flags import add_device, choose_device, positive
@@ -31,6 +33,7 @@ from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.reader import read_text
 
+DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
 
 
@@ -147,6 +150,16 @@ def data_get(args: argparse.Namespace) -> None:
     download.get(args.name, args.to, source_url=args.source)
 
 
+def data_lmdb(args: argparse.Namespace) -> None:
+    """Write images and labels (IDX or NPZ) as an LMDB, for Caffe's nets that read one."""
+    source = open_source(args.source, labels=args.labels)
+    try:
+        count = write_lmdb(source, args.output)
+    finally:
+        source.close()
+    print(f"Wrote {count} images to {args.output}")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
@@ -177,15 +190,23 @@ def make_parser() -> argparse.ArgumentParser:
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
     add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))
-    data = commands.add_parser("data", help="Fetch data sets.", description="Fetch data sets.")
-    get = data.add_subparsers(metavar="command", required=True).add_parser(
-        "get", help=data_get.__doc__, description=data_get.__doc__, parents=[common]
-    )
-    get.set_defaults(function=data_get)
+    _add_data(commands, common)
+    return parser
+
+
+def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
+    data = commands.add_parser("data", help=DATA_HELP, description=DATA_HELP)
+    command = _adder(data.add_subparsers(metavar="command", required=True), common)
+    get = command("get", data_get)
     get.add_argument("name", choices=["mnist", "cifar10"])
     get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
     get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
-    return parser
+    lmdb = command("lmdb", data_lmdb)
+    lmdb.add_argument("source", help="an IDX file (MNIST's), an .npz, or a sample by name")
+    lmdb.add_argument(
+        "--labels", metavar="FILE", help="the labels of an IDX file (default: found by its name)"
+    )
+    lmdb.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write, a new one")
 
 
 def _adder(commands: Any, common: argparse.ArgumentParser) -> Command:

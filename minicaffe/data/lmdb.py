@@ -47,7 +47,7 @@ class LmdbSource(Source):
         try:
             with self._environment.begin(**options) as transaction:
                 yield transaction
-        except _import_lmdb().Error as error:
+        except import_lmdb().Error as error:
             raise DataError(f"{self.name}: the data base is damaged ({error}); write it again") from None
 
     def _parse(self, key: bytes, value: memoryview) -> tuple[np.ndarray, float]:
@@ -95,7 +95,7 @@ def _open_environment(path: Path) -> Any:
     real = os.path.realpath(path)
     environment, users = _open.get(real, (None, 0))
     if environment is None:
-        environment = _open_new(_import_lmdb(), real)
+        environment = _open_new(import_lmdb(), real)
     _open[real] = environment, users + 1
     return environment
 
@@ -127,9 +127,10 @@ def _close_environment(environment: Any) -> None:
             environment.close()
 
 
-def _import_lmdb() -> ModuleType:
+def import_lmdb(what: str = "reading") -> ModuleType:
+    """The package lmdb. Raises DataError, naming the extra to install, where it is not there."""
     try:
         import lmdb
     except ImportError:
-        raise DataError("reading an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
+        raise DataError(f"{what} an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
     return lmdb
