@@ -3,10 +3,10 @@
     python benchmarks/notebooks.py CAFFE_CHECKOUT examples/01-learning-lenet.ipynb --mnist data/mnist
     python benchmarks/notebooks.py CAFFE_CHECKOUT examples/brewing-logreg.ipynb
 
-The checkout's ``examples`` are copied to a temporary folder and run there. Lines of magic (``%matplotlib inline``) are
-dropped, a ``%%timeit`` cell runs once in a namespace of its own, shell lines that call Caffe's tools call minicaffe's,
-and what only Python 2 or an old scikit-learn understands is rewritten (``OLD``). What cells print and the titles of
-their figures are shown, with the last accuracy that the notebook's own run had printed.
+The checkout's ``examples`` are copied to a temporary folder and run there. Lines of magic (``%matplotlib inline``)
+are dropped, a ``%%timeit`` cell runs once in a namespace of its own, shell lines that call Caffe's tools call
+minicaffe's, and what only Python 2 or an old scikit-learn understands is rewritten (``OLD``). What cells print and
+the titles of their figures are shown, with the last accuracy that the notebook's own run had printed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|time|summary|lowrank|fold|convert|…``. Parses, calls, prints."""
+"""The command line: ``minicaffe train|test|classify|summary|lowrank|convert|…``. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from minicaffe import array, snapshots
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.caffe.specs import open_solver
+from minicaffe.classify.command import add_arguments as add_classify
+from minicaffe.classify.command import classify
 from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
@@ -187,6 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
     _add_convert(command("convert", convert_net))
+    add_classify(command("classify", classify))
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
     add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))

@@ -40,6 +40,8 @@ class Classifier:
         self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(shape[2:])
         self.image_dims = tuple(self.crop_dims if image_dims is None else image_dims)
+        if len(self.image_dims) != 2:
+            raise ShapeError(f"image_dims {self.image_dims}: give height and width")
         if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
             raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
 
