@@ -143,6 +143,11 @@ class Blob:
         self._diff_owner = _owner(other, self, "_diff_owner")
         self._diff = None if self._diff_owner is not None else self._diff
 
+    def memory_of(self, what: str) -> Blob:
+        """The blob in whose memory this one's "data" or "diff" lies."""
+        owner = self._data_owner if what == "data" else self._diff_owner
+        return self if owner is None else owner
+
     def __repr__(self) -> str:
         return f"Blob{self.shape} {self.dtype} on {self.device}"
 

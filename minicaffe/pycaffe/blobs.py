@@ -1,18 +1,21 @@
 """Blobs as pycaffe's scripts take them: ``data`` and ``diff`` are NumPy arrays that may be written in place.
 
 On a CPU a Blob is that already. On a GPU a ``HostBlob`` stands for it (Caffe's SyncedMemory): what a script may
-have written on the host is sent to the device before a net runs, and fetched again when it is next asked for.
+have written on the host is sent to the device before anything runs there, and fetched when it is next asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from minicaffe.array import CPU, Device, to_host
 from minicaffe.blob import Blob
+
+STORED = {"data": "stored", "diff": "stored_diff"}
 
 
 class HostBlob:
@@ -20,8 +23,6 @@ class HostBlob:
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
-        self._arrays: dict[str, np.ndarray] = {}
-        self._on_host: set[str] = set()  # which of data and diff the script may have written
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.blob, name)
@@ -29,36 +30,59 @@ class HostBlob:
     @property
     def data(self) -> np.ndarray:
         """The data, (N, C, H, W); what is written into it counts from the next run on."""
-        return self._fetch("data")
+        return self._view("data")
 
     @property
     def diff(self) -> np.ndarray:
         """The gradient, (N, C, H, W)."""
-        return self._fetch("diff")
+        return self._view("diff")
 
     def reshape(self, *shape: int) -> None:
         """Give the blob another shape."""
-        self.send()
+        send_written()
         self.blob.reshape(*shape)
 
-    def _fetch(self, what: str) -> np.ndarray:
-        if what not in self._on_host:
-            array = to_host(getattr(self.blob, what))
-            held = self._arrays.get(what)
-            if held is not None and held.shape == array.shape:
-                held[...] = array
-            else:
-                self._arrays[what] = np.array(array)
-            self._on_host.add(what)
-        return self._arrays[what]
+    def _view(self, what: str) -> np.ndarray:
+        owner = self.blob.memory_of(what)
+        stored = _memories.setdefault(owner, _Memory()).fetch(owner, what)
+        return self.blob.logical(stored.reshape(self.blob.stored_shape))
 
-    def send(self) -> None:
-        """Bring the device up to date."""
-        for what in self._on_host:
-            array = self._arrays[what]
-            if array.shape == self.blob.shape:
-                getattr(self.blob, what)[...] = self.blob.device.put(array, self.blob.dtype)
-        self._on_host.clear()
+
+class _Memory:
+    """The host's copies of what one blob owns."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.on_host: set[str] = set()  # which of data and diff the script may have written since
+
+    def fetch(self, owner: Blob, what: str) -> np.ndarray:
+        """The array as it lies in memory, up to date; from now on the host's copy is the one that counts."""
+        if what not in self.on_host:
+            array, held = to_host(getattr(owner, STORED[what])), self.arrays.get(what)
+            if held is None or held.shape != array.shape:
+                self.arrays[what] = np.array(array)
+            else:
+                held[...] = array
+            self.on_host.add(what)
+        return self.arrays[what]
+
+    def send(self, owner: Blob) -> None:
+        for what in self.on_host:
+            stored = getattr(owner, STORED[what])
+            if (
+                stored.shape == self.arrays[what].shape
+            ):  # else the blob was reshaped, and its numbers are gone
+                stored[...] = owner.device.put(self.arrays[what])
+        self.on_host.clear()
+
+
+_memories: WeakKeyDictionary[Blob, _Memory] = WeakKeyDictionary()
+
+
+def send_written() -> None:
+    """Send to the device what scripts may have written, before anything runs there."""
+    for owner, memory in list(_memories.items()):
+        memory.send(owner)
 
 
 class HostView:
@@ -70,15 +94,8 @@ class HostView:
 
     def of(self, blob: Blob) -> Blob | HostBlob:
         """What stands for a blob: the blob itself where the host is the device."""
-        if not self.is_needed:
-            return blob
-        return self._seen.setdefault(id(blob), HostBlob(blob))
+        return self._seen.setdefault(id(blob), HostBlob(blob)) if self.is_needed else blob
 
     def of_all(self, blobs: Iterable[Blob]) -> list[Blob | HostBlob]:
         """``of`` each of some blobs."""
         return [self.of(blob) for blob in blobs]
-
-    def send(self) -> None:
-        """Send to the device what the script may have written, before the net reads it."""
-        for blob in self._seen.values():
-            blob.send()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import minicaffe
+from minicaffe.pycaffe.blobs import send_written
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST
 
@@ -27,5 +28,5 @@ class Classifier(Net):
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
         """The probabilities, (N, classes), of images (H, W, K): of the centre, or the mean over ten crops."""
-        self._host.send()
+        send_written()
         return self._classifier.predict(inputs, oversample)

@@ -15,7 +15,7 @@ from typing import Any
 import minicaffe
 from minicaffe.blob import Blob
 from minicaffe.layer import Setting
-from minicaffe.pycaffe.blobs import HostView
+from minicaffe.pycaffe.blobs import HostView, send_written
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec
 
@@ -69,7 +69,7 @@ class Layer(minicaffe.Layer):
                 call(*(view.of_all(arg) if _are_blobs(arg) else arg for arg in args))
             finally:
                 self.blobs = own
-                view.send()
+                send_written()
 
         return wrapped
 

@@ -19,7 +19,7 @@ from minicaffe.caffe.tree import Tree, as_yaml
 from minicaffe.classify.batches import batches, forward_all, join
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer, layer_classes
-from minicaffe.pycaffe.blobs import HostView
+from minicaffe.pycaffe.blobs import HostView, send_written
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import NetSpec, load_net
@@ -93,7 +93,7 @@ class Net:
 
     def _hold(self, core: minicaffe.Net) -> None:
         self.core = core
-        self._host = host = HostView(core.setting.device)
+        host = HostView(core.setting.device)
         self.blobs = OrderedDict((name, host.of(blob)) for name, blob in core.blobs.items())
         self.params = OrderedDict((name, host.of_all(blobs)) for name, blobs in core.params.items())
         self.layers = [LayerView(layer, host) if host.is_needed else layer for layer in core.layers]
@@ -161,11 +161,11 @@ class Net:
         return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
 
     def _forward(self, first: int, last: int) -> None:
-        self._host.send()
+        send_written()
         self.core.run_forward(first, last)
 
     def _backward(self, last: int, first: int) -> None:
-        self._host.send()
+        send_written()
         for name in self.core.gradient_starts:  # whatever is in their diffs: Caffe does not ask who wrote it
             _ = self.core.blobs[name].stored_diff
         self.core.run_missing_forward(first, last)
@@ -187,7 +187,7 @@ class Net:
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
         """Run forward over inputs of any number, in batches; returns arrays of as many outputs."""
-        self._host.send()
+        send_written()
         return forward_all(self.core, kwargs, [*self.outputs, *(blobs or [])])
 
     def forward_backward_all(
@@ -211,12 +211,12 @@ class Net:
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms."""
-        self._host.send()
+        send_written()
         self.core.reshape()
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero, at once: a script may hold them."""
-        self._host.send()
+        send_written()
         self.core.clear_param_diffs()
         for param in self.core.learnable:
             _ = param.blob.stored_diff
@@ -229,23 +229,24 @@ class Net:
 
     def copy_from(self, path: str | Path) -> None:
         """Copy weights from a file, .caffemodel, .h5 or .npz, into layers of the same name. Raises WeightError."""
-        self._host.send()
+        send_written()
         logger.info("Weights from %s: %s", path, self.core.copy_from(path))
 
     load_hdf5 = copy_from
 
     def save(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel, whatever the name. Raises WriteError."""
-        self._host.send()
+        send_written()
         write_caffemodel(self.core, path)
 
     def save_hdf5(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel.h5, whatever the name. Raises WriteError."""
-        self._host.send()
+        send_written()
         write_hdf5(self.core, path)
 
     def share_with(self, other: Net) -> None:
         """Let parameters be those of the other net's layers of the same name, from now on."""
+        send_written()
         self.core.share_with(other.core)
 
 

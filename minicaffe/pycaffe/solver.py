@@ -16,6 +16,7 @@ from minicaffe.array import Array, to_host
 from minicaffe.caffe.export import write_caffemodel, write_hdf5
 from minicaffe.caffe.solverstate import CaffeState, write_state
 from minicaffe.caffe.specs import read_prototxt_solver
+from minicaffe.pycaffe.blobs import send_written
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net, open_net
 from minicaffe.snapshots import start_of_name
@@ -32,17 +33,16 @@ class _Training(minicaffe.Solver):
 
     def __init__(self, spec: SolverSpec) -> None:
         self.callbacks: list[tuple[Callback, Callback]] = []
-        self.before_run: Callback = lambda: None
         super().__init__(spec)
 
     def _accumulate(self) -> Array:
         for on_start, _ in self.callbacks:
             on_start()
-        self.before_run()
+        send_written()
         loss = super()._accumulate()
         for _, on_gradients_ready in self.callbacks:
             on_gradients_ready()
-        self.before_run()
+        send_written()
         return loss
 
     def _write_snapshot(self) -> Path:
@@ -81,14 +81,9 @@ class Solver:
         if spec.random_seed < 0 and seed is not None:
             spec.random_seed = seed
         self.core = _Training(spec)
-        self.core.before_run = self._send
         self.net = Net.of(self.core.net)
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
         self.param = spec
-
-    def _send(self) -> None:
-        for net in (self.net, *self.test_nets):
-            net._host.send()
 
     @property
     def iter(self) -> int:
@@ -102,29 +97,29 @@ class Solver:
 
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations."""
-        self._send()
+        send_written()
         self.core.step(iterations)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Train to ``max_iter``, from a solver state where one is given."""
         if resume_file is not None:
             self.restore(resume_file)
-        self._send()
+        send_written()
         self.core.solve()
 
     def apply_update(self) -> None:
         """Change the parameters by their gradients, at this iteration's learning rate."""
-        self._send()
+        send_written()
         self.core.apply_update(self.lr)
 
     def snapshot(self) -> None:
         """Write weights and state to ``<snapshot_prefix>_iter_<n>.caffemodel`` and ``.solverstate``."""
-        self._send()
+        send_written()
         self.core.snapshot()
 
     def restore(self, path: str | Path) -> None:
         """Go on from a .solverstate, .solverstate.h5 or .solverstate.npz."""
-        self._send()
+        send_written()
         self.core.restore(path)
 
     def add_callback(self, on_start: Callback, on_gradients_ready: Callback) -> None:
