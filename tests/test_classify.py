@@ -79,6 +79,13 @@ def test_settings_that_do_not_fit_are_refused(call, message):
         call(mc.Transformer({"data": (1, 3, 8, 9)}))
 
 
+def test_a_grey_image_comes_back_with_its_axes_in_order():
+    transformer = mc.Transformer({"data": (1, 1, 4, 5)})
+    transformer.set_transpose("data", (2, 0, 1))
+    image = np.random.default_rng(0).random((4, 5, 1), np.float32)
+    np.testing.assert_array_equal(transformer.deprocess("data", transformer.preprocess("data", image)), image)
+
+
 def test_a_mean_image_of_another_size_is_resized():
     transformer = mc.Transformer({"data": (1, 3, 8, 9)})
     transformer.set_mean("data", np.full((3, 16, 18), 5.0))

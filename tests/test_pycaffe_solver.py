@@ -85,6 +85,11 @@ def test_a_snapshot_is_caffes_and_training_goes_on_from_it(solver_file, tmp_path
     make_constant(solver, x)
     solver.step(6)
     assert (tmp_path / f"run_iter_3.caffemodel{ending}").is_file()
+    if form:
+        with pytest.importorskip("h5py").File("run_iter_3.solverstate.h5") as file:
+            assert file["learned_net"].dtype == f"S{len('run_iter_3.caffemodel.h5') + 1}", (
+                "with its zero byte"
+            )
     again = caffe.get_solver(path)
     again.restore(f"run_iter_3.solverstate{ending}")
     assert again.iter == 3

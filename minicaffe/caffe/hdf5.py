@@ -34,7 +34,7 @@ def _import_h5py(path: str | Path, error: type[MinicaffeError]) -> ModuleType:
     return h5py
 
 
-def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray | bytes]) -> None:
+def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write data sets by their names (``a/b`` is b in the group a), atomically. Raises WriteError."""
     h5py = _import_h5py(path, WriteError)
     with atomic_write(path) as file, h5py.File(file, "w") as archive:

@@ -110,10 +110,11 @@ def write_state(state: CaffeState) -> None:
         file.write(message.SerializeToString())
 
 
-def _h5_arrays(state: CaffeState) -> dict[str, np.ndarray | bytes]:
+def _h5_arrays(state: CaffeState) -> dict[str, np.ndarray]:
+    name = state.learned_net.encode()
     return {
         "iter": np.array([state.iter], np.int32),
         "current_step": np.array([state.current_step], np.int32),
-        "learned_net": state.learned_net.encode(),
+        "learned_net": np.array(name, f"S{len(name) + 1}"),  # Caffe reads it up to its zero byte
         **{f"history/{i}": array for i, array in enumerate(state.history)},
     }

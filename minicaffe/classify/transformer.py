@@ -52,7 +52,12 @@ class Transformer:
     def deprocess(self, name: str, data: np.ndarray) -> np.ndarray:
         """The image that ``preprocess`` made ``data`` (K, H, W) from, at the input's size."""
         self._shape(name)
-        x = np.array(data, np.float32).squeeze() / np.float32(self.input_scale.get(name, 1))
+        x = np.array(data, np.float32).squeeze()
+        if (
+            x.ndim < 3 and name in self.transpose
+        ):  # grey, or of one pixel: its axes are needed to be put in order
+            x = x.reshape(np.shape(data)[-3:])
+        x = x / np.float32(self.input_scale.get(name, 1))
         if name in self.mean:
             x = x + self.mean[name]
         x = x / np.float32(self.raw_scale.get(name, 1))

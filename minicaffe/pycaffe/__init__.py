@@ -7,6 +7,7 @@ says ``import caffe``.
 from minicaffe.layer import layer_classes
 from minicaffe.pycaffe import coord_map, io
 from minicaffe.pycaffe.classifier import Classifier
+from minicaffe.pycaffe.detector import Detector
 from minicaffe.pycaffe.layer import Layer
 from minicaffe.pycaffe.mode import init_log, log, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from minicaffe.pycaffe.net import Net
