@@ -7,6 +7,7 @@ The tests are copied to a temporary folder and run there; the checkout is only r
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -52,6 +53,8 @@ def main() -> None:
     """Print how many tests ran, passed, and did not."""
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "python" / "caffe" / "test").is_dir():
         sys.exit("usage: python tests/pycaffe_bvlc.py CAFFE_CHECKOUT (a checkout of BVLC/caffe)")
+    if importlib.util.find_spec("six") is None:
+        sys.exit("error: Caffe's tests need the package six; pip install six")
     result = run(Path(sys.argv[1]))
     bad = len(result.failures) + len(result.errors)
     skipped = len(result.skipped)

@@ -1,6 +1,7 @@
 """Images, the Transformer, the Classifier and ``minicaffe classify``, held against what pycaffe recorded."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ SETTINGS = {
     "input_scale": 0.02,
     "image_dims": (12, 10),
 }
-LENET = ["prototxt/lenet/deploy.yaml", "--weights", "models/lenet.npz"]
+ROOT = Path(__file__).parent.parent
+LENET = [f"{ROOT}/prototxt/lenet/deploy.yaml", "--weights", f"{ROOT}/models/lenet.npz"]
+NO_IMAGE = f"{ROOT}/README.md"
 
 
 @pytest.mark.parametrize("name", ["colour", "grey", "four"])
@@ -171,12 +174,12 @@ def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_pat
     ("flags", "message"),
     [
         ([*LENET, "gone.png"], "gone.png: no such image; check the path"),
-        ([*LENET, "README.md"], "README.md: cannot be read as an image"),
-        ([*LENET, "README.md", "--mean", "x"], "--mean x: neither a file nor numbers; write 104,117,123"),
-        ([*LENET, "README.md", "--mean", "1,2"], r"a mean of shape \(2,\) does not fit input 'data'"),
-        ([*LENET, "README.md", "--image-dims", "30"], "give height and width"),
-        ([*LENET, "README.md", "--labels", "gone.txt"], "gone.txt: cannot be read"),
-        (["prototxt/lenet/train.yaml", *LENET[1:], "README.md"], "use the deploy net"),
+        ([*LENET, NO_IMAGE], "README.md: cannot be read as an image"),
+        ([*LENET, NO_IMAGE, "--mean", "x"], "--mean x: neither a file nor numbers; write 104,117,123"),
+        ([*LENET, NO_IMAGE, "--mean", "1,2"], r"a mean of shape \(2,\) does not fit input 'data'"),
+        ([*LENET, NO_IMAGE, "--image-dims", "30"], "give height and width"),
+        ([*LENET, NO_IMAGE, "--labels", "gone.txt"], "gone.txt: cannot be read"),
+        ([f"{ROOT}/prototxt/lenet/train.yaml", *LENET[1:], NO_IMAGE], "use the deploy net"),
     ],
 )
 def test_the_command_reports_in_one_line(flags, message, capsys):

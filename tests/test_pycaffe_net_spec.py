@@ -142,3 +142,24 @@ def test_what_cannot_be_mapped_or_cropped_is_refused():
     n = deconvolved(up_pad=10)
     with pytest.raises(AssertionError, match="cannot crop negative offset"):
         crop(n.up, n.data)
+
+
+def test_what_only_our_specs_have_can_be_written_too():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3, 8, 8]))
+    n.conv = L.Convolution(n.data, kernel_size=3, num_output=4, low_rank_param=dict(rank=2, scheme="spatial"))
+    n.norm = L.Normalize(n.conv, across_spatial=False, scale_filler=dict(type="constant", value=20))
+    n.turned = L.Permute(n.norm, order=[0, 2, 3, 1])
+    net = mc.Net(parse_net(n.to_yaml()))
+    assert "rank: '2', scheme: SPATIAL" in n.to_yaml()
+    assert net.blobs["turned"].shape == (2, 6, 6, 4)
+    assert net.layers[1].spec.low_rank_param.rank == 2
+    with pytest.raises(mc.SpecError, match="scheme: 'diagonal'; one of CHANNEL, SPATIAL"):
+        L.Convolution(n.data, low_rank_param=dict(scheme="diagonal")).to_proto()
+
+
+def test_numbers_of_numpy_and_names_of_enums_are_understood():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=list(np.array([2, 3, 8, 8]))))
+    n.pool = L.Pooling(n.data, pool="AVE", kernel_size=np.int64(2))
+    assert n.to_proto().layer[1].pooling_param.pool == P.Pooling.AVE

@@ -15,13 +15,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
-from minicaffe.caffe.schema import schema
+from minicaffe.caffe.schema import Field
 from minicaffe.caffe.tree import as_yaml
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.errors import SpecError
 from minicaffe.layer import layer_classes
 from minicaffe.pycaffe.proto import caffe_pb2
+from minicaffe.pycaffe.proto.full_schema import full_schema
 from minicaffe.spec.net import NetSpec as Spec
 from minicaffe.spec.reader import Where, nearest
 
@@ -96,14 +99,14 @@ def _place(layer: Any, key: str) -> tuple[Any, str]:
     """The message that a parameter of a layer belongs to: the layer's own, or that of its type."""
     if not key.endswith("param"):
         for name in _messages_of(layer.type):
-            if key in schema()[schema()["LayerParameter"][name].kind]:
+            if key in full_schema()[full_schema()["LayerParameter"][name].kind]:
                 return getattr(layer, name), key
     return layer, key
 
 
 def _messages_of(type_name: str) -> list[str]:
     """The names of the messages that are a type's alone: convolution_param of Convolution and Deconvolution."""
-    fields = schema()["LayerParameter"]
+    fields = full_schema()["LayerParameter"]
     own = [name for name, field in fields.items() if field.kind == f"{type_name}Parameter"]
     cls = layer_classes.get(type_name)
     return own + [name for name in (cls.messages if cls else ()) if name in fields and name not in own]
@@ -111,23 +114,35 @@ def _messages_of(type_name: str) -> list[str]:
 
 def _assign(message: Any, name: str, value: Any) -> None:
     """Give a field a Python value: a dict for a message, a list (or one value) for a repeated field."""
-    field = schema()[message.DESCRIPTOR.name].get(name)
-    if field is None:
-        known = schema()[message.DESCRIPTOR.name]
+    known = full_schema()[message.DESCRIPTOR.name]
+    if name not in known:
         raise SpecError(f"{message.DESCRIPTOR.name} has no field '{name}'{nearest(name, known)}")
-    if field.repeated:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        target = getattr(message, name)
-        if field.kind not in schema():
-            target.extend(values)
-            return
-        for item in values:
+    field, target = known[name], getattr(message, name)
+    if field.kind not in full_schema():
+        if field.repeated:
+            target.extend(_scalar(field, item) for item in _listed(value))
+        else:
+            setattr(message, name, _scalar(field, value))
+    elif field.repeated:
+        for item in _listed(value):
             _assign_all(target.add(), item)
-    elif field.kind in schema():
-        getattr(message, name).SetInParent()
-        _assign_all(getattr(message, name), value)
     else:
-        setattr(message, name, value)
+        target.SetInParent()
+        _assign_all(target, value)
+
+
+def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _scalar(field: Field, value: Any) -> Any:
+    """A value as protobuf takes it: an enum's name becomes its number, a number of NumPy one of Python."""
+    if field.values and isinstance(value, str):
+        if value.upper() not in field.values:
+            raise SpecError(f"{field.name}: '{value}'; one of {', '.join(field.values)}")
+        return field.values[value.upper()]
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if field.kind == "string" else value
 
 
 def _assign_all(message: Any, values: Mapping[str, Any]) -> None:
