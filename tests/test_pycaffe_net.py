@@ -217,6 +217,11 @@ def test_any_number_of_images_runs_in_batches(net):
     expected = (dy @ net.params["ip"][0].data).reshape(active.shape) * active
     np.testing.assert_allclose(diffs["conv"], expected, rtol=1e-4, atol=1e-5)
     assert diffs["data"].shape == (10, 2, 3, 3)
+    for wrong in ({}, {"data": images(count=0)}, {"data": images(count=3), "score": dy}):
+        with pytest.raises(
+            mc.ShapeError, match=r"inputs of (no|0|3 and 10) items; give some, as many of each"
+        ):
+            net.forward_backward_all(**wrong)
 
 
 def test_memory_data_gives_out_arrays(write):

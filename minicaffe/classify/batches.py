@@ -15,13 +15,18 @@ Arrays = dict[str, np.ndarray]
 
 def batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Arrays]:
     """Cut arrays, (n, …) each, into batches of ``size``. Raises ShapeError where they are not as many."""
-    counts = {len(array) for array in arrays.values()}
-    if len(counts) != 1:
-        raise ShapeError(
-            f"inputs of {', '.join(map(str, sorted(counts))) or 'no'} items; give as many of each"
-        )
-    for first in range(0, counts.pop(), size):
+    for first in range(0, count_of(arrays), size):
         yield {name: _filled(array[first : first + size], size) for name, array in arrays.items()}
+
+
+def count_of(arrays: Mapping[str, np.ndarray]) -> int:
+    """The n of arrays (n, …), at least 1. Raises ShapeError where they have not one."""
+    counts = sorted({len(array) for array in arrays.values()})
+    if len(counts) != 1 or counts == [0]:
+        raise ShapeError(
+            f"inputs of {' and '.join(map(str, counts)) or 'no'} items; give some, as many of each"
+        )
+    return counts[0]
 
 
 def _filled(array: np.ndarray, size: int) -> np.ndarray:
@@ -38,10 +43,11 @@ def join(parts: list[Arrays], count: int) -> Arrays:
 def forward_all(net: Net, inputs: Mapping[str, np.ndarray], names: Iterable[str]) -> Arrays:
     """The blobs ``names`` for inputs of any number n, each (n, …), as NumPy arrays (n, …)."""
     given = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
+    count = count_of(given)
     size = net.blobs[next(iter(given))].shape[0]
     names = list(dict.fromkeys(names))
     outputs: list[Arrays] = []
     for batch in batches(given, size):
         net.forward(**batch)
         outputs.append({name: np.array(to_host(net.blobs[name].data)) for name in names})
-    return join(outputs, len(next(iter(given.values()))))
+    return join(outputs, count)

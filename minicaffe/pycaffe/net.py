@@ -16,7 +16,7 @@ from minicaffe.caffe.export import write_caffemodel, write_hdf5
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.specs import net_tree
 from minicaffe.caffe.tree import Tree, as_yaml
-from minicaffe.classify.batches import batches, forward_all, join
+from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.pycaffe.blobs import HostView, send_written
@@ -199,6 +199,7 @@ class Net:
         """
         size = next(iter(self.blobs.values())).shape[0]
         given = {name: np.asarray(array) for name, array in kwargs.items()}
+        count = count_of(given)
         all_data: list[dict[str, np.ndarray]] = []
         all_diffs: list[dict[str, np.ndarray]] = []
         for batch in batches(given, size):
@@ -206,7 +207,6 @@ class Net:
             starts = {name: batch[name] for name in batch if name in self.outputs}
             all_data.append({k: np.array(v) for k, v in self.forward(blobs=blobs, **inputs).items()})
             all_diffs.append({k: np.array(v) for k, v in self.backward(diffs=diffs, **starts).items()})
-        count = len(next(iter(given.values())))
         return join(all_data, count), join(all_diffs, count)
 
     def reshape(self) -> None:
