@@ -113,6 +113,10 @@ def test_inputs_that_do_not_fit_are_one_line(net, inputs, message):
     with pytest.raises(mc.MinicaffeError) as caught:
         net.forward(**inputs)
     assert str(caught.value) == message
+    with pytest.raises(mc.MinicaffeError, match="none given: the net's inputs are data; give all"):
+        net.forward_all()
+    with pytest.raises(mc.MinicaffeError, match="score, x: the net's outputs are score; give all"):
+        net.backward(score=np.zeros((4, 5)), x=1)
 
 
 def test_names_ids_and_layers_go_together(net):

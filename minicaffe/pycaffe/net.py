@@ -174,10 +174,7 @@ class Net:
     def _fill(self, what: str, arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
         if not arrays:
             return
-        if set(arrays) != set(names):
-            raise MinicaffeError(
-                f"{', '.join(arrays)}: the net's {kind} are {', '.join(names) or 'none'}; give all"
-            )
+        _check_names(arrays, names, kind)
         for name, array in arrays.items():
             if np.shape(array)[:1] != self.blobs[name].shape[:1]:
                 raise MinicaffeError(
@@ -187,6 +184,7 @@ class Net:
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
         """Run forward over inputs of any number, in batches; returns arrays of as many outputs."""
+        _check_names(kwargs, self.inputs, "inputs")
         send_written()
         return forward_all(self.core, kwargs, [*self.outputs, *(blobs or [])])
 
@@ -248,6 +246,13 @@ class Net:
         """Let parameters be those of the other net's layers of the same name, from now on."""
         send_written()
         self.core.share_with(other.core)
+
+
+def _check_names(arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
+    """Raise MinicaffeError unless ``arrays`` are those of ``names``, all of them: as pycaffe does."""
+    if set(arrays) != set(names):
+        given, known = ", ".join(arrays) or "none given", ", ".join(names) or "none"
+        raise MinicaffeError(f"{given}: the net's {kind} are {known}; give all")
 
 
 class LayerView:
