@@ -1,4 +1,4 @@
-"""The weights of a net -> a .caffemodel, or a .caffemodel.h5, as Caffe's own tools read them."""
+"""The weights of a net -> a .caffemodel, as Caffe's own tools read it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from minicaffe.array import to_host
 from minicaffe.caffe.blobs import fill_blob
-from minicaffe.caffe.hdf5 import write_h5
 from minicaffe.caffe.messages import message_class
 from minicaffe.files import atomic_write
 
@@ -24,13 +23,3 @@ def write_caffemodel(net: Net, path: str | Path) -> None:
             fill_blob(added.blobs.add(), to_host(blob.data))
     with atomic_write(path) as file:
         file.write(message.SerializeToString())
-
-
-def write_hdf5(net: Net, path: str | Path) -> None:
-    """Write the data sets ``data/<layer>/<index>``, atomically. Raises WriteError."""
-    arrays = {
-        f"data/{name}/{i}": to_host(blob.data)
-        for name, blobs in net.params.items()
-        for i, blob in enumerate(blobs)
-    }
-    write_h5(path, arrays)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import WeightReader
 from minicaffe.errors import MinicaffeError, WeightError, WriteError
 from minicaffe.files import atomic_write
@@ -40,6 +42,16 @@ def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_write(path) as file, h5py.File(file, "w") as archive:
         for name, array in arrays.items():
             archive[name] = array
+
+
+def write_weights(params: Mapping[str, list[Blob]], path: str | Path) -> None:
+    """Write a net's parameters as a .caffemodel.h5, atomically. Raises WriteError."""
+    arrays = {
+        f"data/{name}/{i}": to_host(blob.data)
+        for name, blobs in params.items()
+        for i, blob in enumerate(blobs)
+    }
+    write_h5(path, arrays)
 
 
 def read_array(data_set: Any) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import minicaffe
-from minicaffe.caffe.export import write_caffemodel, write_hdf5
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.specs import net_tree
 from minicaffe.caffe.tree import Tree, as_yaml
@@ -240,7 +241,7 @@ class Net:
     def save_hdf5(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel.h5, whatever the name. Raises WriteError."""
         send_written()
-        write_hdf5(self.core, path)
+        write_weights(self.core.params, path)
 
     def share_with(self, other: Net) -> None:
         """Let parameters be those of the other net's layers of the same name, from now on."""

@@ -13,7 +13,8 @@ import numpy as np
 
 import minicaffe
 from minicaffe.array import Array, to_host
-from minicaffe.caffe.export import write_caffemodel, write_hdf5
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.solverstate import CaffeState, write_state
 from minicaffe.caffe.specs import read_prototxt_solver
 from minicaffe.pycaffe.blobs import send_written
@@ -49,7 +50,10 @@ class _Training(minicaffe.Solver):
         is_hdf5 = self.spec.snapshot_format == "HDF5"
         base, ending = start_of_name(self.spec.snapshot_prefix, self.iter), ".h5" if is_hdf5 else ""
         weights = f"{base}.caffemodel{ending}"
-        (write_hdf5 if is_hdf5 else write_caffemodel)(self.net, weights)
+        if is_hdf5:
+            write_weights(self.net.params, weights)
+        else:
+            write_caffemodel(self.net, weights)
         passed = sum(self.iter > value for value in self.spec.stepvalue)
         state = CaffeState(Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories())
         write_state(state)
