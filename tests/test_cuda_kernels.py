@@ -16,7 +16,7 @@ from strict_cupy import cupy, cupyx
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.ops import convolution, dropout, lrn, pooling, roi_pooling, softmax, vertical
+from minicaffe.ops import convolution, depthwise, dropout, lrn, pooling, roi_pooling, softmax, vertical
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops.update import Step, update
@@ -86,6 +86,33 @@ def test_convolutions_products(monkeypatch, dtype, shape, window, group, block_b
     x, w = random(*shape, dtype=dtype), random(filters, shape[0] // group, *window.kernel, dtype=dtype)
     dy, b = random(filters, oh, ow, shape[3], dtype=dtype, seed=1), random(filters, dtype=dtype)
     assert_same(run, x, w, b, dy, *(np.full_like(a, 7) for a in (dy, w, b, x)), written=4)
+
+
+@pytest.mark.parametrize(("shape", "window"), DILATED)
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("threads", [1, 256])
+def test_depthwise_convolutions_products(monkeypatch, dtype, shape, window, multiplier, threads):
+    monkeypatch.setattr(depthwise, "WEIGHT_THREADS", threads)
+    group, filters, (oh, ow) = shape[0], shape[0] * multiplier, window.output_size(shape[1:3])
+    made = {
+        kind: depthwise.DepthwiseConvolution2d(shape, filters, window, group, dtype, kind)
+        for kind in (array.CPU, GPU)
+    }
+
+    def run(x, w, b, dy, y, dw, db, dx, without_bias):
+        product = made[array.CPU if isinstance(x, np.ndarray) else GPU]
+        padded = product.forward(x, w, y, b)
+        product.weight_grad(dy, padded, dw, db)
+        product.input_grad(dy, w, dx)
+        product.forward(x, w, without_bias)
+
+    x, w, b = (
+        random(*shape, dtype=dtype),
+        random(filters, 1, *window.kernel, dtype=dtype),
+        random(filters, dtype=dtype),
+    )
+    dy = random(filters, oh, ow, shape[3], dtype=dtype, seed=1)
+    assert_same(run, x, w, b, dy, *(np.full_like(a, 7) for a in (dy, w, b, x, dy)), written=5)
 
 
 def test_a_vertical_convolution_writes_into_a_padded_array(dtype):
