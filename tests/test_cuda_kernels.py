@@ -12,7 +12,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernels import all_kernels
-from strict_cupy import cupy, cupyx
+from strict_cupy import cupy, cupyx, rules
 
 from minicaffe import array
 from minicaffe.array import Device
@@ -38,9 +38,10 @@ TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 @pytest.fixture(autouse=True)
 def double(monkeypatch):
-    """CuPy is its double, and a kernel's other number types are forgotten."""
+    """CuPy is its double (test_gpu.py has another fixture of this name), and the tests are held to its rules."""
     monkeypatch.setattr(array, "cupy", cupy)
     monkeypatch.setattr(array, "cupyx", cupyx)
+    monkeypatch.setattr(rules, "tests_may_mix", False)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -54,7 +55,7 @@ def random(*shape, dtype=np.float32, seed=0):
 
 def assert_same(run, *arrays, written):
     """``run(*arrays)`` writes the same into the last ``written`` arrays on NumPy and on the double."""
-    on_device = [cupy.asarray(a) for a in arrays]
+    on_device = [array.cupy.asarray(a) for a in arrays]
     on_host = [a.copy() for a in arrays]
     run(*on_host)
     run(*on_device)
@@ -192,7 +193,10 @@ def test_softmax_and_its_loss(dtype, shape):
 
 
 def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
-    probability, labels = cupy.asarray(np.full((3, 4), 1 / 3)), cupy.asarray(np.array([0, 3, -1, 2]))
+    probability, labels = (
+        array.cupy.asarray(np.full((3, 4), 1 / 3)),
+        array.cupy.asarray(np.array([0, 3, -1, 2])),
+    )
     assert np.isnan(softmax.cross_entropy(probability, labels).get()).tolist() == [False, True, True, False]
 
 
@@ -221,7 +225,7 @@ def test_an_update(dtype, name, options, clipped):
         clip = None
         if clipped:
             clip = np.array(0.5, dtype)
-            clip = clip if isinstance(w, np.ndarray) else cupy.asarray(clip)
+            clip = clip if isinstance(w, np.ndarray) else array.cupy.asarray(clip)
         update(rule, w, g, history, Step(rate=0.3, iteration=4, clip=clip, **options))
 
     w = random(5, 4, dtype=dtype)
@@ -230,9 +234,9 @@ def test_an_update(dtype, name, options, clipped):
 
 
 def test_a_kernel_refuses_an_array_that_is_not_contiguous():
-    x = cupy.asarray(random(4, 6))
+    x = array.cupy.asarray(random(4, 6))
     with pytest.raises(ValueError, match="kernel drop: an array is not contiguous"):
-        dropout.drop(x[:, ::2], cupy.asarray(np.zeros((4, 3), np.uint16)), 0, x[:, 1::2])
+        dropout.drop(x[:, ::2], array.cupy.asarray(np.zeros((4, 3), np.uint16)), 0, x[:, 1::2])
 
 
 def test_places_beyond_two_to_the_31_are_reached_by_64_bits():
@@ -297,6 +301,7 @@ def test_every_kernel_is_compared_here():
     tried = {
         "copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad", "expected_pool",
         "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax", "cross_entropy",
-        "cross_entropy_grad", "drop", "max_roi_pool",
+        "cross_entropy_grad", "drop", "max_roi_pool", "depthwise_forward",
+        "depthwise_weight_grad", "depthwise_input_grad",
     } | {f"update_{name}" for name in update_rules}  # fmt: skip
     assert set(all_kernels()) == tried
