@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.caffe.caffemodel import WeightReader
-from minicaffe.errors import MinicaffeError, WeightError
+from minicaffe.errors import MinicaffeError, WeightError, one_line
 
 BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
@@ -32,11 +32,6 @@ def read_array(data_set: Any) -> np.ndarray:
     if data_set.nbytes > MAX_RATIO * max(stored, 4096):
         raise ValueError(f"declares {data_set.shape} numbers, but has {stored} bytes")
     return np.asarray(data_set[...], np.float32)
-
-
-def one_line(error: Exception) -> str:
-    """What an error of HDF5 says, without its line breaks."""
-    return " ".join(str(error).split())
 
 
 class Hdf5WeightReader(WeightReader):

@@ -13,8 +13,8 @@ import numpy as np
 
 from minicaffe.caffe.binary import read_message, unknown_fields
 from minicaffe.caffe.blobs import blob_array, blob_shape, same_shape
-from minicaffe.caffe.hdf5 import BAD_H5, one_line, open_h5, read_array
-from minicaffe.errors import DataError, TrainingError
+from minicaffe.caffe.hdf5 import BAD_H5, open_h5, read_array
+from minicaffe.errors import DataError, TrainingError, one_line
 
 SUFFIXES = (".solverstate", ".solverstate.h5")
 
