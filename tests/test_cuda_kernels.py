@@ -16,7 +16,17 @@ from strict_cupy import cupy, cupyx, rules
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.ops import convolution, depthwise, dropout, lrn, pooling, roi_pooling, softmax, vertical
+from minicaffe.ops import (
+    convolution,
+    depthwise,
+    dropout,
+    lrn,
+    normalization,
+    pooling,
+    roi_pooling,
+    softmax,
+    vertical,
+)
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops.update import Step, update
@@ -192,6 +202,30 @@ def test_softmax_and_its_loss(dtype, shape):
     assert_same(softmax.cross_entropy_grad, x, labels, np.full_like(x, 7), written=1)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 700, 1), (4, 5, 3), (2, 1, 7), (5, 300, 2)])
+@pytest.mark.parametrize("threads", [1, 256])
+def test_normalisation(monkeypatch, dtype, shape, threads):
+    monkeypatch.setattr(normalization, "ROW_THREADS", threads)
+
+    def run(x, dy, copy, mean, variance, y, dx):
+        mean[...], variance[...] = normalization.moments(x, copy=copy)
+        scale = 1 / (variance + 0.5) ** 0.5
+        normalization.normalize(x, mean, scale, out=y)
+        normalization.normalize_grad(x, dy, mean, scale, out=dx)
+
+    x, dy = 3 + random(*shape, dtype=dtype), random(*shape, dtype=dtype, seed=1)
+    sums = [np.full((shape[0], 1, shape[2]), 7, dtype) for _ in range(2)]
+    assert_same(run, x, dy, np.full_like(x, 7), *sums, np.full_like(x, 7), np.full_like(x, 7), written=5)
+
+
+def test_little_is_lost_in_a_variance_far_from_zero():
+    x = array.cupy.asarray(1000 + random(4, 5000, 1))
+    _, variance = normalization.moments(x)
+    np.testing.assert_allclose(
+        variance.get()[:, 0, 0], x.get().astype(np.float64).var(axis=1)[:, 0], rtol=1e-4
+    )
+
+
 def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
     probability, labels = (
         array.cupy.asarray(np.full((3, 4), 1 / 3)),
@@ -302,6 +336,7 @@ def test_every_kernel_is_compared_here():
         "copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad", "expected_pool",
         "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax", "cross_entropy",
         "cross_entropy_grad", "drop", "max_roi_pool", "depthwise_forward",
-        "depthwise_weight_grad", "depthwise_input_grad",
+        "depthwise_weight_grad", "depthwise_input_grad", "moment_sums", "moments", "normalize",
+        "normalize_grad_sums", "normalize_grad_means", "normalize_grad",
     } | {f"update_{name}" for name in update_rules}  # fmt: skip
     assert set(all_kernels()) == tried

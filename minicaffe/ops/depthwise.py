@@ -32,7 +32,7 @@ SHARED_BLOCK_BYTES = 3 << 20  # for several, which wait for the interpreter's lo
 WEIGHT_THREADS = 256  # on a GPU, at the most so many threads share a weight's gradient
 
 FORWARD = Kernel("depthwise_forward", """
-KERNEL depthwise_forward(Index count, const T* x, const T* w, const T* bias, T* y, Index multiplier,
+KERNEL depthwise_forward(Index count, const T* x, const T* w, const T* bias, T* y, Index has_bias, Index multiplier,
                          Index height, Index width, Index rows, Index cols, Index batch,
                          Index kernel_h, Index kernel_w, Index stride_h, Index stride_w,
                          Index dilation_h, Index dilation_w)
@@ -42,7 +42,7 @@ KERNEL depthwise_forward(Index count, const T* x, const T* w, const T* bias, T* 
         Index q = rest % cols;
         rest /= cols;
         Index r = rest % rows, filter = rest / rows, c = filter / multiplier;
-        T sum = bias[filter];
+        T sum = has_bias ? bias[filter] : 0;
         for (Index ki = 0; ki < kernel_h; ki++) {
             Index line = (c * height + r * stride_h + ki * dilation_h) * width + q * stride_w;
             for (Index kj = 0; kj < kernel_w; kj++)
@@ -105,7 +105,7 @@ KERNEL depthwise_input_grad(Index count, const T* dy, const T* w, T* dx, Index m
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """Some channels, and some rows of their outputs."""
 
     channels: slice
@@ -146,9 +146,11 @@ class DepthwiseConvolution2d(Convolution2d):
         self.row = self.output[1] * self.batch  # numbers in a row of an output
         shares = self.filters * self.columns >= workers.WORTH_SHARING
         self.workers = workers.worker_count if shares and device == CPU else 1
-        self.parts = self._cut(SHARED_BLOCK_BYTES if self.workers > 1 else BLOCK_BYTES)
+        self.parts = (
+            self._cut(SHARED_BLOCK_BYTES if self.workers > 1 else BLOCK_BYTES) if device == CPU else []
+        )
 
-    def _cut(self, block_bytes: int) -> list[Part]:
+    def _cut(self, block_bytes: int) -> list[Share]:
         """Whole images of several channels where they are small, rows of one channel where they are large."""
         channels, rows = self.shape[0], self.output[0]
         row_bytes = max(1, self.window.kernel[1] * self.row * self.dtype.itemsize)
@@ -160,7 +162,7 @@ class DepthwiseConvolution2d(Convolution2d):
             together = 1
             step = max(1, (fitting - self.window.extent[0]) // self.window.stride[0] + 1)
         return [
-            Part(slice(c, min(c + together, channels)), slice(r, min(r + step, rows)))
+            Share(slice(c, min(c + together, channels)), slice(r, min(r + step, rows)))
             for c in range(0, channels, together)
             for r in range(0, rows, step)
         ]
@@ -172,13 +174,13 @@ class DepthwiseConvolution2d(Convolution2d):
     def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
         """As ``Convolution2d.forward_padded``."""
         if not on_cpu(padded):
-            bias = module_of(w).zeros(self.filters, w.dtype) if bias is None else bias
-            FORWARD(out.size, padded, w, bias, out, *self._sizes(self._padded_size()))
+            given = w if bias is None else bias  # some array has to be passed
+            FORWARD(out.size, padded, w, given, out, int(bias is not None), *self._sizes(self._padded_size()))
             return
         w, y = self._filters(w), self._outputs(out)
         bias = None if bias is None else bias.reshape(self.group, self.multiplier, 1)
 
-        def one(part: Part, meeting: list[Array], worker: int) -> None:
+        def one(part: Share, meeting: list[Array], worker: int) -> None:
             target, factors = y[part.channels, :, self._run(part)], w[part.channels]
             for i, rows in enumerate(meeting):
                 term = workers.scratch(padded, target.shape, slot=1) if i else target
@@ -199,7 +201,7 @@ class DepthwiseConvolution2d(Convolution2d):
         shape = (self.group, *self.window.kernel, dy.shape[1])
         sums = [np.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
-        def one(part: Part, meeting: list[Array], worker: int) -> None:
+        def one(part: Share, meeting: list[Array], worker: int) -> None:
             outputs = dy[part.channels, :, self._run(part)].swapaxes(1, 2)
             for i, rows in enumerate(meeting):
                 sums[worker][part.channels, i] += np.matmul(rows, outputs)
@@ -286,11 +288,11 @@ class DepthwiseConvolution2d(Convolution2d):
         """w as (C, m, kh, kw)."""
         return w.reshape(self.group, self.multiplier, *self.window.kernel)
 
-    def _run(self, part: Part) -> slice:
+    def _run(self, part: Share) -> slice:
         """The part's rows as places in OH·OW·N."""
         return slice(part.rows.start * self.row, part.rows.stop * self.row)
 
-    def _over_parts(self, padded: Array, one: Callable[[Part, list[Array], int], None]) -> None:
+    def _over_parts(self, padded: Array, one: Callable[[Share, list[Array], int], None]) -> None:
         """Call ``one(part, [Z as row i of the kernel meets it, (n, kw, rows·OW·N)], worker)``, on the workers."""
 
         def task(worker: int) -> None:
@@ -300,7 +302,7 @@ class DepthwiseConvolution2d(Convolution2d):
         with workers.one_blas_thread():
             workers.run(task, self.workers)
 
-    def _meeting(self, padded: Array, part: Part) -> list[Array]:
+    def _meeting(self, padded: Array, part: Share) -> list[Array]:
         """For each row of the kernel, the view of Z that it is multiplied with."""
         (kernel_h, kernel_w), stride, dilation = (
             self.window.kernel,
