@@ -25,7 +25,7 @@ from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
-from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import write_text
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.score import show_score
@@ -292,14 +292,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         kind = "not enough memory: " if isinstance(error, MemoryError) else ""
-        print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {kind}{one_line(error)}", file=sys.stderr)
         return 2
-    except array.device_errors() as error:
-        if args.debug:
+    except Exception as error:
+        if args.debug or not array.is_device_error(error):
             raise
-        problem = " ".join(str(error).split())
         print(
-            f"error: the GPU failed ({problem}); try --device cpu, or see the README, 'On a GPU'",
+            f"error: the GPU failed ({one_line(error)}); try --device cpu, or see the README, 'On a GPU'",
             file=sys.stderr,
         )
         return 2

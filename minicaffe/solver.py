@@ -64,9 +64,11 @@ class Solver:
                 logger.warning(
                     "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
                 )
-        self.history = {
-            p.key: [self._zeros_like(p) for _ in range(self.rule.histories)] for p in self._trained_params()
-        }
+        with self.net.setting.device.entered():
+            self.history = {
+                p.key: [self._zeros_like(p) for _ in range(self.rule.histories)]
+                for p in self._trained_params()
+            }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         self.log = TrainingLog(self.spec.snapshot_prefix)
         self._request = ""
@@ -137,11 +139,12 @@ class Solver:
         last = self.iter + iterations
         clock = _Clock(self.iter)
         self.stopped_early = False
-        while self.iter < last and not self.stopped_early:
-            self._step(clock, last)
-            self._answer_request()
-        if self.losses:
-            self._check_loss(float(self.losses[-1]))
+        with self.net.setting.device.entered():
+            while self.iter < last and not self.stopped_early:
+                self._step(clock, last)
+                self._answer_request()
+            if self.losses:
+                self._check_loss(float(self.losses[-1]))
 
     def _step(self, clock: _Clock, last: int) -> None:
         spec = self.spec
@@ -176,19 +179,23 @@ class Solver:
 
         Each parameter's ``diff`` holds its update afterwards, as in Caffe.
         """
-        params, spec = self._trained_params(), self.spec
-        clip = self._clip_factor(params)
-        for param in params:
-            step = Step(
-                rate=rate * param.lr_mult,
-                iteration=self.iter,
-                decay=spec.weight_decay * param.decay_mult,
-                is_l1=spec.regularization_type == "L1",
-                batches=spec.iter_size,
-                clip=clip,
-            )
-            w, g = param.blob.stored, param.blob.stored_diff
-            update(self.rule, w, g, tuple(self.history[param.key]), step)
+        params = self._trained_params()
+        with self.net.setting.device.entered():
+            clip = self._clip_factor(params)
+            for param in params:
+                w, g = param.blob.stored, param.blob.stored_diff
+                update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
+
+    def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> Step:
+        spec = self.spec
+        return Step(
+            rate=rate * param.lr_mult,
+            iteration=self.iter,
+            decay=spec.weight_decay * param.decay_mult,
+            is_l1=spec.regularization_type == "L1",
+            batches=spec.iter_size,
+            clip=clip,
+        )
 
     def _clip_factor(self, params: list[LearnableParam]) -> Array | None:
         """What brings the L2 norm of all gradients down to ``clip_gradients``; None where it is not asked for."""
@@ -300,7 +307,8 @@ class Solver:
         A state of Caffe names its weights; ``weights`` are those to take in their place. Raises TrainingError or
         WeightError where it does not fit.
         """
-        snapshots.restore(self, path, weights)
+        with self.net.setting.device.entered():
+            snapshots.restore(self, path, weights)
         self.log.write(event="resume", iteration=self.iter, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 

@@ -12,7 +12,7 @@ import numpy as np
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import WeightReader
-from minicaffe.errors import MinicaffeError, WeightError, WriteError
+from minicaffe.errors import MinicaffeError, WeightError, WriteError, one_line
 from minicaffe.files import atomic_write
 
 BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
@@ -60,11 +60,6 @@ def read_array(data_set: Any) -> np.ndarray:
     if data_set.nbytes > MAX_RATIO * max(stored, 4096):
         raise ValueError(f"declares {data_set.shape} numbers, but has {stored} bytes")
     return np.asarray(data_set[...], np.float32)
-
-
-def one_line(error: Exception) -> str:
-    """What an error of HDF5 says, without its line breaks."""
-    return " ".join(str(error).split())
 
 
 class Hdf5WeightReader(WeightReader):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 LUMINANCE = np.array(
     [0.2125, 0.7154, 0.0721], np.float32
@@ -28,7 +28,7 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{file}: no such image; check the path") from None
     except BAD_IMAGE as error:
-        raise DataError(f"{file}: cannot be read as an image ({' '.join(str(error).split())})") from None
+        raise DataError(f"{file}: cannot be read as an image ({one_line(error)})") from None
     image = pixels[::-1].transpose(1, 2, 0).astype(np.float32) / np.float32(255)
     if color:
         return np.repeat(image, 3 // image.shape[2], axis=2)

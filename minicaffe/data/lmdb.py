@@ -15,7 +15,7 @@ import numpy as np
 from minicaffe.caffe.messages import import_protobuf, parse_message
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.source import Images, Source, stack
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 
 class LmdbSource(Source):
@@ -56,9 +56,7 @@ class LmdbSource(Source):
             datum = parse_message("Datum", bytes(value))
             pixels = self._pixels(datum)
         except BAD_IMAGE as error:
-            raise self._damaged(
-                key, f"its image cannot be decoded ({' '.join(str(error).split())})"
-            ) from None
+            raise self._damaged(key, f"its image cannot be decoded ({one_line(error)})") from None
         except DataError as error:
             raise self._damaged(key, str(error)) from None
         if pixels is None:

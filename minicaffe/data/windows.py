@@ -25,7 +25,7 @@ from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.resize import resize
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 from minicaffe.ops.rounding import round_half_away
 
 FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
@@ -228,9 +228,7 @@ class WindowBatches:
                 f"{self.windows.name}: image {row[0]}: no such file {path}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
-            raise DataError(
-                f"{self.windows.name}: image {row[0]}, {path}: {' '.join(str(error).split())}"
-            ) from None
+            raise DataError(f"{self.windows.name}: image {row[0]}, {path}: {one_line(error)}") from None
         target = out[:, rows, cols]
         target[...] = window[:, :, ::-1] if mirror else window
         if self.mean is not None:
