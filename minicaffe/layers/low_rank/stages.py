@@ -36,8 +36,8 @@ class Stage:
 def stages(layer: Convolution | InnerProduct) -> list[Stage]:
     """The one or two plain layers that compute what the layer does in a test net.
 
-    Where two would cost more than one, as the layer itself counts it, there is one. Raises SpecError for a basis that
-    is not held, but made anew of each batch.
+    Where two would cost more than one, as the layer itself counts it, there is one. Raises SpecError for a basis
+    that is not held, but made anew of each batch.
     """
     window, group = getattr(layer, "window", POINT), getattr(layer, "group", 1)
     if not isinstance(layer, LowRankLayer):
