@@ -4,6 +4,7 @@ from minicaffe import layers, solvers
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.convert import convert
+from minicaffe.caffe.export import export
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.transformer import Transformer
 from minicaffe.errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "WeightError",
     "WriteError",
     "convert",
+    "export",
     "layers",
     "register_layer",
     "set_device",

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
 from minicaffe.caffe.convert import convert
+from minicaffe.caffe.export import export
 from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.caffe.specs import open_solver
 from minicaffe.classify.command import add_arguments as add_classify
@@ -26,7 +27,7 @@ from minicaffe.data import download
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
-from minicaffe.files import write_text
+from minicaffe.files import make_folder, write_text
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
@@ -134,6 +135,20 @@ def convert_net(args: argparse.Namespace) -> None:
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
 
 
+def export_net(args: argparse.Namespace) -> None:
+    """Write a net with its weights for Caffe (.prototxt, .caffemodel)."""
+    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    folder, stem = Path(args.output), Path(args.net).stem
+    files = [folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel"]
+    for file in files:
+        if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
+            raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
+    make_folder(folder)
+    for note in export(net, *files):
+        print(note)
+    print(f"Wrote {', '.join(map(str, files))}")
+
+
 def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """NAME:1,3,227,227."""
     name, _, dims = text.rpartition(":")
@@ -189,6 +204,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
     _add_convert(command("convert", convert_net))
+    _add_export(command("export", export_net))
     add_classify(command("classify", classify))
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
@@ -246,6 +262,15 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--mean", metavar="FILE", help="a mean image (.binaryproto)")
     sub.add_argument("--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W",
                      help="an Input layer of this shape in place of the data layer that makes it")  # fmt: skip
+    sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+    _add_net(sub, phase=False)
+    sub.add_argument("weights", help="its weights (.npz, or Caffe's)")
+    sub.add_argument(
+        "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
+    )
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from minicaffe import debug, graph, weights
 from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import open_net
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
@@ -316,8 +318,16 @@ class Net:
         return report
 
     def save(self, path: str | Path) -> None:
-        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError."""
-        weights.save(self.params, path)
+        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError.
+
+        A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``).
+        """
+        if str(path).endswith(".caffemodel"):
+            write_caffemodel(self, path)
+        elif str(path).endswith(".h5"):
+            write_weights(self.params, path)
+        else:
+            weights.save(self.params, path)
 
     def share_with(self, other: Net) -> weights.CopyReport:
         """Let parameters be those of the other net's layers of the same name, from now on; say which matched.
