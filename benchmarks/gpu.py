@@ -1,10 +1,11 @@
 """Everything that is to be known of a GPU, in one command: ``python benchmarks/gpu.py``.
 
-1. LeNet trained on the bundled sample: accuracy and time.
-2. A forward pass, dense and with the plans of benchmarks/plans (low rank), beside the time of the dense GEMMs alone
+1. The tests that a GPU is for (tests/test_gpu.py): Caffe's recorded numbers, each kernel, memory.
+2. LeNet trained on the bundled sample: accuracy and time.
+3. A forward pass, dense and with the plans of benchmarks/plans (low rank), beside the time of the dense GEMMs alone
    (the floor) and PyTorch with cuDNN, where it is installed with CUDA.
-3. A training step, beside PyTorch.
-4. Memory: what CuPy's pool holds after a few steps, and how much more after many (it should be none).
+4. A training step, beside PyTorch.
+5. Memory: what is in use of CuPy's pool after a few steps, and how much more after many (it should be none).
 
 ``--device cpu`` runs the same on the CPU, to see that the script works. ``--tf32`` allows TF32 here and in PyTorch.
 """
@@ -13,7 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -27,7 +31,7 @@ from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
 
 import minicaffe as mc
 from minicaffe import array
-from minicaffe.array import current_device, describe_devices, synchronize
+from minicaffe.array import CPU, current_device, describe_devices, synchronize
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.net import parse_net
@@ -47,6 +51,18 @@ def milliseconds(call: Callable[[], object], rounds: int, wait: Callable[[], obj
         wait()
         times.append((time.perf_counter() - start) / 10)
     return median(times[1:]) * 1e3
+
+
+def run_tests() -> str:
+    """The last line that pytest prints."""
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--device", "gpu", "tests/test_gpu.py"]
+    exact = {name: value for name, value in os.environ.items() if name != "CUPY_TF32"}  # which --tf32 sets
+    done = subprocess.run(
+        command, cwd=PROTOTXT.parent, env=exact, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="\n")
+    return "tests: " + (done.stdout.strip().splitlines() or [f"failed with status {done.returncode}"])[-1]
 
 
 def train_lenet() -> str:
@@ -138,9 +154,9 @@ def training_rows(name: str, rounds: int) -> list[tuple[str, ...]]:
         solver.net.blobs[blob].data[...] = current_device().put(values)
     solver.step(5)
     before = array.pool_bytes()
-    times = {"dense": milliseconds(lambda: solver.step(1), rounds)}
-    print(f"{name}: the pool holds {before / MB:.1f} MB after 5 steps, and "
-          f"{(array.pool_bytes() - before) / MB:+.1f} MB after {10 * (rounds + 1)} more")  # fmt: skip
+    times = {"dense": milliseconds(lambda: solver.step(10), rounds) / 10}  # waits for the loss of the last
+    print(f"{name}: {before / MB:.1f} MB of the pool are in use after 5 steps, and "
+          f"{(array.pool_bytes() - before) / MB:+.1f} MB after {100 * (rounds + 1)} more")  # fmt: skip
     if peer := Torch.make(name):
         times["PyTorch, dense"] = peer.milliseconds(peer.step, rounds)
     return _rows(name, "training step", times)
@@ -165,6 +181,8 @@ def main() -> None:
     print(f"{date.today()}, {platform.machine()}\n{describe_devices()}\nTF32: {'on' if args.tf32 else 'off'}")
     if args.tf32 and (peer := Torch.make("lenet")):
         peer.torch.backends.cuda.matmul.allow_tf32 = peer.torch.backends.cudnn.allow_tf32 = True
+    if current_device() != CPU:
+        print(run_tests())
     print(train_lenet())
     rows = []
     for name in args.nets:

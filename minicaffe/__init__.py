@@ -4,6 +4,9 @@ from minicaffe import layers, solvers
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.convert import convert
+from minicaffe.caffe.export import export
+from minicaffe.classify.classifier import Classifier
+from minicaffe.classify.transformer import Transformer
 from minicaffe.errors import (
     DataError,
     DeviceError,
@@ -21,6 +24,7 @@ from minicaffe.solver import Solver
 __version__ = "0.1.0"
 __all__ = [
     "Blob",
+    "Classifier",
     "DataError",
     "DeviceError",
     "Layer",
@@ -30,9 +34,11 @@ __all__ = [
     "Solver",
     "SpecError",
     "TrainingError",
+    "Transformer",
     "WeightError",
     "WriteError",
     "convert",
+    "export",
     "layers",
     "register_layer",
     "set_device",

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.errors import DeviceError
+from minicaffe.errors import DeviceError, one_line
 
 try:
     import cupy
@@ -30,11 +30,18 @@ def gpu_problem() -> str:
     if cupy is None:
         return "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'minicaffe[cuda13]')"
     try:
-        if cupy.cuda.is_available():
-            return ""
-        return "CuPy is installed, but finds no CUDA driver or no GPU (does nvidia-smi list one?)"
+        if not cupy.cuda.is_available():
+            return "CuPy is installed, but finds no CUDA driver or no GPU (does nvidia-smi list one?)"
     except Exception as error:  # a broken driver raises types of its own
-        return f"CuPy is installed, but CUDA does not answer ({error})"
+        return f"CuPy is installed, but CUDA does not answer ({one_line(error)})"
+    try:
+        cupy.ones((2, 2)).dot(cupy.ones((2, 2)))  # needs cuBLAS, and NVRTC with its headers
+    except Exception as error:
+        return (
+            f"CuPy finds a GPU, but cannot compute on it ({one_line(error)}); what it lacks may come with "
+            "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', or be a newer driver"
+        )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,19 @@ class Device:
         """A random generator on the device; equal seeds give equal numbers on equal devices."""
         if self.kind == "cpu":
             return np.random.Generator(np.random.SFC64(seed))
-        return cupy.random.Generator(cupy.random.Philox4x3210(seed))
+        with self.entered():
+            return cupy.random.Generator(cupy.random.Philox4x3210(seed))
 
     def put(self, array: Any, dtype: Any = None) -> Array:
         """The array on this device (the same one if it is there already)."""
         if self.kind == "cpu":
             return np.asarray(to_host(array), dtype=dtype)
-        return cupy.asarray(array, dtype=dtype)
+        with self.entered():
+            return cupy.asarray(array, dtype=dtype)
+
+    def entered(self) -> contextlib.AbstractContextManager[object]:
+        """While it is entered, this thread computes here: CUDA knows a current GPU for each, at first number 0."""
+        return contextlib.nullcontext() if self.kind == "cpu" else cupy.cuda.Device(self.index)
 
     def transfer(self) -> HostTransfer | Transfer:
         """A new way for arrays from the host to this device."""
@@ -71,7 +84,7 @@ class Device:
     def synchronize(self) -> None:
         """Wait until everything launched on the device is done."""
         if self.kind == "gpu":
-            cupy.cuda.Stream.null.synchronize()
+            cupy.cuda.Device(self.index).synchronize()
 
 
 CPU = Device()
@@ -157,7 +170,7 @@ _current: Device | None = None
 def set_device(name: str | Device) -> Device:
     """Choose the device on which nets made from now on compute. Raises DeviceError."""
     global _current
-    _current = name if isinstance(name, Device) else parse_device(name)
+    _current = parse_device(str(name))
     return _current
 
 
@@ -220,16 +233,14 @@ def allow_tf32() -> None:
 
 
 def pool_bytes() -> int:
-    """What CuPy's memory pool holds of the current GPU, used and free, in bytes; 0 on a CPU."""
-    return cupy.get_default_memory_pool().total_bytes() if current_device() != CPU else 0
+    """What is in use of CuPy's memory pool on the current GPU, in bytes; 0 on a CPU."""
+    return cupy.get_default_memory_pool().used_bytes() if current_device() != CPU else 0
 
 
-def device_errors() -> tuple[type[Exception], ...]:
-    """What CUDA raises where a GPU fails: a lost device, a kernel that cannot be compiled, a broken driver."""
-    if cupy is None:
-        return ()
-    cuda = cupy.cuda
-    return cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.compiler.CompileException
+def is_device_error(error: Exception) -> bool:
+    """Whether CUDA raised it: a lost device, a kernel that does not compile, a library that is missing or fails."""
+    missing = isinstance(error, ImportError) and "lib" in str(error)
+    return missing or type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cuda")
 
 
 def raw_kernel(source: str, name: str) -> Any:

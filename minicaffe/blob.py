@@ -79,7 +79,7 @@ class Blob:
         if self._data_owner is not None:
             return self._data_owner.stored.reshape(self.stored_shape)
         if self._data is None:
-            self._data = self.device.xp.zeros(self.stored_shape, self.dtype)
+            self._data = self._zeros()
         return self._data
 
     @property
@@ -88,11 +88,19 @@ class Blob:
         if self._diff_owner is not None:
             return self._diff_owner.stored_diff.reshape(self.stored_shape)
         if self._diff is None:
-            self._diff = self.device.xp.zeros(self.stored_shape, self.dtype)
+            self._diff = self._zeros()
         elif self._diff_is_cleared:
             self._diff.fill(0)
         self._diff_is_cleared = False
         return self._diff
+
+    def _zeros(self) -> Array:
+        with self.device.entered():
+            return self.device.xp.zeros(self.stored_shape, self.dtype)
+
+    def stored_axis(self, axis: int) -> int:
+        """Where an axis of ``shape`` is in ``stored_shape``."""
+        return (axis - 1) % len(self.shape) if self.batch_last else axis
 
     @property
     def data(self) -> Array:
@@ -142,6 +150,11 @@ class Blob:
         """Let ``diff`` be the other blob's from now on; None: its own again."""
         self._diff_owner = _owner(other, self, "_diff_owner")
         self._diff = None if self._diff_owner is not None else self._diff
+
+    def memory_of(self, what: str) -> Blob:
+        """The blob in whose memory this one's "data" or "diff" lies."""
+        owner = self._data_owner if what == "data" else self._diff_owner
+        return self if owner is None else owner
 
     def __repr__(self) -> str:
         return f"Blob{self.shape} {self.dtype} on {self.device}"

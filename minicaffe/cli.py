@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|time|summary|lowrank|fold|convert|…``. Parses, calls, prints."""
+"""The command line: ``minicaffe train|test|classify|summary|lowrank|convert|…``. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
 from minicaffe.caffe.convert import convert
+from minicaffe.caffe.export import export
 from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.caffe.specs import open_solver
+from minicaffe.classify.command import add_arguments as add_classify
+from minicaffe.classify.command import classify
 from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
-from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.files import write_text
+from minicaffe.data.backends import open_source
+from minicaffe.data.lmdb_writer import write_lmdb
+from minicaffe.errors import MinicaffeError, SpecError, one_line
+from minicaffe.files import make_folder, write_text
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
@@ -31,6 +36,7 @@ from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec.reader import read_text
 
+DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
 
 
@@ -129,6 +135,20 @@ def convert_net(args: argparse.Namespace) -> None:
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
 
 
+def export_net(args: argparse.Namespace) -> None:
+    """Write a net with its weights for Caffe (.prototxt, .caffemodel)."""
+    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    folder, stem = Path(args.output), Path(args.net).stem
+    files = [folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel"]
+    for file in files:
+        if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
+            raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
+    make_folder(folder)
+    for note in export(net, *files):
+        print(note)
+    print(f"Wrote {', '.join(map(str, files))}")
+
+
 def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """NAME:1,3,227,227."""
     name, _, dims = text.rpartition(":")
@@ -145,6 +165,16 @@ def device(args: argparse.Namespace) -> None:
 def data_get(args: argparse.Namespace) -> None:
     """Fetch a full data set."""
     download.get(args.name, args.to, source_url=args.source)
+
+
+def data_lmdb(args: argparse.Namespace) -> None:
+    """Write images and labels (IDX or NPZ) as an LMDB, for Caffe's nets that read one."""
+    source = open_source(args.source, labels=args.labels)
+    try:
+        count = write_lmdb(source, args.output)
+    finally:
+        source.close()
+    print(f"Wrote {count} images to {args.output}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -174,18 +204,28 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
     _add_convert(command("convert", convert_net))
+    _add_export(command("export", export_net))
+    add_classify(command("classify", classify))
     command("device", device)
     lowrank = commands.add_parser("lowrank", help=LOWRANK_HELP, description=LOWRANK_HELP)
     add_lowrank(_adder(lowrank.add_subparsers(metavar="command", required=True), common))
-    data = commands.add_parser("data", help="Fetch data sets.", description="Fetch data sets.")
-    get = data.add_subparsers(metavar="command", required=True).add_parser(
-        "get", help=data_get.__doc__, description=data_get.__doc__, parents=[common]
-    )
-    get.set_defaults(function=data_get)
+    _add_data(commands, common)
+    return parser
+
+
+def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
+    data = commands.add_parser("data", help=DATA_HELP, description=DATA_HELP)
+    command = _adder(data.add_subparsers(metavar="command", required=True), common)
+    get = command("get", data_get)
     get.add_argument("name", choices=["mnist", "cifar10"])
     get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
     get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
-    return parser
+    lmdb = command("lmdb", data_lmdb)
+    lmdb.add_argument("source", help="an IDX file (MNIST's), an .npz, or a sample by name")
+    lmdb.add_argument(
+        "--labels", metavar="FILE", help="the labels of an IDX file (default: found by its name)"
+    )
+    lmdb.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write, a new one")
 
 
 def _adder(commands: Any, common: argparse.ArgumentParser) -> Command:
@@ -222,6 +262,15 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--mean", metavar="FILE", help="a mean image (.binaryproto)")
     sub.add_argument("--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W",
                      help="an Input layer of this shape in place of the data layer that makes it")  # fmt: skip
+    sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+    _add_net(sub, phase=False)
+    sub.add_argument("weights", help="its weights (.npz, or Caffe's)")
+    sub.add_argument(
+        "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
+    )
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
 
 
@@ -268,14 +317,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         kind = "not enough memory: " if isinstance(error, MemoryError) else ""
-        print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {kind}{one_line(error)}", file=sys.stderr)
         return 2
-    except array.device_errors() as error:
-        if args.debug:
+    except Exception as error:
+        if args.debug or not array.is_device_error(error):
             raise
-        problem = " ".join(str(error).split())
         print(
-            f"error: the GPU failed ({problem}); try --device cpu, or see the README, 'On a GPU'",
+            f"error: the GPU failed ({one_line(error)}); try --device cpu, or see the README, 'On a GPU'",
             file=sys.stderr,
         )
         return 2

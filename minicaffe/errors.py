@@ -33,3 +33,8 @@ class TrainingError(MinicaffeError):
 
 class WriteError(MinicaffeError):
     """A file cannot be written: no permission, no such folder, a full disk."""
+
+
+def one_line(error: object) -> str:
+    """What an error says, without its line breaks; its type's name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -52,6 +52,14 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, where they are not there. Raises WriteError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
 def _usual_mode(path: Path) -> int:
     """The permissions of the file that is replaced, or those that ``open`` would give a new one."""
     with suppress(OSError):

@@ -21,7 +21,7 @@ def connect(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list
 
     Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, a top made twice.
     """
-    layers = _with_defaults(layers, classes)
+    layers = with_defaults(layers, classes)
     for layer in layers:
         _check_counts(layer, classes[layer.type])
     _check_names(layers)
@@ -30,7 +30,8 @@ def connect(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list
     return layers
 
 
-def _with_defaults(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
+def with_defaults(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
+    """Copies of the layers with defaults for ``bottom``, ``top`` and ``loss_weight`` filled in."""
     filled: list[LayerSpec] = []
     for spec in layers:
         layer, cls = copy.copy(spec), classes[spec.type]

@@ -13,6 +13,8 @@ import numpy as np
 from minicaffe import debug, graph, weights
 from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import open_net
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
@@ -65,15 +67,20 @@ class Net:
         self._shapes: list[list[tuple[int, ...]]] = []
         self._has_run: list[bool] = []  # forward, since the layer was last reshaped
         self._plan_key: Any = None
+        with device.entered():
+            self._build()
+        weights = spec if weights is None and str(spec).endswith(".caffemodel") else weights
+        if weights is not None:
+            self.copy_from(weights)
+
+    def _build(self) -> None:
+        """Make the layers, in order, and find what comes out and what has gradients."""
         for layer_spec in graph.connect(self.spec.layers_in(self.state), layer_classes):
             self._append(layer_spec)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
         self.outputs = self._find_outputs()
-        self.gradient_starts = self._findgradient_starts()
+        self.gradient_starts = self._find_gradient_starts()
         self._needs_gradient = self._find_needs()
-        weights = spec if weights is None and str(spec).endswith(".caffemodel") else weights
-        if weights is not None:
-            self.copy_from(weights)
 
     def _append(self, spec: LayerSpec) -> None:
         """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
@@ -138,18 +145,19 @@ class Net:
         the net's outputs (of the tops of ``end``, where given) and of ``blobs``. Raises ShapeError where an
         input has not the shape of its blob.
         """
-        for name, value in inputs.items():
-            self._set(self._blob(name), name, value, "data")
-        first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
-        self.run_forward(first, last)
+        first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
         names += [name for name in blobs or [] if name not in names]
-        return {name: self._blob(name).data.copy() for name in names}
+        with self.setting.device.entered():
+            for name, value in inputs.items():
+                self._set(self._blob(name), name, value, "data")
+            self.run_forward(first, last)
+            return {name: self._blob(name).data.copy() for name in names}
 
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
         last = len(self.layers) - 1 if last is None else last
-        with one_blas_thread():
+        with self.setting.device.entered(), one_blas_thread():
             for i in range(first, last + 1):
                 self._fit(i)
                 self.layers[i].forward(self._bottoms[i], self._tops[i])
@@ -168,16 +176,22 @@ class Net:
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
-        for i in range(len(self.layers)):
-            self._fit(i)
+        with self.setting.device.entered():
+            for i in range(len(self.layers)):
+                self._fit(i)
 
     def loss(self) -> Array:
         """Σ loss_weight · top of the last forward, as a 0-d array on the device."""
-        total = self.setting.device.xp.zeros((), self.setting.dtype)
-        for layer, tops in zip(self.layers, self._tops, strict=True):
-            for weight, top in zip(layer.spec.loss_weight, tops, strict=True):
-                if weight:
-                    total = total + weight * top.stored.sum()
+        weighted = [
+            (weight, top)
+            for layer, tops in zip(self.layers, self._tops, strict=True)
+            for weight, top in zip(layer.spec.loss_weight, tops, strict=True)
+            if weight
+        ]
+        with self.setting.device.entered():
+            total = self.setting.device.xp.zeros((), self.setting.dtype)
+            for weight, top in weighted:
+                total = total + weight * top.stored.sum()
         return total
 
     # -- backward --------------------------------------------------------------------------------------
@@ -190,21 +204,28 @@ class Net:
         ``clear_param_diffs`` first. Returns copies of the gradients of those inputs that one was computed for
         (``force_backward`` in the spec asks for them).
         """
-        for name, value in diffs.items():
-            self._set(self._blob(name), name, value, "diff")
-        first, last = self._index(end, 0), self._index(start, len(self.layers) - 1)
-        self.run_backward(first, last)
-        reached = self.reached
-        return {name: self._blob(name).diff.copy() for name in self.inputs if name in reached}
+        first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
+        with self.setting.device.entered():
+            for name, value in diffs.items():
+                self._set(self._blob(name), name, value, "diff")
+            self.run_backward(first, last)
+            return {name: self._blob(name).diff.copy() for name in self.inputs if name in self.reached}
 
     def run_backward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
         self._make_plan()
         last = len(self.layers) - 1 if last is None else last
-        with one_blas_thread():
+        with self.setting.device.entered(), one_blas_thread():
             for i in range(last, first - 1, -1):
                 if self._active[i]:
                     self._backward_layer(i)
+
+    def run_missing_forward(self, first: int, last: int) -> None:
+        """Run forward what backward needs of layers ``first`` to ``last`` and has not run at this size."""
+        self._make_plan()
+        for i in range(first, last + 1):
+            if self._active[i] and not self._has_run[i]:
+                self.run_forward(i, i)
 
     def _backward_layer(self, i: int) -> None:
         layer, top = self.layers[i], self._tops[i]
@@ -219,7 +240,7 @@ class Net:
         if self.debug_info:
             debug.show_backward(layer, self._propagate[i], self._bottoms[i])
 
-    def _findgradient_starts(self) -> list[str]:
+    def _find_gradient_starts(self) -> list[str]:
         """The outputs of layers that have a backward: not an accuracy."""
         makers = {name: type(layer) for layer in self.layers for name in layer.spec.top}
         return [name for name in self.outputs if makers[name].backward is not Layer.backward]
@@ -277,8 +298,9 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        for param in self.learnable:
-            param.blob.clear_diff()
+        with self.setting.device.entered():
+            for param in self.learnable:
+                param.blob.clear_diff()
 
     # -- weights ---------------------------------------------------------------------------------------
 
@@ -290,13 +312,22 @@ class Net:
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """
         converters = {layer.name: layer.converter for layer in self.layers}
-        report = weights.copy_into(self.params, path, converters)
-        self._parameters_changed()
+        with self.setting.device.entered():
+            report = weights.copy_into(self.params, path, converters)
+            self._parameters_changed()
         return report
 
     def save(self, path: str | Path) -> None:
-        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError."""
-        weights.save(self.params, path)
+        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError.
+
+        A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``).
+        """
+        if str(path).endswith(".caffemodel"):
+            write_caffemodel(self, path)
+        elif str(path).endswith(".h5"):
+            write_weights(self.params, path)
+        else:
+            weights.save(self.params, path)
 
     def share_with(self, other: Net) -> weights.CopyReport:
         """Let parameters be those of the other net's layers of the same name, from now on; say which matched.
@@ -374,7 +405,8 @@ class Net:
             )
         (blob.data if what == "data" else blob.diff)[...] = array
 
-    def _index(self, name: str | None, default: int) -> int:
+    def layer_index(self, name: str | None, default: int) -> int:
+        """The place of a layer among ``layers``, or ``default`` for None. Raises MinicaffeError."""
         if name is None:
             return default
         names = [layer.name for layer in self.layers]

@@ -33,11 +33,7 @@ FORMAT = 1
 
 def save(solver: Solver, prefix: str) -> Path:
     """Write a snapshot; return the path of its state. Raises WriteError."""
-    base = Path(f"{prefix}_iter_{solver.iter}")
-    try:
-        base.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{base.parent}: cannot be made ({error.strerror}); check snapshot_prefix") from None
+    base = start_of_name(prefix, solver.iter)
     weight_file, state_file = Path(f"{base}.npz"), Path(f"{base}.solverstate.npz")
     extra = _diffs(solver) if solver.spec.snapshot_diff else None
     weights.save(solver.net.params, weight_file, extra)
@@ -59,6 +55,16 @@ def save(solver: Solver, prefix: str) -> Path:
     }
     weights.save_arrays({**arrays, "meta": np.array(json.dumps(meta))}, state_file)
     return state_file
+
+
+def start_of_name(prefix: str, iteration: int) -> Path:
+    """``<prefix>_iter_<n>``, in a folder that is there. Raises WriteError."""
+    base = Path(f"{prefix}_iter_{iteration}")
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{base.parent}: cannot be made ({error.strerror}); check snapshot_prefix") from None
+    return base
 
 
 def _crc32(path: Path) -> int:

@@ -39,6 +39,8 @@ class Solver:
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
 
+    open_net = staticmethod(open_net)  # how the files that the solver spec names are read
+
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
         self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
         if self.spec.type not in update_rules:
@@ -62,9 +64,11 @@ class Solver:
                 logger.warning(
                     "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
                 )
-        self.history = {
-            p.key: [self._zeros_like(p) for _ in range(self.rule.histories)] for p in self._trained_params()
-        }
+        with self.net.setting.device.entered():
+            self.history = {
+                p.key: [self._zeros_like(p) for _ in range(self.rule.histories)]
+                for p in self._trained_params()
+            }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         self.log = TrainingLog(self.spec.snapshot_prefix)
         self._request = ""
@@ -76,7 +80,7 @@ class Solver:
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or open_net(self._find(path))
+        spec = given or self.open_net(self._find(path))
         return Net(
             spec,
             phase=phase,
@@ -135,11 +139,12 @@ class Solver:
         last = self.iter + iterations
         clock = _Clock(self.iter)
         self.stopped_early = False
-        while self.iter < last and not self.stopped_early:
-            self._step(clock, last)
-            self._answer_request()
-        if self.losses:
-            self._check_loss(float(self.losses[-1]))
+        with self.net.setting.device.entered():
+            while self.iter < last and not self.stopped_early:
+                self._step(clock, last)
+                self._answer_request()
+            if self.losses:
+                self._check_loss(float(self.losses[-1]))
 
     def _step(self, clock: _Clock, last: int) -> None:
         spec = self.spec
@@ -174,19 +179,23 @@ class Solver:
 
         Each parameter's ``diff`` holds its update afterwards, as in Caffe.
         """
-        params, spec = self._trained_params(), self.spec
-        clip = self._clip_factor(params)
-        for param in params:
-            step = Step(
-                rate=rate * param.lr_mult,
-                iteration=self.iter,
-                decay=spec.weight_decay * param.decay_mult,
-                is_l1=spec.regularization_type == "L1",
-                batches=spec.iter_size,
-                clip=clip,
-            )
-            w, g = param.blob.stored, param.blob.stored_diff
-            update(self.rule, w, g, tuple(self.history[param.key]), step)
+        params = self._trained_params()
+        with self.net.setting.device.entered():
+            clip = self._clip_factor(params)
+            for param in params:
+                w, g = param.blob.stored, param.blob.stored_diff
+                update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
+
+    def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> Step:
+        spec = self.spec
+        return Step(
+            rate=rate * param.lr_mult,
+            iteration=self.iter,
+            decay=spec.weight_decay * param.decay_mult,
+            is_l1=spec.regularization_type == "L1",
+            batches=spec.iter_size,
+            clip=clip,
+        )
 
     def _clip_factor(self, params: list[LearnableParam]) -> Array | None:
         """What brings the L2 norm of all gradients down to ``clip_gradients``; None where it is not asked for."""
@@ -283,11 +292,14 @@ class Solver:
                 "snapshot_prefix", "required for snapshots; give a path and the start of a name"
             )
         self._check_loss(self.smoothed_loss())
-        path = snapshots.save(self, self.spec.snapshot_prefix)
+        path = self._write_snapshot()
         self._saved_at = self.iter
         logger.info("Snapshot to %s", path)
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
+
+    def _write_snapshot(self) -> Path:
+        return snapshots.save(self, self.spec.snapshot_prefix)
 
     def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
         """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
@@ -295,7 +307,8 @@ class Solver:
         A state of Caffe names its weights; ``weights`` are those to take in their place. Raises TrainingError or
         WeightError where it does not fit.
         """
-        snapshots.restore(self, path, weights)
+        with self.net.setting.device.entered():
+            snapshots.restore(self, path, weights)
         self.log.write(event="resume", iteration=self.iter, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 

@@ -22,6 +22,7 @@ from minicaffe.errors import WeightError
 from minicaffe.files import atomic_write
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
+NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
@@ -96,10 +97,24 @@ def copy_into(
 
 
 def open_weights(path: str | Path) -> NpzReader | WeightReader:
-    """The reader of a .caffemodel, of a .caffemodel.h5, or else of an .npz. Raises WeightError."""
-    if str(path).endswith(".caffemodel"):
-        return CaffemodelReader(path)
-    return Hdf5WeightReader(path) if str(path).endswith(".h5") else NpzReader(path)
+    """The reader of an .npz, a .caffemodel or a .caffemodel.h5. Raises WeightError.
+
+    A file of another name is what its first bytes say: pycaffe gives a .caffemodel any name.
+    """
+    name = str(path)
+    ending = next((e for e in READERS if name.endswith(e)), None) or _ending_by_content(path)
+    return READERS[ending](path)
+
+
+def _ending_by_content(path: str | Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except OSError:
+        return ".npz"  # whose reader says what is wrong
+    if start.startswith(b"\x89HDF"):
+        return ".h5"
+    return ".caffemodel" if start.startswith(NET_STARTS) else ".npz"
 
 
 def _some(names: Iterable[str]) -> str:
@@ -184,3 +199,10 @@ def _array_shape(file: IO[bytes]) -> tuple[int, ...]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)[0]
+
+
+READERS: dict[str, Callable[[str | Path], NpzReader | WeightReader]] = {
+    ".npz": NpzReader,
+    ".caffemodel": CaffemodelReader,
+    ".h5": Hdf5WeightReader,
+}

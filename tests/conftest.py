@@ -14,9 +14,10 @@ SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 def pytest_addoption(parser):
     parser.addoption(
         "--device",
-        choices=("cpu", "double"),
+        choices=("cpu", "double", "gpu"),
         default="cpu",
-        help="cpu, or double: a strict double of CuPy, which refuses what a GPU would (tests/strict_cupy)",
+        help="cpu; double: a strict double of CuPy, which refuses what a GPU would (tests/strict_cupy); "
+        "gpu: a real one, for test_gpu.py alone",
     )
 
 
@@ -29,7 +30,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--device") == "cpu":
+    device = config.getoption("--device")
+    if device == "cpu":
+        return
+    if device == "gpu":  # other tests mix NumPy's arrays with the device's, which only the double forgives
+        config.hook.pytest_deselected([item for item in items if not item.get_closest_marker("gpu")])
+        items[:] = [item for item in items if item.get_closest_marker("gpu")]
         return
     for item in items:
         for marker in item.iter_markers("cpu_only"):

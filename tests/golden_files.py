@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import minicaffe as mc
+from minicaffe.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 
 FOLDER = Path(__file__).parent / "golden"
@@ -35,6 +36,7 @@ def param_blob(net, key):
 
 def assert_near(actual, expected, tolerance, what):
     """Within ``tolerance`` of each value, or of the largest (of 0.01, where all are tiny: rounding)."""
+    actual = to_host(actual)
     assert actual.shape == expected.shape, what
     scale = max(np.abs(expected).max(initial=0), 0.01)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale, err_msg=what)
@@ -44,16 +46,16 @@ def assert_agrees(case, check_gradients=True):
     """Run a case forward and backward: forward within 1e-5 of Caffe, gradients within 1e-4."""
     net = mc.Net(parse_net(str(case["net"])), phase=str(case["phase"]).lower(), seed=1)
     for key, value in parts(case, "p_").items():
-        param_blob(net, key).data[...] = value
+        param_blob(net, key).data[...] = to_device(value)
     for blob, value in parts(case, "in_").items():
-        net.blobs[blob].data[...] = value
+        net.blobs[blob].data[...] = to_device(value)
     net.run_forward()
     for blob, value in parts(case, "out_").items():
         assert_near(net.blobs[blob].data, value, 1e-5, f"top {blob}")
     for key, value in parts(case, "w_").items():
         assert_near(param_blob(net, key).data, value, 1e-5, f"parameter {key} after forward")
     for blob, value in parts(case, "gout_").items():
-        net.blobs[blob].diff[...] = value
+        net.blobs[blob].diff[...] = to_device(value)
     net.clear_param_diffs()
     net.run_backward()
     if not check_gradients:

@@ -7,7 +7,7 @@ backward from top diffs g_t must give df/dx for every bottom and parameter x.
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 
 STEP = 1e-5
@@ -39,7 +39,7 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
         net.blobs[name].reshape(*np.shape(value))
     net.reshape()
     for param in net.learnable:
-        param.blob.data[...] += 0.1 * rng.standard_normal(param.blob.shape)
+        param.blob.data[...] += to_device(0.1 * rng.standard_normal(param.blob.shape))
     start = [(param, np.array(to_host(param.blob.data))) for param in net.learnable]
     state = net.state_dict()
     losses = {
@@ -52,14 +52,14 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
         if state["rng"] is None:  # a GPU's generator cannot be set back, but begun again
             net.setting.rng = net.setting.device.rng(net.seed)
         for param, value in start:
-            param.blob.data[...] = value
+            param.blob.data[...] = to_device(value)
         for name, value in inputs.items():
-            net.blobs[name].data[...] = value
+            net.blobs[name].data[...] = to_device(value)
         net.run_forward()
 
     inputs = {name: np.array(value, np.float64) for name, value in inputs.items()}
     run()
-    gradients = {name: rng.standard_normal(net.blobs[name].shape) for name in outputs}
+    gradients = {name: to_device(rng.standard_normal(net.blobs[name].shape)) for name in outputs}
 
     def value():
         run()
@@ -73,8 +73,8 @@ def check_gradients(text, inputs, *, phase="train", check=None, tolerance=1e-6, 
     reached = net.reached
     names = [n for n in inputs if n in reached] if check is None else check
     assert names or net.params, "nothing gets a gradient"
-    wanted = [(n, inputs[n], net.blobs[n].diff.copy()) for n in names]
-    wanted += [(p.key, array, p.blob.diff.copy()) for p, array in start if p.lr_mult]
+    wanted = [(n, inputs[n], to_host(net.blobs[n].diff).copy()) for n in names]
+    wanted += [(p.key, array, to_host(p.blob.diff).copy()) for p, array in start if p.lr_mult]
     for name, array, gradient in wanted:
         _compare(name, array, gradient, value, tolerance)
     return net

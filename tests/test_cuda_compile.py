@@ -32,6 +32,7 @@ def test_a_wrong_kernel_does_not_compile():
 def test_there_is_a_kernel_for_each_op_that_would_be_a_loop_of_launches():
     ops = {"copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad",
            "expected_pool", "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax",
-           "cross_entropy", "cross_entropy_grad", "drop"}  # fmt: skip
+           "cross_entropy", "cross_entropy_grad", "drop", "max_roi_pool", "depthwise_forward",
+           "depthwise_weight_grad", "depthwise_input_grad"}  # fmt: skip
     updates = {f"update_{name}" for name in ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")}
     assert set(KERNELS) >= ops | updates

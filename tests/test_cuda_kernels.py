@@ -12,11 +12,21 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernels import all_kernels
-from strict_cupy import cupy, cupyx
+from strict_cupy import cupy, cupyx, rules
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.ops import convolution, dropout, lrn, pooling, roi_pooling, softmax, vertical
+from minicaffe.ops import (
+    convolution,
+    depthwise,
+    dropout,
+    lrn,
+    normalization,
+    pooling,
+    roi_pooling,
+    softmax,
+    vertical,
+)
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops.update import Step, update
@@ -38,9 +48,10 @@ TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 @pytest.fixture(autouse=True)
 def double(monkeypatch):
-    """CuPy is its double, and a kernel's other number types are forgotten."""
+    """CuPy is its double (test_gpu.py has another fixture of this name), and the tests are held to its rules."""
     monkeypatch.setattr(array, "cupy", cupy)
     monkeypatch.setattr(array, "cupyx", cupyx)
+    monkeypatch.setattr(rules, "tests_may_mix", False)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -54,7 +65,7 @@ def random(*shape, dtype=np.float32, seed=0):
 
 def assert_same(run, *arrays, written):
     """``run(*arrays)`` writes the same into the last ``written`` arrays on NumPy and on the double."""
-    on_device = [cupy.asarray(a) for a in arrays]
+    on_device = [array.cupy.asarray(a) for a in arrays]
     on_host = [a.copy() for a in arrays]
     run(*on_host)
     run(*on_device)
@@ -86,6 +97,33 @@ def test_convolutions_products(monkeypatch, dtype, shape, window, group, block_b
     x, w = random(*shape, dtype=dtype), random(filters, shape[0] // group, *window.kernel, dtype=dtype)
     dy, b = random(filters, oh, ow, shape[3], dtype=dtype, seed=1), random(filters, dtype=dtype)
     assert_same(run, x, w, b, dy, *(np.full_like(a, 7) for a in (dy, w, b, x)), written=4)
+
+
+@pytest.mark.parametrize(("shape", "window"), DILATED)
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("threads", [1, 256])
+def test_depthwise_convolutions_products(monkeypatch, dtype, shape, window, multiplier, threads):
+    monkeypatch.setattr(depthwise, "WEIGHT_THREADS", threads)
+    group, filters, (oh, ow) = shape[0], shape[0] * multiplier, window.output_size(shape[1:3])
+    made = {
+        kind: depthwise.DepthwiseConvolution2d(shape, filters, window, group, dtype, kind)
+        for kind in (array.CPU, GPU)
+    }
+
+    def run(x, w, b, dy, y, dw, db, dx, without_bias):
+        product = made[array.CPU if isinstance(x, np.ndarray) else GPU]
+        padded = product.forward(x, w, y, b)
+        product.weight_grad(dy, padded, dw, db)
+        product.input_grad(dy, w, dx)
+        product.forward(x, w, without_bias)
+
+    x, w, b = (
+        random(*shape, dtype=dtype),
+        random(filters, 1, *window.kernel, dtype=dtype),
+        random(filters, dtype=dtype),
+    )
+    dy = random(filters, oh, ow, shape[3], dtype=dtype, seed=1)
+    assert_same(run, x, w, b, dy, *(np.full_like(a, 7) for a in (dy, w, b, x, dy)), written=5)
 
 
 def test_a_vertical_convolution_writes_into_a_padded_array(dtype):
@@ -164,8 +202,35 @@ def test_softmax_and_its_loss(dtype, shape):
     assert_same(softmax.cross_entropy_grad, x, labels, np.full_like(x, 7), written=1)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 700, 1), (4, 5, 3), (2, 1, 7), (5, 300, 2)])
+@pytest.mark.parametrize("threads", [1, 256])
+def test_normalisation(monkeypatch, dtype, shape, threads):
+    monkeypatch.setattr(normalization, "ROW_THREADS", threads)
+
+    def run(x, dy, copy, mean, variance, y, dx):
+        mean[...], variance[...] = normalization.moments(x, copy=copy)
+        scale = 1 / (variance + 0.5) ** 0.5
+        normalization.normalize(x, mean, scale, out=y)
+        normalization.normalize_grad(x, dy, mean, scale, out=dx)
+
+    x, dy = 3 + random(*shape, dtype=dtype), random(*shape, dtype=dtype, seed=1)
+    sums = [np.full((shape[0], 1, shape[2]), 7, dtype) for _ in range(2)]
+    assert_same(run, x, dy, np.full_like(x, 7), *sums, np.full_like(x, 7), np.full_like(x, 7), written=5)
+
+
+def test_little_is_lost_in_a_variance_far_from_zero():
+    x = array.cupy.asarray(1000 + random(4, 5000, 1))
+    _, variance = normalization.moments(x)
+    np.testing.assert_allclose(
+        variance.get()[:, 0, 0], x.get().astype(np.float64).var(axis=1)[:, 0], rtol=1e-4
+    )
+
+
 def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
-    probability, labels = cupy.asarray(np.full((3, 4), 1 / 3)), cupy.asarray(np.array([0, 3, -1, 2]))
+    probability, labels = (
+        array.cupy.asarray(np.full((3, 4), 1 / 3)),
+        array.cupy.asarray(np.array([0, 3, -1, 2])),
+    )
     assert np.isnan(softmax.cross_entropy(probability, labels).get()).tolist() == [False, True, True, False]
 
 
@@ -199,7 +264,7 @@ def test_an_update(dtype, name, options, clipped):
         clip = None
         if clipped:
             clip = np.array(0.5, dtype)
-            clip = clip if isinstance(w, np.ndarray) else cupy.asarray(clip)
+            clip = clip if isinstance(w, np.ndarray) else array.cupy.asarray(clip)
         update(rule, w, g, history, Step(rate=0.3, iteration=4, clip=clip, **options))
 
     w = random(5, 4, dtype=dtype)
@@ -208,9 +273,9 @@ def test_an_update(dtype, name, options, clipped):
 
 
 def test_a_kernel_refuses_an_array_that_is_not_contiguous():
-    x = cupy.asarray(random(4, 6))
+    x = array.cupy.asarray(random(4, 6))
     with pytest.raises(ValueError, match="kernel drop: an array is not contiguous"):
-        dropout.drop(x[:, ::2], cupy.asarray(np.zeros((4, 3), np.uint16)), 0, 1.0, x[:, 1::2])
+        dropout.drop(x[:, ::2], array.cupy.asarray(np.zeros((4, 3), np.uint16)), 0, 1.0, x[:, 1::2])
 
 
 def test_places_beyond_two_to_the_31_are_reached_by_64_bits():
@@ -275,6 +340,8 @@ def test_every_kernel_is_compared_here():
     tried = {
         "copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad", "expected_pool",
         "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax", "cross_entropy",
-        "cross_entropy_grad", "drop", "max_roi_pool",
+        "cross_entropy_grad", "drop", "max_roi_pool", "depthwise_forward",
+        "depthwise_weight_grad", "depthwise_input_grad", "moment_sums", "moments", "normalize",
+        "normalize_grad_sums", "normalize_grad_means", "normalize_grad",
     } | {f"update_{name}" for name in update_rules}  # fmt: skip
     assert set(all_kernels()) == tried

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from golden_files import recorded
 from PIL import Image
 
 from minicaffe.data import image_list
-from minicaffe.data.decode import decode_image, resize
+from minicaffe.data.decode import decode_image
 from minicaffe.data.image_list import open_images
+from minicaffe.data.resize import resize
 from minicaffe.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -102,8 +104,21 @@ def bilinear(pixels, height, width):
 @pytest.mark.parametrize("size", [(4, 3), (9, 11), (20, 7), (5, 13)])
 def test_resize_is_opencv_bilinear(size):
     pixels = rng.integers(0, 256, (9, 11), dtype=np.uint8)
-    resized = np.asarray(resize(Image.fromarray(pixels), *size), float)
+    resized = resize(pixels, *size).astype(float)
     np.testing.assert_allclose(resized, bilinear(pixels.astype(float), *size), atol=1.01)
+
+
+@pytest.mark.parametrize("name", recorded("resized"))
+def test_resize_is_opencvs_to_the_last_bit(name):
+    case = recorded("resized")[name]
+    np.testing.assert_array_equal(resize(case["in"], *case["out"].shape[:2]), case["out"])
+
+
+def test_an_image_is_resized_as_it_is_read(tmp_path):
+    case = recorded("resized")["smaller"]
+    Image.fromarray(case["in"][:, :, ::-1]).save(tmp_path / "x.png")
+    found = decode_image(tmp_path / "x.png", size=case["out"].shape[:2])
+    np.testing.assert_array_equal(found, case["out"].transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16", "CMYK", "LA"])

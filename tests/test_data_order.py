@@ -9,7 +9,7 @@ from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import Prefetcher, slots_for
 from minicaffe.data.source import ArraySource
-from minicaffe.data.transformer import Transformer, TransformParam
+from minicaffe.data.transformer import DataTransformer, TransformParam
 
 
 def test_batches_run_on_through_the_end_of_an_epoch():
@@ -64,7 +64,7 @@ def test_files_are_shuffled_but_not_mixed():
 def make_prefetcher(depth=3):
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
     source = ArraySource("test", images, np.arange(20))
-    transformer = Transformer(TransformParam(crop_size=6, mirror=True), "TRAIN")
+    transformer = DataTransformer(TransformParam(crop_size=6, mirror=True), "TRAIN")
     order = Order(20, 6, seed=9, shuffle=True)
     return Prefetcher(ImageBatches(source, transformer, order, True, slots_for(depth)), depth)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.data.transformer import Transformer, TransformParam
+from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.errors import DataError, SpecError
 
 rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_every_image_is_one_of_caffes(tmp_path, setting, phase, with_mean, dtype
         np.save(tmp_path / "mean.npy", mean)
         setting = {k: v for k, v in setting.items() if k != "mean_value"} | {"mean_file": "mean.npy"}
     param = TransformParam(**setting)
-    for result, image in zip(run(Transformer(param, phase, tmp_path), images), images, strict=True):
+    for result, image in zip(run(DataTransformer(param, phase, tmp_path), images), images, strict=True):
         found = is_one_of(result, image, param, mean)
         assert found
         if phase == "TEST" and param.crop_size:
@@ -83,7 +83,7 @@ def test_every_image_is_one_of_caffes(tmp_path, setting, phase, with_mean, dtype
 def test_crops_and_mirrors_take_every_value_at_train():
     image = rng.integers(0, 256, (1, 1, 6, 6), dtype=np.uint8)
     param = TransformParam(crop_size=5, mirror=True)
-    results = run(Transformer(param, "TRAIN"), np.repeat(image, 200, axis=0))
+    results = run(DataTransformer(param, "TRAIN"), np.repeat(image, 200, axis=0))
     places = [is_one_of(result, image[0], param, None)[0] for result in results]
     assert len(set(places)) == 8
     assert min(places.count(place) for place in set(places)) > 10
@@ -91,14 +91,14 @@ def test_crops_and_mirrors_take_every_value_at_train():
 
 def test_mirrors_at_test_too_as_caffe_does():
     image = rng.integers(0, 256, (1, 1, 6, 6), dtype=np.uint8)
-    results = run(Transformer(TransformParam(mirror=True), "TEST"), np.repeat(image, 50, axis=0))
+    results = run(DataTransformer(TransformParam(mirror=True), "TEST"), np.repeat(image, 50, axis=0))
     assert 10 < sum(np.array_equal(result, image[0]) for result in results) < 40
 
 
 def test_pad_and_crop_shift_a_digit_by_two_pixels():
     image = np.zeros((1, 1, 28, 28), np.uint8)
     image[0, 0, 14, 14] = 255
-    transformer = Transformer(TransformParam(pad=2, crop_size=28), "TRAIN")
+    transformer = DataTransformer(TransformParam(pad=2, crop_size=28), "TRAIN")
     where = {tuple(np.argwhere(r[0])[0] - 14) for r in run(transformer, np.repeat(image, 500, axis=0))}
     assert where == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
 
@@ -106,13 +106,13 @@ def test_pad_and_crop_shift_a_digit_by_two_pixels():
 def test_images_of_differing_sizes_are_cropped_to_one():
     images = [rng.integers(0, 256, (3, 6 + i, 9 - i), dtype=np.uint8) for i in range(4)]
     param = TransformParam(crop_size=5, mean_value=[1.0, 2.0, 3.0], mirror=True)
-    for result, image in zip(run(Transformer(param, "TRAIN"), images), images, strict=True):
+    for result, image in zip(run(DataTransformer(param, "TRAIN"), images), images, strict=True):
         assert is_one_of(result, image, param, None)
 
 
 def test_equal_seeds_give_equal_batches():
     images = rng.integers(0, 256, (8, 3, 9, 9), dtype=np.uint8)
-    transformer = Transformer(TransformParam(crop_size=5, mirror=True), "TRAIN")
+    transformer = DataTransformer(TransformParam(crop_size=5, mirror=True), "TRAIN")
     np.testing.assert_array_equal(run(transformer, images, 3), run(transformer, images, 3))
     assert not np.array_equal(run(transformer, images, 3), run(transformer, images, 4))
 
@@ -120,20 +120,20 @@ def test_equal_seeds_give_equal_batches():
 def test_the_source_images_are_left_as_they_are():
     images = rng.integers(0, 256, (4, 1, 6, 6)).astype(np.float32)
     before = images.copy()
-    run(Transformer(TransformParam(mean_value=[5.0], scale=0.5, mirror=True), "TRAIN"), images)
+    run(DataTransformer(TransformParam(mean_value=[5.0], scale=0.5, mirror=True), "TRAIN"), images)
     np.testing.assert_array_equal(images, before)
 
 
 def test_what_does_not_fit_names_its_field(tmp_path):
     with pytest.raises(SpecError, match=r"crop_size: 9 is more than an image has \(7 × 8\)"):
-        Transformer(TransformParam(crop_size=9), "TRAIN").output_shape((3, 7, 8))
+        DataTransformer(TransformParam(crop_size=9), "TRAIN").output_shape((3, 7, 8))
     with pytest.raises(SpecError, match="mean_value: 2 values for 3 channels"):
-        Transformer(TransformParam(mean_value=[1.0, 2.0]), "TRAIN").output_shape((3, 7, 8))
+        DataTransformer(TransformParam(mean_value=[1.0, 2.0]), "TRAIN").output_shape((3, 7, 8))
     np.save(tmp_path / "mean.npy", np.zeros((3, 5, 5)))
     with pytest.raises(SpecError, match=r"mean_file: its shape \(3, 5, 5\) is not the images', \(3, 7, 8\)"):
-        Transformer(TransformParam(mean_file="mean.npy"), "TRAIN", tmp_path).output_shape((3, 7, 8))
+        DataTransformer(TransformParam(mean_file="mean.npy"), "TRAIN", tmp_path).output_shape((3, 7, 8))
     images = [np.zeros((3, 7, 8), np.uint8), np.zeros((3, 7, 9), np.uint8)]
     with pytest.raises(DataError, match="3 × 7 × 9, where 3 × 7 × 8 is expected"):
-        run(Transformer(TransformParam(), "TRAIN"), images)
+        run(DataTransformer(TransformParam(), "TRAIN"), images)
     with pytest.raises(DataError, match=r"gone\.npy: no such mean file"):
-        Transformer(TransformParam(mean_file="gone.npy"), "TRAIN", tmp_path)
+        DataTransformer(TransformParam(mean_file="gone.npy"), "TRAIN", tmp_path)

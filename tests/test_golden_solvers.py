@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import minicaffe as mc
+from minicaffe.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
@@ -35,23 +36,23 @@ def test_solver_follows_caffe(run):
     spec = {**yaml.safe_load(str(RECORDED[f"{run}/solver"])), "net": "given"}
     solver = mc.Solver(parse_solver(yaml.safe_dump(spec)), net=parse_net(str(RECORDED[f"{problem}/net"])))
     for key, value in values(f"{problem}/w0_").items():
-        param_blob(solver.net, key).data[...] = value
+        param_blob(solver.net, key).data[...] = to_device(value)
     inputs = values(f"{problem}/in_")
     losses = values(f"{run}/loss_")
     checked = 0
     for step in range(max(len(series) for series in losses.values())):
         for blob, batches in inputs.items():
-            solver.net.blobs[blob].data[...] = batches[step]
+            solver.net.blobs[blob].data[...] = to_device(batches[step])
         solver.step(1)
         for blob, series in losses.items():
             np.testing.assert_allclose(
-                solver.net.blobs[blob].data, series[step], rtol=1e-4, err_msg=f"{step}"
+                to_host(solver.net.blobs[blob].data), series[step], rtol=1e-4, err_msg=f"{step}"
             )
         for key, value in values(f"{run}/w{step + 1}_").items():
             if (run, key) in NOISE:
                 continue
             tolerance = 1e-6 if step == 0 and run not in SENSITIVE else 1e-5
-            actual = param_blob(solver.net, key).data
+            actual = to_host(param_blob(solver.net, key).data)
             assert np.abs(actual - value).max() <= tolerance * np.abs(value).max(), (step + 1, key)
             checked += 1
     assert checked

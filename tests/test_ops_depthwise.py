@@ -11,7 +11,7 @@ from minicaffe.ops.depthwise import DepthwiseConvolution2d
 from minicaffe.ops.im2col import Window
 from minicaffe.spec.net import parse_net
 
-pytestmark = pytest.mark.cpu_only("on a GPU it is the grouped convolution itself")
+pytestmark = pytest.mark.cpu_only("the parts are of the CPU; test_cuda_kernels.py has the kernels")
 
 
 @pytest.fixture

@@ -10,6 +10,10 @@ import numpy as np
 from minicaffe.errors import DataError
 
 Shape = tuple[int, ...]
+PACKED = {
+    "data": b"\x2a",
+    "double_data": b"\x42",
+}  # the tags of BlobProto's fields 5 and 8, of numbers in a row
 
 
 def blob_shape(blob: Any) -> Shape:
@@ -25,6 +29,24 @@ def blob_shape(blob: Any) -> Shape:
 def blob_array(blob: Any) -> np.ndarray:
     """The numbers, float32, in the order of the file."""
     return np.array(blob.double_data if len(blob.double_data) else blob.data, np.float32)
+
+
+def fill_blob(blob: Any, array: np.ndarray) -> None:
+    """Write an array, with its shape, into a message: float64 as such, all else as float32."""
+    blob.shape.dim.extend(array.shape)
+    name, kind = ("double_data", "<f8") if array.dtype == np.float64 else ("data", "<f4")
+    numbers = np.ascontiguousarray(array, kind).tobytes()
+    if numbers:  # as protobuf writes them, at once: one by one, they would take 28 bytes each on the way
+        blob.MergeFromString(PACKED[name] + _varint(len(numbers)) + numbers)
+
+
+def _varint(value: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def is_legacy(blob: Any) -> bool:

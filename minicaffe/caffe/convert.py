@@ -16,8 +16,8 @@ from minicaffe.caffe.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.upgrade import input_layer
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
-from minicaffe.errors import DataError, SpecError, WeightError, WriteError
-from minicaffe.files import write_text
+from minicaffe.errors import DataError, SpecError, WeightError
+from minicaffe.files import make_folder, write_text
 from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
@@ -69,7 +69,7 @@ def convert(
     spec = NetSpec.read(as_yaml(tree), Where(str(net)))
     text = yaml_text(tree, spec, f"Converted from Caffe's {' '.join(net.name.split())}.")
     parse_net(text, str(files.spec))
-    _make_folder(out_dir)
+    make_folder(out_dir)
     if files.weights:
         weights.save_arrays(arrays, files.weights)
     if files.mean:
@@ -90,13 +90,6 @@ def _read(path: Path) -> Tree:
 def _stem(path: str | Path) -> str:
     name = Path(path).name
     return name.removesuffix(".h5").removesuffix(Path(name.removesuffix(".h5")).suffix)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
 
 
 # -- weights and mean --------------------------------------------------------------------------------------

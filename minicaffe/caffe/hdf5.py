@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import WeightReader
-from minicaffe.errors import MinicaffeError, WeightError
+from minicaffe.errors import MinicaffeError, WeightError, WriteError, one_line
+from minicaffe.files import atomic_write
 
 BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
@@ -16,14 +21,37 @@ MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size i
 
 def open_h5(path: str | Path, error: type[MinicaffeError]) -> Any:
     """An HDF5 file, opened to read. Raises ``error``, also where h5py is not installed."""
-    try:
-        import h5py
-    except ImportError:
-        raise error(f"{path}: reading HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'") from None
+    h5py = _import_h5py(path, error)
     try:
         return h5py.File(path, "r")
     except OSError as problem:
         raise error(f"{path}: not a readable HDF5 file ({one_line(problem)})") from None
+
+
+def _import_h5py(path: str | Path, error: type[MinicaffeError]) -> ModuleType:
+    try:
+        import h5py
+    except ImportError:
+        raise error(f"{path}: HDF5 files need the h5py package; pip install 'minicaffe[hdf5]'") from None
+    return h5py
+
+
+def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write data sets by their names (``a/b`` is b in the group a), atomically. Raises WriteError."""
+    h5py = _import_h5py(path, WriteError)
+    with atomic_write(path) as file, h5py.File(file, "w") as archive:
+        for name, array in arrays.items():
+            archive[name] = array
+
+
+def write_weights(params: Mapping[str, list[Blob]], path: str | Path) -> None:
+    """Write a net's parameters as a .caffemodel.h5, atomically. Raises WriteError."""
+    arrays = {
+        f"data/{name}/{i}": to_host(blob.data)
+        for name, blobs in params.items()
+        for i, blob in enumerate(blobs)
+    }
+    write_h5(path, arrays)
 
 
 def read_array(data_set: Any) -> np.ndarray:
@@ -32,11 +60,6 @@ def read_array(data_set: Any) -> np.ndarray:
     if data_set.nbytes > MAX_RATIO * max(stored, 4096):
         raise ValueError(f"declares {data_set.shape} numbers, but has {stored} bytes")
     return np.asarray(data_set[...], np.float32)
-
-
-def one_line(error: Exception) -> str:
-    """What an error of HDF5 says, without its line breaks."""
-    return " ".join(str(error).split())
 
 
 class Hdf5WeightReader(WeightReader):

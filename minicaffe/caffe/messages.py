@@ -10,8 +10,10 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from minicaffe.caffe.schema import Field, schema
+from minicaffe.caffe.schema import Field, Schema, schema
 from minicaffe.errors import DataError
+
+PACKAGE = "minicaffe"
 
 
 @cache
@@ -20,7 +22,7 @@ def _pool() -> Any:
     from google.protobuf import descriptor_pool
 
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file_descriptor(protobuf.descriptor_pb2))
+    pool.Add(file_descriptor(protobuf.descriptor_pb2, PACKAGE, schema()))
     return pool
 
 
@@ -30,7 +32,7 @@ def message_class(name: str) -> Any:
     pool = _pool()
     from google.protobuf import message_factory
 
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"minicaffe.{name}"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
 def parse_message(name: str, data: bytes) -> Any:
@@ -55,22 +57,24 @@ def import_protobuf(extra: str = "lmdb") -> ModuleType:
     return google.protobuf
 
 
-def _file_descriptor(descriptor_pb2: ModuleType) -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="minicaffe.proto", package="minicaffe", syntax="proto2")
-    for message_name, fields in schema().items():
+def file_descriptor(descriptor_pb2: ModuleType, package: str, messages: Schema) -> Any:
+    """The messages, in a package of that name; an enum is declared as the number that it is in a file."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+    for message_name, fields in messages.items():
         message = file.message_type.add(name=message_name)
         for field in fields.values():
-            _add_field(message, field, descriptor_pb2.FieldDescriptorProto)
+            added = _add_field(message, field, descriptor_pb2.FieldDescriptorProto)
+            if field.kind in messages:
+                added.type_name = f".{package}.{field.kind}"
     return file
 
 
-def _add_field(message: Any, field: Field, kinds: Any) -> None:
-    """Declare one field; an enum is declared as the number that it is in the file."""
+def _add_field(message: Any, field: Field, kinds: Any) -> Any:
+    """Declare one field: a scalar's type by its name, an enum as a number, anything else as a message."""
     label = kinds.LABEL_REPEATED if field.repeated else kinds.LABEL_OPTIONAL
     added = message.field.add(number=field.number, name=field.name, label=label)
     if field.packed:
         added.options.packed = True
-    if field.kind in schema():
-        added.type, added.type_name = kinds.TYPE_MESSAGE, f".minicaffe.{field.kind}"
-    else:
-        added.type = kinds.TYPE_INT32 if field.values else getattr(kinds, f"TYPE_{field.kind.upper()}")
+    scalar = "INT32" if field.values else field.kind.upper()
+    added.type = getattr(kinds, f"TYPE_{scalar}", kinds.TYPE_MESSAGE)
+    return added

@@ -1,7 +1,7 @@
 """The fields of Caffe's messages, read from ``caffe.proto`` beside this file; protobuf is not needed for it.
 
 >>> schema()["DropoutParameter"]["dropout_ratio"]
-Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={})
+Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={}, enum='')
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Field:
     repeated: bool = False
     packed: bool = False
     values: dict[str, int] = field(default_factory=dict)  # the names and numbers of an enum
+    enum: str = ""  # its name: PoolingParameter.PoolMethod, or Phase, which belongs to no message
 
 
 Schema = dict[str, dict[str, Field]]
@@ -54,7 +55,8 @@ def parse_schema(text: str) -> Schema:
         elif token["end"]:
             message = ""
         elif token["label"]:
-            values = enums.get(f"{message}.{token['kind']}") or enums.get(f".{token['kind']}", {})
+            enum = next((e for e in (f"{message}.{token['kind']}", f".{token['kind']}") if e in enums), "")
+            values = enums.get(enum, {})
             kind = "enum" if values else token["kind"]
             messages[message][token["name"]] = Field(
                 token["name"],
@@ -63,5 +65,6 @@ def parse_schema(text: str) -> Schema:
                 token["label"] == "repeated",
                 bool(token["packed"]),
                 values,
+                enum.removeprefix("."),
             )
     return messages

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.caffe.binary import read_message, unknown_fields
-from minicaffe.caffe.blobs import blob_array, blob_shape, same_shape
-from minicaffe.caffe.hdf5 import BAD_H5, one_line, open_h5, read_array
-from minicaffe.errors import DataError, TrainingError
+from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
+from minicaffe.caffe.hdf5 import BAD_H5, open_h5, read_array, write_h5
+from minicaffe.caffe.messages import message_class
+from minicaffe.errors import DataError, TrainingError, one_line
+from minicaffe.files import atomic_write
 
 SUFFIXES = (".solverstate", ".solverstate.h5")
 
@@ -93,3 +95,26 @@ def _read_h5(path: Path) -> CaffeState:
             return CaffeState(path, numbers[0], name.decode(), numbers[1], history)
         except BAD_H5 as error:
             raise TrainingError(f"{path}: not a solver state of Caffe ({one_line(error)})") from None
+
+
+def write_state(state: CaffeState) -> None:
+    """Write a state to its ``path``: .solverstate, or .solverstate.h5. Raises WriteError."""
+    if str(state.path).endswith(".h5"):
+        return write_h5(state.path, _h5_arrays(state))
+    message = message_class("SolverState")(
+        iter=state.iter, learned_net=state.learned_net, current_step=state.current_step
+    )
+    for array in state.history:
+        fill_blob(message.history.add(), array)
+    with atomic_write(state.path) as file:
+        file.write(message.SerializeToString())
+
+
+def _h5_arrays(state: CaffeState) -> dict[str, np.ndarray]:
+    name = state.learned_net.encode()
+    return {
+        "iter": np.array([state.iter], np.int32),
+        "current_step": np.array([state.current_step], np.int32),
+        "learned_net": np.array(name, f"S{len(name) + 1}"),  # Caffe reads it up to its zero byte
+        **{f"history/{i}": array for i, array in enumerate(state.history)},
+    }

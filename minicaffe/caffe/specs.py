@@ -27,6 +27,11 @@ def open_solver(path: str | Path) -> SolverSpec:
     """The solver in a .yaml or .prototxt file. Raises SpecError."""
     if not str(path).endswith(".prototxt"):
         return load_solver(path)
+    return read_prototxt_solver(path)
+
+
+def read_prototxt_solver(path: str | Path) -> SolverSpec:
+    """The solver in a file of protobuf's text format, whatever its name. Raises SpecError."""
     tree, where = parse_prototxt(read_utf8(path), str(path)), Where(str(path))
     check_kinds(tree, "SolverParameter", where)
     for field in INLINE_NETS:

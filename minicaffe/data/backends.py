@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minicaffe.data.idx import open_idx
@@ -56,12 +56,17 @@ def open_source(
     ``color`` is for encoded images in an LMDB, as in ``decode_image``. Raises DataError.
     """
     places = lookup_folders(folder)
+    found, chosen = locate(path, backend, places)
+    _, opened = BACKENDS[chosen]
+    return opened(found, find_path(labels, places, "label file") if labels else None, color)
+
+
+def locate(path: str, backend: str | None, places: Sequence[Path]) -> tuple[Path, str]:
+    """Where a data file or sample is, and its format. Raises DataError."""
     if path.startswith("sample/") and path not in SAMPLES and not any((p / path).exists() for p in places):
         raise DataError(f"{path}: no such sample; there are {' and '.join(SAMPLES)}")
     found = SAMPLES.get(path) or find_path(path, places)
-    chosen = backend or backend_of(found)
-    _, opened = BACKENDS[chosen]
-    return opened(found, find_path(labels, places, "label file") if labels else None, color)
+    return found, backend or backend_of(found)
 
 
 def backend_of(path: Path) -> str:

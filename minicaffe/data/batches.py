@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.data.hdf5 import Hdf5Source
 from minicaffe.data.order import AUGMENTATION, Order, random_stream
 from minicaffe.data.source import Source
-from minicaffe.data.transformer import Transformer
+from minicaffe.data.transformer import DataTransformer
 from minicaffe.errors import DataError
 
 Batch = list[np.ndarray]  # one array for each top, batch axis last
@@ -31,7 +31,7 @@ class ImageBatches:
     """Batch k of transformed images and, if wanted, labels: [(C, h, w, N), (N,)]."""
 
     def __init__(
-        self, source: Source, transformer: Transformer, order: Order, with_labels: bool, slots: int
+        self, source: Source, transformer: DataTransformer, order: Order, with_labels: bool, slots: int
     ) -> None:
         """``slots``: how many batches may be in use at a time. Raises DataError where labels are missing."""
         self.source = source

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from minicaffe.data.resize import resize
+
 BAD_IMAGE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
@@ -27,9 +29,9 @@ def decode_image(
         image = _eight_bit(opened)
         grey = image.mode in ("1", "L", "LA") if color is None else not color
         image = image.convert("L" if grey else "RGB")
-    if size and size != (image.height, image.width):
-        image = resize(image, *size)
     pixels = np.asarray(image)
+    if size and size != pixels.shape[:2]:
+        pixels = resize(pixels, *size)
     return pixels[None] if grey else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
 
 
@@ -38,13 +40,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-
-
-def resize(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Bilinear, from the four nearest pixels, as OpenCV's ``INTER_LINEAR``.
-
-    Pillow's own ``resize`` averages over larger areas when it shrinks: better to look at, but not what nets
-    were trained on. An affine map interpolates as OpenCV does.
-    """
-    scale = (image.width / width, 0, 0, 0, image.height / height, 0)
-    return image.transform((width, height), Image.Transform.AFFINE, scale, Image.Resampling.BILINEAR)

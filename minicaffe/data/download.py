@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from minicaffe.data.idx import gzip_bytes
-from minicaffe.errors import DataError, WriteError
+from minicaffe.errors import DataError, WriteError, one_line
 from minicaffe.files import atomic_write
 
 Progress = Callable[[str], object]
@@ -206,9 +206,7 @@ def _fill_from_path(source: Path, made: Path, progress: Progress) -> None:
         else:
             raise DataError(f"{source}: no such file or folder; check the path")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{source}: damaged or cut off ({' '.join(str(error).split())}); get it again"
-        ) from None
+        raise DataError(f"{source}: damaged or cut off ({one_line(error)}); get it again") from None
 
 
 def _fill_from_folder(source: Path, made: Path, progress: Progress) -> None:
@@ -319,7 +317,7 @@ def _pieces(url: str) -> Iterator[Any]:
         raise DataError(f"HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", "") or error
-        raise DataError(" ".join(str(reason).split())) from None
+        raise DataError(one_line(reason)) from None
 
 
 class Meter:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 
 class Hdf5Source:
@@ -93,7 +93,7 @@ def _read_datasets(file: Path, names: Sequence[str]) -> list[np.ndarray]:
         with _opened(file) as h5:
             return [np.asarray(h5[name][...], np.float32) for name in names]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({' '.join(str(error).split())}); write it again") from None
+        raise DataError(f"{file}: cannot be read ({one_line(error)}); write it again") from None
 
 
 def _opened(file: Path) -> Any:
@@ -108,4 +108,4 @@ def _open_file(h5py: ModuleType, file: Path) -> Any:
     try:
         return h5py.File(file, "r")
     except OSError as error:
-        raise DataError(f"{file}: not a readable HDF5 file ({' '.join(str(error).split())})") from None
+        raise DataError(f"{file}: not a readable HDF5 file ({one_line(error)})") from None

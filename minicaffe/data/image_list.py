@@ -10,7 +10,7 @@ import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 KEPT_BYTES = 1 << 30  # decoded images are kept in memory up to this size
@@ -76,7 +76,7 @@ class ImageListSource(Source):
         except FileNotFoundError:
             raise DataError(f"{entry.file}: no such image{named}; check root_folder and the list") from None
         except BAD_IMAGE as error:
-            problem = " ".join(str(error).split())
+            problem = one_line(error)
             raise DataError(
                 f"{entry.file}: cannot be decoded{named}: {problem}; replace or remove it"
             ) from None

@@ -15,7 +15,7 @@ import numpy as np
 from minicaffe.caffe.messages import import_protobuf, parse_message
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.source import Images, Source, stack
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 
 class LmdbSource(Source):
@@ -47,7 +47,7 @@ class LmdbSource(Source):
         try:
             with self._environment.begin(**options) as transaction:
                 yield transaction
-        except _import_lmdb().Error as error:
+        except import_lmdb().Error as error:
             raise DataError(f"{self.name}: the data base is damaged ({error}); write it again") from None
 
     def _parse(self, key: bytes, value: memoryview) -> tuple[np.ndarray, float]:
@@ -56,9 +56,7 @@ class LmdbSource(Source):
             datum = parse_message("Datum", bytes(value))
             pixels = self._pixels(datum)
         except BAD_IMAGE as error:
-            raise self._damaged(
-                key, f"its image cannot be decoded ({' '.join(str(error).split())})"
-            ) from None
+            raise self._damaged(key, f"its image cannot be decoded ({one_line(error)})") from None
         except DataError as error:
             raise self._damaged(key, str(error)) from None
         if pixels is None:
@@ -95,7 +93,7 @@ def _open_environment(path: Path) -> Any:
     real = os.path.realpath(path)
     environment, users = _open.get(real, (None, 0))
     if environment is None:
-        environment = _open_new(_import_lmdb(), real)
+        environment = _open_new(import_lmdb(), real)
     _open[real] = environment, users + 1
     return environment
 
@@ -127,9 +125,10 @@ def _close_environment(environment: Any) -> None:
             environment.close()
 
 
-def _import_lmdb() -> ModuleType:
+def import_lmdb(what: str = "reading") -> ModuleType:
+    """The package lmdb. Raises DataError, naming the extra to install, where it is not there."""
     try:
         import lmdb
     except ImportError:
-        raise DataError("reading an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
+        raise DataError(f"{what} an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
     return lmdb

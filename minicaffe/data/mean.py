@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.caffe.messages import parse_message
 from minicaffe.data.npz import BAD_ARCHIVE
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 
 def load_mean(path: Path) -> np.ndarray:
@@ -41,5 +41,5 @@ def _load_numpy(path: Path) -> np.ndarray:
         with loaded as archive:
             return archive["mean" if len(archive.files) != 1 else archive.files[0]]
     except BAD_ARCHIVE as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None

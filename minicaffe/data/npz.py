@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.data.source import ArraySource
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 
 IMAGE_NAMES = ("data", "images", "x")
 LABEL_NAMES = ("label", "labels", "y")
@@ -29,7 +29,7 @@ def open_npz(path: Path) -> ArraySource:
             labels = _first(archive, LABEL_NAMES)
             held = ", ".join(archive.files) or "nothing"
     except BAD_ARCHIVE as error:
-        raise DataError(f"{path}: not a readable .npz file ({_one_line(error)}); write it again") from None
+        raise DataError(f"{path}: not a readable .npz file ({one_line(error)}); write it again") from None
     if images is None:
         raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")
     if images.dtype.kind not in "buif":
@@ -46,7 +46,3 @@ def open_npz(path: Path) -> ArraySource:
 
 def _first(archive: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> np.ndarray | None:
     return next((archive[name] for name in names if name in archive.files), None)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Transformer: raw images -> the batch that a net sees, as Caffe's DataTransformer does it.
+"""DataTransformer: raw images -> the batch that a net sees, as Caffe's DataTransformer does it.
 
     out = (crop(pad(x)) - mean) * scale, mirrored or not
 
@@ -47,7 +47,7 @@ class TransformParam(Message):
         return True if self.force_color else False if self.force_gray else None
 
 
-class Transformer:
+class DataTransformer:
     """Transforms batches of one phase: random crops at TRAIN, the centre otherwise; mirrors at random."""
 
     def __init__(self, param: TransformParam, phase: str, folder: str | Path = ".") -> None:

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from minicaffe.data.batches import Batch, Ring
-from minicaffe.data.decode import BAD_IMAGE, decode_image, resize
+from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.order import AUGMENTATION, random_stream
+from minicaffe.data.resize import resize
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 from minicaffe.ops.rounding import round_half_away
 
 FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
@@ -228,9 +228,7 @@ class WindowBatches:
                 f"{self.windows.name}: image {row[0]}: no such file {path}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
-            raise DataError(
-                f"{self.windows.name}: image {row[0]}, {path}: {' '.join(str(error).split())}"
-            ) from None
+            raise DataError(f"{self.windows.name}: image {row[0]}, {path}: {one_line(error)}") from None
         target = out[:, rows, cols]
         target[...] = window[:, :, ::-1] if mirror else window
         if self.mean is not None:
@@ -253,5 +251,5 @@ class WindowBatches:
 def warp(pixels: np.ndarray, part: np.ndarray, height: int, width: int) -> np.ndarray:
     """The part (x1, y1, x2, y2) of pixels (3, H, W), resized to (3, height, width)."""
     x1, y1, x2, y2 = part
-    cut = np.ascontiguousarray(pixels[:, y1 : y2 + 1, x1 : x2 + 1].transpose(1, 2, 0))
-    return np.asarray(resize(Image.fromarray(cut), height, width)).transpose(2, 0, 1)
+    cut = pixels[:, y1 : y2 + 1, x1 : x2 + 1].transpose(1, 2, 0)
+    return resize(cut, height, width).transpose(2, 0, 1)

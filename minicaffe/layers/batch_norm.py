@@ -22,6 +22,7 @@ from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
+from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
 
 
@@ -71,10 +72,10 @@ class BatchNorm(Layer):
             self.mean, variance = self._global_stats()
         else:
             kept = None if self.kept is None else self.cover.rows(self.kept)
-            self.mean, variance = channels.moments(x, copy=kept)
+            self.mean, variance = moments(x, copy=kept)
             self._follow(self.mean, variance, places=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
-        channels.normalize(x, self.mean, self.inverse_std, out=y)
+        normalize(x, self.mean, self.inverse_std, out=y)
 
     def _global_stats(self) -> tuple[Array, Array]:
         mean, variance, total = (blob.data for blob in self.blobs)
@@ -95,7 +96,7 @@ class BatchNorm(Layer):
             channels.in_blocks(self._divide, dy, self.inverse_std, dx)
             return
         x = self.cover.rows(bottom[0].stored if self.kept is None else self.kept)
-        channels.normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+        normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _divide(self, dy: Array, inverse_std: Array, dx: Array) -> None:
         self.xp.multiply(dy, inverse_std, out=dx)

@@ -21,6 +21,7 @@ from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
+from minicaffe.ops.normalization import moments, normalize_grad
 from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Bool, Enum, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
@@ -78,7 +79,7 @@ class BN(Layer):
             self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
         else:
             kept = None if self.kept is None else self.cover.rows(self.kept)
-            self.mean, variance = channels.moments(x, copy=kept)
+            self.mean, variance = moments(x, copy=kept)
             self._follow(self.mean, variance)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         factor = self.inverse_std * self._coefficients(0)
@@ -107,7 +108,7 @@ class BN(Layer):
         if any(self.param_propagate_down[:2]):
             self._add_param_grads(x, dy)
         if dx is not None:
-            channels.normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+            normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
             self._multiply(dx, self._coefficients(0), dx)
 
     def _multiply(self, dy: Array, factor: Array, dx: Array) -> None:

@@ -105,15 +105,20 @@ class Convolution(Layer):
         self.spatial_axes = len(bottom[0].shape) - self.axis - 1
         self.check_bottoms(bottom, top)
         self.window = param.window(self.spatial_axes)
-        self.group, self.num_output = param.group, param.num_output
-        self.channels = bottom[0].shape[self.axis]
+        self.num_output, self.channels = param.num_output, bottom[0].shape[self.axis]
         if not self.channels:
             raise self.shape_error(f"bottom of shape {bottom[0].shape} has no channels")
-        if self.channels % self.group:
-            raise param.error("group", f"{self.group} does not divide the bottom's {self.channels} channels")
+        self.group = self.groups(self.channels)
         self.add_blob(self.weight_shape(), param.weight_filler)
         if param.bias_term:
             self.add_blob((self.num_output,), param.bias_filler)
+
+    def groups(self, channels: int) -> int:
+        """How many groups so many channels are in. Raises SpecError."""
+        param = self.spec.convolution_param
+        if channels % param.group:
+            raise param.error("group", f"{param.group} does not divide the bottom's {channels} channels")
+        return param.group
 
     def check_bottoms(self, bottom: Blobs, top: Blobs) -> None:
         """Raises ShapeError unless every bottom has channels and 1 to 3 spatial axes, and a top of its own."""

@@ -9,7 +9,7 @@ the name of ConvolutionDepthwise (BVLC/caffe #5665).
 
 from __future__ import annotations
 
-from minicaffe.layer import Blobs, canonical_axis, register_layer
+from minicaffe.layer import register_layer
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
 
 
@@ -20,12 +20,10 @@ class DepthwiseConvolution(Convolution):
 
     messages = {"convolution_param": ConvolutionParam}
 
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.convolution_param, bottom[0].shape
-        channels = shape[canonical_axis(self, param.axis, len(shape))]
+    def groups(self, channels: int) -> int:
+        param = self.spec.convolution_param
         if param.has("group") and param.group != channels:
             raise param.error("group", f"{param.group}, but the bottom has {channels} channels; leave it out")
-        if not channels or param.num_output % channels:
+        if param.num_output % channels:
             raise param.error("num_output", f"{param.num_output} is no multiple of the {channels} channels")
-        param.group = channels
-        super().setup(bottom, top)
+        return channels

@@ -16,7 +16,7 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
-from minicaffe.errors import DataError, WriteError
+from minicaffe.errors import DataError, WriteError, one_line
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Message, String
 
@@ -61,7 +61,7 @@ class HDF5Output(Layer):
                 for name, blob in zip(NAMES, bottom, strict=True):
                     self._append(file, name, _rows(blob))
         except OSError as error:
-            problem = " ".join(str(error).split())
+            problem = one_line(error)
             raise WriteError(
                 f"{self.spec.where}: {path}: cannot be written ({problem}); check the path"
             ) from None

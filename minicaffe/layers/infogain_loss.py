@@ -20,7 +20,7 @@ from minicaffe.array import Array
 from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import BAD_ARCHIVE
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, one_line
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossParam
 from minicaffe.layers.softmax_with_loss import SoftmaxWithLoss
@@ -100,5 +100,5 @@ def load_matrix(path: Path) -> np.ndarray:
         with loaded as archive:
             return archive[archive.files[0]]
     except (*BAD_ARCHIVE, IndexError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise DataError(f"{path}: not a matrix ({problem}); use .binaryproto, .npy or .npz") from None

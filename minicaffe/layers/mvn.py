@@ -14,6 +14,7 @@ from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
+from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
 
 
@@ -52,9 +53,9 @@ class MVN(Layer):
             self._subtract_mean(x, y)
             return
         kept = None if self.kept is None else self._rows(self.kept)
-        self.mean, variance = channels.moments(x, copy=kept)
+        self.mean, variance = moments(x, copy=kept)
         self.inverse_std = 1 / (self.xp.sqrt(variance) + self.param.eps)
-        channels.normalize(x, self.mean, self.inverse_std, out=y)
+        normalize(x, self.mean, self.inverse_std, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
@@ -64,7 +65,7 @@ class MVN(Layer):
             self._subtract_mean(dy, dx)
             return
         x = self._rows(bottom[0].stored if self.kept is None else self.kept)
-        channels.normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+        normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _rows(self, stored: Array) -> Array:
         """(channels, pixels, images); across channels, all of an image's elements are one row."""

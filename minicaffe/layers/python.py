@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from minicaffe.errors import SpecError
+from minicaffe.errors import SpecError, one_line
 from minicaffe.layer import Layer, Setting, register_layer
 from minicaffe.spec.fields import Bool, Message, String
 from minicaffe.spec.net import LayerSpec
@@ -94,7 +94,7 @@ def _import_error(param: PythonParam, folder: Path, error: Exception) -> SpecErr
             "module",
             f"no module '{param.module}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name",
         )
-    problem = " ".join(str(error).split())
+    problem = one_line(error)
     mend = (
         "; in that module, write 'import minicaffe as caffe'" if getattr(error, "name", "") == "caffe" else ""
     )

@@ -34,15 +34,16 @@ class Softmax(Layer):
         return "values"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.axis = canonical_axis(self, self.spec.softmax_param.axis, len(bottom[0].shape))
+        axis = canonical_axis(self, self.spec.softmax_param.axis, len(bottom[0].shape))
+        self.stored_axis = bottom[0].stored_axis(axis)
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x, y = (self.xp.moveaxis(blob.data, self.axis, 0) for blob in (bottom[0], top[0]))
+        x, y = (self.xp.moveaxis(blob.stored, self.stored_axis, 0) for blob in (bottom[0], top[0]))
         softmax(x, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
-            y, dy = top[0].data, top[0].diff
-            inner = (dy * y).sum(axis=self.axis, keepdims=True)
-            bottom[0].diff[...] = (dy - inner) * y
+            y, dy = top[0].stored, top[0].stored_diff
+            inner = (dy * y).sum(axis=self.stored_axis, keepdims=True)
+            self.xp.multiply(dy - inner, y, out=bottom[0].stored_diff)

@@ -39,7 +39,8 @@ class SoftmaxWithLoss(LossLayer):
         self.classes = shape[self.axis]
         self.places = shape[: self.axis] + shape[self.axis + 1 :]
         self.outer = int(np.prod(shape[: self.axis]))
-        self.prob = self.new_array((self.classes, *self.places))
+        self.stored_axis = bottom[0].stored_axis(self.axis)
+        self.prob = self.new_array(self._classes_first(bottom[0].stored).shape)
         self.ignore = self.spec.loss_param.ignore_label
         self.mode = self.spec.loss_param.mode()
         if len(top) > 1:
@@ -47,19 +48,30 @@ class SoftmaxWithLoss(LossLayer):
         check_label_count(self, bottom[1], self.places)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp = self.xp
-        softmax(xp.moveaxis(bottom[0].data, self.axis, 0), out=self.prob)
-        self.labels, self.counts = read_labels(self, bottom[1], self.places, self.classes, self.ignore)
+        softmax(self._classes_first(bottom[0].stored), out=self.prob)
+        labels, counts = read_labels(self, bottom[1], self.places, self.classes, self.ignore)
+        self.labels, self.counts = (
+            self._as_stored(labels),
+            counts if counts is None else self._as_stored(counts),
+        )
         valid = None if self.counts is None else self.counts.sum()
         self.divisor = self.normalizer(self.mode, self.outer, self.labels.size, valid)
         top[0].stored[...] = self.total_loss(bottom) / self.divisor
         if len(top) > 1:
-            top[1].data[...] = xp.moveaxis(self.prob, 0, self.axis)
+            top[1].stored[...] = self.xp.moveaxis(self.prob, 0, self.stored_axis)
+
+    def _classes_first(self, stored: Array) -> Array:
+        """A stored array with the axis of the classes moved to the front: the places in memory's order."""
+        return self.xp.moveaxis(stored, self.stored_axis, 0)
+
+    def _as_stored(self, labels: Array) -> Array:
+        """One number for each place, in that order too: the images last, if they are among the places."""
+        return self.xp.ascontiguousarray(self.xp.moveaxis(labels, 0, -1)) if self.axis else labels
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        dx = self.xp.moveaxis(bottom[0].diff, self.axis, 0)
+        dx = self._classes_first(bottom[0].stored_diff)
         self.score_grad(dx)
         dx *= top[0].stored_diff / self.divisor
 

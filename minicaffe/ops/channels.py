@@ -1,4 +1,4 @@
-"""Arithmetic with one coefficient for each channel: scaling, sums, normalisation.
+"""Arithmetic with one coefficient for each channel: scaling and sums.
 
 Everything here sees a blob's stored array as x (R, I, T), and coefficients as (R, 1, T): R rows, I places that
 share a coefficient, and T coefficients side by side (N where each image has its own, else 1). For the channels
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.ops import workers
-from minicaffe.ops.workers import CHUNK, scratch
+from minicaffe.ops.workers import CHUNK
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ def _visit(visit: Callable[[slice, int, list[Array | None]], None], arrays: Sequ
     workers.run(task, used)
 
 
+def places_of_a_block(x: Array) -> int:
+    """How many places of a row ``in_blocks`` gives out at a time."""
+    return _steps(x)[1]
+
+
 def in_blocks(function: Callable[..., None], *arrays: Array | None) -> None:
     """Call ``function`` on blocks of the arrays, the first of which is (R, I, T), on all workers.
 
@@ -142,64 +147,3 @@ def row_sums(function: Callable[..., Sequence[Array]], count: int, *arrays: Arra
 def mean(x: Array) -> Array:
     """The mean of each row, (R, 1, T)."""
     return row_sums(lambda x: [x.sum(axis=1)], 1, x)[0] / x.shape[1]
-
-
-def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
-    """Mean and variance (divided by I) of each row, (R, 1, T); x is written into ``copy`` on the way, if given.
-
-    Each block is centred on its own mean; the blocks' means and squares are put together without cancellation
-    (Chan, Golub and LeVeque 1979).
-    """
-
-    def centred(x: Array, copy: Array | None) -> tuple[Array, Array]:
-        if copy is not None:
-            copy[...] = x
-        total = x.sum(axis=1)
-        square = scratch(x, x.shape)
-        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=square)
-        square *= square
-        return total, square.sum(axis=1)
-
-    places, step = x.shape[1], _steps(x)[1]
-    totals, squares = block_sums(centred, 2, x, copy)
-    mean = totals.sum(axis=1, keepdims=True) / places
-    for b in range(totals.shape[1]):
-        size = min(step, places - b * step)
-        squares[:, b] += size * (totals[:, b] / size - mean[:, 0]) ** 2
-    return mean, squares.sum(axis=1, keepdims=True) / places
-
-
-def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
-    """out = (x − mean) · inverse_std."""
-
-    def block(x: Array, mean: Array, inverse_std: Array, y: Array) -> None:
-        module_of(x).subtract(x, mean, out=y)
-        y *= inverse_std
-
-    in_blocks(block, x, mean, inverse_std, out)
-
-
-def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
-    """dx of y = (x − mean) · inverse_std, where mean and standard deviation are those of the rows of x.
-
-    dx = (dy − mean(dy) − y · mean(dy · y)) · inverse_std
-    """
-    places = x.shape[1]
-
-    def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-        product = scratch(x, x.shape)
-        module_of(x).subtract(x, mean, out=product)
-        product *= dy
-        return dy.sum(axis=1), product.sum(axis=1)
-
-    def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
-        along_y = scratch(x, x.shape)
-        module_of(x).subtract(x, mean, out=along_y)
-        along_y *= a
-        module_of(x).subtract(dy, along_y, out=dx)
-        dx -= b
-        dx *= inverse_std
-
-    dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
-    slope = product_sum * inverse_std * inverse_std / places
-    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / places, out)

@@ -30,9 +30,8 @@ from minicaffe.ops.im2col import Part, Window, add_columns, copy_columns, window
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU: a few of its many GB
 SCATTER_BYTES = 4 << 20  # of wᵀ·dy, for one worker: its many short additions want longer blocks
-TURN_FILTERS = (
-    48  # input_grad turns the filters where there are at most so many, since wᵀ·dy is as deep as that,
-)
+# input_grad turns the filters where there are at most so many, since wᵀ·dy is as deep as that,
+TURN_FILTERS = 48
 TURN_CHANNELS = 16  # and at least so many channels, the rows of the turned product,
 TURN_GROWTH = (
     1.3  # and the image is at most so many times the output: the turned product has that much more work
@@ -57,34 +56,37 @@ class Block:
         return self.rows, self.cols, self.batch
 
 
-def cut_columns(output: tuple[int, int], batch: int, limit: int) -> Iterator[Block]:
-    """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position)."""
+def cut_columns(output: tuple[int, int], batch: int, limit: int, sharers: int = 1) -> Iterator[Block]:
+    """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position).
+
+    ``sharers``, who take alternate blocks, get equally many where that is possible.
+    """
     height, width = output
     whole = slice(None)
     if not batch:
         return
     if width * batch <= limit:
-        for rows in _cut(height, limit // (width * batch)):
+        for rows in _cut(height, limit // (width * batch), sharers):
             yield Block(rows, whole, whole, slice(rows.start * width * batch, rows.stop * width * batch))
         return
     for r in range(height):
         if batch <= limit:
-            for cols in _cut(width, limit // batch):
+            for cols in _cut(width, limit // batch, sharers):
                 first, last = r * width + cols.start, r * width + cols.stop
                 yield Block(slice(r, r + 1), cols, whole, slice(first * batch, last * batch))
             continue
         for c in range(width):
             base = (r * width + c) * batch
-            for images in _cut(batch, limit):
+            for images in _cut(batch, limit, sharers):
                 columns = slice(base + images.start, base + images.stop)
                 yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
 
 
-def _cut(length: int, most: int) -> Iterator[slice]:
-    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the workers can share evenly."""
+def _cut(length: int, most: int, sharers: int) -> Iterator[slice]:
+    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the sharers can share evenly."""
     parts = -(-length // most)
     if parts > 1:
-        parts = min(length, -(-parts // workers.worker_count) * workers.worker_count)
+        parts = min(length, -(-parts // sharers) * sharers)
     for i in range(parts):
         yield slice(length * i // parts, length * (i + 1) // parts)
 
@@ -116,8 +118,9 @@ class Convolution2d:
         self.columns = self.output[0] * self.output[1] * self.batch
         self.depth = shape[0] // group * window.kernel[0] * window.kernel[1]
         self.is_pointwise = window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
-        self.blocks = list(cut_columns(self.output, self.batch, self._longest_block()))
-        self.workers = max(1, min(workers.worker_count, len(self.blocks))) if device == CPU else 1
+        sharers = workers.worker_count if device == CPU else 1
+        self.blocks = list(cut_columns(self.output, self.batch, self._longest_block(), sharers))
+        self.workers = max(1, min(sharers, len(self.blocks)))
         self._padded: Array | None = None
 
     def _longest_block(self) -> int:
@@ -170,6 +173,9 @@ class Convolution2d:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
         xp = module_of(dy)
         dy = self._grouped(dy)
+        if not on_cpu(dy) and len(self.blocks) == 1:
+            self._weight_grad_of_one_block(dy, padded, out, bias_out)
+            return
         shape = (self.group, self.depth, self.filters // self.group)
         sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
         bias_sums = [xp.zeros(shape[::2], dy.dtype) for _ in range(self.workers)]
@@ -187,6 +193,16 @@ class Convolution2d:
         self._grouped(out)[...] = total_of(sums).swapaxes(1, 2)
         if bias_out is not None:
             bias_out[...] = total_of(bias_sums).reshape(-1)
+
+    def _weight_grad_of_one_block(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
+        """dw = dy · Xᵀ as it stands, on a GPU: nothing is to be added up."""
+
+        def one(block: Block, columns: Array, worker: int) -> None:
+            gemm.matmul(dy, columns.swapaxes(1, 2), self._grouped(out))
+
+        self._over_blocks(padded, one)
+        if bias_out is not None:
+            dy.sum(axis=2, out=bias_out.reshape(dy.shape[:2]))
 
     def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
         """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64.
@@ -257,7 +273,7 @@ class Convolution2d:
         dy = self._grouped(dy)
         owners = min(workers.worker_count, per_group)
         limit = owners * SCATTER_BYTES // (self.depth * self.group * self.dtype.itemsize)
-        blocks = list(cut_columns(self.output, self.batch, max(1, limit)))
+        blocks = list(cut_columns(self.output, self.batch, max(1, limit), owners))
 
         def task(owner: int) -> None:
             own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)

@@ -1,7 +1,7 @@
 """Dropout by random masks: 16 random bits for each element, compared with a threshold.
 
-One draw of a 64-bit generator serves four elements. The probability becomes a multiple of 2⁻¹⁶: ½ and ¼ are
-exact, 0.2 is off by 3 in a million.
+One draw of a 64-bit generator serves four elements (CuPy's takes 32 bits for each). The probability becomes a
+multiple of 2⁻¹⁶: ½ and ¼ are exact, 0.2 is off by 3 in a million.
 """
 
 from __future__ import annotations

@@ -104,13 +104,14 @@ ADD_COLUMNS = Kernel("add_columns", """
 KERNEL add_columns(Index count, const T* columns, T* x, Index height, Index width, Index batch,
                    Index kernel_h, Index kernel_w, Index stride_h, Index stride_w, Index pad_h, Index pad_w,
                    Index dilation_h, Index dilation_w,
-                   Index row, Index rows, Index col, Index cols, Index image, Index images)
+                   Index row, Index rows, Index col, Index cols, Index image, Index images,
+                   Index line, Index lines)
 {
-    EACH(i) {  // (c, h, w, n): one thread for each pixel, which gathers its entries of X
+    EACH(i) {  // (c, h, w, n): one thread for each pixel of some lines, which gathers its entries of X
         Index n = i % images, rest = i / images;
         Index w = rest % width;
         rest /= width;
-        Index h = rest % height, c = rest / height;
+        Index h = line + rest % lines, c = rest / lines;
         T sum = 0;
         for (Index ki = 0; ki < kernel_h; ki++) {
             Index above = h + pad_h - ki * dilation_h - row * stride_h, r = above / stride_h;
@@ -142,9 +143,14 @@ def add_columns(columns: Array, window: Window, output: tuple[int, int], part: P
     """Add such columns to the pixels of x (C, H, W, N) that they came from. On a GPU."""
     channels, height, width, batch = x.shape
     bounds = _bounds(part, output, batch)
+    row, rows = bounds[:2]
+    first = row * window.stride[0] - window.pad[0]  # the lines of x that the windows reach
+    last = first + (rows - 1) * window.stride[0] + window.extent[0]
+    line = min(max(first, 0), height)
+    lines = min(max(last, line), height) - line
     ADD_COLUMNS(
-        channels * height * width * bounds[-1], columns, x, height, width, batch, *window.kernel, *window.stride,
-        *window.pad, *window.dilation, *bounds,
+        channels * lines * width * bounds[-1], columns, x, height, width, batch, *window.kernel, *window.stride,
+        *window.pad, *window.dilation, *bounds, line, lines,
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ of memory (coalesced).
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +50,7 @@ class Kernel:
 
         Arguments: arrays, whole numbers (passed as ``Index``) and fractions (as ``T``), in the order of the
         source's parameters. ``types``: number types of further type names. ``T`` is the first array's type,
-        unless given. Raises ValueError for an array that is not contiguous.
+        unless given. Raises ValueError for an array that is not contiguous, or not of its parameter's type.
         """
         if not count:
             return
@@ -56,6 +58,7 @@ class Kernel:
         if not all(a.flags.c_contiguous for a in arrays):
             raise ValueError(f"kernel {self.name}: an array is not contiguous")
         dtypes = {"T": arrays[0].dtype, **{name: np.dtype(dtype) for name, dtype in types.items()}}
+        self._check_types(arguments, dtypes)
         index = np.int64 if needs_64_bits(count, arrays) else np.int32
         fraction = dtypes["T"].type
         passed = [
@@ -63,6 +66,20 @@ class Kernel:
         ]
         blocks = min(-(-count // THREADS), MOST_BLOCKS)
         self.compiled(Index=index, **dtypes)((blocks,), (THREADS,), (index(count), *passed))
+
+    @cached_property
+    def pointers(self) -> list[str | None]:
+        """The type that each parameter after ``count`` points to, as the source has it; None for a number."""
+        parameters = re.search(rf"{self.name}\(([^)]*)\)", self.source).group(1).split(",")[1:]
+        return [p.partition("*")[0].replace("const", "").strip() if "*" in p else None for p in parameters]
+
+    def _check_types(self, arguments: tuple[Any, ...], dtypes: dict[str, np.dtype]) -> None:
+        for place, (pointer, argument) in enumerate(zip(self.pointers, arguments, strict=True)):
+            given = CTYPES.get(argument.dtype) if hasattr(argument, "dtype") else None
+            if given != (CTYPES[dtypes[pointer]] if pointer in dtypes else pointer):
+                raise ValueError(
+                    f"kernel {self.name}: argument {place} is {given or 'a number'}, not {pointer}"
+                )
 
     def compiled(self, **types: Any) -> Any:
         """The kernel for given number types, among them ``Index``."""

@@ -11,6 +11,8 @@ from minicaffe.array import Array, module_of, on_cpu
 from minicaffe.errors import DataError
 from minicaffe.ops.kernel import Kernel
 
+FEW_CLASSES = 64  # so many are a short way for one thread,
+MANY_PLACES = 1 << 13  # and so many places fill a GPU, whose every thread goes a longer one
 SMALLEST = np.finfo(np.float32).tiny  # a probability of which the logarithm is taken
 
 SOFTMAX = Kernel("softmax", """
@@ -50,7 +52,7 @@ KERNEL cross_entropy_grad(Index count, const T* probability, const long long* la
 
 def softmax(x: Array, out: Array) -> None:
     """out[c] = exp(x[c]) / Σ_c exp(x[c]); the maximum is taken off first, so nothing overflows."""
-    if _fits_kernel(x, out):
+    if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
         SOFTMAX(x[0].size, x, out, x.shape[0])
         return
     xp = module_of(x)
@@ -60,7 +62,7 @@ def softmax(x: Array, out: Array) -> None:
 
 
 def _fits_kernel(*arrays: Array) -> bool:
-    """Whether they are on a GPU, and lie in memory as they are indexed (a Caffe shape of four axes does not)."""
+    """Whether they are on a GPU, and lie in memory as they are indexed (moved axes do not)."""
     return not on_cpu(arrays[0]) and all(a.flags.c_contiguous for a in arrays)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from minicaffe.errors import SpecError
+from minicaffe.errors import SpecError, one_line
 
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
 MAX_NODES = 1_000_000  # an alias bomb grows past this long before memory is short
@@ -76,7 +76,7 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise SpecError(f"{Where(file, line)}: not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SpecError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise SpecError(f"{file}: not valid YAML: {one_line(error)}") from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -39,6 +39,9 @@ class FactoredWeights(Factors):
         return self.layer.param_propagate_down[:2]
 
     def filters(self, x: Array) -> Pair:
+        return self.lasting_filters()
+
+    def lasting_filters(self) -> Pair:
         first, second = (blob.data for blob in self.blobs)
         (_, *first_kernel), (filters, _, *second_kernel) = self.scheme.filter_shapes
         return first.reshape(-1, *first_kernel), second.reshape(filters, -1, *second_kernel)

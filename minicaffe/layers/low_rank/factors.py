@@ -34,6 +34,10 @@ class Factors:
         """The filters of the two stages, for x (C, H, W, N)."""
         raise NotImplementedError
 
+    def lasting_filters(self) -> Pair | None:
+        """Those of a test net, where they are the same for every batch; None where each batch has its own."""
+        raise NotImplementedError
+
     def add_grads(self, grads: Pair) -> None:
         """Add to the parameters' gradients what the wanted ones of the filters' make of them."""
         raise NotImplementedError

@@ -108,12 +108,15 @@ class DataBasis(HeldBasis):
 
     def filters(self, x: Array) -> Pair:
         if self.layer.phase != "TRAIN":
-            held = self.held()
-            return self.filters_with(self.full_update(x) if held is None else held)
+            return self.lasting_filters() or self.filters_with(self.full_update(x))
         if self.needs_update():
             self.hold(self.full_update(x))
         self.iteration += 1
         return self.filters_with(self.kept())
+
+    def lasting_filters(self) -> Pair | None:
+        held = self.held()
+        return None if held is None else self.filters_with(held)
 
     def full_update(self, x: Array) -> Array:
         """Q (g, K/g, r) from this batch alone."""
@@ -159,10 +162,13 @@ class WeightBasis(HeldBasis):
                 self.hold(orthonormal(self.truncated.truncation().kept.vt.swapaxes(-1, -2)))
             self.iteration += 1
             return self.filters_with(self.kept())
+        return self.lasting_filters()
+
+    def lasting_filters(self) -> Pair:
         held = self.held()
         if held is not None:
             return self.filters_with(held)
-        self.q, filters = None, self.truncated.filters(x)
+        self.q, filters = None, self.truncated.lasting_filters()
         self.rank = self.truncated.rank
         return filters
 

@@ -33,6 +33,9 @@ class TruncatedWeights(Factors):
         return [self.layer.param_propagate_down[0]] * 2
 
     def filters(self, x: Array) -> Pair:
+        return self.lasting_filters()
+
+    def lasting_filters(self) -> Pair:
         truncation = self.truncation()
         return self.scheme.filters(truncation.left, truncation.right)
 

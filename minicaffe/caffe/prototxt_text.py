@@ -1,0 +1,41 @@
+"""A tree -> protobuf's text format (.prototxt): the inverse of ``prototxt.py``."""
+
+from __future__ import annotations
+
+import re
+
+from minicaffe.caffe.schema import Field, schema
+from minicaffe.caffe.tree import Scalar, Tree
+
+ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
+LETTERS = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}
+
+
+def prototxt_text(tree: Tree, message: str = "NetParameter", indent: str = "") -> str:
+    """The text of a tree of the fields of ``message``, one field a line.
+
+    Whether a value is text, and goes in quotes, is told by the fields of ``caffe.proto``; a field that is not there
+    is written as the tree has it.
+    """
+    lines = []
+    for name, values in tree.fields.items():
+        field = schema().get(message, {}).get(name)
+        for value in values:
+            if isinstance(value, Tree):
+                inner = prototxt_text(value, field.kind if field else "", indent + "  ")
+                lines.append(f"{indent}{name} {{\n{inner}{indent}}}\n")
+            else:
+                lines.append(f"{indent}{name}: {_scalar(value, field)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: Scalar, field: Field | None) -> str:
+    is_text = field.kind in ("string", "bytes") if field else value.quoted
+    if is_text:
+        return '"' + ESCAPED.sub(_escape, value.text) + '"'
+    names = {str(number): name for name, number in field.values.items()} if field else {}
+    return names.get(value.text, value.text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return LETTERS.get(found[0]) or f"\\{ord(found[0]):03o}"

@@ -1,0 +1,43 @@
+"""A spec's messages -> a tree: what was given, and not what is a default here as it is in Caffe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.spec.fields import Bool, Field, Float, Message, Nested, String
+
+
+def spec_tree(message: Message) -> Tree:
+    """The fields of a message that were given in its file, or set since, with their values."""
+    tree = Tree(message.where.line)
+    for name, field in message.fields.items():
+        value = getattr(message, name)
+        values = value if field.repeated else [value]
+        if isinstance(field, Nested):
+            made = [spec_tree(one) for one in values if one is not None]
+            if field.repeated or message.has(name) or any(one.fields for one in made):
+                tree.fields[name] = made
+        elif message.has(name) or value != field.default:
+            tree.fields[name] = [
+                Scalar(_text(one, field), quoted=isinstance(field, String)) for one in values
+            ]
+    return Tree(tree.line, {name: values for name, values in tree.fields.items() if values})
+
+
+def number(value: float) -> Scalar:
+    """A number as the shortest text that is the same float32."""
+    return Scalar(str(np.float32(value)).removesuffix(".0") if isinstance(value, float) else str(value))
+
+
+def text(value: str) -> Scalar:
+    """A text, which has quotes in a .prototxt."""
+    return Scalar(value, quoted=True)
+
+
+def _text(value: Any, field: Field) -> str:
+    if isinstance(field, Bool):
+        return str(value).lower()
+    return number(float(value)).text if isinstance(field, Float) else str(value)

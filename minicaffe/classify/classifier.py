@@ -1,0 +1,94 @@
+"""Classifier: the probabilities of a net's classes for images of any size (pycaffe's Classifier)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.classify.batches import forward_all
+from minicaffe.classify.images import centre, resize_image
+from minicaffe.classify.images import oversample as ten_crops
+from minicaffe.classify.transformer import Transformer
+from minicaffe.errors import ShapeError
+from minicaffe.net import Net
+
+
+class Classifier:
+    """A net for images, with what is done to an image before.
+
+    ``net`` is a Net, or what one is made of, with ``weights``. An image is resized to ``image_dims`` (height and
+    width; default: the input's), cropped to the input's size, and transformed: ``channel_swap``, ``raw_scale``,
+    ``mean`` and ``input_scale`` are those of ``Transformer``. Raises what nets raise, and ShapeError where the net
+    does not take images.
+    """
+
+    def __init__(
+        self,
+        net: Net | str | Path,
+        weights: str | Path | None = None,
+        image_dims: Sequence[int] | None = None,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+    ) -> None:
+        self.net = net if isinstance(net, Net) else Net(net, weights=weights, phase="test")
+        self.input = _image_input(self.net)
+        shape = self.net.blobs[self.input].shape
+        self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
+        self.crop_dims = np.array(shape[2:])
+        self.image_dims = tuple(self.crop_dims if image_dims is None else image_dims)
+        if len(self.image_dims) != 2:
+            raise ShapeError(f"image_dims {self.image_dims}: give height and width")
+        if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
+            raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
+
+    def predict(self, images: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+        """The net's first output, (N, classes), for N images (H, W, K) as ``load_image`` reads them.
+
+        With ``oversample`` the mean over ten crops of each (centre, corners, mirror images), else the centre's.
+        """
+        resized = [resize_image(image, self.image_dims) for image in images]
+        if oversample:
+            crops = ten_crops(resized, self.crop_dims)
+        else:
+            crops = np.stack([centre(image, self.crop_dims) for image in resized])
+        inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
+        output = self.net.outputs[0]
+        scores = forward_all(self.net, {self.input: inputs}, [output])[output]
+        return scores.reshape(len(images), 10, -1).mean(1) if oversample else scores
+
+
+def transformer_for(
+    name: str,
+    shape: Sequence[int],
+    mean: np.ndarray | None,
+    input_scale: float | None,
+    raw_scale: float | None,
+    channel_swap: Sequence[int] | None,
+) -> Transformer:
+    """A transformer of images (H, W, K) for one input, with those settings that are given."""
+    transformer = Transformer({name: shape})
+    transformer.set_transpose(name, (2, 0, 1))
+    if mean is not None:
+        transformer.set_mean(name, mean)
+    if input_scale is not None:
+        transformer.set_input_scale(name, input_scale)
+    if raw_scale is not None:
+        transformer.set_raw_scale(name, raw_scale)
+    if channel_swap is not None:
+        transformer.set_channel_swap(name, channel_swap)
+    return transformer
+
+
+def _image_input(net: Net) -> str:
+    shapes = {name: net.blobs[name].shape for name in net.inputs}
+    if len(shapes) != 1 or len(next(iter(shapes.values()))) != 4:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
+        raise ShapeError(
+            f"net '{net.name}': to classify, it needs one input of images, (N, K, H, W); it has {found}: "
+            "use the deploy net"
+        )
+    return next(iter(shapes))

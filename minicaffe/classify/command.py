@@ -1,0 +1,96 @@
+"""``minicaffe classify``: what a net makes of image files, the five likeliest classes of each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.classify.classifier import Classifier
+from minicaffe.classify.images import load_image
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import DataError
+from minicaffe.flags import add_device, choose_device
+from minicaffe.net import Net
+from minicaffe.spec.reader import read_utf8
+
+TOP = 5
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    sub.add_argument("net", help="a net with one input of images: the deploy net (YAML or .prototxt)")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    sub.add_argument("--weights", metavar="FILE", required=True, help="its weights (.npz or .caffemodel)")
+    sub.add_argument("--labels", metavar="FILE", help="a text file with the name of each class on a line")
+    sub.add_argument("--mean", metavar="FILE|B,G,R", help="a mean image, or a number for each channel")
+    sub.add_argument("--raw-scale", type=float, metavar="X",
+                     help="what pixels, 0 … 1, are multiplied by (default: colour 255, grey 1)")  # fmt: skip
+    sub.add_argument("--input-scale", type=float, metavar="X", help="the same, after the mean")
+    sub.add_argument("--channel-swap", type=_whole_numbers, metavar="2,1,0",
+                     help="the order of red, green, blue (default: 2,1,0 for colour, Caffe's order)")  # fmt: skip
+    sub.add_argument("--image-dims", type=_whole_numbers, metavar="H,W",
+                     help="resize to this first, then crop to the input's size (default: that size)")  # fmt: skip
+    sub.add_argument(
+        "--oversample",
+        action="store_true",
+        help="the mean over ten crops: corners, centre, and mirror images",
+    )
+    add_device(sub)
+
+
+def classify(args: argparse.Namespace) -> None:
+    """Name the likeliest classes of images."""
+    choose_device(args)
+    labels = _read_labels(args.labels) if args.labels else []
+    net = Net(args.net, weights=args.weights, phase="test")
+    classifier = _make_classifier(net, args)
+    color = net.blobs[classifier.input].channels == 3
+    for path in args.images:
+        scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
+        print(path)
+        for line in top_lines(scores, labels):
+            print(f"  {line}")
+
+
+def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
+    """A classifier with what Caffe's nets are used to, where the flags do not say otherwise."""
+    plain = Classifier(net, image_dims=args.image_dims)
+    is_color = net.blobs[plain.input].channels == 3
+    return Classifier(
+        net,
+        image_dims=args.image_dims,
+        mean=_read_mean(args.mean) if args.mean else None,
+        input_scale=args.input_scale,
+        raw_scale=args.raw_scale if args.raw_scale is not None else 255 if is_color else 1,
+        channel_swap=args.channel_swap or ((2, 1, 0) if is_color else None),
+    )
+
+
+def top_lines(scores: np.ndarray, labels: list[str]) -> list[str]:
+    """The five highest scores, each with its class's name, or its number where ``labels`` has none for it."""
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [f"{scores[i]:.4f}  {labels[i] if i < len(labels) else i}" for i in best]
+
+
+def _read_labels(path: str) -> list[str]:
+    return read_utf8(path).splitlines()
+
+
+def _read_mean(text: str) -> np.ndarray:
+    try:
+        return np.array([float(number) for number in text.split(",")], np.float32)
+    except ValueError:
+        if not Path(text).is_file():
+            raise DataError(f"--mean {text}: neither a file nor numbers; write 104,117,123") from None
+        return load_mean(Path(text))
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    """2,1,0."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(
+            f"'{text}': write whole numbers with commas between them, as in 2,1,0"
+        )
+    return tuple(int(part) for part in text.split(","))

@@ -1,0 +1,92 @@
+"""Images as float arrays, (H, W, K): read, resized, and cropped into ten (``caffe.io``).
+
+Colours are red, green, blue, and numbers 0 … 1, as pycaffe has them; a ``Transformer`` makes a net's input of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.data.decode import BAD_IMAGE, decode_image
+from minicaffe.errors import DataError, one_line
+
+LUMINANCE = np.array(
+    [0.2125, 0.7154, 0.0721], np.float32
+)  # of red, green, blue: scikit-image's, so pycaffe's
+
+
+def load_image(file: str | Path, color: bool = True) -> np.ndarray:
+    """The image of a file, float32 (H, W, 3) in red, green, blue, or (H, W, 1) without ``color``; 0 … 1.
+
+    Raises DataError where the file is no image.
+    """
+    try:
+        pixels = decode_image(file, None)
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such image; check the path") from None
+    except BAD_IMAGE as error:
+        raise DataError(f"{file}: cannot be read as an image ({one_line(error)})") from None
+    image = pixels[::-1].transpose(1, 2, 0).astype(np.float32) / np.float32(255)
+    if color:
+        return np.repeat(image, 3 // image.shape[2], axis=2)
+    return image if image.shape[2] == 1 else (image @ LUMINANCE)[:, :, None]
+
+
+def resize_image(image: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+    """An image (H, W, K) resized to ``new_dims`` (height, width): float32, bilinear, or nearest for order 0.
+
+    Nothing is averaged, also where it shrinks: so did pycaffe's when nets were trained. For one or three channels
+    pixel centres lie half a step in, and what is beyond the edge is the image's least value; for other numbers of
+    channels corners stay corners (scikit-image's ``resize`` and SciPy's ``zoom``). Raises DataError.
+    """
+    if interp_order not in (0, 1):
+        raise DataError(
+            f"interp_order {interp_order}: 0 (nearest) and 1 (bilinear) are there; use one of them"
+        )
+    image = np.asarray(image, np.float32)
+    centred = image.shape[2] in (1, 3)
+    outside = image.min() if centred else np.float32(0)
+    rows, columns = (
+        _weights(old, int(new), centred, interp_order)
+        for old, new in zip(image.shape, new_dims, strict=False)
+    )
+    resized = np.einsum("ih,hwk,jw->ijk", rows, image - outside, columns, optimize=True)
+    return (resized + outside).astype(np.float32)
+
+
+def _weights(old: int, new: int, centred: bool, order: int) -> np.ndarray:
+    """What each of ``new`` pixels of a line takes of each of ``old`` ones: (new, old)."""
+    if centred:
+        places = (np.arange(new) + 0.5) * old / new - 0.5
+    else:
+        places = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    distance = np.abs(places[:, None] - np.arange(old))
+    if order == 1:
+        return np.maximum(0, 1 - distance)
+    nearest = np.clip(np.floor(places + 0.5), 0, old - 1)
+    return (nearest[:, None] == np.arange(old)).astype(float)
+
+
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+    """Of each image (H, W, K) the four corners and the centre, and the mirror images of these: (10·N, h, w, K)."""
+    height, width = (int(size) for size in crop_dims)
+    crops = []
+    for image in images:
+        down, right = image.shape[0] - height, image.shape[1] - width
+        corners = [(0, 0), (0, right), (down, 0), (down, right)]
+        five = [image[y : y + height, x : x + width] for y, x in corners]
+        five.append(centre(image, crop_dims))
+        crops += [*five, *(crop[:, ::-1] for crop in five)]
+    return np.stack(crops).astype(np.float32)
+
+
+def centre(image: np.ndarray, crop_dims: Sequence[int]) -> np.ndarray:
+    """The middle of an image, (h, w, K)."""
+    (y, x), (height, width) = (
+        ((image.shape[axis] - int(crop_dims[axis])) // 2 for axis in (0, 1)),
+        (int(size) for size in crop_dims),
+    )
+    return image[y : y + height, x : x + width]

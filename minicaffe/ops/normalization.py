@@ -1,0 +1,210 @@
+"""Normalisation of rows: their means and variances, and the gradient of what is centred and scaled by them.
+
+Rows are those of ``channels.py``: x (R, I, T), with I places that share a mean; coefficients (R, 1, T).
+
+    μ = Σ x / I    σ² = Σ (x − μ)² / I    y = (x − μ) · s    dx = (dy − mean(dy) − y · mean(dy · y)) · s
+
+On a CPU by blocks that stay in the cache. On a GPU some threads share a row, and add up every so-many-th place; a
+second kernel adds up the threads'.
+"""
+
+from __future__ import annotations
+
+from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.ops.channels import block_sums, in_blocks, places_of_a_block, row_sums
+from minicaffe.ops.kernel import Kernel
+from minicaffe.ops.workers import scratch
+
+ROW_THREADS = 256  # on a GPU, at the most so many threads share a row
+SIZES = "Index threads, Index places, Index side"
+
+MOMENT_SUMS = Kernel("moment_sums", f"""
+KERNEL moment_sums(Index count, const T* x, T* sums, {SIZES})
+{{
+    EACH(i) {{  // (row, thread, t): the sums of v and of v² for v = x − the row's first: little cancels later
+        Index row = i / side / threads, start = row * places * side + i % side;
+        T sum = 0, square = 0;
+        for (Index place = i / side % threads; place < places; place += threads) {{
+            T v = x[start + place * side] - x[start];
+            sum += v;
+            square += v * v;
+        }}
+        sums[i] = sum;
+        sums[count + i] = square;
+    }}
+}}
+""")  # fmt: skip
+
+MOMENTS = Kernel("moments", f"""
+KERNEL moments(Index count, const T* x, const T* sums, T* mean, T* variance, {SIZES})
+{{
+    EACH(i) {{  // (row, t)
+        Index row = i / side, start = row * threads * side + i % side;
+        T sum = 0, square = 0;
+        for (Index thread = 0; thread < threads; thread++) {{
+            sum += sums[start + thread * side];
+            square += sums[count * threads + start + thread * side];
+        }}
+        sum /= places;
+        mean[i] = x[row * places * side + i % side] + sum;
+        variance[i] = max(square / places - sum * sum, (T)0);
+    }}
+}}
+""")  # fmt: skip
+
+NORMALIZE = Kernel("normalize", """
+KERNEL normalize(Index count, const T* x, const T* mean, const T* scale, T* y, Index places, Index side)
+{
+    EACH(i) {
+        Index c = i / (places * side) * side + i % side;
+        y[i] = (x[i] - mean[c]) * scale[c];
+    }
+}
+""")  # fmt: skip
+
+GRAD_SUMS = Kernel("normalize_grad_sums", f"""
+KERNEL normalize_grad_sums(Index count, const T* x, const T* dy, const T* mean, T* sums, {SIZES})
+{{
+    EACH(i) {{  // (row, thread, t): the sums of dy and of dy · (x − μ)
+        Index row = i / side / threads, start = row * places * side + i % side;
+        T sum = 0, product = 0, centre = mean[row * side + i % side];
+        for (Index place = i / side % threads; place < places; place += threads) {{
+            T d = dy[start + place * side];
+            sum += d;
+            product += d * (x[start + place * side] - centre);
+        }}
+        sums[i] = sum;
+        sums[count + i] = product;
+    }}
+}}
+""")  # fmt: skip
+
+GRAD_MEANS = Kernel("normalize_grad_means", f"""
+KERNEL normalize_grad_means(Index count, const T* sums, const T* scale, T* mean_dy, T* slope, {SIZES})
+{{
+    EACH(i) {{  // (row, t)
+        Index start = i / side * threads * side + i % side;
+        T sum = 0, product = 0;
+        for (Index thread = 0; thread < threads; thread++) {{
+            sum += sums[start + thread * side];
+            product += sums[count * threads + start + thread * side];
+        }}
+        mean_dy[i] = sum / places;
+        slope[i] = product * scale[i] * scale[i] / places;
+    }}
+}}
+""")  # fmt: skip
+
+GRAD = Kernel("normalize_grad", """
+KERNEL normalize_grad(Index count, const T* x, const T* dy, const T* mean, const T* scale, const T* mean_dy,
+                      const T* slope, T* dx, Index places, Index side)
+{
+    EACH(i) {
+        Index c = i / (places * side) * side + i % side;
+        dx[i] = (dy[i] - mean_dy[c] - (x[i] - mean[c]) * slope[c]) * scale[c];
+    }
+}
+""")  # fmt: skip
+
+
+def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
+    """Mean and variance (divided by I) of each row, (R, 1, T); x is written into ``copy`` on the way, if given.
+
+    Each block is centred on its own mean; the blocks' means and squares are put together without cancellation
+    (Chan, Golub and LeVeque 1979).
+    """
+    if not on_cpu(x):
+        return _moments_on_device(x, copy)
+
+    def centred(x: Array, copy: Array | None) -> tuple[Array, Array]:
+        if copy is not None:
+            copy[...] = x
+        total = x.sum(axis=1)
+        square = scratch(x, x.shape)
+        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=square)
+        square *= square
+        return total, square.sum(axis=1)
+
+    places, step = x.shape[1], places_of_a_block(x)
+    totals, squares = block_sums(centred, 2, x, copy)
+    mean = totals.sum(axis=1, keepdims=True) / places
+    for b in range(totals.shape[1]):
+        size = min(step, places - b * step)
+        squares[:, b] += size * (totals[:, b] / size - mean[:, 0]) ** 2
+    return mean, squares.sum(axis=1, keepdims=True) / places
+
+
+def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+    """out = (x − mean) · inverse_std."""
+    if not on_cpu(x):
+        xp = module_of(x)
+        coefficients = xp.ascontiguousarray(mean), xp.ascontiguousarray(inverse_std)
+        NORMALIZE(x.size, x, *coefficients, out, *x.shape[1:])
+        return
+
+    def block(x: Array, mean: Array, inverse_std: Array, y: Array) -> None:
+        module_of(x).subtract(x, mean, out=y)
+        y *= inverse_std
+
+    in_blocks(block, x, mean, inverse_std, out)
+
+
+def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+    """dx of y = (x − mean) · inverse_std, where mean and standard deviation are those of the rows of x.
+
+    dx = (dy − mean(dy) − y · mean(dy · y)) · inverse_std
+    """
+    if not on_cpu(x):
+        _normalize_grad_on_device(x, dy, mean, inverse_std, out)
+        return
+    places = x.shape[1]
+
+    def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+        product = scratch(x, x.shape)
+        module_of(x).subtract(x, mean, out=product)
+        product *= dy
+        return dy.sum(axis=1), product.sum(axis=1)
+
+    def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
+        along_y = scratch(x, x.shape)
+        module_of(x).subtract(x, mean, out=along_y)
+        along_y *= a
+        module_of(x).subtract(dy, along_y, out=dx)
+        dx -= b
+        dx *= inverse_std
+
+    dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
+    slope = product_sum * inverse_std * inverse_std / places
+    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / places, out)
+
+
+def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
+    if copy is not None:
+        copy[...] = x
+    xp, sizes = module_of(x), _sizes(x)
+    sums = _room_for_sums(x)
+    mean, variance = (xp.zeros((x.shape[0], 1, x.shape[2]), x.dtype) for _ in range(2))
+    if not x.size:
+        return mean, variance
+    MOMENT_SUMS(sums.size // 2, x, sums, *sizes)
+    MOMENTS(mean.size, x, sums, mean, variance, *sizes)
+    return mean, variance
+
+
+def _normalize_grad_on_device(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+    sums, sizes = _room_for_sums(x), _sizes(x)
+    mean_dy, slope = (module_of(x).empty(mean.shape, x.dtype) for _ in range(2))
+    GRAD_SUMS(sums.size // 2, x, dy, mean, sums, *sizes)
+    GRAD_MEANS(mean.size, sums, inverse_std, mean_dy, slope, *sizes)
+    GRAD(x.size, x, dy, mean, inverse_std, mean_dy, slope, out, *x.shape[1:])
+
+
+def _sizes(x: Array) -> tuple[int, int, int]:
+    """The threads of a row, its places, and how many rows lie side by side."""
+    return max(1, min(ROW_THREADS, x.shape[1])), x.shape[1], x.shape[2]
+
+
+def _room_for_sums(x: Array) -> Array:
+    """Two sums of each thread."""
+    threads, _, side = _sizes(x)
+    return module_of(x).empty((2, x.shape[0], threads, side), x.dtype)

@@ -1,0 +1,18 @@
+"""The name ``caffe`` for this package, for scripts that say ``import caffe``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import minicaffe.pycaffe as package
+
+
+def install() -> None:
+    """Let ``import caffe``, ``from caffe.proto import caffe_pb2`` and alike mean this package, in this process."""
+    sys.modules["caffe"] = package
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            name = module.name.replace(package.__name__, "caffe", 1)
+            sys.modules[name] = importlib.import_module(module.name)

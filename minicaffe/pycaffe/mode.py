@@ -1,0 +1,67 @@
+"""What Caffe keeps for the whole process: where to compute, the random seed, the log."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import warnings
+
+from minicaffe.array import gpu_problem
+from minicaffe.array import set_device as choose_device
+
+logger = logging.getLogger("minicaffe")
+GLOG_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+
+
+class _Process:
+    gpu = 0
+    uses_gpu = False
+    seeds: random.Random | None = None
+
+
+_process = _Process()
+
+
+def set_mode_cpu() -> None:
+    """Let nets that are made from now on compute on the CPU."""
+    _process.uses_gpu = False
+    choose_device("cpu")
+
+
+def set_mode_gpu() -> None:
+    """Let nets that are made from now on compute on the GPU; where there is none, warn and stay on the CPU."""
+    _process.uses_gpu = True
+    problem = gpu_problem()
+    if problem:
+        warnings.warn(f"set_mode_gpu: {problem}; computing on the CPU", RuntimeWarning, stacklevel=2)
+    choose_device("cpu" if problem else f"gpu:{_process.gpu}")
+
+
+def set_device(number: int) -> None:
+    """Choose the GPU that ``set_mode_gpu`` takes. Raises DeviceError where there is no such GPU."""
+    _process.gpu = int(number)
+    if _process.uses_gpu:
+        set_mode_gpu()
+
+
+def set_random_seed(seed: int) -> None:
+    """Make the random numbers of nets and solvers that are made from now on the same in every run."""
+    _process.seeds = random.Random(seed)
+
+
+def next_seed() -> int | None:
+    """A seed for the next net or solver; None where ``set_random_seed`` was not called."""
+    return None if _process.seeds is None else _process.seeds.getrandbits(48)
+
+
+def init_log(level: int = 0, stderr: bool = True) -> None:
+    """Show the log from a level on (0: all, 1: warnings, 2: errors), on stderr or else on stdout."""
+    handler = logging.StreamHandler(sys.stderr if stderr else sys.stdout)
+    logger.handlers = [handler]
+    logger.setLevel(GLOG_LEVELS[min(max(level, 0), 3)])
+
+
+def log(message: str) -> None:
+    """Write a line to the log."""
+    logger.info("%s", message)

@@ -1,0 +1,267 @@
+"""caffe.Net: a net with pycaffe's names. It holds a ``minicaffe.Net`` and computes nothing itself."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minicaffe
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
+from minicaffe.caffe.schema import schema
+from minicaffe.caffe.specs import net_tree
+from minicaffe.caffe.tree import Tree, as_yaml
+from minicaffe.classify.batches import batches, count_of, forward_all, join
+from minicaffe.errors import MinicaffeError
+from minicaffe.layer import Layer, layer_classes
+from minicaffe.pycaffe.blobs import HostView, send_written
+from minicaffe.pycaffe.mode import next_seed
+from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
+from minicaffe.spec.net import NetSpec, load_net
+from minicaffe.spec.reader import Where
+
+logger = logging.getLogger("minicaffe")
+PHASES = {TRAIN: "TRAIN", TEST: "TEST"}
+
+
+def open_net(path: str | Path) -> NetSpec:
+    """The net in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError.
+
+    A message that a layer's type does not take (``transform_param`` of DummyData) is ignored, as Caffe does.
+    """
+    if str(path).endswith((".yaml", ".yml")):
+        return load_net(path)
+    tree = net_tree(path)
+    for layer in tree.trees("layer"):
+        _drop_unused(layer, path)
+    return NetSpec.read(as_yaml(tree), Where(str(path)))
+
+
+def _drop_unused(layer: Tree, path: str | Path) -> None:
+    taken = layer_classes.get(layer.text("type"), Layer).messages
+    for name, field in schema()["LayerParameter"].items():
+        is_for_a_type = field.kind in schema() and name.endswith("_param")
+        if is_for_a_type and name not in taken and layer.pop(name):
+            logger.warning("%s: layer '%s': %s is ignored", path, layer.text("name"), name)
+
+
+class Net:
+    """A net to run forward and backward.
+
+    ``Net("deploy.prototxt", caffe.TEST, weights="net.caffemodel", stages=[…], level=0)``; the older
+    ``Net(network_file, weights, phase)`` is understood too. All that the net is made of is found at its making:
+    ``blobs``, ``params``, ``layers``, ``layer_dict``, ``inputs``, ``outputs``, ``top_names``, ``bottom_names`` and
+    ``blob_loss_weights`` are plain attributes. ``core`` is the ``minicaffe.Net`` itself.
+    """
+
+    core: minicaffe.Net
+
+    def __init__(
+        self,
+        network_file: str | Path,
+        phase: int | str | Path = TEST,
+        level: int = 0,
+        stages: Iterable[str] | None = None,
+        weights: str | Path | None = None,
+    ) -> None:
+        if isinstance(phase, (str, Path)):
+            warnings.warn(
+                "Net(network_file, weights, phase) is old; write Net(network_file, phase, weights=…)",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            weights, phase, level = phase, level, 0
+        if phase not in PHASES:
+            raise MinicaffeError(f"phase {phase!r}: must be caffe.TRAIN or caffe.TEST")
+        spec = open_net(network_file)
+        core = minicaffe.Net(spec, phase=PHASES[phase], level=level, stages=stages or (), seed=next_seed())
+        self._hold(core)
+        if weights is not None:
+            self.copy_from(weights)
+
+    @classmethod
+    def of(cls, core: minicaffe.Net) -> Net:
+        """A net around one that is there already."""
+        net = cls.__new__(cls)
+        net._hold(core)
+        return net
+
+    def _hold(self, core: minicaffe.Net) -> None:
+        self.core = core
+        host = HostView(core.setting.device)
+        self.blobs = OrderedDict((name, host.of(blob)) for name, blob in core.blobs.items())
+        self.params = OrderedDict((name, host.of_all(blobs)) for name, blobs in core.params.items())
+        self.layers = [LayerView(layer, host) if host.is_needed else layer for layer in core.layers]
+        self._layer_names = [layer.name for layer in core.layers]
+        self._blob_names = list(core.blobs)
+        self.layer_dict = OrderedDict(zip(self._layer_names, self.layers, strict=True))
+        self.inputs, self.outputs = list(core.inputs), list(core.outputs)
+        self.top_names = OrderedDict((layer.name, list(layer.spec.top)) for layer in core.layers)
+        self.bottom_names = OrderedDict((layer.name, list(layer.spec.bottom)) for layer in core.layers)
+        self.blob_loss_weights = OrderedDict.fromkeys(core.blobs, 0.0)
+        for layer in core.layers:
+            self.blob_loss_weights.update(zip(layer.spec.top, layer.spec.loss_weight, strict=True))
+
+    @property
+    def name(self) -> str:
+        """The net's name."""
+        return self.core.name
+
+    def top_ids(self, layer: int) -> list[int]:
+        """The places among ``blobs`` of a layer's tops."""
+        return self._ids(self.top_names, layer)
+
+    def bottom_ids(self, layer: int) -> list[int]:
+        """The places among ``blobs`` of a layer's bottoms."""
+        return self._ids(self.bottom_names, layer)
+
+    _top_ids, _bottom_ids = top_ids, bottom_ids
+
+    def _ids(self, names: Mapping[str, list[str]], layer: int) -> list[int]:
+        return [self._blob_names.index(name) for name in names[self._layer_names[layer]]]
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Run the layers from ``start`` to ``end``; keyword arguments are the net's inputs, all of them.
+
+        Returns the data (not copies) of the net's outputs, or of the tops of ``end``, and of ``blobs``.
+        """
+        self._fill("data", kwargs, self.inputs, "inputs")
+        self._forward(self.core.layer_index(start, 0), self.core.layer_index(end, len(self.layers) - 1))
+        names = self.top_names[end] if end is not None else self.outputs
+        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Run the layers backward from ``start`` down to ``end``; keyword arguments are the outputs' diffs, all.
+
+        Returns the diffs (not copies) of the net's inputs, or of the bottoms of ``end``, and of ``diffs``.
+        A layer that has not run forward yet does so first.
+        """
+        self._fill("diff", kwargs, self.outputs, "outputs")
+        self._backward(self.core.layer_index(start, len(self.layers) - 1), self.core.layer_index(end, 0))
+        names = self.bottom_names[end] if end is not None else self.inputs
+        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
+
+    def _forward(self, first: int, last: int) -> None:
+        send_written()
+        self.core.run_forward(first, last)
+
+    def _backward(self, last: int, first: int) -> None:
+        send_written()
+        for name in self.core.gradient_starts:  # whatever is in their diffs: Caffe does not ask who wrote it
+            _ = self.core.blobs[name].stored_diff
+        self.core.run_missing_forward(first, last)
+        self.core.run_backward(first, last)
+
+    def _fill(self, what: str, arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
+        if not arrays:
+            return
+        _check_names(arrays, names, kind)
+        for name, array in arrays.items():
+            if np.shape(array)[:1] != self.blobs[name].shape[:1]:
+                raise MinicaffeError(
+                    f"'{name}' has shape {np.shape(array)}, the blob {self.blobs[name].shape}: not the batch's size"
+                )
+            getattr(self.blobs[name], what)[...] = array
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Run forward over inputs of any number, in batches; returns arrays of as many outputs."""
+        _check_names(kwargs, self.inputs, "inputs")
+        send_written()
+        return forward_all(self.core, kwargs, [*self.outputs, *(blobs or [])])
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """``forward_all``, with a backward after each batch: outputs, and the diffs of inputs and ``diffs``.
+
+        Keyword arguments are inputs and diffs of outputs.
+        """
+        size = next(iter(self.blobs.values())).shape[0]
+        given = {name: np.asarray(array) for name, array in kwargs.items()}
+        count = count_of(given)
+        all_data: list[dict[str, np.ndarray]] = []
+        all_diffs: list[dict[str, np.ndarray]] = []
+        for batch in batches(given, size):
+            inputs = {name: batch[name] for name in batch if name in self.inputs}
+            starts = {name: batch[name] for name in batch if name in self.outputs}
+            all_data.append({k: np.array(v) for k, v in self.forward(blobs=blobs, **inputs).items()})
+            all_diffs.append({k: np.array(v) for k, v in self.backward(diffs=diffs, **starts).items()})
+        return join(all_data, count), join(all_diffs, count)
+
+    def reshape(self) -> None:
+        """Let every layer follow the shapes of its bottoms."""
+        send_written()
+        self.core.reshape()
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero, at once: a script may hold them."""
+        send_written()
+        self.core.clear_param_diffs()
+        for param in self.core.learnable:
+            _ = param.blob.stored_diff
+
+    def set_input_arrays(self, data: Any, labels: Any) -> None:
+        """Let the net's MemoryData layer give out these arrays."""
+        self.core.set_input_arrays(data, labels)
+
+    # -- weights ---------------------------------------------------------------------------------------
+
+    def copy_from(self, path: str | Path) -> None:
+        """Copy weights from a file, .caffemodel, .h5 or .npz, into layers of the same name. Raises WeightError."""
+        send_written()
+        logger.info("Weights from %s: %s", path, self.core.copy_from(path))
+
+    load_hdf5 = copy_from
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as a .caffemodel, whatever the name. Raises WriteError."""
+        send_written()
+        write_caffemodel(self.core, path)
+
+    def save_hdf5(self, path: str | Path) -> None:
+        """Write the weights as a .caffemodel.h5, whatever the name. Raises WriteError."""
+        send_written()
+        write_weights(self.core.params, path)
+
+    def share_with(self, other: Net) -> None:
+        """Let parameters be those of the other net's layers of the same name, from now on."""
+        send_written()
+        self.core.share_with(other.core)
+
+
+def _check_names(arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
+    """Raise MinicaffeError unless ``arrays`` are those of ``names``, all of them: as pycaffe does."""
+    if set(arrays) != set(names):
+        given, known = ", ".join(arrays) or "none given", ", ".join(names) or "none"
+        raise MinicaffeError(f"{given}: the net's {kind} are {known}; give all")
+
+
+class LayerView:
+    """A layer of a net on a GPU, with its parameters as the host sees them."""
+
+    def __init__(self, layer: Layer, host: HostView) -> None:
+        self._layer = layer
+        self.blobs = host.of_all(layer.blobs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)

@@ -1,0 +1,231 @@
+"""Nets written in Python: ``n.conv1 = L.Convolution(n.data, kernel_size=5, num_output=20)``.
+
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 1, 28, 28]))
+    n.pool = L.Pooling(n.data, kernel_size=2, stride=2, pool=P.Pooling.MAX)
+    n.to_proto()     # a NetParameter, whose str() is prototxt
+    n.to_yaml()      # the same net as a YAML spec
+
+``L`` makes a function of any layer type, and ``P`` has the constants of messages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
+from minicaffe.caffe.schema import Field
+from minicaffe.caffe.tree import as_yaml
+from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.errors import SpecError
+from minicaffe.layer import layer_classes
+from minicaffe.pycaffe.proto import caffe_pb2
+from minicaffe.pycaffe.proto.full_schema import full_schema
+from minicaffe.spec.net import NetSpec as Spec
+from minicaffe.spec.reader import Where, nearest
+
+WHERE = "<NetSpec>"
+
+
+class Top:
+    """One output of a layer, which other layers can take."""
+
+    def __init__(self, fn: Function, n: int) -> None:
+        self.fn, self.n = fn, n
+
+    def to_proto(self) -> Any:
+        """The net, a NetParameter, of all layers that this top needs; names are made up."""
+        return to_proto(self)
+
+    def to_yaml(self) -> str:
+        """That net as a YAML spec."""
+        return to_yaml(self)
+
+
+class Function:
+    """A layer: its type, what it takes, and its parameters. ``ntop`` of its tops are in ``tops``."""
+
+    def __init__(self, type_name: str, inputs: Iterable[Top], params: Mapping[str, Any]) -> None:
+        self.type_name, self.inputs, self.params = type_name, tuple(inputs), dict(params)
+        for index, top in enumerate(self.inputs):
+            if not isinstance(top, Top):
+                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(top)})")
+        self.ntop: int = self.params.pop("ntop", 1)
+        self.in_place: bool = self.params.pop("in_place", False)
+        self.tops = tuple(Top(self, n) for n in range(self.ntop))
+
+    def to_proto(self) -> Any:
+        """The net, a NetParameter, of this layer and all that it needs."""
+        return to_proto(self)
+
+    def to_yaml(self) -> str:
+        """That net as a YAML spec."""
+        return to_yaml(self)
+
+
+class _Writer:
+    """Puts layers into a net, each after those that it needs, and names those that have no name."""
+
+    def __init__(self, names: Mapping[Top | Function, str]) -> None:
+        self.names = dict(names)
+        self.net = caffe_pb2.NetParameter()
+        self._written: dict[Function, Any] = {}
+        self._count: Counter[str] = Counter()
+
+    def write(self, fn: Function) -> Any:
+        """The LayerParameter of a layer, added to the net if it is not there yet."""
+        if fn not in self._written:
+            bottoms = [self.write(top.fn).top[top.n] for top in fn.inputs]
+            tops = bottoms if fn.in_place else [self._name(top, fn) for top in fn.tops]
+            name = self._name(fn.tops[0] if fn.tops else fn, fn)
+            layer = self.net.layer.add(name=name, type=fn.type_name, bottom=bottoms, top=tops)
+            for key, value in fn.params.items():
+                _assign(*_place(layer, key), value)
+            self._written[fn] = layer
+        return self._written[fn]
+
+    def _name(self, thing: Top | Function, fn: Function) -> str:
+        if thing not in self.names:
+            self._count[fn.type_name] += 1
+            self.names[thing] = f"{fn.type_name}{self._count[fn.type_name]}"
+        return self.names[thing]
+
+
+def _place(layer: Any, key: str) -> tuple[Any, str]:
+    """The message that a parameter of a layer belongs to: the layer's own, or that of its type."""
+    if not key.endswith("param"):
+        for name in _messages_of(layer.type):
+            if key in full_schema()[full_schema()["LayerParameter"][name].kind]:
+                return getattr(layer, name), key
+    return layer, key
+
+
+def _messages_of(type_name: str) -> list[str]:
+    """The names of the messages that are a type's alone: convolution_param of Convolution and Deconvolution."""
+    fields = full_schema()["LayerParameter"]
+    own = [name for name, field in fields.items() if field.kind == f"{type_name}Parameter"]
+    cls = layer_classes.get(type_name)
+    return own + [name for name in (cls.messages if cls else ()) if name in fields and name not in own]
+
+
+def _assign(message: Any, name: str, value: Any) -> None:
+    """Give a field a Python value: a dict for a message, a list (or one value) for a repeated field."""
+    known = full_schema()[message.DESCRIPTOR.name]
+    if name not in known:
+        raise SpecError(f"{message.DESCRIPTOR.name} has no field '{name}'{nearest(name, known)}")
+    field, target = known[name], getattr(message, name)
+    if field.kind not in full_schema():
+        if field.repeated:
+            target.extend(_scalar(field, item) for item in _listed(value))
+        else:
+            setattr(message, name, _scalar(field, value))
+    elif field.repeated:
+        for item in _listed(value):
+            _assign_all(target.add(), item)
+    else:
+        target.SetInParent()
+        _assign_all(target, value)
+
+
+def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _scalar(field: Field, value: Any) -> Any:
+    """A value as protobuf takes it: an enum's name becomes its number, a number of NumPy one of Python."""
+    if field.values and isinstance(value, str):
+        if value.upper() not in field.values:
+            raise SpecError(f"{field.name}: '{value}'; one of {', '.join(field.values)}")
+        return field.values[value.upper()]
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if field.kind == "string" else value
+
+
+def _assign_all(message: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        _assign(message, name, value)
+
+
+def to_proto(*tops: Top | Function) -> Any:
+    """The net, a NetParameter, of all layers that ``tops`` need."""
+    return _write([getattr(top, "fn", top) for top in tops], {})
+
+
+def to_yaml(*tops: Top | Function) -> str:
+    """That net as a YAML spec. Raises SpecError."""
+    return proto_to_yaml(to_proto(*tops))
+
+
+def proto_to_yaml(net: Any) -> str:
+    """A NetParameter as the text of a YAML spec. Raises SpecError where it is no net."""
+    tree, where = parse_prototxt(str(net), WHERE), Where(WHERE)
+    check_kinds(tree, "NetParameter", where)
+    return yaml_text(tree, Spec.read(as_yaml(tree), where), "Written by caffe.NetSpec.")
+
+
+def _write(functions: Iterable[Function], names: Mapping[Top | Function, str]) -> Any:
+    writer = _Writer(names)
+    for fn in functions:
+        writer.write(fn)
+    return writer.net
+
+
+class NetSpec:
+    """A net whose attributes are tops; their names become those of blobs and layers."""
+
+    tops: OrderedDict[str, Top | Function]
+
+    def __init__(self) -> None:
+        super().__setattr__("tops", OrderedDict())
+
+    def __setattr__(self, name: str, value: Top | Function) -> None:
+        self.tops[name] = value
+
+    def __getattr__(self, name: str) -> Top | Function:
+        if name not in self.tops:
+            raise AttributeError(f"the net has no '{name}' yet{nearest(name, self.tops)}")
+        return self.tops[name]
+
+    def __delattr__(self, name: str) -> None:
+        del self.tops[name]
+
+    __setitem__, __getitem__ = __setattr__, __getattr__
+
+    def to_proto(self) -> Any:
+        """The net as a NetParameter; its str() is prototxt."""
+        functions = [getattr(top, "fn", top) for top in self.tops.values()]
+        return _write(functions, {top: name for name, top in self.tops.items()})
+
+    def to_yaml(self) -> str:
+        """The net as the text of a YAML spec. Raises SpecError where it is no net that can be run."""
+        return proto_to_yaml(self.to_proto())
+
+
+class Layers:
+    """``L``: a function for each layer type, which gives its top, its tops, or (without any) itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def make(*inputs: Top, **params: Any) -> Top | Function | tuple[Top, ...]:
+            fn = Function(name, inputs, params)
+            return fn if fn.ntop == 0 else fn.tops[0] if fn.ntop == 1 else fn.tops
+
+        return make
+
+
+class Parameters:
+    """``P``: the constants of messages, as in ``P.Pooling.MAX``."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(caffe_pb2, f"{name}Parameter")
+
+
+layers, params = Layers(), Parameters()

@@ -1,0 +1,191 @@
+"""caffe.SGDSolver and its kin, and ``get_solver``: a ``minicaffe.Solver`` with pycaffe's names.
+
+Snapshots are Caffe's files, .caffemodel and .solverstate, so that Caffe itself can go on from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+import minicaffe
+from minicaffe.array import Array, to_host
+from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.hdf5 import write_weights
+from minicaffe.caffe.solverstate import CaffeState, write_state
+from minicaffe.caffe.specs import read_prototxt_solver
+from minicaffe.pycaffe.blobs import send_written
+from minicaffe.pycaffe.mode import next_seed
+from minicaffe.pycaffe.net import Net, open_net
+from minicaffe.snapshots import start_of_name
+from minicaffe.solvers.lr_policy import learning_rate
+from minicaffe.spec.solver import SolverSpec, load_solver
+
+Callback = Callable[[], None]
+
+
+class _Training(minicaffe.Solver):
+    """The solver, opening files as Caffe does, with callbacks, and snapshots that are Caffe's."""
+
+    open_net = staticmethod(open_net)
+
+    def __init__(self, spec: SolverSpec) -> None:
+        self.callbacks: list[tuple[Callback, Callback]] = []
+        super().__init__(spec)
+
+    def _accumulate(self) -> Array:
+        for on_start, _ in self.callbacks:
+            on_start()
+        send_written()
+        loss = super()._accumulate()
+        for _, on_gradients_ready in self.callbacks:
+            on_gradients_ready()
+        send_written()
+        return loss
+
+    def _write_snapshot(self) -> Path:
+        is_hdf5 = self.spec.snapshot_format == "HDF5"
+        base, ending = start_of_name(self.spec.snapshot_prefix, self.iter), ".h5" if is_hdf5 else ""
+        weights = f"{base}.caffemodel{ending}"
+        if is_hdf5:
+            write_weights(self.net.params, weights)
+        else:
+            write_caffemodel(self.net, weights)
+        passed = sum(self.iter > value for value in self.spec.stepvalue)
+        state = CaffeState(Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories())
+        write_state(state)
+        return state.path
+
+    def _histories(self) -> list[np.ndarray]:
+        """All first histories, then all second ones; zeros for a parameter that is not trained."""
+        return [
+            to_host(self.history[p.key][k]) if p.key in self.history else np.zeros(p.blob.shape, np.float32)
+            for k in range(self.rule.histories)
+            for p in self.net.learnable
+        ]
+
+
+class Solver:
+    """Training of a net as a solver file (.prototxt, or .yaml) says; ``type`` is the class's, not the file's.
+
+    ``net`` and ``test_nets`` are ``caffe.Net``; ``param`` is the solver's spec, whose ``base_lr`` may be changed.
+    """
+
+    type: ClassVar[str] = ""
+
+    def __init__(self, solver_file: str | Path) -> None:
+        self._start(_open_solver(solver_file))
+
+    def _start(self, spec: SolverSpec) -> None:
+        spec.type = self.type or spec.type
+        seed = next_seed()
+        if spec.random_seed < 0 and seed is not None:
+            spec.random_seed = seed
+        self.core = _Training(spec)
+        self.net = Net.of(self.core.net)
+        self.test_nets = [Net.of(net) for net in self.core.test_nets]
+        self.param = spec
+
+    @property
+    def iter(self) -> int:
+        """The number of iterations done."""
+        return self.core.iter
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this iteration."""
+        return learning_rate(self.param, self.iter)
+
+    def step(self, iterations: int = 1) -> None:
+        """Train for some iterations."""
+        send_written()
+        self.core.step(iterations)
+
+    def solve(self, resume_file: str | Path | None = None) -> None:
+        """Train to ``max_iter``, from a solver state where one is given."""
+        if resume_file is not None:
+            self.restore(resume_file)
+        send_written()
+        self.core.solve()
+
+    def apply_update(self) -> None:
+        """Change the parameters by their gradients, at this iteration's learning rate."""
+        send_written()
+        self.core.apply_update(self.lr)
+
+    def snapshot(self) -> None:
+        """Write weights and state to ``<snapshot_prefix>_iter_<n>.caffemodel`` and ``.solverstate``."""
+        send_written()
+        self.core.snapshot()
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a .solverstate, .solverstate.h5 or .solverstate.npz."""
+        send_written()
+        self.core.restore(path)
+
+    def add_callback(self, on_start: Callback, on_gradients_ready: Callback) -> None:
+        """Call these in each iteration, before forward and after backward."""
+        self.core.callbacks.append((on_start, on_gradients_ready))
+
+    def share_weights(self, net: Net) -> None:
+        """Let another net's parameters be those of the net that is trained."""
+        net.share_with(self.net)
+
+
+class SGDSolver(Solver):
+    """Momentum SGD."""
+
+    type = "SGD"
+
+
+class NesterovSolver(SGDSolver):
+    """SGD with Nesterov's momentum."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    """AdaGrad."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    """RMSProp."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    """AdaDelta."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    """Adam."""
+
+    type = "Adam"
+
+
+SOLVERS: dict[str, type[Solver]] = {
+    cls.type: cls
+    for cls in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+}
+
+
+def get_solver(solver_file: str | Path) -> Solver:
+    """The solver that a file describes, of the type that it names. Raises SpecError."""
+    spec = _open_solver(solver_file)
+    cls = SOLVERS.get(spec.type, Solver)
+    solver = cls.__new__(cls)
+    solver._start(spec)
+    return solver
+
+
+def _open_solver(path: str | Path) -> SolverSpec:
+    """The solver in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError."""
+    return load_solver(path) if str(path).endswith((".yaml", ".yml")) else read_prototxt_solver(path)

@@ -1,0 +1,218 @@
+"""Nets that are exported compute the same elsewhere; their weights come back bit for bit.
+
+OpenCV reads them here; ``golden/caffe/check_export.py`` holds the same nets against the real Caffe.
+"""
+
+import numpy as np
+import pytest
+from export_cases import CASES, FILLERS, INPUT, PLAIN, inputs_of, low_rank_text, make_net, outputs_of
+from golden_files import FOLDER
+
+import minicaffe as mc
+from minicaffe.array import to_host
+from minicaffe.caffe.caffemodel import CaffemodelReader
+from minicaffe.cli import main
+from minicaffe.errors import SpecError
+from minicaffe.spec.net import parse_net
+
+
+def near(actual, expected):
+    """Within 1e-4 of the largest."""
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-2)
+
+
+def exported(net, folder):
+    files = folder / "net.prototxt", folder / "net.caffemodel"
+    assert mc.export(net, *files) == []
+    return files
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_opencv_computes_the_same(name, tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'opencv-python-headless<5'")
+    net = make_net(name)
+    inputs = inputs_of(net)
+    other = cv2.dnn.readNetFromCaffe(*map(str, exported(net, tmp_path)))
+    other.setInput(inputs["data"], "data")
+    (output,) = net.outputs
+    near(other.forward(output), outputs_of(net, inputs)[output])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_read_again_it_computes_the_same(name, tmp_path):
+    net = make_net(name)
+    inputs = inputs_of(net)
+    again = mc.Net(*exported(net, tmp_path), phase="test")
+    assert not any(layer.spec.has("low_rank_param") for layer in again.layers)
+    for blob, values in outputs_of(net, inputs).items():
+        near(outputs_of(again, inputs)[blob], values)
+
+
+def test_a_shrunk_layer_is_a_pair_that_is_as_cheap(tmp_path):
+    net = make_net("spatial")
+    again = mc.Net(*exported(net, tmp_path), phase="test")
+    assert [layer.name for layer in again.layers] == ["data", "layer_low_rank", "layer"]
+    work = [sum(layer.multiply_adds(b, t) for layer, b, t in made.steps()) for made in (net, again)]
+    assert work[0] == work[1]
+
+
+def test_names_of_the_pair_are_no_other_layers(tmp_path):
+    text = low_rank_text("channel") + "- {name: layer_low_rank, type: ReLU}\n"
+    net = mc.Net(parse_net(text), phase="test", seed=1)
+    again = mc.Net(*exported(net, tmp_path), phase="test")
+    assert [layer.name for layer in again.layers] == ["data", "layer_low_rank_", "layer", "layer_low_rank"]
+
+
+def test_learning_rates_go_with_the_arrays(tmp_path):
+    text = low_rank_text("channel").replace(
+        "name: layer,", "name: layer, param: [{lr_mult: 3}, {lr_mult: 5}],"
+    )
+    again = mc.Net(*exported(mc.Net(parse_net(text), phase="test"), tmp_path), phase="test")
+    assert [[p.lr_mult for p in layer.spec.param] for layer in again.layers[1:]] == [[3], [3, 5]]
+
+
+def test_a_basis_of_each_batch_cannot_be_exported(tmp_path):
+    net = mc.Net(parse_net(low_rank_text("held, data")), phase="test")
+    with pytest.raises(SpecError, match=r"layer 'layer'.*its basis is made anew of each batch"):
+        exported(net, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+FORKS = INPUT.format(name="forks", shape="[1, 4, 6, 6]") + (
+    f"- {{name: conv, type: DepthwiseConvolution, convolution_param: {{{PLAIN}, {FILLERS}}}}}\n"
+    "- {name: six, type: ReLU6}\n"
+    "- {name: pool, type: Pooling, pooling_param: {kernel_size: 3, stride: 2, ceil_mode: false}}\n"
+)
+
+
+def test_what_caffe_has_not_is_said_and_what_it_can_do_is_rewritten(tmp_path):
+    net = mc.Net(parse_net(FORKS), phase="test", seed=2)
+    files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    assert mc.export(net, *files) == ["layer 'six': type ReLU6 is not of Caffe 1.0, but of forks of it"]
+    text = files[0].read_text()
+    assert "group: 4" in text and "DepthwiseConvolution" not in text
+    assert "round_mode: FLOOR" in text and "ceil_mode" not in text
+    again, inputs = mc.Net(*files, phase="test"), inputs_of(net)
+    near(outputs_of(again, inputs)["pool"], outputs_of(net, inputs)["pool"])
+
+
+TRAINING = """name: "training \\"quoted\\""
+force_backward: true
+layer:
+- {name: d, type: Data, top: [data, label], include: {phase: TRAIN}, data_param: {source: sample/mnist-train,
+   batch_size: 4}}
+- {name: d, type: Data, top: [data, label], include: {phase: TEST}, data_param: {source: sample/mnist-test,
+   batch_size: 2}}
+- {name: ip, type: InnerProduct, bottom: data, param: [{lr_mult: 1}, {lr_mult: 2, decay_mult: 0}],
+   inner_product_param: {num_output: 10, weight_filler: {type: xavier}}}
+- {name: drop, type: Dropout, top: ip, include: {phase: TRAIN}}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label], loss_weight: 0.5, loss_param: {ignore_label: 255}}
+- {name: accuracy, type: Accuracy, bottom: [ip, label], include: {phase: TEST}}
+"""
+
+
+def test_a_training_net_keeps_both_phases(tmp_path):
+    net = mc.Net(parse_net(TRAINING), phase="test", seed=1)
+    files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    notes = mc.export(net, *files)
+    net.close()
+    assert len(notes) == 2 and all(
+        "source of format IDX; it is an Input of the same shape" in n for n in notes
+    )
+    for phase, batch, types in (
+        ("train", 4, ["Input", "InnerProduct", "Dropout", "SoftmaxWithLoss"]),
+        ("test", 2, ["Input", "InnerProduct", "SoftmaxWithLoss", "Accuracy"]),
+    ):
+        again = mc.Net(*files, phase=phase)
+        assert sorted(layer.type for layer in again.layers if layer.type != "Split") == sorted(types)
+        assert again.name == 'training "quoted"' and again.spec.force_backward
+        assert again.blobs["data"].shape == (batch, 1, 28, 28) and again.blobs["label"].shape == (batch,)
+        loss = next(layer for layer in again.layers if layer.name == "loss")
+        assert loss.spec.loss_weight == [0.5] and loss.spec.loss_param.ignore_label == 255
+        assert [(p.lr_mult, p.decay_mult) for p in again.learnable] == [(1, 1), (2, 0)]
+
+
+# -- weights, there and back -----------------------------------------------------------------------------
+
+
+def arrays_in(path):
+    with CaffemodelReader(path) as file:
+        return {key: file.read(key, shape) for key, shape in file.shapes.items()}
+
+
+def assert_same_bits(one, other):
+    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in other.items()}
+    assert all(one[key].tobytes() == other[key].tobytes() for key in one)
+
+
+def there_and_back(prototxt, caffemodel, folder):
+    """Caffe's files, converted, and exported again."""
+    assert main(["convert", str(prototxt), str(caffemodel), "-o", str(folder / "ours")]) == 0
+    (spec,), (weights,) = (folder / "ours").glob("*.yaml"), (folder / "ours").glob("*.npz")
+    assert main(["export", str(spec), str(weights), "-o", str(folder / "caffe")]) == 0
+    (again,) = (folder / "caffe").glob("*.caffemodel")
+    return again
+
+
+@pytest.mark.parametrize("generation", ["current", "v1", "v0"])
+def test_weights_of_every_generation_come_back_bit_for_bit(generation, tmp_path):
+    given = FOLDER / "caffe" / f"{generation}.caffemodel"
+    again = there_and_back(given.with_suffix(".prototxt"), given, tmp_path)
+    kept, found = arrays_in(given), arrays_in(again)
+    kept = {key: value.reshape(found[key].shape) for key, value in kept.items() if key in found}
+    assert kept
+    assert_same_bits(kept, found)
+
+
+@pytest.mark.parametrize("name", ["det1", "det2"])
+def test_weights_of_mtcnn_come_back_bit_for_bit(name, shared_data, tmp_path):
+    given = shared_data / "mtcnn" / f"{name}.caffemodel"
+    again = there_and_back(given.with_suffix(".prototxt"), given, tmp_path)
+    kept, found = arrays_in(given), arrays_in(again)
+    assert len(found) >= 13
+    kept = {key: kept[key].reshape(array.shape) for key, array in found.items()}  # less what only trains
+    assert_same_bits(kept, found)
+
+
+@pytest.mark.parametrize("ending", ["npz", "caffemodel", "caffemodel.h5"])
+def test_weights_are_saved_by_their_files_ending(ending, tmp_path):
+    net, path = make_net("odd"), tmp_path / f"w.{ending}"
+    net.save(path)
+    other = make_net("odd")
+    for blobs in other.params.values():
+        for blob in blobs:
+            blob.data[...] = 0
+    other.copy_from(path)
+    for name, blobs in net.params.items():
+        for mine, its in zip(blobs, other.params[name], strict=True):
+            assert to_host(mine.data).tobytes() == to_host(its.data).tobytes()
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------
+
+
+def test_what_is_exported_is_not_written_over(tmp_path, capsys):
+    net = tmp_path / "net.prototxt"
+    mc.export(make_net("odd"), net, tmp_path / "net.caffemodel")
+    before = net.read_bytes()
+    assert main(["export", str(net), str(tmp_path / "net.caffemodel"), "-o", str(tmp_path)]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert net.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("weights", "folder", "message"),
+    [
+        ("models/cifar10_quick.npz", "out", "the net expects"),
+        ("models/none.npz", "out", "none.npz"),
+        ("models/lenet.npz", "/dev/null/x", "cannot be made"),
+    ],
+)
+def test_a_wrong_export_is_one_line(weights, folder, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(FOLDER.parent.parent)
+    folder = str(tmp_path / folder)
+    assert main(["export", "prototxt/lenet/deploy.yaml", weights, "-o", folder]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.prototxt"))

@@ -1,0 +1,188 @@
+"""Images, the Transformer, the Classifier and ``minicaffe classify``, held against what pycaffe recorded."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_files import recorded
+from PIL import Image
+from pycaffe_cases import CLASSIFIED
+
+import minicaffe as mc
+import minicaffe.pycaffe as caffe
+from minicaffe.classify.images import load_image, oversample, resize_image
+from minicaffe.cli import main
+from minicaffe.data.backends import open_source
+
+SETTINGS = {
+    "mean": np.array([104.0, 117.0, 123.0]),
+    "raw_scale": 255.0,
+    "channel_swap": (2, 1, 0),
+    "input_scale": 0.02,
+    "image_dims": (12, 10),
+}
+ROOT = Path(__file__).parent.parent
+LENET = [f"{ROOT}/prototxt/lenet/deploy.yaml", "--weights", f"{ROOT}/models/lenet.npz"]
+NO_IMAGE = f"{ROOT}/README.md"
+
+
+@pytest.mark.parametrize("name", ["colour", "grey", "four"])
+def test_images_are_enlarged_as_pycaffe_does(name):
+    case = recorded("pycaffe")[f"resize_{name}"]
+    np.testing.assert_allclose(resize_image(case["in"], case["out"].shape[:2]), case["out"], atol=2e-6)
+
+
+def test_a_shrunk_image_is_interpolated_and_not_averaged():
+    image = np.zeros((4, 6, 3), np.float32)
+    image[1::2] = 1  # at half the height a centre lies between two rows
+    np.testing.assert_allclose(resize_image(image, (2, 6)), 0.5, atol=1e-6)
+    image = np.arange(9, dtype=np.float32).reshape(9, 1, 1).repeat(3, 2)
+    np.testing.assert_allclose(resize_image(image, (3, 1))[:, 0, 0], [1, 4, 7], atol=1e-6)
+    np.testing.assert_allclose(resize_image(image, (3, 1), 0)[:, 0, 0], [1, 4, 7], atol=1e-6)
+    np.testing.assert_array_equal(resize_image(np.full((2, 2, 3), 7.0), (3, 5)), np.full((3, 5, 3), 7.0))
+    with pytest.raises(mc.DataError, match="interp_order 3"):
+        resize_image(image, (3, 1), 3)
+
+
+def test_ten_crops_are_pycaffes():
+    case = recorded("pycaffe")["oversample"]
+    np.testing.assert_array_equal(oversample(case["in"], (4, 6)), case["out"])
+
+
+def test_the_transformer_prepares_and_undoes_as_pycaffes():
+    case = recorded("pycaffe")["transformer"]
+    transformer = mc.Transformer({"data": (1, 3, 8, 9)})
+    transformer.set_transpose("data", (2, 0, 1))
+    transformer.set_channel_swap("data", (2, 1, 0))
+    transformer.set_raw_scale("data", 255.0)
+    transformer.set_input_scale("data", 0.5)
+    transformer.set_mean("data", case["mean"])
+    before = case["in"].copy()
+    np.testing.assert_allclose(transformer.preprocess("data", case["in"]), case["out"], atol=1e-4)
+    np.testing.assert_allclose(transformer.deprocess("data", case["out"]), case["back"], atol=1e-5)
+    np.testing.assert_array_equal(case["in"], before)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda t: t.preprocess("dta", np.zeros((2, 2, 3))),
+            r"'dta' is none of the inputs \(data\); did you mean",
+        ),
+        (lambda t: t.set_transpose("data", (1, 0)), "has 3 axes"),
+        (lambda t: t.set_channel_swap("data", (2, 1)), "must name each of the 3 channels"),
+        (lambda t: t.set_mean("data", np.zeros(2)), r"a mean of shape \(2,\) does not fit"),
+        (lambda t: t.set_mean("data", np.zeros((1, 3, 8, 9))), "does not fit input 'data'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(mc.DataError, match=message):
+        call(mc.Transformer({"data": (1, 3, 8, 9)}))
+
+
+def test_a_grey_image_comes_back_with_its_axes_in_order():
+    transformer = mc.Transformer({"data": (1, 1, 4, 5)})
+    transformer.set_transpose("data", (2, 0, 1))
+    image = np.random.default_rng(0).random((4, 5, 1), np.float32)
+    np.testing.assert_array_equal(transformer.deprocess("data", transformer.preprocess("data", image)), image)
+
+
+def test_a_mean_image_of_another_size_is_resized():
+    transformer = mc.Transformer({"data": (1, 3, 8, 9)})
+    transformer.set_mean("data", np.full((3, 16, 18), 5.0))
+    np.testing.assert_allclose(transformer.mean["data"], np.full((3, 8, 9), 5.0))
+
+
+@pytest.fixture
+def classified(tmp_path):
+    pytest.importorskip("google.protobuf")
+    case = recorded("pycaffe")["classifier"]
+    (tmp_path / "net.prototxt").write_text(CLASSIFIED)
+    (tmp_path / "net.caffemodel").write_bytes(case["weights"].tobytes())
+    return tmp_path / "net.prototxt", tmp_path / "net.caffemodel", case
+
+
+@pytest.mark.parametrize("make", [mc.Classifier, caffe.Classifier])
+def test_a_classifier_finds_what_pycaffes_does(classified, make):
+    net, weights, case = classified
+    classifier = make(net, weights, **SETTINGS)
+    pair = [case["image0"], case["image1"]]
+    np.testing.assert_allclose(classifier.predict(pair), case["oversampled"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        classifier.predict(pair, oversample=False), case["centre"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_classifier_wants_one_input_of_images(make_net, classified):
+    net = make_net("layer: [{name: data, type: Input, input_param: {shape: {dim: [2, 3]}}}]")
+    with pytest.raises(mc.ShapeError, match=r"one input of images, \(N, K, H, W\); it has data \(2, 3\)"):
+        mc.Classifier(net)
+    with pytest.raises(mc.ShapeError, match=r"image_dims \(9, 8\) are less than the net's input, \(10, 8\)"):
+        mc.Classifier(*classified[:2], image_dims=(9, 8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_images_are_read_as_colours_or_grey(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "image.png")
+    rgb = np.asarray(image.convert("RGB")) / 255
+    colour, grey = load_image(tmp_path / "image.png"), load_image(tmp_path / "image.png", color=False)
+    assert colour.dtype == grey.dtype == np.float32
+    np.testing.assert_allclose(colour, rgb, atol=1e-6)
+    np.testing.assert_allclose(grey[:, :, 0], rgb @ [0.2125, 0.7154, 0.0721], atol=1e-6)
+
+
+@pytest.fixture
+def digit(tmp_path):
+    """A digit as a picture file, and its label."""
+    images, labels = open_source("sample/mnist-test").read(np.arange(3))
+    Image.fromarray(images[1, 0]).save(tmp_path / "digit.png")
+    return str(tmp_path / "digit.png"), int(labels[1])
+
+
+def test_the_command_names_a_digit(digit, tmp_path, capsys):
+    path, label = digit
+    assert main(["classify", *LENET, path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index(path)
+    assert len(lines) == at + 6
+    assert re.fullmatch(rf"  0\.9\d+  {label}", lines[at + 1])
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    assert main(["classify", *LENET, path, "--labels", str(tmp_path / "names.txt"), "--oversample"]) == 0
+    assert any(line.endswith(names[label]) for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_path, capsys):
+    net, weights, case = classified
+    pixels = np.round(case["image1"] * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    flags = ["--mean", "104,117,123", "--input-scale", "0.02", "--image-dims", "12,10"]
+    assert main(["classify", str(net), "--weights", str(weights), str(tmp_path / "image.png"), *flags]) == 0
+    shown = re.findall(r"^  (\d\.\d{4})  (\d)$", capsys.readouterr().out, re.MULTILINE)
+    found = {int(name): float(score) for score, name in shown}
+    expected = mc.Classifier(net, weights, **SETTINGS).predict([pixels / 255], oversample=False)[0]
+    assert len(shown) == 5 and [float(score) for score, _ in shown] == sorted(found.values(), reverse=True)
+    for name, score in found.items():
+        assert abs(score - expected[name]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*LENET, "gone.png"], "gone.png: no such image; check the path"),
+        ([*LENET, NO_IMAGE], "README.md: cannot be read as an image"),
+        ([*LENET, NO_IMAGE, "--mean", "x"], "--mean x: neither a file nor numbers; write 104,117,123"),
+        ([*LENET, NO_IMAGE, "--mean", "1,2"], r"a mean of shape \(2,\) does not fit input 'data'"),
+        ([*LENET, NO_IMAGE, "--image-dims", "30"], "give height and width"),
+        ([*LENET, NO_IMAGE, "--labels", "gone.txt"], "gone.txt: cannot be read"),
+        ([f"{ROOT}/prototxt/lenet/train.yaml", *LENET[1:], NO_IMAGE], "use the deploy net"),
+    ],
+)
+def test_the_command_reports_in_one_line(flags, message, capsys):
+    assert main(["classify", *flags]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1

@@ -1,0 +1,144 @@
+"""What a GPU has to show: Caffe's recorded numbers, gradients, each kernel, low rank, training to accuracy, memory.
+
+    python -m pytest --device gpu
+
+Where there is no GPU this file is skipped, but on the strict double of CuPy. There the tests themselves are held to
+CuPy's rules, so that they are known to run before there is a GPU.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import strict_cupy
+from strict_cupy import rules
+
+import minicaffe as mc
+from minicaffe import array
+from minicaffe.array import CPU, Device, gpu_problem, pool_bytes, to_host
+from minicaffe.spec.net import parse_net
+
+if problem := gpu_problem():
+    pytest.skip(problem, allow_module_level=True)
+
+# Tests of other files, which are collected here once more. They reach what is on a device through to_host alone.
+from test_golden_layers import test_layer_agrees_with_caffe  # noqa: F401
+from test_golden_nets import test_net_agrees_with_caffe  # noqa: F401
+from test_golden_solvers import test_solver_follows_caffe  # noqa: F401
+from test_gradients_low_rank import (  # noqa: F401
+    test_low_rank_inner_product_backward_is_the_derivative_of_forward,
+)
+
+IS_DOUBLE = array.cupy is strict_cupy.cupy
+if not IS_DOUBLE:
+    from test_cuda_kernels import *  # noqa: F403
+    from test_gradients_low_rank import test_low_rank_convolution_backward_is_the_derivative_of_forward  # noqa: F401
+
+pytestmark = pytest.mark.gpu
+on_a_real_gpu = pytest.mark.skipif(IS_DOUBLE, reason="the double has nothing to show of it")
+ROOT = Path(__file__).parent.parent
+LENET = ROOT / "prototxt" / "lenet"
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """In place of the fixture of test_cuda_kernels.py: here the GPU is the real one."""
+
+
+@pytest.fixture(autouse=True)
+def held_to_the_rules(monkeypatch):
+    monkeypatch.setattr(rules, "tests_may_mix", False)
+    mc.set_device("gpu")
+
+
+LOW_RANKS = [
+    "rank: 3", "rank: 3, method: gram", "rank: 12, method: randomized", "energy: 0.8", "flops: 0.5",
+    "rank: 3, scheme: spatial", "rank: 3, factored: true", "rank: 4, target: data",
+    "rank: 4, target: data, method: svd",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("low_rank", LOW_RANKS)
+def test_low_rank_convolution_is_that_of_the_cpu(low_rank):
+    text = (
+        "name: one\nlayer:\n- {name: x, type: Input, input_param: {shape: {dim: [4, 5, 9, 8]}}}\n"
+        "- {name: conv, type: Convolution, convolution_param: {num_output: 12, kernel_size: 3, pad: 1, "
+        f"weight_filler: {{type: gaussian, std: 0.3}}}}, low_rank_param: {{{low_rank}}}}}\n"
+    )
+    x = np.random.default_rng(3).standard_normal((4, 5, 9, 8)).astype(np.float32)
+    mc.set_device(CPU)
+    host = mc.Net(parse_net(text), phase="test", seed=1)
+    mc.set_device("gpu")
+    net = mc.Net(parse_net(text), phase="test", seed=2)
+    for mine, its in zip(net.params["conv"], host.params["conv"], strict=True):
+        mine.data[...] = array.to_device(its.data)
+    expected = host.forward(x=x)["conv"]
+    found = to_host(net.forward(x=x)["conv"])
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def lenet(device, folder, weights=None):
+    """A solver of LeNet on the bundled sample, for a device; and its losses over ``steps`` steps."""
+    mc.set_device(device)
+    text = (LENET / "solver.yaml").read_text().replace("net: train.yaml", f"net: {LENET / 'train.yaml'}")
+    spec = folder / f"{device}.yaml"
+    spec.write_text(text.replace("snapshots/lenet", str(folder / device)))
+    solver = mc.Solver(spec)
+    if weights:
+        solver.net.copy_from(weights)
+    return solver
+
+
+def losses_of(solver, steps):
+    found = []
+    for _ in range(steps):
+        solver.step(1)
+        found.append(float(to_host(solver.net.blobs["loss"].data)))
+    solver.close()
+    return found
+
+
+def test_lenet_trains_as_on_the_cpu_on_the_same_batches(tmp_path):
+    host = lenet("cpu", tmp_path)
+    host.net.save(tmp_path / "start.npz")
+    expected = losses_of(host, 12)
+    found = losses_of(lenet("gpu", tmp_path, tmp_path / "start.npz"), 12)
+    assert expected[-1] < 0.9 * expected[0]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_memory_stays_what_it_is_after_a_few_steps(tmp_path):
+    solver = lenet("gpu", tmp_path)
+    solver.step(10)
+    before = pool_bytes()
+    solver.step(30)
+    assert pool_bytes() == before
+    solver.close()
+
+
+@on_a_real_gpu
+def test_lenet_trains_to_97_percent(tmp_path):
+    solver = lenet("gpu", tmp_path)
+    solver.step(solver.spec.max_iter)
+    assert float(solver.test_all()[0]["accuracy"]) >= 0.97
+    solver.close()
+
+
+@on_a_real_gpu
+def test_products_of_float32_are_not_rounded_to_tf32():
+    xp = Device("gpu").xp
+    a, b = (np.random.default_rng(i).standard_normal((256, 2048)).astype(np.float32) for i in range(2))
+    product = to_host(xp.asarray(a) @ xp.asarray(b).T)
+    assert np.abs(product - a.astype(np.float64) @ b.T).max() < 2e-4  # with TF32: some 0.03
+
+
+@on_a_real_gpu
+def test_the_commands_find_the_gpu(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "minicaffe.cli", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "gpu:0: " in run("device")
+    assert "gpu" in run("time", str(LENET / "deploy.yaml"), "--device", "gpu", "--iterations", "3")

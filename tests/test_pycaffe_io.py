@@ -1,0 +1,89 @@
+"""caffe.io's messages, the name ``caffe``, and LMDBs that our command writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minicaffe.pycaffe as caffe
+from minicaffe.cli import main
+from minicaffe.data.backends import open_source
+from minicaffe.pycaffe import io
+from minicaffe.pycaffe.proto import caffe_pb2
+
+pytest.importorskip("google.protobuf")
+
+
+def test_arrays_become_blobs_and_come_back():
+    array, diff = np.arange(6, dtype=np.float32).reshape(1, 2, 3), np.ones((1, 2, 3), np.float32)
+    blob = io.array_to_blobproto(array, diff)
+    np.testing.assert_array_equal(io.blobproto_to_array(blob), array)
+    np.testing.assert_array_equal(io.blobproto_to_array(blob, return_diff=True), diff)
+    arrays = io.blobprotovector_str_to_arraylist(io.arraylist_to_blobprotovector_str([array, diff[0]]))
+    assert [a.shape for a in arrays] == [(1, 2, 3), (2, 3)]
+    np.testing.assert_array_equal(arrays[0], array)
+
+
+def test_a_blob_of_four_old_axes_and_one_without_a_shape():
+    blob = caffe_pb2.BlobProto(data=range(6), num=1, channels=1, height=2, width=3)
+    assert io.blobproto_to_array(blob).shape == (1, 1, 2, 3)
+    assert io.blobproto_to_array(caffe_pb2.BlobProto(data=[123])) == 123
+    with pytest.raises(ValueError, match="reshape"):
+        io.blobproto_to_array(caffe_pb2.BlobProto(data=range(6)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_become_datums_and_come_back(dtype):
+    image = np.arange(12).reshape(3, 2, 2).astype(dtype)
+    datum = io.array_to_datum(image, label=7)
+    assert datum.label == 7 and bool(datum.data) == (dtype is np.uint8)
+    np.testing.assert_array_equal(io.datum_to_array(datum), image)
+    assert not io.array_to_datum(image).HasField("label")
+    with pytest.raises(ValueError, match="three axes"):
+        io.array_to_datum(image[0])
+
+
+def test_a_script_that_says_import_caffe_runs(tmp_path):
+    (tmp_path / "script.py").write_text("""
+import sys
+import caffe, caffe.io
+from caffe import layers as L
+from caffe.coord_map import crop
+from caffe.proto import caffe_pb2
+from helper import number
+assert caffe.io.caffe_pb2 is caffe_pb2 and crop.__module__ == "minicaffe.pycaffe.coord_map"
+print(caffe.__name__, L.Input(ntop=1).fn.type_name, number, sys.argv[1:], __name__)
+""")
+    (tmp_path / "helper.py").write_text("number = 5\n")
+    command = [sys.executable, "-m", "minicaffe.pycaffe", str(tmp_path / "script.py"), "--flag"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.stdout == "minicaffe.pycaffe Input 5 ['--flag'] __main__\n", done.stderr
+
+
+def test_digits_are_written_as_an_lmdb_that_a_net_of_caffe_reads(tmp_path, capsys):
+    pytest.importorskip("lmdb")
+    out = tmp_path / "deep" / "mnist_test_lmdb"
+    assert main(["data", "lmdb", "sample/mnist-test", "-o", str(out)]) == 0
+    assert f"Wrote 1000 images to {out}" in capsys.readouterr().out
+    (tmp_path / "net").write_text(
+        f"""layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "{out}" batch_size: 1000 backend: LMDB }} }}"""
+    )
+    images, labels = open_source("sample/mnist-test").read(np.arange(1000))
+    net = caffe.Net(tmp_path / "net", caffe.TEST)
+    found = net.forward()
+    np.testing.assert_array_equal(found["data"], images)
+    np.testing.assert_array_equal(found["label"], labels)
+    net.core.close()
+    assert main(["data", "lmdb", "sample/mnist-test", "-o", str(out)]) == 2
+    assert "is there already; remove it, or choose another name" in capsys.readouterr().err
+
+
+def test_an_lmdb_that_cannot_be_made_leaves_nothing(tmp_path, capsys):
+    pytest.importorskip("lmdb")
+    np.savez(tmp_path / "images.npz", data=np.zeros((3, 1, 2, 2), np.uint8), label=np.array([0, 1.5, 2]))
+    assert main(["data", "lmdb", str(tmp_path / "images.npz"), "-o", str(tmp_path / "out")]) == 2
+    assert "label 1.5; an LMDB's labels are whole numbers" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]

@@ -1,0 +1,165 @@
+"""Nets written in Python, Caffe's messages, and maps of coordinates."""
+
+import numpy as np
+import pytest
+from golden_files import recorded
+from pycaffe_cases import NETS, net_of
+
+import minicaffe as mc
+import minicaffe.pycaffe as caffe
+from minicaffe.pycaffe import layers as L
+from minicaffe.pycaffe import params as P
+from minicaffe.pycaffe.coord_map import UndefinedMapException, coord_map, coord_map_from_to, crop
+from minicaffe.pycaffe.proto import caffe_pb2
+from minicaffe.spec.net import parse_net
+
+text_format = pytest.importorskip("google.protobuf.text_format")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_written_in_python_is_the_one_that_pycaffe_makes(name):
+    theirs = text_format.Parse(str(recorded("pycaffe")[f"net_{name}"]["text"]), caffe_pb2.NetParameter())
+    assert net_of(name, caffe) == theirs
+
+
+def test_the_prototxt_and_the_yaml_are_the_same_net(tmp_path):
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3, 8, 8]))
+    n.conv = L.Convolution(
+        n.data, kernel_size=3, num_output=4, weight_filler=dict(type="constant", value=0.1)
+    )
+    n.up = L.Deconvolution(n.conv, num_output=2, kernel_size=2, stride=2, bias_term=False)
+    n.pool = L.Pooling(n.up, kernel_size=3, stride=2, pool=P.Pooling.AVE)
+    (tmp_path / "net").write_text(str(n.to_proto()))
+    nets = [caffe.Net(tmp_path / "net", caffe.TEST), mc.Net(parse_net(n.to_yaml()))]
+    nets[0].params["up"][0].data[...] = 0.2
+    nets[1].params["up"][0].data[...] = 0.2
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    a, b = (mc.to_host(net.forward(data=x)["pool"]) for net in nets)
+    assert a.shape == (2, 2, 6, 6) and a.any()
+    np.testing.assert_array_equal(a, b)
+
+
+def test_layers_without_tops_and_several_tops():
+    n = caffe.NetSpec()
+    n.a, n.b = L.DummyData(shape=dict(dim=3), ntop=2)
+    n.silence = L.Silence(n.a, n.b, ntop=0)
+    assert [layer.name for layer in n.to_proto().layer] == ["a", "silence"]
+    assert [*n.to_proto().layer[1].bottom] == ["a", "b"]
+
+
+def test_a_layer_takes_tops_alone():
+    pair = L.DummyData(ntop=2)
+    with pytest.raises(TypeError, match=r"^Silence input 0 is not a Top \(type is <class 'tuple'>\)$"):
+        L.Silence(pair, ntop=0)
+
+
+def test_a_misspelt_parameter_is_one_line():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3]))
+    n.ip = L.InnerProduct(n.data, inner_product_param=dict(num_outputs=3))
+    with pytest.raises(mc.SpecError, match="has no field 'num_outputs'; did you mean 'num_output'"):
+        n.to_proto()
+    with pytest.raises(AttributeError, match="the net has no 'dat' yet; did you mean 'data'"):
+        _ = n.dat
+
+
+def test_messages_are_used_as_scripts_use_them():
+    s = caffe_pb2.SolverParameter()
+    assert (s.iter_size, s.type, s.lr_policy, s.average_loss) == (1, "SGD", "", 1)
+    s.test_net.append("test.prototxt")
+    s.solver_mode = caffe_pb2.SolverParameter.GPU
+    s.base_lr = 0.5
+    assert text_format.Parse(str(s), caffe_pb2.SolverParameter()) == s
+    assert "solver_mode: GPU" in str(s)
+    layer = caffe_pb2.LayerParameter()
+    assert layer.convolution_param.bias_term and layer.convolution_param.group == 1
+    assert (
+        layer.dropout_param.dropout_ratio == 0.5
+        and layer.pooling_param.pool == caffe_pb2.PoolingParameter.MAX
+    )
+    assert layer.convolution_param.weight_filler.type == "constant"
+    assert not layer.HasField("convolution_param")
+    assert caffe_pb2.PoolingParameter.PoolMethod.DESCRIPTOR.values_by_number[1].name == "AVE"
+    assert caffe_pb2.Phase.Value("TEST") == caffe_pb2.TEST == caffe.TEST
+    with pytest.raises(AttributeError, match="no message 'Foo'"):
+        _ = caffe_pb2.Foo
+
+
+def deconvolved(kernel=3, stride=1, pad=0, pool=2, up=2, up_pad=0):
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 1, 100, 100]))
+    n.conv = L.Convolution(n.data, num_output=10, kernel_size=kernel, stride=stride, pad=pad)
+    n.pool = L.Pooling(n.conv, pool=P.Pooling.MAX, kernel_size=pool, stride=pool)
+    size = [2 * s for s in up] if isinstance(up, list) else 2 * up
+    n.up = L.Deconvolution(n.pool, num_output=10, kernel_size=size, stride=up, pad=up_pad)
+    return n
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "shift"),
+    [
+        ({}, 1, 0),
+        ({"pool": 4, "up": 4}, 1, -1),
+        ({"pad": 3}, 1, -3),
+        ({"up_pad": 5}, 1, 5),
+        ({"kernel": [3, 5], "stride": [1, 2], "pad": [0, 10]}, [1, 2], [0, -10]),
+    ],
+)
+def test_coordinates_map_through_convolution_pooling_and_deconvolution(settings, scale, shift):
+    n = deconvolved(**settings)
+    axis, a, b = coord_map_from_to(n.up, n.data)
+    assert axis == 1
+    np.testing.assert_allclose(a, np.broadcast_to(scale, np.shape(a)))
+    np.testing.assert_allclose(b, np.broadcast_to(shift, np.shape(b)))
+
+
+def test_pointwise_layers_and_crops_keep_places():
+    n = deconvolved(up_pad=0)
+    n.relu = L.ReLU(n.up)
+    n.crop = L.Crop(n.relu, n.data, axis=2, offset=7)
+    _, a, b = coord_map_from_to(n.crop, n.data)
+    assert a == 1 and b == 7
+
+
+def test_crop_makes_the_layer_that_aligns():
+    n = deconvolved(pad=3)
+    n.cropped = crop(n.up, n.data)
+    layer = n.to_proto().layer[-1]
+    assert (layer.type, layer.crop_param.axis, [*layer.crop_param.offset]) == ("Crop", 2, [3])
+
+
+def test_what_cannot_be_mapped_or_cropped_is_refused():
+    n = deconvolved()
+    n.ip = L.InnerProduct(n.up, num_output=10)
+    with pytest.raises(RuntimeError, match="no map between these tops"):
+        coord_map_from_to(n.ip, n.data)
+    with pytest.raises(UndefinedMapException):
+        coord_map(n.ip.fn)
+    n = deconvolved(pool=3)
+    with pytest.raises(AssertionError, match="scale mismatch"):
+        crop(n.up, n.data)
+    n = deconvolved(up_pad=10)
+    with pytest.raises(AssertionError, match="cannot crop negative offset"):
+        crop(n.up, n.data)
+
+
+def test_what_only_our_specs_have_can_be_written_too():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3, 8, 8]))
+    n.conv = L.Convolution(n.data, kernel_size=3, num_output=4, low_rank_param=dict(rank=2, scheme="spatial"))
+    n.norm = L.Normalize(n.conv, across_spatial=False, scale_filler=dict(type="constant", value=20))
+    n.turned = L.Permute(n.norm, order=[0, 2, 3, 1])
+    net = mc.Net(parse_net(n.to_yaml()))
+    assert "rank: '2', scheme: SPATIAL" in n.to_yaml()
+    assert net.blobs["turned"].shape == (2, 6, 6, 4)
+    assert net.layers[1].spec.low_rank_param.rank == 2
+    with pytest.raises(mc.SpecError, match="scheme: 'diagonal'; one of CHANNEL, SPATIAL"):
+        L.Convolution(n.data, low_rank_param=dict(scheme="diagonal")).to_proto()
+
+
+def test_numbers_of_numpy_and_names_of_enums_are_understood():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=list(np.array([2, 3, 8, 8]))))
+    n.pool = L.Pooling(n.data, pool="AVE", kernel_size=np.int64(2))
+    assert n.to_proto().layer[1].pooling_param.pool == P.Pooling.AVE

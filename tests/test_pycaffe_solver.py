@@ -1,0 +1,162 @@
+"""caffe.SGDSolver and its kin."""
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+import minicaffe.pycaffe as caffe
+
+pytest.importorskip("google.protobuf")
+
+NET = """
+layer { name: "data" type: "DummyData" top: "data" top: "label"
+  dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 } data_filler { type: "gaussian" }
+    data_filler { value: 1 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" param { lr_mult: 1 } param { lr_mult: 0 }
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.fixture
+def solver_file(tmp_path, monkeypatch):
+    """Writes a solver, and its net, into files whose names say nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net").write_text(NET)
+
+    def write(more=""):
+        (tmp_path / "solver").write_text(
+            'net: "net" test_iter: 1 test_interval: 10 base_lr: 0.1 lr_policy: "step" gamma: 0.5 stepsize: 4 '
+            f'max_iter: 6 snapshot_prefix: "run" random_seed: 3 {more}'
+        )
+        return str(tmp_path / "solver")
+
+    return write
+
+
+def test_step_and_solve_count_iterations(solver_file):
+    solver = caffe.get_solver(solver_file())
+    assert solver.iter == 0 and solver.lr == 0.1 and solver.param.max_iter == 6
+    solver.step(5)
+    assert solver.iter == 5 and solver.lr == 0.05
+    solver.solve()
+    assert solver.iter == 6
+    assert len(solver.test_nets) == 1 and isinstance(solver.net, caffe.Net)
+
+
+def test_apply_update_subtracts_what_is_written_into_diff(solver_file):
+    solver = caffe.SGDSolver(solver_file())
+    weight = solver.net.params["ip"][0]
+    weight.data[...] = 0
+    weight.diff[...] = 1
+    solver.apply_update()
+    np.testing.assert_allclose(weight.data, -0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cls", "type_name"),
+    [
+        (caffe.SGDSolver, "SGD"),
+        (caffe.NesterovSolver, "Nesterov"),
+        (caffe.AdaGradSolver, "AdaGrad"),
+        (caffe.RMSPropSolver, "RMSProp"),
+        (caffe.AdaDeltaSolver, "AdaDelta"),
+        (caffe.AdamSolver, "Adam"),
+    ],
+)
+def test_the_class_says_the_rule_and_get_solver_finds_the_class(solver_file, cls, type_name):
+    named = caffe.get_solver(solver_file(f'type: "{type_name}"'))
+    assert type(named) is cls
+    solver = cls(solver_file())
+    named.step(3)
+    solver.step(3)
+    np.testing.assert_array_equal(solver.net.params["ip"][0].data, named.net.params["ip"][0].data)
+
+
+@pytest.mark.parametrize("form", ["", "snapshot_format: HDF5"])
+@pytest.mark.parametrize("type_name", ["SGD", "Adam"])
+def test_a_snapshot_is_caffes_and_training_goes_on_from_it(solver_file, tmp_path, form, type_name):
+    if form:
+        pytest.importorskip("h5py")
+    ending = ".h5" if form else ""
+    path = solver_file(f'{form} type: "{type_name}" momentum: 0.9 snapshot: 3 snapshot_after_train: false')
+    solver = caffe.get_solver(path)
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    make_constant(solver, x)
+    solver.step(6)
+    assert (tmp_path / f"run_iter_3.caffemodel{ending}").is_file()
+    if form:
+        with pytest.importorskip("h5py").File("run_iter_3.solverstate.h5") as file:
+            assert file["learned_net"].dtype == f"S{len('run_iter_3.caffemodel.h5') + 1}", (
+                "with its zero byte"
+            )
+    again = caffe.get_solver(path)
+    again.restore(f"run_iter_3.solverstate{ending}")
+    assert again.iter == 3
+    make_constant(again, x)
+    again.step(3)
+    np.testing.assert_array_equal(again.net.params["ip"][0].data, solver.net.params["ip"][0].data)
+
+
+def make_constant(solver, x):
+    """Let every batch be ``x``: the weights are what is compared, not the data's random numbers."""
+    solver.add_callback(lambda: None, lambda: put_gradient(solver, x))
+
+
+def put_gradient(solver, x):
+    weight = solver.net.params["ip"][0]
+    weight.diff[...] = 0.01 * (weight.data - x.sum())
+
+
+def test_callbacks_run_before_forward_and_after_backward(solver_file):
+    solver = caffe.SGDSolver(solver_file())
+    seen = []
+
+    def start():
+        seen.append(("start", bool(solver.net.params["ip"][0].diff.any())))
+
+    def ready():
+        seen.append(("ready", bool(solver.net.params["ip"][0].diff.any())))
+        solver.net.params["ip"][0].diff[...] = 0
+
+    before = solver.net.params["ip"][0].data.copy()
+    solver.add_callback(start, ready)
+    solver.step(2)
+    assert seen == [("start", False), ("ready", True)] * 2
+    np.testing.assert_array_equal(solver.net.params["ip"][0].data, before)
+
+
+def test_the_learning_rate_may_be_changed(solver_file):
+    solver = caffe.SGDSolver(solver_file())
+    solver.param.base_lr = 0
+    before = solver.net.params["ip"][0].data.copy()
+    solver.step(2)
+    np.testing.assert_array_equal(solver.net.params["ip"][0].data, before)
+
+
+def test_nets_outlive_their_solver_and_share_its_weights(solver_file):
+    solver = caffe.SGDSolver(solver_file())
+    net, other = solver.net, caffe.Net("net", caffe.TEST)
+    solver.share_weights(other)
+    del solver
+    net.params["ip"][0].data[...] = 4
+    other.forward()
+    assert (other.params["ip"][0].data == 4).all()
+
+
+def test_a_seed_for_the_process_makes_runs_equal(solver_file):
+    found = []
+    for _ in range(2):
+        caffe.set_random_seed(11)
+        path = solver_file().replace("random_seed", "")
+        (solver := caffe.SGDSolver(path)).step(2)
+        found.append(solver.net.params["ip"][0].data.copy())
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_wrong_solver_file_is_one_line(tmp_path):
+    (tmp_path / "solver").write_text('net: "gone" base_lr: 0.1 lr_policy: "fixed"')
+    with pytest.raises(
+        mc.SpecError, match="no file 'gone' beside the solver spec or in the working directory"
+    ):
+        caffe.get_solver(tmp_path / "solver")
