@@ -132,10 +132,9 @@ class Transfer:
     def _make_room(self, array: np.ndarray) -> None:
         if self._pinned is not None and (self.shape, self._pinned.dtype) == (array.shape, array.dtype):
             return
-        self._taken.synchronize()  # before the old buffer may be given to anyone else
         self.shape = array.shape
         self._pinned = cupyx.empty_pinned(array.shape, array.dtype)
-        with self._stream:  # the pool gives memory out in a stream's order: that of the stream that writes it
+        with self._stream:  # the old buffer may still be read: its pool gives that to this stream alone
             self._buffer = cupy.empty(array.shape, array.dtype)
 
     def take(self, target: Array) -> None:
