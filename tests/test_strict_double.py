@@ -6,6 +6,7 @@ What is refused is refused to the package, so the sources here are compiled as i
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cuda_on_cpu
@@ -17,10 +18,12 @@ from strict_cupy.record import find, record
 
 import minicaffe as mc
 from minicaffe import array
+from minicaffe.array import Device
 from minicaffe.layers import neuron
 from minicaffe.layers.absval import AbsVal
 from minicaffe.solver import Solver
 from minicaffe.spec.net import parse_net
+from minicaffe.spec.solver import parse_solver
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(mc.__file__).parent
@@ -130,7 +133,7 @@ OTHER = [
     ("xp.random.default_rng(1).standard_normal(3, 'f2')", TypeError, "Unsupported dtype float16"),
     ("xp.random.default_rng(1).random(3, 'f4', a)", ValueError, "size must match"),
     ("xp.random.default_rng(1).integers(0, 300, 3, 'u1')", ValueError, "high is out of bounds"),
-    ("xp.cuda.Device(1)", RuntimeError, "invalid device ordinal"),
+    ("xp.cuda.Device(2)", RuntimeError, "invalid device ordinal"),
 ]
 
 
@@ -161,6 +164,82 @@ def test_a_kernel_computes():
     in_package(
         f"xp.RawKernel({SOURCE!r}, 'twice')((1,), (1,), (a, np.int32(12))); assert a[2, 3].item() == 22"
     )
+
+
+# -- two devices ---------------------------------------------------------------------------------------
+
+OTHER_DEVICE = [
+    "a + 1", "a @ a.T", "a.sum()", "a[a > 0]", "a[0] = 1", "xp.maximum(a, 0, out=a)", "xp.where(a > 0, a, a)",
+    "a.fill(0)", "xp.copyto(a, a)", "a.set(x)",
+    "xp.RawKernel('extern \"C\" __global__ void k(float* a) {}', 'k')((1,), (1,), (a,))",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", OTHER_DEVICE)
+def test_arrays_of_another_device_than_the_current_one_are_refused(statement):
+    with pytest.raises(RuntimeError, match="an array of device 0 is used on device 1"):
+        in_package(f"b = a.T.reshape(4, 3)[1:]\n    with xp.cuda.Device(1): {statement}")
+
+
+def test_a_generator_belongs_to_its_device():
+    with cupy.cuda.Device(1):
+        rng = cupy.random.default_rng(1)
+        rng.random(3)
+    with pytest.raises(RuntimeError, match="allocated in a different device"):
+        rng.random(3)
+
+
+@pytest.fixture
+def on_device_0():
+    yield
+    cupy.cuda.Device(0).use()
+
+
+def in_a_thread(function):
+    """Run it in a thread of its own, which begins on device 0; raise what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+JOB_OF_TWO = """name: two
+layer:
+- {name: d, type: Data, top: [data, label], data_param: {source: sample/mnist-train, batch_size: 4}}
+- {name: conv, type: Convolution, bottom: data, convolution_param: {num_output: 3, kernel_size: 5, stride: 4,
+   weight_filler: {type: xavier}}}
+- {name: pool, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}}
+- {name: drop, type: Dropout}
+- {name: ip, type: InnerProduct, low_rank_param: {rank: 2, refresh: 2}, inner_product_param: {num_output: 10,
+   weight_filler: {type: xavier}}}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("device", ["gpu:1", Device("gpu", 1)], ids=str)
+def test_a_solver_of_a_second_gpu_trains_in_any_thread(tmp_path, on_device_0, device):
+    text = (
+        f"base_lr: 0.01\nlr_policy: fixed\nmomentum: 0.9\nclip_gradients: 5\nsnapshot_prefix: {tmp_path}/s\n"
+    )
+    mc.set_device(device)
+    solver = mc.Solver(parse_solver(f"net: none\n{text}"), net=parse_net(JOB_OF_TWO))
+    mc.set_device("gpu:0")
+    solver.step(2)
+    in_a_thread(lambda: (solver.step(2), solver.net.forward(), solver.net.backward(), solver.snapshot()))
+    in_a_thread(lambda: solver.restore(tmp_path / "s_iter_4.solverstate.npz"))
+    in_a_thread(lambda: (solver.net.copy_from(tmp_path / "s_iter_4.npz"), solver.net.reshape()))
+    solver.close()
+    assert {array._device for blob in solver.net.blobs.values() for array in (blob.data, blob.diff)} == {1}
+
+
+@needs_compiler
+def test_nets_of_two_gpus_run_in_turn(on_device_0):
+    nets = []
+    for device in ("gpu:0", "gpu:1"):
+        mc.set_device(device)
+        nets.append(mc.Net(parse_net(SMALL), seed=1))
+    for net in (*nets, *nets):
+        net.forward(x=np.ones((2, 3), np.float32))
+    assert [net.blobs["abs"].data._device for net in nets] == [0, 1]
 
 
 # -- what is given ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 
 from strict_cupy.indexing import host_index
 from strict_cupy.names import checked_methods
-from strict_cupy.rules import asked_by_package, check_dtype, count, refuse_to_package
+from strict_cupy.rules import asked_by_package, check_dtype, count, current_device, refuse_to_package
 
 SCALARS = (bool, int, float, complex, np.number, np.bool_)
 IMPLICIT = (
@@ -48,7 +48,7 @@ def methods_of_numpy(cls: type) -> type:
 class ndarray:
     """An array on the device that there is not."""
 
-    __slots__ = ("__weakref__", "_memory")
+    __slots__ = ("__weakref__", "_device", "_memory")
     __array_priority__ = 100
     __hash__ = None
 
@@ -57,7 +57,7 @@ class ndarray:
     ):
         if memptr is not None or strides is not None:
             raise NotImplementedError("the double has no memory pointers")
-        self._memory = uninitialised(shape, dtype, order)
+        self._memory, self._device = uninitialised(shape, dtype, order), current_device()
 
     # -- what NumPy asks for -------------------------------------------------------------------------------
 
@@ -151,11 +151,13 @@ class ndarray:
     def __getitem__(self, index: Any) -> ndarray:
         items, is_view = host_index(index, self.shape)
         if is_view:
-            return wrap(self._memory[items if any(i is Ellipsis for i in items) else (*items, ...)])
+            return wrap(self._memory[items if any(i is Ellipsis for i in items) else (*items, ...)], self)
+        on_current_device(self)
         return launched(self._memory[items])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         items, is_view = host_index(index, self.shape)
+        on_current_device(self, value)
         if isinstance(value, ndarray):
             value = value._memory
         elif not isinstance(value, SCALARS):
@@ -176,11 +178,11 @@ class ndarray:
     size = property(lambda self: self._memory.size)
     itemsize = property(lambda self: self._memory.itemsize)
     nbytes = property(lambda self: self._memory.nbytes)
-    T = property(lambda self: wrap(self._memory.T))
-    mT = property(lambda self: wrap(self._memory.mT))
-    real = property(lambda self: wrap(self._memory.real))
-    imag = property(lambda self: wrap(self._memory.imag))
-    base = property(lambda self: None if self._memory.base is None else wrap(self._memory.base))
+    T = property(lambda self: wrap(self._memory.T, self))
+    mT = property(lambda self: wrap(self._memory.mT, self))
+    real = property(lambda self: wrap(self._memory.real, self))
+    imag = property(lambda self: wrap(self._memory.imag, self))
+    base = property(lambda self: None if self._memory.base is None else wrap(self._memory.base, self))
     data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
 
     @shape.setter
@@ -246,6 +248,7 @@ class ndarray:
             raise TypeError(f"{arr.dtype} {arr.shape} array cannot be set to {self.dtype} {self.shape} array")
         if not self.flags.c_contiguous and not self.flags.f_contiguous:
             raise RuntimeError("Cannot set to non-contiguous array")
+        on_current_device(self)
         count("copies_to_device")
         copy = functools.partial(np.copyto, self._memory, arr)
         copy() if stream is None else stream.do(copy)
@@ -262,11 +265,19 @@ class ndarray:
         return self.copy()
 
 
-def wrap(memory: np.ndarray) -> ndarray:
-    """NumPy memory as an array on the device."""
+def wrap(memory: np.ndarray, base: ndarray | None = None) -> ndarray:
+    """NumPy memory as an array on the current device, or on that of the array whose view it is."""
     array = ndarray.__new__(ndarray)
     array._memory = memory
+    array._device = current_device() if base is None else base._device
     return array
+
+
+def on_current_device(*arrays: Any) -> None:
+    """Raise RuntimeError for an array of another device. (CuPy warns, or computes with the wrong numbers.)"""
+    for array in arrays:
+        if isinstance(array, ndarray) and array._device != current_device():
+            raise RuntimeError(f"an array of device {array._device} is used on device {current_device()}")
 
 
 def launched(result: Any, keep_order: bool = False) -> ndarray:
@@ -282,10 +293,12 @@ def finished(result: Any, given: Iterable[Any]) -> Any:
     for array in given:
         if isinstance(array, ndarray):
             if result is array._memory:
+                on_current_device(*given)
                 count("launches")
                 return array
             if isinstance(result, np.ndarray) and np.may_share_memory(result, array._memory):
-                return wrap(result)
+                return wrap(result, array)
+    on_current_device(*given)
     return launched(result)
 
 
@@ -316,6 +329,7 @@ def argument(value: Any) -> Any:
 def operand(value: Any) -> Any:
     """The memory of an argument of a kernel. Raises TypeError for what CuPy does not take there."""
     if isinstance(value, ndarray):
+        on_current_device(value)
         return value._memory
     if isinstance(value, SCALARS):
         return value

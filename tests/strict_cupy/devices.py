@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import ndarray
+from strict_cupy.arrays import ndarray, on_current_device
 from strict_cupy.names import RECORD, checked_methods
-from strict_cupy.rules import count
+from strict_cupy.rules import count, current_device, make_current
+
+DEVICES = 2
 
 
 class Work:
@@ -90,24 +92,27 @@ Stream.null = Stream(null=True)
 
 @checked_methods("cuda.Device")
 class Device:
-    """The one device; it can be entered."""
+    """One of two devices; ``use``, or to enter it, makes it this thread's."""
 
     def __init__(self, device=0):
         self.id = int(device)
-        if self.id != 0:
+        if self.id not in range(DEVICES):
             raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        self._before = []
 
     def use(self):
-        """Nothing changes."""
+        make_current(self.id)
 
     def synchronize(self):
         count("synchronizations")
 
     def __enter__(self) -> Device:
+        self._before.append(current_device())
+        make_current(self.id)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Nothing has changed."""
+        make_current(self._before.pop())
 
 
 @checked_methods("RawKernel")
@@ -139,6 +144,7 @@ class RawKernel:
 
     def _passed(self, argument: Any) -> Any:
         if isinstance(argument, ndarray):
+            on_current_device(argument)
             if not argument.flags.c_contiguous:
                 raise ValueError(
                     f"kernel {self.name}: an array of strides {argument.strides} is not contiguous"
@@ -187,6 +193,6 @@ errors = {
 functions = {
     "get_current_stream": lambda device_id=-1: Stream.null,
     "is_available": lambda: True,
-    "runtime.getDeviceCount": lambda: 1,
+    "runtime.getDeviceCount": lambda: DEVICES,
     "runtime.getDeviceProperties": _properties,
 }

@@ -127,7 +127,7 @@ def unique(ar, *args, **kwargs):
 def as_strided(x, shape=None, strides=None):
     """A view with any strides."""
     _check_array("as_strided", x)
-    return wrap(np.lib.stride_tricks.as_strided(x._memory, shape, strides))
+    return wrap(np.lib.stride_tricks.as_strided(x._memory, shape, strides), x)
 
 
 def _check_array(name: str, *arrays: Any) -> None:

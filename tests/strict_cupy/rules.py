@@ -59,6 +59,16 @@ def counting() -> Iterator[Counts]:
         active.pop()
 
 
+def current_device() -> int:
+    """The number of the device that this thread computes on: at first 0, as CUDA has it."""
+    return getattr(_of_thread, "device", 0)
+
+
+def make_current(device: int) -> None:
+    """Let this thread compute on a device from now on."""
+    _of_thread.device = device
+
+
 def count(what: str) -> None:
     """One more of them."""
     for counts in getattr(_of_thread, "active", ()):
