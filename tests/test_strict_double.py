@@ -225,10 +225,18 @@ def test_a_solver_of_a_second_gpu_trains_in_any_thread(tmp_path, on_device_0, de
     mc.set_device("gpu:0")
     solver.step(2)
     in_a_thread(lambda: (solver.step(2), solver.net.forward(), solver.net.backward(), solver.snapshot()))
+    in_a_thread(lambda: (solver.net.run_forward(), solver.net.run_backward(), solver.net.clear_param_diffs()))
     in_a_thread(lambda: solver.restore(tmp_path / "s_iter_4.solverstate.npz"))
     in_a_thread(lambda: (solver.net.copy_from(tmp_path / "s_iter_4.npz"), solver.net.reshape()))
     solver.close()
     assert {array._device for blob in solver.net.blobs.values() for array in (blob.data, blob.diff)} == {1}
+
+
+def test_a_net_is_made_on_the_chosen_gpu_in_any_thread(on_device_0):
+    mc.set_device("gpu:1")
+    net = in_a_thread(lambda: mc.Net(parse_net(SMALL), seed=1))
+    assert {blob.data._device for blob in net.params["ip"]} == {1}
+    assert in_a_thread(lambda: mc.to_device(np.ones(3)))._device == 1
 
 
 @needs_compiler
