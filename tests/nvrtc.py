@@ -28,6 +28,14 @@ def find_library() -> ctypes.CDLL | None:
     return None
 
 
+def version() -> tuple[int, int]:
+    """The library's, as (12, 9); (0, 0) where there is none."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    if (nvrtc := find_library()) is not None:
+        _check(nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
+
+
 def compile_to_cubin(source: str, options: tuple[str, ...]) -> bytes:
     """The machine code of a source. Raises AssertionError with the compiler's words where it is wrong."""
     nvrtc, program = find_library(), ctypes.c_void_p()

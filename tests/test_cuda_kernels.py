@@ -33,7 +33,9 @@ from minicaffe.ops.update import Step, update
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.solver import parse_solver
 
-pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
+needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
+pytestmark = needs_compiler  # of the double: not where test_gpu.py has the GPU run these tests
+LAUNCHED: set[str] = set()
 GPU = Device("gpu")
 WINDOWS = [
     ((1, 1, 1, 1), Window((1, 1))),
@@ -52,6 +54,12 @@ def double(monkeypatch):
     monkeypatch.setattr(array, "cupy", cupy)
     monkeypatch.setattr(array, "cupyx", cupyx)
     monkeypatch.setattr(rules, "tests_may_mix", False)
+    launch = Kernel.__call__
+    monkeypatch.setattr(
+        Kernel,
+        "__call__",
+        lambda self, *args, **types: LAUNCHED.add(self.name) or launch(self, *args, **types),
+    )
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -290,6 +298,7 @@ def test_places_beyond_two_to_the_31_are_reached_by_64_bits():
     assert needs_64_bits(Large.size, [])
 
 
+@needs_compiler
 def test_one_thread_goes_on_where_the_grid_ends():
     add_one = Kernel("add_one", "KERNEL add_one(Index count, T* x) { EACH(i) x[i] += 1; }")
     x = np.zeros(1000, np.float32)
@@ -336,12 +345,8 @@ def test_the_sanitizers_see_a_planted_fault():
     assert "heap-buffer-overflow" in done.stderr
 
 
-def test_every_kernel_is_compared_here():
-    tried = {
-        "copy_columns", "add_columns", "max_pool", "max_pool_grad", "ave_pool", "ave_pool_grad", "expected_pool",
-        "sample_pool", "lrn_forward", "lrn_ratio", "lrn_backward", "softmax", "cross_entropy",
-        "cross_entropy_grad", "drop", "max_roi_pool", "depthwise_forward",
-        "depthwise_weight_grad", "depthwise_input_grad", "moment_sums", "moments", "normalize",
-        "normalize_grad_sums", "normalize_grad_means", "normalize_grad",
-    } | {f"update_{name}" for name in update_rules}  # fmt: skip
-    assert set(all_kernels()) == tried
+def test_every_kernel_is_compared_here(request):
+    run = {item.originalname for item in request.session.items if item.path == request.path}
+    if not run >= {name for name in globals() if name.startswith("test_")}:
+        pytest.skip("only a part of this file is run")
+    assert set(all_kernels()) <= LAUNCHED
