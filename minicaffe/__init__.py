@@ -19,6 +19,7 @@ from minicaffe.errors import (
 )
 from minicaffe.layer import Layer, register_layer
 from minicaffe.net import Net
+from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "WriteError",
     "convert",
     "export",
+    "export_onnx",
     "layers",
     "register_layer",
     "set_device",

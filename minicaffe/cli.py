@@ -33,6 +33,7 @@ from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
+from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
 from minicaffe.spec.reader import read_text
 
@@ -135,16 +136,19 @@ def convert_net(args: argparse.Namespace) -> None:
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
 
 
+EXPORTED = {"caffe": ("prototxt", "caffemodel"), "onnx": ("onnx",)}  # the endings of the files of each format
+
+
 def export_net(args: argparse.Namespace) -> None:
-    """Write a net with its weights for Caffe (.prototxt, .caffemodel)."""
+    """Write a net with its weights for Caffe (.prototxt, .caffemodel), or as an ONNX model."""
     net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
-    folder, stem = Path(args.output), Path(args.net).stem
-    files = [folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel"]
+    folder = Path(args.output)
+    files = [folder / f"{Path(args.net).stem}.{ending}" for ending in EXPORTED[args.format]]
     for file in files:
         if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
             raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
     make_folder(folder)
-    for note in export(net, *files):
+    for note in (export if args.format == "caffe" else export_onnx)(net, *files) or ():
         print(note)
     print(f"Wrote {', '.join(map(str, files))}")
 
@@ -268,6 +272,7 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
 def _add_export(sub: argparse.ArgumentParser) -> None:
     _add_net(sub, phase=False)
     sub.add_argument("weights", help="its weights (.npz, or Caffe's)")
+    sub.add_argument("--format", choices=list(EXPORTED), default="caffe", help="for whom (default: caffe)")
     sub.add_argument(
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )

@@ -1,0 +1,73 @@
+"""Convolution, Deconvolution and InnerProduct; of low rank, as pairs of plain ones."""
+
+from __future__ import annotations
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, canonical_axis
+from minicaffe.layers.low_rank.stages import Stage, stages
+from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.ops.im2col import Window
+
+
+@writes("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+def convolution(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """One Conv for each stage."""
+    _check_axis(layer)
+    made = stages(layer)
+    for stage in made:
+        x = _each(graph, "Conv", stage, x, layer.spatial_axes)
+    return x
+
+
+@writes("Deconvolution")
+def deconvolution(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A ConvTranspose."""
+    _check_axis(layer)
+    arrays = [to_host(blob.data) for blob in layer.blobs]
+    stage = Stage(*arrays[:2], window=layer.window, group=layer.group)
+    return _each(graph, "ConvTranspose", stage, x, layer.spatial_axes)
+
+
+def _check_axis(layer: Layer) -> None:
+    if layer.axis != 1:
+        raise layer.spec.error("convolution_param", f"axis {layer.axis}: ONNX has channels at axis 1")
+
+
+def _each(graph: Graph, op: str, stage: Stage, x: list[str], axes: int) -> list[str]:
+    constants = [graph.constant(stage.weights)]
+    if stage.bias is not None:
+        constants.append(graph.constant(stage.bias))
+    attributes = {**_window(stage.window, axes), "group": stage.group}
+    return [graph.add(op, name, *constants, **attributes) for name in x]
+
+
+def _window(window: Window, axes: int) -> dict[str, list[int]]:
+    pads = list(window.pad[-axes:])
+    return {
+        "kernel_shape": list(window.kernel[-axes:]),
+        "strides": list(window.stride[-axes:]),
+        "pads": pads + pads,
+        "dilations": list(window.dilation[-axes:]),
+    }
+
+
+@writes("InnerProduct")
+def inner_product(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """All axes from ``axis`` on become one, which each stage multiplies."""
+    shape = bottom[0].shape
+    axis = canonical_axis(layer, layer.spec.inner_product_param.axis, len(shape))
+    y = graph.add("Reshape", x[0], graph.numbers([0] * axis + [-1]))
+    for stage in stages(layer):
+        y = graph.add("MatMul", y, graph.constant(stage.weights.T))
+        if stage.bias is not None:
+            y = graph.add("Add", y, graph.constant(stage.bias))
+    return [y]
+
+
+@writes("Embed")
+def embed(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Rows of the weights, by number."""
+    index = graph.add("Cast", x[0], to=7)  # int64
+    rows = graph.add("Gather", graph.param(layer.blobs[0]), index, axis=0)
+    return [graph.add("Add", rows, graph.param(layer.blobs[1])) if len(layer.blobs) > 1 else rows]

@@ -1,0 +1,89 @@
+"""The ONNX graph that a net becomes, and the table of what its layers become.
+
+Blobs have the same shapes there as here outside, (N, C, H, W). The batch axis of the inputs is free, N, unless a
+layer needs to know it (``needs_batch``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer
+
+Writer = Callable[["Graph", Layer, list[str], list[Blob], list[Blob]], list[str]]
+writers: dict[str, Writer] = {}
+
+
+def writes(*types: str) -> Callable[[Writer], Writer]:
+    """Enter a function into the table: it adds a layer's nodes and returns the names of its tops.
+
+    Its arguments: the graph, the layer, the names of its bottoms, the bottoms, the tops.
+    """
+
+    def enter(writer: Writer) -> Writer:
+        writers.update(dict.fromkeys(types, writer))
+        return writer
+
+    return enter
+
+
+class Graph:
+    """Nodes and constants, with names that nobody else has."""
+
+    def __init__(self, onnx: Any) -> None:
+        self._onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
+        self._layer = ""
+        self._count = 0
+
+    def begin(self, layer: Layer) -> None:
+        """Name what is added from now on after a layer."""
+        self._layer, self._count = layer.name, 0
+
+    def _name(self, what: str) -> str:
+        self._count += 1
+        return f"{self._layer}/{what}_{self._count}"
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """A node with one output, whose name is returned."""
+        return self.add_several(op, 1, *inputs, **attributes)[0]
+
+    def add_several(self, op: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """A node with several outputs."""
+        name = self._name(op)
+        names = [name] if outputs == 1 else [f"{name}:{i}" for i in range(outputs)]
+        self.nodes.append(self._onnx.helper.make_node(op, list(inputs), names, name, **attributes))
+        return names
+
+    def constant(self, array: Any, dtype: Any = np.float32) -> str:
+        """A constant's name."""
+        name = self._name("constant")
+        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(array, dtype), name))
+        return name
+
+    def numbers(self, values: Sequence[int]) -> str:
+        """A constant of whole numbers: axes, sizes, places."""
+        return self.constant(list(values), np.int64)
+
+    def param(self, blob: Blob, shape: Sequence[int] | None = None) -> str:
+        """A parameter as a constant, in another shape if one is given."""
+        array = to_host(blob.data)
+        return self.constant(array if shape is None else array.reshape(shape))
+
+    def scaled(self, x: str, scale: float, shift: float = 0.0) -> str:
+        """scale · x + shift."""
+        x = x if scale == 1 else self.add("Mul", x, self.constant(scale))
+        return x if shift == 0 else self.add("Add", x, self.constant(shift))
+
+    def reshaped(self, x: str, shape: Sequence[int], old: Sequence[int]) -> str:
+        """x in another shape; the batch stays free where it is the first axis of both."""
+        keeps = len(shape) > 0 and len(old) > 0 and shape[0] == old[0]
+        self.needs_batch |= not keeps
+        return self.add("Reshape", x, self.numbers([0, *shape[1:]] if keeps else shape))

@@ -1,0 +1,94 @@
+"""Normalisation, and what scales and shifts."""
+
+from __future__ import annotations
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, canonical_axis
+from minicaffe.onnx_export.graph import Graph, writes
+
+
+@writes("BatchNorm")
+def batch_norm(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """By the statistics that the blobs hold."""
+    if not layer.uses_global_stats:
+        raise layer.spec.error("batch_norm_param", "use_global_stats: false cannot be exported")
+    mean, variance, total = (to_host(blob.data) for blob in layer.blobs)
+    factor = 1 / total[0] if total[0] else 0
+    ones, zeros = graph.constant(mean * 0 + 1), graph.constant(mean * 0)
+    moving = graph.constant(mean * factor), graph.constant(variance * factor)
+    return [graph.add("BatchNormalization", x[0], ones, zeros, *moving, epsilon=layer.param.eps)]
+
+
+@writes("BN")
+def bn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Slope, bias, moving mean and variance."""
+    blobs = [graph.param(blob, (-1,)) for blob in layer.blobs]
+    return [graph.add("BatchNormalization", x[0], *blobs, epsilon=layer.param.eps)]
+
+
+@writes("Scale", "Bias")
+def scale(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A factor, then a bias, along some axes: parameters, or the second bottom."""
+    param = layer.spec.scale_param if layer.type == "Scale" else layer.spec.bias_param
+    shape = bottom[0].shape
+    axis = canonical_axis(layer, param.axis, len(shape))
+    graph.needs_batch |= len(layer.blobs) > 0 if axis == 0 else len(bottom) > 1
+    operations = ["Add"] if layer.type == "Bias" else ["Mul", "Add"]
+    blobs, y = list(layer.blobs), x[0]
+    if len(bottom) == 2:
+        after = len(shape) - axis - len(bottom[1].shape)
+        second = x[1]
+        if after:
+            axes = graph.numbers(range(len(bottom[1].shape), len(bottom[1].shape) + after))
+            second = graph.add("Unsqueeze", second, axes)
+        y = graph.add(operations.pop(0), y, second)
+    for operation, blob in zip(operations, blobs, strict=False):
+        aligned = (*blob.shape, *[1] * (len(shape) - axis - len(blob.shape)))
+        y = graph.add(operation, y, graph.param(blob, aligned))
+    return [y]
+
+
+@writes("LRN")
+def lrn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Across channels ONNX has it; within one, by a mean of squares."""
+    param = layer.spec.lrn_param
+    n = param.local_size
+    if param.norm_region == "ACROSS_CHANNELS":
+        return [graph.add("LRN", x[0], size=n, alpha=param.alpha, beta=param.beta, bias=param.k)]
+    squares, pads = graph.add("Mul", x[0], x[0]), [n // 2] * 4
+    mean = graph.add("AveragePool", squares, kernel_shape=[n, n], pads=pads, count_include_pad=1)
+    power = graph.add("Pow", graph.scaled(mean, param.alpha, 1.0), graph.constant(param.beta))
+    return [graph.add("Div", x[0], power)]
+
+
+@writes("Normalize")
+def normalize(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """x / √(Σ x² + ε), over the channels or all, with a scale."""
+    axes = range(1, len(bottom[0].shape)) if layer.param.across_spatial else [1]
+    square = graph.add("ReduceSumSquare", x[0], graph.numbers(axes), keepdims=1)
+    y = graph.add("Div", x[0], graph.add("Sqrt", graph.scaled(square, 1.0, layer.param.eps)))
+    blob = layer.blobs[0]
+    shape = (blob.count, *[1] * (len(bottom[0].shape) - 2))
+    return [graph.add("Mul", y, graph.param(blob, shape))]
+
+
+@writes("MVN")
+def mvn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """x less its mean, over its standard deviation."""
+    param, y = layer.param, x[0]
+    if len(bottom[0].shape) < 4:
+        y = graph.reshaped(y, top[0].shape, bottom[0].shape)
+    axes = graph.numbers([1, 2, 3] if param.across_channels else [2, 3])
+    centred = graph.add("Sub", y, graph.add("ReduceMean", y, axes, keepdims=1))
+    if not param.normalize_variance:
+        return [centred]
+    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes, keepdims=1)
+    return [graph.add("Div", centred, graph.scaled(graph.add("Sqrt", variance), 1.0, param.eps))]
+
+
+@writes("Softmax")
+def softmax(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Softmax along an axis."""
+    axis = canonical_axis(layer, layer.spec.softmax_param.axis, len(bottom[0].shape))
+    return [graph.add("Softmax", x[0], axis=axis)]

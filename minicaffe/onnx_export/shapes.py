@@ -1,0 +1,103 @@
+"""Layers that cut, turn and repeat, and compute nothing."""
+
+from __future__ import annotations
+
+from minicaffe.array import to_host
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, canonical_axis
+from minicaffe.onnx_export.graph import Graph, writes
+
+TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward
+
+
+@writes("Split")
+def split(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """The same for each top."""
+    return x * len(top)
+
+
+@writes("Silence")
+def silence(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Nothing."""
+    return []
+
+
+@writes("Slice")
+def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Parts along an axis."""
+    param = layer.spec.slice_param
+    given = param.slice_dim if param.has("slice_dim") else param.axis
+    axis = canonical_axis(layer, given, len(bottom[0].shape))
+    graph.needs_batch |= axis == 0
+    sizes = graph.numbers([blob.shape[axis] for blob in top])
+    return graph.add_several("Split", len(top), x[0], sizes, axis=axis)
+
+
+@writes("Flatten", "Reshape")
+def reshape(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Another shape."""
+    return [graph.reshaped(x[0], top[0].shape, bottom[0].shape)]
+
+
+@writes("Permute")
+def permute(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Axes in another order."""
+    order = list(layer.spec.permute_param.order)
+    rest = [axis for axis in range(len(bottom[0].shape)) if axis not in order]
+    graph.needs_batch |= (order + rest)[0] != 0
+    return [graph.add("Transpose", x[0], perm=order + rest)]
+
+
+@writes("Reverse")
+def reverse(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """An axis from its end on."""
+    axis = canonical_axis(layer, layer.spec.reverse_param.axis, len(bottom[0].shape))
+    places = [graph.numbers([n]) for n in (-1, TO_THE_FIRST, axis, -1)]
+    return [graph.add("Slice", x[0], *places)]
+
+
+@writes("Crop")
+def crop(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A part, from an offset on, of the size that the top has."""
+    shape = top[0].shape
+    axis = canonical_axis(layer, layer.spec.crop_param.axis, len(shape))
+    graph.needs_batch |= axis == 0
+    parts = (layer.part[-1], *layer.part[:-1])[axis:]
+    starts = [part.start for part in parts]
+    ends = [part.stop for part in parts]
+    return [graph.add("Slice", x[0], *map(graph.numbers, (starts, ends, range(axis, len(shape)))))]
+
+
+@writes("Tile")
+def tile(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Copies along an axis."""
+    repeats = [1] * len(bottom[0].shape)
+    repeats[canonical_axis(layer, layer.spec.tile_param.axis, len(repeats))] = layer.spec.tile_param.tiles
+    graph.needs_batch |= repeats[0] > 1
+    return [graph.add("Tile", x[0], graph.numbers(repeats))]
+
+
+@writes("ShuffleChannel")
+def shuffle(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Channels of the groups in turn."""
+    n, channels, *image = shape = bottom[0].shape
+    group = layer.spec.shuffle_channel_param.group
+    apart, mixed = (n, group, channels // group, *image), (n, channels // group, group, *image)
+    order = [0, 2, 1, *range(3, len(apart))]
+    y = graph.add("Transpose", graph.reshaped(x[0], apart, shape), perm=order)
+    return [graph.reshaped(y, shape, mixed)]
+
+
+@writes("Upsample")
+def upsample(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Each pixel several times."""
+    scale = layer.spec.upsample_param.scale
+    mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return [graph.add("Resize", x[0], "", graph.constant([1, 1, scale, scale]), **mode)]
+
+
+@writes("Interp")
+def interp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Bilinear, by the layer's own matrices: rows of weights for the lines, and for the columns."""
+    lines = graph.add("MatMul", graph.constant(to_host(layer.down)), x[0])
+    return [graph.add("MatMul", lines, graph.constant(to_host(layer.across).T))]

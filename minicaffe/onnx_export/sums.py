@@ -1,0 +1,50 @@
+"""Layers that put several blobs, or many numbers, together."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, canonical_axis
+from minicaffe.onnx_export.graph import Graph, writes
+
+REDUCTIONS = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
+
+
+@writes("Eltwise")
+def eltwise(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Products, maxima, or sums with coefficients."""
+    param = layer.spec.eltwise_param
+    if param.operation == "MAX":
+        return [graph.add("Max", *x)]
+    if param.operation == "PROD":
+        return [reduce(lambda a, b: graph.add("Mul", a, b), x)]
+    terms = [graph.scaled(name, c) for name, c in zip(x, param.coeff or [1.0] * len(x), strict=True)]
+    return [reduce(lambda a, b: graph.add("Add", a, b), terms)]
+
+
+@writes("Axpy")
+def axpy(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """a · x + b, with one a for each channel of each image."""
+    missing = len(bottom[1].shape) - len(bottom[0].shape)
+    first = len(bottom[0].shape)
+    a = graph.add("Unsqueeze", x[0], graph.numbers(range(first, first + missing))) if missing else x[0]
+    return [graph.add("Add", graph.add("Mul", a, x[1]), x[2])]
+
+
+@writes("Reduction")
+def reduction(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """One number for all axes from ``axis`` on."""
+    param, axes = layer.spec.reduction_param, len(bottom[0].shape)
+    over = graph.numbers(range(canonical_axis(layer, param.axis, axes), axes))
+    return [graph.scaled(graph.add(REDUCTIONS[param.operation], x[0], over, keepdims=0), param.coeff)]
+
+
+@writes("Concat")
+def concat(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Side by side along an axis."""
+    param = layer.spec.concat_param
+    axis = param.concat_dim if param.has("concat_dim") else param.axis
+    axis = canonical_axis(layer, axis, len(bottom[0].shape))
+    graph.needs_batch |= axis == 0
+    return [graph.add("Concat", *x, axis=axis)]
