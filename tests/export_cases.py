@@ -93,10 +93,28 @@ def trained_net(name):
     return mc.Net(ROOT / "prototxt" / name / "deploy.yaml", ROOT / "models" / f"{name}.npz", "test")
 
 
+FLOOR = """- {name: pool, type: Pooling, pooling_param: {kernel_size: 3, stride: 2, %s}}
+- {name: relu, type: ReLU, top: pool}
+"""
+
+
+def floor_net(settings):
+    """Pooling that rounds down, which Caffe 1.0 has not."""
+    return mc.Net(
+        parse_net(
+            INPUT.format(name="floor", shape="[2, 3, 8, 8]" if "AVE" in settings else "[2, 3, 8, 9]")
+            + FLOOR % settings
+        ),
+        phase="test",
+    )
+
+
 CASES = {
     **{name: (trained_net, name) for name in TRAINED},
     **{name: (low_rank_net, name) for name in (*CONVOLUTIONS, *INNER_PRODUCTS)},
     "odd": (lambda _: odd_net(), ""),
+    "floor": (floor_net, "round_mode: FLOOR"),
+    "floor, both axes": (floor_net, "pool: AVE, ceil_mode: false"),
 }
 
 

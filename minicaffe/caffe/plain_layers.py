@@ -25,6 +25,7 @@ from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.layers.low_rank.stages import Stage, stages
 from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
+from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
 OF_FORKS = {
@@ -108,10 +109,9 @@ class PlainLayers:
             self._depthwise(tree, spec)
         elif spec.type in ("Data", "ImageData", "WindowData"):
             self._data(tree, spec)
-        elif spec.type == "Pooling":
-            _round(tree.child("pooling_param"), spec)
+        cut = self._round(tree, spec) if spec.type == "Pooling" else []
         self._note(tree, spec)
-        return [plain]
+        return [plain, *cut]
 
     def _note(self, tree: Tree, spec: LayerSpec) -> None:
         kind, unknown = tree.text("type"), list(_unknown_fields(tree, "LayerParameter"))
@@ -135,6 +135,28 @@ class PlainLayers:
             phase = "train" if state.phase == "TEST" else "test"
             self._other = Net(self.net.spec, phase=phase, level=state.level, stages=state.stage)
         return self._other
+
+    def _round(self, tree: Tree, spec: LayerSpec) -> list[CaffeLayer]:
+        """Pooling that rounds down: Caffe 1.0 rounds up alone, and what is too much is cut off by Slice layers."""
+        if spec.pooling_param.rounds_up:
+            return []
+        net = self._net_with(spec)
+        image, size = net.blobs[spec.bottom[0]].shape[2:], net.blobs[spec.top[0]].shape[2:]
+        tree.child("pooling_param").pop("ceil_mode")
+        tree.child("pooling_param").pop("round_mode")
+        wide, cut = output_size(image, spec.pooling_param.window(image)), []
+        source = tree
+        for axis in (2, 3):
+            if wide[axis - 2] == size[axis - 2]:
+                continue
+            kept, rest = source.texts("top")[0], self._unused(f"{spec.name}_rest_{axis}")
+            uncut = self._unused(f"{kept}_to_{axis}")
+            source.fields["top"][0] = text(uncut)
+            source = _layer(f"{rest}_cut", "Slice", [uncut], [kept, rest])
+            source.child("slice_param").set("axis", number(axis))
+            source.child("slice_param").set("slice_point", number(size[axis - 2]))
+            cut += [CaffeLayer(source), CaffeLayer(_layer(f"{rest}_gone", "Silence", [rest], []))]
+        return cut
 
     # -- low rank ----------------------------------------------------------------------------------------
 
@@ -205,10 +227,9 @@ def _unknown_fields(tree: Tree, message: str) -> Iterator[str]:
                 yield from (f"{name}.{inner}" for inner in _unknown_fields(value, known.kind))
 
 
-def _round(param: Tree, spec: LayerSpec) -> None:
-    """The forks' ``ceil_mode: false`` as Caffe's ``round_mode: FLOOR``."""
-    if param.pop("ceil_mode") and not spec.pooling_param.ceil_mode:
-        param.set("round_mode", text("FLOOR"))
+def _layer(name: str, kind: str, bottom: list[str], top: list[str]) -> Tree:
+    fields = {"name": [name], "type": [kind], "bottom": bottom, "top": top}
+    return Tree(0, {field: [text(value) for value in values] for field, values in fields.items() if values})
 
 
 def _as_stage(plain: CaffeLayer, stage: Stage, params: list[Tree], spec: LayerSpec) -> CaffeLayer:
