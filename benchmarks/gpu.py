@@ -32,6 +32,7 @@ from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
 import minicaffe as mc
 from minicaffe import array
 from minicaffe.array import CPU, current_device, describe_devices, synchronize
+from minicaffe.errors import MinicaffeError
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.net import parse_net
@@ -191,4 +192,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MinicaffeError as error:
+        sys.exit(f"error: {error}")

@@ -16,11 +16,15 @@ import numpy as np
 
 from minicaffe.errors import DeviceError, one_line
 
+NOT_INSTALLED = "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'minicaffe[cuda13]')"
+
 try:
     import cupy
     import cupyx
-except ImportError:
+except Exception as problem:  # one that is broken may raise anything
     cupy = cupyx = None
+    is_missing = isinstance(problem, ModuleNotFoundError) and problem.name == "cupy"
+    why_no_cupy = NOT_INSTALLED if is_missing else f"CuPy is installed, but broken ({one_line(problem)})"
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -28,9 +32,10 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 def gpu_problem() -> str:
     """Why no GPU can be used, in a few words, or "" where one can."""
     if cupy is None:
-        return "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'minicaffe[cuda13]')"
+        return why_no_cupy
     try:
-        if not cupy.cuda.is_available():
+        runtime = cupy.cuda.runtime
+        if not runtime.driverGetVersion() or not runtime.getDeviceCount():
             return "CuPy is installed, but finds no CUDA driver or no GPU (does nvidia-smi list one?)"
     except Exception as error:  # a broken driver raises types of its own
         return f"CuPy is installed, but CUDA does not answer ({one_line(error)})"
@@ -154,7 +159,7 @@ def parse_device(name: str) -> Device:
     if kind == "cpu" or (kind == "auto" and problem):
         return CPU
     if problem:
-        raise DeviceError(f"device '{name}': {problem}; use --device cpu")
+        raise DeviceError(f"device '{name}': {problem}; choose cpu")
     index = int(number or 0)
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:

@@ -7,6 +7,8 @@ import logging
 import os
 
 from minicaffe import array
+from minicaffe.array import Device
+from minicaffe.errors import DeviceError
 from minicaffe.spec.solver import SolverSpec
 
 
@@ -22,13 +24,21 @@ def add_device(sub: argparse.ArgumentParser) -> None:
 
 def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:
     """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
-    name = args.device
+    name, given = args.device, os.environ.get("MINICAFFE_DEVICE")
     if args.tf32:
         array.allow_tf32()
-    if name is None and "MINICAFFE_DEVICE" not in os.environ and spec is not None and spec.has("solver_mode"):
-        name = f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu"
-    device = array.set_device(name) if name else array.current_device()
+    if name is None and not given and spec is not None and spec.has("solver_mode"):
+        device = _device_of(spec)
+    else:
+        device = array.current_device() if name is None else array.set_device(name)
     logging.getLogger("minicaffe").info("Computing on %s", device)
+
+
+def _device_of(spec: SolverSpec) -> Device:
+    try:
+        return array.set_device(f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu")
+    except DeviceError as error:
+        raise spec.error("solver_mode", f"{error} (--device cpu)") from None
 
 
 def positive(text: str) -> int:

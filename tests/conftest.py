@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config, items):
     if device == "cpu":
         return
     if device == "gpu":  # other tests mix NumPy's arrays with the device's, which only the double forgives
-        config.hook.pytest_deselected([item for item in items if not item.get_closest_marker("gpu")])
+        config.hook.pytest_deselected(items=[item for item in items if not item.get_closest_marker("gpu")])
         items[:] = [item for item in items if item.get_closest_marker("gpu")]
         return
     for item in items:

@@ -1,6 +1,9 @@
 """The device: names, the environment, and a machine where CuPy finds no GPU."""
 
+import os
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -11,13 +14,7 @@ import minicaffe as mc
 from minicaffe import array
 from minicaffe.cli import main
 
-
-class FakeCuda:
-    """CuPy's ``cuda`` on a machine without a driver."""
-
-    @staticmethod
-    def is_available():
-        return False
+FakeCuda = types.SimpleNamespace(runtime=types.SimpleNamespace(driverGetVersion=lambda: 0))  # of no driver
 
 
 @pytest.fixture
@@ -38,15 +35,28 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason(name, cupy_without_a
 
 def test_a_gpu_without_cupy_is_refused_with_the_package_to_install(monkeypatch):
     monkeypatch.setattr(array, "cupy", None)
+    monkeypatch.setattr(array, "why_no_cupy", array.NOT_INSTALLED, raising=False)
     with pytest.raises(mc.DeviceError, match=r"CuPy is not installed.*minicaffe\[cuda12\]"):
         mc.set_device("gpu")
+
+
+@pytest.mark.parametrize(("error", "name"), [("ImportError", "broken"), ("RuntimeError", "broken")])
+def test_a_cupy_that_cannot_be_imported_is_not_fatal_and_is_told(error, name, tmp_path):
+    (tmp_path / "cupy.py").write_text(f"raise {error}('libcuda.so: cannot open')\n")
+    command = [sys.executable, "-m", "minicaffe.cli", "device"]
+    paths = os.pathsep.join([str(tmp_path), str(Path(mc.__file__).parent.parent)])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True
+    )
+    assert "gpu: none usable: CuPy is installed, but broken (libcuda.so: cannot open)" in done.stdout
 
 
 def test_a_driver_that_breaks_is_reported_and_not_fatal(monkeypatch):
     def broken():
         raise RuntimeError("cudaErrorUnknown")
 
-    cuda = types.SimpleNamespace(is_available=broken)
+    runtime = types.SimpleNamespace(driverGetVersion=lambda: 9000, getDeviceCount=broken)
+    cuda = types.SimpleNamespace(runtime=runtime)
     monkeypatch.setattr(array, "cupy", types.SimpleNamespace(cuda=cuda, ndarray=type("ndarray", (), {})))
     assert array.parse_device("auto") == array.Device("cpu")
     with pytest.raises(mc.DeviceError, match=r"CUDA does not answer .cudaErrorUnknown"):

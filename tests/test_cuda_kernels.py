@@ -184,6 +184,15 @@ def test_pooling_of_regions(dtype, scale):
     )  # fmt: skip
 
 
+def test_a_region_of_an_image_that_is_not_there_is_zero():
+    x, y = array.cupy.ones((2, 4, 4, 3), np.float32), array.cupy.full((2, 2, 2, 3), 7, np.float32)
+    places = array.cupy.full(y.shape, 7, np.int32)
+    regions = np.array([(3, 0, 0, 3, 3), (-1, 0, 0, 3, 3), (2, 0, 0, 3, 3)], np.float32).T.copy()
+    roi_pooling.max_roi_pool(x, array.cupy.asarray(regions), 1.0, y, places)
+    assert not y.get()[..., :2].any() and (y.get()[..., 2] == 1).all()
+    assert (places.get()[..., :2] == -1).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 2, 5), (3, 6, 5, 2), (9, 1, 4, 3)])
 @pytest.mark.parametrize("axes", [(0,), (1, 2)], ids=["across", "within"])
 @pytest.mark.parametrize(("half", "beta"), [(2, 0.75), (1, 0.5), (0, 1.5)])
@@ -234,6 +243,15 @@ def test_little_is_lost_in_a_variance_far_from_zero():
     )
 
 
+def test_a_variance_is_not_negative():
+    x = (
+        array.cupy.full((40, 333, 1), 0.1, np.float32)
+        * array.cupy.arange(1, 41, dtype=np.float32)[:, None, None]
+    )
+    x[:, 0] += 1e-3
+    assert (normalization.moments(x)[1].get() >= 0).all()
+
+
 def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
     probability, labels = (
         array.cupy.asarray(np.full((3, 4), 1 / 3)),
@@ -246,6 +264,7 @@ def test_a_label_that_is_no_class_makes_a_loss_that_is_no_number():
 def test_dropout(dtype, ratio):
     bits = np.random.default_rng(1).integers(0, 1 << 16, (5, 3, 7)).astype(np.uint16)
     threshold, x = dropout.threshold_for(ratio), random(5, 3, 7, dtype=dtype)
+    bits[0, 0] = threshold
     for scale in (1.0, dropout.scale_for(threshold)):
         assert_same(
             lambda x, bits, y, scale=scale: dropout.drop(x, bits, threshold, scale, y),

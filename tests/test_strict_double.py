@@ -12,6 +12,7 @@ from pathlib import Path
 import cuda_on_cpu
 import numpy as np
 import pytest
+from golden_files import FOLDER, parts, recorded
 from strict_cupy import counting, cupy, cupyx
 from strict_cupy.names import RECORD
 from strict_cupy.record import find, record
@@ -464,6 +465,93 @@ def test_the_rest_of_the_suite_passes_on_the_double(request):
     assert done.returncode == 0, (failures.group() if failures else done.stdout[-10_000:]) + done.stderr[
         -2_000:
     ]
+
+
+def test_without_a_gpu_the_tests_for_one_are_skipped():
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--device",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "-rs",
+        "tests/test_gpu.py",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if gpu_is_there := "passed" in done.stdout:
+        pytest.skip("there is a GPU")
+    assert not gpu_is_there and "SKIPPED [1] tests/test_gpu.py" in done.stdout, done.stdout + done.stderr
+
+
+# Layers that wait, and why: the README names them.
+WAITING = {
+    "Filter": "how many images are left is known on the host",
+    "HDF5Output": "a file is written",
+    "DetectionOutput": "boxes are chosen on the host",
+}
+CASES = [
+    (layer_type, name)
+    for layer_type in sorted(path.stem for path in (FOLDER / "layers").glob("*.npz"))
+    for name in recorded(f"layers/{layer_type}")
+]
+
+
+@needs_compiler
+def test_no_layer_waits_for_the_device():
+    waiting = {}
+    for layer_type, name in CASES:
+        case = recorded(f"layers/{layer_type}")[name]
+        try:
+            net = mc.Net(parse_net(str(case["net"])), phase=str(case["phase"]).lower(), seed=1)
+        except mc.MinicaffeError:
+            continue  # what is refused here
+        for blob, value in parts(case, "in_").items():
+            net.blobs[blob].data[...] = mc.to_device(value)
+        net.run_forward()
+        for blob in parts(case, "gout_"):
+            net.blobs[blob].diff[...] = 1
+        with counting() as counts:
+            net.run_forward()
+            net.run_backward()
+        if counts.waits:
+            waiting.setdefault(layer_type, counts.places)
+    assert set(waiting) <= set(WAITING), waiting
+
+
+SMALL_JOB = JOB_OF_TWO.replace("low_rank_param: {rank: 2, refresh: 2}, ", "")
+SETTINGS = ["", "clip_gradients: 0.1", "iter_size: 2", "regularization_type: L1", "weight_decay: 0.1"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("rule", ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
+def test_no_solver_waits_for_the_device(rule, monkeypatch):
+    rates = (
+        "rms_decay: 0.9"
+        if rule == "RMSProp"
+        else "momentum: 0.9"
+        if rule in ("SGD", "Nesterov", "AdaDelta")
+        else ""
+    )
+    for settings in SETTINGS:
+        text = f"net: none\ntype: {rule}\nbase_lr: 0.001\nlr_policy: fixed\n{rates}\n{settings}\n"
+        assert_steps_do_not_wait(mc.Solver(parse_solver(text), net=parse_net(SMALL_JOB)), monkeypatch)
+
+
+def assert_steps_do_not_wait(solver, monkeypatch):
+    iterations, step = [], Solver._step
+
+    def counted(self, *args):
+        with counting() as counts:
+            step(self, *args)
+        iterations.append(counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Solver, "_step", counted)
+        solver.step(3)
+    solver.close()
+    assert [counts.waits for counts in iterations] == [0, 0, 0], [counts.places for counts in iterations]
 
 
 SOLVER = """net: net.yaml

@@ -192,7 +192,7 @@ errors = {
 }
 functions = {
     "get_current_stream": lambda device_id=-1: Stream.null,
-    "is_available": lambda: True,
+    "runtime.driverGetVersion": lambda: 12080,
     "runtime.getDeviceCount": lambda: DEVICES,
     "runtime.getDeviceProperties": _properties,
 }

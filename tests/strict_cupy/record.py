@@ -24,7 +24,7 @@ full_like get_array_module get_default_memory_pool hstack identity isscalar lins
 may_share_memory mean median min moveaxis ndim nonzero ones ones_like outer pad prod ravel repeat reshape
 result_type roll rollaxis searchsorted shape shares_memory size sort split squeeze stack std sum swapaxes
 take take_along_axis tensordot tile trace transpose tril triu unique var vdot vstack where zeros
-zeros_like cuda.get_current_stream cuda.is_available cuda.runtime.getDeviceCount
+zeros_like cuda.get_current_stream cuda.runtime.driverGetVersion cuda.runtime.getDeviceCount
 cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.eigh linalg.inv linalg.norm linalg.qr
 linalg.solve linalg.svd random.default_rng
 """
