@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,36 +11,11 @@ import numpy as np
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import WeightReader
-from minicaffe.errors import MinicaffeError, WeightError, WriteError, one_line
-from minicaffe.files import atomic_write
+from minicaffe.errors import WeightError, one_line
+from minicaffe.hdf5 import open_h5, write_h5
 
 BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
-
-
-def open_h5(path: str | Path, error: type[MinicaffeError]) -> Any:
-    """An HDF5 file, opened to read. Raises ``error``, also where h5py is not installed."""
-    h5py = _import_h5py(path, error)
-    try:
-        return h5py.File(path, "r")
-    except OSError as problem:
-        raise error(f"{path}: not a readable HDF5 file ({one_line(problem)})") from None
-
-
-def _import_h5py(path: str | Path, error: type[MinicaffeError]) -> ModuleType:
-    try:
-        import h5py
-    except ImportError:
-        raise error(f"{path}: HDF5 files need the h5py package; pip install 'minicaffe[hdf5]'") from None
-    return h5py
-
-
-def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write data sets by their names (``a/b`` is b in the group a), atomically. Raises WriteError."""
-    h5py = _import_h5py(path, WriteError)
-    with atomic_write(path) as file, h5py.File(file, "w") as archive:
-        for name, array in arrays.items():
-            archive[name] = array
 
 
 def write_weights(params: Mapping[str, list[Blob]], path: str | Path) -> None:

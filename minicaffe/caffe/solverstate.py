@@ -13,10 +13,11 @@ import numpy as np
 
 from minicaffe.caffe.binary import read_message, unknown_fields
 from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
-from minicaffe.caffe.hdf5 import BAD_H5, open_h5, read_array, write_h5
+from minicaffe.caffe.hdf5 import BAD_H5, read_array
 from minicaffe.caffe.messages import message_class
 from minicaffe.errors import DataError, TrainingError, one_line
 from minicaffe.files import atomic_write
+from minicaffe.hdf5 import open_h5, write_h5
 
 SUFFIXES = (".solverstate", ".solverstate.h5")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError, one_line
+from minicaffe.hdf5 import open_h5
 
 
 class Hdf5Source:
@@ -75,7 +74,7 @@ def _listed_files(path: Path, folder: str | Path) -> list[Path]:
 
 
 def _shapes(file: Path, names: Sequence[str]) -> list[tuple[int, ...]]:
-    with _opened(file) as h5:
+    with open_h5(file, DataError) as h5:
         for name in names:
             if name not in h5 or not hasattr(h5[name], "shape"):
                 raise DataError(f"{file}: no data set '{name}'; it has {', '.join(h5) or 'none'}")
@@ -90,22 +89,7 @@ def _shapes(file: Path, names: Sequence[str]) -> list[tuple[int, ...]]:
 
 def _read_datasets(file: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
-        with _opened(file) as h5:
+        with open_h5(file, DataError) as h5:
             return [np.asarray(h5[name][...], np.float32) for name in names]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: cannot be read ({one_line(error)}); write it again") from None
-
-
-def _opened(file: Path) -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise DataError("reading HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'") from None
-    return _open_file(h5py, file)
-
-
-def _open_file(h5py: ModuleType, file: Path) -> Any:
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        raise DataError(f"{file}: not a readable HDF5 file ({one_line(error)})") from None

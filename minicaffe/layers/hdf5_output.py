@@ -17,6 +17,7 @@ import numpy as np
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.errors import DataError, WriteError, one_line
+from minicaffe.hdf5 import import_h5py
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Message, String
 
@@ -38,13 +39,7 @@ class HDF5Output(Layer):
     tops = (0, 0)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        try:
-            import h5py
-        except ImportError:
-            raise DataError(
-                f"{self.spec.where}: writing HDF5 needs the h5py package; pip install 'minicaffe[hdf5]'"
-            ) from None
-        self.open_file = h5py.File
+        self.open_file = import_h5py(self.spec.where, DataError).File
         self.mode = "w"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

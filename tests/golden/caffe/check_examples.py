@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 def settings(net: NetSpec) -> list[dict[str, Any]]:
     """What each layer says, with the defaults that YAML may leave out."""
-    layers = [plain(layer) for layer in graph._with_defaults(net.layer, layer_classes)]
+    layers = [plain(layer) for layer in graph.with_defaults(net.layer, layer_classes)]
     for layer in layers:
         if all(param == plain(mc.spec.net.ParamSpec()) for param in layer["param"]):
             layer["param"] = []
