@@ -156,6 +156,12 @@ def test_the_command_names_a_digit(digit, tmp_path, capsys):
     assert any(line.endswith(names[label]) for line in capsys.readouterr().out.splitlines())
 
 
+def test_labels_that_are_too_few_are_refused(digit, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("zero\none\n")
+    assert main(["classify", *LENET, digit[0], "--labels", str(tmp_path / "names.txt")]) == 2
+    assert "names.txt: 2 names, but the net has 10 classes" in capsys.readouterr().err
+
+
 def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_path, capsys):
     net, weights, case = classified
     pixels = np.round(case["image1"] * 255).astype(np.uint8)

@@ -49,6 +49,8 @@ def classify(args: argparse.Namespace) -> None:
     color = net.blobs[classifier.input].channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
+        if labels and len(labels) < scores.size:
+            raise DataError(f"{args.labels}: {len(labels)} names, but the net has {scores.size} classes")
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
@@ -69,9 +71,9 @@ def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
 
 
 def top_lines(scores: np.ndarray, labels: list[str]) -> list[str]:
-    """The five highest scores, each with its class's name, or its number where ``labels`` has none for it."""
+    """The five highest scores, each with its class's name, or its number where there are no ``labels``."""
     best = np.argsort(-scores, kind="stable")[:TOP]
-    return [f"{scores[i]:.4f}  {labels[i] if i < len(labels) else i}" for i in best]
+    return [f"{scores[i]:.4f}  {labels[i] if labels else i}" for i in best]
 
 
 def _read_labels(path: str) -> list[str]:
