@@ -72,6 +72,41 @@ def test_learning_rates_go_with_the_arrays(tmp_path):
     assert [[p.lr_mult for p in layer.spec.param] for layer in again.layers[1:]] == [[3], [3, 5]]
 
 
+SIAMESE = """name: siamese
+layer:
+- {name: a, type: Input, input_param: {shape: {dim: [2, 3, 6, 6]}}}
+- {name: b, type: Input, input_param: {shape: {dim: [2, 3, 6, 6]}}}
+- {name: c1, type: Convolution, bottom: a, param: [{name: w}, {name: v}],
+   convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: xavier}}, low_rank_param: {rank: 2}}
+- {name: c2, type: Convolution, bottom: b, param: [{name: w}, {name: v}], loss_weight: 0.5,
+   convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: xavier}}, low_rank_param: {rank: 2}}
+- {name: both, type: Eltwise, bottom: [c1, c2]}
+"""
+
+
+def test_shared_weights_of_low_rank_are_written_for_each_layer(tmp_path):
+    net = mc.Net(parse_net(SIAMESE), phase="test", seed=1)
+    again, inputs = mc.Net(*exported(net, tmp_path), phase="test"), inputs_of(net)
+    near(outputs_of(again, inputs)["both"], outputs_of(net, inputs)["both"])
+    assert not any(param.name for layer in again.layers for param in layer.spec.param)
+    weighted = [layer.name for layer in again.layers if any(layer.spec.loss_weight)]
+    assert weighted == ["c2"]
+
+
+def test_what_was_not_given_is_not_written(tmp_path):
+    text = exported(make_net("odd"), tmp_path)[0].read_text()
+    for field in (
+        "loss_weight",
+        "propagate_down",
+        "axis",
+        "bias_term: false",
+        "group: 1",
+        "dilation",
+        "engine",
+    ):
+        assert f"{field}\n" not in text and f"{field}:" not in text
+
+
 def test_a_basis_of_each_batch_cannot_be_exported(tmp_path):
     net = mc.Net(parse_net(low_rank_text("held, data")), phase="test")
     with pytest.raises(SpecError, match=r"layer 'layer'.*its basis is made anew of each batch"):
@@ -120,6 +155,7 @@ def test_a_training_net_keeps_both_phases(tmp_path):
     assert len(notes) == 2 and all(
         "source of format IDX; it is an Input of the same shape" in n for n in notes
     )
+    assert [key.partition("/")[0] for key in arrays_in(files[1])] == ["ip", "ip"]
     for phase, batch, types in (
         ("train", 4, ["Input", "InnerProduct", "Dropout", "SoftmaxWithLoss"]),
         ("test", 2, ["Input", "InnerProduct", "SoftmaxWithLoss", "Accuracy"]),

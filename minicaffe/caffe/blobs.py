@@ -10,10 +10,7 @@ import numpy as np
 from minicaffe.errors import DataError
 
 Shape = tuple[int, ...]
-PACKED = {
-    "data": b"\x2a",
-    "double_data": b"\x42",
-}  # the tags of BlobProto's fields 5 and 8, of numbers in a row
+PACKED_DATA = b"\x2a"  # how BlobProto's field 5, ``data``, begins
 
 
 def blob_shape(blob: Any) -> Shape:
@@ -32,12 +29,11 @@ def blob_array(blob: Any) -> np.ndarray:
 
 
 def fill_blob(blob: Any, array: np.ndarray) -> None:
-    """Write an array, with its shape, into a message: float64 as such, all else as float32."""
+    """Write an array, with its shape, into a message, as float32."""
     blob.shape.dim.extend(array.shape)
-    name, kind = ("double_data", "<f8") if array.dtype == np.float64 else ("data", "<f4")
-    numbers = np.ascontiguousarray(array, kind).tobytes()
+    numbers = np.ascontiguousarray(array, "<f4").tobytes()
     if numbers:  # as protobuf writes them, at once: one by one, they would take 28 bytes each on the way
-        blob.MergeFromString(PACKED[name] + _varint(len(numbers)) + numbers)
+        blob.MergeFromString(PACKED_DATA + _varint(len(numbers)) + numbers)
 
 
 def _varint(value: int) -> bytes:
