@@ -16,10 +16,11 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
-from minicaffe.caffe.caffemodel import CaffemodelReader, WeightReader
+from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.errors import WeightError
 from minicaffe.files import atomic_write
+from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
@@ -96,7 +97,7 @@ def copy_into(
     return report
 
 
-def open_weights(path: str | Path) -> NpzReader | WeightReader:
+def open_weights(path: str | Path) -> WeightReader:
     """The reader of an .npz, a .caffemodel or a .caffemodel.h5. Raises WeightError.
 
     A file of another name is what its first bytes say: pycaffe gives a .caffemodel any name.
@@ -123,7 +124,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _read_layer(
-    file: NpzReader | WeightReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
+    file: WeightReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
 ) -> list[np.ndarray]:
     shapes = [file.shapes[key] for key in keys]
     convert = converter(shapes) if converter and shapes != [blob.shape for blob in blobs] else None
@@ -136,11 +137,11 @@ def _read_layer(
     return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
 
 
-class NpzReader:
+class NpzReader(WeightReader):
     """An .npz file, opened without trusting it: shapes are known, and checked, before an array is read."""
 
     def __init__(self, path: str | Path, error: type[Exception] = WeightError) -> None:
-        self.path, self.error = path, error
+        super().__init__(path, error)
         try:
             self._zip = zipfile.ZipFile(path)
             self.shapes = {
@@ -150,18 +151,6 @@ class NpzReader:
             }
         except READ_ERRORS as problem:
             raise self.error(self._unreadable(problem)) from None
-
-    def layers(self) -> dict[str, list[str]]:
-        """The names of the layers that have arrays ``<layer>/<index>``, with the arrays' names in order."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for key in self.shapes:
-            name, _, index = key.rpartition("/")
-            if name and index.isdecimal():
-                found.setdefault(name, []).append((int(index), key))
-        return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
-
-    def __enter__(self) -> NpzReader:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._zip.close()
@@ -175,24 +164,19 @@ class NpzReader:
             return f"{self.path}: cannot be read ({problem.strerror}); check the path"
         return f"{self.path}: not a readable .npz file ({problem}); it may be truncated or damaged"
 
-    def check(self, key: str, shape: tuple[int, ...] | None) -> None:
-        """Raise ``error`` where the array of that name is missing or not of ``shape`` (None: any)."""
-        if key not in self.shapes:
-            raise self.error(f"{self.path}: has no array '{key}'")
-        if shape is not None and self.shapes[key] != shape:
-            raise self.error(f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}")
-
     def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The array of that name. Raises ``error`` where it is missing, damaged, or not of ``shape``."""
-        self.check(key, shape)
-        try:
-            with self._zip.open(f"{key}.npy") as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-        except READ_ERRORS as problem:
-            raise self.error(self._unreadable(problem)) from None
+        """As every reader does; what is of a known shape has to be numbers."""
+        array = super().read(key, shape)
         if array.dtype.kind not in "fiub" and shape is not None:
             raise self.error(f"{self.path}: '{key}' holds {array.dtype}, not numbers")
         return array
+
+    def _array(self, key: str) -> np.ndarray:
+        try:
+            with self._zip.open(f"{key}.npy") as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+        except READ_ERRORS as problem:
+            raise self.error(self._unreadable(problem)) from None
 
 
 def _array_shape(file: IO[bytes]) -> tuple[int, ...]:
@@ -201,7 +185,7 @@ def _array_shape(file: IO[bytes]) -> tuple[int, ...]:
     return read(file)[0]
 
 
-READERS: dict[str, Callable[[str | Path], NpzReader | WeightReader]] = {
+READERS: dict[str, Callable[[str | Path], WeightReader]] = {
     ".npz": NpzReader,
     ".caffemodel": CaffemodelReader,
     ".h5": Hdf5WeightReader,

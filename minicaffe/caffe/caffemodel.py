@@ -15,44 +15,9 @@ from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import MAX_NAME
 from minicaffe.caffe.upgrade import TYPES_0
 from minicaffe.errors import DataError, WeightError
+from minicaffe.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
-
-
-class WeightReader:
-    """Arrays by ``<layer>/<index>``, with what ``weights.NpzReader`` has: ``shapes``, ``layers()`` and ``read``.
-
-    Subclasses are one file format each: they fill ``shapes`` and say in ``_array`` where an array is.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
-        self.shapes: dict[str, Shape] = {}
-
-    def __enter__(self) -> WeightReader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Let go of the file."""
-
-    def layers(self) -> dict[str, list[str]]:
-        """The names of the layers that have arrays, with the arrays' names in order."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for key in self.shapes:
-            name, _, index = key.rpartition("/")
-            found.setdefault(name, []).append((int(index), key))
-        return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
-
-    def read(self, key: str, shape: Shape | None = None) -> np.ndarray:
-        """The array of that name, float32. Raises WeightError where it is missing or not of ``shape``."""
-        if key not in self.shapes:
-            raise WeightError(f"{self.path}: has no array '{key}'")
-        if shape is not None and self.shapes[key] != shape:
-            raise WeightError(f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}")
-        return self._array(key)
-
-    def _array(self, key: str) -> np.ndarray:
-        raise NotImplementedError
 
 
 class CaffemodelReader(WeightReader):

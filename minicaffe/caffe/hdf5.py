@@ -10,9 +10,9 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
-from minicaffe.caffe.caffemodel import WeightReader
 from minicaffe.errors import WeightError, one_line
 from minicaffe.hdf5 import open_h5, write_h5
+from minicaffe.weight_reader import WeightReader
 
 BAD_H5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
