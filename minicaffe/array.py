@@ -152,8 +152,8 @@ class Transfer:
 
 def parse_device(name: str) -> Device:
     """The device that "auto", "cpu", "gpu" or "gpu:1" names. Raises DeviceError where it cannot be used."""
-    kind, _, number = name.strip().lower().partition(":")
-    if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdecimal())):
+    kind, colon, number = name.strip().lower().partition(":")
+    if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdecimal())):
         raise DeviceError(f"device '{name}': must be auto, cpu, gpu or gpu:N")
     problem = gpu_problem() if kind != "cpu" else ""
     if kind == "cpu" or (kind == "auto" and problem):

@@ -280,7 +280,7 @@ class Solver:
         if self.spec.snapshot_prefix:
             self.snapshot()
         else:
-            logger.warning("No snapshot_prefix in the solver spec: %s is not saved", what)
+            logger.warning("No snapshot_prefix in the solver spec, so nothing is saved of %s", what)
 
     def snapshot(self) -> Path:
         """Write weights and state to ``<snapshot_prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.

@@ -22,6 +22,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption("--device") == "gpu" and (problem := array.gpu_problem()):
+        raise pytest.UsageError(f"--device gpu: {problem}")
     if config.getoption("--device") == "double":
         import strict_cupy
 

@@ -63,9 +63,9 @@ def test_a_driver_that_breaks_is_reported_and_not_fatal(monkeypatch):
         array.parse_device("gpu")
 
 
-@pytest.mark.parametrize("name", ["", "tpu", "cpu:0", "gpu:", "gpu:x", "gpu:-1", "gpu 1"])
+@pytest.mark.parametrize("name", ["", "tpu", "cpu:0", "cpu:", "auto:", "gpu:", "gpu:x", "gpu:-1", "gpu 1"])
 def test_a_name_that_is_no_device_is_refused(name, cupy_without_a_driver):
-    with pytest.raises(mc.DeviceError):
+    with pytest.raises(mc.DeviceError, match="must be auto, cpu, gpu or gpu:N"):
         array.parse_device(name)
 
 

@@ -19,13 +19,13 @@ ROW_THREADS = 256  # on a GPU, at the most so many threads share a row
 SIZES = "Index threads, Index places, Index side"
 
 MOMENT_SUMS = Kernel("moment_sums", f"""
-KERNEL moment_sums(Index count, const T* x, T* sums, {SIZES})
+KERNEL moment_sums(Index count, const T* x, const T* centre, T* sums, {SIZES})
 {{
-    EACH(i) {{  // (row, thread, t): the sums of v and of v² for v = x − the row's first: little cancels later
+    EACH(i) {{  // (row, thread, t): the sums of v and of v² for v = x − centre
         Index row = i / side / threads, start = row * places * side + i % side;
-        T sum = 0, square = 0;
+        T sum = 0, square = 0, middle = centre[row * side + i % side];
         for (Index place = i / side % threads; place < places; place += threads) {{
-            T v = x[start + place * side] - x[start];
+            T v = x[start + place * side] - middle;
             sum += v;
             square += v * v;
         }}
@@ -36,17 +36,17 @@ KERNEL moment_sums(Index count, const T* x, T* sums, {SIZES})
 """)  # fmt: skip
 
 MOMENTS = Kernel("moments", f"""
-KERNEL moments(Index count, const T* x, const T* sums, T* mean, T* variance, {SIZES})
+KERNEL moments(Index count, const T* sums, T* mean, T* variance, {SIZES})
 {{
-    EACH(i) {{  // (row, t)
-        Index row = i / side, start = row * threads * side + i % side;
+    EACH(i) {{  // (row, t): ``mean`` is the centre, and becomes the mean
+        Index start = i / side * threads * side + i % side;
         T sum = 0, square = 0;
         for (Index thread = 0; thread < threads; thread++) {{
             sum += sums[start + thread * side];
             square += sums[count * threads + start + thread * side];
         }}
         sum /= places;
-        mean[i] = x[row * places * side + i % side] + sum;
+        mean[i] += sum;
         variance[i] = max(square / places - sum * sum, (T)0);
     }}
 }}
@@ -186,8 +186,9 @@ def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
     mean, variance = (xp.zeros((x.shape[0], 1, x.shape[2]), x.dtype) for _ in range(2))
     if not x.size:
         return mean, variance
-    MOMENT_SUMS(sums.size // 2, x, sums, *sizes)
-    MOMENTS(mean.size, x, sums, mean, variance, *sizes)
+    for _ in range(2):  # about 0, for the mean; then about that, where nothing cancels in the variance
+        MOMENT_SUMS(sums.size // 2, x, mean, sums, *sizes)
+        MOMENTS(mean.size, sums, mean, variance, *sizes)
     return mean, variance
 
 

@@ -77,6 +77,8 @@ class ufunc:
         """Add (and so on) at places that may come several times."""
         if not self._scatter:
             raise NotImplementedError(f"`{self.__name__}.at` is not supported yet")
+        if a.dtype.char not in "ieLQfd":  # _scatter_op_single in cupy/_core/_routines_indexing.pyx
+            raise TypeError(f"{self.__name__}.at does not support {a.dtype}")
         count("launches")
         places = indices._memory if isinstance(indices, ndarray) else indices
         self._on_memory.at(a._memory, places, operand(b))

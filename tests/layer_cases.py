@@ -1,0 +1,159 @@
+"""Nets of one layer: nearly all types that are used after training, at several settings."""
+
+import numpy as np
+from export_cases import FILLERS
+
+import minicaffe as mc
+from minicaffe.spec.net import parse_net
+
+IMAGE = [(2, 4, 7, 6)]
+LAYERS = {
+    "AbsVal": ("type: AbsVal", IMAGE),
+    "Axpy": ("type: Axpy", [(2, 4), (2, 4, 7, 6), (2, 4, 7, 6)]),
+    "Axpy, 4 axes": ("type: Axpy", [(2, 4, 1, 1), (2, 4, 7, 6), (2, 4, 7, 6)]),
+    "BN": ("type: BN", IMAGE),
+    "BNLL": ("type: BNLL", IMAGE),
+    "BatchNorm": ("type: BatchNorm", IMAGE),
+    "Bias": ("type: Bias, bias_param: {filler: {type: gaussian}}", IMAGE),
+    "Bias of a blob": ("type: Bias, bias_param: {axis: 0}", [(2, 4, 7, 6), (2, 4)]),
+    "Clip": ("type: Clip, clip_param: {min: -0.5, max: 0.75}", IMAGE),
+    "Concat": ("type: Concat", [(2, 3, 5), (2, 4, 5)]),
+    "Concat, images": ("type: Concat, concat_param: {axis: 0}", [(2, 3), (1, 3)]),
+    "Convolution of one axis": (
+        f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 3, stride: 2, pad: 1, {FILLERS}}}",
+        [(2, 4, 9)],
+    ),
+    "Convolution of three axes": (
+        f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 2, dilation: 2, {FILLERS}}}",
+        [(2, 4, 5, 4, 6)],
+    ),
+    "Convolution of two": (
+        f"type: Convolution, top: [a, b], convolution_param: {{num_output: 3, kernel_size: 2, {FILLERS}}}",
+        [(2, 4, 5, 4), (2, 4, 5, 4)],
+    ),
+    "Convolution, large kernel": (
+        f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 5, pad: 2, {FILLERS}}}",
+        [(1, 2, 2, 3)],
+    ),
+    "ConvolutionDepthwise": (
+        f"type: ConvolutionDepthwise, convolution_param: {{num_output: 8, kernel_size: 3, {FILLERS}}}",
+        IMAGE,
+    ),
+    "Crop": ("type: Crop, crop_param: {axis: 2, offset: [2, 1]}", [(2, 4, 7, 6), (2, 4, 3, 4)]),
+    "Crop, images": ("type: Crop, crop_param: {axis: 0, offset: 1}", [(4, 4, 7), (2, 2, 3)]),
+    "Deconvolution": (
+        "type: Deconvolution, convolution_param: {num_output: 6, kernel_size: [3, 2], stride: 2, pad: 1, group: 2, "
+        f"{FILLERS}}}",
+        IMAGE,
+    ),
+    "DepthwiseConvolution": (
+        f"type: DepthwiseConvolution, convolution_param: {{num_output: 4, kernel_size: 3, {FILLERS}}}",
+        IMAGE,
+    ),
+    "Dropout": ("type: Dropout", IMAGE),
+    "Dropout, scaled": ("type: Dropout, dropout_param: {scale_train: false, dropout_ratio: 0.25}", IMAGE),
+    "ELU": ("type: ELU, elu_param: {alpha: 0.4}", IMAGE),
+    "Eltwise": ("type: Eltwise, eltwise_param: {coeff: [1, -2, 0.5]}", IMAGE * 3),
+    "Eltwise, max": ("type: Eltwise, eltwise_param: {operation: MAX}", IMAGE * 3),
+    "Eltwise, product": ("type: Eltwise, eltwise_param: {operation: PROD}", IMAGE * 3),
+    "Embed": (
+        "type: Embed, embed_param: {input_dim: 5, num_output: 3, weight_filler: {type: gaussian}}",
+        [(2, 3)],
+    ),
+    "Exp": ("type: Exp, exp_param: {base: 2, scale: 0.5, shift: 0.1}", IMAGE),
+    "Flatten": ("type: Flatten", IMAGE),
+    "Flatten, part": ("type: Flatten, flatten_param: {axis: 2, end_axis: 3}", [(2, 3, 4, 5, 2)]),
+    "InnerProduct": (f"type: InnerProduct, inner_product_param: {{num_output: 3, {FILLERS}}}", IMAGE),
+    "InnerProduct, axis 2": (
+        f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: 2, transpose: true, {FILLERS}}}",
+        IMAGE,
+    ),
+    "Interp": ("type: Interp, interp_param: {height: 11, width: 13, pad_beg: -1}", IMAGE),
+    "Interp, shrinking": ("type: Interp, interp_param: {shrink_factor: 2}", IMAGE),
+    "LRN": ("type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2}", IMAGE),
+    "LRN, within": (
+        "type: LRN, lrn_param: {local_size: 3, alpha: 0.7, norm_region: WITHIN_CHANNEL}",
+        IMAGE,
+    ),
+    "Log": ("type: Log, log_param: {base: 10, scale: 0.1, shift: 3}", IMAGE),
+    "MVN": ("type: MVN", IMAGE),
+    "MVN, across": ("type: MVN, mvn_param: {across_channels: true}", IMAGE),
+    "MVN, two axes": ("type: MVN, mvn_param: {normalize_variance: false, across_channels: true}", [(2, 5)]),
+    "Normalize": ("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}", IMAGE),
+    "Normalize, channels": (
+        "type: Normalize, norm_param: {across_spatial: false, channel_shared: false, "
+        "scale_filler: {type: uniform}}",
+        IMAGE,
+    ),
+    "PReLU": ("type: PReLU, prelu_param: {filler: {type: uniform}}", IMAGE),
+    "PReLU, shared": ("type: PReLU, prelu_param: {channel_shared: true}", [(2, 4)]),
+    "Permute": ("type: Permute, permute_param: {order: [0, 2, 3, 1]}", IMAGE),
+    "Permute, images": ("type: Permute, permute_param: {order: [1, 0]}", [(2, 3, 4)]),
+    "Pooling, ave": ("type: Pooling, pooling_param: {pool: AVE, kernel_size: 3, stride: 2}", IMAGE),
+    "Pooling, ave, padded": (
+        "type: Pooling, pooling_param: {pool: AVE, kernel_size: 3, stride: 2, pad: 1}",
+        [(2, 3, 8, 7)],
+    ),
+    "Pooling, ave, beyond": (
+        "type: Pooling, pooling_param: {pool: AVE, kernel_h: 4, kernel_w: 3, stride: 3, pad: 2}",
+        [(1, 2, 8, 6)],
+    ),
+    "Pooling, floor": (
+        "type: Pooling, pooling_param: {kernel_size: 3, stride: 2, round_mode: FLOOR}",
+        [(2, 3, 8, 8)],
+    ),
+    "Pooling, global": ("type: Pooling, pooling_param: {pool: AVE, global_pooling: true}", IMAGE),
+    "Pooling, max": ("type: Pooling, pooling_param: {kernel_size: 3, stride: 2}", [(2, 3, 8, 8)]),
+    "Pooling, max, padded": ("type: Pooling, pooling_param: {kernel_size: 3, stride: 2, pad: 1}", IMAGE),
+    "Power": ("type: Power, power_param: {power: 2, scale: 0.5, shift: -1}", IMAGE),
+    "ReLU": ("type: ReLU", IMAGE),
+    "ReLU, leaky": ("type: ReLU, relu_param: {negative_slope: 0.2}", IMAGE),
+    "ReLU6": ("type: ReLU6", IMAGE),
+    "Reduction": ("type: Reduction, reduction_param: {operation: MEAN, axis: 1, coeff: 3}", IMAGE),
+    "Reduction, absolute": ("type: Reduction, reduction_param: {operation: ASUM, axis: 2}", IMAGE),
+    "Reduction, all": ("type: Reduction, reduction_param: {operation: SUMSQ}", IMAGE),
+    "Reduction, sum": ("type: Reduction, reduction_param: {axis: -1}", IMAGE),
+    "Reshape": ("type: Reshape, reshape_param: {shape: {dim: [0, -1, 3]}}", IMAGE),
+    "Reshape, images": ("type: Reshape, reshape_param: {shape: {dim: [-1, 6]}}", IMAGE),
+    "Reverse": ("type: Reverse, reverse_param: {axis: 2}", IMAGE),
+    "Scale": (
+        "type: Scale, scale_param: {bias_term: true, filler: {type: uniform}, bias_filler: {type: uniform}}",
+        IMAGE,
+    ),
+    "Scale, axis 2": ("type: Scale, scale_param: {axis: 2, num_axes: 2, filler: {type: uniform}}", IMAGE),
+    "Scale of a blob without images": (
+        "type: Scale, scale_param: {axis: 1, bias_term: true, bias_filler: {type: uniform}}",
+        [(2, 4, 7, 6), (4, 7)],
+    ),
+    "Scale of a blob, images": (
+        "type: Scale, scale_param: {axis: 0, bias_term: true, bias_filler: {type: uniform}}",
+        [(2, 4, 7, 6), (2, 4)],
+    ),
+    "ShuffleChannel": ("type: ShuffleChannel, shuffle_channel_param: {group: 2}", [(2, 6, 3, 4)]),
+    "Sigmoid": ("type: Sigmoid", IMAGE),
+    "Slice": ("type: Slice, top: [a, b], slice_param: {slice_point: 1}", IMAGE),
+    "Slice, images": ("type: Slice, top: [a, b], slice_param: {axis: 0}", IMAGE),
+    "Softmax": ("type: Softmax", IMAGE),
+    "Softmax, axis 2": ("type: Softmax, softmax_param: {axis: 2}", IMAGE),
+    "Swish": ("type: Swish, swish_param: {beta: 1.5}", IMAGE),
+    "TanH": ("type: TanH", IMAGE),
+    "Threshold": ("type: Threshold, threshold_param: {threshold: 0.2}", IMAGE),
+    "Tile": ("type: Tile, tile_param: {axis: 2, tiles: 3}", IMAGE),
+    "Upsample": ("type: Upsample, upsample_param: {scale: 3}", IMAGE),
+}
+
+
+def one_layer(name):
+    """A net of one layer on its inputs, with statistics where it has some."""
+    layer, shapes = LAYERS[name]
+    lines = ["name: one", "layer:"]
+    for i, shape in enumerate(shapes):
+        lines.append(f"- {{name: x{i}, type: Input, input_param: {{shape: {{dim: {list(shape)}}}}}}}")
+    bottoms = ", ".join(f"x{i}" for i in range(len(shapes)))
+    lines.append(f"- {{name: L, bottom: [{bottoms}], {layer}}}")
+    net = mc.Net(parse_net("\n".join(lines)), phase="test", seed=3)
+    if name in ("BN", "BatchNorm"):
+        rng = np.random.default_rng(1)
+        for blob in net.params["L"]:
+            blob.data[...] = net.setting.device.put(rng.random(blob.shape).astype(np.float32) + 0.5)
+    return net
