@@ -31,6 +31,10 @@ LAYERS = {
         f"type: Convolution, top: [a, b], convolution_param: {{num_output: 3, kernel_size: 2, {FILLERS}}}",
         [(2, 4, 5, 4), (2, 4, 5, 4)],
     ),
+    "Convolution of different numbers of images": (
+        f"type: Convolution, top: [a, b], convolution_param: {{num_output: 3, kernel_size: 2, {FILLERS}}}",
+        [(2, 4, 5, 4), (3, 4, 5, 4)],
+    ),
     "Convolution, large kernel": (
         f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 5, pad: 2, {FILLERS}}}",
         [(1, 2, 2, 3)],
@@ -64,6 +68,10 @@ LAYERS = {
     "Flatten": ("type: Flatten", IMAGE),
     "Flatten, part": ("type: Flatten, flatten_param: {axis: 2, end_axis: 3}", [(2, 3, 4, 5, 2)]),
     "InnerProduct": (f"type: InnerProduct, inner_product_param: {{num_output: 3, {FILLERS}}}", IMAGE),
+    "InnerProduct, images": (
+        f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: 0, {FILLERS}}}",
+        [(2, 5)],
+    ),
     "InnerProduct, axis 2": (
         f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: 2, transpose: true, {FILLERS}}}",
         IMAGE,

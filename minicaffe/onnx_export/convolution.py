@@ -57,6 +57,7 @@ def inner_product(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], 
     """All axes from ``axis`` on become one, which each stage multiplies."""
     shape = bottom[0].shape
     axis = canonical_axis(layer, layer.spec.inner_product_param.axis, len(shape))
+    graph.needs_batch |= axis == 0
     y = graph.add("Reshape", x[0], graph.numbers([0] * axis + [-1]))
     for stage in stages(layer):
         y = graph.add("MatMul", y, graph.constant(stage.weights.T))

@@ -46,6 +46,7 @@ def export_onnx(net: Net, path: str | Path) -> None:
 def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
     """Add every layer's nodes; the names in the graph of what the blobs hold at the end."""
     names = {name: name for name in net.inputs}
+    graph.needs_batch = len({net.blobs[name].shape[:1] for name in net.inputs}) > 1
     for layer, bottom, top in net.steps():
         if layer.type == "Input":
             continue
