@@ -90,7 +90,8 @@ class Blob:
         if self._diff is None:
             self._diff = self._zeros()
         elif self._diff_is_cleared:
-            self._diff.fill(0)
+            with self.device.entered():
+                self._diff.fill(0)
         self._diff_is_cleared = False
         return self._diff
 

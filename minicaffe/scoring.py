@@ -25,10 +25,11 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
     sums: dict[str, Any] = {}
     loss: Any = 0.0
     for number in range(batches):
-        net.run_forward()
-        loss = loss + net.loss()
-        for name in net.outputs:
-            sums[name] = sums.get(name, 0) + net.blobs[name].data
+        with net.setting.device.entered():
+            net.run_forward()
+            loss = loss + net.loss()
+            for name in net.outputs:
+                sums[name] = sums.get(name, 0) + net.blobs[name].data
         if not after_batch(number):
             return None
     count = max(batches, 1)
