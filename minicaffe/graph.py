@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer
@@ -140,7 +140,7 @@ def _insert_splits(layers: list[LayerSpec]) -> list[LayerSpec]:
 
 
 def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> None:
-    """Refuse a layer in place that cannot, or that would write over what others still read."""
+    """Refuse a layer in place that cannot, or that would write over what others still read in forward."""
     for index, layer in enumerate(layers):
         for top in set(layer.top) & set(layer.bottom):
             if top != layer.bottom[0] and classes[layer.type].in_place:
@@ -149,28 +149,40 @@ def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]])
                 )
             if not classes[layer.type].in_place:
                 raise layer.error("top", f"{layer.type} cannot work in place; give the top a name of its own")
-            _check_memory(top, layer, layers[:index], classes)
+            split = next((m for m in _makers(top, layers[:index], classes) if m.type == "Split"), None)
+            if split is not None:
+                raise layer.error(
+                    "top",
+                    f"'{split.bottom[0]}', in whose memory '{layer.top[0]}' lies, feeds other layers too; "
+                    "give this top a name of its own",
+                )
 
 
-def _check_memory(
-    name: str, layer: LayerSpec, before: list[LayerSpec], classes: Mapping[str, type[Layer]]
-) -> None:
-    """Follow the memory of blob ``name``, which ``layer`` overwrites, down to the layer that first wrote it."""
+def overwritten_tops(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> dict[str, SpecError]:
+    """The layers, by name, whose backward reads a top that a later layer in place overwrites, and what to say.
+
+    Forward is right all the same, so that a net that is only used may have them.
+    """
+    errors: dict[str, SpecError] = {}
+    for index, layer in enumerate(layers):
+        for top in set(layer.top) & set(layer.bottom):
+            for maker in _makers(top, layers[:index], classes):
+                reads = classes[maker.type].reads_top(maker)
+                if reads == "values" or (reads == "sign" and not classes[layer.type].keeps_sign):
+                    problem = (
+                        f"layer '{maker.name}' needs its top in backward; give this top a name of its own"
+                    )
+                    errors.setdefault(maker.name, layer.error("top", problem))
+    return errors
+
+
+def _makers(name: str, before: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> Iterator[LayerSpec]:
+    """The layers that wrote the memory of blob ``name``, from the last to the one that first did."""
     for maker in reversed(before):
         if name not in maker.top:
             continue
-        cls, reads = classes[maker.type], classes[maker.type].reads_top(maker)
-        if reads == "values" or (reads == "sign" and not classes[layer.type].keeps_sign):
-            raise layer.error(
-                "top", f"layer '{maker.name}' needs its top in backward; give this top a name of its own"
-            )
-        if maker.type == "Split":
-            raise layer.error(
-                "top",
-                f"'{maker.bottom[0]}', in whose memory '{layer.top[0]}' lies, feeds other layers too; "
-                "give this top a name of its own",
-            )
-        if cls.shares_bottom:
+        yield maker
+        if classes[maker.type].shares_bottom:
             name = maker.bottom[0]
         elif name not in maker.bottom:
             return

@@ -45,7 +45,8 @@ class Layer:
     Class attributes: ``messages`` are the spec messages that the type takes, by field name; ``bottoms`` and
     ``tops`` the least and the most it takes of each (None: any number). ``in_place``: the first bottom may be
     the top. ``shares_bottom``: the top lies in the bottom's memory. ``keeps_sign``: where a gradient passes,
-    the top has the bottom's sign.
+    the top has the bottom's sign. ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
+    shapes depend on more than the bottoms'.
     """
 
     messages: ClassVar[dict[str, type[Message]]] = {}
@@ -55,6 +56,7 @@ class Layer:
     in_place: ClassVar[bool] = False
     shares_bottom: ClassVar[bool] = False
     keeps_sign: ClassVar[bool] = False
+    reshapes_always: bool = False
 
     def __init__(self, spec: LayerSpec, setting: Setting) -> None:
         self.spec = spec
@@ -70,7 +72,7 @@ class Layer:
         """Once: check what the spec asks for, make parameters. Shapes of the bottoms are known."""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """At first and after any change of the bottoms' shapes: check them and set the tops' shapes."""
+        """At first, and after a change of the bottoms' shapes: check them and set the tops' shapes."""
         raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'reshape'")
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

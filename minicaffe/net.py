@@ -28,7 +28,8 @@ class Net:
 
     ``spec`` is the path of a YAML file, of Caffe's .prototxt, or of a .caffemodel (a net with its weights), or a
     ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
-    ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules; ``dtype``
+    ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules, beside the
+    stages that the spec's own ``state`` has (its ``phase`` and ``level`` do not count, as in Caffe); ``dtype``
     float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
@@ -50,7 +51,7 @@ class Net:
     ) -> None:
         self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
         self.name = self.spec.name
-        self.state = make_state(phase, level, stages)
+        self.state = make_state(phase, level, [*self.spec.state.stage, *stages])
         self.debug_info = self.spec.debug_info
         self.seed = secrets.randbits(63) if seed is None else seed
         device = current_device()
@@ -75,12 +76,16 @@ class Net:
 
     def _build(self) -> None:
         """Make the layers, in order, and find what comes out and what has gradients."""
-        for layer_spec in graph.connect(self.spec.layers_in(self.state), layer_classes):
+        specs = graph.connect(self.spec.layers_in(self.state), layer_classes)
+        for layer_spec in specs:
             self._append(layer_spec)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
         self.outputs = self._find_outputs()
         self.gradient_starts = self._find_gradient_starts()
         self._needs_gradient = self._find_needs()
+        self._overwritten = graph.overwritten_tops(specs, layer_classes)
+        if self.state.phase == "TRAIN":
+            self._check_overwritten()
 
     def _append(self, spec: LayerSpec) -> None:
         """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
@@ -166,13 +171,16 @@ class Net:
                     debug.show_forward(self.layers[i], self._tops[i])
 
     def _fit(self, i: int) -> None:
-        """Reshape layer ``i`` if its bottoms have changed shape since the last time."""
-        shapes = [b.shape for b in self._bottoms[i]]
-        if shapes != self._shapes[i]:
-            with _place_of(self.layers[i]):
-                self.layers[i].reshape(self._bottoms[i], self._tops[i])
-            self._shapes[i] = shapes
+        """Reshape layer ``i`` if its bottoms have changed shape since the last time, or if it always wants it."""
+        layer, shapes = self.layers[i], [b.shape for b in self._bottoms[i]]
+        if shapes == self._shapes[i] and not layer.reshapes_always:
+            return
+        before = [b.shape for b in self._tops[i]]
+        with _place_of(layer):
+            layer.reshape(self._bottoms[i], self._tops[i])
+        if shapes != self._shapes[i] or before != [b.shape for b in self._tops[i]]:
             self._has_run[i] = False
+        self._shapes[i] = shapes
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
@@ -229,6 +237,8 @@ class Net:
 
     def _backward_layer(self, i: int) -> None:
         layer, top = self.layers[i], self._tops[i]
+        if layer.name in self._overwritten:
+            raise self._overwritten[layer.name]
         if not self._has_run[i]:
             raise MinicaffeError(
                 f"backward: layer '{layer.name}' has not run forward at this size; run forward first"
@@ -265,6 +275,12 @@ class Net:
                 needed -= {id(blob) for blob in top}
             needs.append(down)
         return needs
+
+    def _check_overwritten(self) -> None:
+        """Raise SpecError where a layer's backward will read a top that another layer has overwritten."""
+        for layer, needs in zip(self.layers, self._needs_gradient, strict=True):
+            if layer.name in self._overwritten and (any(needs) or any(layer.param_propagate_down)):
+                raise self._overwritten[layer.name]
 
     def _make_plan(self) -> None:
         """Find the layers between a start of gradients and something that needs one; no other runs backward."""

@@ -85,7 +85,7 @@ class Solver:
             spec,
             phase=phase,
             level=state.level if state.has("level") else spec.state.level,
-            stages=[*spec.state.stage, *state.stage],
+            stages=state.stage,
             seed=self.seed + number,
         )
 
@@ -161,7 +161,6 @@ class Solver:
         if shown:
             self._show(clock, last, rate)
         self.apply_update(rate)
-        self.iter += 1
         if spec.snapshot and self.iter % spec.snapshot == 0:
             self.snapshot()
 
@@ -177,7 +176,7 @@ class Solver:
     def apply_update(self, rate: float) -> None:
         """Clip, average, regularize; let the rule turn gradients into updates; subtract them.
 
-        Each parameter's ``diff`` holds its update afterwards, as in Caffe.
+        Each parameter's ``diff`` holds its update afterwards, and ``iter`` counts one more, as in Caffe.
         """
         params = self._trained_params()
         with self.net.setting.device.entered():
@@ -185,6 +184,7 @@ class Solver:
             for param in params:
                 w, g = param.blob.stored, param.blob.stored_diff
                 update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
+        self.iter += 1
 
     def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> Step:
         spec = self.spec

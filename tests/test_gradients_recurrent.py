@@ -71,7 +71,7 @@ def test_a_layer_in_place_over_the_cell_that_a_unit_still_needs_is_refused():
     layers = [*inputs, "{name: u, type: LSTMUnit, bottom: [x0, x1, x2], top: [c, h]}",
               "{name: r, type: ReLU, bottom: c, top: c}"]  # fmt: skip
     with pytest.raises(mc.SpecError, match="layer 'u' needs its top in backward"):
-        mc.Net(parse_net("layer: [" + ", ".join(layers) + "]"))
+        mc.Net(parse_net("force_backward: true\nlayer: [" + ", ".join(layers) + "]"), phase="train")
 
 
 def test_lstm_is_its_formula_written_out(rng):

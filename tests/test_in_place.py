@@ -5,6 +5,7 @@ import pytest
 from gradient_check import check_gradients
 
 import minicaffe as mc
+from minicaffe.array import to_host
 
 RNG = np.random.default_rng(12)
 HEAD = "force_backward: true\nlayer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n"
@@ -16,14 +17,6 @@ REFUSED = [
     ("- {name: l, type: Tile, top: x, tile_param: {tiles: 2}}", "Tile cannot work in place"),
     ("- {name: l, type: Split, top: x}", "Split cannot work in place"),
     (
-        "- {name: a, type: Softmax}\n- {name: l, type: Power, bottom: a, top: a}",
-        "layer 'a' needs its top in backward",
-    ),
-    (
-        "- {name: a, type: ReLU, top: x}\n- {name: l, type: Scale, bottom: x, top: x}",
-        "layer 'a' needs its top",
-    ),
-    (
         "- {name: a, type: Power, bottom: x}\n- {name: l, type: ReLU, bottom: x, top: x}",
         "feeds other layers too",
     ),
@@ -32,9 +25,17 @@ REFUSED = [
         "- {name: l, type: Power, bottom: f, top: f}",
         "'x', in whose memory 'f' lies, feeds other layers too",
     ),
+]
+TWICE = "- {name: l, type: Power, power_param: {scale: 2}, "
+OVERWRITING = [  # and the same without
+    ("- {name: a, type: Softmax}\n" + TWICE + "top: a}", "- {name: a, type: Softmax}\n" + TWICE + "top: l}"),
     (
-        "- {name: a, type: Softmax}\n- {name: f, type: Flatten}\n- {name: l, type: Power, top: f}",
-        "layer 'a' needs its top",
+        "- {name: a, type: ReLU, top: x}\n- {name: l, type: Scale, top: x, scale_param: {filler: {value: 2}}}",
+        "- {name: a, type: ReLU}\n" + TWICE + "top: l}",
+    ),
+    (
+        "- {name: a, type: Softmax}\n- {name: f, type: Flatten}\n" + TWICE + "top: f}",
+        "- {name: a, type: Softmax}\n" + TWICE + "top: l}",
     ),
 ]
 
@@ -43,6 +44,21 @@ REFUSED = [
 def test_an_in_place_layer_that_would_spoil_another_is_refused(make_net, layers, problem):
     with pytest.raises(mc.SpecError, match=rf"layer 'l': top: .*{problem}"):
         make_net(HEAD + layers)
+
+
+@pytest.mark.parametrize(("layers", "apart"), OVERWRITING)
+def test_a_top_that_backward_needs_may_be_overwritten_where_no_gradient_passes(make_net, layers, apart):
+    problem = "layer 'l': top: layer 'a' needs its top in backward"
+    with pytest.raises(mc.SpecError, match=problem):
+        make_net(HEAD + layers, phase="train")
+    make_net(HEAD.removeprefix("force_backward: true\n") + layers, phase="train")
+
+    net = make_net(HEAD + layers)
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    (out,), (expected,) = (n.forward(x=x).values() for n in (net, make_net(HEAD + apart)))
+    np.testing.assert_array_equal(to_host(out), to_host(expected))
+    with pytest.raises(mc.SpecError, match=problem):
+        net.backward(**{net.outputs[0]: np.ones(net.blobs[net.outputs[0]].shape)})
 
 
 IP = f"- {{name: l, type: InnerProduct, {FC}}}\n"

@@ -236,6 +236,13 @@ def test_rules_choose_the_layers(make_net, options, expected):
     assert {layer.name for layer in make_net(RULES, **options).layers} - {"data"} == expected
 
 
+def test_a_nets_own_stages_count_too_but_not_its_level_or_phase(make_net):
+    """As Caffe's Net does, which adds stages to ``state`` and writes its phase and level over."""
+    own = "state: {stage: b, level: 3, phase: TRAIN}\n" + RULES
+    layers = {layer.name for layer in make_net(own, stages=["a"]).layers}
+    assert layers - {"data"} == {"low", "staged"}
+
+
 def test_weights_saved_and_copied_are_the_same(make_net, tmp_path):
     net = make_net(CHAIN, seed=1)
     net.save(tmp_path / "w.npz")

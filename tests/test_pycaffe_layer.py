@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+import minicaffe as mc
 import minicaffe.pycaffe as caffe
+from minicaffe.array import to_host
 
 pytest.importorskip("google.protobuf")
 
@@ -37,6 +39,20 @@ class Phase(caffe.Layer):
 
     def forward(self, bottom, top):
         top[0].data[()] = self.phase
+
+
+class Images(caffe.Layer):
+    """A data layer as FCN's voc_layers.py: it draws its image in ``reshape``, and shapes its top by it."""
+
+    def setup(self, bottom, top):
+        self.drawn = 0
+
+    def reshape(self, bottom, top):
+        self.drawn += 1
+        top[0].reshape(1, 2, self.drawn, 3)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.drawn
 
 
 class Failing(caffe.Layer):
@@ -111,6 +127,35 @@ def test_a_layer_follows_its_bottom_to_another_shape(open_net):
     net.blobs["data"].data[...] = 1
     assert net.forward()["y"].shape == (5, 3, 2)
     assert (net.blobs["y"].data[:, 1] == 2).all()
+
+
+IMAGES = f"""layer {{ name: "data" type: "Python" top: "data" python_param {{ module: "{__name__}" layer: "Images" }} }}
+  layer {{ name: "double" type: "Power" bottom: "data" top: "double" power_param {{ scale: 2 }} }}"""
+
+
+@pytest.mark.parametrize("open_net", [caffe.Net, mc.Net])
+def test_a_layer_draws_its_batch_in_reshape_before_every_forward(tmp_path, open_net):
+    (tmp_path / "net.prototxt").write_text(IMAGES)
+    net = open_net(str(tmp_path / "net.prototxt"), *([caffe.TEST] if open_net is caffe.Net else []))
+    assert net.blobs["double"].shape[2] == 1  # drawn once, to know the shapes
+    for drawn in (2, 3, 4):
+        out = to_host(net.forward()["double"])
+        np.testing.assert_array_equal(out, np.full((1, 2, drawn, 3), 2 * drawn))
+    net.reshape()
+    assert net.blobs["double"].shape[2] == 5
+
+
+def test_training_sees_a_new_batch_of_a_python_layer_in_each_iteration(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        IMAGES + 'layer { name: "loss" type: "Reduction" bottom: "double" top: "loss" loss_weight: 1'
+        " reduction_param { operation: MEAN } }"
+    )
+    (tmp_path / "solver").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" average_loss: 4 max_iter: 4'
+    )
+    solver = caffe.SGDSolver(str(tmp_path / "solver"))
+    solver.step(4)
+    assert [float(loss) for loss in solver.core.losses] == pytest.approx([4, 6, 8, 10])
 
 
 @pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])

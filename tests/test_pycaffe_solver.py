@@ -51,6 +51,21 @@ def test_apply_update_subtracts_what_is_written_into_diff(solver_file):
     weight.diff[...] = 1
     solver.apply_update()
     np.testing.assert_allclose(weight.data, -0.1, rtol=1e-6)
+    assert solver.iter == 1
+
+
+def test_apply_update_counts_an_iteration_so_that_the_learning_rate_follows(solver_file):
+    """A training loop of a script's own ends where ``step`` does, momentum, decay of the rate and all."""
+    by_hand, by_step = (caffe.SGDSolver(solver_file()) for _ in range(2))
+    for _ in range(6):
+        by_hand.net.clear_param_diffs()
+        by_hand.net.forward()
+        by_hand.net.backward()
+        by_hand.apply_update()
+    by_step.step(6)
+    assert by_hand.iter == 6 and by_hand.lr == by_step.lr
+    for mine, its in zip(by_hand.net.params["ip"], by_step.net.params["ip"], strict=True):
+        np.testing.assert_array_equal(mine.data, its.data)
 
 
 @pytest.mark.parametrize(

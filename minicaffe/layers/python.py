@@ -10,6 +10,7 @@
             if propagate_down[0]:
                 bottom[0].diff[...] = 2 * top[0].diff
 
+``reshape`` runs before every forward, as in Caffe: a layer may draw its batch there, and shape its tops by it.
 The module is looked up in the spec's folder first, then on ``sys.path``. Importing it runs its code: use specs
 and modules that you trust. ``minicaffe.register_layer`` does without the module's name in the spec.
 """
@@ -51,6 +52,7 @@ class Python(Layer):
         """The user's layer. Raises SpecError where it is not found."""
         layer = find_layer_class(spec.python_param, setting.folder)(spec, setting)
         layer.param_str = spec.python_param.param_str
+        layer.reshapes_always = True
         return layer
 
 

@@ -112,7 +112,7 @@ class Solver:
         self.core.solve()
 
     def apply_update(self) -> None:
-        """Change the parameters by their gradients, at this iteration's learning rate."""
+        """Change the parameters by their gradients, at this iteration's learning rate, and count it."""
         send_written()
         self.core.apply_update(self.lr)
 
