@@ -132,7 +132,15 @@ def convert_net(args: argparse.Namespace) -> None:
         if name in shapes:
             raise SpecError(f"--input-shape {name}: given twice; keep one")
         shapes[name] = shape
-    files = convert(args.net, args.weights, args.output, mean=args.mean, input_shapes=shapes)
+    files = convert(
+        args.net,
+        args.weights,
+        args.output,
+        mean=args.mean,
+        input_shapes=shapes,
+        level=args.level,
+        stages=args.stage,
+    )
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
 
 
@@ -260,6 +268,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
 
 def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="Caffe's net (.prototxt)")
+    _add_rules(sub)
     sub.add_argument(
         "weights", nargs="?", metavar="caffemodel", help="its weights (.caffemodel, .caffemodel.h5)"
     )
@@ -281,10 +290,14 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
 
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
     sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML or .prototxt)")
-    sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
-    sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
+    _add_rules(sub)
     if phase:
         sub.add_argument("--phase", choices=["train", "test"], default="train")
+
+
+def _add_rules(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
+    sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
 
 
 class _Parser(argparse.ArgumentParser):

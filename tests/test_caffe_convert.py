@@ -13,7 +13,7 @@ from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import open_net
 from minicaffe.cli import main
 from minicaffe.data.mean import load_mean
-from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.errors import MinicaffeError, SpecError, WeightError
 from minicaffe.spec.net import load_net
 
 GOLDEN = FOLDER / "caffe"
@@ -203,6 +203,25 @@ def test_weights_of_a_net_without_its_data_are_converted_with_a_warning(folder, 
     assert "not checked against the net, whose data are not there" in caplog.text
     with np.load(files.weights) as arrays:
         assert arrays["conv/0"].shape == (4, 1, 3, 3)
+
+
+def test_weights_of_a_stage_are_converted_and_checked_where_it_is_named(folder, caplog):
+    net = """input: "data" input_shape { dim: [1, 1, 8, 8] }
+      layer { name: "a" type: "PReLU" bottom: "data" top: "a" exclude { stage: "s" } }
+      layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" include { stage: "s" }
+        convolution_param { num_output: %d kernel_size: 3 } }"""
+    model_of(folder, ["conv"])
+    (folder / "staged.prototxt").write_text(net % 4)
+    files = mc.convert("staged.prototxt", "net.caffemodel", "out", stages=["s"])
+    assert caplog.text == ""
+    assert mc.Net(files.spec, files.weights, stages=["s"]).params["conv"][0].data[0, 0, 0, 0] == 1
+
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        mc.convert("staged.prototxt", "net.caffemodel", "out")
+    assert "they are of other stages (--stage)" in caplog.text
+    (folder / "staged.prototxt").write_text(net % 5)
+    with pytest.raises(WeightError, match="conv"):
+        mc.convert("staged.prototxt", "net.caffemodel", "out", stages=["s"])
 
 
 def test_layers_without_weights_are_said_and_left_out(folder, caplog):

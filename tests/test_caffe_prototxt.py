@@ -275,9 +275,42 @@ def test_nesting_without_end_is_an_error(net_file, opening):
         open_net(net_file(opening * 100_000))
 
 
-def test_a_message_that_lacks_the_name_of_its_layer_has_the_line(net_file):
-    with pytest.raises(SpecError, match=r"net.prototxt:9: layer '\?': name: required"):
-        open_net(net_file(NET.replace('name: "conv"', "", 1).replace("layer {\n  \n", "\nlayer {\n")))
+def test_a_message_that_lacks_the_type_of_its_layer_has_the_line(net_file):
+    with pytest.raises(SpecError, match=r"net.prototxt:9: layer 'conv': type: required"):
+        open_net(net_file(NET.replace('type: "Convolution"', "", 1).replace("layer {", "\nlayer {", 1)))
+
+
+def test_a_layer_without_a_name_gets_that_of_its_top(net_file):
+    """Caffe runs it; of several such layers each has a name of its own, and none takes another layer's."""
+    text = NET.replace('name: "conv"', "").replace('name: "pool"', "")
+    relu = 'layer { type: "ReLU" bottom: "pool" top: "pool" }'
+    last = 'layer { type: "ReLU" bottom: "pool" top: "r" } layer { name: "r" type: "Silence" bottom: "r" }'
+    names = [layer.name for layer in mc.Net(net_file(text + relu + last)).layers]
+    assert names == ["data", "conv", "pool", "pool_2", "r_2", "r"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ('bottom: "conv"', "layer 'pool': bottom: a Pooling layer takes 1, got 0"),
+        ('top: "pool"', "layer 'pool': top: a Pooling layer takes 1 to 2, got 0"),
+    ],
+)
+def test_a_forgotten_bottom_or_top_is_an_error_as_in_caffe(net_file, lost, message):
+    with pytest.raises(SpecError, match=message):
+        mc.Net(net_file(NET.replace(lost, "")))
+
+
+def test_a_loss_may_have_no_top_as_in_caffe(net_file):
+    loss = 'layer { name: "loss" type: "EuclideanLoss" bottom: "pool" bottom: "pool" }'
+    assert mc.Net(net_file(NET + loss)).outputs == ["loss"]
+
+
+@pytest.mark.parametrize("text", ["# nothing", 'name: "empty"', 'state { stage: "a" }'])
+def test_a_net_without_layers_is_one_line(net_file, text, tmp_path):
+    for opened in (mc.Net, lambda path: mc.convert(path, out_dir=tmp_path)):
+        with pytest.raises(SpecError, match=r"no layers|the file is empty"):
+            opened(net_file(text))
 
 
 def test_commands_that_edit_yaml_say_how_to_make_it(net_file, capsys):

@@ -129,7 +129,8 @@ def test_a_layer_follows_its_bottom_to_another_shape(open_net):
     assert (net.blobs["y"].data[:, 1] == 2).all()
 
 
-IMAGES = f"""layer {{ name: "data" type: "Python" top: "data" python_param {{ module: "{__name__}" layer: "Images" }} }}
+IMAGES = f"""
+  layer {{ name: "data" type: "Python" top: "data" python_param {{ module: "{__name__}" layer: "Images" }} }}
   layer {{ name: "double" type: "Power" bottom: "data" top: "double" power_param {{ scale: 2 }} }}"""
 
 

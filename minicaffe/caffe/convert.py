@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,16 @@ def convert(
     *,
     mean: str | Path | None = None,
     input_shapes: Shapes | None = None,
+    level: int = 0,
+    stages: Iterable[str] = (),
 ) -> Converted:
     """Write Caffe's net as YAML, its weights and mean image as .npz, into ``out_dir``.
 
     ``net`` is a .prototxt, or a .caffemodel for the net in it; ``caffemodel`` has the weights; ``mean`` is a
     .binaryproto. Files have the names that they had, with other endings. ``input_shapes`` has, for blobs that a
     data layer makes, the shape, (N, C, H, W), of an Input layer to stand in its place. Weights are checked against
-    the net where its data are there. Raises SpecError, ShapeError, WeightError or DataError before anything is
-    written, and WriteError; the spec is written last.
+    the net of this ``level`` and these ``stages``, where its data are there. Raises SpecError, ShapeError,
+    WeightError or DataError before anything is written, and WriteError; the spec is written last.
     """
     net, out_dir = Path(net), Path(out_dir)
     tree = _read(net)
@@ -59,7 +61,8 @@ def convert(
     arrays: dict[str, np.ndarray] = {}
     if caffemodel is not None:
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
-        arrays = _weights(NetSpec.read(as_yaml(tree), Where(str(net))), caffemodel)
+        spec = NetSpec.read(as_yaml(tree), Where(str(net)))
+        arrays = _weights(spec, caffemodel, level, stages)
     if mean is not None:
         files.mean = out_dir / f"{_stem(mean)}.npz"
         if files.mean == files.weights:
@@ -95,16 +98,22 @@ def _stem(path: str | Path) -> str:
 # -- weights and mean --------------------------------------------------------------------------------------
 
 
-def _weights(spec: NetSpec, path: str | Path) -> dict[str, np.ndarray]:
+def _weights(spec: NetSpec, path: str | Path, level: int, stages: Iterable[str]) -> dict[str, np.ndarray]:
     """The arrays of the file that belong to the net. Raises WeightError where they do not fit it."""
     try:
-        net = Net(spec, phase="test")
+        net = Net(spec, phase="test", level=level, stages=stages)
     except DataError as error:
         logger.warning("The weights are not checked against the net, whose data are not there (%s)", error)
-        arrays = _unchecked({layer.name for layer in spec.layer}, path)
+        _, arrays = _unchecked({layer.name for layer in spec.layer}, path)
         if not arrays:
             raise WeightError(f"{path}: has no layer of this net; these are another net's weights") from None
         return arrays
+    held, others = _unchecked(
+        {layer.name for layer in spec.layer} - {layer.name for layer in net.layers}, path
+    )
+    if others and not held & set(net.params):
+        logger.warning("The weights are not checked against the net: they are of other stages (--stage)")
+        return others
     try:
         report = net.copy_from(path)
         if report.missing:
@@ -114,16 +123,16 @@ def _weights(spec: NetSpec, path: str | Path) -> dict[str, np.ndarray]:
         }
     finally:
         net.close()
-    other_phase = {layer.name for layer in spec.layer} - {layer.name for layer in net.layers}
-    return {**arrays, **_unchecked(other_phase, path)}
+    return {**arrays, **others}
 
 
-def _unchecked(names: set[str], path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of the file for layers of these names."""
+def _unchecked(names: set[str], path: str | Path) -> tuple[set[str], dict[str, np.ndarray]]:
+    """The names of the file's layers, and its arrays for layers of these names."""
     if not names:
-        return {}
+        return set(), {}
     with weights.open_weights(path) as file:
-        return {key: file.read(key) for name, keys in file.layers().items() if name in names for key in keys}
+        layers = file.layers()
+        return set(layers), {key: file.read(key) for name in names & set(layers) for key in layers[name]}
 
 
 def _name_mean(tree: Tree, old: str, new: str) -> None:

@@ -72,7 +72,10 @@ def check_length(text: str, where: Where) -> None:
 
 def as_yaml(tree: Tree) -> yaml.MappingNode:
     """The tree as YAML's reader would make it: a list where a field has several values."""
-    pairs = [(_scalar(name, values[0].line), _values(values)) for name, values in tree.fields.items()]
+    pairs = [
+        (_scalar(name, values[0].line if values else tree.line), _values(values))
+        for name, values in tree.fields.items()
+    ]
     return yaml.MappingNode("tag:yaml.org,2002:map", pairs, _mark(tree.line), None)
 
 
@@ -80,7 +83,7 @@ def _values(values: list[Scalar | Tree]) -> yaml.Node:
     nodes = [as_yaml(v) if isinstance(v, Tree) else _scalar(v.text, v.line) for v in values]
     if len(nodes) == 1:
         return nodes[0]
-    return yaml.SequenceNode("tag:yaml.org,2002:seq", nodes, nodes[0].start_mark, None)
+    return yaml.SequenceNode("tag:yaml.org,2002:seq", nodes, nodes[0].start_mark if nodes else _mark(0), None)
 
 
 def _scalar(text: str, line: int) -> yaml.ScalarNode:

@@ -12,6 +12,7 @@ import logging
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.errors import SpecError
+from minicaffe.layer import Layer, layer_classes
 from minicaffe.spec.reader import Where, nearest
 
 logger = logging.getLogger("minicaffe")
@@ -124,7 +125,10 @@ def upgrade_net(net: Tree, where: Where) -> None:
                 param.set("lr_mult", Scalar("0", param.line))
                 param.set("decay_mult", Scalar("0", param.line))
     _upgrade_inputs(net)
+    _name_the_nameless(net.trees("layer"))
     _rename_namesakes(net.trees("layer"), where)
+    for layer in net.trees("layer"):
+        _write_out_blobs(layer)
 
 
 def _from_1(layer: Tree, where: Where) -> Tree:
@@ -253,13 +257,31 @@ def input_layer(name: Scalar, shape: Tree) -> Tree:
     return layer
 
 
+def _write_out_blobs(layer: Tree) -> None:
+    """A layer without ``bottom`` or ``top`` has none in Caffe, but a loss; our specs would join it to the last."""
+    layer.fields.setdefault("bottom", [])
+    if not layer_classes.get(layer.text("type"), Layer).is_loss:
+        layer.fields.setdefault("top", [])
+
+
+def _name_the_nameless(layers: list[Tree]) -> None:
+    """Caffe lets a layer have no name; here it gets that of its first top, or of its type."""
+    names = {layer.text("name") for layer in layers}
+    for layer in layers:
+        if not layer.text("name"):
+            base = layer.text("top") or layer.text("type")
+            numbered = (f"{base}_{i}" for i in itertools.count(2))
+            name = base if base not in names else next(n for n in numbered if n not in names)
+            layer.set("name", Scalar(name, layer.line, quoted=True))
+
+
 def _rename_namesakes(layers: list[Tree], where: Where) -> None:
     """Caffe lets layers of one net have the same name; here the second of them gets another, with a warning."""
     phases: dict[str, set[str]] = {layer.text("name"): set() for layer in layers}
     numbers, renamed = itertools.count(2), []
     for layer in layers:
         name, own = layer.text("name"), _phases(layer)
-        if name and phases[name] & own:
+        if phases[name] & own:
             new = next(unused for i in numbers if (unused := f"{name}_{i}") not in phases)
             renamed.append(f"line {layer.line}: a second layer '{name}', here '{new}'")
             layer.set("name", Scalar(new, layer.fields["name"][-1].line, quoted=True))

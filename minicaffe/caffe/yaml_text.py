@@ -37,6 +37,8 @@ def _short_layer(layer: Tree, spec: LayerSpec, before: Tree | None) -> Tree:
     short = _without_defaults(layer, spec)
     if layer.texts("top") == [layer.text("name")]:
         short.pop("top")
+    elif not spec.top and layer_classes[spec.type].tops[1] != 0 and "top" in layer.fields:
+        short.fields["top"] = []
     if before is not None and layer.texts("bottom") == before.texts("top")[:1]:
         always = not (before.trees("include") or before.trees("exclude"))  # else another may stand before it
         if always and layer_classes[spec.type].bottoms[0] > 0:
