@@ -6,6 +6,9 @@ from __future__ import annotations
 class MinicaffeError(Exception):
     """Base of every error that a user can mend; the command line prints it as one line, exit status 2."""
 
+    def __str__(self) -> str:
+        return joined(super().__str__())  # names in a message may have line breaks
+
 
 class SpecError(MinicaffeError):
     """A net or solver spec is wrong: unknown field, wrong type, missing bottom, duplicate name, …"""
@@ -37,4 +40,9 @@ class WriteError(MinicaffeError):
 
 def one_line(error: object) -> str:
     """What an error says, without its line breaks; its type's name where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return joined(str(error)) or type(error).__name__
+
+
+def joined(text: str) -> str:
+    """The lines of a text, whatever breaks them, as one line."""
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -431,6 +431,14 @@ class Net:
         return names.index(name)
 
 
+def expect_net(given: object, function: str) -> None:
+    """Raise MinicaffeError where a function was given something else than a Net: its path, for one."""
+    if not isinstance(given, Net):
+        raise MinicaffeError(
+            f"{function}: expected a net, got {given!r:.100}; 'mc.Net(spec, weights)' makes one of its files"
+        )
+
+
 @contextmanager
 def _place_of(layer: Layer) -> Iterator[None]:
     """While a layer is set up: sizes that no memory holds are an error at its place in the spec."""

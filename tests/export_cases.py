@@ -32,6 +32,15 @@ INNER_PRODUCTS = {
     "inner product, transposed": ("num_output: 6, transpose: true", "rank: 3"),
     "inner product, data": ("num_output: 6, bias_term: false", "rank: 4, target: data"),
 }
+SQUARE = f"num_output: 5, kernel_size: 3, {FILLERS}"
+PLAINS = {
+    "transposed": f"type: InnerProduct, inner_product_param: {{num_output: 6, transpose: true, {FILLERS}}}",
+    "half a stride": f"type: Convolution, convolution_param: {{{SQUARE}, stride_w: 2}}",
+    "half a pad": f"type: Convolution, convolution_param: {{{SQUARE}, pad_h: 1}}",
+    "pooling, half a stride": "type: Pooling, pooling_param: {kernel_size: 3, stride_h: 2}",
+    "pooling, half a pad": "type: Pooling, pooling_param: {pool: AVE, kernel_h: 2, kernel_w: 3, pad_w: 1}",
+    "pooling, rounding up as said": "type: Pooling, pooling_param: {kernel_size: 2, stride: 2, round_mode: CEIL}",
+}
 ODD = """- {name: conv, type: Convolution,
    convolution_param: {num_output: 6, kernel_size: 3, pad: 2, stride: 2, %s}}
 - {name: relu, type: ReLU, top: conv, relu_param: {negative_slope: 0.1}}
@@ -45,7 +54,7 @@ ODD = """- {name: conv, type: Convolution,
 - {name: depthwise, type: Convolution, convolution_param: {num_output: 12, kernel_size: 3, pad: 1, group: 12, %s}}
 - {name: sum, type: Eltwise, bottom: [prelu, depthwise], eltwise_param: {coeff: [1, -0.5]}}
 - {name: drop, type: Dropout, bottom: sum, top: sum}
-- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, %s}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, weight_filler: {type: gaussian, std: 0.1}}}
 - {name: prob, type: Softmax}
 """
 TRAINED = ("lenet", "cifar10_quick", "cifar10_vgg")
@@ -76,9 +85,15 @@ def low_rank_net(name):
     return net
 
 
+def plain_net(name):
+    """One layer that is written in another way than it was given."""
+    head = INPUT.format(name="plain", shape="[2, 4, 9, 8]")
+    return mc.Net(parse_net(f"{head}- {{name: layer, {PLAINS[name]}}}\n"), phase="test", seed=7)
+
+
 def odd_net():
     """A net of many layer types at odd settings, with statistics in its BatchNorm."""
-    text = INPUT.format(name="odd", shape="[2, 3, 11, 10]") + ODD % (FILLERS, FILLERS, FILLERS)
+    text = INPUT.format(name="odd", shape="[2, 3, 11, 10]") + ODD % (FILLERS, FILLERS)
     net = mc.Net(parse_net(text), phase="test", seed=3)
     rng = np.random.default_rng(5)
     mean, variance, total = net.params["bn"]
@@ -112,6 +127,7 @@ def floor_net(settings):
 CASES = {
     **{name: (trained_net, name) for name in TRAINED},
     **{name: (low_rank_net, name) for name in (*CONVOLUTIONS, *INNER_PRODUCTS)},
+    **{name: (plain_net, name) for name in PLAINS},
     "odd": (lambda _: odd_net(), ""),
     "floor": (floor_net, "round_mode: FLOOR"),
     "floor, both axes": (floor_net, "pool: AVE, ceil_mode: false"),

@@ -19,10 +19,24 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 
 
-def near(actual, expected):
-    """Within 1e-4 of the largest."""
+def near(actual, expected, tolerance=1e-4):
+    """Within a share of the largest."""
     assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-2)
+    assert np.abs(actual - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-2)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if make_net(name).params])
+def test_a_fault_of_one_percent_in_the_weights_would_be_seen(name):
+    net = make_net(name)
+    inputs = inputs_of(net)
+    before = outputs_of(net, inputs)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] *= 1.01
+    net._parameters_changed()
+    with pytest.raises(AssertionError):
+        for blob, values in outputs_of(net, inputs).items():
+            near(values, before[blob], 3e-3)
 
 
 def exported(net, folder):
@@ -128,7 +142,9 @@ FORKS = INPUT.format(name="forks", shape="[1, 4, 6, 6]") + (
 def test_what_caffe_has_not_is_said_and_what_it_can_do_is_rewritten(tmp_path):
     net = mc.Net(parse_net(FORKS), phase="test", seed=2)
     files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
-    assert mc.export(net, *files) == ["layer 'six': type ReLU6 is not of Caffe 1.0, but of forks of it"]
+    assert mc.export(net, *files) == [
+        "layer 'six': type ReLU6 is not of Caffe 1.0; it takes a fork that has it"
+    ]
     text = files[0].read_text()
     assert "group: 4" in text and "DepthwiseConvolution" not in text
     assert "mode" not in text
@@ -174,6 +190,117 @@ def test_a_training_net_keeps_both_phases(tmp_path):
         loss = next(layer for layer in again.layers if layer.name == "loss")
         assert loss.spec.loss_weight == [0.5] and loss.spec.loss_param.ignore_label == 255
         assert [(p.lr_mult, p.decay_mult) for p in again.learnable] == [(1, 1), (2, 0)]
+
+
+STAGES = """layer:
+- {name: x, type: Input, input_param: {shape: {dim: [2, 3, 6, 6]}}}
+- {name: a, type: Power, power_param: {scale: 2}, include: {stage: x}}
+- {name: b, type: Power, bottom: a, power_param: {shift: 1}, exclude: {not_stage: x}}
+- {name: c, type: Power, bottom: b, power_param: {shift: 3}, include: {min_level: 2}}
+- {name: d, type: Power, bottom: c, power_param: {scale: 5}, include: [{phase: TEST, stage: x}, {max_level: -1}]}
+- {name: e, type: Power, bottom: c, power_param: {scale: 7}, exclude: [{phase: TEST, stage: x}, {stage: y}]}
+- {name: f, type: Power, bottom: c, include: {not_stage: x}}
+"""
+
+
+def test_stages_and_levels_were_chosen_when_the_net_was_made(tmp_path):
+    net = mc.Net(parse_net(STAGES), phase="test", stages=["x"], level=3)
+    files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    assert mc.export(net, *files) == ["layer 'f': left out, being of another level or stage"]
+    again = mc.Net(*files, phase="test")
+    assert (net.outputs, again.outputs) == (["d"], ["d"])
+    near(outputs_of(again, inputs_of(net))["d"], outputs_of(net, inputs_of(net))["d"])
+    assert mc.Net(*files, phase="train").outputs == ["e"]
+    text = files[0].read_text()
+    assert not any(word in text for word in ("stage", "level", "exclude")) and text.count("include") == 2
+
+
+def test_a_phase_that_is_no_net_is_left_out_and_told(tmp_path):
+    text = INPUT.format(name="n", shape="[2, 3]").replace(
+        "type: Input,", "type: Input, include: {phase: TEST},"
+    )
+    net = mc.Net(parse_net(text + "- {name: relu, type: ReLU}\n"), phase="test")
+    files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    (note,) = mc.export(net, *files)
+    assert note.startswith("phase TRAIN is left out: ") and "add 'bottom: …'" in note
+    near(outputs_of(mc.Net(*files), inputs_of(net))["relu"], outputs_of(net, inputs_of(net))["relu"])
+
+
+CUT = """layer:
+- {name: x, type: Input, input_param: {shape: {dim: [2, 3, 8, 8]}}}
+- {name: pool, type: Pooling, top: [pool, mask], loss_weight: [0.5, 0], include: {phase: TEST},
+   pooling_param: {kernel_size: 3, stride: 2, ceil_mode: false}}
+- {name: pool, type: Pooling, bottom: x, include: {phase: TRAIN},
+   pooling_param: {kernel_size: 3, stride: 2, ceil_mode: false}}
+- {name: three, type: Convolution, bottom: x, include: {phase: TEST}, low_rank_param: {rank: 1},
+   convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: xavier}}}
+"""
+
+
+def test_what_a_layer_becomes_has_its_rules_its_second_top_and_its_loss(tmp_path):
+    net = mc.Net(parse_net(CUT), phase="test", seed=1)
+    files = exported(net, tmp_path)
+    again, inputs = mc.Net(*files, phase="test"), inputs_of(net)
+    wanted, found = outputs_of(net, inputs), outputs_of(again, inputs)
+    assert set(wanted) == set(found) == {"pool", "mask", "three"}
+    for blob in wanted:
+        near(found[blob], wanted[blob])
+    near(to_host(again.loss()), to_host(net.loss()))
+    training = mc.Net(files[0], phase="train")
+    assert training.outputs == ["pool"] and training.blobs["pool"].shape == (2, 3, 3, 3)
+    written = parse_message("NetParameter", files[1].read_bytes())
+    assert [layer.name for layer in written.layer if layer.blobs] == ["three_low_rank", "three"]
+    assert [layer.name for layer in written.layer] == [
+        layer.name for layer in again.layers if layer.type != "Split"
+    ]
+
+
+TIED = """layer:
+- {name: x, type: Input, input_param: {shape: {dim: [2, 5]}}}
+- {name: code, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, %s bias_term: false,
+   weight_filler: {type: xavier}}}
+- {name: back, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: %d, bias_term: false,
+   transpose: true}, %s}
+"""
+
+
+@pytest.mark.parametrize("text", [TIED % ("", 5, ""), TIED % ("transpose: true,", 3, "bottom: x")])
+def test_weights_lose_their_name_where_another_layer_has_the_transpose(text, tmp_path):
+    net = mc.Net(parse_net(text), phase="test", seed=1)
+    files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    notes = mc.export(net, *files)
+    again, inputs = mc.Net(*files, phase="test"), inputs_of(net)
+    for blob, values in outputs_of(net, inputs).items():
+        near(outputs_of(again, inputs)[blob], values)
+    tied = "bottom: x" not in text
+    assert notes == ["layer 'back': it no longer shares 'w', of which it has the transpose"] * tied
+    assert [param.name for layer in again.layers for param in layer.spec.param if param.name] == (
+        ["w"] if tied else ["w", "w"]
+    )
+    assert "transpose" not in files[0].read_text()
+
+
+@mc.register_layer
+class TestsOwn(mc.Layer):
+    __test__ = False
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "note"),
+    [
+        ("Clip, clip_param: {min: 0, max: 1}", "came to Caffe's master branch after its release 1.0"),
+        ("Swish", "came to Caffe's master branch after its release 1.0"),
+        ("Permute", "is not of Caffe 1.0; it takes a fork that has it"),
+        ("TestsOwn", "is not of Caffe 1.0; it takes a fork that has it"),
+    ],
+)
+def test_a_type_that_the_release_has_not_is_said(layer, note, tmp_path):
+    text = INPUT.format(name="n", shape="[2, 3]") + f'- {{name: "the\\nlayer", type: {layer}}}\n'
+    (found,) = mc.export(mc.Net(parse_net(text)), tmp_path / "a", tmp_path / "b")
+    assert found.startswith("layer 'the layer': type ") and note in found
 
 
 # -- weights, there and back -----------------------------------------------------------------------------
@@ -259,3 +386,29 @@ def test_a_wrong_export_is_one_line(weights, folder, message, tmp_path, capsys, 
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("*.prototxt"))
+
+
+@pytest.mark.parametrize("other", ["a", "./a", "../{}/a", "link/a"])
+def test_one_file_for_net_and_weights_is_refused(other, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(mc.WriteError, match=r"^a: given for the net and for its weights; give each a file"):
+        mc.export(make_net("transposed"), "a", other.format(tmp_path.name))
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("export", [mc.export, mc.export_onnx])
+def test_what_is_no_net_is_refused_in_one_line(export, tmp_path):
+    with pytest.raises(
+        mc.MinicaffeError, match=r"^export\w*: expected a net, got 'x.yaml'; 'mc.Net\(spec, weights\)'"
+    ):
+        export("x.yaml", *[tmp_path / "a", tmp_path / "b"][: 2 if export is mc.export else 1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_a_line_break_makes_no_second_line():
+    with pytest.raises(
+        SpecError, match=r"layer 'a b': unknown layer type|layer 'a b': type: unknown"
+    ) as raised:
+        parse_net('layer: [{name: "a\\r\\n\\u2028b", type: None}]')
+    assert len(str(raised.value).splitlines()) == 1

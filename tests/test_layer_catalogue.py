@@ -6,38 +6,36 @@ import pytest
 from golden_files import FOLDER
 
 import minicaffe as mc
+from minicaffe.caffe.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.inspect.summary import layer_type_table
 from minicaffe.layer import layer_classes
 from minicaffe.spec.net import parse_net
 
-# What layer_factory.cpp and REGISTER_LAYER_CLASS register in BVLC/caffe.
-CAFFE_1_0 = """
-AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
-Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss
-Im2col ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU
-Parameter Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice
-Softmax SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData
-"""
 RECORDED_AS_FILES = {"HDF5Output", "WindowData"}  # tests/golden/hdf5_output.h5, windows.npz
 
 
-@pytest.mark.parametrize("layer_type", CAFFE_1_0.split())
+@pytest.mark.parametrize("layer_type", sorted(RELEASE_1_0 | SINCE_1_0))
 def test_every_layer_type_of_caffe_is_here(layer_type):
     assert layer_type in layer_classes
 
 
 def state_mark(layer_type):
-    """None: recorded from Caffe 1.0; ¹: Caffe 1.0's, with tests of its own; ²: of a fork."""
+    """None: recorded from Caffe 1.0; ¹: Caffe 1.0's, with tests of its own; ²: of a fork; ³: recorded, newer."""
     recorded = (FOLDER / "layers" / f"{layer_type}.npz").exists() or layer_type in RECORDED_AS_FILES
-    return (" " if recorded else " ¹ ") if layer_type in CAFFE_1_0.split() else " ² "
+    if layer_type in SINCE_1_0:
+        assert recorded
+        return " ³ "
+    return (" " if recorded else " ¹ ") if layer_type in RELEASE_1_0 else " ² "
 
 
 def test_the_readme_lists_every_type_with_its_formula_and_its_state():
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    for row in layer_type_table().splitlines()[2:]:
-        name, _, formula = row.strip().partition(" ")
+    ours = {name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe.")}
+    rows = [row.strip().partition(" ") for row in layer_type_table().splitlines()[2:]]
+    assert ours <= {name for name, _, _ in rows}
+    for name, _, formula in rows:
         escaped = formula.strip().replace("\\|", "|").replace("|", "\\|")
-        assert f"\n| {name}{state_mark(name)}| {escaped} |\n" in readme, name
+        assert name not in ours or f"\n| {name}{state_mark(name)}| {escaped} |\n" in readme, name
 
 
 SSD_HEAD = """

@@ -27,12 +27,16 @@ Named = tuple[str, str, Sequence[np.ndarray]]
 def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:
     """Write a net, with its weights, for Caffe; returns a line on each thing that is not of Caffe 1.0.
 
-    Layers of low rank become pairs of plain ones. What is of one phase alone is written with its rules; weights are
-    those of the net, so of its phase. Raises SpecError for what Caffe's files cannot say, DataError where protobuf
-    is not installed, WriteError.
+    Layers of low rank become pairs of plain ones. Levels and stages are those of the net; what is of one phase
+    alone is written with a rule on it. Weights are those of the net, so of its phase. Raises MinicaffeError for
+    what is no net, SpecError for what Caffe's files cannot say, DataError without protobuf, WriteError.
     """
     from minicaffe.caffe.plain_layers import PlainLayers  # which needs nets and layers, that need this room
+    from minicaffe.net import expect_net
 
+    expect_net(net, "export")
+    if Path(prototxt).resolve() == Path(caffemodel).resolve():
+        raise WriteError(f"{prototxt}: given for the net and for its weights; give each a file of its own")
     plain = PlainLayers(net)
     tree = Tree(0, {"name": [text(net.name)]} if net.name else {})
     if net.spec.force_backward:

@@ -1,7 +1,11 @@
 """The layers of a net as Caffe has them: what is ours alone becomes layers of Caffe's that compute the same.
 
 A layer of low rank becomes two plain ones, DepthwiseConvolution a Convolution, a data layer whose source Caffe does
-not read an Input. What only forks of Caffe have stays as it is, and is told.
+not read an Input. Weights of InnerProduct are never transposed: OpenCV does not know that setting. What only forks
+of Caffe have stays as it is, and is told.
+
+Levels and stages were chosen when the net was made: a layer is written with a rule on its phase, where it is of one
+phase alone, and with no other.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.array import to_host
+from minicaffe.caffe.layer_types import who_lacks
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.spec_tree import number, spec_tree, text
-from minicaffe.caffe.tree import Tree
+from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.errors import SpecError, joined
 from minicaffe.graph import with_defaults
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
@@ -28,12 +34,9 @@ from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
-OF_FORKS = {
-    *("Axpy", "BN", "ConvolutionDepthwise", "DepthwiseConvolution", "DetectionOutput", "Interp", "Normalize"),
-    *("Permute", "PriorBox", "ReLU6", "Reverse", "ROIPooling", "ShuffleChannel", "SmoothL1Loss", "Upsample"),
-}  # fmt: skip
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
+HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
 WINDOW_FIELDS = (
     *("kernel_size", "pad", "stride", "dilation"),
     *(f"{name}_{axis}" for name in ("kernel", "pad", "stride") for axis in "hw"),
@@ -48,6 +51,15 @@ class CaffeLayer:
     arrays: list[np.ndarray] = field(default_factory=list)
     is_in_net: bool = True
 
+    def beside(self, name: str, kind: str, bottom: list[str], top: list[str], *kept: str) -> CaffeLayer:
+        """Another layer with this one's rules, and with those of its fields that are ``kept``."""
+        fields = {"name": [name], "type": [kind], "bottom": bottom, "top": top}
+        tree = Tree(0, {name: [text(value) for value in values] for name, values in fields.items() if values})
+        for name in ("include", *kept):
+            if name in self.tree.fields:
+                tree.fields[name] = deepcopy(self.tree.fields[name])
+        return CaffeLayer(tree, is_in_net=self.is_in_net)
+
 
 class PlainLayers:
     """The layers that a net's spec lists, of both phases; ``notes`` are lines on what is not of Caffe 1.0.
@@ -60,30 +72,38 @@ class PlainLayers:
         self.notes: list[str] = []
         self._held = {layer.name: layer for layer in net.layers}
         self._other: Net | None = None  # of the other phase; made where a layer of it has to be known
-        specs = list(self._specs())
-        self._names = {spec.name for spec, _ in specs} | set(net.blobs)
+        self._specs = list(self._written())
+        self._names = {spec.name for spec, _ in self._specs} | set(net.blobs)
+        self._names.update(top for spec, _ in self._specs for top in spec.top)
         try:
-            self.layers = [plain for spec, here in specs for plain in self._plain(spec, here)]
+            self.layers = [plain for spec, phase in self._specs for plain in self._plain(spec, phase)]
         finally:
             if self._other is not None:
                 self._other.close()
 
-    def _specs(self) -> Iterator[tuple[LayerSpec, bool]]:
-        """Each layer of the spec, with its bottoms and tops written out, and whether it is in the net."""
+    def _written(self) -> Iterator[tuple[LayerSpec, str]]:
+        """Each layer of the spec, with its bottoms and tops written out, and its phase; "" for both."""
         state, listed = self.net.state, self.net.spec.layer or self.net.spec.layers
         other = make_state("TRAIN" if state.phase == "TEST" else "TEST", state.level, state.stage)
         inputs, mine = self._filled(state)
-        _, its = self._filled(other)
-        yield from ((layer, True) for layer in inputs)
+        yield from ((layer, "") for layer in inputs)
+        try:
+            _, its = self._filled(other)
+        except SpecError as error:
+            self.notes.append(f"phase {other.phase} is left out: {error}")
+            yield from ((layer, "") for layer in mine.values())
+            return
         for i, layer in enumerate(listed):
             if i in mine and i in its and mine[i].bottom != its[i].bottom:
                 raise layer.error(
                     "bottom", f"{mine[i].bottom} or {its[i].bottom}, by the phase; write it out"
                 )
-            if i in mine or i in its:
-                yield mine.get(i) or its[i], i in mine
+            if i in mine and i in its:
+                yield mine[i], ""
+            elif i in mine or i in its:
+                yield (mine[i], state.phase) if i in mine else (its[i], other.phase)
             else:
-                self.notes.append(f"layer '{layer.name}' is left out: it is of another level or stage")
+                self._note(layer, "left out, being of another level or stage")
 
     def _filled(self, state: NetState) -> tuple[list[LayerSpec], dict[int, LayerSpec]]:
         """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
@@ -97,28 +117,35 @@ class PlainLayers:
 
     # -- one layer ---------------------------------------------------------------------------------------
 
-    def _plain(self, spec: LayerSpec, here: bool) -> list[CaffeLayer]:
-        tree = spec_tree(spec)
+    def _plain(self, spec: LayerSpec, phase: str) -> list[CaffeLayer]:
+        tree, here = spec_tree(spec), phase in ("", self.net.state.phase)
         if not spec.has("loss_weight"):
             tree.pop("loss_weight")
+        _set_phase(tree, phase)
+        _give_both_axes(tree, spec)
         layer = self._held[spec.name] if here else None
         plain = CaffeLayer(tree, [to_host(blob.data) for blob in layer.blobs] if layer else [], here)
         if "low_rank_param" in tree.fields:
             return self._low_rank(plain, spec, layer)
         if spec.type in ("DepthwiseConvolution", "ConvolutionDepthwise"):
             self._depthwise(tree, spec)
+        elif spec.type == "InnerProduct":
+            self._turn(plain, spec)
         elif spec.type in ("Data", "ImageData", "WindowData"):
             self._data(tree, spec)
-        cut = self._round(tree, spec) if spec.type == "Pooling" else []
-        self._note(tree, spec)
+        cut = self._round(plain, spec) if spec.type == "Pooling" else []
+        self._note_what_is_lacking(tree, spec)
         return [plain, *cut]
 
-    def _note(self, tree: Tree, spec: LayerSpec) -> None:
-        kind, unknown = tree.text("type"), list(_unknown_fields(tree, "LayerParameter"))
-        if kind in OF_FORKS:
-            self.notes.append(f"layer '{spec.name}': type {kind} is not of Caffe 1.0, but of forks of it")
+    def _note(self, spec: LayerSpec, what: str) -> None:
+        self.notes.append(joined(f"layer '{spec.name}': {what}"))
+
+    def _note_what_is_lacking(self, tree: Tree, spec: LayerSpec) -> None:
+        lacking, unknown = who_lacks(tree.text("type")), list(_unknown_fields(tree, "LayerParameter"))
+        if lacking:
+            self._note(spec, lacking)
         elif unknown:
-            self.notes.append(f"layer '{spec.name}': Caffe 1.0 does not know {', '.join(unknown)}")
+            self._note(spec, f"Caffe 1.0 does not know {', '.join(unknown)}")
 
     def _depthwise(self, tree: Tree, spec: LayerSpec) -> None:
         """A Convolution with a group for each channel."""
@@ -136,26 +163,53 @@ class PlainLayers:
             self._other = Net(self.net.spec, phase=phase, level=state.level, stages=state.stage)
         return self._other
 
-    def _round(self, tree: Tree, spec: LayerSpec) -> list[CaffeLayer]:
+    def _turn(self, plain: CaffeLayer, spec: LayerSpec) -> None:
+        """Write weights as they are without ``transpose``; a name that others have them under goes."""
+        plain.tree.child("inner_product_param").pop("transpose")
+        if not spec.inner_product_param.transpose:
+            return
+        plain.arrays[:1] = [weights.T for weights in plain.arrays[:1]]
+        name = spec.param[0].name if spec.param else ""
+        if name and not all(self._turns_alike(other, name) for other, _ in self._specs):
+            plain.tree.trees("param")[0].pop("name")
+            self._note(spec, f"it no longer shares '{name}', of which it has the transpose")
+
+    @staticmethod
+    def _turns_alike(spec: LayerSpec, name: str) -> bool:
+        """Whether a layer that shares weights of a name, if it does, has them transposed too."""
+        uses = [i for i, param in enumerate(spec.param) if param.name == name]
+        is_turned = spec.type == "InnerProduct" and spec.inner_product_param.transpose
+        return not uses or (uses == [0] and is_turned and spec.param[0].share_mode == "STRICT")
+
+    def _round(self, plain: CaffeLayer, spec: LayerSpec) -> list[CaffeLayer]:
         """Pooling that rounds down: Caffe 1.0 rounds up alone, and what is too much is cut off by Slice layers."""
+        param = plain.tree.child("pooling_param")
+        param.pop("ceil_mode")
+        param.pop("round_mode")
         if spec.pooling_param.rounds_up:
             return []
         net = self._net_with(spec)
         image, size = net.blobs[spec.bottom[0]].shape[2:], net.blobs[spec.top[0]].shape[2:]
-        tree.child("pooling_param").pop("ceil_mode")
-        tree.child("pooling_param").pop("round_mode")
-        wide, cut = output_size(image, spec.pooling_param.window(image)), []
-        source = tree
-        for axis in (2, 3):
-            if wide[axis - 2] == size[axis - 2]:
-                continue
-            kept, rest = source.texts("top")[0], self._unused(f"{spec.name}_rest_{axis}")
-            uncut = self._unused(f"{kept}_to_{axis}")
-            source.fields["top"][0] = text(uncut)
-            source = _layer(f"{rest}_cut", "Slice", [uncut], [kept, rest])
-            source.child("slice_param").set("axis", number(axis))
-            source.child("slice_param").set("slice_point", number(size[axis - 2]))
-            cut += [CaffeLayer(source), CaffeLayer(_layer(f"{rest}_gone", "Silence", [rest], []))]
+        wide = output_size(image, spec.pooling_param.window(image))
+        ends = {axis + 2: size[axis] for axis in (0, 1) if wide[axis] != size[axis]}
+        return (
+            [part for i in range(len(spec.top)) for part in self._cut(plain, spec, i, ends)] if ends else []
+        )
+
+    def _cut(self, plain: CaffeLayer, spec: LayerSpec, i: int, ends: dict[int, int]) -> list[CaffeLayer]:
+        """What leaves of top ``i`` the places below ``ends``, by axis; a loss is of what is left."""
+        cut, source, place, kept = [], plain, i, spec.top[i]
+        for axis, end in ends.items():
+            rest, uncut = self._unused(f"{kept}_rest_{axis}"), self._unused(f"{kept}_to_{axis}")
+            source.tree.fields["top"][place] = text(uncut)
+            source, place = plain.beside(self._unused(f"{rest}_cut"), "Slice", [uncut], [kept, rest]), 0
+            source.tree.child("slice_param").set("axis", number(axis))
+            source.tree.child("slice_param").set("slice_point", number(end))
+            cut += [source, plain.beside(self._unused(f"{rest}_gone"), "Silence", [rest], [])]
+        weights = plain.tree.fields.get("loss_weight", [])
+        if weights and spec.loss_weight[i]:
+            source.tree.fields["loss_weight"] = [weights[i], number(0)]
+            plain.tree.fields["loss_weight"] = [*weights[:i], number(0), *weights[i + 1 :]]
         return cut
 
     # -- low rank ----------------------------------------------------------------------------------------
@@ -173,14 +227,12 @@ class PlainLayers:
             params = params[1:]
         if len(made) == 1:
             return [_as_stage(plain, made[0], params[:2], spec)]
-        first, second = CaffeLayer(deepcopy(plain.tree)), plain
-        first.tree.pop("loss_weight")
-        second.tree.pop("propagate_down")
         name = self._unused(f"{spec.name}_low_rank")
         tops = [name] if len(spec.top) == 1 else [self._unused(f"{top}_low_rank") for top in spec.top]
-        first.tree.set("name", text(name))
-        first.tree.fields["top"] = second.tree.fields["bottom"] = [text(top) for top in tops]
-        return [_as_stage(first, made[0], params[:1], spec), _as_stage(second, made[1], params[1:3], spec)]
+        first = plain.beside(name, spec.type, spec.bottom, tops, "phase", "propagate_down", _message(spec))
+        plain.tree.pop("propagate_down")
+        plain.tree.fields["bottom"] = [text(top) for top in tops]
+        return [_as_stage(first, made[0], params[:1], spec), _as_stage(plain, made[1], params[1:3], spec)]
 
     def _unused(self, name: str) -> str:
         while name in self._names:
@@ -203,9 +255,7 @@ class PlainLayers:
         if not problems:
             return
         what = ", ".join(problems)
-        self.notes.append(
-            f"layer '{spec.name}': Caffe does not know {what}; it is an Input of the same shape"
-        )
+        self._note(spec, f"Caffe does not know {what}; it is an Input of the same shape")
         blobs = self._net_with(spec).blobs
         for name in DATA_MESSAGES:
             tree.pop(name)
@@ -227,19 +277,38 @@ def _unknown_fields(tree: Tree, message: str) -> Iterator[str]:
                 yield from (f"{name}.{inner}" for inner in _unknown_fields(value, known.kind))
 
 
-def _layer(name: str, kind: str, bottom: list[str], top: list[str]) -> Tree:
-    fields = {"name": [name], "type": [kind], "bottom": bottom, "top": top}
-    return Tree(0, {field: [text(value) for value in values] for field, values in fields.items() if values})
+def _set_phase(tree: Tree, phase: str) -> None:
+    """In place of the rules of a layer one on its phase, or none for both phases."""
+    rule = [Tree(0, {"phase": [Scalar(phase)]})] if phase else []
+    fields = {("include" if name == "exclude" else name): values for name, values in tree.fields.items()}
+    tree.fields = {name: rule if name == "include" else values for name, values in fields.items()}
+    if not phase:
+        tree.pop("include")
+
+
+def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
+    """The other half of a step or padding: Caffe refuses pooling without it, and takes 0 for a convolution's."""
+    for message in {"convolution_param", "pooling_param"} & tree.fields.keys():
+        param = getattr(spec, message)
+        for name, default in HALVES.items():
+            pair = (f"{name}_h", f"{name}_w")
+            for half in pair if any(map(param.has, pair)) else ():
+                value = getattr(param, half)
+                tree.child(message).set(half, number(default if value is None else value))
+
+
+def _message(spec: LayerSpec) -> str:
+    """The name of the settings of a layer that may be of low rank."""
+    return "convolution_param" if spec.type == "Convolution" else "inner_product_param"
 
 
 def _as_stage(plain: CaffeLayer, stage: Stage, params: list[Tree], spec: LayerSpec) -> CaffeLayer:
     """The layer with the numbers of filters, window, group and arrays of a stage."""
-    is_convolution = spec.type == "Convolution"
-    param = plain.tree.child("convolution_param" if is_convolution else "inner_product_param")
+    param = plain.tree.child(_message(spec))
     for name in (*WINDOW_FIELDS, "group", "transpose"):
         param.pop(name)
     param.set("num_output", number(len(stage.weights)))
-    if is_convolution:
+    if spec.type == "Convolution":
         _set_window(param, stage.window, stage.weights.ndim - 2)
         param.set("group", number(stage.group))
     param.pop("bias_term")

@@ -11,7 +11,7 @@ from minicaffe.blob import Blob
 from minicaffe.errors import DataError, SpecError
 from minicaffe.files import atomic_write
 from minicaffe.layer import Layer
-from minicaffe.net import Net
+from minicaffe.net import Net, expect_net
 from minicaffe.onnx_export.graph import Graph, writers
 
 OPSET = 18
@@ -22,9 +22,10 @@ def export_onnx(net: Net, path: str | Path) -> None:
     """Write a net (phase TEST) with its weights as an ONNX model, atomically; low rank as pairs of plain layers.
 
     Inputs and outputs have the names and shapes of the net's blobs; the number of images is free, unless a layer of
-    the net depends on it. Raises SpecError for a layer that ONNX has not, DataError without the package onnx,
-    WriteError.
+    the net depends on it. Raises MinicaffeError for what is no net, SpecError for a layer that ONNX has not,
+    DataError without the package onnx, WriteError.
     """
+    expect_net(net, "export_onnx")
     onnx = _import_onnx()
     if net.state.phase != "TEST":
         raise SpecError(f"{net.spec.where}: an ONNX model is for use: export the net of phase 'test'")
