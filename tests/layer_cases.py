@@ -106,6 +106,14 @@ LAYERS = {
         "type: Pooling, pooling_param: {pool: AVE, kernel_h: 4, kernel_w: 3, stride: 3, pad: 2}",
         [(1, 2, 8, 6)],
     ),
+    "Pooling, ave, blind windows": (
+        "type: Pooling, pooling_param: {pool: AVE, kernel_size: 1, stride: 5}",
+        IMAGE,
+    ),
+    "Pooling, max, blind windows": (
+        "type: Pooling, pooling_param: {kernel_size: 1, stride: 5}",
+        [(2, 3, 5, 10)],
+    ),
     "Pooling, floor": (
         "type: Pooling, pooling_param: {kernel_size: 3, stride: 2, round_mode: FLOOR}",
         [(2, 3, 8, 8)],
@@ -117,12 +125,19 @@ LAYERS = {
     "ReLU": ("type: ReLU", IMAGE),
     "ReLU, leaky": ("type: ReLU, relu_param: {negative_slope: 0.2}", IMAGE),
     "ReLU6": ("type: ReLU6", IMAGE),
+    "ReLU6, leaky": ("type: ReLU6, relu6_param: {negative_slope: 0.2}", IMAGE),
     "Reduction": ("type: Reduction, reduction_param: {operation: MEAN, axis: 1, coeff: 3}", IMAGE),
     "Reduction, absolute": ("type: Reduction, reduction_param: {operation: ASUM, axis: 2}", IMAGE),
     "Reduction, all": ("type: Reduction, reduction_param: {operation: SUMSQ}", IMAGE),
     "Reduction, sum": ("type: Reduction, reduction_param: {axis: -1}", IMAGE),
     "Reshape": ("type: Reshape, reshape_param: {shape: {dim: [0, -1, 3]}}", IMAGE),
     "Reshape, images": ("type: Reshape, reshape_param: {shape: {dim: [-1, 6]}}", IMAGE),
+    "Reshape, images written out": ("type: Reshape, reshape_param: {shape: {dim: [2, -1]}}", IMAGE),
+    "Reshape, images inferred": ("type: Reshape, reshape_param: {shape: {dim: [-1, 14, 12]}}", IMAGE),
+    "Reshape, an axis before the images": (
+        "type: Reshape, reshape_param: {axis: 0, num_axes: 0, shape: {dim: 1}}",
+        [(1, 5)],
+    ),
     "Reverse": ("type: Reverse, reverse_param: {axis: 2}", IMAGE),
     "Scale": (
         "type: Scale, scale_param: {bias_term: true, filler: {type: uniform}, bias_filler: {type: uniform}}",

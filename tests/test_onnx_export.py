@@ -17,7 +17,7 @@ from minicaffe.spec.net import parse_net
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-FREE_BATCH = {name for name in LAYERS if "images" not in name}
+FREE_BATCH = {name for name in LAYERS if "images" not in name} | {"Reshape, images inferred"}
 
 
 def model_of(net, folder):
@@ -37,6 +37,8 @@ def assert_same(session, net, inputs):
 
 def some_inputs(net, name=""):
     inputs = inputs_of(net)
+    if name.startswith("ReLU6"):
+        return {k: 9 * v for k, v in inputs.items()}
     return {k: np.abs(np.round(v)) if name == "Embed" else v for k, v in inputs.items()}
 
 
@@ -96,6 +98,32 @@ layer:
 def test_layers_in_place_split_and_silence(tmp_path):
     net = mc.Net(parse_net(SEVERAL), phase="test")
     assert_same(model_of(net, tmp_path), net, inputs_of(net))
+
+
+BOTH = """layer:
+- {name: x, type: Input, top: [x, unused, taken_output, taken],
+   input_param: {shape: [{dim: [2, 3]}, {dim: [2, 1]}, {dim: [2, 3]}, {dim: [2, 4]}]}}
+- {name: y, type: Power, bottom: taken_output, power_param: {shift: 2}}
+- {name: relu, type: ReLU, bottom: x, top: x}
+"""
+
+
+def test_an_output_that_is_an_input_has_a_name_of_its_own(tmp_path):
+    net = mc.Net(parse_net(BOTH), phase="test")
+    session, inputs = model_of(net, tmp_path), inputs_of(net)
+    names = {"x": "x_output", "unused": "unused_output", "taken": "taken_output_", "y": "y"}
+    found = dict(zip([value.name for value in session.get_outputs()], session.run(None, inputs), strict=True))
+    expected = outputs_of(net, inputs)
+    assert {names[name] for name in expected} == set(found)
+    for name, values in expected.items():
+        assert np.array_equal(found[names[name]], values)
+
+
+def test_a_blob_with_the_name_of_a_node_is_another_one(tmp_path):
+    text = BOTH.replace("unused,", "y/constant_2,").replace("[2, 1]", "[2, 3]")
+    net = mc.Net(parse_net(text + "- {name: z, type: Eltwise, bottom: [y, y/constant_2]}\n"), phase="test")
+    session, inputs = model_of(net, tmp_path), inputs_of(net)
+    assert np.array_equal(session.run(["z"], inputs)[0], outputs_of(net, inputs)["z"])
 
 
 REFUSED = [

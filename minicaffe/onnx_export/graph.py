@@ -6,7 +6,7 @@ layer needs to know it (``needs_batch``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ def writes(*types: str) -> Callable[[Writer], Writer]:
 
 
 class Graph:
-    """Nodes and constants, with names that nobody else has."""
+    """Nodes and constants, with names that nobody else has; ``taken`` are names of the net's blobs."""
 
-    def __init__(self, onnx: Any) -> None:
+    def __init__(self, onnx: Any, taken: Iterable[str]) -> None:
         self._onnx = onnx
+        self._taken = set(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
@@ -49,7 +50,14 @@ class Graph:
 
     def _name(self, what: str) -> str:
         self._count += 1
-        return f"{self._layer}/{what}_{self._count}"
+        return self.unused(f"{self._layer}/{what}_{self._count}")
+
+    def unused(self, name: str) -> str:
+        """The name, made longer where it is taken; from now on it is."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output, whose name is returned."""

@@ -21,20 +21,22 @@ IR_VERSION = 9  # that of the releases of ONNX that brought this opset
 def export_onnx(net: Net, path: str | Path) -> None:
     """Write a net (phase TEST) with its weights as an ONNX model, atomically; low rank as pairs of plain layers.
 
-    Inputs and outputs have the names and shapes of the net's blobs; the number of images is free, unless a layer of
-    the net depends on it. Raises MinicaffeError for what is no net, SpecError for a layer that ONNX has not,
-    DataError without the package onnx, WriteError.
+    Inputs and outputs have the names and shapes of the net's blobs (an output that is an input too, ``x_output``).
+    The number of images is free, unless a layer of the net depends on it. Raises MinicaffeError for what is no net,
+    SpecError for a layer that ONNX has not, DataError without the package onnx, WriteError.
     """
     expect_net(net, "export_onnx")
     onnx = _import_onnx()
     if net.state.phase != "TEST":
         raise SpecError(f"{net.spec.where}: an ONNX model is for use: export the net of phase 'test'")
-    graph = Graph(onnx)
+    graph = Graph(onnx, net.blobs)
     names = _add_layers(graph, net)
     inputs = [_info(onnx, name, net.blobs[name], graph) for name in net.inputs]
-    outputs = [_info(onnx, name, net.blobs[name], graph) for name in net.outputs]
+    outputs = []
     for name in net.outputs:
-        graph.nodes.append(onnx.helper.make_node("Identity", [names[name]], [name], f"{name}/output"))
+        output = graph.unused(f"{name}_output") if name in net.inputs else name
+        graph.nodes.append(onnx.helper.make_node("Identity", [names[name]], [output], f"{name}/output"))
+        outputs.append(_info(onnx, output, net.blobs[name], graph))
     made = onnx.helper.make_graph(graph.nodes, net.name or "net", inputs, outputs, graph.constants)
     model = onnx.helper.make_model(
         made, producer_name="minicaffe", opset_imports=[onnx.helper.make_opsetid("", OPSET)],

@@ -41,8 +41,11 @@ def elu(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[
 
 @writes("ReLU6")
 def relu6(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """Clip to 0 … 6."""
-    return [graph.add("Clip", x[0], graph.constant(0), graph.constant(6))]
+    """Clip to 0 … 6; or LeakyRelu, which ends at 6."""
+    slope = layer.spec.relu6_param.negative_slope
+    if not slope:
+        return [graph.add("Clip", x[0], graph.constant(0), graph.constant(6))]
+    return [graph.add("Min", graph.add("LeakyRelu", x[0], alpha=slope), graph.constant(6))]
 
 
 @writes("Clip")

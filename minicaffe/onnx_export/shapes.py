@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
+from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
 
@@ -33,10 +34,28 @@ def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: li
     return graph.add_several("Split", len(top), x[0], sizes, axis=axis)
 
 
-@writes("Flatten", "Reshape")
-def reshape(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """Another shape."""
+@writes("Flatten")
+def flatten(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Some axes become one."""
     return [graph.reshaped(x[0], top[0].shape, bottom[0].shape)]
+
+
+@writes("Reshape")
+def reshape(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Another shape; the batch is free where the layer takes one image more."""
+    old, new = bottom[0].shape, top[0].shape
+    graph.needs_batch |= not _follows(layer, old, new)
+    return [graph.reshaped(x[0], new, old)]
+
+
+def _follows(layer: Layer, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether a Reshape makes one image more of one more."""
+    if not (old and new):
+        return False
+    try:
+        return layer.new_shape((old[0] + 1, *old[1:])) == (new[0] + 1, *new[1:])
+    except MinicaffeError:  # the number of images is written out
+        return False
 
 
 @writes("Permute")
