@@ -1,6 +1,6 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
-from minicaffe import layers, solvers
+from minicaffe import interrupt, layers, solvers  # noqa: F401  (interrupt first: it acts when imported)
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.convert import convert

@@ -1,6 +1,10 @@
 """The commands, as a user types them."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +79,20 @@ def test_a_wrong_flag_ends_with_status_2(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "solver.yaml", "--no-such-flag"])
     assert stop.value.code == 2
+
+
+@pytest.mark.cpu_only("a process of its own")
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_interrupt_while_modules_are_imported_is_one_word(tmp_path):
+    # numpy is the first large import: one of its name, found before it, interrupts there
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROTOTXT.parent)])}
+    for command in (["-m", "minicaffe.cli", "device"], [str(PROTOTXT.parent / "train.py"), "solver.yaml"]):
+        done = subprocess.run(
+            [sys.executable, *command], env=env, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert (done.stderr, done.returncode) == ("interrupted\n", -signal.SIGINT)
+    done = subprocess.run(
+        [sys.executable, "-c", "import minicaffe"], env=env, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "Traceback" in done.stderr, "a program that is not ours keeps Python's own way"

@@ -1,5 +1,8 @@
 """caffe.Detector: windows of images, with what lies around them."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,3 +70,45 @@ def test_context_wants_a_square_input(files, tmp_path):
 
 def test_no_windows_are_no_detections(files):
     assert caffe.Detector(*files[:2]).detect_windows([(files[2], [])]) == []
+
+
+def test_fractions_of_pixels_are_cut_off_a_window(files):
+    net, weights, _, pixels = files
+    detector = caffe.Detector(net, weights)
+    seen = detector.crop(pixels, [4.6, 6.2, 14.7, 16.9])
+    np.testing.assert_array_equal(seen, pixels[4:14, 6:16])
+    with_context = caffe.Detector(net, weights, context_pad=2)
+    assert with_context.crop(pixels, np.array([4.6, 6.2, 14.7, 16.9])).shape == (10, 10, 3)
+
+
+@pytest.mark.parametrize("context", [None, 2])
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ([50, 60, 70, 80], r"window \[50, 60, 70, 80\]: shows nothing of the image, 20 × 24"),
+        ([14, 16, 4, 6], "shows nothing of the image"),
+        ([1, 2, 3], r"window \[1, 2, 3\]: give four numbers, \(ymin, xmin, ymax, xmax\)"),
+        ([1, 2, 3, np.nan], "give four numbers"),
+    ],
+)
+def test_a_window_of_nothing_is_one_line(files, context, window, message):
+    net, weights, image, _ = files
+    detector = caffe.Detector(net, weights, context_pad=context)
+    with pytest.raises(mc.ShapeError, match=message):
+        detector.detect_windows([(image, [window])])
+
+
+def test_too_much_context_is_one_line(files):
+    with pytest.raises(mc.ShapeError, match="context_pad 5: must be less than half of the net's input, 10"):
+        caffe.Detector(*files[:2], context_pad=5)
+
+
+def test_selective_search_is_asked_for_windows(files, monkeypatch):
+    net, weights, image, _ = files
+    detector = caffe.Detector(net, weights)
+    with pytest.raises(mc.DataError, match=r"needs Matlab and .*selective_search_ijcv_with_python"):
+        detector.detect_selective_search([image])
+    search = SimpleNamespace(get_windows=lambda names, cmd: [np.array(WINDOWS) for _ in names])
+    monkeypatch.setitem(sys.modules, "selective_search_ijcv_with_python", search)
+    found = detector.detect_selective_search([image])
+    assert [tuple(one["window"]) for one in found] == WINDOWS and found[0]["filename"] == image

@@ -10,7 +10,8 @@ import pytest
 import minicaffe.pycaffe as caffe
 from minicaffe.cli import main
 from minicaffe.data.backends import open_source
-from minicaffe.pycaffe import io
+from minicaffe.pycaffe import __main__ as script
+from minicaffe.pycaffe import alias, io
 from minicaffe.pycaffe.proto import caffe_pb2
 
 pytest.importorskip("google.protobuf")
@@ -53,6 +54,10 @@ from caffe import layers as L
 from caffe.coord_map import crop
 from caffe.proto import caffe_pb2
 from helper import number
+from caffe.pycaffe import Net, SGDSolver, Timer
+from caffe._caffe import get_solver
+import caffe.pycaffe
+assert (Net, SGDSolver, get_solver) == (caffe.Net, caffe.SGDSolver, caffe.get_solver)
 assert caffe.io.caffe_pb2 is caffe_pb2 and crop.__module__ == "minicaffe.pycaffe.coord_map"
 print(caffe.__name__, L.Input(ntop=1).fn.type_name, number, sys.argv[1:], __name__)
 """)
@@ -60,6 +65,31 @@ print(caffe.__name__, L.Input(ntop=1).fn.type_name, number, sys.argv[1:], __name
     command = [sys.executable, "-m", "minicaffe.pycaffe", str(tmp_path / "script.py"), "--flag"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert done.stdout == "minicaffe.pycaffe Input 5 ['--flag'] __main__\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a script"),
+        (["gone.py"], "gone.py: cannot be read (No such file or directory); check the path"),
+        (["folder"], "folder: a folder, and there is no __main__.py in it; give a script"),
+        (["image.py"], "image.py: not a Python script; check the path"),
+        (["half.py"], "half.py: line 2: not Python ('(' was never closed)"),
+    ],
+)
+def test_what_is_no_script_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "image.py").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\r")
+    (tmp_path / "half.py").write_text("x = 1\nprint(x\n")
+    monkeypatch.setattr(sys, "argv", ["minicaffe.pycaffe", *arguments])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(alias, "install", lambda: None)
+    with pytest.raises(SystemExit) as stop:
+        script.main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and message in error
 
 
 def test_digits_are_written_as_an_lmdb_that_a_net_of_caffe_reads(tmp_path, capsys):

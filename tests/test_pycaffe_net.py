@@ -1,6 +1,7 @@
 """caffe.Net: pycaffe's names, ways to call and files, over our net."""
 
 import gc
+import time
 import weakref
 from collections import OrderedDict
 
@@ -294,3 +295,63 @@ def test_the_module_has_what_scripts_ask_it():
     assert {"Data", "Convolution", "InnerProduct", "Python"} <= set(caffe.layer_type_list())
     assert (caffe.TRAIN, caffe.TEST) == (0, 1)
     assert caffe.__version__ == "1.0.0" and not caffe.has_nccl()
+    assert (caffe.solver_count(), caffe.solver_rank()) == (1, 0)
+    caffe.set_solver_count(1), caffe.set_solver_rank(0), caffe.set_multiprocess(False)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: caffe.set_solver_count(2), r"set_solver_count\(2\): training on several GPUs is not there"),
+        (lambda: caffe.set_solver_rank(1), r"set_solver_rank\(1\): training on several"),
+        (lambda: caffe.set_multiprocess(True), r"set_multiprocess\(True\): training on several"),
+        (lambda: caffe.NCCL(None, ""), r"NCCL: training on several GPUs is not there; train on one"),
+        (caffe.NCCL.new_uid, r"NCCL\.new_uid: training on several"),
+    ],
+)
+def test_training_on_several_gpus_is_refused_in_one_line(call, message):
+    with pytest.raises(mc.DeviceError, match=message):
+        call()
+
+
+def test_the_names_of_the_cpp_class_are_there(net):
+    assert net._blobs == list(net.blobs.values()) and net._blob_names == list(net.blobs)
+    assert [net._blob_names[i] for i in net._inputs] == ["data"]
+    assert [net._blob_names[i] for i in net._outputs] == ["score"]
+    assert net._blob_loss_weights == [0.0] * 3
+    sizes = [len(batch["data"]) for batch in net._batch({"data": images(count=6)})]
+    assert sizes == [4, 4]
+
+
+def test_a_scripts_functions_are_called_around_each_layer(net):
+    calls = []
+    for when in ("before_forward", "after_forward", "before_backward", "after_backward"):
+        getattr(net, when)(lambda i, when=when: calls.append((when, i)))
+    net.before_forward(lambda i: calls.append(("too", i)))
+    net.forward(data=images(), start="conv", end="relu")
+    expected = [(w, i) for i in (1, 2) for w in ("before_forward", "too", "after_forward")]
+    assert calls == expected
+    net.forward(data=images())
+    calls.clear()
+    net.backward(score=np.ones((4, 5), np.float32))
+    assert calls == [(w, i) for i in (3, 2, 1) for w in ("before_backward", "after_backward")]
+
+
+def test_what_a_function_between_layers_writes_counts(net):
+    def change(i):
+        if net._layer_names[i] == "relu":
+            net.blobs["conv"].data[...] = 1
+
+    net.after_forward(change)
+    v, c = (blob.data for blob in net.params["ip"])
+    found = net.forward(data=images())["score"]
+    np.testing.assert_allclose(found[0], v.sum(1) + c, rtol=1e-4, atol=1e-4)
+
+
+def test_a_timer_counts_from_start_to_stop():
+    timer = caffe.Timer()
+    assert timer.ms == 0
+    timer.start()
+    time.sleep(0.02)
+    timer.stop()
+    assert 20 <= timer.ms < 2000 and timer.ms == timer.ms

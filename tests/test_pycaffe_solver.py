@@ -175,3 +175,10 @@ def test_a_wrong_solver_file_is_one_line(tmp_path):
         mc.SpecError, match="no file 'gone' beside the solver spec or in the working directory"
     ):
         caffe.get_solver(tmp_path / "solver")
+
+
+def test_functions_around_layers_are_called_in_training_too(solver_file):
+    solver, calls = caffe.SGDSolver(solver_file()), []
+    solver.net.after_forward(lambda i: calls.append(solver.net._layer_names[i]))
+    solver.step(2)
+    assert calls == ["data", "ip", "loss"] * 2

@@ -9,7 +9,21 @@ from minicaffe.pycaffe import coord_map, io
 from minicaffe.pycaffe.classifier import Classifier
 from minicaffe.pycaffe.detector import Detector
 from minicaffe.pycaffe.layer import Layer
-from minicaffe.pycaffe.mode import init_log, log, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from minicaffe.pycaffe.mode import (
+    NCCL,
+    has_nccl,
+    init_log,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from minicaffe.pycaffe.proto import caffe_pb2
@@ -24,6 +38,7 @@ from minicaffe.pycaffe.solver import (
     Solver,
     get_solver,
 )
+from minicaffe.pycaffe.timer import Timer
 
 __version__ = "1.0.0"  # of the Caffe whose interface this is
 
@@ -31,8 +46,3 @@ __version__ = "1.0.0"  # of the Caffe whose interface this is
 def layer_type_list() -> list[str]:
     """The names of all layer types."""
     return sorted(layer_classes)
-
-
-def has_nccl() -> bool:
-    """Whether several GPUs can train together: no."""
-    return False

@@ -5,18 +5,52 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from minicaffe.pycaffe import alias
 
+USAGE = "python -m minicaffe.pycaffe script.py …"
+
 
 def main() -> None:
-    """Run the script that the first argument names, as ``python script.py …`` would."""
+    """Run the script that the first argument names, as ``python script.py …`` would; status 2 where it is none."""
+    sys.excepthook = sys.__excepthook__  # the script's errors are shown as Python shows them
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(f"usage: {USAGE}: runs a script that says 'import caffe', with minicaffe as it")
+        return
     if len(sys.argv) < 2:
-        sys.exit("error: give a script: python -m minicaffe.pycaffe script.py …")
+        _refuse(f"give a script: {USAGE}")
     sys.argv = sys.argv[1:]
-    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+    script = sys.argv[0]
+    _check(Path(script))
+    sys.path[0] = str(Path(script).resolve().parent)
     alias.install()
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SyntaxError as error:
+        if error.filename != script:
+            raise
+        _refuse(f"{script}: line {error.lineno}: not Python ({error.msg})")
+
+
+def _check(script: Path) -> None:
+    """End unless the file can be read, and is text."""
+    if script.is_dir() and not (script / "__main__.py").is_file():
+        _refuse(f"{script}: a folder, and there is no __main__.py in it; give a script")
+    if script.is_dir():
+        return
+    try:
+        with open(script, "rb") as file:
+            start = file.read(1000)
+    except OSError as error:
+        _refuse(f"{script}: cannot be read ({error.strerror}); check the path")
+    if b"\0" in start and script.suffix not in (".pyc", ".zip", ".pyz"):
+        _refuse(f"{script}: not a Python script; check the path")
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,15 @@ import sys
 
 import minicaffe.pycaffe as package
 
+ONE_HERE = ("pycaffe", "_caffe")  # modules of Caffe's whose names are this package's own
+
 
 def install() -> None:
     """Let ``import caffe``, ``from caffe.proto import caffe_pb2`` and alike mean this package, in this process."""
     sys.modules["caffe"] = package
+    for name in ONE_HERE:
+        sys.modules[f"caffe.{name}"] = package
+        setattr(package, name, package)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.endswith("__main__"):
             name = module.name.replace(package.__name__, "caffe", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from minicaffe.classify.classifier import transformer_for
 from minicaffe.classify.images import load_image, resize_image
-from minicaffe.errors import ShapeError
+from minicaffe.errors import DataError, ShapeError
 from minicaffe.ops.rounding import round_half_away
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST
@@ -37,11 +38,22 @@ class Detector(Net):
         name = self.inputs[0]
         shape = tuple(self.blobs[name].shape)
         self.transformer = transformer_for(name, shape, mean, input_scale, raw_scale, channel_swap)
+        self.configure_crop(context_pad)
+
+    def configure_crop(self, context_pad: int | None) -> None:
+        """Choose how much context a window has, and find what lies beyond the image. Raises ShapeError."""
+        name = self.inputs[0]
+        _, channels, height, width = self.blobs[name].shape
+        if context_pad and height != width:
+            raise ShapeError(f"context_pad: the net's input must be square; it is {height} × {width}")
+        if context_pad and not 0 < 2 * context_pad < width:
+            raise ShapeError(f"context_pad {context_pad}: must be less than half of the net's input, {width}")
         self.context_pad = context_pad or 0
-        if self.context_pad and shape[2] != shape[3]:
-            raise ShapeError(f"context_pad: the net's input must be square; it is {shape[2]} × {shape[3]}")
-        nothing = np.zeros(shape[1:], np.float32)  # what the net takes for the mean, or for black
-        self._background = self.transformer.deprocess(name, nothing).reshape(*shape[2:], shape[1])
+        self.crop_dims = np.array([height, width, channels])
+        nothing = np.zeros(
+            (channels, height, width), np.float32
+        )  # what the net takes for the mean, or for black
+        self.crop_mean = self.transformer.deprocess(name, nothing).reshape(self.crop_dims)
 
     def detect_windows(
         self, images_windows: Iterable[tuple[str, Sequence[Sequence[int]]]]
@@ -51,7 +63,7 @@ class Detector(Net):
         Returns for each window a dict with ``filename``, ``window`` and ``prediction``, in the order given.
         """
         found = [
-            {"window": window, "filename": file, "crop": self.crop(image, np.asarray(window))}
+            {"window": window, "filename": file, "crop": self.crop(image, window)}
             for file, windows in images_windows
             for image in [load_image(file)]
             for window in windows
@@ -63,21 +75,54 @@ class Detector(Net):
         predictions = self.forward_all(**{name: inputs})[self.outputs[0]]
         return [{**one, "prediction": scores} for one, scores in zip(found, predictions, strict=True)]
 
-    def crop(self, image: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """The window of an image (H, W, K), with its context, at the input's size, where it has one."""
-        if not self.context_pad:
-            return image[window[0] : window[2], window[1] : window[3]]
+    def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict[str, Any]]:
+        """``detect_windows`` on windows that Selective Search proposes. Raises DataError without it."""
+        try:
+            import selective_search_ijcv_with_python as selective_search
+        except ImportError:
+            raise DataError(
+                "detect_selective_search needs Matlab and github.com/sergeyk/selective_search_ijcv_with_python "
+                "on Python's path; or give windows of your own to detect_windows"
+            ) from None
+        files = [os.path.abspath(name) for name in image_fnames]  # Matlab runs in another folder
+        windows = selective_search.get_windows(files, cmd="selective_search_rcnn")
+        return self.detect_windows(zip(files, windows, strict=True))
+
+    def crop(self, image: np.ndarray, window: Sequence[float]) -> np.ndarray:
+        """The window of an image (H, W, K), with its context, at the input's size, where it has one.
+
+        Without context, fractions of pixels are cut off. Raises ShapeError where it shows nothing of the image.
+        """
+        window = np.asarray(window)
+        if window.shape != (4,) or window.dtype.kind not in "fiu" or not np.isfinite(window).all():
+            raise ShapeError(f"window {window.tolist()}: give four numbers, (ymin, xmin, ymax, xmax)")
+        if self.context_pad:
+            return self._crop_with_context(image, window)
+        return _part(image, window.astype(int), window)
+
+    def _crop_with_context(self, image: np.ndarray, window: np.ndarray) -> np.ndarray:
         size = self.blobs[self.inputs[0]].width
         half = (window[2:] - window[:2] + 1) / 2
         centre, half = window[:2] + half, half * size / (size - 2 * self.context_pad)
         low, high = np.round(centre - half), np.round(centre + half)
-        scale = size / (high - low + 1)
+        scale = size / np.maximum(high - low + 1, 1)
         start = round_half_away(np.maximum(0, -low) * scale).astype(int)
         limit = np.array(image.shape[:2])
         low, high = (np.clip(corner, 0, limit).astype(int) for corner in (low, high))
+        part = _part(image, np.concatenate([low, high]), window)
         room = np.minimum(round_half_away((high - low + 1) * scale).astype(int), size - start)
-        part = image[low[0] : high[0], low[1] : high[1]]
-        out = self._background.copy()
+        out = self.crop_mean.copy()
         place = tuple(slice(a, a + b) for a, b in zip(start, room, strict=True))
         out[place] = resize_image(part, room)
         return out
+
+
+def _part(image: np.ndarray, corners: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Rows and columns of an image (H, W, K). Raises ShapeError where there are none of them."""
+    part = image[corners[0] : corners[2], corners[1] : corners[3]]
+    if not part.size:
+        raise ShapeError(
+            f"window {window.tolist()}: shows nothing of the image, {image.shape[0]} × {image.shape[1]}; "
+            "a window is (ymin, xmin, ymax, xmax)"
+        )
+    return part

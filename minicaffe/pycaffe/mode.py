@@ -9,9 +9,11 @@ import warnings
 
 from minicaffe.array import gpu_problem
 from minicaffe.array import set_device as choose_device
+from minicaffe.errors import DeviceError
 
 logger = logging.getLogger("minicaffe")
 GLOG_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+ONE_GPU = "training on several GPUs is not there; train on one"
 
 
 class _Process:
@@ -65,3 +67,48 @@ def init_log(level: int = 0, stderr: bool = True) -> None:
 def log(message: str) -> None:
     """Write a line to the log."""
     logger.info("%s", message)
+
+
+def solver_count() -> int:
+    """How many solvers train together: one."""
+    return 1
+
+
+def solver_rank() -> int:
+    """Which of the solvers that train together this process has: the first."""
+    return 0
+
+
+def set_solver_count(count: int) -> None:
+    """Say how many solvers train together. Raises DeviceError for more than one."""
+    if count != 1:
+        raise DeviceError(f"set_solver_count({count}): {ONE_GPU}")
+
+
+def set_solver_rank(rank: int) -> None:
+    """Say which solver this process has. Raises DeviceError for any but the first."""
+    if rank != 0:
+        raise DeviceError(f"set_solver_rank({rank}): {ONE_GPU}")
+
+
+def set_multiprocess(several: bool) -> None:
+    """Say whether solvers of several processes train together. Raises DeviceError if so."""
+    if several:
+        raise DeviceError(f"set_multiprocess(True): {ONE_GPU}")
+
+
+def has_nccl() -> bool:
+    """Whether several GPUs can train together: no."""
+    return False
+
+
+class NCCL:
+    """Caffe's way to train on several GPUs, which is not there: making one, or asking for its id, says so."""
+
+    def __init__(self, *_: object) -> None:
+        raise DeviceError(f"NCCL: {ONE_GPU}")
+
+    @staticmethod
+    def new_uid() -> str:
+        """The id that the GPUs would share. Raises DeviceError."""
+        raise DeviceError(f"NCCL.new_uid: {ONE_GPU}")

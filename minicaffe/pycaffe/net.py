@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.pycaffe.blobs import HostView, send_written
+from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import NetSpec, load_net
@@ -107,6 +108,18 @@ class Net:
         self.blob_loss_weights = OrderedDict.fromkeys(core.blobs, 0.0)
         for layer in core.layers:
             self.blob_loss_weights.update(zip(layer.spec.top, layer.spec.loss_weight, strict=True))
+        self._name_as_in_cpp()
+        self._forward_hooks, self._backward_hooks = (
+            Hooks(core.layers, method) for method in ("forward", "backward")
+        )
+
+    def _name_as_in_cpp(self) -> None:
+        """What the C++ class under pycaffe's Net has: lists in the order of ``_blob_names``; scripts use it too."""
+        self._blobs = list(self.blobs.values())
+        self._inputs, self._outputs = (
+            [self._blob_names.index(name) for name in names] for names in (self.inputs, self.outputs)
+        )
+        self._blob_loss_weights = list(self.blob_loss_weights.values())
 
     @property
     def name(self) -> str:
@@ -196,12 +209,11 @@ class Net:
 
         Keyword arguments are inputs and diffs of outputs.
         """
-        size = next(iter(self.blobs.values())).shape[0]
         given = {name: np.asarray(array) for name, array in kwargs.items()}
         count = count_of(given)
         all_data: list[dict[str, np.ndarray]] = []
         all_diffs: list[dict[str, np.ndarray]] = []
-        for batch in batches(given, size):
+        for batch in self._batch(given):
             inputs = {name: batch[name] for name in batch if name in self.inputs}
             starts = {name: batch[name] for name in batch if name in self.outputs}
             all_data.append({k: np.array(v) for k, v in self.forward(blobs=blobs, **inputs).items()})
@@ -223,6 +235,30 @@ class Net:
     def set_input_arrays(self, data: Any, labels: Any) -> None:
         """Let the net's MemoryData layer give out these arrays."""
         self.core.set_input_arrays(data, labels)
+
+    _set_input_arrays = set_input_arrays
+
+    def _batch(self, blobs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Arrays cut into batches of the net's size, the last one filled up with zeros."""
+        return batches(blobs, self._blobs[0].shape[0])
+
+    # -- a script's functions around layers ------------------------------------------------------------
+
+    def before_forward(self, run: Hook) -> None:
+        """Call ``run(layer's index)`` before each layer runs forward."""
+        self._forward_hooks.add("before", run)
+
+    def after_forward(self, run: Hook) -> None:
+        """Call ``run(layer's index)`` after each layer has run forward."""
+        self._forward_hooks.add("after", run)
+
+    def before_backward(self, run: Hook) -> None:
+        """Call ``run(layer's index)`` before each layer runs backward."""
+        self._backward_hooks.add("before", run)
+
+    def after_backward(self, run: Hook) -> None:
+        """Call ``run(layer's index)`` after each layer has run backward."""
+        self._backward_hooks.add("after", run)
 
     # -- weights ---------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class _Writer:
             name = self._name(fn.tops[0] if fn.tops else fn, fn)
             layer = self.net.layer.add(name=name, type=fn.type_name, bottom=bottoms, top=tops)
             for key, value in fn.params.items():
-                _assign(*_place(layer, key), value)
+                assign_proto(*_place(layer, key), value)
             self._written[fn] = layer
         return self._written[fn]
 
@@ -104,6 +104,16 @@ def _place(layer: Any, key: str) -> tuple[Any, str]:
     return layer, key
 
 
+def param_name_dict() -> dict[str, str]:
+    """The start of the name of the message that each layer type has: Convolution -> convolution."""
+    fields = full_schema()["LayerParameter"]
+    return {
+        field.kind.removesuffix("Parameter"): name.removesuffix("_param")
+        for name, field in fields.items()
+        if name.endswith("_param")
+    }
+
+
 def _messages_of(type_name: str) -> list[str]:
     """The names of the messages that are a type's alone: convolution_param of Convolution and Deconvolution."""
     fields = full_schema()["LayerParameter"]
@@ -112,7 +122,7 @@ def _messages_of(type_name: str) -> list[str]:
     return own + [name for name in (cls.messages if cls else ()) if name in fields and name not in own]
 
 
-def _assign(message: Any, name: str, value: Any) -> None:
+def assign_proto(message: Any, name: str, value: Any) -> None:
     """Give a field a Python value: a dict for a message, a list (or one value) for a repeated field."""
     known = full_schema()[message.DESCRIPTOR.name]
     if name not in known:
@@ -147,7 +157,7 @@ def _scalar(field: Field, value: Any) -> Any:
 
 def _assign_all(message: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        _assign(message, name, value)
+        assign_proto(message, name, value)
 
 
 def to_proto(*tops: Top | Function) -> Any:

@@ -1,0 +1,45 @@
+"""A script's own functions around the layers of a net: ``before_forward`` and its kin.
+
+They are called with the layer's place among ``net.layers``, wherever the layer runs: in training too. Backward has
+them for the layers that have a gradient to compute, not for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minicaffe.layer import Layer
+from minicaffe.pycaffe.blobs import send_written
+
+Hook = Callable[[int], None]
+
+
+class Hooks:
+    """What is called before and after one method, ``forward`` or ``backward``, of each layer."""
+
+    def __init__(self, layers: Sequence[Layer], method: str) -> None:
+        self.layers, self.method = layers, method
+        self.before: list[Hook] = []
+        self.after: list[Hook] = []
+
+    def add(self, when: str, hook: Hook) -> None:
+        """Call one more function ``before`` or ``after``, in the order in which they were added."""
+        if not (self.before or self.after):
+            for i, layer in enumerate(self.layers):
+                setattr(layer, self.method, self._around(i, getattr(layer, self.method)))
+        getattr(self, when).append(hook)
+
+    def _around(self, i: int, run: Callable[..., None]) -> Callable[..., None]:
+        def run_with_hooks(*args: Any) -> None:
+            _call(self.before, i)
+            run(*args)
+            _call(self.after, i)
+
+        return run_with_hooks
+
+
+def _call(hooks: list[Hook], i: int) -> None:
+    for hook in hooks:
+        hook(i)
+    send_written()
