@@ -75,11 +75,34 @@ def test_the_transformer_prepares_and_undoes_as_pycaffes():
         (lambda t: t.set_channel_swap("data", (2, 1)), "must name each of the 3 channels"),
         (lambda t: t.set_mean("data", np.zeros(2)), r"a mean of shape \(2,\) does not fit"),
         (lambda t: t.set_mean("data", np.zeros((1, 3, 8, 9))), "does not fit input 'data'"),
+        (
+            lambda t: t.set_mean("data", np.zeros((2, 8, 9))),
+            r"a mean of shape \(2, 8, 9\) does not fit input 'data', \(3, 8, 9\): it has 3 channels",
+        ),
+        (lambda t: t.set_mean("data", np.zeros((3, 0, 9))), r"a mean of shape \(3, 0, 9\) does not fit"),
+        (lambda t: t.set_mean("data", np.full(3, np.nan)), "the mean for input 'data' has nan or infinite"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(call, message):
     with pytest.raises(mc.DataError, match=message):
         call(mc.Transformer({"data": (1, 3, 8, 9)}))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 9, 2)), "the image has 2 channels; input 'data' takes 3"),
+        (np.zeros((8, 9)), r"the image has shape \(8, 9\); expected \(height, width, channels\)"),
+        (np.zeros((0, 9, 3)), "and no pixels"),
+        ("cat.jpg", "the image is the text 'cat.jpg', not an array"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_one_line(image, message):
+    transformer = mc.Transformer({"data": (1, 3, 8, 9)})
+    transformer.set_transpose("data", (2, 0, 1))
+    transformer.set_mean("data", np.ones(3))
+    with pytest.raises(mc.MinicaffeError, match=message):
+        transformer.preprocess("data", image)
 
 
 def test_a_grey_image_comes_back_with_its_axes_in_order():
@@ -113,6 +136,46 @@ def test_a_classifier_finds_what_pycaffes_does(classified, make):
     np.testing.assert_allclose(
         classifier.predict(pair, oversample=False), case["centre"], rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            np.zeros((9, 9, 3)),
+            r"an array of shape \(9, 9, 3\), not a list of images .* give \[image\] for one",
+        ),
+        (np.zeros((9, 9)), r"an array of shape \(9, 9\), not a list of images"),
+        ([], "no images to classify; give a list of at least one"),
+        (np.zeros((0, 9, 9, 3)), "no images to classify"),
+        ([np.zeros((9, 9, 3)), np.zeros((9, 9))], r"image 1 has shape \(9, 9\); .* image\[:, :, None\]"),
+        ([np.zeros((0, 9, 3))], r"image 0 has shape \(0, 9, 3\), and no pixels"),
+        ([np.zeros((9, 9, 2))], "image 0 has 2 channels; the net's input 'data' takes 3"),
+        ([np.zeros((9, 9, 1))], "image 0 has 1 channels"),
+        ("cat.jpg", "'cat.jpg' is no list of arrays .* load_image makes them of files"),
+        (["cat.jpg"], "image 0 is the text 'cat.jpg', not an array; load_image reads a file as one"),
+        (5, "images: 5 is no list of arrays"),
+        ([None], "image 0 "),
+        ([[[["a"]]]], "image 0 is not an array of numbers"),
+    ],
+)
+@pytest.mark.parametrize("make", [mc.Classifier, caffe.Classifier])
+def test_what_is_no_list_of_images_is_one_line(classified, make, images, message):
+    classifier = make(*classified[:2], channel_swap=(2, 1, 0))
+    for ten in (True, False):
+        with pytest.raises(mc.MinicaffeError, match=message) as caught:
+            classifier.predict(images, oversample=ten)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_array_of_images_is_a_list_of_them_and_a_swap_drops_what_it_does_not_name(classified):
+    classifier = mc.Classifier(*classified[:2], channel_swap=(2, 1, 0))
+    image = np.random.default_rng(0).random((10, 8, 3), np.float32)
+    alone = classifier.predict([image])
+    np.testing.assert_array_equal(classifier.predict(image[None]), alone)
+    np.testing.assert_array_equal(classifier.predict(iter([image])), alone)
+    alpha = np.concatenate([image, np.ones((10, 8, 1), np.float32)], axis=2)
+    np.testing.assert_allclose(classifier.predict([alpha]), alone, rtol=1e-5)
 
 
 def test_a_classifier_wants_one_input_of_images(make_net, classified):
@@ -156,10 +219,41 @@ def test_the_command_names_a_digit(digit, tmp_path, capsys):
     assert any(line.endswith(names[label]) for line in capsys.readouterr().out.splitlines())
 
 
-def test_labels_that_are_too_few_are_refused(digit, tmp_path, capsys):
-    (tmp_path / "names.txt").write_text("zero\none\n")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (b"zero\none\n", "names.txt: 2 names, but the net has 10 classes"),
+        (b"a\n" * 11, "names.txt: 11 names, but the net has 10 classes"),
+        (b"\n \n", "names.txt: the file is empty; it needs the name of a class on each line"),
+        (b"", "names.txt: the file is empty"),
+        (b"\x89PNG\r\n\x1a\n\0", "names.txt: not a text file (UTF-8)"),
+        (b"zero\0one", "names.txt: not a text file (UTF-8)"),
+    ],
+)
+def test_labels_that_do_not_name_each_class_are_refused(digit, tmp_path, capsys, names, message):
+    (tmp_path / "names.txt").write_bytes(names)
     assert main(["classify", *LENET, digit[0], "--labels", str(tmp_path / "names.txt")]) == 2
-    assert "names.txt: 2 names, but the net has 10 classes" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1 and digit[0] not in shown.out
+
+
+@pytest.mark.parametrize("name", ["mean.txt", "mean.npz", "mean.npy", "mean.png"])
+def test_a_mean_that_is_no_mean_image_is_named_without_numpys_advice(digit, tmp_path, capsys, name):
+    content = b"104 117 123\n" if name != "mean.png" else Path(digit[0]).read_bytes()
+    (tmp_path / name).write_bytes(content)
+    assert main(["classify", *LENET, digit[0], "--mean", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert f"{name}: not a mean image (none of NumPy's files); use .binaryproto, .npy or .npz" in error
+    assert "pickled" not in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--raw-scale", "--input-scale"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "x", ""])
+def test_a_scale_is_a_number(capsys, flag, value):
+    with pytest.raises(SystemExit) as stop:
+        main(["classify", *LENET, NO_IMAGE, f"{flag}={value}"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"'{value}' must be a number" in error and error.count("\n") == 1
 
 
 def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_path, capsys):
@@ -182,6 +276,9 @@ def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_pat
         ([*LENET, "gone.png"], "gone.png: no such image; check the path"),
         ([*LENET, NO_IMAGE], "README.md: cannot be read as an image"),
         ([*LENET, NO_IMAGE, "--mean", "x"], "--mean x: neither a file nor numbers; write 104,117,123"),
+        ([*LENET, NO_IMAGE, "--mean", ""], "--mean '': neither a file nor numbers"),
+        ([*LENET, NO_IMAGE, "--mean", "nan"], "--mean nan: not numbers that can be subtracted"),
+        ([*LENET, NO_IMAGE, "--labels", ""], "--labels : cannot be read"),
         ([*LENET, NO_IMAGE, "--mean", "1,2"], r"a mean of shape \(2,\) does not fit input 'data'"),
         ([*LENET, NO_IMAGE, "--image-dims", "30"], "give height and width"),
         ([*LENET, NO_IMAGE, "--labels", "gone.txt"], "gone.txt: cannot be read"),

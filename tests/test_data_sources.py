@@ -13,6 +13,7 @@ from minicaffe.data.backends import open_source
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.idx import gzip_bytes, idx_bytes, read_idx
 from minicaffe.data.mean import load_mean
+from minicaffe.data.npz import open_npz
 from minicaffe.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -382,6 +383,24 @@ def test_broken_mean_image_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xffjunk")
     with pytest.raises(DataError, match=name):
         load_mean(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mean_image_of_nan_is_refused(tmp_path, value):
+    np.save(tmp_path / "m.npy", np.full((3, 4, 5), value))
+    with pytest.raises(DataError, match=r"m\.npy: a mean image with nan or infinite values; make it again"):
+        load_mean(tmp_path / "m.npy")
+    np.save(tmp_path / "m.npy", np.full((3, 4, 5), "x"))
+    with pytest.raises(DataError, match=r"m\.npy: a mean image of type <U1; expected numbers"):
+        load_mean(tmp_path / "m.npy")
+
+
+@pytest.mark.parametrize("read", [load_mean, open_npz])
+def test_a_text_is_refused_without_numpys_advice(tmp_path, read):
+    (tmp_path / "m.npz").write_text("words")
+    with pytest.raises(DataError, match="none of NumPy's files") as caught:
+        read(tmp_path / "m.npz")
+    assert "pickled" not in str(caught.value)
 
 
 def test_protobuf_bytes_are_those_of_caffe_proto():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minicaffe.classify.batches import forward_all
-from minicaffe.classify.images import centre, resize_image
+from minicaffe.classify.images import as_image, centre, resize_image
 from minicaffe.classify.images import oversample as ten_crops
 from minicaffe.classify.transformer import Transformer
-from minicaffe.errors import ShapeError
+from minicaffe.errors import DataError, ShapeError
 from minicaffe.net import Net
 
 
@@ -45,12 +46,13 @@ class Classifier:
         if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
             raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
 
-    def predict(self, images: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+    def predict(self, images: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
         """The net's first output, (N, classes), for N images (H, W, K) as ``load_image`` reads them.
 
         With ``oversample`` the mean over ten crops of each (centre, corners, mirror images), else the centre's.
+        Raises ShapeError or DataError, with the image's number, for what is no image that the net takes.
         """
-        resized = [resize_image(image, self.image_dims) for image in images]
+        resized = [resize_image(image, self.image_dims) for image in self._checked(images)]
         if oversample:
             crops = ten_crops(resized, self.crop_dims)
         else:
@@ -58,7 +60,29 @@ class Classifier:
         inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
         output = self.net.outputs[0]
         scores = forward_all(self.net, {self.input: inputs}, [output])[output]
-        return scores.reshape(len(images), 10, -1).mean(1) if oversample else scores
+        return scores.reshape(len(resized), 10, -1).mean(1) if oversample else scores
+
+    def _checked(self, images: Any) -> list[np.ndarray]:
+        """The images, if they are what the net takes. Raises ShapeError or DataError."""
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise ShapeError(
+                f"an array of shape {images.shape}, not a list of images (H, W, K); give [image] for one"
+            )
+        if isinstance(images, (str, bytes, Path)) or not isinstance(images, Iterable):
+            raise DataError(
+                f"images: {images!r:.60} is no list of arrays (H, W, K); load_image makes them of files"
+            )
+        arrays = [as_image(image, f"image {i}") for i, image in enumerate(images)]
+        channels, swapped = self.net.blobs[self.input].shape[1], self.input in self.transformer.channel_swap
+        for i, array in enumerate(arrays):
+            held = array.shape[2]
+            if held != channels and not (swapped and held > channels):  # the swap takes those that it names
+                raise ShapeError(
+                    f"image {i} has {held} channels; the net's input '{self.input}' takes {channels}"
+                )
+        if not arrays:
+            raise ShapeError("no images to classify; give a list of at least one")
+        return arrays
 
 
 def transformer_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
 from minicaffe.flags import add_device, choose_device
 from minicaffe.net import Net
-from minicaffe.spec.reader import read_utf8
 
 TOP = 5
 
@@ -25,9 +25,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights", metavar="FILE", required=True, help="its weights (.npz or .caffemodel)")
     sub.add_argument("--labels", metavar="FILE", help="a text file with the name of each class on a line")
     sub.add_argument("--mean", metavar="FILE|B,G,R", help="a mean image, or a number for each channel")
-    sub.add_argument("--raw-scale", type=float, metavar="X",
+    sub.add_argument("--raw-scale", type=_number, metavar="X",
                      help="what pixels, 0 … 1, are multiplied by (default: colour 255, grey 1)")  # fmt: skip
-    sub.add_argument("--input-scale", type=float, metavar="X", help="the same, after the mean")
+    sub.add_argument("--input-scale", type=_number, metavar="X", help="the same, after the mean")
     sub.add_argument("--channel-swap", type=_whole_numbers, metavar="2,1,0",
                      help="the order of red, green, blue (default: 2,1,0 for colour, Caffe's order)")  # fmt: skip
     sub.add_argument("--image-dims", type=_whole_numbers, metavar="H,W",
@@ -43,14 +43,14 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 def classify(args: argparse.Namespace) -> None:
     """Name the likeliest classes of images."""
     choose_device(args)
-    labels = _read_labels(args.labels) if args.labels else []
+    labels = _read_labels(args.labels) if args.labels is not None else []
     net = Net(args.net, weights=args.weights, phase="test")
     classifier = _make_classifier(net, args)
+    if labels:
+        _check_labels(labels, net, args.labels)
     color = net.blobs[classifier.input].channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
-        if labels and len(labels) < scores.size:
-            raise DataError(f"{args.labels}: {len(labels)} names, but the net has {scores.size} classes")
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
@@ -63,7 +63,7 @@ def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
     return Classifier(
         net,
         image_dims=args.image_dims,
-        mean=_read_mean(args.mean) if args.mean else None,
+        mean=None if args.mean is None else _read_mean(args.mean),
         input_scale=args.input_scale,
         raw_scale=args.raw_scale if args.raw_scale is not None else 255 if is_color else 1,
         channel_swap=args.channel_swap or ((2, 1, 0) if is_color else None),
@@ -77,16 +77,53 @@ def top_lines(scores: np.ndarray, labels: list[str]) -> list[str]:
 
 
 def _read_labels(path: str) -> list[str]:
-    return read_utf8(path).splitlines()
+    """The lines of a text file. Raises DataError where it is none, or empty."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip()
+    except OSError as error:
+        raise DataError(f"--labels {path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise DataError(
+            f"--labels {path}: not a text file (UTF-8); give one with the name of a class on each line"
+        )
+    if not text:
+        raise DataError(f"--labels {path}: the file is empty; it needs the name of a class on each line")
+    return text.splitlines()
+
+
+def _check_labels(labels: list[str], net: Net, path: str) -> None:
+    """Raise DataError unless there is a name for each class, as Caffe's classification.cpp asks."""
+    output = net.blobs[net.outputs[0]]
+    classes = output.count // output.num
+    if len(labels) != classes:
+        raise DataError(f"--labels {path}: {len(labels)} names, but the net has {classes} classes")
 
 
 def _read_mean(text: str) -> np.ndarray:
     try:
-        return np.array([float(number) for number in text.split(",")], np.float32)
+        numbers = [float(number) for number in text.split(",")]
     except ValueError:
         if not Path(text).is_file():
-            raise DataError(f"--mean {text}: neither a file nor numbers; write 104,117,123") from None
+            raise DataError(
+                f"--mean {text or repr(text)}: neither a file nor numbers; write 104,117,123"
+            ) from None
         return load_mean(Path(text))
+    if not np.isfinite(numbers).all():
+        raise DataError(f"--mean {text}: not numbers that can be subtracted; write 104,117,123")
+    return np.array(numbers, np.float32)
+
+
+def _number(text: str) -> float:
+    """A number that is neither nan nor infinite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number, as 255 or 0.017")
+    return number
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

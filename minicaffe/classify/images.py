@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image
-from minicaffe.errors import DataError, one_line
+from minicaffe.errors import DataError, ShapeError, one_line
 
 LUMINANCE = np.array(
     [0.2125, 0.7154, 0.0721], np.float32
@@ -35,18 +36,39 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     return image if image.shape[2] == 1 else (image @ LUMINANCE)[:, :, None]
 
 
+def as_image(image: Any, name: str = "the image") -> np.ndarray:
+    """An array (H, W, K), float32; ``name`` says in an error which one it is.
+
+    Raises DataError for what is no array of numbers, ShapeError for one of another number of axes, or of no pixels.
+    """
+    if isinstance(image, (str, bytes, Path)):
+        raise DataError(
+            f"{name} is the text {str(image)[:60]!r}, not an array; load_image reads a file as one"
+        )
+    try:
+        array = np.asarray(image, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not an array of numbers ({one_line(error)})") from None
+    if array.ndim != 3:
+        mend = "; image[:, :, None] has the third" if array.ndim == 2 else ""
+        raise ShapeError(f"{name} has shape {array.shape}; expected (height, width, channels){mend}")
+    if array.size == 0:
+        raise ShapeError(f"{name} has shape {array.shape}, and no pixels")
+    return array
+
+
 def resize_image(image: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
     """An image (H, W, K) resized to ``new_dims`` (height, width): float32, bilinear, or nearest for order 0.
 
     Nothing is averaged, also where it shrinks: so did pycaffe's when nets were trained. For one or three channels
     pixel centres lie half a step in, and what is beyond the edge is the image's least value; for other numbers of
-    channels corners stay corners (scikit-image's ``resize`` and SciPy's ``zoom``). Raises DataError.
+    channels corners stay corners (scikit-image's ``resize`` and SciPy's ``zoom``). Raises DataError or ShapeError.
     """
     if interp_order not in (0, 1):
         raise DataError(
             f"interp_order {interp_order}: 0 (nearest) and 1 (bilinear) are there; use one of them"
         )
-    image = np.asarray(image, np.float32)
+    image = as_image(image)
     centred = image.shape[2] in (1, 3)
     outside = image.min() if centred else np.float32(0)
     rows, columns = (

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minicaffe.classify.images import resize_image
-from minicaffe.errors import DataError
+from minicaffe.classify.images import as_image, resize_image
+from minicaffe.errors import DataError, ShapeError
 from minicaffe.spec.reader import nearest
 
 Shape = tuple[int, ...]
@@ -23,7 +23,7 @@ class Transformer:
     """Prepares images for a net's inputs, each as ``set_…`` has said for it.
 
     ``inputs`` maps names of inputs to their shapes, (N, K, H, W). Raises DataError for another name, and for
-    settings that do not fit the shape.
+    settings that do not fit the shape; ShapeError for an image that does not.
     """
 
     def __init__(self, inputs: Mapping[str, Sequence[int]]) -> None:
@@ -37,15 +37,18 @@ class Transformer:
     def preprocess(self, name: str, image: np.ndarray) -> np.ndarray:
         """What input ``name`` takes of an image (H', W', K): float32 (K, H, W), if transposed so."""
         shape = self._shape(name)
-        x = np.array(image, np.float32)
+        is_flat = isinstance(image, np.ndarray) and image.shape == shape[2:] and name not in self.transpose
+        x = np.array(image if is_flat else as_image(image), np.float32)
         if x.shape[:2] != shape[2:]:
             x = resize_image(x, shape[2:])
         if name in self.transpose:
             x = x.transpose(self.transpose[name])
         if name in self.channel_swap:
+            self._check_channels(name, x, len(self.channel_swap[name]))
             x = x[list(self.channel_swap[name])]
         x = x * np.float32(self.raw_scale.get(name, 1))
         if name in self.mean:
+            self._check_channels(name, x, len(self.mean[name]))
             x = x - self.mean[name]
         return (x * np.float32(self.input_scale.get(name, 1))).astype(np.float32, copy=False)
 
@@ -93,10 +96,14 @@ class Transformer:
         mean = np.asarray(mean, np.float32)
         if mean.ndim == 2:
             mean = mean[None]
-        if mean.ndim not in (1, 3) or (mean.shape[0] != channels and mean.ndim == 1):
+        counts = {1: (channels,), 3: (1, channels)}.get(mean.ndim, ())
+        if mean.size == 0 or len(mean) not in counts:
             raise DataError(
-                f"a mean of shape {mean.shape} does not fit input '{name}', {self.inputs[name][1:]}"
+                f"a mean of shape {mean.shape} does not fit input '{name}', {self.inputs[name][1:]}: "
+                f"it has {channels} channels"
             )
+        if not np.isfinite(mean).all():
+            raise DataError(f"the mean for input '{name}' has nan or infinite values")
         if mean.ndim == 1:
             mean = mean[:, None, None]
         elif mean.shape[1:] != tuple(size):
@@ -107,6 +114,10 @@ class Transformer:
         """What is multiplied by after all else."""
         self._shape(name)
         self.input_scale[name] = scale
+
+    def _check_channels(self, name: str, x: np.ndarray, count: int) -> None:
+        if len(x) < count:
+            raise ShapeError(f"the image has {len(x)} channels; input '{name}' takes {count}")
 
     def _shape(self, name: str) -> Shape:
         if name not in self.inputs:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.caffe.messages import parse_message
-from minicaffe.data.npz import BAD_ARCHIVE
+from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
 from minicaffe.errors import DataError, one_line
 
 
@@ -18,13 +18,20 @@ def load_mean(path: Path) -> np.ndarray:
         mean = mean[0]
     if mean.ndim != 3 or mean.size == 0:
         raise DataError(f"{path}: a mean image of shape {mean.shape}; expected (C, H, W)")
-    return np.ascontiguousarray(mean, np.float32)
+    if mean.dtype.kind not in "buif":
+        raise DataError(f"{path}: a mean image of type {mean.dtype}; expected numbers")
+    mean = np.ascontiguousarray(mean, np.float32)
+    if not np.isfinite(mean).all():
+        raise DataError(f"{path}: a mean image with nan or infinite values; make it again")
+    return mean
 
 
 def _load_blob(path: Path) -> np.ndarray:
     try:
         blob = parse_message("BlobProto", path.read_bytes())
-    except (DataError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except DataError as error:
         raise DataError(f"{path}: {error}") from None
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
     values = np.array(blob.data or blob.double_data, np.float32)
@@ -35,11 +42,11 @@ def _load_blob(path: Path) -> np.ndarray:
 
 def _load_numpy(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = load_numpy(path)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded as archive:
             return archive["mean" if len(archive.files) != 1 else archive.files[0]]
     except BAD_ARCHIVE as error:
-        problem = one_line(error)
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None

@@ -15,6 +15,17 @@ IMAGE_NAMES = ("data", "images", "x")
 LABEL_NAMES = ("label", "labels", "y")
 BAD_ARCHIVE = (ValueError, EOFError, OSError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
+STARTS = (b"\x93NUMPY", b"PK")  # of an .npy, and of an .npz
+
+
+def load_numpy(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
+    """``numpy.load`` without pickle. Raises one of ``BAD_ARCHIVE`` for damaged and other files."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    if not start.startswith(STARTS):  # NumPy would take it for a pickle, and say how to load that
+        raise ValueError("none of NumPy's files" if start else "the file is empty")
+    return np.load(path, allow_pickle=False)
+
 
 def open_npz(path: Path) -> ArraySource:
     """The images of ``data`` (or ``images``, ``x``) and the labels of ``label`` (or ``labels``, ``y``).
@@ -22,9 +33,10 @@ def open_npz(path: Path) -> ArraySource:
     Raises DataError where the file is damaged, has no images, or holds pickled objects (never loaded).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: one bare array, not an .npz archive; save with numpy.savez")
+        archive = load_numpy(path)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: one bare array, not an .npz archive; save with numpy.savez")
+        with archive:
             images = _first(archive, IMAGE_NAMES)
             labels = _first(archive, LABEL_NAMES)
             held = ", ".join(archive.files) or "nothing"

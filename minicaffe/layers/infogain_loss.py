@@ -18,7 +18,7 @@ import numpy as np
 
 from minicaffe.array import Array
 from minicaffe.data.mean import load_mean
-from minicaffe.data.npz import BAD_ARCHIVE
+from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError, one_line
 from minicaffe.layer import Blobs, register_layer
@@ -94,7 +94,7 @@ def load_matrix(path: Path) -> np.ndarray:
     if path.suffix == ".binaryproto":
         return load_mean(path)
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
+        loaded: Any = load_numpy(path)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded as archive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Classifier(Net):
         self.image_dims = np.array(self._classifier.image_dims)
         self.crop_dims = self._classifier.crop_dims
 
-    def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+    def predict(self, inputs: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
         """The probabilities, (N, classes), of images (H, W, K): of the centre, or the mean over ten crops."""
         send_written()
         return self._classifier.predict(inputs, oversample)
