@@ -45,18 +45,18 @@ def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
     spec = open_solver(args.solver)
     choose_device(args, spec)
-    from_caffe = args.snapshot and args.snapshot.endswith(SUFFIXES)
-    if args.weights and args.snapshot and not (from_caffe and len(args.weights) == 1):
+    from_caffe = args.snapshot is not None and args.snapshot.endswith(SUFFIXES)
+    if args.weights and args.snapshot is not None and not (from_caffe and len(args.weights) == 1):
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )
     solver = Solver(spec)
-    if args.snapshot:
+    if args.snapshot is not None:
         latest = args.snapshot == "latest"
         state = snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot
         solver.restore(state, *args.weights)
     else:
-        for path in filter(None, args.weights):
+        for path in args.weights:
             solver.copy_from(path)
     try:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):

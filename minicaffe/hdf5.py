@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.errors import MinicaffeError, WriteError, one_line
+from minicaffe.file_kinds import STARTS, kind_of
 from minicaffe.files import atomic_write
 
 
@@ -19,7 +20,18 @@ def open_h5(path: str | Path, error: type[MinicaffeError]) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as problem:
+        if kind := _other_kind(path):
+            raise error(f"{path}: is {kind}, not an HDF5 file") from None
         raise error(f"{path}: not a readable HDF5 file ({one_line(problem)})") from None
+
+
+def _other_kind(path: str | Path) -> str:
+    """What the file is, where it can be read and is none of HDF5; or ""."""
+    try:
+        kind = kind_of(path)
+    except OSError:
+        return ""
+    return kind if kind != STARTS[b"\x89HDF"] else ""
 
 
 def import_h5py(where: object, error: type[MinicaffeError]) -> ModuleType:

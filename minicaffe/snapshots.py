@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("minicaffe")
 FORMAT = 1
+STATE = "a solver state (.solverstate.npz, or Caffe's .solverstate or .solverstate.h5)"
 
 
 def save(solver: Solver, prefix: str) -> Path:
@@ -94,7 +95,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         raise TrainingError(
             f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
         )
-    with weights.NpzReader(path, TrainingError) as file:
+    with weights.NpzReader(path, TrainingError, STATE) as file:
         meta = _read_meta(file)
         if meta["type"] != solver.spec.type:
             raise TrainingError(

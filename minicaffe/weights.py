@@ -19,11 +19,14 @@ from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.errors import WeightError
+from minicaffe.file_kinds import STARTS, kind_of
 from minicaffe.files import atomic_write
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
+WEIGHTS = "weights (.npz, .caffemodel or .caffemodel.h5)"
+STATES = (".solverstate", ".solverstate.h5", ".solverstate.npz")
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
@@ -104,7 +107,12 @@ def open_weights(path: str | Path) -> WeightReader:
     """
     name = str(path)
     ending = next((e for e in READERS if name.endswith(e)), None) or _ending_by_content(path)
-    return READERS[ending](path)
+    if not name.endswith(STATES):
+        reader = READERS[ending](path)
+        if "meta" not in reader.shapes:
+            return reader
+        reader.__exit__()
+    raise WeightError(f"{path}: a solver state, not weights; give the weights that were written beside it")
 
 
 def _ending_by_content(path: str | Path) -> str:
@@ -140,9 +148,14 @@ def _read_layer(
 class NpzReader(WeightReader):
     """An .npz file, opened without trusting it: shapes are known, and checked, before an array is read."""
 
-    def __init__(self, path: str | Path, error: type[Exception] = WeightError) -> None:
+    def __init__(
+        self, path: str | Path, error: type[Exception] = WeightError, expected: str = WEIGHTS
+    ) -> None:
+        """``error`` is raised for a file that is no archive, and says what is ``expected``."""
         super().__init__(path, error)
         try:
+            if not zipfile.is_zipfile(path) and (kind := kind_of(path)) != STARTS[b"PK"]:
+                raise self.error(f"{path}: is {kind or 'no .npz file'}; expected {expected}")
             self._zip = zipfile.ZipFile(path)
             self.shapes = {
                 item.filename.removesuffix(".npy"): self._header(item)

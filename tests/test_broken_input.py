@@ -234,7 +234,7 @@ FLAGS = [
     (
         "weights that are text",
         ["train", "solver.yaml", "--weights", "net.yaml"],
-        r"net.yaml: not a readable .npz",
+        r"net.yaml: is a text; expected weights \(.npz, .caffemodel",
     ),
     (
         "truncated weights",
@@ -254,6 +254,29 @@ FLAGS = [
     ),
     ("pickled weights", ["train", "solver.yaml", "--weights", "pickle.npz"], r"pickle.npz"),
     ("weights for a state", ["train", "solver.yaml", "--snapshot", "weights.npz"], r"is not a solver state"),
+    (
+        "an image for weights",
+        ["train", "solver.yaml", "--weights", "image.npz"],
+        r"image.npz: is a PNG image; expected weights",
+    ),
+    (
+        "an image for a state",
+        ["train", "solver.yaml", "--snapshot", "image.npz"],
+        r"image.npz: is a PNG image; expected a solver state \(.solverstate.npz",
+    ),
+    ("nothing for weights", ["train", "solver.yaml", "--weights", "empty.npz"], r"empty.npz: is empty"),
+    (
+        "a state for weights",
+        ["train", "solver.yaml", "--weights", "run.solverstate.npz"],
+        r"run.solverstate.npz: a solver state, not weights; give the weights that were written beside it",
+    ),
+    (
+        "a state by another name for weights",
+        ["train", "solver.yaml", "--weights", "state.npz"],
+        r"state.npz: a solver state, not weights",
+    ),
+    ("no name of weights", ["train", "solver.yaml", "--weights", ""], r"cannot be read"),
+    ("no name of a state", ["train", "solver.yaml", "--snapshot", ""], r"cannot be read"),
     (
         "a state that is not there",
         ["train", "solver.yaml", "--snapshot", "no.npz"],
@@ -290,6 +313,10 @@ def folder(tmp_path, monkeypatch):
     }
     np.savez("weights.npz", **good)
     (tmp_path / "short.npz").write_bytes((tmp_path / "weights.npz").read_bytes()[:-300])
+    np.savez("run.solverstate.npz", **{"history/conv/0/0": np.zeros(3), "meta": np.array("{}")})
+    (tmp_path / "state.npz").write_bytes((tmp_path / "run.solverstate.npz").read_bytes())
+    (tmp_path / "image.npz").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (tmp_path / "empty.npz").touch()
     np.savez("other.npz", **{"fc/0": np.zeros(3)})
     np.savez("shape.npz", **{**good, "conv/0": np.zeros((4, 3, 5, 5))})
     np.savez("few.npz", **{"conv/0": good["conv/0"]})

@@ -105,6 +105,33 @@ def test_a_file_that_ends_early_is_refused_or_has_no_layer_of_the_net(net, tmp_p
         net.copy_from(path)
 
 
+KINDS = {
+    "text": (b"name: 'a text'", "is a text, not|is a text; expected"),
+    "npz": (None, "archive, not"),
+    "nothing": (b"", "empty"),
+    "image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG image, not"),
+}
+
+
+@pytest.mark.parametrize("content", KINDS)
+@pytest.mark.parametrize("ending", ["caffemodel", "caffemodel.h5", "solverstate", "solverstate.h5"])
+def test_an_error_says_what_a_file_of_another_kind_is(tmp_path, content, ending):
+    data, message = KINDS[content]
+    path = tmp_path / f"file.{ending}"
+    with path.open("wb") as file:
+        file.write(data) if data is not None else np.savez(file, **{"conv/0": np.zeros(3)})
+    read = mc.caffe.solverstate.read_state if "state" in ending else mc.weights.open_weights
+    with pytest.raises(mc.MinicaffeError, match=message) as caught:
+        read(path)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["solverstate", "solverstate.h5"])
+def test_a_state_of_caffe_is_not_taken_for_weights(tmp_path, ending):
+    with pytest.raises(WeightError, match=rf"run\.{ending}: a solver state, not weights"):
+        mc.weights.open_weights(tmp_path / f"run.{ending}")
+
+
 @pytest.mark.parametrize("content", ["text", "npz", "nothing", "folder"])
 @pytest.mark.parametrize(
     "ending", ["caffemodel", "caffemodel.h5", "solverstate", "solverstate.h5", "prototxt"]

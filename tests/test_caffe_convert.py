@@ -264,7 +264,10 @@ def test_long_messages_take_more_lines_than_one(tmp_path):
 BROKEN = [
     (["none.prototxt", "-o", "out"], r"none.prototxt: cannot be read"),
     (["train_val.prototxt", "none.caffemodel", "-o", "out"], r"none.caffemodel: cannot be read"),
-    (["train_val.prototxt", "train_val.prototxt", "-o", "out"], r"train_val.prototxt: not a readable .npz"),
+    (
+        ["train_val.prototxt", "train_val.prototxt", "-o", "out"],
+        r"train_val.prototxt: is a text; expected weights",
+    ),
     (["train_val.prototxt", "--mean", "none.binaryproto", "-o", "out"], r"none.binaryproto"),
     (["train_val.yaml", "-o", "out"], r"train_val.yaml: expected a .prototxt or .caffemodel file"),
     (

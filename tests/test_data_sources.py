@@ -344,7 +344,7 @@ def test_broken_hdf5_is_named(tmp_path):
     with pytest.raises(DataError, match=r"part0\.h5: no data set 'lable'; it has data, label"):
         open_hdf5("list.txt", ["lable"], tmp_path)
     (tmp_path / "part1.h5").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"part1\.h5: not a readable HDF5 file"):
+    with pytest.raises(DataError, match=r"part1\.h5: is a text, not an HDF5 file"):
         open_hdf5("list.txt", ["data"], tmp_path)
     with h5py.File(tmp_path / "part1.h5", "w") as file:
         file["data"], file["label"] = np.zeros((3, 2, 3)), np.zeros(4)

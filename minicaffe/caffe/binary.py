@@ -12,17 +12,24 @@ from minicaffe.caffe.messages import parse_message
 from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
+from minicaffe.file_kinds import kind_of
 from minicaffe.spec.reader import Where
+
+FILES = {"NetParameter": "a net of Caffe (.caffemodel)", "SolverState": "a solver state (.solverstate)"}
 
 
 def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> Any:
     """The message ``name`` that a file is. Raises ``error``, naming the file, where it is none."""
     try:
-        return parse_message(name, Path(path).read_bytes())
+        data = Path(path).read_bytes()
+        if not data:
+            raise error(f"{path}: the file is empty")
+        return parse_message(name, data)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from None
     except DataError as problem:
-        raise error(f"{path}: {problem}") from None
+        kind = kind_of(path)
+        raise error(f"{path}: {f'is {kind}, not {FILES[name]}' if kind else problem}") from None
 
 
 def as_tree(message: Any, name: str, where: Where) -> Tree:
