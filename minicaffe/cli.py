@@ -24,7 +24,7 @@ from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
-from minicaffe.data.backends import open_source
+from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
@@ -233,7 +233,7 @@ def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
     get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
     get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
     lmdb = command("lmdb", data_lmdb)
-    lmdb.add_argument("source", help="an IDX file (MNIST's), an .npz, or a sample by name")
+    lmdb.add_argument("source", help=f"an IDX file (MNIST's), an .npz, or a sample: {', '.join(SAMPLES)}")
     lmdb.add_argument(
         "--labels", metavar="FILE", help="the labels of an IDX file (default: found by its name)"
     )

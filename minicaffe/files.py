@@ -39,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         temporary = ""
         _sync_folder(path.parent)
     except OSError as error:
-        raise WriteError(_refusal(path, error)) from error
+        raise WriteError(refusal(path, error)) from error
     finally:
         if temporary:
             with suppress(OSError):
@@ -79,7 +79,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _refusal(path: Path, error: OSError) -> str:
+def refusal(path: Path, error: OSError) -> str:
+    """What to say where the system refuses to write ``path``, whatever temporary name it was to be written by."""
     reason = error.strerror or str(error)
     mend = "free some space" if error.errno == 28 else "check that the folder exists and may be written"
     return f"{path}: cannot be written ({reason}); {mend}"

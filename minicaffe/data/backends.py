@@ -76,4 +76,7 @@ def backend_of(path: Path) -> str:
             return name
     if path.is_dir():
         raise DataError(f"{path}: a folder, but no LMDB; a folder of images is read by an ImageData layer")
-    raise DataError(f"{path}: format not clear from the name; give 'backend: {' | '.join(BACKENDS)}'")
+    raise DataError(
+        f"{path}: format not clear from the name (.npz, …-ubyte, an LMDB's folder); "
+        f"a Data layer may say it: 'backend: {' | '.join(BACKENDS)}'"
+    )

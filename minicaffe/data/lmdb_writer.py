@@ -13,6 +13,7 @@ from minicaffe.caffe.messages import message_class
 from minicaffe.data.lmdb import import_lmdb
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, WriteError
+from minicaffe.files import make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
 AT_ONCE = 1000
@@ -29,7 +30,7 @@ def write_lmdb(source: Source, path: str | Path) -> int:
         raise WriteError(f"{path}: is there already; remove it, or choose another name")
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         with lmdb.open(temporary, map_size=MAP_SIZE) as environment:
             for first in range(0, len(source), AT_ONCE):
@@ -40,9 +41,12 @@ def write_lmdb(source: Source, path: str | Path) -> int:
         os.chmod(temporary, 0o755)
         os.replace(temporary, path)
         temporary = ""
-    except (OSError, lmdb.Error) as error:
+    except OSError as error:
+        raise WriteError(refusal(path, error)) from None
+    except lmdb.Error as error:
+        reason = str(error).replace(temporary or str(path), str(path))
         raise WriteError(
-            f"{path}: cannot be written ({error}); check the folder, and free some space"
+            f"{path}: cannot be written ({reason}); check the folder, and free some space"
         ) from None
     finally:
         if temporary:
