@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,36 @@ def test_an_lmdb_that_cannot_be_made_leaves_nothing(tmp_path, capsys):
     assert main(["data", "lmdb", str(tmp_path / "images.npz"), "-o", str(tmp_path / "out")]) == 2
     assert "label 1.5; an LMDB's labels are whole numbers" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]
+
+
+def test_an_error_of_an_lmdb_names_what_was_to_be_written(tmp_path, monkeypatch, capsys):
+    lmdb = pytest.importorskip("lmdb")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    command = ["data", "lmdb", "sample/mnist-test", "-o"]
+    assert main([*command, "file/db"]) == 2
+    assert "error: file: cannot be made (File exists); choose another folder\n" in capsys.readouterr().err
+
+    def no_room(folder, **_):
+        raise lmdb.DiskError(f"{folder}: No space left on device")
+
+    monkeypatch.setattr(lmdb, "open", no_room)
+    assert main([*command, "db"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "error: db: cannot be written (db: No space left on device); check the folder, and free some space\n"
+    )
+
+    def no_folder(dir, prefix):
+        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}abc")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", no_folder)
+    assert main([*command, "db"]) == 2
+    assert "error: db: cannot be written (Permission denied); check that" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_help_of_data_lmdb_names_the_samples(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "lmdb", "--help"])
+    assert "sample/mnist-test" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from golden_files import recorded
 from PIL import Image
 
 import minicaffe as mc
+from minicaffe.data import windows
 from minicaffe.spec.net import parse_net
 
 CASES = recorded("windows")
@@ -60,6 +61,17 @@ def test_a_batch_has_background_first_and_the_asked_fraction_of_foreground(folde
     net.close()
     assert (labels[:, :7] == 0).all()
     assert set(labels[:, 7:].ravel()) == {1, 2, 3}
+
+
+def test_an_image_is_decoded_once_in_a_batch_however_many_windows_are_of_it(folder, monkeypatch):
+    decoded = []
+    decode = windows.decode_image
+    monkeypatch.setattr(windows, "decode_image", lambda file: (decoded.append(file.name), decode(file))[1])
+    listed = windows.read_windows(folder / "windows.txt", folder, bg_threshold=0.2)
+    make = windows.WindowBatches(listed, windows.Cropping(4), 24, 0.5, seed=1, slots=1)
+    assert decoded == []
+    labels = make(0)[1]
+    assert sorted(decoded) == ["0.png", "1.png"] and len(labels) == 24
 
 
 def test_thresholds_say_what_is_foreground_and_what_background(folder):

@@ -15,6 +15,8 @@ A window is foreground where it overlaps an object by ``fg_threshold`` or more; 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,23 +214,30 @@ class WindowBatches:
         size = self.cropping.size
         out = self._ring.buffer(batch, (3, size, size, len(rows)))
         out.fill(0)
-        for n, (row, flip) in enumerate(zip(rows, mirrored, strict=True)):
-            self._write(row, bool(flip), out[..., n])
+        for image in np.unique(rows[:, 0]):  # each is decoded once, however many windows are of it
+            with self._naming(image) as path:
+                pixels = decode_image(self._open(path))
+                for n in np.flatnonzero(rows[:, 0] == image):
+                    self._write(pixels, rows[n, 2:], bool(mirrored[n]), out[..., n])
         return [out, rows[:, 1].astype(np.float32)]
 
-    def _write(self, row: np.ndarray, mirror: bool, out: np.ndarray) -> None:
-        """Put one window into ``out`` (3, s, s); what lies beyond the image stays 0."""
-        path = self.windows.images[row[0]]
+    @contextmanager
+    def _naming(self, image: int) -> Iterator[Path]:
+        """An image's path, which errors name."""
+        path = self.windows.images[image]
         try:
-            pixels = decode_image(self._open(path))
-            part, (rows, cols) = self.cropping.place(row[2:], pixels.shape[1:], mirror)
-            window = warp(pixels, part, rows.stop - rows.start, cols.stop - cols.start)
+            yield path
         except FileNotFoundError:
             raise DataError(
-                f"{self.windows.name}: image {row[0]}: no such file {path}; set root_folder"
+                f"{self.windows.name}: image {image}: no such file {path}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
-            raise DataError(f"{self.windows.name}: image {row[0]}, {path}: {one_line(error)}") from None
+            raise DataError(f"{self.windows.name}: image {image}, {path}: {one_line(error)}") from None
+
+    def _write(self, pixels: np.ndarray, box: np.ndarray, mirror: bool, out: np.ndarray) -> None:
+        """Put one window of pixels (3, H, W) into ``out`` (3, s, s); what lies beyond the image stays 0."""
+        part, (rows, cols) = self.cropping.place(box, pixels.shape[1:], mirror)
+        window = warp(pixels, part, rows.stop - rows.start, cols.stop - cols.start)
         target = out[:, rows, cols]
         target[...] = window[:, :, ::-1] if mirror else window
         if self.mean is not None:
