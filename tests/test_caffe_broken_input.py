@@ -199,3 +199,23 @@ def test_a_missing_package_gives_the_line_that_installs_it(net, monkeypatch, pac
 def test_a_prototxt_needs_no_protobuf(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
     assert len(mc.Net(GOLDEN / "v1.prototxt", phase="test").layers) == 15
+
+
+@pytest.mark.parametrize("generation", ["v0", "v1", "current"])
+@pytest.mark.parametrize("word", ["name of the net", "name of a layer"])
+def test_a_text_that_is_not_utf8_is_one_line(tmp_path, capsys, generation, word):
+    data = (GOLDEN / f"{generation}.caffemodel").read_bytes()
+    net = message_class("NetParameter").FromString(data)
+    layer = [*net.layers, *net.layer][1]
+    held = net.name if word == "name of the net" else layer.layer.name if generation == "v0" else layer.name
+    bad = held.encode()[:-1] + b"\xff"
+    path = tmp_path / "bad.caffemodel"
+    path.write_bytes(data.replace(held.encode(), bad))
+    for command in (["convert", str(path), "-o", str(tmp_path / "out")], ["summary", str(path)]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {path}: ") and error.count("\n") == 1
+        assert "is not UTF-8; the file is damaged" in error
+    if word == "name of a layer":
+        with pytest.raises(WeightError, match="a layer's name or type is not UTF-8"):
+            mc.weights.open_weights(path)

@@ -136,6 +136,17 @@ def test_inputs_become_layers_before_all_others(shapes):
     assert [layer.input_param.shape[0].dim for layer in net.layer[:2]] == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
+@pytest.mark.parametrize(("inputs", "dims"), [(1, 3), (1, 5), (2, 4), (2, 7), (1, 8), (0, 4)])
+def test_input_dims_that_are_not_four_for_each_input_are_one_line(inputs, dims):
+    text = "\n".join(["input: 'a'"] * inputs + ["input_dim: 2"] * dims)
+    with pytest.raises(SpecError) as caught:
+        net_of(text)
+    assert str(caught.value) == (
+        f"net.prototxt:{inputs + dims}: input_dim: {dims} numbers for {inputs} inputs; give four for each, "
+        "N, C, H and W (an input_shape may have any number)"
+    )
+
+
 def test_a_second_layer_of_a_name_gets_another(caplog):
     """Caffe has an example with two layers named "loss"; data layers of two phases keep their name."""
     data = 'layer { name: "d" type: "Input" top: "x" include { phase: %s } }'

@@ -36,7 +36,8 @@ def as_tree(message: Any, name: str, where: Where) -> Tree:
     """A message as a tree. Raises SpecError for fields that ``caffe.proto`` has not, by their numbers."""
     try:
         if name.endswith("LayerParameter"):
-            where = Where(where.file, layer=message.name[:MAX_NAME] or where.layer)
+            layer = message.name[:MAX_NAME]
+            where = Where(where.file, layer=layer if layer and isinstance(layer, str) else where.layer)
         for number in unknown_fields(message):
             raise SpecError(f"{where}: {name} field number {number}: unknown; Caffe 1.0 has no such field")
         tree = Tree()
@@ -61,9 +62,22 @@ def _value(value: Any, field: Field, where: Where) -> Scalar | Tree:
     if field.kind == "bool":
         return Scalar(str(value).lower())
     if field.kind == "string":
-        check_length(value, where)
-        return Scalar(value, quoted=True)
+        return Scalar(_checked_text(value, where), quoted=True)
     return Scalar(str(np.float32(value)) if field.kind == "float" else str(value))
+
+
+def _checked_text(value: str | bytes, where: Where) -> str:
+    try:
+        text = text_of(value)
+    except UnicodeDecodeError:
+        raise SpecError(f"{where}: {value[:60]!r} is not UTF-8; the file is damaged") from None
+    check_length(text, where)
+    return text
+
+
+def text_of(value: str | bytes) -> str:
+    """A string of a message; UnicodeDecodeError where it is not UTF-8, which protobuf may give as its bytes."""
+    return value if isinstance(value, str) else value.decode("utf-8")
 
 
 def unknown_fields(message: Any) -> Iterator[int]:

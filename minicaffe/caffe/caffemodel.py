@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.binary import read_message, unknown_fields
+from minicaffe.caffe.binary import read_message, text_of, unknown_fields
 from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, is_legacy
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import MAX_NAME
@@ -30,11 +30,12 @@ class CaffemodelReader(WeightReader):
         unknown = []
         try:
             for layer, kind in _layers(read_message("NetParameter", path, WeightError)):
-                unknown += [f"layer '{layer.name[:MAX_NAME]}': {number}" for number in unknown_fields(layer)]
+                name = text_of(layer.name)
+                unknown += [f"layer '{name[:MAX_NAME]}': {number}" for number in unknown_fields(layer)]
                 for i, blob in enumerate(layer.blobs):
-                    self._add(layer.name, i, blob, kind)
+                    self._add(name, i, blob, kind)
         except UnicodeDecodeError:
-            raise WeightError(f"{path}: a layer's name is not UTF-8; the file is damaged") from None
+            raise WeightError(f"{path}: a layer's name or type is not UTF-8; the file is damaged") from None
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             logger.warning(
@@ -62,11 +63,11 @@ def _layers(net: Any) -> Iterator[tuple[Any, str]]:
     types = {number: name for name, number in schema()["V1LayerParameter"]["type"].values.items()}
     for old in net.layers:
         if old.HasField("layer"):
-            yield old.layer, TYPES_0.get(old.layer.type, "")
+            yield old.layer, TYPES_0.get(text_of(old.layer.type), "")
         else:
             yield old, types.get(old.type, "")
     for layer in net.layer:
-        yield layer, layer.type.upper()
+        yield layer, text_of(layer.type).upper()
 
 
 def _modern(shape: Shape, index: int, kind: str) -> Shape:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.binary import read_message, unknown_fields
+from minicaffe.caffe.binary import read_message, text_of, unknown_fields
 from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
 from minicaffe.caffe.hdf5 import BAD_H5, read_array
 from minicaffe.caffe.messages import message_class
@@ -82,8 +82,10 @@ def _read_binary(path: Path) -> CaffeState:
         raise TrainingError(f"{path}: not a solver state of Caffe ({problem})")
     try:
         history = [blob_array(blob).reshape(blob_shape(blob)) for blob in message.history]
-        return CaffeState(path, message.iter, message.learned_net, message.current_step, history)
-    except (DataError, UnicodeDecodeError) as error:
+        return CaffeState(path, message.iter, text_of(message.learned_net), message.current_step, history)
+    except UnicodeDecodeError:
+        raise TrainingError(f"{path}: the name of its weights is not UTF-8; the file is damaged") from None
+    except DataError as error:
         raise TrainingError(f"{path}: {error}") from None
 
 

@@ -124,7 +124,7 @@ def upgrade_net(net: Tree, where: Where) -> None:
             for param in layer.trees("param"):
                 param.set("lr_mult", Scalar("0", param.line))
                 param.set("decay_mult", Scalar("0", param.line))
-    _upgrade_inputs(net)
+    _upgrade_inputs(net, where)
     _name_the_nameless(net.trees("layer"))
     _rename_namesakes(net.trees("layer"), where)
     for layer in net.trees("layer"):
@@ -235,10 +235,15 @@ def _type_of_0(kind: str, where: Where) -> str:
     raise SpecError(f"{where.at(field='type')}: unknown layer type '{kind}'{nearest(kind, TYPES_0)}")
 
 
-def _upgrade_inputs(net: Tree) -> None:
+def _upgrade_inputs(net: Tree, where: Where) -> None:
     """``input`` and ``input_shape`` (or four ``input_dim``) -> an Input layer for each, before all others."""
     names, shapes, dims = net.texts("input"), net.trees("input_shape"), net.fields.get("input_dim", [])
-    if not shapes and len(dims) == 4 * len(names):
+    if not shapes and dims and len(dims) != 4 * len(names):
+        raise SpecError(
+            f"{where.at(line=dims[-1].line, field='input_dim')}: {len(dims)} numbers for {len(names)} inputs; "
+            "give four for each, N, C, H and W (an input_shape may have any number)"
+        )
+    if not shapes:
         shapes = [Tree(dims[i].line, {"dim": dims[i : i + 4]}) for i in range(0, len(dims), 4)]
     if not names or len(names) != len(shapes):
         return  # the spec says what is wrong with it
