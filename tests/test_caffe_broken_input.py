@@ -97,6 +97,25 @@ def test_declared_sizes_take_no_memory(net, tmp_path):
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 50_000  # KiB
 
 
+def mean_of(folder, numbers, dims=(), **axes):
+    """A mean.binaryproto with these numbers, and with a shape given in one way or both."""
+    blob = message_class("BlobProto")(data=numbers, **axes)
+    blob.shape.dim.extend(dims)
+    (folder / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    return folder / "mean.binaryproto"
+
+
+def test_a_mean_image_with_axes_below_0_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="1 numbers do not fit the shape"):
+        load_mean(mean_of(tmp_path, [1.0], num=-1, channels=-1, height=1, width=1))
+
+
+def test_the_old_axes_of_a_mean_image_count_where_it_has_a_shape_too(tmp_path):
+    """As in Caffe (``Blob::FromProto``)."""
+    path = mean_of(tmp_path, [1.0, 2.0], dims=(1, 2, 1), num=1, channels=1, height=1, width=2)
+    assert load_mean(path).shape == (1, 1, 2)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, 1000, 3000])
 def test_a_file_that_ends_early_is_refused_or_has_no_layer_of_the_net(net, tmp_path, keep):
     path = tmp_path / "short.caffemodel"

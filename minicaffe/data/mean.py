@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minicaffe.caffe.blobs import blob_array, blob_shape
 from minicaffe.caffe.messages import parse_message
 from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
 from minicaffe.errors import DataError, one_line
@@ -29,15 +30,11 @@ def load_mean(path: Path) -> np.ndarray:
 def _load_blob(path: Path) -> np.ndarray:
     try:
         blob = parse_message("BlobProto", path.read_bytes())
+        return blob_array(blob).reshape(blob_shape(blob))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-    values = np.array(blob.data or blob.double_data, np.float32)
-    if values.size != np.prod(shape):
-        raise DataError(f"{path}: {values.size} numbers do not fit the shape {shape}; the file is damaged")
-    return values.reshape(shape)
 
 
 def _load_numpy(path: Path) -> np.ndarray:
