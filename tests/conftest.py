@@ -1,5 +1,6 @@
 """What the tests share: the device they run on, nets from YAML text, and the folder of real data."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,31 @@ def pytest_collection_modifyitems(config, items):
 def on_the_chosen_device(request, monkeypatch):
     monkeypatch.delenv("MINICAFFE_DEVICE", raising=False)
     mc.set_device("cpu" if request.config.getoption("--device") == "cpu" else "gpu")
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """The double of CuPy is the device, whatever the other tests run on. What a test leaves undone is done then."""
+    from strict_cupy import cupy, cupyx
+
+    monkeypatch.setattr(array, "cupy", cupy)
+    monkeypatch.setattr(array, "cupyx", cupyx)
+    mc.set_device("gpu")
+    yield
+    cupy.cuda.Device(1).synchronize()
+    cupy.cuda.Device(0).synchronize()
+    cupy.cuda.Device(0).use()
+
+
+@pytest.fixture
+def in_thread():
+    """Gives what a function gives in a new thread, whose current GPU is number 0."""
+
+    def run(function):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function).result()
+
+    return run
 
 
 @pytest.fixture

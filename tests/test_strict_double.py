@@ -6,7 +6,6 @@ What is refused is refused to the package, so the sources here are compiled as i
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cuda_on_cpu
@@ -21,7 +20,6 @@ from strict_cupy.record import find, record
 
 import minicaffe as mc
 from minicaffe import array
-from minicaffe.array import Device
 from minicaffe.layer import layer_classes
 from minicaffe.layers import neuron
 from minicaffe.layers.absval import AbsVal
@@ -31,15 +29,8 @@ from minicaffe.spec.solver import parse_solver
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(mc.__file__).parent
+pytestmark = pytest.mark.usefixtures("double")
 needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
-
-
-@pytest.fixture(autouse=True)
-def double(monkeypatch):
-    """The double is the device, whatever the others run on."""
-    monkeypatch.setattr(array, "cupy", cupy)
-    monkeypatch.setattr(array, "cupyx", cupyx)
-    mc.set_device("gpu")
 
 
 def planted(source, name="planted"):
@@ -138,7 +129,7 @@ OTHER = [
     ("xp.random.default_rng(1).standard_normal(3, 'f2')", TypeError, "Unsupported dtype float16"),
     ("xp.random.default_rng(1).random(3, 'f4', a)", ValueError, "size must match"),
     ("xp.random.default_rng(1).integers(0, 300, 3, 'u1')", ValueError, "high is out of bounds"),
-    ("xp.cuda.Device(2)", RuntimeError, "invalid device ordinal"),
+    ("xp.cuda.Device(2).use()", RuntimeError, "invalid device ordinal"),
 ]
 
 
@@ -155,6 +146,11 @@ ARGUMENTS = [
     ("x, np.int32(12)", TypeError, "an argument is a <class 'numpy.ndarray'>"),
     ("a.T, np.int32(12)", ValueError, "is not contiguous"),
     ("a[:, 1:], np.int32(9)", ValueError, "is not contiguous"),
+    ("a.astype(int), np.int32(12)", TypeError, "an array of int64 is passed as 'float\\* a'"),
+    ("a, np.int64(12)", TypeError, "a number of int64 is passed as 'int n'"),
+    ("np.float32(1), np.int32(12)", TypeError, "a number of float32 is passed as 'float\\* a'"),
+    ("a, a", TypeError, "an array of float32 is passed as 'int n'"),
+    ("a,", TypeError, "1 arguments for 2 parameters"),
 ]
 
 
@@ -169,90 +165,6 @@ def test_a_kernel_computes():
     in_package(
         f"xp.RawKernel({SOURCE!r}, 'twice')((1,), (1,), (a, np.int32(12))); assert a[2, 3].item() == 22"
     )
-
-
-# -- two devices ---------------------------------------------------------------------------------------
-
-OTHER_DEVICE = [
-    "a + 1", "a @ a.T", "a.sum()", "a[a > 0]", "a[0] = 1", "xp.maximum(a, 0, out=a)", "xp.where(a > 0, a, a)",
-    "a.fill(0)", "xp.copyto(a, a)", "a.set(x)",
-    "xp.RawKernel('extern \"C\" __global__ void k(float* a) {}', 'k')((1,), (1,), (a,))",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("statement", OTHER_DEVICE)
-def test_arrays_of_another_device_than_the_current_one_are_refused(statement):
-    with pytest.raises(RuntimeError, match="an array of device 0 is used on device 1"):
-        in_package(f"b = a.T.reshape(4, 3)[1:]\n    with xp.cuda.Device(1): {statement}")
-
-
-def test_a_generator_belongs_to_its_device():
-    with cupy.cuda.Device(1):
-        rng = cupy.random.default_rng(1)
-        rng.random(3)
-    with pytest.raises(RuntimeError, match="allocated in a different device"):
-        rng.random(3)
-
-
-@pytest.fixture
-def on_device_0():
-    yield
-    cupy.cuda.Device(0).use()
-
-
-def in_a_thread(function):
-    """Run it in a thread of its own, which begins on device 0; raise what it raises."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result()
-
-
-JOB_OF_TWO = """name: two
-layer:
-- {name: d, type: Data, top: [data, label], data_param: {source: sample/mnist-train, batch_size: 4}}
-- {name: conv, type: Convolution, bottom: data, convolution_param: {num_output: 3, kernel_size: 5, stride: 4,
-   weight_filler: {type: xavier}}}
-- {name: pool, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}}
-- {name: drop, type: Dropout}
-- {name: ip, type: InnerProduct, low_rank_param: {rank: 2, refresh: 2}, inner_product_param: {num_output: 10,
-   weight_filler: {type: xavier}}}
-- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
-"""
-
-
-@needs_compiler
-@pytest.mark.parametrize("device", ["gpu:1", Device("gpu", 1)], ids=str)
-def test_a_solver_of_a_second_gpu_trains_in_any_thread(tmp_path, on_device_0, device):
-    text = (
-        f"base_lr: 0.01\nlr_policy: fixed\nmomentum: 0.9\nclip_gradients: 5\nsnapshot_prefix: {tmp_path}/s\n"
-    )
-    mc.set_device(device)
-    solver = mc.Solver(parse_solver(f"net: none\n{text}"), net=parse_net(JOB_OF_TWO))
-    mc.set_device("gpu:0")
-    solver.step(2)
-    in_a_thread(lambda: (solver.step(2), solver.net.forward(), solver.net.backward(), solver.snapshot()))
-    in_a_thread(lambda: (solver.net.run_forward(), solver.net.run_backward(), solver.net.clear_param_diffs()))
-    in_a_thread(lambda: solver.restore(tmp_path / "s_iter_4.solverstate.npz"))
-    in_a_thread(lambda: (solver.net.copy_from(tmp_path / "s_iter_4.npz"), solver.net.reshape()))
-    solver.close()
-    assert {array._device for blob in solver.net.blobs.values() for array in (blob.data, blob.diff)} == {1}
-
-
-def test_a_net_is_made_on_the_chosen_gpu_in_any_thread(on_device_0):
-    mc.set_device("gpu:1")
-    net = in_a_thread(lambda: mc.Net(parse_net(SMALL), seed=1))
-    assert {blob.data._device for blob in net.params["ip"]} == {1}
-    assert in_a_thread(lambda: mc.to_device(np.ones(3)))._device == 1
-
-
-@needs_compiler
-def test_nets_of_two_gpus_run_in_turn(on_device_0):
-    nets = []
-    for device in ("gpu:0", "gpu:1"):
-        mc.set_device(device)
-        nets.append(mc.Net(parse_net(SMALL), seed=1))
-    for net in (*nets, *nets):
-        net.forward(x=np.ones((2, 3), np.float32))
-    assert [net.blobs["abs"].data._device for net in nets] == [0, 1]
 
 
 # -- what is given ---------------------------------------------------------------------------------------
@@ -312,15 +224,171 @@ def test_equal_seeds_give_equal_numbers():
     assert not hasattr(one.bit_generator, "state")
 
 
-def test_a_copy_in_a_stream_is_done_when_its_event_is_waited_for_and_no_earlier():
-    stream, event = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event()
-    a, x = cupy.zeros(3), np.ones(3)
-    a.set(x, stream=stream)
+# -- devices ---------------------------------------------------------------------------------------------
+
+USES = [
+    "a + 1", "xp.add(1, a)", "xp.exp(b, out=a)", "a @ a.T", "xp.matmul(b, b, out=a)", "a.sum()", "xp.maximum(b, a)",
+    "a.copy()", "a.astype(int)", "a.ravel('F')", "a.argmax()", "a.fill(1)", "a[:] = b", "b[:] = a", "a[[0]]",
+    "b[a.astype(int)]", "xp.where(b, b, a)", "xp.concatenate([b, a])", "xp.stack([b, a])", "xp.copyto(b, a)",
+    "xp.copyto(a, b)", "a.sum(out=b[0, 0])", "b.sum(axis=1, out=a[0])", "xp.linalg.inv(a)",
+    "a.set(np.ones((2, 2)))", "a.nonzero()", "a.take(0)", "b.take(0, out=a[0, 0])", "xp.argsort(a)",
+    "xp.ascontiguousarray(a.T)",
+    "xp.full((2, 2), a[0, 0])", "xp.vdot(b, a)", "xp.add.at(b, ([0], [0]), a[0, 0])",
+    "xp.RawKernel(source, 'twice')((1,), (1,), (a, np.int32(4)))",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", USES)
+def test_an_array_of_another_device_is_refused(statement):
+    b = cupy.ones((2, 2))
+    with cupy.cuda.Device(1):
+        a = cupy.ones((2, 2))
+    names = f"import numpy as np\ndef planted(a, b, xp, source):\n    {statement}"
+    with pytest.raises(RuntimeError, match="an array of device 1 is used on device 0"):
+        planted(names)(a, b, cupy, SOURCE.replace("float", "double"))
+
+
+def test_an_array_of_another_device_is_looked_at_and_read():
+    with cupy.cuda.Device(1):
+        a = cupy.arange(6.0).reshape(2, 3)
+    views = [
+        a,
+        a.T,
+        a[0],
+        a[:, None],
+        a.reshape(3, 2),
+        cupy.reshape(a, -1),
+        a.real,
+        cupy.broadcast_to(a, (2, 2, 3)),
+    ]
+    assert {view.device.id for view in views} == {1}
+    assert a.shape == (2, 3) and cupy.get_array_module(a) is cupy
+    np.testing.assert_array_equal(a.T.get(), [[0, 3], [1, 4], [2, 5]])
+    assert cupy.ones(3).device.id == 0
+
+
+def test_an_array_of_another_device_is_put_on_this_one_as_a_copy():
+    with cupy.cuda.Device(1):
+        a = cupy.ones(3)
+        assert cupy.asarray(a) is a
+    assert cupy.asarray(a).device.id == 0
+
+
+def test_the_current_device_is_that_of_the_thread(in_thread):
+    with cupy.cuda.Device(1):
+        assert in_thread(lambda: cupy.cuda.Device().id) == 0
+        assert cupy.cuda.Device().id == 1
+        with cupy.cuda.Device(0):
+            assert cupy.ones(2).device.id == 0
+    assert cupy.cuda.Device().id == 0
+    cupy.cuda.Device(1).use()
+    assert cupy.zeros(2).device.id == 1
+
+
+def test_random_numbers_streams_and_events_belong_to_their_device():
+    rng, stream, event = array.Device("gpu", 1).rng(3), cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event()
+    with pytest.raises(RuntimeError, match="allocated in a different device"):
+        rng.random(3)
+    with cupy.cuda.Device(1):
+        assert rng.random(3).device.id == 1
+        with pytest.raises(RuntimeError, match="is different from the current device"), stream:
+            pass
+        with pytest.raises(RuntimeError, match="a stream of another device"):
+            cupy.ones(3).set(np.ones(3), stream=stream)
+        with pytest.raises(RuntimeError, match="an event of another device"):
+            cupy.cuda.get_current_stream().record(event)
+
+
+def test_the_bytes_in_use_are_those_of_the_arrays_that_there_are():
+    before = array.pool_bytes()
+    a = cupy.zeros((10, 100), np.float32)
+    view = a[1:]
+    assert array.pool_bytes() == before + 4000
+    del a
+    assert array.pool_bytes() == before + 4000
+    del view
+    assert array.pool_bytes() == before
+
+
+# -- streams ---------------------------------------------------------------------------------------------
+
+
+NULL = "the null stream of device 0"
+
+
+def race(who, does, whom, done):
+    return pytest.raises(RuntimeError, match=f"race: {who} {does} memory that {whom} has {done}, and nothing")
+
+
+@pytest.fixture
+def stream():
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+def made_in(stream):
+    with stream:
+        return cupy.zeros(3)
+
+
+def test_what_two_streams_do_is_in_order_only_by_an_event(stream):
+    event, a = cupy.cuda.Event(), made_in(stream)
+    with race(NULL, "reads", r"stream \d+", "written"):
+        a + 1
     event.record(stream)
-    x += 1  # too early: this memory is still to be read
-    np.testing.assert_array_equal(a, 0)
-    cupy.cuda.get_current_stream().wait_event(event)
-    np.testing.assert_array_equal(a, 2)
+    cupy.cuda.Stream.null.wait_event(event)
+    b = a + 1
+    with race(r"stream \d+", "writes", NULL, "read"):
+        a.set(np.ones(3), stream=stream)
+    with stream, race(r"stream \d+", "reads", NULL, "written"):
+        b + 1
+    stream.wait_event(cupy.cuda.Stream.null.record())
+    a.set(np.ones(3), stream=stream)
+    with stream:
+        assert (a + b).sum().item() == 6
+
+
+@pytest.mark.parametrize("wait", ["stream.synchronize()", "a.get(stream)", "xp.cuda.Device(0).synchronize()"])
+def test_what_the_host_waited_for_is_done_before_all_that_it_launches_next(stream, wait):
+    a = made_in(stream)
+    eval(wait, {"stream": stream, "a": a, "xp": cupy})
+    a += 1
+
+
+def test_two_streams_may_read_at_a_time(stream):
+    a = cupy.zeros(3)
+    stream.wait_event(cupy.cuda.Stream.null.record())
+    with stream:
+        b = a + 1
+    a + 1
+    with race(NULL, "writes", r"stream \d+", "read"):
+        a += 1
+    with race(NULL, "reads", r"stream \d+", "written"):
+        b += 1
+
+
+def test_memory_that_was_let_go_may_still_be_in_use_by_another_stream_than_its_own(stream):
+    a = made_in(stream)
+    cupy.cuda.Stream.null.wait_event(stream.record())
+    a + 1
+    del a
+    with race(r"stream \d+", "writes", NULL, "read"):
+        made_in(stream)
+    stream.wait_event(cupy.cuda.Stream.null.record())
+    made_in(stream)
+
+
+def test_the_host_does_not_write_pinned_memory_that_is_still_to_be_read(stream):
+    a, x = made_in(stream), cupyx.empty_pinned((3,), np.float64)
+    x[...] = 1
+    a.set(x, stream=stream)
+    with race("the host", "writes", r"stream \d+", "read"):
+        x[1:][0] = 2
+    for write in ("np.copyto(x, 2)", "x.fill(2)", "np.add(1, 1, out=x)"):  # what would not be seen
+        with pytest.raises(ValueError, match="read-only"):
+            eval(write, {"np": np, "x": x})
+    stream.synchronize()
+    x[...] = 2
+    assert a.get().tolist() == [1, 1, 1] and x.tolist() == [2, 2, 2]
 
 
 # -- what is counted -------------------------------------------------------------------------------------
@@ -328,6 +396,14 @@ def test_a_copy_in_a_stream_is_done_when_its_event_is_waited_for_and_no_earlier(
 COUNTED = [
     ("xp.add(a, a, out=out)", {"launches": 1}),
     ("a @ a.T", {"launches": 1}),
+    ("a[:, 1:] @ a[:, 1:].T", {"launches": 1, "product_copies": 2}),
+    ("a[:, ::2] @ a[:2]", {"launches": 1, "product_copies": 1}),
+    ("a.T[0] @ a", {"launches": 1, "product_copies": 1}),  # the vector is not contiguous
+    ("xp.matmul(a.T, a[:, :2], out=out.reshape(-1)[:8].reshape(4, 2))", {"launches": 1, "product_copies": 1}),
+    ("xp.matmul(a, a.T, out=out[:, :3])", {"launches": 1, "product_copies": 1}),
+    ("xp.matmul(a, a.T[:, :3], out=a.reshape(-1)[3:].reshape(3, 3))", {"launches": 1, "product_copies": 1}),
+    ("a[None] @ a.T[None]", {"launches": 1, "product_copies": 1}),
+    ("a[None] @ a.reshape(1, 4, 3)", {"launches": 1}),
     ("a.sum(axis=0)", {"launches": 1}),
     ("a.reshape(-1)[2:].reshape(2, 5).T", {}),
     ("a.T.reshape(-1)", {"launches": 1}),
@@ -355,7 +431,7 @@ def test_launches_copies_and_waits_are_counted(statement, expected):
     counts.launches -= made
     found = {name: value for name, value in vars(counts).items() if value and name != "places"}
     assert found == expected
-    assert len(counts.places) == counts.waits
+    assert len(counts.places) == counts.waits + counts.product_copies
     assert all("planted.py:2" in place for place in counts.places)
 
 
@@ -393,7 +469,7 @@ def test_the_double_has_the_recorded_names_and_no_others():
     assert top == {name.partition(".")[0] for name in recorded}
     for owner, methods in RECORD["methods"].items():
         own = {name for name in vars(find(cupy, owner)) if not name.startswith("_")}
-        assert own - {"do", "work"} <= {*methods, *RECORD["attributes"].get(owner, [])}, owner
+        assert own <= {*methods, *RECORD["attributes"].get(owner, [])}, owner
         assert all(hasattr(find(cupy, owner), name) for name in methods)
 
 
@@ -506,7 +582,7 @@ CASES = [
 
 
 @needs_compiler
-def test_no_layer_waits_for_the_device(tmp_path):
+def test_no_layer_waits_for_the_device_or_has_a_product_copy_its_factors(tmp_path):
     waiting, types = {}, set()
     for layer_type, net in waiting_cases(tmp_path):
         types |= {layer_type}
@@ -517,6 +593,8 @@ def test_no_layer_waits_for_the_device(tmp_path):
             net.run_backward()
         if counts.waits:
             waiting.setdefault(layer_type, counts.places)
+        if getattr(net.layers[-1], "group", 1) == 1:  # groups are a stack: its transposed matrices are copied
+            assert not counts.product_copies, counts.places
     assert set(waiting) == set(WAITING), waiting
     ours = {name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe.")}
     assert types >= ours - NOT_TRIED, ours - NOT_TRIED - types
@@ -560,7 +638,15 @@ def test_a_low_rank_layer_waits_twice_in_a_forward_at_the_most(low_rank):
     assert counts.waits == LOW_RANKS[low_rank], counts.places
 
 
-SMALL_JOB = JOB_OF_TWO.replace("low_rank_param: {rank: 2, refresh: 2}, ", "")
+SMALL_JOB = """layer:
+- {name: d, type: Data, top: [data, label], data_param: {source: sample/mnist-train, batch_size: 4}}
+- {name: conv, type: Convolution, bottom: data, convolution_param: {num_output: 3, kernel_size: 5, stride: 4,
+   weight_filler: {type: xavier}}}
+- {name: pool, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}}
+- {name: drop, type: Dropout}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 10, weight_filler: {type: xavier}}}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
 SETTINGS = ["", "clip_gradients: 0.1", "iter_size: 2", "regularization_type: L1", "weight_decay: 0.1"]
 
 

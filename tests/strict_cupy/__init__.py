@@ -5,10 +5,10 @@
 ``cupy`` has the names that the project uses, and each takes the keywords that CuPy's own takes (``names.json``,
 which ``record.py`` writes from an installed CuPy). A device array is no NumPy array: it becomes one by ``get``
 alone, and does not mix with any; a reduction gives an array of no axes. What is refused is refused to the package's
-code: see ``rules.py``.
+code: see ``rules.py``. There are two devices, and streams whose races are found: see ``memory.py``, ``order.py``.
 
     with counting() as counts: ...
-    counts.launches, host_reads, copies_to_device, synchronizations, of_tests
+    counts.launches, product_copies, host_reads, copies_to_device, synchronizations, of_tests
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from strict_cupy.indexing import host_index
+from strict_cupy.memory import Allocation, Pinned, check_device, memory_of
 from strict_cupy.names import checked_methods
-from strict_cupy.rules import asked_by_package, check_dtype, count, current_device, refuse_to_package
+from strict_cupy.order import host_waits, order_of
+from strict_cupy.rules import asked_by_package, check_dtype, count, refuse_to_package
 
 SCALARS = (bool, int, float, complex, np.number, np.bool_)
 IMPLICIT = (
@@ -48,7 +49,7 @@ def methods_of_numpy(cls: type) -> type:
 class ndarray:
     """An array on the device that there is not."""
 
-    __slots__ = ("__weakref__", "_device", "_memory")
+    __slots__ = ("__weakref__", "_home", "_memory")
     __array_priority__ = 100
     __hash__ = None
 
@@ -57,7 +58,8 @@ class ndarray:
     ):
         if memptr is not None or strides is not None:
             raise NotImplementedError("the double has no memory pointers")
-        self._memory, self._device = uninitialised(shape, dtype, order), current_device()
+        self._memory = uninitialised(shape, dtype, order)
+        self._home = Allocation(self._memory.nbytes)
 
     # -- what NumPy asks for -------------------------------------------------------------------------------
 
@@ -95,6 +97,9 @@ class ndarray:
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         count("host_reads")
+        queue = order_of(stream, self._home.device)
+        self._home.add(queue, writes=False)
+        host_waits(queue)
         if out is None:
             return np.array(self._memory, order=order)
         if out.dtype != self.dtype or out.shape != self.shape:
@@ -151,15 +156,14 @@ class ndarray:
     def __getitem__(self, index: Any) -> ndarray:
         items, is_view = host_index(index, self.shape)
         if is_view:
-            return wrap(self._memory[items if any(i is Ellipsis for i in items) else (*items, ...)], self)
-        on_current_device(self)
-        return launched(self._memory[items])
+            view = self._memory[items if any(i is Ellipsis for i in items) else (*items, ...)]
+            return wrap(view, self._home)
+        return launched(memory_of(self)[items])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         items, is_view = host_index(index, self.shape)
-        on_current_device(self, value)
         if isinstance(value, ndarray):
-            value = value._memory
+            value = memory_of(value)
         elif not isinstance(value, SCALARS):
             value = np.asarray(value)
             if value.ndim and is_view:  # CuPy fills with what is no device array
@@ -167,7 +171,7 @@ class ndarray:
             elif value.ndim:
                 count("copies_to_device")
         count("launches")
-        self._memory[items] = value
+        memory_of(self, writes=True)[items] = value
 
     # -- attributes ----------------------------------------------------------------------------------------
 
@@ -178,11 +182,11 @@ class ndarray:
     size = property(lambda self: self._memory.size)
     itemsize = property(lambda self: self._memory.itemsize)
     nbytes = property(lambda self: self._memory.nbytes)
-    T = property(lambda self: wrap(self._memory.T, self))
-    mT = property(lambda self: wrap(self._memory.mT, self))
-    real = property(lambda self: wrap(self._memory.real, self))
-    imag = property(lambda self: wrap(self._memory.imag, self))
-    base = property(lambda self: None if self._memory.base is None else wrap(self._memory.base, self))
+    T = property(lambda self: wrap(self._memory.T, self._home))
+    mT = property(lambda self: wrap(self._memory.mT, self._home))
+    real = property(lambda self: wrap(self._memory.real, self._home))
+    imag = property(lambda self: wrap(self._memory.imag, self._home))
+    base = property(lambda self: None if self._memory.base is None else wrap(self._memory.base, self._home))
     data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
 
     @shape.setter
@@ -201,14 +205,16 @@ class ndarray:
     def device(self) -> Any:
         from strict_cupy import cupy
 
-        return cupy.cuda.Device()
+        return cupy.cuda.Device(self._home.device)
 
     # -- methods that differ from NumPy's ------------------------------------------------------------------
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if copy is False and self.dtype == check_dtype(dtype):
             return self
-        return launched(self._memory.astype(check_dtype(dtype), order, casting or "unsafe"), keep_order=True)
+        return launched(
+            memory_of(self).astype(check_dtype(dtype), order, casting or "unsafe"), keep_order=True
+        )
 
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
         return self._arg("argmax", axis, out, dtype, keepdims)
@@ -217,7 +223,7 @@ class ndarray:
         return self._arg("argmin", axis, out, dtype, keepdims)
 
     def _arg(self, name, axis, out, dtype, keepdims):
-        found = getattr(self._memory, name)(axis, keepdims=keepdims)
+        found = getattr(memory_of(self), name)(axis, keepdims=keepdims)
         if out is None:
             return launched(np.asarray(found).astype(dtype or np.int64))
         out[...] = wrap(np.asarray(found))
@@ -225,21 +231,21 @@ class ndarray:
 
     def argsort(self, axis=-1, kind=None):
         _check_kind(kind)
-        return launched(self._memory.argsort(axis, kind="stable"))
+        return launched(memory_of(self).argsort(axis, kind="stable"))
 
     def sort(self, axis=-1, kind=None):
         _check_kind(kind)
         if not self.flags.c_contiguous:
             raise NotImplementedError("Sorting non-contiguous array is not supported.")
         count("launches")
-        self._memory.sort(axis, kind="stable")
+        memory_of(self, writes=True).sort(axis, kind="stable")
 
     def fill(self, value):
         self[...] = value
 
     def nonzero(self):
         count("synchronizations")
-        return tuple(launched(places) for places in np.nonzero(self._memory))
+        return tuple(launched(places) for places in np.nonzero(memory_of(self)))
 
     def set(self, arr, stream=None):
         if not isinstance(arr, np.ndarray):
@@ -248,14 +254,19 @@ class ndarray:
             raise TypeError(f"{arr.dtype} {arr.shape} array cannot be set to {self.dtype} {self.shape} array")
         if not self.flags.c_contiguous and not self.flags.f_contiguous:
             raise RuntimeError("Cannot set to non-contiguous array")
-        on_current_device(self)
         count("copies_to_device")
-        copy = functools.partial(np.copyto, self._memory, arr)
-        copy() if stream is None else stream.do(copy)
+        check_device(self)
+        order = order_of(stream)
+        if order.device != self._home.device:
+            raise RuntimeError("cudaErrorInvalidResourceHandle: a stream of another device")
+        if isinstance(arr, Pinned):
+            arr.uses.add(order, writes=False)
+        self._home.add(order, writes=True)
+        np.copyto(self._memory, arr)
 
     def take(self, indices, axis=None, out=None):
-        indices = to_numpy(indices)
-        found = np.take(self._memory, indices, axis, None if out is None else out._memory, mode="wrap")
+        memory = None if out is None else memory_of(out, writes=True)
+        found = np.take(memory_of(self), memories_of(indices), axis, memory, mode="wrap")
         return launched(found) if out is None else out
 
     def __copy__(self) -> ndarray:
@@ -265,19 +276,12 @@ class ndarray:
         return self.copy()
 
 
-def wrap(memory: np.ndarray, base: ndarray | None = None) -> ndarray:
-    """NumPy memory as an array on the current device, or on that of the array whose view it is."""
+def wrap(memory: np.ndarray, home: Allocation | None = None) -> ndarray:
+    """NumPy memory as an array on the device: a view of what is there (``home``), or what was just written."""
     array = ndarray.__new__(ndarray)
     array._memory = memory
-    array._device = current_device() if base is None else base._device
+    array._home = Allocation.written(memory.nbytes) if home is None else home
     return array
-
-
-def on_current_device(*arrays: Any) -> None:
-    """Raise RuntimeError for an array of another device. (CuPy warns, or computes with the wrong numbers.)"""
-    for array in arrays:
-        if isinstance(array, ndarray) and array._device != current_device():
-            raise RuntimeError(f"an array of device {array._device} is used on device {current_device()}")
 
 
 def launched(result: Any, keep_order: bool = False) -> ndarray:
@@ -290,16 +294,18 @@ def finished(result: Any, given: Iterable[Any]) -> Any:
     """What a function returns: one of the arrays that it was given (as ``out``), a view of one, or a new one."""
     if isinstance(result, (tuple, list)):
         return type(result)(finished(part, given) for part in result)
+    given = [array for array in given if isinstance(array, ndarray)]
+    written = next((array for array in given if result is array._memory), None)
+    if written is None and isinstance(result, np.ndarray):
+        for array in given:
+            if np.may_share_memory(result, array._memory):
+                return wrap(result, array._home)
     for array in given:
-        if isinstance(array, ndarray):
-            if result is array._memory:
-                on_current_device(*given)
-                count("launches")
-                return array
-            if isinstance(result, np.ndarray) and np.may_share_memory(result, array._memory):
-                return wrap(result, array)
-    on_current_device(*given)
-    return launched(result)
+        memory_of(array, writes=array is written)
+    if written is None:
+        return launched(result)
+    count("launches")
+    return written
 
 
 def uninitialised(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
@@ -321,16 +327,24 @@ def to_numpy(value: Any) -> Any:
     return value
 
 
+def memories_of(value: Any) -> Any:
+    """As ``to_numpy``, for a kernel."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(memories_of(v) for v in value)
+    return memory_of(value) if isinstance(value, ndarray) else value
+
+
 def argument(value: Any) -> Any:
-    """The memory of an argument of a function. Raises TypeError for a NumPy array."""
-    return operand(value) if isinstance(value, (ndarray, np.ndarray)) else value
+    """The memory of an argument of a function, which may be a view's. Raises TypeError for a NumPy array."""
+    if isinstance(value, ndarray):
+        return value._memory
+    return operand(value) if isinstance(value, np.ndarray) else value
 
 
-def operand(value: Any) -> Any:
+def operand(value: Any, writes: bool = False) -> Any:
     """The memory of an argument of a kernel. Raises TypeError for what CuPy does not take there."""
     if isinstance(value, ndarray):
-        on_current_device(value)
-        return value._memory
+        return memory_of(value, writes)
     if isinstance(value, SCALARS):
         return value
     refuse_to_package(TypeError(f"Unsupported type {type(value)}"))

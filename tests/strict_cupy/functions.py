@@ -7,8 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import argument, finished, launched, ndarray, operand, to_numpy, uninitialised, wrap
+from strict_cupy.arrays import (
+    argument,
+    finished,
+    launched,
+    memories_of,
+    ndarray,
+    operand,
+    to_numpy,
+    uninitialised,
+    wrap,
+)
+from strict_cupy.memory import Allocation, memory_of
 from strict_cupy.names import RECORD
+from strict_cupy.order import here
 from strict_cupy.rules import check_dtype, count, refuse_to_package
 from strict_cupy.ufuncs import matmul, ufuncs  # noqa: F401
 
@@ -23,6 +35,8 @@ METHOD_NAMES = {**{name: name for name in METHODS.split()}, "amax": "max", "amin
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
     """A new array; NumPy arrays and numbers are copied to the device."""
     if isinstance(obj, ndarray):
+        if obj._home.device != here.device:  # the one function that brings an array from another device
+            return launched(np.array(obj._memory, dtype))
         if not copy and dtype in (None, obj.dtype):
             return obj
         return obj.astype(obj.dtype if dtype is None else dtype, "K" if order is None else order)
@@ -44,7 +58,7 @@ def ascontiguousarray(a, dtype=None):
     _check_array("ascontiguousarray", a)
     if a.flags.c_contiguous and dtype in (None, a.dtype):
         return a
-    return launched(np.ascontiguousarray(a._memory, dtype))
+    return launched(np.ascontiguousarray(memory_of(a), dtype))
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
@@ -61,7 +75,7 @@ def get_array_module(*args):
 
 def empty(shape, dtype=float, order="C"):
     """Memory that holds anything: here, NaN."""
-    return wrap(uninitialised(shape, dtype, order))
+    return ndarray(shape, dtype, order=order)
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
@@ -69,7 +83,7 @@ def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
     _check_array("empty_like", prototype)
     like = np.empty_like(prototype._memory, dtype, order, shape=shape)
     like[...] = uninitialised((), like.dtype)
-    return wrap(like)
+    return wrap(like, Allocation(like.nbytes))
 
 
 def copyto(dst, src, casting="same_kind", where=None):
@@ -78,8 +92,10 @@ def copyto(dst, src, casting="same_kind", where=None):
     if isinstance(src, np.ndarray) and src.size != 1:
         refuse_to_package(ValueError("non-scalar numpy.ndarray cannot be used for copyto"))
     count("launches")
-    mask = True if where is None else argument(where)
-    np.copyto(dst._memory, src if isinstance(src, np.ndarray) else operand(src), casting, mask)
+    mask = True if where is None else operand(where)
+    np.copyto(
+        memory_of(dst, writes=True), src if isinstance(src, np.ndarray) else operand(src), casting, mask
+    )
 
 
 def where(condition, x=None, y=None):
@@ -87,7 +103,7 @@ def where(condition, x=None, y=None):
     _check_array("where", condition)
     if x is None and y is None:
         return condition.nonzero()
-    return launched(np.where(condition._memory, operand(x), operand(y)))
+    return launched(np.where(memory_of(condition), operand(x), operand(y)))
 
 
 def vdot(a, b):
@@ -95,21 +111,21 @@ def vdot(a, b):
     _check_array("vdot", a, b)
     if a.size != b.size:
         raise ValueError("Axis dimension mismatch")
-    return launched(np.vdot(a._memory, b._memory))
+    return launched(np.vdot(memory_of(a), memory_of(b)))
 
 
 def stack(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """Arrays along a new axis."""
     _check_array("stack", *tup)
-    memory = None if out is None else operand(out)
-    return finished(np.stack(to_numpy(list(tup)), axis, memory, dtype=dtype, casting=casting), (out,))
+    memory = None if out is None else argument(out)
+    return finished(np.stack(to_numpy(list(tup)), axis, memory, dtype=dtype, casting=casting), (*tup, out))
 
 
 def argwhere(a):
     """The places that are not zero, which takes a synchronisation, as ``nonzero`` does."""
     _check_array("argwhere", a)
     count("synchronizations")
-    return launched(np.argwhere(a._memory))
+    return launched(np.argwhere(memory_of(a)))
 
 
 def flatnonzero(a):
@@ -121,13 +137,13 @@ def unique(ar, *args, **kwargs):
     """The different elements."""
     _check_array("unique", ar)
     count("synchronizations")
-    return finished(np.unique(ar._memory, *args, **kwargs), ())
+    return finished(np.unique(memory_of(ar), *args, **kwargs), ())
 
 
 def as_strided(x, shape=None, strides=None):
     """A view with any strides."""
     _check_array("as_strided", x)
-    return wrap(np.lib.stride_tricks.as_strided(x._memory, shape, strides), x)
+    return wrap(np.lib.stride_tricks.as_strided(x._memory, shape, strides), x._home)
 
 
 def _check_array(name: str, *arrays: Any) -> None:
@@ -138,7 +154,7 @@ def _check_array(name: str, *arrays: Any) -> None:
 
 def _created(name: str) -> Callable[..., ndarray]:
     def create(*args: Any, **kwargs: Any) -> ndarray:
-        found = getattr(np, name)(*map(argument, args), **{k: argument(v) for k, v in kwargs.items()})
+        found = getattr(np, name)(*map(memories_of, args), **{k: memories_of(v) for k, v in kwargs.items()})
         check_dtype(found.dtype)
         return launched(found, keep_order=True)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import launched, ndarray, to_numpy
+from strict_cupy.arrays import launched, memories_of, ndarray
 from strict_cupy.names import checked_methods
-from strict_cupy.rules import current_device
+from strict_cupy.order import here
 
 
 class BitGenerator:
@@ -16,6 +16,7 @@ class BitGenerator:
 
     def __init__(self, seed=None, *, size=-1):
         self._bits = np.random.Philox(seed)
+        self._device = here.device
 
 
 @checked_methods("random.Philox4x3210")
@@ -39,34 +40,34 @@ class Generator:
 
     def __init__(self, bit_generator):
         self.bit_generator = bit_generator
-        self._numbers = np.random.Generator(bit_generator._bits)
-        self._device = current_device()
+        self._of_numpy = np.random.Generator(bit_generator._bits)
 
-    def _drawn(self) -> np.random.Generator:
-        if self._device != current_device():
-            raise RuntimeError("This generator was allocated in a different device")
-        return self._numbers
+    @property
+    def _numbers(self) -> np.random.Generator:
+        if self.bit_generator._device != here.device:
+            raise RuntimeError("This Generator state is allocated in a different device")
+        return self._of_numpy
 
     def random(self, size=None, dtype=np.float64, out=None):
         drawn = np.float64 if np.dtype(dtype).char == "d" else np.float32
-        return self._given(launched(self._drawn().random(size, drawn)).astype(dtype, copy=False), size, out)
+        return self._given(launched(self._numbers.random(size, drawn)).astype(dtype, copy=False), size, out)
 
     def uniform(self, low=0.0, high=1.0, size=None, dtype=np.float64):
-        low, high = to_numpy(low), to_numpy(high)
-        return launched(self._drawn().uniform(low, high, size)).astype(dtype, copy=False)
+        low, high = memories_of(low), memories_of(high)
+        return launched(self._numbers.uniform(low, high, size)).astype(dtype, copy=False)
 
     def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
-        return launched(self._drawn().integers(low, high, size, dtype, endpoint))
+        return launched(self._numbers.integers(low, high, size, dtype, endpoint))
 
     def standard_normal(self, size=None, dtype=np.float64, out=None):
         if np.dtype(dtype).char not in "fd":
             raise TypeError(f"Unsupported dtype {np.dtype(dtype).name} for standard_normal")
-        return self._given(launched(self._drawn().standard_normal(size, dtype)), size, out)
+        return self._given(launched(self._numbers.standard_normal(size, dtype)), size, out)
 
     def standard_exponential(self, size=None, dtype=np.float64, method="inv", out=None):
         if method == "zig":
             raise NotImplementedError("Ziggurat method is not supported")
-        return self._given(launched(self._drawn().standard_exponential(size, dtype)), size, out)
+        return self._given(launched(self._numbers.standard_exponential(size, dtype)), size, out)
 
     def _given(self, values: ndarray, size: Any, out: ndarray | None) -> ndarray:
         if out is None:

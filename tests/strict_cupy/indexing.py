@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from strict_cupy.memory import memory_of
 from strict_cupy.rules import count
 
 
@@ -25,7 +26,7 @@ def host_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], boo
 
 def _on_host(item: Any) -> Any:
     if hasattr(item, "_memory"):
-        return item._memory
+        return memory_of(item)
     return np.asarray(item) if isinstance(item, list) else item
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import launched, ndarray, to_numpy
+from strict_cupy.arrays import launched, memories_of, ndarray
 from strict_cupy.rules import count
 
 SQUARE = ("eigh", "inv", "solve")
@@ -30,7 +30,7 @@ def factorization(name: str) -> Callable[..., Any]:
             raise ValueError("a must have (..., M, M) shape and b must have (..., M, K)")
         if _linalg_errors[-1] == "raise":
             count("host_reads")  # of cuSOLVER's flag
-        return _returned(_or_nan(on_memory, to_numpy(args), kwargs), name in COLUMNS_FIRST)
+        return _returned(_or_nan(on_memory, memories_of(args), kwargs), name in COLUMNS_FIRST)
 
     return call
 

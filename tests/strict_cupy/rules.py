@@ -30,11 +30,12 @@ tests_may_mix = True
 
 @dataclass
 class Counts:
-    """How often something happened. ``places`` says where the host waited for the device: file and line."""
+    """How often something happened. ``places``: file and line where the host waited, or a product took a copy."""
 
     host_reads: int = 0
     copies_to_device: int = 0
     launches: int = 0
+    product_copies: int = 0
     synchronizations: int = 0
     of_tests: int = 0
     places: list[str] = field(default_factory=list)
@@ -59,21 +60,11 @@ def counting() -> Iterator[Counts]:
         active.pop()
 
 
-def current_device() -> int:
-    """The number of the device that this thread computes on: at first 0, as CUDA has it."""
-    return getattr(_of_thread, "device", 0)
-
-
-def make_current(device: int) -> None:
-    """Let this thread compute on a device from now on."""
-    _of_thread.device = device
-
-
 def count(what: str) -> None:
     """One more of them."""
     for counts in getattr(_of_thread, "active", ()):
         setattr(counts, what, getattr(counts, what) + 1)
-        if what in ("host_reads", "synchronizations"):
+        if what in ("host_reads", "synchronizations", "product_copies"):
             counts.places.append(f"{what} at %s:%d" % _caller())
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from strict_cupy.arrays import launched, ndarray, operand, wrap
+from strict_cupy.memory import memory_of
 from strict_cupy.names import RECORD
+from strict_cupy.products import copies_of
 from strict_cupy.rules import count
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
@@ -44,7 +46,7 @@ class ufunc:
         on_host = [operand(a) for a in inputs]
         if any(isinstance(a, np.ndarray) for a in inputs) and not outs:  # of a test, or it had raised
             return self._on_memory(*on_host, casting=casting, dtype=dtype)
-        memories = [None if o is None else operand(o) for o in outs]
+        memories = [None if o is None else operand(o, writes=True) for o in outs]
         if any(not isinstance(o, (ndarray, np.ndarray)) for o in outs if o is not None):
             raise TypeError("Output arguments type must be cupy.ndarray")
         types = self._types(on_host) if dtype is None else np.dtype(dtype).char * self.nout
@@ -80,8 +82,8 @@ class ufunc:
         if a.dtype.char not in "ieLQfd":  # _scatter_op_single in cupy/_core/_routines_indexing.pyx
             raise TypeError(f"{self.__name__}.at does not support {a.dtype}")
         count("launches")
-        places = indices._memory if isinstance(indices, ndarray) else indices
-        self._on_memory.at(a._memory, places, operand(b))
+        places = memory_of(indices) if isinstance(indices, ndarray) else indices
+        self._on_memory.at(memory_of(a, writes=True), places, operand(b))
 
     def reduce(
         self, array: ndarray, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False
@@ -123,10 +125,13 @@ def matmul(a: Any, b: Any, out: Any = None, **kwargs: Any) -> ndarray:
     factors = [operand(a), operand(b)]
     if out is None and any(isinstance(factor, np.ndarray) for factor in (a, b)):  # of a test
         return np.matmul(*factors, **kwargs)
+    target = None if out is None else operand(out, writes=True)
+    for _ in range(copies_of(*factors, target)):
+        count("product_copies")
     if out is None:
         return launched(np.matmul(*factors, **kwargs))
     count("launches")
-    np.matmul(*factors, out=operand(out), **kwargs)
+    np.matmul(*factors, out=target, **kwargs)
     return out
 
 
