@@ -34,6 +34,8 @@ INNER_PRODUCTS = {
 }
 SQUARE = f"num_output: 5, kernel_size: 3, {FILLERS}"
 PLAINS = {
+    "dropout, scaling as Caffe does": "type: Dropout, dropout_param: {scale_train: true}",
+    "slices of an axis by its old name": "type: Slice, top: [a, b], slice_param: {slice_dim: 3, slice_point: 3}",
     "transposed": f"type: InnerProduct, inner_product_param: {{num_output: 6, transpose: true, {FILLERS}}}",
     "half a stride": f"type: Convolution, convolution_param: {{{SQUARE}, stride_w: 2}}",
     "half a pad": f"type: Convolution, convolution_param: {{{SQUARE}, pad_h: 1}}",

@@ -32,10 +32,12 @@ from minicaffe.layers.low_rank.stages import Stage, stages
 from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
+from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
+OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
 HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
 WINDOW_FIELDS = (
     *("kernel_size", "pad", "stride", "dilation"),
@@ -122,7 +124,9 @@ class PlainLayers:
         if not spec.has("loss_weight"):
             tree.pop("loss_weight")
         _set_phase(tree, phase)
+        _drop_defaults(tree, spec, "LayerParameter")
         _give_both_axes(tree, spec)
+        _rename_axis(tree)
         layer = self._held[spec.name] if here else None
         plain = CaffeLayer(tree, [to_host(blob.data) for blob in layer.blobs] if layer else [], here)
         if "low_rank_param" in tree.fields:
@@ -146,6 +150,10 @@ class PlainLayers:
             self._note(spec, lacking)
         elif unknown:
             self._note(spec, f"Caffe 1.0 does not know {', '.join(unknown)}")
+        elif "convolution_param" in tree.fields and len(spec.bottom) > 1:
+            shapes = [self._net_with(spec).blobs[name].shape for name in spec.bottom]
+            if len(set(shapes)) > 1:
+                self._note(spec, f"Caffe 1.0 wants bottoms of one shape, not {', '.join(map(str, shapes))}")
 
     def _depthwise(self, tree: Tree, spec: LayerSpec) -> None:
         """A Convolution with a group for each channel."""
@@ -284,6 +292,25 @@ def _set_phase(tree: Tree, phase: str) -> None:
     tree.fields = {name: rule if name == "include" else values for name, values in fields.items()}
     if not phase:
         tree.pop("include")
+
+
+def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
+    """Leave out what ``caffe.proto`` has not where it says what is so without it."""
+    for name in list(tree.fields):
+        known, value = schema()[kind].get(name), getattr(message, name)
+        if known is None and value == message.fields[name].default:
+            tree.pop(name)
+        elif known is not None and isinstance(value, Message):
+            _drop_defaults(tree.child(name), value, known.kind)
+
+
+def _rename_axis(tree: Tree) -> None:
+    """An axis under the name that it has by now."""
+    for message, old in OLD_AXES.items():
+        for param in tree.trees(message):
+            param.fields = {
+                ("axis" if name == old else name): values for name, values in param.fields.items()
+            }
 
 
 def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
