@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from export_cases import CASES, inputs_of, low_rank_text, make_net, outputs_of
+from export_cases import CASES, INPUT, inputs_of, low_rank_text, make_net, outputs_of
 from layer_cases import LAYERS, one_layer
 
 import minicaffe as mc
@@ -133,6 +133,14 @@ REFUSED = [
         "name: n\nlayer:\n- {name: d, type: DummyData, dummy_data_param: {shape: {dim: [2, 3]}}}\n",
         "DummyData brings data",
     ),
+    (
+        f"{INPUT.format(name='n', shape='[2, 3]')}- {{name: s, type: Silence}}\n",
+        "no blob comes out of this net",
+    ),
+    (
+        f"{INPUT.format(name='n', shape='[2, 3]')}- {{name: d, type: Dropout, phase: TRAIN}}\n",
+        r"layer 'd': phase: TRAIN: .* leave it out",
+    ),
 ]
 
 
@@ -142,6 +150,16 @@ def test_what_cannot_be_exported_is_one_line_and_no_file(text, message, tmp_path
         export_onnx(mc.Net(parse_net(text), phase="test"), tmp_path / "net.onnx")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_than_protobuf_holds_is_refused(tmp_path, monkeypatch):
+    net = make_net("transposed")
+    monkeypatch.setattr("minicaffe.onnx_export.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 16)
+    export_onnx(net, tmp_path / "net.onnx")
+    monkeypatch.setattr("minicaffe.onnx_export.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 15)
+    with pytest.raises(mc.WriteError, match=r"more.onnx: more than 2 GiB, .* lower rank"):
+        export_onnx(net, tmp_path / "more.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
 def test_a_training_net_is_refused(tmp_path):

@@ -40,6 +40,7 @@ class Graph:
         self._taken = set(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.bytes = 0  # of the constants
         self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
         self._layer = ""
         self._count = 0
@@ -73,7 +74,9 @@ class Graph:
     def constant(self, array: Any, dtype: Any = np.float32) -> str:
         """A constant's name."""
         name = self._name("constant")
-        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(array, dtype), name))
+        array = np.asarray(array, dtype)
+        self.bytes += array.nbytes
+        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
     def numbers(self, values: Sequence[int]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import minicaffe.onnx_export  # noqa: F401  the table of writers
 from minicaffe.blob import Blob
-from minicaffe.errors import DataError, SpecError
+from minicaffe.caffe.export import MAX_BYTES
+from minicaffe.errors import DataError, SpecError, WriteError
 from minicaffe.files import atomic_write
 from minicaffe.layer import Layer
 from minicaffe.net import Net, expect_net
@@ -29,8 +30,14 @@ def export_onnx(net: Net, path: str | Path) -> None:
     onnx = _import_onnx()
     if net.state.phase != "TEST":
         raise SpecError(f"{net.spec.where}: an ONNX model is for use: export the net of phase 'test'")
+    if not net.outputs:
+        raise SpecError(
+            f"{net.spec.where}: no blob comes out of this net, and ONNX wants one; take a Silence out"
+        )
     graph = Graph(onnx, net.blobs)
     names = _add_layers(graph, net)
+    if graph.bytes > MAX_BYTES:
+        raise WriteError(f"{path}: more than 2 GiB, which protobuf cannot hold; make layers of lower rank")
     inputs = [_info(onnx, name, net.blobs[name], graph) for name in net.inputs]
     outputs = []
     for name in net.outputs:
@@ -53,6 +60,8 @@ def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
     for layer, bottom, top in net.steps():
         if layer.type == "Input":
             continue
+        if layer.phase != "TEST":
+            raise layer.spec.error("phase", "TRAIN: an ONNX model is for use; leave it out")
         graph.begin(layer)
         writer = writers.get(layer.type)
         if writer is None:
