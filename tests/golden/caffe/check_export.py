@@ -1,7 +1,8 @@
 """Exported nets in the real Caffe: ``python tests/golden/caffe/check_export.py CAFFE_PYTHON``.
 
 The nets are those of ``export_cases.py``. ``CAFFE_PYTHON`` is a Python that can import Caffe 1.0. Prints, for each,
-the largest difference of an output as a share of the largest output; exits with 1 where one is above 1e-4.
+the largest difference of an output as a share of the largest output; exits with 1 where one is above 1e-4, or where
+that Caffe lacks a type that ``minicaffe/caffe/layer_types.py`` says every Caffe has.
 """
 
 import json
@@ -27,6 +28,13 @@ print(json.dumps({
 }))
 """
 
+TYPES = """
+import os
+os.environ["GLOG_minloglevel"] = "2"
+import caffe
+print(*caffe.layer_type_list())
+"""
+
 
 def difference(caffe_python: str, folder: Path) -> float:
     """The largest over the outputs of one exported net."""
@@ -45,7 +53,11 @@ def main() -> int:
     from export_cases import CASES, inputs_of, make_net, outputs_of
 
     import minicaffe as mc
+    from minicaffe.caffe.layer_types import RELEASE_1_0
 
+    types = subprocess.run([sys.argv[1], "-c", TYPES], capture_output=True, text=True, check=True).stdout
+    lacking = RELEASE_1_0 - set(types.split())
+    print("types of the release that this Caffe lacks:", *(sorted(lacking) or ["none"]))
     worst = 0.0
     for name in CASES:
         net = make_net(name)
@@ -59,7 +71,7 @@ def main() -> int:
             found = difference(sys.argv[1], folder)
         print(f"{name:28} {found:.1e}")
         worst = max(worst, found)
-    return int(not worst <= 1e-4)
+    return int(bool(lacking) or not worst <= 1e-4)
 
 
 if __name__ == "__main__":
