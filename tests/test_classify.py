@@ -248,7 +248,7 @@ def test_a_mean_that_is_no_mean_image_is_named_without_numpys_advice(digit, tmp_
 
 
 @pytest.mark.parametrize("flag", ["--raw-scale", "--input-scale"])
-@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "x", ""])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "1e39", "x", ""])
 def test_a_scale_is_a_number(capsys, flag, value):
     with pytest.raises(SystemExit) as stop:
         main(["classify", *LENET, NO_IMAGE, f"{flag}={value}"])
@@ -281,6 +281,10 @@ def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_pat
         ([*LENET, NO_IMAGE, "--labels", ""], "--labels : cannot be read"),
         ([*LENET, NO_IMAGE, "--mean", "1,2"], r"a mean of shape \(2,\) does not fit input 'data'"),
         ([*LENET, NO_IMAGE, "--image-dims", "30"], "give height and width"),
+        ([*LENET, NO_IMAGE, "--image-dims", "99999999,30"], "an image may have 10000 pixels a side"),
+        ([*LENET, NO_IMAGE, "--image-dims", f"30,{10**30}"], "an image may have 10000 pixels a side"),
+        ([*LENET, f"{ROOT}/tests"], r"tests: cannot be read as an image \(Is a directory\)"),
+        ([*LENET, NO_IMAGE, "--mean", "1e39"], "--mean 1e39: not numbers that can be subtracted"),
         ([*LENET, NO_IMAGE, "--labels", "gone.txt"], "gone.txt: cannot be read"),
         ([f"{ROOT}/prototxt/lenet/train.yaml", *LENET[1:], NO_IMAGE], "use the deploy net"),
     ],
@@ -289,3 +293,12 @@ def test_the_command_reports_in_one_line(flags, message, capsys):
     assert main(["classify", *flags]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_scores_that_are_no_numbers_are_not_shown(digit, tmp_path, capsys):
+    net = mc.Net(LENET[0], weights=LENET[2])
+    net.params["ip2"][1].data[...] = np.nan
+    net.save(tmp_path / "nan.npz")
+    assert main(["classify", LENET[0], "--weights", str(tmp_path / "nan.npz"), digit[0]]) == 2
+    error = capsys.readouterr().err
+    assert "digit.png: the net gives nan; check its weights, the mean and the scales" in error

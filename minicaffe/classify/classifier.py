@@ -15,6 +15,8 @@ from minicaffe.classify.transformer import Transformer
 from minicaffe.errors import DataError, ShapeError
 from minicaffe.net import Net
 
+MAX_SIDE = 10_000  # of an image that is resized: larger ones are a slip, and take gigabytes
+
 
 class Classifier:
     """A net for images, with what is done to an image before.
@@ -45,6 +47,8 @@ class Classifier:
             raise ShapeError(f"image_dims {self.image_dims}: give height and width")
         if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
             raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
+        if max(self.image_dims) > max(MAX_SIDE, *self.crop_dims):
+            raise ShapeError(f"image_dims {self.image_dims}: an image may have {MAX_SIDE} pixels a side")
 
     def predict(self, images: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
         """The net's first output, (N, classes), for N images (H, W, K) as ``load_image`` reads them.

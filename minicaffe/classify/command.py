@@ -16,6 +16,7 @@ from minicaffe.flags import add_device, choose_device
 from minicaffe.net import Net
 
 TOP = 5
+MAX_NUMBER = 1e38  # of float32, about
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -51,6 +52,8 @@ def classify(args: argparse.Namespace) -> None:
     color = net.blobs[classifier.input].channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
+        if np.isnan(scores).any():
+            raise DataError(f"{path}: the net gives nan; check its weights, the mean and the scales")
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
@@ -110,18 +113,18 @@ def _read_mean(text: str) -> np.ndarray:
                 f"--mean {text or repr(text)}: neither a file nor numbers; write 104,117,123"
             ) from None
         return load_mean(Path(text))
-    if not np.isfinite(numbers).all():
+    if not all(abs(number) < MAX_NUMBER for number in numbers):
         raise DataError(f"--mean {text}: not numbers that can be subtracted; write 104,117,123")
     return np.array(numbers, np.float32)
 
 
 def _number(text: str) -> float:
-    """A number that is neither nan nor infinite."""
+    """A number that is neither nan nor infinite, in float32."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) < MAX_NUMBER:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number, as 255 or 0.017")
     return number
 

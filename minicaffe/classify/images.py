@@ -29,7 +29,8 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{file}: no such image; check the path") from None
     except BAD_IMAGE as error:
-        raise DataError(f"{file}: cannot be read as an image ({one_line(error)})") from None
+        problem = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        raise DataError(f"{file}: cannot be read as an image ({problem})") from None
     image = pixels[::-1].transpose(1, 2, 0).astype(np.float32) / np.float32(255)
     if color:
         return np.repeat(image, 3 // image.shape[2], axis=2)

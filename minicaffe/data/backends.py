@@ -78,5 +78,5 @@ def backend_of(path: Path) -> str:
         raise DataError(f"{path}: a folder, but no LMDB; a folder of images is read by an ImageData layer")
     raise DataError(
         f"{path}: format not clear from the name (.npz, …-ubyte, an LMDB's folder); "
-        f"a Data layer may say it: 'backend: {' | '.join(BACKENDS)}'"
+        f"name it so, or give 'backend: {' | '.join(BACKENDS)}' in a Data layer"
     )

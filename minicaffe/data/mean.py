@@ -45,5 +45,7 @@ def _load_numpy(path: Path) -> np.ndarray:
         with loaded as archive:
             return archive["mean" if len(archive.files) != 1 else archive.files[0]]
     except BAD_ARCHIVE as error:
-        problem = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        problem = one_line(error)
         raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None
