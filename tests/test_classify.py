@@ -72,6 +72,8 @@ def test_the_transformer_prepares_and_undoes_as_pycaffes():
             r"'dta' is none of the inputs \(data\); did you mean",
         ),
         (lambda t: t.set_transpose("data", (1, 0)), "has 3 axes"),
+        (lambda t: t.set_transpose("data", (0, 0, 1)), r"transpose \(0, 0, 1\): must name each axis once"),
+        (lambda t: t.set_mean("data", 104), r"a mean of shape \(\) does not fit"),
         (lambda t: t.set_channel_swap("data", (2, 1)), "must name each of the 3 channels"),
         (lambda t: t.set_mean("data", np.zeros(2)), r"a mean of shape \(2,\) does not fit"),
         (lambda t: t.set_mean("data", np.zeros((1, 3, 8, 9))), "does not fit input 'data'"),
@@ -302,3 +304,28 @@ def test_scores_that_are_no_numbers_are_not_shown(digit, tmp_path, capsys):
     assert main(["classify", LENET[0], "--weights", str(tmp_path / "nan.npz"), digit[0]]) == 2
     error = capsys.readouterr().err
     assert "digit.png: the net gives nan; check its weights, the mean and the scales" in error
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: oversample([], (2, 2)), "no images to crop"),
+        (
+            lambda: oversample([np.zeros((3, 3, 3))], (2, 4)),
+            r"image 0 has shape \(3, 3, 3\); \(2, 4, channels\)",
+        ),
+        (lambda: oversample([np.zeros((3, 3))], (2, 2)), r"image 0 has shape \(3, 3\)"),
+        (lambda: resize_image(np.zeros((3, 3)), (2, 2)), r"the image has shape \(3, 3\)"),
+        (lambda: resize_image(np.zeros((3, 3, 3)), (2,)), r"new_dims \(2,\): give height and width"),
+        (lambda: resize_image(np.zeros((3, 3, 3)), (2, -1)), r"new_dims \(2, -1\): give height and width"),
+    ],
+)
+def test_sizes_and_images_that_do_not_fit_each_other_are_one_line(call, message):
+    with pytest.raises(mc.ShapeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("dims", [12, "ab", (12,), (), ("a", "b")])
+def test_image_dims_are_height_and_width(classified, dims):
+    with pytest.raises(mc.ShapeError, match=r"image_dims .*: give height and width"):
+        mc.Classifier(*classified[:2], image_dims=dims)

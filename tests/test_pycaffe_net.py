@@ -108,12 +108,23 @@ def test_backward_without_a_forward_uses_what_the_blobs_hold(net):
             {"data": images(count=3)},
             "'data' has shape (3, 2, 3, 3), the blob (4, 2, 3, 3): not the batch's size",
         ),
+        (
+            {"data": np.zeros((4, 2, 3, 5))},
+            "'data' has shape (4, 2, 3, 5), which does not fit the blob's, (4, 2, 3, 3); "
+            "net.blobs['data'].reshape(*shape) and net.reshape() change it",
+        ),
+        ({"blobs": ["cnv"]}, "net 'small' has no blob 'cnv'; did you mean 'conv'?"),
+        ({"blobs": "conv"}, "'conv': give a list of blobs, ['conv']"),
     ],
 )
 def test_inputs_that_do_not_fit_are_one_line(net, inputs, message):
     with pytest.raises(mc.MinicaffeError) as caught:
         net.forward(**inputs)
     assert str(caught.value) == message
+    with pytest.raises(mc.MinicaffeError, match="net 'small' has no blob 'cnv'"):
+        net.backward(diffs=["cnv"])
+    with pytest.raises(mc.MinicaffeError, match="net 'small' has no blob 'cnv'"):
+        net.forward_all(data=images(), blobs=["cnv"])
     with pytest.raises(mc.MinicaffeError, match="none given: the net's inputs are data; give all"):
         net.forward_all()
     with pytest.raises(mc.MinicaffeError, match="score, x: the net's outputs are score; give all"):

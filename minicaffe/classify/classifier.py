@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ class Classifier:
         shape = self.net.blobs[self.input].shape
         self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(shape[2:])
-        self.image_dims = tuple(self.crop_dims if image_dims is None else image_dims)
-        if len(self.image_dims) != 2:
-            raise ShapeError(f"image_dims {self.image_dims}: give height and width")
+        dims = self.crop_dims if image_dims is None else image_dims
+        if np.shape(dims) != (2,) or not all(isinstance(size, Real) for size in dims):
+            raise ShapeError(f"image_dims {dims}: give height and width")
+        self.image_dims = tuple(dims)
         if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
             raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
         if max(self.image_dims) > max(MAX_SIDE, *self.crop_dims):

@@ -70,6 +70,8 @@ def resize_image(image: np.ndarray, new_dims: Sequence[int], interp_order: int =
             f"interp_order {interp_order}: 0 (nearest) and 1 (bilinear) are there; use one of them"
         )
     image = as_image(image)
+    if np.shape(new_dims) != (2,) or min(int(size) for size in new_dims) < 0:
+        raise ShapeError(f"new_dims {new_dims}: give height and width")
     centred = image.shape[2] in (1, 3)
     outside = image.min() if centred else np.float32(0)
     rows, columns = (
@@ -94,15 +96,24 @@ def _weights(old: int, new: int, centred: bool, order: int) -> np.ndarray:
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
-    """Of each image (H, W, K) the four corners and the centre, and the mirror images of these: (10·N, h, w, K)."""
+    """Of each image (H, W, K) the four corners and the centre, and the mirror images of these: (10·N, h, w, K).
+
+    Raises ShapeError where there are none, or smaller ones.
+    """
     height, width = (int(size) for size in crop_dims)
     crops = []
-    for image in images:
+    for number, image in enumerate(images):
+        if np.ndim(image) != 3 or image.shape[0] < height or image.shape[1] < width:
+            raise ShapeError(
+                f"image {number} has shape {np.shape(image)}; ({height}, {width}, channels) is the least to crop"
+            )
         down, right = image.shape[0] - height, image.shape[1] - width
         corners = [(0, 0), (0, right), (down, 0), (down, right)]
         five = [image[y : y + height, x : x + width] for y, x in corners]
         five.append(centre(image, crop_dims))
         crops += [*five, *(crop[:, ::-1] for crop in five)]
+    if not crops:
+        raise ShapeError("no images to crop; give a list of at least one")
     return np.stack(crops).astype(np.float32)
 
 

@@ -74,6 +74,8 @@ class Transformer:
         """The order of axes: (2, 0, 1) makes (K, H, W) of (H, W, K)."""
         if len(order) != len(self._shape(name)) - 1:
             raise DataError(f"transpose {tuple(order)}: input '{name}' has {len(self.inputs[name]) - 1} axes")
+        if sorted(order) != list(range(len(order))):
+            raise DataError(f"transpose {tuple(order)}: must name each axis once, as (2, 0, 1)")
         self.transpose[name] = order
 
     def set_channel_swap(self, name: str, order: Sequence[int]) -> None:
@@ -97,7 +99,7 @@ class Transformer:
         if mean.ndim == 2:
             mean = mean[None]
         counts = {1: (channels,), 3: (1, channels)}.get(mean.ndim, ())
-        if mean.size == 0 or len(mean) not in counts:
+        if mean.size == 0 or mean.shape[:1] not in [(count,) for count in counts]:
             raise DataError(
                 f"a mean of shape {mean.shape} does not fit input '{name}', {self.inputs[name][1:]}: "
                 f"it has {channels} channels"

@@ -25,7 +25,7 @@ from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import NetSpec, load_net
-from minicaffe.spec.reader import Where
+from minicaffe.spec.reader import Where, nearest
 
 logger = logging.getLogger("minicaffe")
 PHASES = {TRAIN: "TRAIN", TEST: "TEST"}
@@ -152,10 +152,11 @@ class Net:
 
         Returns the data (not copies) of the net's outputs, or of the tops of ``end``, and of ``blobs``.
         """
+        asked = self._asked(blobs)
         self._fill("data", kwargs, self.inputs, "inputs")
         self._forward(self.core.layer_index(start, 0), self.core.layer_index(end, len(self.layers) - 1))
         names = self.top_names[end] if end is not None else self.outputs
-        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
+        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *asked])}
 
     def backward(
         self,
@@ -169,10 +170,11 @@ class Net:
         Returns the diffs (not copies) of the net's inputs, or of the bottoms of ``end``, and of ``diffs``.
         A layer that has not run forward yet does so first.
         """
+        asked = self._asked(diffs)
         self._fill("diff", kwargs, self.outputs, "outputs")
         self._backward(self.core.layer_index(start, len(self.layers) - 1), self.core.layer_index(end, 0))
         names = self.bottom_names[end] if end is not None else self.inputs
-        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
+        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *asked])}
 
     def _forward(self, first: int, last: int) -> None:
         send_written()
@@ -185,6 +187,17 @@ class Net:
         self.core.run_missing_forward(first, last)
         self.core.run_backward(first, last)
 
+    def _asked(self, blobs: Sequence[str] | None) -> Sequence[str]:
+        """Names of blobs that a script asks for. Raises MinicaffeError where there is no such blob."""
+        if isinstance(blobs, str):
+            raise MinicaffeError(f"'{blobs}': give a list of blobs, ['{blobs}']")
+        for name in blobs or ():
+            if name not in self.blobs:
+                raise MinicaffeError(
+                    f"net '{self.name}' has no blob '{name}'{nearest(str(name), self.blobs)}"
+                )
+        return blobs or ()
+
     def _fill(self, what: str, arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
         if not arrays:
             return
@@ -194,13 +207,20 @@ class Net:
                 raise MinicaffeError(
                     f"'{name}' has shape {np.shape(array)}, the blob {self.blobs[name].shape}: not the batch's size"
                 )
-            getattr(self.blobs[name], what)[...] = array
+            target = getattr(self.blobs[name], what)
+            try:
+                target[...] = array
+            except (TypeError, ValueError):
+                raise MinicaffeError(
+                    f"'{name}' has shape {np.shape(array)}, which does not fit the blob's, {target.shape}; "
+                    f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"
+                ) from None
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
         """Run forward over inputs of any number, in batches; returns arrays of as many outputs."""
         _check_names(kwargs, self.inputs, "inputs")
         send_written()
-        return forward_all(self.core, kwargs, [*self.outputs, *(blobs or [])])
+        return forward_all(self.core, kwargs, [*self.outputs, *self._asked(blobs)])
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: Any
