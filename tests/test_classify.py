@@ -184,6 +184,10 @@ def test_a_classifier_wants_one_input_of_images(make_net, classified):
     net = make_net("layer: [{name: data, type: Input, input_param: {shape: {dim: [2, 3]}}}]")
     with pytest.raises(mc.ShapeError, match=r"one input of images, \(N, K, H, W\); it has data \(2, 3\)"):
         mc.Classifier(net)
+    for dims in ("[0, 3, 8, 8]", "[1, 3, 0, 8]"):
+        net = make_net(f"layer: [{{name: data, type: Input, input_param: {{shape: {{dim: {dims}}}}}}}]")
+        with pytest.raises(mc.ShapeError, match=r"its input 'data' has shape \(.*\); give it a size"):
+            mc.Classifier(net)
     with pytest.raises(mc.ShapeError, match=r"image_dims \(9, 8\) are less than the net's input, \(10, 8\)"):
         mc.Classifier(*classified[:2], image_dims=(9, 8))
 
@@ -216,7 +220,7 @@ def test_the_command_names_a_digit(digit, tmp_path, capsys):
     assert len(lines) == at + 6
     assert re.fullmatch(rf"  0\.9\d+  {label}", lines[at + 1])
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    (tmp_path / "names.txt").write_text("\n".join(names))
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*names, ""]).encode())
     assert main(["classify", *LENET, path, "--labels", str(tmp_path / "names.txt"), "--oversample"]) == 0
     assert any(line.endswith(names[label]) for line in capsys.readouterr().out.splitlines())
 

@@ -240,6 +240,12 @@ def test_any_number_of_images_runs_in_batches(net):
             net.forward_backward_all(**wrong)
 
 
+def test_a_net_without_a_batch_runs_over_nothing_in_one_line(net):
+    net.blobs["data"].reshape(0, 2, 3, 3)
+    with pytest.raises(mc.ShapeError, match="the net's batch size is 0; reshape its inputs"):
+        net.forward_all(data=images())
+
+
 def test_memory_data_gives_out_arrays(write):
     text = """layer { name: "data" type: "MemoryData" top: "data" top: "label"
       memory_data_param { batch_size: 2 channels: 1 height: 2 width: 2 } }"""

@@ -15,6 +15,8 @@ Arrays = dict[str, np.ndarray]
 
 def batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Arrays]:
     """Cut arrays, (n, …) each, into batches of ``size``. Raises ShapeError where they are not as many."""
+    if size < 1:
+        raise ShapeError("the net's batch size is 0; reshape its inputs")
     for first in range(0, count_of(arrays), size):
         yield {name: _filled(array[first : first + size], size) for name, array in arrays.items()}
 

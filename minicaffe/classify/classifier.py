@@ -121,4 +121,7 @@ def _image_input(net: Net) -> str:
             f"net '{net.name}': to classify, it needs one input of images, (N, K, H, W); it has {found}: "
             "use the deploy net"
         )
-    return next(iter(shapes))
+    name, shape = next(iter(shapes.items()))
+    if min(shape) < 1:
+        raise ShapeError(f"net '{net.name}': its input '{name}' has shape {shape}; give it a size")
+    return name

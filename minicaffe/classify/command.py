@@ -82,7 +82,7 @@ def top_lines(scores: np.ndarray, labels: list[str]) -> list[str]:
 def _read_labels(path: str) -> list[str]:
     """The lines of a text file. Raises DataError where it is none, or empty."""
     try:
-        text = Path(path).read_text(encoding="utf-8").rstrip()
+        text = Path(path).read_text(encoding="utf-8-sig").rstrip()
     except OSError as error:
         raise DataError(f"--labels {path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
