@@ -396,6 +396,13 @@ def test_a_mean_image_of_nan_is_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize("read", [load_mean, open_npz])
+def test_a_file_of_numpy_that_cannot_be_opened_is_no_damaged_one(tmp_path, read):
+    (tmp_path / "m.npz").mkdir()
+    with pytest.raises(DataError, match=r"m\.npz: cannot be read \(Is a directory\); check the path"):
+        read(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("read", [load_mean, open_npz])
 def test_a_text_is_refused_without_numpys_advice(tmp_path, read):
     (tmp_path / "m.npz").write_text("words")
     with pytest.raises(DataError, match="none of NumPy's files") as caught:

@@ -41,6 +41,8 @@ def open_npz(path: Path) -> ArraySource:
             labels = _first(archive, LABEL_NAMES)
             held = ", ".join(archive.files) or "nothing"
     except BAD_ARCHIVE as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         raise DataError(f"{path}: not a readable .npz file ({one_line(error)}); write it again") from None
     if images is None:
         raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")
