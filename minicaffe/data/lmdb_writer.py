@@ -63,8 +63,8 @@ def _datums(source: Source, indices: np.ndarray) -> list[bytes]:
 
 def _datum(source: Source, image: np.ndarray, label: float) -> bytes:
     """One image, (K, H, W), as the bytes of a Datum."""
-    if not label.is_integer():
-        raise DataError(f"{source.name}: label {label:g}; an LMDB's labels are whole numbers")
+    if not (label.is_integer() and abs(label) < 2**31):
+        raise DataError(f"{source.name}: label {label:g}; an LMDB's labels are whole numbers, of 32 bits")
     datum = message_class("Datum")(label=int(label))
     datum.channels, datum.height, datum.width = image.shape
     if image.dtype == np.uint8:
