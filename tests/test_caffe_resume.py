@@ -57,5 +57,7 @@ def test_lenet_that_caffe_began_goes_on_as_it_did_there_and_leaves_no_files(tmp_
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tests/test_caffe_resume.py FOLDER (that golden/caffe/record_lenet.py wrote)")
     found = distance_from_caffe(Path(sys.argv[1]).resolve())
     print(f"losses of 100 iterations: at most {found:.1e} from Caffe's")
