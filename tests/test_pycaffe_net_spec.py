@@ -163,3 +163,40 @@ def test_numbers_of_numpy_and_names_of_enums_are_understood():
     n.data = L.Input(shape=dict(dim=list(np.array([2, 3, 8, 8]))))
     n.pool = L.Pooling(n.data, pool="AVE", kernel_size=np.int64(2))
     assert n.to_proto().layer[1].pooling_param.pool == P.Pooling.AVE
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda d: L.Convolution(d, num_outputs=3),
+            "a layer of type Convolution has no field 'num_outputs'; did you",
+        ),
+        (lambda d: L.Convolution(d, num_output="x"), "ConvolutionParameter: num_output: 'x' is no uint32"),
+        (lambda d: L.Convolution(d, num_output=-1), "num_output: -1 is no uint32"),
+        (lambda d: L.Convolution(d, num_output=None), "num_output: None is no uint32"),
+        (lambda d: L.Convolution(d, kernel_size=[3, "x"]), "kernel_size: .* is no uint32"),
+        (lambda d: L.Pooling(d, pool=77), "PoolingParameter: pool: 77 is no enum"),
+        (
+            lambda d: L.InnerProduct(d, weight_filler="xavier"),
+            "weight_filler: 'xavier'; give a dict of the fields of",
+        ),
+        (lambda d: L.InnerProduct(d, param=1), "param: 1; give a dict of the fields of ParamSpec"),
+    ],
+)
+def test_a_value_that_is_not_of_its_field_is_one_line(make, message):
+    with pytest.raises(mc.SpecError, match=message):
+        make(L.Input(shape=dict(dim=[1, 3, 4, 4]))).to_proto()
+
+
+def test_assign_proto_and_the_names_of_messages_are_there_as_in_pycaffe():
+    layer = caffe_pb2.LayerParameter()
+    caffe.net_spec.assign_proto(layer, "param", [dict(lr_mult=2), caffe_pb2.ParamSpec(lr_mult=3)])
+    caffe.net_spec.assign_proto(layer, "name", "ip")
+    assert [param.lr_mult for param in layer.param] == [2, 3] and layer.name == "ip"
+    names = caffe.net_spec.param_name_dict()
+    assert (names["Convolution"], names["Pooling"], names["HDF5Data"]) == (
+        "convolution",
+        "pooling",
+        "hdf5_data",
+    )

@@ -99,9 +99,17 @@ def _place(layer: Any, key: str) -> tuple[Any, str]:
     """The message that a parameter of a layer belongs to: the layer's own, or that of its type."""
     if not key.endswith("param"):
         for name in _messages_of(layer.type):
-            if key in full_schema()[full_schema()["LayerParameter"][name].kind]:
+            if key in _fields(name):
                 return getattr(layer, name), key
+        own = [name for message in _messages_of(layer.type) for name in _fields(message)]
+        if key not in full_schema()["LayerParameter"]:
+            raise SpecError(f"a layer of type {layer.type} has no field '{key}'{nearest(key, own)}")
     return layer, key
+
+
+def _fields(name: str) -> Iterable[str]:
+    """The fields of a layer's message: of convolution_param those of ConvolutionParameter."""
+    return full_schema()[full_schema()["LayerParameter"][name].kind]
 
 
 def param_name_dict() -> dict[str, str]:
@@ -129,16 +137,19 @@ def assign_proto(message: Any, name: str, value: Any) -> None:
         raise SpecError(f"{message.DESCRIPTOR.name} has no field '{name}'{nearest(name, known)}")
     field, target = known[name], getattr(message, name)
     if field.kind not in full_schema():
-        if field.repeated:
-            target.extend(_scalar(field, item) for item in _listed(value))
-        else:
-            setattr(message, name, _scalar(field, value))
+        try:
+            if field.repeated:
+                target.extend([_scalar(field, item) for item in _listed(value)])
+            else:
+                setattr(message, name, _scalar(field, value))
+        except (TypeError, ValueError):
+            raise SpecError(f"{message.DESCRIPTOR.name}: {name}: {value!r} is no {field.kind}") from None
     elif field.repeated:
         for item in _listed(value):
-            _assign_all(target.add(), item)
+            _assign_all(target.add(), item, name)
     else:
         target.SetInParent()
-        _assign_all(target, value)
+        _assign_all(target, value, name)
 
 
 def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
@@ -155,7 +166,11 @@ def _scalar(field: Field, value: Any) -> Any:
     return str(value) if field.kind == "string" else value
 
 
-def _assign_all(message: Any, values: Mapping[str, Any]) -> None:
+def _assign_all(message: Any, values: Mapping[str, Any], field: str) -> None:
+    if isinstance(values, type(message)):  # as pycaffe takes messages themselves
+        return message.MergeFrom(values)
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{field}: {values!r}; give a dict of the fields of {message.DESCRIPTOR.name}")
     for name, value in values.items():
         assign_proto(message, name, value)
 
