@@ -144,19 +144,23 @@ def convert_net(args: argparse.Namespace) -> None:
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
 
 
-EXPORTED = {"caffe": ("prototxt", "caffemodel"), "onnx": ("onnx",)}  # the endings of the files of each format
+EXPORTS = {  # of each format: what writes it, and the endings of its files
+    "caffe": (export, ("prototxt", "caffemodel")),
+    "onnx": (export_onnx, ("onnx",)),
+}
 
 
 def export_net(args: argparse.Namespace) -> None:
     """Write a net with its weights for Caffe (.prototxt, .caffemodel), or as an ONNX model."""
     net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
     folder = Path(args.output)
-    files = [folder / f"{Path(args.net).stem}.{ending}" for ending in EXPORTED[args.format]]
+    write, endings = EXPORTS[args.format]
+    files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
     for file in files:
         if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
             raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
     make_folder(folder)
-    for note in (export if args.format == "caffe" else export_onnx)(net, *files) or ():
+    for note in write(net, *files) or ():
         print(note)
     print(f"Wrote {', '.join(map(str, files))}")
 
@@ -281,7 +285,7 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
 def _add_export(sub: argparse.ArgumentParser) -> None:
     _add_net(sub, phase=False)
     sub.add_argument("weights", help="its weights (.npz, or Caffe's)")
-    sub.add_argument("--format", choices=list(EXPORTED), default="caffe", help="for whom (default: caffe)")
+    sub.add_argument("--format", choices=list(EXPORTS), default="caffe", help="for whom (default: caffe)")
     sub.add_argument(
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )

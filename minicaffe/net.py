@@ -13,7 +13,7 @@ import numpy as np
 from minicaffe import debug, graph, weights
 from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
-from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import open_net
 from minicaffe.errors import MinicaffeError, ShapeError

@@ -73,6 +73,24 @@ def test_a_net_that_caffe_saved_in_training_is_the_net_that_was_written():
     assert_gives_recorded_outputs(net, recorded("caffe/nets")["v0"])
 
 
+@pytest.mark.parametrize(
+    ("net", "saved", "phase"),
+    [("current", "current", "test"), ("lenet", "lenet_iter_500", "train"), ("train", "SGD_iter_6", "train")],
+)
+def test_a_net_is_saved_as_caffe_saves_it(net, saved, phase, tmp_path):
+    """Each layer as it ran, splits and phases too, with its settings; the numbers apart, all is the same message."""
+    made = mc.Net(GOLDEN / f"{net}.prototxt", weights=GOLDEN / f"{saved}.caffemodel", phase=phase)
+    made.save(tmp_path / "ours.caffemodel")
+    ours, caffes = (
+        message_class("NetParameter").FromString(path.read_bytes())
+        for path in (tmp_path / "ours.caffemodel", GOLDEN / f"{saved}.caffemodel")
+    )
+    assert ours == caffes
+    assert [layer.type for layer in mc.Net(tmp_path / "ours.caffemodel", phase=phase).layers] == [
+        layer.type for layer in made.layers
+    ]
+
+
 def test_weights_go_by_name_into_a_net_that_has_some_of_the_layers(make_net):
     net = make_net(
         "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 36]}}}\n"

@@ -1,4 +1,4 @@
-"""Caffe's binary messages -> trees, as text files become; arrays (``blobs``) are left out."""
+"""Caffe's binary messages <-> trees, as text files become; arrays (``blobs``) are left out."""
 
 from __future__ import annotations
 
@@ -78,6 +78,35 @@ def _checked_text(value: str | bytes, where: Where) -> str:
 def text_of(value: str | bytes) -> str:
     """A string of a message; UnicodeDecodeError where it is not UTF-8, which protobuf may give as its bytes."""
     return value if isinstance(value, str) else value.decode("utf-8")
+
+
+def fill_message(message: Any, tree: Tree, name: str) -> None:
+    """Write a tree's values into a message ``name``, but for fields and choices that ``caffe.proto`` has not."""
+    for field_name, values in tree.fields.items():
+        field = schema()[name].get(field_name)
+        if field is None:
+            continue
+        for value in values:
+            if isinstance(value, Tree):
+                inner = getattr(message, field_name)
+                fill_message(inner.add() if field.repeated else inner, value, field.kind)
+            elif not field.values or value.text in field.values:
+                _set_scalar(message, field, value.text)
+
+
+def _set_scalar(message: Any, field: Field, text: str) -> None:
+    if field.values:
+        value: Any = field.values[text]
+    elif field.kind in ("string", "bytes"):
+        value = text if field.kind == "string" else text.encode()
+    elif field.kind == "bool":
+        value = text == "true"
+    else:
+        value = float(text) if field.kind in ("float", "double") else int(text)
+    if field.repeated:
+        getattr(message, field.name).append(value)
+    else:
+        setattr(message, field.name, value)
 
 
 def unknown_fields(message: Any) -> Iterator[int]:

@@ -1,23 +1,32 @@
-"""Weights in a .caffemodel: a whole net in protobuf, of any generation, with each layer's arrays."""
+"""A .caffemodel: a whole net in protobuf, of any generation, with each layer's arrays."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.caffe.binary import read_message, text_of, unknown_fields
-from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, is_legacy
+from minicaffe.array import to_host
+from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_fields
+from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
+from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.schema import schema
-from minicaffe.caffe.tree import MAX_NAME
+from minicaffe.caffe.spec_tree import spec_tree
+from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree
 from minicaffe.caffe.upgrade import TYPES_0
-from minicaffe.errors import DataError, WeightError
+from minicaffe.errors import DataError, WeightError, WriteError
+from minicaffe.files import atomic_write
 from minicaffe.weight_reader import WeightReader
 
+if TYPE_CHECKING:
+    from minicaffe.layer import Layer
+    from minicaffe.net import Net
+
 logger = logging.getLogger("minicaffe")
+MAX_BYTES = 2**31 - 2**20  # of a protobuf message, with room for what is not numbers
 
 
 class CaffemodelReader(WeightReader):
@@ -77,3 +86,40 @@ def _modern(shape: Shape, index: int, kind: str) -> Shape:
     if index == 0 and kind in ("INNER_PRODUCT", "INNERPRODUCT"):
         return shape[2:] if shape[:2] == (1, 1) else shape
     return shape[3:] if shape[:3] == (1, 1, 1) else shape
+
+
+def write_caffemodel(net: Net, path: str | Path) -> None:
+    """Write a net's layers, as they run, with their parameters, in the current format, atomically.
+
+    Raises WriteError, also for more than protobuf holds; DataError where it is not installed.
+    """
+    layers = ((_as_run(layer), [to_host(blob.data) for blob in layer.blobs]) for layer in net.layers)
+    write_layers(net.name, layers, path)
+
+
+def _as_run(layer: Layer) -> Tree:
+    """The layer's spec as Caffe saves it: with the phase that it runs in, and no loss weights that say nothing."""
+    tree = spec_tree(layer.spec)
+    tree.set("phase", Scalar(layer.setting.phase))
+    if not (layer.is_loss or any(layer.spec.loss_weight)):
+        tree.pop("loss_weight")
+    return tree
+
+
+def write_layers(
+    net_name: str, layers: Iterable[tuple[Tree, Sequence[np.ndarray]]], path: str | Path
+) -> None:
+    """Write a .caffemodel of layers, each with its parameters, as ``write_caffemodel`` does."""
+    message, size = message_class("NetParameter")(name=net_name), 0
+    for tree, arrays in layers:
+        added = message.layer.add()
+        fill_message(added, tree, "LayerParameter")
+        for array in arrays:
+            size += array.nbytes
+            if size > MAX_BYTES:
+                raise WriteError(
+                    f"{path}: more than 2 GiB, which protobuf cannot hold; write a .caffemodel.h5"
+                )
+            fill_blob(added.blobs.add(), array)
+    with atomic_write(path) as file:
+        file.write(message.SerializeToString())

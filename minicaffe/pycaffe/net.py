@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import minicaffe
-from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.specs import net_tree

@@ -13,7 +13,7 @@ import numpy as np
 
 import minicaffe
 from minicaffe.array import Array, to_host
-from minicaffe.caffe.export import write_caffemodel
+from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.solverstate import CaffeState, write_state
 from minicaffe.caffe.specs import read_prototxt_solver
