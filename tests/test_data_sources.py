@@ -157,7 +157,7 @@ def test_unknown_sample_and_unclear_format_are_named(tmp_path):
     with pytest.raises(DataError, match="no such sample; there are sample/mnist-train"):
         open_source("sample/mnist")
     (tmp_path / "data.bin").write_bytes(b"x")
-    with pytest.raises(DataError, match="may say it: 'backend"):
+    with pytest.raises(DataError, match="give 'backend"):
         open_source("data.bin", folder=tmp_path)
     (tmp_path / "classes").mkdir()
     with pytest.raises(DataError, match="ImageData"):
