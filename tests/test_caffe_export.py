@@ -219,6 +219,29 @@ def test_stages_and_levels_were_chosen_when_the_net_was_made(tmp_path):
     assert not any(word in text for word in ("stage", "level", "exclude")) and text.count("include") == 2
 
 
+ONE_BOTTOM = """layer:
+- {name: data, type: Input, include: {phase: TEST}, input_param: {shape: {dim: [2, 4, 11, 11]}}}
+- {name: data, type: Input, include: {phase: TRAIN}, input_param: {shape: {dim: [2, 4, 6, 6]}}}
+"""
+TWO_BOTTOMS = """layer:
+- {name: data, type: Input, input_param: {shape: {dim: [2, 4, 11, 11]}}}
+- {name: half, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}, include: {phase: TRAIN}}
+"""
+FOR_EACH = f"""- {{name: pool, type: Pooling, pooling_param: {{kernel_size: 3, stride: 3, ceil_mode: false}}}}
+- {{name: ip, type: InnerProduct, inner_product_param: {{num_output: 2, axis: 1, {FILLERS}}}}}
+"""
+
+
+@pytest.mark.parametrize("text", [ONE_BOTTOM + FOR_EACH, TWO_BOTTOMS + FOR_EACH])
+def test_a_layer_whose_bottom_depends_on_the_phase_is_written_for_each(text, tmp_path):
+    net = mc.Net(parse_net(text), phase="test", seed=1)
+    files, inputs = exported(net, tmp_path), inputs_of(net)
+    near(outputs_of(mc.Net(*files, phase="test"), inputs)["ip"], outputs_of(net, inputs)["ip"])
+    training = mc.Net(files[0], phase="train")
+    assert training.outputs == ["ip"] and training.blobs["pool"].shape == (2, 4, 2, 2)
+    assert net.blobs["pool"].shape == (2, 4, 3, 3)
+
+
 def test_a_phase_that_is_no_net_is_left_out_and_told(tmp_path):
     text = INPUT.format(name="n", shape="[2, 3]").replace(
         "type: Input,", "type: Input, include: {phase: TEST},"

@@ -5,7 +5,8 @@ not read an Input. Weights of InnerProduct are never transposed: OpenCV does not
 of Caffe have stays as it is, and is told.
 
 Levels and stages were chosen when the net was made: a layer is written with a rule on its phase, where it is of one
-phase alone, and with no other.
+phase alone, and with no other. Where it is not the same layer in both (its default bottom, the size that it is cut
+to), it is written for each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from minicaffe.caffe.spec_tree import number, spec_tree, text
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import SpecError, joined
+from minicaffe.errors import MinicaffeError, SpecError, joined
 from minicaffe.graph import with_defaults
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
@@ -35,6 +36,7 @@ from minicaffe.ops.pooling import output_size
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
+HEAD = ("name", "type", "bottom", "top")
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
 OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
@@ -74,10 +76,10 @@ class PlainLayers:
         self.notes: list[str] = []
         self._held = {layer.name: layer for layer in net.layers}
         self._other: Net | None = None  # of the other phase; made where a layer of it has to be known
-        self._specs = list(self._written())
-        self._names = {spec.name for spec, _ in self._specs} | set(net.blobs)
-        self._names.update(top for spec, _ in self._specs for top in spec.top)
         try:
+            self._specs = list(self._written())
+            self._names = {spec.name for spec, _ in self._specs} | set(net.blobs)
+            self._names.update(top for spec, _ in self._specs for top in spec.top)
             self.layers = [plain for spec, phase in self._specs for plain in self._plain(spec, phase)]
         finally:
             if self._other is not None:
@@ -96,16 +98,24 @@ class PlainLayers:
             yield from ((layer, "") for layer in mine.values())
             return
         for i, layer in enumerate(listed):
-            if i in mine and i in its and mine[i].bottom != its[i].bottom:
-                raise layer.error(
-                    "bottom", f"{mine[i].bottom} or {its[i].bottom}, by the phase; write it out"
-                )
-            if i in mine and i in its:
+            if i in mine and i in its and mine[i].bottom == its[i].bottom and self._has_one_size(mine[i]):
                 yield mine[i], ""
             elif i in mine or i in its:
-                yield (mine[i], state.phase) if i in mine else (its[i], other.phase)
+                parts = ((mine, state.phase), (its, other.phase))
+                yield from ((part[i], phase) for part, phase in parts if i in part)
             else:
                 self._note(layer, "left out, being of another level or stage")
+
+    def _has_one_size(self, spec: LayerSpec) -> bool:
+        """Whether what a layer of both phases becomes is the same in both, as far as the other's data are there."""
+        if spec.type != "Pooling" or spec.pooling_param.rounds_up:
+            return True
+        try:
+            other = self._other_net()
+        except MinicaffeError:
+            return True
+        mine, its = (net.blobs[spec.bottom[0]].shape[2:] for net in (self.net, other))
+        return mine == its
 
     def _filled(self, state: NetState) -> tuple[list[LayerSpec], dict[int, LayerSpec]]:
         """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
@@ -132,41 +142,43 @@ class PlainLayers:
         if "low_rank_param" in tree.fields:
             return self._low_rank(plain, spec, layer)
         if spec.type in ("DepthwiseConvolution", "ConvolutionDepthwise"):
-            self._depthwise(tree, spec)
+            self._depthwise(plain, spec)
         elif spec.type == "InnerProduct":
             self._turn(plain, spec)
         elif spec.type in ("Data", "ImageData", "WindowData"):
-            self._data(tree, spec)
+            self._data(plain, spec)
         cut = self._round(plain, spec) if spec.type == "Pooling" else []
-        self._note_what_is_lacking(tree, spec)
+        self._note_what_is_lacking(plain, spec)
         return [plain, *cut]
 
     def _note(self, spec: LayerSpec, what: str) -> None:
         self.notes.append(joined(f"layer '{spec.name}': {what}"))
 
-    def _note_what_is_lacking(self, tree: Tree, spec: LayerSpec) -> None:
+    def _note_what_is_lacking(self, plain: CaffeLayer, spec: LayerSpec) -> None:
+        tree = plain.tree
         lacking, unknown = who_lacks(tree.text("type")), list(_unknown_fields(tree, "LayerParameter"))
         if lacking:
             self._note(spec, lacking)
         elif unknown:
             self._note(spec, f"Caffe 1.0 does not know {', '.join(unknown)}")
         elif "convolution_param" in tree.fields and len(spec.bottom) > 1:
-            shapes = [self._net_with(spec).blobs[name].shape for name in spec.bottom]
+            shapes = [self._net_with(plain).blobs[name].shape for name in spec.bottom]
             if len(set(shapes)) > 1:
                 self._note(spec, f"Caffe 1.0 wants bottoms of one shape, not {', '.join(map(str, shapes))}")
 
-    def _depthwise(self, tree: Tree, spec: LayerSpec) -> None:
+    def _depthwise(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """A Convolution with a group for each channel."""
-        channels = self._net_with(spec).blobs[spec.bottom[0]].shape[spec.convolution_param.axis]
-        tree.set("type", text("Convolution"))
-        tree.child("convolution_param").set("group", number(channels))
+        channels = self._net_with(plain).blobs[spec.bottom[0]].shape[spec.convolution_param.axis]
+        plain.tree.set("type", text("Convolution"))
+        plain.tree.child("convolution_param").set("group", number(channels))
 
-    def _net_with(self, spec: LayerSpec) -> Net:
+    def _net_with(self, plain: CaffeLayer) -> Net:
         """The net, or where it does not have this layer, that of the other phase."""
-        state = self.net.state
-        if spec.belongs_to(state):
-            return self.net
+        return self.net if plain.is_in_net else self._other_net()
+
+    def _other_net(self) -> Net:
         if self._other is None:
+            state = self.net.state
             phase = "train" if state.phase == "TEST" else "test"
             self._other = Net(self.net.spec, phase=phase, level=state.level, stages=state.stage)
         return self._other
@@ -196,28 +208,30 @@ class PlainLayers:
         param.pop("round_mode")
         if spec.pooling_param.rounds_up:
             return []
-        net = self._net_with(spec)
+        net = self._net_with(plain)
         image, size = net.blobs[spec.bottom[0]].shape[2:], net.blobs[spec.top[0]].shape[2:]
         wide = output_size(image, spec.pooling_param.window(image))
         ends = {axis + 2: size[axis] for axis in (0, 1) if wide[axis] != size[axis]}
-        return (
-            [part for i in range(len(spec.top)) for part in self._cut(plain, spec, i, ends)] if ends else []
-        )
+        if not ends:
+            return []
+        weights, cut = plain.tree.pop("loss_weight"), []
+        for i, top in enumerate(spec.top):
+            *before, last, silence = self._cut(plain, i, top, ends)
+            if weights and spec.loss_weight[i]:  # of what is left
+                last.tree.fields["loss_weight"] = [weights[i], number(0)]
+            cut += [*before, last, silence]
+        return cut
 
-    def _cut(self, plain: CaffeLayer, spec: LayerSpec, i: int, ends: dict[int, int]) -> list[CaffeLayer]:
-        """What leaves of top ``i`` the places below ``ends``, by axis; a loss is of what is left."""
-        cut, source, place, kept = [], plain, i, spec.top[i]
+    def _cut(self, plain: CaffeLayer, i: int, kept: str, ends: dict[int, int]) -> list[CaffeLayer]:
+        """Slice layers, each with a Silence, that leave of top ``i`` the places below ``ends``, by axis."""
+        cut, source = [], plain
         for axis, end in ends.items():
             rest, uncut = self._unused(f"{kept}_rest_{axis}"), self._unused(f"{kept}_to_{axis}")
-            source.tree.fields["top"][place] = text(uncut)
-            source, place = plain.beside(self._unused(f"{rest}_cut"), "Slice", [uncut], [kept, rest]), 0
+            source.tree.fields["top"][i] = text(uncut)
+            source, i = plain.beside(self._unused(f"{rest}_cut"), "Slice", [uncut], [kept, rest]), 0
             source.tree.child("slice_param").set("axis", number(axis))
             source.tree.child("slice_param").set("slice_point", number(end))
             cut += [source, plain.beside(self._unused(f"{rest}_gone"), "Silence", [rest], [])]
-        weights = plain.tree.fields.get("loss_weight", [])
-        if weights and spec.loss_weight[i]:
-            source.tree.fields["loss_weight"] = [weights[i], number(0)]
-            plain.tree.fields["loss_weight"] = [*weights[:i], number(0), *weights[i + 1 :]]
         return cut
 
     # -- low rank ----------------------------------------------------------------------------------------
@@ -250,8 +264,9 @@ class PlainLayers:
 
     # -- data --------------------------------------------------------------------------------------------
 
-    def _data(self, tree: Tree, spec: LayerSpec) -> None:
+    def _data(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Caffe's own format, written out; or an Input where Caffe cannot read the source."""
+        tree = plain.tree
         folders = lookup_folders(Path(self.net.spec.where.file).parent)
         problems = list(_unknown_fields(tree, "LayerParameter"))
         if spec.type == "Data":
@@ -264,7 +279,7 @@ class PlainLayers:
             return
         what = ", ".join(problems)
         self._note(spec, f"Caffe does not know {what}; it is an Input of the same shape")
-        blobs = self._net_with(spec).blobs
+        blobs = self._net_with(plain).blobs
         for name in DATA_MESSAGES:
             tree.pop(name)
         tree.set("type", text("Input"))
@@ -287,11 +302,10 @@ def _unknown_fields(tree: Tree, message: str) -> Iterator[str]:
 
 def _set_phase(tree: Tree, phase: str) -> None:
     """In place of the rules of a layer one on its phase, or none for both phases."""
-    rule = [Tree(0, {"phase": [Scalar(phase)]})] if phase else []
-    fields = {("include" if name == "exclude" else name): values for name, values in tree.fields.items()}
-    tree.fields = {name: rule if name == "include" else values for name, values in fields.items()}
-    if not phase:
-        tree.pop("include")
+    rules = {"include": [Tree(0, {"phase": [Scalar(phase)]})]} if phase else {}
+    head = {name: values for name in HEAD if (values := tree.pop(name))}
+    rest = {name: values for name, values in tree.fields.items() if name not in ("include", "exclude")}
+    tree.fields = {**head, **rules, **rest}
 
 
 def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
