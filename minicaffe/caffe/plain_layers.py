@@ -20,9 +20,9 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.caffe.layer_types import who_lacks
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.spec_tree import number, spec_tree, text
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.plain_fields import plain_fields, unknown_fields
+from minicaffe.caffe.spec_tree import number, text
+from minicaffe.caffe.tree import Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import MinicaffeError, SpecError, joined
@@ -33,14 +33,10 @@ from minicaffe.layers.low_rank.stages import Stage, stages
 from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
-from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
-HEAD = ("name", "type", "bottom", "top")
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
-OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
-HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
 WINDOW_FIELDS = (
     *("kernel_size", "pad", "stride", "dilation"),
     *(f"{name}_{axis}" for name in ("kernel", "pad", "stride") for axis in "hw"),
@@ -130,13 +126,7 @@ class PlainLayers:
     # -- one layer ---------------------------------------------------------------------------------------
 
     def _plain(self, spec: LayerSpec, phase: str) -> list[CaffeLayer]:
-        tree, here = spec_tree(spec), phase in ("", self.net.state.phase)
-        if not spec.has("loss_weight"):
-            tree.pop("loss_weight")
-        _set_phase(tree, phase)
-        _drop_defaults(tree, spec, "LayerParameter")
-        _give_both_axes(tree, spec)
-        _rename_axis(tree)
+        tree, here = plain_fields(spec, phase), phase in ("", self.net.state.phase)
         layer = self._held[spec.name] if here else None
         plain = CaffeLayer(tree, [to_host(blob.data) for blob in layer.blobs] if layer else [], here)
         if "low_rank_param" in tree.fields:
@@ -156,7 +146,7 @@ class PlainLayers:
 
     def _note_what_is_lacking(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         tree = plain.tree
-        lacking, unknown = who_lacks(tree.text("type")), list(_unknown_fields(tree, "LayerParameter"))
+        lacking, unknown = who_lacks(tree.text("type")), list(unknown_fields(tree, "LayerParameter"))
         if lacking:
             self._note(spec, lacking)
         elif unknown:
@@ -268,7 +258,7 @@ class PlainLayers:
         """Caffe's own format, written out; or an Input where Caffe cannot read the source."""
         tree = plain.tree
         folders = lookup_folders(Path(self.net.spec.where.file).parent)
-        problems = list(_unknown_fields(tree, "LayerParameter"))
+        problems = list(unknown_fields(tree, "LayerParameter"))
         if spec.type == "Data":
             _, backend = locate(spec.data_param.source, spec.data_param.backend, folders)
             tree.child("data_param").set("backend", text(backend))
@@ -286,56 +276,6 @@ class PlainLayers:
         for top in spec.top:
             dims = [number(dim) for dim in blobs[top].shape]
             tree.child("input_param").add("shape", Tree(0, {"dim": dims}))
-
-
-def _unknown_fields(tree: Tree, message: str) -> Iterator[str]:
-    """The fields, with their messages' names, that ``caffe.proto`` has not."""
-    for name, values in tree.fields.items():
-        known = schema()[message].get(name)
-        if known is None:
-            yield name
-            continue
-        for value in values:
-            if isinstance(value, Tree):
-                yield from (f"{name}.{inner}" for inner in _unknown_fields(value, known.kind))
-
-
-def _set_phase(tree: Tree, phase: str) -> None:
-    """In place of the rules of a layer one on its phase, or none for both phases."""
-    rules = {"include": [Tree(0, {"phase": [Scalar(phase)]})]} if phase else {}
-    head = {name: values for name in HEAD if (values := tree.pop(name))}
-    rest = {name: values for name, values in tree.fields.items() if name not in ("include", "exclude")}
-    tree.fields = {**head, **rules, **rest}
-
-
-def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
-    """Leave out what ``caffe.proto`` has not where it says what is so without it."""
-    for name in list(tree.fields):
-        known, value = schema()[kind].get(name), getattr(message, name)
-        if known is None and value == message.fields[name].default:
-            tree.pop(name)
-        elif known is not None and isinstance(value, Message):
-            _drop_defaults(tree.child(name), value, known.kind)
-
-
-def _rename_axis(tree: Tree) -> None:
-    """An axis under the name that it has by now."""
-    for message, old in OLD_AXES.items():
-        for param in tree.trees(message):
-            param.fields = {
-                ("axis" if name == old else name): values for name, values in param.fields.items()
-            }
-
-
-def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
-    """The other half of a step or padding: Caffe refuses pooling without it, and takes 0 for a convolution's."""
-    for message in {"convolution_param", "pooling_param"} & tree.fields.keys():
-        param = getattr(spec, message)
-        for name, default in HALVES.items():
-            pair = (f"{name}_h", f"{name}_w")
-            for half in pair if any(map(param.has, pair)) else ():
-                value = getattr(param, half)
-                tree.child(message).set(half, number(default if value is None else value))
 
 
 def _message(spec: LayerSpec) -> str:

@@ -1,0 +1,77 @@
+"""A layer's fields as every Caffe, and OpenCV, reads them: old names, halves of pairs and rules are made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minicaffe.caffe.schema import schema
+from minicaffe.caffe.spec_tree import number, spec_tree
+from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.spec.fields import Message
+from minicaffe.spec.net import LayerSpec
+
+HEAD = ("name", "type", "bottom", "top")
+OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
+HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
+
+
+def plain_fields(spec: LayerSpec, phase: str) -> Tree:
+    """The fields of a layer with its defaults filled in, with a rule on its phase; "" for both."""
+    tree = spec_tree(spec)
+    if not spec.has("loss_weight"):
+        tree.pop("loss_weight")
+    _set_phase(tree, phase)
+    _drop_defaults(tree, spec, "LayerParameter")
+    _give_both_axes(tree, spec)
+    _rename_axis(tree)
+    return tree
+
+
+def unknown_fields(tree: Tree, message: str) -> Iterator[str]:
+    """The fields, with their messages' names, that ``caffe.proto`` has not."""
+    for name, values in tree.fields.items():
+        known = schema()[message].get(name)
+        if known is None:
+            yield name
+            continue
+        for value in values:
+            if isinstance(value, Tree):
+                yield from (f"{name}.{inner}" for inner in unknown_fields(value, known.kind))
+
+
+def _set_phase(tree: Tree, phase: str) -> None:
+    """In place of the rules of a layer one on its phase, or none for both phases."""
+    rules = {"include": [Tree(0, {"phase": [Scalar(phase)]})]} if phase else {}
+    head = {name: values for name in HEAD if (values := tree.pop(name))}
+    rest = {name: values for name, values in tree.fields.items() if name not in ("include", "exclude")}
+    tree.fields = {**head, **rules, **rest}
+
+
+def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
+    """Leave out what ``caffe.proto`` has not where it says what is so without it."""
+    for name in list(tree.fields):
+        known, value = schema()[kind].get(name), getattr(message, name)
+        if known is None and value == message.fields[name].default:
+            tree.pop(name)
+        elif known is not None and isinstance(value, Message):
+            _drop_defaults(tree.child(name), value, known.kind)
+
+
+def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
+    """The other half of a step or padding: Caffe refuses pooling without it, and takes 0 for a convolution's."""
+    for message in {"convolution_param", "pooling_param"} & tree.fields.keys():
+        param = getattr(spec, message)
+        for name, default in HALVES.items():
+            pair = (f"{name}_h", f"{name}_w")
+            for half in pair if any(map(param.has, pair)) else ():
+                value = getattr(param, half)
+                tree.child(message).set(half, number(default if value is None else value))
+
+
+def _rename_axis(tree: Tree) -> None:
+    """An axis under the name that it has by now."""
+    for message, old in OLD_AXES.items():
+        for param in tree.trees(message):
+            param.fields = {
+                ("axis" if name == old else name): values for name, values in param.fields.items()
+            }
