@@ -314,9 +314,8 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        with self.setting.device.entered():
-            for param in self.learnable:
-                param.blob.clear_diff()
+        for param in self.learnable:
+            param.blob.clear_diff()
 
     # -- weights ---------------------------------------------------------------------------------------
 

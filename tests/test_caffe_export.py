@@ -10,11 +10,13 @@ import pytest
 from export_cases import CASES, FILLERS, INPUT, PLAIN, inputs_of, low_rank_text, make_net, outputs_of
 from golden_files import FOLDER
 from layer_cases import one_layer
+from PIL import Image
 
 import minicaffe as mc
 from minicaffe.array import to_host
+from minicaffe.caffe.blobs import fill_blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
-from minicaffe.caffe.messages import parse_message
+from minicaffe.caffe.messages import message_class, parse_message
 from minicaffe.cli import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
@@ -53,9 +55,8 @@ def test_opencv_computes_the_same(name, tmp_path):
     inputs = inputs_of(net)
     other = cv2.dnn.readNetFromCaffe(*map(str, exported(net, tmp_path)))
     other.setInput(inputs["data"], "data")
-    found = other.forwardAndRetrieve([net.layers[-1].name])[0][
-        : len(net.outputs)
-    ]  # after it, a MAX pooling's places
+    found = other.forwardAndRetrieve([net.layers[-1].name])[0]
+    found = found[: len(net.outputs)]  # what else there is are the places of a MAX pooling
     for output, values in zip(net.outputs, found, strict=True):
         near(values, outputs_of(net, inputs)[output])
 
@@ -179,9 +180,8 @@ def test_a_training_net_keeps_both_phases(tmp_path):
     assert len(notes) == 2 and all(
         "source of format IDX; it is an Input of the same shape" in n for n in notes
     )
-    written = parse_message(
-        "NetParameter", files[1].read_bytes()
-    )  # of layers without arrays Caffe would complain
+    written = parse_message("NetParameter", files[1].read_bytes())
+    # those of the other phase are not there: of layers without arrays Caffe would complain
     assert [layer.name for layer in written.layer] == ["d", "ip", "loss", "accuracy"]
     for phase, batch, types in (
         ("train", 4, ["Input", "InnerProduct", "Dropout", "SoftmaxWithLoss"]),
@@ -194,6 +194,48 @@ def test_a_training_net_keeps_both_phases(tmp_path):
         loss = next(layer for layer in again.layers if layer.name == "loss")
         assert loss.spec.loss_weight == [0.5] and loss.spec.loss_param.ignore_label == 255
         assert [(p.lr_mult, p.decay_mult) for p in again.learnable] == [(1, 1), (2, 0)]
+
+
+IMAGES = """layer:
+- {name: d, type: ImageData, top: [data, label], image_data_param: {source: list.txt, root_folder: images/,
+   batch_size: 2}, transform_param: {mean_file: mean.binaryproto}}
+- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 2}}
+"""
+
+
+def test_files_beside_the_spec_are_found_from_everywhere(tmp_path, monkeypatch):
+    """Caffe looks in the working directory alone."""
+    nets = tmp_path / "nets"
+    (nets / "images").mkdir(parents=True)
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(nets / "images" / "a.png")
+    (nets / "list.txt").write_text("a.png 1\na.png 0\n")
+    mean = message_class("BlobProto")()
+    fill_blob(mean, np.ones((3, 3, 4), np.float32))
+    (nets / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    (nets / "net.yaml").write_text(IMAGES)
+    monkeypatch.chdir(tmp_path)
+    net = mc.Net("nets/net.yaml")
+    notes = mc.export(net, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    for name, path in (("source", "list.txt"), ("root_folder", "images/"), ("mean_file", "mean.binaryproto")):
+        assert f"layer 'd': {name} is written with its whole path: {nets}/{path}" in notes
+    expected = to_host(net.forward(["data"])["data"])
+    monkeypatch.chdir("/")
+    near(to_host(mc.Net(tmp_path / "net.prototxt").forward(["data"])["data"]), expected)
+    monkeypatch.chdir(nets)
+    assert mc.export(mc.Net("net.yaml"), tmp_path / "net.prototxt", tmp_path / "net.caffemodel") == []
+
+
+def test_a_mean_image_of_numpy_makes_an_input_of_its_layer(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 1\n")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
+    np.save(tmp_path / "mean.npy", np.ones((3, 3, 4), np.float32))
+    (tmp_path / "net.yaml").write_text(
+        IMAGES.replace("root_folder: images/,", "").replace("binaryproto", "npy")
+    )
+    notes = mc.export(mc.Net(tmp_path / "net.yaml"), tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    assert notes == [
+        "layer 'd': Caffe does not know a mean_file of format .npy; it is an Input of the same shape"
+    ]
 
 
 STAGES = """layer:

@@ -78,7 +78,7 @@ def test_a_net_that_caffe_saved_in_training_is_the_net_that_was_written():
     [("current", "current", "test"), ("lenet", "lenet_iter_500", "train"), ("train", "SGD_iter_6", "train")],
 )
 def test_a_net_is_saved_as_caffe_saves_it(net, saved, phase, tmp_path):
-    """Each layer as it ran, splits and phases too, with its settings; the numbers apart, all is the same message."""
+    """Each layer as it ran, splits and phases too, with its settings and numbers: the same message."""
     made = mc.Net(GOLDEN / f"{net}.prototxt", weights=GOLDEN / f"{saved}.caffemodel", phase=phase)
     made.save(tmp_path / "ours.caffemodel")
     ours, caffes = (

@@ -36,6 +36,7 @@ from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
+PATHS = ("source", "mean_file", "root_folder")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
 WINDOW_FIELDS = (
     *("kernel_size", "pad", "stride", "dilation"),
@@ -70,6 +71,7 @@ class PlainLayers:
     def __init__(self, net: Net) -> None:
         self.net = net
         self.notes: list[str] = []
+        self._folders = lookup_folders(Path(net.spec.where.file).parent)
         self._held = {layer.name: layer for layer in net.layers}
         self._other: Net | None = None  # of the other phase; made where a layer of it has to be known
         try:
@@ -137,6 +139,7 @@ class PlainLayers:
             self._turn(plain, spec)
         elif spec.type in ("Data", "ImageData", "WindowData"):
             self._data(plain, spec)
+        self._write_out_paths(plain.tree, spec)
         cut = self._round(plain, spec) if spec.type == "Pooling" else []
         self._note_what_is_lacking(plain, spec)
         return [plain, *cut]
@@ -252,12 +255,25 @@ class PlainLayers:
         self._names.add(name)
         return name
 
-    # -- data --------------------------------------------------------------------------------------------
+    # -- files -------------------------------------------------------------------------------------------
+
+    def _write_out_paths(self, tree: Tree, spec: LayerSpec) -> None:
+        """Files that lie beside the spec, where Caffe does not look, get their whole path."""
+        for message in tree.fields:
+            for param in tree.trees(message):
+                for name in [name for name in PATHS if param.text(name)]:
+                    given = param.text(name)
+                    found = (self._folders[0] / given).resolve()
+                    if found.exists() and found != Path(given).resolve():
+                        path = (
+                            f"{found}/" if given.endswith("/") else str(found)
+                        )  # Caffe adds none to root_folder
+                        param.set(name, text(path))
+                        self._note(spec, f"{name} is written with its whole path: {path}")
 
     def _data(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Caffe's own format, written out; or an Input where Caffe cannot read the source."""
-        tree = plain.tree
-        folders = lookup_folders(Path(self.net.spec.where.file).parent)
+        tree, folders = plain.tree, self._folders
         problems = list(unknown_fields(tree, "LayerParameter"))
         if spec.type == "Data":
             _, backend = locate(spec.data_param.source, spec.data_param.backend, folders)
@@ -265,6 +281,10 @@ class PlainLayers:
             problems += [] if backend in CAFFE_BACKENDS else [f"a source of format {backend}"]
         elif spec.type == "ImageData" and find_path(spec.image_data_param.source, folders).is_dir():
             problems.append("a folder as source")
+        mean = Path(spec.transform_param.mean_file)
+        problems += (
+            [f"a mean_file of format {mean.suffix}"] if mean.suffix not in ("", ".binaryproto") else []
+        )
         if not problems:
             return
         what = ", ".join(problems)
