@@ -89,6 +89,11 @@ class Layer:
         """Whether this bottom has a gradient at all, unless ``propagate_down`` says so (labels have none)."""
         return not (self.is_loss and bottom_index == 1)
 
+    @property
+    def has_backward(self) -> bool:
+        """Whether there is a gradient through this layer."""
+        return type(self).backward is not Layer.backward
+
     @classmethod
     def reads_top(cls, spec: LayerSpec) -> str:
         """What backward takes from the top, which a later in-place layer must leave there: "", "sign", "values"."""

@@ -252,8 +252,8 @@ class Net:
 
     def _find_gradient_starts(self) -> list[str]:
         """The outputs of layers that have a backward: not an accuracy."""
-        makers = {name: type(layer) for layer in self.layers for name in layer.spec.top}
-        return [name for name in self.outputs if makers[name].backward is not Layer.backward]
+        makers = {name: layer for layer in self.layers for name in layer.spec.top}
+        return [name for name in self.outputs if makers[name].has_backward]
 
     def _find_needs(self) -> list[list[bool]]:
         """For each layer, which bottoms need a gradient: parameters lie below them, or the spec forces it."""

@@ -55,6 +55,27 @@ class Images(caffe.Layer):
         top[0].data[...] = self.drawn
 
 
+class Careless(caffe.Layer):
+    """Names that nets use within are the script's own, as in FCN's voc_layers.py; and there is no backward."""
+
+    def __init__(self, *args):
+        self.made = len(args)
+
+    def setup(self, bottom, top):
+        for name in ("seed", "rng", "xp", "dtype", "name", "spec", "setting", "state", "note", "_host"):
+            setattr(self, name, self.made)
+
+    def reshape(self, bottom, top):
+        top[0].reshape(2)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.seed + self.state
+
+
+class Shapeless(caffe.Layer):
+    pass
+
+
 class Failing(caffe.Layer):
     def setup(self, bottom, top):
         raise RuntimeError("mine")
@@ -162,6 +183,18 @@ def test_training_sees_a_new_batch_of_a_python_layer_in_each_iteration(tmp_path)
 @pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 def test_a_layer_knows_its_phase(open_net, phase):
     assert open_net("Phase", bottom="", phase=phase).forward()["y"] == phase
+
+
+def test_all_names_but_caffes_are_the_layers_own(open_net):
+    net = open_net("Careless", bottom="")
+    assert (net.forward()["y"] == 2).all()
+    assert isinstance(net.layers[-1], Careless) and net.layer_dict["mine"].seed == 1
+    net.backward()
+
+
+def test_a_layer_that_lacks_a_method_is_an_error_that_names_it(open_net):
+    with pytest.raises(mc.SpecError, match="layer 'mine': python_param: class 'Shapeless' has no 'reshape'"):
+        open_net("Shapeless")
 
 
 def test_what_a_layer_raises_arrives(open_net):

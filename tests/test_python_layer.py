@@ -88,7 +88,7 @@ def test_a_python_layer_is_found_on_sys_path_and_in_packages(python_spec, tmp_pa
         (
             SCALED,
             "import caffe",
-            "importing 'scaling' fails: .*; in that module, write 'import minicaffe as caffe'",
+            "importing 'scaling' fails: .*; in that module, write 'import minicaffe.pycaffe as caffe'",
         ),
         (SCALED, "1 / 0", "importing 'scaling' fails: ZeroDivisionError"),
         (SCALED, "def", "importing 'scaling' fails: SyntaxError"),

@@ -50,14 +50,15 @@ class Python(Layer):
 
     def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:
         """The user's layer. Raises SpecError where it is not found."""
-        layer = find_layer_class(spec.python_param, setting.folder)(spec, setting)
+        found = find_layer_class(spec.python_param, setting.folder)
+        layer = found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
         layer.param_str = spec.python_param.param_str
         layer.reshapes_always = True
         return layer
 
 
-def find_layer_class(param: PythonParam, folder: str) -> type[Layer]:
-    """The class that ``param`` names. Raises SpecError where there is none, or it is no layer."""
+def find_layer_class(param: PythonParam, folder: str) -> type:
+    """The class that ``param`` names: a Layer, ours or pycaffe's. Raises SpecError where there is none."""
     module = find_module(param, Path(folder))
     cls = getattr(module, param.layer, None)
     if cls is None:
@@ -65,7 +66,7 @@ def find_layer_class(param: PythonParam, folder: str) -> type[Layer]:
             "layer",
             f"module '{param.module}' has no class '{param.layer}'{nearest(param.layer, vars(module))}",
         )
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+    if not (isinstance(cls, type) and (issubclass(cls, Layer) or hasattr(cls, "as_core_layer"))):
         raise param.error("layer", f"'{param.layer}' is no layer; make it a subclass of minicaffe.Layer")
     return cls
 
@@ -98,6 +99,8 @@ def _import_error(param: PythonParam, folder: Path, error: Exception) -> SpecErr
         )
     problem = one_line(error)
     mend = (
-        "; in that module, write 'import minicaffe as caffe'" if getattr(error, "name", "") == "caffe" else ""
+        "; in that module, write 'import minicaffe.pycaffe as caffe'"
+        if getattr(error, "name", "") == "caffe"
+        else ""
     )
     return param.error("module", f"importing '{param.module}' fails: {type(error).__name__}: {problem}{mend}")

@@ -9,82 +9,99 @@ class Double(caffe.Layer):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import minicaffe
 from minicaffe.blob import Blob
-from minicaffe.layer import Setting
+from minicaffe.layer import Blobs, Setting
 from minicaffe.pycaffe.blobs import HostView, send_written
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec
 
-CALLS = ("setup", "reshape", "forward", "backward")
 
+class Layer:
+    """Base of a script's own layers, for ``type: "Python"``.
 
-class BlobVec(list):
-    """The parameters of a layer."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def add_blob(self, *shape: int) -> None:
-        """Add a parameter of this shape, zeros."""
-        setting = self._layer.setting
-        self.append(Blob(shape, setting.dtype, setting.device, batch_last=False))
-
-
-class Layer(minicaffe.Layer):
-    """Base of a script's own layers, for ``type: "Python"``; ``param_str`` is the text that the net gives it.
-
-    ``phase`` is ``caffe.TRAIN`` or ``caffe.TEST``; ``self.blobs.add_blob(1, 2, 3)`` in ``setup`` adds a parameter.
+    From ``setup`` on it has ``param_str``, the text that the net gives it; ``phase``, ``caffe.TRAIN`` or
+    ``caffe.TEST``; and ``blobs``, its parameters, of which ``self.blobs.add_blob(1, 2, 3)`` in ``setup`` adds one.
+    All other names are the script's.
     """
 
-    bottoms = (0, None)
-    tops = (0, None)
-    param_str = ""
+    type = "Python"
+    param_str: str
+    phase: int
+    blobs: BlobVec
 
-    def __init__(self, spec: LayerSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self.phase = TRAIN if self.phase == "TRAIN" else TEST
-        self.blobs = BlobVec(self)
-        view = HostView(setting.device)
-        if view.is_needed:
-            for name in CALLS:
-                setattr(self, name, self._on_host(getattr(self, name), view))
+    def __init__(self, *_: Any) -> None:
+        """What Caffe hands to the constructor, the layer's message, is not there."""
 
     @property
     def param_str_(self) -> str:
         """``param_str``, by its older name."""
         return self.param_str
 
-    def _on_host(self, call: Callable[..., None], view: HostView) -> Callable[..., None]:
-        """A method that is handed NumPy's arrays, though the net computes on a GPU."""
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        """Once, before ``reshape``: read ``param_str``, make parameters."""
 
-        def wrapped(*args: Any) -> None:
-            own = self.blobs
-            self.blobs = _HostBlobVec(own, view)
-            try:
-                call(*(view.of_all(arg) if _are_blobs(arg) else arg for arg in args))
-            finally:
-                self.blobs = own
-                send_written()
-
-        return wrapped
+    @classmethod
+    def as_core_layer(cls, spec: LayerSpec, setting: Setting) -> ScriptLayer:
+        """What a net runs: it hands the calls on to an object of this class."""
+        return ScriptLayer(spec, setting, cls)
 
 
-class _HostBlobVec(list):
-    """The parameters of a layer on a GPU, while its own code runs on the host."""
+class BlobVec(list):
+    """The parameters of a script's layer."""
 
-    def __init__(self, own: BlobVec, view: HostView) -> None:
-        super().__init__(view.of_all(own))
-        self._own, self._view = own, view
+    def __init__(self, layer: ScriptLayer) -> None:
+        super().__init__()
+        self._layer = layer
 
     def add_blob(self, *shape: int) -> None:
-        self._own.add_blob(*shape)
-        self.append(self._view.of(self._own[-1]))
+        """Add a parameter of this shape, zeros."""
+        self.append(self._layer.add_parameter(shape))
 
 
-def _are_blobs(arg: Any) -> bool:
-    return all(isinstance(item, Blob) for item in arg)
+class ScriptLayer(minicaffe.Layer):
+    """A layer of a net whose work ``script`` does, an object of a script's class, on NumPy's arrays."""
+
+    bottoms = (0, None)
+    tops = (0, None)
+
+    def __init__(self, spec: LayerSpec, setting: Setting, cls: type[Layer]) -> None:
+        super().__init__(spec, setting)
+        self.script = cls(spec)
+        self.param_str = ""
+        self._host = HostView(setting.device)
+
+    def add_parameter(self, shape: Sequence[int]) -> Any:
+        """One more parameter, zeros, as the script sees it."""
+        self.blobs.append(Blob(shape, self.dtype, self.setting.device, batch_last=False))
+        return self._host.of(self.blobs[-1])
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.script.param_str = self.param_str
+        self.script.phase = TRAIN if self.phase == "TRAIN" else TEST
+        self.script.blobs = BlobVec(self)
+        self._call("setup", bottom, top)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self._call("reshape", bottom, top)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        self._call("forward", bottom, top)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        self._call("backward", top, propagate_down, bottom)
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether the script has written one."""
+        return hasattr(self.script, "backward")
+
+    def _call(self, name: str, first: Blobs, *rest: Any) -> None:
+        run = getattr(self.script, name, None)
+        if run is None:
+            raise self.spec.error("python_param", f"class '{type(self.script).__name__}' has no '{name}'")
+        run(self._host.of_all(first), *rest[:-1], self._host.of_all(rest[-1]))
+        send_written()

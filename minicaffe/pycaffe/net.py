@@ -22,6 +22,7 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.pycaffe.blobs import HostView, send_written
 from minicaffe.pycaffe.hooks import Hook, Hooks
+from minicaffe.pycaffe.layer import ScriptLayer
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import NetSpec, load_net
@@ -98,7 +99,7 @@ class Net:
         host = HostView(core.setting.device)
         self.blobs = OrderedDict((name, host.of(blob)) for name, blob in core.blobs.items())
         self.params = OrderedDict((name, host.of_all(blobs)) for name, blobs in core.params.items())
-        self.layers = [LayerView(layer, host) if host.is_needed else layer for layer in core.layers]
+        self.layers = [_as_seen(layer, host) for layer in core.layers]
         self._layer_names = [layer.name for layer in core.layers]
         self._blob_names = list(core.blobs)
         self.layer_dict = OrderedDict(zip(self._layer_names, self.layers, strict=True))
@@ -310,6 +311,13 @@ def _check_names(arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> 
     if set(arrays) != set(names):
         given, known = ", ".join(arrays) or "none given", ", ".join(names) or "none"
         raise MinicaffeError(f"{given}: the net's {kind} are {known}; give all")
+
+
+def _as_seen(layer: Layer, host: HostView) -> Any:
+    """A layer as a script sees it: its own object, where it has written the layer."""
+    if isinstance(layer, ScriptLayer):
+        return layer.script
+    return LayerView(layer, host) if host.is_needed else layer
 
 
 class LayerView:
