@@ -1,5 +1,7 @@
 """Reading .prototxt: all that protobuf's text format allows, with the line and the mend where it is wrong."""
 
+import logging
+
 import pytest
 
 import minicaffe as mc
@@ -136,7 +138,7 @@ BROKEN = [
         "a field of another type",
         "convolution_param",
         "pooling_param",
-        r"net.prototxt:13: layer 'conv': pooling_param: unknown field",
+        r"net.prototxt:8: layer 'conv': convolution_param.num_output: required",
     ),
     ("an unknown type", '"Convolution"', '"Convolutoin"', r"layer 'conv': type: unknown .*'Convolution'"),
     (
@@ -241,12 +243,6 @@ BROKEN = [
         r"no layer makes the blob 'dta'.*'data'",
     ),
     ("inputs without shapes", 'name: "small"', 'input: "x"', r"net.prototxt:1: input: 1 names but 0 shapes"),
-    (
-        "settings where Caffe ignores them",
-        "pooling_param {",
-        "data_param { mirror: true }\npooling_param {",
-        r"layer 'pool': data_param",
-    ),
 ]
 
 
@@ -278,6 +274,17 @@ def test_nesting_without_end_is_an_error(net_file, opening):
 def test_a_message_that_lacks_the_type_of_its_layer_has_the_line(net_file):
     with pytest.raises(SpecError, match=r"net.prototxt:9: layer 'conv': type: required"):
         open_net(net_file(NET.replace('type: "Convolution"', "", 1).replace("layer {", "\nlayer {", 1)))
+
+
+def test_settings_of_other_types_are_ignored_with_a_warning(net_file, caplog):
+    """As in Caffe: Faster R-CNN's deploy nets have a Softmax with ``loss_param``."""
+    path = net_file(NET.replace("pooling_param {", "loss_param { normalize: true }\npooling_param {"))
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        net = mc.Net(path)
+    assert [layer.name for layer in net.layers] == ["data", "conv", "pool"]
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "loss_param" in text)
+    ignored = f"{path}:{line}: layer 'pool': loss_param: ignored, as Caffe does: a Pooling layer takes none"
+    assert [record.getMessage() for record in caplog.records] == [ignored]
 
 
 def test_a_layer_without_a_name_gets_that_of_its_top(net_file):

@@ -168,7 +168,7 @@ def test_phase_level_and_stages_choose_layers(write, caplog):
     assert not {"accuracy", "late", "staged"} & set(caffe.Net(path, caffe.TRAIN).blobs)
     assert "late" in caffe.Net(path, caffe.TRAIN, level=2).blobs
     assert "staged" in caffe.Net(path, caffe.TRAIN, stages=["extra"]).blobs
-    assert "layer 'data': transform_param is ignored" in caplog.text
+    assert "layer 'data': transform_param: ignored" in caplog.text
     with pytest.raises(mc.MinicaffeError, match=r"phase 2: must be caffe\.TRAIN or caffe\.TEST"):
         caffe.Net(path, 2)
 

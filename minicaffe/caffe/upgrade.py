@@ -129,6 +129,7 @@ def upgrade_net(net: Tree, where: Where) -> None:
     _rename_namesakes(net.trees("layer"), where)
     for layer in net.trees("layer"):
         _write_out_blobs(layer)
+        _drop_unused(layer, where)
 
 
 def _from_1(layer: Tree, where: Where) -> Tree:
@@ -267,6 +268,16 @@ def _write_out_blobs(layer: Tree) -> None:
     layer.fields.setdefault("bottom", [])
     if not layer_classes.get(layer.text("type"), Layer).is_loss:
         layer.fields.setdefault("top", [])
+
+
+def _drop_unused(layer: Tree, where: Where) -> None:
+    """Caffe ignores a message that is of other types of layers: ``loss_param`` of a Softmax."""
+    taken = layer_classes.get(layer.text("type"), Layer).messages
+    for name, field in schema()["LayerParameter"].items():
+        is_for_a_type = field.kind in schema() and name.endswith("_param")
+        if is_for_a_type and name not in taken and layer.fields.get(name):
+            place = where.at(line=layer.pop(name)[0].line, layer=layer.text("name"), field=name)
+            logger.warning("%s: ignored, as Caffe does: a %s layer takes none", place, layer.text("type"))
 
 
 def _name_the_nameless(layers: list[Tree]) -> None:

@@ -14,12 +14,11 @@ import numpy as np
 import minicaffe
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.schema import schema
 from minicaffe.caffe.specs import net_tree
-from minicaffe.caffe.tree import Tree, as_yaml
+from minicaffe.caffe.tree import as_yaml
 from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.errors import MinicaffeError
-from minicaffe.layer import Layer, layer_classes
+from minicaffe.layer import Layer
 from minicaffe.pycaffe.blobs import HostView, send_written
 from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer
@@ -33,24 +32,10 @@ PHASES = {TRAIN: "TRAIN", TEST: "TEST"}
 
 
 def open_net(path: str | Path) -> NetSpec:
-    """The net in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError.
-
-    A message that a layer's type does not take (``transform_param`` of DummyData) is ignored, as Caffe does.
-    """
+    """The net in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError."""
     if str(path).endswith((".yaml", ".yml")):
         return load_net(path)
-    tree = net_tree(path)
-    for layer in tree.trees("layer"):
-        _drop_unused(layer, path)
-    return NetSpec.read(as_yaml(tree), Where(str(path)))
-
-
-def _drop_unused(layer: Tree, path: str | Path) -> None:
-    taken = layer_classes.get(layer.text("type"), Layer).messages
-    for name, field in schema()["LayerParameter"].items():
-        is_for_a_type = field.kind in schema() and name.endswith("_param")
-        if is_for_a_type and name not in taken and layer.pop(name):
-            logger.warning("%s: layer '%s': %s is ignored", path, layer.text("name"), name)
+    return NetSpec.read(as_yaml(net_tree(path)), Where(str(path)))
 
 
 class Net:
