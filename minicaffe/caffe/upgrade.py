@@ -272,12 +272,12 @@ def _write_out_blobs(layer: Tree) -> None:
 
 def _drop_unused(layer: Tree, where: Where) -> None:
     """Caffe ignores a message that is of other types of layers: ``loss_param`` of a Softmax."""
-    taken = layer_classes.get(layer.text("type"), Layer).messages
-    for name, field in schema()["LayerParameter"].items():
+    kind = layer.text("type")
+    for name, field in schema()["LayerParameter"].items() if kind in layer_classes else ():
         is_for_a_type = field.kind in schema() and name.endswith("_param")
-        if is_for_a_type and name not in taken and layer.fields.get(name):
+        if is_for_a_type and name not in layer_classes[kind].messages and layer.fields.get(name):
             place = where.at(line=layer.pop(name)[0].line, layer=layer.text("name"), field=name)
-            logger.warning("%s: ignored, as Caffe does: a %s layer takes none", place, layer.text("type"))
+            logger.warning("%s: ignored, as Caffe does: it is not of %s", place, kind)
 
 
 def _name_the_nameless(layers: list[Tree]) -> None:
