@@ -147,6 +147,12 @@ def test_input_dims_that_are_not_four_for_each_input_are_one_line(inputs, dims):
     )
 
 
+def test_the_name_alone_of_an_input_that_a_layer_makes_goes():
+    """As in Caffe; the deploy net of AlexNet_cvgj has one."""
+    made = 'layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 2 } } }'
+    assert [layer.name for layer in net_of(f'input: "data" {made}').layer] == ["d"]
+
+
 def test_a_second_layer_of_a_name_gets_another(caplog):
     """Caffe has an example with two layers named "loss"; data layers of two phases keep their name."""
     data = 'layer { name: "d" type: "Input" top: "x" include { phase: %s } }'

@@ -246,6 +246,9 @@ def _upgrade_inputs(net: Tree, where: Where) -> None:
         )
     if not shapes:
         shapes = [Tree(dims[i].line, {"dim": dims[i : i + 4]}) for i in range(0, len(dims), 4)]
+    made = {top for layer in net.trees("layer") for top in layer.texts("top")}
+    if not shapes and set(names) <= made:
+        net.pop("input")  # a name alone is nothing to Caffe, and here an Input layer makes it
     if not names or len(names) != len(shapes):
         return  # the spec says what is wrong with it
     layers = [input_layer(name, shape) for name, shape in zip(net.pop("input"), shapes, strict=True)]
