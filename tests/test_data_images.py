@@ -1,5 +1,7 @@
 """Image files: lists, folders of classes, decoding as OpenCV does, and what is broken."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from golden_files import recorded
@@ -108,10 +110,31 @@ def test_resize_is_opencv_bilinear(size):
     np.testing.assert_allclose(resized, bilinear(pixels.astype(float), *size), atol=1.01)
 
 
-@pytest.mark.parametrize("name", recorded("resized"))
+RESIZED = recorded("resized")
+
+
+@pytest.mark.parametrize("name", [name for name, case in RESIZED.items() if "out" in case])
 def test_resize_is_opencvs_to_the_last_bit(name):
-    case = recorded("resized")[name]
+    case = RESIZED[name]
     np.testing.assert_array_equal(resize(case["in"], *case["out"].shape[:2]), case["out"])
+
+
+@pytest.mark.parametrize("name", [name for name, case in RESIZED.items() if "sha256" in case])
+def test_a_large_image_too_is_resized_to_the_last_bit(name):
+    case = RESIZED[name]
+    resized = resize(case["in"], *case["size"])
+    assert hashlib.sha256(resized.tobytes()).hexdigest() == str(case["sha256"])
+
+
+def test_resize_is_that_of_the_opencv_that_is_installed():
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'opencv-python-headless<5'")
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        height, width, new_height, new_width = (int(size) for size in rng.integers(1, 400, 4))
+        pixels = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        expected = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        where = f"{height} x {width} -> {new_height} x {new_width}"
+        np.testing.assert_array_equal(resize(pixels, new_height, new_width), expected, err_msg=where)
 
 
 def test_an_image_is_resized_as_it_is_read(tmp_path):

@@ -14,9 +14,8 @@ import numpy as np
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.errors import DataError, ShapeError, one_line
 
-LUMINANCE = np.array(
-    [0.2125, 0.7154, 0.0721], np.float32
-)  # of red, green, blue: scikit-image's, so pycaffe's
+# of red, green, blue: scikit-image's, so pycaffe's
+LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
 
 def load_image(file: str | Path, color: bool = True) -> np.ndarray:

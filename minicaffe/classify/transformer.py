@@ -56,9 +56,8 @@ class Transformer:
         """The image that ``preprocess`` made ``data`` (K, H, W) from, at the input's size."""
         self._shape(name)
         x = np.array(data, np.float32).squeeze()
-        if (
-            x.ndim < 3 and name in self.transpose
-        ):  # grey, or of one pixel: its axes are needed to be put in order
+        # grey, or of one pixel: its axes are needed to be put in order
+        if x.ndim < 3 and name in self.transpose:
             x = x.reshape(np.shape(data)[-3:])
         x = x / np.float32(self.input_scale.get(name, 1))
         if name in self.mean:

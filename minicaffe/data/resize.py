@@ -17,8 +17,6 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, K), uint8, as (height, width) or (height, width, K)."""
     image = pixels.reshape(*pixels.shape[:2], -1).astype(np.int32)
     left, right, across = _taps(image.shape[1], width)
-    # beyond the left and right edge the last pixel counts alone; above and below it counts twice, rounded twice
-    across[:, left == right] = [[ONE], [0]]
     top, bottom, down = _taps(image.shape[0], height)
     lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]
     lines >>= 4
