@@ -18,6 +18,7 @@ CONVOLUTIONS = {
     "channel, groups": ("num_output: 8, kernel_size: 3, group: 2, dilation: 2, pad: 2", "rank: 2"),
     "channel, no bias": (f"{PLAIN}, bias_term: false", "rank: 3, method: gram"),
     "channel, nearly full": (PLAIN, "rank: 8"),
+    "channel, nearly full, groups": (f"{PLAIN}, group: 2", "rank: 4"),
     "spatial": (PLAIN, "rank: 3, scheme: spatial"),
     "spatial, strided": ("num_output: 8, kernel_size: 5, pad: 2, stride: 2", "rank: 3, scheme: spatial"),
     "spatial, groups": (f"{PLAIN}, group: 2", "rank: 2, scheme: spatial"),

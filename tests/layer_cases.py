@@ -12,15 +12,25 @@ LAYERS = {
     "Axpy": ("type: Axpy", [(2, 4), (2, 4, 7, 6), (2, 4, 7, 6)]),
     "Axpy, 4 axes": ("type: Axpy", [(2, 4, 1, 1), (2, 4, 7, 6), (2, 4, 7, 6)]),
     "BN": ("type: BN", IMAGE),
+    "BN, eps": ("type: BN, bn_param: {eps: 0.5}", IMAGE),
     "BNLL": ("type: BNLL", IMAGE),
     "BatchNorm": ("type: BatchNorm", IMAGE),
+    "BatchNorm, eps": ("type: BatchNorm, batch_norm_param: {eps: 0.5}", IMAGE),
+    "BatchNorm of no batches": ("type: BatchNorm", IMAGE),
     "Bias": ("type: Bias, bias_param: {filler: {type: gaussian}}", IMAGE),
     "Bias of a blob": ("type: Bias, bias_param: {axis: 0}", [(2, 4, 7, 6), (2, 4)]),
     "Clip": ("type: Clip, clip_param: {min: -0.5, max: 0.75}", IMAGE),
     "Concat": ("type: Concat", [(2, 3, 5), (2, 4, 5)]),
+    "Concat, concat_dim": ("type: Concat, concat_param: {concat_dim: 2}", [(2, 3, 5), (2, 3, 4)]),
     "Concat, images": ("type: Concat, concat_param: {axis: 0}", [(2, 3), (1, 3)]),
+    "Concat, as many images": ("type: Concat, concat_param: {axis: 0}", [(2, 3), (2, 3)]),
     "Convolution of one axis": (
         f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 3, stride: 2, pad: 1, {FILLERS}}}",
+        [(2, 4, 9)],
+    ),
+    "Convolution of one axis, low rank": (
+        f"type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3, pad: 1, {FILLERS}}}, "
+        "low_rank_param: {rank: 2, factored: true}",
         [(2, 4, 9)],
     ),
     "Convolution of three axes": (
@@ -45,6 +55,7 @@ LAYERS = {
     ),
     "Crop": ("type: Crop, crop_param: {axis: 2, offset: [2, 1]}", [(2, 4, 7, 6), (2, 4, 3, 4)]),
     "Crop, images": ("type: Crop, crop_param: {axis: 0, offset: 1}", [(4, 4, 7), (2, 2, 3)]),
+    "Crop, as many images": ("type: Crop, crop_param: {axis: 0, offset: [0, 1, 2]}", [(2, 4, 7), (2, 2, 3)]),
     "Deconvolution": (
         "type: Deconvolution, convolution_param: {num_output: 6, kernel_size: [3, 2], stride: 2, pad: 1, group: 2, "
         f"{FILLERS}}}",
@@ -61,12 +72,20 @@ LAYERS = {
     "Eltwise, max": ("type: Eltwise, eltwise_param: {operation: MAX}", IMAGE * 3),
     "Eltwise, product": ("type: Eltwise, eltwise_param: {operation: PROD}", IMAGE * 3),
     "Embed": (
-        "type: Embed, embed_param: {input_dim: 5, num_output: 3, weight_filler: {type: gaussian}}",
+        "type: Embed, embed_param: {input_dim: 5, num_output: 3, weight_filler: {type: gaussian}, "
+        "bias_filler: {type: uniform}}",
+        [(2, 3)],
+    ),
+    "Embed, no bias": (
+        "type: Embed, embed_param: {input_dim: 5, num_output: 3, bias_term: false, "
+        "weight_filler: {type: gaussian}}",
         [(2, 3)],
     ),
     "Exp": ("type: Exp, exp_param: {base: 2, scale: 0.5, shift: 0.1}", IMAGE),
+    "Exp, base 1": ("type: Exp, exp_param: {base: 1}", IMAGE),
     "Flatten": ("type: Flatten", IMAGE),
     "Flatten, part": ("type: Flatten, flatten_param: {axis: 2, end_axis: 3}", [(2, 3, 4, 5, 2)]),
+    "Flatten, images": ("type: Flatten, flatten_param: {axis: 0, end_axis: 1}", IMAGE),
     "InnerProduct": (f"type: InnerProduct, inner_product_param: {{num_output: 3, {FILLERS}}}", IMAGE),
     "InnerProduct, images": (
         f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: 0, {FILLERS}}}",
@@ -80,12 +99,13 @@ LAYERS = {
     "Interp, shrinking": ("type: Interp, interp_param: {shrink_factor: 2}", IMAGE),
     "LRN": ("type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2}", IMAGE),
     "LRN, within": (
-        "type: LRN, lrn_param: {local_size: 3, alpha: 0.7, norm_region: WITHIN_CHANNEL}",
+        "type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2, norm_region: WITHIN_CHANNEL}",
         IMAGE,
     ),
     "Log": ("type: Log, log_param: {base: 10, scale: 0.1, shift: 3}", IMAGE),
     "MVN": ("type: MVN", IMAGE),
     "MVN, across": ("type: MVN, mvn_param: {across_channels: true}", IMAGE),
+    "MVN, eps": ("type: MVN, mvn_param: {eps: 0.5}", IMAGE),
     "MVN, two axes": ("type: MVN, mvn_param: {normalize_variance: false, across_channels: true}", [(2, 5)]),
     "Normalize": ("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}", IMAGE),
     "Normalize, channels": (
@@ -93,6 +113,7 @@ LAYERS = {
         "scale_filler: {type: uniform}}",
         IMAGE,
     ),
+    "Normalize, eps": ("type: Normalize, norm_param: {eps: 0.5, across_spatial: false}", IMAGE),
     "PReLU": ("type: PReLU, prelu_param: {filler: {type: uniform}}", IMAGE),
     "PReLU, shared": ("type: PReLU, prelu_param: {channel_shared: true}", [(2, 4)]),
     "Permute": ("type: Permute, permute_param: {order: [0, 2, 3, 1]}", IMAGE),
@@ -148,6 +169,7 @@ LAYERS = {
         "type: Scale, scale_param: {axis: 1, bias_term: true, bias_filler: {type: uniform}}",
         [(2, 4, 7, 6), (4, 7)],
     ),
+    "Scale of a blob, as many as images": ("type: Scale, scale_param: {axis: 1}", [(2, 2, 5), (2, 5)]),
     "Scale of a blob, images": (
         "type: Scale, scale_param: {axis: 0, bias_term: true, bias_filler: {type: uniform}}",
         [(2, 4, 7, 6), (2, 4)],
@@ -155,13 +177,16 @@ LAYERS = {
     "ShuffleChannel": ("type: ShuffleChannel, shuffle_channel_param: {group: 2}", [(2, 6, 3, 4)]),
     "Sigmoid": ("type: Sigmoid", IMAGE),
     "Slice": ("type: Slice, top: [a, b], slice_param: {slice_point: 1}", IMAGE),
+    "Slice, slice_dim": ("type: Slice, top: [a, b], slice_param: {slice_dim: 2, slice_point: 3}", IMAGE),
     "Slice, images": ("type: Slice, top: [a, b], slice_param: {axis: 0}", IMAGE),
     "Softmax": ("type: Softmax", IMAGE),
     "Softmax, axis 2": ("type: Softmax, softmax_param: {axis: 2}", IMAGE),
     "Swish": ("type: Swish, swish_param: {beta: 1.5}", IMAGE),
     "TanH": ("type: TanH", IMAGE),
-    "Threshold": ("type: Threshold, threshold_param: {threshold: 0.2}", IMAGE),
+    "Threshold": ("type: Threshold, threshold_param: {threshold: 0.5}", IMAGE),
     "Tile": ("type: Tile, tile_param: {axis: 2, tiles: 3}", IMAGE),
+    "Tile, images": ("type: Tile, tile_param: {axis: 0, tiles: 3}", IMAGE),
+    "Tile, images once": ("type: Tile, tile_param: {axis: 0, tiles: 1}", IMAGE),
     "Upsample": ("type: Upsample, upsample_param: {scale: 3}", IMAGE),
 }
 
@@ -175,8 +200,10 @@ def one_layer(name):
     bottoms = ", ".join(f"x{i}" for i in range(len(shapes)))
     lines.append(f"- {{name: L, bottom: [{bottoms}], {layer}}}")
     net = mc.Net(parse_net("\n".join(lines)), phase="test", seed=3)
-    if name in ("BN", "BatchNorm"):
+    if net.layers[-1].type in ("BN", "BatchNorm"):
         rng = np.random.default_rng(1)
         for blob in net.params["L"]:
             blob.data[...] = net.setting.device.put(rng.random(blob.shape).astype(np.float32) + 0.5)
+    if name == "BatchNorm of no batches":
+        net.params["L"][2].data[...] = 0
     return net

@@ -4,7 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from export_cases import CASES, INPUT, inputs_of, low_rank_text, make_net, outputs_of
+from export_cases import CASES, CONVOLUTIONS, INPUT, inputs_of, low_rank_text, make_net, outputs_of
+from gradient_check import layer_net
 from layer_cases import LAYERS, one_layer
 
 import minicaffe as mc
@@ -17,7 +18,13 @@ from minicaffe.spec.net import parse_net
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-FREE_BATCH = {name for name in LAYERS if "images" not in name} | {"Reshape, images inferred"}
+FREE_BATCH = {name for name in LAYERS if "images" not in name}
+FREE_BATCH |= {"Reshape, images inferred", "Tile, images once"}
+INPUTS = {  # where the layer wants other numbers than those around 0
+    "Embed": lambda x: np.abs(np.round(x)),
+    "ReLU6": lambda x: 9 * x,
+    "Threshold": lambda x: np.round(4 * x) / 4,  # the threshold itself is among them
+}
 
 
 def model_of(net, folder):
@@ -36,10 +43,8 @@ def assert_same(session, net, inputs):
 
 
 def some_inputs(net, name=""):
-    inputs = inputs_of(net)
-    if name.startswith("ReLU6"):
-        return {k: 9 * v for k, v in inputs.items()}
-    return {k: np.abs(np.round(v)) if name == "Embed" else v for k, v in inputs.items()}
+    change = INPUTS.get(name.partition(",")[0], lambda x: x)
+    return {k: change(v) for k, v in inputs_of(net).items()}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -70,6 +75,13 @@ def test_every_type_that_can_be_exported_is_tried_here():
 def test_a_net_computes_the_same(name, tmp_path):
     net = make_net(name)
     assert_same(model_of(net, tmp_path), net, inputs_of(net))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_low_rank_is_a_pair_of_layers_where_that_costs_less(name, tmp_path):
+    export_onnx(make_net(name), tmp_path / "net.onnx")
+    types = [node.op_type for node in onnx.load(str(tmp_path / "net.onnx")).graph.node]
+    assert types.count("Conv") == (1 if "nearly full" in name else 2)
 
 
 @pytest.mark.parametrize("name", ["det1", "det2"])
@@ -126,6 +138,7 @@ def test_a_blob_with_the_name_of_a_node_is_another_one(tmp_path):
     assert np.array_equal(session.run(["z"], inputs)[0], outputs_of(net, inputs)["z"])
 
 
+OTHER_AXIS = "convolution_param: {axis: 2, num_output: 3, kernel_size: 2}"
 REFUSED = [
     (low_rank_text("held, data"), "its basis is made anew of each batch"),
     (ARGMAX, "ArgMax cannot be exported"),
@@ -140,6 +153,22 @@ REFUSED = [
     (
         f"{INPUT.format(name='n', shape='[2, 3]')}- {{name: d, type: Dropout, phase: TRAIN}}\n",
         r"layer 'd': phase: TRAIN: .* leave it out",
+    ),
+    *(
+        (layer_net(f"type: {layer}", [(2, 4, 7, 6)]), message)
+        for layer, message in (
+            (
+                f"Convolution, {OTHER_AXIS}",
+                "layer 'L': convolution_param: axis 2: ONNX has channels at axis 1",
+            ),
+            (f"Deconvolution, {OTHER_AXIS}", "axis 2: ONNX has channels at axis 1"),
+            ("BatchNorm, batch_norm_param: {use_global_stats: false}", "use_global_stats: false cannot be"),
+            ("Pooling, pooling_param: {pool: STOCHASTIC, kernel_size: 2}", "STOCHASTIC cannot be exported"),
+            (
+                "Pooling, top: [a, b], pooling_param: {kernel_size: 2}",
+                "a second top, the places of the maxima",
+            ),
+        )
     ),
 ]
 

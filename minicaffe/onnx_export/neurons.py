@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from minicaffe.blob import Blob
@@ -74,7 +72,7 @@ def power(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: lis
 def exp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """base ^ (shift + scale · x); base −1 is e."""
     param = layer.spec.exp_param
-    factor = 1.0 if param.base == -1 else math.log(param.base)
+    factor = param.log_base()
     return [graph.add("Exp", graph.scaled(x[0], factor * param.scale, factor * param.shift))]
 
 
@@ -82,8 +80,8 @@ def exp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[
 def log(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """The logarithm of (shift + scale · x) to a base; −1 is e."""
     param = layer.spec.log_param
-    factor = 1.0 if param.base == -1 else 1 / math.log(param.base)
-    return [graph.scaled(graph.add("Log", graph.scaled(x[0], param.scale, param.shift)), factor)]
+    y = graph.add("Log", graph.scaled(x[0], param.scale, param.shift))
+    return [graph.scaled(y, 1 / param.log_base())]
 
 
 @writes("Threshold")
