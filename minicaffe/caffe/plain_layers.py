@@ -76,7 +76,7 @@ class PlainLayers:
         self._other: Net | None = None  # of the other phase; made where a layer of it has to be known
         try:
             self._specs = list(self._written())
-            self._names = {spec.name for spec, _ in self._specs} | set(net.blobs)
+            self._names = {spec.name for spec, _ in self._specs}
             self._names.update(top for spec, _ in self._specs for top in spec.top)
             self.layers = [plain for spec, phase in self._specs for plain in self._plain(spec, phase)]
         finally:
