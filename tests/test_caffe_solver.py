@@ -10,6 +10,7 @@ from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
 from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.solverstate import read_state, write_state
 from minicaffe.caffe.specs import open_solver
 from minicaffe.cli import main
 from minicaffe.errors import SpecError, TrainingError, WeightError
@@ -164,6 +165,80 @@ def test_a_state_that_does_not_fit_changes_nothing(solver_of, tmp_path, what, ch
         solver.restore(path)
     assert solver.iter == 0
     np.testing.assert_array_equal(mc.to_host(solver.net.params["ip"][0].data), before)
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_a_state_is_written_as_caffe_writes_it_to_the_byte(rule, tmp_path):
+    given = GOLDEN / f"{rule}_iter_6.solverstate"
+    state = read_state(given)
+    assert (state.iter, state.learned_net, state.current_step) == (6, f"{rule}_iter_6.caffemodel", 1)
+    state.path = tmp_path / "again.solverstate"
+    write_state(state)
+    assert state.path.read_bytes() == given.read_bytes()
+
+
+def data_sets(path):
+    """{name: (type, shape, bytes)} of all that an HDF5 file holds."""
+    found = {}
+    with pytest.importorskip("h5py").File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item} if hasattr(item, "dtype") else {}))
+        return {name: (str(x.dtype), x.shape, x[()].tobytes()) for name, x in found.items()}
+
+
+def test_a_state_in_hdf5_is_written_with_the_data_sets_of_caffes(tmp_path):
+    pytest.importorskip("h5py")
+    given = GOLDEN / "SGD_iter_6.solverstate.h5"
+    state = read_state(given)
+    assert (state.iter, state.learned_net, state.current_step) == (6, "SGD_iter_6.caffemodel.h5", 1)
+    state.path = tmp_path / "again.solverstate.h5"
+    write_state(state)
+    assert data_sets(state.path) == data_sets(given)
+
+
+@pytest.mark.parametrize("missing", ["iter", "current_step", "history"])
+def test_an_hdf5_file_without_what_a_state_has_is_refused(solver_of, tmp_path, missing):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "SGD_iter_6.solverstate.h5"
+    with h5py.File(path, "r+") as file:
+        del file[missing]
+    with pytest.raises(TrainingError, match=r"SGD_iter_6\.solverstate\.h5: not a solver state of Caffe \("):
+        solver_of("SGD").restore(path)
+
+
+def old_axes(state):
+    """The shape of every history array as files of 2014 have it: 1s before where it has fewer than four axes."""
+    for array in state.history:
+        axes = [1, 1, 1, 1, *array.shape.dim][-4:]
+        array.num, array.channels, array.height, array.width = axes
+        array.ClearField("shape")
+
+
+def test_a_state_with_four_old_axes_goes_on_as_one_of_today(solver_of, tmp_path):
+    path = tmp_path / "SGD_iter_6.solverstate"
+    solver = solver_of("SGD")
+    change_state(path, old_axes)
+    solver.restore(path)
+    train_to_the_end(solver)
+    assert_weights_are_caffes(solver.net, "SGD")
+
+
+def axes_behind(state):
+    array = state.history[1]
+    array.num, array.channels, array.height, array.width = *array.shape.dim, 1, 1, 1
+
+
+def three_axes(state):
+    state.history[1].shape.dim[:] = [1, 1, *state.history[1].shape.dim]
+
+
+@pytest.mark.parametrize("change", [axes_behind, three_axes])
+def test_ones_behind_or_too_few_before_are_another_shape(solver_of, tmp_path, change):
+    """As in Caffe (``Blob::ShapeEquals``)."""
+    path = tmp_path / "SGD_iter_6.solverstate"
+    solver = solver_of("SGD")
+    change_state(path, change)
+    with pytest.raises(TrainingError, match="the history of parameter 1 has shape"):
+        solver.restore(path)
 
 
 def test_a_state_of_another_rule_is_refused(solver_of, tmp_path):

@@ -52,4 +52,4 @@ def is_legacy(blob: Any) -> bool:
 
 def same_shape(held: Shape, wanted: Shape) -> bool:
     """Whether four old axes are those of ``wanted``: 1s stand before where it has fewer (Blob::ShapeEquals)."""
-    return len(held) == 4 and len(wanted) <= 4 and held == (1,) * (4 - len(wanted)) + wanted
+    return held == (1,) * (4 - len(wanted)) + wanted
