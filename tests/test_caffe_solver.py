@@ -233,7 +233,7 @@ def three_axes(state):
 
 @pytest.mark.parametrize("change", [axes_behind, three_axes])
 def test_ones_behind_or_too_few_before_are_another_shape(solver_of, tmp_path, change):
-    """As in Caffe (``Blob::ShapeEquals``)."""
+    """As where Caffe compares weights (``Blob::ShapeEquals``)."""
     path = tmp_path / "SGD_iter_6.solverstate"
     solver = solver_of("SGD")
     change_state(path, change)

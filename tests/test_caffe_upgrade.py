@@ -83,7 +83,7 @@ def test_data_layers_of_generation_0_are_read():
         """layers { layer { name: "d" type: "data" source: "x" batchsize: 3 meanfile: "m" cropsize: 5 scale: 0.1
                             mirror: 1 rand_skip: 9 } top: "data" top: "label" }
            layers { layer { name: "i" type: "images" source: "l" batchsize: 3 shuffle_images: true new_height: 4
-                            new_width: 6 } top: "b" top: "c" }
+                            new_width: 6 scale: 0.5 } top: "b" top: "c" }
            layers { layer { name: "h" type: "hdf5_data" source: "h" batchsize: 3 } top: "e" }
            layers { layer { name: "w" type: "window_data" source: "w" batchsize: 3 det_fg_threshold: 0.6
                             det_crop_mode: "square" det_context_pad: 2 } top: "f" top: "g" }
@@ -96,12 +96,44 @@ def test_data_layers_of_generation_0_are_read():
     assert plain(images.image_data_param) | {"shuffle": True, "new_height": 4, "new_width": 6} == plain(
         images.image_data_param
     )
+    assert images.transform_param.scale == 0.5
     assert (hdf5.type, hdf5.hdf5_data_param.batch_size) == ("HDF5Data", 3)
     assert (windows.window_data_param.fg_threshold, windows.window_data_param.crop_mode) == (
         pytest.approx(0.6),
         "square",
     )
     assert loss.type == "SoftmaxWithLoss"
+
+
+def test_concatenation_and_output_of_generation_0_are_read():
+    concat, output = net_of(
+        """layers { layer { name: "c" type: "concat" concat_dim: 2 } bottom: "a" bottom: "b" top: "c" }
+           layers { layer { name: "o" type: "hdf5_output" hdf5_output_param { file_name: "f" } } bottom: "c" }"""
+    ).layer
+    assert concat.concat_param.has("concat_dim") and concat.concat_param.concat_dim == 2
+    assert (output.type, output.hdf5_output_param.file_name) == ("HDF5Output", "f")
+
+
+CONV_0 = 'layers { layer { name: "%s" type: "conv" num_output: 1 kernelsize: 1 } bottom: "%s" top: "%s" }'
+
+
+@pytest.mark.parametrize(
+    ("padding", "layers", "pads"),
+    [
+        ("pad: 2", [("c", "p", "c")], [[2]]),
+        ("", [("c", "p", "c")], [[0]]),
+        ("pad: 2", [("c", "p", "p"), ("d", "p", "d")], [[2], []]),
+        ("pad: 2", [("c", "p", "c"), ("d", "p", "d"), ("e", "c", "e")], [[2], [2], []]),
+    ],
+    ids=["one", "no number", "its blob made again", "two after it"],
+)
+def test_a_padding_layer_pads_those_that_read_what_it_made(padding, layers, pads):
+    text = f'layers {{ layer {{ name: "p" type: "padding" {padding} }} bottom: "x" top: "p" }}'
+    net = net_of(text + "".join(CONV_0 % layer for layer in layers))
+    assert [layer.convolution_param.pad for layer in net.layer] == pads
+    assert [layer.bottom for layer in net.layer if layer.convolution_param.pad] == [["x"]] * sum(
+        map(bool, pads)
+    )
 
 
 def test_settings_for_training_become_params():
@@ -119,8 +151,10 @@ def test_statistics_of_batch_norm_are_never_trained():
     batch_norm = 'layer { name: "n" type: "BatchNorm" bottom: "x" top: "n" %s }'
     three = net_of(batch_norm % "param { lr_mult: 1 } param { decay_mult: 1 } param {}").layer[0]
     assert [(p.lr_mult, p.decay_mult) for p in three.param] == [(0, 0)] * 3
-    one = net_of(batch_norm % "param { lr_mult: 0 }").layer[0]
-    assert len(one.param) == 1
+    one = net_of(batch_norm % "param { lr_mult: 1 }").layer[0]
+    assert [p.lr_mult for p in one.param] == [1], (
+        "as Caffe's upgrade, which knows the three of old files alone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,6 +196,25 @@ def test_a_second_layer_of_a_name_gets_another(caplog):
         net = net_of(f"{data % 'TRAIN'} {data % 'TEST'}\n{twice}")
     assert [layer.name for layer in net.layer] == ["d", "d", "a", "a_2"]
     assert "net.prototxt: line 2: a second layer 'a', here 'a_2'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        ("include { phase: TRAIN }", "exclude { phase: TRAIN }", False),
+        ("exclude { phase: TEST }", "exclude { phase: TRAIN }", False),
+        ("include { phase: TEST }", "exclude { phase: TRAIN }", True),
+        ("include { phase: TRAIN } include { phase: TEST }", "include { phase: TEST }", True),
+        ("include { stage: 'a' }", "include { stage: 'b' }", False),
+        ("include { phase: TEST stage: 'a' }", "include { phase: TEST not_stage: 'a' }", False),
+        ("include { max_level: 0 }", "include { min_level: 1 }", False),
+        ("include {}", "", True),
+    ],
+)
+def test_layers_of_a_name_get_another_where_both_would_be_in_one_net(first, second, is_one):
+    layer = 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" %s }'
+    net = net_of(f"{layer % first} {layer % second}")
+    assert [layer.name for layer in net.layer] == ["a", "a_2" if is_one else "a"]
 
 
 V0 = 'layers { layer { name: "c" type: "conv" num_output: 1 kernelsize: 1 } bottom: "x" top: "c" }'

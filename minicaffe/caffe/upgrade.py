@@ -318,4 +318,4 @@ def _phases(layer: Tree) -> set[str]:
         return set()
     included = {phase for rule in layer.trees("include") for phase in rule.texts("phase") or PHASES}
     excluded = {phase for rule in layer.trees("exclude") for phase in rule.texts("phase") or PHASES}
-    return (included if layer.trees("include") else PHASES) - excluded
+    return (included or PHASES) - excluded
