@@ -116,6 +116,12 @@ def test_the_old_axes_of_a_mean_image_count_where_it_has_a_shape_too(tmp_path):
     assert load_mean(path).shape == (1, 1, 2)
 
 
+@pytest.mark.parametrize("axis", ["num", "channels", "height", "width"])
+def test_one_old_axis_alone_counts_too_and_the_others_are_0(axis, tmp_path):
+    with pytest.raises(DataError, match=r"1 numbers do not fit the shape \([01], [01], [01], [01]\)"):
+        load_mean(mean_of(tmp_path, [1.0], dims=(1, 1, 1), **{axis: 1}))
+
+
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, 1000, 3000])
 def test_a_file_that_ends_early_is_refused_or_has_no_layer_of_the_net(net, tmp_path, keep):
     path = tmp_path / "short.caffemodel"
@@ -188,6 +194,10 @@ def test_hdf5_that_declares_more_than_it_has_is_refused(net, tmp_path):
         net.copy_from(path)
     with pytest.raises(WeightError, match=r"huge.caffemodel.h5: 'conv/0' cannot be read \(declares"):
         mc.caffe.hdf5.Hdf5WeightReader(path).read("conv/0")
+    with h5py.File(path, "w") as file:  # 16 MiB: the limit, not the memory, has to refuse it
+        file.create_dataset("data/conv/0", (2**11, 2**11), "f", chunks=(1, 1024), compression="gzip")
+    with pytest.raises(WeightError, match=r"declares \(2048, 2048\) numbers, but has 0 bytes"):
+        mc.caffe.hdf5.Hdf5WeightReader(path).read("conv/0")
 
 
 def test_hdf5_that_holds_no_numbers_is_refused(net, tmp_path):
@@ -238,3 +248,35 @@ def test_a_text_that_is_not_utf8_is_one_line(tmp_path, capsys, generation, word)
     if word == "name of a layer":
         with pytest.raises(WeightError, match="a layer's name or type is not UTF-8"):
             mc.weights.open_weights(path)
+
+
+def net_with(folder, change):
+    """The path of a .caffemodel of one Pooling layer, changed."""
+    model = message_class("NetParameter")()
+    layer = model.layer.add(name="pool", type="Pooling", bottom=["x"], top=["y"])
+    layer.pooling_param.kernel_size = 2
+    change(layer)
+    (folder / "net.caffemodel").write_bytes(model.SerializeToString())
+    return folder / "net.caffemodel"
+
+
+def unknown_choice(layer):
+    layer.pooling_param.pool = 7
+
+
+def long_name(layer):
+    layer.top[0] = 2000 * "y"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (unknown_choice, "layer 'pool': pooling_param.pool: unknown value 7; Caffe 1.0 has no such choice"),
+        (long_name, "layer 'pool': top: a text of 2000 letters; at most 1000 are taken for a name"),
+    ],
+)
+def test_a_value_that_no_spec_could_have_is_refused(tmp_path, change, message):
+    path = net_with(tmp_path, change)
+    with pytest.raises(mc.SpecError) as caught:
+        mc.Net(path)
+    assert str(caught.value) == f"{path}: {message}"

@@ -239,6 +239,9 @@ def test_a_caffemodel_alone_is_converted(tmp_path):
     assert [layer.type for layer in net.layers] == [
         layer.type for layer in mc.Net(GOLDEN / "current.prototxt").layers
     ]
+    text = files.spec.read_text()
+    assert "convolution_param: {num_output: 4, bias_term: false, weight_filler: {type: msra}" in text
+    assert "  batch_norm_param: {eps: 0.001}\n" in text, "the shortest number that is the file's float32"
 
 
 def test_shapes_for_inputs_that_have_none(tmp_path):

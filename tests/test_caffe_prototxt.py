@@ -294,6 +294,8 @@ def test_a_layer_without_a_name_gets_that_of_its_top(net_file):
     last = 'layer { type: "ReLU" bottom: "pool" top: "r" } layer { name: "r" type: "Silence" bottom: "r" }'
     names = [layer.name for layer in mc.Net(net_file(text + relu + last)).layers]
     assert names == ["data", "conv", "pool", "pool_2", "r_2", "r"]
+    slices = 'layer { type: "Slice" bottom: "pool" top: "one" top: "two" top: "three" top: "four" }'
+    assert mc.Net(net_file(NET + slices)).layers[-1].name == "one", "of its tops it is the first"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ import pytest
 from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
+from minicaffe.blob import Blob
+from minicaffe.caffe.blobs import fill_blob
+from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import open_net
 from minicaffe.data.mean import load_mean
-from minicaffe.errors import WeightError
+from minicaffe.errors import WeightError, WriteError
+from minicaffe.hdf5 import write_h5
+from minicaffe.weights import open_weights
 
 GOLDEN = FOLDER / "caffe"
 
@@ -118,22 +123,79 @@ def test_weights_of_another_net_are_refused(make_net):
         net.copy_from(GOLDEN / "current.caffemodel")
 
 
-def test_arrays_of_four_axes_get_the_axes_that_they_mean(tmp_path):
+FORMS = {  # a layer's message in each generation: how it is added, and the names of its types
+    "0": (lambda net: net.layers.add().layer, {"conv": "conv", "ip": "innerproduct"}),
+    "1": (lambda net: net.layers.add(), {"conv": 4, "deconv": 39, "ip": 14}),
+    "today": (
+        lambda net: net.layer.add(),
+        {"conv": "Convolution", "deconv": "Deconvolution", "ip": "InnerProduct"},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_of_four_axes_get_the_axes_that_they_mean(form, tmp_path):
     """Also where convolution, bias and matrix hold a single number, and look alike."""
-    model = message_class("NetParameter")()
-    for name, kind in (("conv", 4), ("ip", 14)):
-        layer = model.layers.add(name=name, type=kind)
+    add, types = FORMS[form]
+    model, names = message_class("NetParameter")(), ["data", *types]
+    for name, kind in types.items():
+        layer = add(model)
+        layer.name, layer.type = name, kind
         for value in (2.0, 3.0):
             layer.blobs.add(num=1, channels=1, height=1, width=1, data=[value])
     (tmp_path / "old.caffemodel").write_bytes(model.SerializeToString())
-    (tmp_path / "net.prototxt").write_text(
-        """input: "data" input_shape { dim: [1, 1, 1, 1] }
-        layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv"
-                 convolution_param { num_output: 1 kernel_size: 1 } }
-        layers { name: "ip" type: INNER_PRODUCT bottom: "conv" top: "ip" inner_product_param { num_output: 1 } }"""
-    )
+    text = 'input: "data" input_shape { dim: [1, 1, 1, 1] }'
+    for name, bottom in zip(types, names, strict=False):
+        more = "num_output: 1" + " kernel_size: 1" * (name != "ip")
+        message = "inner_product_param" if name == "ip" else "convolution_param"
+        text += f' layer {{ name: "{name}" type: "{FORMS["today"][1][name]}" bottom: "{bottom}" top: "{name}"'
+        text += f" {message} {{ {more} }} }}"
+    (tmp_path / "net.prototxt").write_text(text)
     net = mc.Net(tmp_path / "net.prototxt", weights=tmp_path / "old.caffemodel")
-    assert mc.to_host(net.forward(data=np.ones((1, 1, 1, 1)))["ip"]).item() == (2 + 3) * 2 + 3
+    wanted = 1
+    for _ in types:
+        wanted = 2 * wanted + 3
+    assert mc.to_host(net.forward(data=np.ones((1, 1, 1, 1)))["ip"]).item() == wanted
+
+
+def test_a_matrix_with_its_axes_before_the_ones_is_another_shape(tmp_path, make_net):
+    """As in Caffe (``Blob::ShapeEquals``): the 1s of old files stand before."""
+    model = message_class("NetParameter")()
+    layer = model.layer.add(name="ip", type="InnerProduct")
+    layer.blobs.add(num=5, channels=6, height=1, width=1, data=range(30))
+    (tmp_path / "odd.caffemodel").write_bytes(model.SerializeToString())
+    net = make_net(
+        "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 6]}}}\n"
+        "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, bias_term: false}}\n"
+    )
+    with pytest.raises(WeightError, match=r"'ip/0' has shape \(5, 6, 1, 1\), the net expects \(5, 6\)"):
+        net.copy_from(tmp_path / "odd.caffemodel")
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 4095, 4096])
+def test_an_array_is_written_as_protobuf_itself_writes_it(count):
+    """Lengths around those where protobuf takes one byte more for them: 128 and 16384 bytes."""
+    ours, its = (message_class("BlobProto")() for _ in range(2))
+    fill_blob(ours, np.arange(count))
+    its.data.extend(range(count))
+    its.shape.dim.append(count)
+    assert ours.SerializeToString() == its.SerializeToString()
+
+
+def test_a_split_that_somebody_wrote_is_kept(tmp_path):
+    model = message_class("NetParameter")()
+    data = model.layer.add(name="data", type="Input", top=["x"])
+    data.input_param.shape.add().dim.extend([2, 3])
+    model.layer.add(name="two", type="Split", bottom=["x"], top=["y", "z"])
+    model.layer.add(name="relu", type="ReLU", bottom=["z"], top=["r"])
+    (tmp_path / "m.caffemodel").write_bytes(model.SerializeToString())
+    net = open_net(tmp_path / "m.caffemodel")
+    assert [(layer.name, layer.type) for layer in net.layer] == [
+        ("data", "Input"),
+        ("two", "Split"),
+        ("relu", "ReLU"),
+    ]
+    assert mc.Net(net).outputs == ["y", "r"]
 
 
 def test_a_loss_gets_back_the_weight_that_caffe_gave_to_the_split_of_its_top(tmp_path):
@@ -182,6 +244,47 @@ def test_fields_that_caffe_has_not_are_named_by_layer_and_number(tmp_path, caplo
     assert "layer 'odd': 206" in caplog.text
     with pytest.raises(mc.SpecError, match="layer 'odd': LayerParameter field number 206: unknown"):
         mc.Net(path)
+
+
+@pytest.mark.parametrize(("count", "more"), [(5, ""), (7, " and 2 more")])
+def test_at_most_five_such_fields_are_named(count, more, tmp_path, caplog):
+    layers = [message_class("LayerParameter")(name=f"odd{i}").SerializeToString() for i in range(count)]
+    layers = [layer + bytes([0xF2, 0x0C, 1, 65]) for layer in layers]
+    path = tmp_path / "fork.caffemodel"
+    path.write_bytes(b"".join(bytes([0xA2, 0x06, len(layer)]) + layer for layer in layers))
+    with caplog.at_level(logging.WARNING, logger="minicaffe"), open_weights(path):
+        pass
+    assert caplog.messages[0].endswith(
+        "by number: " + ", ".join(f"layer 'odd{i}': 206" for i in range(5)) + more
+    )
+
+
+def test_layers_of_hdf5_may_have_a_slash_in_their_names_and_more_than_ten_arrays(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "w.caffemodel.h5"
+    write_weights({"inception/3x3": [Blob((i + 1,)) for i in range(12)]}, path)
+    with open_weights(path) as file:
+        assert file.layers() == {"inception/3x3": [f"inception/3x3/{i}" for i in range(12)]}
+        assert [file.shapes[key] for key in file.layers()["inception/3x3"]] == [(i + 1,) for i in range(12)]
+    with h5py.File(path, "r+"):
+        pass  # which h5py refuses while the reader has it open
+
+
+def test_an_array_without_a_layers_name_is_of_no_layer(tmp_path):
+    np.savez(tmp_path / "w.npz", **{"0": np.zeros(2), "conv/0": np.zeros(3)})
+    with open_weights(tmp_path / "w.npz") as file:
+        assert file.layers() == {"conv": ["conv/0"]}
+
+
+def test_hdf5_that_cannot_be_written_whole_leaves_the_file_that_was_there(tmp_path):
+    pytest.importorskip("h5py")
+    path = tmp_path / "w.h5"
+    write_h5(path, {"a": np.ones(2)})
+    before = path.read_bytes()
+    with pytest.raises(WriteError, match=r"w\.h5: cannot be written"):
+        write_h5(path, {"b": np.zeros(2), "b/c": np.zeros(2)})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_mean_image_of_caffe_is_read():

@@ -54,8 +54,8 @@ class Tree:
         return [value.text for value in self.fields.get(name, []) if isinstance(value, Scalar)]
 
     def text(self, name: str) -> str:
-        """The last of ``texts``, or "" without any."""
-        return (self.texts(name) or [""])[-1]
+        """The first of ``texts``, or "" without any."""
+        return (self.texts(name) or [""])[0]
 
     def child(self, name: str) -> Tree:
         """The message of that field, made where there is none."""
