@@ -253,6 +253,81 @@ def test_shapes_for_inputs_that_have_none(tmp_path):
     assert mc.Net(files.spec).blobs["r"].shape == (2, 3)
 
 
+def test_of_inputs_without_shapes_each_needs_one(tmp_path):
+    text = 'input: "a" input: "b" layer { name: "r" type: "Eltwise" bottom: "a" bottom: "b" top: "r" }'
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"net\.prototxt: input: give an input shape for 'b' too$"):
+        mc.convert(path, out_dir=tmp_path, input_shapes={"a": [2, 3]})
+    files = mc.convert(path, out_dir=tmp_path, input_shapes={"a": [2, 3], "b": [2, 3]})
+    assert mc.Net(files.spec).blobs["r"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["Data", "ImageData", "MemoryData", "WindowData", "HDF5Data"])
+def test_labels_of_data_layers_of_images_have_a_shape_that_goes_without_saying(tmp_path, kind):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'layer {{ name: "d" type: "{kind}" top: "data" top: "label" }}')
+    if kind == "HDF5Data":
+        with pytest.raises(
+            SpecError, match=r"net\.prototxt:1: layer 'd': give an input shape for 'label' too"
+        ):
+            mc.convert(path, out_dir=tmp_path, input_shapes={"data": [5, 3, 4, 4]})
+        return
+    net = mc.Net(mc.convert(path, out_dir=tmp_path, input_shapes={"data": [5, 3, 4, 4]}).spec)
+    assert (net.blobs["data"].shape, net.blobs["label"].shape) == ((5, 3, 4, 4), (5,))
+
+
+def test_weights_in_hdf5_are_converted_to_a_file_of_their_name(tmp_path):
+    pytest.importorskip("h5py")
+    files = mc.convert(GOLDEN / "current.prototxt", GOLDEN / "current.caffemodel.h5", tmp_path)
+    assert files.weights.name == "current.npz"
+    mc.Net(files.spec, weights=files.weights)
+
+
+@pytest.mark.parametrize("name", ["a\nlayer: []", "a\x07b", "a\u2028b", "é # b"])
+def test_the_comment_holds_whatever_name_the_file_has(tmp_path, name):
+    path = tmp_path / f"{name}.prototxt"
+    path.write_bytes((GOLDEN / "current.prototxt").read_bytes())
+    spec = mc.convert(path, out_dir=tmp_path / "out").spec
+    assert spec.name == f"{name}.yaml"
+    first, second = spec.read_text().split("\n")[:2]
+    assert first.startswith("# Converted from Caffe's ") and first.isprintable() and second == "name: current"
+
+
+def test_a_text_that_would_not_read_again_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(mc.caffe.convert, "yaml_text", lambda *_: "layer: [")
+    with pytest.raises(SpecError, match=r"current\.yaml:1: not valid YAML"):
+        mc.convert(GOLDEN / "current.prototxt", GOLDEN / "current.caffemodel", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+KEPT = """
+input: "x" input_shape { dim: [2, 3, 4, 4] }
+layer { name: "n" type: "Normalize" bottom: "x" top: "n" norm_param { scale_filler { } } }
+layer { name: "p" type: "PReLU" bottom: "n" top: "p" prelu_param { filler { } } propagate_down: true }
+layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param { num_output: 3 kernel_size: 1 }
+        low_rank_param { rank: 2 target: WEIGHTS scheme: CHANNEL } }
+layer { name: "gone" type: "ReLU" bottom: "c" top: "gone" exclude { } }
+layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "x" top: "l" loss_param { normalize: true } }
+layer { name: "k" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "x" top: "k"
+        loss_param { normalization: VALID } include { } }
+layer { name: "m" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "x" top: "m" loss_weight: 1 }
+layer { name: "y" type: "Python" bottom: "m" top: "y" python_param { module: "m" layer: "L" } }
+"""
+
+
+def test_what_counts_by_being_given_is_kept(tmp_path):
+    """A filler without fields is one of zeros, not the layer's own; a Python layer may have no bottom at all."""
+    (tmp_path / "net.prototxt").write_text(KEPT)
+    spec = load_net(mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path).spec)
+    layers = {layer.name: layer for layer in spec.layer}
+    assert layers["n"].norm_param.has("scale_filler") and layers["p"].prelu_param.has("filler")
+    assert layers["p"].propagate_down == [True] and layers["c"].low_rank_param.rank == 2
+    assert len(layers["gone"].exclude) == 1 and layers["m"].loss_weight == [1]
+    assert layers["l"].loss_param.has("normalize") and not layers["m"].loss_param.has("normalize")
+    assert layers["k"].loss_param.has("normalization") and layers["y"].bottom == ["m"]
+
+
 def test_long_messages_take_more_lines_than_one(tmp_path):
     text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 30, 30] } } }
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 1000000
@@ -344,6 +419,10 @@ def test_names_that_yaml_takes_for_something_else_stay_names(tmp_path):
         "0x1F",
         "1e3",
         "@",
+        "=",
+        "<<",
+        "a\tb",
+        "a long name of some words that would not be broken over lines",
     ]
     quoted = [json.dumps(name) for name in names]
     layers = [
@@ -353,6 +432,11 @@ def test_names_that_yaml_takes_for_something_else_stay_names(tmp_path):
     files = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path)
     assert [layer.name for layer in load_net(files.spec).layer] == names
     assert list(mc.Net(files.spec).blobs) == names
+    lines = files.spec.read_text().splitlines()
+    assert (
+        len([line for line in lines if re.match(r"- name: |  type: Input$|  input_param: ", line)])
+        == len(lines) - 2
+    )
 
 
 def test_nothing_is_written_where_the_last_file_cannot_be(tmp_path, monkeypatch):

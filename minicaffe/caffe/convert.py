@@ -70,7 +70,7 @@ def convert(
         image = load_mean(Path(mean))
         _name_mean(tree, Path(mean).name, files.mean.name)
     spec = NetSpec.read(as_yaml(tree), Where(str(net)))
-    text = yaml_text(tree, spec, f"Converted from Caffe's {' '.join(net.name.split())}.")
+    text = yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
     parse_net(text, str(files.spec))
     make_folder(out_dir)
     if files.weights:
@@ -91,8 +91,13 @@ def _read(path: Path) -> Tree:
 
 
 def _stem(path: str | Path) -> str:
-    name = Path(path).name
-    return name.removesuffix(".h5").removesuffix(Path(name.removesuffix(".h5")).suffix)
+    """The name without its ending: w of w.caffemodel, and of w.caffemodel.h5."""
+    return Path(Path(path).name.removesuffix(".h5")).stem
+
+
+def _on_one_line(name: str) -> str:
+    """A file's name as a comment can have it: without line breaks, and what YAML refuses."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
 
 
 # -- weights and mean --------------------------------------------------------------------------------------
@@ -150,11 +155,14 @@ def _name_mean(tree: Tree, old: str, new: str) -> None:
 def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> None:
     """Put Input layers of these shapes where a layer without bottoms makes a blob of the name."""
     known = net.texts("input")
-    if known and set(known) <= set(shapes):
+    lacking = [name for name in known if name not in shapes]
+    if known and not lacking:
         net.pop("input_dim")
         net.pop("input_shape")
         made = [input_layer(name, _shape(shapes[name.text])) for name in net.pop("input")]
         net.fields["layer"] = made + net.pop("layer")
+    elif set(known) & set(shapes):
+        raise SpecError(f"{path}: input: give an input shape for '{lacking[0]}' too")
     kept: list[Tree] = []
     replaced: set[str] = set()
     for layer in net.trees("layer"):

@@ -15,9 +15,8 @@ WIDTH = 110
 FIRST = ("name", "type", "bottom", "top")
 ENGINES = {"DEFAULT", "CAFFE", "CUDNN"}  # a choice that there is not here
 IMPLIED = {"stride": "1", "pad": "0", "dilation": "1"}  # of lists that may be empty
-# kept as they are: whether they are given counts (normalize, filler), or the reader wants them (pool)
-KEPT = {"include", "exclude", "phase", "loss_weight", "propagate_down", "low_rank_param"}
-KEPT |= {"normalize", "normalization", "filler", "scale_filler", "pool"}
+# kept as they are: whether they are given counts (exclude, normalize, filler), or the reader wants them (pool)
+KEPT = {"exclude", "normalize", "normalization", "filler", "scale_filler", "pool"}
 
 
 def yaml_text(net: Tree, spec: NetSpec, comment: str) -> str:
