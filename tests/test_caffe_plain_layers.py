@@ -132,6 +132,13 @@ def test_a_field_that_caffe_has_not_is_said_with_its_message(tmp_path):
     ]
 
 
+def test_a_message_without_fields_is_written_where_it_counts(tmp_path):
+    """A filler that says nothing is one of zeros; without it a PReLU starts at 0.25."""
+    text = INPUT.format(name="n", shape="[2, 3]") + "- {name: p, type: PReLU, prelu_param: {filler: {}}}\n"
+    files, _ = exported(mc.Net(parse_net(text)), tmp_path)
+    assert not mc.to_host(mc.Net(files[0]).params["p"][0].data).any()
+
+
 # -- data ------------------------------------------------------------------------------------------------
 
 

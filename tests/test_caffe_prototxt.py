@@ -2,12 +2,17 @@
 
 import logging
 
+import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.prototxt import MAX_DEPTH, check_kinds, parse_prototxt
+from minicaffe.caffe.prototxt_text import prototxt_text
+from minicaffe.caffe.schema import parse_schema
+from minicaffe.caffe.spec_tree import number
 from minicaffe.caffe.specs import open_net, open_solver
-from minicaffe.caffe.tree import Scalar
+from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.cli import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
@@ -65,6 +70,8 @@ def fields_of(text, message="LayerParameter"):
         '# a comment: { "\nbottom:\n"a" bottom: "b" # bottom: "c"\nloss_weight: 1.6E1',
         '\ufeffbottom: "" "a" \'\' bottom: "\\x62" loss_weight: 16.',
         'bottom: "\\141" bottom: "\\u0062"\r\nloss_weight: 16\r\n',
+        "bottom: 'a' bottom: [] bottom: 'b' loss_weight: 1.6E1f propagate_down: []",
+        "bottom: ['a'] bottom: ['b'] loss_weight: 1600e-2F",
     ],
 )
 def test_every_way_of_writing_values_reads_the_same(text):
@@ -81,6 +88,17 @@ def test_a_word_of_an_enum_may_be_its_number(text):
 @pytest.mark.parametrize(("written", "means"), [("0x10", "16"), ("020", "16"), ("16", "16"), ("0", "0")])
 def test_whole_numbers_are_decimal_hexadecimal_or_octal(written, means):
     assert fields_of(f"pad: {written}", "PoolingParameter") == {"pad": [means]}
+
+
+@pytest.mark.parametrize(("message", "field"), [("BlobShape", "dim"), ("ConcatParameter", "axis")])
+def test_so_are_those_of_64_bits_and_with_a_sign(message, field):
+    assert fields_of(f"{field}: -0x10", message) == {field: ["-16"]}
+
+
+def test_the_mark_of_a_fraction_is_no_part_of_a_whole_number():
+    assert fields_of("axis: 4f", "ConcatParameter") == {"axis": ["4f"]}, (
+        "which the spec refuses, as protobuf does"
+    )
 
 
 @pytest.mark.parametrize("written", ["true", "True", "t", "1"])
@@ -102,6 +120,28 @@ def test_a_text_may_hold_anything_in_quotes(net_file):
     name = 'a\n"b": {c} # \\ é \U0001f600'
     text = NET.replace('"small"', r'"a\n\"b\": {c} # \\ \303\251 \U0001f600"')
     assert open_net(net_file(text)).name == name
+
+
+def test_escapes_mean_what_they_do_in_c():
+    text = parse_prototxt(r'name: "\a\b\f\n\r\t\v\?\101\x41"', "net.prototxt").text("name")
+    assert text == "\a\b\f\n\r\t\v?AA"
+
+
+@pytest.mark.parametrize("code", [*range(128), 0xE9, 0x2028, 0x1F600])
+def test_each_letter_is_written_so_that_protobuf_and_we_read_it_again(code):
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    name = f"{chr(code)}1{chr(code)}"  # a digit would be taken for one of a number before it
+    written = prototxt_text(Tree(0, {"name": [Scalar(name, quoted=True)]}))
+    assert len(written.splitlines()) == 1 + 2 * (code == 0x2028) and (
+        code > 127 or written[:-1].isprintable()
+    )
+    assert text_format.Parse(written, message_class("NetParameter")()).name == name
+    assert parse_prototxt(written, "net.prototxt").text("name") == name
+
+
+def test_what_caffe_has_not_is_written_as_it_was_read():
+    text = 'other_param {\n  mode: "a b"\n  kind: MAX\n  size: 3\n}\n'
+    assert prototxt_text(parse_prototxt(text, "net.prototxt")) == text
 
 
 def test_a_net_opens_as_its_yaml_twin_does(net_file):
@@ -167,6 +207,24 @@ BROKEN = [
     ),
     ("a fraction for a count", "num_output: 4", "num_output: 4.5", r"num_output: expected a whole number"),
     ("a count out of range", "num_output: 4", "num_output: -4", r"num_output: -4 is out of range"),
+    (
+        "two words in one",
+        "num_output: 4 kernel",
+        "num_output: 4kernel",
+        r"net.prototxt:13: cannot be read from '4kern",
+    ),
+    (
+        "two numbers in one",
+        "num_output: 4",
+        "num_output: 4.5.6",
+        r"net.prototxt:13: cannot be read from '4.5.6",
+    ),
+    (
+        "a mark of a fraction",
+        "num_output: 4",
+        "num_output: 4f",
+        r"num_output: expected a whole number, got '4f'",
+    ),
     ("a bad octal number", "num_output: 4", "num_output: 09", r"num_output: 09: .*octal"),
     ("a number beyond all", "num_output: 4", "num_output: 0x" + 60 * "f", r"num_output: .*out of range"),
     ("a missing number", "num_output: 4 ", "", r"layer 'conv': convolution_param.num_output: required"),
@@ -336,3 +394,19 @@ def test_a_binary_file_for_a_text_is_an_error(tmp_path):
     for opened in (open_net, open_solver):
         with pytest.raises(SpecError, match="not a text file"):
             opened(tmp_path / "net.prototxt")
+
+
+def test_an_enum_of_the_message_goes_before_one_of_the_file():
+    """As names do in protobuf: the innermost that there is."""
+    enums = "enum Kind {\n  A = 0;\n}\nmessage One {\n  enum Kind {\n    B = 3;\n  }\n"
+    fields = "  optional Kind kind = 1;\n}\nmessage Two {\n  optional Kind kind = 1;\n}\n"
+    messages = parse_schema(enums + fields)
+    assert [messages[name]["kind"].values for name in ("One", "Two")] == [{"B": 3}, {"A": 0}]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.1, "0.1"), (float(np.float32(0.1)), "0.1"), (2.0, "2"), (1e-20, "1e-20"), (16, "16")],
+)
+def test_a_number_is_written_as_the_shortest_that_is_the_same_float32(value, written):
+    assert number(value).text == written and np.float32(written) == np.float32(value)

@@ -31,10 +31,7 @@ def prototxt_text(tree: Tree, message: str = "NetParameter", indent: str = "") -
 
 def _scalar(value: Scalar, field: Field | None) -> str:
     is_text = field.kind in ("string", "bytes") if field else value.quoted
-    if is_text:
-        return '"' + ESCAPED.sub(_escape, value.text) + '"'
-    names = {str(number): name for name, number in field.values.items()} if field else {}
-    return names.get(value.text, value.text)
+    return '"' + ESCAPED.sub(_escape, value.text) + '"' if is_text else value.text
 
 
 def _escape(found: re.Match[str]) -> str:
