@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minicaffe.array import Array, Device, current_device
+from minicaffe.array import CPU, Array, Device, current_device
 from minicaffe.errors import ShapeError
+from minicaffe.host_copies import HostCopies
 
 MAX_COUNT = 2**31 - 1
 MAX_AXES = 32
@@ -39,6 +40,7 @@ class Blob:
         self._data_owner: Blob | None = None
         self._diff_owner: Blob | None = None
         self._diff_is_cleared = False
+        self._host_copies: HostCopies | None = None  # where a script has looked, and may have written
         self.shape: tuple[int, ...] = ()
         self.reshape(*shape)
 
@@ -57,6 +59,7 @@ class Blob:
         if dims != self.shape:
             self.shape = dims
             self._data = self._diff = None
+            self._host_copies = None
 
     num = property(lambda self: _axis(self, 0), doc="N: the first axis, or 1 where there is none.")
     channels = property(lambda self: _axis(self, 1), doc="C: the second axis, or 1.")
@@ -80,6 +83,7 @@ class Blob:
             return self._data_owner.stored.reshape(self.stored_shape)
         if self._data is None:
             self._data = self._zeros()
+        self._send_written("data", self._data)
         return self._data
 
     @property
@@ -93,6 +97,7 @@ class Blob:
             with self.device.entered():
                 self._diff.fill(0)
         self._diff_is_cleared = False
+        self._send_written("diff", self._diff)
         return self._diff
 
     def _zeros(self) -> Array:
@@ -127,6 +132,7 @@ class Blob:
         """Set the gradient to zero (when it is next read: ``accumulate`` need not read it)."""
         if self._diff_owner is not None:
             self._diff_owner.clear_diff()
+        self._outdate_on_host("diff")
         self._diff_is_cleared = self._diff is not None
 
     def accumulate(self, compute: Callable[[Array], object]) -> None:
@@ -145,17 +151,37 @@ class Blob:
     def share_data(self, other: Blob | None) -> None:
         """Let ``data`` be the other blob's from now on, which has the same count; None: its own again."""
         self._data_owner = _owner(other, self, "_data_owner")
-        self._data = None if self._data_owner is not None else self._data
+        if self._data_owner is not None:
+            self._data = None
+            self._outdate_on_host("data")
 
     def share_diff(self, other: Blob | None) -> None:
         """Let ``diff`` be the other blob's from now on; None: its own again."""
         self._diff_owner = _owner(other, self, "_diff_owner")
-        self._diff = None if self._diff_owner is not None else self._diff
+        if self._diff_owner is not None:
+            self._diff = None
+            self._outdate_on_host("diff")
 
-    def memory_of(self, what: str) -> Blob:
-        """The blob in whose memory this one's "data" or "diff" lies."""
+    def on_host(self, what: str) -> np.ndarray:
+        """The "data" or "diff" as NumPy's array; what is written into it counts until the device uses its own."""
+        return getattr(self, what) if self.device == CPU else self.logical(self._stored_on_host(what))
+
+    def _stored_on_host(self, what: str) -> np.ndarray:
         owner = self._data_owner if what == "data" else self._diff_owner
-        return self if owner is None else owner
+        if owner is not None:
+            return owner._stored_on_host(what).reshape(self.stored_shape)
+        if self._host_copies is None:
+            self._host_copies = HostCopies()
+        return self._host_copies.fetch(what, lambda: self.stored if what == "data" else self.stored_diff)
+
+    def _send_written(self, what: str, stored: Array) -> None:
+        if self._host_copies is not None:
+            with self.device.entered():
+                self._host_copies.send(what, stored)
+
+    def _outdate_on_host(self, what: str) -> None:
+        if self._host_copies is not None:
+            self._host_copies.outdate(what)
 
     def __repr__(self) -> str:
         return f"Blob{self.shape} {self.dtype} on {self.device}"

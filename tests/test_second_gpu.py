@@ -11,6 +11,7 @@ from strict_cupy import cupy
 
 import minicaffe as mc
 from minicaffe.array import Device
+from minicaffe.blob import Blob
 from minicaffe.scoring import score
 from minicaffe.spec.net import parse_net
 
@@ -96,6 +97,14 @@ def test_memory_that_nothing_but_a_look_takes_is_taken_on_the_nets_gpu(in_thread
 def test_an_array_of_another_gpu_is_put_on_this_one_as_a_copy(in_thread):
     a = cupy.ones(3)
     assert in_thread(lambda: Device("gpu", 1).put(a, np.float32)).device.id == 1
+
+
+def test_what_is_written_on_the_host_reaches_a_second_gpu_in_any_thread(in_thread):
+    blob = Blob((2, 3), device=Device("gpu", 1))
+    for what in ("data", "diff"):
+        blob.on_host(what)[...] = 5
+        sent = in_thread(lambda what=what: getattr(blob, what))
+        assert sent.device.id == 1 and (mc.to_host(sent) == 5).all()
 
 
 def test_nets_of_two_gpus_run_in_turn():

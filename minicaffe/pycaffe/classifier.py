@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import minicaffe
-from minicaffe.pycaffe.blobs import send_written
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST
 
@@ -28,5 +27,4 @@ class Classifier(Net):
 
     def predict(self, inputs: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
         """The probabilities, (N, classes), of images (H, W, K): of the centre, or the mean over ten crops."""
-        send_written()
         return self._classifier.predict(inputs, oversample)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minicaffe.layer import Layer
-from minicaffe.pycaffe.blobs import send_written
 
 Hook = Callable[[int], None]
 
@@ -32,14 +31,10 @@ class Hooks:
 
     def _around(self, i: int, run: Callable[..., None]) -> Callable[..., None]:
         def run_with_hooks(*args: Any) -> None:
-            _call(self.before, i)
+            for hook in self.before:
+                hook(i)
             run(*args)
-            _call(self.after, i)
+            for hook in self.after:
+                hook(i)
 
         return run_with_hooks
-
-
-def _call(hooks: list[Hook], i: int) -> None:
-    for hook in hooks:
-        hook(i)
-    send_written()

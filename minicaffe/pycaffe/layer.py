@@ -15,7 +15,7 @@ from typing import Any
 import minicaffe
 from minicaffe.blob import Blob
 from minicaffe.layer import Blobs, Setting
-from minicaffe.pycaffe.blobs import HostView, send_written
+from minicaffe.pycaffe.blobs import HostView
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec
 
@@ -104,4 +104,3 @@ class ScriptLayer(minicaffe.Layer):
         if run is None:
             raise self.spec.error("python_param", f"class '{type(self.script).__name__}' has no '{name}'")
         run(self._host.of_all(first), *rest[:-1], self._host.of_all(rest[-1]))
-        send_written()

@@ -19,7 +19,7 @@ from minicaffe.caffe.tree import as_yaml
 from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer
-from minicaffe.pycaffe.blobs import HostView, send_written
+from minicaffe.pycaffe.blobs import HostView
 from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer
 from minicaffe.pycaffe.mode import next_seed
@@ -163,11 +163,9 @@ class Net:
         return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *asked])}
 
     def _forward(self, first: int, last: int) -> None:
-        send_written()
         self.core.run_forward(first, last)
 
     def _backward(self, last: int, first: int) -> None:
-        send_written()
         for name in self.core.gradient_starts:  # whatever is in their diffs: Caffe does not ask who wrote it
             _ = self.core.blobs[name].stored_diff
         self.core.run_missing_forward(first, last)
@@ -205,7 +203,6 @@ class Net:
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
         """Run forward over inputs of any number, in batches; returns arrays of as many outputs."""
         _check_names(kwargs, self.inputs, "inputs")
-        send_written()
         return forward_all(self.core, kwargs, [*self.outputs, *self._asked(blobs)])
 
     def forward_backward_all(
@@ -228,12 +225,10 @@ class Net:
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms."""
-        send_written()
         self.core.reshape()
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero, at once: a script may hold them."""
-        send_written()
         self.core.clear_param_diffs()
         for param in self.core.learnable:
             _ = param.blob.stored_diff
@@ -270,24 +265,20 @@ class Net:
 
     def copy_from(self, path: str | Path) -> None:
         """Copy weights from a file, .caffemodel, .h5 or .npz, into layers of the same name. Raises WeightError."""
-        send_written()
         logger.info("Weights from %s: %s", path, self.core.copy_from(path))
 
     load_hdf5 = copy_from
 
     def save(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel, whatever the name. Raises WriteError."""
-        send_written()
         write_caffemodel(self.core, path)
 
     def save_hdf5(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel.h5, whatever the name. Raises WriteError."""
-        send_written()
         write_weights(self.core.params, path)
 
     def share_with(self, other: Net) -> None:
         """Let parameters be those of the other net's layers of the same name, from now on."""
-        send_written()
         self.core.share_with(other.core)
 
 

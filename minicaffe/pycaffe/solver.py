@@ -17,7 +17,6 @@ from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.solverstate import CaffeState, write_state
 from minicaffe.caffe.specs import read_prototxt_solver
-from minicaffe.pycaffe.blobs import send_written
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net, open_net
 from minicaffe.snapshots import start_of_name
@@ -39,11 +38,9 @@ class _Training(minicaffe.Solver):
     def _accumulate(self) -> Array:
         for on_start, _ in self.callbacks:
             on_start()
-        send_written()
         loss = super()._accumulate()
         for _, on_gradients_ready in self.callbacks:
             on_gradients_ready()
-        send_written()
         return loss
 
     def _write_snapshot(self) -> Path:
@@ -101,29 +98,24 @@ class Solver:
 
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations."""
-        send_written()
         self.core.step(iterations)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Train to ``max_iter``, from a solver state where one is given."""
         if resume_file is not None:
             self.restore(resume_file)
-        send_written()
         self.core.solve()
 
     def apply_update(self) -> None:
         """Change the parameters by their gradients, at this iteration's learning rate, and count it."""
-        send_written()
         self.core.apply_update(self.lr)
 
     def snapshot(self) -> None:
         """Write weights and state to ``<snapshot_prefix>_iter_<n>.caffemodel`` and ``.solverstate``."""
-        send_written()
         self.core.snapshot()
 
     def restore(self, path: str | Path) -> None:
         """Go on from a .solverstate, .solverstate.h5 or .solverstate.npz."""
-        send_written()
         self.core.restore(path)
 
     def add_callback(self, on_start: Callback, on_gradients_ready: Callback) -> None:
