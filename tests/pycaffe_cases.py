@@ -11,6 +11,16 @@ layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
 layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
 """
 
+DETECTED = """layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 1 dim: 1 dim: 35 dim: 35 } } }
+layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { global_pooling: true } }
+"""
+CONTEXT_PAD = 5
+WINDOWS = [
+    (0, 12, 6, 26),
+    (13, 1, 20, 9),
+]  # of an image (20, 24); they begin at 3.5 and 2.5 of the input's pixels
+
 
 def lenet(caffe):
     L, P = caffe.layers, caffe.params

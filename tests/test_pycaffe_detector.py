@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from golden_files import recorded
 from PIL import Image
-from pycaffe_cases import CLASSIFIED
+from pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, WINDOWS
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
 
 pytest.importorskip("google.protobuf")
-WINDOWS = [(4, 6, 14, 16), (0, 0, 12, 9)]
+INSIDE = [(4, 6, 14, 16), (0, 0, 12, 9)]
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def test_each_window_is_classified_by_itself(files):
     net, weights, image, pixels = files
     settings = {"mean": np.array([104.0, 117, 123]), "raw_scale": 255, "channel_swap": (2, 1, 0)}
     found = caffe.Detector(net, weights, **settings).detect_windows(
-        iter([(image, WINDOWS), (image, WINDOWS[:1])])
+        iter([(image, INSIDE), (image, INSIDE[:1])])
     )
-    assert [(one["filename"], one["window"]) for one in found] == [(image, w) for w in WINDOWS + WINDOWS[:1]]
-    crops = [pixels[y1:y2, x1:x2] for y1, x1, y2, x2 in WINDOWS]
+    assert [(one["filename"], one["window"]) for one in found] == [(image, w) for w in INSIDE + INSIDE[:1]]
+    crops = [pixels[y1:y2, x1:x2] for y1, x1, y2, x2 in INSIDE]
     expected = mc.Classifier(caffe.Net(net, caffe.TEST, weights=weights).core, **settings)
     np.testing.assert_allclose(
         [one["prediction"] for one in found[:2]], expected.predict(crops, oversample=False), rtol=1e-4
@@ -60,6 +61,15 @@ def test_beyond_the_image_lies_the_mean(files):
     seen = detector.crop(pixels, np.array([0, 0, 10, 10]))
     np.testing.assert_allclose(seen[:2], np.broadcast_to([0.8, 0.4, 0.2], (2, 10, 3)), atol=1e-6)
     assert (np.abs(seen[2:, 2:] - [0.8, 0.4, 0.2]).max(2) > 1e-3).all()
+
+
+def test_windows_over_the_edges_are_those_of_pycaffe(tmp_path):
+    """Not square, over three edges, and with borders at half pixels, which pycaffe rounds to even."""
+    (tmp_path / "net").write_text(DETECTED)
+    detector = caffe.Detector(tmp_path / "net", None, mean=np.array([0.25]), context_pad=CONTEXT_PAD)
+    case = recorded("pycaffe")["detector"]
+    for window, crop in zip(WINDOWS, case["crops"], strict=True):
+        np.testing.assert_allclose(detector.crop(case["image"], np.array(window)), crop, atol=1e-5)
 
 
 def test_context_wants_a_square_input(files, tmp_path):
@@ -108,7 +118,7 @@ def test_selective_search_is_asked_for_windows(files, monkeypatch):
     detector = caffe.Detector(net, weights)
     with pytest.raises(mc.DataError, match=r"needs Matlab and .*selective_search_ijcv_with_python"):
         detector.detect_selective_search([image])
-    search = SimpleNamespace(get_windows=lambda names, cmd: [np.array(WINDOWS) for _ in names])
+    search = SimpleNamespace(get_windows=lambda names, cmd: [np.array(INSIDE) for _ in names])
     monkeypatch.setitem(sys.modules, "selective_search_ijcv_with_python", search)
     found = detector.detect_selective_search([image])
-    assert [tuple(one["window"]) for one in found] == WINDOWS and found[0]["filename"] == image
+    assert [tuple(one["window"]) for one in found] == INSIDE and found[0]["filename"] == image

@@ -12,7 +12,6 @@ import numpy as np
 from minicaffe.classify.classifier import transformer_for
 from minicaffe.classify.images import load_image, resize_image
 from minicaffe.errors import DataError, ShapeError
-from minicaffe.ops.rounding import round_half_away
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST
 
@@ -50,9 +49,8 @@ class Detector(Net):
             raise ShapeError(f"context_pad {context_pad}: must be less than half of the net's input, {width}")
         self.context_pad = context_pad or 0
         self.crop_dims = np.array([height, width, channels])
-        nothing = np.zeros(
-            (channels, height, width), np.float32
-        )  # what the net takes for the mean, or for black
+        # what the net takes for the mean, or for black
+        nothing = np.zeros((channels, height, width), np.float32)
         self.crop_mean = self.transformer.deprocess(name, nothing).reshape(self.crop_dims)
 
     def detect_windows(
@@ -104,13 +102,13 @@ class Detector(Net):
         size = self.blobs[self.inputs[0]].width
         half = (window[2:] - window[:2] + 1) / 2
         centre, half = window[:2] + half, half * size / (size - 2 * self.context_pad)
-        low, high = np.round(centre - half), np.round(centre + half)
+        low, high = np.rint(centre - half), np.rint(centre + half)
         scale = size / np.maximum(high - low + 1, 1)
-        start = round_half_away(np.maximum(0, -low) * scale).astype(int)
+        start = np.rint(np.maximum(0, -low) * scale).astype(int)
         limit = np.array(image.shape[:2])
         low, high = (np.clip(corner, 0, limit).astype(int) for corner in (low, high))
         part = _part(image, np.concatenate([low, high]), window)
-        room = np.minimum(round_half_away((high - low + 1) * scale).astype(int), size - start)
+        room = np.minimum(np.rint((high - low + 1) * scale).astype(int), size - start)
         out = self.crop_mean.copy()
         place = tuple(slice(a, a + b) for a, b in zip(start, room, strict=True))
         out[place] = resize_image(part, room)

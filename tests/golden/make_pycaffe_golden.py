@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from pycaffe_cases import CLASSIFIED, NETS, net_of  # noqa: E402
+from pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, NETS, WINDOWS, net_of  # noqa: E402
 
 RESIZED = {"colour": ((7, 9, 3), (13, 11)), "grey": ((7, 9, 1), (14, 9)), "four": ((6, 8, 4), (9, 13))}
 SETTINGS = {"raw_scale": 255.0, "channel_swap": (2, 1, 0), "input_scale": 0.02, "image_dims": (12, 10)}
@@ -67,10 +67,31 @@ def classified(rng: np.random.RandomState) -> dict[str, np.ndarray]:
         }
 
 
+class Image(np.ndarray):
+    """An image that may be sliced from 1.0 to 3.0, as NumPy allowed in Caffe's time."""
+
+    def __getitem__(self, place: object) -> object:
+        if isinstance(place, tuple):
+            place = tuple(slice(int(s.start), int(s.stop)) if isinstance(s, slice) else s for s in place)
+        return super().__getitem__(place)
+
+
+def cropped(rng: np.random.RandomState) -> dict[str, np.ndarray]:
+    """What a Detector makes of windows with context that reach beyond the image."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec, weights = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
+        spec.write_text(DETECTED)
+        caffe.Net(str(spec), caffe.TEST).save(str(weights))
+        detector = caffe.Detector(str(spec), str(weights), mean=np.array([0.25]), context_pad=CONTEXT_PAD)
+        image = rng.rand(20, 24, 1).astype(np.float32)
+        crops = [detector.crop(image.view(Image), np.array(window)) for window in WINDOWS]
+        return {"detector/image": image, "detector/crops": np.stack(crops).astype(np.float32)}
+
+
 def main() -> None:
     """Write pycaffe.npz."""
     rng = np.random.RandomState(0)
-    found = {**images(rng), **classified(rng)}
+    found = {**images(rng), **classified(rng), **cropped(rng)}
     for name in NETS:
         found[f"net_{name}/text"] = np.array(str(net_of(name, caffe)))
     np.savez_compressed(HERE / "pycaffe.npz", **found)
