@@ -16,10 +16,8 @@ DETECTED = """layer { name: "data" type: "Input" top: "data"
 layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { global_pooling: true } }
 """
 CONTEXT_PAD = 5
-WINDOWS = [
-    (0, 12, 6, 26),
-    (13, 1, 20, 9),
-]  # of an image (20, 24); they begin at 3.5 and 2.5 of the input's pixels
+# of an image (20, 24); what is beyond it ends at 3.5 and 2.5 of the input's pixels
+WINDOWS = [(0, 12, 6, 26), (13, 1, 20, 9)]
 
 
 def lenet(caffe):

@@ -28,6 +28,12 @@ def test_arrays_become_blobs_and_come_back():
     np.testing.assert_array_equal(arrays[0], array)
 
 
+@pytest.mark.parametrize("axis", ["num", "channels", "height", "width"])
+def test_one_old_axis_makes_a_blob_of_four(axis):
+    shape = io.blobproto_to_array(caffe_pb2.BlobProto(**{axis: 3})).shape
+    assert shape == tuple(3 * (axis == name) for name in ("num", "channels", "height", "width"))
+
+
 def test_a_blob_of_four_old_axes_and_one_without_a_shape():
     blob = caffe_pb2.BlobProto(data=range(6), num=1, channels=1, height=2, width=3)
     assert io.blobproto_to_array(blob).shape == (1, 1, 2, 3)
@@ -36,13 +42,16 @@ def test_a_blob_of_four_old_axes_and_one_without_a_shape():
         io.blobproto_to_array(caffe_pb2.BlobProto(data=range(6)))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_images_become_datums_and_come_back(dtype):
-    image = np.arange(12).reshape(3, 2, 2).astype(dtype)
+    image = (np.arange(24) * (10 if dtype is np.uint8 else 20)).reshape(3, 2, 4).astype(dtype)
     datum = io.array_to_datum(image, label=7)
     assert datum.label == 7 and bool(datum.data) == (dtype is np.uint8)
-    np.testing.assert_array_equal(io.datum_to_array(datum), image)
+    assert (datum.channels, datum.height, datum.width) == (3, 2, 4)
+    np.testing.assert_array_equal(again := io.datum_to_array(datum), image)
+    again[0, 0, 0] = 1  # it may be written
     assert not io.array_to_datum(image).HasField("label")
+    assert io.array_to_datum(image, label=0).HasField("label")
     with pytest.raises(ValueError, match="three axes"):
         io.array_to_datum(image[0])
 

@@ -28,7 +28,7 @@ layer { name: "data" type: "DummyData" top: "data" top: "label" transform_param 
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
   inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
 layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
-layer { name: "late" type: "ReLU" bottom: "ip" top: "late" include { min_level: 2 } }
+layer { name: "late" type: "ReLU" bottom: "ip" top: "late" include { min_level: 1 } }
 layer { name: "staged" type: "ReLU" bottom: "ip" top: "staged" include { stage: "extra" } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" loss_weight: 3 }
 """
@@ -82,6 +82,24 @@ def test_forward_runs_from_a_layer_to_a_layer(net):
     assert set(net.forward(start="ip", end="ip")) == {"score"}
     v, c = (blob.data for blob in net.params["ip"])
     np.testing.assert_allclose(net.blobs["score"].data[0], v.sum(1) + c, rtol=1e-4, atol=1e-4)
+
+
+def test_forward_ends_at_a_layer_and_backward_starts_at_one(net):
+    assert set(net.forward(data=images(), end="conv")) == {"conv"}
+    assert not net.blobs["score"].data.any()
+    net.forward()
+    net.blobs["conv"].diff[...] = 1
+    assert set(net.backward(start="conv")) == {"data"}
+    assert not net.params["ip"][1].diff.any()
+    assert (net.params["conv"][1].diff == 4 * 2 * 2).all()
+
+
+def test_backward_runs_from_zeros_too_where_nobody_wrote_a_gradient(net):
+    net.forward(data=images())
+    layers = []
+    net.before_backward(layers.append)
+    assert not net.backward()["data"].any()
+    assert layers == [3, 2, 1]
 
 
 def test_backward_gives_the_diffs_of_inputs_or_of_the_last_layers_bottoms(net):
@@ -166,8 +184,11 @@ def test_phase_level_and_stages_choose_layers(write, caplog):
     path = write(TRAIN_NET)
     assert "accuracy" in caffe.Net(path, caffe.TEST).blobs
     assert not {"accuracy", "late", "staged"} & set(caffe.Net(path, caffe.TRAIN).blobs)
-    assert "late" in caffe.Net(path, caffe.TRAIN, level=2).blobs
+    assert "late" in caffe.Net(path, caffe.TRAIN, level=1).blobs
     assert "staged" in caffe.Net(path, caffe.TRAIN, stages=["extra"]).blobs
+    caffe.Net(path, caffe.TEST).save(weights := path + ".weights")
+    with pytest.warns(DeprecationWarning, match="write Net"):
+        assert "late" not in caffe.Net(path, weights, caffe.TEST).blobs, "the phase is no level"
     assert "layer 'data': transform_param: ignored" in caplog.text
     with pytest.raises(mc.MinicaffeError, match=r"phase 2: must be caffe\.TRAIN or caffe\.TEST"):
         caffe.Net(path, 2)
@@ -292,6 +313,20 @@ def test_gpu_mode_without_a_gpu_warns_and_computes_on_the_cpu(write):
     caffe.set_mode_cpu()
 
 
+def test_the_device_is_the_gpu_that_set_device_chose(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(caffe.mode, "_process", caffe.mode._Process())
+    monkeypatch.setattr(caffe.mode, "gpu_problem", lambda: "")
+    monkeypatch.setattr(caffe.mode, "choose_device", chosen.append)
+    caffe.set_device(2)
+    assert chosen == []
+    caffe.set_mode_gpu()
+    caffe.set_device(1)
+    caffe.set_mode_cpu()
+    caffe.set_device(0)
+    assert chosen == ["gpu:2", "gpu:1", "cpu"]
+
+
 def test_the_log_says_which_weights_were_copied(net, tmp_path, capsys):
     net.save(tmp_path / "w")
     logger = caffe.mode.logger
@@ -301,6 +336,9 @@ def test_the_log_says_which_weights_were_copied(net, tmp_path, capsys):
         caffe.log("mine")
         net.copy_from(tmp_path / "w")
         assert "mine\n" in (shown := capsys.readouterr().err) and "copied: conv, ip" in shown
+        caffe.init_log(0, False)
+        caffe.log("on stdout")
+        assert capsys.readouterr().out == "on stdout\n"
         caffe.init_log(2)
         caffe.log("not shown")
         assert not capsys.readouterr().err

@@ -9,7 +9,13 @@ import minicaffe as mc
 import minicaffe.pycaffe as caffe
 from minicaffe.pycaffe import layers as L
 from minicaffe.pycaffe import params as P
-from minicaffe.pycaffe.coord_map import UndefinedMapException, coord_map, coord_map_from_to, crop
+from minicaffe.pycaffe.coord_map import (
+    AxisMismatchException,
+    UndefinedMapException,
+    coord_map,
+    coord_map_from_to,
+    crop,
+)
 from minicaffe.pycaffe.proto import caffe_pb2
 from minicaffe.spec.net import parse_net
 
@@ -48,6 +54,20 @@ def test_layers_without_tops_and_several_tops():
     assert [*n.to_proto().layer[1].bottom] == ["a", "b"]
 
 
+def test_a_top_alone_makes_the_net_of_all_that_it_needs():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3]))
+    top = L.ReLU(L.InnerProduct(n.data, num_output=4))
+    assert [layer.name for layer in top.to_proto().layer] == ["Input1", "InnerProduct1", "ReLU1"]
+    assert top.to_proto() == caffe.to_proto(top)
+
+
+def test_an_empty_dict_is_no_message():
+    """As in pycaffe: what is there is what was given."""
+    layer = caffe.to_proto(L.ReLU(L.Input(), relu_param={})).layer[1]
+    assert not layer.HasField("relu_param")
+
+
 def test_a_layer_takes_tops_alone():
     pair = L.DummyData(ntop=2)
     with pytest.raises(TypeError, match=r"^Silence input 0 is not a Top \(type is <class 'tuple'>\)$"):
@@ -82,6 +102,7 @@ def test_messages_are_used_as_scripts_use_them():
     assert not layer.HasField("convolution_param")
     assert caffe_pb2.PoolingParameter.PoolMethod.DESCRIPTOR.values_by_number[1].name == "AVE"
     assert caffe_pb2.Phase.Value("TEST") == caffe_pb2.TEST == caffe.TEST
+    assert {"NetParameter", "Phase", "TEST", "LowRankParameter"} <= set(dir(caffe_pb2))
     with pytest.raises(AttributeError, match="no message 'Foo'"):
         _ = caffe_pb2.Foo
 
@@ -129,7 +150,43 @@ def test_crop_makes_the_layer_that_aligns():
     assert (layer.type, layer.crop_param.axis, [*layer.crop_param.offset]) == ("Crop", 2, [3])
 
 
+@pytest.mark.parametrize(
+    ("type_name", "settings", "expected"),
+    [
+        ("Convolution", {"kernel_size": 3}, (1, 1, -1)),
+        ("Convolution", {"kernel_size": 3, "dilation": 2}, (1, 1, -2)),
+        ("Convolution", {"convolution_param": {"kernel_size": 5, "axis": 2}}, (2, 1, -2)),
+        ("Im2col", {"convolution_param": {"kernel_size": 3, "stride": 2, "pad": 2}}, (1, 0.5, 0.5)),
+        ("Deconvolution", {"kernel_size": 3, "stride": 2, "pad": 2}, (1, 2, -1)),
+        ("Pooling", {"kernel_size": 3, "stride": 2}, (1, 0.5, -0.5)),
+        ("Pooling", {"pooling_param": {"kernel_size": 3, "stride": 2}}, (1, 0.5, -0.5)),
+        ("Crop", {"axis": 1, "offset": 4}, (0, 1, -4)),
+        ("Crop", {"crop_param": {"offset": 4}}, (1, 1, -4)),
+    ],
+)
+def test_the_map_of_a_layer_is_pycaffes(type_name, settings, expected):
+    """As real pycaffe says, but for a pooling_param, which it does not take."""
+    assert coord_map(getattr(L, type_name)(**settings).fn) == expected
+
+
+def test_a_crops_second_bottom_is_only_a_size():
+    n = deconvolved()
+    n.cropped = L.Crop(L.Input(shape=dict(dim=[2, 1, 100, 100])), n.data)
+    with pytest.raises(RuntimeError, match="no map between these tops"):
+        coord_map_from_to(n.cropped, n.data)
+
+
+@pytest.mark.parametrize("old", ["kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w"])
+def test_windows_in_caffes_older_fields_are_refused(old):
+    with pytest.raises(AssertionError, match="sizes with _h and _w are not understood"):
+        coord_map(L.Pooling(kernel_size=3, **{old: 1}).fn)
+
+
 def test_what_cannot_be_mapped_or_cropped_is_refused():
+    n = deconvolved()
+    n.deep = L.Convolution(L.Convolution(n.data, kernel_size=3, axis=2), kernel_size=3)
+    with pytest.raises(AxisMismatchException, match="axes 1 and 2"):
+        coord_map_from_to(n.deep, n.data)
     n = deconvolved()
     n.ip = L.InnerProduct(n.up, num_output=10)
     with pytest.raises(RuntimeError, match="no map between these tops"):
@@ -147,7 +204,9 @@ def test_what_cannot_be_mapped_or_cropped_is_refused():
 def test_what_only_our_specs_have_can_be_written_too():
     n = caffe.NetSpec()
     n.data = L.Input(shape=dict(dim=[2, 3, 8, 8]))
-    n.conv = L.Convolution(n.data, kernel_size=3, num_output=4, low_rank_param=dict(rank=2, scheme="spatial"))
+    n.conv = L.Convolution(
+        n.data, kernel_size=3, num_output=4, low_rank_param=dict(rank=2, scheme=P.LowRank.SPATIAL)
+    )
     n.norm = L.Normalize(n.conv, across_spatial=False, scale_filler=dict(type="constant", value=20))
     n.turned = L.Permute(n.norm, order=[0, 2, 3, 1])
     net = mc.Net(parse_net(n.to_yaml()))

@@ -5,6 +5,7 @@ import pytest
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
+from minicaffe.pycaffe.proto import caffe_pb2
 
 pytest.importorskip("google.protobuf")
 
@@ -24,10 +25,10 @@ def solver_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").write_text(NET)
 
-    def write(more=""):
+    def write(more="", policy='"step" gamma: 0.5 stepsize: 4', seed="random_seed: 3"):
         (tmp_path / "solver").write_text(
-            'net: "net" test_iter: 1 test_interval: 10 base_lr: 0.1 lr_policy: "step" gamma: 0.5 stepsize: 4 '
-            f'max_iter: 6 snapshot_prefix: "run" random_seed: 3 {more}'
+            f'net: "net" test_iter: 1 test_interval: 10 base_lr: 0.1 lr_policy: {policy} '
+            f'max_iter: 6 snapshot_prefix: "run" {seed} {more}'
         )
         return str(tmp_path / "solver")
 
@@ -37,8 +38,10 @@ def solver_file(tmp_path, monkeypatch):
 def test_step_and_solve_count_iterations(solver_file):
     solver = caffe.get_solver(solver_file())
     assert solver.iter == 0 and solver.lr == 0.1 and solver.param.max_iter == 6
-    solver.step(5)
-    assert solver.iter == 5 and solver.lr == 0.05
+    solver.step(3)
+    assert solver.iter == 3 and solver.lr == 0.1
+    solver.step(1)
+    assert solver.iter == 4 and solver.lr == 0.05
     solver.solve()
     assert solver.iter == 6
     assert len(solver.test_nets) == 1 and isinstance(solver.net, caffe.Net)
@@ -113,6 +116,16 @@ def test_a_snapshot_is_caffes_and_training_goes_on_from_it(solver_file, tmp_path
     np.testing.assert_array_equal(again.net.params["ip"][0].data, solver.net.params["ip"][0].data)
 
 
+@pytest.mark.parametrize(("iteration", "passed"), [(3, 0), (4, 1), (5, 1), (6, 2)])
+def test_a_state_has_the_steps_that_were_passed(solver_file, tmp_path, iteration, passed):
+    """As Caffe 1.0 wrote it at these iterations: a step is passed once an iteration ran at the new rate."""
+    solver = caffe.SGDSolver(solver_file(policy='"multistep" gamma: 0.5 stepvalue: 3 stepvalue: 5'))
+    solver.step(iteration)
+    solver.snapshot()
+    state = caffe_pb2.SolverState.FromString((tmp_path / f"run_iter_{iteration}.solverstate").read_bytes())
+    assert (state.iter, state.current_step) == (iteration, passed)
+
+
 def make_constant(solver, x):
     """Let every batch be ``x``: the weights are what is compared, not the data's random numbers."""
     solver.add_callback(lambda: None, lambda: put_gradient(solver, x))
@@ -152,7 +165,9 @@ def test_the_learning_rate_may_be_changed(solver_file):
 def test_nets_outlive_their_solver_and_share_its_weights(solver_file):
     solver = caffe.SGDSolver(solver_file())
     net, other = solver.net, caffe.Net("net", caffe.TEST)
+    before = net.params["ip"][0].data.copy()
     solver.share_weights(other)
+    np.testing.assert_array_equal(net.params["ip"][0].data, before)
     del solver
     net.params["ip"][0].data[...] = 4
     other.forward()
@@ -161,12 +176,12 @@ def test_nets_outlive_their_solver_and_share_its_weights(solver_file):
 
 def test_a_seed_for_the_process_makes_runs_equal(solver_file):
     found = []
-    for _ in range(2):
-        caffe.set_random_seed(11)
-        path = solver_file().replace("random_seed", "")
-        (solver := caffe.SGDSolver(path)).step(2)
+    for seed in (11, 11, 12):
+        caffe.set_random_seed(seed)
+        (solver := caffe.SGDSolver(solver_file(seed=""))).step(2)
         found.append(solver.net.params["ip"][0].data.copy())
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*found[:2])
+    assert (found[0] != found[2]).any()
 
 
 def test_a_wrong_solver_file_is_one_line(tmp_path):

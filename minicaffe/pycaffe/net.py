@@ -107,11 +107,6 @@ class Net:
         )
         self._blob_loss_weights = list(self.blob_loss_weights.values())
 
-    @property
-    def name(self) -> str:
-        """The net's name."""
-        return self.core.name
-
     def top_ids(self, layer: int) -> list[int]:
         """The places among ``blobs`` of a layer's tops."""
         return self._ids(self.top_names, layer)

@@ -41,10 +41,6 @@ class Top:
         """The net, a NetParameter, of all layers that this top needs; names are made up."""
         return to_proto(self)
 
-    def to_yaml(self) -> str:
-        """That net as a YAML spec."""
-        return to_yaml(self)
-
 
 class Function:
     """A layer: its type, what it takes, and its parameters. ``ntop`` of its tops are in ``tops``."""
@@ -57,14 +53,6 @@ class Function:
         self.ntop: int = self.params.pop("ntop", 1)
         self.in_place: bool = self.params.pop("in_place", False)
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
-
-    def to_proto(self) -> Any:
-        """The net, a NetParameter, of this layer and all that it needs."""
-        return to_proto(self)
-
-    def to_yaml(self) -> str:
-        """That net as a YAML spec."""
-        return to_yaml(self)
 
 
 class _Writer:
@@ -148,7 +136,6 @@ def assign_proto(message: Any, name: str, value: Any) -> None:
         for item in _listed(value):
             _assign_all(target.add(), item, name)
     else:
-        target.SetInParent()
         _assign_all(target, value, name)
 
 
@@ -180,18 +167,6 @@ def to_proto(*tops: Top | Function) -> Any:
     return _write([getattr(top, "fn", top) for top in tops], {})
 
 
-def to_yaml(*tops: Top | Function) -> str:
-    """That net as a YAML spec. Raises SpecError."""
-    return proto_to_yaml(to_proto(*tops))
-
-
-def proto_to_yaml(net: Any) -> str:
-    """A NetParameter as the text of a YAML spec. Raises SpecError where it is no net."""
-    tree, where = parse_prototxt(str(net), WHERE), Where(WHERE)
-    check_kinds(tree, "NetParameter", where)
-    return yaml_text(tree, Spec.read(as_yaml(tree), where), "Written by caffe.NetSpec.")
-
-
 def _write(functions: Iterable[Function], names: Mapping[Top | Function, str]) -> Any:
     writer = _Writer(names)
     for fn in functions:
@@ -215,9 +190,6 @@ class NetSpec:
             raise AttributeError(f"the net has no '{name}' yet{nearest(name, self.tops)}")
         return self.tops[name]
 
-    def __delattr__(self, name: str) -> None:
-        del self.tops[name]
-
     __setitem__, __getitem__ = __setattr__, __getattr__
 
     def to_proto(self) -> Any:
@@ -227,7 +199,9 @@ class NetSpec:
 
     def to_yaml(self) -> str:
         """The net as the text of a YAML spec. Raises SpecError where it is no net that can be run."""
-        return proto_to_yaml(self.to_proto())
+        tree, where = parse_prototxt(str(self.to_proto()), WHERE), Where(WHERE)
+        check_kinds(tree, "NetParameter", where)
+        return yaml_text(tree, Spec.read(as_yaml(tree), where), "Written by caffe.NetSpec.")
 
 
 class Layers:
