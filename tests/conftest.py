@@ -47,8 +47,12 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def on_the_chosen_device(request, monkeypatch):
+    """Before each test, and after it: what a module makes for all its tests is made before any of them."""
     monkeypatch.delenv("MINICAFFE_DEVICE", raising=False)
-    mc.set_device("cpu" if request.config.getoption("--device") == "cpu" else "gpu")
+    chosen = "cpu" if request.config.getoption("--device") == "cpu" else "gpu"
+    mc.set_device(chosen)
+    yield
+    mc.set_device(chosen)
 
 
 @pytest.fixture

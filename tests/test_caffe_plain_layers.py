@@ -8,7 +8,6 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
-from minicaffe.errors import SpecError
 from minicaffe.spec.net import load_net, parse_net
 
 FILLED = "num_output: 8, kernel_size: 3, weight_filler: {type: xavier}"
@@ -47,17 +46,6 @@ def test_an_input_that_is_a_field_of_the_net_is_a_layer_of_both_phases(tmp_path)
         layers = [layer for layer in mc.Net(files[0], phase=phase).layers if layer.type != "Split"]
         assert [layer.name for layer in layers] == ["a", own, "both"]
         assert layers[0].type == "Input"
-
-
-def test_a_bottom_that_is_another_in_the_other_phase_has_to_be_written_out(tmp_path):
-    text = INPUT.format(name="n", shape="[2, 3]")
-    text += "- {name: half, type: Power, include: {phase: TRAIN}}\n- {name: relu, type: ReLU%s}\n"
-    with pytest.raises(
-        SpecError, match=r"layer 'relu': bottom: \['data'\] or \['half'\], by the phase; write it out"
-    ):
-        exported(mc.Net(parse_net(text % ""), phase="test"), tmp_path)
-    assert not list(tmp_path.iterdir())
-    exported(mc.Net(parse_net(text % ", bottom: data"), phase="test"), tmp_path)
 
 
 TRAINS = "include: {phase: TRAIN, min_level: 1, stage: s}"

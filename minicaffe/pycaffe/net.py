@@ -173,7 +173,7 @@ class Net:
         for name in blobs or ():
             if name not in self.blobs:
                 raise MinicaffeError(
-                    f"net '{self.name}' has no blob '{name}'{nearest(str(name), self.blobs)}"
+                    f"net '{self.core.name}' has no blob '{name}'{nearest(str(name), self.blobs)}"
                 )
         return blobs or ()
 
