@@ -11,6 +11,8 @@ from pycaffe_cases import CLASSIFIED
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
+from minicaffe.classify.batches import batches, forward_all
+from minicaffe.classify.command import top_lines
 from minicaffe.classify.images import load_image, oversample, resize_image
 from minicaffe.cli import main
 from minicaffe.data.backends import open_source
@@ -30,7 +32,9 @@ NO_IMAGE = f"{ROOT}/README.md"
 @pytest.mark.parametrize("name", ["colour", "grey", "four"])
 def test_images_are_enlarged_as_pycaffe_does(name):
     case = recorded("pycaffe")[f"resize_{name}"]
-    np.testing.assert_allclose(resize_image(case["in"], case["out"].shape[:2]), case["out"], atol=2e-6)
+    resized = resize_image(case["in"], case["out"].shape[:2])
+    assert resized.dtype == np.float32
+    np.testing.assert_allclose(resized, case["out"], atol=2e-6)
 
 
 def test_a_shrunk_image_is_interpolated_and_not_averaged():
@@ -43,6 +47,22 @@ def test_a_shrunk_image_is_interpolated_and_not_averaged():
     np.testing.assert_array_equal(resize_image(np.full((2, 2, 3), 7.0), (3, 5)), np.full((3, 5, 3), 7.0))
     with pytest.raises(mc.DataError, match="interp_order 3"):
         resize_image(image, (3, 1), 3)
+
+
+def test_two_channels_are_enlarged_as_four_are():
+    case = recorded("pycaffe")["resize_four"]
+    np.testing.assert_allclose(
+        resize_image(case["in"][:, :, :2], case["out"].shape[:2]), case["out"][:, :, :2], atol=2e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "old", "new", "taken"),
+    [(3, 4, 2, [1, 3]), (3, 2, 4, [0, 0, 1, 1]), (1, 6, 3, [1, 3, 5]), (4, 3, 5, [0, 1, 1, 2, 2])],
+)
+def test_of_two_pixels_as_near_the_later_one_is_taken(channels, old, new, taken):
+    image = np.arange(old, dtype=np.float32).repeat(channels).reshape(1, old, channels)
+    np.testing.assert_array_equal(resize_image(image, (1, new), 0)[0, :, 0], taken)  # as scikit-image, SciPy
 
 
 def test_ten_crops_are_pycaffes():
@@ -64,6 +84,18 @@ def test_the_transformer_prepares_and_undoes_as_pycaffes():
     np.testing.assert_array_equal(case["in"], before)
 
 
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 0, 1)])
+def test_channels_that_moved_round_come_back(order):
+    transformer = mc.Transformer({"data": (1, 3, 4, 5)})
+    transformer.set_transpose("data", (2, 0, 1))
+    transformer.set_channel_swap("data", order)
+    image = np.random.default_rng(0).random((4, 5, 3), np.float32)
+    data = transformer.preprocess("data", image)
+    np.testing.assert_array_equal(data, [image[:, :, channel] for channel in order])
+    np.testing.assert_array_equal(transformer.deprocess("data", data), image)
+    np.testing.assert_array_equal(transformer.deprocess("data", data[None]), image)  # the net's whole blob
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -71,6 +103,9 @@ def test_the_transformer_prepares_and_undoes_as_pycaffes():
             lambda t: t.preprocess("dta", np.zeros((2, 2, 3))),
             r"'dta' is none of the inputs \(data\); did you mean",
         ),
+        (lambda t: t.deprocess("dta", np.zeros((3, 2, 2))), "'dta' is none of the inputs"),
+        (lambda t: t.set_raw_scale("dta", 2), "'dta' is none of the inputs"),
+        (lambda t: t.set_input_scale("dta", 2), "'dta' is none of the inputs"),
         (lambda t: t.set_transpose("data", (1, 0)), "has 3 axes"),
         (lambda t: t.set_transpose("data", (0, 0, 1)), r"transpose \(0, 0, 1\): must name each axis once"),
         (lambda t: t.set_mean("data", 104), r"a mean of shape \(\) does not fit"),
@@ -99,10 +134,13 @@ def test_settings_that_do_not_fit_are_refused(call, message):
         ("cat.jpg", "the image is the text 'cat.jpg', not an array"),
     ],
 )
-def test_an_image_that_does_not_fit_is_one_line(image, message):
+@pytest.mark.parametrize(
+    "wanting", [lambda t: t.set_mean("data", np.ones(3)), lambda t: t.set_channel_swap("data", (2, 1, 0))]
+)
+def test_an_image_that_does_not_fit_is_one_line(image, message, wanting):
     transformer = mc.Transformer({"data": (1, 3, 8, 9)})
     transformer.set_transpose("data", (2, 0, 1))
-    transformer.set_mean("data", np.ones(3))
+    wanting(transformer)
     with pytest.raises(mc.MinicaffeError, match=message):
         transformer.preprocess("data", image)
 
@@ -114,10 +152,57 @@ def test_a_grey_image_comes_back_with_its_axes_in_order():
     np.testing.assert_array_equal(transformer.deprocess("data", transformer.preprocess("data", image)), image)
 
 
-def test_a_mean_image_of_another_size_is_resized():
-    transformer = mc.Transformer({"data": (1, 3, 8, 9)})
-    transformer.set_mean("data", np.full((3, 16, 18), 5.0))
-    np.testing.assert_allclose(transformer.mean["data"], np.full((3, 8, 9), 5.0))
+def test_a_grey_image_without_channels_is_taken_as_it_is():
+    transformer = mc.Transformer({"data": (1, 1, 4, 5)})
+    transformer.set_raw_scale("data", 2.0)
+    image = np.random.default_rng(0).random((4, 5), np.float32)
+    np.testing.assert_array_equal(transformer.preprocess("data", image), 2 * image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mean_image_of_another_size_is_resized(channels):
+    transformer = mc.Transformer({"data": (1, channels, 8, 9)})
+    mean = np.random.default_rng(0).random((channels, 16, 18))
+    transformer.set_mean("data", mean)
+    halved = mean.reshape(channels, 8, 2, 9, 2).mean((2, 4))  # each centre lies between four pixels
+    np.testing.assert_allclose(transformer.mean["data"], halved, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 9), (16, 18)])
+def test_a_mean_image_without_channels_is_subtracted_from_each(size):
+    whole, flat = mc.Transformer({"data": (1, 3, 8, 9)}), mc.Transformer({"data": (1, 3, 8, 9)})
+    mean, image = (np.random.default_rng(i).random(shape) for i, shape in enumerate([size, (8, 9, 3)]))
+    for transformer, held in ((whole, np.stack([mean] * 3)), (flat, mean)):
+        transformer.set_transpose("data", (2, 0, 1))
+        transformer.set_mean("data", held)
+    np.testing.assert_array_equal(flat.preprocess("data", image), whole.preprocess("data", image))
+
+
+def test_batches_are_no_more_than_are_needed_and_the_last_is_filled_with_zeros():
+    cut = list(batches({"x": np.arange(1, 6)}, 3))
+    assert [batch["x"].tolist() for batch in cut] == [[1, 2, 3], [4, 5, 0]]
+    assert len(list(batches({"x": np.arange(1, 7)}, 3))) == 2
+    for arrays in ({"x": np.arange(2), "y": np.arange(3)}, {"x": np.arange(0)}, {}):
+        with pytest.raises(mc.ShapeError, match="give some, as many of each"):
+            list(batches(arrays, 3))
+
+
+LOSS = """layer:
+- {name: in, type: Input, top: [x, y], input_param: {shape: {dim: [2, 3]}}}
+- {name: loss, type: EuclideanLoss, bottom: [x, y]}
+"""
+
+
+def test_an_output_without_axes_is_one_number_for_each_batch(make_net):
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    found = forward_all(make_net(LOSS), {"x": x, "y": x * 0}, ["loss", "x"])
+    np.testing.assert_allclose(found["loss"], [(x[:2] ** 2).sum() / 4, (x[2:] ** 2).sum() / 4])
+    np.testing.assert_array_equal(found["x"], x)
+
+
+def test_of_classes_with_one_score_the_first_come_first():
+    scores = np.tile([0.25, 0.5], 500)
+    assert top_lines(scores, []) == [f"0.5000  {i}" for i in (1, 3, 5, 7, 9)]
 
 
 @pytest.fixture
@@ -178,6 +263,22 @@ def test_an_array_of_images_is_a_list_of_them_and_a_swap_drops_what_it_does_not_
     np.testing.assert_array_equal(classifier.predict(iter([image])), alone)
     alpha = np.concatenate([image, np.ones((10, 8, 1), np.float32)], axis=2)
     np.testing.assert_allclose(classifier.predict([alpha]), alone, rtol=1e-5)
+    with pytest.raises(mc.ShapeError, match="image 0 has 4 channels; the net's input 'data' takes 3"):
+        mc.Classifier(*classified[:2]).predict([alpha])
+
+
+TWO_OUTPUTS = """layer:
+- {name: data, type: Input, input_param: {shape: {dim: [2, 1, 2, 3]}}}
+- {name: half, type: Dropout, bottom: data, dropout_param: {dropout_ratio: 0.5}}
+- {name: twice, type: Power, bottom: data, power_param: {scale: 2}}
+"""
+
+
+def test_a_classifier_gives_the_first_output_of_the_test_net(tmp_path):
+    (tmp_path / "net.yaml").write_text(TWO_OUTPUTS)
+    image = np.random.default_rng(0).random((2, 3, 1), np.float32)
+    found = mc.Classifier(tmp_path / "net.yaml").predict([image] * 3, oversample=False)
+    np.testing.assert_array_equal(found, [image.transpose(2, 0, 1)] * 3)
 
 
 def test_a_classifier_wants_one_input_of_images(make_net, classified):
@@ -262,15 +363,35 @@ def test_a_scale_is_a_number(capsys, flag, value):
     assert stop.value.code == 2 and f"'{value}' must be a number" in error and error.count("\n") == 1
 
 
-def test_the_command_gives_a_net_of_caffe_what_it_is_used_to(classified, tmp_path, capsys):
+MEAN = np.random.default_rng(0).random((3, 20, 16), np.float32) * 255
+USUAL = {"--mean": "104,117,123", "--input-scale": "0.02", "--image-dims": "12,10"}
+OTHER_FLAGS = {
+    (): {},
+    ("--mean", "mean.npy"): {"mean": MEAN},
+    ("--input-scale", "0.01"): {"input_scale": 0.01},
+    ("--image-dims", "14,10"): {"image_dims": (14, 10)},
+    ("--raw-scale", "100"): {"raw_scale": 100.0},
+    ("--channel-swap", "0,2,1"): {"channel_swap": (0, 2, 1)},
+}
+
+
+@pytest.mark.parametrize("oversample", [False, True])
+@pytest.mark.parametrize("flags", OTHER_FLAGS)
+def test_the_command_gives_a_net_of_caffe_what_it_is_used_to_or_what_flags_say(
+    classified, tmp_path, capsys, monkeypatch, flags, oversample
+):
     net, weights, case = classified
     pixels = np.round(case["image1"] * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    flags = ["--mean", "104,117,123", "--input-scale", "0.02", "--image-dims", "12,10"]
-    assert main(["classify", str(net), "--weights", str(weights), str(tmp_path / "image.png"), *flags]) == 0
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(pixels).save("image.png")
+    np.save("mean.npy", MEAN)
+    given = {**USUAL, **dict([flags] if flags else [])}
+    arguments = [*(text for flag in given.items() for text in flag), *["--oversample"] * oversample]
+    assert main(["classify", str(net), "--weights", str(weights), "image.png", *arguments]) == 0
     shown = re.findall(r"^  (\d\.\d{4})  (\d)$", capsys.readouterr().out, re.MULTILINE)
     found = {int(name): float(score) for score, name in shown}
-    expected = mc.Classifier(net, weights, **SETTINGS).predict([pixels / 255], oversample=False)[0]
+    settings = {**SETTINGS, **OTHER_FLAGS[flags]}
+    expected = mc.Classifier(net, weights, **settings).predict([pixels / 255], oversample)[0]
     assert len(shown) == 5 and [float(score) for score, _ in shown] == sorted(found.values(), reverse=True)
     for name, score in found.items():
         assert abs(score - expected[name]) < 1e-4

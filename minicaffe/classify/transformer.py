@@ -92,7 +92,10 @@ class Transformer:
         self.raw_scale[name] = scale
 
     def set_mean(self, name: str, mean: np.ndarray) -> None:
-        """What is subtracted: a number for each channel, or an image (K, H', W'), which is resized."""
+        """What is subtracted: a number for each channel, or an image, which is resized.
+
+        The image is (K, H', W'), or (H', W') for all channels alike.
+        """
         channels, *size = self._shape(name)[1:]
         mean = np.asarray(mean, np.float32)
         if mean.ndim == 2:
