@@ -217,6 +217,11 @@ def test_what_only_our_specs_have_can_be_written_too():
         L.Convolution(n.data, low_rank_param=dict(scheme="diagonal")).to_proto()
 
 
+def test_a_message_within_a_types_message_goes_by_its_name():
+    layer = L.DetectionOutput(num_classes=2, nms_param=dict(nms_threshold=0.25)).to_proto().layer[0]
+    assert layer.detection_output_param.nms_param.nms_threshold == 0.25
+
+
 def test_numbers_of_numpy_and_names_of_enums_are_understood():
     n = caffe.NetSpec()
     n.data = L.Input(shape=dict(dim=list(np.array([2, 3, 8, 8]))))

@@ -85,13 +85,12 @@ class _Writer:
 
 def _place(layer: Any, key: str) -> tuple[Any, str]:
     """The message that a parameter of a layer belongs to: the layer's own, or that of its type."""
-    if not key.endswith("param"):
-        for name in _messages_of(layer.type):
-            if key in _fields(name):
-                return getattr(layer, name), key
-        own = [name for message in _messages_of(layer.type) for name in _fields(message)]
-        if key not in full_schema()["LayerParameter"]:
-            raise SpecError(f"a layer of type {layer.type} has no field '{key}'{nearest(key, own)}")
+    for name in _messages_of(layer.type):
+        if key in _fields(name):
+            return getattr(layer, name), key
+    own = [name for message in _messages_of(layer.type) for name in _fields(message)]
+    if key not in full_schema()["LayerParameter"]:
+        raise SpecError(f"a layer of type {layer.type} has no field '{key}'{nearest(key, own)}")
     return layer, key
 
 
