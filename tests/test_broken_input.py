@@ -197,6 +197,19 @@ SOLVERS = [
     ("a policy without its field", "fixed", "step", r"gamma: required by lr_policy 'step'"),
     ("an unknown solver", "max_iter: 2", "max_iter: 2\ntype: Adamm", r"unknown solver 'Adamm'.*'Adam'"),
     ("no net", "net: net.yaml\n", "", r"give one training net"),
+    ("two nets", "max_iter: 2", "max_iter: 2\ntrain_net: net.yaml", r"net: give one training net"),
+    (
+        "an update of no batches",
+        "max_iter: 2",
+        "max_iter: 2\niter_size: 0",
+        r"iter_size: 0 is out of range; it must be at least 1",
+    ),
+    (
+        "a state too many for the tests",
+        "max_iter: 2",
+        "max_iter: 2\ntest_iter: 1\ntest_interval: 1\ntest_state: [{stage: a}, {stage: b}]",
+        r"test_state: give one for each test net, as many as test_iter",
+    ),
     (
         "a net that is not there",
         "net: net.yaml",

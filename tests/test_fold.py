@@ -357,7 +357,7 @@ def test_an_output_folder_that_is_not_there_is_one_line(folder, capsys):
 # -- taking layers out of a text -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
 @pytest.mark.parametrize("last_end", [True, False], ids=["a line break at the end", "none"])
 @pytest.mark.parametrize(
     "names",
@@ -376,6 +376,13 @@ def test_layers_of_one_name_all_go():
     text = "layer:\n- name: a\n  type: X\n- {name: b}\n- name: a\n  type: Y\n"
     assert remove_layers(text, ["a"]) == "layer:\n- {name: b}\n"
     assert remove_layers(text.replace("layer:", "layers:"), ["a"]) == "layers:\n- {name: b}\n"
+
+
+@pytest.mark.parametrize("last", ["- *x\n", "- <<: *x\n  top: y\n", "- {name: a, of: *y}\n"])
+def test_a_layer_that_refers_to_others_may_go(last):
+    """No other place refers to it."""
+    text = "base: {one: &x {name: a}, two: &y [1]}\nlayer:\n- {name: b}\n"
+    assert remove_layers(text + last.replace("<<: *x", "<<: *x\n  name: a"), ["a"]) == text
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,8 @@ layer:
 - {name: staged, type: ReLU, include: {stage: [a, b]}}
 - {name: unstaged, type: ReLU, include: {not_stage: a}}
 - {name: either, type: ReLU, include: [{phase: TRAIN, stage: a}, {min_level: 5}]}
+- {name: neither, type: ReLU, exclude: [{stage: c}, {phase: TRAIN}, {max_level: 1}]}
+- {name: no_two, type: ReLU, include: {stage: c, not_stage: [a, b]}}
 """
 
 
@@ -225,11 +227,14 @@ layer:
     [
         ({"phase": "train"}, {"train_only", "not_test", "low", "unstaged"}),
         ({"phase": "test"}, {"low", "unstaged"}),
-        ({"phase": "test", "level": 2}, {"high", "unstaged"}),
+        ({"phase": "test", "level": 1}, {"low", "unstaged"}),
+        ({"phase": "test", "level": 2}, {"high", "unstaged", "neither"}),
+        ({"phase": "test", "level": 2, "stages": ["c"]}, {"high", "unstaged", "no_two"}),
+        ({"phase": "test", "stages": ["c", "b"]}, {"low", "unstaged"}),
         ({"phase": "test", "stages": ["a"]}, {"low"}),
         ({"phase": "test", "stages": ["a", "b"]}, {"low", "staged"}),
         ({"phase": "train", "stages": ["a"]}, {"train_only", "not_test", "low", "either"}),
-        ({"phase": "test", "level": 5}, {"high", "unstaged", "either"}),
+        ({"phase": "test", "level": 5}, {"high", "unstaged", "either", "neither"}),
     ],
 )
 def test_rules_choose_the_layers(make_net, options, expected):
@@ -310,6 +315,30 @@ def test_old_style_inputs_become_input_layers(make_net):
     assert net.blobs["a"].shape == (1, 2, 3, 4)
     assert net.blobs["b"].shape == (5, 6, 7, 8)
     assert net.inputs == ["a", "b"]
+
+
+@pytest.mark.parametrize(("dims", "shapes"), [(3, "0.75"), (6, "1.5"), (8, "2")])
+def test_old_style_inputs_take_four_numbers_each(dims, shapes):
+    with pytest.raises(mc.SpecError, match=f"input: 1 names but {shapes} shapes; give one for each"):
+        parse_net(f"input: a\ninput_dim: {[1] * dims}\nlayer: [{{name: r, type: ReLU}}]")
+
+
+def test_a_list_that_no_spec_gives_is_the_layers_own():
+    first, second = parse_net("layer: [{name: a, type: ReLU}, {name: b, type: ReLU}]").layer
+    first.bottom.append("x")
+    assert second.bottom == [] and mc.spec.net.make_layer_spec("ReLU", name="c").bottom == []
+
+
+@pytest.mark.parametrize(
+    ("written", "means"), [("1_000", 1000), ("0x10", 16), ("2147483647", 2**31 - 1), ("2147483648", None)]
+)
+def test_whole_numbers_are_those_of_yaml_in_32_bits(written, means):
+    text = f"layer: [{{name: a, type: Input, input_param: {{shape: {{dim: {written}}}}}}}]"
+    if means is None:
+        with pytest.raises(mc.SpecError, match="dim: 2147483648 is out of range"):
+            parse_net(text)
+    else:
+        assert parse_net(text).layer[0].input_param.shape[0].dim == [means]
 
 
 def test_a_registered_layer_type_works_like_any_other(make_net):

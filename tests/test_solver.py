@@ -38,6 +38,28 @@ def test_the_learning_rate_follows_its_policy(policy, iteration, expected):
     assert learning_rate(spec, iteration) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [(policy, line) for policy, *_ in POLICIES[1:] for line in policy.split("\n")[1:]],
+)
+def test_what_a_policy_reads_has_to_be_given(policy, field):
+    """Caffe takes 0 where it is not, and trains at a rate of 0, or divides by it."""
+    with pytest.raises(
+        mc.SpecError, match=rf"^<string>(:\d+)?: {field.split(':')[0]}: required by lr_policy"
+    ):
+        parse_solver(f"net: x\nbase_lr: 0.1\n{policy}\n".replace(field + "\n", ""))
+
+
+@pytest.mark.parametrize(("seed", "holds"), [(-1, True), (2**31, True), (2**63 - 1, True), (2**63, False)])
+def test_a_random_seed_has_64_bits(seed, holds):
+    text = f"net: x\nbase_lr: 0.1\nlr_policy: fixed\nrandom_seed: {seed}\n"
+    if holds:
+        assert parse_solver(text).random_seed == seed
+    else:
+        with pytest.raises(mc.SpecError, match=f"random_seed: {seed} is out of range"):
+            parse_solver(text)
+
+
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -132,6 +132,7 @@ def test_a_message_in_block_style_gives_way_to_one_line():
     "text, changes, expected",
     [
         ("- name: x\n", {"a": 1}, "- name: x\n  a: 1\n"),
+        ("- name: x\n  a:", {"a": 1, "b": 2}, "- name: x\n  a: 1\n  b: 2"),
         ("- name: x", {"a": 1, "b": 2}, "- name: x\n  a: 1\n  b: 2"),
         ("- name: x\n  b: 1\n", {"a": 1, "b": None}, "- name: x\n  a: 1\n"),
         ("- name: x\n  a:\n  b: 1", {"a": 2, "b": None}, "- name: x\n  a: 2"),
@@ -230,6 +231,7 @@ def test_every_layer_of_a_name_is_changed():
         ("a: b", "'a: b'"),
         ("a, b", "'a, b'"),
         ("# a", "'# a'"),
+        ("a\nb", '"a\\nb"'),
         ("a\nb\t", '"a\\nb\\t"'),
         ("\ufeff\x85\u2028\x00", '"\\uFEFF\\N\\L\\0"'),
         ("größe \U0001f600", "größe \U0001f600"),

@@ -257,8 +257,7 @@ class _Editor:
         """Remove an item of a block list, with the lines that it stands on."""
         dash = self.text.rindex("-", 0, node.start_mark.index)
         start = max(self.text.rfind("\n", 0, dash), self.text.rfind("\r", 0, dash)) + 1
-        end = self.line_end(self.end(node))
-        end += len(self.line_break) if end < len(self.text) else 0
+        end = self.line_end(self.end(node)) + len(self.line_break)
         self.edits.append((start, end, ""))
 
     def add(self, node: yaml.MappingNode, fields: list[tuple[yaml.Node, yaml.Node]], added: Changes) -> None:

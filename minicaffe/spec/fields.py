@@ -106,7 +106,7 @@ class Number(Field):
 
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> float:
         try:
-            value = type(self).parse(text.replace("_", ""))
+            value = type(self).parse(text)
         except ValueError:
             raise SpecError(f"{where}: expected {self.expects}, got '{text}'") from None
         if not (self.min <= value <= self.max and self.above < value < self.below):

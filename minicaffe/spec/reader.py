@@ -107,15 +107,15 @@ def _flatten(root: yaml.Node | None) -> None:
 def _merge(node: yaml.MappingNode) -> None:
     """Put in the fields that a mapping merges: its own win over them, an earlier merge's over a later's."""
     own = [pair for pair in node.value if pair[0].tag != MERGE]
-    names, merged = {str(key.value) for key, _ in own}, []
+    names = {str(key.value) for key, _ in own}
     for source in (source for key, value in node.value if key.tag == MERGE for source in _listed(value)):
         if not isinstance(source, yaml.MappingNode):
             problem = f"'<<' merges mappings, not a {kind(source)}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=source.start_mark)
         _merge(source)
-        merged += [pair for pair in source.value if str(pair[0].value) not in names]
+        own += [pair for pair in source.value if str(pair[0].value) not in names]
         names |= {str(key.value) for key, _ in source.value}
-    node.value = merged + own
+    node.value = own
 
 
 def _listed(node: yaml.Node) -> list[yaml.Node]:
