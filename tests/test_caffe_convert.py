@@ -337,6 +337,11 @@ def test_long_messages_take_more_lines_than_one(tmp_path):
     lines = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path).spec.read_text().splitlines()
     assert "    weight_filler: {type: gaussian, std: 0.123456789, mean: 0.987654321}" in lines
     assert max(map(len, lines)) <= 110
+    rules = [f'include {{ phase: TEST stage: "{name}" }}' for name in ("a" * 30, "b" * 30, "c" * 30)]
+    (tmp_path / "net.prototxt").write_text(text.replace('top: "c"', 'top: "c" ' + " ".join(rules)))
+    spec = mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path).spec
+    assert f"  include:\n  - {{phase: TEST, stage: {'a' * 30}}}\n  - " in spec.read_text()
+    assert [rule.stage[0][0] for rule in load_net(spec).layer[1].include] == ["a", "b", "c"]
 
 
 BROKEN = [

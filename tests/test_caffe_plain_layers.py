@@ -48,6 +48,15 @@ def test_an_input_that_is_a_field_of_the_net_is_a_layer_of_both_phases(tmp_path)
         assert layers[0].type == "Input"
 
 
+def test_a_net_of_one_phase_alone_is_that_in_caffe_too(tmp_path):
+    only = "include: {phase: TEST}"
+    text = INPUT.format(name="n", shape="[2, 3]").replace("type: Input,", f"type: Input, {only},")
+    net = mc.Net(parse_net(text + f"- {{name: relu, type: ReLU, {only}}}\n"), phase="test")
+    files, notes = exported(net, tmp_path)
+    assert_computes_the_same(net, files)
+    assert notes == [] and files[0].read_text().count("phase: TEST") == 2
+
+
 TRAINS = "include: {phase: TRAIN, min_level: 1, stage: s}"
 OTHER_PHASE = INPUT.format(name="n", shape="[2, 4, 8, 9]") + (
     f"- {{name: wide, type: Power, bottom: data, {TRAINS}}}\n"
@@ -88,6 +97,19 @@ def test_factors_that_become_one_layer_have_the_settings_of_the_last(param, bias
     again = assert_computes_the_same(net, files)
     assert notes == [] and [layer.name for layer in again.layers] == ["data", "layer"]
     assert [p.lr_mult for p in again.layers[1].spec.param] == kept
+
+
+def test_low_rank_in_the_other_phase_alone_cannot_be_exported(tmp_path):
+    """Its factors are those of weights that this net has not."""
+    text = INPUT.format(name="n", shape="[3, 4, 9, 8]") + (
+        "- {name: layer, type: Convolution, include: {phase: TRAIN},\n"
+        f"   convolution_param: {{{FILLED}}}, low_rank_param: {{rank: 2}}}}\n"
+    )
+    net = mc.Net(parse_net(text), phase="test")
+    with pytest.raises(
+        SpecError, match="layer 'layer': low_rank_param: not in the TEST net, which is exported"
+    ):
+        exported(net, tmp_path)
 
 
 TWO_TOPS = """layer:

@@ -323,6 +323,12 @@ def test_a_text_without_end_is_an_error(net_file, text):
         open_net(net_file(f"name: {text}"))
 
 
+def test_values_without_end_are_an_error(net_file, monkeypatch):
+    monkeypatch.setattr("minicaffe.caffe.prototxt.MAX_NODES", 100)
+    with pytest.raises(SpecError, match=r"net\.prototxt:101: more than 100 values; is it a net\?"):
+        open_net(net_file("input_dim: 1\n" * 200))
+
+
 @pytest.mark.parametrize("opening", ["layer {", "a <", "a: { b: [{ "])
 def test_nesting_without_end_is_an_error(net_file, opening):
     with pytest.raises(SpecError, match=f"nested more than {MAX_DEPTH} deep"):

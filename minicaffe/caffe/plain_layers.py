@@ -119,8 +119,6 @@ class PlainLayers:
         """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
         listed = self.net.spec.layer or self.net.spec.layers
         places = [i for i, layer in enumerate(listed) if layer.belongs_to(state)]
-        if not places:
-            return [], {}
         filled = with_defaults(self.net.spec.layers_in(state), layer_classes)
         first = len(filled) - len(places)
         return filled[:first], dict(zip(places, filled[first:], strict=True))
