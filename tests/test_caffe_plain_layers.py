@@ -8,6 +8,7 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
+from minicaffe.errors import SpecError
 from minicaffe.spec.net import load_net, parse_net
 
 FILLED = "num_output: 8, kernel_size: 3, weight_filler: {type: xavier}"
