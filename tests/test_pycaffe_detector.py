@@ -97,6 +97,7 @@ def test_fractions_of_pixels_are_cut_off_a_window(files):
     [
         ([50, 60, 70, 80], r"window \[50, 60, 70, 80\]: shows nothing of the image, 20 × 24"),
         ([14, 16, 4, 6], "shows nothing of the image"),
+        ([8, 8, 6, 6], "shows nothing of the image"),
         ([1, 2, 3], r"window \[1, 2, 3\]: give four numbers, \(ymin, xmin, ymax, xmax\)"),
         ([1, 2, 3, np.nan], "give four numbers"),
     ],
@@ -104,7 +105,7 @@ def test_fractions_of_pixels_are_cut_off_a_window(files):
 def test_a_window_of_nothing_is_one_line(files, context, window, message):
     net, weights, image, _ = files
     detector = caffe.Detector(net, weights, context_pad=context)
-    with pytest.raises(mc.ShapeError, match=message):
+    with np.errstate(all="raise"), pytest.raises(mc.ShapeError, match=message):
         detector.detect_windows([(image, [window])])
 
 
