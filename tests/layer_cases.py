@@ -23,9 +23,10 @@ LAYERS = {
     "Concat": ("type: Concat", [(2, 3, 5), (2, 4, 5)]),
     "Concat, concat_dim": ("type: Concat, concat_param: {concat_dim: 2}", [(2, 3, 5), (2, 3, 4)]),
     "Concat, images": ("type: Concat, concat_param: {axis: 0}", [(2, 3), (1, 3)]),
-    "Concat, as many images": ("type: Concat, concat_param: {axis: 0}", [(2, 3), (2, 3)]),
+    "Concat, as many images": ("type: Concat, concat_param: {axis: -2}", [(2, 3), (2, 3)]),
     "Convolution of one axis": (
-        f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 3, stride: 2, pad: 1, {FILLERS}}}",
+        f"type: Convolution, convolution_param: {{num_output: 3, kernel_size: 3, stride: 2, pad: 1, dilation: 2, "
+        f"{FILLERS}}}",
         [(2, 4, 9)],
     ),
     "Convolution of one axis, low rank": (
@@ -55,7 +56,7 @@ LAYERS = {
     ),
     "Crop": ("type: Crop, crop_param: {axis: 2, offset: [2, 1]}", [(2, 4, 7, 6), (2, 4, 3, 4)]),
     "Crop, images": ("type: Crop, crop_param: {axis: 0, offset: 1}", [(4, 4, 7), (2, 2, 3)]),
-    "Crop, as many images": ("type: Crop, crop_param: {axis: 0, offset: [0, 1, 2]}", [(2, 4, 7), (2, 2, 3)]),
+    "Crop, as many images": ("type: Crop, crop_param: {axis: -3, offset: [0, 1, 2]}", [(2, 4, 7), (2, 2, 3)]),
     "Deconvolution": (
         "type: Deconvolution, convolution_param: {num_output: 6, kernel_size: [3, 2], stride: 2, pad: 1, group: 2, "
         f"{FILLERS}}}",
@@ -88,7 +89,7 @@ LAYERS = {
     "Flatten, images": ("type: Flatten, flatten_param: {axis: 0, end_axis: 1}", IMAGE),
     "InnerProduct": (f"type: InnerProduct, inner_product_param: {{num_output: 3, {FILLERS}}}", IMAGE),
     "InnerProduct, images": (
-        f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: 0, {FILLERS}}}",
+        f"type: InnerProduct, inner_product_param: {{num_output: 3, axis: -2, {FILLERS}}}",
         [(2, 5)],
     ),
     "InnerProduct, axis 2": (
@@ -99,7 +100,7 @@ LAYERS = {
     "Interp, shrinking": ("type: Interp, interp_param: {shrink_factor: 2}", IMAGE),
     "LRN": ("type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2}", IMAGE),
     "LRN, within": (
-        "type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2, norm_region: WITHIN_CHANNEL}",
+        "type: LRN, lrn_param: {local_size: 5, alpha: 0.7, beta: 0.6, k: 2, norm_region: WITHIN_CHANNEL}",
         IMAGE,
     ),
     "Log": ("type: Log, log_param: {base: 10, scale: 0.1, shift: 3}", IMAGE),
@@ -154,6 +155,11 @@ LAYERS = {
     "Reshape": ("type: Reshape, reshape_param: {shape: {dim: [0, -1, 3]}}", IMAGE),
     "Reshape, images": ("type: Reshape, reshape_param: {shape: {dim: [-1, 6]}}", IMAGE),
     "Reshape, images written out": ("type: Reshape, reshape_param: {shape: {dim: [2, -1]}}", IMAGE),
+    "Reshape, images and all else written out": (
+        "type: Reshape, reshape_param: {shape: {dim: [2, 168]}}",
+        IMAGE,
+    ),
+    "Reshape, images left out": ("type: Reshape, reshape_param: {shape: {}}", [(1,)]),
     "Reshape, images inferred": ("type: Reshape, reshape_param: {shape: {dim: [-1, 14, 12]}}", IMAGE),
     "Reshape, an axis before the images": (
         "type: Reshape, reshape_param: {axis: 0, num_axes: 0, shape: {dim: 1}}",
@@ -178,14 +184,14 @@ LAYERS = {
     "Sigmoid": ("type: Sigmoid", IMAGE),
     "Slice": ("type: Slice, top: [a, b], slice_param: {slice_point: 1}", IMAGE),
     "Slice, slice_dim": ("type: Slice, top: [a, b], slice_param: {slice_dim: 2, slice_point: 3}", IMAGE),
-    "Slice, images": ("type: Slice, top: [a, b], slice_param: {axis: 0}", IMAGE),
+    "Slice, images": ("type: Slice, top: [a, b], slice_param: {axis: -4}", IMAGE),
     "Softmax": ("type: Softmax", IMAGE),
     "Softmax, axis 2": ("type: Softmax, softmax_param: {axis: 2}", IMAGE),
     "Swish": ("type: Swish, swish_param: {beta: 1.5}", IMAGE),
     "TanH": ("type: TanH", IMAGE),
     "Threshold": ("type: Threshold, threshold_param: {threshold: 0.5}", IMAGE),
     "Tile": ("type: Tile, tile_param: {axis: 2, tiles: 3}", IMAGE),
-    "Tile, images": ("type: Tile, tile_param: {axis: 0, tiles: 3}", IMAGE),
+    "Tile, images": ("type: Tile, tile_param: {axis: -4, tiles: 3}", IMAGE),
     "Tile, images once": ("type: Tile, tile_param: {axis: 0, tiles: 1}", IMAGE),
     "Upsample": ("type: Upsample, upsample_param: {scale: 3}", IMAGE),
 }

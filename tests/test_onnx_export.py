@@ -113,8 +113,8 @@ def test_layers_in_place_split_and_silence(tmp_path):
 
 
 BOTH = """layer:
-- {name: x, type: Input, top: [x, unused, taken_output, taken],
-   input_param: {shape: [{dim: [2, 3]}, {dim: [2, 1]}, {dim: [2, 3]}, {dim: [2, 4]}]}}
+- {name: x, type: Input, top: [x, unused, taken_output, taken, taken_output_],
+   input_param: {shape: [{dim: [2, 3]}, {dim: [2, 1]}, {dim: [2, 3]}, {dim: [2, 4]}, {dim: [2, 5]}]}}
 - {name: y, type: Power, bottom: taken_output, power_param: {shift: 2}}
 - {name: relu, type: ReLU, bottom: x, top: x}
 """
@@ -123,7 +123,8 @@ BOTH = """layer:
 def test_an_output_that_is_an_input_has_a_name_of_its_own(tmp_path):
     net = mc.Net(parse_net(BOTH), phase="test")
     session, inputs = model_of(net, tmp_path), inputs_of(net)
-    names = {"x": "x_output", "unused": "unused_output", "taken": "taken_output_", "y": "y"}
+    names = {"x": "x_output", "unused": "unused_output", "taken": "taken_output__", "y": "y"}
+    names["taken_output_"] = "taken_output__output"
     found = dict(zip([value.name for value in session.get_outputs()], session.run(None, inputs), strict=True))
     expected = outputs_of(net, inputs)
     assert {names[name] for name in expected} == set(found)
@@ -136,6 +137,32 @@ def test_a_blob_with_the_name_of_a_node_is_another_one(tmp_path):
     net = mc.Net(parse_net(text + "- {name: z, type: Eltwise, bottom: [y, y/constant_2]}\n"), phase="test")
     session, inputs = model_of(net, tmp_path), inputs_of(net)
     assert np.array_equal(session.run(["z"], inputs)[0], outputs_of(net, inputs)["z"])
+
+
+NEEDS_BATCH = """layer:
+- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}
+- {name: thrice, type: Tile, tile_param: {axis: 0, tiles: 3}}
+"""
+AFTER = {
+    "Slice": "- {name: y, type: Slice, top: [y, z], slice_param: {slice_point: 1}}",
+    "Concat": "- {name: y, type: Concat, bottom: [thrice, thrice]}",
+    "Crop": "- {name: y, type: Crop, bottom: [thrice, thrice], crop_param: {axis: 1}}",
+    "InnerProduct": "- {name: y, type: InnerProduct, inner_product_param: {num_output: 2}}",
+    "Permute": "- {name: y, type: Permute, permute_param: {order: [0, 1]}}",
+    "Reshape": "- {name: y, type: Reshape, reshape_param: {shape: {dim: [0, -1]}}}",
+    "Reshape of one number": "- {name: sum, type: Reduction}\n"
+    "- {name: y, type: Reshape, reshape_param: {shape: {dim: 1}}}",
+    "Scale": "- {name: y, type: Scale}",
+    "Tile": "- {name: y, type: Tile, tile_param: {tiles: 2}}",
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_a_batch_that_one_layer_needs_is_not_free_after_another(after, tmp_path):
+    net = mc.Net(parse_net(NEEDS_BATCH + AFTER[after]), phase="test")
+    session = model_of(net, tmp_path)
+    assert_same(session, net, inputs_of(net))
+    assert [value.shape for value in session.get_inputs()] == [[2, 3]]
 
 
 OTHER_AXIS = "convolution_param: {axis: 2, num_output: 3, kernel_size: 2}"
@@ -189,6 +216,14 @@ def test_more_than_protobuf_holds_is_refused(tmp_path, monkeypatch):
     with pytest.raises(mc.WriteError, match=r"more.onnx: more than 2 GiB, .* lower rank"):
         export_onnx(net, tmp_path / "more.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_no_net_and_no_place_for_the_file_are_one_line(tmp_path):
+    with pytest.raises(mc.MinicaffeError, match="export_onnx"):
+        export_onnx("net.yaml", tmp_path / "net.onnx")
+    (tmp_path / "file").touch()
+    with pytest.raises(mc.WriteError, match=r"net\.onnx"):
+        export_onnx(mc.Net(parse_net(SEVERAL), phase="test"), tmp_path / "file" / "net.onnx")
 
 
 def test_a_training_net_is_refused(tmp_path):
