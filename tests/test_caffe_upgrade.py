@@ -209,6 +209,7 @@ def test_a_second_layer_of_a_name_gets_another(caplog):
         ("include { phase: TEST stage: 'a' }", "include { phase: TEST not_stage: 'a' }", False),
         ("include { max_level: 0 }", "include { min_level: 1 }", False),
         ("include {}", "", True),
+        ("include { phase: TRAIN } include {}", "include { phase: TEST }", True),
     ],
 )
 def test_layers_of_a_name_get_another_where_both_would_be_in_one_net(first, second, is_one):
