@@ -4,14 +4,12 @@ A layer of low rank becomes two plain ones, DepthwiseConvolution a Convolution, 
 not read an Input. Weights of InnerProduct are never transposed: OpenCV does not know that setting. What only forks
 of Caffe have stays as it is, and is told.
 
-Levels and stages were chosen when the net was made: a layer is written with a rule on its phase, where it is of one
-phase alone, and with no other. Where it is not the same layer in both (its default bottom, the size that it is cut
-to), it is written for each.
+A layer is written with a rule on its phase, where it is of one phase alone, and with no other (``BothPhases``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,21 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.array import to_host
+from minicaffe.caffe.both_phases import BothPhases
 from minicaffe.caffe.layer_types import who_lacks
 from minicaffe.caffe.plain_fields import plain_fields, unknown_fields
 from minicaffe.caffe.spec_tree import number, text
 from minicaffe.caffe.tree import Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import MinicaffeError, SpecError, joined
-from minicaffe.graph import with_defaults
-from minicaffe.layer import Layer, layer_classes
+from minicaffe.errors import joined
+from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.layers.low_rank.stages import Stage, stages
 from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
-from minicaffe.spec.net import LayerSpec, NetState, make_state
+from minicaffe.spec.net import LayerSpec
 
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 PATHS = ("source", "mean_file", "root_folder")
@@ -70,58 +68,13 @@ class PlainLayers:
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self.notes: list[str] = []
         self._folders = lookup_folders(Path(net.spec.where.file).parent)
         self._held = {layer.name: layer for layer in net.layers}
-        self._other: Net | None = None  # of the other phase; made where a layer of it has to be known
-        try:
-            self._specs = list(self._written())
-            self._names = {spec.name for spec, _ in self._specs}
-            self._names.update(top for spec, _ in self._specs for top in spec.top)
-            self.layers = [plain for spec, phase in self._specs for plain in self._plain(spec, phase)]
-        finally:
-            if self._other is not None:
-                self._other.close()
-
-    def _written(self) -> Iterator[tuple[LayerSpec, str]]:
-        """Each layer of the spec, with its bottoms and tops written out, and its phase; "" for both."""
-        state, listed = self.net.state, self.net.spec.layer or self.net.spec.layers
-        other = make_state("TRAIN" if state.phase == "TEST" else "TEST", state.level, state.stage)
-        inputs, mine = self._filled(state)
-        yield from ((layer, "") for layer in inputs)
-        try:
-            _, its = self._filled(other)
-        except SpecError as error:
-            self.notes.append(f"phase {other.phase} is left out: {error}")
-            yield from ((layer, "") for layer in mine.values())
-            return
-        for i, layer in enumerate(listed):
-            if i in mine and i in its and mine[i].bottom == its[i].bottom and self._has_one_size(mine[i]):
-                yield mine[i], ""
-            elif i in mine or i in its:
-                parts = ((mine, state.phase), (its, other.phase))
-                yield from ((part[i], phase) for part, phase in parts if i in part)
-            else:
-                self._note(layer, "left out, being of another level or stage")
-
-    def _has_one_size(self, spec: LayerSpec) -> bool:
-        """Whether what a layer of both phases becomes is the same in both, as far as the other's data are there."""
-        if spec.type != "Pooling" or spec.pooling_param.rounds_up:
-            return True
-        try:
-            other = self._other_net()
-        except MinicaffeError:
-            return True
-        mine, its = (net.blobs[spec.bottom[0]].shape[2:] for net in (self.net, other))
-        return mine == its
-
-    def _filled(self, state: NetState) -> tuple[list[LayerSpec], dict[int, LayerSpec]]:
-        """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
-        listed = self.net.spec.layer or self.net.spec.layers
-        places = [i for i, layer in enumerate(listed) if layer.belongs_to(state)]
-        filled = with_defaults(self.net.spec.layers_in(state), layer_classes)
-        first = len(filled) - len(places)
-        return filled[:first], dict(zip(places, filled[first:], strict=True))
+        with closing(BothPhases(net)) as self._phases:
+            self.notes = self._phases.notes
+            self._specs = [spec for spec, _ in self._phases.layers]
+            self._names = {name for spec in self._specs for name in (spec.name, *spec.top)}
+            self.layers = [plain for spec, phase in self._phases.layers for plain in self._plain(spec, phase)]
 
     # -- one layer ---------------------------------------------------------------------------------------
 
@@ -165,14 +118,7 @@ class PlainLayers:
 
     def _net_with(self, plain: CaffeLayer) -> Net:
         """The net, or where it does not have this layer, that of the other phase."""
-        return self.net if plain.is_in_net else self._other_net()
-
-    def _other_net(self) -> Net:
-        if self._other is None:
-            state = self.net.state
-            phase = "train" if state.phase == "TEST" else "test"
-            self._other = Net(self.net.spec, phase=phase, level=state.level, stages=state.stage)
-        return self._other
+        return self._phases.net_of(plain.is_in_net)
 
     def _turn(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Write weights as they are without ``transpose``; a name that others have them under goes."""
@@ -181,7 +127,7 @@ class PlainLayers:
             return
         plain.arrays[:1] = [weights.T for weights in plain.arrays[:1]]
         name = spec.param[0].name if spec.param else ""
-        if name and not all(self._turns_alike(other, name) for other, _ in self._specs):
+        if name and not all(self._turns_alike(other, name) for other in self._specs):
             plain.tree.trees("param")[0].pop("name")
             self._note(spec, f"it no longer shares '{name}', of which it has the transpose")
 

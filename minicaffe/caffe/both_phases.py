@@ -1,0 +1,85 @@
+"""The layers that a net's spec lists, those of the net's own phase and those of the other.
+
+Levels and stages were chosen when the net was made: they are over. A layer that is not the same in both phases (by
+its default bottom, or by the size that it is cut to) is one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minicaffe.errors import MinicaffeError, SpecError, joined
+from minicaffe.graph import with_defaults
+from minicaffe.layer import layer_classes
+from minicaffe.net import Net
+from minicaffe.spec.net import LayerSpec, NetState, make_state
+
+
+class BothPhases:
+    """``layers`` are the specs, with bottoms and tops written out, each with its phase; "" for both.
+
+    ``notes`` are lines on what is left out. A net of the other phase is made where one of its layers has to be
+    known; ``close`` lets go of it.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.notes: list[str] = []
+        self._other: Net | None = None
+        self.layers = list(self._listed())
+
+    def net_of(self, is_in_net: bool) -> Net:
+        """The net itself, or that of the other phase. Raises what nets raise."""
+        if is_in_net:
+            return self.net
+        if self._other is None:
+            state = self._other_state()
+            self._other = Net(self.net.spec, phase=state.phase, level=state.level, stages=state.stage)
+        return self._other
+
+    def close(self) -> None:
+        """Let go of the data of the other phase."""
+        if self._other is not None:
+            self._other.close()
+
+    def _other_state(self) -> NetState:
+        state = self.net.state
+        return make_state("TRAIN" if state.phase == "TEST" else "TEST", state.level, state.stage)
+
+    def _listed(self) -> Iterator[tuple[LayerSpec, str]]:
+        state, other = self.net.state, self._other_state()
+        inputs, mine = self._filled(state)
+        yield from ((layer, "") for layer in inputs)
+        try:
+            _, its = self._filled(other)
+        except SpecError as error:
+            self.notes.append(f"phase {other.phase} is left out: {error}")
+            yield from ((layer, "") for layer in mine.values())
+            return
+        for i, layer in enumerate(self.net.spec.layer or self.net.spec.layers):
+            if i in mine and i in its and mine[i].bottom == its[i].bottom and self._has_one_size(mine[i]):
+                yield mine[i], ""
+            elif i in mine or i in its:
+                parts = ((mine, state.phase), (its, other.phase))
+                yield from ((part[i], phase) for part, phase in parts if i in part)
+            else:
+                self.notes.append(joined(f"layer '{layer.name}': left out, being of another level or stage"))
+
+    def _filled(self, state: NetState) -> tuple[list[LayerSpec], dict[int, LayerSpec]]:
+        """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
+        listed = self.net.spec.layer or self.net.spec.layers
+        places = [i for i, layer in enumerate(listed) if layer.belongs_to(state)]
+        filled = with_defaults(self.net.spec.layers_in(state), layer_classes)
+        first = len(filled) - len(places)
+        return filled[:first], dict(zip(places, filled[first:], strict=True))
+
+    def _has_one_size(self, spec: LayerSpec) -> bool:
+        """Whether what a layer of both phases becomes is the same in both, as far as the other's data are there."""
+        if spec.type != "Pooling" or spec.pooling_param.rounds_up:
+            return True
+        try:
+            other = self.net_of(False)
+        except MinicaffeError:
+            return True
+        mine, its = (net.blobs[spec.bottom[0]].shape[2:] for net in (self.net, other))
+        return mine == its
