@@ -182,6 +182,20 @@ def test_an_array_is_written_as_protobuf_itself_writes_it(count):
     assert ours.SerializeToString() == its.SerializeToString()
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_all_arrays_together_have_to_fit_a_message(lacking, tmp_path, make_net, monkeypatch):
+    """protobuf's 2 GiB, here as many bytes as the two arrays have, or one less."""
+    text = "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 6]}}}\n"
+    net = make_net(text + "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5}}\n")
+    monkeypatch.setattr("minicaffe.caffe.caffemodel.MAX_BYTES", 4 * (30 + 5) - lacking)
+    if lacking == 0:
+        net.save(tmp_path / "w.caffemodel")
+        return
+    with pytest.raises(WriteError, match=r"w\.caffemodel: more than 2 GiB.*write a \.caffemodel\.h5"):
+        net.save(tmp_path / "w.caffemodel")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_split_that_somebody_wrote_is_kept(tmp_path):
     model = message_class("NetParameter")()
     data = model.layer.add(name="data", type="Input", top=["x"])
