@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from golden_files import FOLDER, assert_near, parts, recorded
+from PIL import Image
 
 import minicaffe as mc
 from minicaffe.caffe.messages import message_class
@@ -222,6 +223,22 @@ def test_weights_of_a_stage_are_converted_and_checked_where_it_is_named(folder, 
     (folder / "staged.prototxt").write_text(net % 5)
     with pytest.raises(WeightError, match="conv"):
         mc.convert("staged.prototxt", "net.caffemodel", "out", stages=["s"])
+
+
+def test_files_beside_a_prototxt_are_found_from_where_its_yaml_is(folder):
+    nets = folder / "nets"
+    (nets / "images").mkdir(parents=True)
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(nets / "images" / "a.png")
+    (nets / "list.txt").write_text("a.png 1\n")
+    (nets / "net.prototxt").write_text("""layer { name: "d" type: "ImageData" top: "data" top: "label"
+      image_data_param { source: "list.txt" root_folder: "images/" batch_size: 1 } }""")
+    there = mc.convert("nets/net.prototxt", out_dir="out/deep").spec
+    assert "source: ../../nets/list.txt" in there.read_text()
+    beside = mc.convert("nets/net.prototxt", out_dir="nets").spec
+    assert "source: list.txt" in beside.read_text()
+    expected = mc.to_host(mc.Net("nets/net.prototxt").forward(["data"])["data"])
+    for spec in (there, beside):
+        np.testing.assert_array_equal(mc.to_host(mc.Net(spec).forward(["data"])["data"]), expected)
 
 
 def test_layers_without_weights_are_said_and_left_out(folder, caplog):

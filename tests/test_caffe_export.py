@@ -225,6 +225,17 @@ def test_files_beside_the_spec_are_found_from_everywhere(tmp_path, monkeypatch):
     assert mc.export(mc.Net("net.yaml"), tmp_path / "net.prototxt", tmp_path / "net.caffemodel") == []
 
 
+def test_what_a_list_names_beside_it_is_told(tmp_path):
+    (tmp_path / "list.txt").write_text("a b.png 1\n")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a b.png")
+    (tmp_path / "net.yaml").write_text(
+        IMAGES.replace("root_folder: images/,", "").replace("{mean_file: mean.binaryproto}", "{}")
+    )
+    notes = mc.export(mc.Net(tmp_path / "net.yaml"), tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    told = f"layer 'd': what {tmp_path}/list.txt lists is beside it; Caffe looks in the working directory"
+    assert any(note.startswith(told) for note in notes)
+
+
 def test_a_mean_image_of_numpy_makes_an_input_of_its_layer(tmp_path):
     (tmp_path / "list.txt").write_text("a.png 1\n")
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")

@@ -11,6 +11,7 @@ import numpy as np
 
 from minicaffe import weights
 from minicaffe.array import to_host
+from minicaffe.caffe.data_files import follow_spec
 from minicaffe.caffe.specs import net_tree
 from minicaffe.caffe.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.upgrade import input_layer
@@ -63,6 +64,8 @@ def convert(
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
         spec = NetSpec.read(as_yaml(tree), Where(str(net)))
         arrays = _weights(spec, caffemodel, level, stages)
+    for layer in tree.trees("layer"):
+        follow_spec(layer, net.parent, out_dir)
     if mean is not None:
         files.mean = out_dir / f"{_stem(mean)}.npz"
         if files.mean == files.weights:

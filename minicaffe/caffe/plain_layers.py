@@ -18,6 +18,7 @@ import numpy as np
 
 from minicaffe.array import to_host
 from minicaffe.caffe.both_phases import BothPhases
+from minicaffe.caffe.data_files import whole_paths
 from minicaffe.caffe.layer_types import who_lacks
 from minicaffe.caffe.plain_fields import plain_fields, unknown_fields
 from minicaffe.caffe.spec_tree import number, text
@@ -34,7 +35,6 @@ from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec
 
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
-PATHS = ("source", "mean_file", "root_folder")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
 WINDOW_FIELDS = (
     *("kernel_size", "pad", "stride", "dilation"),
@@ -90,7 +90,8 @@ class PlainLayers:
             self._turn(plain, spec)
         elif spec.type in ("Data", "ImageData", "WindowData"):
             self._data(plain, spec)
-        self._write_out_paths(plain.tree, spec)
+        for line in whole_paths(plain.tree, self._folders[0]):
+            self._note(spec, line)
         cut = self._round(plain, spec) if spec.type == "Pooling" else []
         self._note_what_is_lacking(plain, spec)
         return [plain, *cut]
@@ -200,20 +201,6 @@ class PlainLayers:
         return name
 
     # -- files -------------------------------------------------------------------------------------------
-
-    def _write_out_paths(self, tree: Tree, spec: LayerSpec) -> None:
-        """Files that lie beside the spec, where Caffe does not look, get their whole path."""
-        for message in tree.fields:
-            for param in tree.trees(message):
-                for name in [name for name in PATHS if param.text(name)]:
-                    given = param.text(name)
-                    found = (self._folders[0] / given).resolve()
-                    if found.exists() and found != Path(given).resolve():
-                        path = (
-                            f"{found}/" if given.endswith("/") else str(found)
-                        )  # Caffe adds none to root_folder
-                        param.set(name, text(path))
-                        self._note(spec, f"{name} is written with its whole path: {path}")
 
     def _data(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Caffe's own format, written out; or an Input where Caffe cannot read the source."""

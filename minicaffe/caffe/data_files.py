@@ -1,0 +1,55 @@
+"""The files that a layer's settings name: where they are, from another folder than their spec's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from minicaffe.caffe.tree import Scalar, Tree
+
+PATHS = ("source", "mean_file", "root_folder")
+
+
+def whole_paths(layer: Tree, folder: Path) -> Iterator[str]:
+    """Write files beside the spec, in ``folder``, with whole paths: Caffe looks in the working directory alone.
+
+    Yields a line on each.
+    """
+    for param, name, found in _beside(layer, folder):
+        if found != Path(param.text(name)).resolve():
+            path = (
+                f"{found}/" if param.text(name).endswith("/") else str(found)
+            )  # Caffe adds none to root_folder
+            param.set(name, Scalar(path, quoted=True))
+            yield f"{name} is written with its whole path: {path}"
+    for param, name, found in _beside(layer, folder):
+        lost = _first_listed(found, layer.text("type")) if name == "source" else ""
+        if lost and not Path(param.text("root_folder") + lost).exists():
+            yield f"what {found} lists is beside it; Caffe looks in the working directory, or in root_folder"
+
+
+def follow_spec(layer: Tree, folder: Path, new: Path) -> None:
+    """Let files beside the spec, in ``folder``, be found by the same layer in a spec in the folder ``new``."""
+    for param, name, found in _beside(layer, folder):
+        if found != (new / param.text(name)).resolve():
+            end = "/" if param.text(name).endswith("/") else ""
+            param.set(name, Scalar(os.path.relpath(found, new.resolve()) + end, quoted=True))
+
+
+def _beside(layer: Tree, folder: Path) -> Iterator[tuple[Tree, str, Path]]:
+    """The settings that name a file in ``folder``: the message, the field, and the file."""
+    for message in list(layer.fields):
+        for param in layer.trees(message):
+            for name in [name for name in PATHS if param.text(name)]:
+                found = (folder / param.text(name)).resolve()
+                if found.exists():
+                    yield param, name, found
+
+
+def _first_listed(path: Path, kind: str) -> str:
+    """The first file that a list of images or HDF5 files names; "" for other sources."""
+    if kind not in ("ImageData", "HDF5Data") or not path.is_file():
+        return ""
+    first = next((line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()), "")
+    return first.rpartition(" ")[0].rstrip() if kind == "ImageData" else first
