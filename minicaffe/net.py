@@ -51,7 +51,8 @@ class Net:
     ) -> None:
         self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
         self.name = self.spec.name
-        self.state = make_state(phase, level, [*self.spec.state.stage, *stages])
+        self.state = make_state(phase, level, stages)
+        self.state.stage = [*self.spec.state.stage, *self.state.stage]
         self.debug_info = self.spec.debug_info
         self.seed = secrets.randbits(63) if seed is None else seed
         device = current_device()
@@ -65,7 +66,7 @@ class Net:
         self.learnable: list[LearnableParam] = []
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
-        self._shapes: list[list[tuple[int, ...]]] = []
+        self._shapes: list[list[tuple[int, ...]]] = []  # that each layer was last run or reshaped for
         self._has_run: list[bool] = []  # forward, since the layer was last reshaped
         self._plan_key: Any = None
         with device.entered():
@@ -101,7 +102,7 @@ class Net:
         self.layers.append(layer)
         self._bottoms.append(bottom)
         self._tops.append(top)
-        self._shapes.append([b.shape for b in bottom])
+        self._shapes.append(_shapes(bottom, top))
         self._has_run.append(False)
         self._add_params(layer)
         if layer.blobs:
@@ -127,13 +128,13 @@ class Net:
         ]
 
     def _find_outputs(self) -> list[str]:
-        """The names of tops that no layer takes after they were last made."""
+        """The names of tops that no layer takes after they were last made, sorted, as in Caffe."""
         outputs: dict[str, None] = {}
         for layer in self.layers:
             for name in layer.spec.bottom:
                 outputs.pop(name, None)
             outputs.update(dict.fromkeys(layer.spec.top))
-        return list(outputs)
+        return sorted(outputs)
 
     # -- forward ---------------------------------------------------------------------------------------
 
@@ -166,20 +167,21 @@ class Net:
             for i in range(first, last + 1):
                 self._fit(i)
                 self.layers[i].forward(self._bottoms[i], self._tops[i])
+                self._shapes[i] = _shapes(self._bottoms[i], self._tops[i])
                 self._has_run[i] = True
                 if self.debug_info:
                     debug.show_forward(self.layers[i], self._tops[i])
 
     def _fit(self, i: int) -> None:
-        """Reshape layer ``i`` if its bottoms have changed shape since the last time, or if it always wants it."""
-        layer, shapes = self.layers[i], [b.shape for b in self._bottoms[i]]
-        if shapes == self._shapes[i] and not layer.reshapes_always:
+        """Reshape layer ``i`` if its blobs have other shapes than the last time, or if it always wants it."""
+        layer, bottom, top = self.layers[i], self._bottoms[i], self._tops[i]
+        fits = self._shapes[i] == _shapes(bottom, top)
+        if fits and not layer.reshapes_always:
             return
-        before = [b.shape for b in self._tops[i]]
         with _place_of(layer):
-            layer.reshape(self._bottoms[i], self._tops[i])
-        if shapes != self._shapes[i] or before != [b.shape for b in self._tops[i]]:
-            self._has_run[i] = False
+            layer.reshape(bottom, top)
+        shapes = _shapes(bottom, top)
+        self._has_run[i] = self._has_run[i] and fits and shapes == self._shapes[i]
         self._shapes[i] = shapes
 
     def reshape(self) -> None:
@@ -428,6 +430,11 @@ class Net:
         if name not in names:
             raise MinicaffeError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
         return names.index(name)
+
+
+def _shapes(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:
+    """What a layer is fitted to. Tops of layers without bottoms may have any shape: it is the caller's."""
+    return [blob.shape for blob in (*bottom, *top)] if bottom else []
 
 
 def expect_net(given: object, function: str) -> None:

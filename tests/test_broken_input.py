@@ -45,6 +45,7 @@ NETS = [
         "num_outputs: 4,",
         r"net.yaml:10: layer 'conv'.*num_outputs.*'num_output'",
     ),
+    ("a solver", "layer:", "base_lr: 1\nlayer:", r"base_lr: unknown field; this is a solver spec, and a net"),
     ("an unknown type", "type: Convolution", "type: Convolutoin", r"net.yaml:8?.*Convolutoin.*'Convolution'"),
     (
         "a field of another type",
@@ -191,6 +192,12 @@ SOLVERS = [
         "base_lr: 0.01",
         "base_lrr: 0.01",
         r"base_lrr: unknown field; did you mean 'base_lr'",
+    ),
+    (
+        "a net",
+        "base_lr: 0.01",
+        "layer: []",
+        r"layer: unknown field; this is a net spec, and a solver spec is",
     ),
     ("no learning rate", "base_lr: 0.01\n", "", r"base_lr: required"),
     ("an unknown policy", "fixed", "stepp", r"unknown policy 'stepp'.*'step'"),

@@ -227,7 +227,7 @@ def test_a_missing_package_gives_the_line_that_installs_it(net, monkeypatch, pac
 
 def test_a_prototxt_needs_no_protobuf(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
-    assert len(mc.Net(GOLDEN / "v1.prototxt", phase="test").layers) == 15
+    assert len(mc.Net(GOLDEN / "v1.prototxt", phase="test").layers) == 14
 
 
 @pytest.mark.parametrize("generation", ["v0", "v1", "current"])

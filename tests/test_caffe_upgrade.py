@@ -164,10 +164,18 @@ def test_statistics_of_batch_norm_are_never_trained():
         "input_shape { dim: [1, 2, 3, 4] } input_shape { dim: [5, 6, 7, 8] }",
     ],
 )
-def test_inputs_become_layers_before_all_others(shapes):
+def test_inputs_become_one_layer_before_all_others_as_in_caffe(shapes):
     net = net_of(f'layer {{ name: "r" type: "ReLU" bottom: "b" top: "r" }} input: "a" input: "b" {shapes}')
-    assert [layer.type for layer in net.layer] == ["Input", "Input", "ReLU"]
-    assert [layer.input_param.shape[0].dim for layer in net.layer[:2]] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    made, relu = net.layer
+    assert (made.name, made.type, made.top, relu.type) == ("input", "Input", ["a", "b"], "ReLU")
+    assert [shape.dim for shape in made.input_param.shape] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_layer_that_is_called_input_keeps_its_name():
+    net = net_of(
+        'input: "a" input_shape { dim: 2 } layer { name: "input" type: "ReLU" bottom: "a" top: "r" }'
+    )
+    assert [layer.name for layer in net.layer] == ["input_2", "input"]
 
 
 @pytest.mark.parametrize(("inputs", "dims"), [(1, 3), (1, 5), (2, 4), (2, 7), (1, 8), (0, 4)])

@@ -209,7 +209,7 @@ def test_a_split_that_somebody_wrote_is_kept(tmp_path):
         ("two", "Split"),
         ("relu", "ReLU"),
     ]
-    assert mc.Net(net).outputs == ["y", "r"]
+    assert mc.Net(net).outputs == ["r", "y"]
 
 
 def test_a_loss_gets_back_the_weight_that_caffe_gave_to_the_split_of_its_top(tmp_path):
@@ -246,18 +246,19 @@ def test_numbers_of_double_precision_and_in_unpacked_lists_are_read(tmp_path, ma
 
 
 def test_fields_that_caffe_has_not_are_named_by_layer_and_number(tmp_path, caplog):
-    """A fork's settings do not keep the weights from being read; but a net needs all of them."""
+    """A fork's settings keep neither weights nor the net from being read: protobuf passes over them too."""
     data = (GOLDEN / "current.caffemodel").read_bytes()
-    odd = message_class("LayerParameter")(name="odd", type="Odd").SerializeToString() + bytes(
-        [0xF2, 0x0C, 1, 65]
-    )
+    layer = message_class("LayerParameter")(name="odd", type="Silence", bottom=["prob"])
+    odd = layer.SerializeToString() + bytes([0xF2, 0x0C, 1, 65])
     path = tmp_path / "fork.caffemodel"
     path.write_bytes(data + bytes([0xA2, 0x06, len(odd)]) + odd)
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         mc.Net(GOLDEN / "current.prototxt", weights=path)
     assert "layer 'odd': 206" in caplog.text
-    with pytest.raises(mc.SpecError, match="layer 'odd': LayerParameter field number 206: unknown"):
-        mc.Net(path)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="minicaffe"):
+        assert mc.Net(path).layers[-1].name == "odd"
+    assert "ignored fields that Caffe 1.0 has not, by number: layer 'odd': LayerParameter 206" in caplog.text
 
 
 @pytest.mark.parametrize(("count", "more"), [(5, ""), (7, " and 2 more")])
@@ -305,12 +306,14 @@ def test_mean_image_of_caffe_is_read():
     np.testing.assert_array_equal(load_mean(GOLDEN / "mean.binaryproto"), np.load(GOLDEN / "mean.npy"))
 
 
-def test_low_rank_layers_take_weights_of_caffe(tmp_path):
+def test_low_rank_layers_take_weights_of_caffe_and_a_warning_says_that_its_file_has_no_rank(tmp_path, caplog):
     text = (GOLDEN / "v1.prototxt").read_text()
     text = text.replace('param: "w" param: "b" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 weight_decay: 0', "")
     text = text.replace('param: "w" param: "b" blob_share_mode: STRICT blob_share_mode: PERMISSIVE', "")
     text = text.replace('name: "conv_a" type', 'low_rank_param { rank: 5 } name: "conv_a" type')
     (tmp_path / "low.prototxt").write_text(text)
     net = mc.Net(tmp_path / "low.prototxt", weights=GOLDEN / "v1.caffemodel", phase="test")
-    assert net.layers[2].spec.low_rank_param.rank == 5
+    assert net.layers[1].spec.low_rank_param.rank == 5
     assert_gives_recorded_outputs(net, recorded("caffe/nets")["v1"])
+    net.save(tmp_path / "low.caffemodel")
+    assert "low.caffemodel: has no word on the low rank of conv_a; keep the spec" in caplog.text

@@ -422,6 +422,21 @@ def test_the_command_reports_in_one_line(flags, message, capsys):
     assert re.search(message, error) and error.count("\n") == 1
 
 
+def test_of_several_outputs_a_softmax_has_the_scores(digit, tmp_path, capsys):
+    """As MTCNN's R-Net has the corners of boxes beside the probabilities."""
+    (tmp_path / "net.yaml").write_text(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [1, 1, 28, 28]}}}\n"
+        "- {name: boxes, type: InnerProduct, bottom: x, inner_product_param: {num_output: 7}}\n"
+        "- {name: ip, type: InnerProduct, bottom: x, inner_product_param: {num_output: 4}}\n"
+        "- {name: prob, type: Softmax}\n"
+    )
+    mc.Net(tmp_path / "net.yaml").save(tmp_path / "net.npz")
+    command = ["classify", str(tmp_path / "net.yaml"), "--weights", str(tmp_path / "net.npz"), digit[0]]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "Of the outputs boxes, prob, 'prob' has the scores" in said and said.count("0.2500") == 4
+
+
 def test_scores_that_are_no_numbers_are_not_shown(digit, tmp_path, capsys):
     net = mc.Net(LENET[0], weights=LENET[2])
     net.params["ip2"][1].data[...] = np.nan

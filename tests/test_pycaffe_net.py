@@ -102,6 +102,20 @@ def test_backward_runs_from_zeros_too_where_nobody_wrote_a_gradient(net):
     assert layers == [3, 2, 1]
 
 
+def test_a_blob_that_a_script_reshapes_gets_its_layers_shape_back(net):
+    """Caffe reshapes each layer's tops before its forward."""
+    x = np.random.default_rng(0).standard_normal(net.blobs["data"].shape)
+    expected = {name: np.array(blob.data) for name, blob in net.blobs.items() if net.forward(data=x)}
+    for name in list(net.blobs)[1:]:
+        net.blobs[name].reshape(3, 2)
+        net.forward(data=x)
+        for blob in net.blobs:
+            np.testing.assert_array_equal(net.blobs[blob].data, expected[blob])
+    net.blobs[name].reshape(3, 2)
+    net.reshape()
+    assert net.blobs[name].data.shape == expected[name].shape
+
+
 def test_backward_gives_the_diffs_of_inputs_or_of_the_last_layers_bottoms(net):
     net.forward(data=images())
     dy = np.random.default_rng(2).standard_normal((4, 5)).astype(np.float32)
@@ -151,15 +165,18 @@ def test_inputs_that_do_not_fit_are_one_line(net, inputs, message):
 
 def test_names_ids_and_layers_go_together(net):
     assert net.inputs == ["data"] and net.outputs == ["score"]
-    assert net._layer_names == ["data", "conv", "relu", "ip"] == list(net.layer_dict)
+    assert net._layer_names == ["input", "conv", "relu", "ip"] == list(net.layer_dict)
     assert [layer.type for layer in net.layers] == ["Input", "Convolution", "ReLU", "InnerProduct"]
-    assert net.top_names == OrderedDict(data=["data"], conv=["conv"], relu=["conv"], ip=["score"])
-    assert net.bottom_names == OrderedDict(data=[], conv=["data"], relu=["conv"], ip=["conv"])
+    assert net.top_names == OrderedDict(input=["data"], conv=["conv"], relu=["conv"], ip=["score"])
+    assert net.bottom_names == OrderedDict(input=[], conv=["data"], relu=["conv"], ip=["conv"])
     names = list(net.blobs)
     for i, layer in enumerate(net._layer_names):
         assert [names[k] for k in net._top_ids(i)] == net.top_names[layer]
         assert [names[k] for k in net.bottom_ids(i)] == net.bottom_names[layer]
     assert net.layer_dict["ip"].blobs[0].data.shape == (5, 12)
+    assert type(net.params["ip"]) is caffe.BlobVec
+    with pytest.raises(mc.MinicaffeError, match="add_blob: parameters are added in 'setup'"):
+        net.params["ip"].add_blob(1)
     assert net.blobs is net.blobs and net.params["ip"] is net.params["ip"]
 
 
@@ -190,6 +207,9 @@ def test_phase_level_and_stages_choose_layers(write, caplog):
     with pytest.warns(DeprecationWarning, match="write Net"):
         assert "late" not in caffe.Net(path, weights, caffe.TEST).blobs, "the phase is no level"
     assert "layer 'data': transform_param: ignored" in caplog.text
+    assert "staged" in caffe.Net(path, caffe.TRAIN, stages="extra").blobs
+    with pytest.raises(mc.SpecError, match="level '1': must be a whole number"):
+        caffe.Net(path, caffe.TRAIN, level="1")
     with pytest.raises(mc.MinicaffeError, match=r"phase 2: must be caffe\.TRAIN or caffe\.TEST"):
         caffe.Net(path, 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from minicaffe.errors import DataError, MinicaffeError, SpecError
 from minicaffe.file_kinds import kind_of
 from minicaffe.spec.reader import Where
 
+logger = logging.getLogger("minicaffe")
 FILES = {"NetParameter": "a net of Caffe (.caffemodel)", "SolverState": "a solver state (.solverstate)"}
 
 
@@ -32,28 +34,31 @@ def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> An
         raise error(f"{path}: {f'is {kind}, not {FILES[name]}' if kind else problem}") from None
 
 
-def as_tree(message: Any, name: str, where: Where) -> Tree:
-    """A message as a tree. Raises SpecError for fields that ``caffe.proto`` has not, by their numbers."""
+def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
+    """A message as a tree; fields that ``caffe.proto`` has not, by their numbers, are added to ``unknown``.
+
+    Raises SpecError.
+    """
     try:
         if name.endswith("LayerParameter"):
             layer = message.name[:MAX_NAME]
             where = Where(where.file, layer=layer if layer and isinstance(layer, str) else where.layer)
-        for number in unknown_fields(message):
-            raise SpecError(f"{where}: {name} field number {number}: unknown; Caffe 1.0 has no such field")
+        place = f"layer '{where.layer}': " if where.layer else ""
+        unknown += [f"{place}{name} {number}" for number in unknown_fields(message)]
         tree = Tree()
         for descriptor, value in message.ListFields():
             field = schema()[name][descriptor.name]
             if field.kind != "BlobProto":
                 for one in value if field.repeated else [value]:
-                    tree.add(field.name, _value(one, field, where.at(field=field.name)))
+                    tree.add(field.name, _value(one, field, where.at(field=field.name), unknown))
         return tree
     except UnicodeDecodeError:
         raise SpecError(f"{where}: a text in it is not UTF-8; the file is damaged") from None
 
 
-def _value(value: Any, field: Field, where: Where) -> Scalar | Tree:
+def _value(value: Any, field: Field, where: Where, unknown: list[str]) -> Scalar | Tree:
     if field.kind in schema():
-        return as_tree(value, field.kind, where)
+        return as_tree(value, field.kind, where, unknown)
     if field.values:
         names = {number: name for name, number in field.values.items()}
         if value not in names:
@@ -107,6 +112,14 @@ def _set_scalar(message: Any, field: Field, text: str) -> None:
         getattr(message, field.name).append(value)
     else:
         setattr(message, field.name, value)
+
+
+def warn_of_unknown(path: str | Path, unknown: list[str]) -> None:
+    """Say which fields of a file were ignored, the first five of them: protobuf keeps what it does not know."""
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        told = ", ".join(unknown[:5])
+        logger.warning("%s: ignored fields that Caffe 1.0 has not, by number: %s%s", path, told, more)
 
 
 def unknown_fields(message: Any) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe.array import to_host
-from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_fields
+from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_fields, warn_of_unknown
 from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.schema import schema
@@ -45,14 +45,7 @@ class CaffemodelReader(WeightReader):
                     self._add(name, i, blob, kind)
         except UnicodeDecodeError:
             raise WeightError(f"{path}: a layer's name or type is not UTF-8; the file is damaged") from None
-        if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            logger.warning(
-                "%s: ignored fields that Caffe 1.0 has not, by number: %s%s",
-                path,
-                ", ".join(unknown[:5]),
-                more,
-            )
+        warn_of_unknown(path, unknown)
 
     def _add(self, name: str, index: int, blob: Any, kind: str) -> None:
         try:
@@ -91,8 +84,13 @@ def _modern(shape: Shape, index: int, kind: str) -> Shape:
 def write_caffemodel(net: Net, path: str | Path) -> None:
     """Write a net's layers, as they run, with their parameters, in the current format, atomically.
 
-    Raises WriteError, also for more than protobuf holds; DataError where it is not installed.
+    Warns of low rank, which the format has no field for: without its spec the net is read as a dense one. Raises
+    WriteError, also for more than protobuf holds; DataError where it is not installed.
     """
+    low_rank = [layer.name for layer in net.layers if getattr(layer.spec, "low_rank_param", None)]
+    if low_rank:
+        told = ", ".join(low_rank)
+        logger.warning("%s: has no word on the low rank of %s; keep the spec, or use mc.export", path, told)
     layers = ((_as_run(layer), [to_host(blob.data) for blob in layer.blobs]) for layer in net.layers)
     write_layers(net.name, layers, path)
 

@@ -14,7 +14,7 @@ from minicaffe.array import to_host
 from minicaffe.caffe.data_files import follow_spec
 from minicaffe.caffe.specs import net_tree
 from minicaffe.caffe.tree import Scalar, Tree, as_yaml
-from minicaffe.caffe.upgrade import input_layer
+from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, SpecError, WeightError
@@ -162,8 +162,7 @@ def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> 
     if known and not lacking:
         net.pop("input_dim")
         net.pop("input_shape")
-        made = [input_layer(name, _shape(shapes[name.text])) for name in net.pop("input")]
-        net.fields["layer"] = made + net.pop("layer")
+        add_input_layer(net, net.pop("input"), [_shape(shapes[name]) for name in known])
     elif set(known) & set(shapes):
         raise SpecError(f"{path}: input: give an input shape for '{lacking[0]}' too")
     kept: list[Tree] = []
@@ -189,6 +188,8 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
     given = {name: tuple(shapes[name]) for name in tops if name in shapes}
     if len(tops) == 2 and tops[0] in given and layer.text("type") in LABELLED:
         given.setdefault(tops[1], given[tops[0]][:1])
+    for name, shape in zip(tops, layer.child("input_param").trees("shape"), strict=False):
+        given.setdefault(name, tuple(map(int, shape.texts("dim"))))
     new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})
     new.set("type", Scalar("Input", layer.line, quoted=True))
     for name in tops:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minicaffe.caffe.binary import as_tree, read_message
+from minicaffe.caffe.binary import as_tree, read_message, warn_of_unknown
 from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.tree import Tree, as_yaml
 from minicaffe.caffe.upgrade import upgrade_net
@@ -44,7 +44,9 @@ def net_tree(path: str | Path) -> Tree:
     """The net in a .prototxt or .caffemodel file, of the current generation. Raises SpecError."""
     where = Where(str(path))
     if str(path).endswith(".caffemodel"):
-        tree = as_tree(read_message("NetParameter", path, SpecError), "NetParameter", where)
+        unknown: list[str] = []
+        tree = as_tree(read_message("NetParameter", path, SpecError), "NetParameter", where, unknown)
+        warn_of_unknown(path, unknown)
         _undo_running(tree)
     else:
         tree = parse_prototxt(read_utf8(path), str(path))

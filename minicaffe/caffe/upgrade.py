@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Container
 
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import Scalar, Tree
@@ -237,7 +238,7 @@ def _type_of_0(kind: str, where: Where) -> str:
 
 
 def _upgrade_inputs(net: Tree, where: Where) -> None:
-    """``input`` and ``input_shape`` (or four ``input_dim``) -> an Input layer for each, before all others."""
+    """``input`` and ``input_shape`` (or four ``input_dim``) -> one Input layer, before all others."""
     names, shapes, dims = net.texts("input"), net.trees("input_shape"), net.fields.get("input_dim", [])
     if not shapes and dims and len(dims) != 4 * len(names):
         raise SpecError(
@@ -251,19 +252,25 @@ def _upgrade_inputs(net: Tree, where: Where) -> None:
         net.pop("input")  # a name alone is nothing to Caffe, and here an Input layer makes it
     if not names or len(names) != len(shapes):
         return  # the spec says what is wrong with it
-    layers = [input_layer(name, shape) for name, shape in zip(net.pop("input"), shapes, strict=True)]
+    add_input_layer(net, net.pop("input"), shapes)
     net.pop("input_shape")
     net.pop("input_dim")
-    net.fields["layer"] = layers + net.pop("layer")
 
 
-def input_layer(name: Scalar, shape: Tree) -> Tree:
-    """An Input layer that makes the blob of that name."""
-    layer = Tree(
-        name.line, {"name": [name], "type": [Scalar("Input", name.line, quoted=True)], "top": [name]}
-    )
-    layer.child("input_param").add("shape", shape)
-    return layer
+def add_input_layer(net: Tree, tops: list[Scalar], shapes: list[Tree]) -> None:
+    """Put a layer "input", which makes blobs of these names and shapes, before all others, as Caffe does."""
+    layers, line = net.pop("layer"), tops[0].line
+    name = _unused("input", {layer.text("name") for layer in layers})
+    fields = {"name": Scalar(name, line, quoted=True), "type": Scalar("Input", line, quoted=True)}
+    layer = Tree(line, {**{field: [value] for field, value in fields.items()}, "top": tops})
+    layer.child("input_param").fields["shape"] = shapes
+    net.fields["layer"] = [layer, *layers]
+
+
+def _unused(name: str, names: Container[str]) -> str:
+    """The name, or with the first number from 2 on that makes it none of ``names``."""
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return name if name not in names else next(new for new in numbered if new not in names)
 
 
 def _write_out_blobs(layer: Tree) -> None:
@@ -288,10 +295,9 @@ def _name_the_nameless(layers: list[Tree]) -> None:
     names = {layer.text("name") for layer in layers}
     for layer in layers:
         if not layer.text("name"):
-            base = layer.text("top") or layer.text("type")
-            numbered = (f"{base}_{i}" for i in itertools.count(2))
-            name = base if base not in names else next(n for n in numbered if n not in names)
+            name = _unused((layer.texts("top") or [layer.text("type")])[0], names)
             layer.set("name", Scalar(name, layer.line, quoted=True))
+            names.add(name)
 
 
 def _rename_namesakes(layers: list[Tree], where: Where) -> None:

@@ -40,6 +40,7 @@ class Classifier:
     ) -> None:
         self.net = net if isinstance(net, Net) else Net(net, weights=weights, phase="test")
         self.input = _image_input(self.net)
+        self.output = self.net.outputs[0]  # whose numbers are the scores
         shape = self.net.blobs[self.input].shape
         self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(shape[2:])
@@ -64,8 +65,7 @@ class Classifier:
         else:
             crops = np.stack([centre(image, self.crop_dims) for image in resized])
         inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
-        output = self.net.outputs[0]
-        scores = forward_all(self.net, {self.input: inputs}, [output])[output]
+        scores = forward_all(self.net, {self.input: inputs}, [self.output])[self.output]
         return scores.reshape(len(resized), 10, -1).mean(1) if oversample else scores
 
     def _checked(self, images: Any) -> list[np.ndarray]:

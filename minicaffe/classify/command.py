@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from pathlib import Path
 
 import numpy as np
 
+from minicaffe.blob import Blob
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
@@ -15,6 +17,7 @@ from minicaffe.errors import DataError
 from minicaffe.flags import add_device, choose_device
 from minicaffe.net import Net
 
+logger = logging.getLogger("minicaffe")
 TOP = 5
 MAX_NUMBER = 1e38  # of float32, about
 
@@ -47,8 +50,9 @@ def classify(args: argparse.Namespace) -> None:
     labels = _read_labels(args.labels) if args.labels is not None else []
     net = Net(args.net, weights=args.weights, phase="test")
     classifier = _make_classifier(net, args)
+    classifier.output = _probabilities(net)
     if labels:
-        _check_labels(labels, net, args.labels)
+        _check_labels(labels, net.blobs[classifier.output], args.labels)
     color = net.blobs[classifier.input].channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
@@ -96,9 +100,17 @@ def _read_labels(path: str) -> list[str]:
     return text.splitlines()
 
 
-def _check_labels(labels: list[str], net: Net, path: str) -> None:
+def _probabilities(net: Net) -> str:
+    """Of several outputs the one that a Softmax makes, or else the first, as pycaffe's Classifier takes it."""
+    made = {name for layer in net.layers if layer.type == "Softmax" for name in layer.spec.top}
+    chosen = next((name for name in net.outputs if name in made), net.outputs[0])
+    if len(net.outputs) > 1:
+        logger.info("Of the outputs %s, '%s' has the scores", ", ".join(net.outputs), chosen)
+    return chosen
+
+
+def _check_labels(labels: list[str], output: Blob, path: str) -> None:
     """Raise DataError unless there is a name for each class, as Caffe's classification.cpp asks."""
-    output = net.blobs[net.outputs[0]]
     classes = output.count // output.num
     if len(labels) != classes:
         raise DataError(f"--labels {path}: {len(labels)} names, but the net has {classes} classes")

@@ -6,6 +6,7 @@ says ``import caffe``.
 
 from minicaffe.layer import layer_classes
 from minicaffe.pycaffe import coord_map, io
+from minicaffe.pycaffe.blobs import BlobVec
 from minicaffe.pycaffe.classifier import Classifier
 from minicaffe.pycaffe.detector import Detector
 from minicaffe.pycaffe.layer import Layer

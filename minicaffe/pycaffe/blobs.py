@@ -6,13 +6,14 @@ host; the blob itself sends to the device what was written there, before anythin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minicaffe.array import CPU, Device
 from minicaffe.blob import Blob
+from minicaffe.errors import MinicaffeError
 
 
 class HostBlob:
@@ -35,6 +36,23 @@ class HostBlob:
         return self.blob.on_host("diff")
 
 
+class BlobVec(list):
+    """The parameters of a layer."""
+
+    def __init__(
+        self, blobs: Iterable[Blob | HostBlob], add: Callable[[Sequence[int]], Any] | None = None
+    ) -> None:
+        """``add`` makes one more for a layer that is being set up."""
+        super().__init__(blobs)
+        self._add = add
+
+    def add_blob(self, *shape: int) -> None:
+        """Add a parameter of this shape, zeros. Raises MinicaffeError but in a script's layer."""
+        if self._add is None:
+            raise MinicaffeError("add_blob: parameters are added in 'setup' of a layer written in Python")
+        self.append(self._add(shape))
+
+
 class HostView:
     """The blobs of one net or layer as a script on the host sees them."""
 
@@ -46,6 +64,6 @@ class HostView:
         """What stands for a blob: the blob itself where the host is the device."""
         return self._seen.setdefault(id(blob), HostBlob(blob)) if self.is_needed else blob
 
-    def of_all(self, blobs: Iterable[Blob]) -> list[Blob | HostBlob]:
+    def of_all(self, blobs: Iterable[Blob]) -> BlobVec:
         """``of`` each of some blobs."""
-        return [self.of(blob) for blob in blobs]
+        return BlobVec(self.of(blob) for blob in blobs)

@@ -15,7 +15,7 @@ from typing import Any
 import minicaffe
 from minicaffe.blob import Blob
 from minicaffe.layer import Blobs, Setting
-from minicaffe.pycaffe.blobs import HostView
+from minicaffe.pycaffe.blobs import BlobVec, HostView
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec
 
@@ -50,18 +50,6 @@ class Layer:
         return ScriptLayer(spec, setting, cls)
 
 
-class BlobVec(list):
-    """The parameters of a script's layer."""
-
-    def __init__(self, layer: ScriptLayer) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def add_blob(self, *shape: int) -> None:
-        """Add a parameter of this shape, zeros."""
-        self.append(self._layer.add_parameter(shape))
-
-
 class ScriptLayer(minicaffe.Layer):
     """A layer of a net whose work ``script`` does, an object of a script's class, on NumPy's arrays."""
 
@@ -74,7 +62,7 @@ class ScriptLayer(minicaffe.Layer):
         self.param_str = ""
         self._host = HostView(setting.device)
 
-    def add_parameter(self, shape: Sequence[int]) -> Any:
+    def _add_parameter(self, shape: Sequence[int]) -> Any:
         """One more parameter, zeros, as the script sees it."""
         self.blobs.append(Blob(shape, self.dtype, self.setting.device, batch_last=False))
         return self._host.of(self.blobs[-1])
@@ -82,7 +70,7 @@ class ScriptLayer(minicaffe.Layer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.script.param_str = self.param_str
         self.script.phase = TRAIN if self.phase == "TRAIN" else TEST
-        self.script.blobs = BlobVec(self)
+        self.script.blobs = BlobVec([], self._add_parameter)
         self._call("setup", bottom, top)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

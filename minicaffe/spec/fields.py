@@ -230,11 +230,15 @@ class Message:
         message.check()
         return message
 
+    def hint(self, name: str) -> str:
+        """What to say of an unknown field: the nearest of the known ones."""
+        return nearest(name, self.fields)
+
     def _read_field(self, key: yaml.Node, value: yaml.Node) -> None:
         name, line = str(key.value), line_of(key)
         where = self.where.at(line=line, field=name)
         if name not in self.fields:
-            raise SpecError(f"{where}: unknown field{nearest(name, self.fields)}")
+            raise SpecError(f"{where}: unknown field{self.hint(name)}")
         if name in self._lines:
             raise SpecError(f"{where}: given twice (first at line {self._lines[name]}); keep one")
         setattr(self, name, self.fields[name].read(value, where))

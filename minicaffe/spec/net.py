@@ -133,6 +133,11 @@ class NetSpec(Message):
     debug_info = Bool(False)
     state = Nested(NetState)
 
+    def hint(self, name: str) -> str:
+        if name in ("net", "train_net", "test_net", "test_iter", "base_lr", "lr_policy", "max_iter"):
+            return "; this is a solver spec, and a net spec is wanted here"
+        return super().hint(name)
+
     def check(self) -> None:
         if self.layer and self.layers:
             raise self.error("layers", "'layer' is given too; put all layers under one of them")
@@ -184,4 +189,7 @@ def make_state(phase: str, level: int = 0, stages: Iterable[str] = ()) -> NetSta
     """The state of a net in ``phase`` ("train" or "test"). Raises SpecError for another phase."""
     if str(phase).upper() not in ("TRAIN", "TEST"):
         raise SpecError(f"phase '{phase}': must be 'train' or 'test'")
-    return NetState(phase=str(phase).upper(), level=level, stage=list(stages))
+    if not isinstance(level, int):
+        raise SpecError(f"level {level!r}: must be a whole number")
+    names = [stages] if isinstance(stages, str) else list(stages)
+    return NetState(phase=str(phase).upper(), level=level, stage=names)

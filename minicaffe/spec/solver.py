@@ -76,6 +76,11 @@ class SolverSpec(Message):
     device_id = Int(0, min=0)
     layer_wise_reduce = Bool(True)  # Caffe's, for several GPUs
 
+    def hint(self, name: str) -> str:
+        if name in ("name", "layer", "layers", "input", "input_shape", "input_dim", "force_backward"):
+            return "; this is a net spec, and a solver spec is wanted here"
+        return super().hint(name)
+
     def check(self) -> None:
         if self.has("solver_type"):
             if self.has("type"):
