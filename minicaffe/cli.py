@@ -28,7 +28,7 @@ from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
-from minicaffe.flags import add_device, choose_device, positive
+from minicaffe.flags import add_device, add_rules, choose_device, positive
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
@@ -272,7 +272,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
 
 def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="Caffe's net (.prototxt)")
-    _add_rules(sub)
+    add_rules(sub)
     sub.add_argument(
         "weights", nargs="?", metavar="caffemodel", help="its weights (.caffemodel, .caffemodel.h5)"
     )
@@ -294,14 +294,9 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
 
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
     sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML or .prototxt)")
-    _add_rules(sub)
+    add_rules(sub)
     if phase:
         sub.add_argument("--phase", choices=["train", "test"], default="train")
-
-
-def _add_rules(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
-    sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -22,6 +22,12 @@ def add_device(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rules(sub: argparse.ArgumentParser) -> None:
+    """Add --stage and --level, which choose among a net's layers."""
+    sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
+    sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
+
+
 def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:
     """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
     name, given = args.device, os.environ.get("MINICAFFE_DEVICE")

@@ -42,6 +42,8 @@ PLAINS = {
     "half a pad": f"type: Convolution, convolution_param: {{{SQUARE}, pad_h: 1}}",
     "pooling, half a stride": "type: Pooling, pooling_param: {kernel_size: 3, stride_h: 2}",
     "pooling, half a pad": "type: Pooling, pooling_param: {pool: AVE, kernel_h: 2, kernel_w: 3, pad_w: 1}",
+    "LRN, alpha by default": "type: LRN, lrn_param: {local_size: 3}",
+    "one slope for all": "type: PReLU, prelu_param: {channel_shared: true, filler: {value: 0.9}}",
     "pooling, rounding up as said": "type: Pooling, pooling_param: {kernel_size: 2, stride: 2, round_mode: CEIL}",
 }
 ODD = """- {name: conv, type: Convolution,

@@ -251,8 +251,13 @@ def test_layers_without_weights_are_said_and_left_out(folder, caplog):
 
 
 def test_a_caffemodel_alone_is_converted(tmp_path):
-    files = mc.convert(GOLDEN / "current.caffemodel", GOLDEN / "current.caffemodel", tmp_path)
+    """With the weights in it."""
+    files = mc.convert(GOLDEN / "current.caffemodel", out_dir=tmp_path)
     net = mc.Net(files.spec, weights=files.weights)
+    its = mc.Net(GOLDEN / "current.prototxt", weights=GOLDEN / "current.caffemodel")
+    for name, blobs in its.params.items():
+        for mine, blob in zip(net.params[name], blobs, strict=True):
+            np.testing.assert_array_equal(mc.to_host(mine.data), mc.to_host(blob.data))
     assert [layer.type for layer in net.layers] == [
         layer.type for layer in mc.Net(GOLDEN / "current.prototxt").layers
     ]

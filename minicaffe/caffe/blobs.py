@@ -29,8 +29,14 @@ def blob_array(blob: Any) -> np.ndarray:
 
 
 def fill_blob(blob: Any, array: np.ndarray) -> None:
-    """Write an array, with its shape, into a message, as float32."""
-    blob.shape.dim.extend(array.shape)
+    """Write an array, with its shape, into a message, as float32.
+
+    One number without axes has the four old ones, which Caffe takes too: OpenCV reads no shape without axes.
+    """
+    if array.ndim:
+        blob.shape.dim.extend(array.shape)
+    else:
+        blob.num = blob.channels = blob.height = blob.width = 1
     numbers = np.ascontiguousarray(array, "<f4").tobytes()
     if numbers:  # as protobuf writes them, at once: one by one, they would take 28 bytes each on the way
         blob.MergeFromString(PACKED_DATA + _varint(len(numbers)) + numbers)

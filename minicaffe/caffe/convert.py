@@ -49,13 +49,14 @@ def convert(
 ) -> Converted:
     """Write Caffe's net as YAML, its weights and mean image as .npz, into ``out_dir``.
 
-    ``net`` is a .prototxt, or a .caffemodel for the net in it; ``caffemodel`` has the weights; ``mean`` is a
-    .binaryproto. Files have the names that they had, with other endings. ``input_shapes`` has, for blobs that a
-    data layer makes, the shape, (N, C, H, W), of an Input layer to stand in its place. Weights are checked against
-    the net of this ``level`` and these ``stages``, where its data are there. Raises SpecError, ShapeError,
-    WeightError or DataError before anything is written, and WriteError; the spec is written last.
+    ``net`` is a .prototxt, or a .caffemodel for the net in it, with its weights; ``caffemodel`` has the weights;
+    ``mean`` is a .binaryproto. Files have the names that they had, with other endings. ``input_shapes`` has, for
+    blobs that a data layer makes, the shape, (N, C, H, W), of an Input layer to stand in its place. Weights are
+    checked against the net of this ``level`` and these ``stages``, where its data are there. Raises SpecError,
+    ShapeError, WeightError or DataError before anything is written, and WriteError; the spec is written last.
     """
     net, out_dir = Path(net), Path(out_dir)
+    caffemodel = net if caffemodel is None and net.suffix == ".caffemodel" else caffemodel
     tree = _read(net)
     _replace_inputs(tree, dict(input_shapes or {}), net)
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)

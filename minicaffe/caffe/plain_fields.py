@@ -24,6 +24,8 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
     _drop_defaults(tree, spec, "LayerParameter")
     _give_both_axes(tree, spec)
     _rename_axis(tree)
+    if spec.type == "LRN":  # OpenCV has another default
+        tree.child("lrn_param").set("alpha", number(spec.lrn_param.alpha))
     return tree
 
 

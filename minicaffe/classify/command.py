@@ -14,7 +14,7 @@ from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
-from minicaffe.flags import add_device, choose_device
+from minicaffe.flags import add_device, add_rules, choose_device
 from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
@@ -41,6 +41,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the mean over ten crops: corners, centre, and mirror images",
     )
+    add_rules(sub)
     add_device(sub)
 
 
@@ -48,7 +49,7 @@ def classify(args: argparse.Namespace) -> None:
     """Name the likeliest classes of images."""
     choose_device(args)
     labels = _read_labels(args.labels) if args.labels is not None else []
-    net = Net(args.net, weights=args.weights, phase="test")
+    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     classifier = _make_classifier(net, args)
     classifier.output = _probabilities(net)
     if labels:
