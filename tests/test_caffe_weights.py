@@ -65,6 +65,12 @@ def test_statistics_of_batch_norm_keep_their_meaning_in_training():
     assert all(spec.lr_mult == 0 for spec in net.layers[2].spec.param)
 
 
+@pytest.mark.parametrize("name", ["w.npz", "w.caffemodel.h5"])
+def test_weights_are_no_net(name, tmp_path):
+    with pytest.raises(mc.SpecError, match="holds weights alone, not a net"):
+        mc.Net(tmp_path / name)
+
+
 def test_a_caffemodel_is_a_net_with_its_weights():
     net = mc.Net(GOLDEN / "current.caffemodel", phase="test")
     assert_gives_recorded_outputs(net, recorded("caffe/nets")["current"])

@@ -47,6 +47,17 @@ def test_step_and_solve_count_iterations(solver_file):
     assert len(solver.test_nets) == 1 and isinstance(solver.net, caffe.Net)
 
 
+def test_a_net_is_looked_up_in_the_working_directory_first_as_in_caffe(solver_file, tmp_path):
+    (tmp_path / "sub").mkdir()
+    path = solver_file()
+    (tmp_path / "sub" / "solver").write_text((tmp_path / "solver").read_text())
+    (tmp_path / "sub" / "net").write_text(NET.replace("num_output: 5", "num_output: 7"))
+    for solver in (path, "sub/solver"):
+        assert caffe.SGDSolver(solver).net.params["ip"][0].data.shape == (5, 3)
+    (tmp_path / "net").unlink()
+    assert caffe.SGDSolver("sub/solver").net.params["ip"][0].data.shape == (7, 3)
+
+
 def test_apply_update_subtracts_what_is_written_into_diff(solver_file):
     solver = caffe.SGDSolver(solver_file())
     weight = solver.net.params["ip"][0]

@@ -18,6 +18,8 @@ INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
 
 def open_net(path: str | Path) -> NetSpec:
     """The net in a .yaml, .prototxt or .caffemodel file. Raises SpecError."""
+    if str(path).endswith((".npz", ".h5")):
+        raise SpecError(f"{path}: holds weights alone, not a net; give its spec, and these as its weights")
     if not str(path).endswith((".prototxt", ".caffemodel")):
         return load_net(path)
     return NetSpec.read(as_yaml(net_tree(path)), Where(str(path)))

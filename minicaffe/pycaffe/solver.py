@@ -31,6 +31,10 @@ class _Training(minicaffe.Solver):
 
     open_net = staticmethod(open_net)
 
+    def _find(self, path: str) -> Path:
+        """In the working directory first, where alone Caffe looks."""
+        return Path(path) if Path(path).is_file() else super()._find(path)
+
     def __init__(self, spec: SolverSpec) -> None:
         self.callbacks: list[tuple[Callback, Callback]] = []
         super().__init__(spec)
