@@ -47,16 +47,12 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def on_the_chosen_device(request, monkeypatch):
-    """Before each test, and after it: what a module makes for all its tests is made before any of them."""
     monkeypatch.delenv("MINICAFFE_DEVICE", raising=False)
-    chosen = "cpu" if request.config.getoption("--device") == "cpu" else "gpu"
-    mc.set_device(chosen)
-    yield
-    mc.set_device(chosen)
+    mc.set_device("cpu" if request.config.getoption("--device") == "cpu" else "gpu")
 
 
 @pytest.fixture
-def double(monkeypatch):
+def double(request, monkeypatch):
     """The double of CuPy is the device, whatever the other tests run on. What a test leaves undone is done then."""
     from strict_cupy import cupy, cupyx
 
@@ -67,6 +63,10 @@ def double(monkeypatch):
     cupy.cuda.Device(1).synchronize()
     cupy.cuda.Device(0).synchronize()
     cupy.cuda.Device(0).use()
+    if (
+        request.config.getoption("--device") == "cpu"
+    ):  # what a module makes for its tests comes before the next
+        mc.set_device("cpu")
 
 
 @pytest.fixture
