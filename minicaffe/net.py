@@ -67,6 +67,7 @@ class Net:
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
         self._shapes: list[list[tuple[int, ...]]] = []  # that each layer was last run or reshaped for
+        self._fitted_at: list[int] = []  # the count of reshapes then, which says whether to look
         self._has_run: list[bool] = []  # forward, since the layer was last reshaped
         self._plan_key: Any = None
         with device.entered():
@@ -103,6 +104,7 @@ class Net:
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._shapes.append(_shapes(bottom, top))
+        self._fitted_at.append(Blob.reshapes)
         self._has_run.append(False)
         self._add_params(layer)
         if layer.blobs:
@@ -166,8 +168,10 @@ class Net:
         with self.setting.device.entered(), one_blas_thread():
             for i in range(first, last + 1):
                 self._fit(i)
+                reshapes = Blob.reshapes
                 self.layers[i].forward(self._bottoms[i], self._tops[i])
-                self._shapes[i] = _shapes(self._bottoms[i], self._tops[i])
+                if Blob.reshapes != reshapes:
+                    self._shapes[i] = _shapes(self._bottoms[i], self._tops[i])
                 self._has_run[i] = True
                 if self.debug_info:
                     debug.show_forward(self.layers[i], self._tops[i])
@@ -175,14 +179,14 @@ class Net:
     def _fit(self, i: int) -> None:
         """Reshape layer ``i`` if its blobs have other shapes than the last time, or if it always wants it."""
         layer, bottom, top = self.layers[i], self._bottoms[i], self._tops[i]
-        fits = self._shapes[i] == _shapes(bottom, top)
-        if fits and not layer.reshapes_always:
-            return
-        with _place_of(layer):
-            layer.reshape(bottom, top)
-        shapes = _shapes(bottom, top)
-        self._has_run[i] = self._has_run[i] and fits and shapes == self._shapes[i]
-        self._shapes[i] = shapes
+        fits = self._fitted_at[i] == Blob.reshapes or self._shapes[i] == _shapes(bottom, top)
+        if layer.reshapes_always or not fits:
+            with _place_of(layer):
+                layer.reshape(bottom, top)
+            shapes = _shapes(bottom, top)
+            self._has_run[i] = self._has_run[i] and fits and shapes == self._shapes[i]
+            self._shapes[i] = shapes
+        self._fitted_at[i] = Blob.reshapes
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
