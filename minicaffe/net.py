@@ -86,7 +86,8 @@ class Net:
         self.gradient_starts = self._find_gradient_starts()
         self._needs_gradient = self._find_needs()
         self._overwritten = graph.overwritten_tops(specs, layer_classes)
-        if self.state.phase == "TRAIN":
+        has_loss = any(any(spec.loss_weight) for spec in specs)
+        if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
             self._check_overwritten()
 
     def _append(self, spec: LayerSpec) -> None:

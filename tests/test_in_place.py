@@ -51,7 +51,13 @@ def test_a_top_that_backward_needs_may_be_overwritten_where_no_gradient_passes(m
     problem = "layer 'l': top: layer 'a' needs its top in backward"
     with pytest.raises(mc.SpecError, match=problem):
         make_net(HEAD + layers, phase="train")
-    make_net(HEAD.removeprefix("force_backward: true\n") + layers, phase="train")
+    deploy = HEAD.removeprefix("force_backward: true\n")
+    make_net(deploy + layers, phase="train")
+    trained = deploy + f"- {{name: w, type: InnerProduct, top: t, {FC}}}\n"
+    trained += layers.replace("top: x", "bottom: t, top: t") + "\n"
+    make_net(trained, phase="train")
+    with pytest.raises(mc.SpecError, match=problem):
+        make_net(trained + "- {name: loss, type: Reduction, loss_weight: 1}", phase="train")
 
     net = make_net(HEAD + layers)
     x = RNG.standard_normal((2, 3)).astype(np.float32)
