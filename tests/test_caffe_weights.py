@@ -65,6 +65,18 @@ def test_statistics_of_batch_norm_keep_their_meaning_in_training():
     assert all(spec.lr_mult == 0 for spec in net.layers[2].spec.param)
 
 
+def test_a_layer_without_a_name_gets_its_weights(tmp_path):
+    """Caffe, which matches by name, takes none for a name too."""
+    model = message_class("NetParameter")()
+    model.layer.add(name="data", type="Input", top=["x"]).input_param.shape.add().dim.extend([1, 2])
+    layer = model.layer.add(type="InnerProduct", bottom=["x"], top=["y"])
+    layer.inner_product_param.num_output = 1
+    layer.inner_product_param.bias_term = False
+    layer.blobs.add(data=[7, 7]).shape.dim.extend([1, 2])
+    (tmp_path / "m.caffemodel").write_bytes(model.SerializeToString())
+    assert (mc.to_host(mc.Net(tmp_path / "m.caffemodel").params["y"][0].data) == 7).all()
+
+
 @pytest.mark.parametrize("name", ["w.npz", "w.caffemodel.h5"])
 def test_weights_are_no_net(name, tmp_path):
     with pytest.raises(mc.SpecError, match="holds weights alone, not a net"):

@@ -39,7 +39,7 @@ class CaffemodelReader(WeightReader):
         unknown = []
         try:
             for layer, kind in _layers(read_message("NetParameter", path, WeightError)):
-                name = text_of(layer.name)
+                name = text_of(layer.name) or _first_top(layer)  # as the net calls a layer without a name
                 unknown += [f"layer '{name[:MAX_NAME]}': {number}" for number in unknown_fields(layer)]
                 for i, blob in enumerate(layer.blobs):
                     self._add(name, i, blob, kind)
@@ -63,6 +63,10 @@ class CaffemodelReader(WeightReader):
 
     def _array(self, key: str) -> np.ndarray:
         return blob_array(self._blobs[key]).reshape(self.shapes[key])
+
+
+def _first_top(layer: Any) -> str:
+    return text_of(layer.top[0]) if getattr(layer, "top", ()) else ""
 
 
 def _layers(net: Any) -> Iterator[tuple[Any, str]]:

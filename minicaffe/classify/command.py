@@ -52,6 +52,8 @@ def classify(args: argparse.Namespace) -> None:
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     classifier = _make_classifier(net, args)
     classifier.output = _probabilities(net)
+    blob = net.blobs[classifier.input]
+    blob.reshape(10 if args.oversample else 1, *blob.shape[1:])  # images come one by one
     if labels:
         _check_labels(labels, net.blobs[classifier.output], args.labels)
     color = net.blobs[classifier.input].channels == 3
