@@ -167,7 +167,10 @@ class Blob:
             self._outdate_on_host("diff")
 
     def on_host(self, what: str) -> np.ndarray:
-        """The "data" or "diff" as NumPy's array; what is written into it counts until the device uses its own."""
+        """The "data" or "diff" as NumPy's array.
+
+        What is written into it goes to the device before anything there uses the blob; then ask for it again.
+        """
         return getattr(self, what) if self.device == CPU else self.logical(self._stored_on_host(what))
 
     def _stored_on_host(self, what: str) -> np.ndarray:
@@ -179,7 +182,7 @@ class Blob:
         return self._host_copies.fetch(what, lambda: self.stored if what == "data" else self.stored_diff)
 
     def _send_written(self, what: str, stored: Array) -> None:
-        if self._host_copies is not None:
+        if self._host_copies is not None and self._host_copies.is_newer(what):
             with self.device.entered():
                 self._host_copies.send(what, stored)
 

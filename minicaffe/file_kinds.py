@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
+NPZ, NPY, HDF5 = "an .npz (or another zip) archive", "a bare array (.npy)", "an HDF5 file"
 STARTS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
-    b"PK": "an .npz (or another zip) archive",
-    b"\x93NUMPY": "a bare array (.npy)",
-    b"\x89HDF": "an HDF5 file",
+    b"PK": NPZ,
+    b"\x93NUMPY": NPY,
+    b"\x89HDF": HDF5,
     b"\x1f\x8b": "a gzip archive",
 }
 
@@ -27,7 +29,7 @@ def kind_of(path: str | Path) -> str:
 
 def _is_text(start: bytes) -> bool:
     try:
-        text = start[:-3].decode("utf-8") if len(start) > 3 else start.decode("utf-8")
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last letter may be cut
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter in "\t\r\n" for letter in text)

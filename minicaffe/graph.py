@@ -158,12 +158,14 @@ def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]])
                 )
 
 
-def overwritten_tops(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> dict[str, SpecError]:
-    """The layers, by name, whose backward reads a top that a later layer in place overwrites, and what to say.
+def overwritten_tops(
+    layers: list[LayerSpec], classes: Mapping[str, type[Layer]]
+) -> dict[str, tuple[LayerSpec, str]]:
+    """The layers, by name, whose backward reads a top that a later layer in place overwrites: that one, and why.
 
     Forward is right all the same, so that a net that is only used may have them.
     """
-    errors: dict[str, SpecError] = {}
+    overwritten: dict[str, tuple[LayerSpec, str]] = {}
     for index, layer in enumerate(layers):
         for top in set(layer.top) & set(layer.bottom):
             for maker in _makers(top, layers[:index], classes):
@@ -172,8 +174,8 @@ def overwritten_tops(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]
                     problem = (
                         f"layer '{maker.name}' needs its top in backward; give this top a name of its own"
                     )
-                    errors.setdefault(maker.name, layer.error("top", problem))
-    return errors
+                    overwritten.setdefault(maker.name, (layer, problem))
+    return overwritten
 
 
 def _makers(name: str, before: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> Iterator[LayerSpec]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.errors import MinicaffeError, WriteError, one_line
-from minicaffe.file_kinds import STARTS, kind_of
+from minicaffe.file_kinds import HDF5, kind_of
 from minicaffe.files import atomic_write
 
 
@@ -31,7 +31,7 @@ def _other_kind(path: str | Path) -> str:
         kind = kind_of(path)
     except OSError:
         return ""
-    return kind if kind != STARTS[b"\x89HDF"] else ""
+    return kind if kind != HDF5 else ""
 
 
 def import_h5py(where: object, error: type[MinicaffeError]) -> ModuleType:

@@ -22,17 +22,20 @@ class HostCopies:
 
     def fetch(self, what: str, stored: Callable[[], Array]) -> np.ndarray:
         """The copy of ``stored()``, in its shape, up to date; from now on the copy is the one that counts."""
-        if what not in self._newer:
-            array = to_host(stored())
-            self._arrays.setdefault(what, np.empty_like(array))[...] = array
+        if not self.is_newer(what):
+            held = self._arrays.get(what)
+            self._arrays[what] = to_host(stored()) if held is None else stored().get(out=held)
             self._newer.add(what)
         return self._arrays[what]
 
+    def is_newer(self, what: str) -> bool:
+        """Whether the copy is the one that counts."""
+        return what in self._newer
+
     def send(self, what: str, stored: Array) -> None:
-        """Put into ``stored`` what was written into its copy, if that counts."""
-        if what in self._newer:
-            self._newer.remove(what)
-            stored.set(self._arrays[what])
+        """Put into ``stored`` what was written into its copy; from now on that counts."""
+        self._newer.remove(what)
+        stored.set(self._arrays[what])
 
     def outdate(self, what: str) -> None:
         """Let the device's numbers count, whatever was written into the copy."""

@@ -72,7 +72,7 @@ class Layer:
         """Once: check what the spec asks for, make parameters. Shapes of the bottoms are known."""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """At first, and after a change of the bottoms' shapes: check them and set the tops' shapes."""
+        """At first, and after a change of the bottoms' or tops' shapes: check the first and set the others."""
         raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'reshape'")
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

@@ -18,9 +18,11 @@ from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import open_net
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
+from minicaffe.learnable_param import LearnableParam
 from minicaffe.ops.workers import one_blas_thread
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
+from minicaffe.weight_reader import WeightReader
 
 
 class Net:
@@ -33,7 +35,7 @@ class Net:
     float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
-    parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs.
+    parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
 
     Raises SpecError, ShapeError, WeightError or DataError.
     """
@@ -66,9 +68,11 @@ class Net:
         self.learnable: list[LearnableParam] = []
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
-        self._shapes: list[list[tuple[int, ...]]] = []  # that each layer was last run or reshaped for
+        self._fitted: list[
+            list[tuple[int, ...]]
+        ] = []  # the shapes that each layer last ran with, or was given
         self._fitted_at: list[int] = []  # the count of reshapes then, which says whether to look
-        self._has_run: list[bool] = []  # forward, since the layer was last reshaped
+        self._has_run: list[bool] = []  # forward, since its shapes changed
         self._plan_key: Any = None
         with device.entered():
             self._build()
@@ -104,7 +108,7 @@ class Net:
         self.layers.append(layer)
         self._bottoms.append(bottom)
         self._tops.append(top)
-        self._shapes.append(_shapes(bottom, top))
+        self._fitted.append(_shapes_of(bottom, top))
         self._fitted_at.append(Blob.reshapes)
         self._has_run.append(False)
         self._add_params(layer)
@@ -172,7 +176,7 @@ class Net:
                 reshapes = Blob.reshapes
                 self.layers[i].forward(self._bottoms[i], self._tops[i])
                 if Blob.reshapes != reshapes:
-                    self._shapes[i] = _shapes(self._bottoms[i], self._tops[i])
+                    self._fitted[i] = _shapes_of(self._bottoms[i], self._tops[i])
                 self._has_run[i] = True
                 if self.debug_info:
                     debug.show_forward(self.layers[i], self._tops[i])
@@ -180,17 +184,17 @@ class Net:
     def _fit(self, i: int) -> None:
         """Reshape layer ``i`` if its blobs have other shapes than the last time, or if it always wants it."""
         layer, bottom, top = self.layers[i], self._bottoms[i], self._tops[i]
-        fits = self._fitted_at[i] == Blob.reshapes or self._shapes[i] == _shapes(bottom, top)
+        fits = self._fitted_at[i] == Blob.reshapes or self._fitted[i] == _shapes_of(bottom, top)
         if layer.reshapes_always or not fits:
             with _place_of(layer):
                 layer.reshape(bottom, top)
-            shapes = _shapes(bottom, top)
-            self._has_run[i] = self._has_run[i] and fits and shapes == self._shapes[i]
-            self._shapes[i] = shapes
+            shapes = _shapes_of(bottom, top)
+            self._has_run[i] = self._has_run[i] and fits and shapes == self._fitted[i]
+            self._fitted[i] = shapes
         self._fitted_at[i] = Blob.reshapes
 
     def reshape(self) -> None:
-        """Let every layer follow the shapes of its bottoms, after an input blob was reshaped."""
+        """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""
         with self.setting.device.entered():
             for i in range(len(self.layers)):
                 self._fit(i)
@@ -244,8 +248,7 @@ class Net:
 
     def _backward_layer(self, i: int) -> None:
         layer, top = self.layers[i], self._tops[i]
-        if layer.name in self._overwritten:
-            raise self._overwritten[layer.name]
+        self._refuse_overwritten(layer)
         if not self._has_run[i]:
             raise MinicaffeError(
                 f"backward: layer '{layer.name}' has not run forward at this size; run forward first"
@@ -286,8 +289,13 @@ class Net:
     def _check_overwritten(self) -> None:
         """Raise SpecError where a layer's backward will read a top that another layer has overwritten."""
         for layer, needs in zip(self.layers, self._needs_gradient, strict=True):
-            if layer.name in self._overwritten and (any(needs) or any(layer.param_propagate_down)):
-                raise self._overwritten[layer.name]
+            if any(needs) or any(layer.param_propagate_down):
+                self._refuse_overwritten(layer)
+
+    def _refuse_overwritten(self, layer: Layer) -> None:
+        if layer.name in self._overwritten:
+            by, problem = self._overwritten[layer.name]
+            raise by.error("top", problem)
 
     def _make_plan(self) -> None:
         """Find the layers between a start of gradients and something that needs one; no other runs backward."""
@@ -326,10 +334,10 @@ class Net:
 
     # -- weights ---------------------------------------------------------------------------------------
 
-    def copy_from(self, path: str | Path) -> weights.CopyReport:
+    def copy_from(self, path: str | Path | WeightReader) -> weights.CopyReport:
         """Copy weights from a file into the layers of the same name; say which matched and which not.
 
-        The file is an .npz, or Caffe's .caffemodel or .caffemodel.h5.
+        The file is an .npz, or Caffe's .caffemodel or .caffemodel.h5; one that is open already is closed then.
 
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """
@@ -437,7 +445,7 @@ class Net:
         return names.index(name)
 
 
-def _shapes(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:
+def _shapes_of(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:
     """What a layer is fitted to. Tops of layers without bottoms may have any shape: it is the caller's."""
     return [blob.shape for blob in (*bottom, *top)] if bottom else []
 
@@ -462,51 +470,3 @@ def _place_of(layer: Layer) -> Iterator[None]:
         raise (
             error if str(error).startswith(layer.spec.where.file) else ShapeError(f"{place}: {error}")
         ) from None
-
-
-class LearnableParam:
-    """A parameter blob as the solver sees it: once, however many layers share it."""
-
-    def __init__(self, blob: Blob, spec: ParamSpec, key: str) -> None:
-        self.blob = blob
-        self.name = spec.name
-        self.key = key
-        self._lr_mult = spec.lr_mult if spec.has("lr_mult") else None
-        self._decay_mult = spec.decay_mult if spec.has("decay_mult") else None
-
-    @property
-    def lr_mult(self) -> float:
-        """Factor of the learning rate."""
-        return 1.0 if self._lr_mult is None else self._lr_mult
-
-    @property
-    def decay_mult(self) -> float:
-        """Factor of the weight decay."""
-        return 1.0 if self._decay_mult is None else self._decay_mult
-
-    def share_with(self, blob: Blob, spec: ParamSpec, layer: Layer, index: int) -> None:
-        """Make ``blob`` use this parameter's numbers and gradient. Raises SpecError or ShapeError."""
-        same = (
-            blob.count == self.blob.count
-            if spec.share_mode == "PERMISSIVE"
-            else blob.shape == self.blob.shape
-        )
-        if not same:
-            raise ShapeError(
-                f"{spec.where}: parameter {index} of layer '{layer.name}' has shape {blob.shape}, "
-                f"but '{self.name}', which it shares, has {self.blob.shape}"
-            )
-        for field in ("lr_mult", "decay_mult"):
-            self._agree(field, spec)
-        blob.share_data(self.blob)
-        blob.share_diff(self.blob)
-
-    def _agree(self, field: str, spec: ParamSpec) -> None:
-        if not spec.has(field):
-            return
-        mine, its = getattr(self, f"_{field}"), getattr(spec, field)
-        if mine is not None and mine != its:
-            raise spec.error(
-                field, f"{its:g}, but '{self.name}', which is shared, has {mine:g}; give one value"
-            )
-        setattr(self, f"_{field}", its)

@@ -54,7 +54,7 @@ def save(solver: Solver, prefix: str) -> Path:
         "net": solver.net.state_dict(),
         "test_nets": [net.state_dict() for net in solver.test_nets],
     }
-    weights.save_arrays({**arrays, "meta": np.array(json.dumps(meta))}, state_file)
+    weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
     return state_file
 
 
@@ -174,10 +174,10 @@ def _check_same(path: str | Path, what: str, held: set[str], expected: set[str])
 
 
 def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
-    if "meta" not in file.shapes:
+    if weights.STATE_KEY not in file.shapes:
         raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
     try:
-        meta = json.loads(str(file.read("meta")))
+        meta = json.loads(str(file.read(weights.STATE_KEY)))
         _check_meta(meta)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{file.path}: its contents cannot be understood ({error})") from None

@@ -16,7 +16,8 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
-from minicaffe.net import LearnableParam, Net
+from minicaffe.learnable_param import LearnableParam
+from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
 from minicaffe.scoring import score
 from minicaffe.solvers.lr_policy import learning_rate

@@ -18,15 +18,17 @@ from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
+from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.errors import WeightError
-from minicaffe.file_kinds import STARTS, kind_of
+from minicaffe.file_kinds import HDF5, NPZ, kind_of
 from minicaffe.files import atomic_write
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
+STATE_KEY = "meta"  # what a .solverstate.npz has, and weights have not: a name without a layer
 WEIGHTS = "weights (.npz, .caffemodel or .caffemodel.h5)"
-STATES = (".solverstate", ".solverstate.h5", ".solverstate.npz")
+STATES = (*SUFFIXES, ".solverstate.npz")
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
@@ -74,7 +76,9 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def copy_into(
-    params: Mapping[str, list[Blob]], path: str | Path, converters: Mapping[str, Converter] | None = None
+    params: Mapping[str, list[Blob]],
+    path: str | Path | WeightReader,
+    converters: Mapping[str, Converter] | None = None,
 ) -> CopyReport:
     """Copy a file's arrays into the parameters of the same layer name; nothing changes unless all fit.
 
@@ -83,12 +87,12 @@ def copy_into(
     Raises WeightError for a file that is not one of such arrays, for a layer whose number or shapes of parameters
     differ, and where no layer at all has a name that the file has.
     """
-    with open_weights(path) as file:
+    with path if isinstance(path, WeightReader) else open_weights(path) as file:
         layers = file.layers()
         report = CopyReport.of(params, layers)
         if params and not report.matched:
             raise WeightError(
-                f"{path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"
+                f"{file.path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"
             )
         found = {
             name: _read_layer(file, name, params[name], layers[name], (converters or {}).get(name))
@@ -106,24 +110,25 @@ def open_weights(path: str | Path) -> WeightReader:
     A file of another name is what its first bytes say: pycaffe gives a .caffemodel any name.
     """
     name = str(path)
+    no_weights = f"{path}: a solver state, not weights; give the weights that were written beside it"
+    if name.endswith(STATES):
+        raise WeightError(no_weights)
     ending = next((e for e in READERS if name.endswith(e)), None) or _ending_by_content(path)
-    if not name.endswith(STATES):
-        reader = READERS[ending](path)
-        if "meta" not in reader.shapes:
-            return reader
-        reader.__exit__()
-    raise WeightError(f"{path}: a solver state, not weights; give the weights that were written beside it")
+    reader = READERS[ending](path)
+    if STATE_KEY in reader.shapes:
+        with reader:
+            raise WeightError(no_weights)
+    return reader
 
 
 def _ending_by_content(path: str | Path) -> str:
     try:
+        if kind_of(path) == HDF5:
+            return ".h5"
         with open(path, "rb") as file:
-            start = file.read(4)
+            return ".caffemodel" if file.read(4).startswith(NET_STARTS) else ".npz"
     except OSError:
         return ".npz"  # whose reader says what is wrong
-    if start.startswith(b"\x89HDF"):
-        return ".h5"
-    return ".caffemodel" if start.startswith(NET_STARTS) else ".npz"
 
 
 def _some(names: Iterable[str]) -> str:
@@ -154,7 +159,7 @@ class NpzReader(WeightReader):
         """``error`` is raised for a file that is no archive, and says what is ``expected``."""
         super().__init__(path, error)
         try:
-            if not zipfile.is_zipfile(path) and (kind := kind_of(path)) != STARTS[b"PK"]:
+            if not zipfile.is_zipfile(path) and (kind := kind_of(path)) != NPZ:
                 raise self.error(f"{path}: is {kind or 'no .npz file'}; expected {expected}")
             self._zip = zipfile.ZipFile(path)
             self.shapes = {

@@ -44,7 +44,7 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
             layer = message.name[:MAX_NAME]
             where = Where(where.file, layer=layer if layer and isinstance(layer, str) else where.layer)
         place = f"layer '{where.layer}': " if where.layer else ""
-        unknown += [f"{place}{name} {number}" for number in unknown_fields(message)]
+        unknown += [f"{place}{name} {number}" for number in unknown_numbers(message)]
         tree = Tree()
         for descriptor, value in message.ListFields():
             field = schema()[name][descriptor.name]
@@ -122,7 +122,7 @@ def warn_of_unknown(path: str | Path, unknown: list[str]) -> None:
         logger.warning("%s: ignored fields that Caffe 1.0 has not, by number: %s%s", path, told, more)
 
 
-def unknown_fields(message: Any) -> Iterator[int]:
+def unknown_numbers(message: Any) -> Iterator[int]:
     """The numbers of a message's own fields that ``caffe.proto`` has not."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 

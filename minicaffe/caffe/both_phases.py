@@ -18,29 +18,33 @@ from minicaffe.spec.net import LayerSpec, NetState, make_state
 class BothPhases:
     """``layers`` are the specs, with bottoms and tops written out, each with its phase; "" for both.
 
-    ``notes`` are lines on what is left out. A net of the other phase is made where one of its layers has to be
-    known; ``close`` lets go of it.
+    ``notes`` are lines on what is left out. ``other`` is the net of the other phase, made where one of its layers
+    has to be known; ``close`` lets go of it.
     """
 
     def __init__(self, net: Net) -> None:
         self.net = net
         self.notes: list[str] = []
-        self._other: Net | None = None
+        self._made: Net | MinicaffeError | None = None
         self.layers = list(self._listed())
 
-    def net_of(self, is_in_net: bool) -> Net:
-        """The net itself, or that of the other phase. Raises what nets raise."""
-        if is_in_net:
-            return self.net
-        if self._other is None:
+    @property
+    def other(self) -> Net:
+        """The net of the other phase. Raises what nets raise: its data may not be on this machine."""
+        if self._made is None:
             state = self._other_state()
-            self._other = Net(self.net.spec, phase=state.phase, level=state.level, stages=state.stage)
-        return self._other
+            try:
+                self._made = Net(self.net.spec, phase=state.phase, level=state.level, stages=state.stage)
+            except MinicaffeError as error:
+                self._made = error
+        if isinstance(self._made, MinicaffeError):
+            raise type(self._made)(*self._made.args)
+        return self._made
 
     def close(self) -> None:
         """Let go of the data of the other phase."""
-        if self._other is not None:
-            self._other.close()
+        if isinstance(self._made, Net):
+            self._made.close()
 
     def _other_state(self) -> NetState:
         state = self.net.state
@@ -78,7 +82,7 @@ class BothPhases:
         if spec.type != "Pooling" or spec.pooling_param.rounds_up:
             return True
         try:
-            other = self.net_of(False)
+            other = self.other
         except MinicaffeError:
             return True
         mine, its = (net.blobs[spec.bottom[0]].shape[2:] for net in (self.net, other))

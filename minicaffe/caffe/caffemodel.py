@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe.array import to_host
-from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_fields, warn_of_unknown
+from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_numbers, warn_of_unknown
 from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.messages import MAX_BYTES, message_class
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.spec_tree import spec_tree
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
-MAX_BYTES = 2**31 - 2**20  # of a protobuf message, with room for what is not numbers
 
 
 class CaffemodelReader(WeightReader):
@@ -40,7 +39,7 @@ class CaffemodelReader(WeightReader):
         try:
             for layer, kind in _layers(read_message("NetParameter", path, WeightError)):
                 name = text_of(layer.name) or _first_top(layer)  # as the net calls a layer without a name
-                unknown += [f"layer '{name[:MAX_NAME]}': {number}" for number in unknown_fields(layer)]
+                unknown += [f"layer '{name[:MAX_NAME]}': {number}" for number in unknown_numbers(layer)]
                 for i, blob in enumerate(layer.blobs):
                     self._add(name, i, blob, kind)
         except UnicodeDecodeError:

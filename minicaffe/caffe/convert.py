@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from minicaffe.files import make_folder, write_text
 from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
+from minicaffe.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
 LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has one number for each image
@@ -109,39 +111,42 @@ def _on_one_line(name: str) -> str:
 
 def _weights(spec: NetSpec, path: str | Path, level: int, stages: Iterable[str]) -> dict[str, np.ndarray]:
     """The arrays of the file that belong to the net. Raises WeightError where they do not fit it."""
-    try:
-        net = Net(spec, phase="test", level=level, stages=stages)
-    except DataError as error:
-        logger.warning("The weights are not checked against the net, whose data are not there (%s)", error)
-        _, arrays = _unchecked({layer.name for layer in spec.layer}, path)
-        if not arrays:
-            raise WeightError(f"{path}: has no layer of this net; these are another net's weights") from None
-        return arrays
-    held, others = _unchecked(
-        {layer.name for layer in spec.layer} - {layer.name for layer in net.layers}, path
-    )
-    if others and not held & set(net.params):
+    with weights.open_weights(path) as file:
+        try:
+            net = Net(spec, phase="test", level=level, stages=stages)
+        except DataError as error:
+            logger.warning(
+                "The weights are not checked against the net, whose data are not there (%s)", error
+            )
+            arrays = _arrays(file, {layer.name for layer in spec.layer})
+            if not arrays:
+                problem = "has no layer of this net; these are another net's weights"
+                raise WeightError(f"{path}: {problem}") from None
+            return arrays
+        with closing(net):
+            return _checked(
+                net, file, _arrays(file, {x.name for x in spec.layer} - {x.name for x in net.layers})
+            )
+
+
+def _checked(net: Net, file: WeightReader, others: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The net's arrays, if the file's fit it, beside ``others``: those of layers that are not in this net."""
+    if others and not set(file.layers()) & set(net.params):
         logger.warning("The weights are not checked against the net: they are of other stages (--stage)")
         return others
-    try:
-        report = net.copy_from(path)
-        if report.missing:
-            logger.warning("%s: has no weights for %s", path, ", ".join(report.missing))
-        arrays = {
-            f"{name}/{i}": to_host(b.data) for name in report.matched for i, b in enumerate(net.params[name])
-        }
-    finally:
-        net.close()
+    report = net.copy_from(file)
+    if report.missing:
+        logger.warning("%s: has no weights for %s", file.path, ", ".join(report.missing))
+    arrays = {
+        f"{name}/{i}": to_host(b.data) for name in report.matched for i, b in enumerate(net.params[name])
+    }
     return {**arrays, **others}
 
 
-def _unchecked(names: set[str], path: str | Path) -> tuple[set[str], dict[str, np.ndarray]]:
-    """The names of the file's layers, and its arrays for layers of these names."""
-    if not names:
-        return set(), {}
-    with weights.open_weights(path) as file:
-        layers = file.layers()
-        return set(layers), {key: file.read(key) for name in names & set(layers) for key in layers[name]}
+def _arrays(file: WeightReader, names: set[str]) -> dict[str, np.ndarray]:
+    """The arrays of the file for layers of these names."""
+    layers = file.layers()
+    return {key: file.read(key) for name in names & set(layers) for key in layers[name]}
 
 
 def _name_mean(tree: Tree, old: str, new: str) -> None:

@@ -18,9 +18,8 @@ def whole_paths(layer: Tree, folder: Path) -> Iterator[str]:
     """
     for param, name, found in _beside(layer, folder):
         if found != Path(param.text(name)).resolve():
-            path = (
-                f"{found}/" if param.text(name).endswith("/") else str(found)
-            )  # Caffe adds none to root_folder
+            # Caffe adds no "/" to root_folder
+            path = f"{found}/" if param.text(name).endswith("/") else str(found)
             param.set(name, Scalar(path, quoted=True))
             yield f"{name} is written with its whole path: {path}"
     for param, name, found in _beside(layer, folder):

@@ -14,6 +14,7 @@ from minicaffe.caffe.schema import Field, Schema, schema
 from minicaffe.errors import DataError
 
 PACKAGE = "minicaffe"
+MAX_BYTES = 2**31 - 2**20  # of a protobuf message, with room for what is not numbers
 
 
 @cache

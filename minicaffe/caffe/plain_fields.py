@@ -29,7 +29,7 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
     return tree
 
 
-def unknown_fields(tree: Tree, message: str) -> Iterator[str]:
+def unknown_names(tree: Tree, message: str) -> Iterator[str]:
     """The fields, with their messages' names, that ``caffe.proto`` has not."""
     for name, values in tree.fields.items():
         known = schema()[message].get(name)
@@ -38,7 +38,7 @@ def unknown_fields(tree: Tree, message: str) -> Iterator[str]:
             continue
         for value in values:
             if isinstance(value, Tree):
-                yield from (f"{name}.{inner}" for inner in unknown_fields(value, known.kind))
+                yield from (f"{name}.{inner}" for inner in unknown_names(value, known.kind))
 
 
 def _set_phase(tree: Tree, phase: str) -> None:

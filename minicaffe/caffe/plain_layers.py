@@ -20,12 +20,12 @@ from minicaffe.array import to_host
 from minicaffe.caffe.both_phases import BothPhases
 from minicaffe.caffe.data_files import whole_paths
 from minicaffe.caffe.layer_types import who_lacks
-from minicaffe.caffe.plain_fields import plain_fields, unknown_fields
+from minicaffe.caffe.plain_fields import plain_fields, unknown_names
 from minicaffe.caffe.spec_tree import number, text
 from minicaffe.caffe.tree import Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import joined
+from minicaffe.errors import DataError, joined
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.layers.low_rank.stages import Stage, stages
@@ -33,7 +33,9 @@ from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec
+from minicaffe.unused_names import UnusedNames
 
+MEANS = ("", ".binaryproto")  # the endings of arrays that Caffe reads
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")
 DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transform_param")
 WINDOW_FIELDS = (
@@ -73,7 +75,7 @@ class PlainLayers:
         with closing(BothPhases(net)) as self._phases:
             self.notes = self._phases.notes
             self._specs = [spec for spec, _ in self._phases.layers]
-            self._names = {name for spec in self._specs for name in (spec.name, *spec.top)}
+            self._names = UnusedNames(name for spec in self._specs for name in (spec.name, *spec.top))
             self.layers = [plain for spec, phase in self._phases.layers for plain in self._plain(spec, phase)]
 
     # -- one layer ---------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class PlainLayers:
 
     def _note_what_is_lacking(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         tree = plain.tree
-        lacking, unknown = who_lacks(tree.text("type")), list(unknown_fields(tree, "LayerParameter"))
+        lacking, unknown = who_lacks(tree.text("type")), list(unknown_names(tree, "LayerParameter"))
         if lacking:
             self._note(spec, lacking)
         elif unknown:
@@ -110,6 +112,14 @@ class PlainLayers:
             shapes = [self._net_with(plain).blobs[name].shape for name in spec.bottom]
             if len(set(shapes)) > 1:
                 self._note(spec, f"Caffe 1.0 wants bottoms of one shape, not {', '.join(map(str, shapes))}")
+        elif spec.type == "InfogainLoss":
+            ending = Path(spec.infogain_loss_param.source).suffix
+            if ending not in MEANS:
+                self._note(
+                    spec, f"Caffe does not read its source, of format {ending}; make it a .binaryproto"
+                )
+        elif spec.type == "Python":
+            self._note(spec, f"in Caffe its module '{spec.python_param.module}' has to import caffe")
 
     def _depthwise(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """A Convolution with a group for each channel."""
@@ -119,7 +129,7 @@ class PlainLayers:
 
     def _net_with(self, plain: CaffeLayer) -> Net:
         """The net, or where it does not have this layer, that of the other phase."""
-        return self._phases.net_of(plain.is_in_net)
+        return self._phases.net if plain.is_in_net else self._phases.other
 
     def _turn(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Write weights as they are without ``transpose``; a name that others have them under goes."""
@@ -164,12 +174,12 @@ class PlainLayers:
         """Slice layers, each with a Silence, that leave of top ``i`` the places below ``ends``, by axis."""
         cut, source = [], plain
         for axis, end in ends.items():
-            rest, uncut = self._unused(f"{kept}_rest_{axis}"), self._unused(f"{kept}_to_{axis}")
+            rest, uncut = self._names.like(f"{kept}_rest_{axis}"), self._names.like(f"{kept}_to_{axis}")
             source.tree.fields["top"][i] = text(uncut)
-            source, i = plain.beside(self._unused(f"{rest}_cut"), "Slice", [uncut], [kept, rest]), 0
+            source, i = plain.beside(self._names.like(f"{rest}_cut"), "Slice", [uncut], [kept, rest]), 0
             source.tree.child("slice_param").set("axis", number(axis))
             source.tree.child("slice_param").set("slice_point", number(end))
-            cut += [source, plain.beside(self._unused(f"{rest}_gone"), "Silence", [rest], [])]
+            cut += [source, plain.beside(self._names.like(f"{rest}_gone"), "Silence", [rest], [])]
         return cut
 
     # -- low rank ----------------------------------------------------------------------------------------
@@ -187,35 +197,38 @@ class PlainLayers:
             params = params[1:]
         if len(made) == 1:
             return [_as_stage(plain, made[0], params[:2], spec)]
-        name = self._unused(f"{spec.name}_low_rank")
-        tops = [name] if len(spec.top) == 1 else [self._unused(f"{top}_low_rank") for top in spec.top]
+        name = self._names.like(f"{spec.name}_low_rank")
+        tops = [name] if len(spec.top) == 1 else [self._names.like(f"{top}_low_rank") for top in spec.top]
         first = plain.beside(name, spec.type, spec.bottom, tops, "phase", "propagate_down", _message(spec))
         plain.tree.pop("propagate_down")
         plain.tree.fields["bottom"] = [text(top) for top in tops]
         return [_as_stage(first, made[0], params[:1], spec), _as_stage(plain, made[1], params[1:3], spec)]
 
-    def _unused(self, name: str) -> str:
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        return name
-
     # -- files -------------------------------------------------------------------------------------------
+
+    def _source_problems(self, tree: Tree, spec: LayerSpec) -> list[str]:
+        """What of a data layer's source Caffe does not know. Raises DataError where the source is not there."""
+        if spec.type == "Data":
+            _, backend = locate(spec.data_param.source, spec.data_param.backend, self._folders)
+            tree.child("data_param").set("backend", text(backend))
+            return [] if backend in CAFFE_BACKENDS else [f"a source of format {backend}"]
+        if spec.type == "ImageData" and find_path(spec.image_data_param.source, self._folders).is_dir():
+            return ["a folder as source"]
+        return []
 
     def _data(self, plain: CaffeLayer, spec: LayerSpec) -> None:
         """Caffe's own format, written out; or an Input where Caffe cannot read the source."""
-        tree, folders = plain.tree, self._folders
-        problems = list(unknown_fields(tree, "LayerParameter"))
-        if spec.type == "Data":
-            _, backend = locate(spec.data_param.source, spec.data_param.backend, folders)
-            tree.child("data_param").set("backend", text(backend))
-            problems += [] if backend in CAFFE_BACKENDS else [f"a source of format {backend}"]
-        elif spec.type == "ImageData" and find_path(spec.image_data_param.source, folders).is_dir():
-            problems.append("a folder as source")
-        mean = Path(spec.transform_param.mean_file)
-        problems += (
-            [f"a mean_file of format {mean.suffix}"] if mean.suffix not in ("", ".binaryproto") else []
-        )
+        tree = plain.tree
+        problems = list(unknown_names(tree, "LayerParameter"))
+        try:
+            problems += self._source_problems(tree, spec)
+        except DataError as error:
+            if plain.is_in_net:
+                raise
+            self._note(spec, f"is written as it is: its data are not here ({error})")
+            return
+        mean = Path(spec.transform_param.mean_file).suffix
+        problems += [] if mean in MEANS else [f"a mean_file of format {mean}"]
         if not problems:
             return
         what = ", ".join(problems)

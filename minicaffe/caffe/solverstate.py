@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.binary import read_message, text_of, unknown_fields
+from minicaffe.caffe.binary import read_message, text_of, unknown_numbers
 from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
 from minicaffe.caffe.hdf5 import BAD_H5, read_array
 from minicaffe.caffe.messages import message_class
@@ -76,7 +76,7 @@ def read_state(path: str | Path) -> CaffeState:
 
 def _read_binary(path: Path) -> CaffeState:
     message = read_message("SolverState", path, TrainingError)
-    unknown = [*unknown_fields(message)][:1]
+    unknown = [*unknown_numbers(message)][:1]
     if unknown or not message.HasField("iter"):
         problem = f"has an unknown field, number {unknown[0]}" if unknown else "has no iteration"
         raise TrainingError(f"{path}: not a solver state of Caffe ({problem})")

@@ -1,7 +1,8 @@
 """Nets of Caffe's older generations -> the current one, as Caffe's own ``upgrade_proto.cpp`` makes it.
 
 Generation 0 has ``layers { layer { type: "conv" … } }`` with all settings in one message, and layers that pad;
-generation 1 ``layers { type: CONVOLUTION … }``. What Caffe only warns of, and drops, is an error here.
+generation 1 ``layers { type: CONVOLUTION … }``. Transformations of images that Caffe's upgrade only warns of, and
+drops, are errors here.
 """
 
 from __future__ import annotations

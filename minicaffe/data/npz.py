@@ -10,20 +10,18 @@ import numpy as np
 
 from minicaffe.data.source import ArraySource
 from minicaffe.errors import DataError, one_line
+from minicaffe.file_kinds import NPY, NPZ, kind_of
 
 IMAGE_NAMES = ("data", "images", "x")
 LABEL_NAMES = ("label", "labels", "y")
 BAD_ARCHIVE = (ValueError, EOFError, OSError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
-STARTS = (b"\x93NUMPY", b"PK")  # of an .npy, and of an .npz
-
 
 def load_numpy(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     """``numpy.load`` without pickle. Raises one of ``BAD_ARCHIVE`` for damaged and other files."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-    if not start.startswith(STARTS):  # NumPy would take it for a pickle, and say how to load that
-        raise ValueError("none of NumPy's files" if start else "the file is empty")
+    kind = kind_of(path)
+    if kind not in (NPZ, NPY):  # NumPy would take it for a pickle, and say how to load that
+        raise ValueError("the file is empty" if kind == "empty" else "none of NumPy's files")
     return np.load(path, allow_pickle=False)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer
+from minicaffe.unused_names import UnusedNames
 
 Writer = Callable[["Graph", Layer, list[str], list[Blob], list[Blob]], list[str]]
 writers: dict[str, Writer] = {}
@@ -37,7 +38,7 @@ class Graph:
 
     def __init__(self, onnx: Any, taken: Iterable[str]) -> None:
         self._onnx = onnx
-        self._taken = set(taken)
+        self._names = UnusedNames(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.bytes = 0  # of the constants
@@ -54,11 +55,8 @@ class Graph:
         return self.unused(f"{self._layer}/{what}_{self._count}")
 
     def unused(self, name: str) -> str:
-        """The name, made longer where it is taken; from now on it is."""
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
+        """The name, or a longer one where it is taken."""
+        return self._names.like(name)
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output, whose name is returned."""

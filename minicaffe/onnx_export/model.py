@@ -8,7 +8,7 @@ from typing import Any
 
 import minicaffe.onnx_export  # noqa: F401  the table of writers
 from minicaffe.blob import Blob
-from minicaffe.caffe.caffemodel import MAX_BYTES
+from minicaffe.caffe.messages import MAX_BYTES
 from minicaffe.errors import DataError, SpecError, WriteError
 from minicaffe.files import atomic_write
 from minicaffe.layer import Layer

@@ -27,7 +27,7 @@ class HostBlob:
 
     @property
     def data(self) -> np.ndarray:
-        """The data, (N, C, H, W); what is written into it counts from the next run on."""
+        """The data, (N, C, H, W), to be written in place (``Blob.on_host``)."""
         return self.blob.on_host("data")
 
     @property

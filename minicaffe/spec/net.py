@@ -5,6 +5,7 @@ Field names and meaning are those of ``NetParameter`` and ``LayerParameter`` in 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,9 @@ def make_state(phase: str, level: int = 0, stages: Iterable[str] = ()) -> NetSta
     """The state of a net in ``phase`` ("train" or "test"). Raises SpecError for another phase."""
     if str(phase).upper() not in ("TRAIN", "TEST"):
         raise SpecError(f"phase '{phase}': must be 'train' or 'test'")
-    if not isinstance(level, int):
-        raise SpecError(f"level {level!r}: must be a whole number")
+    try:
+        number = operator.index(level)
+    except TypeError:
+        raise SpecError(f"level {level!r}: must be a whole number") from None
     names = [stages] if isinstance(stages, str) else list(stages)
-    return NetState(phase=str(phase).upper(), level=level, stage=names)
+    return NetState(phase=str(phase).upper(), level=number, stage=names)
