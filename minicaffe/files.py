@@ -79,6 +79,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def unreadable(path: str | Path, error: OSError) -> str:
+    """What to say where the system refuses to read ``path``."""
+    return f"{path}: cannot be read ({error.strerror or error}); check the path"
+
+
 def refusal(path: Path, error: OSError) -> str:
     """What to say where the system refuses to write ``path``, whatever temporary name it was to be written by."""
     reason = error.strerror or str(error)

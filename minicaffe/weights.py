@@ -21,7 +21,7 @@ from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.errors import WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
-from minicaffe.files import atomic_write
+from minicaffe.files import atomic_write, unreadable
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
@@ -179,7 +179,7 @@ class NpzReader(WeightReader):
 
     def _unreadable(self, problem: Exception) -> str:
         if isinstance(problem, OSError) and problem.strerror:
-            return f"{self.path}: cannot be read ({problem.strerror}); check the path"
+            return unreadable(self.path, problem)
         return f"{self.path}: not a readable .npz file ({problem}); it may be truncated or damaged"
 
     def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -14,6 +14,7 @@ from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
 from minicaffe.file_kinds import kind_of
+from minicaffe.files import unreadable
 from minicaffe.spec.reader import Where
 
 logger = logging.getLogger("minicaffe")
@@ -28,7 +29,7 @@ def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> An
             raise error(f"{path}: the file is empty")
         return parse_message(name, data)
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from None
+        raise error(unreadable(path, problem)) from None
     except DataError as problem:
         kind = kind_of(path)
         raise error(f"{path}: {f'is {kind}, not {FILES[name]}' if kind else problem}") from None

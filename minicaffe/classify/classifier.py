@@ -37,10 +37,11 @@ class Classifier:
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
+        output: str | None = None,
     ) -> None:
         self.net = net if isinstance(net, Net) else Net(net, weights=weights, phase="test")
-        self.input = _image_input(self.net)
-        self.output = self.net.outputs[0]  # whose numbers are the scores
+        self.input = image_input(self.net)
+        self.output = self.net.outputs[0] if output is None else output
         shape = self.net.blobs[self.input].shape
         self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(shape[2:])
@@ -54,7 +55,7 @@ class Classifier:
             raise ShapeError(f"image_dims {self.image_dims}: an image may have {MAX_SIDE} pixels a side")
 
     def predict(self, images: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """The net's first output, (N, classes), for N images (H, W, K) as ``load_image`` reads them.
+        """The scores, (N, classes), for N images (H, W, K) as ``load_image`` reads them.
 
         With ``oversample`` the mean over ten crops of each (centre, corners, mirror images), else the centre's.
         Raises ShapeError or DataError, with the image's number, for what is no image that the net takes.
@@ -113,7 +114,7 @@ def transformer_for(
     return transformer
 
 
-def _image_input(net: Net) -> str:
+def image_input(net: Net) -> str:
     shapes = {name: net.blobs[name].shape for name in net.inputs}
     if len(shapes) != 1 or len(next(iter(shapes.values()))) != 4:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.blob import Blob
-from minicaffe.classify.classifier import Classifier
+from minicaffe.classify.classifier import Classifier, image_input
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
+from minicaffe.files import unreadable
 from minicaffe.flags import add_device, add_rules, choose_device
 from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
 TOP = 5
+NO_LABELS = "--labels {}: not a text file (UTF-8); give one with the name of a class on each line"
 MAX_NUMBER = 1e38  # of float32, about
 
 
@@ -51,12 +53,11 @@ def classify(args: argparse.Namespace) -> None:
     labels = _read_labels(args.labels) if args.labels is not None else []
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
     classifier = _make_classifier(net, args)
-    classifier.output = _probabilities(net)
-    blob = net.blobs[classifier.input]
-    blob.reshape(10 if args.oversample else 1, *blob.shape[1:])  # images come one by one
     if labels:
         _check_labels(labels, net.blobs[classifier.output], args.labels)
-    color = net.blobs[classifier.input].channels == 3
+    blob = net.blobs[classifier.input]
+    blob.reshape(10 if args.oversample else 1, *blob.shape[1:])  # images come one by one
+    color = blob.channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
         if np.isnan(scores).any():
@@ -68,8 +69,7 @@ def classify(args: argparse.Namespace) -> None:
 
 def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
     """A classifier with what Caffe's nets are used to, where the flags do not say otherwise."""
-    plain = Classifier(net, image_dims=args.image_dims)
-    is_color = net.blobs[plain.input].channels == 3
+    is_color = net.blobs[image_input(net)].channels == 3
     return Classifier(
         net,
         image_dims=args.image_dims,
@@ -77,6 +77,7 @@ def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
         input_scale=args.input_scale,
         raw_scale=args.raw_scale if args.raw_scale is not None else 255 if is_color else 1,
         channel_swap=args.channel_swap or ((2, 1, 0) if is_color else None),
+        output=_probabilities(net),
     )
 
 
@@ -91,13 +92,11 @@ def _read_labels(path: str) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig").rstrip()
     except OSError as error:
-        raise DataError(f"--labels {path}: cannot be read ({error.strerror}); check the path") from None
+        raise DataError(f"--labels {unreadable(path, error)}") from None
     except UnicodeDecodeError:
-        text = "\0"
+        raise DataError(NO_LABELS.format(path)) from None
     if "\0" in text:
-        raise DataError(
-            f"--labels {path}: not a text file (UTF-8); give one with the name of a class on each line"
-        )
+        raise DataError(NO_LABELS.format(path))
     if not text:
         raise DataError(f"--labels {path}: the file is empty; it needs the name of a class on each line")
     return text.splitlines()

@@ -9,6 +9,7 @@ import numpy as np
 
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError, one_line
+from minicaffe.files import unreadable
 from minicaffe.hdf5 import open_h5
 
 
@@ -66,7 +67,7 @@ def _listed_files(path: Path, folder: str | Path) -> list[Path]:
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; 'source' is a text file that lists .h5 files") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise DataError(unreadable(path, error)) from None
     files = [line for line in lines if line]
     if not files:
         raise DataError(f"{path}: lists no files; write the path of one .h5 file a line")

@@ -17,6 +17,7 @@ import numpy as np
 
 from minicaffe.data.source import ArraySource
 from minicaffe.errors import DataError
+from minicaffe.files import unreadable
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 PIECE = 1 << 24  # bytes read at a time: a header that lies about its size takes no memory
@@ -57,7 +58,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut off gzip file ({error}); get it again") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+        raise DataError(unreadable(path, error)) from None
 
 
 def _read_array(path: Path, stream: BinaryIO) -> np.ndarray:

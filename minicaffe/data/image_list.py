@@ -11,6 +11,7 @@ import numpy as np
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
 from minicaffe.errors import DataError, one_line
+from minicaffe.files import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 KEPT_BYTES = 1 << 30  # decoded images are kept in memory up to this size
@@ -108,7 +109,7 @@ def read_list(path: Path) -> list[Entry]:
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; it must list 'path label', one image a line") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise DataError(unreadable(path, error)) from None
     entries = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise DataError(f"{path}: lists no images; it must list 'path label', one image a line")

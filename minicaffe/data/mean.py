@@ -10,6 +10,7 @@ from minicaffe.caffe.blobs import blob_array, blob_shape
 from minicaffe.caffe.messages import parse_message
 from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
 from minicaffe.errors import DataError, one_line
+from minicaffe.files import unreadable
 
 
 def load_mean(path: Path) -> np.ndarray:
@@ -32,7 +33,7 @@ def _load_blob(path: Path) -> np.ndarray:
         blob = parse_message("BlobProto", path.read_bytes())
         return blob_array(blob).reshape(blob_shape(blob))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise DataError(unreadable(path, error)) from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -46,6 +47,6 @@ def _load_numpy(path: Path) -> np.ndarray:
             return archive["mean" if len(archive.files) != 1 else archive.files[0]]
     except BAD_ARCHIVE as error:
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+            raise DataError(unreadable(path, error)) from None
         problem = one_line(error)
         raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None

@@ -11,6 +11,7 @@ import numpy as np
 from minicaffe.data.source import ArraySource
 from minicaffe.errors import DataError, one_line
 from minicaffe.file_kinds import NPY, NPZ, kind_of
+from minicaffe.files import unreadable
 
 IMAGE_NAMES = ("data", "images", "x")
 LABEL_NAMES = ("label", "labels", "y")
@@ -40,7 +41,7 @@ def open_npz(path: Path) -> ArraySource:
             held = ", ".join(archive.files) or "nothing"
     except BAD_ARCHIVE as error:
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+            raise DataError(unreadable(path, error)) from None
         raise DataError(f"{path}: not a readable .npz file ({one_line(error)}); write it again") from None
     if images is None:
         raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")

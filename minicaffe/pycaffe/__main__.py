@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from minicaffe.files import unreadable
 from minicaffe.pycaffe import alias
 
 USAGE = "python -m minicaffe.pycaffe script.py …"
@@ -43,7 +44,7 @@ def _check(script: Path) -> None:
         with open(script, "rb") as file:
             start = file.read(1000)
     except OSError as error:
-        _refuse(f"{script}: cannot be read ({error.strerror}); check the path")
+        _refuse(unreadable(script, error))
     if b"\0" in start and script.suffix not in (".pyc", ".zip", ".pyz"):
         _refuse(f"{script}: not a Python script; check the path")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from minicaffe.errors import SpecError, one_line
+from minicaffe.files import unreadable
 
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
 MAX_NODES = 1_000_000  # an alias bomb grows past this long before memory is short
@@ -62,7 +63,7 @@ def read_utf8(path: str | Path) -> str:
     except UnicodeDecodeError:
         raise SpecError(f"{path}: not a text file (UTF-8); a spec is YAML text") from None
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise SpecError(unreadable(path, error)) from None
 
 
 def parse_yaml(text: str, file: str) -> yaml.MappingNode:
