@@ -1,10 +1,9 @@
-"""Nets: graphs, shapes, phases, sharing, weights, and where gradients go."""
+"""Nets: graphs, shapes, phases, weights, and where gradients go."""
 
 import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.spec.net import parse_net
 
 RNG = np.random.default_rng(8)
 
@@ -276,71 +275,6 @@ def test_weights_that_do_not_fit_leave_the_net_as_it_was(make_net, tmp_path):
     np.testing.assert_array_equal(net.params["conv"][0].data, before)
 
 
-def test_nets_that_share_see_each_others_weights(make_net):
-    net, other = make_net(CHAIN, seed=1), make_net(CHAIN, seed=2)
-    other.share_with(net)
-    net.params["ip"][0].data[...] = 0.25
-    assert (other.params["ip"][0].data == 0.25).all()
-    other.params["conv"][1].data[...] = 3
-    assert (net.params["conv"][1].data == 3).all()
-
-
-def test_layers_that_share_a_parameter_use_one_blob_and_the_solver_sees_it_once(make_net):
-    layer = "type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, bias_term: false}"
-    net = make_net(f"""
-layer:
-- {{name: x, type: Input, input_param: {{shape: {{dim: [1, 3]}}}}}}
-- {{name: a, {layer}}}
-- {{name: b, {layer}}}
-""")
-    net.params["a"][0].data[...] = 7
-    assert (net.params["b"][0].data == 7).all()
-    assert len(net.learnable) == 1
-
-
-def test_shared_parameters_of_other_shapes_are_refused(make_net):
-    with pytest.raises(mc.ShapeError, match=r"layer 'b'.*\(4, 3\).*'w'.*\(3, 3\)"):
-        make_net("""
-layer:
-- {name: x, type: Input, input_param: {shape: {dim: [1, 3]}}}
-- {name: a, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, bias_term: false}}
-- {name: b, type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 4, bias_term: false}}
-""")
-
-
-def test_old_style_inputs_become_input_layers(make_net):
-    net = make_net(
-        "input: [a, b]\ninput_dim: [1, 2, 3, 4, 5, 6, 7, 8]\nlayer:\n- {name: r, type: ReLU, bottom: a}\n"
-    )
-    assert net.blobs["a"].shape == (1, 2, 3, 4)
-    assert net.blobs["b"].shape == (5, 6, 7, 8)
-    assert net.inputs == ["a", "b"]
-
-
-@pytest.mark.parametrize(("dims", "shapes"), [(3, "0.75"), (6, "1.5"), (8, "2")])
-def test_old_style_inputs_take_four_numbers_each(dims, shapes):
-    with pytest.raises(mc.SpecError, match=f"input: 1 names but {shapes} shapes; give one for each"):
-        parse_net(f"input: a\ninput_dim: {[1] * dims}\nlayer: [{{name: r, type: ReLU}}]")
-
-
-def test_a_list_that_no_spec_gives_is_the_layers_own():
-    first, second = parse_net("layer: [{name: a, type: ReLU}, {name: b, type: ReLU}]").layer
-    first.bottom.append("x")
-    assert second.bottom == [] and mc.spec.net.make_layer_spec("ReLU", name="c").bottom == []
-
-
-@pytest.mark.parametrize(
-    ("written", "means"), [("1_000", 1000), ("0x10", 16), ("2147483647", 2**31 - 1), ("2147483648", None)]
-)
-def test_whole_numbers_are_those_of_yaml_in_32_bits(written, means):
-    text = f"layer: [{{name: a, type: Input, input_param: {{shape: {{dim: {written}}}}}}}]"
-    if means is None:
-        with pytest.raises(mc.SpecError, match="dim: 2147483648 is out of range"):
-            parse_net(text)
-    else:
-        assert parse_net(text).layer[0].input_param.shape[0].dim == [means]
-
-
 def test_a_registered_layer_type_works_like_any_other(make_net):
     @mc.register_layer
     class TestDouble(mc.Layer):
@@ -382,46 +316,6 @@ def test_debug_info_prints_every_layer_forward_and_backward(make_net, caplog):
     assert "[Backward] Layer conv, param blob 1 diff:" in text
 
 
-def test_yaml_merge_keys_and_scalars_for_lists_are_understood():
-    spec = parse_net("""
-layer:
-- {name: x, type: Input, input_param: &p {shape: {dim: [2, 3]}}}
-- {name: y, type: Input, input_param: {<<: *p}}
-- {name: z, type: Concat, bottom: [x, y], top: z, loss_weight: 1e-1}
-""")
-    assert spec.layer[1].input_param.shape[0].dim == [2, 3]
-    assert spec.layer[2].top == ["z"]
-    assert spec.layer[2].loss_weight == [0.1]
-
-
-def test_a_mapping_wins_over_what_it_merges_and_an_earlier_merge_over_a_later():
-    spec = parse_net("""
-layer:
-- name: a
-  type: Convolution
-  convolution_param: &a {num_output: 4, kernel_size: 3}
-- name: b
-  type: Convolution
-  convolution_param: &b {<<: *a, num_output: 8, pad: 1}
-- name: c
-  type: Convolution
-  convolution_param: {<<: [{stride: 2, pad: 2}, *b], kernel_size: 5}
-""")
-    params = [layer.convolution_param for layer in spec.layer]
-    assert [p.num_output for p in params] == [4, 8, 8]
-    assert [p.kernel_size for p in params] == [[3], [3], [5]]
-    assert [p.pad for p in params] == [[], [1], [2]]
-    assert [p.stride for p in params] == [[], [], [2]]
-
-
-@pytest.mark.parametrize("merged", ["3", "[3]", "[{pad: 1}, x]"])
-def test_a_merge_of_something_else_than_mappings_is_an_error_at_its_line(merged):
-    with pytest.raises(
-        mc.SpecError, match="<string>:2: not valid YAML: '<<' merges mappings, not a single value"
-    ):
-        parse_net(f"layer:\n- {{name: a, type: Convolution, convolution_param: {{<<: {merged}}}}}")
-
-
 def test_a_diff_written_on_another_output_later_is_followed_too(make_net):
     two = TRAIN + "- {name: side, type: Power, bottom: ip, power_param: {scale: 2}}\n"
     net = make_net(two, phase="train", seed=1)
@@ -432,20 +326,6 @@ def test_a_diff_written_on_another_output_later_is_followed_too(make_net):
     net.blobs["side"].diff[...] = 1
     net.backward()
     assert np.abs(net.params["ip"][0].diff - plain).max() > 0.1
-
-
-def test_shared_parameters_agree_on_their_multipliers(make_net):
-    layer = "type: InnerProduct, inner_product_param: {num_output: 3, bias_term: false}"
-    text = """
-layer:
-- {name: x, type: Input, input_param: {shape: {dim: [1, 3]}}}
-- {name: a, %s, param: {name: w, lr_mult: %s}}
-- {name: b, %s, param: {name: w, %s}}
-"""
-    net = make_net(text % (layer, 2, layer, "decay_mult: 3"))
-    assert (net.learnable[0].lr_mult, net.learnable[0].decay_mult) == (2, 3)
-    with pytest.raises(mc.SpecError, match=r"lr_mult: 4, but 'w', which is shared, has 2"):
-        make_net(text % (layer, 2, layer, "lr_mult: 4"))
 
 
 def test_permissive_sharing_needs_the_same_count_only(make_net):
@@ -463,32 +343,12 @@ layer:
         make_net(text % 5)
 
 
-def test_nets_with_other_shapes_or_types_do_not_share(make_net):
-    net = make_net(CHAIN)
-    with pytest.raises(mc.ShapeError, match="layer 'ip' has parameters"):
-        net.share_with(make_net(CHAIN.replace("num_output: 5", "num_output: 6")))
-    with pytest.raises(mc.ShapeError, match="one dtype"):
-        net.share_with(make_net(CHAIN, dtype="float64"))
-    with pytest.raises(mc.ShapeError, match="layer 'ip'"):
-        net.share_with(make_net(TRAIN))
-    report = net.share_with(make_net(CHAIN.replace("name: conv,", "name: other,")))
-    assert (report.matched, report.missing, report.unused) == (["ip"], ["conv"], ["other"])
-
-
 def test_sharing_with_each_other_or_oneself_ends_nowhere_in_a_circle(make_net):
     net, other = make_net(CHAIN, seed=1), make_net(CHAIN, seed=2)
     net.share_with(net)
     net.share_with(other)
     other.share_with(net)
     np.testing.assert_array_equal(net.params["ip"][0].data, other.params["ip"][0].data)
-
-
-def test_clearing_a_shared_gradient_clears_it():
-    one, other = mc.Blob((3,)), mc.Blob((3,))
-    other.share_diff(one)
-    other.diff[...] = 9
-    other.clear_diff()
-    assert not one.diff.any() and not other.diff.any()
 
 
 def test_labels_that_do_not_match_are_refused_when_the_net_is_built(make_net):

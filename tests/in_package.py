@@ -1,0 +1,28 @@
+"""Code that lies in the package, as far as the double of CuPy can tell: it is strict to that alone."""
+
+from pathlib import Path
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from strict_cupy import cupy, cupyx
+
+import minicaffe as mc
+
+PACKAGE = Path(mc.__file__).parent
+needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
+SOURCE = 'extern "C" __global__ void twice(float* a, int n) { for (int i = 0; i < n; i++) a[i] *= 2; }'
+
+
+def planted(source, name="planted"):
+    """A function whose code lies in the package."""
+    names = {"np": np, "xp": cupy, "cupyx": cupyx}
+    exec(compile(source, str(PACKAGE / "planted.py"), "exec"), names)
+    return names[name]
+
+
+def in_package(statement):
+    """Run a statement about a (on the device, 3 × 4), x (the same in NumPy) and out, in the package."""
+    a = cupy.arange(12, dtype=np.float32).reshape(3, 4)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    planted(f"def planted(a, x, out):\n    {statement}")(a, x, cupy.empty_like(a))
