@@ -10,6 +10,7 @@ from golden_files import FOLDER, assert_near, parts, recorded
 from PIL import Image
 
 import minicaffe as mc
+from minicaffe.caffe import binary
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import open_net
 from minicaffe.cli import main
@@ -187,12 +188,14 @@ def model_of(folder, names):
     (folder / "net.caffemodel").write_bytes(model.SerializeToString())
 
 
-def test_weights_of_both_phases_are_converted(folder, caplog):
+def test_weights_of_both_phases_are_converted_from_one_reading(folder, caplog, monkeypatch):
     model_of(folder, ["conv", "prelu", "ip", "early"])
+    read, parse = [], binary.parse_message
+    monkeypatch.setattr(binary, "parse_message", lambda name, data: read.append(name) or parse(name, data))
     files = mc.convert("train_val.prototxt", "net.caffemodel", "out", input_shapes={"data": (3, 1, 8, 8)})
     with np.load(files.weights) as arrays:
         assert {key.split("/")[0] for key in arrays} == {"conv", "prelu", "ip", "early"}
-    assert caplog.text == ""
+    assert caplog.text == "" and read == ["NetParameter"]
     for phase in ("train", "test"):
         assert mc.Net(files.spec, phase=phase).copy_from(files.weights).missing == []
 

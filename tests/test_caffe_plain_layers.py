@@ -243,3 +243,55 @@ def test_a_data_layer_that_caffe_cannot_read_is_an_input_and_nothing_else(what, 
     ]
     assert "data_param" not in files[0].read_text() and "transform_param" not in files[0].read_text()
     net.close()
+
+
+# -- what Caffe would stumble over -----------------------------------------------------------------------
+
+MINE = """import minicaffe
+class Mine(minicaffe.Layer):
+    def reshape(self, bottom, top): top[0].reshape(2)
+"""
+
+
+def test_what_caffe_reads_in_another_way_is_told(tmp_path):
+    np.save(tmp_path / "h.npy", np.eye(3, dtype=np.float32)[None])
+    (tmp_path / "exported_module.py").write_text(MINE)
+    (tmp_path / "net.yaml").write_text(
+        INPUT.format(name="n", shape="[2, 3]")
+        + "- {name: label, type: Input, input_param: {shape: {dim: 2}}}\n"
+        + "- {name: prob, type: Softmax, bottom: data}\n"
+        + "- {name: h, type: InfogainLoss, bottom: [prob, label], infogain_loss_param: {source: h.npy}}\n"
+        + "- {name: own, type: Python, bottom: [], python_param: {module: exported_module, layer: Mine}}\n"
+    )
+    _, notes = exported(mc.Net(tmp_path / "net.yaml", phase="test"), tmp_path)
+    assert "layer 'h': Caffe does not read its source, of format .npy; make it a .binaryproto" in notes
+    assert "layer 'own': in Caffe its module 'exported_module' has to import caffe" in notes
+
+
+FOR_USE = INPUT.format(name="n", shape="[2, 3, 8, 9]").replace(
+    "type: Input,", "type: Input, include: {phase: TEST},"
+)
+TRAINED_ON = "- {name: d, type: %s: {source: not_here, batch_size: 2}, top: data, include: {phase: TRAIN}}\n"
+
+
+@pytest.mark.parametrize("data", ["Data, data_param", "ImageData, image_data_param"])
+def test_a_net_for_use_is_exported_without_the_data_that_trained_it(data, tmp_path):
+    conv = f"- {{name: conv, type: Convolution, bottom: data, convolution_param: {{{FILLED}}}}}\n"
+    net = mc.Net(parse_net(FOR_USE + TRAINED_ON % data + conv), phase="test")
+    files, (note,) = exported(net, tmp_path)
+    assert_computes_the_same(net, files)
+    assert note.startswith("layer 'd': is written as it is: its data are not here (not_here")
+
+
+def test_a_phase_that_cannot_be_made_is_tried_once(tmp_path, monkeypatch):
+    text = FOR_USE + TRAINED_ON % "HDF5Data, hdf5_data_param"
+    for name in ("a", "b"):
+        floor = "{kernel_size: 3, stride: 2, round_mode: FLOOR}"
+        text += f"- {{name: {name}, type: Pooling, bottom: data, pooling_param: {floor}}}\n"
+    net, made, make = mc.Net(parse_net(text), phase="test"), [], mc.Net.__init__
+    monkeypatch.setattr(
+        mc.Net, "__init__", lambda self, *args, **how: made.append(how) or make(self, *args, **how)
+    )
+    files, _ = exported(net, tmp_path)
+    assert [how["phase"] for how in made] == ["TRAIN"]
+    assert_computes_the_same(net, files)

@@ -243,7 +243,7 @@ def test_rules_choose_the_layers(make_net, options, expected):
 def test_a_nets_own_stages_count_too_but_not_its_level_or_phase(make_net):
     """As Caffe's Net does, which adds stages to ``state`` and writes its phase and level over."""
     own = "state: {stage: b, level: 3, phase: TRAIN}\n" + RULES
-    layers = {layer.name for layer in make_net(own, stages=["a"]).layers}
+    layers = {layer.name for layer in make_net(own, stages=["a"], level=np.int64(0)).layers}
     assert layers - {"data"} == {"low", "staged"}
 
 
