@@ -30,10 +30,10 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
 
 
 def unknown_names(tree: Tree, message: str) -> Iterator[str]:
-    """The fields, with their messages' names, that ``caffe.proto`` has not."""
+    """The fields, with their messages' names, that Caffe itself has not."""
     for name, values in tree.fields.items():
         known = schema()[message].get(name)
-        if known is None:
+        if known is None or known.of_fork:
             yield name
             continue
         for value in values:
@@ -50,9 +50,10 @@ def _set_phase(tree: Tree, phase: str) -> None:
 
 
 def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
-    """Leave out what ``caffe.proto`` has not where it says what is so without it."""
+    """Leave out what Caffe itself has not where it says what is so without it."""
     for name in list(tree.fields):
         known, value = schema()[kind].get(name), getattr(message, name)
+        known = None if known is None or known.of_fork else known
         if known is None and value == message.fields[name].default:
             tree.pop(name)
         elif known is not None and isinstance(value, Message):
