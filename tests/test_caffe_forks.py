@@ -1,4 +1,4 @@
-"""What forks of Caffe, and OpenCV, write into its files: 16-bit arrays, messages of their own, fields that do nothing."""
+"""What forks of Caffe, and OpenCV, write into its files: 16-bit arrays, messages of their own, idle fields."""
 
 import logging
 
@@ -98,7 +98,8 @@ SSD = f"""name: mini
 layer:
 - {{name: data, type: Input, input_param: {{shape: {{dim: [1, 3, 24, 24]}}}}}}
 - {{name: conv, type: Convolution, convolution_param: {{num_output: 6, stride: 4, {CONV}}}}}
-- {{name: norm, type: Normalize, norm_param: {{across_spatial: false, scale_filler: {{value: 3}}, channel_shared: false}}}}
+- {{name: norm, type: Normalize,
+   norm_param: {{across_spatial: false, scale_filler: {{value: 3}}, channel_shared: false}}}}
 - {{name: loc, type: Convolution, bottom: norm, convolution_param: {{num_output: 16, {CONV}}}}}
 - {{name: loc_perm, type: Permute, permute_param: {{order: [0, 2, 3, 1]}}}}
 - {{name: loc_flat, type: Flatten}}
@@ -108,7 +109,8 @@ layer:
 - {{name: conf_soft, type: Softmax, softmax_param: {{axis: 2}}}}
 - {{name: conf_flat, type: Flatten}}
 - {{name: priors, type: PriorBox, bottom: [norm, data], prior_box_param: {{{PRIORS}}}}}
-- {{name: found, type: DetectionOutput, bottom: [loc_flat, conf_flat, priors], detection_output_param: {{{OUTPUT}}}}}
+- {{name: found, type: DetectionOutput, bottom: [loc_flat, conf_flat, priors],
+   detection_output_param: {{{OUTPUT}}}}}
 """
 
 
@@ -177,7 +179,7 @@ def test_what_would_be_written_or_drawn_is_a_warning(setting, field, tmp_path, m
     monkeypatch.chdir(tmp_path)
     net = mc.Net(parse_net(SSD.replace(OUTPUT, f"{OUTPUT}, {setting}"), "ssd.yaml"), phase="test", seed=3)
     net.forward(data=image())
-    assert f"ssd.yaml:15: layer 'found': detection_output_param.{field}: ignored" in caplog.text
+    assert f"ssd.yaml:17: layer 'found': detection_output_param.{field}: ignored" in caplog.text
     assert not any(tmp_path.iterdir())
 
 
@@ -202,7 +204,7 @@ def test_axpy_is_a_scale_and_a_sum_for_caffe_and_opencv(shape, tmp_path):
     text = "layer:\n" + "".join(
         f"- {{name: {name}, type: Input, input_param: {{shape: {{dim: {dims}}}}}}}\n" for name, dims in inputs
     )
-    text += f"- {{name: y, type: Axpy, bottom: [a, x, b], propagate_down: [true, false, true]}}\n"
+    text += "- {name: y, type: Axpy, bottom: [a, x, b], propagate_down: [true, false, true]}\n"
     net = mc.Net(parse_net(text + "- {name: z, type: ReLU}\n"), phase="test")
     assert mc.export(net, tmp_path / "n.prototxt", tmp_path / "n.caffemodel") == []
     rng = np.random.default_rng(2)
@@ -223,14 +225,16 @@ def test_axpy_is_a_scale_and_a_sum_for_caffe_and_opencv(shape, tmp_path):
 
 def test_a_net_that_was_saved_as_a_caffemodel_is_the_same_net(tmp_path, caplog):
     """Opened alone: the messages of forks, and how pooling rounds, are in it."""
-    rest = """- {name: pool, type: Pooling, bottom: conv, pooling_param: {kernel_size: 2, stride: 2, pad: 1, ceil_mode: false}}
+    text = (
+        SSD
+        + """- {name: pool, type: Pooling, bottom: conv,
+   pooling_param: {kernel_size: 3, stride: 2, ceil_mode: false}}
 - {name: shuffle, type: ShuffleChannel, shuffle_channel_param: {group: 3}}
 - {name: six, type: ReLU6, relu6_param: {negative_slope: 0.5}}
-- {name: twice, type: Axpy, bottom: [mean, conv, conv]}
 - {name: mean, type: Pooling, bottom: conv, pooling_param: {pool: AVE, global_pooling: true}}
+- {name: twice, type: Axpy, bottom: [mean, conv, conv]}
 """
-    lines = rest.splitlines(keepends=True)
-    text = SSD + "".join([*lines[:3], lines[4], lines[3]])
+    )
     net = mc.Net(parse_net(text), phase="test", seed=3)
     net.save(tmp_path / "net.caffemodel")
     again = mc.Net(tmp_path / "net.caffemodel", weights=tmp_path / "net.caffemodel", phase="test")
@@ -244,7 +248,8 @@ def test_a_net_that_was_saved_as_a_caffemodel_is_the_same_net(tmp_path, caplog):
 
 def test_one_warning_names_what_a_caffemodel_cannot_say(tmp_path, caplog):
     text = INPUT.format(name="n", shape="[1, 4, 6, 6]") + (
-        "- {name: one, type: Convolution, convolution_param: {num_output: 4, kernel_size: 1}, low_rank_param: {rank: 1}}\n"
+        "- {name: one, type: Convolution, convolution_param: {num_output: 4, kernel_size: 1},\n"
+        "   low_rank_param: {rank: 1}}\n"
         "- {name: two, type: Interp, interp_param: {zoom_factor: 2}}\n"
         "- {name: three, type: Interp, interp_param: {zoom_factor: 2}}\n"
         "- {name: drop, type: Dropout, dropout_param: {scale_train: false}}\n"

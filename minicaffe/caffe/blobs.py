@@ -21,7 +21,7 @@ PACKED_DATA = b"\x2a"  # how BlobProto's field 5, ``data``, begins
 
 
 def blob_shape(blob: Any) -> Shape:
-    """The shape that the message declares. Raises DataError where it has not as many numbers, or of no such type."""
+    """The shape that the message declares. Raises DataError where its numbers are not as many."""
     legacy = is_legacy(blob)
     shape = (blob.num, blob.channels, blob.height, blob.width) if legacy else tuple(blob.shape.dim)
     numbers = _numbers(blob)

@@ -49,7 +49,7 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
 
 
 def _make_priors_plain(param: Tree, spec: LayerSpec) -> None:
-    """Whole pixels, to which SSD's Caffe and this one cut sizes, and OpenCV does not; a variance, which it wants."""
+    """Whole pixels, to which sizes are cut here and in SSD's Caffe, not in OpenCV; a variance, which it wants."""
     for name in ("min_size", "max_size"):
         param.fields[name] = [number(int(size)) for size in getattr(spec.prior_box_param, name)]
     param.fields["variance"] = [number(value) for value in spec.prior_box_param.variance or [0.1]]

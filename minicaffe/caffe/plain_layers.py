@@ -132,7 +132,7 @@ class PlainLayers:
         plain.tree.child("convolution_param").set("group", number(channels))
 
     def _scaled(self, plain: CaffeLayer, spec: LayerSpec) -> list[CaffeLayer]:
-        """What of an Axpy comes before the sum that it becomes: a Scale of x by a, which has no more than two axes."""
+        """What comes before the sum that an Axpy becomes: a Scale of x by a, which has two axes for it."""
         (a, x, b), made = spec.bottom, []
         sent = plain.tree.pop("propagate_down")
         if len(self._net_with(plain).blobs[a].shape) > 2:
@@ -145,7 +145,7 @@ class PlainLayers:
         plain.tree.set("type", text("Eltwise"))
         plain.tree.fields["bottom"] = [text(name), text(b)]
         if sent:
-            if len(made) > 0:
+            if made:
                 made[0].tree.fields["propagate_down"] = sent[:1]
             scale.tree.fields["propagate_down"] = [sent[1], sent[0]]
             plain.tree.fields["propagate_down"] = [Scalar("true"), sent[2]]

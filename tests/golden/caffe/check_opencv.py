@@ -1,11 +1,11 @@
 """A model of Caffe here and in OpenCV: ``python tests/golden/caffe/check_opencv.py NET.prototxt NET.caffemodel``.
 
-Prints the largest difference of each output, as a share of the largest number in it: of the files as they are, and of
-those that ``minicaffe convert`` and then ``minicaffe export`` make of them. The input is ``--image``, resized, less
-``--mean``, times ``--scale``; or seeded noise. Exits with 1 where a difference is above ``--tolerance``.
+Prints the largest difference of each output, as a share of the largest number in it: of the files as they are, and
+of those that ``minicaffe convert`` and then ``minicaffe export`` make of them. The input is ``--image``, resized,
+less ``--mean``, times ``--scale``; or seeded noise. Exits with 1 where a difference is above ``--tolerance``.
 
 ``--random-16-bit FILE`` writes weights for the net first, seeded, with its arrays as 16-bit ``raw_data``: for nets
-whose own weights are not at hand. ``--shrink FILE`` has OpenCV write the given weights with 16 bits, and reads those.
+whose own weights are not at hand. ``--shrink FILE`` has OpenCV write the given weights in 16 bits, and reads those.
 """
 
 from __future__ import annotations
