@@ -9,7 +9,9 @@ from export_cases import INPUT
 import minicaffe as mc
 from minicaffe.array import to_host
 from minicaffe.caffe.messages import message_class
-from minicaffe.errors import WeightError
+from minicaffe.caffe.specs import net_tree, open_solver
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import SpecError, WeightError
 from minicaffe.spec.net import parse_net
 from minicaffe.weights import open_weights
 
@@ -48,8 +50,6 @@ def test_bytes_without_a_type_are_of_64_bits_as_the_format_has_it(tmp_path):
 
 
 def test_a_mean_image_may_be_of_16_bits(tmp_path):
-    from minicaffe.data.mean import load_mean
-
     blob = message_class("BlobProto")(num=1, channels=3, height=1, width=2, raw_data_type=2)
     blob.raw_data = np.arange(6).astype("<f2").tobytes()
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
@@ -266,8 +266,67 @@ def test_another_forks_use_of_a_number_keeps_no_file_from_being_read(tmp_path, c
     layer.detection_output_param = b"\xff\xff\xff"
     model = message_class("NetParameter")(name="n", layer=[layer])
     (tmp_path / "w.caffemodel").write_bytes(model.SerializeToString())
-    from minicaffe.caffe.specs import net_tree
-
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         assert net_tree(tmp_path / "w.caffemodel").trees("layer")[0].text("name") == "odd"
     assert "by number: layer 'odd': LayerParameter 204" in caplog.text
+
+
+# -- fields that change nothing --------------------------------------------------------------------------
+
+IDLE = """name: "n" default_forward_type: FLOAT16 default_backward_type: FLOAT16 default_forward_math: FLOAT
+engine: "MKLDNN" input: "x" input_shape { dim: 1 dim: 2 dim: 5 dim: 5 }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" engine: "MKL2017:MKLDNN" forward_type: FLOAT
+        quantization_param { bw_layer_in: 8 scale_in: 0.5 }
+        convolution_param { num_output: 2 kernel_size: 3 engine: MKL2017 conv_algorithm: "auto" relu: false } }
+layer { name: "d" type: "Convolution" bottom: "c" top: "d" quantization_param { bw_layer_in: 8 }
+        convolution_param { num_output: 2 kernel_size: 3 engine: CAFFE } }
+layer { name: "r" type: "ReLU" bottom: "d" top: "d" relu_param { fuse: true engine: CUDNN } }
+layer { name: "e" type: "Eltwise" bottom: "d" bottom: "d" top: "e" eltwise_param { engine: MKL2017 } }
+"""
+
+
+def test_fields_of_forks_that_change_nothing_are_named_once(tmp_path, caplog):
+    (tmp_path / "n.prototxt").write_text(IDLE)
+    net = mc.Net(tmp_path / "n.prototxt", phase="test")
+    assert net.blobs["e"].shape == (1, 2, 1, 1)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1 and told[0].startswith(
+        f"{tmp_path / 'n.prototxt'}: passed over, as it changes no numbers"
+    )
+    names = told[0].split(": ")[-1].split(", ")
+    assert names == [
+        *("default_forward_type", "default_backward_type", "default_forward_math", "engine", "forward_type"),
+        *("quantization_param", "convolution_param.engine", "convolution_param.conv_algorithm"),
+        *("convolution_param.relu", "relu_param.fuse", "eltwise_param.engine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("relu: false", "relu: true", "convolution_param.relu"),
+        ("fuse: true", "negative_slop: 1", "relu_param.negative_slop"),
+        ('engine: "MKLDNN"', "bn_stats_batch_size: 32", "bn_stats_batch_size"),
+    ],
+)
+def test_fields_of_forks_that_change_numbers_stay_errors(old, new, field, tmp_path):
+    (tmp_path / "n.prototxt").write_text(IDLE.replace(old, new))
+    with pytest.raises(SpecError, match=rf"{field}: unknown field"):
+        mc.Net(tmp_path / "n.prototxt", phase="test")
+
+
+def test_idle_fields_of_a_solver_are_passed_over_too(tmp_path, caplog):
+    text = 'net_param { name: "n" eltwise_mem_sharing: true layer { name: "p" type: "Silence" } }'
+    text += " base_lr: 1 max_iter: 1 solver_data_type: FLOAT store_blobs_in_old_format: true eval_type: 'detection'"
+    (tmp_path / "s.prototxt").write_text(text)
+    with pytest.raises(SpecError, match="eval_type: unknown field"):
+        open_solver(tmp_path / "s.prototxt")
+    assert "net_param.eltwise_mem_sharing, solver_data_type, store_blobs_in_old_format" in caplog.text
+
+
+def test_an_engine_of_a_fork_in_a_caffemodel_is_passed_over(tmp_path):
+    model = message_class("NetParameter")(name="n")
+    model.layer.add(name="r", type="ReLU", bottom=["x"], top=["x"]).relu_param.engine = 3
+    (tmp_path / "w.caffemodel").write_bytes(model.SerializeToString())
+    (layer,) = net_tree(tmp_path / "w.caffemodel").trees("layer")
+    assert not layer.child("relu_param").fields

@@ -49,7 +49,7 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
         tree = Tree()
         for descriptor, value in message.ListFields():
             field = schema()[name][descriptor.name]
-            if field.kind == "BlobProto":
+            if field.kind == "BlobProto" or _is_a_forks_engine(field, value):
                 continue
             if isinstance(value, bytes) and field.kind in schema():
                 try:
@@ -62,6 +62,11 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
         return tree
     except UnicodeDecodeError:
         raise SpecError(f"{where}: a text in it is not UTF-8; the file is damaged") from None
+
+
+def _is_a_forks_engine(field: Field, value: Any) -> bool:
+    """Whether a value chooses an implementation that Caffe has not, which changes no numbers."""
+    return field.name == "engine" and value not in field.values.values()
 
 
 def _value(value: Any, field: Field, where: Where, unknown: list[str]) -> Scalar | Tree:
