@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minicaffe import array, snapshots
+from minicaffe.caffe.command_line import as_ours
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export
 from minicaffe.caffe.solverstate import SUFFIXES
@@ -28,7 +29,7 @@ from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
-from minicaffe.flags import add_device, add_rules, choose_device, positive
+from minicaffe.flags import add_device, add_rules, add_trust, choose_device, positive, trusting
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
@@ -210,15 +211,18 @@ def make_parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
         add_device(sub)
+        add_trust(sub, runs_python=True)
     sub = command("summary", summary)
     _add_net(sub, phase=True, optional=True)
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
+    add_trust(sub, runs_python=False)
     sub = command("fold", fold_net)
     _add_net(sub, phase=False)
     sub.add_argument("--weights", metavar="FILE", required=True, help="an .npz file with its trained weights")
     sub.add_argument(
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
+    add_trust(sub, runs_python=True)
     _add_convert(command("convert", convert_net))
     _add_export(command("export", export_net))
     add_classify(command("classify", classify))
@@ -268,6 +272,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
     add_device(sub)
+    add_trust(sub, runs_python=True)
 
 
 def _add_convert(sub: argparse.ArgumentParser) -> None:
@@ -280,6 +285,7 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W",
                      help="an Input layer of this shape in place of the data layer that makes it")  # fmt: skip
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+    add_trust(sub, runs_python=False)
 
 
 def _add_export(sub: argparse.ArgumentParser) -> None:
@@ -290,6 +296,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+    add_trust(sub, runs_python=False)
 
 
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:
@@ -319,10 +326,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Output(sys.stdout)], force=True)
     warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where a training diverges: that is reported
-    args = make_parser().parse_args(argv)
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        args.function(args)
+        args = make_parser().parse_args(as_ours(sys.argv[1:] if argv is None else argv))
+    except MinicaffeError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    try:
+        with trusting(args):
+            args.function(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

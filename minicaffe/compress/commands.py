@@ -18,7 +18,7 @@ from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import write_text
-from minicaffe.flags import add_device, choose_device, positive
+from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
@@ -263,6 +263,7 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--symmetric", action="store_true",
                      help="fit layers to the inputs that they have in the dense net")  # fmt: skip
     add_device(sub)
+    add_trust(sub, runs_python=True)
 
 
 def _add_common(sub: argparse.ArgumentParser, most: int) -> None:
