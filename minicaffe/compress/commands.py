@@ -251,7 +251,7 @@ def add_commands(command: Command) -> None:
                      help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
     sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
-                     help="fractions of the full rank")  # fmt: skip
+                     help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
     sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
 
 

@@ -55,7 +55,7 @@ class HDF5Output(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         path = self._path()
         try:
-            if self.mode == "w" and os.path.lexists(path) and not _is_replaceable(path):
+            if self.mode == "w" and os.path.exists(path) and not _is_replaceable(path):
                 problem = "is there, and is not an HDF5 file; delete it, or choose another file_name"
                 raise WriteError(f"{self.spec.where}: {path}: {problem}")
             with self.open_file(path, self.mode) as file:
