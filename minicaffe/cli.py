@@ -54,7 +54,7 @@ EXAMPLES = {  # the last lines of each command's help
     "lowrank apply": "lowrank apply net_lowrank.yaml --weights net.npz -o net_lowrank.npz",
     "lowrank sweep": "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png",
     "data get": "data get mnist --to data/mnist",
-    "data lmdb": "data lmdb mnist-train -o mnist_train_lmdb",
+    "data lmdb": "data lmdb sample/mnist-train -o mnist_train_lmdb",
 }
 
 

@@ -252,6 +252,30 @@ def test_a_module_that_cannot_be_imported_is_one_line(given, problem, folder, ca
     assert error.startswith(f"error: --import {given}: {problem}") and error.count("\n") == 1
 
 
+# -- files that a spec names for reading -------------------------------------------------------------------
+
+SIZE = "batch_size: 1"
+READERS = {
+    "images": f"type: ImageData, image_data_param: {{source: SOURCE, {SIZE}}}",
+    "hdf5": f"type: HDF5Data, hdf5_data_param: {{source: SOURCE, {SIZE}}}",
+    "windows": f"type: WindowData, window_data_param: {{source: SOURCE, {SIZE}}}, transform_param: {{crop_size: 2}}",
+    "data": f"type: Data, data_param: {{source: SOURCE, {SIZE}}}",
+    "mean": f"type: Data, data_param: {{source: sample/mnist-test, {SIZE}}}, transform_param: {{mean_file: SOURCE}}",
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="POSIX devices")
+@pytest.mark.parametrize("place", ["/dev/zero", "link", "pipe"])
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_a_spec_cannot_have_a_device_or_a_pipe_read_which_have_no_end(reader, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("/dev/zero", "link")
+    os.mkfifo("pipe")
+    layer = reader.replace("SOURCE", place)
+    with pytest.raises(mc.DataError, match=f"{place}: a device or a pipe, and a .* is wanted"):
+        mc.Net(parse_net(f"layer: [{{name: d, top: [a, b], {layer}}}]"))
+
+
 # -- files that a spec names for writing -------------------------------------------------------------------
 
 
