@@ -1,6 +1,7 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
-from minicaffe import interrupt, layers, solvers  # noqa: F401  (interrupt first: it acts when imported)
+from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
+from minicaffe import layers, solvers
 from minicaffe.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.convert import convert

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minicaffe import array, snapshots
+from minicaffe import __version__, array, snapshots
+from minicaffe.caffe.command_line import as_ours
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export
 from minicaffe.caffe.solverstate import SUFFIXES
@@ -28,9 +29,9 @@ from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
-from minicaffe.flags import add_device, add_rules, choose_device, positive
+from minicaffe.flags import add_device, add_rules, add_trust, choose_device, positive, trusting
 from minicaffe.inspect.score import show_score
-from minicaffe.inspect.summary import layer_type_table, summarize
+from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.onnx_export.model import export_onnx
@@ -39,6 +40,22 @@ from minicaffe.spec.reader import read_text
 
 DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
+EXAMPLES = {  # the last lines of each command's help
+    "train": "train prototxt/lenet/solver.yaml --snapshot latest",
+    "test": "test prototxt/lenet/train.yaml --weights models/lenet.npz --iterations 10",
+    "time": "time prototxt/lenet/deploy.yaml --iterations 20 --device cpu",
+    "summary": "summary prototxt/resnet50/deploy.yaml",
+    "fold": "fold deploy.yaml --weights net.npz -o folded.yaml",
+    "convert": "convert deploy.prototxt net.caffemodel -o converted --input-shape data:1,3,227,227",
+    "export": "export prototxt/lenet/deploy.yaml models/lenet.npz -o out --format onnx",
+    "classify": "classify prototxt/lenet/deploy.yaml --weights models/lenet.npz digit.png",
+    "device": "device",
+    "lowrank select": "lowrank select net.yaml --weights net.npz --max-drop 1% --also deploy.yaml",
+    "lowrank apply": "lowrank apply net_lowrank.yaml --weights net.npz -o net_lowrank.npz",
+    "lowrank sweep": "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png",
+    "data get": "data get mnist --to data/mnist",
+    "data lmdb": "data lmdb sample/mnist-train -o mnist_train_lmdb",
+}
 
 
 def train(args: argparse.Namespace) -> None:
@@ -99,8 +116,7 @@ def test(args: argparse.Namespace) -> None:
 def time(args: argparse.Namespace) -> None:
     """Time each layer's forward and backward."""
     choose_device(args)
-    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
-    print(time_net(net, args.iterations))
+    print(time_net(_open(args, args.weights), args.iterations))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -110,7 +126,14 @@ def summary(args: argparse.Namespace) -> None:
     elif args.net is None:
         raise SpecError("summary: give a net spec, or --types for the list of layer types")
     else:
-        print(summarize(Net(args.net, phase=args.phase, stages=args.stage, level=args.level)))
+        print(summarize(_open(args)))
+
+
+def _open(args: argparse.Namespace, weights: str | None = None) -> Net:
+    """The net, in --phase, or else as it is used: a deploy net to test, all others to train."""
+    spec = open_net(args.net)
+    phase = args.phase or ("test" if is_deploy(spec, args.level, args.stage) else "train")
+    return Net(spec, weights, phase, level=args.level, stages=args.stage)
 
 
 def fold_net(args: argparse.Namespace) -> None:
@@ -205,6 +228,7 @@ def data_lmdb(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
+    parser.add_argument("--version", action="version", version=f"minicaffe {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -219,15 +243,18 @@ def make_parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
         add_device(sub)
+        add_trust(sub, runs_python=True)
     sub = command("summary", summary)
     _add_net(sub, phase=True, optional=True)
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
+    add_trust(sub, runs_python=False)
     sub = command("fold", fold_net)
     _add_net(sub, phase=False)
     sub.add_argument("--weights", metavar="FILE", required=True, help="an .npz file with its trained weights")
     sub.add_argument(
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
+    add_trust(sub, runs_python=True)
     _add_convert(command("convert", convert_net))
     _add_export(command("export", export_net))
     add_classify(command("classify", classify))
@@ -277,6 +304,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
     add_device(sub)
+    add_trust(sub, runs_python=True)
 
 
 def _add_convert(sub: argparse.ArgumentParser) -> None:
@@ -288,6 +316,7 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--mean", metavar="FILE", help="a mean image (.binaryproto)")
     _add_input_shape(sub, "an Input layer of this shape in place of the data layer that makes it")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+    add_trust(sub, runs_python=False)
 
 
 def _add_export(sub: argparse.ArgumentParser) -> None:
@@ -302,6 +331,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
+    add_trust(sub, runs_python=False)
 
 
 def _add_input_shape(sub: argparse.ArgumentParser, what: str) -> None:
@@ -314,11 +344,29 @@ def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) 
     sub.add_argument("net", nargs="?" if optional else None, help="a net spec (YAML or .prototxt)")
     add_rules(sub)
     if phase:
-        sub.add_argument("--phase", choices=["train", "test"], default="train")
+        sub.add_argument(
+            "--phase",
+            choices=["train", "test"],
+            help="the phase whose layers run (default: train; of a net without data and loss, test)",
+        )
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says what a flag's default is, where its help does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS)
+        return f"{text} (default: %(default)s)".strip() if shown and "default" not in text else text
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong flag as every other error: in one line."""
+    """Reports a wrong flag as every other error: in one line. Its help ends with an example."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+        example = EXAMPLES.get(self.prog.partition(" ")[2])
+        self.epilog = f"example:\n  minicaffe {example}" if example else None
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} ('{self.prog} --help' says how)\n")
@@ -337,10 +385,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Output(sys.stdout)], force=True)
     warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where a training diverges: that is reported
-    args = make_parser().parse_args(argv)
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        args.function(args)
+        args = make_parser().parse_args(as_ours(sys.argv[1:] if argv is None else argv))
+    except MinicaffeError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    try:
+        with trusting(args):
+            args.function(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

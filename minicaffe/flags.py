@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.errors import DeviceError
+from minicaffe.errors import DeviceError, MinicaffeError
+from minicaffe.layers.python import import_own, import_problem
+from minicaffe.spec import trust
 from minicaffe.spec.solver import SolverSpec
+from minicaffe.spec.trust import Trust
 
 
 def add_device(sub: argparse.ArgumentParser) -> None:
@@ -26,6 +32,40 @@ def add_rules(sub: argparse.ArgumentParser) -> None:
     """Add --stage and --level, which choose among a net's layers."""
     sub.add_argument("--stage", action="append", default=[], help="a stage for include and exclude rules")
     sub.add_argument("--level", type=int, default=0, help="the level for include and exclude rules")
+
+
+def add_trust(sub: argparse.ArgumentParser, runs_python: bool) -> None:
+    """Add --import, and what lets a spec do more than data may; ``runs_python``: the command is to run the net."""
+    sub.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE",
+                     help="first import this module of yours, with layer types: NAME, or FILE.py")  # fmt: skip
+    if runs_python:
+        sub.set_defaults(allow_python=True)
+        sub.add_argument("--allow-output", action="append", default=[], metavar="DIR",
+                         help="a folder more that files named in a spec may be written into "
+                         "(default: the working directory, and the spec's)")  # fmt: skip
+    else:
+        sub.add_argument("--allow-python", action="store_true",
+                         help="import the modules that the spec names: that runs their code")  # fmt: skip
+
+
+@contextmanager
+def trusting(args: argparse.Namespace) -> Iterator[None]:
+    """In this block specs may do what the command's flags say: by default compute, and nothing else."""
+    folders = (".", *getattr(args, "allow_output", ()))
+    with trust.limited(Trust(getattr(args, "allow_python", False), folders)):
+        for text in getattr(args, "imports", ()):
+            _import(text)
+        yield
+
+
+def _import(text: str) -> None:
+    """Import a module by its name, or by its file's."""
+    path = Path(text)
+    name, folder = (path.stem, path.parent) if path.suffix == ".py" else (text, Path())
+    try:
+        import_own(name, folder)
+    except Exception as error:
+        raise MinicaffeError(f"--import {text}: {import_problem(name, folder, error)}") from error
 
 
 def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:

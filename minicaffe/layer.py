@@ -16,6 +16,7 @@ from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
+from minicaffe.spec.trust import Trust
 
 Blobs = Sequence[Blob]
 
@@ -30,6 +31,7 @@ class Setting:
     rng: Any
     seed: int
     folder: str
+    trust: Trust
 
 
 class Layer:

@@ -20,6 +20,7 @@ from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.ops.workers import one_blas_thread
+from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 from minicaffe.weight_reader import WeightReader
@@ -32,7 +33,9 @@ class Net:
     ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
     ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules, beside the
     stages that the spec's own ``state`` has (its ``phase`` and ``level`` do not count, as in Caffe); ``dtype``
-    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
+    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one). A spec
+    that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside the
+    working directory and its own folder.
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
@@ -50,9 +53,11 @@ class Net:
         stages: Iterable[str] = (),
         dtype: Any = np.float32,
         seed: int | None = None,
+        trusted: bool = True,
     ) -> None:
         self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
         self.name = self.spec.name
+        self.trusted = trusted
         self.state = make_state(phase, level, stages)
         self.state.stage = [*self.spec.state.stage, *self.state.stage]
         self.debug_info = self.spec.debug_info
@@ -60,7 +65,13 @@ class Net:
         device = current_device()
         folder = str(Path(self.spec.where.file).parent)
         self.setting = Setting(
-            self.state.phase, device, np.dtype(dtype), device.rng(self.seed), self.seed, folder
+            self.state.phase,
+            device,
+            np.dtype(dtype),
+            device.rng(self.seed),
+            self.seed,
+            folder,
+            trust.current() if trusted else trust.SAFE,
         )
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}

@@ -22,6 +22,7 @@ from minicaffe.ops.update import Step, update
 from minicaffe.scoring import score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
+from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
@@ -72,6 +73,7 @@ class Solver:
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         self.log = TrainingLog(self.spec.snapshot_prefix)
+        self._check_place(self.log.path)
         self._request = ""
         self._saved_at = -1
         self.stopped_early = False
@@ -89,6 +91,13 @@ class Solver:
             stages=state.stage,
             seed=self.seed + number,
         )
+
+    def _check_place(self, log: Path | None) -> None:
+        """Raise SpecError where the snapshots, and the log beside them, may not be written (docs/security.md)."""
+        folder = str(Path(self.spec.where.file).parent)
+        problem = trust.current().problem_of_output(str(log), folder) if log else ""
+        if problem:
+            raise self.spec.error("snapshot_prefix", problem)
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:
         """What each test net is made from: its own spec or file, then the shared net once for each state."""

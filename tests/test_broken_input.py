@@ -408,7 +408,9 @@ def test_a_full_disk_under_the_log_gives_one_line(folder, capsys):
         pytest.skip("no /dev/full on this system")
     (folder / "snap").mkdir()
     (folder / "snap" / "run.log.jsonl").symlink_to("/dev/full")
-    assert_one_line(["train", "solver.yaml"], capsys, r"run.log.jsonl.*No space left")
+    assert_one_line(
+        ["train", "solver.yaml", "--allow-output", "/dev"], capsys, r"run.log.jsonl.*No space left"
+    )
 
 
 LIST_NET = NET.replace(

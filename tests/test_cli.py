@@ -1,5 +1,6 @@
 """The commands, as a user types them."""
 
+import argparse
 import os
 import re
 import signal
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from training import write_job
 
-from minicaffe.cli import main
+import minicaffe as mc
+from minicaffe import cli
+from minicaffe.caffe.command_line import as_ours
+from minicaffe.cli import EXAMPLES, main, make_parser
+from minicaffe.net import Net
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
 
@@ -79,6 +84,126 @@ def test_a_wrong_flag_ends_with_status_2(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "solver.yaml", "--no-such-flag"])
     assert stop.value.code == 2
+
+
+def test_the_help_of_every_command_ends_with_an_example_that_parses():
+    parser = make_parser()
+    for name in commands(parser):
+        assert name in EXAMPLES, f"add an example of 'minicaffe {name}' to EXAMPLES"
+        assert EXAMPLES[name].startswith(name)
+        parser.parse_args(EXAMPLES[name].split())
+
+
+def test_help_shows_the_default_of_every_flag_that_has_one():
+    for name, sub in commands(make_parser()).items():
+        shown = sub._get_formatter()
+        for action in sub._actions:
+            if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
+                text = shown._expand_help(action)
+                assert "(default: " in text, f"{name} {action.option_strings[-1]}: {text}"
+
+
+def test_help_ends_with_the_example(capsys):
+    with pytest.raises(SystemExit):
+        main(["lowrank", "select", "--help"])
+    assert capsys.readouterr().out.endswith(
+        "example:\n  minicaffe lowrank select net.yaml --weights net.npz --max-drop 1% --also deploy.yaml\n"
+    )
+
+
+def commands(parser):
+    """The parsers of all commands, by name."""
+    found = {}
+    for action in parser._actions:
+        for sub in (getattr(action, "choices", None) or {}).values() if action.nargs == "A..." else ():
+            found.update(commands(sub) or {sub.prog.partition(" ")[2]: sub})
+    return found
+
+
+def test_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"minicaffe {mc.__version__}\n"
+
+
+@pytest.mark.cpu_only("a process of its own")
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "minicaffe", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROTOTXT.parent)
+    assert (done.stdout, done.stderr, done.returncode) == (f"minicaffe {mc.__version__}\n", "", 0)
+
+
+INPUT = "{name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}"
+DUMMY = "{name: x, type: DummyData, dummy_data_param: {shape: {dim: [2, 3]}}}"
+IP = "{name: ip, type: InnerProduct, inner_product_param: {num_output: 2}"
+
+
+@pytest.mark.parametrize(
+    ("layers", "phase"),
+    [
+        ((INPUT, IP + "}"), "TEST"),
+        ((DUMMY, IP + "}"), "TRAIN"),
+        ((INPUT, IP + ", loss_weight: 1}"), "TRAIN"),
+        ((INPUT, IP + "}", "{type: EuclideanLoss, name: l, bottom: [ip, ip]}"), "TRAIN"),
+        ((INPUT, DUMMY.replace("name: x,", "name: y, include: {phase: TEST},"), IP + "}"), "TEST"),
+    ],
+)
+def test_a_net_without_data_and_loss_is_looked_at_as_it_is_used(layers, phase, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text("layer: [" + ", ".join(layers) + "]")
+    seen = []
+    monkeypatch.setattr(cli, "Net", lambda *args, **given: seen.append(Net(*args, **given)) or seen[-1])
+    for command in ("summary", "time"):
+        assert main([command, "net.yaml", *(["--iterations", "1"] if command == "time" else [])]) == 0
+        assert main([command, "net.yaml", "--phase", "train"]) == 0
+    assert [net.state.phase for net in seen] == [phase, "TRAIN", phase, "TRAIN"]
+
+
+OURS = "test net.yaml --weights w --iterations 3 --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("caffes", "ours"),
+    [
+        ("train --solver=s.prototxt -gpu 0", "train s.prototxt --device gpu:0"),
+        ("train -solver s.prototxt -weights a,b -gpu all", "train s.prototxt --weights a,b --device gpu"),
+        ("train --solver s.prototxt --snapshot=x.solverstate", "train s.prototxt --snapshot=x.solverstate"),
+        ("train -solver=s.prototxt -snapshot x -sigint_effect none",
+         "train s.prototxt --snapshot x --sigint_effect none"),
+        ("train --logtostderr=1 -alsologtostderr --log_dir=l -solver s.prototxt -v 2", "train s.prototxt"),
+        ("test -model n.prototxt -weights w.caffemodel -iterations 100 -gpu=1",
+         "test n.prototxt --weights w.caffemodel --iterations 100 --device gpu:1"),
+        ("test -model n -weights w -stage a,b -level 2", "test n --weights w --stage a --stage b --level 2"),
+        ("time -model n.prototxt -phase TEST", "time n.prototxt --phase test"),
+        ("device_query -gpu 0", "device"),
+        (OURS, OURS),
+        ("summary -model n", "summary -model n"),
+    ],
+)  # fmt: skip
+def test_caffes_own_command_line_is_understood(caffes, ours):
+    assert as_ours(caffes.split()) == ours.split()
+
+
+def test_caffes_command_line_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path)
+    assert main(["train", "-solver", "solver.yaml", "--sighup_effect=none"]) == 0
+    assert main(["test", "-model=net.yaml", "-weights", "snap/run_iter_40.npz", "-iterations", "2"]) == 0
+    assert "Batch 1, accuracy = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (["train", "-solver", "s.prototxt", "-gpu", "0,1"], "-gpu 0,1: nets run on one GPU here"),
+        (["train", "-solver"], "-solver: needs a value"),
+    ],
+)
+def test_what_caffes_command_line_has_and_ours_has_not_is_one_line(command, problem, capsys):
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {problem}") and error.count("\n") == 1
 
 
 @pytest.mark.cpu_only("a process of its own")

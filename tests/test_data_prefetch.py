@@ -22,7 +22,7 @@ def prefetch_threads():
 def no_thread_is_left():
     yield
     gc.collect()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while prefetch_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not prefetch_threads()
@@ -48,7 +48,10 @@ def test_at_most_depth_batches_are_made_ahead():
     made = []
     prefetcher = Prefetcher(lambda k: made.append(k) or k, depth=2)
     prefetcher.next()
-    time.sleep(0.1)
+    deadline = time.monotonic() + 60
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # for one that must not be made
     assert made == [0, 1, 2]
     prefetcher.close()
 

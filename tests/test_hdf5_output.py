@@ -48,14 +48,24 @@ def test_batches_are_added_and_hdf5_data_reads_them_back(tmp_path):
 
 def test_a_new_net_replaces_the_file_at_its_first_forward(tmp_path):
     path = tmp_path / "out.h5"
-    path.write_bytes(b"not HDF5")
+    with h5py.File(path, "w") as file:
+        file["old"] = [1]
+    before = path.read_bytes()
     net = output_net(path)
-    assert path.read_bytes() == b"not HDF5"
+    assert path.read_bytes() == before
     for _ in range(2):
         net.forward()
     output_net(path).forward()
     with h5py.File(path) as file:
         assert len(file["data"]) == 3
+
+
+def test_a_file_that_is_no_hdf5_file_is_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("of value")
+    with pytest.raises(mc.WriteError, match=r"notes.txt: is there, and is not an HDF5 file; delete it"):
+        output_net(path).forward()
+    assert path.read_text() == "of value"
 
 
 def test_there_is_no_gradient_and_no_output(tmp_path):

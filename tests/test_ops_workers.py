@@ -45,13 +45,13 @@ def test_an_interrupt_leaves_no_part_unfinished_and_the_next_run_right():
 
     def slow(worker):
         if worker:
-            time.sleep(0.2)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.05)
             ended.append(worker)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for _ in range(3):
-            threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             with pytest.raises(KeyboardInterrupt):
                 workers.run(slow, 2)
         assert ended == [1, 1, 1]

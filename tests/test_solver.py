@@ -304,7 +304,7 @@ def test_sigint_writes_a_snapshot_and_stops(job, tmp_path):
     process = start(tmp_path)
     wait_for(process, "Iteration 10 ")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Stopped early at iteration" in output
     assert len(list((tmp_path / "snap").glob("*.solverstate.npz"))) == 1
@@ -330,7 +330,7 @@ def test_kill_9_at_random_moments_and_resume_ends_in_the_same_weights(job, tmp_p
     whole.mkdir()
     write_job(whole, NET, text)
     process = start(whole)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     job.write_text(text)
     rng = random.Random(3)
     kills = 0
@@ -345,7 +345,7 @@ def test_kill_9_at_random_moments_and_resume_ends_in_the_same_weights(job, tmp_p
         kills += 1
     assert kills
     process = start(tmp_path, "--snapshot", "latest")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert_same_files(tmp_path / "snap" / "run_iter_120.npz", whole / "snap" / "run_iter_120.npz")
     assert arrays_of(whole / "snap" / "run_iter_120.npz")

@@ -34,7 +34,13 @@ class BothPhases:
         if self._made is None:
             state = self._other_state()
             try:
-                self._made = Net(self.net.spec, phase=state.phase, level=state.level, stages=state.stage)
+                self._made = Net(
+                    self.net.spec,
+                    phase=state.phase,
+                    level=state.level,
+                    stages=state.stage,
+                    trusted=self.net.trusted,
+                )
             except MinicaffeError as error:
                 self._made = error
         if isinstance(self._made, MinicaffeError):

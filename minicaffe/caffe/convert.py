@@ -23,6 +23,7 @@ from minicaffe.files import make_folder, write_text
 from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
+from minicaffe.spec.trust import UntrustedError
 from minicaffe.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
@@ -114,9 +115,9 @@ def _weights(spec: NetSpec, path: str | Path, level: int, stages: Iterable[str])
     with weights.open_weights(path) as file:
         try:
             net = Net(spec, phase="test", level=level, stages=stages)
-        except DataError as error:
+        except (DataError, UntrustedError) as error:
             logger.warning(
-                "The weights are not checked against the net, whose data are not there (%s)", error
+                "The weights are not checked against the net, which cannot be made here (%s)", error
             )
             arrays = _arrays(file, {layer.name for layer in spec.layer})
             if not arrays:

@@ -15,7 +15,7 @@ from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
 from minicaffe.files import unreadable
-from minicaffe.flags import add_device, add_rules, choose_device
+from minicaffe.flags import add_device, add_rules, add_trust, choose_device
 from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
@@ -45,6 +45,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     add_rules(sub)
     add_device(sub)
+    add_trust(sub, runs_python=True)
 
 
 def classify(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import write_text
-from minicaffe.flags import add_device, choose_device, positive
+from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
@@ -251,7 +251,7 @@ def add_commands(command: Command) -> None:
                      help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
     sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
-                     help="fractions of the full rank")  # fmt: skip
+                     help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
     sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
 
 
@@ -263,6 +263,7 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--symmetric", action="store_true",
                      help="fit layers to the inputs that they have in the dense net")  # fmt: skip
     add_device(sub)
+    add_trust(sub, runs_python=True)
 
 
 def _add_common(sub: argparse.ArgumentParser, most: int) -> None:

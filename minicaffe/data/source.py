@@ -80,11 +80,16 @@ def stack(images: list[np.ndarray]) -> Images:
 
 
 def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data file") -> Path:
-    """The first of ``folders`` / ``path`` that exists. Raises DataError that says where it was looked for."""
+    """The first of ``folders`` / ``path`` that exists. Raises DataError that says where it was looked for.
+
+    A device or a pipe is refused: a spec could name one that has no end.
+    """
     candidates = list(dict.fromkeys(Path(folder) / path for folder in folders))
     for candidate in candidates:
-        if candidate.exists():
+        if candidate.is_file() or candidate.is_dir():
             return candidate
+        if candidate.exists():
+            raise DataError(f"{path}: a device or a pipe, and a {what} is wanted; check the path")
     if Path(path).is_absolute():
         raise DataError(f"{path}: no such {what}; {_mend(path)}")
     places = " and in ".join(dict.fromkeys(str(Path(folder).resolve()) for folder in folders))

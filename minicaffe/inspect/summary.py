@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterable
 
 from minicaffe.inspect.table import format_table
 from minicaffe.layer import layer_classes
 from minicaffe.net import Net
+from minicaffe.spec.net import NetSpec, make_state
 
 
 def summarize(net: Net) -> str:
@@ -24,6 +26,14 @@ def summarize(net: Net) -> str:
     rows.append(("all layers", "", "", f"{params:,}", f"{count_multiply_adds(net):,}", note))
     head = ("layer", "type", "top", "parameters", "multiply-adds/image", "")
     return f"{net.name} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
+
+
+def is_deploy(spec: NetSpec, level: int = 0, stages: Iterable[str] = ()) -> bool:
+    """Whether a net is one that is only used: what would be trained has neither data layers nor a loss."""
+    layers = spec.layers_in(make_state("train", level, [*spec.state.stage, *stages]))
+    has_data = any(not layer.bottom and layer_classes[layer.type].bottoms == (0, 0)
+                   for layer in layers if layer.type not in ("Input", "Parameter"))  # fmt: skip
+    return not has_data and not any(layer_classes[x.type].is_loss or any(x.loss_weight) for x in layers)
 
 
 def count_parameters(net: Net) -> tuple[int, int]:

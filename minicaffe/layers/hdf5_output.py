@@ -3,13 +3,14 @@
 The file has the data sets ``data`` (rows, C, H, W) and ``label`` (rows, C, H, W); missing axes are 1. HDF5Data
 reads such a file where the net's tops have these names.
 
-Each forward adds its rows, and leaves a closed, whole file; the first one of a net replaces the file that was
+Each forward adds its rows, and leaves a closed, whole file; the first one of a net replaces the HDF5 file that was
 there. There are no tops, and so no gradient. Needs h5py (extra ``hdf5``). Caffe's HDF5OutputLayer, which fails at
 its second batch.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,17 @@ import numpy as np
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.errors import DataError, WriteError, one_line
+from minicaffe.file_kinds import HDF5, kind_of
 from minicaffe.hdf5 import import_h5py
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Message, String
+from minicaffe.spec.trust import UntrustedError
 
 NAMES = ("data", "label")
 
 
 class HDF5OutputParam(Message):
-    """``file_name``: the file to write, from the working directory."""
+    """``file_name``: the file to write, from the working directory; see ``spec/trust.py`` for where it may lie."""
 
     file_name = String(required=True)
 
@@ -50,8 +53,11 @@ class HDF5Output(Layer):
             )
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        path = self.spec.hdf5_output_param.file_name
+        path = self._path()
         try:
+            if self.mode == "w" and os.path.exists(path) and not _is_replaceable(path):
+                problem = "is there, and is not an HDF5 file; delete it, or choose another file_name"
+                raise WriteError(f"{self.spec.where}: {path}: {problem}")
             with self.open_file(path, self.mode) as file:
                 for name, blob in zip(NAMES, bottom, strict=True):
                     self._append(file, name, _rows(blob))
@@ -61,6 +67,14 @@ class HDF5Output(Layer):
                 f"{self.spec.where}: {path}: cannot be written ({problem}); check the path"
             ) from None
         self.mode = "a"
+
+    def _path(self) -> str:
+        """The file to write. Raises UntrustedError where the spec may not write it."""
+        param = self.spec.hdf5_output_param
+        problem = self.setting.trust.problem_of_output(param.file_name, self.setting.folder)
+        if problem:
+            raise UntrustedError(str(param.error("file_name", problem)))
+        return param.file_name
 
     def _append(self, file: Any, name: str, rows: np.ndarray) -> None:
         if name not in file:
@@ -73,6 +87,11 @@ class HDF5Output(Layer):
             )
         written.resize(len(written) + len(rows), axis=0)
         written[len(written) - len(rows) :] = rows
+
+
+def _is_replaceable(path: str) -> bool:
+    """Whether a file is one that this layer may have written: a wrong name in a spec destroys nothing else."""
+    return os.path.isfile(path) and kind_of(path) in (HDF5, "empty")
 
 
 def _rows(blob: Blob) -> np.ndarray:

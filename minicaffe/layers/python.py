@@ -11,14 +11,18 @@
                 bottom[0].diff[...] = 2 * top[0].diff
 
 ``reshape`` runs before every forward, as in Caffe: a layer may draw its batch there, and shape its tops by it.
-The module is looked up in the spec's folder first, then on ``sys.path``. Importing it runs its code: use specs
-and modules that you trust. ``minicaffe.register_layer`` does without the module's name in the spec.
+The module is looked up in the spec's folder first, then in the working directory and on ``sys.path``. Importing it
+runs its code: ``spec/trust.py`` says where that may be. ``minicaffe.register_layer`` does without the module's name
+in the spec.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import logging
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +31,9 @@ from minicaffe.layer import Layer, Setting, register_layer
 from minicaffe.spec.fields import Bool, Message, String
 from minicaffe.spec.net import LayerSpec
 from minicaffe.spec.reader import nearest
+from minicaffe.spec.trust import UntrustedError
+
+logger = logging.getLogger("minicaffe")
 
 
 class PythonParam(Message):
@@ -50,6 +57,8 @@ class Python(Layer):
 
     def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:
         """The user's layer. Raises SpecError where it is not found."""
+        if not setting.trust.runs_python:
+            raise UntrustedError(str(_refusal(spec.python_param, setting.folder)))
         found = find_layer_class(spec.python_param, setting.folder)
         layer = found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
         layer.param_str = spec.python_param.param_str
@@ -73,14 +82,10 @@ def find_layer_class(param: PythonParam, folder: str) -> type:
 
 def find_module(param: PythonParam, folder: Path) -> ModuleType:
     """The imported module. Raises SpecError where it is missing, fails, or is another of the same name."""
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
     try:
-        module = importlib.import_module(param.module)
+        module = import_own(param.module, folder)
     except Exception as error:
-        raise _import_error(param, folder, error) from error
-    finally:
-        sys.path.remove(str(folder))
+        raise param.error("module", import_problem(param.module, folder, error)) from error
     beside_spec = folder.joinpath(*param.module.split(".")).with_suffix(".py")
     loaded = getattr(module, "__file__", None)
     if beside_spec.exists() and (loaded is None or not beside_spec.samefile(loaded)):
@@ -91,16 +96,56 @@ def find_module(param: PythonParam, folder: Path) -> ModuleType:
     return module
 
 
-def _import_error(param: PythonParam, folder: Path, error: Exception) -> SpecError:
-    if isinstance(error, ModuleNotFoundError) and f"{param.module}.".startswith(f"{error.name}."):
-        return param.error(
-            "module",
-            f"no module '{param.module}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name",
-        )
+class _Finder:
+    """Finds one module or package, and no other, in some folders."""
+
+    def __init__(self, name: str, folders: list[str]) -> None:
+        self.name, self.folders = name, folders
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """What the import system asks for: where the module is; None for any other, and for a mere folder."""
+        found = PathFinder.find_spec(name, self.folders) if name == self.name else None
+        return found if found is not None and found.origin else None
+
+
+def import_own(name: str, folder: Path) -> ModuleType:
+    """Import a module of the user's, and say which: from ``folder``, the working directory or ``sys.path``.
+
+    The folders come first for this module alone. What it imports in turn is looked for in them last, so that no
+    file there stands in for an installed package. Raises what importing raises.
+    """
+    folders = [str(folder.absolute()), ""]
+    finder = _Finder(name.partition(".")[0], folders)
+    importlib.invalidate_caches()
+    sys.meta_path.insert(0, finder)
+    sys.path += folders
+    try:
+        if finder.name not in sys.modules and (found := importlib.util.find_spec(finder.name)):
+            logger.info("Importing %s from %s", name, found.origin or "a folder")
+        return importlib.import_module(name)
+    finally:
+        sys.meta_path.remove(finder)
+        for added in folders:
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(added)]
+
+
+def _refusal(param: PythonParam, folder: str) -> SpecError:
+    beside = Path(folder).joinpath(*param.module.split(".")).with_suffix(".py")
+    place = f" ({beside})" if beside.is_file() else ""
+    return param.error(
+        "module",
+        f"'{param.module}'{place} is code, which is not run here; if you trust it, add --allow-python",
+    )
+
+
+def import_problem(name: str, folder: Path, error: Exception) -> str:
+    """What to say where ``import_own`` has raised ``error``."""
+    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+        return f"no module '{name}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name"
     problem = one_line(error)
     mend = (
         "; in that module, write 'import minicaffe.pycaffe as caffe'"
         if getattr(error, "name", "") == "caffe"
         else ""
     )
-    return param.error("module", f"importing '{param.module}' fails: {type(error).__name__}: {problem}{mend}")
+    return f"importing '{name}' fails: {type(error).__name__}: {problem}{mend}"

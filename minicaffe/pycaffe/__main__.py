@@ -24,7 +24,7 @@ def main() -> None:
     sys.argv = sys.argv[1:]
     script = sys.argv[0]
     _check(Path(script))
-    sys.path[0] = str(Path(script).resolve().parent)
+    sys.path.insert(0, str(Path(script).resolve().parent))
     alias.install()
     try:
         runpy.run_path(script, run_name="__main__")

@@ -16,6 +16,8 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Message, Nested, String
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml, read_text
 
+OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
+
 
 class ParamSpec(Message):
     """Training settings of one parameter blob; ``name`` shares it with every parameter of that name."""
@@ -112,7 +114,7 @@ class LayerField(Field):
             raise SpecError(f"{where.at(field='type')}: required, but not given; add 'type: …'")
         if type_name not in _layer_specs:
             known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them"
-            raise SpecError(f"{where.at(field='type')}: unknown layer type '{type_name}'{known}")
+            raise SpecError(f"{where.at(field='type')}: unknown layer type '{type_name}'{known}{OWN_TYPE}")
         return _layer_specs[type_name].read(node, where)
 
 

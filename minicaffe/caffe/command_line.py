@@ -1,0 +1,54 @@
+"""The command line of Caffe's program, ``caffe train -solver x.prototxt -gpu 0``, as one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from minicaffe.errors import MinicaffeError
+
+COMMANDS = {"train": "train", "test": "test", "time": "time", "device_query": "device"}
+POSITIONAL = ("solver", "model")
+SAME = ("weights", "snapshot", "iterations", "phase", "level", "stage", "sigint_effect", "sighup_effect")
+LOG = ("logtostderr", "alsologtostderr", "colorlogtostderr", "log_dir", "minloglevel", "stderrthreshold", "v")
+WITHOUT_VALUE = ("logtostderr", "alsologtostderr", "colorlogtostderr")
+
+
+def as_ours(argv: Sequence[str]) -> list[str]:
+    """Arguments that Caffe's program takes as those that ours takes; all others stay as they are.
+
+    Caffe's flags have one dash or two, and their value after ``=`` or a space. Those for its log are left out.
+    Raises MinicaffeError where several GPUs are asked for.
+    """
+    if not argv or argv[0] not in COMMANDS:
+        return list(argv)
+    words = iter(argv[1:])
+    ours = [COMMANDS[argv[0]]]
+    for word in words:
+        ours += _flag(word, words, ours[0]) if word.startswith("-") else [word]
+    return ours
+
+
+def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
+    """What stands for one flag; its value is taken from ``words`` where it comes after a space."""
+    name, has_value, value = word.lstrip("-").partition("=")
+    is_ours = word.startswith("--") and name not in (*POSITIONAL, "gpu", *LOG)
+    if is_ours or name not in (*POSITIONAL, "gpu", *SAME, *LOG):
+        return [word]
+    if not has_value and name not in WITHOUT_VALUE:
+        value = next(words, None)
+        if value is None:
+            raise MinicaffeError(f"{word}: needs a value, as in {word} …")
+    if name in LOG:
+        return []
+    if name == "gpu":
+        return [] if command == "device" else ["--device", _device(value)]
+    if name in POSITIONAL:
+        return [value]
+    values = value.split(",") if name == "stage" else [value.lower() if name == "phase" else value]
+    return [part for each in values for part in (f"--{name}", each)]
+
+
+def _device(gpu: str) -> str:
+    if not gpu.isdecimal() and gpu != "all":
+        raise MinicaffeError(f"-gpu {gpu}: nets run on one GPU here; write '-gpu 0', or '--device gpu:0'")
+    return "gpu" if gpu == "all" else f"gpu:{gpu}"

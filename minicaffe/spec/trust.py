@@ -1,0 +1,64 @@
+"""What a spec may do besides computing: run a user's modules, and write files. ``docs/security.md`` says why.
+
+A program in Python decides for itself: there a spec may do both. ``minicaffe`` takes specs as data: its commands
+run in ``limited(…)``, where a spec writes into few folders, and runs modules where that is what a command is for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from minicaffe.errors import SpecError
+
+
+class UntrustedError(SpecError):
+    """A spec wants what it may not do here."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """``runs_python``: a spec may name modules that are imported. ``outputs``: the folders, beside its own, that a
+    spec may name files in that are written; None: anywhere."""
+
+    runs_python: bool = True
+    outputs: tuple[str, ...] | None = None
+
+    def problem_of_output(self, path: str, folder: str) -> str:
+        """Why a file that a spec in ``folder`` names may not be written, or "". Links and ``..`` are followed."""
+        if self.outputs is None:
+            return ""
+        real = os.path.realpath(path)
+        if any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
+            return ""
+        seen = f"'{path}'" if real == path else f"'{path}' is {real}, which"
+        return (
+            f"{seen} lies outside the working directory and the spec's folder; choose another path, or allow its "
+            f"folder with --allow-output {os.path.dirname(real)}"
+        )
+
+
+def _lies_in(real: str, folder: str) -> bool:
+    return Path(real).is_relative_to(os.path.realpath(folder))
+
+
+SAFE = Trust(runs_python=False, outputs=(".",))
+_trusts = [Trust()]
+
+
+def current() -> Trust:
+    """What specs may do that are opened now."""
+    return _trusts[-1]
+
+
+@contextmanager
+def limited(trust: Trust) -> Iterator[None]:
+    """In this block, in all threads, specs that are opened may do what ``trust`` says."""
+    _trusts.append(trust)
+    try:
+        yield
+    finally:
+        _trusts.pop()
