@@ -53,7 +53,7 @@ def train(args: argparse.Namespace) -> None:
     solver = Solver(spec)
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
-        state = snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot
+        state = snapshots.latest(solver.prefix) if latest else args.snapshot
         solver.restore(state, *args.weights)
     else:
         for path in args.weights:
