@@ -262,7 +262,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--snapshot",
         metavar="FILE",
-        help="resume from this .solverstate.npz or Caffe's .solverstate, or from 'latest'",
+        help="resume from this .solverstate.npz or Caffe's .solverstate; 'latest': of the run started last",
     )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,

@@ -179,6 +179,7 @@ class Solver:
         clock = _Clock(self.iter)
         self.stopped_early = False
         if not self._updates:
+            self.log.start()  # now, so that a run that is killed at once is known of
             self._warn_of_untrained()
         with self.net.setting.device.entered():
             while self.iter < last and not self.stopped_early:

@@ -17,8 +17,8 @@ class TrainingLog:
 
     Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the event's values. The first that a
     process writes is "start", with what ``start`` gives then: ``run``, which a resumed run keeps, ``net`` (its
-    name), ``solver`` (the spec's text) and ``seed``. Then come "train", "test", "snapshot" and "resume". The file
-    is opened at the first event; half a line that a kill has left at its end is removed.
+    name), ``solver`` (the spec's text) and ``seed``. Then come "train", "test", "snapshot" and "resume". Half
+    a line that a kill has left at the file's end is removed.
     """
 
     def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:
@@ -26,8 +26,15 @@ class TrainingLog:
         self._start = start
         self._file: IO[str] | None = None
 
+    def start(self) -> None:
+        """Open the file and write "start", where that has not been done. Raises WriteError."""
+        self._append()
+
     def write(self, **event: Any) -> None:
         """Append one event. Raises WriteError where the file cannot be written."""
+        self._append(event)
+
+    def _append(self, *events: dict[str, Any]) -> None:
         if self.path is None:
             return
         try:
@@ -35,15 +42,13 @@ class TrainingLog:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _mend_end(self.path)
                 self._file = self.path.open("a", encoding="utf-8", buffering=1)
-                self._write({"event": "start", **self._start()})
-            self._write(event)
+                events = ({"event": "start", **self._start()}, *events)
+            for event in events:
+                self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:
             raise WriteError(
                 f"{self.path}: cannot be written ({error.strerror}); check snapshot_prefix"
             ) from None
-
-    def _write(self, event: dict[str, Any]) -> None:
-        self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
 
     def close(self) -> None:
         """Close the file, if it was opened."""

@@ -117,8 +117,13 @@ def test_latest_is_of_the_run_that_was_started_last_and_not_the_highest_iteratio
     assert snapshots.latest("snap/run").name == "run_iter_3.solverstate.npz"
 
 
-def test_a_run_that_was_killed_before_its_first_snapshot_is_not_taken_for_the_one_before(job, capsys):
+def test_a_run_that_was_killed_before_its_first_snapshot_is_not_taken_for_the_one_before(job):
     first = snapshots_at(job, 2)
+    job.write_text(
+        PLAIN.replace("display: 5", "display: 0").replace(
+            "test_interval: 15", "test_interval: 50\ntest_initialization: false"
+        )
+    )
     killed = mc.Solver(job)
     killed.step(1)
     killed.close()
