@@ -342,6 +342,7 @@ class Solver:
             raise TrainingError(
                 f"{problem}, and no update was made yet: it is the data, the weights or their fillers"
                 + (f"; the first that is not finite is {first}" if first else "")
+                + ("; an earlier snapshot may be sound" if self.iter else "")
             )
         raise self._diverged(problem)
 
