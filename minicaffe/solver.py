@@ -457,8 +457,9 @@ def output_lines(net: Net, values: dict[str, np.ndarray], phase: str) -> Iterato
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Outputs as JSON-able values: all but large ones."""
-    return {name: array.tolist() for name, array in outputs.items() if array.size <= 1000}
+    """Outputs as JSON-able values: all but large ones; null for what is not finite, which JSON has no word for."""
+    small = {name: array for name, array in outputs.items() if array.size <= 1000}
+    return {name: np.where(np.isfinite(array), array, None).tolist() for name, array in small.items()}
 
 
 class _Clock:

@@ -11,7 +11,6 @@ from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of what is tried here
-QUIET = SOLVER.replace("display: 5", "display: 100").replace("test_interval: 15", "test_interval: 100")
 PLAIN_SGD = "net: none\nbase_lr: {rate}\nlr_policy: fixed\nmax_iter: 100\nrandom_seed: 1\n"
 SQUARES = """
 layer:
@@ -49,12 +48,14 @@ def test_a_loss_that_is_no_number_ends_the_training_in_its_iteration(display):
     assert solver.iter == len(losses) - 1
 
 
-def test_a_training_that_diverges_prints_no_score_of_it(tmp_path, monkeypatch, capsys):
-    job_in(tmp_path, monkeypatch, solver=QUIET.replace("base_lr: 0.002", "base_lr: 1e20"))
+def test_a_training_that_diverges_shows_one_test_of_it_and_says_what_that_is(tmp_path, monkeypatch, capsys):
+    text = SOLVER.replace("base_lr: 0.002", "base_lr: 1e20").replace("snapshot: 7", "snapshot: 0")
+    text = text.replace("display: 5", "display: 100").replace("test_interval: 15", "test_interval: 1")
+    job_in(tmp_path, monkeypatch, solver=text)
     assert main(["train", "solver.yaml"]) == 2
     output = capsys.readouterr()
     assert "training has diverged" in output.err
-    assert "nan" not in output.out
+    assert output.out.count("loss = nan (") == 1 == output.out.count("its scores mean nothing")
 
 
 def test_an_iteration_that_diverges_writes_no_snapshot(tmp_path, monkeypatch):

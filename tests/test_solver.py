@@ -33,6 +33,8 @@ POLICIES = [
         for iteration, steps in enumerate(counted)  # Caffe's own, recorded
     ),
     ("lr_policy: poly\npower: 2\nmax_iter: 200", 50, 0.1 * 0.75**2),
+    ("lr_policy: exp\ngamma: 2", 5000, math.inf),
+    ("lr_policy: poly\npower: -1\nmax_iter: 200", 200, math.inf),
     ("lr_policy: sigmoid\ngamma: 0.1\nstepsize: 40", 50, 0.1 / (1 + math.exp(-1))),
 ]
 

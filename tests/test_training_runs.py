@@ -272,6 +272,16 @@ def test_a_cut_last_line_of_the_log_does_not_spoil_the_next(job, tmp_path, keep)
     )
 
 
+def test_the_log_is_json_where_an_output_is_no_number(job, tmp_path):
+    solver = mc.Solver(job)
+    solver.net.params["ip"][0].data[...] = np.nan
+    solver.test_all()
+    solver.close()
+    log = (tmp_path / "snap" / "run.log.jsonl").read_text()
+    assert "NaN" not in log
+    assert json.loads(log.splitlines()[-1])["outputs"]["loss"] is None
+
+
 # -- what a run is
 
 

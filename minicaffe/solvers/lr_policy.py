@@ -41,5 +41,8 @@ POLICIES: dict[str, Callable[[SolverSpec, int], float]] = {
 
 
 def learning_rate(spec: SolverSpec, iteration: int) -> float:
-    """The learning rate at an iteration, counted from 0."""
-    return spec.base_lr * POLICIES[spec.lr_policy](spec, iteration)
+    """The learning rate at an iteration, counted from 0; infinite where it is too large for a number."""
+    try:
+        return spec.base_lr * POLICIES[spec.lr_policy](spec, iteration)
+    except (OverflowError, ZeroDivisionError):
+        return math.inf
