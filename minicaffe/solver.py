@@ -16,8 +16,7 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
-from minicaffe.inspect.summary import count_multiply_adds, count_parameters
-from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.inspect.training import sizes, untrained
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
@@ -137,7 +136,7 @@ class Solver:
         if self.iter >= self.spec.max_iter:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, self.spec.max_iter)
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, self.spec.max_iter)
-        for line in size_lines(self.net, self.spec.iter_size):
+        for line in sizes(self.net, self.spec.iter_size):
             logger.info(line)
         self.step(max(0, self.spec.max_iter - self.iter))
         spec = self.spec
@@ -178,37 +177,15 @@ class Solver:
         last = self.iter + iterations
         clock = _Clock(self.iter)
         self.stopped_early = False
-        if not self._updates:
+        if not self._updates and iterations:
             self.log.start()  # now, so that a run that is killed at once is known of
-            self._warn_of_untrained()
+            for problem in untrained(self.net):
+                logger.warning(problem)
         with self.net.setting.device.entered():
             while self.iter < last and not self.stopped_early:
                 self._step(clock, last)
                 self._answer_request()
             self._look()
-
-    def _warn_of_untrained(self) -> None:
-        """Say before the first iteration what a spec forgot, that training would pass over in silence."""
-        for layer in self.net.layers:
-            name = layer.spec.python_param.layer if layer.type == "Python" else layer.type
-            if (
-                "loss" in name.lower()
-                and not any(layer.spec.loss_weight)
-                and not layer.spec.has("loss_weight")
-            ):
-                logger.warning(
-                    "%s: a %s that is not trained on: %s",
-                    layer.spec.where, name, "give it 'loss_weight: 1', or its class 'is_loss = True'",
-                )  # fmt: skip
-        if not self.net.trained_layers():
-            logger.warning("%s: nothing will be trained: %s", self.net.spec.where.file, self._why_untrained())
-
-    def _why_untrained(self) -> str:
-        if not self._trained_params():
-            return "no layer has parameters with an lr_mult above 0"
-        if not any(weight for layer in self.net.layers for weight in layer.spec.loss_weight):
-            return "the net has no loss; give the layer that computes it 'loss_weight: 1'"
-        return "no gradient gets from the loss to a parameter; look for 'propagate_down: false'"
 
     def _step(self, clock: _Clock, last: int) -> None:
         spec = self.spec
@@ -423,21 +400,6 @@ class Solver:
         for net in (self.net, *self.test_nets):
             net.close()
         self.log.close()
-
-
-def size_lines(net: Net, iter_size: int) -> Iterator[str]:
-    """What is trained, and on what: parameters, multiply-adds, images, classes, iterations of an epoch."""
-    params, held = count_parameters(net)
-    kept = f" ({held:,} of them not trained)" if held else ""
-    yield f"Net: {params:,} parameters{kept}, {count_multiply_adds(net):,} multiply-adds an image"
-    for layer in net.layers:
-        if isinstance(layer, BatchSourceLayer) and layer.rows:
-            classes = f" of {layer.classes:,} classes" if layer.classes else ""
-            epoch = layer.rows / (layer.batch_size * iter_size)
-            yield (
-                f"Data of layer '{layer.name}': {layer.rows:,} images{classes}, {layer.batch_size:,} a batch: "
-                f"an epoch is {epoch:,.4g} iterations"
-            )
 
 
 def output_lines(net: Net, values: dict[str, np.ndarray], phase: str) -> Iterator[str]:

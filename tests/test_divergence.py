@@ -159,7 +159,7 @@ def warnings_of(net, caplog):
 
 def test_a_loss_of_ones_own_that_is_not_trained_on_is_told(own_loss, caplog):
     loss, nothing = warnings_of(SQUARES.replace("EuclideanLoss", "OwnLoss"), caplog)
-    assert "layer 'loss': a OwnLoss that is not trained on: give it 'loss_weight: 1'" in loss
+    assert "layer 'loss': a layer OwnLoss that is not trained on: give it 'loss_weight: 1'" in loss
     assert "'is_loss = True'" in loss
     assert "nothing will be trained: the net has no loss" in nothing
 
