@@ -83,6 +83,7 @@ class Solver:
         self._request = ""
         self._saved_at = -1
         self._updates = 0
+        self._resumed: str | None = None  # the state that was gone on from
         self.stopped_early = False
         for path in self.spec.weights:
             self.copy_from(self._find(path, "weights"))
@@ -167,6 +168,7 @@ class Solver:
         return {
             "iteration": self.iter,
             "run": self.run,
+            "resumed": self._resumed,
             "net": self.net.name,
             "seed": self.seed,
             "solver": self._text,
@@ -392,6 +394,7 @@ class Solver:
         """
         with self.net.setting.device.entered():
             snapshots.restore(self, path, weights)
+        self._resumed = str(path)
         self.log.write(event="resume", iteration=self.iter, run=self.run, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 

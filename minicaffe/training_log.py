@@ -16,9 +16,9 @@ class TrainingLog:
     """Appends events to ``<prefix>.log.jsonl``; without a prefix there is no log.
 
     Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the event's values. The first that a
-    process writes is "start", with what ``start`` gives then: ``run``, which a resumed run keeps, ``net`` (its
-    name), ``solver`` (the spec's text) and ``seed``. Then come "train", "test", "snapshot" and "resume". Half
-    a line that a kill has left at the file's end is removed.
+    process writes is "start", with what ``start`` gives then: ``run``, which a resumed run keeps, ``resumed``
+    (the state that it goes on from, or null), ``net`` (its name), ``solver`` (the spec's text) and ``seed``. Then
+    come "train", "test", "snapshot" and "resume". Half a line that a kill has left at the file's end is removed.
     """
 
     def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:

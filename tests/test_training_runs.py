@@ -42,6 +42,8 @@ def test_without_a_prefix_snapshots_and_the_log_are_named_after_the_solver_file(
     ]
     assert (tmp_path / "solver.log.jsonl").is_file()
     assert main(["train", "solver.yaml", "--snapshot", "latest"]) == 0
+    starts = [event for event in events_of(tmp_path / "solver.log.jsonl") if event["event"] == "start"]
+    assert [event["resumed"] for event in starts] == [None, "solver_iter_4.solverstate.npz"]
 
 
 def test_steps_without_a_prefix_leave_no_log(job, tmp_path):
@@ -250,6 +252,7 @@ def test_every_run_has_a_start_in_the_log_with_what_it_is(job, tmp_path):
     starts = [event for event in events if event["event"] == "start"]
     assert [event["iteration"] for event in starts] == [0, 2, 0]
     assert [event["run"] == first.run for event in starts] == [True, True, False]
+    assert [event["resumed"] for event in starts] == [None, "snap/run_iter_2.solverstate.npz", None]
     for event in starts:
         assert (event["net"], event["seed"], event["solver"]) == ("small", 5, PLAIN)
         assert event["time"] > 1e9
