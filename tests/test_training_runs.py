@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 
 import numpy as np
 import pytest
@@ -145,6 +146,42 @@ def test_a_run_that_went_back_to_an_earlier_snapshot_goes_on_from_there(job):
     solver.step(1)
     solver.snapshot()
     assert snapshots.latest("snap/run").name == "run_iter_3.solverstate.npz"
+
+
+SMALL = """layer:
+- {name: data, type: DummyData, top: [data, target], dummy_data_param: {shape: {dim: [2, 3]}}}
+- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 3}}
+- {name: loss, type: EuclideanLoss, bottom: [ip, target]}
+"""
+
+
+def test_latest_is_the_last_state_of_the_last_run_whatever_runs_were_begun_killed_and_gone_on_with(job):
+    job.write_text("net: net.yaml\nbase_lr: 0.1\nlr_policy: fixed\nsnapshot_prefix: snap/run\n")
+    (job.parent / "net.yaml").write_text(SMALL)
+    rng = random.Random(1)
+    expected = {}  # of each run, the state that it wrote last
+    solver = None
+    for _ in range(40):
+        choice = rng.random()
+        if solver is None or choice < 0.15:
+            solver = mc.Solver(job)
+        elif choice < 0.4 and expected.get(solver.run):
+            run, state = solver.run, snapshots.latest("snap/run")
+            solver = mc.Solver(job)
+            solver.restore(state)
+            assert (solver.run, str(state)) == (run, expected[run])
+        solver.step(rng.randint(1, 4))
+        if rng.random() < 0.6:
+            state = str(solver.snapshot())
+            expected = {run: old for run, old in expected.items() if old != state}
+            expected[solver.run] = state
+        if rng.random() < 0.5:
+            solver.close()
+        if solver.run in expected:
+            assert str(snapshots.latest("snap/run")) == expected[solver.run]
+        else:
+            with pytest.raises(mc.TrainingError, match="snapshot"):
+                snapshots.latest("snap/run")
 
 
 def test_a_clock_that_was_set_back_does_not_change_what_is_latest(job, monkeypatch):
