@@ -29,7 +29,7 @@ from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import TrainingLog, duration
 
 logger = logging.getLogger("minicaffe")
-LOOK_EVERY = 20  # iterations from one look at the loss to the next where a look waits for the GPU
+LOOK_EVERY = 20  # iterations from one look at the loss to the next, where a look waits for the GPU
 
 
 class Solver:
@@ -201,7 +201,8 @@ class Solver:
         self.net.clear_param_diffs()
         loss = self._accumulate()
         self.losses.append(loss)
-        if self.net.setting.device.kind == "cpu" or self.iter % LOOK_EVERY == LOOK_EVERY - 1:
+        is_cheap = shown or self.net.setting.device.kind == "cpu"
+        if is_cheap or not self._updates or self.iter % LOOK_EVERY == LOOK_EVERY - 1:
             self._look()
         rate = learning_rate(spec, self.iter)
         if shown:

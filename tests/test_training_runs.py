@@ -11,6 +11,8 @@ from training import NET, SOLVER, arrays_of, write_job
 import minicaffe as mc
 from minicaffe import snapshots
 from minicaffe.cli import main
+from minicaffe.inspect.training import sizes
+from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
 PLAIN = SOLVER.replace("snapshot: 7", "snapshot: 0")
@@ -333,6 +335,21 @@ def test_a_training_says_how_large_its_net_and_its_data_are(job, capsys):
     assert "Net: 1,666 parameters, " in output and " multiply-adds an image" in output
     assert f"Data of layer 'digits': {rows:,} images of 10 classes, 16 a batch: an epoch is " in output
     assert f"{rows / 32:,.4g} iterations" in output  # iter_size is 2
+
+
+def test_labels_that_are_no_classes_are_not_counted_as_such(tmp_path):
+    for name, labels in (("classes", [0, 1, 1, 4]), ("numbers", [0.5, 1, 2, 3])):
+        np.savez(tmp_path / f"{name}.npz", data=np.zeros((4, 1, 2, 2), np.uint8), labels=labels)
+    text = "layer: {name: d, type: Data, top: [d, l], data_param: {source: SOURCE, batch_size: 3}}"
+    lines = []
+    for name in ("classes", "numbers"):
+        net = mc.Net(parse_net(text.replace("SOURCE", str(tmp_path / f"{name}.npz"))))
+        lines += list(sizes(net, 2))
+        net.close()
+    assert lines[1::2] == [
+        "Data of layer 'd': 4 images of 3 classes, 3 a batch: an epoch is 0.6667 iterations",
+        "Data of layer 'd': 4 images, 3 a batch: an epoch is 0.6667 iterations",
+    ]
 
 
 def test_weights_of_another_shape_say_how_to_learn_the_layer_anew(job, tmp_path):

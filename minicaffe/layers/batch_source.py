@@ -68,9 +68,12 @@ class BatchSourceLayer(Layer):
 
     @property
     def classes(self) -> int:
-        """How many different labels there are; 0 where that is not known without reading all."""
+        """How many different labels there are; 0 where they are no classes, or not known without reading all."""
         labels = getattr(getattr(self.batches, "source", None), "labels", None)
-        return 0 if labels is None or len(self.spec.top) < 2 else len(np.unique(labels))
+        if labels is None or len(self.spec.top) < 2:
+            return 0
+        found = np.unique(labels)
+        return len(found) if (found == np.round(found)).all() else 0
 
     def _data(self) -> dict[str, Any]:
         """What the number of a batch is a place in."""
