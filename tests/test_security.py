@@ -1,5 +1,6 @@
 """docs/security.md, held: what a spec that somebody else wrote may do, and what is imported and written for it."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from training import write_job
 import minicaffe as mc
 from minicaffe import layer
 from minicaffe.cli import main, make_parser
+from minicaffe.compress.commands import _journal
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net
+from minicaffe.spec.trust import SAFE, limited
 
 ROOT = Path(__file__).parent.parent
 DEPLOY, WEIGHTS = ROOT / "prototxt" / "lenet" / "deploy.yaml", ROOT / "models" / "lenet.npz"
@@ -254,13 +257,13 @@ def test_a_module_that_cannot_be_imported_is_one_line(given, problem, folder, ca
 
 # -- files that a spec names for reading -------------------------------------------------------------------
 
-SIZE = "batch_size: 1"
+ONE = "batch_size: 1"
 READERS = {
-    "images": f"type: ImageData, image_data_param: {{source: SOURCE, {SIZE}}}",
-    "hdf5": f"type: HDF5Data, hdf5_data_param: {{source: SOURCE, {SIZE}}}",
-    "windows": f"type: WindowData, window_data_param: {{source: SOURCE, {SIZE}}}, transform_param: {{crop_size: 2}}",
-    "data": f"type: Data, data_param: {{source: SOURCE, {SIZE}}}",
-    "mean": f"type: Data, data_param: {{source: sample/mnist-test, {SIZE}}}, transform_param: {{mean_file: SOURCE}}",
+    "images": f"type: ImageData, image_data_param: {{source: SOURCE, {ONE}}}",
+    "hdf5": f"type: HDF5Data, hdf5_data_param: {{source: SOURCE, {ONE}}}",
+    "windows": f"type: WindowData, window_data_param: {{source: SOURCE, {ONE}}}, transform_param: {{crop_size: 2}}",
+    "data": f"type: Data, data_param: {{source: SOURCE, {ONE}}}",
+    "mean": f"type: Data, data_param: {{source: sample/mnist-test, {ONE}}}, transform_param: {{mean_file: SOURCE}}",
 }
 
 
@@ -329,6 +332,17 @@ def test_a_program_may_write_anywhere_unless_it_says_not_to(elsewhere):
         mc.Net(spec, trusted=False).forward()
     mc.Net(spec).forward()
     assert (elsewhere / "away" / "out.h5").exists()
+
+
+def test_the_journal_of_a_search_is_not_appended_to_what_a_link_leads_to(elsewhere, capsys):
+    Path("net.yaml").write_text(NET)
+    Path("w.npz").write_bytes(WEIGHTS.read_bytes())
+    os.symlink("../away/.bashrc", "low.journal.jsonl")
+    given = argparse.Namespace(
+        net="net.yaml", weights="w.npz", batches=1, calibration=1, layers=None, symmetric=False
+    )
+    with limited(SAFE), pytest.raises(mc.WriteError, match=r"journal .*away/.bashrc, which lies outside"):
+        _journal(given, Path("low.yaml"))
 
 
 @pytest.mark.parametrize("prefix", ["{root}/away/run", "../away/run", "link/run", "logged"])
