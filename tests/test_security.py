@@ -90,6 +90,17 @@ def test_a_command_that_looks_at_a_net_runs_no_code_that_it_names(command, folde
     assert not RAN.exists() and "own_layers" not in sys.modules and not Path("out").exists()
 
 
+@pytest.mark.parametrize("name", ["''", "..", "a/b", "../own_layers", "no.such.module", '"a\\0b"', "a b"])
+def test_odd_names_of_modules_are_one_line_with_and_without_leave(name, folder, capsys):
+    Path("net.yaml").write_text(NET.replace("own_layers", name))
+    for more in ([], ["--allow-python"]):
+        assert main(["summary", "net.yaml", *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: net.yaml:3: layer 'own': python_param.module: ")
+        assert error.count("\n") == 1
+    assert not RAN.exists()
+
+
 def test_it_runs_the_code_where_the_user_allows_it(folder, capsys):
     assert main(["summary", "net.yaml", "--allow-python"]) == 0
     assert RAN.exists()
@@ -317,6 +328,17 @@ def test_a_spec_writes_no_file_outside_the_working_directory_and_its_folder(plac
     assert (elsewhere / "away" / "out.h5").exists()
 
 
+@pytest.mark.parametrize("place", [".bash_profile", ".git/hooks/x.h5", "link.h5"])
+def test_a_spec_writes_no_hidden_file(place, elsewhere, capsys):
+    os.makedirs(".git/hooks")
+    os.symlink(".bash_profile", "link.h5")
+    Path("net.yaml").write_text(output_net(place))
+    assert time_of("net.yaml") == 2
+    assert "or is hidden there" in capsys.readouterr().err
+    assert not Path(place).exists()
+    assert time_of("net.yaml", "--allow-output", ".git/hooks") == (0 if "hooks" in place else 2)
+
+
 @pytest.mark.parametrize("place", ["out.h5", "sub/../out.h5", "{root}/nets/out.h5", "../nets/out.h5"])
 def test_a_spec_may_write_into_the_working_directory_and_its_own_folder(place, elsewhere):
     Path("sub").mkdir()
@@ -349,7 +371,9 @@ def test_the_journal_of_a_search_is_not_appended_to_what_a_link_leads_to(elsewhe
 def test_snapshots_outside_the_working_directory_and_the_solvers_folder_need_leave(prefix, elsewhere, capsys):
     solver = write_job(Path())
     os.symlink("../away", "link")
-    os.symlink("../away/.bashrc", "logged.log.jsonl")  # a log is appended to: names in a spec would get there
+    os.symlink(
+        "../away/startup.sh", "logged.log.jsonl"
+    )  # a log is appended to: names in a spec would get there
     prefix = prefix.format(root=elsewhere)
     text = solver.read_text()
     assert "snap/run" in text
