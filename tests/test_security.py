@@ -328,6 +328,19 @@ def test_a_spec_writes_no_file_outside_the_working_directory_and_its_folder(plac
     assert (elsewhere / "away" / "out.h5").exists()
 
 
+@pytest.mark.parametrize("name", ["a\\0b", "\\ud800"])
+def test_a_name_that_no_file_can_have_is_one_line(name, elsewhere, capsys):
+    Path("net.yaml").write_text(output_net("NAME").replace("'NAME'", f'"{name}"'))
+    assert time_of("net.yaml") == 2
+    error = capsys.readouterr().err
+    assert "file_name: '" in error and "is no name that a file can have" in error and error.count("\n") == 1
+    with pytest.raises(mc.SpecError, match="no name"):
+        mc.Net("net.yaml").forward()
+    solver = write_job(Path())
+    solver.write_text(solver.read_text().replace("snap/run", f'"{name}"'))
+    assert main(["train", "solver.yaml", "--device", "cpu"]) == 2
+
+
 @pytest.mark.parametrize("place", [".bash_profile", ".git/hooks/x.h5", "link.h5"])
 def test_a_spec_writes_no_hidden_file(place, elsewhere, capsys):
     os.makedirs(".git/hooks")

@@ -29,10 +29,11 @@ class Trust:
 
     def problem_of_output(self, path: str, folder: str) -> str:
         """Why a file that a spec in ``folder`` names may not be written, or "". Links and ``..`` are followed."""
-        if self.outputs is None:
-            return ""
-        real = os.path.realpath(path)
-        if any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
+        try:
+            real = os.path.realpath(path)
+        except ValueError:  # a NUL, or half a letter
+            return f"{path!a} is no name that a file can have; choose another path"
+        if self.outputs is None or any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
             return ""
         seen = f"'{path}'" if real == path else f"'{path}' is {real}, which"
         folder, name = os.path.split(real)
