@@ -150,21 +150,25 @@ def fold_net(args: argparse.Namespace) -> None:
 
 def convert_net(args: argparse.Namespace) -> None:
     """Write a net of Caffe as YAML, with its weights and mean image as .npz."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in args.input_shape:
-        if name in shapes:
-            raise SpecError(f"--input-shape {name}: given twice; keep one")
-        shapes[name] = shape
     files = convert(
         args.net,
         args.weights,
         args.output,
         mean=args.mean,
-        input_shapes=shapes,
+        input_shapes=_input_shapes(args),
         level=args.level,
         stages=args.stage,
     )
     print(f"Wrote {', '.join(str(path) for path in (files.spec, files.weights, files.mean) if path)}")
+
+
+def _input_shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in args.input_shape:
+        if name in shapes:
+            raise SpecError(f"--input-shape {name}: given twice; keep one")
+        shapes[name] = shape
+    return shapes
 
 
 EXPORTS = {  # of each format: what writes it, and the endings of its files
@@ -175,7 +179,11 @@ EXPORTS = {  # of each format: what writes it, and the endings of its files
 
 def export_net(args: argparse.Namespace) -> None:
     """Write a net with its weights for Caffe (.prototxt, .caffemodel), or as an ONNX model."""
-    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    if args.dynamic and args.format != "onnx":
+        raise MinicaffeError("--dynamic: is for --format onnx; a net of Caffe may be reshaped as it is")
+    spec = open_net(args.net)
+    spec.set_input_shapes(_input_shapes(args))
+    net = Net(spec, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
@@ -183,7 +191,8 @@ def export_net(args: argparse.Namespace) -> None:
         if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
             raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
     make_folder(folder)
-    for note in write(net, *files) or ():
+    options = {"free_size": True} if args.dynamic else {}
+    for note in write(net, *files, **options) or ():
         print(note)
     print(f"Wrote {', '.join(map(str, files))}")
 
@@ -305,8 +314,7 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
         "weights", nargs="?", metavar="caffemodel", help="its weights (.caffemodel, .caffemodel.h5)"
     )
     sub.add_argument("--mean", metavar="FILE", help="a mean image (.binaryproto)")
-    sub.add_argument("--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W",
-                     help="an Input layer of this shape in place of the data layer that makes it")  # fmt: skip
+    _add_input_shape(sub, "an Input layer of this shape in place of the data layer that makes it")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
     add_trust(sub, runs_python=False)
 
@@ -314,12 +322,22 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
 def _add_export(sub: argparse.ArgumentParser) -> None:
     _add_net(sub, phase=False)
     sub.add_argument("weights", help="its weights (.npz, or Caffe's)")
+    _add_input_shape(sub, "another shape for an input of the net")
+    sub.add_argument(
+        "--dynamic", action="store_true", help="images of any height and width (for --format onnx)"
+    )
     sub.add_argument("--format", choices=list(EXPORTS), default="caffe", help="for whom (default: caffe)")
     sub.add_argument(
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
     add_trust(sub, runs_python=False)
+
+
+def _add_input_shape(sub: argparse.ArgumentParser, what: str) -> None:
+    sub.add_argument(
+        "--input-shape", type=_named_shape, action="append", default=[], metavar="NAME:N,C,H,W", help=what
+    )
 
 
 def _add_net(sub: argparse.ArgumentParser, phase: bool, optional: bool = False) -> None:

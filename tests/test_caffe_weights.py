@@ -267,28 +267,28 @@ def test_fields_that_caffe_has_not_are_named_by_layer_and_number(tmp_path, caplo
     """A fork's settings keep neither weights nor the net from being read: protobuf passes over them too."""
     data = (GOLDEN / "current.caffemodel").read_bytes()
     layer = message_class("LayerParameter")(name="odd", type="Silence", bottom=["prob"])
-    odd = layer.SerializeToString() + bytes([0xF2, 0x0C, 1, 65])
+    odd = layer.SerializeToString() + bytes([0xFA, 0x0C, 1, 65])
     path = tmp_path / "fork.caffemodel"
     path.write_bytes(data + bytes([0xA2, 0x06, len(odd)]) + odd)
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         mc.Net(GOLDEN / "current.prototxt", weights=path)
-    assert "layer 'odd': 206" in caplog.text
+    assert "layer 'odd': 207" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         assert mc.Net(path).layers[-1].name == "odd"
-    assert "ignored fields that Caffe 1.0 has not, by number: layer 'odd': LayerParameter 206" in caplog.text
+    assert "ignored fields that Caffe 1.0 has not, by number: layer 'odd': LayerParameter 207" in caplog.text
 
 
 @pytest.mark.parametrize(("count", "more"), [(5, ""), (7, " and 2 more")])
 def test_at_most_five_such_fields_are_named(count, more, tmp_path, caplog):
     layers = [message_class("LayerParameter")(name=f"odd{i}").SerializeToString() for i in range(count)]
-    layers = [layer + bytes([0xF2, 0x0C, 1, 65]) for layer in layers]
+    layers = [layer + bytes([0xFA, 0x0C, 1, 65]) for layer in layers]
     path = tmp_path / "fork.caffemodel"
     path.write_bytes(b"".join(bytes([0xA2, 0x06, len(layer)]) + layer for layer in layers))
     with caplog.at_level(logging.WARNING, logger="minicaffe"), open_weights(path):
         pass
     assert caplog.messages[0].endswith(
-        "by number: " + ", ".join(f"layer 'odd{i}': 206" for i in range(5)) + more
+        "by number: " + ", ".join(f"layer 'odd{i}': 207" for i in range(5)) + more
     )
 
 
@@ -334,4 +334,4 @@ def test_low_rank_layers_take_weights_of_caffe_and_a_warning_says_that_its_file_
     assert net.layers[1].spec.low_rank_param.rank == 5
     assert_gives_recorded_outputs(net, recorded("caffe/nets")["v1"])
     net.save(tmp_path / "low.caffemodel")
-    assert "low.caffemodel: has no word on the low rank of conv_a; keep the spec" in caplog.text
+    assert "low.caffemodel: has no word on low_rank_param of conv_a; keep the spec" in caplog.text

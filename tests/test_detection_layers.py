@@ -395,16 +395,6 @@ WRONG = [
         [(1, 8), (1, 6), (1, 2, 8)],
         "locations have shape .* expected 24",
     ),
-    (
-        "type: DetectionOutput, detection_output_param: {num_classes: 3, save_output_param: {output_directory: a}}",
-        [(1, 8), (1, 6), (1, 2, 8)],
-        "output_directory: no result files are written",
-    ),
-    (
-        "type: DetectionOutput, detection_output_param: {num_classes: 3, visualize: true}",
-        [(1, 8), (1, 6), (1, 2, 8)],
-        "visualize: nothing is drawn",
-    ),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.messages import parse_message
+from minicaffe.caffe.messages import message_class, parse_message
 from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
@@ -36,7 +36,7 @@ def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> An
 
 
 def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
-    """A message as a tree; fields that ``caffe.proto`` has not, by their numbers, are added to ``unknown``.
+    """A message as a tree; fields that are not known, by their numbers, are added to ``unknown``.
 
     Raises SpecError.
     """
@@ -49,12 +49,24 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
         tree = Tree()
         for descriptor, value in message.ListFields():
             field = schema()[name][descriptor.name]
-            if field.kind != "BlobProto":
-                for one in value if field.repeated else [value]:
-                    tree.add(field.name, _value(one, field, where.at(field=field.name), unknown))
+            if field.kind == "BlobProto" or _is_a_forks_engine(field, value):
+                continue
+            if isinstance(value, bytes) and field.kind in schema():
+                try:
+                    value = parse_message(field.kind, value)
+                except DataError:
+                    unknown.append(f"{place}{name} {field.number}")
+                    continue
+            for one in value if field.repeated else [value]:
+                tree.add(field.name, _value(one, field, where.at(field=field.name), unknown))
         return tree
     except UnicodeDecodeError:
         raise SpecError(f"{where}: a text in it is not UTF-8; the file is damaged") from None
+
+
+def _is_a_forks_engine(field: Field, value: Any) -> bool:
+    """Whether a value chooses an implementation that Caffe has not, which changes no numbers."""
+    return field.name == "engine" and value not in field.values.values()
 
 
 def _value(value: Any, field: Field, where: Where, unknown: list[str]) -> Scalar | Tree:
@@ -86,18 +98,35 @@ def text_of(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8")
 
 
-def fill_message(message: Any, tree: Tree, name: str) -> None:
-    """Write a tree's values into a message ``name``, but for fields and choices that ``caffe.proto`` has not."""
+def fill_message(message: Any, tree: Tree, name: str) -> list[str]:
+    """Write a tree's values into a message ``name``; returns the fields that it has no place for."""
+    left_out = []
     for field_name, values in tree.fields.items():
         field = schema()[name].get(field_name)
-        if field is None:
+        if field is None or not field.number:
+            left_out.append(field_name)
             continue
         for value in values:
             if isinstance(value, Tree):
-                inner = getattr(message, field_name)
-                fill_message(inner.add() if field.repeated else inner, value, field.kind)
+                lacking = _add_message(message, field, value)
+                left_out += [f"{field_name}.{inner}" for inner in lacking]
             elif not field.values or value.text in field.values:
                 _set_scalar(message, field, value.text)
+            else:
+                left_out.append(field_name)
+    return left_out
+
+
+def _add_message(message: Any, field: Field, tree: Tree) -> list[str]:
+    inner = message_class(field.kind)()
+    lacking = fill_message(inner, tree, field.kind)
+    if field.of_fork:
+        setattr(message, field.name, inner.SerializeToString())
+    elif field.repeated:
+        getattr(message, field.name).append(inner)
+    else:
+        getattr(message, field.name).CopyFrom(inner)
+    return lacking
 
 
 def _set_scalar(message: Any, field: Field, text: str) -> None:

@@ -1,23 +1,31 @@
-"""BlobProto: an array as Caffe's files hold it; older ones have four axes, whatever it is an array of."""
+"""BlobProto: an array as Caffe's files hold it; older ones have four axes, whatever it is an array of.
+
+NVIDIA's Caffe (0.16 and later), and OpenCV for models of 16 bits, write ``raw_data``: the bytes of the numbers, of
+``raw_data_type``, the lowest first.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from minicaffe.caffe.schema import schema
 from minicaffe.errors import DataError
 
 Shape = tuple[int, ...]
+RAW_TYPES = {"DOUBLE": "<f8", "FLOAT": "<f4", "FLOAT16": "<f2"}
 PACKED_DATA = b"\x2a"  # how BlobProto's field 5, ``data``, begins
 
 
 def blob_shape(blob: Any) -> Shape:
-    """The shape that the message declares. Raises DataError where it has not as many numbers."""
+    """The shape that the message declares. Raises DataError where its numbers are not as many."""
     legacy = is_legacy(blob)
     shape = (blob.num, blob.channels, blob.height, blob.width) if legacy else tuple(blob.shape.dim)
-    count = len(blob.double_data) or len(blob.data)
+    numbers = _numbers(blob)
+    count = len(numbers)
     if min(shape, default=1) < 0 or math.prod(shape) != count:
         raise DataError(f"{count} numbers do not fit the shape {shape}; the file is damaged")
     return shape
@@ -25,7 +33,24 @@ def blob_shape(blob: Any) -> Shape:
 
 def blob_array(blob: Any) -> np.ndarray:
     """The numbers, float32, in the order of the file."""
-    return np.array(blob.double_data if len(blob.double_data) else blob.data, np.float32)
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite
+        return np.array(_numbers(blob), np.float32)
+
+
+def _numbers(blob: Any) -> Sequence[float]:
+    """The numbers as the file has them. Raises DataError for bytes that are no numbers."""
+    if not blob.raw_data:
+        return blob.double_data if len(blob.double_data) else blob.data
+    names = {number: name for name, number in schema()["BlobProto"]["raw_data_type"].values.items()}
+    kind = names.get(blob.raw_data_type, str(blob.raw_data_type))
+    if kind not in RAW_TYPES:
+        raise DataError(f"raw_data of type {kind}; {', '.join(RAW_TYPES)} are read")
+    size = np.dtype(RAW_TYPES[kind]).itemsize
+    if len(blob.raw_data) % size:
+        raise DataError(
+            f"{len(blob.raw_data)} bytes of raw_data are no {kind}s of {size}; the file is damaged"
+        )
+    return np.frombuffer(blob.raw_data, RAW_TYPES[kind])
 
 
 def fill_blob(blob: Any, array: np.ndarray) -> None:

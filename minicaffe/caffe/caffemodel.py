@@ -92,20 +92,29 @@ def _modern(shape: Shape, index: int, kind: str) -> Shape:
 def write_caffemodel(net: Net, path: str | Path) -> None:
     """Write a net's layers, as they run, with their parameters, in the current format, atomically.
 
-    Warns of low rank, which the format has no field for: without its spec the net is read as a dense one. Raises
-    WriteError, also for more than protobuf holds; DataError where it is not installed.
+    Warns of what the format has no field for, such as low rank: without its spec the net is read as another one.
+    Raises WriteError, also for more than protobuf holds; DataError where it is not installed.
     """
-    low_rank = [layer.name for layer in net.layers if getattr(layer.spec, "low_rank_param", None)]
-    if low_rank:
-        told = ", ".join(low_rank)
-        logger.warning("%s: has no word on the low rank of %s; keep the spec, or use mc.export", path, told)
     layers = ((_as_run(layer), [to_host(blob.data) for blob in layer.blobs]) for layer in net.layers)
-    write_layers(net.name, layers, path)
+    left_out = write_layers(net.name, layers, path)
+    if left_out:
+        told = "; ".join(f"{name} of {_some(layers)}" for name, layers in left_out.items())
+        logger.warning("%s: has no word on %s; keep the spec, or use mc.export", path, told)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _as_run(layer: Layer) -> Tree:
-    """The layer's spec as Caffe saves it: with the phase that it runs in, and no loss weights that say nothing."""
+    """The layer's spec as Caffe saves it: with the phase that it runs in, and no loss weights that say nothing.
+
+    Pooling that rounds down says so by the one field that Caffe's own have for it, since its release 1.0.
+    """
     tree = spec_tree(layer.spec)
+    for param in tree.trees("pooling_param"):
+        if param.pop("ceil_mode") and not layer.spec.pooling_param.rounds_up:
+            param.set("round_mode", Scalar("FLOOR"))
     tree.set("phase", Scalar(layer.setting.phase))
     if not (layer.is_loss or any(layer.spec.loss_weight)):
         tree.pop("loss_weight")
@@ -114,12 +123,17 @@ def _as_run(layer: Layer) -> Tree:
 
 def write_layers(
     net_name: str, layers: Iterable[tuple[Tree, Sequence[np.ndarray]]], path: str | Path
-) -> None:
-    """Write a .caffemodel of layers, each with its parameters, as ``write_caffemodel`` does."""
+) -> dict[str, list[str]]:
+    """Write a .caffemodel of layers, each with its parameters, as ``write_caffemodel`` does.
+
+    Returns the fields that it could not hold, each with the names of the layers that have it.
+    """
     message, size = message_class("NetParameter")(name=net_name), 0
+    left_out: dict[str, list[str]] = {}
     for tree, arrays in layers:
         added = message.layer.add()
-        fill_message(added, tree, "LayerParameter")
+        for name in fill_message(added, tree, "LayerParameter"):
+            left_out.setdefault(name, []).append(tree.text("name"))
         for array in arrays:
             size += array.nbytes
             if size > MAX_BYTES:
@@ -129,3 +143,4 @@ def write_layers(
             fill_blob(added.blobs.add(), array)
     with atomic_write(path) as file:
         file.write(message.SerializeToString())
+    return left_out

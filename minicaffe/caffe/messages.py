@@ -1,7 +1,10 @@
-"""Caffe's protobuf messages, made from ``caffe.proto`` when they are first used.
+"""Caffe's protobuf messages, made from ``caffe.proto`` and ``forks.proto`` when they are first used.
 
 They are registered in a pool of their own, under the package ``minicaffe``: the real ``caffe`` package may be
 imported beside this one. No generated code: that would tie the files to the version of protoc that made it.
+
+Messages that a fork has added are bytes in the message that holds them: another fork may have given their number to
+something else, which must not keep the file from being read.
 """
 
 from __future__ import annotations
@@ -22,8 +25,15 @@ def _pool() -> Any:
     protobuf = import_protobuf("caffe")
     from google.protobuf import descriptor_pool
 
+    kinds = protobuf.descriptor_pb2.FieldDescriptorProto
+    file = file_descriptor(protobuf.descriptor_pb2, PACKAGE, schema())
+    for message in file.message_type:
+        for declared in message.field:
+            if schema()[message.name][declared.name].of_fork and declared.type == kinds.TYPE_MESSAGE:
+                declared.type = kinds.TYPE_BYTES
+                declared.ClearField("type_name")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file_descriptor(protobuf.descriptor_pb2, PACKAGE, schema()))
+    pool.Add(file)
     return pool
 
 
@@ -59,11 +69,14 @@ def import_protobuf(extra: str = "lmdb") -> ModuleType:
 
 
 def file_descriptor(descriptor_pb2: ModuleType, package: str, messages: Schema) -> Any:
-    """The messages, in a package of that name; an enum is declared as the number that it is in a file."""
+    """The messages, in a package of that name; an enum is declared as the number that it is in a file.
+
+    Fields of number 0 are left out: they have none in files.
+    """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
     for message_name, fields in messages.items():
         message = file.message_type.add(name=message_name)
-        for field in fields.values():
+        for field in (field for field in fields.values() if field.number):
             added = _add_field(message, field, descriptor_pb2.FieldDescriptorProto)
             if field.kind in messages:
                 added.type_name = f".{package}.{field.kind}"

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minicaffe.caffe.schema import schema
-from minicaffe.caffe.spec_tree import number, spec_tree
+from minicaffe.caffe.spec_tree import number, scalars, spec_tree
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec
 
+LOWEST = -3.4028235e38  # of float32
 HEAD = ("name", "type", "bottom", "top")
 OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
+WRITTEN_OUT = {  # what OpenCV misses where it is a default, or has another default for
+    "LRN": ("lrn_param", ("alpha",)),
+    "PriorBox": ("prior_box_param", ("flip", "clip", "offset")),
+    "DetectionOutput": (
+        "detection_output_param", ("share_location", "background_label_id", "code_type", "keep_top_k")
+    ),
+}  # fmt: skip
 HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
 
 
@@ -24,16 +32,35 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
     _drop_defaults(tree, spec, "LayerParameter")
     _give_both_axes(tree, spec)
     _rename_axis(tree)
-    if spec.type == "LRN":  # OpenCV has another default
-        tree.child("lrn_param").set("alpha", number(spec.lrn_param.alpha))
+    if spec.type in WRITTEN_OUT:
+        message, names = WRITTEN_OUT[spec.type]
+        for name in names:
+            tree.child(message).fields[name] = list(scalars(getattr(spec, message), name))
+    if spec.type == "PriorBox":
+        _make_priors_plain(tree.child("prior_box_param"), spec)
+    elif spec.type == "DetectionOutput":
+        param = tree.child("detection_output_param")
+        param.child("nms_param").set(
+            "nms_threshold", number(spec.detection_output_param.nms_param.nms_threshold)
+        )
+        if "confidence_threshold" not in param.fields:  # OpenCV's default is 0
+            param.set("confidence_threshold", number(LOWEST))
     return tree
 
 
+def _make_priors_plain(param: Tree, spec: LayerSpec) -> None:
+    """Whole pixels, to which sizes are cut here and in SSD's Caffe, not in OpenCV; a variance, which it wants."""
+    for name in ("min_size", "max_size"):
+        param.fields[name] = [number(int(size)) for size in getattr(spec.prior_box_param, name)]
+    param.fields["variance"] = [number(value) for value in spec.prior_box_param.variance or [0.1]]
+    param.fields = {name: values for name, values in param.fields.items() if values}
+
+
 def unknown_names(tree: Tree, message: str) -> Iterator[str]:
-    """The fields, with their messages' names, that ``caffe.proto`` has not."""
+    """The fields, with their messages' names, that Caffe itself has not."""
     for name, values in tree.fields.items():
         known = schema()[message].get(name)
-        if known is None:
+        if known is None or known.of_fork:
             yield name
             continue
         for value in values:
@@ -50,9 +77,10 @@ def _set_phase(tree: Tree, phase: str) -> None:
 
 
 def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
-    """Leave out what ``caffe.proto`` has not where it says what is so without it."""
+    """Leave out what Caffe itself has not where it says what is so without it."""
     for name in list(tree.fields):
         known, value = schema()[kind].get(name), getattr(message, name)
+        known = None if known is None or known.of_fork else known
         if known is None and value == message.fields[name].default:
             tree.pop(name)
         elif known is not None and isinstance(value, Message):

@@ -1,6 +1,7 @@
 """The layers of a net as Caffe has them: what is ours alone becomes layers of Caffe's that compute the same.
 
-A layer of low rank becomes two plain ones, DepthwiseConvolution a Convolution, a data layer whose source Caffe does
+A layer of low rank becomes two plain ones, DepthwiseConvolution a Convolution, Axpy a Scale and an Eltwise (OpenCV
+4.14 computes something else for it), a data layer whose source Caffe does
 not read an Input. Weights of InnerProduct are never transposed: OpenCV does not know that setting. What only forks
 of Caffe have stays as it is, and is told.
 
@@ -22,7 +23,7 @@ from minicaffe.caffe.data_files import whole_paths
 from minicaffe.caffe.layer_types import who_lacks
 from minicaffe.caffe.plain_fields import plain_fields, unknown_names
 from minicaffe.caffe.spec_tree import number, text
-from minicaffe.caffe.tree import Tree
+from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError, joined
@@ -95,8 +96,11 @@ class PlainLayers:
         for line in whole_paths(plain.tree, self._folders[0]):
             self._note(spec, line)
         cut = self._round(plain, spec) if spec.type == "Pooling" else []
+        before = self._scaled(plain, spec) if spec.type == "Axpy" else []
+        if spec.type == "DetectionOutput" and spec.detection_output_param.keep_top_k < 0:
+            self._keep_all(plain, spec)
         self._note_what_is_lacking(plain, spec)
-        return [plain, *cut]
+        return [*before, plain, *cut]
 
     def _note(self, spec: LayerSpec, what: str) -> None:
         self.notes.append(joined(f"layer '{spec.name}': {what}"))
@@ -126,6 +130,32 @@ class PlainLayers:
         channels = self._net_with(plain).blobs[spec.bottom[0]].shape[spec.convolution_param.axis]
         plain.tree.set("type", text("Convolution"))
         plain.tree.child("convolution_param").set("group", number(channels))
+
+    def _scaled(self, plain: CaffeLayer, spec: LayerSpec) -> list[CaffeLayer]:
+        """What comes before the sum that an Axpy becomes: a Scale of x by a, which has two axes for it."""
+        (a, x, b), made = spec.bottom, []
+        sent = plain.tree.pop("propagate_down")
+        if len(self._net_with(plain).blobs[a].shape) > 2:
+            name = self._names.like(f"{spec.name}_flat")
+            made.append(plain.beside(name, "Flatten", [a], [name]))
+            a = name
+        name = self._names.like(f"{spec.name}_scaled")
+        scale = plain.beside(name, "Scale", [x, a], [name], "phase")
+        scale.tree.child("scale_param").set("axis", number(0))
+        plain.tree.set("type", text("Eltwise"))
+        plain.tree.fields["bottom"] = [text(name), text(b)]
+        if sent:
+            if made:
+                made[0].tree.fields["propagate_down"] = sent[:1]
+            scale.tree.fields["propagate_down"] = [sent[1], sent[0]]
+            plain.tree.fields["propagate_down"] = [Scalar("true"), sent[2]]
+        return [*made, scale]
+
+    def _keep_all(self, plain: CaffeLayer, spec: LayerSpec) -> None:
+        """As many detections as there can be, in place of -1, with which OpenCV has no room for any."""
+        param, net = spec.detection_output_param, self._net_with(plain)
+        priors = net.blobs[spec.bottom[2]].count // 8
+        plain.tree.child("detection_output_param").set("keep_top_k", number(priors * param.num_classes))
 
     def _net_with(self, plain: CaffeLayer) -> Net:
         """The net, or where it does not have this layer, that of the other phase."""

@@ -1,17 +1,18 @@
-"""The fields of Caffe's messages, read from ``caffe.proto`` beside this file; protobuf is not needed for it.
+"""The fields of Caffe's messages, read from ``caffe.proto`` and ``forks.proto`` beside this file, without protobuf.
 
 >>> schema()["DropoutParameter"]["dropout_ratio"]
-Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={}, enum='')
+Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={}, enum='', of_fork=False)
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 PROTO = Path(__file__).with_name("caffe.proto")
+FORKS = Path(__file__).with_name("forks.proto")
 TOKEN = re.compile(
     r"message (?P<message>\w+) \{|enum (?P<enum>\w+) \{(?P<values>[^}]*)\}|(?P<end>\})|"
     r"(?P<label>optional|repeated) (?P<kind>\w+) (?P<name>\w+) = (?P<number>\d+)(?P<packed> \[packed = true\])?;"
@@ -21,7 +22,10 @@ VALUE = re.compile(r"(\w+) = (\d+);")
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a message; ``kind`` is a scalar type of protobuf, a message's name, or "enum"."""
+    """One field of a message; ``kind`` is a scalar type of protobuf, a message's name, or "enum".
+
+    Number 0: in text alone, not in binary.
+    """
 
     name: str
     number: int
@@ -30,6 +34,7 @@ class Field:
     packed: bool = False
     values: dict[str, int] = field(default_factory=dict)  # the names and numbers of an enum
     enum: str = ""  # its name: PoolingParameter.PoolMethod, or Phase, which belongs to no message
+    of_fork: bool = False  # not of Caffe itself
 
 
 Schema = dict[str, dict[str, Field]]
@@ -37,8 +42,12 @@ Schema = dict[str, dict[str, Field]]
 
 @cache
 def schema() -> Schema:
-    """{message: {field name: Field}}."""
-    return parse_schema(PROTO.read_text(encoding="utf-8"))
+    """{message: {field name: Field}}, of Caffe and what its forks have added."""
+    messages = parse_schema(PROTO.read_text(encoding="utf-8"))
+    for name, fields in parse_schema(FORKS.read_text(encoding="utf-8")).items():
+        added = {field.name: replace(field, of_fork=True) for field in fields.values()}
+        messages[name] = {**messages.get(name, {}), **added}
+    return messages
 
 
 def parse_schema(text: str) -> Schema:

@@ -21,10 +21,15 @@ def spec_tree(message: Message) -> Tree:
             if field.repeated or message.has(name) or any(one.fields for one in made):
                 tree.fields[name] = made
         elif message.has(name) or value != field.default:
-            tree.fields[name] = [
-                Scalar(_text(one, field), quoted=isinstance(field, String)) for one in values
-            ]
+            tree.fields[name] = scalars(message, name)
     return Tree(tree.line, {name: values for name, values in tree.fields.items() if values})
+
+
+def scalars(message: Message, name: str) -> list[Scalar]:
+    """The values of a field, given or default, that are no messages."""
+    field, value = message.fields[name], getattr(message, name)
+    values = value if field.repeated else [value]
+    return [Scalar(_text(one, field), quoted=isinstance(field, String)) for one in values]
 
 
 def number(value: float) -> Scalar:

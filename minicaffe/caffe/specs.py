@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minicaffe.caffe.binary import as_tree, read_message, warn_of_unknown
+from minicaffe.caffe.idle_fields import drop_idle_fields
 from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.tree import Tree, as_yaml
 from minicaffe.caffe.upgrade import upgrade_net
@@ -35,6 +36,7 @@ def open_solver(path: str | Path) -> SolverSpec:
 def read_prototxt_solver(path: str | Path) -> SolverSpec:
     """The solver in a file of protobuf's text format, whatever its name. Raises SpecError."""
     tree, where = parse_prototxt(read_utf8(path), str(path)), Where(str(path))
+    drop_idle_fields(tree, "SolverParameter", path)
     check_kinds(tree, "SolverParameter", where)
     for field in INLINE_NETS:
         for net in tree.trees(field):
@@ -52,6 +54,7 @@ def net_tree(path: str | Path) -> Tree:
         _undo_running(tree)
     else:
         tree = parse_prototxt(read_utf8(path), str(path))
+        drop_idle_fields(tree, "NetParameter", path)
         check_kinds(tree, "NetParameter", where)
     upgrade_net(tree, where)
     return tree

@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Container
 
+from minicaffe.caffe.crop_offsets import write_crop_offsets
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.errors import SpecError
@@ -119,6 +120,7 @@ def upgrade_net(net: Tree, where: Where) -> None:
     if any(layer.trees("layer") for layer in old):
         old = _fold_padding(old, where)
     net.pop("layers")
+    cutting = [layer for layer in old if layer.text("type") == "CROP" and not layer.trees("crop_param")]
     for layer in old:
         net.add("layer", _from_1(_from_0(layer, where) if layer.trees("layer") else layer, where))
     for layer in net.trees("layer"):
@@ -127,6 +129,8 @@ def upgrade_net(net: Tree, where: Where) -> None:
                 param.set("lr_mult", Scalar("0", param.line))
                 param.set("decay_mult", Scalar("0", param.line))
     _upgrade_inputs(net, where)
+    if cutting:
+        write_crop_offsets(net.trees("layer"), cutting, where)
     _name_the_nameless(net.trees("layer"))
     _rename_namesakes(net.trees("layer"), where)
     for layer in net.trees("layer"):
@@ -138,8 +142,9 @@ def _from_1(layer: Tree, where: Where) -> Tree:
     """A layer of generation 1 as one of today."""
     where = where.at(line=layer.line, layer=layer.text("name"))
     kind = layer.text("type")
-    if kind in TYPES_1:
-        layer.set("type", Scalar(TYPES_1[kind], layer.fields["type"][-1].line, quoted=True))
+    if kind in TYPES_1 or _type_of_fork(kind):
+        now = TYPES_1.get(kind) or _type_of_fork(kind)
+        layer.set("type", Scalar(now, layer.fields["type"][-1].line, quoted=True))
     elif kind:
         hint = nearest(kind, TYPES_1)
         raise SpecError(f"{where.at(field='type')}: unknown layer type '{kind}' under 'layers'{hint}")
@@ -153,6 +158,12 @@ def _from_1(layer: Tree, where: Where) -> Tree:
             _spread(layer, layer.pop(old), new)
     _move_transforms(layer)
     return layer
+
+
+def _type_of_fork(kind: str) -> str:
+    """What a fork has called by the same words, in capitals: CROP, INTERP, BN, …; "" for what is no type."""
+    words = kind.replace("_", "").lower()
+    return next((name for name in layer_classes if kind.isupper() and name.lower() == words), "")
 
 
 def _spread(layer: Tree, values: list[Scalar | Tree], name: str) -> None:

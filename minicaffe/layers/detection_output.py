@@ -11,11 +11,12 @@ non-maximum suppression, at most ``top_k`` of them; at most ``keep_top_k`` of al
 forward only; where nothing is found, there is a row of −1 with its number for each image.
 
 No gradient. The DetectionOutputLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch
-ssd). It works on the host: on a GPU it waits for its bottoms.
+ssd; ``clip`` is OpenCV's). It works on the host: on a GPU it waits for its bottoms.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -24,6 +25,8 @@ from minicaffe.array import to_host
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import boxes
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
+
+logger = logging.getLogger("minicaffe")
 
 
 class NonMaximumSuppressionParam(Message):
@@ -49,7 +52,7 @@ class ResizeParam(Message):
 
 
 class SaveOutputParam(Message):
-    """Where SSD's Caffe writes results to files; here nothing is written, so ``output_directory`` is refused."""
+    """Where SSD's Caffe writes results to files; here nothing is written, of which there is a warning."""
 
     output_directory = String("")
     output_name_prefix = String("")
@@ -59,16 +62,12 @@ class SaveOutputParam(Message):
     num_test_image = Int(0)
     resize_param = Nested(ResizeParam)
 
-    def check(self) -> None:
-        if self.output_directory:
-            raise self.error(
-                "output_directory",
-                "no result files are written; leave it out, and save what net.forward() returns",
-            )
-
 
 class DetectionOutputParam(Message):
-    """``variance_encoded_in_target``: locations are not multiplied by variances. −1 for no background class."""
+    """``variance_encoded_in_target``: locations are not multiplied by variances. −1 for no background class.
+
+    ``clip``: boxes end at the image's border, 0 and 1.
+    """
 
     num_classes = Int(required=True, min=1)
     share_location = Bool(True)
@@ -82,10 +81,7 @@ class DetectionOutputParam(Message):
     visualize = Bool(False)
     visualize_threshold = Float(0.6)
     save_file = String("")
-
-    def check(self) -> None:
-        if self.visualize:
-            raise self.error("visualize", "nothing is drawn here; leave it out, and draw the top's boxes")
+    clip = Bool(False)
 
 
 @register_layer
@@ -97,6 +93,16 @@ class DetectionOutput(Layer):
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return False
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.detection_output_param
+        for ignored, name, of in (
+            (param.save_output_param.output_directory, "output_directory", param.save_output_param),
+            (param.save_file, "save_file", param),
+            (param.visualize, "visualize", param),
+        ):
+            if ignored:
+                logger.warning("%s", of.error(name, "ignored: boxes are in the top, nowhere else"))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.detection_output_param
@@ -138,7 +144,8 @@ class DetectionOutput(Layer):
         prior_boxes, variances = priors[:, :, None]
         if not self.param.variance_encoded_in_target:
             locations = locations * variances
-        return boxes.DECODERS[self.param.code_type](locations, prior_boxes)
+        decoded = boxes.DECODERS[self.param.code_type](locations, prior_boxes)
+        return decoded.clip(0, 1) if self.param.clip else decoded
 
     def _detect(self, image: int, decoded: np.ndarray, confidences: np.ndarray) -> np.ndarray:
         """The rows of one image, from its boxes (P, L, 4) and confidences (P, K), by label, the best first."""

@@ -1,12 +1,13 @@
 """The ONNX graph that a net becomes, and the table of what its layers become.
 
 Blobs have the same shapes there as here outside, (N, C, H, W). The batch axis of the inputs is free, N, unless a
-layer needs to know it (``needs_batch``).
+layer needs to know it (``needs_batch``). Height and width are free where ``larger`` has the shapes of the net's
+blobs for larger images: what is another number there depends on the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,15 @@ def writes(*types: str) -> Callable[[Writer], Writer]:
 class Graph:
     """Nodes and constants, with names that nobody else has; ``taken`` are names of the net's blobs."""
 
-    def __init__(self, onnx: Any, taken: Iterable[str]) -> None:
+    def __init__(
+        self, onnx: Any, taken: Iterable[str], larger: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self._onnx = onnx
         self._names = UnusedNames(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.bytes = 0  # of the constants
+        self.larger = larger or {}
         self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
         self._layer = ""
         self._count = 0
@@ -85,6 +89,14 @@ class Graph:
         """A parameter as a constant, in another shape if one is given."""
         array = to_host(blob.data)
         return self.constant(array if shape is None else array.reshape(shape))
+
+    def free_axes(self, name: str, shape: Sequence[int]) -> list[int]:
+        """The axes of a blob whose sizes depend on the image's, where that is free."""
+        return [i for i, size in enumerate(self.larger.get(name, shape)) if size != shape[i]]
+
+    def sizes(self, x: str, axes: Sequence[int]) -> str:
+        """The sizes of a blob along axes that follow each other, as a constant of whole numbers would have them."""
+        return self.add("Shape", x, start=axes[0], end=axes[-1] + 1)
 
     def scaled(self, x: str, scale: float, shift: float = 0.0) -> str:
         """scale · x + shift."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import minicaffe.onnx_export  # noqa: F401  the table of writers
-from minicaffe.blob import Blob
 from minicaffe.caffe.messages import MAX_BYTES
-from minicaffe.errors import DataError, SpecError, WriteError
+from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import atomic_write
 from minicaffe.layer import Layer
 from minicaffe.net import Net, expect_net
 from minicaffe.onnx_export.graph import Graph, writers
+from minicaffe.onnx_export.shapes import size_error
 
 OPSET = 18
+AXES = {2: "height", 3: "width"}
+LARGER = (0, 0, 64, 128)  # by how much: multiples of what nets shrink images by
 IR_VERSION = 9  # that of the releases of ONNX that brought this opset
 
 
-def export_onnx(net: Net, path: str | Path) -> None:
+def export_onnx(net: Net, path: str | Path, *, free_size: bool = False) -> None:
     """Write a net (phase TEST) with its weights as an ONNX model, atomically; low rank as pairs of plain layers.
 
     Inputs and outputs have the names and shapes of the net's blobs (an output that is an input too, ``x_output``).
-    The number of images is free, unless a layer of the net depends on it. Raises MinicaffeError for what is no net,
-    SpecError for a layer that ONNX has not, DataError without the package onnx, WriteError.
+    The number of images is free, unless a layer of the net depends on it; with ``free_size`` height and width of
+    images (N, C, H, W) are free too. Raises MinicaffeError for what is no net, SpecError for a layer that ONNX has
+    not or that depends on what shall be free, DataError without the package onnx, WriteError.
     """
     expect_net(net, "export_onnx")
     onnx = _import_onnx()
@@ -34,16 +39,16 @@ def export_onnx(net: Net, path: str | Path) -> None:
         raise SpecError(
             f"{net.spec.where}: no blob comes out of this net, and ONNX wants one; take a Silence out"
         )
-    graph = Graph(onnx, net.blobs)
+    graph = Graph(onnx, net.blobs, _larger_shapes(net) if free_size else None)
     names = _add_layers(graph, net)
     if graph.bytes > MAX_BYTES:
         raise WriteError(f"{path}: more than 2 GiB, which protobuf cannot hold; make layers of lower rank")
-    inputs = [_info(onnx, name, net.blobs[name], graph) for name in net.inputs]
+    inputs = [_info(onnx, name, name, net, graph) for name in net.inputs]
     outputs = []
     for name in net.outputs:
         output = graph.unused(f"{name}_output") if name in net.inputs else name
         graph.nodes.append(onnx.helper.make_node("Identity", [names[name]], [output], f"{name}/output"))
-        outputs.append(_info(onnx, output, net.blobs[name], graph))
+        outputs.append(_info(onnx, output, name, net, graph))
     made = onnx.helper.make_graph(graph.nodes, net.name or "net", inputs, outputs, graph.constants)
     model = onnx.helper.make_model(
         made, producer_name="minicaffe", opset_imports=[onnx.helper.make_opsetid("", OPSET)],
@@ -71,6 +76,30 @@ def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
     return names
 
 
+def _larger_shapes(net: Net) -> dict[str, tuple[int, ...]]:
+    """The shapes of the net's blobs for larger images. Raises SpecError where there are none, or weights change."""
+    images = {name: net.blobs[name].shape for name in net.inputs if len(net.blobs[name].shape) == 4}
+    if not images:
+        raise SpecError(f"{net.spec.where}: no input is of images, (N, C, H, W), whose size could be free")
+    spec = deepcopy(net.spec)
+    spec.set_input_shapes(
+        {
+            name: tuple(size + more for size, more in zip(shape, LARGER, strict=True))
+            for name, shape in images.items()
+        }
+    )
+    state = net.state
+    try:
+        other = Net(spec, phase=state.phase, level=state.level, stages=state.stage)
+    except MinicaffeError as error:
+        raise SpecError(f"height and width cannot be free: with others, {error}") from None
+    with closing(other):
+        for layer, its in zip(net.layers, other.layers, strict=True):
+            if [blob.shape for blob in layer.blobs] != [blob.shape for blob in its.blobs]:
+                raise size_error(layer)
+        return {name: blob.shape for name, blob in other.blobs.items()}
+
+
 def _unknown(layer: Layer) -> SpecError:
     if not layer.spec.bottom:
         return layer.spec.error(
@@ -81,9 +110,11 @@ def _unknown(layer: Layer) -> SpecError:
     )
 
 
-def _info(onnx: ModuleType, name: str, blob: Blob, graph: Graph) -> Any:
-    """Name and shape of an input or output."""
-    dims = list(blob.shape)
+def _info(onnx: ModuleType, name: str, blob: str, net: Net, graph: Graph) -> Any:
+    """Name and shape of an input or output, which is a blob of the net."""
+    dims: list[int | str] = list(net.blobs[blob].shape)
+    for axis in graph.free_axes(blob, net.blobs[blob].shape):
+        dims[axis] = f"{name}_{AXES.get(axis, axis) if len(dims) == 4 else axis}"
     if dims and not graph.needs_batch:
         dims[0] = "N"
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)

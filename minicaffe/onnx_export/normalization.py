@@ -6,6 +6,7 @@ from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx_export.shapes import size_error
 
 
 @writes("BatchNorm")
@@ -78,6 +79,8 @@ def mvn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[
     """x less its mean, over its standard deviation."""
     param, y = layer.param, x[0]
     if len(bottom[0].shape) < 4:
+        if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
+            raise size_error(layer)
         y = graph.reshaped(y, top[0].shape, bottom[0].shape)
     axes = graph.numbers([1, 2, 3] if param.across_channels else [2, 3])
     centred = graph.add("Sub", y, graph.add("ReduceMean", y, axes, keepdims=1))

@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer
 from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx_export.shapes import size_error
 from minicaffe.ops.pooling import LOWEST
 
 
@@ -18,6 +19,8 @@ def pooling(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
         raise param.error("pool", "STOCHASTIC cannot be exported; MAX and AVE can")
     if len(top) > 1:
         raise layer.spec.error("top", "a second top, the places of the maxima, cannot be exported")
+    if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
+        return [_of_any_size(graph, layer, x[0])]
     window = param.window(image)
     axes = list(zip(image, window.kernel, window.stride, window.pad, output, strict=True))
     seeing = [min(out, (size + pad - 1) // stride + 1) for size, _, stride, pad, out in axes]
@@ -39,6 +42,35 @@ def pooling(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
     factor = 1 / np.outer(*shares)
     y = y if (factor == 1).all() else graph.add("Mul", y, graph.constant(factor))
     return [_padded(graph, y, blind, 0.0)]
+
+
+def _of_any_size(graph: Graph, layer: Layer, x: str) -> str:
+    """Pooling of images of free size: as many windows as fit, or with ``stride`` − 1 lines more, as begin.
+
+    Then all windows see the image where pad + stride is no more than the kernel's size.
+    """
+    param = layer.spec.pooling_param
+    if param.global_pooling:
+        return graph.add("GlobalMaxPool" if param.pool == "MAX" else "GlobalAveragePool", x)
+    window = param.window((1, 1))
+    if param.rounds_up and any(
+        pad + stride > kernel
+        for kernel, stride, pad in zip(window.kernel, window.stride, window.pad, strict=True)
+    ):
+        raise size_error(layer)
+    more = [stride - 1 if param.rounds_up else 0 for stride in window.stride]
+    attributes = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
+    pads = [*window.pad, *(pad + n for pad, n in zip(window.pad, more, strict=True))]
+    if param.pool == "MAX":
+        return graph.add("MaxPool", x, pads=pads, **attributes)
+    attributes["count_include_pad"] = 1
+    y = graph.add("AveragePool", x, pads=pads, **attributes)
+    if not any(more):
+        return y
+    padded = graph.add("Add", graph.sizes(x, (2, 3)), graph.numbers([2 * pad for pad in window.pad]))
+    shape = graph.add("Concat", graph.numbers([1, 1]), padded, axis=0)
+    ones = graph.add("Expand", graph.constant([[[[1.0]]]]), shape)
+    return graph.add("Div", y, graph.add("AveragePool", ones, pads=[0, 0, *more], **attributes))
 
 
 def _padded(graph: Graph, y: str, blind: list[int], value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicaffe.array import to_host
 from minicaffe.blob import Blob
-from minicaffe.errors import MinicaffeError
+from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
 
@@ -30,6 +30,8 @@ def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: li
     given = param.slice_dim if param.has("slice_dim") else param.axis
     axis = canonical_axis(layer, given, len(bottom[0].shape))
     graph.needs_batch |= axis == 0
+    if axis in graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
+        raise size_error(layer)
     sizes = graph.numbers([blob.shape[axis] for blob in top])
     return graph.add_several("Split", len(top), x[0], sizes, axis=axis)
 
@@ -37,6 +39,8 @@ def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: li
 @writes("Flatten")
 def flatten(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Some axes become one."""
+    if graph.larger:
+        return [_reshaped_freely(graph, layer, x[0], bottom[0].shape, top[0].shape)]
     return [graph.reshaped(x[0], top[0].shape, bottom[0].shape)]
 
 
@@ -45,7 +49,39 @@ def reshape(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
     """Another shape; the batch is free where the layer takes one image more."""
     old, new = bottom[0].shape, top[0].shape
     graph.needs_batch |= not _follows(layer, old, new)
+    if graph.larger:
+        return [_reshaped_freely(graph, layer, x[0], old, new)]
     return [graph.reshaped(x[0], new, old)]
+
+
+def _reshaped_freely(graph: Graph, layer: Layer, x: str, old: tuple[int, ...], new: tuple[int, ...]) -> str:
+    """x in another shape: a size that is free is that of an axis of x, or for one axis what is left."""
+    old_free = _free_sizes(graph, layer.spec.bottom[0], old)
+    new_free = _free_sizes(graph, layer.spec.top[0], new)
+    source = {i: j for i, size in new_free.items() for j in old_free if old_free[j] == size}
+    if len(new_free) - len(source) > 1:
+        raise size_error(layer)
+    keeps_batch = new[:1] == old[:1] and 0 not in old_free
+    graph.needs_batch |= not keeps_batch
+    sizes = [-1 if i in new_free else size for i, size in enumerate(new)]
+    if keeps_batch:
+        sizes[0] = 0
+    parts = [
+        graph.sizes(x, (source[i],)) if i in source else graph.numbers([size]) for i, size in enumerate(sizes)
+    ]
+    return graph.add("Reshape", x, graph.add("Concat", *parts, axis=0) if source else graph.numbers(sizes))
+
+
+def _free_sizes(graph: Graph, name: str, shape: tuple[int, ...]) -> dict[int, tuple[int, int]]:
+    """Of the axes whose sizes depend on the image's: the size, and that for larger images."""
+    return {i: (shape[i], graph.larger[name][i]) for i in graph.free_axes(name, shape)}
+
+
+def size_error(layer: Layer) -> SpecError:
+    """What a layer says that holds for images of one size alone."""
+    return layer.spec.error(
+        "type", f"{layer.type} as it is here needs to know the image's size; leave height and width fixed"
+    )
 
 
 def _follows(layer: Layer, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
@@ -83,6 +119,10 @@ def crop(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list
     graph.needs_batch |= axis == 0
     parts = (layer.part[-1], *layer.part[:-1])[axis:]
     starts = [part.start for part in parts]
+    if graph.free_axes(layer.spec.top[0], shape):
+        start, axes = graph.numbers(starts), range(axis, len(shape))
+        end = graph.add("Add", start, graph.sizes(x[1], axes))
+        return [graph.add("Slice", x[0], start, end, graph.numbers(axes))]
     ends = [part.stop for part in parts]
     return [graph.add("Slice", x[0], *map(graph.numbers, (starts, ends, range(axis, len(shape)))))]
 
@@ -102,6 +142,9 @@ def shuffle(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
     n, channels, *image = shape = bottom[0].shape
     group = layer.spec.shuffle_channel_param.group
     apart, mixed = (n, group, channels // group, *image), (n, channels // group, group, *image)
+    if graph.free_axes(layer.spec.bottom[0], shape):
+        y = graph.add("Reshape", x[0], graph.numbers([0, group, channels // group, -1]))
+        return [graph.add("Reshape", graph.add("Transpose", y, perm=[0, 2, 1, 3]), graph.add("Shape", x[0]))]
     order = [0, 2, 1, *range(3, len(apart))]
     y = graph.add("Transpose", graph.reshaped(x[0], apart, shape), perm=order)
     return [graph.reshaped(y, shape, mixed)]
@@ -118,5 +161,7 @@ def upsample(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: 
 @writes("Interp")
 def interp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Bilinear, by the layer's own matrices: rows of weights for the lines, and for the columns."""
+    if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
+        raise size_error(layer)
     lines = graph.add("MatMul", graph.constant(to_host(layer.down)), x[0])
     return [graph.add("MatMul", lines, graph.constant(to_host(layer.across).T))]

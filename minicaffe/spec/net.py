@@ -6,7 +6,7 @@ Field names and meaning are those of ``NetParameter`` and ``LayerParameter`` in 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,25 @@ class NetSpec(Message):
         shapes = len(self.input_shape) or len(self.input_dim) / 4
         if len(self.input) != shapes:
             raise self.error("input", f"{len(self.input)} names but {shapes:g} shapes; give one for each")
+
+    def set_input_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Give inputs, by name, other shapes. Raises SpecError for a name that is no input."""
+        given = {name: BlobShape(dim=list(shape)) for name, shape in shapes.items()}
+        if given.keys() & set(self.input):
+            shapes_now = [layer.input_param.shape[0] for layer in self._input_layers()]
+            self.drop("input_dim")
+            self.input_shape = [given.get(n, s) for n, s in zip(self.input, shapes_now, strict=True)]
+        names = list(self.input)
+        for layer in (layer for layer in self.layer or self.layers if layer.type == "Input"):
+            tops = layer.top or [layer.name]
+            names += tops
+            if given.keys() & set(tops):
+                param = layer.input_param
+                shapes_now = param.shape if len(param.shape) == len(tops) else param.shape * len(tops)
+                param.shape = [given.get(n, s) for n, s in zip(tops, shapes_now, strict=True)]
+        for name in given.keys() - set(names):
+            hint = nearest(name, names) or f"; they are {', '.join(names) or 'none'}"
+            raise SpecError(f"{self.where}: '{name}' is no input of this net{hint}")
 
     def layers_in(self, state: NetState) -> list[LayerSpec]:
         """The layers of a net in this state, with ``input`` fields turned into Input layers.

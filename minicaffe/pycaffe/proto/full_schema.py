@@ -26,8 +26,9 @@ def full_schema() -> Schema:
     full = {name: dict(known) for name, known in schema().items()}
     for owner, name, field in _all_fields():
         known = full.setdefault(owner, {})
-        if name not in known:
-            known[name] = _declared(owner, name, field, FIRST_OWN + len(known))
+        if name not in known or not known[name].number:
+            others = sum(other.number >= FIRST_OWN for other in known.values())
+            known[name] = _declared(owner, name, field, FIRST_OWN + others)
     return full
 
 

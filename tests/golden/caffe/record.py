@@ -147,7 +147,7 @@ def check_schema() -> None:
     sys.modules["schema"] = module
     spec.loader.exec_module(module)
     kinds = {v: k[5:].lower() for k, v in vars(FieldDescriptor).items() if k.startswith("TYPE_")}
-    for message, fields in module.schema().items():
+    for message, fields in module.parse_schema(module.PROTO.read_text()).items():
         if message == "ClipParameter":
             continue
         real = getattr(caffe_pb2, message).DESCRIPTOR.fields_by_name

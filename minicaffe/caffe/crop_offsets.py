@@ -1,0 +1,82 @@
+"""Where the Crop layers of the first FCNs cut: they had no setting, but found it by maps of coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minicaffe.caffe.coordinates import AxisMismatchException, coord_map_from_to
+from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.errors import SpecError
+from minicaffe.spec.reader import Where
+
+WINDOWS = ("convolution_param", "pooling_param")
+HALVES = {
+    "kernel_size": ("kernel_h", "kernel_w"),
+    "stride": ("stride_h", "stride_w"),
+    "pad": ("pad_h", "pad_w"),
+}
+
+
+@dataclass(eq=False)
+class _Layer:
+    type_name: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: list[_Top] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Top:
+    fn: _Layer
+
+
+def write_crop_offsets(layers: list[Tree], crops: list[Tree], where: Where) -> None:
+    """Give those layers that are ``crops`` the offset that they had. Raises SpecError where there is none."""
+    tops: dict[str, _Top] = {}
+    for layer in layers:
+        fn = _Layer(layer.text("type"), _params(layer))
+        fn.inputs = [tops.setdefault(name, _Top(_Layer())) for name in layer.texts("bottom")]
+        if any(layer is crop for crop in crops):
+            offset = _offset(fn, where.at(line=layer.line, layer=layer.text("name")))
+            layer.child("crop_param").fields["offset"] = [Scalar(str(n), layer.line) for n in offset]
+            fn.params = {"crop_param": {"offset": offset}}
+        tops.update({name: _Top(fn) for name in layer.texts("top")})
+
+
+def _params(layer: Tree) -> dict[str, Any]:
+    """The settings of windows, and where others cut, as numbers."""
+    params: dict[str, Any] = {}
+    for name in WINDOWS:
+        for tree in layer.trees(name):
+            found = {key: _numbers(tree.texts(key)) for key in (*HALVES, "dilation")}
+            for key, halves in HALVES.items():
+                if any(map(tree.texts, halves)):
+                    default = "0" if key == "pad" else "1"
+                    found[key] = _numbers([tree.text(half) or default for half in halves])
+            params[name] = {key: numbers for key, numbers in found.items() if numbers}
+    for tree in layer.trees("crop_param"):
+        params["crop_param"] = {"offset": _numbers(tree.texts("offset")) or [0]}
+    return params
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    """The numbers, or none where one is no number: the spec says so."""
+    return [int(text) for text in texts] if all(len(text) < 10 and text.isdecimal() for text in texts) else []
+
+
+def _offset(crop: _Layer, where: Where) -> list[int]:
+    mend = "give it crop_param { axis: 2 offset: … }"
+    if len(crop.inputs) != 2:
+        raise SpecError(f"{where}: {len(crop.inputs)} bottoms; a CROP has 2")
+    try:
+        _, scale, shift = coord_map_from_to(*crop.inputs)
+    except (RuntimeError, AxisMismatchException, KeyError, ValueError, ZeroDivisionError):
+        raise SpecError(f"{where}: where it cuts cannot be told from the layers before it; {mend}") from None
+    offset = [round(-float(value)) for value in np.atleast_1d(shift)]
+    if not np.all(np.isclose(scale, 1)) or min(offset) < 0:
+        raise SpecError(
+            f"{where}: its bottoms are of different scales, or the first one is too small; {mend}"
+        )
+    return offset
