@@ -50,6 +50,7 @@ class Solver:
             hint = nearest(self.spec.type, update_rules)
             raise self.spec.error("type", f"unknown solver '{self.spec.type}'; one of {known}{hint}")
         self.rule = update_rules[self.spec.type](self.spec)
+        self._check_place(self.spec.snapshot_prefix.rstrip("/"))
         self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else secrets.randbits(48)
         self.iter = 0
         inline = net or self.spec.train_net_param or self.spec.net_param
@@ -73,7 +74,6 @@ class Solver:
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         self.log = TrainingLog(self.spec.snapshot_prefix)
-        self._check_place(self.log.path)
         self._request = ""
         self._saved_at = -1
         self.stopped_early = False
@@ -92,11 +92,10 @@ class Solver:
             seed=self.seed + number,
         )
 
-    def _check_place(self, log: Path | None) -> None:
-        """Raise SpecError where the snapshots, and the log beside them, may not be written (docs/security.md)."""
+    def _check_place(self, prefix: str) -> None:
+        """Raise SpecError where snapshots, and the log beside them, may not be written (docs/security.md)."""
         folder = str(Path(self.spec.where.file).parent)
-        problem = trust.current().problem_of_output(str(log), folder) if log else ""
-        if problem:
+        if prefix and (problem := trust.current().problem_of_output(f"{prefix}.log.jsonl", folder)):
             raise self.spec.error("snapshot_prefix", problem)
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:
