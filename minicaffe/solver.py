@@ -58,6 +58,7 @@ class Solver:
         self.run = secrets.token_hex(8)  # of this training, which a resumed one keeps
         self.last_saved = 0.0  # the time, as its last snapshot has it
         self.prefix = snapshots.prefix_of(self.spec)
+        self._check_place(self.prefix)
         inline = net or self.spec.train_net_param or self.spec.net_param
         self.net = self._make_net(
             inline, self.spec.train_net or self.spec.net, "TRAIN", self.spec.train_state, 0
@@ -101,11 +102,10 @@ class Solver:
             seed=self.seed + number,
         )
 
-    def _check_place(self, log: Path | None) -> None:
-        """Raise SpecError where the snapshots, and the log beside them, may not be written (docs/security.md)."""
+    def _check_place(self, prefix: str) -> None:
+        """Raise SpecError where snapshots, and the log beside them, may not be written (docs/security.md)."""
         folder = str(Path(self.spec.where.file).parent)
-        problem = trust.current().problem_of_output(str(log), folder) if log else ""
-        if problem:
+        if prefix and (problem := trust.current().problem_of_output(f"{prefix}.log.jsonl", folder)):
             raise self.spec.error("snapshot_prefix", problem)
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:

@@ -1,5 +1,6 @@
 """docs/security.md, held: what a spec that somebody else wrote may do, and what is imported and written for it."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from training import write_job
 import minicaffe as mc
 from minicaffe import layer
 from minicaffe.cli import main, make_parser
+from minicaffe.compress.commands import _journal
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net
+from minicaffe.spec.trust import SAFE, limited
 
 ROOT = Path(__file__).parent.parent
 DEPLOY, WEIGHTS = ROOT / "prototxt" / "lenet" / "deploy.yaml", ROOT / "models" / "lenet.npz"
@@ -55,10 +58,9 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "net.yaml").write_text(NET)
     (tmp_path / "net.prototxt").write_text(PROTOTXT)
     np.savez("w.npz", **{"ip/0": np.ones((2, 3), np.float32), "ip/1": np.zeros(2, np.float32)})
-    known = set(sys.modules)
     yield tmp_path
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
+    for name in ("own_layers", "broken"):
+        sys.modules.pop(name, None)
     forget_type("Same")
 
 
@@ -85,6 +87,17 @@ def test_a_command_that_looks_at_a_net_runs_no_code_that_it_names(command, folde
     )
     assert error.endswith("if you trust it, add --allow-python\n") and error.count("\n") == 1
     assert not RAN.exists() and "own_layers" not in sys.modules and not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["''", "..", "a/b", "../own_layers", "no.such.module", '"a\\0b"', "a b"])
+def test_odd_names_of_modules_are_one_line_with_and_without_leave(name, folder, capsys):
+    Path("net.yaml").write_text(NET.replace("own_layers", name))
+    for more in ([], ["--allow-python"]):
+        assert main(["summary", "net.yaml", *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: net.yaml:3: layer 'own': python_param.module: ")
+        assert error.count("\n") == 1
+    assert not RAN.exists()
 
 
 def test_it_runs_the_code_where_the_user_allows_it(folder, capsys):
@@ -254,13 +267,13 @@ def test_a_module_that_cannot_be_imported_is_one_line(given, problem, folder, ca
 
 # -- files that a spec names for reading -------------------------------------------------------------------
 
-SIZE = "batch_size: 1"
+ONE = "batch_size: 1"
 READERS = {
-    "images": f"type: ImageData, image_data_param: {{source: SOURCE, {SIZE}}}",
-    "hdf5": f"type: HDF5Data, hdf5_data_param: {{source: SOURCE, {SIZE}}}",
-    "windows": f"type: WindowData, window_data_param: {{source: SOURCE, {SIZE}}}, transform_param: {{crop_size: 2}}",
-    "data": f"type: Data, data_param: {{source: SOURCE, {SIZE}}}",
-    "mean": f"type: Data, data_param: {{source: sample/mnist-test, {SIZE}}}, transform_param: {{mean_file: SOURCE}}",
+    "images": f"type: ImageData, image_data_param: {{source: SOURCE, {ONE}}}",
+    "hdf5": f"type: HDF5Data, hdf5_data_param: {{source: SOURCE, {ONE}}}",
+    "windows": f"type: WindowData, window_data_param: {{source: SOURCE, {ONE}}}, transform_param: {{crop_size: 2}}",
+    "data": f"type: Data, data_param: {{source: SOURCE, {ONE}}}",
+    "mean": f"type: Data, data_param: {{source: sample/mnist-test, {ONE}}}, transform_param: {{mean_file: SOURCE}}",
 }
 
 
@@ -314,6 +327,30 @@ def test_a_spec_writes_no_file_outside_the_working_directory_and_its_folder(plac
     assert (elsewhere / "away" / "out.h5").exists()
 
 
+@pytest.mark.parametrize("name", ["a\\0b", "\\ud800"])
+def test_a_name_that_no_file_can_have_is_one_line(name, elsewhere, capsys):
+    Path("net.yaml").write_text(output_net("NAME").replace("'NAME'", f'"{name}"'))
+    assert time_of("net.yaml") == 2
+    error = capsys.readouterr().err
+    assert "file_name: '" in error and "is no name that a file can have" in error and error.count("\n") == 1
+    with pytest.raises(mc.SpecError, match="no name"):
+        mc.Net("net.yaml").forward()
+    solver = write_job(Path())
+    solver.write_text(solver.read_text().replace("snap/run", f'"{name}"'))
+    assert main(["train", "solver.yaml", "--device", "cpu"]) == 2
+
+
+@pytest.mark.parametrize("place", [".bash_profile", ".git/hooks/x.h5", "link.h5"])
+def test_a_spec_writes_no_hidden_file(place, elsewhere, capsys):
+    os.makedirs(".git/hooks")
+    os.symlink(".bash_profile", "link.h5")
+    Path("net.yaml").write_text(output_net(place))
+    assert time_of("net.yaml") == 2
+    assert "or is hidden there" in capsys.readouterr().err
+    assert not Path(place).exists()
+    assert time_of("net.yaml", "--allow-output", ".git/hooks") == (0 if "hooks" in place else 2)
+
+
 @pytest.mark.parametrize("place", ["out.h5", "sub/../out.h5", "{root}/nets/out.h5", "../nets/out.h5"])
 def test_a_spec_may_write_into_the_working_directory_and_its_own_folder(place, elsewhere):
     Path("sub").mkdir()
@@ -331,11 +368,24 @@ def test_a_program_may_write_anywhere_unless_it_says_not_to(elsewhere):
     assert (elsewhere / "away" / "out.h5").exists()
 
 
+def test_the_journal_of_a_search_is_not_appended_to_what_a_link_leads_to(elsewhere, capsys):
+    Path("net.yaml").write_text(NET)
+    Path("w.npz").write_bytes(WEIGHTS.read_bytes())
+    os.symlink("../away/.bashrc", "low.journal.jsonl")
+    given = argparse.Namespace(
+        net="net.yaml", weights="w.npz", batches=1, calibration=1, layers=None, symmetric=False
+    )
+    with limited(SAFE), pytest.raises(mc.WriteError, match=r"journal .*away/.bashrc, which lies outside"):
+        _journal(given, Path("low.yaml"))
+
+
 @pytest.mark.parametrize("prefix", ["{root}/away/run", "../away/run", "link/run", "logged"])
 def test_snapshots_outside_the_working_directory_and_the_solvers_folder_need_leave(prefix, elsewhere, capsys):
     solver = write_job(Path())
     os.symlink("../away", "link")
-    os.symlink("../away/.bashrc", "logged.log.jsonl")  # a log is appended to: names in a spec would get there
+    os.symlink(
+        "../away/startup.sh", "logged.log.jsonl"
+    )  # a log is appended to: names in a spec would get there
     prefix = prefix.format(root=elsewhere)
     text = solver.read_text()
     assert "snap/run" in text

@@ -23,6 +23,7 @@ from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net
 from minicaffe.solver import Solver
+from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.reader import read_text
 from minicaffe.spec.solver import load_solver
@@ -214,7 +215,11 @@ def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
     sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
     machine = f"{platform.node()}, {os.cpu_count()} cores, {current_device()}"  # times are measured too
     run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more)
-    journal = Journal(out.with_suffix(".journal.jsonl"), run)
+    path = out.with_suffix(".journal.jsonl")
+    problem = trust.current().problem_of_output(str(path), str(out.parent))  # a link that came with the net
+    if problem:
+        raise WriteError(f"the journal of measurements, {problem}")
+    journal = Journal(path, run)
     if journal.known:
         found = len(journal.known)
         logger.info("%d measurements are taken from %s; delete it to measure anew", found, journal.path)

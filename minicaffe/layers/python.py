@@ -130,7 +130,7 @@ def import_own(name: str, folder: Path) -> ModuleType:
 
 
 def _refusal(param: PythonParam, folder: str) -> SpecError:
-    beside = Path(folder).joinpath(*param.module.split(".")).with_suffix(".py")
+    beside = Path(folder, f"{param.module.replace('.', '/')}.py")
     place = f" ({beside})" if beside.is_file() else ""
     return param.error(
         "module",

@@ -29,20 +29,27 @@ class Trust:
 
     def problem_of_output(self, path: str, folder: str) -> str:
         """Why a file that a spec in ``folder`` names may not be written, or "". Links and ``..`` are followed."""
-        if self.outputs is None:
-            return ""
-        real = os.path.realpath(path)
-        if any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
+        try:
+            real = os.path.realpath(path)
+        except ValueError:  # a NUL, or half a letter
+            return f"{path!a} is no name that a file can have; choose another path"
+        if self.outputs is None or any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
             return ""
         seen = f"'{path}'" if real == path else f"'{path}' is {real}, which"
+        folder, name = os.path.split(real)
+        leave = "" if name.startswith(".") else f", or allow its folder with --allow-output {folder}"
         return (
-            f"{seen} lies outside the working directory and the spec's folder; choose another path, or allow its "
-            f"folder with --allow-output {os.path.dirname(real)}"
+            f"{seen} lies outside the working directory and the spec's folder, or is hidden there; "
+            f"choose another path{leave}"
         )
 
 
 def _lies_in(real: str, folder: str) -> bool:
-    return Path(real).is_relative_to(os.path.realpath(folder))
+    """Whether a path lies in a folder, and neither it nor a folder on the way is hidden, as .git is."""
+    top = os.path.realpath(folder)
+    return Path(real).is_relative_to(top) and not any(
+        part.startswith(".") for part in Path(real).relative_to(top).parts
+    )
 
 
 SAFE = Trust(runs_python=False, outputs=(".",))
