@@ -28,7 +28,7 @@ from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
-from minicaffe.flags import add_device, add_rules, choose_device, positive
+from minicaffe.flags import add_allow_missing, add_device, add_rules, choose_device, positive, trained_net
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
@@ -92,7 +92,7 @@ def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
     choose_device(args)
-    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    net = trained_net(args)
     show_score(net, args.iterations)
 
 
@@ -118,7 +118,7 @@ def fold_net(args: argparse.Namespace) -> None:
     out = Path(args.output)
     if out.suffix == ".npz":
         raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
-    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    net = trained_net(args)
     text, folded = fold.fold(args.net, read_text(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
@@ -152,7 +152,7 @@ EXPORTS = {  # of each format: what writes it, and the endings of its files
 
 def export_net(args: argparse.Namespace) -> None:
     """Write a net with its weights for Caffe (.prototxt, .caffemodel), or as an ONNX model."""
-    net = Net(args.net, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    net = trained_net(args, args.phase)
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
@@ -208,7 +208,11 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--weights", metavar="FILE", required=name == "test", help="weights (.npz or .caffemodel)"
         )
-        sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
+        batches, shown = {"test": (None, "one pass over the data"), "time": (50, "50")}[name]
+        sub.add_argument("--iterations", type=positive, default=batches, metavar="N",
+                         help=f"batches (default: {shown})")  # fmt: skip
+        if name == "test":
+            add_allow_missing(sub)
         add_device(sub)
     sub = command("summary", summary)
     _add_net(sub, phase=True, optional=True)
@@ -219,6 +223,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
+    add_allow_missing(sub)
     _add_convert(command("convert", convert_net))
     _add_export(command("export", export_net))
     add_classify(command("classify", classify))
@@ -289,6 +294,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )
+    add_allow_missing(sub)
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
 
 
