@@ -162,6 +162,8 @@ def export_net(args: argparse.Namespace) -> None:
     make_folder(folder)
     for note in write(net, *files) or ():
         print(note)
+    if net.preparation is not None:  # which these files cannot say
+        print(f"Pictures: {net.preparation}")
     print(f"Wrote {', '.join(map(str, files))}")
 
 

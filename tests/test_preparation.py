@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,21 @@ def test_more_names_than_classes_are_not_used(trained, capsys):
     net.save("w.npz")
     found, said = shown(capsys, "deploy.yaml", "--weights", "w.npz", "pictures/cats/0.png")
     assert set(found) == {"0", "1"} and "The weights name 3 classes, but the net has 2" in said
+
+
+@pytest.mark.parametrize("output", ["caffe", "onnx"])
+def test_export_says_what_its_files_cannot(trained, capsys, output):
+    pytest.importorskip("onnx" if output == "onnx" else "google.protobuf")
+    assert main(["export", "deploy.yaml", "run_iter_2.npz", "-o", "out", "--format", output]) == 0
+    assert "Pictures: resized to 12 × 10, blue, green, red, 0 … 255" in capsys.readouterr().out
+
+
+def test_the_lenet_that_comes_with_the_package_says_what_its_test_data_go_through():
+    root = Path(__file__).parent.parent
+    data = mc.Net(root / "prototxt" / "lenet" / "train.yaml")
+    data.close()
+    deploy = mc.Net(root / "prototxt" / "lenet" / "deploy.yaml", weights=root / "models" / "lenet.npz")
+    assert deploy.preparation.arrays() == data.preparation.arrays()
 
 
 # -- the file --------------------------------------------------------------------------------------------------

@@ -139,6 +139,25 @@ def test_a_mean_of_outputs_that_are_finite_is_said_without_a_word(scored, caplog
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    ("drop", "said"),
+    [
+        (
+            "0.5",
+            "--max-drop 0.5 allows a loss of 50 points of accuracy; for 0.5 points write --max-drop 0.5%\n",
+        ),
+        ("0.5%", ""),
+        ("0.1", ""),
+    ],
+)
+def test_a_large_drop_is_hardly_meant(tmp_path, capsys, drop, said):
+    assert (
+        main(["lowrank", "select", str(tmp_path / "gone.yaml"), "--weights", "w.npz", "--max-drop", drop])
+        == 2
+    )
+    assert capsys.readouterr().out.replace("Computing on cpu\n", "") == said
+
+
 # -- one pass over the data --------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ KEY, MEAN_KEY = "preparation", "preparation_mean"  # of the .npz; they are no la
 MOST = 1e38  # of a number that float32 holds, about
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preparation:
     """``image_dims``: the size, (height, width), before the crop to the net's input; None: the input's.
 
