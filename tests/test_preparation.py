@@ -108,7 +108,10 @@ def test_one_picture_gets_one_score_by_three_ways(tmp_path, monkeypatch, capsys,
 
 def test_classify_says_what_pictures_go_through(trained, capsys):
     _, said = shown(capsys, "deploy.yaml", "--weights", "run_iter_2.npz", "pictures/cats/0.png")
-    assert "Pictures: resized to 12 × 10, blue, green, red, 0 … 255, less 100, 110, 120, times 0.02\n" in said
+    assert (
+        "Pictures: resized to 12 × 10, and cropped, blue, green, red, 0 … 255, less 100, 110, 120, times 0.02\n"
+        in said
+    )
 
 
 def test_without_a_preparation_classify_says_what_it_assumes(trained, capsys, caplog):
@@ -116,7 +119,11 @@ def test_without_a_preparation_classify_says_what_it_assumes(trained, capsys, ca
     net.preparation = None
     net.save("bare.npz")
     found, said = shown(capsys, "deploy.yaml", "--weights", "bare.npz", "pictures/cats/0.png")
-    assert "do not say what pictures go through; taken to be: blue, green, red, 0 … 255, no mean\n" in said
+    assert (
+        "do not say what pictures go through; taken to be: resized to the net's input, blue, green, red"
+        in said
+    )
+    assert "0 … 255, no mean\n" in said
     picture = load_image("pictures/cats/0.png")
     scores = mc.Classifier("deploy.yaml", "bare.npz").predict([picture])[0]
     np.testing.assert_allclose([found["0"], found["1"]], scores, atol=1e-4)
@@ -175,7 +182,7 @@ def test_more_names_than_classes_are_not_used(trained, capsys):
 def test_export_says_what_its_files_cannot(trained, capsys, output):
     pytest.importorskip("onnx" if output == "onnx" else "google.protobuf")
     assert main(["export", "deploy.yaml", "run_iter_2.npz", "-o", "out", "--format", output]) == 0
-    assert "Pictures: resized to 12 × 10, blue, green, red, 0 … 255" in capsys.readouterr().out
+    assert "Pictures: resized to 12 × 10, and cropped, blue, green, red, 0 … 255" in capsys.readouterr().out
 
 
 def test_the_lenet_that_comes_with_the_package_says_what_its_test_data_go_through():
@@ -299,7 +306,7 @@ def test_data_that_are_no_bytes_or_have_a_frame_say_nothing_of_pictures(tmp_path
         ("floats.npz", "{}", None),
         ("five.npz", "{}", None),
         ("bytes.npz", "{pad: 2}", None),
-        ("bytes.npz", "{pad: 2, crop_size: 8}", (8, 8)),
+        ("bytes.npz", "{pad: 2, crop_size: 6}", (8, 8)),
     ):
         (tmp_path / "net.yaml").write_text(
             "layer:\n- name: d\n  type: Data\n  top: [x, y]\n"

@@ -49,7 +49,8 @@ class Preparation:
     def __str__(self) -> str:
         """In words, for somebody who asks what is done to a picture."""
         channels = {None: "channels as they are", (2, 1, 0): "blue, green, red"}
-        words = ["resized to {} × {}".format(*self.image_dims)] if self.image_dims else []
+        dims = "{} × {}, and cropped".format(*self.image_dims) if self.image_dims else "the net's input"
+        words = [f"resized to {dims}"]
         words.append(
             channels.get(self.channel_swap) or "channels " + ", ".join(map(str, self.channel_swap or ()))
         )

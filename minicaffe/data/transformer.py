@@ -81,7 +81,7 @@ class DataTransformer:
         elif self.param.mean_value:
             mean = np.resize(np.array(self.param.mean_value, np.float32), channels)
         return Preparation(
-            image_dims=(height, width),
+            image_dims=(height, width) if (h, w) != (height, width) else None,
             channel_swap=(2, 1, 0) if channels == 3 else None,
             raw_scale=255.0,
             mean=mean,
