@@ -276,3 +276,10 @@ def test_a_large_output_is_a_line_with_shape_and_mean():
     lines = list(output_lines(net, values, "Test"))
     assert lines[0] == "    Test net output #0: big = 100 × 1000 numbers, mean 2"
     assert lines[1] == "    Test net output #100000: classes = 0" and len(lines) == 102
+
+
+def test_an_input_beside_data_is_zeros_and_is_told(scored, capsys):
+    extra = "- {{name: extra, type: Input, input_param: {{shape: {{dim: [2]}}}}}}\n"
+    (scored / "net.yaml").write_text((SCORED + extra).format(500))
+    assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
+    assert "Inputs that nothing fills are zeros: extra" in capsys.readouterr().out
