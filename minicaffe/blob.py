@@ -159,6 +159,11 @@ class Blob:
             self._data = None
             self._outdate_on_host("data")
 
+    @property
+    def data_owner(self) -> Blob:
+        """The blob whose memory ``data`` lies in: this one, where it shares nobody's."""
+        return self if self._data_owner is None else self._data_owner
+
     def share_diff(self, other: Blob | None) -> None:
         """Let ``diff`` be the other blob's from now on; None: its own again."""
         self._diff_owner = _owner(other, self, "_diff_owner")

@@ -29,7 +29,16 @@ from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, write_text
-from minicaffe.flags import add_device, add_rules, add_trust, choose_device, positive, trusting
+from minicaffe.flags import (
+    add_allow_missing,
+    add_device,
+    add_rules,
+    add_trust,
+    choose_device,
+    positive,
+    trained_net,
+    trusting,
+)
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
@@ -109,7 +118,7 @@ def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
     choose_device(args)
-    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    net = trained_net(args)
     show_score(net, args.iterations)
 
 
@@ -141,7 +150,7 @@ def fold_net(args: argparse.Namespace) -> None:
     out = Path(args.output)
     if out.suffix == ".npz":
         raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
-    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
+    net = trained_net(args)
     text, folded = fold.fold(args.net, read_text(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
@@ -183,7 +192,7 @@ def export_net(args: argparse.Namespace) -> None:
         raise MinicaffeError("--dynamic: is for --format onnx; a net of Caffe may be reshaped as it is")
     spec = open_net(args.net)
     spec.set_input_shapes(_input_shapes(args))
-    net = Net(spec, weights=args.weights, phase=args.phase, stages=args.stage, level=args.level)
+    net = trained_net(args, args.phase, spec)
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
@@ -194,6 +203,8 @@ def export_net(args: argparse.Namespace) -> None:
     options = {"free_size": True} if args.dynamic else {}
     for note in write(net, *files, **options) or ():
         print(note)
+    if net.preparation is not None:  # which these files cannot say
+        print(f"Pictures: {net.preparation}")
     print(f"Wrote {', '.join(map(str, files))}")
 
 
@@ -241,7 +252,11 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--weights", metavar="FILE", required=name == "test", help="weights (.npz or .caffemodel)"
         )
-        sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
+        batches, shown = {"test": (None, "one pass over the data"), "time": (50, "50")}[name]
+        sub.add_argument("--iterations", type=positive, default=batches, metavar="N",
+                         help=f"batches (default: {shown})")  # fmt: skip
+        if name == "test":
+            add_allow_missing(sub)
         add_device(sub)
         add_trust(sub, runs_python=True)
     sub = command("summary", summary)
@@ -255,6 +270,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
     )
     add_trust(sub, runs_python=True)
+    add_allow_missing(sub)
     _add_convert(command("convert", convert_net))
     _add_export(command("export", export_net))
     add_classify(command("classify", classify))
@@ -330,6 +346,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--phase", choices=["train", "test"], default="test", help="whose weights (default: test)"
     )
+    add_allow_missing(sub)
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write into")
     add_trust(sub, runs_python=False)
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from minicaffe import array
 from minicaffe.array import Device
-from minicaffe.errors import DeviceError, MinicaffeError
+from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.layers.python import import_own, import_problem
+from minicaffe.net import Net
 from minicaffe.spec import trust
+from minicaffe.spec.net import NetSpec
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.spec.trust import Trust
+
+logger = logging.getLogger("minicaffe")
 
 
 def add_device(sub: argparse.ArgumentParser) -> None:
@@ -68,6 +72,31 @@ def _import(text: str) -> None:
         raise MinicaffeError(f"--import {text}: {import_problem(name, folder, error)}") from error
 
 
+def add_allow_missing(sub: argparse.ArgumentParser) -> None:
+    """Add --allow-missing, which ``trained_net`` obeys."""
+    sub.add_argument(
+        "--allow-missing", action="store_true", help="go on where the weights lack layers of the net"
+    )
+
+
+def trained_net(args: argparse.Namespace, phase: str = "test", spec: NetSpec | None = None) -> Net:
+    """The net of the arguments (or of ``spec``) with their weights.
+
+    Raises WeightError where these lack a layer, unless --allow-missing makes it a warning.
+    """
+    net = Net(spec or args.net, phase=phase, stages=args.stage, level=args.level)
+    try:
+        problem = net.copy_from(args.weights).problem(args.weights)
+        if problem and not args.allow_missing:
+            raise WeightError(f"{problem}; give weights of this net, or go on with --allow-missing")
+    except MinicaffeError:
+        net.close()
+        raise
+    if problem:
+        logger.warning("%s: there the net is as its fillers make it", problem)
+    return net
+
+
 def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:
     """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
     name, given = args.device, os.environ.get("MINICAFFE_DEVICE")
@@ -77,7 +106,7 @@ def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> N
         device = _device_of(spec)
     else:
         device = array.current_device() if name is None else array.set_device(name)
-    logging.getLogger("minicaffe").info("Computing on %s", device)
+    logger.info("Computing on %s", device)
 
 
 def _device_of(spec: SolverSpec) -> Device:

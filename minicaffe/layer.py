@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minicaffe.array import Device
+from minicaffe.array import Array, Device
 from minicaffe.blob import Blob
+from minicaffe.data.preparation import Preparation
 from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
@@ -67,6 +68,7 @@ class Layer:
         self.phase = spec.phase or setting.phase
         self.setting = setting
         self.blobs: list[Blob] = []
+        self._fillers: list[FillerParam] = []
         self.param_propagate_down: list[bool] = []
         self.top_has_gradient: list[bool] = [True] * len(spec.top)
 
@@ -107,6 +109,14 @@ class Layer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
+
+    def preparation_of_pictures(self) -> Preparation | None:
+        """Of a data layer: what its pictures go through, and their classes' names; for the net's later users."""
+        return None
+
+    def counted_by(self, top_index: int) -> Array | None:
+        """What each number of a top counts in a mean over batches, after a forward; None: the batch's images."""
+        return None
 
     def parameters_changed(self) -> None:
         """The parameters have been loaded, or are another net's from now on."""
@@ -155,7 +165,19 @@ class Layer:
         if not filler.is_zero:
             fill(blob, filler, self.rng)
         self.blobs.append(blob)
+        self._fillers.append(filler)
         return blob
+
+    @property
+    def is_given_by_spec(self) -> bool:
+        """Whether its parameters are what the spec says, for good: upsampling with ``lr_mult: 0``, for one."""
+        fillers, params = self._fillers, self.spec.param
+        return (
+            0 < len(fillers) == len(self.blobs) <= len(params)
+            and fillers[0].has("type")
+            and all(filler.type in ("bilinear", "constant") for filler in fillers)
+            and all(param.lr_mult == 0 for param in params)
+        )
 
     def keep_from_training(self, *blobs: Blob) -> None:
         """``lr_mult: 0`` for parameters that are statistics. Raises SpecError where the spec has another."""

@@ -42,8 +42,9 @@ class Net:
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
+    ``preparation`` says what pictures go through, as the data layers do it, or else as the weight file says.
 
-    Raises SpecError, ShapeError, WeightError or DataError.
+    Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weights lack.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class Net:
         with device.entered():
             self._build()
         weights = spec if weights is None and str(spec).endswith(".caffemodel") else weights
-        if weights is not None:
-            self.copy_from(weights)
+        if weights is not None and (problem := self.copy_from(weights).problem(weights)):
+            logger.warning("%s: there the net is as its fillers make it", problem)
 
     def _build(self) -> None:
         """Make the layers, in order, and find what comes out and what has gradients."""
@@ -104,6 +105,9 @@ class Net:
         self.gradient_starts = self._find_gradient_starts()
         self._needs_gradient = self._find_needs()
         self._overwritten = graph.overwritten_tops(specs, layer_classes)
+        own = (layer.preparation_of_pictures() for layer in self.layers)
+        self.preparation = next((found for found in own if found is not None), None)
+        self._prepares_itself = self.preparation is not None
         has_loss = any(any(spec.loss_weight) for spec in specs)
         if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
             self._check_overwritten()
@@ -370,10 +374,22 @@ class Net:
         with self.setting.device.entered():
             report = weights.copy_into(self.params, path, converters)
             self._parameters_changed()
+        report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
+        if not self._prepares_itself and (report.preparation is not None or not report.missing):
+            self.preparation = report.preparation
         return report
 
+    def _lacks_numbers(self, name: str, matched: Iterable[str]) -> bool:
+        """Whether a layer that a file lacks needs its numbers: not those of the spec, nor of a matched layer."""
+        given = {id(blob.data_owner) for other in matched for blob in self.params[other]}
+        return not self.layers[self.layer_index(name, 0)].is_given_by_spec and any(
+            id(blob.data_owner) not in given for blob in self.params[name]
+        )
+
     def save(self, path: str | Path) -> None:
-        """Write all parameters to an .npz file (``<layer>/<index>``), atomically. Raises WriteError.
+        """Write all parameters to an .npz file (``<layer>/<index>``), and ``preparation``, atomically.
+
+        Raises WriteError.
 
         A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``).
         """
@@ -382,7 +398,11 @@ class Net:
         elif str(path).endswith(".h5"):
             write_weights(self.params, path)
         else:
-            weights.save(self.params, path)
+            weights.save(self.params, path, self.preparation_arrays())
+
+    def preparation_arrays(self) -> dict[str, np.ndarray]:
+        """What an .npz keeps of ``preparation``, beside the parameters."""
+        return {} if self.preparation is None else self.preparation.arrays()
 
     def share_with(self, other: Net) -> weights.CopyReport:
         """Let parameters be those of the other net's layers of the same name, from now on; say which matched.

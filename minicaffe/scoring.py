@@ -2,39 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from minicaffe.array import to_host
+from minicaffe.array import Array, to_host
 from minicaffe.blob import Blob
 from minicaffe.net import Net
+
+logger = logging.getLogger("minicaffe")
+MOST_LINES = 100  # numbers of a top that are shown one by one
+MOST_CLASSES = 1000  # the same of a top with one axis, as of an accuracy for each class
 
 
 @dataclass
 class Score:
-    """The mean of each output, by name, and of the loss."""
+    """The mean of each output, by name, and of the loss; ``not_finite``: what was first nan or infinite."""
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     loss: float = 0.0
+    not_finite: str | None = None
 
 
 def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score | None:
-    """Run ``batches`` batches; ``after_batch(number)`` says after each whether to go on. None: it did not."""
-    sums: dict[str, Any] = {}
-    loss: Any = 0.0
+    """Run ``batches`` batches; ``after_batch(number)`` says after each whether to go on. None: it did not.
+
+    A batch counts by its images, so one may be shorter. The first with nan, or no finite loss, is told at once.
+    """
+    means: dict[str, _Mean] = {}
+    first, not_finite = 0, None
+    makers = {name: (layer, i) for layer in net.layers for i, name in enumerate(layer.spec.top)}
     for number in range(batches):
         with net.setting.device.entered():
             net.run_forward()
-            loss = loss + net.loss()
+            loss, images = net.loss(), images_of(net)
+            first = first or images
+            share = images / first  # 1 where batches are alike: nothing is rounded then
+            means.setdefault("", _Mean()).add(loss, share)
             for name in net.outputs:
-                sums[name] = sums.get(name, 0) + net.blobs[name].data
+                layer, i = makers[name]
+                counted = layer.counted_by(i)
+                weight = share if counted is None else counted
+                means.setdefault(name, _Mean()).add(net.blobs[name].data, weight)
+            if not_finite is None:
+                not_finite = scores_not_finite(net, loss)
+                if not_finite is not None:
+                    logger.warning(
+                        "Batch %d: %s is not finite, and scores of nan are wrong ones", number, not_finite
+                    )
         if not after_batch(number):
             return None
-    count = max(batches, 1)
-    return Score({name: to_host(total) / count for name, total in sums.items()}, float(loss) / count)
+    values = {name: mean.value() for name, mean in means.items()}
+    return Score(loss=float(values.pop("", 0.0)), outputs=values, not_finite=not_finite)
+
+
+class _Mean:
+    """A mean over batches, each with its weight. Tops whose shape changes become the mean of their numbers."""
+
+    def __init__(self) -> None:
+        self._sum: Any = None
+        self._weight: Any = 0
+
+    def add(self, x: Array, weight: Any) -> None:
+        """Add a batch: ``x``, and what it counts, a number or an array of its shape."""
+        if self._sum is not None and self._sum.shape != x.shape:
+            self._sum, x = _mean_number(self._sum), _mean_number(x)
+        self._sum = x * weight if self._sum is None else self._sum + x * weight
+        self._weight = self._weight + weight
+
+    def value(self) -> np.ndarray:
+        """The mean; 0 where nothing was counted."""
+        weight = self._weight
+        return to_host(self._sum) / (np.maximum(to_host(weight), 1) if np.ndim(weight) else weight)
+
+
+def _mean_number(x: Array) -> Array:
+    return x.mean() if x.size else x.sum()
+
+
+def images_of(net: Net) -> int:
+    """How many images a batch has: the first axis of the first blob that the net makes, at least 1."""
+    first = next((blob for _, _, tops in net.steps() for blob in tops), None)
+    return max(1, first.num) if first is not None else 1
+
+
+def output_lines(net: Net, values: Mapping[str, np.ndarray], phase: str) -> Iterator[str]:
+    """Caffe's lines for a net's outputs: one for each number of each output, or one for all of a large one."""
+    weights = {
+        name: weight
+        for layer in net.layers
+        for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
+    }
+    number = 0
+    for name, array in values.items():
+        if is_large(array):
+            yield f"    {phase} net output #{number}: {name} = {summary_of(array)}"
+            number += array.size
+            continue
+        for value in np.ravel(array):
+            weight = weights.get(name, 0)
+            loss = f" (* {weight:g} = {weight * value:.6g} loss)" if weight else ""
+            yield f"    {phase} net output #{number}: {name} = {value:.6g}{loss}"
+            number += 1
+
+
+def is_large(array: np.ndarray) -> bool:
+    """Whether there are too many numbers to show each."""
+    return array.size > (MOST_CLASSES if array.ndim == 1 else MOST_LINES)
+
+
+def summary_of(array: np.ndarray) -> str:
+    """The shape and the mean of an output, in place of its numbers."""
+    return f"{' × '.join(map(str, array.shape))} numbers, mean {array.mean():.6g}"
+
+
+def scores_not_finite(net: Net, loss: Array) -> str | None:
+    """What was first nan or infinite in a forward whose scores are nan or whose loss is not finite; else None.
+
+    Scores are the outputs, and what goes into the layers that make them and into losses.
+    """
+    xp = net.setting.device.xp
+    outputs = set(net.outputs)
+    scores = {
+        id(blob): blob
+        for layer, bottoms, tops in net.steps()
+        if layer.is_loss or outputs & set(layer.spec.top)
+        for blob in (*bottoms, *tops)
+    }
+    bad = ~xp.isfinite(loss)
+    for blob in scores.values():
+        bad = bad | xp.isnan(blob.stored).any()
+    return (first_not_finite(net) or "the loss") if bool(bad) else None
 
 
 def first_not_finite(net: Net) -> str | None:

@@ -44,7 +44,7 @@ def save(solver: Solver, prefix: str) -> Path:
     """Write a snapshot; return the path of its state. Raises WriteError."""
     base = start_of_name(prefix, solver.iter)
     weight_file, state_file = Path(f"{base}.npz"), Path(f"{base}.solverstate.npz")
-    extra = _diffs(solver) if solver.spec.snapshot_diff else None
+    extra = solver.net.preparation_arrays() | (_diffs(solver) if solver.spec.snapshot_diff else {})
     weights.save(solver.net.params, weight_file, extra)
     arrays = {
         f"history/{key}/{i}": to_host(array)
@@ -206,7 +206,7 @@ def _param_keys(solver: Solver) -> list[str]:
 
 
 def _keys(file: weights.NpzReader) -> set[str]:
-    return {key for key in file.shapes if not key.endswith("/diff")}
+    return {key for key in file.shapes if "/" in key and not key.endswith("/diff")}
 
 
 def _check_same(path: str | Path, what: str, held: set[str], expected: set[str]) -> None:

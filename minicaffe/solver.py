@@ -20,7 +20,7 @@ from minicaffe.inspect.training import sizes, untrained
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
-from minicaffe.scoring import first_not_finite, score
+from minicaffe.scoring import first_not_finite, output_lines, score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec import trust
@@ -73,6 +73,8 @@ class Solver:
                 logger.warning(
                     "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
                 )
+        tested = (test_net.preparation for test_net in self.test_nets)
+        self.net.preparation = next((found for found in tested if found is not None), self.net.preparation)
         with self.net.setting.device.entered():
             self.history = {
                 p.key: [self._zeros_like(p) for _ in range(self.rule.histories)]
@@ -292,12 +294,6 @@ class Solver:
             logger.info(line)
         if self.spec.test_compute_loss:
             logger.info("    Test loss: %.6g", result.loss)
-        broken = [name for name, value in result.outputs.items() if not np.isfinite(value).all()]
-        if broken:
-            logger.warning(
-                "Iteration %d: test net #%d computes what is not a number: %s; its scores mean nothing",
-                self.iter, number, ", ".join(broken),
-            )  # fmt: skip
         self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs))
         return result.outputs
 
@@ -412,22 +408,6 @@ class Solver:
         for net in (self.net, *self.test_nets):
             net.close()
         self.log.close()
-
-
-def output_lines(net: Net, values: dict[str, np.ndarray], phase: str) -> Iterator[str]:
-    """Caffe's lines for a net's outputs: one for each number of each output."""
-    weights = {
-        name: weight
-        for layer in net.layers
-        for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
-    }
-    number = 0
-    for name, array in values.items():
-        for value in np.ravel(array):
-            weight = weights.get(name, 0)
-            loss = f" (* {weight:g} = {weight * value:.6g} loss)" if weight else ""
-            yield f"    {phase} net output #{number}: {name} = {value:.6g}{loss}"
-            number += 1
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:

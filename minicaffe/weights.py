@@ -19,6 +19,7 @@ from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.solverstate import SUFFIXES
+from minicaffe.data.preparation import Preparation, read_preparation
 from minicaffe.errors import WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
 from minicaffe.files import atomic_write, unreadable
@@ -34,11 +35,16 @@ READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, O
 
 @dataclass
 class CopyReport:
-    """Which layers got weights from a file, which of the net did not, and which of the file were not used."""
+    """Which layers got weights from a file, which of the net did not, and which of the file were not used.
+
+    What has its numbers from elsewhere is not missing: from a layer that it shares them with, or from the spec.
+    ``preparation``: what the file says of the net's pictures.
+    """
 
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    preparation: Preparation | None = None
 
     @classmethod
     def of(cls, wanted: Iterable[str], held: Iterable[str]) -> CopyReport:
@@ -49,6 +55,14 @@ class CopyReport:
             missing=[name for name in wanted if name not in held],
             unused=[name for name in held if name not in wanted],
         )
+
+    def problem(self, path: str | Path | WeightReader) -> str:
+        """What is wrong with weights that lack layers, as a line; "" where they lack none."""
+        if not self.missing:
+            return ""
+        file = path.path if isinstance(path, WeightReader) else path
+        what = "layer" if len(self.missing) == 1 else f"{len(self.missing)} layers:"
+        return f"{file}: has no weights for {what} {_some(self.missing, 8)}"
 
     def __str__(self) -> str:
         parts = [
@@ -98,6 +112,7 @@ def copy_into(
             name: _read_layer(file, name, params[name], layers[name], (converters or {}).get(name))
             for name in report.matched
         }
+        report.preparation = read_preparation(file)
     for name, arrays in found.items():
         for blob, array in zip(params[name], arrays, strict=True):
             blob.data[...] = blob.device.put(array, blob.dtype)
@@ -131,9 +146,9 @@ def _ending_by_content(path: str | Path) -> str:
         return ".npz"  # whose reader says what is wrong
 
 
-def _some(names: Iterable[str]) -> str:
+def _some(names: Iterable[str], most: int = 3) -> str:
     listed = list(names)
-    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") if listed else "no layers"
+    return ", ".join(listed[:most]) + (", …" if len(listed) > most else "") if listed else "no layers"
 
 
 def _read_layer(

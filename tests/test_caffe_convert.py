@@ -248,7 +248,7 @@ def test_layers_without_weights_are_said_and_left_out(folder, caplog):
     model_of(folder, ["conv", "prelu"])
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         files = mc.convert("train_val.prototxt", "net.caffemodel", "out", input_shapes={"data": (3, 1, 8, 8)})
-    assert "net.caffemodel: has no weights for ip" in caplog.text
+    assert "net.caffemodel: has no weights for layer ip" in caplog.text
     with np.load(files.weights) as arrays:
         assert "ip/0" not in arrays
 

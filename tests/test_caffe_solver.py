@@ -335,5 +335,9 @@ def test_commands_take_a_prototxt_where_they_take_yaml(tmp_path, monkeypatch, ca
     assert main(["summary", "net.prototxt"]) == 0
     assert re.search(r"ip +InnerProduct +2×1 +4 ", capsys.readouterr().out)
     mc.Net("net.prototxt").save("w.npz")
-    assert main(["test", "net.prototxt", "--weights", "w.npz", "--iterations", "1"]) == 0
+    data = 'layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 1 } } }\n'
+    ip = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }\n'
+    (tmp_path / "scored.prototxt").write_text(data + ip)
+    mc.Net("scored.prototxt").save("scored.npz")
+    assert main(["test", "scored.prototxt", "--weights", "scored.npz", "--iterations", "1"]) == 0
     assert main(["time", "net.prototxt", "--iterations", "1"]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from minicaffe.caffe.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
+from minicaffe.data.preparation import usual
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files import make_folder, write_text
 from minicaffe.net import Net
@@ -64,17 +65,17 @@ def convert(
     _replace_inputs(tree, dict(input_shapes or {}), net)
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)
     arrays: dict[str, np.ndarray] = {}
+    image = None if mean is None else load_mean(Path(mean))
     if caffemodel is not None:
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
         spec = NetSpec.read(as_yaml(tree), Where(str(net)))
-        arrays = _weights(spec, caffemodel, level, stages)
+        arrays = _weights(spec, caffemodel, level, stages, image)
     for layer in tree.trees("layer"):
         follow_spec(layer, net.parent, out_dir)
     if mean is not None:
         files.mean = out_dir / f"{_stem(mean)}.npz"
         if files.mean == files.weights:
             files.mean = out_dir / f"{_stem(mean)}_mean.npz"
-        image = load_mean(Path(mean))
         _name_mean(tree, Path(mean).name, files.mean.name)
     spec = NetSpec.read(as_yaml(tree), Where(str(net)))
     text = yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
@@ -110,8 +111,13 @@ def _on_one_line(name: str) -> str:
 # -- weights and mean --------------------------------------------------------------------------------------
 
 
-def _weights(spec: NetSpec, path: str | Path, level: int, stages: Iterable[str]) -> dict[str, np.ndarray]:
-    """The arrays of the file that belong to the net. Raises WeightError where they do not fit it."""
+def _weights(
+    spec: NetSpec, path: str | Path, level: int, stages: Iterable[str], mean: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The arrays of the file that belong to the net, and what its pictures go through, where that is known.
+
+    Raises WeightError where they do not fit it.
+    """
     with weights.open_weights(path) as file:
         try:
             net = Net(spec, phase="test", level=level, stages=stages)
@@ -125,9 +131,28 @@ def _weights(spec: NetSpec, path: str | Path, level: int, stages: Iterable[str])
                 raise WeightError(f"{path}: {problem}") from None
             return arrays
         with closing(net):
-            return _checked(
+            arrays = _checked(
                 net, file, _arrays(file, {x.name for x in spec.layer} - {x.name for x in net.layers})
             )
+            return {**arrays, **_preparation(net, mean)}
+
+
+def _preparation(net: Net, mean: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What data layers do to pictures, or else what Caffe's nets are used to, with the mean image's centre."""
+    if net.preparation is not None or mean is None:
+        return net.preparation_arrays()
+    shapes = [net.blobs[name].shape for name in net.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != len(mean):
+        return {}
+    (_, channels, *size), sides = shapes[0], mean.shape[1:]
+    if min(size) < 1 or any(small > large for small, large in zip(size, sides, strict=True)):
+        return {}
+    y, x = ((large - small) // 2 for small, large in zip(size, sides, strict=True))
+    cut = mean[:, y : y + size[0], x : x + size[1]]
+    found = replace(
+        usual(channels), image_dims=(sides[0], sides[1]), raw_scale=255.0, mean=cut, as_bytes=True
+    )
+    return found.arrays()
 
 
 def _checked(net: Net, file: WeightReader, others: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,7 +162,7 @@ def _checked(net: Net, file: WeightReader, others: dict[str, np.ndarray]) -> dic
         return others
     report = net.copy_from(file)
     if report.missing:
-        logger.warning("%s: has no weights for %s", file.path, ", ".join(report.missing))
+        logger.warning(report.problem(file))
     arrays = {
         f"{name}/{i}": to_host(b.data) for name in report.matched for i, b in enumerate(net.params[name])
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,12 @@ from minicaffe.classify.batches import forward_all
 from minicaffe.classify.images import as_image, centre, resize_image
 from minicaffe.classify.images import oversample as ten_crops
 from minicaffe.classify.transformer import Transformer
+from minicaffe.data.preparation import Preparation, usual
+from minicaffe.data.resize import resize
 from minicaffe.errors import DataError, ShapeError
 from minicaffe.net import Net
+
+logger = logging.getLogger("minicaffe")
 
 MAX_SIDE = 10_000  # of an image that is resized: larger ones are a slip, and take gigabytes
 
@@ -23,9 +29,13 @@ class Classifier:
     """A net for images, with what is done to an image before.
 
     ``net`` is a Net, or what one is made of, with ``weights``. An image is resized to ``image_dims`` (height and
-    width; default: the input's), cropped to the input's size, and transformed: ``channel_swap``, ``raw_scale``,
-    ``mean`` and ``input_scale`` are those of ``Transformer``. Raises what nets raise, and ShapeError where the net
-    does not take images.
+    width), cropped to the input's size, and transformed: ``channel_swap``, ``raw_scale``, ``mean`` and
+    ``input_scale`` are those of ``Transformer``. What is not given is as in ``preparation``: by default the one
+    that came with the weights, or where none came (``is_assumed``), what Caffe's nets are used to: blue, green, red
+    in 0 … 255, and grey in 0 … 1. ``output`` has the scores (default: what a Softmax makes, or the first output).
+
+    ``class_names`` are those that came with the weights. Raises what nets raise, and ShapeError where the net does
+    not take images.
     """
 
     def __init__(
@@ -38,14 +48,26 @@ class Classifier:
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
         output: str | None = None,
+        *,
+        preparation: Preparation | None = None,
     ) -> None:
         self.net = net if isinstance(net, Net) else Net(net, weights=weights, phase="test")
         self.input = image_input(self.net)
-        self.output = self.net.outputs[0] if output is None else output
+        self.output = _scores_of(self.net) if output is None else output
         shape = self.net.blobs[self.input].shape
-        self.transformer = transformer_for(self.input, shape, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(shape[2:])
-        dims = self.crop_dims if image_dims is None else image_dims
+        self.preparation = _merged(
+            self._default(preparation), image_dims, mean, input_scale, raw_scale, channel_swap
+        )
+        self.transformer = transformer_for(
+            self.input,
+            shape,
+            self.preparation.mean,
+            self.preparation.input_scale,
+            self.preparation.raw_scale,
+            self.preparation.channel_swap,
+        )
+        dims = self.crop_dims if self.preparation.image_dims is None else self.preparation.image_dims
         if np.shape(dims) != (2,) or not all(isinstance(size, Real) for size in dims):
             raise ShapeError(f"image_dims {dims}: give height and width")
         self.image_dims = tuple(dims)
@@ -54,13 +76,28 @@ class Classifier:
         if max(self.image_dims) > max(MAX_SIDE, *self.crop_dims):
             raise ShapeError(f"image_dims {self.image_dims}: an image may have {MAX_SIDE} pixels a side")
 
-    def predict(self, images: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
+    def _default(self, given: Preparation | None) -> Preparation:
+        """What counts where nothing else is said."""
+        found = self.net.preparation if given is None else given
+        self.is_assumed = found is None
+        if found is None:
+            return usual(self.net.blobs[self.input].channels)
+        held = found.image_dims  # of the net that was trained, which may have had smaller images
+        fits = held is not None and all(size >= crop for size, crop in zip(held, self.crop_dims, strict=True))
+        return found if fits else replace(found, image_dims=None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, where the weights have them; () where not."""
+        return self.preparation.class_names
+
+    def predict(self, images: Iterable[np.ndarray], oversample: bool = False) -> np.ndarray:
         """The scores, (N, classes), for N images (H, W, K) as ``load_image`` reads them.
 
-        With ``oversample`` the mean over ten crops of each (centre, corners, mirror images), else the centre's.
+        Those of the centre, or with ``oversample`` the mean over ten crops of each: centre, corners, mirror images.
         Raises ShapeError or DataError, with the image's number, for what is no image that the net takes.
         """
-        resized = [resize_image(image, self.image_dims) for image in self._checked(images)]
+        resized = [self._resized(image) for image in self._checked(images)]
         if oversample:
             crops = ten_crops(resized, self.crop_dims)
         else:
@@ -68,6 +105,12 @@ class Classifier:
         inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
         scores = forward_all(self.net, {self.input: inputs}, [self.output])[self.output]
         return scores.reshape(len(resized), 10, -1).mean(1) if oversample else scores
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        if self.preparation.as_bytes and image.shape[:2] != self.image_dims:
+            pixels = np.rint(255 * image).clip(0, 255).astype(np.uint8)
+            return resize(pixels, *map(int, self.image_dims)).astype(np.float32) / np.float32(255)
+        return resize_image(image, self.image_dims)
 
     def _checked(self, images: Any) -> list[np.ndarray]:
         """The images, if they are what the net takes. Raises ShapeError or DataError."""
@@ -90,6 +133,37 @@ class Classifier:
         if not arrays:
             raise ShapeError("no images to classify; give a list of at least one")
         return arrays
+
+
+def _merged(
+    default: Preparation,
+    image_dims: Sequence[int] | None,
+    mean: np.ndarray | None,
+    input_scale: float | None,
+    raw_scale: float | None,
+    channel_swap: Sequence[int] | None,
+) -> Preparation:
+    """A preparation in which what is given takes the place of what is there."""
+    given = {
+        "image_dims": image_dims,
+        "mean": mean,
+        "input_scale": input_scale,
+        "raw_scale": raw_scale,
+        "channel_swap": channel_swap,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    if raw_scale is not None or default.raw_scale is None:  # then images need not be 0 … 1
+        changed["as_bytes"] = False
+    return replace(default, **changed)
+
+
+def _scores_of(net: Net) -> str:
+    """Of several outputs the one that a Softmax makes, or else the first, as pycaffe's Classifier takes it."""
+    made = {name for layer in net.layers if layer.type == "Softmax" for name in layer.spec.top}
+    chosen = next((name for name in net.outputs if name in made), net.outputs[0])
+    if len(net.outputs) > 1:
+        logger.info("Of the outputs %s, '%s' has the scores", ", ".join(net.outputs), chosen)
+    return chosen
 
 
 def transformer_for(

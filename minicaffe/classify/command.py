@@ -5,18 +5,27 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minicaffe.blob import Blob
-from minicaffe.classify.classifier import Classifier, image_input
+from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
 from minicaffe.files import unreadable
-from minicaffe.flags import add_device, add_rules, add_trust, choose_device
+from minicaffe.flags import (
+    add_allow_missing,
+    add_device,
+    add_rules,
+    add_trust,
+    choose_device,
+    trained_net,
+)
 from minicaffe.net import Net
+from minicaffe.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")
 TOP = 5
@@ -29,21 +38,28 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net with one input of images: the deploy net (YAML or .prototxt)")
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     sub.add_argument("--weights", metavar="FILE", required=True, help="its weights (.npz or .caffemodel)")
-    sub.add_argument("--labels", metavar="FILE", help="a text file with the name of each class on a line")
-    sub.add_argument("--mean", metavar="FILE|B,G,R", help="a mean image, or a number for each channel")
+    sub.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a text file with the name of each class on a line (default: as in the weights)",
+    )
+    sub.add_argument(
+        "--mean", metavar="FILE|B,G,R", help="a mean image, or numbers (default: as in the weights)"
+    )
     sub.add_argument("--raw-scale", type=_number, metavar="X",
-                     help="what pixels, 0 … 1, are multiplied by (default: colour 255, grey 1)")  # fmt: skip
+                     help="what pixels, 0 … 1, are multiplied by (default: as in the weights)")  # fmt: skip
     sub.add_argument("--input-scale", type=_number, metavar="X", help="the same, after the mean")
     sub.add_argument("--channel-swap", type=_whole_numbers, metavar="2,1,0",
-                     help="the order of red, green, blue (default: 2,1,0 for colour, Caffe's order)")  # fmt: skip
+                     help="the order of red, green, blue (default: as in the weights)")  # fmt: skip
     sub.add_argument("--image-dims", type=_whole_numbers, metavar="H,W",
-                     help="resize to this first, then crop to the input's size (default: that size)")  # fmt: skip
+                     help="resize to this, then crop the input's size (default: as in the weights)")  # fmt: skip
     sub.add_argument(
         "--oversample",
         action="store_true",
         help="the mean over ten crops: corners, centre, and mirror images",
     )
     add_rules(sub)
+    add_allow_missing(sub)
     add_device(sub)
     add_trust(sub, runs_python=True)
 
@@ -52,40 +68,61 @@ def classify(args: argparse.Namespace) -> None:
     """Name the likeliest classes of images."""
     choose_device(args)
     labels = _read_labels(args.labels) if args.labels is not None else []
-    net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
-    classifier = _make_classifier(net, args)
+    classifier = _make_classifier(trained_net(args), args)
+    net = classifier.net
     if labels:
         _check_labels(labels, net.blobs[classifier.output], args.labels)
+    else:
+        labels = _known_names(classifier)
     blob = net.blobs[classifier.input]
     blob.reshape(10 if args.oversample else 1, *blob.shape[1:])  # images come one by one
     color = blob.channels == 3
     for path in args.images:
         scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
         if np.isnan(scores).any():
-            raise DataError(f"{path}: the net gives nan; check its weights, the mean and the scales")
+            raise DataError(
+                f"{path}: the net gives nan ({first_not_finite(net)} is the first that is not finite); "
+                "check its weights, the mean and the scales"
+            )
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
 
 
 def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
-    """A classifier with what Caffe's nets are used to, where the flags do not say otherwise."""
-    is_color = net.blobs[image_input(net)].channels == 3
-    return Classifier(
+    """A classifier with what the flags say, and says what is done where they do not."""
+    classifier = Classifier(
         net,
         image_dims=args.image_dims,
         mean=None if args.mean is None else _read_mean(args.mean),
         input_scale=args.input_scale,
-        raw_scale=args.raw_scale if args.raw_scale is not None else 255 if is_color else 1,
-        channel_swap=args.channel_swap or ((2, 1, 0) if is_color else None),
-        output=_probabilities(net),
+        raw_scale=args.raw_scale,
+        channel_swap=args.channel_swap,
     )
+    origin = (
+        "The weights do not say what pictures go through; taken to be"
+        if classifier.is_assumed
+        else "Pictures"
+    )
+    logger.info("%s: %s", origin, classifier.preparation)
+    return classifier
 
 
-def top_lines(scores: np.ndarray, labels: list[str]) -> list[str]:
-    """The five highest scores, each with its class's name, or its number where there are no ``labels``."""
+def _known_names(classifier: Classifier) -> Sequence[str]:
+    """The classes' names that came with the weights, unless the net has fewer classes."""
+    output, names = classifier.net.blobs[classifier.output], classifier.class_names
+    if len(names) > output.count // output.num:
+        logger.warning(
+            "The weights name %d classes, but the net has %d", len(names), output.count // output.num
+        )
+        return ()
+    return names
+
+
+def top_lines(scores: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """The five highest scores, each with its class's name, or its number where ``labels`` has none for it."""
     best = np.argsort(-scores, kind="stable")[:TOP]
-    return [f"{scores[i]:.4f}  {labels[i] if labels else i}" for i in best]
+    return [f"{scores[i]:.4f}  {labels[i] if i < len(labels) else i}" for i in best]
 
 
 def _read_labels(path: str) -> list[str]:
@@ -101,15 +138,6 @@ def _read_labels(path: str) -> list[str]:
     if not text:
         raise DataError(f"--labels {path}: the file is empty; it needs the name of a class on each line")
     return text.splitlines()
-
-
-def _probabilities(net: Net) -> str:
-    """Of several outputs the one that a Softmax makes, or else the first, as pycaffe's Classifier takes it."""
-    made = {name for layer in net.layers if layer.type == "Softmax" for name in layer.spec.top}
-    chosen = next((name for name in net.outputs if name in made), net.outputs[0])
-    if len(net.outputs) > 1:
-        logger.info("Of the outputs %s, '%s' has the scores", ", ".join(net.outputs), chosen)
-    return chosen
 
 
 def _check_labels(labels: list[str], output: Blob, path: str) -> None:

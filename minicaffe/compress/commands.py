@@ -29,6 +29,7 @@ from minicaffe.spec.reader import read_text
 from minicaffe.spec.solver import load_solver
 
 SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
+LARGE_DROP = 0.1  # more is hardly meant
 logger = logging.getLogger("minicaffe")
 Command = Callable[[str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
 
@@ -38,6 +39,14 @@ def select(args: argparse.Namespace) -> None:
     goals = [goal for goal in (args.max_drop, args.flops, args.time) if goal is not None]
     if len(goals) != 1:
         raise MinicaffeError("select: give one of --max-drop, --flops and --time")
+    if args.max_drop is not None and args.max_drop > LARGE_DROP:
+        logger.warning(
+            "--max-drop %g allows a loss of %g points of accuracy; for %g points write --max-drop %g%%",
+            args.max_drop,
+            100 * args.max_drop,
+            args.max_drop,
+            args.max_drop,
+        )
     choose_device(args)
     out = _out(args.output, args.net, "_lowrank.yaml")
     weights, also = out.with_suffix(".npz"), {Path(x): _out(None, x, "_lowrank.yaml") for x in args.also}

@@ -122,6 +122,7 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
     text = remove_layers(set_layer_fields(text, changes, str(path)), gone, str(path))
     state = net.state
     folded = Net(parse_net(text, str(path)), phase="test", level=state.level, stages=state.stage)
+    folded.preparation = net.preparation
     for name, blobs in folded.params.items():
         arrays = [blob.data for blob in net.params[name]]
         for found in folds:

@@ -18,12 +18,13 @@ from minicaffe.blob import Blob
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
 from minicaffe.compress.fitting import Fit, fit, fit_basis, fit_data
-from minicaffe.errors import SpecError
+from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.layer import Layer
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds
 from minicaffe.lowrank.schemes import Scheme, schemes
 from minicaffe.net import Net
 from minicaffe.ops.convolution import Convolution2d
+from minicaffe.scoring import first_not_finite, scores_not_finite
 from minicaffe.spec.net import NetSpec, load_net
 
 CALIBRATION_BATCHES = 10
@@ -91,7 +92,7 @@ class Workbench:
     ``names`` are the layers that may be approximated (default: all convolutions). ``calibration`` batches are drawn
     from the training data. ``asymmetric``: layers are fitted to the original's responses, given the inputs that
     they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises SpecError where the
-    net has no such layers, WeightError, DataError.
+    net has no such layers, WeightError for weights that are not finite, DataError.
     """
 
     def __init__(
@@ -106,6 +107,11 @@ class Workbench:
         spec = shuffled(without_low_rank(net if isinstance(net, NetSpec) else load_net(net)))
         self.spec = spec
         self.original = Net(spec, weights=weights, phase="test", seed=0)
+        not_finite = first_not_finite(self.original)
+        if not_finite is not None:
+            raise WeightError(
+                f"{weights}: {not_finite} has nan or infinite numbers; give weights of a training that held"
+            )
         self.candidates = _candidates(self.original, names)
         with_bias = self.candidates if adds_biases else ()
         self.trial = Net(with_biases(spec, with_bias), phase="test", seed=0)
@@ -185,11 +191,16 @@ class Workbench:
         return _accuracy_top(self.original)
 
     def measure(self, batches: Sequence[Batch], net: Net | None = None) -> Measured:
-        """Accuracy and loss of the trial net, or another, over batches."""
+        """Accuracy and loss of the trial net, or another, over batches. Raises DataError for nan."""
         net = net or self.trial
         accuracy = loss = 0.0
         for batch in batches:
             run(net, batch)
+            not_finite = scores_not_finite(net, net.loss())
+            if not_finite is not None:
+                raise DataError(
+                    f"{self.spec.where.file}: {not_finite} is not finite, so there is no accuracy to keep"
+                )
             accuracy += float(to_host(net.blobs[self.accuracy_top].data))
             loss += float(net.loss())
         return Measured(accuracy / len(batches), loss / len(batches))

@@ -43,6 +43,8 @@ class ImageBatches:
         if with_labels and labels is None:
             raise DataError(f"{source.name}: no labels ({source.no_labels}); add them, or have one top only")
         self.image_shape = transformer.output_shape(images[0].shape)
+        is_picture = images[0].dtype == np.uint8  # else what a picture's bytes would have been is not known
+        self.preparation = transformer.preparation(images[0].shape) if is_picture else None
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

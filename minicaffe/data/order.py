@@ -42,6 +42,7 @@ class Order:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.rand_skip = rand_skip
+        self._ends = False
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -50,10 +51,16 @@ class Order:
         self.skip = int(random_stream(seed, SKIP).integers(self.rand_skip)) if self.rand_skip else 0
         self._last: tuple[int, np.ndarray] | None = None
 
+    def end_a_pass(self) -> None:
+        """Let the batch that ends the first pass over the images be shorter, so that none comes twice in it."""
+        self._ends = True
+
     def indices(self, batch: int) -> np.ndarray:
-        """The image numbers of a batch, (batch_size,)."""
+        """The image numbers of a batch, (batch_size,), or less where it ends the pass."""
         position = self.skip + batch * self.batch_size
         parts, missing = [], self.batch_size
+        if self._ends and batch == self.count // self.batch_size:
+            missing = self.count % self.batch_size or missing
         while missing:
             epoch, offset = divmod(position, self.count)
             part = self.epoch(epoch)[offset : offset + missing]

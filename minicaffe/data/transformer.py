@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from minicaffe.data.mean import load_mean
+from minicaffe.data.preparation import Preparation
 from minicaffe.data.source import Images, find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.spec.fields import Bool, Float, Int, Message, String
@@ -66,6 +67,27 @@ class DataTransformer:
         self._check(channels, height, width)
         crop, pad = self.param.crop_size, 2 * self.param.pad
         return (channels, crop, crop) if crop else (channels, height + pad, width + pad)
+
+    def preparation(self, image_shape: Sequence[int]) -> Preparation | None:
+        """What an image (C, H, W) of bytes goes through at TEST, for pictures; None where a picture cannot."""
+        channels, height, width = image_shape
+        _, h, w = self.output_shape(image_shape)
+        if channels not in (1, 3) or h > height or w > width:  # a frame of zeros
+            return None
+        mean = None
+        if self.mean_image is not None:
+            y, x = (height - h) // 2, (width - w) // 2
+            mean = self.mean_image[:, y : y + h, x : x + w]
+        elif self.param.mean_value:
+            mean = np.resize(np.array(self.param.mean_value, np.float32), channels)
+        return Preparation(
+            image_dims=(height, width) if (h, w) != (height, width) else None,
+            channel_swap=(2, 1, 0) if channels == 3 else None,
+            raw_scale=255.0,
+            mean=mean,
+            input_scale=None if self.param.scale == 1 else self.param.scale,
+            as_bytes=True,
+        )
 
     def _check(self, channels: int, height: int, width: int) -> None:
         param, mean = self.param, self.mean_image

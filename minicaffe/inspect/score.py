@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
+
 from minicaffe.array import to_host
+from minicaffe.data.order import Order
+from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.net import Net
-from minicaffe.scoring import Score, score
+from minicaffe.scoring import Score, is_large, score, summary_of
 
 logger = logging.getLogger("minicaffe")
+BATCHES = 50  # of data without a known size, as in Caffe
 
 
-def show_score(net: Net, batches: int) -> Score:
-    """Score a net over ``batches`` batches, and log its single-number outputs and its loss."""
+def show_score(net: Net, batches: int | None = None) -> Score:
+    """Score a net over ``batches`` batches (default: one pass over its data), and log its outputs and its loss.
+
+    Raises SpecError for a net that has no data of its own, and DataError where a score is nan or a loss not finite.
+    """
+    _check_has_data(net)
+    batches = _one_pass(net) if batches is None else batches
 
     def show(batch: int) -> bool:
         for name in net.outputs:
@@ -21,8 +32,91 @@ def show_score(net: Net, batches: int) -> Score:
         return True
 
     result = score(net, batches, show)
-    logger.info("Loss: %.6g", result.loss)
+    if any(any(layer.spec.loss_weight) for layer in net.layers):
+        logger.info("Loss: %.6g", result.loss)
     for name, mean in result.outputs.items():
-        if mean.size == 1:
-            logger.info("%s = %.6g", name, mean.item())
+        for line in _lines(net, name, mean):
+            logger.info(line)
+    if result.not_finite is not None:
+        raise DataError(
+            f"{result.not_finite} is not finite: what is shown is no score; check weights and data"
+        )
     return result
+
+
+def _check_has_data(net: Net) -> None:
+    """Raise SpecError where nothing but Inputs, which nobody fills, brings data."""
+    unfilled = [layer for layer in net.layers if layer.type == "Input"]
+    brings_data = any(
+        not layer.spec.bottom and layer.type not in ("Input", "Parameter") for layer in net.layers
+    )
+    if unfilled and brings_data:
+        logger.warning("Inputs that nothing fills are zeros: %s", ", ".join(net.inputs))
+    elif unfilled:
+        raise unfilled[0].spec.error(
+            "type",
+            "nothing fills an Input, so there is nothing to score; give the net with data layers and labels "
+            "(train.yaml), or name pictures with 'minicaffe classify'",
+        )
+    if not net.outputs:  # as where all ends in an HDF5Output
+        logger.info("The net has no outputs in phase TEST, so nothing is scored")
+
+
+def _lines(net: Net, name: str, mean: np.ndarray) -> list[str]:
+    """The numbers of an output, one a line, with the classes' names where these are known; or what sums them up."""
+    if mean.size == 1:
+        return [f"{name} = {mean.item():.6g}"]
+    if is_large(mean):
+        return [f"{name} = {summary_of(mean)}"]
+    names = net.preparation.class_names if net.preparation is not None else ()
+    if names and mean.shape == (len(names),):
+        return [f"{name}, {label} = {value:.6g}" for label, value in zip(names, mean, strict=True)]
+    return [f"{name}[{', '.join(map(str, place))}] = {value:.6g}" for place, value in np.ndenumerate(mean)]
+
+
+# -- how many batches are one pass ---------------------------------------------------------------------------
+
+
+def _one_pass(net: Net) -> int:
+    """The batches of one pass over the net's data, the last of which is shorter where the images are no multiple.
+
+    Says how many they are, and which images are left out or come twice where that cannot be helped.
+    """
+    sources = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer)]
+    orders = [layer.batches.order for layer in sources if isinstance(layer.batches.order, Order)]
+    if not orders:
+        logger.info("Data without a known size: %d batches (--iterations says how many)", BATCHES)
+        return BATCHES
+    largest = max(orders, key=lambda order: order.count / order.batch_size)
+    count, size = largest.count, largest.batch_size
+    whole, rest = divmod(count, size)
+    if rest and all((order.count, order.batch_size) == (count, size) for order in orders):
+        problem = _cannot_take(net, sources, rest)
+        if problem is None:
+            for order in orders:
+                order.end_a_pass()
+            logger.info("One pass: %d images, %d batches of %d and one of %d", count, whole, size, rest)
+            return whole + 1
+        if whole:
+            logger.info("%d batches of %d images; the last %d are left out (%s)", whole, size, rest, problem)
+            return whole
+    batches = whole + bool(rest)
+    twice = f", so that {size - rest} come twice" if rest else ""
+    logger.info("One pass: %d images, %d batches of %d%s", count, batches, size, twice)
+    return batches
+
+
+def _cannot_take(net: Net, sources: list[BatchSourceLayer], images: int) -> str | None:
+    """Why the net cannot take a batch of so many images, or None."""
+    tops = [net.blobs[name] for layer in sources for name in layer.spec.top]
+    shapes = [top.shape for top in tops]
+    try:
+        for top in tops:
+            top.reshape(images, *top.shape[1:])
+        net.reshape()
+    except MinicaffeError as error:
+        return str(error)
+    finally:
+        for top, shape in zip(tops, shapes, strict=True):
+            top.reshape(*shape)
+    return None

@@ -1,11 +1,13 @@
 """Accuracy: the share of places whose label is among the ``top_k`` highest scores.
 
 Shapes: scores (N, …, C, …) with C classes along ``axis``, a label for each place that is left. A score equal
-to the label's counts as higher: a tie goes against the label. No gradient. Caffe's AccuracyLayer.
+to the label's counts as higher: a tie goes against the label. No gradient. Caffe's AccuracyLayer, but for nan:
+it is as high as any score, and a label that has it is missed (in Caffe it is never higher, so nan is always right).
 """
 
 from __future__ import annotations
 
+from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.loss import check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot, pick
@@ -46,11 +48,17 @@ class Accuracy(Layer):
         xp, param = self.xp, self.spec.accuracy_param
         scores = xp.moveaxis(bottom[0].data, self.axis, 0)
         labels, counts = read_labels(self, bottom[1], self.places, self.classes, param.ignore_label)
-        as_high = (scores >= pick(scores, labels)).sum(axis=0)
-        right = as_high <= param.top_k
+        own = pick(scores, labels)
+        as_high = (~(scores < own)).sum(axis=0)  # not ``>=``: nan is as high as any
+        right = (as_high <= param.top_k) & ~xp.isnan(own)
         counts = xp.ones(labels.shape, bool) if counts is None else counts
         top[0].stored[...] = (right & counts).sum() / xp.maximum(counts.sum(), 1)
         if len(top) > 1:
             of_class = (one_hot(labels, self.classes) & counts).reshape(self.classes, -1)
             hits = (of_class & right.reshape(-1)).sum(axis=1)
-            top[1].stored[...] = hits / xp.maximum(of_class.sum(axis=1), 1)
+            self._in_class = of_class.sum(axis=1)
+            top[1].stored[...] = hits / xp.maximum(self._in_class, 1)
+
+    def counted_by(self, top_index: int) -> Array | None:
+        """A class counts by the places that it has: one that a batch lacks is 0 there, as in Caffe."""
+        return self._in_class if top_index == 1 else None

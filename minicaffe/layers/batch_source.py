@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
+from minicaffe.data.preparation import Preparation
 from minicaffe.data.source import Source
 from minicaffe.data.transformer import DataTransformer
 from minicaffe.data.upload import Upload
@@ -42,6 +44,11 @@ class BatchSourceLayer(Layer):
             raise DataError(f"{self.spec.where}: {error}") from None
         upload = Upload(self.batches, self.setting.device, slots_for(self.depth))
         self.prefetcher = Prefetcher(upload, self.depth)
+
+    def preparation_of_pictures(self) -> Preparation | None:
+        found = getattr(self.batches, "preparation", None)
+        names = getattr(self, "class_names", None)
+        return replace(found, class_names=tuple(names)) if found and names else found
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         for blob, shape in zip(top, self.batches.shapes, strict=True):

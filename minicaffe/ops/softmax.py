@@ -37,7 +37,8 @@ KERNEL cross_entropy(Index count, const T* probability, const long long* labels,
     EACH(p) {
         long long label = labels[p];
         bool is_class = label >= 0 && label < classes;  // else the loss is no number, which ends the training
-        loss[p] = is_class ? -log(max(probability[label * count + p], smallest)) : (T)nan("");
+        T own = is_class ? probability[label * count + p] : (T)nan("");
+        loss[p] = -log(own < smallest ? smallest : own);  // not max, which would make a number of nan
     }
 }
 """)  # fmt: skip

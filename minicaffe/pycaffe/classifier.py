@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import minicaffe
+from minicaffe.data.preparation import Preparation
 from minicaffe.pycaffe.net import Net
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST
 
@@ -20,7 +21,13 @@ class Classifier(Net):
         self, model_file: str | Path, pretrained_file: str | Path | None, *preprocessing: Any, **named: Any
     ) -> None:
         super().__init__(model_file, TEST, weights=pretrained_file)
-        self._classifier = minicaffe.Classifier(self.core, None, *preprocessing, **named)
+        nothing = Preparation()  # pycaffe's default
+        self._classifier = minicaffe.Classifier(
+            self.core,
+            None,
+            *preprocessing,
+            **{"output": self.core.outputs[0], "preparation": nothing, **named},
+        )
         self.transformer = self._classifier.transformer
         self.image_dims = np.array(self._classifier.image_dims)
         self.crop_dims = self._classifier.crop_dims

@@ -1,0 +1,126 @@
+"""Preparation: what a picture goes through before a net sees it. It is kept beside the net's weights.
+
+    x = crop(resize(picture)) → channels swapped → · raw_scale → − mean → · input_scale
+
+Pictures are (H, W, K), in red, green, blue, and 0 … 1: the settings are those of pycaffe's Classifier.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicaffe.weight_reader import WeightReader
+
+KEY, MEAN_KEY = "preparation", "preparation_mean"  # of the .npz; they are no layer's: those have a /number
+MOST = 1e38  # of a number that float32 holds, about
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """``image_dims``: the size, (height, width), before the crop to the net's input; None: the input's.
+
+    ``mean`` has a number for each channel, (K,), or is an image of the input's size, (K, h, w). ``as_bytes``:
+    resized as the data layers do it, in whole numbers, not as pycaffe does. What is None is left out.
+    ``class_names`` has the names of the classes, from 0 on, where they are known.
+    """
+
+    image_dims: tuple[int, int] | None = None
+    channel_swap: tuple[int, ...] | None = None
+    raw_scale: float | None = None
+    mean: np.ndarray | None = None
+    input_scale: float | None = None
+    as_bytes: bool = False
+    class_names: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What an .npz keeps of it: its settings as JSON, and the mean."""
+        settings = {
+            name: getattr(self, name)
+            for name in ("image_dims", "channel_swap", "raw_scale", "input_scale", "as_bytes", "class_names")
+        }
+        mean = {} if self.mean is None else {MEAN_KEY: np.asarray(self.mean, np.float32)}
+        return {KEY: np.array(json.dumps(settings)), **mean}
+
+    def __str__(self) -> str:
+        """In words, for somebody who asks what is done to a picture."""
+        channels = {None: "channels as they are", (2, 1, 0): "blue, green, red"}
+        dims = "{} × {}, and cropped".format(*self.image_dims) if self.image_dims else "the net's input"
+        words = [f"resized to {dims}"]
+        words.append(
+            channels.get(self.channel_swap) or "channels " + ", ".join(map(str, self.channel_swap or ()))
+        )
+        words.append(f"0 … {1 if self.raw_scale is None else self.raw_scale:g}")
+        if self.mean is None:
+            words.append("no mean")
+        elif self.mean.ndim == 1:
+            words.append(f"less {', '.join(f'{value:g}' for value in self.mean)}")
+        else:
+            words.append("less the mean image")
+        words += [f"times {self.input_scale:g}"] if self.input_scale is not None else []
+        return ", ".join(words)
+
+
+def usual(channels: int) -> Preparation:
+    """What a net takes if nothing is said: colours as Caffe's nets are used to them; grey as LeNet is."""
+    return (
+        Preparation(channel_swap=(2, 1, 0), raw_scale=255.0) if channels == 3 else Preparation(raw_scale=1.0)
+    )
+
+
+def read_preparation(file: WeightReader) -> Preparation | None:
+    """The preparation that a weight file has; None for a file without one. Raises the reader's error."""
+    if KEY not in file.shapes:
+        return None
+    try:
+        settings = json.loads(str(file.read(KEY)))
+        mean = _checked_mean(file.read(MEAN_KEY)) if MEAN_KEY in file.shapes else None
+        return _checked(settings, mean)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise file.error(
+            f"{file.path}: its '{KEY}' cannot be understood ({error!s:.100}); save the net again"
+        ) from None
+
+
+def _checked(settings: Mapping[str, Any], mean: np.ndarray | None) -> Preparation:
+    """Raises ValueError, KeyError or TypeError for what is no preparation."""
+    dims, swap = _whole(settings["image_dims"], 1), _whole(settings["channel_swap"], 0)
+    if dims is not None and len(dims) != 2:
+        raise ValueError(f"image_dims {dims}")
+    names = settings["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names are no texts")
+    scales = [_scale(settings[name]) for name in ("raw_scale", "input_scale")]
+    return Preparation(
+        image_dims=dims,
+        channel_swap=swap,
+        raw_scale=scales[0],
+        mean=mean,
+        input_scale=scales[1],
+        as_bytes=settings["as_bytes"] is True,
+        class_names=tuple(names),
+    )
+
+
+def _checked_mean(mean: np.ndarray) -> np.ndarray:
+    if mean.dtype.kind != "f" or mean.ndim not in (1, 3) or not mean.size or not np.isfinite(mean).all():
+        raise ValueError(f"a mean of {mean.dtype}, {mean.shape}")
+    return mean
+
+
+def _whole(values: Sequence[int] | None, least: int) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(type(x) is int and least <= x < 2**31 for x in values):
+        raise ValueError(f"{values!r:.60} are no whole numbers")
+    return tuple(values)
+
+
+def _scale(value: float | None) -> float | None:
+    if value is not None and not (type(value) in (int, float) and abs(value) < MOST):
+        raise ValueError(f"{value!r:.60} is no scale")
+    return value
