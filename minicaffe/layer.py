@@ -12,7 +12,7 @@ import numpy as np
 
 from minicaffe.array import Device
 from minicaffe.blob import Blob
-from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
+from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
@@ -105,6 +105,14 @@ class Layer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
+
+    def count_in(self, state: dict[str, Any], name: str) -> int:
+        """A whole number of at least 0 in what ``state`` returned. Raises DataError where there is none."""
+        number = state.get(name)
+        if type(number) is not int or not 0 <= number < 2**63:
+            problem = f"snapshot has no valid '{name}' for this layer ({number!r:.60})"
+            raise DataError(f"{self.spec.where}: {problem}")
+        return number
 
     def parameters_changed(self) -> None:
         """The parameters have been loaded, or are another net's from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -83,7 +84,7 @@ def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data
     """The first of ``folders`` / ``path`` that exists. Raises DataError that says where it was looked for."""
     candidates = list(dict.fromkeys(Path(folder) / path for folder in folders))
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):  # which takes a name that no file can have for one that is not there
             return candidate
     if Path(path).is_absolute():
         raise DataError(f"{path}: no such {what}; {_mend(path)}")
