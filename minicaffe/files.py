@@ -59,6 +59,7 @@ def write_text(path: str | Path, text: str) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder, and those that it lies in, where they are not there. Raises WriteError."""
     try:
+        check_name(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
@@ -91,6 +92,7 @@ def reading(path: str | Path, error: type[MinicaffeError], problem: str) -> Iter
     types that nobody expects (a TypeError, a RecursionError), so all are caught, but those that we raise.
     """
     try:
+        check_name(path)
         yield
     except MinicaffeError:
         raise

@@ -24,6 +24,7 @@ Shape = tuple[int, ...]
 NO_HDF5 = "not a readable HDF5 file ({})"
 MAX_DEPTH = 64  # of groups in groups, and of links to links
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
+LEAST_BYTES = {3: 5, 4: 5, 6: 22}  # of a chunk packed with Fletcher's checksum, szip, or scale and offset
 
 
 class _MissingError(Exception):
@@ -195,8 +196,26 @@ class Hdf5File:
         used = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
         if len(set(used)) < len(used):  # what is compressed twice grows a millionfold
             raise ValueError("is compressed twice")
+        if chunk and hasattr(data_set.id, "chunk_iter"):
+            self._check_chunks(
+                data_set, max([1, *(LEAST_BYTES.get(number, 1) for number in used)]), chunk_bytes
+            )
         self._declared += max(data_set.nbytes, chunk_bytes)
         check_room(self.path, self._declared)
+
+    def _check_chunks(self, data_set: Any, least: int, most: int) -> None:
+        """Raise ValueError where a chunk has so few bytes that a filter would read beyond them, and crash."""
+        bad = []
+
+        def look(chunk: Any) -> bool | None:
+            if least <= chunk.size <= 2 * most + 1024:
+                return None  # go on
+            bad.append(chunk.size)
+            return True
+
+        data_set.id.chunk_iter(look)
+        if bad:
+            raise ValueError(f"has a piece of {bad[0]} bytes; the file is damaged")
 
 
 def import_h5py(where: object, error: type[MinicaffeError]) -> ModuleType:

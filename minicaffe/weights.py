@@ -19,7 +19,7 @@ from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
-from minicaffe.files import atomic_write, reading
+from minicaffe.files import atomic_write, check_name, reading
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
@@ -120,6 +120,7 @@ def open_weights(path: str | Path) -> WeightReader:
 
 def _ending_by_content(path: str | Path) -> str:
     try:
+        check_name(path)
         if kind_of(path) == HDF5:
             return ".h5"
         with open(path, "rb") as file:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -178,3 +179,24 @@ def test_numbers_that_are_declared_and_not_there_are_refused(tmp_path, made):
     source = open_hdf5("list.txt", ["data"], tmp_path)
     with pytest.raises(MinicaffeError, match=r"a\.h5: 'data' cannot be read \(declares"):
         source.read(np.arange(1))
+
+
+READ = """
+import sys
+from minicaffe.data.hdf5 import open_hdf5
+from minicaffe.errors import DataError
+try:
+    open_hdf5("list.txt", ["data"], sys.argv[1]).read([0])
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_piece_too_short_for_its_checksum_is_one_line(tmp_path):
+    """The library would read beyond its end, and crash: read by another process."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("data", (3, 4), "f4", chunks=(3, 4), fletcher32=True, compression="gzip")
+        made.id.write_direct_chunk((0, 0), b"x")
+    (tmp_path / "list.txt").write_text("a.h5\n")
+    done = subprocess.run([sys.executable, "-c", READ, tmp_path], capture_output=True, text=True, check=True)
+    assert "a.h5: 'data' cannot be read (has a piece of 1 bytes; the file is damaged)" in done.stdout

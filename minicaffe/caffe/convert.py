@@ -19,7 +19,7 @@ from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, SpecError, WeightError
-from minicaffe.files import make_folder, write_text
+from minicaffe.files import make_folder, refuse_overwriting, write_text
 from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
@@ -63,9 +63,10 @@ def convert(
     _replace_inputs(tree, dict(input_shapes or {}), net)
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)
     arrays: dict[str, np.ndarray] = {}
+    spec = NetSpec.read(as_yaml(tree), Where(str(net)))
+    read = [net, caffemodel, mean, *spec.files_named()]
     if caffemodel is not None:
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
-        spec = NetSpec.read(as_yaml(tree), Where(str(net)))
         arrays = _weights(spec, caffemodel, level, stages)
     for layer in tree.trees("layer"):
         follow_spec(layer, net.parent, out_dir)
@@ -78,6 +79,8 @@ def convert(
     spec = NetSpec.read(as_yaml(tree), Where(str(net)))
     text = yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
     parse_net(text, str(files.spec))
+    outputs = [file for file in (files.spec, files.weights, files.mean) if file]
+    refuse_overwriting(outputs, read)
     make_folder(out_dir)
     if files.weights:
         weights.save_arrays(arrays, files.weights)
