@@ -271,4 +271,6 @@ def rng_state(rng: Any) -> dict[str, Any] | None:
 def set_rng_state(rng: Any, state: dict[str, Any]) -> None:
     """Set a generator to what ``rng_state`` returned."""
     words = np.array(state["state"]["state"], np.uint64)
+    if words.shape != rng.bit_generator.state["state"]["state"].shape:  # NumPy would repeat a single word
+        raise ValueError(f"{words.size} words for the state of a random generator")
     rng.bit_generator.state = {**state, "state": {"state": words}}

@@ -28,7 +28,7 @@ from minicaffe.data import download
 from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
-from minicaffe.files import make_folder, write_text
+from minicaffe.files import make_folder, refuse_overwriting, write_text
 from minicaffe.flags import (
     add_allow_missing,
     add_device,
@@ -151,6 +151,7 @@ def fold_net(args: argparse.Namespace) -> None:
     if out.suffix == ".npz":
         raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
     net = trained_net(args)
+    refuse_overwriting([out, out.with_suffix(".npz")], [args.net, args.weights, *net.spec.files_named()])
     text, folded = fold.fold(args.net, read_text(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
@@ -196,9 +197,7 @@ def export_net(args: argparse.Namespace) -> None:
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
-    for file in files:
-        if any(Path(given).resolve() == file.resolve() for given in (args.net, args.weights)):
-            raise MinicaffeError(f"--output {folder}: {file} is what is exported; choose another folder")
+    refuse_overwriting(files, [args.net, args.weights, *net.spec.files_named()])
     make_folder(folder)
     options = {"free_size": True} if args.dynamic else {}
     for note in write(net, *files, **options) or ():

@@ -13,7 +13,7 @@ import numpy as np
 from minicaffe.array import Array, Device
 from minicaffe.blob import Blob
 from minicaffe.data.preparation import Preparation
-from minicaffe.errors import MinicaffeError, ShapeError, TrainingError
+from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
@@ -117,6 +117,14 @@ class Layer:
     def counted_by(self, top_index: int) -> Array | None:
         """What each number of a top counts in a mean over batches, after a forward; None: the batch's images."""
         return None
+
+    def count_in(self, state: dict[str, Any], name: str) -> int:
+        """A whole number of at least 0 in what ``state`` returned. Raises DataError where there is none."""
+        number = state.get(name)
+        if type(number) is not int or not 0 <= number < 2**63:
+            problem = f"snapshot has no valid '{name}' for this layer ({number!r:.60})"
+            raise DataError(f"{self.spec.where}: {problem}")
+        return number
 
     def parameters_changed(self) -> None:
         """The parameters have been loaded, or are another net's from now on."""

@@ -19,6 +19,8 @@ import re
 import time
 import zlib
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +29,19 @@ import numpy as np
 from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.caffe import solverstate
-from minicaffe.errors import TrainingError, WriteError
+from minicaffe.errors import MinicaffeError, TrainingError, WriteError
+from minicaffe.files import check_name, reading
 from minicaffe.solvers.lr_policy import steps_passed
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import last_run
 
 if TYPE_CHECKING:
+    from minicaffe.net import Net
     from minicaffe.solver import Solver
 
 logger = logging.getLogger("minicaffe")
 FORMAT = 1
+NOT_UNDERSTOOD = "its contents cannot be understood ({})"
 STATE = "a solver state (.solverstate.npz, or Caffe's .solverstate or .solverstate.h5)"
 
 
@@ -111,10 +116,8 @@ def start_of_name(prefix: str, iteration: int) -> Path:
 
 
 def _crc32(path: Path) -> int:
-    try:
+    with reading(path, TrainingError, "the weights of this state cannot be read ({})"):
         return zlib.crc32(path.read_bytes())
-    except OSError as error:
-        raise TrainingError(f"{path}: the weights of this state cannot be read ({error.strerror})") from None
 
 
 def _diffs(solver: Solver) -> dict[str, np.ndarray]:
@@ -163,16 +166,33 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         for layer, blobs in solver.net.params.items():
             for i, blob in enumerate(blobs):
                 file.check(f"{layer}/{i}", blob.shape)
-    solver.net.copy_from(weight_file)
-    for key, arrays in history.items():
+    nets = [solver.net, *solver.test_nets]
+    with _all_or_nothing(nets, path):
+        for net, state in zip(nets, [meta["net"], *meta["test_nets"]], strict=True):
+            net.load_state_dict(state)
+        solver.net.copy_from(weight_file)
+    for key, arrays in history.items():  # all has been looked at: from here on nothing is refused
         for target, array in zip(solver.history[key], arrays, strict=True):
             target[...] = solver.net.setting.device.put(array)
-    solver.net.load_state_dict(meta["net"])
-    for net, state in zip(solver.test_nets, meta["test_nets"], strict=True):
-        net.load_state_dict(state)
     solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
     solver.iter, solver.seed = meta["iter"], meta["seed"]
     solver.run, solver.last_saved = meta.get("run", ""), meta.get("saved", 0.0)
+
+
+@contextmanager
+def _all_or_nothing(nets: list[Net], path: str | Path) -> Iterator[None]:
+    """While it is entered, nets take what a state holds; where something is refused, they go back to what they had.
+
+    What a layer's ``restore`` raises of a damaged state becomes a TrainingError.
+    """
+    before = [net.state_dict() for net in nets]
+    try:
+        with reading(path, TrainingError, NOT_UNDERSTOOD):
+            yield
+    except MinicaffeError:
+        for net, state in zip(nets, before, strict=True):
+            net.load_state_dict(state)
+        raise
 
 
 def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
@@ -219,16 +239,14 @@ def _check_same(path: str | Path, what: str, held: set[str], expected: set[str])
 def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
     if weights.STATE_KEY not in file.shapes:
         raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
-    try:
-        meta = json.loads(str(file.read(weights.STATE_KEY)))
+    with reading(file.path, TrainingError, NOT_UNDERSTOOD):
+        meta = json.loads(file.text(weights.STATE_KEY))
         _check_meta(meta)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(f"{file.path}: its contents cannot be understood ({error})") from None
-    return meta
+        return meta
 
 
 def _check_meta(meta: dict[str, Any]) -> None:
-    """Raises ValueError or KeyError unless all that ``restore`` uses is there, of the right kind."""
+    """Raises an error of any type unless all that ``restore`` uses is there, of the right kind."""
     kinds = {
         "format": int,
         "type": str,
@@ -240,17 +258,23 @@ def _check_meta(meta: dict[str, Any]) -> None:
         "weights_crc32": int,
     }
     for name, kind in kinds.items():
-        if not isinstance(meta[name], kind):
-            raise ValueError(f"'{name}' is {meta[name]!r}")
-    if meta["format"] != FORMAT or meta["iter"] < 0:
+        if type(meta[name]) is not kind:
+            raise ValueError(f"'{name}' is {meta[name]!r:.60}")
+    if meta["format"] != FORMAT or not 0 <= meta["iter"] < 2**31:
         raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
-    if Path(meta["weights"]).name != meta["weights"]:
+    if Path(meta["weights"]).name != meta["weights"] or len(meta["weights"]) > 255:
         raise ValueError("it names weights outside its folder")
     run, saved = meta.get("run", ""), meta.get("saved", 0.0)  # which states of earlier versions have not
     if not (isinstance(run, str) and isinstance(saved, float) and np.isfinite(saved)):
         raise ValueError(f"run {run!r}, saved {saved!r}")
+    check_name(meta["weights"])
+    if not all(type(loss) in (int, float) for loss in meta["losses"]):
+        raise ValueError("'losses' are not numbers")
+    for state in (meta, meta["net"], *meta["test_nets"]):
+        if type(state["seed"]) is not int or not 0 <= state["seed"] < 2**64:
+            raise ValueError(f"'seed' is {state['seed']!r:.60}")
     for state in (meta["net"], *meta["test_nets"]):
-        if not (isinstance(state["seed"], int) and isinstance(state["layers"], dict)):
+        if not isinstance(state["layers"], dict):
             raise ValueError("a net's state is incomplete")
         if not all(isinstance(held, dict) for held in state["layers"].values()):
             raise ValueError("a layer's state is incomplete")

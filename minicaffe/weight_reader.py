@@ -54,5 +54,9 @@ class WeightReader:
         self.check(key, shape)
         return self._array(key)
 
+    def text(self, key: str) -> str:
+        """The text of that name. Raises ``error`` where there is none."""
+        raise self.error(f"{self.path}: '{key}' is no text")
+
     def _array(self, key: str) -> np.ndarray:
         raise NotImplementedError

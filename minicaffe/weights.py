@@ -5,12 +5,9 @@ Arrays are matched to layers by name, as ``caffe train --weights`` does, and wha
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -19,10 +16,11 @@ from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.solverstate import SUFFIXES
+from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.preparation import Preparation, read_preparation
-from minicaffe.errors import WeightError
+from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
-from minicaffe.files import atomic_write, unreadable
+from minicaffe.files import atomic_write, check_name, reading
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
@@ -30,7 +28,6 @@ NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, o
 STATE_KEY = "meta"  # what a .solverstate.npz has, and weights have not: a name without a layer
 WEIGHTS = "weights (.npz, .caffemodel or .caffemodel.h5)"
 STATES = (*SUFFIXES, ".solverstate.npz")
-READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
 @dataclass
@@ -138,6 +135,7 @@ def open_weights(path: str | Path) -> WeightReader:
 
 def _ending_by_content(path: str | Path) -> str:
     try:
+        check_name(path)
         if kind_of(path) == HDF5:
             return ".h5"
         with open(path, "rb") as file:
@@ -172,53 +170,26 @@ class NpzReader(WeightReader):
     """An .npz file, opened without trusting it: shapes are known, and checked, before an array is read."""
 
     def __init__(
-        self, path: str | Path, error: type[Exception] = WeightError, expected: str = WEIGHTS
+        self, path: str | Path, error: type[MinicaffeError] = WeightError, expected: str = WEIGHTS
     ) -> None:
         """``error`` is raised for a file that is no archive, and says what is ``expected``."""
         super().__init__(path, error)
-        try:
-            if not zipfile.is_zipfile(path) and (kind := kind_of(path)) != NPZ:
-                raise self.error(f"{path}: is {kind or 'no .npz file'}; expected {expected}")
-            self._zip = zipfile.ZipFile(path)
-            self.shapes = {
-                item.filename.removesuffix(".npy"): self._header(item)
-                for item in self._zip.infolist()
-                if item.filename.endswith(".npy")
-            }
-        except READ_ERRORS as problem:
-            raise self.error(self._unreadable(problem)) from None
+        with reading(path, error, "{}"):
+            if (kind := kind_of(path)) != NPZ:
+                raise error(f"{path}: is {kind or 'no .npz file'}; expected {expected}")
+        self._file = NumpyFile(path, error, "not a readable .npz file ({}); it may be truncated or damaged")
+        self.shapes = {name: header.shape for name, header in self._file.headers.items()}
 
     def __exit__(self, *exc: object) -> None:
-        self._zip.close()
+        self._file.close()
 
-    def _header(self, item: zipfile.ZipInfo) -> tuple[int, ...]:
-        with self._zip.open(item) as file:
-            return _array_shape(file)
-
-    def _unreadable(self, problem: Exception) -> str:
-        if isinstance(problem, OSError) and problem.strerror:
-            return unreadable(self.path, problem)
-        return f"{self.path}: not a readable .npz file ({problem}); it may be truncated or damaged"
-
-    def read(self, key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """As every reader does; what is of a known shape has to be numbers."""
-        array = super().read(key, shape)
-        if array.dtype.kind not in "fiub" and shape is not None:
-            raise self.error(f"{self.path}: '{key}' holds {array.dtype}, not numbers")
-        return array
+    def text(self, key: str) -> str:
+        """The text of that name. Raises ``error`` where it is none."""
+        self.check(key, ())
+        return self._file.text(key)
 
     def _array(self, key: str) -> np.ndarray:
-        try:
-            with self._zip.open(f"{key}.npy") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-        except READ_ERRORS as problem:
-            raise self.error(self._unreadable(problem)) from None
-
-
-def _array_shape(file: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)[0]
+        return self._file.numbers(key)
 
 
 READERS: dict[str, Callable[[str | Path], WeightReader]] = {

@@ -223,6 +223,27 @@ def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder):
     assert count(*CONV1) > 4
 
 
+@pytest.mark.parametrize("which", ["train", "test"])
+@pytest.mark.parametrize("command", ["select", "sweep"])
+def test_measurements_of_data_that_were_replaced_are_not_taken(capsys, measured, command, which):
+    """Under the same name, of the same size, and with the same labels."""
+
+    def count():
+        before = len(measured)
+        if command == "select":
+            select(capsys, "--flops", "0.5", *CONV1)
+        else:
+            arguments = ["net.yaml", "--weights", "lenet.npz", "--ranks", "0.5", *SIZES, *CONV1]
+            run(capsys, "lowrank", "sweep", *arguments)
+        return len(measured) - before
+
+    first = count()
+    assert first > 1 and count() == 0
+    held = dict(np.load(f"{which}.npz"))
+    np.savez(f"{which}.npz", data=255 - held["data"], label=held["label"])
+    assert count() > 1 and count() == 0
+
+
 def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
     measured.limit = 6
     arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", "--held-out", "3", *SIZES, *CONV1]

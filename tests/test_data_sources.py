@@ -198,12 +198,12 @@ BROKEN_NPZ = {
     "empty": (b"", "not a readable .npz"),
     "noise": (b"PK\3\4" + b"\0" * 50, "not a readable .npz"),
     "cut": (npz_bytes(x=IMAGES)[:-60], "not a readable .npz"),
-    "pickle": (npz_bytes(x=np.array([{}, {}], object)), "not a readable .npz"),
+    "pickle": (npz_bytes(x=np.array([{}, {}], object)), "'x' holds object, not numbers"),
     "names": (npz_bytes(pixels=IMAGES), "no array named data or images or x; it holds pixels"),
     "count": (npz_bytes(x=IMAGES, y=LABELS[:3]), "7 images, but 3 labels"),
     "axes": (npz_bytes(x=LABELS), "expected"),
     "none": (npz_bytes(x=IMAGES[:0]), "holds no images"),
-    "text": (npz_bytes(x=np.array([["a"]])), "expected numbers"),
+    "text": (npz_bytes(x=np.array([["a"]])), "holds <U1, not numbers"),
 }
 
 
@@ -391,7 +391,7 @@ def test_a_mean_image_of_nan_is_refused(tmp_path, value):
     with pytest.raises(DataError, match=r"m\.npy: a mean image with nan or infinite values; make it again"):
         load_mean(tmp_path / "m.npy")
     np.save(tmp_path / "m.npy", np.full((3, 4, 5), "x"))
-    with pytest.raises(DataError, match=r"m\.npy: a mean image of type <U1; expected numbers"):
+    with pytest.raises(DataError, match=r"m\.npy: the array holds <U1, not numbers"):
         load_mean(tmp_path / "m.npy")
 
 

@@ -14,7 +14,7 @@ from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
 from minicaffe.file_kinds import kind_of
-from minicaffe.files import unreadable
+from minicaffe.files import check_name, unreadable
 from minicaffe.spec.reader import Where
 
 logger = logging.getLogger("minicaffe")
@@ -24,6 +24,7 @@ FILES = {"NetParameter": "a net of Caffe (.caffemodel)", "SolverState": "a solve
 def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> Any:
     """The message ``name`` that a file is. Raises ``error``, naming the file, where it is none."""
     try:
+        check_name(path)
         data = Path(path).read_bytes()
         if not data:
             raise error(f"{path}: the file is empty")

@@ -20,7 +20,7 @@ from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import usual
 from minicaffe.errors import DataError, SpecError, WeightError
-from minicaffe.files import make_folder, write_text
+from minicaffe.files import make_folder, refuse_overwriting, write_text
 from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
@@ -66,9 +66,10 @@ def convert(
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)
     arrays: dict[str, np.ndarray] = {}
     image = None if mean is None else load_mean(Path(mean))
+    spec = NetSpec.read(as_yaml(tree), Where(str(net)))
+    read = [net, caffemodel, mean, *spec.files_named()]
     if caffemodel is not None:
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
-        spec = NetSpec.read(as_yaml(tree), Where(str(net)))
         arrays = _weights(spec, caffemodel, level, stages, image)
     for layer in tree.trees("layer"):
         follow_spec(layer, net.parent, out_dir)
@@ -80,6 +81,8 @@ def convert(
     spec = NetSpec.read(as_yaml(tree), Where(str(net)))
     text = yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
     parse_net(text, str(files.spec))
+    outputs = [file for file in (files.spec, files.weights, files.mean) if file]
+    refuse_overwriting(outputs, read)
     make_folder(out_dir)
     if files.weights:
         weights.save_arrays(arrays, files.weights)

@@ -6,6 +6,7 @@ parameter of the net (AdaDelta and Adam: all first ones, then all second ones), 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,10 @@ import numpy as np
 
 from minicaffe.caffe.binary import read_message, text_of, unknown_numbers
 from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
-from minicaffe.caffe.hdf5 import BAD_H5, read_array
 from minicaffe.caffe.messages import message_class
-from minicaffe.errors import DataError, TrainingError, one_line
+from minicaffe.errors import DataError, TrainingError
 from minicaffe.files import atomic_write
-from minicaffe.hdf5 import open_h5, write_h5
+from minicaffe.hdf5 import Hdf5File, write_h5
 
 SUFFIXES = (".solverstate", ".solverstate.h5")
 
@@ -58,7 +58,7 @@ class CaffeState:
                 f"{self.path}: names no weights; give them (--weights, or restore(…, weights=…))"
             )
         for place in (Path(self.learned_net), self.path.parent / Path(self.learned_net).name):
-            if place.is_file():
+            if os.path.isfile(place):  # which takes a name that no file can have for one that is not there
                 return place
         raise TrainingError(
             f"{self.path}: its weights, '{self.learned_net}', are neither there nor beside it; "
@@ -90,14 +90,10 @@ def _read_binary(path: Path) -> CaffeState:
 
 
 def _read_h5(path: Path) -> CaffeState:
-    with open_h5(path, TrainingError) as file:
-        try:
-            name = file["learned_net"][()] if "learned_net" in file else b""
-            numbers = [int(file[field][0]) for field in ("iter", "current_step")]
-            history = [read_array(file[f"history/{i}"]) for i in range(len(file["history"]))]
-            return CaffeState(path, numbers[0], name.decode(), numbers[1], history)
-        except BAD_H5 as error:
-            raise TrainingError(f"{path}: not a solver state of Caffe ({one_line(error)})") from None
+    with Hdf5File(path, TrainingError, "not a solver state of Caffe ({})") as file:
+        iteration, step = (file.whole_number(field) for field in ("iter", "current_step"))
+        history = [file.read(f"history/{i}") for i in range(len(file.names("history")))]
+        return CaffeState(path, iteration, file.text("learned_net"), step, history)
 
 
 def write_state(state: CaffeState) -> None:

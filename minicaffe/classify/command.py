@@ -15,7 +15,7 @@ from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError
-from minicaffe.files import unreadable
+from minicaffe.files import check_name, unreadable
 from minicaffe.flags import (
     add_allow_missing,
     add_device,
@@ -128,6 +128,7 @@ def top_lines(scores: np.ndarray, labels: Sequence[str]) -> list[str]:
 def _read_labels(path: str) -> list[str]:
     """The lines of a text file. Raises DataError where it is none, or empty."""
     try:
+        check_name(path)
         text = Path(path).read_text(encoding="utf-8-sig").rstrip()
     except OSError as error:
         raise DataError(f"--labels {unreadable(path, error)}") from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.errors import DataError, ShapeError, one_line
+from minicaffe.files import check_name
 
 # of red, green, blue: scikit-image's, so pycaffe's
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
@@ -24,6 +25,7 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     Raises DataError where the file is no image.
     """
     try:
+        check_name(file)
         pixels = decode_image(file, None)
     except FileNotFoundError:
         raise DataError(f"{file}: no such image; check the path") from None

@@ -17,7 +17,7 @@ from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
-from minicaffe.files import write_text
+from minicaffe.files import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
@@ -59,7 +59,8 @@ def select(args: argparse.Namespace) -> None:
         shrunk.check_layers(other, [x.name for x in spec.layer or spec.layers], bench.candidates)
     chosen_on, held_out = _draw(bench, SELECT_BATCHES, args.batches, args.held_out)
     cost = TimeCost(bench, chosen_on[0]) if args.time is not None or args.by == "time" else FlopCost(bench)
-    selector = Selector(bench, chosen_on, held_out, cost, _journal(args, out))
+    journal = _journal(args, out, [*bench.calibration, *chosen_on, *held_out])
+    selector = Selector(bench, chosen_on, held_out, cost, journal)
     if args.max_drop is not None:
         found = selector.within_drop(args.max_drop)
     else:
@@ -171,7 +172,8 @@ def sweep_ranks(args: argparse.Namespace) -> None:
     bench = _bench(args)
     (batches,) = _draw(bench, SWEEP_BATCHES, args.batches)
     scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
-    rows = sweep.sweep(bench, batches, scheme, _journal(args, out, args.target, args.scheme), args.ranks)
+    journal = _journal(args, out, [*bench.calibration, *batches], args.target, args.scheme)
+    rows = sweep.sweep(bench, batches, scheme, journal, args.ranks)
     print(sweep.table(rows))
     if args.plot:
         plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
@@ -212,18 +214,15 @@ def _out(given: str | None, net: str, ending: str) -> Path:
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
     """Raise WriteError where an output would be written over another, or over a file that the command reads."""
     inputs = [args.net, args.weights, *getattr(args, "also", ()), getattr(args, "finetune", None)]
-    taken = {Path(given).resolve(): f"{given} that is read" for given in inputs if given}
-    for out in outputs:
-        if out.resolve() in taken:
-            raise WriteError(f"{out}: would be written over the {taken[out.resolve()]}; give another -o")
-        taken[out.resolve()] = f"{out} that is written too"
+    refuse_overwriting(outputs, [*inputs, *load_net(args.net).files_named()])
 
 
-def _journal(args: argparse.Namespace, out: Path, *more: str) -> Journal:
-    """The measurements of this net with these weights and batches, kept beside the output."""
+def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: str) -> Journal:
+    """The measurements of this net with these weights, on all these batches, kept beside the output."""
     sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
     machine = f"{platform.node()}, {os.cpu_count()} cores, {current_device()}"  # times are measured too
-    run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more)
+    images = [array for batch in batches for array in batch.values()]  # data may be replaced under their name
+    run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more, *images)
     path = out.with_suffix(".journal.jsonl")
     problem = trust.current().problem_of_output(str(path), str(out.parent))  # a link that came with the net
     if problem:

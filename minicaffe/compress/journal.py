@@ -8,14 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from minicaffe.array import Array, to_host
 from minicaffe.errors import WriteError
 
 
-def fingerprint(*parts: str | Path) -> str:
-    """A short digest of texts, and of the contents of files: what the measurements of one search depend on."""
+def fingerprint(*parts: str | Path | Array) -> str:
+    """A short digest of texts, arrays, and the contents of files: what the measurements of one search depend on."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        if isinstance(part, str):
+            digest.update(part.encode())
+        elif isinstance(part, Path):
+            digest.update(part.read_bytes())
+        else:
+            digest.update(np.ascontiguousarray(to_host(part)))
         digest.update(b"\0")
     return digest.hexdigest()[:16]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError, one_line
+from minicaffe.errors import DataError
 from minicaffe.files import unreadable
-from minicaffe.hdf5 import open_h5
+from minicaffe.hdf5 import Hdf5File
 
 
 class Hdf5Source:
@@ -63,25 +64,33 @@ def open_hdf5(source: str | Path, names: Sequence[str], folder: str | Path = "."
 
 def _listed_files(path: Path, folder: str | Path) -> list[Path]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; 'source' is a text file that lists .h5 files") from None
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
-    files = [line for line in lines if line]
+    places = [*lookup_folders(folder), path.parent]
+    files = [find_path(name, places, "HDF5 file") for line in lines if line for name in _names(line, places)]
     if not files:
         raise DataError(f"{path}: lists no files; write the path of one .h5 file a line")
-    return [find_path(file, [*lookup_folders(folder), path.parent], "HDF5 file") for file in files]
+    return files
+
+
+def _names(line: str, places: Sequence[Path]) -> list[str]:
+    """The files that a line names: itself, where there is such a file; or its words, as Caffe reads them."""
+    return [line] if any(os.path.exists(place / line) for place in places) else line.split()
 
 
 def _shapes(file: Path, names: Sequence[str]) -> list[tuple[int, ...]]:
-    with open_h5(file, DataError) as h5:
+    shapes = []
+    with Hdf5File(file, DataError) as h5:
         for name in names:
-            if name not in h5 or not hasattr(h5[name], "shape"):
-                raise DataError(f"{file}: no data set '{name}'; it has {', '.join(h5) or 'none'}")
-            if not h5[name].shape or 0 in h5[name].shape:
-                raise DataError(f"{file}: data set '{name}' has shape {h5[name].shape}; expected rows (n, …)")
-        shapes = [tuple(h5[name].shape) for name in names]
+            shape = h5.shape(name)
+            if shape is None:
+                raise DataError(f"{file}: no data set '{name}'; it has {', '.join(h5.names()) or 'none'}")
+            if not shape or 0 in shape:
+                raise DataError(f"{file}: data set '{name}' has shape {shape}; expected rows (n, …)")
+            shapes.append(shape)
     if len({shape[0] for shape in shapes}) > 1:
         counts = ", ".join(f"{name} {shape[0]}" for name, shape in zip(names, shapes, strict=True))
         raise DataError(f"{file}: data sets differ in their number of rows: {counts}")
@@ -89,8 +98,5 @@ def _shapes(file: Path, names: Sequence[str]) -> list[tuple[int, ...]]:
 
 
 def _read_datasets(file: Path, names: Sequence[str]) -> list[np.ndarray]:
-    try:
-        with open_h5(file, DataError) as h5:
-            return [np.asarray(h5[name][...], np.float32) for name in names]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({one_line(error)}); write it again") from None
+    with Hdf5File(file, DataError) as h5:
+        return [h5.read(name) for name in names]

@@ -8,45 +8,51 @@ import numpy as np
 
 from minicaffe.caffe.blobs import blob_array, blob_shape
 from minicaffe.caffe.messages import parse_message
-from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
-from minicaffe.errors import DataError, one_line
-from minicaffe.files import unreadable
+from minicaffe.data.numpy_files import NumpyFile
+from minicaffe.errors import DataError
+from minicaffe.files import reading
 
 
 def load_mean(path: Path) -> np.ndarray:
     """The mean image, float32 (C, H, W). Raises DataError where the file is not one."""
-    mean = _load_blob(path) if path.suffix == ".binaryproto" else _load_numpy(path)
+    mean = load_array(path, "mean image", "mean")
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or mean.size == 0:
-        raise DataError(f"{path}: a mean image of shape {mean.shape}; expected (C, H, W)")
-    if mean.dtype.kind not in "buif":
-        raise DataError(f"{path}: a mean image of type {mean.dtype}; expected numbers")
+        raise DataError(
+            f"{path}: a mean image of shape {mean.shape}; expected (C, H, W){first_of(mean.shape)}"
+        )
     mean = np.ascontiguousarray(mean, np.float32)
     if not np.isfinite(mean).all():
         raise DataError(f"{path}: a mean image with nan or infinite values; make it again")
     return mean
 
 
-def _load_blob(path: Path) -> np.ndarray:
+def first_of(shape: tuple[int, ...]) -> str:
+    """What to do with a mean of four axes, as blobs have: "; give mean[0]"; "" for others."""
+    return "; it has four axes, as a blob: give mean[0]" if len(shape) == 4 else ""
+
+
+def load_array(path: Path, what: str, name: str) -> np.ndarray:
+    """The numbers of a .binaryproto, an .npy, or an .npz (the array ``name``, or the only one).
+
+    Raises DataError where the file is damaged or none of these, and so no ``what``.
+    """
+    problem = f"not a {what} ({{}}); use .binaryproto, .npy or .npz"
+    if path.suffix == ".binaryproto":
+        with reading(path, DataError, problem):
+            return _of_blob(path)
+    with NumpyFile(path, DataError, problem) as file:
+        held = [*file.headers]
+        chosen = held[0] if len(held) == 1 else name
+        if chosen not in held:
+            raise DataError(f"{path}: no array named '{name}'; it holds {', '.join(held) or 'nothing'}")
+        return file.numbers(chosen)
+
+
+def _of_blob(path: Path) -> np.ndarray:
     try:
         blob = parse_message("BlobProto", path.read_bytes())
         return blob_array(blob).reshape(blob_shape(blob))
-    except OSError as error:
-        raise DataError(unreadable(path, error)) from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-
-
-def _load_numpy(path: Path) -> np.ndarray:
-    try:
-        loaded = load_numpy(path)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as archive:
-            return archive["mean" if len(archive.files) != 1 else archive.files[0]]
-    except BAD_ARCHIVE as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(unreadable(path, error)) from None
-        problem = one_line(error)
-        raise DataError(f"{path}: not a mean image ({problem}); use .binaryproto, .npy or .npz") from None

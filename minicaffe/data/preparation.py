@@ -77,7 +77,7 @@ def read_preparation(file: WeightReader) -> Preparation | None:
     if KEY not in file.shapes:
         return None
     try:
-        settings = json.loads(str(file.read(KEY)))
+        settings = json.loads(file.text(KEY))
         mean = _checked_mean(file.read(MEAN_KEY)) if MEAN_KEY in file.shapes else None
         return _checked(settings, mean)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -86,9 +87,9 @@ def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data
     """
     candidates = list(dict.fromkeys(Path(folder) / path for folder in folders))
     for candidate in candidates:
-        if candidate.is_file() or candidate.is_dir():
+        if os.path.isfile(candidate) or os.path.isdir(candidate):  # False for names that no file can have
             return candidate
-        if candidate.exists():
+        if os.path.exists(candidate):
             raise DataError(f"{path}: a device or a pipe, and a {what} is wanted; check the path")
     if Path(path).is_absolute():
         raise DataError(f"{path}: no such {what}; {_mend(path)}")

@@ -91,11 +91,7 @@ class BatchSourceLayer(Layer):
         return {"next_batch": self.prefetcher.number, **self._data()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        number = state.get("next_batch")
-        if not isinstance(number, int) or number < 0:
-            raise DataError(
-                f"{self.spec.where}: snapshot has no valid 'next_batch' for this layer ({number!r})"
-            )
+        number = self.count_in(state, "next_batch")
         self.prefetcher.close()
         self.batches.order.reseed(self.seed)
         self.prefetcher.seek(self._place(number, state))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from minicaffe.data.batches import DatasetBatches
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.order import Order
+from minicaffe.data.transformer import TransformParam
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Bool, Int, Message, String
@@ -22,10 +23,15 @@ class HDF5DataParam(Message):
 class HDF5Data(BatchSourceLayer):
     """Reads file after file; ``shuffle`` orders the files, and the rows in each, but mixes no files."""
 
-    messages = {"hdf5_data_param": HDF5DataParam}
+    messages = {"hdf5_data_param": HDF5DataParam, "transform_param": TransformParam}
     tops = (1, None)
 
     def make_batches(self, top: Blobs) -> DatasetBatches:
+        if self.spec.has("transform_param"):
+            raise self.spec.error(
+                "transform_param",
+                "HDF5Data does not transform (nor does Caffe's): write the data as the net wants them",
+            )
         param = self.spec.hdf5_data_param
         source = open_hdf5(param.source, self.spec.top, self.setting.folder)
         return DatasetBatches(source, Order(source.rows, param.batch_size, self.seed, param.shuffle))

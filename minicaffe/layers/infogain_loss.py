@@ -11,16 +11,10 @@ With H = 1 it is SoftmaxWithLoss. H is a third bottom, or the file ``source``. P
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
 from minicaffe.array import Array
-from minicaffe.data.mean import load_mean
-from minicaffe.data.npz import BAD_ARCHIVE, load_numpy
+from minicaffe.data.mean import load_array
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError, one_line
+from minicaffe.errors import DataError
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossParam
 from minicaffe.layers.softmax_with_loss import SoftmaxWithLoss
@@ -58,7 +52,7 @@ class InfogainLoss(SoftmaxWithLoss):
             raise param.error("source", "required, but not given; name H's file, or give H as a third bottom")
         try:
             path = find_path(param.source, lookup_folders(self.setting.folder), "infogain matrix")
-            self.matrix = self.setting.device.put(load_matrix(path), self.dtype)
+            self.matrix = self.setting.device.put(load_array(path, "matrix", "H"), self.dtype)
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
 
@@ -87,18 +81,3 @@ class InfogainLoss(SoftmaxWithLoss):
         """H as (label, class)."""
         matrix = bottom[2].data if len(bottom) == 3 else self.matrix
         return matrix.reshape(self.classes, self.classes)
-
-
-def load_matrix(path: Path) -> np.ndarray:
-    """H from a file. Raises DataError where it cannot be read."""
-    if path.suffix == ".binaryproto":
-        return load_mean(path)
-    try:
-        loaded: Any = load_numpy(path)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as archive:
-            return archive[archive.files[0]]
-    except (*BAD_ARCHIVE, IndexError) as error:
-        problem = one_line(error)
-        raise DataError(f"{path}: not a matrix ({problem}); use .binaryproto, .npy or .npz") from None

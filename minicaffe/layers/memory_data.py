@@ -78,4 +78,4 @@ class MemoryData(Layer):
         return {"next_batch": self.next_batch}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.next_batch = int(state.get("next_batch", 0))
+        self.next_batch = self.count_in(state, "next_batch")

@@ -70,6 +70,8 @@ class String(Field):
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> str:
         if node.tag == "tag:yaml.org,2002:null":
             raise SpecError(f"{where}: expected {self.expects}, got nothing")
+        if "\0" in text:
+            raise SpecError(f"{where}: has a zero character, which no name and no path can have")
         return text
 
 

@@ -17,6 +17,7 @@ from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Mess
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml, read_text
 
 OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
+FILES_READ = ("source", "label_source", "mean_file")  # fields of layers' messages
 
 
 class ParamSpec(Message):
@@ -184,6 +185,13 @@ class NetSpec(Message):
                 )
             first[layer.name] = layer
         return chosen
+
+    def files_named(self) -> list[Path]:
+        """The files that layers read (data, labels, a mean), beside the spec or in the working directory."""
+        messages = [getattr(x, name) for x in self.layer or self.layers for name in x.fields if x.has(name)]
+        names = [getattr(message, field, None) for message in messages for field in FILES_READ]
+        places = [Path(self.where.file).parent, Path(".")]
+        return [place / name for name in names if name for place in places]
 
     def _input_layers(self) -> list[LayerSpec]:
         shapes = self.input_shape or [

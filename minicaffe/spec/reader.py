@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from minicaffe.errors import SpecError, one_line
-from minicaffe.files import unreadable
+from minicaffe.files import check_name, unreadable
 
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
 MAX_NODES = 1_000_000  # an alias bomb grows past this long before memory is short
@@ -59,6 +59,7 @@ def read_text(path: str | Path) -> str:
 def read_utf8(path: str | Path) -> str:
     """The text of a file. Raises SpecError where it cannot be read or is not UTF-8."""
     try:
+        check_name(path)
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SpecError(f"{path}: not a text file (UTF-8); a spec is YAML text") from None

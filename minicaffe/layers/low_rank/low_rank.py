@@ -156,7 +156,7 @@ class LowRankLayer(Layer):
         return {"iteration": self.low_rank.factors.iteration}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.low_rank.factors.iteration = state["iteration"]
+        self.low_rank.factors.iteration = self.count_in(state, "iteration")
 
     def parameters_changed(self) -> None:
         self.low_rank.factors.parameters_changed()
