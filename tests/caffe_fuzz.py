@@ -18,6 +18,7 @@ import numpy as np
 
 import minicaffe as mc
 from minicaffe import graph
+from minicaffe.caffe.messages import parse_message
 from minicaffe.caffe.specs import net_tree, open_net, open_solver
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
@@ -79,6 +80,43 @@ SOLVER = (
 )
 
 
+FORKS = b"""name: "forks" default_forward_type: FLOAT16
+input: "data" input_dim: 1 input_dim: 2 input_dim: 6 input_dim: 6
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" quantization_param { scale_in: 0.5 }
+        convolution_param { num_output: 4 kernel_size: 1 engine: MKL2017 } }
+layer { name: "n" type: "Normalize" bottom: "c" top: "n"
+        norm_param { scale_filler { value: 20 } channel_shared: 0 } }
+layer { name: "p" type: "PriorBox" bottom: "n" bottom: "data" top: "p" prior_box_param { min_size: 3 clip: 1 } }
+layer { name: "l" type: "Permute" bottom: "c" top: "l" permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "f" type: "Flatten" bottom: "l" top: "f" }
+layer { name: "d" type: "DetectionOutput" bottom: "f" bottom: "f" bottom: "p" top: "d"
+        detection_output_param { num_classes: 4 code_type: 2 clip: 1 nms_param { top_k: 9 }
+                                 save_output_param { output_directory: "x" resize_param { resize_mode: WARP } } } }
+"""
+CROP = b"""name: "crop" input: "data" input_dim: 1 input_dim: 1 input_dim: 9 input_dim: 9
+layers { name: "c" type: CONVOLUTION bottom: "data" top: "c"
+         convolution_param { num_output: 1 kernel_size: 3 pad: 7 } }
+layers { name: "p" type: POOLING bottom: "c" top: "p" pooling_param { kernel_h: 2 kernel_w: 2 stride: 2 } }
+layers { name: "u" type: DECONVOLUTION bottom: "p" top: "u"
+         convolution_param { num_output: 1 kernel_size: 4 stride: 2 } }
+layers { name: "y" type: CROP bottom: "u" bottom: "data" top: "y" }
+layers { name: "z" type: INTERP bottom: "y" top: "z" interp_param { zoom_factor: 2 } }
+"""
+
+
+def forks_model(net: mc.Net) -> bytes:
+    """The net's layers and weights, these as bytes of 16 and 32 bits, as forks write them."""
+    with tempfile.TemporaryDirectory() as folder:
+        net.save(Path(folder, "n.caffemodel"))
+        model = parse_message("NetParameter", Path(folder, "n.caffemodel").read_bytes())
+    for layer in model.layer:
+        for i, blob in enumerate(layer.blobs):
+            array = np.array(blob.data, "<f4" if i else "<f2")
+            blob.ClearField("data")
+            blob.raw_data, blob.raw_data_type = array.tobytes(), 1 if i else 2
+    return model.SerializeToString()
+
+
 def damaged(data: bytes, rng: np.random.Generator, words: list[bytes]) -> bytes:
     """The bytes with one to three wounds."""
     for _ in range(rng.choice([1, 1, 2, 3])):
@@ -119,6 +157,9 @@ class Reader:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "solver.prototxt").write_text(text)
             solver = mc.Solver(Path(folder, "solver.prototxt"))
+            Path(folder, "forks.prototxt").write_bytes(FORKS)
+            detector = mc.Net(Path(folder, "forks.prototxt"), phase="test")
+        forks = forks_model(detector)
         weights = GOLDEN / "Adam_iter_6.caffemodel"
         self.kinds: list[tuple[str, bytes, Callable[[Path], object]]] = [
             *(
@@ -137,6 +178,10 @@ class Reader:
                 lambda path: solver.restore(path, weights),
             ),
             ("mean.binaryproto", (GOLDEN / "mean.binaryproto").read_bytes(), load_mean),
+            ("forks.prototxt", FORKS, read_net),
+            ("crop.prototxt", CROP, read_net),
+            ("forks.caffemodel", forks, open_net),
+            ("raw.caffemodel", forks, detector.copy_from),
         ]
         with tempfile.TemporaryDirectory() as folder:
             for name, good, read in self.kinds:

@@ -83,6 +83,10 @@ def test_a_crop_that_says_where_is_left_alone(tmp_path):
         ([("c", "CONVOLUTION", CONV.format(3, "")), ("y", "CROP", "", "c", "data")], "too small"),
         ([("f", "FLATTEN", ""), ("y", "CROP", "", "f", "data")], "cannot be told"),
         ([("c", "CONVOLUTION", CONV.format("x", "")), ("y", "CROP", "", "c", "data")], "cannot be told"),
+        (
+            [("c", "CONVOLUTION", CONV.format(3, "stride: 0")), ("y", "CROP", "", "c", "data")],
+            "cannot be told",
+        ),
         ([("y", "CROP", "", "data")], "1 bottoms; a CROP has 2"),
         ([("y", "CROP", "", "data", "nowhere")], "cannot be told"),
     ],

@@ -71,10 +71,11 @@ def _offset(crop: _Layer, where: Where) -> list[int]:
     if len(crop.inputs) != 2:
         raise SpecError(f"{where}: {len(crop.inputs)} bottoms; a CROP has 2")
     try:
-        _, scale, shift = coord_map_from_to(*crop.inputs)
-    except (RuntimeError, AxisMismatchException, KeyError, ValueError, ZeroDivisionError):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            _, scale, shift = coord_map_from_to(*crop.inputs)
+        offset = [round(-float(value)) for value in np.atleast_1d(shift)]
+    except (RuntimeError, AxisMismatchException, KeyError, ValueError, ArithmeticError):
         raise SpecError(f"{where}: where it cuts cannot be told from the layers before it; {mend}") from None
-    offset = [round(-float(value)) for value in np.atleast_1d(shift)]
     if not np.all(np.isclose(scale, 1)) or min(offset) < 0:
         raise SpecError(
             f"{where}: its bottoms are of different scales, or the first one is too small; {mend}"

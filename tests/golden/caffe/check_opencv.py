@@ -62,15 +62,21 @@ def rows(found: np.ndarray) -> np.ndarray:
     return found[np.lexsort((*corners, -found[:, 2].round(5), found[:, 1], found[:, 0]))]
 
 
-def differences(net: mc.Net, other: cv2.dnn.Net, inputs: dict[str, np.ndarray]) -> dict[str, float]:
-    """Of each output: the largest difference, as a share of its largest number."""
+def differences(net: mc.Net, files: list[str], inputs: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of each output: the largest difference, as a share of its largest number; infinite where OpenCV has none."""
     wanted = net.forward(**inputs)
-    for name, array in inputs.items():
-        other.setInput(array, name)
     makers = {top: layer for layer in net.layers for top in layer.spec.top}
+    try:
+        other = cv2.dnn.readNetFromCaffe(*files)
+        for name, array in inputs.items():
+            other.setInput(array, name)
+        theirs = {name: other.forward(makers[name].name) for name in wanted}
+    except cv2.error as error:
+        print(f"  OpenCV does not take these files: {str(error).splitlines()[0]}")
+        return dict.fromkeys(wanted, np.inf)
     result = {}
     for name, values in wanted.items():
-        found, mine = other.forward(makers[name].name), np.asarray(values)
+        found, mine = theirs[name], np.asarray(values)
         if makers[name].type == "DetectionOutput":
             found, mine = rows(found), rows(mine)
             print(f"  {name}: {len(mine)} detections here, {len(found)} in OpenCV")
@@ -122,13 +128,13 @@ def main() -> int:
         weights = args.shrink
     net = mc.Net(args.net, weights=weights, phase="test")
     inputs = the_inputs(net, args)
-    found = {"as it is": differences(net, cv2.dnn.readNetFromCaffe(str(args.net), str(weights)), inputs)}
+    found = {"as it is": differences(net, [str(args.net), str(weights)], inputs)}
     with tempfile.TemporaryDirectory() as folder:
         files = mc.convert(args.net, weights, folder)
         again = mc.Net(files.spec, weights=files.weights, phase="test")
         out = [str(Path(folder) / f"out.{ending}") for ending in ("prototxt", "caffemodel")]
         mc.export(again, *out)
-        found["converted and exported"] = differences(net, cv2.dnn.readNetFromCaffe(*out), inputs)
+        found["converted and exported"] = differences(net, out, inputs)
     for way, shares in found.items():
         for name, share in shares.items():
             print(f"{way:24} {name:20} {share:.1e}")
