@@ -70,7 +70,7 @@ def train(args: argparse.Namespace) -> None:
     solver = Solver(spec)
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
-        state = snapshots.latest(spec.snapshot_prefix) if latest else args.snapshot
+        state = snapshots.latest(solver.prefix) if latest else args.snapshot
         solver.restore(state, *args.weights)
     else:
         for path in args.weights:
@@ -298,7 +298,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--snapshot",
         metavar="FILE",
-        help="resume from this .solverstate.npz or Caffe's .solverstate, or from 'latest'",
+        help="resume from this .solverstate.npz or Caffe's .solverstate; 'latest': of the run started last",
     )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,

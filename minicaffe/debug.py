@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, Layer
+from minicaffe.learnable_param import LearnableParam
 
 logger = logging.getLogger("minicaffe")
 
@@ -16,14 +18,16 @@ def _mean_magnitude(array: Array) -> float:
 
 
 def show_forward(layer: Layer, top: Blobs) -> None:
-    """One line for each top and each parameter of a layer that ran forward."""
+    """One line for each top and each parameter of a layer that ran forward; shared ones by their names."""
     for name, blob in zip(layer.spec.top, top, strict=True):
         logger.info(
             "    [Forward] Layer %s, top blob %s data: %.6g", layer.name, name, _mean_magnitude(blob.stored)
         )
+    names = [param.name for param in layer.spec.param]
     for i, blob in enumerate(layer.blobs):
+        name = (names[i] if i < len(names) else "") or i
         logger.info(
-            "    [Forward] Layer %s, param blob %d data: %.6g", layer.name, i, _mean_magnitude(blob.stored)
+            "    [Forward] Layer %s, param blob %s data: %.6g", layer.name, name, _mean_magnitude(blob.stored)
         )
 
 
@@ -37,3 +41,19 @@ def show_backward(layer: Layer, propagate_down: Sequence[bool], bottom: Blobs) -
         if wanted:
             size = _mean_magnitude(blob.stored_diff)
             logger.info("    [Backward] Layer %s, param blob %d diff: %.6g", layer.name, i, size)
+
+
+def show_norms(params: Sequence[LearnableParam]) -> None:
+    """One line after a backward pass: the norms of all parameters, shared ones counted once, and gradients."""
+    blobs = [param.blob for param in params]
+    sizes = [_norms(arrays) for arrays in ([b.stored for b in blobs], [b.stored_diff for b in blobs])]
+    logger.info(
+        "    [Backward] All net params (data, diff): L1 norm = (%.6g, %.6g); L2 norm = (%.6g, %.6g)",
+        *(size[0] for size in sizes),
+        *(size[1] for size in sizes),
+    )
+
+
+def _norms(arrays: Sequence[Array]) -> tuple[float, float]:
+    squares = sum(float((array**2).sum()) for array in arrays)
+    return sum(float(abs(array).sum()) for array in arrays), math.sqrt(squares)

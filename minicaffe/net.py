@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 from minicaffe.weight_reader import WeightReader
+
+logger = logging.getLogger("minicaffe")
 
 
 class Net:
@@ -249,6 +252,17 @@ class Net:
             for i in range(last, first - 1, -1):
                 if self._active[i]:
                     self._backward_layer(i)
+            if self.debug_info and first == 0 and last == len(self.layers) - 1:
+                debug.show_norms(self.learnable)
+
+    def trained_layers(self) -> list[str]:
+        """The layers with parameters that a gradient reaches, and that ``lr_mult: 0`` does not hold."""
+        self._make_plan()
+        return [
+            layer.name
+            for layer, active in zip(self.layers, self._active, strict=True)
+            if active and any(layer.param_propagate_down)
+        ]
 
     def run_missing_forward(self, first: int, last: int) -> None:
         """Run forward what backward needs of layers ``first`` to ``last`` and has not run at this size."""
@@ -419,13 +433,20 @@ class Net:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Go on from what ``state_dict`` returned; a warning names layers that it has nothing of."""
         if state["rng"] is not None:
             set_rng_state(self.setting.rng, state["rng"])
         self.setting.seed = self.seed = state["seed"]
         for layer in self.layers:
             if layer.name in state["layers"]:
                 layer.restore(state["layers"][layer.name])
+            elif layer.state():
+                others = ", ".join(sorted(set(state["layers"]) - {layer.name for layer in self.layers}))
+                logger.warning(
+                    "%s: the snapshot has no state of this layer%s: it starts from the beginning",
+                    layer.spec.where,
+                    f" (but one of {others}, which the net has not)" if others else "",
+                )
 
     def close(self) -> None:
         """Let go of the data layers' files and threads."""

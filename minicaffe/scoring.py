@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.array import to_host
+from minicaffe.blob import Blob
 from minicaffe.net import Net
 
 
@@ -34,3 +35,23 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
             return None
     count = max(batches, 1)
     return Score({name: to_host(total) / count for name, total in sums.items()}, float(loss) / count)
+
+
+def first_not_finite(net: Net) -> str | None:
+    """What is first nan or infinite, in forward order: ``"blob 'ip1'"``, ``"parameter 0 of layer 'ip1'"``.
+
+    A parameter comes before what its layer makes of it. None: all numbers of the net are finite.
+    """
+    with net.setting.device.entered():
+        for layer, _, tops in net.steps():
+            for i, blob in enumerate(layer.blobs):
+                if not _is_finite(net, blob):
+                    return f"parameter {i} of layer '{layer.name}'"
+            for name, blob in zip(layer.spec.top, tops, strict=True):
+                if not _is_finite(net, blob):
+                    return f"blob '{name}'"
+    return None
+
+
+def _is_finite(net: Net, blob: Blob) -> bool:
+    return bool(net.setting.device.xp.isfinite(blob.stored).all())

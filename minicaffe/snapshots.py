@@ -4,6 +4,9 @@
 the rest: the solver's history, random numbers, positions in the data, recent losses. The state is written
 last, and both appear under their names only when whole: a state that is there has its weights.
 
+A state also says which run wrote it and when, so that ``latest`` is what was written last, not the highest
+iteration that is left of an older run under the same prefix.
+
 A state that Caffe wrote has the iteration, the history and the weights; the rest starts anew.
 """
 
@@ -11,7 +14,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import time
 import zlib
 from collections import deque
 from pathlib import Path
@@ -23,6 +28,9 @@ from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.caffe import solverstate
 from minicaffe.errors import TrainingError, WriteError
+from minicaffe.solvers.lr_policy import steps_passed
+from minicaffe.spec.solver import SolverSpec
+from minicaffe.training_log import last_run
 
 if TYPE_CHECKING:
     from minicaffe.solver import Solver
@@ -48,6 +56,8 @@ def save(solver: Solver, prefix: str) -> Path:
         "weights_crc32": _crc32(weight_file),
         "type": solver.spec.type,
         "iter": solver.iter,
+        "run": solver.run,
+        "saved": _later_than(solver.last_saved),
         "seed": solver.seed,
         "weights": weight_file.name,
         "losses": [float(loss) for loss in solver.losses],
@@ -55,7 +65,39 @@ def save(solver: Solver, prefix: str) -> Path:
         "test_nets": [net.state_dict() for net in solver.test_nets],
     }
     weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
+    solver.last_saved = meta["saved"]
     return state_file
+
+
+def _later_than(before: float) -> float:
+    """The time, in seconds since 1970, but never before what a run has saved already: clocks are set back."""
+    return max(time.time(), before + 0.001)
+
+
+def prefix_of(spec: SolverSpec) -> str:
+    """How the names of a solver's snapshots begin, as Caffe has it.
+
+    ``snapshot_prefix``; in it the solver file's name, where it is a folder; without one, the solver file's path. ""
+    for a spec that is of no file, and names no prefix.
+    """
+    file, given = Path(spec.where.file), spec.snapshot_prefix
+    if not given:
+        return str(file.with_suffix("")) if file.is_file() else ""
+    if given.endswith((os.sep, "/")) or Path(given).is_dir():
+        return str(Path(given) / (file.stem if file.is_file() else "solver"))
+    return given
+
+
+def check_prefix(prefix: str, iterations: int) -> None:
+    """Make the folder of a prefix; see that snapshots up to ``iterations`` can be written. Raises WriteError."""
+    probe = Path(f"{start_of_name(prefix, iterations)}.solverstate.tmp")  # a name as long as theirs
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise WriteError(
+            f"{prefix}: snapshots cannot be written there ({error.strerror}); check snapshot_prefix"
+        ) from None
 
 
 def start_of_name(prefix: str, iteration: int) -> Path:
@@ -130,6 +172,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         net.load_state_dict(state)
     solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
     solver.iter, solver.seed = meta["iter"], meta["seed"]
+    solver.run, solver.last_saved = meta.get("run", ""), meta.get("saved", 0.0)
 
 
 def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
@@ -148,7 +191,7 @@ def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Pat
             target[...] = solver.net.setting.device.put(array, target.dtype)
     solver.losses.clear()
     solver.iter = state.iter
-    passed = sum(state.iter > value for value in solver.spec.stepvalue)
+    passed = steps_passed(solver.spec.stepvalue, state.iter - 1)
     if solver.spec.lr_policy == "multistep" and passed != state.current_step:
         logger.warning(
             "%s: had passed %d stepvalues, of this spec's it would be %d; the learning rate is this spec's",
@@ -203,6 +246,9 @@ def _check_meta(meta: dict[str, Any]) -> None:
         raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
     if Path(meta["weights"]).name != meta["weights"]:
         raise ValueError("it names weights outside its folder")
+    run, saved = meta.get("run", ""), meta.get("saved", 0.0)  # which states of earlier versions have not
+    if not (isinstance(run, str) and isinstance(saved, float) and np.isfinite(saved)):
+        raise ValueError(f"run {run!r}, saved {saved!r}")
     for state in (meta["net"], *meta["test_nets"]):
         if not (isinstance(state["seed"], int) and isinstance(state["layers"], dict)):
             raise ValueError("a net's state is incomplete")
@@ -213,12 +259,53 @@ def _check_meta(meta: dict[str, Any]) -> None:
 
 
 def latest(prefix: str) -> Path:
-    """The state with the highest iteration among the snapshots of a prefix. Raises TrainingError if none."""
+    """The last state of the run that was started last under a prefix; a broken one is passed over, with a warning.
+
+    Which run that is, the log says; without it, the state that was written last. Raises TrainingError if there is
+    none.
+    """
+    found = [(path, meta) for path in _states(prefix) if (meta := _meta_of(path)) is not None]
+    found.sort(key=lambda item: (item[1].get("saved", 0.0), item[1]["iter"]), reverse=True)
+    run = last_run(prefix)
+    mine = [(path, meta) for path, meta in found if run is None or meta.get("run", "") == run]
+    for path, meta in mine:
+        problem = _problem_of(path, meta)
+        if not problem:
+            return path
+        logger.warning("%s: passed over: %s", path, problem)
+    if found and not mine:
+        raise TrainingError(
+            f"{prefix}: the run that was started last has left no snapshot; {found[0][0]} is of one before it: "
+            "name that to go on from there"
+        )
+    whole = "whole " if mine else ""
+    raise TrainingError(f"no {whole}snapshot '{prefix}_iter_*.solverstate.npz' to resume from")
+
+
+def _states(prefix: str) -> list[Path]:
     folder, stem = Path(prefix).parent, Path(prefix).name
-    pattern = re.compile(re.escape(stem) + r"_iter_(\d+)\.solverstate\.npz")
-    found = {}
-    if folder.is_dir():
-        found = {int(m[1]): p for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
-    if not found:
-        raise TrainingError(f"no snapshot '{prefix}_iter_*.solverstate.npz' to resume from")
-    return found[max(found)]
+    pattern = re.compile(re.escape(stem) + r"_iter_\d+\.solverstate\.npz")
+    return [p for p in folder.iterdir() if pattern.fullmatch(p.name)] if folder.is_dir() else []
+
+
+def _meta_of(path: Path) -> dict[str, Any] | None:
+    """What a state says of itself; None, and a warning, where it is none."""
+    try:
+        with weights.NpzReader(path, TrainingError, STATE) as file:
+            return _read_meta(file)
+    except TrainingError as error:
+        logger.warning("passed over: %s", error)
+        return None
+
+
+def _problem_of(path: Path, meta: dict[str, Any]) -> str:
+    """Why a training cannot go on from a state; "" where it can."""
+    weight_file = path.parent / meta["weights"]
+    try:
+        if _crc32(weight_file) != meta["weights_crc32"]:
+            return f"{weight_file.name} beside it is not of this state"
+        with weights.NpzReader(weight_file, TrainingError) as file:
+            broken = [key for key in _keys(file) if not np.isfinite(file.read(key)).all()]
+    except TrainingError as error:
+        return str(error)
+    return f"its weights are not finite ({min(broken)})" if broken else ""

@@ -16,19 +16,21 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
+from minicaffe.inspect.training import sizes, untrained
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
-from minicaffe.scoring import score
+from minicaffe.scoring import first_not_finite, score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
-from minicaffe.spec.reader import nearest
+from minicaffe.spec.reader import nearest, read_utf8
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import TrainingLog, duration
 
 logger = logging.getLogger("minicaffe")
+LOOK_EVERY = 20  # iterations from one look at the loss to the next, where a look waits for the GPU
 
 
 class Solver:
@@ -37,6 +39,7 @@ class Solver:
     ``spec`` is the path of a solver spec (YAML or .prototxt), or a ``SolverSpec``; ``net`` is used in place of the
     net that the spec names. Nets' paths are looked up beside the solver's file, then in the working directory.
 
+    Snapshots are named ``prefix``_iter_…: ``snapshot_prefix``, or without one after the solver's file, as in Caffe.
     ``net``, ``test_nets`` and ``iter`` are what pycaffe's solver has. Progress goes to the logger
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
@@ -50,9 +53,12 @@ class Solver:
             hint = nearest(self.spec.type, update_rules)
             raise self.spec.error("type", f"unknown solver '{self.spec.type}'; one of {known}{hint}")
         self.rule = update_rules[self.spec.type](self.spec)
-        self._check_place(self.spec.snapshot_prefix.rstrip("/"))
         self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else secrets.randbits(48)
         self.iter = 0
+        self.run = secrets.token_hex(8)  # of this training, which a resumed one keeps
+        self.last_saved = 0.0  # the time, as its last snapshot has it
+        self.prefix = snapshots.prefix_of(self.spec)
+        self._check_place(self.prefix)
         inline = net or self.spec.train_net_param or self.spec.net_param
         self.net = self._make_net(
             inline, self.spec.train_net or self.spec.net, "TRAIN", self.spec.train_state, 0
@@ -73,17 +79,21 @@ class Solver:
                 for p in self._trained_params()
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
-        self.log = TrainingLog(self.spec.snapshot_prefix)
+        file = Path(self.spec.where.file)
+        self._text = read_utf8(file) if file.is_file() else ""
+        self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
         self._request = ""
         self._saved_at = -1
+        self._updates = 0
+        self._resumed: str | None = None  # the state that was gone on from
         self.stopped_early = False
         for path in self.spec.weights:
-            self.copy_from(path)
+            self.copy_from(self._find(path, "weights"))
 
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or self.open_net(self._find(path))
+        spec = given or self.open_net(self._find(path, self._field_of(path)))
         return Net(
             spec,
             phase=phase,
@@ -109,13 +119,13 @@ class Solver:
         for _ in range(len(self.spec.test_iter) - own):
             yield net or self.spec.net_param, self.spec.net, next(states, NetState())
 
-    def _find(self, path: str) -> Path:
-        """A path beside the solver's file, or else in the working directory."""
+    def _field_of(self, path: str) -> str:
+        return "test_net" if path in self.spec.test_net else "train_net" if self.spec.train_net else "net"
+
+    def _find(self, path: str, field: str) -> Path:
+        """The path that a field gives: beside the solver's file, or else in the working directory."""
         beside = Path(self.spec.where.file).parent / path
         if not beside.is_file() and not Path(path).is_file():
-            field = (
-                "test_net" if path in self.spec.test_net else "train_net" if self.spec.train_net else "net"
-            )
             raise self.spec.error(
                 field, f"no file '{path}' beside the solver spec or in the working directory"
             )
@@ -131,9 +141,12 @@ class Solver:
         """Train to ``max_iter``, then snapshot and test. Raises SpecError without a max_iter, TrainingError."""
         if not self.spec.has("max_iter"):
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
+        self._check_prefix()
         if self.iter >= self.spec.max_iter:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, self.spec.max_iter)
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, self.spec.max_iter)
+        for line in sizes(self.net, self.spec.iter_size):
+            logger.info(line)
         self.step(max(0, self.spec.max_iter - self.iter))
         spec = self.spec
         if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
@@ -143,21 +156,51 @@ class Solver:
         elif spec.test_interval and self.iter % spec.test_interval == 0:
             self.test_all()
 
+    def _check_prefix(self) -> None:
+        """Refuse now what would lose the weights after the training. Raises SpecError, WriteError."""
+        if self.prefix:
+            snapshots.check_prefix(self.prefix, self.spec.max_iter)
+            if self.log.path is None:
+                self.log = self._new_log(self.prefix)
+        elif self.spec.snapshot:
+            raise self.spec.error(
+                "snapshot", "there is no snapshot_prefix, and no solver file to name it after"
+            )
+        elif self.spec.snapshot_after_train:
+            logger.warning("No snapshot_prefix in the solver spec: nothing will be saved of this training")
+
+    def _new_log(self, prefix: str) -> TrainingLog:
+        return TrainingLog(prefix, self._start_event)
+
+    def _start_event(self) -> dict[str, Any]:
+        return {
+            "iteration": self.iter,
+            "run": self.run,
+            "resumed": self._resumed,
+            "net": self.net.name,
+            "seed": self.seed,
+            "solver": self._text,
+        }
+
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations. Raises TrainingError where the loss is no longer a number."""
         last = self.iter + iterations
         clock = _Clock(self.iter)
         self.stopped_early = False
+        if not self._updates and iterations:
+            self.log.start()  # now, so that a run that is killed at once is known of
+            for problem in untrained(self.net):
+                logger.warning(problem)
         with self.net.setting.device.entered():
             while self.iter < last and not self.stopped_early:
                 self._step(clock, last)
                 self._answer_request()
-            if self.losses:
-                self._check_loss(float(self.losses[-1]))
+            self._look()
 
     def _step(self, clock: _Clock, last: int) -> None:
         spec = self.spec
         if self._test_is_due():
+            self._look()
             self.test_all()
             if self._request == "stop":
                 return
@@ -166,6 +209,9 @@ class Solver:
         self.net.clear_param_diffs()
         loss = self._accumulate()
         self.losses.append(loss)
+        is_cheap = shown or self.net.setting.device.kind == "cpu"
+        if is_cheap or not self._updates or self.iter % LOOK_EVERY == LOOK_EVERY - 1:
+            self._look()
         rate = learning_rate(spec, self.iter)
         if shown:
             self._show(clock, last, rate)
@@ -194,6 +240,7 @@ class Solver:
                 w, g = param.blob.stored, param.blob.stored_diff
                 update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
         self.iter += 1
+        self._updates += 1
 
     def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> Step:
         spec = self.spec
@@ -245,6 +292,12 @@ class Solver:
             logger.info(line)
         if self.spec.test_compute_loss:
             logger.info("    Test loss: %.6g", result.loss)
+        broken = [name for name, value in result.outputs.items() if not np.isfinite(value).all()]
+        if broken:
+            logger.warning(
+                "Iteration %d: test net #%d computes what is not a number: %s; its scores mean nothing",
+                self.iter, number, ", ".join(broken),
+            )  # fmt: skip
         self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs))
         return result.outputs
 
@@ -262,14 +315,43 @@ class Solver:
         for line in output_lines(self.net, outputs, "Train"):
             logger.info(line)
         self.log.write(event="train", iteration=self.iter, loss=loss, lr=rate, outputs=_plain(outputs))
-        self._check_loss(loss)
+
+    def _look(self) -> None:
+        """See that the last loss is a number; on a GPU, wait for it."""
+        if self.losses:
+            self._check_loss(float(self.losses[-1]))
 
     def _check_loss(self, loss: float) -> None:
-        if not np.isfinite(loss):
+        if np.isfinite(loss):
+            return
+        problem = f"iteration {self.iter}: the loss is {loss}"
+        if not self._updates:
+            first = first_not_finite(self.net)
             raise TrainingError(
-                f"iteration {self.iter}: the loss is {loss}; training has diverged: lower base_lr "
-                f"({self.spec.base_lr:g}), or set clip_gradients; earlier snapshots are untouched"
+                f"{problem}, and no update was made yet: it is the data, the weights or their fillers"
+                + (f"; the first that is not finite is {first}" if first else "")
+                + ("; an earlier snapshot may be sound" if self.iter else "")
             )
+        raise self._diverged(problem)
+
+    def _diverged(self, problem: str) -> TrainingError:
+        saved = (
+            f"but the last, of iteration {self._saved_at}, may have gone too far"
+            if self._saved_at > 0
+            else ""
+        )
+        return TrainingError(
+            f"{problem}; training has diverged: lower base_lr ({self.spec.base_lr:g}), or set clip_gradients; "
+            f"earlier snapshots are untouched{', ' if saved else ''}{saved}"
+        )
+
+    def _check_weights(self) -> None:
+        """Raise TrainingError where the last update has made a parameter infinite, or no number."""
+        for layer, blobs in self.net.params.items():
+            for i, blob in enumerate(blobs):
+                if not bool(self.net.setting.device.xp.isfinite(blob.stored).all()):
+                    problem = f"parameter {i} of layer '{layer}' is not finite, so there is no snapshot"
+                    raise self._diverged(f"iteration {self.iter}: {problem}")
 
     # -- snapshots -------------------------------------------------------------------------------------
 
@@ -286,21 +368,24 @@ class Solver:
 
     def _save(self, what: str) -> None:
         """Snapshot, or say why not: a request for one must not end a training."""
-        if self.spec.snapshot_prefix:
+        if self.prefix:
             self.snapshot()
         else:
             logger.warning("No snapshot_prefix in the solver spec, so nothing is saved of %s", what)
 
     def snapshot(self) -> Path:
-        """Write weights and state to ``<snapshot_prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.
+        """Write weights and state to ``<prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.
 
-        Returns the path of the state. Raises SpecError without a prefix, WriteError, TrainingError.
+        Returns the path of the state. Raises SpecError without a prefix, WriteError; TrainingError where the loss
+        or a weight is not finite.
         """
-        if not self.spec.snapshot_prefix:
+        if not self.prefix:
             raise self.spec.error(
                 "snapshot_prefix", "required for snapshots; give a path and the start of a name"
             )
-        self._check_loss(self.smoothed_loss())
+        with self.net.setting.device.entered():
+            self._check_loss(self.smoothed_loss())
+            self._check_weights()
         path = self._write_snapshot()
         self._saved_at = self.iter
         logger.info("Snapshot to %s", path)
@@ -308,7 +393,7 @@ class Solver:
         return path
 
     def _write_snapshot(self) -> Path:
-        return snapshots.save(self, self.spec.snapshot_prefix)
+        return snapshots.save(self, self.prefix)
 
     def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
         """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
@@ -318,7 +403,8 @@ class Solver:
         """
         with self.net.setting.device.entered():
             snapshots.restore(self, path, weights)
-        self.log.write(event="resume", iteration=self.iter, file=str(path))
+        self._resumed = str(path)
+        self.log.write(event="resume", iteration=self.iter, run=self.run, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 
     def close(self) -> None:
@@ -345,8 +431,9 @@ def output_lines(net: Net, values: dict[str, np.ndarray], phase: str) -> Iterato
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Outputs as JSON-able values: all but large ones."""
-    return {name: array.tolist() for name, array in outputs.items() if array.size <= 1000}
+    """Outputs as JSON-able values: all but large ones; null for what is not finite, which JSON has no word for."""
+    small = {name: array for name, array in outputs.items() if array.size <= 1000}
+    return {name: np.where(np.isfinite(array), array, None).tolist() for name, array in small.items()}
 
 
 class _Clock:

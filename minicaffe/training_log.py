@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -12,25 +13,38 @@ from minicaffe.errors import WriteError
 
 
 class TrainingLog:
-    """Appends events to ``<snapshot_prefix>.log.jsonl``; without a prefix there is no log.
+    """Appends events to ``<prefix>.log.jsonl``; without a prefix there is no log.
 
-    Each line has ``event`` ("train", "test", "snapshot", "resume"), ``iteration``, ``time`` (seconds since
-    1970) and the event's values. The file is opened at the first event.
+    Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the event's values. The first that a
+    process writes is "start", with what ``start`` gives then: ``run``, which a resumed run keeps, ``resumed``
+    (the state that it goes on from, or null), ``net`` (its name), ``solver`` (the spec's text) and ``seed``. Then
+    come "train", "test", "snapshot" and "resume". Half a line that a kill has left at the file's end is removed.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self.path = Path(f"{prefix}.log.jsonl") if prefix else None
+    def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:
+        self.path = log_path(prefix) if prefix else None
+        self._start = start
         self._file: IO[str] | None = None
+
+    def start(self) -> None:
+        """Open the file and write "start", where that has not been done. Raises WriteError."""
+        self._append()
 
     def write(self, **event: Any) -> None:
         """Append one event. Raises WriteError where the file cannot be written."""
+        self._append(event)
+
+    def _append(self, *events: dict[str, Any]) -> None:
         if self.path is None:
             return
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                _mend_end(self.path)
                 self._file = self.path.open("a", encoding="utf-8", buffering=1)
-            self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
+                events = ({"event": "start", **self._start()}, *events)
+            for event in events:
+                self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:
             raise WriteError(
                 f"{self.path}: cannot be written ({error.strerror}); check snapshot_prefix"
@@ -42,6 +56,43 @@ class TrainingLog:
             with suppress(OSError):  # of a full disk, which ``write`` has reported
                 self._file.close()
             self._file = None
+
+
+def log_path(prefix: str) -> Path:
+    """Where the log of the snapshots of a prefix is."""
+    return Path(f"{prefix}.log.jsonl")
+
+
+def last_run(prefix: str) -> str | None:
+    """The run that the last "start" in a log is of; None where there is no log, or none with a start."""
+    with suppress(OSError):
+        for line in reversed(log_path(prefix).read_bytes().splitlines()):
+            event = _event(line) if b'"start"' in line else {}
+            if event.get("event") == "start" and isinstance(event.get("run"), str):
+                return event["run"]
+    return None
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """A line's event; nothing where the line is no JSON object."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _mend_end(path: Path) -> None:
+    """Let a log end with a whole line: what is behind the last line break is an event, or is cut off."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        text = file.read()
+        end = text.rfind(b"\n") + 1
+        if _event(text[end:]):
+            file.write(b"\n")
+        else:
+            file.truncate(end)
 
 
 def duration(seconds: float) -> str:

@@ -37,12 +37,17 @@ class WeightReader:
                 found.setdefault(name, []).append((int(index), key))
         return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
 
-    def check(self, key: str, shape: Shape | None) -> None:
-        """Raise ``error`` where the array of that name is missing or not of ``shape`` (None: any)."""
+    def check(self, key: str, shape: Shape | None, mend: str = "") -> None:
+        """Raise ``error`` where the array of that name is missing or not of ``shape`` (None: any).
+
+        ``mend`` ends what it says of another shape.
+        """
         if key not in self.shapes:
             raise self.error(f"{self.path}: has no array '{key}'")
         if shape is not None and self.shapes[key] != shape:
-            raise self.error(f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}")
+            raise self.error(
+                f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}{mend}"
+            )
 
     def read(self, key: str, shape: Shape | None = None) -> np.ndarray:
         """The array of that name. Raises ``error`` where it is missing, damaged, or not of ``shape``."""

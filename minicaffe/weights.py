@@ -145,8 +145,11 @@ def _read_layer(
         return convert([file.read(key, shape) for key, shape in zip(keys, shapes, strict=True)])
     if len(keys) != len(blobs):
         raise WeightError(
-            f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters"
+            f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters; "
+            "rename the layer in the net to learn it from scratch"
         )
+    for i, blob in enumerate(blobs):
+        file.check(f"{name}/{i}", blob.shape, "; rename the layer in the net to learn it from scratch")
     return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
 
 

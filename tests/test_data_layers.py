@@ -66,7 +66,7 @@ def test_state_is_the_number_of_the_next_batch_and_resumes_bit_for_bit(make_net)
     resumed = make_net(SAMPLE, phase="train", seed=1)
     batches(net, 2)
     layer = net.layers[0]
-    assert layer.state() == {"next_batch": 11}
+    assert layer.state()["next_batch"] == 11
     resumed.layers[0].restore({"next_batch": 4})
     assert_same(batches(resumed, 5), whole[4:])
     with pytest.raises(mc.DataError, match="next_batch"):

@@ -297,6 +297,44 @@ def test_debug_info_prints_every_layer_forward_and_backward(make_net, caplog):
     assert "[Backward] Layer conv, param blob 1 diff:" in text
 
 
+SHARED = """
+debug_info: true
+layer:
+- {name: data, type: DummyData, top: [data, target], dummy_data_param: {
+    shape: {dim: [2, 3]}, data_filler: [{type: constant, value: 0.5}, {type: constant, value: 1}]}}
+- {name: a, type: InnerProduct, bottom: data, param: [{name: w}, {name: b}], inner_product_param: {
+    num_output: 3, weight_filler: {type: constant, value: 0.3}}}
+- {name: c, type: InnerProduct, bottom: a, param: {name: w}, inner_product_param: {num_output: 3}}
+- {name: loss, type: EuclideanLoss, bottom: [c, target]}
+"""
+AS_CAFFE = """
+    [Forward] Layer data, top blob data data: 0.5
+    [Forward] Layer data, top blob target data: 1
+    [Forward] Layer a, top blob a data: 0.45
+    [Forward] Layer a, param blob w data: 0.3
+    [Forward] Layer a, param blob b data: 0
+    [Forward] Layer c, top blob c data: 0.405
+    [Forward] Layer c, param blob w data: 0.3
+    [Forward] Layer c, param blob 1 data: 0
+    [Forward] Layer loss, top blob loss data: 0.531037
+    [Backward] Layer loss, bottom blob c diff: 0.2975
+    [Backward] Layer c, bottom blob a diff: 0.26775
+    [Backward] Layer c, param blob 0 diff: 0.26775
+    [Backward] Layer c, param blob 1 diff: 0.595
+    [Backward] Layer a, param blob 0 diff: 0.5355
+    [Backward] Layer a, param blob 1 diff: 0.5355
+    [Backward] All net params (data, diff): L1 norm = (2.7, 8.211); L2 norm = (0.9, 2.12207)
+"""
+
+
+def test_debug_info_of_shared_parameters_and_the_line_of_all_norms_are_as_caffe_prints_them(make_net, caplog):
+    caplog.set_level("INFO", "minicaffe")
+    net = make_net(SHARED, phase="train")
+    net.forward()
+    net.backward()
+    assert caplog.messages == AS_CAFFE.strip("\n").split("\n")
+
+
 def test_a_diff_written_on_another_output_later_is_followed_too(make_net):
     two = TRAIN + "- {name: side, type: Power, bottom: ip, power_param: {scale: 2}}\n"
     net = make_net(two, phase="train", seed=1)

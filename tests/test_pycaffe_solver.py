@@ -1,5 +1,7 @@
 """caffe.SGDSolver and its kin."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,14 @@ def test_step_and_solve_count_iterations(solver_file):
     solver.solve()
     assert solver.iter == 6
     assert len(solver.test_nets) == 1 and isinstance(solver.net, caffe.Net)
+
+
+def test_snapshots_without_a_prefix_are_named_after_the_solver_file_as_in_caffe(solver_file, tmp_path):
+    (tmp_path / "s.prototxt").write_text(
+        Path(solver_file()).read_text().replace('snapshot_prefix: "run"', "")
+    )
+    caffe.get_solver("s.prototxt").snapshot()
+    assert {"s_iter_0.caffemodel", "s_iter_0.solverstate"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_net_is_looked_up_in_the_working_directory_first_as_in_caffe(solver_file, tmp_path):

@@ -27,7 +27,14 @@ POLICIES = [
     ("lr_policy: multistep\ngamma: 0.1\nstepvalue: [50, 80]", 49, 0.1),
     ("lr_policy: multistep\ngamma: 0.1\nstepvalue: [50, 80]", 50, 0.01),
     ("lr_policy: multistep\ngamma: 0.1\nstepvalue: [50, 80]", 80, 0.001),
+    *(
+        (f"lr_policy: multistep\ngamma: 0.1\nstepvalue: {values}", iteration, 0.1 * 0.1**steps)
+        for values, counted in (("[3, 1]", (0, 0, 0, 1, 2, 2)), ("[2, 2, 9]", (0, 0, 1, 2, 2, 2)))
+        for iteration, steps in enumerate(counted)  # Caffe's own, recorded
+    ),
     ("lr_policy: poly\npower: 2\nmax_iter: 200", 50, 0.1 * 0.75**2),
+    ("lr_policy: exp\ngamma: 2", 5000, math.inf),
+    ("lr_policy: poly\npower: -1\nmax_iter: 200", 200, math.inf),
     ("lr_policy: sigmoid\ngamma: 0.1\nstepsize: 40", 50, 0.1 / (1 + math.exp(-1))),
 ]
 
@@ -40,7 +47,7 @@ def test_the_learning_rate_follows_its_policy(policy, iteration, expected):
 
 @pytest.mark.parametrize(
     ("policy", "field"),
-    [(policy, line) for policy, *_ in POLICIES[1:] for line in policy.split("\n")[1:]],
+    dict.fromkeys((policy, line) for policy, *_ in POLICIES[1:] for line in policy.split("\n")[1:]),
 )
 def test_what_a_policy_reads_has_to_be_given(policy, field):
     """Caffe takes 0 where it is not, and trains at a rate of 0, or divides by it."""
@@ -261,9 +268,9 @@ def test_a_state_with_a_wrong_entry_is_refused_and_changes_nothing(job, name, va
     assert other.iter == 0
 
 
-def test_a_request_without_a_prefix_is_answered_with_a_warning_and_training_goes_on(job, caplog):
-    job.write_text(SOLVER.replace("snapshot_prefix: snap/run\n", "").replace("snapshot: 7\n", ""))
-    solver = mc.Solver(job)
+def test_a_request_without_a_prefix_or_a_file_is_answered_with_a_warning_and_training_goes_on(job, caplog):
+    text = SOLVER.replace("snapshot_prefix: snap/run\n", "").replace("snapshot: 7\n", "")
+    solver = mc.Solver(parse_solver(text))
     solver.request("snapshot")
     solver.step(3)
     assert solver.iter == 3

@@ -128,6 +128,26 @@ def test_no_solver_waits_for_the_device(rule, monkeypatch):
         assert_steps_do_not_wait(mc.Solver(parse_solver(text), net=parse_net(SMALL_JOB)), monkeypatch)
 
 
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_solver_looks_at_its_loss_every_twenty_iterations_and_where_step_ends(monkeypatch):
+    text = "net: none\nbase_lr: 1e30\nlr_policy: fixed\n"
+    solver = mc.Solver(parse_solver(text), net=parse_net(SMALL_JOB))
+    iterations, step = [], Solver._step
+
+    def counted(self, *args):
+        with counting() as counts:
+            iterations.append(counts)
+            step(self, *args)
+
+    monkeypatch.setattr(Solver, "_step", counted)
+    with pytest.raises(mc.TrainingError, match="iteration 19: the loss is"):
+        solver.step(100)
+    solver.close()
+    assert [counts.waits for counts in iterations[:19]] == [1] + [0] * 18
+    assert len(iterations) == 20
+
+
 def assert_steps_do_not_wait(solver, monkeypatch):
     iterations, step = [], Solver._step
 
@@ -140,7 +160,8 @@ def assert_steps_do_not_wait(solver, monkeypatch):
         patch.setattr(Solver, "_step", counted)
         solver.step(3)
     solver.close()
-    assert [counts.waits for counts in iterations] == [0, 0, 0], [counts.places for counts in iterations]
+    waits = [counts.waits for counts in iterations]
+    assert waits == [1, 0, 0], [counts.places for counts in iterations]  # the first loss is looked at
 
 
 SOLVER = """net: net.yaml

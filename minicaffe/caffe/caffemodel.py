@@ -55,10 +55,10 @@ class CaffemodelReader(WeightReader):
         self._blobs[key] = blob
         self.shapes[key] = _modern(shape, index, kind) if is_legacy(blob) else shape
 
-    def check(self, key: str, shape: Shape | None = None) -> None:
+    def check(self, key: str, shape: Shape | None = None, mend: str = "") -> None:
         if shape == () and self.shapes.get(key) == (1,) and is_legacy(self._blobs[key]):
             self.shapes[key] = ()  # four old axes of 1 are no axes too
-        super().check(key, shape)
+        super().check(key, shape, mend)
 
     def _array(self, key: str) -> np.ndarray:
         return blob_array(self._blobs[key]).reshape(self.shapes[key])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
@@ -14,11 +17,14 @@ from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layer import Blobs, Layer
 
+logger = logging.getLogger("minicaffe")
+
 
 class BatchSourceLayer(Layer):
     """A layer without bottoms whose tops are what ``make_batches(top)`` gives for batch 0, 1, 2, …
 
-    Its state is the number of the next batch; batch k is the same whatever was read before.
+    Its state is the number of the next batch, and what data that is a place in; batch k is the same whatever was
+    read before.
     """
 
     bottoms = (0, 0)
@@ -50,8 +56,32 @@ class BatchSourceLayer(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """There is nothing below."""
 
-    def state(self) -> dict[str, int]:
-        return {"next_batch": self.prefetcher.number}
+    @property
+    def batch_size(self) -> int:
+        """The images of a batch."""
+        return self.batches.shapes[0][0]
+
+    @property
+    def rows(self) -> int:
+        """The images of an epoch; 0 where there are no epochs."""
+        return getattr(self.batches.order, "count", 0)
+
+    @property
+    def classes(self) -> int:
+        """How many different labels there are; 0 where they are no classes, or not known without reading all."""
+        labels = getattr(getattr(self.batches, "source", None), "labels", None)
+        if labels is None or len(self.spec.top) < 2:
+            return 0
+        found = np.unique(labels)
+        return len(found) if (found == np.round(found)).all() else 0
+
+    def _data(self) -> dict[str, Any]:
+        """What the number of a batch is a place in."""
+        (param,) = (getattr(self.spec, name) for name in self.messages if name != "transform_param")
+        return {"source": param.source, "images": self.rows, "batch_size": self.batch_size}
+
+    def state(self) -> dict[str, Any]:
+        return {"next_batch": self.prefetcher.number, **self._data()}
 
     def restore(self, state: dict[str, Any]) -> None:
         number = state.get("next_batch")
@@ -61,7 +91,24 @@ class BatchSourceLayer(Layer):
             )
         self.prefetcher.close()
         self.batches.order.reseed(self.seed)
-        self.prefetcher.seek(number)
+        self.prefetcher.seek(self._place(number, state))
+
+    def _place(self, number: int, state: dict[str, Any]) -> int:
+        """The batch at which a snapshot's run goes on; a warning where its data were others."""
+        data = self._data()
+        changed = {name: state[name] for name, value in data.items() if state.get(name, value) != value}
+        if not changed:
+            return number
+        size = changed.get("batch_size", self.batch_size)
+        if isinstance(size, int) and size > 0:
+            number = number * size // self.batch_size
+        logger.warning(
+            "%s: goes on in other data than the snapshot was written on: %s; its next batch is number %d",
+            self.spec.where,
+            ", ".join(f"{name} {data[name]}, which was {was}" for name, was in changed.items()),
+            number,
+        )
+        return number
 
     def close(self) -> None:
         self.prefetcher.close()

@@ -20,7 +20,7 @@ from minicaffe.caffe.specs import read_prototxt_solver
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net, open_net
 from minicaffe.snapshots import start_of_name
-from minicaffe.solvers.lr_policy import learning_rate
+from minicaffe.solvers.lr_policy import learning_rate, steps_passed
 from minicaffe.spec.solver import SolverSpec, load_solver
 
 Callback = Callable[[], None]
@@ -31,9 +31,9 @@ class _Training(minicaffe.Solver):
 
     open_net = staticmethod(open_net)
 
-    def _find(self, path: str) -> Path:
+    def _find(self, path: str, field: str) -> Path:
         """In the working directory first, where alone Caffe looks."""
-        return Path(path) if Path(path).is_file() else super()._find(path)
+        return Path(path) if Path(path).is_file() else super()._find(path, field)
 
     def __init__(self, spec: SolverSpec) -> None:
         self.callbacks: list[tuple[Callback, Callback]] = []
@@ -49,13 +49,13 @@ class _Training(minicaffe.Solver):
 
     def _write_snapshot(self) -> Path:
         is_hdf5 = self.spec.snapshot_format == "HDF5"
-        base, ending = start_of_name(self.spec.snapshot_prefix, self.iter), ".h5" if is_hdf5 else ""
+        base, ending = start_of_name(self.prefix, self.iter), ".h5" if is_hdf5 else ""
         weights = f"{base}.caffemodel{ending}"
         if is_hdf5:
             write_weights(self.net.params, weights)
         else:
             write_caffemodel(self.net, weights)
-        passed = sum(self.iter > value for value in self.spec.stepvalue)
+        passed = steps_passed(self.spec.stepvalue, self.iter - 1)
         state = CaffeState(Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories())
         write_state(state)
         return state.path

@@ -1,0 +1,51 @@
+"""What a training is going to do: how large its net and its data are, and what it will not learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minicaffe.inspect.summary import count_multiply_adds, count_parameters
+from minicaffe.layer import Layer
+from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.net import Net
+
+
+def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
+    """A line for the net, parameters and multiply-adds; and one for each data layer that has an epoch."""
+    params, held = count_parameters(net)
+    kept = f" ({held:,} of them not trained)" if held else ""
+    yield f"Net: {params:,} parameters{kept}, {count_multiply_adds(net):,} multiply-adds an image"
+    for layer in net.layers:
+        if isinstance(layer, BatchSourceLayer) and layer.rows:
+            classes = f" of {layer.classes:,} classes" if layer.classes else ""
+            epoch = layer.rows / (layer.batch_size * iter_size)
+            yield (
+                f"Data of layer '{layer.name}': {layer.rows:,} images{classes}, {layer.batch_size:,} a batch: "
+                f"an epoch is {epoch:,.4g} iterations"
+            )
+
+
+def untrained(net: Net) -> Iterator[str]:
+    """What is wrong with a net that is to learn: a loss that is not trained on, no parameter that learns."""
+    for layer in net.layers:
+        name = layer.spec.python_param.layer if layer.type == "Python" else layer.type
+        if "loss" in name.lower() and _is_no_loss(layer, net):
+            yield (
+                f"{layer.spec.where}: a layer {name} that is not trained on: "
+                "give it 'loss_weight: 1', or its class 'is_loss = True'"
+            )
+    if not net.trained_layers():
+        yield f"{net.spec.where.file}: nothing will be trained: {_why_not(net)}"
+
+
+def _is_no_loss(layer: Layer, net: Net) -> bool:
+    has_weight = any(layer.spec.loss_weight) or layer.spec.has("loss_weight")
+    return not has_weight and any(name in net.outputs for name in layer.spec.top)
+
+
+def _why_not(net: Net) -> str:
+    if not any(param.lr_mult for param in net.learnable):
+        return "no layer has parameters with an lr_mult above 0"
+    if not any(any(layer.spec.loss_weight) for layer in net.layers):
+        return "the net has no loss; give the layer that computes it 'loss_weight: 1'"
+    return "no gradient gets from the loss to a parameter; look for 'propagate_down: false'"
