@@ -45,7 +45,7 @@ def add_trust(sub: argparse.ArgumentParser, runs_python: bool) -> None:
     if runs_python:
         sub.set_defaults(allow_python=True)
         sub.add_argument("--allow-output", action="append", default=[], metavar="DIR",
-                         help="a folder more that files named in a spec may be written into "
+                         help="one more folder that files named in a spec may be written into "
                          "(default: the working directory, and the spec's)")  # fmt: skip
     else:
         sub.add_argument("--allow-python", action="store_true",

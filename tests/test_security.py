@@ -14,9 +14,10 @@ import minicaffe as mc
 from minicaffe import layer
 from minicaffe.cli import main, make_parser
 from minicaffe.compress.commands import _journal
+from minicaffe.flags import trusting
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net
-from minicaffe.spec.trust import SAFE, limited
+from minicaffe.spec.trust import SAFE, Trust, current, limited
 
 ROOT = Path(__file__).parent.parent
 DEPLOY, WEIGHTS = ROOT / "prototxt" / "lenet" / "deploy.yaml", ROOT / "models" / "lenet.npz"
@@ -144,6 +145,12 @@ def test_every_command_but_those_that_run_nets_takes_specs_as_data():
                        "lowrank select", "lowrank apply", "lowrank sweep"}  # fmt: skip
 
 
+def test_a_command_without_a_word_on_it_takes_specs_as_data():
+    with trusting(argparse.Namespace()):
+        assert current() == SAFE
+    assert current() == Trust()
+
+
 def subparsers(parser):
     """The parsers of all commands, by name."""
     found = {}
@@ -233,6 +240,20 @@ def test_a_script_for_pycaffe_still_finds_what_lies_beside_it(tmp_path):
     )
     output, _ = outcome(["-m", "minicaffe.pycaffe", "scripts/script.py"], tmp_path)
     assert output == f"beside {tmp_path / 'scripts'}\n"
+
+
+def test_the_module_beside_the_spec_is_taken_then_that_of_the_working_directory(folder, monkeypatch, capsys):
+    for name in ("installed", "nets"):
+        Path(name).mkdir()
+        Path(name, "own_layers.py").write_text(MODULE)
+        Path(name, "net.yaml").write_text(NET)
+    monkeypatch.syspath_prepend("installed")
+    for place in ("nets", ".", "installed"):
+        sys.modules.pop("own_layers", None)
+        assert main(["summary", "nets/net.yaml", "--allow-python"]) == 0
+        found = (folder / place / "own_layers.py").resolve()
+        assert f"Importing own_layers from {found}\n" in capsys.readouterr().out
+        found.unlink()
 
 
 def test_a_commands_import_path_is_as_it_was(folder):

@@ -125,9 +125,8 @@ def _weights(
         try:
             net = Net(spec, phase="test", level=level, stages=stages)
         except (DataError, UntrustedError) as error:
-            logger.warning(
-                "The weights are not checked against the net, which cannot be made here (%s)", error
-            )
+            lacks = "data are not there" if isinstance(error, DataError) else "code is not run"
+            logger.warning("The weights are not checked against the net, whose %s (%s)", lacks, error)
             arrays = _arrays(file, {layer.name for layer in spec.layer})
             if not arrays:
                 problem = "has no layer of this net; these are another net's weights"
