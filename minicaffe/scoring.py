@@ -14,10 +14,8 @@ from minicaffe.blob import Blob
 from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
-MOST_LINES, MOST_CLASSES = (
-    100,
-    1000,
-)  # numbers of a top that are shown one by one; of one with an axis of classes
+MOST_LINES = 100  # numbers of a top that are shown one by one
+MOST_CLASSES = 1000  # the same of a top with one axis
 
 
 @dataclass
