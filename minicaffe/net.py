@@ -20,7 +20,7 @@ from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.ops.workers import one_blas_thread
-from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
+from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 from minicaffe.weight_reader import WeightReader
 
@@ -32,7 +32,8 @@ class Net:
     ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
     ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules, beside the
     stages that the spec's own ``state`` has (its ``phase`` and ``level`` do not count, as in Caffe); ``dtype``
-    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one).
+    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one);
+    ``class_names`` are the classes that label 0, 1, … are trained to be: a folder of images is numbered by them.
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
@@ -50,6 +51,7 @@ class Net:
         stages: Iterable[str] = (),
         dtype: Any = np.float32,
         seed: int | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
         self.name = self.spec.name
@@ -60,8 +62,11 @@ class Net:
         device = current_device()
         folder = str(Path(self.spec.where.file).parent)
         self.setting = Setting(
-            self.state.phase, device, np.dtype(dtype), device.rng(self.seed), self.seed, folder
+            self.state.phase, device, np.dtype(dtype), device.rng(self.seed), self.seed, folder, class_names
         )
+        if self.state.phase == "TEST":
+            training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
+            self.setting.trained_layers = self.spec.layers_for(training)
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}
         self.layers: list[Layer] = []
@@ -415,6 +420,11 @@ class Net:
         for layer in self.layers:
             if layer.name in state["layers"]:
                 layer.restore(state["layers"][layer.name])
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the labels of the net's images stand for, label 0 first: the folders that have them, or []."""
+        return list(next(iter(self.setting.class_names.values()), []))
 
     def close(self) -> None:
         """Let go of the data layers' files and threads."""

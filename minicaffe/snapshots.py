@@ -22,7 +22,7 @@ import numpy as np
 from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.caffe import solverstate
-from minicaffe.errors import TrainingError, WriteError
+from minicaffe.errors import TrainingError, WriteError, listing
 
 if TYPE_CHECKING:
     from minicaffe.solver import Solver
@@ -52,6 +52,7 @@ def save(solver: Solver, prefix: str) -> Path:
         "weights": weight_file.name,
         "losses": [float(loss) for loss in solver.losses],
         "net": solver.net.state_dict(),
+        "class_names": solver.net.class_names,
         "test_nets": [net.state_dict() for net in solver.test_nets],
     }
     weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
@@ -107,6 +108,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         }
         held = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
         _check_same(path, "parameters trained", held, set(solver.history))
+    _check_classes(path, meta.get("class_names", []), solver.net.class_names)
     if len(meta["test_nets"]) != len(solver.test_nets):
         raise TrainingError(
             f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
@@ -130,6 +132,15 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         net.load_state_dict(state)
     solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
     solver.iter, solver.seed = meta["iter"], meta["seed"]
+
+
+def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
+    """Raise TrainingError where labels stand for other classes than they did: folders came or went."""
+    if held and now and held != now:
+        raise TrainingError(
+            f"{path}: was trained on the classes {listing(held)}; the data have {listing(now)}; "
+            "bring the folders back, or begin anew with --weights"
+        )
 
 
 def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
@@ -199,6 +210,9 @@ def _check_meta(meta: dict[str, Any]) -> None:
     for name, kind in kinds.items():
         if not isinstance(meta[name], kind):
             raise ValueError(f"'{name}' is {meta[name]!r}")
+    names = meta.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("'class_names' are no names")
     if meta["format"] != FORMAT or meta["iter"] < 0:
         raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
     if Path(meta["weights"]).name != meta["weights"]:

@@ -16,6 +16,7 @@ from minicaffe import snapshots
 from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
+from minicaffe.layers.batch_source import same_images
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
@@ -65,6 +66,8 @@ class Solver:
                 logger.warning(
                     "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
                 )
+            for warning in same_images(self.net.layers, test_net.layers):
+                logger.warning(warning)
         with self.net.setting.device.entered():
             self.history = {
                 p.key: [self._zeros_like(p) for _ in range(self.rule.histories)]
@@ -88,6 +91,7 @@ class Solver:
             level=state.level if state.has("level") else spec.state.level,
             stages=state.stage,
             seed=self.seed + number,
+            class_names=self.net.class_names if phase == "TEST" else (),
         )
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:

@@ -153,7 +153,7 @@ class NetSpec(Message):
 
         Raises SpecError where two of them have the same name.
         """
-        chosen = self._input_layers() + [x for x in self.layer or self.layers if x.belongs_to(state)]
+        chosen = self._input_layers() + self.layers_for(state)
         first: dict[str, LayerSpec] = {}
         for layer in chosen:
             if layer.name in first:
@@ -163,6 +163,10 @@ class NetSpec(Message):
                 )
             first[layer.name] = layer
         return chosen
+
+    def layers_for(self, state: NetState) -> list[LayerSpec]:
+        """The layers that the spec lists for this state."""
+        return [layer for layer in self.layer or self.layers if layer.belongs_to(state)]
 
     def _input_layers(self) -> list[LayerSpec]:
         shapes = self.input_shape or [
