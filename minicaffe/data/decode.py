@@ -47,6 +47,7 @@ LUMINANCE = {"PNG": (9797, 19234, 3737, 0, 15), "GIF": (9798, 19235, 3735, 1 << 
 LUMINANCE["WEBP"] = LUMINANCE["GIF"]
 OTHERS_LUMINANCE = (4899, 9617, 1868, 1 << 13, 14)
 
+ENCODINGS = {"jpg": ("JPEG", {"quality": 95}), "png": ("PNG", {})}
 TOLD = 20
 _told_of_truncation: set[str] = set()
 
@@ -69,6 +70,15 @@ def decode_image(
     if size and size != pixels.shape[:2]:
         pixels = resize(pixels, *size)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
+
+
+def encode_image(image: np.ndarray, kind: str) -> bytes:
+    """The bytes of a file of one of ``ENCODINGS``, of (3, h, w) in blue, green, red, or (1, h, w)."""
+    pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
+    file = io.BytesIO()
+    form, options = ENCODINGS[kind]
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
 
 
 def _decode(file: str | Path | BinaryIO, color: bool | None) -> np.ndarray:

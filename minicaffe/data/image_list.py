@@ -6,6 +6,7 @@ it is packed, and shared.
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -90,17 +91,18 @@ class ImageListSource(Source):
         size: tuple[int, int] | None = None,
         keep_bytes: int = KEPT_BYTES,
     ) -> None:
-        """``color`` and ``size`` as in ``decode_image``. Decodes the first image. Raises DataError."""
+        """``color`` and ``size`` as in ``decode_image``. Decodes the first image, to see whether all can be kept,
+        unless ``keep_bytes`` is 0. Raises DataError."""
         self.name = listed.source
         self.no_labels = f"{listed.place(0)} has a path alone, where 'path label' is wanted"
         self.listed = listed
         self.color = color
         self.size = size
-        first = self._decode(0)
         self._kept: np.ndarray | None = None
         self._is_kept = np.zeros(len(listed), bool)
-        if first.nbytes * len(listed) <= keep_bytes:
-            self._kept = np.empty((len(listed), *first.shape), np.uint8)
+        shape = self._decode(0).shape if keep_bytes else ()
+        if shape and math.prod(shape) * len(listed) <= keep_bytes:
+            self._kept = np.empty((len(listed), *shape), np.uint8)
 
     def __len__(self) -> int:
         return len(self.listed)
