@@ -52,7 +52,8 @@ def joined(text: str) -> str:
 
 def shown(text: str) -> str:
     """A name from a file as an error shows it: without what a terminal would obey, and not all of it."""
-    return repr(text if len(text) <= 300 else text[:300] + "…")[1:-1]
+    escaped = repr(text[:300])[1:-1]
+    return escaped if len(escaped) <= 300 and len(text) <= 300 else escaped[:300] + "…"
 
 
 def listing(names: Sequence[str]) -> str:

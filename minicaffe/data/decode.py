@@ -158,7 +158,8 @@ def _bytes_of(image: Image.Image) -> np.ndarray:
         raise _Refused("floating point, which OpenCV and Caffe refuse; HDF5Data reads arrays of floats")
     if image.mode == "CMYK" and image.format != "TIFF":
         return _from_cmyk(255 - np.asarray(image))
-    return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))  # it would copy, too
 
 
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:

@@ -192,7 +192,7 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
     bases = list(dict.fromkeys(base / root_folder for base in (*lookup_folders(folder), path.parent)))
 
     def base_of(name: str) -> Path | None:
-        return next((base for base in bases if _is_there(base / name)), None)
+        return next((base for base in bases if is_there(base / name)), None)
 
     listed = read_list(path, lambda name: base_of(name) is not None)
     base = base_of(listed.names[0])
@@ -204,10 +204,11 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
     return replace(listed, base=str(base), shared=listed)
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether a file exists; a name that no system takes has none."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no system takes: too long, a NUL
+    except (OSError, ValueError):  # too long, a NUL
         return False
 
 
