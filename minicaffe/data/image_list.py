@@ -11,6 +11,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -37,6 +38,12 @@ class Names:
         """Add one at the end."""
         self._bytes += os.fsencode(name)
         self._ends.append(len(self._bytes))
+
+    def hashes(self, before: str = "") -> np.ndarray:
+        """A number for each name, with something before it; the same for the same."""
+        start, data = os.fsencode(before), bytes(self._bytes)
+        numbers = (hash(start + data[a:b]) for a, b in pairwise(self._ends))
+        return np.fromiter(numbers, np.int64, len(self))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -67,12 +74,6 @@ class Listed:
     def file(self, index: int) -> str:
         """The path of an image."""
         return os.path.join(self.base, self.names[index])
-
-    def hashes(self) -> np.ndarray:
-        """A number for each path, the same for the same path."""
-        base = os.path.realpath(self.base)
-        paths = (hash(os.path.join(base, self.names[i])) for i in range(len(self)))
-        return np.fromiter(paths, np.int64, len(self))
 
     def place(self, index: int) -> str:
         """Where it is named: ``list.txt:12``, or "" for a folder."""
@@ -138,7 +139,11 @@ class ImageListSource(Source):
     def shared_with(self, other: Source) -> int:
         if not isinstance(other, ImageListSource):
             return 0
-        return int(np.isin(self.listed.hashes(), other.listed.hashes()).sum())
+        mine, its = (
+            source.listed.names.hashes(os.path.realpath(source.listed.base) + os.sep)
+            for source in (self, other)
+        )
+        return int(np.isin(mine, its).sum())
 
     def describe(self, index: int) -> str:
         place = self.listed.place(index)
