@@ -136,6 +136,7 @@ def test_as_many_outputs_as_classes_and_other_images_are_no_warning(folder, capl
     assert not caplog.records
 
 
+@pytest.mark.cpu_only("to look at labels, a GPU would have to be waited for")
 def test_the_error_on_a_label_that_is_no_class_lists_them(folder):
     net = mc.Net(parse_net(spec_text(num_output=2), str(folder / "net.yaml")), phase="test")
     with pytest.raises(DataError, match=r"0 to 1; .*; the images' classes are ant, bee, cat"):

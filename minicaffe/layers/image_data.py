@@ -1,6 +1,7 @@
 """ImageData: batches of image files, from a list ("path label" a line) or a folder with one for each class.
 
-Tops: the images, (N, C, h, w), in Caffe's channel order (blue, green, red); and, if wanted, the labels, (N,).
+Tops: the images, (N, C, h, w), in Caffe's channel order (blue, green, red); and, if wanted, the labels, (N,), or
+(N, L) where a line of the list has L of them.
 """
 
 from __future__ import annotations
