@@ -26,6 +26,7 @@ from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.data import download
 from minicaffe.data.backends import SAMPLES, open_source
+from minicaffe.data.commands import add_images, add_mean, write_images, write_mean
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, refuse_overwriting, write_text
@@ -287,6 +288,8 @@ def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
     get.add_argument("name", choices=["mnist", "cifar10"])
     get.add_argument("--to", metavar="DIR", help="where to put it (default: data/mnist, data/cifar10)")
     get.add_argument("--from", dest="source", metavar="URL", help="another mirror, or a local file or folder")
+    add_images(command("images", write_images))
+    add_mean(command("mean", write_mean))
     lmdb = command("lmdb", data_lmdb)
     lmdb.add_argument("source", help=f"an IDX file (MNIST's), an .npz, or a sample: {', '.join(SAMPLES)}")
     lmdb.add_argument(

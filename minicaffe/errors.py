@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class MinicaffeError(Exception):
     """Base of every error that a user can mend; the command line prints it as one line, exit status 2."""
@@ -46,3 +48,15 @@ def one_line(error: object) -> str:
 def joined(text: str) -> str:
     """The lines of a text, whatever breaks them, as one line."""
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def shown(text: str) -> str:
+    """A name from a file as an error shows it: without what a terminal would obey, and not all of it."""
+    escaped = repr(text[:300])[1:-1]
+    return escaped if len(escaped) <= 300 and len(text) <= 300 else escaped[:300] + "…"
+
+
+def listing(names: Sequence[str]) -> str:
+    """The first of some names, with commas."""
+    more = f", … ({len(names)})" if len(names) > 20 else ""
+    return ", ".join(shown(name) for name in names[:20]) + more

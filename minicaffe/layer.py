@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -24,7 +24,12 @@ Blobs = Sequence[Blob]
 
 @dataclass
 class Setting:
-    """What the layers of one net have in common."""
+    """What the layers of one net have in common.
+
+    ``trained_classes`` are the classes of the net that trains, for the nets that test it, and ``trained_layers``
+    the layers that this net's spec has for training; ``class_names`` what this net's labels stand for, by the
+    top that has them; ``told`` are the warnings that are given once for a net.
+    """
 
     phase: str
     device: Device
@@ -33,6 +38,10 @@ class Setting:
     seed: int
     folder: str
     trust: Trust
+    trained_classes: Sequence[str] = ()
+    trained_layers: Sequence[LayerSpec] = ()
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
 
 
 class Layer:
@@ -265,7 +274,7 @@ def register_variant(type_name: str, field: str) -> Callable[[type[Layer]], type
 
 def class_of(spec: LayerSpec) -> type[Layer]:
     """The class that runs a layer: its type's, or the variant that its spec asks for."""
-    for (type_name, field), cls in _variants.items():
-        if spec.type == type_name and spec.has(field):
+    for (type_name, name), cls in _variants.items():
+        if spec.type == type_name and spec.has(name):
             return cls
     return layer_classes[spec.type]

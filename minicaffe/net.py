@@ -22,7 +22,7 @@ from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.ops.workers import one_blas_thread
 from minicaffe.spec import trust
-from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, make_state
+from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 from minicaffe.weight_reader import WeightReader
 
@@ -36,9 +36,10 @@ class Net:
     ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
     ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules, beside the
     stages that the spec's own ``state`` has (its ``phase`` and ``level`` do not count, as in Caffe); ``dtype``
-    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one). A spec
-    that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside the
-    working directory and its own folder.
+    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one);
+    ``class_names`` are the classes that label 0, 1, … are trained to be: a folder of images is numbered by them.
+    A spec that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside
+    the working directory and its own folder.
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
@@ -57,6 +58,7 @@ class Net:
         stages: Iterable[str] = (),
         dtype: Any = np.float32,
         seed: int | None = None,
+        class_names: Sequence[str] = (),
         trusted: bool = True,
     ) -> None:
         self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
@@ -76,7 +78,11 @@ class Net:
             self.seed,
             folder,
             trust.current() if trusted else trust.SAFE,
+            class_names,
         )
+        if self.state.phase == "TEST":
+            training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
+            self.setting.trained_layers = self.spec.layers_for(training)
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}
         self.layers: list[Layer] = []
@@ -467,6 +473,11 @@ class Net:
                     layer.spec.where,
                     f" (but one of {others}, which the net has not)" if others else "",
                 )
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the labels of the net's images stand for, label 0 first: the folders that have them, or []."""
+        return list(next(iter(self.setting.class_names.values()), []))
 
     def close(self) -> None:
         """Let go of the data layers' files and threads."""

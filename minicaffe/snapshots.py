@@ -29,7 +29,7 @@ import numpy as np
 from minicaffe import weights
 from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.caffe import solverstate
-from minicaffe.errors import MinicaffeError, TrainingError, WriteError
+from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
 from minicaffe.files import check_name, reading
 from minicaffe.solvers.lr_policy import steps_passed
 from minicaffe.spec.solver import SolverSpec
@@ -67,6 +67,7 @@ def save(solver: Solver, prefix: str) -> Path:
         "weights": weight_file.name,
         "losses": [float(loss) for loss in solver.losses],
         "net": solver.net.state_dict(),
+        "class_names": solver.net.class_names,
         "test_nets": [net.state_dict() for net in solver.test_nets],
     }
     weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
@@ -152,6 +153,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         }
         held = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
         _check_same(path, "parameters trained", held, set(solver.history))
+    _check_classes(path, meta.get("class_names", []), solver.net.class_names)
     if len(meta["test_nets"]) != len(solver.test_nets):
         raise TrainingError(
             f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
@@ -193,6 +195,15 @@ def _all_or_nothing(nets: list[Net], path: str | Path) -> Iterator[None]:
         for net, state in zip(nets, before, strict=True):
             net.load_state_dict(state)
         raise
+
+
+def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
+    """Raise TrainingError where labels stand for other classes than they did: folders came or went."""
+    if held and now and held != now:
+        raise TrainingError(
+            f"{path}: was trained on the classes {listing(held)}; the data have {listing(now)}; "
+            "bring the folders back, or begin anew with --weights"
+        )
 
 
 def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
@@ -260,6 +271,9 @@ def _check_meta(meta: dict[str, Any]) -> None:
     for name, kind in kinds.items():
         if type(meta[name]) is not kind:
             raise ValueError(f"'{name}' is {meta[name]!r:.60}")
+    names = meta.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("'class_names' are no names")
     if meta["format"] != FORMAT or not 0 <= meta["iter"] < 2**31:
         raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
     if Path(meta["weights"]).name != meta["weights"] or len(meta["weights"]) > 255:

@@ -17,6 +17,7 @@ from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.errors import TrainingError
 from minicaffe.inspect.training import sizes, untrained
+from minicaffe.layers.batch_source import same_images
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
@@ -73,6 +74,8 @@ class Solver:
                 logger.warning(
                     "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
                 )
+            for warning in same_images(self.net.layers, test_net.layers):
+                logger.warning(warning)
         tested = (test_net.preparation for test_net in self.test_nets)
         self.net.preparation = next((found for found in tested if found is not None), self.net.preparation)
         with self.net.setting.device.entered():
@@ -102,6 +105,7 @@ class Solver:
             level=state.level if state.has("level") else spec.state.level,
             stages=state.stage,
             seed=self.seed + number,
+            class_names=self.net.class_names if phase == "TEST" else (),
         )
 
     def _check_place(self, prefix: str) -> None:

@@ -50,5 +50,6 @@ def _first_listed(path: Path, kind: str) -> str:
     """The first file that a list of images or HDF5 files names; "" for other sources."""
     if kind not in ("ImageData", "HDF5Data") or not path.is_file():
         return ""
-    first = next((line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()), "")
-    return first.rpartition(" ")[0].rstrip() if kind == "ImageData" else first
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        first = next((line.strip() for line in lines if line.strip()), "")
+    return first.rsplit(None, 1)[0] if first and kind == "ImageData" else first

@@ -22,11 +22,11 @@ LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
 def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     """The image of a file, float32 (H, W, 3) in red, green, blue, or (H, W, 1) without ``color``; 0 … 1.
 
-    Raises DataError where the file is no image.
+    It stands upright, as its EXIF data say. Raises DataError where the file is no image.
     """
     try:
         check_name(file)
-        pixels = decode_image(file, None)
+        pixels = decode_image(file)
     except FileNotFoundError:
         raise DataError(f"{file}: no such image; check the path") from None
     except BAD_IMAGE as error:
@@ -34,8 +34,9 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
         raise DataError(f"{file}: cannot be read as an image ({problem})") from None
     image = pixels[::-1].transpose(1, 2, 0).astype(np.float32) / np.float32(255)
     if color:
-        return np.repeat(image, 3 // image.shape[2], axis=2)
-    return image if image.shape[2] == 1 else (image @ LUMINANCE)[:, :, None]
+        return image
+    is_grey = (pixels == pixels[:1]).all()
+    return image[:, :, :1] if is_grey else (image @ LUMINANCE)[:, :, None]
 
 
 def as_image(image: Any, name: str = "the image") -> np.ndarray:

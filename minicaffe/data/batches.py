@@ -6,9 +6,9 @@ import numpy as np
 
 from minicaffe.data.hdf5 import Hdf5Source
 from minicaffe.data.order import AUGMENTATION, Order, random_stream
-from minicaffe.data.source import Source
+from minicaffe.data.source import Images, Source
 from minicaffe.data.transformer import DataTransformer
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, SpecError
 
 Batch = list[np.ndarray]  # one array for each top, batch axis last
 
@@ -45,20 +45,46 @@ class ImageBatches:
         self.image_shape = transformer.output_shape(images[0].shape)
         is_picture = images[0].dtype == np.uint8  # else what a picture's bytes would have been is not known
         self.preparation = transformer.preparation(images[0].shape) if is_picture else None
+        self.label_shape = labels.shape[1:] if with_labels else ()
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Caffe's shapes of the tops: (N, C, h, w) and (N,)."""
+        """Caffe's shapes of the tops: (N, C, h, w), and (N,), or (N, L) where an image has L labels."""
         n = self.order.batch_size
-        return [(n, *self.image_shape)] + [(n,)] * self.with_labels
+        return [(n, *self.image_shape)] + [(n, *self.label_shape)] * self.with_labels
 
     def __call__(self, batch: int) -> Batch:
         """Make batch number ``batch``. Raises DataError or SpecError."""
-        images, labels = self.source.read(self.order.indices(batch))
-        shape = self.transformer.output_shape(images[0].shape)
+        indices = self.order.indices(batch)
+        images, labels = self.source.read(indices)
+        shape = self._one_shape(images, indices)
         out = self._ring.buffer(batch, (*shape, len(images)))
         self.transformer(images, out, random_stream(self.order.seed, AUGMENTATION, batch))
-        return [out, labels] if self.with_labels else [out]
+        return [out, np.ascontiguousarray(labels.T)] if self.with_labels else [out]
+
+    def _one_shape(self, images: Images, indices: np.ndarray) -> tuple[int, ...]:
+        """What all images of a batch become. Raises DataError that names one that differs."""
+        if isinstance(images, np.ndarray):
+            return self.transformer.output_shape(images.shape[1:])
+        names = [int(index) for index in indices]
+        shapes = [self._shape_of(image, name) for image, name in zip(images, names, strict=True)]
+        usual = self.image_shape if self.image_shape in shapes else shapes[0]
+        odd = next((n for n, shape in enumerate(shapes) if shape != usual), None)
+        if odd is not None:
+            size, others = (" × ".join(map(str, shape)) for shape in (images[odd].shape, usual))
+            same_channels = shapes[odd][0] == usual[0]
+            mend = self.source.one_size if same_channels else "make all of them grey, or all coloured"
+            raise DataError(
+                f"{self.source.describe(names[odd])}: {size}, where others of its batch are {others}; "
+                f"{mend}, or batch_size: 1"
+            )
+        return usual
+
+    def _shape_of(self, image: np.ndarray, name: int) -> tuple[int, ...]:
+        try:
+            return self.transformer.output_shape(image.shape)
+        except SpecError as error:
+            raise DataError(f"{self.source.describe(name)}: {error}") from None
 
     def close(self) -> None:
         """Close the source."""

@@ -1,62 +1,153 @@
-"""Image files: named by Caffe's list file, or found in a folder that has a sub-folder for each class."""
+"""Image files: named by Caffe's list file, or found in a folder that has a sub-folder for each class.
+
+A list may have millions of lines, and a net for training and one for testing may read the same: what is kept of
+it is packed, and shared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from minicaffe.data.decode import BAD_IMAGE, decode_image
+from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
 from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
-from minicaffe.errors import DataError, one_line
+from minicaffe.errors import DataError, listing, one_line, shown
 from minicaffe.files import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 KEPT_BYTES = 1 << 30  # decoded images are kept in memory up to this size
+FORM = "it must list 'path label', one image a line"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One image: its file, its label, and the place that names it (``list.txt:12``), for errors."""
+class Names:
+    """Many names, packed into one run of bytes."""
 
-    file: str
-    label: float
-    named_at: str = ""
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._ends = array("q", [0])
+
+    def append(self, name: str) -> None:
+        """Add one at the end."""
+        self._bytes += os.fsencode(name)
+        self._ends.append(len(self._bytes))
+
+    def hashes(self, before: str = "") -> np.ndarray:
+        """A number for each name, with something before it; the same for the same."""
+        start, data = os.fsencode(before), bytes(self._bytes)
+        numbers = (hash(start + data[a:b]) for a, b in pairwise(self._ends))
+        return np.fromiter(numbers, np.int64, len(self))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(bytes(self._bytes[self._ends[index] : self._ends[index + 1]]))
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Image files with their labels, (n,), or (n, L) where a line has L of them, or None.
+
+    ``base`` goes before each name. ``lines`` are the lines of the list ``source`` that name them; a folder has
+    ``class_names`` instead, of which a label is the number.
+    """
+
+    source: str
+    names: Names
+    labels: np.ndarray | None
+    lines: array | None = None
+    class_names: list[str] = field(default_factory=list)
+    base: str = ""
+    shared: Listed | None = None  # what is kept for the next net that reads the same list
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def file(self, index: int) -> str:
+        """The path of an image."""
+        return os.path.join(self.base, self.names[index])
+
+    def place(self, index: int) -> str:
+        """Where it is named: ``list.txt:12``, or "" for a folder."""
+        return f"{self.source}:{self.lines[index]}" if self.lines is not None else ""
 
 
 class ImageListSource(Source):
     """Images that are decoded at first use, and kept while all have one size and fit into memory."""
 
+    one_size = "give new_height and new_width in image_data_param"
+
     def __init__(
         self,
-        name: str,
-        entries: Sequence[Entry],
+        listed: Listed,
         color: bool | None = True,
         size: tuple[int, int] | None = None,
         keep_bytes: int = KEPT_BYTES,
     ) -> None:
-        """``color`` and ``size`` as in ``decode_image``. Decodes the first image. Raises DataError."""
-        self.name = name
-        self.entries = entries
+        """``color`` and ``size`` as in ``decode_image``. Decodes the first image, to see whether all can be kept,
+        unless ``keep_bytes`` is 0. Raises DataError."""
+        self.name = listed.source
+        self.no_labels = f"{listed.place(0)} has a path alone, where 'path label' is wanted"
+        self.listed = listed
         self.color = color
         self.size = size
-        self.labels = np.array([entry.label for entry in entries], np.float32)
-        first = self._decode(0)
         self._kept: np.ndarray | None = None
-        self._is_kept = np.zeros(len(entries), bool)
-        if first.nbytes * len(entries) <= keep_bytes:
-            self._kept = np.empty((len(entries), *first.shape), np.uint8)
+        self._is_kept = np.zeros(len(listed), bool)
+        shape = self._decode(0).shape if keep_bytes else ()
+        if shape and math.prod(shape) * len(listed) <= keep_bytes:
+            self._kept = np.empty((len(listed), *shape), np.uint8)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.listed)
 
-    def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray]:
-        labels = self.labels[indices]
+    @property
+    def class_names(self) -> list[str]:
+        """The folder's classes, label 0 first; [] for a list."""
+        return self.listed.class_names
+
+    def number_as(self, class_names: list[str]) -> list[str]:
+        """Let labels be numbers of these classes, whatever the folder has of them; return those that it lacks.
+
+        Raises DataError where the folder has images of another class.
+        """
+        held, labels = self.listed.class_names, self.listed.labels
+        used = {held[int(label)] for label in np.unique(labels)}
+        if strange := sorted(used - set(class_names)):
+            raise DataError(
+                f"{self.name}: class {listing(strange)} is none of the classes trained on "
+                f"({listing(class_names)}); rename or remove the folder"
+            )
+        numbers = [class_names.index(name) if name in class_names else -1 for name in held]
+        labels = np.array(numbers, np.float32)[labels.astype(np.int64)]
+        self.listed = replace(self.listed, labels=labels, class_names=list(class_names))
+        return [name for name in class_names if name not in used]
+
+    def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray | None]:
+        labels = None if self.listed.labels is None else self.listed.labels[indices]
         if self._keep(indices) and self._kept is not None:
             return self._kept[indices], labels
         return stack([self._decode(i) for i in indices]), labels
+
+    def shared_with(self, other: Source) -> int:
+        if not isinstance(other, ImageListSource):
+            return 0
+        mine, its = (
+            source.listed.names.hashes(os.path.realpath(source.listed.base) + os.sep)
+            for source in (self, other)
+        )
+        return int(np.isin(mine, its).sum())
+
+    def describe(self, index: int) -> str:
+        place = self.listed.place(index)
+        return shown(self.listed.file(index)) + (f" (named at {place})" if place else "")
 
     def _keep(self, indices: np.ndarray) -> bool:
         """Decode what is not in memory yet; False where memory is no longer used, as sizes differ."""
@@ -70,16 +161,17 @@ class ImageListSource(Source):
         return self._kept is not None
 
     def _decode(self, index: int) -> np.ndarray:
-        entry = self.entries[index]
-        named = f" (named at {entry.named_at})" if entry.named_at else ""
+        place = self.listed.place(index)
+        named = f" (named at {place})" if place else ""
+        file = self.listed.file(index)
         try:
-            return decode_image(entry.file, self.color, self.size)
+            return decode_image(file, self.color, self.size)
         except FileNotFoundError:
-            raise DataError(f"{entry.file}: no such image{named}; check root_folder and the list") from None
+            raise DataError(f"{shown(file)}: no such image{named}; check root_folder and the list") from None
         except BAD_IMAGE as error:
-            problem = one_line(error)
+            problem = (isinstance(error, OSError) and error.strerror) or one_line(error)
             raise DataError(
-                f"{entry.file}: cannot be decoded{named}: {problem}; replace or remove it"
+                f"{shown(file)}: cannot be decoded{named}: {problem}; replace or remove it"
             ) from None
 
 
@@ -94,66 +186,153 @@ def open_images(
 
     ``folder`` is the spec's; ``root_folder`` goes before every path of the list. Raises DataError.
     """
+    return ImageListSource(find_images(source, folder, root_folder), color, size)
+
+
+def find_images(source: str | Path, folder: str | Path = ".", root_folder: str = "") -> Listed:
+    """What ``open_images`` opens. Whichever place has the first image of a list has them all. Raises DataError."""
     path = find_path(source, lookup_folders(folder), "image list or folder")
-    entries = scan_folder(path) if path.is_dir() else _resolve(read_list(path), path, folder, root_folder)
-    return ImageListSource(str(path), entries, color, size)
+    if path.is_dir():
+        return scan_folder(path)
+    bases = list(dict.fromkeys(base / root_folder for base in (*lookup_folders(folder), path.parent)))
 
+    def base_of(name: str) -> Path | None:
+        return next((base for base in bases if is_there(base / name)), None)
 
-def read_list(path: Path) -> list[Entry]:
-    """The lines "path label" of a list file; a path may hold spaces, the label is after the last one.
-
-    Raises DataError, with the line, where a label is missing or no number.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; it must list 'path label', one image a line") from None
-    except OSError as error:
-        raise DataError(unreadable(path, error)) from None
-    entries = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not entries:
-        raise DataError(f"{path}: lists no images; it must list 'path label', one image a line")
-    return entries
-
-
-def _parse(line: str, where: str) -> Entry:
-    file, _, label = line.strip().rpartition(" ")
-    try:
-        return Entry(file.rstrip(), float(label), where)
-    except ValueError:
-        raise DataError(f"{where}: '{line.strip()}' does not end in a label; write 'path label'") from None
-
-
-def _resolve(entries: list[Entry], path: Path, folder: str | Path, root_folder: str) -> list[Entry]:
-    """The entries with full paths. Whichever place has the first image of the list has them all."""
-    bases = [base / root_folder for base in (*lookup_folders(folder), path.parent)]
-    bases = list(dict.fromkeys(bases))
-    base = next((base for base in bases if (base / entries[0].file).exists()), None)
+    listed = read_list(path, lambda name: base_of(name) is not None)
+    base = base_of(listed.names[0])
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
-        raise DataError(f"{entries[0].named_at}: no image {entries[0].file} in {places}; set root_folder")
-    return [Entry(str(base / entry.file), entry.label, entry.named_at) for entry in entries]
+        name = shown(listed.names[0])
+        problem = f"'{name}' does not end in a label; " if listed.labels is None and " " in name else ""
+        raise DataError(f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder")
+    return replace(listed, base=str(base), shared=listed)
 
 
-def scan_folder(path: Path) -> list[Entry]:
+def is_there(path: Path) -> bool:
+    """Whether a file exists; a name that no system takes has none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
+
+
+# -- lists ---------------------------------------------------------------------------------------------------
+
+_lists: WeakValueDictionary[tuple[str, int, int, int], Listed] = WeakValueDictionary()
+
+
+def read_list(path: Path, is_image: Callable[[str], bool]) -> Listed:
+    """The lines "path label" of a list file; a path may hold spaces. Blank lines are passed over.
+
+    A line may have several labels, or none, as many as the first has: the numbers at its end, unless ``is_image``
+    says that some belong to a path. Raises DataError, with the line, where a label is missing or no number.
+    """
+    try:
+        found = os.stat(plain_file(path))
+        number, first = next(_lines(path), (0, ""))
+        if not number:
+            raise DataError(f"{path}: lists no images; {FORM}")
+        count = _label_count(first, is_image)
+        key = (os.path.realpath(path), found.st_mtime_ns, found.st_size, count)
+        listed = _lists.get(key)
+        if listed is None:
+            _lists[key] = listed = _read(path, count)
+        return listed
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; give a list of images") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that has one. Lines end in LF, CR or both; bytes are kept, whatever they are."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            if "\0" in line:
+                raise DataError(f"{path}: not a text file (as UTF-8); {FORM}")
+            if line := line.strip():
+                yield number, line
+
+
+def _label_count(line: str, is_image: Callable[[str], bool]) -> int:
+    """How many labels are at the end of a line."""
+    words, count = line.split(), 0
+    while count < len(words) - 1 and _is_number(words[-1 - count]):
+        count += 1
+    return 1 if count > 1 and is_image(line.rsplit(None, 1)[0]) else count
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(path: Path, count: int) -> Listed:
+    names, labels, lines = Names(), array("f"), array("q")
+    for number, line in _lines(path):
+        name, *ending = line.rsplit(None, count) if count else [line]
+        try:
+            if len(ending) != count:
+                raise ValueError
+            labels.extend(map(float, ending))
+        except ValueError:
+            form = "a label" if count == 1 else f"{count} labels, as the first line does"
+            raise DataError(
+                f"{path}:{number}: '{shown(line)}' does not end in {form}; write 'path label'"
+            ) from None
+        names.append(name)
+        lines.append(number)
+    numbers = np.frombuffer(labels, np.float32).reshape(-1, count) if count else None
+    if numbers is not None and not np.isfinite(numbers).all():
+        row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
+        raise DataError(f"{path}:{lines[row]}: a label that is nan or infinite; write a number")
+    return Listed(str(path), names, numbers[:, 0] if count == 1 else numbers, lines)
+
+
+# -- folders of classes --------------------------------------------------------------------------------------
+
+
+def scan_folder(path: Path) -> Listed:
     """The images ``path``/<class>/<file>, by sorted class and file; a label is the number of its class.
 
     Raises DataError where there are none.
     """
     classes = class_names(path)
-    entries = [
-        Entry(str(file), label)
-        for label, name in enumerate(classes)
-        for file in sorted((path / name).iterdir())
-        if file.suffix.lower() in SUFFIXES
-    ]
-    if not entries:
+    names, labels = Names(), array("f")
+    for label, name in enumerate(classes):
+        for file in sorted(_image_files(path / name)):
+            names.append(os.path.join(name, file))
+            labels.append(label)
+    if not len(names):
         raise DataError(
             f"{path}: no images in sub-folders; expected one folder for each class, with image files"
         )
-    return entries
+    return Listed(str(path), names, np.frombuffer(labels, np.float32), None, classes, str(path))
+
+
+def _image_files(folder: Path) -> Iterable[str]:
+    """Hidden files are what systems keep beside images (macOS: ``._cat.jpg``), and no images."""
+    with _scanned(folder) as entries:
+        for entry in entries:
+            is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            if is_image and not entry.name.startswith(".") and entry.is_file():
+                yield entry.name
 
 
 def class_names(path: Path) -> list[str]:
-    """The sub-folders of a folder of classes, sorted: label k is number k."""
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """The sub-folders of a folder of classes, sorted: label k is number k. Raises DataError."""
+    with _scanned(path) as entries:
+        return sorted(
+            e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name != "__MACOSX"
+        )
+
+
+def _scanned(folder: Path) -> os.ScandirIterator[str]:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise DataError(unreadable(folder, error)) from None

@@ -21,6 +21,8 @@ from minicaffe.errors import DataError, one_line
 class LmdbSource(Source):
     """The Datums of an LMDB, numbered in the order of its keys."""
 
+    one_size = "give crop_size in transform_param, or resize them (minicaffe data images --resize-height …)"
+
     def __init__(self, path: Path, color: bool | None = None) -> None:
         """``color`` is for encoded images, as in ``decode_image``. Raises DataError."""
         self.name = str(path)
@@ -76,6 +78,9 @@ class LmdbSource(Source):
         shape = (datum.channels, datum.height, datum.width)
         fits = min(shape) > 0 and flat.size == shape[0] * shape[1] * shape[2]
         return flat.reshape(shape) if fits else None
+
+    def describe(self, index: int) -> str:
+        return f"{self.name}: key {self.keys[index]!r}"
 
     def _damaged(self, key: bytes, problem: str) -> DataError:
         return DataError(f"{self.name}: key {key!r}: {problem}; write the data base again")

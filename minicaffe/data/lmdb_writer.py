@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +18,38 @@ from minicaffe.errors import DataError, WriteError
 from minicaffe.files import make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
-AT_ONCE = 1000
+AT_ONCE = 100
 
 
 def write_lmdb(source: Source, path: str | Path) -> int:
     """Write all images and labels of a source into a new folder; return their number.
 
+    Raises what ``write_datums`` raises, and DataError where a label is no whole number, or the source is damaged.
+    """
+    return write_datums(_datums(source), path)
+
+
+def write_datums(datums: Iterable[tuple[bytes, bytes]], path: str | Path) -> int:
+    """Write keys and Datums into a new folder; return their number.
+
     The folder takes its name when all is in it. Raises WriteError where it is there already or cannot be written,
-    DataError where a label is no whole number, or the source is damaged.
+    DataError where there are none.
     """
     lmdb, path = import_lmdb("writing"), Path(path)
     if path.exists():
         raise WriteError(f"{path}: is there already; remove it, or choose another name")
-    temporary = ""
+    temporary, count, datums = "", 0, iter(datums)
     try:
         make_folder(path.parent)
         temporary = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         with lmdb.open(temporary, map_size=MAP_SIZE) as environment:
-            for first in range(0, len(source), AT_ONCE):
-                indices = np.arange(first, min(first + AT_ONCE, len(source)))
+            while some := list(islice(datums, AT_ONCE)):
                 with environment.begin(write=True) as transaction:
-                    for number, datum in zip(indices, _datums(source, indices), strict=True):
-                        transaction.put(b"%08d" % number, datum)
+                    for key, datum in some:
+                        transaction.put(key, datum)
+                count += len(some)
+        if not count:
+            raise DataError(f"{path}: no image could be read; nothing is written")
         os.chmod(temporary, 0o755)
         os.replace(temporary, path)
         temporary = ""
@@ -51,23 +63,35 @@ def write_lmdb(source: Source, path: str | Path) -> int:
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-    return len(source)
+    return count
 
 
-def _datums(source: Source, indices: np.ndarray) -> list[bytes]:
-    images, labels = source.read(indices)
-    if labels is None:
-        labels = np.zeros(len(indices), np.float32)
-    return [_datum(source, image, float(label)) for image, label in zip(images, labels, strict=True)]
+def _datums(source: Source) -> Iterator[tuple[bytes, bytes]]:
+    for first in range(0, len(source), AT_ONCE):
+        indices = np.arange(first, min(first + AT_ONCE, len(source)))
+        images, labels = source.read(indices)
+        for n, index in enumerate(indices):
+            yield (
+                b"%08d" % index,
+                datum_of(source.name, images[n], None if labels is None else labels[n : n + 1]),
+            )
 
 
-def _datum(source: Source, image: np.ndarray, label: float) -> bytes:
-    """One image, (K, H, W), as the bytes of a Datum."""
-    if not (label.is_integer() and abs(label) < 2**31):
-        raise DataError(f"{source.name}: label {label:g}; an LMDB's labels are whole numbers, of 32 bits")
+def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: bytes = b"") -> bytes:
+    """One image, (K, H, W), as the bytes of a Datum; ``encoded`` is its file, to be kept in place of pixels.
+
+    ``labels`` is (1,), or None for label 0. Raises DataError, which begins with ``where``, for other ones.
+    """
+    label = 0.0 if labels is None else labels[0]
+    if np.ndim(label):
+        raise DataError(f"{where}: {np.size(label)} labels; an LMDB has one for each image")
+    if not (float(label).is_integer() and abs(label) < 2**31):
+        raise DataError(f"{where}: label {label:g}; an LMDB's labels are whole numbers, of 32 bits")
     datum = message_class("Datum")(label=int(label))
     datum.channels, datum.height, datum.width = image.shape
-    if image.dtype == np.uint8:
+    if encoded:
+        datum.data, datum.encoded = encoded, True
+    elif image.dtype == np.uint8:
         datum.data = image.tobytes()
     else:
         datum.float_data.extend(image.ravel().tolist())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.blobs import blob_array, blob_shape
-from minicaffe.caffe.messages import parse_message
+from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob
+from minicaffe.caffe.messages import message_class, parse_message
 from minicaffe.data.numpy_files import NumpyFile
+from minicaffe.data.source import Source
 from minicaffe.errors import DataError
-from minicaffe.files import reading
+from minicaffe.files import atomic_write, reading
+
+AT_ONCE = 16
 
 
 def load_mean(path: Path) -> np.ndarray:
@@ -56,3 +60,39 @@ def _of_blob(path: Path) -> np.ndarray:
         return blob_array(blob).reshape(blob_shape(blob))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
+    """The mean of all images of a source, float32 (C, H, W). ``step`` is called with how many come next.
+
+    Raises DataError that names one of another size.
+    """
+    total: np.ndarray | None = None
+    for first in range(0, len(source), AT_ONCE):
+        indices = np.arange(first, min(first + AT_ONCE, len(source)))
+        step(len(indices))
+        images, _ = source.read(indices)
+        total = np.zeros(images[0].shape) if total is None else total
+        for index, image in zip(indices, images, strict=True):
+            if image.shape != total.shape:
+                size, others = (" × ".join(map(str, shape)) for shape in (image.shape, total.shape))
+                raise DataError(
+                    f"{source.describe(int(index))}: {size}, and others {others}; {source.one_size}"
+                )
+            total += image
+    return (total / len(source)).astype(np.float32)
+
+
+def save_mean(mean: np.ndarray, path: Path) -> None:
+    """Write a mean image, (C, H, W), as its file's ending says, atomically. Raises DataError or WriteError."""
+    if path.suffix not in (".binaryproto", ".npz", ".npy"):
+        raise DataError(f"{path}: a mean image's name ends in .binaryproto, .npz or .npy")
+    with atomic_write(path) as file:
+        if path.suffix == ".npz":
+            np.savez(file, mean=mean)
+        elif path.suffix == ".npy":
+            np.save(file, mean)
+        else:
+            blob = message_class("BlobProto")()
+            fill_blob(blob, mean[None])
+            file.write(blob.SerializeToString())

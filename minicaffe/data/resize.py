@@ -15,7 +15,7 @@ ONE = 1 << 11  # a weight of 1
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, K), uint8, as (height, width) or (height, width, K)."""
-    image = pixels.reshape(*pixels.shape[:2], -1).astype(np.int32)
+    image = pixels.reshape(*pixels.shape[:2], -1)  # of bytes: only what is taken becomes wider
     left, right, across = _taps(image.shape[1], width)
     top, bottom, down = _taps(image.shape[0], height)
     lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]

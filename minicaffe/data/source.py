@@ -17,22 +17,32 @@ Images = np.ndarray | list[np.ndarray]  # (n, C, H, W), or n arrays (C, h, w) wh
 class Source:
     """Random access to n labelled images. Subclasses are one file format each.
 
-    ``name`` is the file that errors name. ``no_labels`` says why there are no labels, where there are none.
+    ``name`` is the file that errors name. ``no_labels`` says why there are no labels, where there are none;
+    ``one_size`` how images come to be of one size.
     """
 
     name: str = ""
     no_labels: str = ""
+    one_size: str = "give crop_size in transform_param"
 
     def __len__(self) -> int:
         """The number of images, at least 1."""
         raise NotImplementedError
 
     def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray | None]:
-        """The images at ``indices``, uint8 or float32 (n, C, H, W), and their labels, float32 (n,) or None.
+        """The images at ``indices``, uint8 or float32 (n, C, H, W), and their labels, float32 (n,), (n, L) or None.
 
         Images of differing sizes come as a list of arrays (C, h, w). Raises DataError for damaged ones.
         """
         raise NotImplementedError
+
+    def describe(self, index: int) -> str:
+        """What an error calls an image: its file, or its key."""
+        return f"{self.name}: image {index}"
+
+    def shared_with(self, other: Source) -> int:
+        """How many of its images are, by their names, among another source's."""
+        return len(self) if type(self) is type(other) and self.name == other.name else 0
 
     def close(self) -> None:
         """Let go of open files."""

@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.data.batches import Batch, Ring
-from minicaffe.data.decode import BAD_IMAGE, decode_image
+from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
+from minicaffe.data.image_list import is_there
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.resize import resize
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError, one_line
+from minicaffe.errors import DataError, one_line, shown
 from minicaffe.ops.rounding import round_half_away
 
 FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
@@ -56,8 +57,8 @@ def read_windows(
     """
     path = find_path(source, lookup_folders(folder), "window file")
     try:
-        words = path.read_text(encoding="utf-8").split()
-    except (UnicodeDecodeError, OSError) as error:
+        words = Path(plain_file(path)).read_text(encoding="utf-8-sig").split()
+    except (ValueError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}); it must be a window file, as text") from None
     names, windows = _parse(words, path)
     images = _resolve(names, path, folder, root_folder)
@@ -88,7 +89,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
             rows = np.array(fields, np.float32).reshape(count, FIELDS)
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"{path}: image {number}: {error}; the form is in minicaffe/data/windows.py"
+                f"{path}: image {number}: {shown(str(error))}; the form is in minicaffe/data/windows.py"
             ) from None
         names.append(head[2])
         found.append(np.insert(rows, 0, number, axis=1))
@@ -101,10 +102,10 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
 def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str) -> list[Path]:
     """The images' paths. Whichever place has the first image has them all."""
     bases = [base / root_folder for base in (*lookup_folders(folder), path.parent)]
-    base = next((base for base in bases if (base / names[0]).exists()), None)
+    base = next((base for base in bases if is_there(base / names[0])), None)
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
-        raise DataError(f"{path}: image 0: no image {names[0]} in {places}; set root_folder")
+        raise DataError(f"{path}: image 0: no image {shown(names[0])} in {places}; set root_folder")
     return [base / name for name in names]
 
 
@@ -229,10 +230,12 @@ class WindowBatches:
             yield path
         except FileNotFoundError:
             raise DataError(
-                f"{self.windows.name}: image {image}: no such file {path}; set root_folder"
+                f"{self.windows.name}: image {image}: no such file {shown(str(path))}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
-            raise DataError(f"{self.windows.name}: image {image}, {path}: {one_line(error)}") from None
+            raise DataError(
+                f"{self.windows.name}: image {image}, {shown(str(path))}: {one_line(error)}"
+            ) from None
 
     def _write(self, pixels: np.ndarray, box: np.ndarray, mirror: bool, out: np.ndarray) -> None:
         """Put one window of pixels (3, H, W) into ``out`` (3, s, s); what lies beyond the image stays 0."""

@@ -42,7 +42,7 @@ class Accuracy(Layer):
         top[0].reshape()
         if len(top) > 1:
             top[1].reshape(self.classes)
-        check_label_count(self, bottom[1], self.places)
+        check_label_count(self, bottom[1], self.places, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, param = self.xp, self.spec.accuracy_param

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ class BatchSourceLayer(Layer):
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)
-        names = getattr(self, "class_names", None)
+        names = self.setting.class_names.get(self.spec.top[-1])
         return replace(found, class_names=tuple(names)) if found and names else found
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
@@ -55,7 +55,11 @@ class BatchSourceLayer(Layer):
             blob.reshape(*shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        for blob, sent in zip(top, self.prefetcher.next(), strict=True):
+        try:
+            batch = self.prefetcher.next()
+        except DataError as error:
+            raise DataError(f"{self.spec.where}: {error}") from None
+        for blob, sent in zip(top, batch, strict=True):
             if sent.shape != blob.stored_shape:  # images of another size, which have a batch of their own
                 blob.reshape(sent.shape[-1], *sent.shape[:-1])
             sent.take(blob.stored)
@@ -116,6 +120,24 @@ class BatchSourceLayer(Layer):
     def close(self) -> None:
         self.prefetcher.close()
         self.batches.close()
+
+
+def same_images(layers: Sequence[Layer], test_layers: Sequence[Layer]) -> Iterator[str]:
+    """A warning for each data layer of a test net whose images, some of them, are those of a net that trains."""
+    for layer, source in _sources(test_layers):
+        for other, trained in _sources(layers):
+            if same := source.shared_with(trained):
+                yield (
+                    f"{layer.spec.where}: {same:,} of its {len(source):,} images are trained on too (layer "
+                    f"'{other.name}'): what they measure is no accuracy on new images"
+                )
+
+
+def _sources(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Source]]:
+    for layer in layers:
+        source = getattr(getattr(layer, "batches", None), "source", None)
+        if isinstance(source, Source):
+            yield layer, source
 
 
 def image_batches(layer: BatchSourceLayer, source: Source, param: Any, with_labels: bool) -> ImageBatches:

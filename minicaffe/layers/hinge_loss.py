@@ -39,7 +39,7 @@ class HingeLoss(LossLayer):
         self.batch, self.classes = math.prod(shape[:1]), math.prod(shape[1:])
         self.sign = self.new_array((self.classes, self.batch))
         self.margin = self.new_array((self.classes, self.batch))
-        check_label_count(self, bottom[1], (self.batch,))
+        check_label_count(self, bottom[1], (self.batch,), self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, m = self.xp, self.margin

@@ -1,16 +1,23 @@
 """ImageData: batches of image files, from a list ("path label" a line) or a folder with one for each class.
 
-Tops: the images, (N, C, h, w), in Caffe's channel order (blue, green, red); and, if wanted, the labels, (N,).
+Tops: the images, (N, C, h, w), in Caffe's channel order (blue, green, red); and, if wanted, the labels, (N,), or
+(N, L) where a line of the list has L of them.
 """
 
 from __future__ import annotations
 
+import logging
+
 from minicaffe.data.batches import ImageBatches
-from minicaffe.data.image_list import open_images
+from minicaffe.data.image_list import ImageListSource, class_names, open_images
+from minicaffe.data.source import lookup_folders
 from minicaffe.data.transformer import TransformParam
+from minicaffe.errors import listing
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
 from minicaffe.spec.fields import Bool, Int, Message, String
+
+logger = logging.getLogger("minicaffe")
 
 
 class ImageDataParam(Message):
@@ -41,4 +48,26 @@ class ImageData(BatchSourceLayer):
         param = self.spec.image_data_param
         size = (param.new_height, param.new_width) if param.new_height else None
         source = open_images(param.source, self.setting.folder, param.root_folder, param.is_color, size)
+        if source.class_names:
+            self._number_classes(source)
         return image_batches(self, source, param, with_labels=len(top) > 1)
+
+    def _number_classes(self, source: ImageListSource) -> None:
+        """Number the folder's classes as in training: one that it lacks must not shift the others."""
+        numbered = self.setting.class_names
+        trained = [] if numbered else self.setting.trained_classes
+        known = list(trained or self._training_classes())
+        missing = source.number_as(known) if known else []
+        if missing:
+            logger.warning("%s: no images of %s, which is trained on", source.name, listing(missing))
+        numbered[self.spec.top[-1]] = source.class_names
+
+    def _training_classes(self) -> list[str]:
+        """The classes of the folder from which the same spec has these tops in training; [] where it has none."""
+        for spec in self.setting.trained_layers:
+            if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
+                places = [
+                    place / spec.image_data_param.source for place in lookup_folders(self.setting.folder)
+                ]
+                return next((class_names(place) for place in places if place.is_dir()), [])
+        return []

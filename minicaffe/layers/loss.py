@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from minicaffe.array import Array
 from minicaffe.blob import Blob
+from minicaffe.errors import DataError, listing
 from minicaffe.layer import Blobs, Layer
 from minicaffe.ops.softmax import check_labels
 from minicaffe.spec.fields import Bool, Enum, Int, Message
+
+logger = logging.getLogger("minicaffe")
 
 
 class LossParam(Message):
@@ -55,12 +59,24 @@ class LossLayer(Layer):
         return self.xp.maximum(value, 1, dtype=self.dtype)
 
 
-def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...]) -> None:
-    """Raises ShapeError unless there is a label for each place."""
+def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int) -> None:
+    """Raises ShapeError unless there is a label for each place. Warns of scores of classes without a name."""
     if blob.count != math.prod(places):
         raise layer.shape_error(
             f"{blob.count} labels {blob.shape} for {math.prod(places)} predictions {places}"
         )
+    names = _names_of(layer)
+    if names and classes > len(names) and "num_output" not in layer.setting.told:
+        layer.setting.told.add("num_output")
+        logger.warning(
+            "%s: scores of %d classes, but the images are of %d: %s; num_output may be %d",
+            *(layer.spec.where, classes, len(names), listing(names), len(names)),
+        )
+
+
+def _names_of(layer: Layer) -> list[str]:
+    """What the labels of a layer stand for, or []."""
+    return layer.setting.class_names.get(layer.spec.bottom[1], [])
 
 
 def read_labels(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int, ignore: int | None) -> tuple:
@@ -73,5 +89,11 @@ def read_labels(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int,
     if ignore is not None:
         counts = labels != ignore
         labels = labels * counts
-    check_labels(labels, classes, str(layer.spec.where))
+    try:
+        check_labels(labels, classes, str(layer.spec.where))
+    except DataError as error:
+        names = _names_of(layer)
+        raise DataError(
+            f"{error}; the images' classes are {listing(names)}" if names else str(error)
+        ) from None
     return labels, counts

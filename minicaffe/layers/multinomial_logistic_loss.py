@@ -28,7 +28,7 @@ class MultinomialLogisticLoss(LossLayer):
         super().reshape(bottom, top)
         shape = bottom[0].shape
         self.batch, self.classes = math.prod(shape[:1]), math.prod(shape[1:])
-        check_label_count(self, bottom[1], (self.batch,))
+        check_label_count(self, bottom[1], (self.batch,), self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp = self.xp

@@ -45,7 +45,7 @@ class SoftmaxWithLoss(LossLayer):
         self.mode = self.spec.loss_param.mode()
         if len(top) > 1:
             top[1].reshape(*shape)
-        check_label_count(self, bottom[1], self.places)
+        check_label_count(self, bottom[1], self.places, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         softmax(self._classes_first(bottom[0].stored), out=self.prob)

@@ -175,7 +175,7 @@ class NetSpec(Message):
 
         Raises SpecError where two of them have the same name.
         """
-        chosen = self._input_layers() + [x for x in self.layer or self.layers if x.belongs_to(state)]
+        chosen = self._input_layers() + self.layers_for(state)
         first: dict[str, LayerSpec] = {}
         for layer in chosen:
             if layer.name in first:
@@ -192,6 +192,10 @@ class NetSpec(Message):
         names = [getattr(message, field, None) for message in messages for field in FILES_READ]
         places = [Path(self.where.file).parent, Path(".")]
         return [place / name for name in names if name for place in places]
+
+    def layers_for(self, state: NetState) -> list[LayerSpec]:
+        """The layers that the spec lists for this state."""
+        return [layer for layer in self.layer or self.layers if layer.belongs_to(state)]
 
     def _input_layers(self) -> list[LayerSpec]:
         shapes = self.input_shape or [

@@ -1,0 +1,11 @@
+"""Damaged images and lists, a few of each; ``image_fuzz.py`` reads as many as one likes."""
+
+import pytest
+from image_fuzz import run
+
+
+@pytest.mark.parametrize("kind", ["images", "lists"])
+def test_a_damaged_file_is_read_or_refused_in_one_line(kind):
+    read, refused, peak = run(kind, 150)
+    assert sum(read.values()) > 5 and sum(refused.values()) > 50
+    assert peak < 1000
