@@ -145,7 +145,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
         meta = _read_meta(file)
         if meta["type"] != solver.spec.type:
             raise TrainingError(
-                f"{path}: is a state of solver type {meta['type']}, the spec has {solver.spec.type}"
+                f"{path}: is a state of solver type {meta['type']:.60}, the spec has {solver.spec.type}"
             )
         history = {
             key: [file.read(f"history/{key}/{i}", array.shape) for i, array in enumerate(arrays)]

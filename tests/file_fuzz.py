@@ -34,7 +34,7 @@ from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import open_npz
 from minicaffe.errors import MinicaffeError
 
-SECONDS = 120  # of silence, after which a reader counts as hanging; machines may be busy
+SECONDS = 300  # of silence, after which a reader counts as hanging; machines may be busy
 GOLDEN = Path(__file__).parent / "golden" / "caffe"
 WORDS = [
     b"\0",

@@ -142,8 +142,8 @@ def test_a_history_of_other_things_than_numbers_changes_nothing(solver, tmp_path
 
 def test_a_layer_that_refuses_its_state_leaves_all_layers_and_weights_as_they_were(solver, monkeypatch):
     """Whatever its ``restore`` raises, as a user's own layer may."""
-    before, drop = all_of(solver), solver.net.layers[-1]
-    monkeypatch.setattr(type(drop), "state", lambda self: {"x": 1})
+    before, last = all_of(solver), solver.net.layers[-1]
+    monkeypatch.setattr(type(last), "state", lambda self: {"x": 1})
     solver.snapshot()
     told = all_of(solver)
     solver.step(2)
@@ -156,7 +156,7 @@ def test_a_layer_that_refuses_its_state_leaves_all_layers_and_weights_as_they_we
             raise ZeroDivisionError("of the layer")
 
     refused = []
-    monkeypatch.setattr(type(drop), "restore", refuse)
+    monkeypatch.setattr(type(last), "restore", refuse)
     with pytest.raises(
         TrainingError, match=r"run_iter_3.*: its contents cannot be understood \(of the layer\)"
     ):

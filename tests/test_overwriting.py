@@ -7,6 +7,8 @@ from golden_files import FOLDER
 import minicaffe as mc
 from minicaffe.classify.images import load_image
 from minicaffe.cli import main
+from minicaffe.data.backends import open_source
+from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError
 from minicaffe.files import atomic_write, make_folder
 from minicaffe.spec.net import parse_net
@@ -98,6 +100,7 @@ READERS = {
     "saved": lambda name: mc.Net("current.prototxt").save(f"{name}.npz"),
     "saved as Caffe's": lambda name: mc.Net("current.prototxt").save(f"{name}.caffemodel"),
     "in HDF5": lambda name: mc.Net("current.prototxt").save(f"{name}.caffemodel.h5"),
+    "LMDB": lambda name: write_lmdb(open_source("images.npz"), name),
     "folder": lambda name: make_folder(mc.files.Path(name)),
 }
 

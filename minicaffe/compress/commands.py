@@ -214,7 +214,8 @@ def _out(given: str | None, net: str, ending: str) -> Path:
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
     """Raise WriteError where an output would be written over another, or over a file that the command reads."""
     inputs = [args.net, args.weights, *getattr(args, "also", ()), getattr(args, "finetune", None)]
-    refuse_overwriting(outputs, [*inputs, *load_net(args.net).files_named()])
+    refuse_overwriting(outputs, inputs)
+    refuse_overwriting(outputs, load_net(args.net).files_named())
 
 
 def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: str) -> Journal:

@@ -15,7 +15,7 @@ from minicaffe.caffe.messages import message_class
 from minicaffe.data.lmdb import import_lmdb
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, WriteError
-from minicaffe.files import make_folder, refusal
+from minicaffe.files import check_name, make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
 AT_ONCE = 100
@@ -36,10 +36,11 @@ def write_datums(datums: Iterable[tuple[bytes, bytes]], path: str | Path) -> int
     DataError where there are none.
     """
     lmdb, path = import_lmdb("writing"), Path(path)
-    if path.exists():
+    if os.path.exists(path):
         raise WriteError(f"{path}: is there already; remove it, or choose another name")
     temporary, count, datums = "", 0, iter(datums)
     try:
+        check_name(path)
         make_folder(path.parent)
         temporary = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         with lmdb.open(temporary, map_size=MAP_SIZE) as environment:

@@ -55,6 +55,7 @@ class NumpyFile:
                 self._read_headers(self._zip)
             else:  # NumPy would take it for a pickle, and say how to load that
                 raise ValueError("the file is empty" if kind == "empty" else "none of NumPy's files")
+        self._declared = sum(header.nbytes for header in self.headers.values())
 
     def _read_headers(self, archive: zipfile.ZipFile) -> None:
         for member in archive.infolist():
@@ -99,7 +100,7 @@ class NumpyFile:
 
     def _check(self, name: str) -> None:
         """Raise ValueError unless the file can hold the array that it declares, and all of them together."""
-        check_room(self.path, sum(header.nbytes for header in self.headers.values()))
+        check_room(self.path, self._declared)
         held = self._members[name].file_size if self._zip else Path(self.path).stat().st_size
         if self.headers[name].nbytes > held:
             raise ValueError(f"{_called(name)} is cut off")
