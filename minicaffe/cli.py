@@ -35,7 +35,7 @@ from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
-from minicaffe.spec.reader import read_text
+from minicaffe.spec.text import read_yaml
 
 DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
@@ -119,7 +119,7 @@ def fold_net(args: argparse.Namespace) -> None:
     if out.suffix == ".npz":
         raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
     net = Net(args.net, weights=args.weights, phase="test", stages=args.stage, level=args.level)
-    text, folded = fold.fold(args.net, read_text(args.net), net)
+    text, folded = fold.fold(args.net, read_yaml(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
     print(f"Wrote {out} and {out.with_suffix('.npz')}: {len(net.layers) - len(folded.layers)} layers less")

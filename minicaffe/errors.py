@@ -1,6 +1,14 @@
-"""What can go wrong, as one family: a message says where, what, and the mend, in one line."""
+"""What can go wrong, as one family: a message says where, what, and the mend, in one line.
+
+Names from files come into messages as they are, whatever they hold: what is told, by an error or by the log, is
+made fit to be shown here, and nowhere else.
+"""
 
 from __future__ import annotations
+
+import logging
+
+LONGEST = 2000  # letters of a message: names from files may be as long as the files
 
 
 class MinicaffeError(Exception):
@@ -44,5 +52,30 @@ def one_line(error: object) -> str:
 
 
 def joined(text: str) -> str:
-    """The lines of a text, whatever breaks them, as one line."""
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    """The lines of a text, whatever breaks them, as one line that can be shown."""
+    return shown(" ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def shown(text: str) -> str:
+    """A text with its middle left out where it is very long, and escapes, "\\x1b", for what no screen should get.
+
+    That is what a terminal obeys, what changes the order of letters, and halves of letters (surrogates). Line
+    breaks stay.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def _show_record(record: logging.LogRecord) -> bool:
+    """A filter of the log that changes a record's message to what can be shown."""
+    record.msg, record.args = shown(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("minicaffe").addFilter(_show_record)

@@ -49,7 +49,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8), atomically. Raises WriteError."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "surrogateescape"))  # an edited spec keeps the bytes of its comments
 
 
 def make_folder(folder: Path) -> None:
@@ -79,9 +79,9 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def unreadable(path: str | Path, error: OSError) -> str:
-    """What to say where the system refuses to read ``path``."""
-    return f"{path}: cannot be read ({error.strerror or error}); check the path"
+def unreadable(path: str | Path, error: OSError | ValueError) -> str:
+    """What to say where the system refuses to read ``path``, or (ValueError) no system could: it has a NUL."""
+    return f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
 
 
 def refusal(path: Path, error: OSError) -> str:

@@ -40,8 +40,6 @@ class Solver:
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
 
-    open_net = staticmethod(open_net)  # how the files that the solver spec names are read
-
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
         self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
         if self.spec.type not in update_rules:
@@ -81,7 +79,7 @@ class Solver:
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or self.open_net(self._find(path))
+        spec = given or open_net(self._find(path))
         return Net(
             spec,
             phase=phase,

@@ -55,6 +55,8 @@ def softmax(x: Array, out: Array) -> None:
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
         SOFTMAX(x[0].size, x, out, x.shape[0])
         return
+    if not x.size:
+        return
     xp = module_of(x)
     xp.subtract(x, x.max(axis=0), out=out)
     xp.exp(out, out=out)
