@@ -1,4 +1,4 @@
-"""Batches of no images, and other blobs without an element: as in Caffe nothing is computed, and gradients are 0."""
+"""Batches of no images, and other blobs without an element: nothing is computed, and gradients are 0."""
 
 import numpy as np
 import pytest
@@ -83,3 +83,33 @@ def test_random_nets_run_or_are_refused_with_one_line():
     found = list(spec_fuzz.fuzz(240, first=0, batch=240))
     assert [line for line in found if line.startswith("seed")] == []
     assert sum(line == "ran" for line in found) > 60
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # a mean of nothing is nan, as in Caffe
+@pytest.mark.parametrize(
+    ("shapes", "layer"),
+    [
+        ([[]], "type: ArgMax"),
+        ([[]], "type: Permute, permute_param: {order: []}"),
+        ([[0, 3], [0]], "type: SoftmaxWithLoss"),
+        ([[0, 0], [0]], "type: MultinomialLogisticLoss"),
+        ([[0, 0], [0]], "type: Accuracy"),
+        ([[2, 0], [2]], "type: SoftmaxWithLoss"),
+        ([[2, 0], [2, 0], [1, 2, 0]], "type: DetectionOutput, detection_output_param: {num_classes: 2}"),
+        ([[2, 0, 3]], "type: Softmax"),
+        ([[2, 0]], "type: InnerProduct, inner_product_param: {num_output: 3}"),
+        ([[2, 0, 3]], "type: Reduction, reduction_param: {axis: 1, operation: MEAN}"),
+        ([[2, 3], [2, 3]], "type: SmoothL1Loss, smooth_l1_loss_param: {sigma: 1e300}"),
+    ],
+)
+def test_what_has_no_elements_runs_or_is_one_line(shapes, layer):
+    lines = [
+        f"- {{name: x{i}, type: Input, input_param: {{shape: {{dim: {shape}}}}}}}"
+        for i, shape in enumerate(shapes)
+    ]
+    bottoms = ", ".join(f"x{i}" for i in range(len(shapes)))
+    try:
+        net = mc.Net(parse_net("\n".join(["layer:", *lines, f"- {{name: L, bottom: [{bottoms}], {layer}}}"])))
+        net.forward()
+    except MinicaffeError as error:
+        assert str(error).startswith("<string>:")

@@ -89,7 +89,7 @@ def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
 def pick(x: Array, labels: Array) -> Array:
     """x[labels[p], p] for each place p: x (C, …), labels (…) whole numbers in [0, C)."""
     places = module_of(x).arange(labels.size)
-    return x.reshape(x.shape[0], -1)[labels.reshape(-1), places].reshape(labels.shape)
+    return x.reshape(x.shape[0], labels.size)[labels.reshape(-1), places].reshape(labels.shape)
 
 
 def one_hot(labels: Array, classes: int) -> Array:
