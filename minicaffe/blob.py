@@ -47,11 +47,13 @@ class Blob:
         self.shape: tuple[int, ...] = ()
         self.reshape(*shape)
 
-    def reshape(self, *shape: int) -> None:
-        """Give the blob another shape. Its numbers are kept only if the shape stays the same.
+    def reshape(self, *shape: int | Sequence[int]) -> None:
+        """Give the blob another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``. The same shape keeps its numbers.
 
         Raises ShapeError for a negative dimension.
         """
+        if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+            shape = tuple(shape[0])
         dims = tuple(int(d) for d in shape)
         if any(d < 0 for d in dims):
             raise ShapeError(f"blob shape {dims}: a dimension is negative")

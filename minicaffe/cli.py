@@ -46,7 +46,7 @@ from minicaffe.inspect.timing import time_net
 from minicaffe.net import Net
 from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
-from minicaffe.spec.reader import read_text
+from minicaffe.spec.text import read_yaml
 
 DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."
@@ -153,7 +153,7 @@ def fold_net(args: argparse.Namespace) -> None:
         raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
     net = trained_net(args)
     refuse_overwriting([out, out.with_suffix(".npz")], [args.net, args.weights, *net.spec.files_named()])
-    text, folded = fold.fold(args.net, read_text(args.net), net)
+    text, folded = fold.fold(args.net, read_yaml(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
     print(f"Wrote {out} and {out.with_suffix('.npz')}: {len(net.layers) - len(folded.layers)} layers less")

@@ -1,8 +1,16 @@
-"""What can go wrong, as one family: a message says where, what, and the mend, in one line."""
+"""What can go wrong, as one family: a message says where, what, and the mend, in one line.
+
+Names from files come into messages as they are, whatever they hold: what is told, by an error or by the log, is
+made fit to be shown here, and nowhere else.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+
+LONGEST = 2000  # letters of a message: names from files may be as long as the files
+LONGEST_NAME = 300  # letters of a name in it
 
 
 class MinicaffeError(Exception):
@@ -46,17 +54,41 @@ def one_line(error: object) -> str:
 
 
 def joined(text: str) -> str:
-    """The lines of a text, whatever breaks them, as one line."""
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    """The lines of a text, whatever breaks them, as one line that can be shown."""
+    return shown(" ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
-def shown(text: str) -> str:
-    """A name from a file as an error shows it: without what a terminal would obey, and not all of it."""
-    escaped = repr(text[:300])[1:-1]
-    return escaped if len(escaped) <= 300 and len(text) <= 300 else escaped[:300] + "…"
+def shown(text: str, most: int = LONGEST) -> str:
+    """A text fit to be shown: its middle left out where it has more than ``most`` letters, and with escapes, "\\x1b".
+
+    These stand for what a terminal obeys, what changes the order of letters, and halves of letters (surrogates). Line
+    breaks stay.
+    """
+    if len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def named(text: str) -> str:
+    """A name from a file, as a message shows it."""
+    return shown(text, LONGEST_NAME)
 
 
 def listing(names: Sequence[str]) -> str:
     """The first of some names, with commas."""
     more = f", … ({len(names)})" if len(names) > 20 else ""
-    return ", ".join(shown(name) for name in names[:20]) + more
+    return ", ".join(named(name) for name in names[:20]) + more
+
+
+def _show_record(record: logging.LogRecord) -> bool:
+    """A filter of the log that changes a record's message to what can be shown."""
+    record.msg, record.args = shown(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("minicaffe").addFilter(_show_record)

@@ -53,7 +53,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8), atomically. Raises WriteError."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "surrogateescape"))  # an edited spec keeps the bytes of its comments
 
 
 def make_folder(folder: Path) -> None:

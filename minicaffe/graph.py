@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer
@@ -16,15 +16,18 @@ from minicaffe.spec.net import LayerSpec, make_layer_spec
 from minicaffe.spec.reader import nearest
 
 
-def connect(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> list[LayerSpec]:
+def connect(
+    layers: list[LayerSpec], classes: Mapping[str, type[Layer]], left_out: Sequence[LayerSpec] = ()
+) -> list[LayerSpec]:
     """Copies of the layers with defaults for ``bottom``, ``top`` and ``loss_weight`` filled in, and splits.
 
+    ``left_out``: layers that the net has in other phases or stages, for what is said of a blob that one makes.
     Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, a top made twice.
     """
     layers = with_defaults(layers, classes)
     for layer in layers:
         _check_counts(layer, classes[layer.type])
-    _check_names(layers)
+    _check_names(layers, left_out)
     layers = _insert_splits(layers)
     _check_in_place(layers, classes)
     return layers
@@ -66,17 +69,22 @@ def _check_counts(layer: LayerSpec, cls: type[Layer]) -> None:
     ):
         if len(given) < low or (high is not None and len(given) > high):
             want = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-            raise layer.error(name, f"a {layer.type} layer takes {want}, got {len(given)}")
+            own = (
+                f"; its class says what it takes: {name}s = {(len(given), len(given))}"
+                if layer.is_own
+                else ""
+            )
+            raise layer.error(name, f"a {layer.type} layer takes {want}, got {len(given)}{own}")
     if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
         raise layer.error("propagate_down", f"give one for each of the {len(layer.bottom)} bottoms")
 
 
-def _check_names(layers: list[LayerSpec]) -> None:
+def _check_names(layers: list[LayerSpec], left_out: Sequence[LayerSpec]) -> None:
     maker: dict[str, LayerSpec] = {}
     for index, layer in enumerate(layers):
         for bottom in layer.bottom:
             if bottom not in maker:
-                raise _missing_bottom(layer, bottom, maker, layers[index:])
+                raise _missing_bottom(layer, bottom, maker, layers[index:], left_out)
         for top in layer.top:
             if top in maker and top not in layer.bottom:
                 raise layer.error("top", f"'{top}' is a top of layer '{maker[top].name}' already; rename one")
@@ -86,9 +94,20 @@ def _check_names(layers: list[LayerSpec]) -> None:
 
 
 def _missing_bottom(
-    layer: LayerSpec, bottom: str, maker: Mapping[str, LayerSpec], rest: list[LayerSpec]
+    layer: LayerSpec,
+    bottom: str,
+    maker: Mapping[str, LayerSpec],
+    rest: list[LayerSpec],
+    left_out: Sequence[LayerSpec],
 ) -> SpecError:
     later = next((other for other in rest if bottom in other.top), None)
+    other = next((other for other in left_out if bottom in (other.top or [other.name])), None)
+    if later is None and other is not None:
+        return layer.error(
+            "bottom",
+            f"'{bottom}' is made by layer '{other.name}', which is {other.rules()}; "
+            "give this layer the same rule, or make the blob here too",
+        )
     if later is None:
         return layer.error("bottom", f"no layer makes the blob '{bottom}'{nearest(bottom, maker)}")
     if _depends(later, layer, rest):

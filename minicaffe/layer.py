@@ -52,7 +52,8 @@ class Layer:
     ``blob.stored_diff`` (batch last), or on ``blob.data`` and ``blob.diff`` (Caffe's shapes).
 
     ``backward`` writes ``bottom[i].stored_diff`` where ``propagate_down[i]``, and adds to the gradients of its
-    parameters, ``self.blobs``, where ``self.param_propagate_down[i]``.
+    parameters, ``self.blobs``, where ``self.param_propagate_down[i]``. Of a layer with bottoms, neither runs
+    while all its tops are empty (one axis is 0), unless it ``reshapes_always``.
 
     Class attributes: ``messages`` are the spec messages that the type takes, by field name; ``bottoms`` and
     ``tops`` the least and the most it takes of each (None: any number). ``in_place``: the first bottom may be
@@ -258,7 +259,7 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
     if not issubclass(cls, Layer):
         raise MinicaffeError(f"register_layer: {cls.__name__} must be a subclass of minicaffe.Layer")
     layer_classes[name] = cls
-    declare_layer_type(name, cls.messages)
+    declare_layer_type(name, cls.messages, is_own=not cls.__module__.startswith("minicaffe."))
     return cls
 
 

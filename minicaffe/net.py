@@ -16,7 +16,7 @@ from minicaffe.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.specs import open_net
+from minicaffe.caffe.specs import is_caffemodel, open_net
 from minicaffe.errors import MinicaffeError, ShapeError
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
@@ -97,13 +97,15 @@ class Net:
         self._plan_key: Any = None
         with device.entered():
             self._build()
-        weights = spec if weights is None and str(spec).endswith(".caffemodel") else weights
+        weights = spec if weights is None and is_caffemodel(spec) else weights
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
             logger.warning("%s: there the net is as its fillers make it", problem)
 
     def _build(self) -> None:
         """Make the layers, in order, and find what comes out and what has gradients."""
-        specs = graph.connect(self.spec.layers_in(self.state), layer_classes)
+        specs = graph.connect(
+            self.spec.layers_in(self.state), layer_classes, self.spec.layers_left_out(self.state)
+        )
         for layer_spec in specs:
             self._append(layer_spec)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
@@ -198,7 +200,8 @@ class Net:
             for i in range(first, last + 1):
                 self._fit(i)
                 reshapes = Blob.reshapes
-                self.layers[i].forward(self._bottoms[i], self._tops[i])
+                if not self._is_empty(i):
+                    self.layers[i].forward(self._bottoms[i], self._tops[i])
                 if Blob.reshapes != reshapes:
                     self._fitted[i] = _shapes_of(self._bottoms[i], self._tops[i])
                 self._has_run[i] = True
@@ -216,6 +219,15 @@ class Net:
             self._has_run[i] = self._has_run[i] and fits and shapes == self._fitted[i]
             self._fitted[i] = shapes
         self._fitted_at[i] = Blob.reshapes
+
+    def _is_empty(self, i: int) -> bool:
+        """Whether there is nothing to compute: all tops have an axis of size 0, and will keep it."""
+        layer, tops = self.layers[i], self._tops[i]
+        return (
+            all(0 in top.shape for top in tops)
+            and bool(tops and self._bottoms[i])
+            and not layer.reshapes_always
+        )
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""
@@ -291,7 +303,12 @@ class Net:
         for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
             if weight:
                 blob.stored_diff.fill(weight)
-        layer.backward(top, self._propagate[i], self._bottoms[i])
+        if not self._is_empty(i):
+            layer.backward(top, self._propagate[i], self._bottoms[i])
+        else:
+            for asked, blob in zip(self._propagate[i], self._bottoms[i], strict=True):
+                if asked:
+                    blob.clear_diff()
         if self.debug_info:
             debug.show_backward(layer, self._propagate[i], self._bottoms[i])
 

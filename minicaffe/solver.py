@@ -26,8 +26,9 @@ from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
-from minicaffe.spec.reader import nearest, read_utf8
+from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
+from minicaffe.spec.text import read_spec
 from minicaffe.training_log import TrainingLog, duration
 
 logger = logging.getLogger("minicaffe")
@@ -44,8 +45,6 @@ class Solver:
     ``net``, ``test_nets`` and ``iter`` are what pycaffe's solver has. Progress goes to the logger
     "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
     """
-
-    open_net = staticmethod(open_net)  # how the files that the solver spec names are read
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
         self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
@@ -85,7 +84,7 @@ class Solver:
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
         file = Path(self.spec.where.file)
-        self._text = read_utf8(file) if file.is_file() else ""
+        self._text = read_spec(file)[1] if file.is_file() else ""
         self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
         self._request = ""
         self._saved_at = -1
@@ -98,7 +97,7 @@ class Solver:
     # -- nets ------------------------------------------------------------------------------------------
 
     def _make_net(self, given: NetSpec | None, path: str, phase: str, state: NetState, number: int) -> Net:
-        spec = given or self.open_net(self._find(path, self._field_of(path)))
+        spec = given or open_net(self._find(path, self._field_of(path)))
         return Net(
             spec,
             phase=phase,

@@ -21,10 +21,10 @@ from minicaffe.data.preparation import Preparation, read_preparation
 from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
 from minicaffe.files import atomic_write, check_name, reading
+from minicaffe.spec.text import NET_STARTS
 from minicaffe.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
-NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
 STATE_KEY = "meta"  # what a .solverstate.npz has, and weights have not: a name without a layer
 WEIGHTS = "weights (.npz, .caffemodel or .caffemodel.h5)"
 STATES = (*SUFFIXES, ".solverstate.npz")

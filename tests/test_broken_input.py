@@ -239,7 +239,7 @@ FLAGS = [
     ("a prototxt that is not there", ["train", "solver.prototxt"], r"solver.prototxt: cannot be read"),
     ("a solver that is not there", ["train", "nothing.yaml"], r"nothing.yaml: cannot be read"),
     ("a folder for a solver", ["train", "."], r"cannot be read"),
-    ("binary for a solver", ["train", "weights.npz"], r"not a text file|not valid YAML"),
+    ("binary for a solver", ["train", "weights.npz"], r"holds weights alone, not a net"),
     (
         "an unknown device",
         ["train", "solver.yaml", "--device", "tpu"],

@@ -412,6 +412,7 @@ BROKEN = [
 def test_what_cannot_be_converted_gives_one_line_and_no_file(folder, capsys, arguments, message):
     (folder / "solver.prototxt").write_text("base_lr: 1 lr_policy: 'fixed' net: 'n'")
     (folder / "other.caffemodel").write_bytes((GOLDEN / "v0.caffemodel").read_bytes())
+    (folder / "train_val.yaml").write_text("layer:\n- {name: x, type: ReLU}\n")
     model_of(folder, ["conv", "prelu", "ip"])
     assert main(["convert", *arguments]) == 2
     error = capsys.readouterr().err.splitlines()[-1]

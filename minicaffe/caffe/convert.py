@@ -13,7 +13,7 @@ import numpy as np
 from minicaffe import weights
 from minicaffe.array import to_host
 from minicaffe.caffe.data_files import follow_spec
-from minicaffe.caffe.specs import net_tree
+from minicaffe.caffe.specs import is_caffemodel, net_tree
 from minicaffe.caffe.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
@@ -60,7 +60,7 @@ def convert(
     ShapeError, WeightError or DataError before anything is written, and WriteError; the spec is written last.
     """
     net, out_dir = Path(net), Path(out_dir)
-    caffemodel = net if caffemodel is None and net.suffix == ".caffemodel" else caffemodel
+    caffemodel = net if caffemodel is None and is_caffemodel(net) else caffemodel
     tree = _read(net)
     _replace_inputs(tree, dict(input_shapes or {}), net)
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)
@@ -93,8 +93,6 @@ def convert(
 
 
 def _read(path: Path) -> Tree:
-    if path.suffix not in (".prototxt", ".caffemodel"):
-        raise SpecError(f"{path}: expected a .prototxt or .caffemodel file")
     tree = net_tree(path)
     if "base_lr" in tree.fields:
         raise SpecError(f"{path}: is a solver spec; it need not be converted: 'minicaffe train {path}'")

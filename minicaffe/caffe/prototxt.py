@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import SpecError
-from minicaffe.spec.reader import MAX_NODES, Where
+from minicaffe.spec.reader import MAX_DEPTH, MAX_NODES, Where
 
-MAX_DEPTH = 100
 MAX_TEXT = 1_000_000  # characters
 TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n\f\v\ufeff]+|\#[^\n]*)
@@ -161,12 +160,12 @@ class _Parser:
                 raise SpecError(
                     f"{Where(self.file, line)}: a text of more than {MAX_TEXT} letters; is it a spec?"
                 )
-            parts.append(_unescaped(self._next().text[1:-1].encode()))
+            parts.append(_unescaped(self._next().text[1:-1].encode("utf-8", "surrogateescape")))
         try:
             return Scalar(b"".join(parts).decode(), line, quoted=True)
         except UnicodeDecodeError:
             raise SpecError(
-                f"{Where(self.file, line)}: a text whose escapes are not UTF-8; mend them"
+                f"{Where(self.file, line)}: a text that is not UTF-8, which only comments need not be; mend it"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Opening a net or a solver, whatever it is written in: YAML, .prototxt, or (a net) a .caffemodel."""
+"""Opening a net or a solver, whatever it is written in, and called: YAML, prototxt, or (a net) a caffemodel."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.tree import Tree, as_yaml
 from minicaffe.caffe.upgrade import upgrade_net
 from minicaffe.errors import SpecError
-from minicaffe.spec.net import NetSpec, load_net
-from minicaffe.spec.reader import Where, read_utf8
-from minicaffe.spec.solver import SolverSpec, load_solver
+from minicaffe.spec.net import NetSpec, parse_net
+from minicaffe.spec.reader import Where
+from minicaffe.spec.solver import SolverSpec, parse_solver
+from minicaffe.spec.text import CAFFEMODEL, YAML, read_spec
 
 INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
 
 
 def open_net(path: str | Path) -> NetSpec:
-    """The net in a .yaml, .prototxt or .caffemodel file. Raises SpecError."""
-    if str(path).endswith((".npz", ".h5")):
-        raise SpecError(f"{path}: holds weights alone, not a net; give its spec, and these as its weights")
-    if not str(path).endswith((".prototxt", ".caffemodel")):
-        return load_net(path)
-    return NetSpec.read(as_yaml(net_tree(path)), Where(str(path)))
+    """The net in a file. Raises SpecError."""
+    written_in, text = read_spec(path)
+    if written_in == YAML:
+        return parse_net(text, str(path))
+    return NetSpec.read(as_yaml(_tree(path, written_in, text)), Where(str(path)))
+
+
+def is_caffemodel(net: object) -> bool:
+    """Whether a net was given as the path of a file that has its weights too. Raises SpecError."""
+    return isinstance(net, (str, Path)) and read_spec(net)[0] == CAFFEMODEL
 
 
 def open_solver(path: str | Path) -> SolverSpec:
-    """The solver in a .yaml or .prototxt file. Raises SpecError."""
-    if not str(path).endswith(".prototxt"):
-        return load_solver(path)
-    return read_prototxt_solver(path)
-
-
-def read_prototxt_solver(path: str | Path) -> SolverSpec:
-    """The solver in a file of protobuf's text format, whatever its name. Raises SpecError."""
-    tree, where = parse_prototxt(read_utf8(path), str(path)), Where(str(path))
+    """The solver in a file. Raises SpecError."""
+    written_in, text = read_spec(path)
+    if written_in == YAML:
+        return parse_solver(text, str(path))
+    if written_in == CAFFEMODEL:
+        raise SpecError(f"{path}: not a text file (UTF-8); a solver spec is YAML or prototxt")
+    tree, where = parse_prototxt(text, str(path)), Where(str(path))
     drop_idle_fields(tree, "SolverParameter", path)
     check_kinds(tree, "SolverParameter", where)
     for field in INLINE_NETS:
@@ -45,15 +48,22 @@ def read_prototxt_solver(path: str | Path) -> SolverSpec:
 
 
 def net_tree(path: str | Path) -> Tree:
-    """The net in a .prototxt or .caffemodel file, of the current generation. Raises SpecError."""
+    """The net in a prototxt or caffemodel, of the current generation. Raises SpecError, for YAML too."""
+    written_in, text = read_spec(path)
+    if written_in == YAML:
+        raise SpecError(f"{path}: expected a .prototxt or .caffemodel file")
+    return _tree(path, written_in, text)
+
+
+def _tree(path: str | Path, written_in: str, text: str) -> Tree:
     where = Where(str(path))
-    if str(path).endswith(".caffemodel"):
+    if written_in == CAFFEMODEL:
         unknown: list[str] = []
         tree = as_tree(read_message("NetParameter", path, SpecError), "NetParameter", where, unknown)
         warn_of_unknown(path, unknown)
         _undo_running(tree)
     else:
-        tree = parse_prototxt(read_utf8(path), str(path))
+        tree = parse_prototxt(text, str(path))
         drop_idle_fields(tree, "NetParameter", path)
         check_kinds(tree, "NetParameter", where)
     upgrade_net(tree, where)

@@ -33,6 +33,8 @@ def yaml_text(net: Tree, spec: NetSpec, comment: str) -> str:
 
 
 def _short_layer(layer: Tree, spec: LayerSpec, before: Tree | None) -> Tree:
+    if spec.problem:  # it is of a type that is not known, for nets of another state
+        return layer
     short = _without_defaults(layer, spec)
     if layer.texts("top") == [layer.text("name")]:
         short.pop("top")

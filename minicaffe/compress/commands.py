@@ -25,8 +25,8 @@ from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net
-from minicaffe.spec.reader import read_text
 from minicaffe.spec.solver import load_solver
+from minicaffe.spec.text import read_yaml
 
 SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
 LARGE_DROP = 0.1  # more is hardly meant
@@ -109,7 +109,7 @@ def _write(bench: Workbench, found: Selection, net: Path, out: Path, weights: Pa
 
 
 def _write_spec(net: Path, out: Path, found: Selection) -> str:
-    text = shrunk.shrunk_text(read_text(net), load_net(net), found.plan)
+    text = shrunk.shrunk_text(read_yaml(net), load_net(net), found.plan)
     write_text(out, text)
     logger.info("Wrote %s", out)
     return text
@@ -122,7 +122,7 @@ def _tuned(weights: Path) -> Path:
 
 def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held_out: list[Batch]) -> None:
     """Train the factors as a solver spec says, and write the weights."""
-    solver = Solver(solver_path, net=parse_net(read_text(out), str(out)))
+    solver = Solver(solver_path, net=parse_net(read_yaml(out), str(out)))
     solver.copy_from(weights)
     solver.solve()
     tuned = _tuned(weights)

@@ -19,7 +19,7 @@ import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
 from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
-from minicaffe.errors import DataError, listing, one_line, shown
+from minicaffe.errors import DataError, listing, named, one_line
 from minicaffe.files import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
@@ -147,7 +147,7 @@ class ImageListSource(Source):
 
     def describe(self, index: int) -> str:
         place = self.listed.place(index)
-        return shown(self.listed.file(index)) + (f" (named at {place})" if place else "")
+        return named(self.listed.file(index)) + (f" (named at {place})" if place else "")
 
     def _keep(self, indices: np.ndarray) -> bool:
         """Decode what is not in memory yet; False where memory is no longer used, as sizes differ."""
@@ -162,16 +162,16 @@ class ImageListSource(Source):
 
     def _decode(self, index: int) -> np.ndarray:
         place = self.listed.place(index)
-        named = f" (named at {place})" if place else ""
+        listed = f" (named at {place})" if place else ""
         file = self.listed.file(index)
         try:
             return decode_image(file, self.color, self.size)
         except FileNotFoundError:
-            raise DataError(f"{shown(file)}: no such image{named}; check root_folder and the list") from None
+            raise DataError(f"{named(file)}: no such image{listed}; check root_folder and the list") from None
         except BAD_IMAGE as error:
             problem = (isinstance(error, OSError) and error.strerror) or one_line(error)
             raise DataError(
-                f"{shown(file)}: cannot be decoded{named}: {problem}; replace or remove it"
+                f"{named(file)}: cannot be decoded{listed}: {problem}; replace or remove it"
             ) from None
 
 
@@ -203,7 +203,7 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
     base = base_of(listed.names[0])
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
-        name = shown(listed.names[0])
+        name = named(listed.names[0])
         problem = f"'{name}' does not end in a label; " if listed.labels is None and " " in name else ""
         raise DataError(f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder")
     return replace(listed, base=str(base), shared=listed)
@@ -282,7 +282,7 @@ def _read(path: Path, count: int) -> Listed:
         except ValueError:
             form = "a label" if count == 1 else f"{count} labels, as the first line does"
             raise DataError(
-                f"{path}:{number}: '{shown(line)}' does not end in {form}; write 'path label'"
+                f"{path}:{number}: '{named(line)}' does not end in {form}; write 'path label'"
             ) from None
         names.append(name)
         lines.append(number)

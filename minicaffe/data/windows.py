@@ -28,7 +28,7 @@ from minicaffe.data.image_list import is_there
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.resize import resize
 from minicaffe.data.source import find_path, lookup_folders
-from minicaffe.errors import DataError, one_line, shown
+from minicaffe.errors import DataError, named, one_line
 from minicaffe.ops.rounding import round_half_away
 
 FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
@@ -89,7 +89,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
             rows = np.array(fields, np.float32).reshape(count, FIELDS)
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"{path}: image {number}: {shown(str(error))}; the form is in minicaffe/data/windows.py"
+                f"{path}: image {number}: {named(str(error))}; the form is in minicaffe/data/windows.py"
             ) from None
         names.append(head[2])
         found.append(np.insert(rows, 0, number, axis=1))
@@ -105,7 +105,7 @@ def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str)
     base = next((base for base in bases if is_there(base / names[0])), None)
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
-        raise DataError(f"{path}: image 0: no image {shown(names[0])} in {places}; set root_folder")
+        raise DataError(f"{path}: image 0: no image {named(names[0])} in {places}; set root_folder")
     return [base / name for name in names]
 
 
@@ -230,11 +230,11 @@ class WindowBatches:
             yield path
         except FileNotFoundError:
             raise DataError(
-                f"{self.windows.name}: image {image}: no such file {shown(str(path))}; set root_folder"
+                f"{self.windows.name}: image {image}: no such file {named(str(path))}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
             raise DataError(
-                f"{self.windows.name}: image {image}, {shown(str(path))}: {one_line(error)}"
+                f"{self.windows.name}: image {image}, {named(str(path))}: {one_line(error)}"
             ) from None
 
     def _write(self, pixels: np.ndarray, box: np.ndarray, mirror: bool, out: np.ndarray) -> None:

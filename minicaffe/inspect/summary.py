@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 
+from minicaffe.errors import shown
 from minicaffe.inspect.table import format_table
 from minicaffe.layer import layer_classes
 from minicaffe.net import Net
@@ -25,7 +26,7 @@ def summarize(net: Net) -> str:
     note = f"{held:,} not trained" if held else ""
     rows.append(("all layers", "", "", f"{params:,}", f"{count_multiply_adds(net):,}", note))
     head = ("layer", "type", "top", "parameters", "multiply-adds/image", "")
-    return f"{net.name} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
+    return f"{shown(net.name)} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
 
 
 def is_deploy(spec: NetSpec, level: int = 0, stages: Iterable[str] = ()) -> bool:

@@ -54,7 +54,7 @@ class Accuracy(Layer):
         counts = xp.ones(labels.shape, bool) if counts is None else counts
         top[0].stored[...] = (right & counts).sum() / xp.maximum(counts.sum(), 1)
         if len(top) > 1:
-            of_class = (one_hot(labels, self.classes) & counts).reshape(self.classes, -1)
+            of_class = (one_hot(labels, self.classes) & counts).reshape(self.classes, right.size)
             hits = (of_class & right.reshape(-1)).sum(axis=1)
             self._in_class = of_class.sum(axis=1)
             top[1].stored[...] = hits / xp.maximum(self._in_class, 1)

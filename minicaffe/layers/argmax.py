@@ -31,6 +31,8 @@ class ArgMax(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape, param = bottom[0].shape, self.spec.argmax_param
+        if not shape:
+            raise self.shape_error("bottom has no axes; expected a batch (N, …)")
         if param.axis is None:
             values, top_shape = math.prod(shape[1:]), [1] * max(3, len(shape))
             top_shape[0], top_shape[2] = shape[0], param.top_k

@@ -10,7 +10,7 @@ from __future__ import annotations
 from minicaffe.array import Array
 from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
-from minicaffe.layers.sigmoid import sigmoid
+from minicaffe.ops.sigmoid import sigmoid, softplus
 from minicaffe.ops.workers import scratch
 
 
@@ -19,14 +19,9 @@ class BNLL(Neuron):
     """A smooth ReLU."""
 
     def compute(self, x: Array, y: Array) -> None:
-        """max(x, 0) + log(1 + exp(−|x|)): nothing overflows."""
-        tail = scratch(x, x.shape)
-        self.xp.absolute(x, out=tail)
-        self.xp.negative(tail, out=tail)
-        self.xp.exp(tail, out=tail)
-        self.xp.log1p(tail, out=tail)
-        self.xp.maximum(x, 0, out=y)
-        y += tail
+        soft = scratch(x, x.shape)  # in place, x and y are one array
+        softplus(x, soft)
+        y[...] = soft
 
     def gradient(self, x: Array, dy: Array, dx: Array) -> None:
         slope = scratch(x, x.shape)

@@ -128,9 +128,10 @@ class DetectionOutput(Layer):
         locations, confidences, priors = (to_host(blob.data) for blob in bottom[:3])
         images = len(locations)
         decoded = self._decode(
-            locations.reshape(images, self.priors, -1, 4), priors.reshape(2, self.priors, 4)
+            locations.reshape(images, self.priors, self.location_classes, 4),
+            priors.reshape(2, self.priors, 4),
         )
-        confidences = confidences.reshape(images, self.priors, -1)
+        confidences = confidences.reshape(images, self.priors, self.param.num_classes)
         found = [self._detect(i, decoded[i], confidences[i]) for i in range(images)]
         rows = np.concatenate(found) if found else np.empty((0, 7))
         if not len(rows):

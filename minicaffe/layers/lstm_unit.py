@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from minicaffe.array import Array, module_of
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.layers.sigmoid import sigmoid
+from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.spec.net import LayerSpec
 
 

@@ -12,6 +12,7 @@ Caffe's PoolingLayer; STOCHASTIC after Zeiler and Fergus 2013 (arXiv 1301.3557).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from minicaffe.array import Array
@@ -20,6 +21,8 @@ from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import pooling
 from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Enum, Int, Message
+
+logger = logging.getLogger("minicaffe")
 
 
 class PoolingParam(Message):
@@ -90,6 +93,7 @@ class Pooling(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.param = self.spec.pooling_param
+        self.has_warned = False
         if len(top) == 2 and self.param.pool != "MAX":
             raise self.spec.error("top", "a second top (the places of the maxima) is for MAX pooling only")
 
@@ -103,10 +107,25 @@ class Pooling(Layer):
         size = pooling.output_size(shape[2:], window, round_up=self.param.rounds_up)
         if min(size) < 1:
             raise self.shape_error(f"a window of {window.kernel} does not fit a bottom of shape {shape}")
+        self._warn_of_blind_windows(shape[2:], size)
         for blob in top:
             blob.reshape(*shape[:2], *size)
         self.places = self.new_array(top[0].stored_shape, pooling.place_type(window))
         self.places_are_known = False
+
+    def _warn_of_blind_windows(self, image: tuple[int, int], size: Sequence[int]) -> None:
+        """With a stride above the kernel, rounding up may add windows that see nothing of the image."""
+        window = self.window
+        starts = [
+            (n - 1) * stride - pad for n, stride, pad in zip(size, window.stride, window.pad, strict=True)
+        ]
+        if not self.has_warned and any(start >= length for start, length in zip(starts, image, strict=True)):
+            self.has_warned = True
+            logger.warning(
+                "%s: the last windows lie wholly beyond the image, and give what they do in Caffe (MAX: -3.4e38); "
+                "'round_mode: FLOOR' leaves them out",
+                self.spec.where,
+            )
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = bottom[0].stored, top[0].stored

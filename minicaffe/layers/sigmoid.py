@@ -7,9 +7,10 @@ Caffe's SigmoidLayer.
 
 from __future__ import annotations
 
-from minicaffe.array import Array, module_of
+from minicaffe.array import Array
 from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
+from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Enum, Message
 
@@ -18,15 +19,6 @@ class SigmoidParam(Message):
     """``engine`` chooses nothing here; it is Caffe's."""
 
     engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
-
-
-def sigmoid(x: Array, out: Array) -> None:
-    """out = 1 / (1 + exp(−x)), as (tanh(x / 2) + 1) / 2, which does not overflow."""
-    xp = module_of(x)
-    xp.multiply(x, 0.5, out=out)
-    xp.tanh(out, out=out)
-    out += 1
-    out *= 0.5
 
 
 @register_layer

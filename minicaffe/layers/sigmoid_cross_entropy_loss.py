@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam
+from minicaffe.ops.sigmoid import sigmoid, softplus
 from minicaffe.ops.workers import elementwise
 
 
@@ -47,12 +48,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         top[0].stored[...] = self.losses.sum() / self.divisor
 
     def _cross_entropy(self, x: Array, t: Array, losses: Array) -> None:
-        xp = self.xp
-        xp.abs(x, out=losses)
-        xp.negative(losses, out=losses)
-        xp.exp(losses, out=losses)
-        xp.log1p(losses, out=losses)
-        losses += xp.maximum(x, 0)
+        softplus(x, losses)
         losses -= x * t
 
     def _counted(self, t: Array) -> Array | None:
@@ -62,14 +58,12 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        xp, scale = self.xp, top[0].stored_diff / self.divisor
+        scale = top[0].stored_diff / self.divisor
         x, dx = bottom[0].stored, bottom[0].stored_diff
         t = bottom[1].stored.reshape(x.shape)
 
         def gradient(x: Array, t: Array, dx: Array) -> None:
-            xp.tanh(0.5 * x, out=dx)  # σ(x) = (tanh(x/2) + 1) / 2
-            dx += 1
-            dx *= 0.5
+            sigmoid(x, dx)
             dx -= t
             dx *= scale
 

@@ -21,7 +21,7 @@ from minicaffe.spec.fields import Float, Message
 class SmoothL1LossParam(Message):
     """``sigma``: σ; the larger, the sooner the distance counts as it is."""
 
-    sigma = Float(1.0, above=0)
+    sigma = Float(1.0, above=0, max=1e18)  # its square is to be a float32
 
 
 @register_layer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from minicaffe.array import Array
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
-from minicaffe.layers.sigmoid import sigmoid
+from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Float, Message
 

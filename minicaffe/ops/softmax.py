@@ -56,6 +56,8 @@ def softmax(x: Array, out: Array) -> None:
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
         SOFTMAX(x[0].size, x, out, x.shape[0])
         return
+    if not x.size:
+        return
     xp = module_of(x)
     xp.subtract(x, x.max(axis=0), out=out)
     xp.exp(out, out=out)
@@ -88,7 +90,7 @@ def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
 def pick(x: Array, labels: Array) -> Array:
     """x[labels[p], p] for each place p: x (C, …), labels (…) whole numbers in [0, C)."""
     places = module_of(x).arange(labels.size)
-    return x.reshape(x.shape[0], -1)[labels.reshape(-1), places].reshape(labels.shape)
+    return x.reshape(x.shape[0], labels.size)[labels.reshape(-1), places].reshape(labels.shape)
 
 
 def one_hot(labels: Array, classes: int) -> Array:

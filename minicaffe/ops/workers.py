@@ -201,7 +201,7 @@ def channelwise(function: Callable[..., None], *arrays: Array) -> None:
 
     The function gets slices of whole channels. It is taken to make several passes over them.
     """
-    channels = arrays[0].shape[0]
+    channels = arrays[0].shape[0] if arrays[0].ndim else 1
     if not on_cpu(arrays[0]) or channels <= 1:
         function(*arrays)
         return

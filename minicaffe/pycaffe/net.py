@@ -14,8 +14,7 @@ import numpy as np
 import minicaffe
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.specs import net_tree
-from minicaffe.caffe.tree import as_yaml
+from minicaffe.caffe.specs import open_net
 from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import Layer
@@ -24,18 +23,10 @@ from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
-from minicaffe.spec.net import NetSpec, load_net
-from minicaffe.spec.reader import Where, nearest
+from minicaffe.spec.reader import nearest
 
 logger = logging.getLogger("minicaffe")
 PHASES = {TRAIN: "TRAIN", TEST: "TEST"}
-
-
-def open_net(path: str | Path) -> NetSpec:
-    """The net in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError."""
-    if str(path).endswith((".yaml", ".yml")):
-        return load_net(path)
-    return NetSpec.read(as_yaml(net_tree(path)), Where(str(path)))
 
 
 class Net:

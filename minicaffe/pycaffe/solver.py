@@ -16,20 +16,18 @@ from minicaffe.array import Array, to_host
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.solverstate import CaffeState, write_state
-from minicaffe.caffe.specs import read_prototxt_solver
+from minicaffe.caffe.specs import open_solver
 from minicaffe.pycaffe.mode import next_seed
-from minicaffe.pycaffe.net import Net, open_net
+from minicaffe.pycaffe.net import Net
 from minicaffe.snapshots import start_of_name
 from minicaffe.solvers.lr_policy import learning_rate, steps_passed
-from minicaffe.spec.solver import SolverSpec, load_solver
+from minicaffe.spec.solver import SolverSpec
 
 Callback = Callable[[], None]
 
 
 class _Training(minicaffe.Solver):
     """The solver, opening files as Caffe does, with callbacks, and snapshots that are Caffe's."""
-
-    open_net = staticmethod(open_net)
 
     def _find(self, path: str, field: str) -> Path:
         """In the working directory first, where alone Caffe looks."""
@@ -78,7 +76,7 @@ class Solver:
     type: ClassVar[str] = ""
 
     def __init__(self, solver_file: str | Path) -> None:
-        self._start(_open_solver(solver_file))
+        self._start(open_solver(solver_file))
 
     def _start(self, spec: SolverSpec) -> None:
         spec.type = self.type or spec.type
@@ -175,13 +173,8 @@ SOLVERS: dict[str, type[Solver]] = {
 
 def get_solver(solver_file: str | Path) -> Solver:
     """The solver that a file describes, of the type that it names. Raises SpecError."""
-    spec = _open_solver(solver_file)
+    spec = open_solver(solver_file)
     cls = SOLVERS.get(spec.type, Solver)
     solver = cls.__new__(cls)
     solver._start(spec)
     return solver
-
-
-def _open_solver(path: str | Path) -> SolverSpec:
-    """The solver in a .yaml file, or of Caffe's in a file of any other name. Raises SpecError."""
-    return load_solver(path) if str(path).endswith((".yaml", ".yml")) else read_prototxt_solver(path)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from minicaffe.errors import SpecError
-from minicaffe.spec.reader import MERGE, Where, kind, line_of, nearest, parse_yaml
+from minicaffe.spec.reader import MERGE, Loader, Where, kind, line_of, nearest, parse_yaml
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 COMMA = re.compile(r"(\s*,)?")
@@ -150,7 +150,7 @@ def _is_block(node: yaml.Node) -> bool:
     return isinstance(node, yaml.CollectionNode) and not node.flow_style
 
 
-class _Source(yaml.SafeLoader):
+class _Source(Loader):
     """Composes a tree in which every node has its own place in the text: an alias is a leaf tagged ALIAS."""
 
     def __init__(self, text: str) -> None:

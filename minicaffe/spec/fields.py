@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from minicaffe.spec.reader import Where, kind, line_of, nearest
 
 TRUE_WORDS = {"true", "yes", "on"}
 FALSE_WORDS = {"false", "no", "off"}
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can have these
 
 
 class Field:
@@ -70,8 +72,9 @@ class String(Field):
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> str:
         if node.tag == "tag:yaml.org,2002:null":
             raise SpecError(f"{where}: expected {self.expects}, got nothing")
-        if "\0" in text:
-            raise SpecError(f"{where}: has a zero character, which no name and no path can have")
+        if odd := NO_TEXT.search(text):
+            what = "a NUL" if odd[0] == "\0" else "half of a letter (a surrogate)"
+            raise SpecError(f"{where}: expected {self.expects}, got '{text}', which has {what} in it")
         return text
 
 

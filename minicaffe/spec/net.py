@@ -8,13 +8,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from minicaffe.errors import SpecError
 from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Message, Nested, String
-from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml, read_text
+from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
+from minicaffe.spec.text import read_yaml
 
 OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
 FILES_READ = ("source", "label_source", "mean_file")  # fields of layers' messages
@@ -56,9 +57,24 @@ class NetStateRule(Message):
             and not set(self.not_stage) & set(state.stage)
         )
 
+    def __str__(self) -> str:
+        parts = [f"phase {self.phase}"] if self.phase else []
+        parts += [f"level {self.min_level} and above"] if self.min_level is not None else []
+        parts += [f"level {self.max_level} and below"] if self.max_level is not None else []
+        parts += [f"stage '{name}'" for name in self.stage] + [
+            f"not stage '{name}'" for name in self.not_stage
+        ]
+        return " with ".join(parts) or "any state"
+
 
 class LayerSpec(Message):
-    """What every layer has; ``LayerList`` adds the messages that its type has declared."""
+    """What every layer has; ``declare_layer_type`` adds the messages that its type takes.
+
+    ``problem``: why there can be no such layer. It is raised where a net's state chooses the layer.
+    """
+
+    problem: str = ""
+    is_own: ClassVar[bool] = False  # of a type that does not come with the package
 
     name = String(required=True)
     type = String(required=True)
@@ -77,6 +93,17 @@ class LayerSpec(Message):
         if self.include and self.exclude:
             raise self.error("exclude", "give include rules or exclude rules, not both")
 
+    def hint(self, name: str) -> str:
+        if not (self.is_own and name.endswith("_param")):
+            return super().hint(name)
+        mend = f"; say in the layer's class what fields it has: messages = {{'{name}': …}}"
+        return nearest(name, [field for field in self.fields if field.endswith("_param")]) or mend
+
+    def rules(self) -> str:
+        """Where the layer is, in words."""
+        told = " or ".join(map(str, self.include or self.exclude))
+        return f"only in {told}" if self.include else f"not in {told}"
+
     def belongs_to(self, state: NetState) -> bool:
         """Whether the layer is part of the net in this state."""
         if self.include:
@@ -87,12 +114,15 @@ class LayerSpec(Message):
 _layer_specs: dict[str, type[LayerSpec]] = {}
 
 
-def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]]) -> None:
-    """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes."""
+def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], is_own: bool = False) -> None:
+    """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes.
+
+    ``is_own``: it does not come with the package.
+    """
     fields: dict[str, Any] = {
         name: Nested(message, optional=message.may_be_absent) for name, message in messages.items()
     }
-    _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), fields)
+    _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), {**fields, "is_own": is_own})
 
 
 def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
@@ -115,8 +145,19 @@ class LayerField(Field):
             raise SpecError(f"{where.at(field='type')}: required, but not given; add 'type: …'")
         if type_name not in _layer_specs:
             known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them"
-            raise SpecError(f"{where.at(field='type')}: unknown layer type '{type_name}'{known}{OWN_TYPE}")
+            problem = f"{where.at(field='type')}: unknown layer type '{type_name}'{known}{OWN_TYPE}"
+            layer = _read_common(node, where)
+            if not (layer.include or layer.exclude):
+                raise SpecError(problem)
+            layer.problem = problem  # if the net is of a state that has this layer
+            return layer
         return _layer_specs[type_name].read(node, where)
+
+
+def _read_common(node: yaml.MappingNode, where: Where) -> LayerSpec:
+    """What every layer has, of a layer whose type is not known."""
+    common = [(key, value) for key, value in node.value if key.value in LayerSpec.fields]
+    return LayerSpec.read(yaml.MappingNode(node.tag, common, node.start_mark, node.end_mark), where)
 
 
 def _scalar(node: yaml.MappingNode, name: str) -> str:
@@ -173,11 +214,13 @@ class NetSpec(Message):
     def layers_in(self, state: NetState) -> list[LayerSpec]:
         """The layers of a net in this state, with ``input`` fields turned into Input layers.
 
-        Raises SpecError where two of them have the same name.
+        Raises SpecError where two of them have the same name, or one has a type that is not known.
         """
         chosen = self._input_layers() + self.layers_for(state)
         first: dict[str, LayerSpec] = {}
         for layer in chosen:
+            if layer.problem:
+                raise SpecError(layer.problem)
             if layer.name in first:
                 seen = first[layer.name].line("name")
                 raise layer.error(
@@ -197,6 +240,10 @@ class NetSpec(Message):
         """The layers that the spec lists for this state."""
         return [layer for layer in self.layer or self.layers if layer.belongs_to(state)]
 
+    def layers_left_out(self, state: NetState) -> list[LayerSpec]:
+        """The layers that only nets in other states have."""
+        return [layer for layer in self.layer or self.layers if not layer.belongs_to(state)]
+
     def _input_layers(self) -> list[LayerSpec]:
         shapes = self.input_shape or [
             BlobShape(dim=self.input_dim[4 * i : 4 * i + 4]) for i in range(len(self.input))
@@ -211,7 +258,7 @@ class NetSpec(Message):
 
 def load_net(path: str | Path) -> NetSpec:
     """Read and validate a net spec file. Raises SpecError."""
-    return parse_net(read_text(path), str(path))
+    return parse_net(read_yaml(path), str(path))
 
 
 def parse_net(text: str, file: str = "<string>") -> NetSpec:

@@ -8,17 +8,19 @@ although YAML 1.1 takes it for a string).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import yaml
 
 from minicaffe.errors import SpecError, one_line
-from minicaffe.files import check_name, unreadable
 
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
-MAX_NODES = 1_000_000  # an alias bomb grows past this long before memory is short
+MAX_NODES = 300_000  # an alias bomb grows past this long before memory is short
+MAX_DEPTH = 100
+UNDECODED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as ``read_spec`` hands it on
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,53 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a YAML spec. Raises SpecError where it cannot be read, is not UTF-8, or is a .prototxt."""
-    if str(path).endswith((".prototxt", ".caffemodel")):
-        raise SpecError(f"{path}: YAML is needed here; 'minicaffe convert {path} -o DIR' writes it")
-    return read_utf8(path)
+class Loader(yaml.SafeLoader):
+    """Composes nodes, which are not very deep, whose keys are single values, and whose text is UTF-8."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(UNDECODED.sub("\ufffd", text))
+        self.has_undecoded = UNDECODED.search(text) is not None
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _problem(f"nested more than {MAX_DEPTH} deep", self.peek_event())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if self.has_undecoded and "\ufffd" in node.value:
+            raise _problem(f"'{node.value}' is not UTF-8, which only comments need not be", node)
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _problem(f"a field's name cannot be a {kind(key)}", key)
+        return node
 
 
-def read_utf8(path: str | Path) -> str:
-    """The text of a file. Raises SpecError where it cannot be read or is not UTF-8."""
-    try:
-        check_name(path)
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SpecError(f"{path}: not a text file (UTF-8); a spec is YAML text") from None
-    except OSError as error:
-        raise SpecError(unreadable(path, error)) from None
+def _problem(what: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=at.start_mark)
 
 
 def parse_yaml(text: str, file: str) -> yaml.MappingNode:
     """The top mapping of YAML ``text``. Raises SpecError with the line where the YAML is malformed."""
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = Loader(text)
         node = loader.get_single_node()
         _flatten(node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise SpecError(f"{Where(file, line)}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise SpecError(f"{file}: not valid YAML: merges ('<<') too deep, or of themselves") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"{file}: not valid YAML: {one_line(error)}") from None
     finally:
         if loader is not None:
@@ -93,28 +113,37 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
 
 def _flatten(root: yaml.Node | None) -> None:
     """Resolve merge keys (``<<: *anchor``) everywhere, and stop at a tree that aliases make huge."""
-    stack, seen = [root] if root is not None else [], 0
+    stack, budget = [root] if root is not None else [], _Budget()
     while stack:
         node = stack.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise ValueError("too many nodes (aliases that multiply, or refer to themselves)")
+        budget.spend(1)
         if isinstance(node, yaml.MappingNode):
-            _merge(node)
+            _merge(node, budget)
             stack.extend(value for _, value in node.value)
         elif isinstance(node, yaml.SequenceNode):
             stack.extend(node.value)
 
 
-def _merge(node: yaml.MappingNode) -> None:
+class _Budget:
+    """How many nodes may still be looked at."""
+
+    left = MAX_NODES
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("too many nodes (aliases that multiply, or refer to themselves)")
+
+
+def _merge(node: yaml.MappingNode, budget: _Budget) -> None:
     """Put in the fields that a mapping merges: its own win over them, an earlier merge's over a later's."""
+    budget.spend(len(node.value))
     own = [pair for pair in node.value if pair[0].tag != MERGE]
     names = {str(key.value) for key, _ in own}
     for source in (source for key, value in node.value if key.tag == MERGE for source in _listed(value)):
         if not isinstance(source, yaml.MappingNode):
-            problem = f"'<<' merges mappings, not a {kind(source)}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=source.start_mark)
-        _merge(source)
+            raise _problem(f"'<<' merges mappings, not a {kind(source)}", source)
+        _merge(source, budget)
         own += [pair for pair in source.value if str(pair[0].value) not in names]
         names |= {str(key.value) for key, _ in source.value}
     node.value = own

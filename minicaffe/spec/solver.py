@@ -6,7 +6,8 @@ from pathlib import Path
 
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 from minicaffe.spec.net import NetSpec, NetState
-from minicaffe.spec.reader import Where, nearest, parse_yaml, read_text
+from minicaffe.spec.reader import Where, nearest, parse_yaml
+from minicaffe.spec.text import read_yaml
 
 LR_POLICY_NEEDS = {  # the fields that each policy of solvers/lr_policy.py reads
     "fixed": (),
@@ -118,7 +119,7 @@ class SolverSpec(Message):
 
 def load_solver(path: str | Path) -> SolverSpec:
     """Read and validate a solver spec file. Raises SpecError."""
-    return parse_solver(read_text(path), str(path))
+    return parse_solver(read_yaml(path), str(path))
 
 
 def parse_solver(text: str, file: str = "<string>") -> SolverSpec:
