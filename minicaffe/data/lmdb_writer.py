@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from minicaffe.caffe.messages import message_class
-from minicaffe.data.lmdb import import_lmdb
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, WriteError
-from minicaffe.files import make_folder, refusal
+from minicaffe.files import atomic_folder, make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
 AT_ONCE = 1000
@@ -25,32 +22,25 @@ def write_lmdb(source: Source, path: str | Path) -> int:
     The folder takes its name when all is in it. Raises WriteError where it is there already or cannot be written,
     DataError where a label is no whole number, or the source is damaged.
     """
-    lmdb, path = import_lmdb("writing"), Path(path)
+    lmdb, path = _import_lmdb(), Path(path)
     if path.exists():
         raise WriteError(f"{path}: is there already; remove it, or choose another name")
-    temporary = ""
+    temporary = path
     try:
         make_folder(path.parent)
-        temporary = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-        with lmdb.open(temporary, map_size=MAP_SIZE) as environment:
+        with atomic_folder(path) as temporary, lmdb.open(str(temporary), map_size=MAP_SIZE) as environment:
             for first in range(0, len(source), AT_ONCE):
                 indices = np.arange(first, min(first + AT_ONCE, len(source)))
                 with environment.begin(write=True) as transaction:
                     for number, datum in zip(indices, _datums(source, indices), strict=True):
                         transaction.put(b"%08d" % number, datum)
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, path)
-        temporary = ""
     except OSError as error:
         raise WriteError(refusal(path, error)) from None
     except lmdb.Error as error:
-        reason = str(error).replace(temporary or str(path), str(path))
+        reason = str(error).replace(str(temporary), str(path))
         raise WriteError(
             f"{path}: cannot be written ({reason}); check the folder, and free some space"
         ) from None
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
     return len(source)
 
 
@@ -72,3 +62,12 @@ def _datum(source: Source, image: np.ndarray, label: float) -> bytes:
     else:
         datum.float_data.extend(image.ravel().tolist())
     return datum.SerializeToString()
+
+
+def _import_lmdb() -> ModuleType:
+    """The package lmdb. Raises DataError, naming the extra to install, where it is not there."""
+    try:
+        import lmdb
+    except ImportError:
+        raise DataError("writing an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
+    return lmdb
