@@ -25,7 +25,7 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
     sums: dict[str, Any] = {}
     loss: Any = 0.0
     for number in range(batches):
-        with net.setting.device.entered():
+        with net.lock, net.setting.device.entered():
             net.run_forward()
             loss = loss + net.loss()
             for name in net.outputs:
