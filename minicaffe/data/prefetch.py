@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 DEPTH = 4  # Caffe's default: batches made ahead
+LAST_BATCH = 60  # seconds that the end of the program waits for a batch in the making, and leaves it then
+IMPATIENT = 5  # the same, from Control-C on
 
 
 class _Failure:
@@ -65,6 +69,32 @@ class _Line:
             self.changed.notify_all()
 
 
+class _Thread(threading.Thread):
+    """A daemon, since the interpreter would wait for ever for another kind before it calls ``_end_all``."""
+
+    def __init__(self, line: _Line, number: int) -> None:
+        super().__init__(target=line.work, args=(number,), name="minicaffe-prefetch", daemon=True)
+        self.line = line
+
+
+def _end_all() -> None:
+    """At the end of the program: end all threads.
+
+    One that runs when the interpreter goes is cut off anywhere: in a C++ library, which aborts the process, or with
+    a lock that others wait for.
+    """
+    threads = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
+    for thread in threads:
+        thread.line.stop()
+    latest = time.monotonic() + LAST_BATCH
+    for thread in threads:
+        while thread.is_alive() and time.monotonic() < latest:
+            try:
+                thread.join(latest - time.monotonic())
+            except KeyboardInterrupt:
+                latest = min(latest, time.monotonic() + IMPATIENT)
+
+
 class Prefetcher:
     """Gives batches 0, 1, 2, … of ``make_batch`` in order; up to ``depth`` of them are made ahead.
 
@@ -72,8 +102,9 @@ class Prefetcher:
     ``next`` gave is the caller's until the following ``next``. It must not refer to the owner of the
     prefetcher, so that dropping the owner ends the thread.
 
-    The thread starts at the first ``next``. It is a daemon: it never holds up the end of the program. In a
-    forked child, which has no such thread, ``next`` starts a new one at the same batch.
+    The thread starts at the first ``next``, and ends with ``close``, with the prefetcher, or with the program, that
+    waits for the batch in the making. In a forked child, which has no such thread, ``next`` starts a new one at the
+    same batch.
     """
 
     def __init__(self, make_batch: Callable[[int], Any], depth: int = DEPTH) -> None:
@@ -117,10 +148,12 @@ class Prefetcher:
 
     def _start(self) -> None:
         self._line = _Line(self.make_batch, self.depth)
-        self._thread = threading.Thread(
-            target=self._line.work, args=(self.number,), name="minicaffe-prefetch", daemon=True
-        )
+        self._thread = _Thread(self._line, self.number)
         self._stop = weakref.finalize(self, self._line.stop)
+        atexit.unregister(
+            _end_all
+        )  # last in, first out: before what the libraries that it reads with do then
+        atexit.register(_end_all)
         self._thread.start()
 
 
