@@ -71,10 +71,10 @@ def make_data(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 256, (900, 1200, 3), np.uint8)).save(file, "jpeg", quality=90)
         photos.append(file.getvalue())
         Path(folder, f"{number}.jpg").write_bytes(photos[-1])
-    Path(folder, "photos.txt").write_text("".join(f"{i}.jpg {i % 10}\n" for i in range(PHOTOS)))
+    Path(folder, "photos.txt").write_text("".join(f"{i % PHOTOS}.jpg {i % 10}\n" for i in range(60)))
     with lmdb.open(str(folder / "photos_lmdb"), map_size=1 << 30) as base, base.begin(write=True) as writing:
-        for number, photo in enumerate(photos):
-            datum = message_class("Datum")(encoded=True, data=photo, label=number % 10)
+        for number in range(60):
+            datum = message_class("Datum")(encoded=True, data=photos[number % PHOTOS], label=number % 10)
             writing.put(b"%08d" % number, datum.SerializeToString())
     for name in ("one.h5", "two.h5"):
         with h5py.File(folder / name, "w") as file:

@@ -146,6 +146,19 @@ def test_the_end_of_the_program_waits_for_the_batch_in_the_making_and_for_no_oth
     assert (result.returncode, result.stdout, result.stderr) == (0, "[0, 1, 2] 1\n", "")
 
 
+def test_batches_are_given_at_the_end_of_the_program_too():
+    result = run_python(
+        """
+        import atexit
+        from minicaffe.data.prefetch import Prefetcher
+        prefetcher = Prefetcher(lambda k: k)
+        atexit.register(lambda: print(prefetcher.next(), prefetcher.next()))
+        prefetcher.next()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "1 2\n", "")
+
+
 def test_the_end_of_the_program_leaves_a_batch_that_takes_for_ever():
     result = run_python(
         """

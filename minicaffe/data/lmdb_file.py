@@ -123,8 +123,8 @@ class LmdbFile:
             or start + HEADER.itemsize + size > (self._last + 1) * self._page_size
         ):
             raise self._damaged(number)
-        header = np.frombuffer(self._read(start, HEADER.itemsize), HEADER)[0]
-        if header["number"] != number or header["kind"] & KINDS != OVERFLOW:
+        its_number, _, kind, _ = struct.unpack("<Q2HI", self._read(start, HEADER.itemsize))
+        if its_number != number or kind & KINDS != OVERFLOW:
             raise self._damaged(number)
         return self._read(start + HEADER.itemsize, size)
 

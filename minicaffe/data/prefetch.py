@@ -69,6 +69,9 @@ class _Line:
             self.changed.notify_all()
 
 
+_is_ending = threading.Event()  # the program, so that no thread may start any more
+
+
 class _Thread(threading.Thread):
     """A daemon, since the interpreter would wait for ever for another kind before it calls ``_end_all``."""
 
@@ -83,6 +86,7 @@ def _end_all() -> None:
     One that runs when the interpreter goes is cut off anywhere: in a C++ library, which aborts the process, or with
     a lock that others wait for.
     """
+    _is_ending.set()
     threads = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
     for thread in threads:
         thread.line.stop()
@@ -122,6 +126,10 @@ class Prefetcher:
 
     def next(self) -> Any:
         """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
+        if _is_ending.is_set():  # a function that was registered with atexit asks
+            batch = self.make_batch(self.number)
+            self.number += 1
+            return batch
         if self._thread is None or self._line.process != os.getpid():
             self._start()
         number, batch = self._line.take()
