@@ -159,6 +159,31 @@ def test_batches_are_given_at_the_end_of_the_program_too():
     assert (result.returncode, result.stdout, result.stderr) == (0, "1 2\n", "")
 
 
+def test_a_thread_of_the_users_that_takes_batches_ends_with_the_program():
+    result = run_python(
+        """
+        import atexit, threading
+        from minicaffe.data.prefetch import Prefetcher
+
+        def take():
+            while True:
+                prefetcher.next()
+                begun.set()
+
+        def ended():
+            thread.join(60)
+            print(thread.is_alive())
+
+        atexit.register(ended)
+        begun, prefetcher = threading.Event(), Prefetcher(lambda k: k)
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        begun.wait()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "False\n", "")
+
+
 def test_the_end_of_the_program_leaves_a_batch_that_takes_for_ever():
     result = run_python(
         """

@@ -53,10 +53,12 @@ class _Line:
             self.changed.wait_for(lambda: self.stopped or len(self.ready) < self.depth)
             return not self.stopped
 
-    def take(self) -> tuple[int, Any]:
-        """The number of a batch, and the batch or its _Failure; waits for it."""
+    def take(self) -> tuple[int, Any] | None:
+        """The number of a batch, and the batch or its _Failure; waits for it. None: stopped, and none is left."""
         with self.changed:
-            self.changed.wait_for(lambda: self.ready)
+            self.changed.wait_for(lambda: self.ready or self.stopped)
+            if not self.ready:
+                return None
             numbered = self.ready.popleft()
             self.changed.notify_all()
             return numbered
@@ -126,19 +128,29 @@ class Prefetcher:
 
     def next(self) -> Any:
         """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
-        if _is_ending.is_set():  # a function that was registered with atexit asks
-            batch = self.make_batch(self.number)
-            self.number += 1
-            return batch
+        if _is_ending.is_set():
+            return self._make_last()
         if self._thread is None or self._line.process != os.getpid():
             self._start()
-        number, batch = self._line.take()
+        taken = self._line.take()
+        if taken is None:  # another thread has closed it, or the program ends
+            self.close()
+            return self.next()
+        number, batch = taken
         if number != self.number:  # control-C struck after a batch was taken, and lost it: make it again
             self.close()
             return self.next()
         if isinstance(batch, _Failure):
             self.close()
             raise batch.error
+        self.number += 1
+        return batch
+
+    def _make_last(self) -> Any:
+        """The next batch, for what ``atexit`` calls. Daemons, which the interpreter would cut off, end here."""
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit
+        batch = self.make_batch(self.number)
         self.number += 1
         return batch
 
