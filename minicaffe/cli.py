@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from minicaffe import __version__, array, snapshots
 from minicaffe.caffe.command_line import as_ours
@@ -119,14 +120,15 @@ def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
     choose_device(args)
-    net = trained_net(args)
-    show_score(net, args.iterations)
+    with trained_net(args) as net:
+        show_score(net, args.iterations)
 
 
 def time(args: argparse.Namespace) -> None:
     """Time each layer's forward and backward."""
     choose_device(args)
-    print(time_net(_open(args, args.weights), args.iterations))
+    with _open(args, args.weights) as net:
+        print(time_net(net, args.iterations))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -136,7 +138,8 @@ def summary(args: argparse.Namespace) -> None:
     elif args.net is None:
         raise SpecError("summary: give a net spec, or --types for the list of layer types")
     else:
-        print(summarize(_open(args)))
+        with _open(args) as net:
+            print(summarize(net))
 
 
 def _open(args: argparse.Namespace, weights: str | None = None) -> Net:
@@ -392,16 +395,45 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Output(logging.StreamHandler):
-    """Progress on stdout; where it cannot be written (``| head``, a full disk), the command ends."""
+    """Progress on stdout; where it cannot be written (``| head``, a full disk), the command ends.
+
+    But a terminal that goes away ends no training: its SIGHUP has been answered, and the rest is not shown.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.is_terminal = stream.isatty()  # one that is gone says that it is none
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], OSError):
+        error = sys.exc_info()[1]
+        if self.is_terminal and isinstance(error, OSError) and error.errno == errno.EIO:
+            for stream in (sys.stdout, sys.stderr):
+                _drop(stream)
+        elif isinstance(error, OSError):
             raise
-        super().handleError(record)
+        else:
+            super().handleError(record)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let all that is written to a stream be lost."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _prepare_streams() -> None:
+    """Let stdout and stderr take any text: where one was closed, and where its encoding lacks a letter."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (it stays open)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 2 for an error that the user can mend, 130 if interrupted."""
+    _prepare_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Output(sys.stdout)], force=True)
     warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where a training diverges: that is reported
     try:
@@ -417,7 +449,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         return 1
     except (MinicaffeError, MemoryError, OSError) as error:
         if args.debug:

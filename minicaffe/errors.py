@@ -59,10 +59,10 @@ def joined(text: str) -> str:
 
 
 def shown(text: str, most: int = LONGEST) -> str:
-    """A text fit to be shown: its middle left out where it has more than ``most`` letters, and with escapes, "\\x1b".
+    """A text fit to be shown: its middle left out where it has more than ``most`` letters, and escapes, "\\x1b".
 
-    These stand for what a terminal obeys, what changes the order of letters, and halves of letters (surrogates). Line
-    breaks stay.
+    These stand for what a terminal obeys, what changes the order of letters, and halves of letters (surrogates).
+    Line breaks stay.
     """
     if len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"

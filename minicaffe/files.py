@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +17,14 @@ from minicaffe.errors import MinicaffeError, WriteError, one_line
 
 ROOM, RATIO = 1 << 28, 100  # what a file's arrays may take: this many bytes, or so many times the file
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where what an open file is called cannot change
+    fcntl = None
+
+UNFINISHED = ".minicaffe.tmp"  # the ending of files and folders that are not whole yet
+NO_LOCK = -1
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -21,7 +32,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary file in the same folder (a rename is atomic only within one file system),
     which is flushed to the disk and then renamed. After an error, or when the block raises, the temporary
-    file is removed and whatever ``path`` was before is still there.
+    file is removed and whatever ``path`` was before is still there. What a killed process left is removed by
+    the next that writes in the folder. A link stays a link, to the new file; a device or a pipe is written into,
+    when all bytes are there.
 
     Raises WriteError, naming ``path``, where the system refuses (any OSError in the block counts as that);
     other errors of the block pass through.
@@ -30,24 +43,122 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     ...     np.savez(file, **arrays)
     """
     path = Path(path)
-    temporary = ""
     try:
         check_name(path)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _usual_mode(path))
-        os.replace(temporary, path)
-        temporary = ""
-        _sync_folder(path.parent)
+        if _is_stream(path):
+            with tempfile.TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                with path.open("wb") as stream:
+                    shutil.copyfileobj(file, stream)
+            return
+        real = Path(os.path.realpath(path))
+        with _unfinished(real, _new_file) as temporary:
+            with open(temporary, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, _usual_mode(real))
+            os.replace(temporary, real)
+        _sync_folder(real.parent)
     except OSError as error:
         raise WriteError(refusal(path, error)) from error
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, that takes the name ``path``, which is free, when the block ends.
+
+    It is removed when the block raises. Raises OSError.
+    """
+    with _unfinished(path, tempfile.mkdtemp) as temporary:
+        yield Path(temporary)
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, path)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a device or a pipe, which a rename would replace. Raises OSError for a disk."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise OSError(None, "it is a disk or a socket")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _new_file(prefix: str, suffix: str, dir: Path) -> str:
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=dir)
+    os.close(handle)
+    return name
+
+
+@contextmanager
+def _unfinished(path: Path, make: Callable[..., str]) -> Iterator[str]:
+    """The name of a file or folder that ``make`` makes beside ``path``; what has it still at the end is removed.
+
+    It is locked meanwhile, by which others see that its process lives.
+    """
+    lock = None
+    while lock is None:  # another may take it for a dead process's before it is locked
+        temporary = make(prefix=f".{path.name[:40]}.", suffix=UNFINISHED, dir=path.parent)
+        try:
+            lock = _lock(temporary) if fcntl else NO_LOCK
+        except OSError:  # a file system that knows no locks: nobody finds a dead process's there
+            lock = NO_LOCK
+    try:
+        _remove_left(path.parent)
+        yield temporary
     finally:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
+        _remove(temporary)
+        if lock != NO_LOCK:
+            os.close(lock)
+
+
+def _lock(path: str) -> int | None:
+    """A descriptor that holds a file or folder until it is closed; None where another does, or has removed it.
+
+    Raises OSError where the file system knows no locks.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_mine = os.path.samestat(os.fstat(handle), os.lstat(path))
+    except (BlockingIOError, FileNotFoundError):
+        is_mine = False
+    except OSError:
+        os.close(handle)
+        raise
+    if not is_mine:
+        os.close(handle)
+    return handle if is_mine else None
+
+
+_looked_into: set[str] = set()
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what processes that were killed have left in a folder; once for each folder."""
+    place = os.path.realpath(folder)
+    if fcntl is None or place in _looked_into:
+        return
+    _looked_into.add(place)
+    for left in glob.glob(f".*{UNFINISHED}", root_dir=place):
+        with suppress(OSError):
+            lock = _lock(os.path.join(place, left))
+            if lock is not None:
+                _remove(os.path.join(place, left))
+                os.close(lock)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

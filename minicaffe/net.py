@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,10 @@ class Net:
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
     ``preparation`` says what pictures go through, as the data layers do it, or else as the weight file says.
+
+    Several threads take turns, a pass each: ``forward``, given the inputs, returns the outputs of these. A thread
+    that writes or reads blobs itself holds ``lock`` over that and the pass: ``with net.lock: …``. For passes at the
+    same time make a net for each thread; ``share_with`` lets them have the same weights.
 
     Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weights lack.
     """
@@ -95,6 +101,7 @@ class Net:
         self._fitted_at: list[int] = []  # the count of reshapes then, which says whether to look
         self._has_run: list[bool] = []  # forward, since its shapes changed
         self._plan_key: Any = None
+        self.lock = Turn()
         with device.entered():
             self._build()
         weights = spec if weights is None and is_caffemodel(spec) else weights
@@ -187,7 +194,7 @@ class Net:
         first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
         names += [name for name in blobs or [] if name not in names]
-        with self.setting.device.entered():
+        with self.lock, self.setting.device.entered():
             for name, value in inputs.items():
                 self._set(self._blob(name), name, value, "data")
             self.run_forward(first, last)
@@ -196,7 +203,7 @@ class Net:
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
         last = len(self.layers) - 1 if last is None else last
-        with self.setting.device.entered(), one_blas_thread():
+        with self.lock, self.setting.device.entered(), one_blas_thread():
             for i in range(first, last + 1):
                 self._fit(i)
                 reshapes = Blob.reshapes
@@ -231,7 +238,7 @@ class Net:
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""
-        with self.setting.device.entered():
+        with self.lock, self.setting.device.entered():
             for i in range(len(self.layers)):
                 self._fit(i)
 
@@ -260,7 +267,7 @@ class Net:
         (``force_backward`` in the spec asks for them).
         """
         first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
-        with self.setting.device.entered():
+        with self.lock, self.setting.device.entered():
             for name, value in diffs.items():
                 self._set(self._blob(name), name, value, "diff")
             self.run_backward(first, last)
@@ -268,9 +275,9 @@ class Net:
 
     def run_backward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
-        self._make_plan()
         last = len(self.layers) - 1 if last is None else last
-        with self.setting.device.entered(), one_blas_thread():
+        with self.lock, self.setting.device.entered(), one_blas_thread():
+            self._make_plan()
             for i in range(last, first - 1, -1):
                 if self._active[i]:
                     self._backward_layer(i)
@@ -394,7 +401,7 @@ class Net:
         Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
         """
         converters = {layer.name: layer.converter for layer in self.layers}
-        with self.setting.device.entered():
+        with self.lock, self.setting.device.entered():
             report = weights.copy_into(self.params, path, converters)
             self._parameters_changed()
         report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
@@ -497,9 +504,15 @@ class Net:
         return list(next(iter(self.setting.class_names.values()), []))
 
     def close(self) -> None:
-        """Let go of the data layers' files and threads."""
+        """Let go of the data layers' files and threads; ``with Net(…) as net`` does so at its end."""
         for layer in self.layers:
             layer.close()
+
+    def __enter__(self) -> Net:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _blob(self, name: str) -> Blob:
         if name not in self.blobs:
@@ -523,6 +536,24 @@ class Net:
         if name not in names:
             raise MinicaffeError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
         return names.index(name)
+
+
+class Turn:
+    """A lock that a thread may take again while it has it; in a copy, and in a forked process, it is free."""
+
+    def __init__(self) -> None:
+        self._process, self._lock = os.getpid(), threading.RLock()
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.RLock()
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        return Turn, ()
 
 
 def _shapes_of(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:

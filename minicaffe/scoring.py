@@ -36,7 +36,7 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
     first, not_finite = 0, None
     makers = {name: (layer, i) for layer in net.layers for i, name in enumerate(layer.spec.top)}
     for number in range(batches):
-        with net.setting.device.entered():
+        with net.lock, net.setting.device.entered():
             net.run_forward()
             loss, images = net.loss(), images_of(net)
             first = first or images

@@ -228,9 +228,10 @@ class Solver:
         """Forward and backward ``iter_size`` times; the mean loss, as a 0-d array on the device."""
         total = 0
         for _ in range(self.spec.iter_size):
-            self.net.run_forward()
-            total = total + self.net.loss()
-            self.net.run_backward()
+            with self.net.lock:
+                self.net.run_forward()
+                total = total + self.net.loss()
+                self.net.run_backward()
         return total / self.spec.iter_size
 
     def apply_update(self, rate: float) -> None:
@@ -407,10 +408,16 @@ class Solver:
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 
     def close(self) -> None:
-        """Let go of the data layers' files and threads, and of the log."""
+        """Let go of the data layers' files and threads, and of the log; so does ``with Solver(…) as solver``."""
         for net in (self.net, *self.test_nets):
             net.close()
         self.log.close()
+
+    def __enter__(self) -> Solver:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:

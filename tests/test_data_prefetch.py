@@ -122,17 +122,79 @@ def test_a_batch_lost_to_an_interrupt_is_made_again():
 
 def run_python(code, **options):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, **options
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300, **options
     )
 
 
-def test_program_ends_with_a_prefetcher_at_work():
+def test_the_end_of_the_program_waits_for_the_batch_in_the_making_and_for_no_other():
+    result = run_python(
+        """
+        import atexit, threading, time
+        from minicaffe.data.prefetch import Prefetcher
+
+        def make(k):
+            if k == 2:
+                begun.set()
+                time.sleep(0.3)
+            made.append(k)
+
+        begun, made = threading.Event(), []
+        atexit.register(lambda: print(made, threading.active_count()))
+        quick, slow, dropped = Prefetcher(lambda k: k), Prefetcher(make), Prefetcher(lambda k: k)
+        quick.next(), slow.next(), dropped.next()
+        del dropped
+        begun.wait()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[0, 1, 2] 1\n", "")
+
+
+def test_batches_are_given_at_the_end_of_the_program_too():
+    result = run_python(
+        """
+        import atexit
+        from minicaffe.data.prefetch import Prefetcher
+        prefetcher = Prefetcher(lambda k: k)
+        atexit.register(lambda: print(prefetcher.next(), prefetcher.next()))
+        prefetcher.next()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "1 2\n", "")
+
+
+def test_a_thread_of_the_users_that_takes_batches_ends_with_the_program():
+    result = run_python(
+        """
+        import atexit, threading
+        from minicaffe.data.prefetch import Prefetcher
+
+        def take():
+            while True:
+                prefetcher.next()
+                begun.set()
+
+        def ended():
+            thread.join(60)
+            print(thread.is_alive())
+
+        atexit.register(ended)
+        begun, prefetcher = threading.Event(), Prefetcher(lambda k: k)
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        begun.wait()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "False\n", "")
+
+
+def test_the_end_of_the_program_leaves_a_batch_that_takes_for_ever():
     result = run_python(
         """
         import time
-        from minicaffe.data.prefetch import Prefetcher
-        quick, slow = Prefetcher(lambda k: k), Prefetcher(lambda k: time.sleep(60 * k))
-        quick.next(), slow.next()
+        from minicaffe.data import prefetch
+        prefetch.LAST_BATCH = 0.1
+        prefetcher = prefetch.Prefetcher(lambda k: time.sleep(3600 * k))
+        prefetcher.next()
         """
     )
     assert result.returncode == 0 and result.stderr == ""
@@ -160,7 +222,9 @@ def test_control_c_interrupts_the_wait():
     result = run_python(
         """
         import os, signal, threading, time
+        from minicaffe.data import prefetch
         from minicaffe.data.prefetch import Prefetcher
+        prefetch.LAST_BATCH = 0.1
         signal.signal(signal.SIGINT, signal.default_int_handler)
         prefetcher = Prefetcher(lambda k: time.sleep(60))
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

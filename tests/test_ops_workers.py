@@ -10,12 +10,14 @@ import pytest
 
 from minicaffe.ops import workers
 
-threadpoolctl = pytest.importorskip("threadpoolctl")
+threadpoolctl = pytest.importorskip(
+    "threadpoolctl", minversion="3.5"
+)  # the first that knows NumPy's own BLAS
 
 
 def blas_threads():
     """Those of each BLAS that was loaded with NumPy; another package may bring its own later (OpenCV does)."""
-    return [info["num_threads"] for info in workers._blas.info()]
+    return [library.get_num_threads() for library in workers._libraries]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -106,6 +108,109 @@ def test_a_pass_in_another_thread_does_not_keep_blas_at_one_thread():
         leave.set()
         thread.join()
         assert blas_threads() == before
+
+
+def test_blas_stays_at_one_thread_until_the_last_pass_of_any_thread_ends():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before, inside = blas_threads(), []
+        first_left, begun = threading.Event(), threading.Event()
+
+        def other():
+            with workers.one_blas_thread():
+                begun.set()
+                first_left.wait(60)
+                inside.extend(blas_threads())
+
+        thread = threading.Thread(target=other)
+        with workers.one_blas_thread():
+            thread.start()
+            begun.wait(60)
+        first_left.set()
+        thread.join()
+        assert set(inside) == {1} and blas_threads() == before
+
+
+def test_nets_in_threads_leave_blas_as_it_was():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = blas_threads()
+
+        def passes(number):
+            for _ in range(200):
+                with workers.one_blas_thread(), workers.one_blas_thread():
+                    np.ones((4, 4)) @ np.ones((4, 4))
+
+        threads = [threading.Thread(target=passes, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert blas_threads() == before
+
+
+class OpenMpLibrary:
+    """A BLAS whose number of threads is a setting of each thread that asks."""
+
+    threading_layer = "openmp"
+
+    def __init__(self):
+        self.held = threading.local()
+
+    def get_num_threads(self):
+        return getattr(self.held, "number", 8)
+
+    def set_num_threads(self, number):
+        self.held.number = number
+
+
+def test_of_openmp_each_thread_gets_its_own_number_back():
+    library = OpenMpLibrary()
+    entered, leave, seen = threading.Event(), threading.Event(), []
+
+    def other():
+        mine = workers._OneThread([library])
+        mine.enter()
+        seen.append(library.get_num_threads())
+        entered.set()
+        leave.wait(60)
+        mine.leave()
+        seen.append(library.get_num_threads())
+
+    thread = threading.Thread(target=other)
+    mine = workers._OneThread([library])
+    mine.enter()
+    thread.start()
+    entered.wait(60)
+    assert library.get_num_threads() == 1
+    mine.leave()
+    assert library.get_num_threads() == 8
+    leave.set()
+    thread.join()
+    assert seen == [1, 8] and workers._is_of_openmp(library)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_during_another_threads_pass_has_all_threads_of_blas():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = blas_threads()
+        entered, leave = threading.Event(), threading.Event()
+
+        def other():
+            with workers.one_blas_thread():
+                entered.set()
+                leave.wait(60)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        entered.wait(60)
+        child = os.fork()
+        if child == 0:
+            own = blas_threads()
+            with workers.one_blas_thread():
+                inside = set(blas_threads())
+            os._exit(0 if (own, inside, blas_threads()) == (before, {1}, before) else 1)
+        leave.set()
+        thread.join()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -149,7 +149,7 @@ def test_an_error_of_an_lmdb_names_what_was_to_be_written(tmp_path, monkeypatch,
         "error: db: cannot be written (db: No space left on device); check the folder, and free some space\n"
     )
 
-    def no_folder(dir, prefix):
+    def no_folder(dir, prefix, suffix):
         raise PermissionError(13, "Permission denied", f"{dir}/{prefix}abc")
 
     monkeypatch.setattr(tempfile, "mkdtemp", no_folder)

@@ -50,6 +50,7 @@ def forward_all(net: Net, inputs: Mapping[str, np.ndarray], names: Iterable[str]
     names = list(dict.fromkeys(names))
     outputs: list[Arrays] = []
     for batch in batches(given, size):
-        net.forward(**batch)
-        outputs.append({name: np.array(to_host(net.blobs[name].data)) for name in names})
+        with net.lock:
+            net.forward(**batch)
+            outputs.append({name: np.array(to_host(net.blobs[name].data)) for name in names})
     return join(outputs, count)

@@ -87,6 +87,7 @@ def classify(args: argparse.Namespace) -> None:
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
+    net.close()
 
 
 def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from minicaffe.caffe.messages import message_class
-from minicaffe.data.lmdb import import_lmdb
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, WriteError
-from minicaffe.files import check_name, make_folder, refusal
+from minicaffe.files import atomic_folder, check_name, make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
 AT_ONCE = 100
@@ -35,35 +33,28 @@ def write_datums(datums: Iterable[tuple[bytes, bytes]], path: str | Path) -> int
     The folder takes its name when all is in it. Raises WriteError where it is there already or cannot be written,
     DataError where there are none.
     """
-    lmdb, path = import_lmdb("writing"), Path(path)
+    lmdb, path = _import_lmdb(), Path(path)
     if os.path.exists(path):
         raise WriteError(f"{path}: is there already; remove it, or choose another name")
-    temporary, count, datums = "", 0, iter(datums)
+    temporary, count, datums = path, 0, iter(datums)
     try:
         check_name(path)
         make_folder(path.parent)
-        temporary = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-        with lmdb.open(temporary, map_size=MAP_SIZE) as environment:
+        with atomic_folder(path) as temporary, lmdb.open(str(temporary), map_size=MAP_SIZE) as environment:
             while some := list(islice(datums, AT_ONCE)):
                 with environment.begin(write=True) as transaction:
                     for key, datum in some:
                         transaction.put(key, datum)
                 count += len(some)
-        if not count:
-            raise DataError(f"{path}: no image could be read; nothing is written")
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, path)
-        temporary = ""
+            if not count:
+                raise DataError(f"{path}: no image could be read; nothing is written")
     except OSError as error:
         raise WriteError(refusal(path, error)) from None
     except lmdb.Error as error:
-        reason = str(error).replace(temporary or str(path), str(path))
+        reason = str(error).replace(str(temporary), str(path))
         raise WriteError(
             f"{path}: cannot be written ({reason}); check the folder, and free some space"
         ) from None
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
     return count
 
 
@@ -97,3 +88,12 @@ def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: 
     else:
         datum.float_data.extend(image.ravel().tolist())
     return datum.SerializeToString()
+
+
+def _import_lmdb() -> ModuleType:
+    """The package lmdb. Raises DataError, naming the extra to install, where it is not there."""
+    try:
+        import lmdb
+    except ImportError:
+        raise DataError("writing an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
+    return lmdb

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 DEPTH = 4  # Caffe's default: batches made ahead
+LAST_BATCH = 60  # seconds that the end of the program waits for a batch in the making, and leaves it then
+IMPATIENT = 5  # the same, from Control-C on
 
 
 class _Failure:
@@ -49,10 +53,12 @@ class _Line:
             self.changed.wait_for(lambda: self.stopped or len(self.ready) < self.depth)
             return not self.stopped
 
-    def take(self) -> tuple[int, Any]:
-        """The number of a batch, and the batch or its _Failure; waits for it."""
+    def take(self) -> tuple[int, Any] | None:
+        """The number of a batch, and the batch or its _Failure; waits for it. None: stopped, and none is left."""
         with self.changed:
-            self.changed.wait_for(lambda: self.ready)
+            self.changed.wait_for(lambda: self.ready or self.stopped)
+            if not self.ready:
+                return None
             numbered = self.ready.popleft()
             self.changed.notify_all()
             return numbered
@@ -65,6 +71,36 @@ class _Line:
             self.changed.notify_all()
 
 
+_is_ending = threading.Event()  # the program, so that no thread may start any more
+
+
+class _Thread(threading.Thread):
+    """A daemon, since the interpreter would wait for ever for another kind before it calls ``_end_all``."""
+
+    def __init__(self, line: _Line, number: int) -> None:
+        super().__init__(target=line.work, args=(number,), name="minicaffe-prefetch", daemon=True)
+        self.line = line
+
+
+def _end_all() -> None:
+    """At the end of the program: end all threads.
+
+    One that runs when the interpreter goes is cut off anywhere: in a C++ library, which aborts the process, or with
+    a lock that others wait for.
+    """
+    _is_ending.set()
+    threads = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
+    for thread in threads:
+        thread.line.stop()
+    latest = time.monotonic() + LAST_BATCH
+    for thread in threads:
+        while thread.is_alive() and time.monotonic() < latest:
+            try:
+                thread.join(latest - time.monotonic())
+            except KeyboardInterrupt:
+                latest = min(latest, time.monotonic() + IMPATIENT)
+
+
 class Prefetcher:
     """Gives batches 0, 1, 2, … of ``make_batch`` in order; up to ``depth`` of them are made ahead.
 
@@ -72,8 +108,9 @@ class Prefetcher:
     ``next`` gave is the caller's until the following ``next``. It must not refer to the owner of the
     prefetcher, so that dropping the owner ends the thread.
 
-    The thread starts at the first ``next``. It is a daemon: it never holds up the end of the program. In a
-    forked child, which has no such thread, ``next`` starts a new one at the same batch.
+    The thread starts at the first ``next``, and ends with ``close``, with the prefetcher, or with the program, that
+    waits for the batch in the making. In a forked child, which has no such thread, ``next`` starts a new one at the
+    same batch.
     """
 
     def __init__(self, make_batch: Callable[[int], Any], depth: int = DEPTH) -> None:
@@ -91,15 +128,29 @@ class Prefetcher:
 
     def next(self) -> Any:
         """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
+        if _is_ending.is_set():
+            return self._make_last()
         if self._thread is None or self._line.process != os.getpid():
             self._start()
-        number, batch = self._line.take()
+        taken = self._line.take()
+        if taken is None:  # another thread has closed it, or the program ends
+            self.close()
+            return self.next()
+        number, batch = taken
         if number != self.number:  # control-C struck after a batch was taken, and lost it: make it again
             self.close()
             return self.next()
         if isinstance(batch, _Failure):
             self.close()
             raise batch.error
+        self.number += 1
+        return batch
+
+    def _make_last(self) -> Any:
+        """The next batch, for what ``atexit`` calls. Daemons, which the interpreter would cut off, end here."""
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit
+        batch = self.make_batch(self.number)
         self.number += 1
         return batch
 
@@ -117,10 +168,12 @@ class Prefetcher:
 
     def _start(self) -> None:
         self._line = _Line(self.make_batch, self.depth)
-        self._thread = threading.Thread(
-            target=self._line.work, args=(self.number,), name="minicaffe-prefetch", daemon=True
-        )
+        self._thread = _Thread(self._line, self.number)
         self._stop = weakref.finalize(self, self._line.stop)
+        atexit.unregister(
+            _end_all
+        )  # last in, first out: before what the libraries that it reads with do then
+        atexit.register(_end_all)
         self._thread.start()
 
 

@@ -2,9 +2,9 @@
 
 NumPy lets go of the interpreter lock in its loops and in BLAS, so plain threads run at the same time. Parts
 are given to workers by a fixed rule, so a result never depends on timing. Each worker computes with a BLAS of
-one thread (``threadpoolctl``, extra ``cpu``); where that package is missing there is one worker, and BLAS
-keeps its own threads: slower, and the same results but for the rounding of sums, which depends on how many
-workers add.
+one thread (``threadpoolctl``, extra ``cpu``); where that package is missing, or does not know the BLAS, there is
+one worker, and BLAS keeps its own threads: slower, and the same results but for the rounding of sums, which
+depends on how many workers add.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,9 @@ from minicaffe.array import Array, module_of, on_cpu
 try:
     from threadpoolctl import ThreadpoolController
 
-    _blas = ThreadpoolController().select(user_api="blas")
+    _libraries = ThreadpoolController().select(user_api="blas").lib_controllers
 except ImportError:
-    _blas = None
+    _libraries = []
 
 # Sizes in elements. A call of NumPy that is too short makes the workers wait for each other at the interpreter's
 # lock, and waking a worker takes 0.1 ms: so one worker goes in small chunks, which stay in its core's cache,
@@ -42,7 +43,60 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-worker_count = _usable_cores() if _blas is not None else 1
+worker_count = _usable_cores() if _libraries else 1  # a BLAS without a limit has threads of its own
+
+
+class _OneThread:
+    """BLAS libraries at one thread, from the first call of ``enter`` to the last of ``leave``, of any threads."""
+
+    def __init__(self, libraries: Sequence[Any]) -> None:
+        self.libraries = libraries
+        self.count = 0
+        self._before: list[int] = []
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        """Begin; several may, one after the other or at the same time."""
+        with self._lock:
+            if not self.count:
+                self._before = [library.get_num_threads() for library in self.libraries]
+                self._set([1] * len(self.libraries))
+            self.count += 1
+
+    def leave(self) -> None:
+        """End one of them; the last brings back the numbers of before."""
+        with self._lock:
+            self.count -= 1
+            if not self.count:
+                self._set(self._before)
+
+    def _set(self, numbers: list[int]) -> None:
+        for library, number in zip(self.libraries, numbers, strict=True):
+            library.set_num_threads(number)
+            # in newer threadpoolctl only the thread that set a number may set one, until it gives that up
+            getattr(library, "clear_controlling_thread", lambda: None)()
+
+    def after_fork(self, count: int) -> None:
+        """In a forked child: ``count`` of the calls are of the thread that lives on."""
+        self._lock = threading.Lock()
+        if self.count and not count:
+            self._set(self._before)
+        self.count = count
+
+
+class _Thread(threading.local):
+    """What belongs to this thread: of OpenMP's libraries the number of threads is a setting of each caller."""
+
+    def __init__(self) -> None:
+        self.blas = _OneThread([lib for lib in _libraries if _is_of_openmp(lib)])
+
+
+def _is_of_openmp(library: Any) -> bool:
+    return getattr(library, "threading_layer", "") == "openmp"
+
+
+_process_blas = _OneThread([lib for lib in _libraries if not _is_of_openmp(lib)])
+_thread = _Thread()
 
 
 class _Call:
@@ -75,6 +129,7 @@ class _Worker:
         threading.Thread(target=self._work, name=f"minicaffe-worker-{number}", daemon=True).start()
 
     def _work(self) -> None:
+        _thread.blas.enter()  # and never leaves
         while True:
             call = self.calls.get()
             try:
@@ -94,28 +149,27 @@ def _forget_workers() -> None:
     global _busy
     _workers.clear()
     _busy = threading.Lock()
+    _process_blas.after_fork(_thread.blas.count)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-_depth = threading.local()  # how often this thread has entered ``one_blas_thread``
-
-
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
 
-    It may be entered inside itself: a net enters it once for a whole pass.
+    It may be entered inside itself (a net enters it once for a whole pass), and by several threads: the setting is
+    the process's, and comes back with the last of them.
     """
-    entered = getattr(_depth, "value", 0)
-    _depth.value = entered + 1
+    _process_blas.enter()
+    _thread.blas.enter()
     try:
-        with _blas.limit(limits=1) if _blas is not None and not entered else contextlib.nullcontext():
-            yield
+        yield
     finally:
-        _depth.value = entered
+        _thread.blas.leave()
+        _process_blas.leave()
 
 
 def run(task: Callable[[int], None], workers: int) -> None:

@@ -125,8 +125,9 @@ class Net:
         Returns the data (not copies) of the net's outputs, or of the tops of ``end``, and of ``blobs``.
         """
         asked = self._asked(blobs)
-        self._fill("data", kwargs, self.inputs, "inputs")
-        self._forward(self.core.layer_index(start, 0), self.core.layer_index(end, len(self.layers) - 1))
+        with self.core.lock:
+            self._fill("data", kwargs, self.inputs, "inputs")
+            self._forward(self.core.layer_index(start, 0), self.core.layer_index(end, len(self.layers) - 1))
         names = self.top_names[end] if end is not None else self.outputs
         return {name: self.blobs[name].data for name in dict.fromkeys([*names, *asked])}
 
@@ -143,8 +144,9 @@ class Net:
         A layer that has not run forward yet does so first.
         """
         asked = self._asked(diffs)
-        self._fill("diff", kwargs, self.outputs, "outputs")
-        self._backward(self.core.layer_index(start, len(self.layers) - 1), self.core.layer_index(end, 0))
+        with self.core.lock:
+            self._fill("diff", kwargs, self.outputs, "outputs")
+            self._backward(self.core.layer_index(start, len(self.layers) - 1), self.core.layer_index(end, 0))
         names = self.bottom_names[end] if end is not None else self.inputs
         return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *asked])}
 
