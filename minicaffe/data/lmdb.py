@@ -66,7 +66,7 @@ class LmdbSource(Source):
         return flat.reshape(shape) if fits else None
 
     def describe(self, index: int) -> str:
-        return f"{self.name}: key {self.keys[index]!r}"
+        return f"{self.name}: key {self._file.read(index)[0]!r}"
 
     def _damaged(self, key: bytes, problem: str) -> DataError:
         self._file.check_unchanged()
