@@ -77,8 +77,11 @@ def test_a_layer_without_a_name_gets_its_weights(tmp_path):
     assert (mc.to_host(mc.Net(tmp_path / "m.caffemodel").params["y"][0].data) == 7).all()
 
 
-@pytest.mark.parametrize("name", ["w.npz", "w.caffemodel.h5"])
-def test_weights_are_no_net(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "start"), [("w.npz", b"PK\3\4"), ("w.caffemodel.h5", b"\x89HDF\r\n\x1a\n"), ("w", b"PK\3\4")]
+)
+def test_weights_are_no_net(name, start, tmp_path):
+    (tmp_path / name).write_bytes(start + bytes(100))
     with pytest.raises(mc.SpecError, match="holds weights alone, not a net"):
         mc.Net(tmp_path / name)
 

@@ -47,7 +47,7 @@ class Where:
 def nearest(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the known name closest to ``word``, or "" where none is close."""
     lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100].lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 

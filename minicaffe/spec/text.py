@@ -73,7 +73,7 @@ def _written_in(text: str, path: str) -> str:
         if (found := sign.search(syntax))
     }
     if places:
-        return min(places, key=places.get)
+        return min(places, key=lambda kind: places[kind])
     if path.endswith((".prototxt", ".yaml", ".yml")):
         return PROTOTXT if path.endswith(".prototxt") else YAML
     return PROTOTXT if '""' in syntax else YAML
