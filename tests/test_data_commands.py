@@ -11,6 +11,7 @@ import minicaffe as mc
 from minicaffe.cli import main
 from minicaffe.data.commands import Pace
 from minicaffe.data.lmdb import LmdbSource
+from minicaffe.data.lmdb_file import LmdbFile
 from minicaffe.data.mean import load_mean
 from minicaffe.spec.net import parse_net
 
@@ -36,11 +37,13 @@ def pixels(path):
 
 
 def read_all(path):
-    source = LmdbSource(path)
+    file, source = LmdbFile(path), LmdbSource(path)
     try:
-        return source.keys, *source.read(np.arange(len(source)))
+        keys = [file.read(number)[0] for number in range(len(file))]
+        return keys, *source.read(np.arange(len(source)))
     finally:
         source.close()
+        file.close()
 
 
 def test_a_folder_of_classes_becomes_an_lmdb(folder, capsys):
