@@ -66,6 +66,8 @@ EXAMPLES = {  # the last lines of each command's help
     "lowrank sweep": "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png",
     "data get": "data get mnist --to data/mnist",
     "data lmdb": "data lmdb sample/mnist-train -o mnist_train_lmdb",
+    "data images": "data images photos/train -o train_lmdb --resize-height 256 --resize-width 256",
+    "data mean": "data mean train_lmdb -o mean.binaryproto",
 }
 
 

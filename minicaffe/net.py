@@ -228,13 +228,12 @@ class Net:
         self._fitted_at[i] = Blob.reshapes
 
     def _is_empty(self, i: int) -> bool:
-        """Whether there is nothing to compute: all tops have an axis of size 0, and will keep it."""
-        layer, tops = self.layers[i], self._tops[i]
-        return (
-            all(0 in top.shape for top in tops)
-            and bool(tops and self._bottoms[i])
-            and not layer.reshapes_always
-        )
+        """Whether there is nothing to compute: a bottom and all tops have an axis of size 0.
+
+        A layer with full bottoms runs: it may give its tops another shape, as Filter does.
+        """
+        sizes = [[0 in blob.shape for blob in blobs] for blobs in (self._bottoms[i], self._tops[i])]
+        return any(sizes[0]) and all(sizes[1]) and bool(sizes[1]) and not self.layers[i].reshapes_always
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""

@@ -42,15 +42,18 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "minicaffe-prefetch"]
+    """What lists the threads that have come since: other tests may have left nets open."""
+    before = set(threading.enumerate())
+    return lambda: [x for x in set(threading.enumerate()) - before if x.name == "minicaffe-prefetch"]
 
 
 def run(*words, **options):
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, **options)
 
 
-def test_a_net_and_a_solver_close_at_the_end_of_with(folder):
+def test_a_net_and_a_solver_close_at_the_end_of_with(folder, threads):
     with mc.Net("net.yaml") as net:
         net.forward()
         assert threads()
@@ -62,7 +65,7 @@ def test_a_net_and_a_solver_close_at_the_end_of_with(folder):
 
 
 @pytest.mark.parametrize("command", ["test", "time"])
-def test_commands_close_their_nets(folder, command, capsys):
+def test_commands_close_their_nets(folder, threads, command, capsys):
     mc.Net("net.yaml").save("w.npz")
     assert main([command, "net.yaml", "--weights", "w.npz", "--iterations", "1"]) == 0
     assert not threads()

@@ -121,7 +121,7 @@ def test_a_name_that_no_file_can_have_is_one_line(case, read):
     ],
 )
 def test_a_name_in_a_spec_has_no_zero_character(layer):
-    with pytest.raises(SpecError, match="has a zero character, which no name and no path can have"):
+    with pytest.raises(SpecError, match="which has a NUL in it"):
         parse_net(f"layer: [{{{layer}}}]")
 
 

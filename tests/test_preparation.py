@@ -269,7 +269,7 @@ def test_a_damaged_preparation_is_one_line_and_changes_nothing(trained, damaged)
     np.savez("damaged.npz", **{**held, KEY: np.array(damaged)})
     net = mc.Net("deploy.yaml")
     before = mc.to_host(net.params["ip"][0].data).copy()
-    with pytest.raises(mc.WeightError, match=f"damaged.npz: its '{KEY}' cannot be understood") as caught:
+    with pytest.raises(mc.WeightError, match=rf"damaged.npz: (its )?'{KEY}") as caught:
         net.copy_from("damaged.npz")
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(mc.to_host(net.params["ip"][0].data), before)
