@@ -397,7 +397,7 @@ def test_the_journal_of_a_search_is_not_appended_to_what_a_link_leads_to(elsewhe
         net="net.yaml", weights="w.npz", batches=1, calibration=1, layers=None, symmetric=False
     )
     with limited(SAFE), pytest.raises(mc.WriteError, match=r"journal .*away/.bashrc, which lies outside"):
-        _journal(given, Path("low.yaml"))
+        _journal(given, Path("low.yaml"), batches=[])
 
 
 @pytest.mark.parametrize("prefix", ["{root}/away/run", "../away/run", "link/run", "logged"])
