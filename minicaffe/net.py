@@ -19,7 +19,7 @@ from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import is_caffemodel, open_net
-from minicaffe.errors import MinicaffeError, ShapeError
+from minicaffe.errors import MinicaffeError, ShapeError, listing
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.ops.workers import one_blas_thread
@@ -404,9 +404,21 @@ class Net:
             report = weights.copy_into(self.params, path, converters)
             self._parameters_changed()
         report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
+        self._warn_of_other_classes(report)
         if not self._prepares_itself and (report.preparation is not None or not report.missing):
             self.preparation = report.preparation
         return report
+
+    def _warn_of_other_classes(self, report: weights.CopyReport) -> None:
+        """Say where the weights were trained on other classes than the folders of this net's images."""
+        trained = report.preparation.class_names if report.preparation else ()
+        if trained and self.class_names and list(trained) != self.class_names:
+            logger.warning(
+                "The weights were trained on the classes %s, and the folder here has %s, so labels mean others; "
+                "give the spec the folder that was trained on, in phase TRAIN, or the net these class_names",
+                listing(trained),
+                listing(self.class_names),
+            )
 
     def _lacks_numbers(self, name: str, matched: Iterable[str]) -> bool:
         """Whether a layer that a file lacks needs its numbers: not those of the spec, nor of a matched layer."""

@@ -120,6 +120,21 @@ def test_a_snapshot_is_of_its_classes(folder):
     solver.close()
 
 
+def test_weights_of_other_classes_are_told_to_a_net_that_numbers_a_folder_alone(folder, caplog):
+    trained = make_solver(folder).net
+    trained.save(folder / "w.npz")
+    alone = parse_net(
+        spec_text().replace("TRAIN", "NEVER, stage: x").replace("phase: NEVER, ", ""), str(folder / "x.yaml")
+    )
+    net = mc.Net(alone)
+    assert net.class_names == ["ant", "cat"]
+    net.copy_from(folder / "w.npz")
+    assert "trained on the classes ant, bee, cat, and the folder here has ant, cat" in caplog.text
+    caplog.clear()
+    mc.Net(alone, class_names=trained.class_names).copy_from(folder / "w.npz")
+    assert "trained on the classes" not in caplog.text
+
+
 def test_more_outputs_than_classes_are_warned_of_once(folder, caplog):
     solver = make_solver(folder, spec_text(num_output=10))
     solver.test_nets[0].reshape()
