@@ -12,6 +12,7 @@ from minicaffe.files import check_name, unreadable
 
 YAML, PROTOTXT, CAFFEMODEL = "YAML", "prototxt", "caffemodel"
 MAX_BYTES = 64 << 20  # of a text; the largest public nets have less than one MiB
+PIECE = 1 << 20  # bytes that are read at a time: a read makes room for all that it asks for
 NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 NO_SYNTAX = re.compile(r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(\#[^\n]*)""")  # texts, and comments
@@ -31,7 +32,9 @@ def read_spec(path: str | Path) -> tuple[str, str]:
             start = file.read(4096)
             if _is_caffemodel(path, start):
                 return CAFFEMODEL, ""
-            data = start + file.read(MAX_BYTES)
+            data = bytearray(start)
+            while len(data) <= MAX_BYTES and (piece := file.read(PIECE)):
+                data += piece
     except OSError as error:
         raise SpecError(unreadable(path, error)) from None
     if len(data) > MAX_BYTES:
