@@ -9,6 +9,7 @@ import minicaffe as mc
 from minicaffe import array
 from minicaffe.spec.net import parse_net
 
+SIDE_RUN = pytest.StashKey()
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
@@ -43,6 +44,33 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for marker in item.iter_markers("cpu_only"):
             item.add_marker(pytest.mark.skip(reason=f"of the CPU alone: {marker.args[0]}"))
+
+
+def pytest_collection_finish(session):
+    """What takes as long as all other tests begins before them, and runs beside them."""
+    if session.config.option.collectonly or session.config.getoption("--device") != "cpu":
+        return
+    for item in session.items:
+        is_skipped = any(marker.args[0] for marker in item.iter_markers("skipif"))
+        for marker in () if is_skipped else item.iter_markers("side_run"):
+            item.stash[SIDE_RUN] = marker.kwargs["begin"]()
+
+
+def pytest_sessionfinish(session):
+    for item in getattr(session, "items", ()):
+        if SIDE_RUN in item.stash:
+            item.stash[SIDE_RUN].stop()
+
+
+@pytest.fixture
+def side_run(request, capsys):
+    """Waits for what the test's ``side_run`` began: its status and output. How far it is is shown meanwhile."""
+
+    def show(progress):
+        with capsys.disabled():
+            print(f"\n{request.node.name}: {progress} ", end="", flush=True)
+
+    return request.node.stash[SIDE_RUN].finish(show)
 
 
 @pytest.fixture(autouse=True)

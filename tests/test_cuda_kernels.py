@@ -3,7 +3,6 @@
 The arrays are those of the double of CuPy, so that the ops choose their kernels as on a GPU.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernels import all_kernels
+from side_run import SideRun
 from strict_cupy import cupy, cupyx, rules
 
 from minicaffe import array
@@ -343,16 +343,20 @@ def sanitizer_runtime():
     return path if Path(path).is_absolute() and Path(path).exists() else ""
 
 
+def run_sanitized():
+    return SideRun.of_pytest(
+        "-x", __file__, MINICAFFE_SANITIZE="1", LD_PRELOAD=sanitizer_runtime(), ASAN_OPTIONS="detect_leaks=0",
+        OPENBLAS_NUM_THREADS="1",
+    )  # fmt: skip
+
+
+@pytest.mark.cpu_only("the kernels are the same")
 @pytest.mark.skipif(cuda_on_cpu.SANITIZE, reason="this is that run")
 @pytest.mark.skipif(not sanitizer_runtime(), reason="the compiler has no address sanitizer")
-def test_no_kernel_reads_or_writes_out_of_bounds_or_does_what_is_undefined():
-    environment = {
-        **os.environ, "MINICAFFE_SANITIZE": "1", "LD_PRELOAD": sanitizer_runtime(),
-        "ASAN_OPTIONS": "detect_leaks=0", "OPENBLAS_NUM_THREADS": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+@pytest.mark.side_run(begin=run_sanitized)
+def test_no_kernel_reads_or_writes_out_of_bounds_or_does_what_is_undefined(side_run):
+    status, output = side_run
+    assert status == 0, output[-6000:]
 
 
 @pytest.mark.skipif(not cuda_on_cpu.SANITIZE, reason="needs the sanitizers' runtime")

@@ -1,6 +1,5 @@
 """The double of CuPy refuses what CuPy refuses, and the whole suite passes on it."""
 
-import contextlib
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from in_package import SOURCE, in_package, needs_compiler, planted
+from side_run import SideRun
 from strict_cupy import counting, cupy, cupyx
 from strict_cupy.names import RECORD
 from strict_cupy.record import find, record
@@ -333,53 +333,20 @@ def test_a_fault_planted_in_an_op_is_found(monkeypatch):
 
 @needs_compiler
 @pytest.mark.whole_suite
-def test_the_rest_of_the_suite_passes_on_the_double(request, capsys):
-    if request.config.getoption("--device") == "double":
-        pytest.skip("the suite runs on the double already")
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "pytest",
-        "--device",
-        "double",
-        "-q",
-        "--tb=short",
-        "-p",
-        "no:cacheprovider",
-    ]
-    status, output = run_with_progress(command, capsys)
+@pytest.mark.cpu_only("the suite runs on the double already")
+@pytest.mark.side_run(begin=lambda: SideRun.of_pytest("--device", "double"))
+def test_the_rest_of_the_suite_passes_on_the_double(side_run):
+    status, output = side_run
     failures = re.search(r"=+ (FAILURES|ERRORS) =+.*", output, re.DOTALL)
     assert status == 0, failures.group() if failures else output[-10_000:]
 
 
-def run_with_progress(command, capsys):
-    """The status of a run of pytest, and all that it prints; its percentages are shown while it runs."""
-    lines, tenth = [], ""
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout:
-            lines.append(line)
-            done = re.search(r"\[ *(\d*)\d%\]$", line)
-            if done and done[1] != tenth:
-                tenth = done[1]
-                with capsys.disabled():
-                    print(f"\non the double: {done[0]} ", end="", flush=True)
-    return process.returncode, "".join(lines)
-
-
-def test_the_progress_of_a_long_run_is_shown(capfd):
+def test_the_progress_of_a_long_run_is_shown():
     script = "for k in range(0, 101, 4): print('.' * 72, f'[{k:3}%]')"
-
-    class Shown:
-        disabled = staticmethod(contextlib.nullcontext)
-
-    status, output = run_with_progress([sys.executable, "-c", script], Shown)
+    shown = []
+    status, output = SideRun(sys.executable, "-c", script).finish(shown.append)
     assert status == 0 and output.count("%]") == 26
-    assert re.findall(r"on the double: \[ *(\d+)%\]", capfd.readouterr().out) == [
-        *["12", "20", "32", "40", "52", "60", "72", "80", "92", "100"]
-    ]
+    assert shown[-1] == "[100%]" and len(shown) == len(set(shown))
 
 
 def test_asking_for_the_tests_of_a_gpu_where_there_is_none_says_why():

@@ -1,0 +1,60 @@
+"""Runs of pytest beside this one, which take as long as all other tests: begun before these, waited for after."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+class SideRun:
+    """A command in a process of its own, whose output is kept."""
+
+    def __init__(self, *command: str, **environment: str) -> None:
+        self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 (it stays open)
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,  # so that its children end with it
+        )
+
+    @classmethod
+    def of_pytest(cls, *arguments: str, **environment: str) -> SideRun:
+        """A run of pytest with these arguments."""
+        flags = ("-q", "--tb=short", "-p", "no:cacheprovider")
+        return cls(sys.executable, "-u", "-m", "pytest", *flags, *arguments, **environment)
+
+    def finish(self, show: Callable[[str], object]) -> tuple[int, str]:
+        """Wait for its end: its status, and what it printed. ``show`` gets each new tenth, "[ 30%]"."""
+        tenth = ""
+        while True:
+            try:
+                status = self._process.wait(1)
+            except subprocess.TimeoutExpired:
+                status = None
+            done = re.findall(r"\[ *(\d*)\d%\]$", self._text(), re.MULTILINE)
+            if done and done[-1] != tenth:
+                tenth = done[-1]
+                show(f"[{tenth or 0:>2}0%]" if tenth != "10" else "[100%]")
+            if status is not None:
+                return status, self._text()
+
+    def stop(self) -> None:
+        """End it with all that it began, where this run ends before it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _text(self) -> str:
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
