@@ -22,6 +22,7 @@ from minicaffe.net import Net
 digits = lenet_cases.digits
 folder = lenet_cases.folder
 measured = lenet_cases.measured
+on_the_cpu = pytest.mark.cpu_only("of files and words; other tests here search, fit and apply on the double")
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_select_keeps_the_multiply_adds_within_the_share(capsys, share):
     assert net.copy_from("low.npz").matched == ["conv1", "conv2", "ip1", "ip2"]
 
 
+@on_the_cpu
 def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder):
     output = select(capsys, "--flops", "0.3", "--layers", "conv2,ip1")
     assert re.search(r"^ip1 +(dense|channel +\d+ of 500) +[01]\.\d+$", output, re.MULTILINE)
@@ -122,6 +124,7 @@ def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder):
     assert set(lines) <= set((folder / "net.yaml").read_text().splitlines())
 
 
+@on_the_cpu
 def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone(capsys, folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     more = ["--weights", "lenet.npz", "--held-out", "3", "--flops", "0.5", *SIZES]
@@ -131,6 +134,7 @@ def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone
     assert all((folder / name).read_bytes() == content for name, content in before.items())
 
 
+@on_the_cpu
 def test_select_gives_biases_to_layers_that_had_none(capsys, folder):
     take_biases()
     output = select(capsys, "--flops", "0.2")
@@ -161,6 +165,7 @@ def test_approximations_leave_the_trial_net_as_it_was(has_biases):
     assert bench.measure(batches) == dense
 
 
+@on_the_cpu
 def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_same(capsys, folder):
     select(capsys, "--flops", "0.3", "--also", "deploy.yaml")
     deploy, low = Net("deploy_lowrank.yaml"), Net("low.yaml", weights="low.npz")
@@ -197,6 +202,7 @@ def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
 CONV1 = ["--layers", "conv1"]
 
 
+@on_the_cpu
 def test_a_second_run_measures_nothing_again_and_ends_the_same(capsys, measured):
     first, once = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
     assert once > 8
@@ -207,6 +213,7 @@ def test_a_second_run_measures_nothing_again_and_ends_the_same(capsys, measured)
     assert once <= len(measured) <= once + 2
 
 
+@on_the_cpu
 def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder):
     def count(*arguments):
         before = len(measured)
@@ -223,6 +230,7 @@ def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder):
     assert count(*CONV1) > 4
 
 
+@on_the_cpu
 @pytest.mark.parametrize("which", ["train", "test"])
 @pytest.mark.parametrize("command", ["select", "sweep"])
 def test_measurements_of_data_that_were_replaced_are_not_taken(capsys, measured, command, which):
@@ -244,6 +252,7 @@ def test_measurements_of_data_that_were_replaced_are_not_taken(capsys, measured,
     assert count() > 1 and count() == 0
 
 
+@on_the_cpu
 def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
     measured.limit = 6
     arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", "--held-out", "3", *SIZES, *CONV1]
@@ -299,6 +308,7 @@ def test_apply_writes_weights_that_are_better_than_truncated_ones(capsys, folder
             np.testing.assert_array_equal(blob.data, its.data)
 
 
+@on_the_cpu
 def test_apply_to_inner_products_keeps_the_accuracy(capsys, folder):
     with_ranks(folder, ip1="rank: 30, factored: true", ip2="rank: 9")
     output = apply(capsys, calibration=40)
@@ -339,6 +349,7 @@ def test_apply_at_full_rank_loses_nothing(capsys, folder, ranks):
     np.testing.assert_allclose(found, expected, atol=5e-3 * np.abs(expected).max())
 
 
+@on_the_cpu
 def test_apply_to_layers_without_a_bias_adds_none(capsys, folder):
     take_biases()
     with_ranks(folder, conv1="rank: 5, factored: true", conv2="rank: 12, scheme: spatial")
@@ -352,6 +363,7 @@ def test_apply_to_layers_without_a_bias_adds_none(capsys, folder):
     assert not any(found.bias.any() for found in bench.approximate(plan).values())
 
 
+@on_the_cpu
 def test_apply_without_an_output_writes_beside_the_net(capsys, folder):
     with_ranks(folder, conv1="rank: 4")
     run(capsys, "lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "--calibration", "1")
@@ -418,6 +430,7 @@ def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(
     assert float(rows[6][6]) == pytest.approx(float(rows[0][6]) + float(rows[3][6]) - 1, abs=2e-3)
 
 
+@on_the_cpu
 @pytest.mark.parametrize(("name", "start"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml")])
 def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured, folder, name, start):
     pytest.importorskip("matplotlib")
@@ -430,6 +443,7 @@ def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured
     assert len(measured) == 6 and (folder / name).exists()
 
 
+@on_the_cpu
 def test_sweeps_of_other_targets_schemes_and_batches_measure_anew(capsys, measured):
     for more in ([], ["--target", "data"], ["--scheme", "channel"], ["--batches", "2"]):
         before = len(measured)
@@ -446,11 +460,13 @@ def test_fitting_to_approximated_inputs_keeps_more_than_symmetric_fitting(capsys
     assert losses[0] < losses[1]
 
 
+@on_the_cpu
 def test_where_nothing_cheaper_keeps_the_accuracy_it_says_so(capsys, folder, monkeypatch):
     monkeypatch.setattr(Selector, "within_drop", lambda self, drop: self._selection({}))
     assert "nothing is approximated; allow more" in select(capsys, "--max-drop", "1%")
 
 
+@on_the_cpu
 def test_a_search_that_goes_on_says_what_it_takes_from_the_journal(capsys, folder):
     assert "measurements are taken from" not in select(capsys, "--flops", "0.5")
     assert "measurements are taken from low.journal.jsonl; delete it" in select(capsys, "--flops", "0.5")
