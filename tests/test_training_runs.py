@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from PIL import Image
 from training import NET, SOLVER, arrays_of, write_job
 
 import minicaffe as mc
@@ -350,6 +351,20 @@ def test_labels_that_are_no_classes_are_not_counted_as_such(tmp_path):
         "Data of layer 'd': 4 images of 3 classes, 3 a batch: an epoch is 0.6667 iterations",
         "Data of layer 'd': 4 images, 3 a batch: an epoch is 0.6667 iterations",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "classes"), [("{} 0\n{} 2\n", " of 2 classes"), ("{} 0 1\n{} 2 3\n", ""), ("{}\n{}\n", "")]
+)
+def test_the_classes_of_a_list_are_counted(tmp_path, lines, classes):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text(lines.format("a.png", "a.png"))
+    top = "[d]" if "{}\n" in lines else "[d, l]"
+    param = f"{{source: {tmp_path / 'list.txt'}, batch_size: 2}}"
+    text = f"layer: {{name: d, type: ImageData, top: {top}, image_data_param: {param}}}"
+    with mc.Net(parse_net(text)) as net:
+        line = list(sizes(net))[1]
+    assert line == f"Data of layer 'd': 2 images{classes}, 2 a batch: an epoch is 1 iterations"
 
 
 def test_weights_of_another_shape_say_how_to_learn_the_layer_anew(job, tmp_path):

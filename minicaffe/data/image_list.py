@@ -109,6 +109,11 @@ class ImageListSource(Source):
         return len(self.listed)
 
     @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of all images, as ``Listed`` has them."""
+        return self.listed.labels
+
+    @property
     def class_names(self) -> list[str]:
         """The folder's classes, label 0 first; [] for a list."""
         return self.listed.class_names
@@ -131,7 +136,7 @@ class ImageListSource(Source):
         return [name for name in class_names if name not in used]
 
     def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray | None]:
-        labels = None if self.listed.labels is None else self.listed.labels[indices]
+        labels = None if self.labels is None else self.labels[indices]
         if self._keep(indices) and self._kept is not None:
             return self._kept[indices], labels
         return stack([self._decode(i) for i in indices]), labels

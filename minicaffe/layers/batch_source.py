@@ -81,7 +81,7 @@ class BatchSourceLayer(Layer):
     def classes(self) -> int:
         """How many different labels there are; 0 where they are no classes, or not known without reading all."""
         labels = getattr(getattr(self.batches, "source", None), "labels", None)
-        if labels is None or len(self.spec.top) < 2:
+        if labels is None or labels.ndim > 1 or len(self.spec.top) < 2:
             return 0
         found = np.unique(labels)
         return len(found) if (found == np.round(found)).all() else 0
