@@ -12,7 +12,6 @@ import minicaffe as mc
 from minicaffe.classify.images import load_image
 from minicaffe.cli import main
 from minicaffe.data.preparation import KEY, MEAN_KEY, Preparation
-from minicaffe.layers.image_data import ImageData
 
 BODY = """
 - name: conv
@@ -151,7 +150,6 @@ def test_pycaffes_classifier_has_pycaffes_default(trained):
 
 def test_names_of_classes_travel_from_the_data_layer_to_classify_and_test(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ImageData, "class_names", ["cats", "dogs"], raising=False)
     write_train(tmp_path)
     text = (tmp_path / "train.yaml").read_text()
     (tmp_path / "train.yaml").write_text(
@@ -176,6 +174,14 @@ def test_more_names_than_classes_are_not_used(trained, capsys):
     net.save("w.npz")
     found, said = shown(capsys, "deploy.yaml", "--weights", "w.npz", "pictures/cats/0.png")
     assert set(found) == {"0", "1"} and "The weights name 3 classes, but the net has 2" in said
+
+
+def test_names_of_classes_that_a_terminal_would_obey_are_escaped(trained, capsys):
+    net = mc.Net("deploy.yaml", weights="run_iter_2.npz")
+    net.preparation = Preparation(raw_scale=255.0, class_names=("a\x1b[2J", "b" * 1000))
+    net.save("w.npz")
+    _, said = shown(capsys, "deploy.yaml", "--weights", "w.npz", "pictures/cats/0.png")
+    assert r"  a\x1b[2J" in said and "\x1b" not in said and "b" * 400 not in said
 
 
 @pytest.mark.parametrize("output", ["caffe", "onnx"])

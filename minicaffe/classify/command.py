@@ -14,7 +14,7 @@ from minicaffe.blob import Blob
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.data.mean import load_mean
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, named
 from minicaffe.files import check_name, unreadable
 from minicaffe.flags import (
     add_allow_missing,
@@ -123,7 +123,7 @@ def _known_names(classifier: Classifier) -> Sequence[str]:
 def top_lines(scores: np.ndarray, labels: Sequence[str]) -> list[str]:
     """The five highest scores, each with its class's name, or its number where ``labels`` has none for it."""
     best = np.argsort(-scores, kind="stable")[:TOP]
-    return [f"{scores[i]:.4f}  {labels[i] if i < len(labels) else i}" for i in best]
+    return [f"{scores[i]:.4f}  {named(labels[i]) if i < len(labels) else i}" for i in best]
 
 
 def _read_labels(path: str) -> list[str]:

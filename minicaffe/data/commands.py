@@ -19,7 +19,7 @@ from minicaffe.data.image_list import ImageListSource, find_images
 from minicaffe.data.lmdb_writer import datum_of, write_datums
 from minicaffe.data.mean import mean_of, save_mean
 from minicaffe.data.source import Source
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, named
 from minicaffe.flags import positive
 from minicaffe.training_log import duration
 
@@ -73,7 +73,7 @@ def write_images(args: argparse.Namespace) -> None:
     lost = f"; {len(source) - count:,} could not be read" if count < len(source) else ""
     print(f"Wrote {count:,} images to {args.output}{lost}")
     for label, name in enumerate(source.class_names):
-        print(f"  {label}  {name}")
+        print(f"  {label}  {named(name)}")
 
 
 def _datums(
