@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -405,9 +406,17 @@ class Net:
             self._parameters_changed()
         report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
         self._warn_of_other_classes(report)
-        if not self._prepares_itself and (report.preparation is not None or not report.missing):
-            self.preparation = report.preparation
+        self._take_preparation(report)
         return report
+
+    def _take_preparation(self, report: weights.CopyReport) -> None:
+        """Where the data layers do not say what pictures go through, or the names of classes, the weights do."""
+        held = report.preparation
+        if not self._prepares_itself:
+            if held is not None or not report.missing:
+                self.preparation = held
+        elif held is not None and not report.missing and not self.preparation.class_names:
+            self.preparation = replace(self.preparation, class_names=held.class_names)
 
     def _warn_of_other_classes(self, report: weights.CopyReport) -> None:
         """Say where the weights were trained on other classes than the folders of this net's images."""

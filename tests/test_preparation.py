@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.classify.images import load_image
 from minicaffe.cli import main
+from minicaffe.compress import shrunk
 from minicaffe.data.preparation import KEY, MEAN_KEY, Preparation
+from minicaffe.spec.net import parse_net
 
 BODY = """
 - name: conv
@@ -174,6 +177,23 @@ def test_more_names_than_classes_are_not_used(trained, capsys):
     net.save("w.npz")
     found, said = shown(capsys, "deploy.yaml", "--weights", "w.npz", "pictures/cats/0.png")
     assert set(found) == {"0", "1"} and "The weights name 3 classes, but the net has 2" in said
+
+
+@pytest.mark.parametrize("fill", [None, lambda net, weights: shrunk.fill(net, weights, {})])
+def test_names_of_classes_stay_where_the_data_have_none(tmp_path, fill):
+    np.savez(tmp_path / "set.npz", data=np.zeros((4, 3, 8, 8), np.uint8), labels=np.zeros(4))
+    data = "layer:\n- {name: data, type: Data, top: [data, l], data_param: {source: SET, batch_size: 2}}"
+    text = data.replace("SET", str(tmp_path / "set.npz")) + BODY
+    with mc.Net(parse_net(text)) as net:
+        net.preparation = replace(net.preparation, class_names=("cats", "dogs"))
+        net.save(tmp_path / "w.npz")
+    with mc.Net(parse_net(text), weights=tmp_path / "w.npz") as net, mc.Net(parse_net(text)) as other:
+        if fill:
+            fill(other, net)
+        assert (other if fill else net).preparation.class_names == ("cats", "dogs")
+    anew = text.replace("name: ip", "name: mine")  # learns classes of its own
+    with mc.Net(parse_net(anew), weights=tmp_path / "w.npz") as net:
+        assert net.preparation.class_names == ()
 
 
 def test_names_of_classes_that_a_terminal_would_obey_are_escaped(trained, capsys):

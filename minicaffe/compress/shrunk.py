@@ -67,6 +67,7 @@ def fill(net: Net, original: Net, fits: Mapping[str, Fit]) -> None:
             arrays = _low_rank_arrays(layer, fits[layer.name], arrays)
         for blob, array in zip(layer.blobs, arrays, strict=True):
             blob.data[...] = array.reshape(blob.shape)
+    net.preparation = original.preparation
 
 
 def _low_rank_arrays(layer: LowRankLayer, found: Fit, arrays: list[Array]) -> list[Array]:
