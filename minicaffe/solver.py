@@ -335,14 +335,10 @@ class Solver:
         raise self._diverged(problem)
 
     def _diverged(self, problem: str) -> TrainingError:
-        saved = (
-            f"but the last, of iteration {self._saved_at}, may have gone too far"
-            if self._saved_at > 0
-            else ""
-        )
+        saved = f", but the last, of iteration {self._saved_at}, may have gone too far"
         return TrainingError(
             f"{problem}; training has diverged: lower base_lr ({self.spec.base_lr:g}), or set clip_gradients; "
-            f"earlier snapshots are untouched{', ' if saved else ''}{saved}"
+            f"earlier snapshots are untouched{saved if self._saved_at > 0 else ''}"
         )
 
     def _check_weights(self) -> None:

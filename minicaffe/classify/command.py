@@ -100,12 +100,8 @@ def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
         raw_scale=args.raw_scale,
         channel_swap=args.channel_swap,
     )
-    origin = (
-        "The weights do not say what pictures go through; taken to be"
-        if classifier.is_assumed
-        else "Pictures"
-    )
-    logger.info("%s: %s", origin, classifier.preparation)
+    assumed = "The weights do not say what pictures go through; taken to be"
+    logger.info("%s: %s", assumed if classifier.is_assumed else "Pictures", classifier.preparation)
     return classifier
 
 

@@ -30,18 +30,9 @@ MAX_BYTES = 1 << 30
 BAD_IMAGE = (OSError, ValueError)
 
 END_OF_JPEG = b"\xff\xd9"
-UPRIGHT = {
-    1: (1, 1),
-    2: (1, -1),
-    3: (-1, -1),
-    4: (-1, 1),
-}  # of an orientation: the steps through rows and columns
-SIDEWAYS = {
-    5: (1, 1),
-    6: (1, -1),
-    7: (-1, -1),
-    8: (-1, 1),
-}  # the same, with rows and columns exchanged before
+# Of an orientation: the steps through rows and columns; where it is sideways, these are exchanged first.
+UPRIGHT = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
+SIDEWAYS = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 # Grey is (r · red + g · green + b · blue + half) >> bits. Each of OpenCV's readers has numbers of its own.
 LUMINANCE = {"PNG": (9797, 19234, 3737, 0, 15), "GIF": (9798, 19235, 3735, 1 << 14, 15)}
 LUMINANCE["WEBP"] = LUMINANCE["GIF"]

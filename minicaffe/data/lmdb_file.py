@@ -46,16 +46,12 @@ META = np.dtype(
         ("transaction", "<u8"),
     ]
 )
-NODE = struct.Struct(
-    "<4H"
-)  # size of the value (two halves) or number of a page (three parts), flags, size of the key
+# A node: size of the value (two halves) or number of a page (three parts), flags, size of the key.
+NODE = struct.Struct("<4H")
 MAGIC, VERSION = 0xBEEFC0DE, 1
 BRANCH, LEAF, OVERFLOW, META_PAGE, KINDS = 1, 2, 4, 8, 0x6F
-ELSEWHERE, NAMED, SEVERAL = (
-    1,
-    2,
-    4,
-)  # a node's flags: its value is on overflow pages, a data base, several values
+# Flags of a node: its value is on overflow pages, is a data base, is several values.
+ELSEWHERE, NAMED, SEVERAL = 1, 2, 4
 DEEPEST = 32  # as in the library
 NONE = 2**64 - 1  # the root of an empty tree
 LEAST_NODE = 10  # bytes, with its place
@@ -118,10 +114,8 @@ class LmdbFile:
 
     def _read_overflow(self, number: int, size: int) -> bytes:
         start = number * self._page_size
-        if (
-            not 2 <= number <= self._last
-            or start + HEADER.itemsize + size > (self._last + 1) * self._page_size
-        ):
+        end = (self._last + 1) * self._page_size
+        if not 2 <= number <= self._last or start + HEADER.itemsize + size > end:
             raise self._damaged(number)
         its_number, _, kind, _ = struct.unpack("<Q2HI", self._read(start, HEADER.itemsize))
         if its_number != number or kind & KINDS != OVERFLOW:
@@ -138,11 +132,8 @@ class LmdbFile:
         if start + META.itemsize > self._opened[0]:
             raise self._no_lmdb("it is too short")
         meta = np.frombuffer(self._read(start, META.itemsize), META)[0]
-        size, depth, root = (
-            int(meta["free"]["page_size"]),
-            int(meta["main"]["depth"]),
-            int(meta["main"]["root"]),
-        )
+        size, main = int(meta["free"]["page_size"]), meta["main"]
+        depth, root = int(main["depth"]), int(main["root"])
         if meta["magic"] != MAGIC or not meta["header"]["kind"] & META_PAGE:
             raise self._no_lmdb("it does not begin as one")
         if meta["version"] != VERSION:
@@ -188,11 +179,9 @@ class LmdbFile:
         good &= (counts > 0) & (counts * LEAST_NODE <= size) & (lower <= upper) & (upper <= size)
         if not good.all():
             raise self._damaged(int(pages[~good][0]))
-        places = (
-            block[:, HEADER.itemsize : HEADER.itemsize + 2 * counts.max()].copy().view("<u2").astype(np.int64)
-        )
+        places = block[:, HEADER.itemsize : HEADER.itemsize + 2 * counts.max()].copy().view("<u2")
         row, column = np.nonzero(np.arange(places.shape[1]) < counts[:, None])
-        places = places[row, column]
+        places = places[row, column].astype(np.int64)
         good = (places >= lower[row]) & (places + NODE.size <= size)
         if not good.all():
             raise self._damaged(int(pages[row[~good][0]]))

@@ -170,10 +170,8 @@ class Prefetcher:
         self._line = _Line(self.make_batch, self.depth)
         self._thread = _Thread(self._line, self.number)
         self._stop = weakref.finalize(self, self._line.stop)
-        atexit.unregister(
-            _end_all
-        )  # last in, first out: before what the libraries that it reads with do then
-        atexit.register(_end_all)
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)  # last in, first out: before what the libraries that it reads with do then
         self._thread.start()
 
 

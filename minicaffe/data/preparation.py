@@ -67,9 +67,9 @@ class Preparation:
 
 def usual(channels: int) -> Preparation:
     """What a net takes if nothing is said: colours as Caffe's nets are used to them; grey as LeNet is."""
-    return (
-        Preparation(channel_swap=(2, 1, 0), raw_scale=255.0) if channels == 3 else Preparation(raw_scale=1.0)
-    )
+    if channels == 3:
+        return Preparation(channel_swap=(2, 1, 0), raw_scale=255.0)
+    return Preparation(raw_scale=1.0)
 
 
 def read_preparation(file: WeightReader) -> Preparation | None:

@@ -61,9 +61,8 @@ class NetStateRule(Message):
         parts = [f"phase {self.phase}"] if self.phase else []
         parts += [f"level {self.min_level} and above"] if self.min_level is not None else []
         parts += [f"level {self.max_level} and below"] if self.max_level is not None else []
-        parts += [f"stage '{name}'" for name in self.stage] + [
-            f"not stage '{name}'" for name in self.not_stage
-        ]
+        parts += [f"stage '{name}'" for name in self.stage]
+        parts += [f"not stage '{name}'" for name in self.not_stage]
         return " with ".join(parts) or "any state"
 
 
