@@ -380,7 +380,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        shown = action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS)
+        shown = action.option_strings and action.default not in (None, False, [], "", argparse.SUPPRESS)
         return f"{text} (default: %(default)s)".strip() if shown and "default" not in text else text
 
 

@@ -98,9 +98,10 @@ def test_help_shows_the_default_of_every_flag_that_has_one():
     for name, sub in commands(make_parser()).items():
         shown = sub._get_formatter()
         for action in sub._actions:
-            if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
-                text = shown._expand_help(action)
-                assert "(default: " in text, f"{name} {action.option_strings[-1]}: {text}"
+            if action.option_strings and action.default not in (None, False, [], "", argparse.SUPPRESS):
+                text = action.help and shown._expand_help(action)  # without help nothing is shown
+                assert text and "(default: " in text, f"{name} {action.option_strings[-1]}: {text}"
+            assert not action.help or "(default: )" not in shown._expand_help(action)
 
 
 def test_help_ends_with_the_example(capsys):

@@ -263,7 +263,8 @@ def add_commands(command: Command) -> None:
     _add_common(sub, most=SWEEP_BATCHES)
     sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
                      help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
-    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial")
+    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial",
+                     help="into which two layers a convolution is taken apart")  # fmt: skip
     sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
                      help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
     sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
