@@ -202,7 +202,7 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
     bases = list(dict.fromkeys(base / root_folder for base in (*lookup_folders(folder), path.parent)))
 
     def base_of(name: str) -> Path | None:
-        return next((base for base in bases if is_there(base / name)), None)
+        return next((base for base in bases if os.path.exists(base / name)), None)
 
     listed = read_list(path, lambda name: base_of(name) is not None)
     base = base_of(listed.names[0])
@@ -212,14 +212,6 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
         problem = f"'{name}' does not end in a label; " if listed.labels is None and " " in name else ""
         raise DataError(f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder")
     return replace(listed, base=str(base), shared=listed)
-
-
-def is_there(path: Path) -> bool:
-    """Whether a file exists; a name that no system takes has none."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, a NUL
-        return False
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ A window is foreground where it overlaps an object by ``fg_threshold`` or more; 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ import numpy as np
 
 from minicaffe.data.batches import Batch, Ring
 from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
-from minicaffe.data.image_list import is_there
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.resize import resize
 from minicaffe.data.source import find_path, lookup_folders
@@ -102,7 +102,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
 def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str) -> list[Path]:
     """The images' paths. Whichever place has the first image has them all."""
     bases = [base / root_folder for base in (*lookup_folders(folder), path.parent)]
-    base = next((base for base in bases if is_there(base / names[0])), None)
+    base = next((base for base in bases if os.path.exists(base / names[0])), None)
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
         raise DataError(f"{path}: image 0: no image {named(names[0])} in {places}; set root_folder")
