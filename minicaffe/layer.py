@@ -26,7 +26,7 @@ Blobs = Sequence[Blob]
 class Setting:
     """What the layers of one net have in common.
 
-    ``trained_classes`` are the classes of the net that trains, for the nets that test it, and ``trained_layers``
+    ``trained_classes`` are the classes of the net that trains, for the nets that test it, and ``training_specs``
     the layers that this net's spec has for training; ``class_names`` what this net's labels stand for, by the
     top that has them; ``told`` are the warnings that are given once for a net.
     """
@@ -39,7 +39,7 @@ class Setting:
     folder: str
     trust: Trust
     trained_classes: Sequence[str] = ()
-    trained_layers: Sequence[LayerSpec] = ()
+    training_specs: Sequence[LayerSpec] = ()
     class_names: dict[str, list[str]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
 

@@ -89,7 +89,7 @@ class Net:
         )
         if self.state.phase == "TEST":
             training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
-            self.setting.trained_layers = self.spec.layers_for(training)
+            self.setting.training_specs = self.spec.layers_for(training)
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}
         self.layers: list[Layer] = []

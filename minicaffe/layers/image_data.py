@@ -64,7 +64,7 @@ class ImageData(BatchSourceLayer):
 
     def _training_classes(self) -> list[str]:
         """The classes of the folder from which the same spec has these tops in training; [] where it has none."""
-        for spec in self.setting.trained_layers:
+        for spec in self.setting.training_specs:
             if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
                 places = [
                     place / spec.image_data_param.source for place in lookup_folders(self.setting.folder)
