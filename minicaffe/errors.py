@@ -1,7 +1,8 @@
 """What can go wrong, as one family: a message says where, what, and the mend, in one line.
 
-Names from files come into messages as they are, whatever they hold: what is told, by an error or by the log, is
-made fit to be shown here, and nowhere else.
+Names from files come into messages as they are, whatever they hold: what an error or the log tells is made fit to
+be shown here. ``named`` and ``listing`` are for names that must not push the rest out of a message, and for what is
+printed.
 """
 
 from __future__ import annotations

@@ -57,7 +57,12 @@ class Classifier:
         shape = self.net.blobs[self.input].shape
         self.crop_dims = np.array(shape[2:])
         self.preparation = _merged(
-            self._default(preparation), image_dims, mean, input_scale, raw_scale, channel_swap
+            self._default(preparation),
+            image_dims=image_dims,
+            mean=mean,
+            input_scale=input_scale,
+            raw_scale=raw_scale,
+            channel_swap=channel_swap,
         )
         self.transformer = transformer_for(
             self.input,
@@ -135,24 +140,10 @@ class Classifier:
         return arrays
 
 
-def _merged(
-    default: Preparation,
-    image_dims: Sequence[int] | None,
-    mean: np.ndarray | None,
-    input_scale: float | None,
-    raw_scale: float | None,
-    channel_swap: Sequence[int] | None,
-) -> Preparation:
-    """A preparation in which what is given takes the place of what is there."""
-    given = {
-        "image_dims": image_dims,
-        "mean": mean,
-        "input_scale": input_scale,
-        "raw_scale": raw_scale,
-        "channel_swap": channel_swap,
-    }
+def _merged(default: Preparation, **given: Any) -> Preparation:
+    """A preparation in which what is given, and is not None, takes the place of what is there."""
     changed = {name: value for name, value in given.items() if value is not None}
-    if raw_scale is not None or default.raw_scale is None:  # then images need not be 0 … 1
+    if "raw_scale" in changed or default.raw_scale is None:  # then images need not be 0 … 1
         changed["as_bytes"] = False
     return replace(default, **changed)
 
