@@ -146,13 +146,14 @@ def first_not_finite(net: Net) -> str | None:
     with net.setting.device.entered():
         for layer, _, tops in net.steps():
             for i, blob in enumerate(layer.blobs):
-                if not _is_finite(net, blob):
+                if not is_finite(net, blob):
                     return f"parameter {i} of layer '{layer.name}'"
             for name, blob in zip(layer.spec.top, tops, strict=True):
-                if not _is_finite(net, blob):
+                if not is_finite(net, blob):
                     return f"blob '{name}'"
     return None
 
 
-def _is_finite(net: Net, blob: Blob) -> bool:
+def is_finite(net: Net, blob: Blob) -> bool:
+    """Whether all numbers of a blob are, on the net's device."""
     return bool(net.setting.device.xp.isfinite(blob.stored).all())

@@ -21,7 +21,7 @@ from minicaffe.layers.batch_source import same_images
 from minicaffe.learnable_param import LearnableParam
 from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
-from minicaffe.scoring import first_not_finite, output_lines, score
+from minicaffe.scoring import first_not_finite, is_finite, output_lines, score
 from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec import trust
@@ -345,7 +345,7 @@ class Solver:
         """Raise TrainingError where the last update has made a parameter infinite, or no number."""
         for layer, blobs in self.net.params.items():
             for i, blob in enumerate(blobs):
-                if not bool(self.net.setting.device.xp.isfinite(blob.stored).all()):
+                if not is_finite(self.net, blob):
                     problem = f"parameter {i} of layer '{layer}' is not finite, so there is no snapshot"
                     raise self._diverged(f"iteration {self.iter}: {problem}")
 

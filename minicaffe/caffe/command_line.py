@@ -35,9 +35,10 @@ def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
     if is_ours or name not in (*POSITIONAL, "gpu", *SAME, *LOG):
         return [word]
     if not has_value and name not in WITHOUT_VALUE:
-        value = next(words, None)
-        if value is None:
-            raise MinicaffeError(f"{word}: needs a value, as in {word} …")
+        try:
+            value = next(words)
+        except StopIteration:
+            raise MinicaffeError(f"{word}: needs a value, as in {word} …") from None
     if name in LOG:
         return []
     if name == "gpu":

@@ -135,9 +135,8 @@ def _encoded(source: ImageListSource, index: int, image: np.ndarray, args: argpa
 def write_mean(args: argparse.Namespace) -> None:
     """Write the mean image of a data set (Caffe's compute_image_mean)."""
     path = Path(args.source)
-    is_folder = path.is_dir() and not any((path / name).exists() for name in ("data.mdb", "CURRENT"))
     source: Source
-    if is_folder or (path.is_file() and _is_list(path)):
+    if path.exists() and _is_of_image_files(path):
         source = _open_files(args)
     elif args.resize_height or args.resize_width or args.root:
         raise DataError(f"{path}: --resize-height, --resize-width and --root are for image files")
@@ -152,7 +151,8 @@ def write_mean(args: argparse.Namespace) -> None:
     print(f"Wrote {args.output}: {' × '.join(map(str, mean.shape))}; mean_value of its channels: {channels}")
 
 
-def _is_list(path: Path) -> bool:
+def _is_of_image_files(path: Path) -> bool:
+    """Whether it is a list, or a folder of classes: of none of the formats of ``Data``."""
     try:
         backend_of(path)
     except DataError:

@@ -10,6 +10,7 @@ import math
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -328,7 +329,7 @@ def class_names(path: Path) -> list[str]:
         )
 
 
-def _scanned(folder: Path) -> os.ScandirIterator[str]:
+def _scanned(folder: Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
     try:
         return os.scandir(folder)
     except OSError as error:
