@@ -20,6 +20,7 @@ from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import is_caffemodel, open_net
+from minicaffe.data.preparation import Preparation
 from minicaffe.errors import MinicaffeError, ShapeError, listing
 from minicaffe.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.learnable_param import LearnableParam
@@ -408,6 +409,10 @@ class Net:
         self._warn_of_other_classes(report)
         self._take_preparation(report)
         return report
+
+    def prepare_as(self, preparation: Preparation) -> None:
+        """Pictures go through this, as data layers of another net do it, whatever weights say."""
+        self.preparation, self._prepares_itself = preparation, True
 
     def _take_preparation(self, report: weights.CopyReport) -> None:
         """Where the data layers do not say what pictures go through, or the names of classes, the weights do."""

@@ -76,7 +76,8 @@ class Solver:
             for warning in same_images(self.net.layers, test_net.layers):
                 logger.warning(warning)
         tested = (test_net.preparation for test_net in self.test_nets)
-        self.net.preparation = next((found for found in tested if found is not None), self.net.preparation)
+        if found := next((found for found in tested if found is not None), None):
+            self.net.prepare_as(found)
         with self.net.setting.device.entered():
             self.history = {
                 p.key: [self._zeros_like(p) for _ in range(self.rule.histories)]

@@ -179,6 +179,22 @@ def test_more_names_than_classes_are_not_used(trained, capsys):
     assert set(found) == {"0", "1"} and "The weights name 3 classes, but the net has 2" in said
 
 
+def test_what_the_test_data_go_through_stays_when_weights_without_it_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_train(tmp_path)
+    text = (tmp_path / "train.yaml").read_text()
+    start = text.index("- name: data", text.index("phase: TRAIN"))
+    shapes = "input_param: {shape: [{dim: [2, 3, 8, 8]}, {dim: 2}]}"
+    inputs = f"- {{name: data, type: Input, top: [data, label], include: {{phase: TRAIN}}, {shapes}}}\n"
+    (tmp_path / "train.yaml").write_text("layer:\n" + inputs + text[start:])
+    (tmp_path / "deploy.yaml").write_text(DEPLOY.replace("CHANNELS", "3"))
+    mc.Net("deploy.yaml").save("bare.npz")
+    with mc.Solver("solver.yaml") as solver:
+        before = solver.net.preparation
+        solver.copy_from("bare.npz")
+        assert solver.net.preparation is before is not None
+
+
 @pytest.mark.parametrize("fill", [None, lambda net, weights: shrunk.fill(net, weights, {})])
 def test_names_of_classes_stay_where_the_data_have_none(tmp_path, fill):
     np.savez(tmp_path / "set.npz", data=np.zeros((4, 3, 8, 8), np.uint8), labels=np.zeros(4))
