@@ -12,7 +12,7 @@ lmdb = pytest.importorskip("lmdb")
 import lmdb_fuzz  # noqa: E402
 
 from minicaffe.data.backends import open_source  # noqa: E402
-from minicaffe.data.lmdb_file import LmdbFile  # noqa: E402
+from minicaffe.data.lmdb_file import META, LmdbFile  # noqa: E402
 from minicaffe.errors import DataError  # noqa: E402
 
 
@@ -83,6 +83,40 @@ def test_a_data_base_that_is_written_to_while_it_is_read_says_so(tmp_path):
         source.read(np.arange(3))
     write(tmp_path / "db", digits(4, label=7))
     assert open_source("db", folder=tmp_path).read(np.arange(4))[1].tolist() == [7] * 4
+
+
+def test_what_is_written_through_a_map_is_told_where_the_file_system_keeps_no_time_of_it(tmp_path):
+    write(tmp_path / "db", digits(3))
+    source = open_source("db", folder=tmp_path)
+    data = tmp_path / "db" / "data.mdb"
+    before = data.stat()
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 26) as base, base.begin(write=True) as writing:
+        writing.put(b"0001", b"x")
+    os.truncate(data, before.st_size)
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match="was written to while it was open"):
+        source.read(np.arange(1))
+
+
+@pytest.mark.parametrize("pixels", [4, 9000])
+def test_pages_that_were_given_back_before_they_were_written_are_not_missed(tmp_path, pixels):
+    """The library leaves them out where they are the last; see ``mdb_page_loose`` in its source."""
+    write(tmp_path / "db", digits(20, pixels=pixels))
+    data = tmp_path / "db" / "data.mdb"
+    content = bytearray(data.read_bytes())
+    at = META.fields["last"][1]
+    for page in (0, 4096):
+        last = int.from_bytes(content[page + at : page + at + 8], "little")
+        content[page + at : page + at + 8] = (last + 3).to_bytes(8, "little")
+    data.write_bytes(content)
+    assert len(open_source("db", folder=tmp_path).read(np.arange(20))[1]) == 20
+
+
+def test_a_long_value_beyond_the_end_of_the_file_is_told_when_it_is_opened(tmp_path):
+    write(tmp_path / "db", {b"0": b"short", b"1": bytes(90_000)})  # the long one is written last
+    os.truncate(tmp_path / "db" / "data.mdb", 40_960)
+    with pytest.raises(DataError, match=r"db: the file ends after 40960 of \d+ bytes; copy it again"):
+        LmdbFile(tmp_path / "db")
 
 
 def test_a_data_base_that_was_refused_is_read_when_it_is_right(tmp_path):

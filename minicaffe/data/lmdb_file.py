@@ -78,13 +78,11 @@ class LmdbFile:
         self.close = weakref.finalize(self, file.close)
         self._file = file
         self._opened = self._stamp()
-        meta = self._newest_meta()
+        self._transactions: list[int] = []
+        metas = self._metas()
+        self._transactions = [int(meta["transaction"]) for meta in metas]
+        meta = max(metas, key=lambda meta: meta["transaction"])
         self._page_size, self._last = int(meta["free"]["page_size"]), int(meta["last"])
-        claimed = (self._last + 1) * self._page_size
-        if self._opened[0] < claimed:
-            raise DataError(
-                f"{path}: the file ends after {self._opened[0]} of {claimed} bytes; copy it again"
-            )
         self._places = self._find_values(meta["main"])
 
     def __len__(self) -> int:
@@ -108,8 +106,14 @@ class LmdbFile:
         return key, value
 
     def check_unchanged(self) -> None:
-        """Raise DataError where the file was written to since it was opened: its pages may be used anew."""
-        if self._stamp() != self._opened:
+        """Raise DataError where the file was written to since it was opened: its pages may be used anew.
+
+        Of one that is written through a map, some file systems keep no time.
+        """
+        same = self._stamp() == self._opened
+        if same and self._transactions:
+            same = self._transactions == [int(meta["transaction"]) for meta in self._metas()]
+        if not same:
             raise DataError(f"{self.name}: was written to while it was open; read it again when that is done")
 
     def _read_overflow(self, number: int, size: int) -> bytes:
@@ -122,10 +126,9 @@ class LmdbFile:
             raise self._damaged(number)
         return self._read(start + HEADER.itemsize, size)
 
-    def _newest_meta(self) -> np.void:
+    def _metas(self) -> list[np.void]:
         first = self._meta(0)
-        second = self._meta(int(first["free"]["page_size"]))
-        return max(first, second, key=lambda meta: meta["transaction"])
+        return [first, self._meta(int(first["free"]["page_size"]))]
 
     def _meta(self, start: int) -> np.void:
         """The meta page that begins there; what it says of sizes makes sense."""
@@ -138,7 +141,7 @@ class LmdbFile:
             raise self._no_lmdb("it does not begin as one")
         if meta["version"] != VERSION:
             raise self._no_lmdb(f"version {meta['version']}; there is {VERSION}")
-        if size & (size - 1) or not 256 <= size <= 1 << 16 or int(meta["last"]) > 1 << 48:
+        if size & (size - 1) or not 256 <= size <= 1 << 16 or int(meta["last"]) > 1 << 46:
             raise self._no_lmdb("damaged, or of a machine with other sizes")
         if depth > DEEPEST or (root == NONE) != (depth == 0) or (depth and not 2 <= root <= meta["last"]):
             raise self._no_lmdb("its first pages are damaged")
@@ -186,6 +189,7 @@ class LmdbFile:
         if not good.all():
             raise self._damaged(int(pages[row[~good][0]]))
         if kind == LEAF:
+            self._check_values(pages, block, row, places)
             return pages[row] * size + places
         below = np.zeros((len(row), 8), np.uint8)
         below[:, :6] = block[row[:, None], places[:, None] + np.arange(6)]
@@ -194,6 +198,31 @@ class LmdbFile:
         if not good.all():
             raise self._damaged(int(pages[row[~good][0]]))
         return numbers
+
+    def _check_values(
+        self, pages: np.ndarray, block: np.ndarray, row: np.ndarray, places: np.ndarray
+    ) -> None:
+        """Raise DataError where long values lie beyond the end of the file.
+
+        The file itself may end before the last page that was given out: one that was given back in the same
+        transaction is never written.
+        """
+        nodes = block[row[:, None], places[:, None] + np.arange(NODE.size)].view("<u2").astype(np.int64)
+        far = np.flatnonzero(nodes[:, 2] & ELSEWHERE)
+        row, nodes, starts = row[far], nodes[far], places[far] + NODE.size + nodes[far, 3]
+        good = starts + 8 <= self._page_size
+        if not good.all():
+            raise self._damaged(int(pages[row[~good][0]]))
+        numbers = block[row[:, None], starts[:, None] + np.arange(8)].view("<u8")[:, 0]
+        good = (numbers >= 2) & (numbers <= self._last)
+        if not good.all():
+            raise self._damaged(int(pages[row[~good][0]]))
+        sizes = nodes[:, 0] | nodes[:, 1] << 16
+        ends = numbers.astype(np.int64) * self._page_size + HEADER.itemsize + sizes
+        if len(ends) and ends.max() > self._opened[0]:
+            raise DataError(
+                f"{self.name}: the file ends after {self._opened[0]} of {ends.max()} bytes; copy it again"
+            )
 
     def _read(self, start: int, size: int) -> bytes:
         """Bytes of the file. Raises DataError where it has not so many, as when it was cut since."""
@@ -207,7 +236,9 @@ class LmdbFile:
             raise DataError(f"{self.name}: cannot be read ({error})") from None
         if len(data) != size:
             self.check_unchanged()
-            raise DataError(f"{self.name}: the file ends before what it points at; copy it again")
+            raise DataError(
+                f"{self.name}: the file ends after {self._opened[0]} bytes, before what it points at; copy it again"
+            )
         return data
 
     def _stamp(self) -> tuple[int, int]:
