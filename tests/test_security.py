@@ -231,6 +231,21 @@ def test_a_module_of_the_users_gets_the_installed_packages_and_its_own_neighbour
 
 
 @pytest.mark.cpu_only("a program of its own")
+def test_an_installed_package_without_an_init_comes_before_a_file_of_its_name(tmp_path):
+    """As google is, of google.protobuf: Python itself prefers a module further down ``sys.path``."""
+    installed = tmp_path / "installed" / "spacious" / "inner.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+    folder = planted(tmp_path / "downloaded", "spacious")
+    (folder / "own_layers.py").write_text("import spacious.inner\n" + MODULE)
+    (folder / "net.yaml").write_text(NET)
+    script = "import sys; sys.path[0] = sys.argv.pop(); from minicaffe.cli import main; main(sys.argv[1:])"
+    command = ["summary", "net.yaml", "--allow-python", str(tmp_path / "installed")]
+    output, ran = outcome(["-c", script, *command], folder)
+    assert "own  " in output and ran == [], output
+
+
+@pytest.mark.cpu_only("a program of its own")
 def test_a_script_for_pycaffe_still_finds_what_lies_beside_it(tmp_path):
     pytest.importorskip("google.protobuf")
     (tmp_path / "scripts").mkdir()

@@ -108,6 +108,21 @@ class _Finder:
         return found if found is not None and found.origin else None
 
 
+class _LastFinder:
+    """Finds in some folders what nobody else has found.
+
+    Folders at the end of ``sys.path`` would not come last: a file there is preferred to an installed package
+    without an ``__init__.py``, as ``google`` is.
+    """
+
+    def __init__(self, folders: list[str]) -> None:
+        self.folders = folders
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """What the import system asks for: where a module or package that lies in no other is."""
+        return PathFinder.find_spec(name, self.folders) if path is None else None
+
+
 def import_own(name: str, folder: Path) -> ModuleType:
     """Import a module of the user's, and say which: from ``folder``, the working directory or ``sys.path``.
 
@@ -115,18 +130,17 @@ def import_own(name: str, folder: Path) -> ModuleType:
     file there stands in for an installed package. Raises what importing raises.
     """
     folders = [str(folder.absolute()), ""]
-    finder = _Finder(name.partition(".")[0], folders)
+    finder, last = _Finder(name.partition(".")[0], folders), _LastFinder(folders)
     importlib.invalidate_caches()
     sys.meta_path.insert(0, finder)
-    sys.path += folders
+    sys.meta_path.append(last)
     try:
         if finder.name not in sys.modules and (found := importlib.util.find_spec(finder.name)):
             logger.info("Importing %s from %s", name, found.origin or "a folder")
         return importlib.import_module(name)
     finally:
         sys.meta_path.remove(finder)
-        for added in folders:
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(added)]
+        sys.meta_path.remove(last)
 
 
 def _refusal(param: PythonParam, folder: str) -> SpecError:
