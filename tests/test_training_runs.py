@@ -251,6 +251,8 @@ def test_latest_passes_over_a_broken_snapshot_and_says_why(job, caplog, problem)
 RESUMED = {
     "batch_size": ("batch_size: 16", "batch_size: 8"),
     "source": ("source: sample/mnist-train", "source: sample/mnist-test"),
+    "shuffle": ("shuffle: true", "shuffle: false"),
+    "rand_skip": ("rand_skip: 50", "rand_skip: 5"),
 }
 
 

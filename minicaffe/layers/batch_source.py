@@ -89,7 +89,8 @@ class BatchSourceLayer(Layer):
     def _data(self) -> dict[str, Any]:
         """What the number of a batch is a place in."""
         (param,) = (getattr(self.spec, name) for name in self.messages if name != "transform_param")
-        return {"source": param.source, "images": self.rows, "batch_size": self.batch_size}
+        order = {name: getattr(param, name) for name in ("shuffle", "rand_skip") if hasattr(param, name)}
+        return {"source": param.source, "images": self.rows, "batch_size": self.batch_size, **order}
 
     def state(self) -> dict[str, Any]:
         return {"next_batch": self.prefetcher.number, **self._data()}
