@@ -97,7 +97,8 @@ def _missing_bottom(
     rest: list[LayerSpec],
     left_out: Sequence[LayerSpec],
 ) -> SpecError:
-    later = next((other for other in rest if bottom in other.top), None)
+    in_rest = (other for other in rest if bottom in other.top)
+    later = next((other for other in in_rest if bottom not in other.bottom), None)  # in place is no making
     other = next((other for other in left_out if bottom in (other.top or [other.name])), None)
     if later is None and other is not None:
         return layer.error(

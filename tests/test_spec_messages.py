@@ -36,6 +36,25 @@ def test_a_blob_that_another_state_makes_names_its_layer_and_rule(rule, told):
     assert f"layer 'data', {told}; " in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("include: {stage: deep}", "'c' is made by layer 'c', which is only in stage 'deep'"),
+        ("top: d", "no layer makes the blob 'c'"),
+    ],
+)
+def test_a_layer_in_place_is_not_taken_for_the_one_that_makes_its_blob(rule, told):
+    net = parse_net(
+        f"layer:\n{INPUT}- {{name: c, type: Power, bottom: x, {rule}}}\n"
+        "- {name: r, type: ReLU, bottom: c, top: c}\n- {name: s, type: Power, bottom: c}",
+        "net.yaml",
+    )
+    with pytest.raises(SpecError, match=r"net.yaml:4: layer 'r': bottom: ") as caught:
+        mc.Net(net, phase="test")
+    assert told in str(caught.value)
+    assert "cycle" not in str(caught.value)
+
+
 TWO_PHASES = (
     f"layer:\n{INPUT}- {{name: odd, type: TheirData, top: y, include: {{phase: TRAIN}}, "
     "their_param: {a: [1, 2]}}\n"
