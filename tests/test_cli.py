@@ -186,6 +186,20 @@ def test_caffes_own_command_line_is_understood(caffes, ours):
     assert as_ours(caffes.split()) == ours.split()
 
 
+@pytest.mark.parametrize(
+    ("caffes", "told"),
+    [
+        ("train -solver s -stage a", "train_state: {stage: a}"),
+        ("train --solver s --level=2", "train_state: {level: 2}"),
+        ("convert_imageset -shuffle root list out", "'minicaffe data images'"),
+        ("compute_image_mean lmdb mean.binaryproto", "'minicaffe data mean'"),
+    ],
+)
+def test_what_caffes_programs_do_in_another_way_is_told(caffes, told, capsys):
+    assert main(caffes.split()) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_caffes_command_line_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_job(tmp_path)

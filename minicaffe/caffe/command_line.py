@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from minicaffe.errors import MinicaffeError
 
 COMMANDS = {"train": "train", "test": "test", "time": "time", "device_query": "device"}
+TOOLS = {"convert_imageset": "data images", "compute_image_mean": "data mean", "classification": "classify",
+         "upgrade_net_proto_text": "convert", "upgrade_net_proto_binary": "convert"}  # fmt: skip
 POSITIONAL = ("solver", "model")
 SAME = ("weights", "snapshot", "iterations", "phase", "level", "stage", "sigint_effect", "sighup_effect")
 LOG = ("logtostderr", "alsologtostderr", "colorlogtostderr", "log_dir", "minloglevel", "stderrthreshold", "v")
@@ -17,8 +19,13 @@ def as_ours(argv: Sequence[str]) -> list[str]:
     """Arguments that Caffe's program takes as those that ours takes; all others stay as they are.
 
     Caffe's flags have one dash or two, and their value after ``=`` or a space. Those for its log are left out.
-    Raises MinicaffeError where several GPUs are asked for.
+    Raises MinicaffeError where several GPUs are asked for, and for another of Caffe's programs.
     """
+    if argv and argv[0] in TOOLS:
+        ours_is = TOOLS[argv[0]]
+        raise MinicaffeError(
+            f"{argv[0]}: here it is 'minicaffe {ours_is}' ('minicaffe {ours_is} --help' says how)"
+        )
     if not argv or argv[0] not in COMMANDS:
         return list(argv)
     words = iter(argv[1:])
@@ -31,7 +38,8 @@ def as_ours(argv: Sequence[str]) -> list[str]:
 def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
     """What stands for one flag; its value is taken from ``words`` where it comes after a space."""
     name, has_value, value = word.lstrip("-").partition("=")
-    is_ours = word.startswith("--") and name not in (*POSITIONAL, "gpu", *LOG)
+    of_solver = command == "train" and name in ("level", "stage")
+    is_ours = word.startswith("--") and name not in (*POSITIONAL, "gpu", *LOG) and not of_solver
     if is_ours or name not in (*POSITIONAL, "gpu", *SAME, *LOG):
         return [word]
     if not has_value and name not in WITHOUT_VALUE:
@@ -39,6 +47,8 @@ def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
             value = next(words)
         except StopIteration:
             raise MinicaffeError(f"{word}: needs a value, as in {word} …") from None
+    if of_solver:
+        raise MinicaffeError(f"{word}: goes into the solver spec: train_state: {{{name}: {value}}}")
     if name in LOG:
         return []
     if name == "gpu":
