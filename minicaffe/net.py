@@ -472,12 +472,25 @@ class Net:
         for name in report.matched:
             mine, theirs = ([b.shape for b in net.params[name]] for net in (self, other))
             if mine != theirs:
-                raise ShapeError(f"share_with: layer '{name}' has parameters {mine} here and {theirs} there")
+                raise ShapeError(
+                    f"share_with: layer '{name}' has parameters {mine} here and {theirs} there"
+                    f"{self._data_that_differs(other)}"
+                )
         for name in report.matched:
             for blob, its in zip(self.params[name], other.params[name], strict=True):
                 blob.share_data(its)
         self._parameters_changed()
         return report
+
+    def _data_that_differs(self, other: Net) -> str:
+        """Whose images have another size than the other net's, which makes parameters differ; or nothing."""
+        for layer in self.layers:
+            for name in layer.spec.top if not layer.spec.bottom and not layer.blobs else ():
+                its = other.blobs[name].shape[1:] if name in other.blobs else None
+                if its is not None and its != self.blobs[name].shape[1:]:
+                    sizes = f"{self.blobs[name].shape[1:]} here and {its} there"
+                    return f"; '{name}' is {sizes}: give both nets' data one size (crop_size, new_height …)"
+        return ""
 
     def _parameters_changed(self) -> None:
         for layer in self.layers:

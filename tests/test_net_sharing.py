@@ -70,3 +70,15 @@ def test_clearing_a_shared_gradient_clears_it():
     other.diff[...] = 9
     other.clear_diff()
     assert not one.diff.any() and not other.diff.any()
+
+
+def test_nets_whose_images_differ_in_size_name_the_blob_and_the_mend(make_net):
+    spec = (
+        "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 3, SIZE]}}}\n"
+        "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 2}}"
+    )
+    trained, tested = (make_net(spec.replace("SIZE", size)) for size in ("4, 6", "5, 5"))
+    with pytest.raises(
+        mc.ShapeError, match=r"layer 'ip' .*'data' is \(3, 5, 5\) here and \(3, 4, 6\) there: give"
+    ):
+        tested.share_with(trained)
