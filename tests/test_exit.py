@@ -72,6 +72,19 @@ def test_commands_close_their_nets(folder, threads, command, capsys):
     logging.getLogger().handlers.clear()
 
 
+def test_classify_closes_its_net(folder, threads, capsys):
+    """Of a net that has a data layer too, which a pass of a picture makes run."""
+    given = NET.replace("data, type: Data, top: [data,", "other, type: Data, top: [other,")
+    given = given.replace("layer:\n", "input: data\ninput_shape: {dim: [1, 1, 28, 28]}\nlayer:\n")
+    given = given[: given.index("- {name: loss")] + "- {name: out, type: Silence, bottom: [other, label]}\n"
+    Path("net.yaml").write_text(given)
+    mc.Net("net.yaml").save("w.npz")
+    Image.new("L", (28, 28)).save("digit.png")
+    assert main(["classify", "net.yaml", "--weights", "w.npz", "digit.png"]) == 0
+    assert not threads()
+    logging.getLogger().handlers.clear()
+
+
 def write_hdf5():
     h5py = pytest.importorskip("h5py")
     for name in ("one.h5", "two.h5"):

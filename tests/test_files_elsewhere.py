@@ -181,6 +181,20 @@ def test_numbers_that_are_declared_and_not_there_are_refused(tmp_path, made):
         source.read(np.arange(1))
 
 
+def test_numbers_that_are_compressed_twice_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((3, 4))
+        made.set_deflate(9)
+        made.set_deflate(9)
+        space = h5py.h5s.create_simple((3, 4))
+        data = h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_FLOAT, space, dcpl=made)
+        data.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones((3, 4), np.float32))
+    (tmp_path / "list.txt").write_text("a.h5\n")
+    with pytest.raises(MinicaffeError, match=r"a\.h5: 'data' cannot be read \(is compressed twice\)"):
+        open_hdf5("list.txt", ["data"], tmp_path).read(np.arange(1))
+
+
 READ = """
 import sys
 from minicaffe.data.hdf5 import open_hdf5

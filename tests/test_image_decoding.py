@@ -216,6 +216,16 @@ def test_a_pipe_in_the_place_of_an_image_is_refused(tmp_path):
         decode_image(tmp_path / "x.png")
 
 
+def test_a_file_larger_than_an_image_may_be_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    photo().save(tmp_path / "x.png")
+    size = (tmp_path / "x.png").stat().st_size
+    monkeypatch.setattr(decode, "MAX_BYTES", size)
+    assert decode_image(tmp_path / "x.png").shape == (3, 48, 64)
+    monkeypatch.setattr(decode, "MAX_BYTES", size - 1)
+    with pytest.raises(ValueError, match=f"{size:,} bytes; an image file may have {size - 1:,}"):
+        decode_image(tmp_path / "x.png")
+
+
 def test_a_damaged_image_for_pycaffe_is_one_line(tmp_path):
     (tmp_path / "x.png").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match=r"x\.png: cannot be read as an image"):
