@@ -191,6 +191,36 @@ def test_a_tree_whose_branches_meet_again_is_refused_at_once(tmp_path):
         open_source("db", folder=tmp_path)
 
 
+def test_a_leaf_that_is_named_twice_is_refused_though_the_count_of_entries_fits(tmp_path):
+    write(tmp_path / "db", {b"%04d" % i: bytes(1500) for i in range(4)})  # two leaves of two
+    path = tmp_path / "db" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    (branch,) = pages_of_kind(data, 1)
+    first, second = struct.unpack_from("<2H", data, branch + 16)
+    data[branch + second : branch + second + 6] = data[branch + first : branch + first + 6]
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="db: the data base is damaged"):
+        LmdbFile(tmp_path / "db")
+
+
+@pytest.mark.parametrize("kind", [2, 4], ids=["leaf", "overflow"])
+@pytest.mark.parametrize(("at", "word"), [(0, b"\x4d"), (10, b"\1")], ids=["another number", "another kind"])
+def test_a_page_that_is_another_than_it_should_be_is_refused(tmp_path, kind, at, word):
+    write(tmp_path / "db", {b"long": bytes(9000)})
+    path = tmp_path / "db" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    for start in pages_of_kind(data, kind):
+        data[start + at : start + at + 1] = word
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"db: the data base is damaged \(page \d+\); write it again"):
+        LmdbFile(tmp_path / "db").read(0)
+
+
+def pages_of_kind(data, kind):
+    starts = range(2 * lmdb_fuzz.PAGE, len(data), lmdb_fuzz.PAGE)
+    return [start for start in starts if struct.unpack_from("<H", data, start + 10)[0] == kind]
+
+
 def test_damaged_data_bases_are_read_or_refused_with_one_clear_line(capsys):
     lmdb_fuzz.main(120)
     assert capsys.readouterr().out.count("refused") == 6
