@@ -1,6 +1,7 @@
 """Scoring: what ``minicaffe test`` and the test passes of training make of batches, and of what is not a number."""
 
 import logging
+import re
 from contextlib import closing
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_ranks_are_not_chosen_for_weights_that_are_not_finite(tmp_path, monkeypa
     goal = ["--max-drop", "1%"] if command == "select" else []
     assert main(["lowrank", command, "net.yaml", "--weights", "nan.npz", *goal]) == 2
     assert "nan.npz: parameter 0 of layer 'conv' has nan or infinite numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["select", "sweep"])
+def test_ranks_are_not_chosen_by_scores_that_are_not_finite(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path)
+    with mc_net("net.yaml", phase="train") as net:
+        last = [layer.name for layer in net.layers if layer.blobs][-1]
+        net.params[last][0].data[...] = 3e38  # finite, but for what is made of it
+        net.save("large.npz")
+    goal = ["--max-drop", "1%"] if command == "select" else []
+    assert main(["lowrank", command, "net.yaml", "--weights", "large.npz", *goal]) == 2
+    assert re.search(
+        r"net\.yaml: blob '\w+' is not finite, so there is no accuracy to keep", capsys.readouterr().err
+    )
 
 
 def test_a_mean_of_outputs_that_are_finite_is_said_without_a_word(scored, caplog):

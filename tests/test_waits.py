@@ -148,6 +148,16 @@ def test_a_solver_looks_at_its_loss_every_twenty_iterations_and_where_step_ends(
     assert len(iterations) == 20
 
 
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_solver_looks_at_its_loss_before_it_tests():
+    text = "net: none\nbase_lr: 1e30\nlr_policy: fixed\ntest_iter: 1\ntest_interval: 5\n"
+    solver = mc.Solver(parse_solver(text), net=parse_net(SMALL_JOB))
+    with pytest.raises(mc.TrainingError, match="iteration 5: the loss is"):
+        solver.step(100)
+    solver.close()
+
+
 def assert_steps_do_not_wait(solver, monkeypatch):
     iterations, step = [], Solver._step
 
