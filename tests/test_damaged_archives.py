@@ -58,6 +58,7 @@ FILES = {
     "records": (zipped(npy(header(descr="[('a', '<f4')]"))), r"'mean' holds .*, not numbers"),
     "texts of a gigabyte": (zipped(npy(header(descr="'|S999999999'"))), "declares arrays of 23,"),
     "more than there is": (zipped(npy(header("(2, 3, 5)"))), "EOF: reading array data|is cut off"),
+    "far more than there is": (zipped(npy(header("(2, 3000, 500)"))), "'mean' is cut off"),
     "a size beyond numbers": (zipped(npy(header("(99999999999, 99999999999)"))), "declares arrays of"),
     "packed by LZMA": (zipped(GOOD, zipfile.ZIP_LZMA), "'mean' is packed in a way that NumPy does not"),
     "packed by bzip2": (zipped(GOOD, zipfile.ZIP_BZIP2), "'mean' is packed in a way that NumPy does not"),
