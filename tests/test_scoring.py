@@ -243,6 +243,17 @@ def test_a_deploy_net_is_not_scored(scored, capsys):
     assert "Loss" not in said.out and said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("has_loss", [True, False])
+def test_a_loss_is_said_of_a_net_that_has_one(scored, capsys, has_loss):
+    text = SCORED.format(500)
+    if not has_loss:
+        text = "".join(line for line in text.splitlines(keepends=True) if "SoftmaxWithLoss" not in line)
+    (scored / "net.yaml").write_text(text)
+    assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
+    said = capsys.readouterr().out
+    assert "\naccuracy = " in said and ("\nLoss: " in said) == has_loss
+
+
 # -- outputs of many numbers -------------------------------------------------------------------------------
 
 
