@@ -162,6 +162,23 @@ def test_opencv_finds_the_same_in_a_detector_that_was_exported(priors, output, t
     )
 
 
+def test_opencv_finds_what_has_a_score_below_0_too(tmp_path):
+    """As here, where no confidence_threshold says otherwise."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'opencv-python-headless<5'")
+    text = "".join(line for line in SSD.splitlines(keepends=True) if "Softmax" not in line)
+    text = text.replace("top_k: 40", "top_k: 400")
+    net = mc.Net(parse_net(text), phase="test", seed=3)
+    mc.export(net, tmp_path / "n.prototxt", tmp_path / "n.caffemodel")
+    other = cv2.dnn.readNetFromCaffe(str(tmp_path / "n.prototxt"), str(tmp_path / "n.caffemodel"))
+    other.setInput(image(), "data")
+    below = [
+        np.sort(rows.reshape(-1, 7)[:, 2][rows.reshape(-1, 7)[:, 2] < 0])
+        for rows in (other.forward("found"), np.asarray(net.forward(data=image())["found"]))
+    ]
+    assert len(below[1]) > 5
+    np.testing.assert_allclose(*below, rtol=1e-4, atol=1e-4)
+
+
 def test_clip_keeps_boxes_within_the_image():
     net = mc.Net(parse_net(SSD.replace(OUTPUT, f"{OUTPUT}, clip: true")), phase="test", seed=3)
     corners = np.asarray(net.forward(data=image())["found"])[0, 0, :, 3:]
