@@ -79,6 +79,17 @@ def test_threads_of_a_script_for_caffe_take_turns(spec):
         assert all(np.array_equal(want, one) for one in got)
 
 
+def test_a_pass_of_a_script_for_caffe_has_its_turn_from_its_inputs_on(spec, monkeypatch):
+    net, has_turn = CaffeNet(str(spec), TEST), []
+    fill = net._fill
+    monkeypatch.setattr(
+        net, "_fill", lambda *given: has_turn.append(net.core.lock._lock._is_owned()) or fill(*given)
+    )
+    net.forward(data=inputs()[0])
+    net.backward()
+    assert has_turn == [True, True]
+
+
 def test_a_copy_of_a_net_does_not_wait_for_it(spec):
     net = mc.Net(spec)
     with net.lock:
