@@ -237,9 +237,15 @@ def check_name(path: str | Path) -> None:
 
 
 def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:
-    """Raise WriteError where an output would be written over another, or over a file that is read."""
+    """Raise WriteError where an output would be written over another, or over a file that is read.
+
+    A device or a pipe takes one output alone: the others would be files beside it.
+    """
     taken = {Path(given): f"{given} that is read" for given in inputs if given}
-    for out in map(Path, outputs):
+    outputs = [Path(out) for out in outputs]
+    for out in outputs:
+        if len(outputs) > 1 and out.exists() and not out.is_file():
+            raise WriteError(f"{out}: not a file, and others are written beside it; give another -o")
         other = next((what for path, what in taken.items() if _is_same(out, path)), None)
         if other:
             raise WriteError(f"{out}: would be written over the {other}; give another -o")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minicaffe import array
 from minicaffe.array import Device
+from minicaffe.data.preparation import read_preparation
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.layers.python import import_own, import_problem
 from minicaffe.net import Net
@@ -18,6 +19,7 @@ from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.spec.trust import Trust
+from minicaffe.weights import open_weights
 
 logger = logging.getLogger("minicaffe")
 
@@ -80,18 +82,21 @@ def add_allow_missing(sub: argparse.ArgumentParser) -> None:
 
 
 def trained_net(args: argparse.Namespace, phase: str = "test", spec: NetSpec | None = None) -> Net:
-    """The net of the arguments (or of ``spec``) with their weights.
+    """The net of the arguments (or of ``spec``) with their weights; folders are numbered as these were trained.
 
     Raises WeightError where these lack a layer, unless --allow-missing makes it a warning.
     """
-    net = Net(spec or args.net, phase=phase, stages=args.stage, level=args.level)
-    try:
-        problem = net.copy_from(args.weights).problem(args.weights)
-        if problem and not args.allow_missing:
-            raise WeightError(f"{problem}; give weights of this net, or go on with --allow-missing")
-    except MinicaffeError:
-        net.close()
-        raise
+    with open_weights(args.weights) as file:
+        preparation = read_preparation(file)
+        names = preparation.class_names if preparation else ()
+        net = Net(spec or args.net, phase=phase, stages=args.stage, level=args.level, class_names=names)
+        try:
+            problem = net.copy_from(file).problem(file)
+            if problem and not args.allow_missing:
+                raise WeightError(f"{problem}; give weights of this net, or go on with --allow-missing")
+        except MinicaffeError:
+            net.close()
+            raise
     if problem:
         logger.warning("%s: there the net is as its fillers make it", problem)
     return net

@@ -448,12 +448,15 @@ class Net:
 
         A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``).
         """
-        if str(path).endswith(".caffemodel"):
-            write_caffemodel(self, path)
-        elif str(path).endswith(".h5"):
+        if not str(path).endswith((".caffemodel", ".h5")):
+            weights.save(self.params, path, self.preparation_arrays())
+            return
+        if str(path).endswith(".h5"):
             write_weights(self.params, path)
         else:
-            weights.save(self.params, path, self.preparation_arrays())
+            write_caffemodel(self, path)
+        if self.preparation is not None:
+            logger.info("%s cannot say what pictures go through: %s", path, self.preparation)
 
     def preparation_arrays(self) -> dict[str, np.ndarray]:
         """What an .npz keeps of ``preparation``, beside the parameters."""

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
+from minicaffe.caffe.messages import parse_message
 from minicaffe.cli import main
 from minicaffe.data.commands import Pace
 from minicaffe.data.lmdb import LmdbSource
@@ -131,6 +132,12 @@ def test_what_fails_half_way_leaves_nothing(folder, capsys):
     assert main(["data", "images", "list.txt", "--root", "photos", "-o", "db"]) == 2
     assert "list.txt:1): 2 labels; an LMDB has one" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["list.txt", "photos"]
+
+
+def test_a_binaryproto_has_the_four_axes_that_scripts_for_caffe_read(folder):
+    assert main(["data", "mean", "photos", "-o", "mean.binaryproto"]) == 0
+    blob = parse_message("BlobProto", (folder / "mean.binaryproto").read_bytes())
+    assert (blob.num, blob.channels, blob.height, blob.width) == (1, *pixels("photos/ant/0.png").shape)
 
 
 @pytest.mark.parametrize("ending", ["binaryproto", "npz", "npy"])

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
+from minicaffe.cli import main
 from minicaffe.data.image_list import open_images
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.spec.net import parse_net
@@ -133,6 +134,24 @@ def test_weights_of_other_classes_are_told_to_a_net_that_numbers_a_folder_alone(
     caplog.clear()
     mc.Net(alone, class_names=trained.class_names).copy_from(folder / "w.npz")
     assert "trained on the classes" not in caplog.text
+
+
+def test_the_test_command_numbers_a_folder_as_the_weights_were_trained(folder, capsys):
+    trained = make_solver(folder).net
+    trained.params["ip"][0].data[...] = 0
+    trained.params["ip"][1].data[...] = [0, 0, 1]  # whatever the picture, it is a cat
+    trained.save(folder / "w.npz")
+    (folder / "alone.yaml").write_text(f"layer:\n{images('val', 'TEST')}" + spec_text().split("\n", 3)[3])
+    assert (
+        main(["test", str(folder / "alone.yaml"), "--weights", str(folder / "w.npz"), "--device", "cpu"]) == 0
+    )
+    assert "\naccuracy = 0.5\n" in capsys.readouterr().out
+
+
+def test_weights_in_a_file_of_caffe_say_that_pictures_are_not_in_it(folder, caplog):
+    caplog.set_level(logging.INFO, "minicaffe")
+    make_solver(folder).net.save(folder / "w.caffemodel")
+    assert "w.caffemodel cannot say what pictures go through: resized to" in caplog.text
 
 
 def test_more_outputs_than_classes_are_warned_of_once(folder, caplog):

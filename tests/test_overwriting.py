@@ -10,7 +10,7 @@ from minicaffe.cli import main
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError
-from minicaffe.files import atomic_write, make_folder
+from minicaffe.files import atomic_write, make_folder, refuse_overwriting
 from minicaffe.spec.net import parse_net
 
 CAFFE = FOLDER / "caffe"
@@ -140,3 +140,9 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(folder, case):
     with pytest.raises(WriteError), atomic_write(NAMES[case]) as file:
         file.write(b"x")
     assert sorted(folder.iterdir()) == before
+
+
+def test_no_file_is_written_beside_a_device():
+    with pytest.raises(WriteError, match="/dev/null: not a file, and others are written beside it"):
+        refuse_overwriting(["/dev/null", "/dev/null.npz"], [])
+    refuse_overwriting(["/dev/null"], [])

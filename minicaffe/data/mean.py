@@ -95,4 +95,6 @@ def save_mean(mean: np.ndarray, path: Path) -> None:
         else:
             blob = message_class("BlobProto")()
             fill_blob(blob, mean[None])
+            blob.ClearField("shape")  # Caffe's own has these four, and scripts read them
+            blob.num, blob.channels, blob.height, blob.width = 1, *mean.shape
             file.write(blob.SerializeToString())

@@ -53,10 +53,10 @@ KERNEL cross_entropy_grad(Index count, const T* probability, const long long* la
 
 def softmax(x: Array, out: Array) -> None:
     """out[c] = exp(x[c]) / Σ_c exp(x[c]); the maximum is taken off first, so nothing overflows."""
+    if not x.size:
+        return
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
         SOFTMAX(x[0].size, x, out, x.shape[0])
-        return
-    if not x.size:
         return
     xp = module_of(x)
     xp.subtract(x, x.max(axis=0), out=out)
