@@ -1,6 +1,7 @@
 """Folders of classes: numbered by name, alike in training and tests, kept in snapshots, and what is warned of."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +196,15 @@ def test_the_same_data_base_in_both_phases_is_warned_of(tmp_path, caplog):
     text = spec_text().replace(images("train", "TRAIN") + images("val", "TEST"), data)
     make_solver(tmp_path, text).close()
     assert "4 of its 4 images are trained on too" in caplog.text
+
+
+def test_the_net_of_the_docs_takes_folders_of_classes(tmp_path):
+    docs = Path(__file__).parent.parent / "docs" / "images.md"
+    text = docs.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    write_classes(tmp_path / "photos" / "train", "ant", "bee", "cat")
+    write_classes(tmp_path / "photos" / "val", "ant", "cat")
+    (tmp_path / "net.yaml").write_text(text)
+    for phase, batch in (("train", 32), ("test", 50)):
+        with mc.Net(tmp_path / "net.yaml", phase=phase) as net:
+            net.forward()
+            assert net.blobs["data"].shape == (batch, 3, 56, 56) and net.class_names == ["ant", "bee", "cat"]
