@@ -68,8 +68,13 @@ def classify(args: argparse.Namespace) -> None:
     """Name the likeliest classes of images."""
     choose_device(args)
     labels = _read_labels(args.labels) if args.labels is not None else []
-    classifier = _make_classifier(trained_net(args), args)
-    net = classifier.net
+    with trained_net(args) as net:
+        _name_classes(net, labels, args)
+
+
+def _name_classes(net: Net, labels: list[str], args: argparse.Namespace) -> None:
+    """Print the likeliest classes of each image. Raises DataError for one that is none, or gives nan."""
+    classifier = _make_classifier(net, args)
     if labels:
         _check_labels(labels, net.blobs[classifier.output], args.labels)
     else:
@@ -87,7 +92,6 @@ def classify(args: argparse.Namespace) -> None:
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
-    net.close()
 
 
 def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
