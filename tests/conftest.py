@@ -34,6 +34,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(
+        key=lambda item: item.get_closest_marker("side_run") is not None
+    )  # these wait for another process
     device = config.getoption("--device")
     if device == "cpu":
         return

@@ -62,7 +62,7 @@ def compile_kernel(code: str, name: str, options: tuple[str, ...] = ()) -> Calla
     Raises AssertionError with the compiler's words where the source is wrong.
     """
     sanitizers = SANITIZERS if SANITIZE else ()
-    flags = ["-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *sanitizers, *options]
+    flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *sanitizers, *options]
     source = f"{HEADER}{code}{DRIVER.replace('KERNEL_NAME', name)}"
     run = ctypes.CDLL(str(_build(source, flags))).run
 
