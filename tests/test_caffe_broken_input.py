@@ -14,6 +14,8 @@ from minicaffe.cli import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, WeightError
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 GOLDEN = FOLDER / "caffe"
 
 

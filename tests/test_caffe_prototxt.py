@@ -17,6 +17,8 @@ from minicaffe.cli import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 NET = """name: "small"
 layer {
   name: "data"

@@ -17,6 +17,8 @@ from minicaffe.spec.fields import Message
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.spec.reader import Where
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def net_of(text):
     tree = parse_prototxt(text, "net.prototxt")

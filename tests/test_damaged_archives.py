@@ -18,6 +18,8 @@ from minicaffe.data.npz import open_npz
 from minicaffe.errors import DataError, MinicaffeError, WeightError
 from minicaffe.weights import NpzReader
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 MEAN = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
 

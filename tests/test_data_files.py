@@ -15,6 +15,8 @@ from minicaffe import files
 from minicaffe.errors import MinicaffeError, WriteError
 from minicaffe.files import atomic_write
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def test_file_has_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "weights.npz"

@@ -15,6 +15,8 @@ from minicaffe.data.backends import open_source  # noqa: E402
 from minicaffe.data.lmdb_file import META, LmdbFile  # noqa: E402
 from minicaffe.errors import DataError  # noqa: E402
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def write(folder, values, **options):
     """A data base with these values, by key."""

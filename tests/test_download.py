@@ -18,6 +18,8 @@ from minicaffe.data.idx import gzip_bytes, idx_bytes
 from minicaffe.data.image_list import open_images
 from minicaffe.errors import DataError, MinicaffeError
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 rng = np.random.default_rng(0)
 
 

@@ -9,6 +9,8 @@ from minicaffe.cli import main
 from minicaffe.errors import LONGEST, SpecError, one_line
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 HOSTILE = "a\x1b[2Jb\u202ec\ud800d\0e\x9bf"
 ESCAPED = r"a\x1b[2Jb\u202ec\ud800d\x00e\x9bf"
 

@@ -4,6 +4,8 @@ import pytest
 
 from minicaffe.file_kinds import kind_of
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 @pytest.mark.parametrize("letters", [1, 2, 66, 67, 68, 69])
 @pytest.mark.parametrize("letter", ["a", "é", "卷"])

@@ -14,6 +14,8 @@ import minicaffe as mc
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.errors import DataError, MinicaffeError, TrainingError, WeightError
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 h5py = pytest.importorskip("h5py")
 CAFFE = FOLDER / "caffe"
 NUMBERS = np.arange(12, dtype=np.float32).reshape(3, 4)

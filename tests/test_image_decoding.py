@@ -17,6 +17,8 @@ from minicaffe.data import decode
 from minicaffe.data.decode import decode_image
 from minicaffe.errors import DataError
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 FORMATS = {
     "JPEG": {"quality": 85},
     "PNG": {},

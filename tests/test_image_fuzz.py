@@ -3,6 +3,8 @@
 import pytest
 from image_fuzz import run
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 @pytest.mark.parametrize("kind", ["images", "lists"])
 def test_a_damaged_file_is_read_or_refused_in_one_line(kind):

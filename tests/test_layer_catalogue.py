@@ -11,6 +11,8 @@ from minicaffe.inspect.summary import layer_type_table
 from minicaffe.layer import layer_classes
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 RECORDED_AS_FILES = {"HDF5Output", "WindowData"}  # tests/golden/hdf5_output.h5, windows.npz
 
 

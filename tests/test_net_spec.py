@@ -5,6 +5,8 @@ import pytest
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def test_old_style_inputs_become_input_layers(make_net):
     net = make_net(

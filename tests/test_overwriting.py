@@ -13,6 +13,8 @@ from minicaffe.errors import MinicaffeError, SpecError, WriteError
 from minicaffe.files import atomic_write, make_folder, refuse_overwriting
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 CAFFE = FOLDER / "caffe"
 NET = """
 layer:

@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 ROOT = Path(__file__).parent.parent
 IN_ANY_ARCHIVE = {"README.md", "LICENSE", "pyproject.toml", "minicaffe"}  # setuptools puts these in
 

@@ -8,6 +8,8 @@ from minicaffe.caffe.prototxt import parse_prototxt
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def lists(depth):
     """Lists of nine times the list before, each named."""

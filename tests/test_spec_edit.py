@@ -9,6 +9,8 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.edit import _write, set_layer_fields
 from minicaffe.spec.net import parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
 NETS = sorted(
     path

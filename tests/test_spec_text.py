@@ -14,6 +14,8 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.text import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 NET = 'name: "n"\nlayer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 LAYER = (
     'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } }\n'
