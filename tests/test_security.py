@@ -25,8 +25,6 @@ MODULE = """
 open("code_has_run", "w").close()
 import minicaffe
 
-pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
-
 @minicaffe.register_layer
 class Same(minicaffe.Layer):
     bottoms = tops = (0, None)
