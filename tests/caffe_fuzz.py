@@ -6,7 +6,6 @@ python tests/caffe_fuzz.py 10000 [first seed]
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe import graph
@@ -217,7 +217,7 @@ def main(count: int, first: int = 0) -> None:
     """Read so many damaged files, and print how many of each kind were refused."""
     logging.disable(logging.CRITICAL)
     reader, read, refused = Reader(), Counter(), Counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = begin_peak()
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(first, first + count):
             name, said = reader.read(seed, Path(folder))
@@ -225,7 +225,7 @@ def main(count: int, first: int = 0) -> None:
             refused[name] += bool(said)
     for name, number in read.items():
         print(f"{name}: {refused[name]} of {number} refused")
-    print(f"memory grew by {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")
+    print(f"memory grew by {peak_memory() - before:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from caffe_fuzz import damaged
+from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe import solverstate
@@ -297,7 +297,7 @@ def child(kind: str, first: int, last: int) -> None:
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         reader = Reader(Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = begin_peak()
         for seed in range(first, last):
             print(seed, end=" ", flush=True)
             try:
@@ -305,7 +305,7 @@ def child(kind: str, first: int, last: int) -> None:
                 print("refused" if said else "read", flush=True)
             except AssertionError as error:
                 print(f"fault {' '.join(str(error).split())}", flush=True)
-        print(f"end {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024}", flush=True)
+        print(f"end {peak_memory() - before:.0f}", flush=True)
         os.chdir("/")
 
 

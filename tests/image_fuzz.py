@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from peak_memory import peak_memory
 from PIL import Image
 
 SECONDS = 10  # on a loaded machine too
@@ -202,8 +203,7 @@ def child(kind: str, count: int, first: int) -> None:
             print("begin", seed, flush=True)
             form, said = reader.read(kind, seed)
             print("refused" if said else "read", form, flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print("peak", peak // 1024, flush=True)
+    print("peak", round(peak_memory()), flush=True)
 
 
 def run(kind: str, count: int, first: int = 0) -> tuple[Counter[str], Counter[str], int]:

@@ -6,7 +6,6 @@ python tests/lmdb_fuzz.py 10000 [first seed]
 from __future__ import annotations
 
 import io
-import resource
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+from peak_memory import begin_peak, peak_memory
 from PIL import Image
 
 from minicaffe.caffe.messages import message_class
@@ -112,7 +112,7 @@ def main(count: int, first: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for content in files.values():
             assert not read(content, Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = begin_peak()
         for seed in range(first, first + count):
             rng, name = np.random.default_rng(seed), [*files][seed % len(files)]
             try:
@@ -125,7 +125,7 @@ def main(count: int, first: int = 0) -> None:
             refused[name] += bool(said)
     for name, number in seen.items():
         print(f"{name}: {refused[name]} of {number} refused")
-    print(f"memory grew by {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")
+    print(f"memory grew by {peak_memory() - before:.0f} MiB")
 
 
 if __name__ == "__main__":

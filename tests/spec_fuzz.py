@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import yaml
 from layer_cases import LAYERS
+from peak_memory import peak_memory
 
 import minicaffe as mc
 from minicaffe.errors import MinicaffeError
@@ -319,7 +320,7 @@ def child(first: int, end: int) -> None:
             call = [call for call in calls if "/minicaffe/" in call.filename or call is calls[0]][-1]
             place = f"{Path(call.filename).name}:{call.lineno}"
             print(f"failed {place}: {type(error).__name__}: {str(error)[:200]!r}", flush=True)
-    print(f"memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}", flush=True)
+    print(f"memory {peak_memory():.0f}", flush=True)
 
 
 def fuzz(count: int, first: int = 0, batch: int = 500) -> Iterator[str]:

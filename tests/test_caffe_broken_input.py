@@ -1,12 +1,12 @@
 """Damaged files of Caffe are refused with one clear line, in bounded time and memory (more: caffe_fuzz.py)."""
 
-import resource
 import sys
 
 import numpy as np
 import pytest
 from caffe_fuzz import Reader
 from golden_files import FOLDER
+from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe.messages import message_class
@@ -81,7 +81,7 @@ def test_arrays_that_are_not_as_declared_are_refused(net, tmp_path, what, change
 
 def test_declared_sizes_take_no_memory(net, tmp_path):
     """A length of 2 GiB before three bytes, and a shape of 2^62 numbers."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    held = begin_peak()
     path = tmp_path / "bad.caffemodel"
     path.write_bytes(bytes([0xA2, 0x06, 0xFF, 0xFF, 0xFF, 0xFF, 0x07, 1, 2, 3]))
     with pytest.raises(WeightError, match=r"bad\.caffemodel: not a NetParameter message"):
@@ -96,7 +96,7 @@ def test_declared_sizes_take_no_memory(net, tmp_path):
     with pytest.raises(DataError, match=r"mean\.binaryproto: 1 numbers do not fit the shape"):
         load_mean(tmp_path / "mean.binaryproto")
     if sys.platform == "linux":
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 50_000  # KiB
+        assert peak_memory() - held < 50  # MiB
 
 
 def mean_of(folder, numbers, dims=(), **axes):
