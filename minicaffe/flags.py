@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minicaffe import array
 from minicaffe.array import Device
+from minicaffe.caffe.specs import open_net
 from minicaffe.data.preparation import read_preparation
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.layers.python import import_own, import_problem
@@ -89,7 +90,8 @@ def trained_net(args: argparse.Namespace, phase: str = "test", spec: NetSpec | N
     with open_weights(args.weights) as file:
         preparation = read_preparation(file)
         names = preparation.class_names if preparation else ()
-        net = Net(spec or args.net, phase=phase, stages=args.stage, level=args.level, class_names=names)
+        spec = spec or open_net(args.net)
+        net = Net(spec, phase=phase, stages=args.stage, level=args.level, class_names=names)
         try:
             problem = net.copy_from(file).problem(file)
             if problem and not args.allow_missing:

@@ -13,7 +13,7 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where
 from minicaffe.spec.solver import SolverSpec, parse_solver
-from minicaffe.spec.text import CAFFEMODEL, YAML, read_spec
+from minicaffe.spec.text import CAFFEMODEL, YAML, has_weights, read_spec
 
 INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
 
@@ -28,7 +28,7 @@ def open_net(path: str | Path) -> NetSpec:
 
 def is_caffemodel(net: object) -> bool:
     """Whether a net was given as the path of a file that has its weights too. Raises SpecError."""
-    return isinstance(net, (str, Path)) and read_spec(net)[0] == CAFFEMODEL
+    return isinstance(net, (str, Path)) and has_weights(net)
 
 
 def open_solver(path: str | Path) -> SolverSpec:

@@ -12,6 +12,7 @@ from minicaffe.files import check_name, unreadable
 
 YAML, PROTOTXT, CAFFEMODEL = "YAML", "prototxt", "caffemodel"
 MAX_BYTES = 64 << 20  # of a text; the largest public nets have less than one MiB
+START = 4096  # bytes that show a caffemodel
 PIECE = 1 << 20  # bytes that are read at a time: a read makes room for all that it asks for
 NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -29,7 +30,7 @@ def read_spec(path: str | Path) -> tuple[str, str]:
     try:
         check_name(path)
         with open(path, "rb") as file:
-            start = file.read(4096)
+            start = file.read(START)
             if _is_caffemodel(path, start):
                 return CAFFEMODEL, ""
             data = bytearray(start)
@@ -41,6 +42,16 @@ def read_spec(path: str | Path) -> tuple[str, str]:
         raise SpecError(f"{path}: a text of more than {MAX_BYTES >> 20} MiB; is it a spec?")
     text = data.decode("utf-8", "surrogateescape")
     return _written_in(text, str(path)), text
+
+
+def has_weights(path: str | Path) -> bool:
+    """Whether a spec is a net with its weights, of which no more is read than shows it. Raises SpecError."""
+    try:
+        check_name(path)
+        with open(path, "rb") as file:
+            return _is_caffemodel(path, file.read(START))
+    except OSError as error:
+        raise SpecError(unreadable(path, error)) from None
 
 
 def _is_caffemodel(path: str | Path, start: bytes) -> bool:
