@@ -66,13 +66,10 @@ def test_deconvolution_with_frozen_weights_still_gives_the_input_gradient(rng):
     check_gradients(layer_net(layer, [(2, 3, 4, 4)]), {"x0": rng.standard_normal((2, 3, 4, 4))})
 
 
-def test_deconvolution_without_input_gradient_still_gives_the_weights(rng):
-    layer = "type: Deconvolution, propagate_down: false, " + CONVOLUTION_PARAM.format(
-        "num_output: 2, kernel_size: 3, pad: 1"
-    )
-    net = check_gradients(
-        layer_net(layer, [(2, 3, 4, 4)]), {"x0": rng.standard_normal((2, 3, 4, 4))}, check=[]
-    )
+@pytest.mark.parametrize(("shape", "settings"), TRANSPOSED)
+def test_deconvolution_without_input_gradient_still_gives_the_weights(shape, settings, rng):
+    layer = f"type: Deconvolution, propagate_down: false, {CONVOLUTION_PARAM.format(settings)}"
+    net = check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)}, check=[])
     assert not net.blobs["x0"].has_diff
 
 

@@ -61,7 +61,7 @@ class MomentSums:
     def add(self, product: Convolution2d, x: Array, y: Array) -> None:
         """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
         group = product.group
-        padded = product.pad(x.reshape(product.shape))
+        padded = product.pad(x)
         y = y.reshape(group, product.filters // group, -1)
         if self.x_shift is None:
             self.x_shift = (product.moments(padded)[0] / product.columns).astype(x.dtype)

@@ -136,7 +136,11 @@ class Convolution2d:
         return tuple(size + 2 * p for size, p in zip(self.shape[1:3], self.window.pad, strict=True))
 
     def pad(self, x: Array) -> Array:
-        """x with its zero border, in a buffer that is reused: valid until the next call."""
+        """x (C, H, W, N), or any array of so many numbers in this order, with its zero border: (C, H', W', N).
+
+        The border's buffer is reused: valid until the next call.
+        """
+        x = x.reshape(self.shape)
         if self.window.pad == (0, 0):
             return x
         padded, inner = self.room_for_padded(x)
@@ -152,7 +156,7 @@ class Convolution2d:
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``; return the padded input, which ``weight_grad`` takes."""
-        padded = self.pad(x.reshape(self.shape))
+        padded = self.pad(x)
         self.forward_padded(padded, w, out, bias)
         return padded
 
