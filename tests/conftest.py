@@ -1,7 +1,16 @@
 """What the tests share: the device they run on, nets from YAML text, and the folder of real data."""
 
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+# Before NumPy is imported. The suite is several processes: threads of a BLAS that wait for a core, busily, make its
+# factorizations ten times slower. The workers of minicaffe, and the tests that count threads, are as ever.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# The hundred programs that the tests run would compile the package, each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import pytest
 

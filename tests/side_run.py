@@ -1,4 +1,4 @@
-"""Runs of pytest beside this one, which take as long as all other tests: begun before these, waited for after."""
+"""Long runs beside the tests, such as one of pytest on the double: begun before these, and waited for after."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class SideRun:
             env={**os.environ, **environment},
             start_new_session=True,  # so that its children end with it
         )
+        if hasattr(
+            os, "setpriority"
+        ):  # the tests in this process take longest: what is beside them makes room
+            os.setpriority(os.PRIO_PGRP, self._process.pid, 5)
 
     @classmethod
     def of_pytest(cls, *arguments: str, **environment: str) -> SideRun:

@@ -40,6 +40,7 @@ def test_a_gpu_without_cupy_is_refused_with_the_package_to_install(monkeypatch):
         mc.set_device("gpu")
 
 
+@pytest.mark.cpu_only("a process of its own")
 @pytest.mark.parametrize(("error", "name"), [("ImportError", "broken"), ("RuntimeError", "broken")])
 def test_a_cupy_that_cannot_be_imported_is_not_fatal_and_is_told(error, name, tmp_path):
     (tmp_path / "cupy.py").write_text(f"raise {error}('libcuda.so: cannot open')\n")

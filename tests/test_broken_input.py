@@ -9,6 +9,7 @@ import pytest
 
 from minicaffe.cli import main
 
+pytestmark = pytest.mark.cpu_only("of words; test_divergence.py runs on the double too")
 NET = """name: small
 layer:
 - name: data

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import minicaffe as mc
 from minicaffe.array import to_device, to_host
@@ -49,6 +50,7 @@ def distance_from_caffe(folder):
             os.chdir(before)
 
 
+@pytest.mark.cpu_only("test_gpu.py trains LeNet on the double, test_caffe_solver.py restores states of Caffe")
 def test_lenet_that_caffe_began_goes_on_as_it_did_there_and_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     held = sorted(path.name for path in GOLDEN.iterdir())

@@ -7,6 +7,7 @@ import lenet_cases
 import numpy as np
 import pytest
 from lenet_cases import SIZES, run, select, take_biases, with_ranks
+from marks import on_the_cpu_alone
 
 from minicaffe.array import to_host
 from minicaffe.cli import main
@@ -22,7 +23,8 @@ from minicaffe.net import Net
 digits = lenet_cases.digits
 folder = lenet_cases.folder
 measured = lenet_cases.measured
-on_the_cpu = pytest.mark.cpu_only("of files and words; other tests here search, fit and apply on the double")
+OTHERS = "other tests here search, fit and apply on the double"
+on_the_cpu = pytest.mark.cpu_only(f"of files and words; {OTHERS}")
 
 
 @pytest.fixture
@@ -74,10 +76,9 @@ GOALS = {
 }
 
 
-@pytest.mark.parametrize(("goal", "most_drop", "most_flops"), GOALS.values(), ids=GOALS)
-def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(
-    capsys, time_like_flops, goal, most_drop, most_flops
-):
+@pytest.mark.parametrize("name", on_the_cpu_alone(GOALS, ["flops", "time", "drop by time"], OTHERS))
+def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(capsys, time_like_flops, name):
+    goal, most_drop, most_flops = GOALS[name]
     output = select(capsys, *goal)
     kept, dense = printed_of_all(output)
     assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
@@ -94,7 +95,7 @@ def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(
         assert "time:" not in output
 
 
-@pytest.mark.parametrize("share", ["1", "0.5", "0.1"])
+@pytest.mark.parametrize("share", on_the_cpu_alone(["1", "0.5", "0.1"], ["1", "0.5"], OTHERS))
 def test_select_keeps_the_multiply_adds_within_the_share(capsys, share):
     select(capsys, "--flops", share)
     counted = share_of("low.yaml", ("conv1", "conv2"))
@@ -408,10 +409,9 @@ TARGETS = {  # what is swept, its ranks in conv2, and in a spec the lowest ones 
 }
 
 
-@pytest.mark.parametrize(("arguments", "ranks", "param", "lowest"), TARGETS.values(), ids=TARGETS)
-def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(
-    capsys, folder, arguments, ranks, param, lowest
-):
+@pytest.mark.parametrize("name", on_the_cpu_alone(TARGETS, ["weights"], OTHERS))
+def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(capsys, folder, name):
+    arguments, ranks, param, lowest = TARGETS[name]
     rows = sweep(capsys, *arguments, "--batches", "6")
     assert [row[0] for row in rows] == [name for name in ("conv1", "conv2", "all layers") for _ in range(3)]
     assert [row[1] for row in rows] == ["0.10", "0.40", "1.00"] * 3

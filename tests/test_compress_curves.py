@@ -15,6 +15,8 @@ from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import LayerRank, Measured
 from minicaffe.errors import MinicaffeError, WriteError
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 DENSE = Point(None, 100.0, 0.0)
 
 

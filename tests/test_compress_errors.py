@@ -86,6 +86,7 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+@pytest.mark.cpu_only("of words")
 @pytest.mark.parametrize("command", [[*SELECT, "--flops", "0.5"], SWEEP], ids=["select", "sweep"])
 @pytest.mark.parametrize("layer", ["accuracy", "loss"])
 def test_a_net_without_an_accuracy_or_a_loss_is_one_line(capsys, folder, command, layer):
@@ -94,6 +95,7 @@ def test_a_net_without_an_accuracy_or_a_loss_is_one_line(capsys, folder, command
     assert_one_line(capsys, command, r"net.yaml: needs an Accuracy layer and a loss in phase TEST; add them")
 
 
+@pytest.mark.cpu_only("of words")
 @pytest.mark.parametrize("command", [[*SELECT, "--flops", "0.5"], SWEEP], ids=["select", "sweep"])
 @pytest.mark.parametrize(
     ("shape", "message"),
@@ -112,6 +114,7 @@ def test_apply_with_energy_is_one_line(capsys, folder):
     )
 
 
+@pytest.mark.cpu_only("of words")
 def test_a_cost_that_no_ranks_reach_is_one_line(capsys, measured):
     assert_one_line(
         capsys, [*SELECT, "--flops", "0.001"], r"no ranks bring FLOPs down to 0.001 of the dense layers"
@@ -151,6 +154,7 @@ LATE = {
 }  # fmt: skip
 
 
+@pytest.mark.cpu_only("of words")
 @pytest.mark.parametrize(("arguments", "message"), LATE.values(), ids=LATE)
 def test_what_cannot_be_written_or_read_in_the_end_is_said_at_the_start(
     capsys, measured, folder, arguments, message
@@ -243,6 +247,7 @@ def test_a_transposed_inner_product_can_be_approximated_or_is_refused_at_the_sta
     assert status == 0 or not (measured or Path("low.yaml").exists())
 
 
+@pytest.mark.cpu_only("of files and words")
 @pytest.mark.parametrize(
     "arguments", [["--flops", "1"], ["--flops", "0.5", "--layers", "conv2"]], ids=["all", "conv2"]
 )

@@ -13,6 +13,8 @@ from minicaffe.data.image_list import open_images
 from minicaffe.data.resize import resize
 from minicaffe.errors import DataError
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 rng = np.random.default_rng(0)
 
 

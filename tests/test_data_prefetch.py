@@ -13,6 +13,8 @@ import pytest
 
 from minicaffe.data.prefetch import Prefetcher, slots_for
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 
 def prefetch_threads():
     return [thread for thread in threading.enumerate() if thread.name == "minicaffe-prefetch"]

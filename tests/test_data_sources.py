@@ -16,6 +16,8 @@ from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import open_npz
 from minicaffe.errors import DataError
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (7, 5, 4), dtype=np.uint8)
 LABELS = np.arange(7, dtype=np.uint8)

@@ -6,6 +6,8 @@ import pytest
 from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.errors import DataError, SpecError
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 rng = np.random.default_rng(0)
 
 

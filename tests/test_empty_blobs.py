@@ -55,6 +55,16 @@ def test_the_gradient_of_what_only_an_empty_top_came_from_is_0(make_net):
     assert not to_host(net.blobs["x"].diff).any()
 
 
+def test_an_empty_blob_beyond_reason_is_one_line(make_net):
+    with pytest.raises(
+        MinicaffeError, match=r"layer 'y': blob shape \(0, 7000000000\): more than 2147483647"
+    ):
+        make_net(
+            "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [0, 7]}}}\n"
+            "- {name: y, type: Tile, tile_param: {axis: 1, tiles: 1000000000}}\n"
+        )
+
+
 def test_a_layer_without_bottoms_and_one_that_always_reshapes_run_all_the_same():
     calls = []
 

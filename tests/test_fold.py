@@ -414,6 +414,7 @@ def test_an_item_that_begins_on_another_line_than_its_dash_goes_whole_or_is_refu
 
 
 @pytest.mark.parametrize("seeds", [range(40), range(40, 80)], ids=str)
+@pytest.mark.cpu_only("of texts")
 def test_in_any_layout_the_other_layers_and_their_comments_stay(seeds):
     removed = 0
     for net in map(RandomNet, seeds):

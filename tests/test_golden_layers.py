@@ -6,6 +6,8 @@ The recorded numbers and the script that made them are in ``golden/``.
 import pytest
 from golden_files import FOLDER, assert_agrees, recorded
 
+pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
+
 LAYERS = sorted(path.stem for path in (FOLDER / "layers").glob("*.npz"))
 ALL_CASES = [(layer_type, case) for layer_type in LAYERS for case in recorded(f"layers/{layer_type}")]
 

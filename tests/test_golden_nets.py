@@ -3,6 +3,8 @@
 import pytest
 from golden_files import assert_agrees, recorded
 
+pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
+
 
 @pytest.mark.parametrize("name", sorted(recorded("nets")))
 def test_net_agrees_with_caffe(name):

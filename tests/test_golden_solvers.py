@@ -11,6 +11,8 @@ from minicaffe.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
+pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
+
 with np.load(Path(__file__).parent / "golden" / "solvers.npz", allow_pickle=False) as file:
     RECORDED = {key: file[key] for key in file.files}
 RUNS = sorted(key.removesuffix("/solver") for key in RECORDED if key.endswith("/solver"))

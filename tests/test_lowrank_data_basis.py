@@ -11,6 +11,8 @@ from minicaffe.ops import convolution, gemm, workers
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window, im2col
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 RNG = np.random.default_rng()
 
 # (x's shape (C, H, W, N), window, groups)

@@ -5,6 +5,8 @@ import pytest
 
 from minicaffe.lowrank.factorization import find_range, gram, orthonormal, randomized, svd
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 RNG = np.random.default_rng()
 SHAPES = {
     "tall": (40, 12),

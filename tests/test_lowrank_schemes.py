@@ -12,6 +12,8 @@ from minicaffe.lowrank.schemes import ChannelScheme, SpatialScheme, schemes
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 RNG = np.random.default_rng(43)
 
 WEIGHTS = {

@@ -7,6 +7,7 @@ import pytest
 from export_cases import CASES, CONVOLUTIONS, INPUT, inputs_of, low_rank_text, make_net, outputs_of
 from gradient_check import layer_net
 from layer_cases import LAYERS, one_layer
+from marks import on_the_cpu_alone
 
 import minicaffe as mc
 from minicaffe.cli import main
@@ -71,7 +72,12 @@ def test_every_type_that_can_be_exported_is_tried_here():
     assert tried | {"Split", "Silence"} == set(writers)
 
 
-@pytest.mark.parametrize("name", CASES)
+NETS = on_the_cpu_alone(
+    CASES, ["cifar10_vgg"], "a large net; lenet and cifar10_quick are exported on the double"
+)
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_a_net_computes_the_same(name, tmp_path):
     net = make_net(name)
     assert_same(model_of(net, tmp_path), net, inputs_of(net))

@@ -7,6 +7,8 @@ from minicaffe.ops import convolution, gemm, workers
 from minicaffe.ops.convolution import Convolution2d, cut_columns
 from minicaffe.ops.im2col import Window, col2im, im2col
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 RNG = np.random.default_rng(2)
 
 SETTINGS = [

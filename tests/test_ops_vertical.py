@@ -8,6 +8,8 @@ from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.vertical import VerticalConvolution
 
+pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
+
 RNG = np.random.default_rng()
 
 # (x's shape (C, H, W, N), filters, window, groups)

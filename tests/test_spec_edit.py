@@ -12,11 +12,12 @@ from minicaffe.spec.net import parse_net
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
+LONG = ("resnet50", "resnet101", "resnet152", "densenet121")  # many blocks like those of others
 NETS = sorted(
     path
     for path in PROTOTXT.glob("*/*.yaml")
     if not path.name.startswith("solver") and "lowrank" not in path.name
-    if path.parent.name not in ("resnet101", "resnet152")  # the blocks of resnet50, more of them
+    if path.parent.name not in LONG
 )
 LOW_RANK = {"rank": 12, "scheme": "spatial", "factored": True}
 

@@ -334,7 +334,7 @@ def test_a_fault_planted_in_an_op_is_found(monkeypatch):
 @needs_compiler
 @pytest.mark.whole_suite
 @pytest.mark.cpu_only("the suite runs on the double already")
-@pytest.mark.side_run(begin=lambda: SideRun.of_pytest("--device", "double", OPENBLAS_NUM_THREADS="1"))
+@pytest.mark.side_run(begin=lambda: SideRun.of_pytest("--device", "double"))
 def test_the_rest_of_the_suite_passes_on_the_double(side_run):
     status, output = side_run
     failures = re.search(r"=+ (FAILURES|ERRORS) =+.*", output, re.DOTALL)
@@ -349,6 +349,7 @@ def test_the_progress_of_a_long_run_is_shown():
     assert shown[-1] == "[100%]" and len(shown) == len(set(shown))
 
 
+@pytest.mark.cpu_only("a process of its own")
 def test_asking_for_the_tests_of_a_gpu_where_there_is_none_says_why():
     command = [sys.executable, "-m", "pytest", "--device", "gpu", "-p", "no:cacheprovider", "--co", "-q"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

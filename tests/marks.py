@@ -1,0 +1,14 @@
+"""Marks for some of a test's cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def on_the_cpu_alone(cases: Iterable[str], large: Iterable[str], reason: str) -> list[Any]:
+    """The cases for ``parametrize``; on the double those that are ``large`` are left out."""
+    mark = pytest.mark.cpu_only(reason)
+    return [pytest.param(case, marks=mark) if case in large else case for case in cases]
