@@ -31,8 +31,8 @@ BOMBS = {
     "a list of itself": ("layer: &a [*a]", "too many nodes"),
     "a mapping of itself": ("layer: &a {x: *a}", "too many nodes"),
     "a merge of itself": ("layer: &a {<<: *a}", "merges .* of themselves"),
-    "many merges of many fields": (merges(300, 30, 100), "too many nodes"),
-    "many merges of the same few fields": (merges(100, 300, 100), "too many nodes"),
+    "many merges of many fields": (merges(30, 10, 100), "too many nodes"),
+    "many merges of the same few fields": (merges(10, 60, 100), "too many nodes"),
     "a deep list": ("a: " + "[" * 500, "1: .* nested more than 100 deep"),
     "a deep mapping": ("{a: " * 500, "1: .* nested more than 100 deep"),
     "deep lines": ("".join(" " * i + "a:\n" for i in range(200)), "100: .* nested more than 100 deep"),
@@ -43,8 +43,8 @@ BOMBS = {
 @pytest.mark.parametrize("name", list(BOMBS))
 def test_a_text_that_grows_is_one_line_and_little_memory(monkeypatch, name):
     monkeypatch.setattr(
-        "minicaffe.spec.reader._Budget.left", 30_000
-    )  # a tenth, so that the test is soon over
+        "minicaffe.spec.reader._Budget.left", 10_000
+    )  # a thirtieth, so that the test is soon over
     text, message = BOMBS[name]
     tracemalloc.start()
     try:
