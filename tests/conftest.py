@@ -13,6 +13,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 import pytest
+from side_run import run_in_turn
 
 import minicaffe as mc
 from minicaffe import array
@@ -62,10 +63,13 @@ def pytest_collection_finish(session):
     """What takes as long as all other tests begins before them, and runs beside them."""
     if session.config.option.collectonly or session.config.getoption("--device") != "cpu":
         return
+    runs = []
     for item in session.items:
         is_skipped = any(marker.args[0] for marker in item.iter_markers("skipif"))
         for marker in () if is_skipped else item.iter_markers("side_run"):
             item.stash[SIDE_RUN] = marker.kwargs["begin"]()
+            runs.append(item.stash[SIDE_RUN])
+    run_in_turn(runs)
 
 
 def pytest_sessionfinish(session):

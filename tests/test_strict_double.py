@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from in_package import SOURCE, in_package, needs_compiler, planted
-from side_run import SideRun
+from side_run import SideRun, run_in_turn
 from strict_cupy import counting, cupy, cupyx
 from strict_cupy.names import RECORD
 from strict_cupy.record import find, record
@@ -343,10 +343,19 @@ def test_the_rest_of_the_suite_passes_on_the_double(side_run):
 
 def test_the_progress_of_a_long_run_is_shown():
     script = "for k in range(0, 101, 4): print('.' * 72, f'[{k:3}%]')"
-    shown = []
-    status, output = SideRun(sys.executable, "-c", script).finish(shown.append)
+    shown, run = [], SideRun(sys.executable, "-c", script)
+    run_in_turn([run])
+    status, output = run.finish(shown.append)
     assert status == 0 and output.count("%]") == 26
     assert shown[-1] == "[100%]" and len(shown) == len(set(shown))
+
+
+def test_side_runs_take_turns_and_one_that_was_stopped_does_not_begin(tmp_path):
+    runs = [SideRun(sys.executable, "-c", f"open({str(tmp_path / name)!r}, 'x')") for name in "abc"]
+    runs[1].stop()
+    run_in_turn(runs)
+    assert runs[2].finish(print)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
 @pytest.mark.cpu_only("a process of its own")
