@@ -30,8 +30,8 @@ from peers import torch_modules
 from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
 
 import minicaffe as mc
-from minicaffe import array
-from minicaffe.array import CPU, current_device, describe_devices, synchronize
+from minicaffe.device import array
+from minicaffe.device.array import CPU, current_device, describe_devices, synchronize
 from minicaffe.errors import MinicaffeError
 from minicaffe.flags import add_device, choose_device, positive
 from minicaffe.inspect.table import format_table

@@ -2,7 +2,7 @@
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
 from minicaffe import layers, solvers
-from minicaffe.array import set_device, to_device, to_host
+from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minicaffe.array import CPU, Array, Device, current_device
+from minicaffe.device.array import CPU, Array, Device, current_device
 from minicaffe.errors import ShapeError
 from minicaffe.host_copies import HostCopies
 

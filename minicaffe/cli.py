@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from minicaffe import __version__, array, snapshots
+from minicaffe import __version__, snapshots
 from minicaffe.caffe.command_line import as_ours
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export
@@ -29,6 +29,7 @@ from minicaffe.data import download
 from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.commands import add_images, add_mean, write_images, write_mean
 from minicaffe.data.lmdb_writer import write_lmdb
+from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files import make_folder, refuse_overwriting, write_text
 from minicaffe.flags import (

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, Layer
 from minicaffe.learnable_param import LearnableParam
 

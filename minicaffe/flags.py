@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicaffe import array
-from minicaffe.array import Device
 from minicaffe.caffe.specs import open_net
 from minicaffe.data.preparation import read_preparation
+from minicaffe.device import array
+from minicaffe.device.array import Device
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.layers.python import import_own, import_problem
 from minicaffe.net import Net

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minicaffe.array import Array, to_host
+from minicaffe.device.array import Array, to_host
 
 
 class HostCopies:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minicaffe.array import Array, Device
 from minicaffe.blob import Blob
 from minicaffe.data.preparation import Preparation
+from minicaffe.device.array import Array, Device
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
 from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array, to_host
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array, to_host
 from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")

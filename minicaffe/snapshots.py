@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe import weights
-from minicaffe.array import Device, set_rng_state, to_host
 from minicaffe.caffe import solverstate
+from minicaffe.device.array import Device, set_rng_state, to_host
 from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
 from minicaffe.files import check_name, reading
 from minicaffe.solvers.lr_policy import steps_passed

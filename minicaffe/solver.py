@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe import snapshots
-from minicaffe.array import Array, to_host
 from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.device.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.inspect.training import sizes, untrained
 from minicaffe.layers.batch_source import same_images

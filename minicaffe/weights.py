@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.solverstate import SUFFIXES
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.preparation import Preparation, read_preparation
+from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.file_kinds import HDF5, NPZ, kind_of
 from minicaffe.files import atomic_write, check_name, reading

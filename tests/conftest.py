@@ -16,7 +16,7 @@ import pytest
 from side_run import run_in_turn
 
 import minicaffe as mc
-from minicaffe import array
+from minicaffe.device import array
 from minicaffe.spec.net import parse_net
 
 SIDE_RUN = pytest.StashKey()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.spec.net import parse_net
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.array import to_device, to_host
+from minicaffe.device.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 
 FOLDER = Path(__file__).parent / "golden"

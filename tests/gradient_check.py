@@ -7,7 +7,7 @@ backward from top diffs g_t must give df/dx for every bottom and parameter x.
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.array import current_device, to_device, to_host
+from minicaffe.device.array import current_device, to_device, to_host
 from minicaffe.spec.net import parse_net
 
 STEP = 1e-5

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicaffe import ops
-from minicaffe.ops.kernel import Kernel
+from minicaffe.device.kernel import Kernel
 from minicaffe.ops.update import kernel_of
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.solver import parse_solver

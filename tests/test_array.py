@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe import array
 from minicaffe.cli import main
+from minicaffe.device import array
 
 FakeCuda = types.SimpleNamespace(runtime=types.SimpleNamespace(driverGetVersion=lambda: 0))  # of no driver
 

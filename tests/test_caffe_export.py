@@ -24,9 +24,9 @@ from marks import on_the_cpu_alone
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.caffe.blobs import fill_blob
 from minicaffe.caffe.messages import message_class, parse_message
+from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 

@@ -5,9 +5,9 @@ from export_cases import make_net
 from golden_files import FOLDER
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.cli import main
+from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 

@@ -7,10 +7,10 @@ import pytest
 from export_cases import INPUT
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import net_tree, open_solver
 from minicaffe.data.mean import load_mean
+from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError, WeightError
 from minicaffe.spec.net import parse_net
 from minicaffe.weights import open_weights

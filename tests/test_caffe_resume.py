@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.array import to_device, to_host
 from minicaffe.data.backends import open_source
+from minicaffe.device.array import to_device, to_host
 
 GOLDEN = Path(__file__).parent / "golden" / "caffe"
 BATCH = 64

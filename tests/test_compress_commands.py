@@ -9,13 +9,13 @@ import pytest
 from lenet_cases import SIZES, run, select, take_biases, with_ranks
 from marks import on_the_cpu_alone
 
-from minicaffe.array import to_host
 from minicaffe.cli import main
 from minicaffe.compress import cost
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.device.array import to_host
 from minicaffe.lowrank.products import product_of_rank
 from minicaffe.net import Net
 

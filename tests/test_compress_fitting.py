@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.array import to_device
 from minicaffe.compress import moments
 from minicaffe.compress.fitting import best_weights, fit, fit_basis, fit_data
 from minicaffe.compress.moments import MomentSums
+from minicaffe.device.array import to_device
 from minicaffe.lowrank.factorization import svd
 from minicaffe.lowrank.schemes import ChannelScheme, SpatialScheme
 from minicaffe.ops.convolution import Convolution2d

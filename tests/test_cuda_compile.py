@@ -10,7 +10,7 @@ import pytest
 from kernels import all_kernels
 from side_run import SideRun
 
-from minicaffe.ops.kernel import Kernel
+from minicaffe.device.kernel import Kernel
 
 pytestmark = [
     pytest.mark.cpu_only("a compiler runs here, no device"),

@@ -14,8 +14,9 @@ from kernels import all_kernels
 from side_run import SideRun
 from strict_cupy import cupy, cupyx, rules
 
-from minicaffe import array
-from minicaffe.array import Device
+from minicaffe.device import array
+from minicaffe.device.array import Device
+from minicaffe.device.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops import (
     convolution,
     depthwise,
@@ -28,7 +29,6 @@ from minicaffe.ops import (
     vertical,
 )
 from minicaffe.ops.im2col import Window
-from minicaffe.ops.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops.update import Step, update
 from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.solver import parse_solver

@@ -6,7 +6,7 @@ import spec_fuzz
 from layer_cases import LAYERS
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError
 from minicaffe.layer import layer_classes
 from minicaffe.spec.net import parse_net

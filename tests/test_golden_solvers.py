@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import minicaffe as mc
-from minicaffe.array import to_device, to_host
+from minicaffe.device.array import to_device, to_host
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 

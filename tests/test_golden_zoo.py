@@ -7,7 +7,7 @@ from golden.zoo.seeded import assert_digests_agree, digest, normal, parameters
 from golden_files import FOLDER, recorded
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 

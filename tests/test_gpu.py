@@ -16,8 +16,8 @@ import strict_cupy
 from strict_cupy import rules
 
 import minicaffe as mc
-from minicaffe import array
-from minicaffe.array import CPU, Device, gpu_problem, pool_bytes, to_host
+from minicaffe.device import array
+from minicaffe.device.array import CPU, Device, gpu_problem, pool_bytes, to_host
 from minicaffe.spec.net import parse_net
 
 if problem := gpu_problem():

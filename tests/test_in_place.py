@@ -5,7 +5,7 @@ import pytest
 from gradient_check import check_gradients
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 
 RNG = np.random.default_rng(12)
 HEAD = "force_backward: true\nlayer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n"

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from minicaffe.device import workers
 from minicaffe.lowrank import data_basis
 from minicaffe.lowrank.factorization import orthonormal
 from minicaffe.lowrank.products import TwoStage
 from minicaffe.lowrank.schemes import ChannelScheme
-from minicaffe.ops import convolution, gemm, workers
+from minicaffe.ops import convolution, gemm
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window, im2col
 

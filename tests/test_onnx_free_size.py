@@ -5,8 +5,8 @@ import pytest
 from export_cases import FILLERS, INPUT
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.cli import main
+from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.onnx_export.model import export_onnx
 from minicaffe.spec.net import parse_net

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe.ops import convolution, gemm, workers
+from minicaffe.device import workers
+from minicaffe.ops import convolution, gemm
 from minicaffe.ops.convolution import Convolution2d, cut_columns
 from minicaffe.ops.im2col import Window, col2im, im2col
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe.ops import gemm, workers
+from minicaffe.device import workers
+from minicaffe.ops import gemm
 
 RNG = np.random.default_rng(4)
 

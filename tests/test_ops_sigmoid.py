@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.ops.sigmoid import sigmoid, softplus
 
 FAR = "- {name: x, type: Input, input_param: {shape: {dim: [1, 6]}}}\n"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe.ops import vertical, workers
+from minicaffe.device import workers
+from minicaffe.ops import vertical
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.vertical import VerticalConvolution

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from minicaffe.ops import workers
+from minicaffe.device import workers
 
 threadpoolctl = pytest.importorskip(
     "threadpoolctl", minversion="3.5"

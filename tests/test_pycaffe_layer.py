@@ -7,7 +7,7 @@ import pytest
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 
 pytest.importorskip("google.protobuf")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.cli import main
+from minicaffe.device.array import to_host
 from minicaffe.errors import ShapeError, SpecError
 from minicaffe.spec.fields import Int, Message
 from minicaffe.spec.net import _layer_specs, parse_net

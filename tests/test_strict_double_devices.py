@@ -5,7 +5,7 @@ import pytest
 from in_package import SOURCE, planted
 from strict_cupy import cupy, cupyx
 
-from minicaffe import array
+from minicaffe.device import array
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from strict_cupy import cupy
 
-from minicaffe import array
+from minicaffe.device import array
 
 pytestmark = pytest.mark.usefixtures("double")
 SHAPES = [(3, 2)] * 6 + [(5, 2), (5, 2), (3, 2), (4,), (3, 2), (3, 2)]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import minicaffe as mc
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.inspect.summary import count_multiply_adds, count_parameters
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.fields import BlobShape

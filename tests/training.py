@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minicaffe.array import CPU, current_device
+from minicaffe.device.array import CPU, current_device
 
 NET = """name: small
 layer:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_numbers, warn_of_unknown
 from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
 from minicaffe.caffe.messages import MAX_BYTES, message_class
@@ -17,6 +16,7 @@ from minicaffe.caffe.schema import schema
 from minicaffe.caffe.spec_tree import spec_tree
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree
 from minicaffe.caffe.upgrade import TYPES_0
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WeightError, WriteError
 from minicaffe.files import atomic_write
 from minicaffe.weight_reader import WeightReader

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe import weights
-from minicaffe.array import to_host
 from minicaffe.caffe.data_files import follow_spec
 from minicaffe.caffe.specs import is_caffemodel, net_tree
 from minicaffe.caffe.tree import Scalar, Tree, as_yaml
@@ -19,6 +18,7 @@ from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import usual
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files import make_folder, refuse_overwriting, write_text
 from minicaffe.net import Net

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.caffe.both_phases import BothPhases
 from minicaffe.caffe.data_files import whole_paths
 from minicaffe.caffe.layer_types import who_lacks
@@ -26,6 +25,7 @@ from minicaffe.caffe.spec_tree import number, text
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, joined
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.low_rank import LowRankLayer

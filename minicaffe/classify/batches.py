@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.errors import ShapeError
 from minicaffe.net import Net
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.errors import DataError
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.net import Net

@@ -9,13 +9,13 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from minicaffe.array import current_device
 from minicaffe.compress import plot, shrunk, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
+from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive

@@ -8,11 +8,11 @@ from statistics import median
 
 import numpy as np
 
-from minicaffe.array import Array, synchronize
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.workbench import Candidate, LayerRank, Plan, Workbench
+from minicaffe.device.array import Array, synchronize
+from minicaffe.device.workers import one_blas_thread
 from minicaffe.lowrank.products import product_of_rank
-from minicaffe.ops.workers import one_blas_thread
 
 REPEATS = 7
 

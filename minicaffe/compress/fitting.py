@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.array import Array, module_of
 from minicaffe.compress.moments import Moments
+from minicaffe.device.array import Array, module_of
 from minicaffe.lowrank.factorization import leading_eigenvectors, orthonormal, svd
 from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minicaffe.array import Array
 from minicaffe.compress.workbench import PARAM_OF_TYPE
+from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.batch_norm import BatchNorm

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array, to_host
+from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WriteError
 
 

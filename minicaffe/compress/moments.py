@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.array import Array, module_of
 from minicaffe.compress.batches import Batch, run
+from minicaffe.device.array import Array, module_of
 from minicaffe.net import Net
 from minicaffe.ops.convolution import Convolution2d
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minicaffe.array import Array
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
+from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.net import Net

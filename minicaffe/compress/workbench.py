@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from minicaffe.array import to_host
 from minicaffe.blob import Blob
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
 from minicaffe.compress.fitting import Fit, fit, fit_basis, fit_data
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.layer import Layer
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds

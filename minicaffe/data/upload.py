@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minicaffe.array import Device, HostTransfer, Transfer
+from minicaffe.device.array import Device, HostTransfer, Transfer
 
 
 class Upload:

@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.data.order import Order
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.net import Net

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from minicaffe.array import synchronize
+from minicaffe.device.array import synchronize
 from minicaffe.inspect.table import format_table
 from minicaffe.net import Net
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Bool, Int, Message
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise, scratch
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import channels
-from minicaffe.ops.workers import elementwise, scratch
 
 
 @register_layer

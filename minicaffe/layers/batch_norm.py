@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
-from minicaffe.ops.workers import elementwise
 from minicaffe.spec.fields import Int, Message, Nested
 
 

@@ -7,7 +7,7 @@ Caffe's ClipLayer.
 
 from __future__ import annotations
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer
 from minicaffe.spec.fields import Bool, Float, Message

@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.lowrank.param import LowRankParam

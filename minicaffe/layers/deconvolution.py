@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import channelwise
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
-from minicaffe.ops.workers import channelwise
 
 
 @register_layer

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import boxes
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.dropout import drop, random_bits, scale_for, threshold_for
-from minicaffe.ops.workers import elementwise
 from minicaffe.spec.fields import Bool, Float, Message
 
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import Array
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.workers import elementwise
 from minicaffe.spec.fields import Bool, Enum, Float, Message
 
 

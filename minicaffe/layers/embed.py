@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.select import check_indices

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.device.workers import elementwise
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer
-from minicaffe.ops.workers import elementwise
 
 
 @register_layer

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.layer import Blobs, Layer, register_layer
 
 

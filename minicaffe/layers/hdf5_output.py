@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.blob import Blob
+from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WriteError, one_line
 from minicaffe.file_kinds import HDF5, kind_of
 from minicaffe.hdf5 import import_h5py

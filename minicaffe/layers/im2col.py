@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.convolution import ConvolutionParam
 from minicaffe.spec.fields import Int

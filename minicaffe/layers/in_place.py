@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, Layer
 
 

@@ -11,9 +11,9 @@ With H = 1 it is SoftmaxWithLoss. H is a third bottom, or the file ``source``. P
 
 from __future__ import annotations
 
-from minicaffe.array import Array
 from minicaffe.data.mean import load_array
 from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.device.array import Array
 from minicaffe.errors import DataError
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossParam

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import scratch
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
-from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Float, Message
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
-from minicaffe.array import Array
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array
 from minicaffe.errors import DataError, listing
 from minicaffe.layer import Blobs, Layer
 from minicaffe.ops.softmax import check_labels

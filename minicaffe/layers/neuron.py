@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
 from minicaffe.layer import Blobs, Layer
 from minicaffe.layers.in_place import room_for_input
-from minicaffe.ops.workers import elementwise
 
 
 class Neuron(Layer):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.lrn import columnwise

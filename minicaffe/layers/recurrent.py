@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minicaffe.array import Array, to_host
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array, to_host
 from minicaffe.errors import DataError
 from minicaffe.fillers import FillerParam
 from minicaffe.layer import Blobs, Layer

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise, scratch
 from minicaffe.layer import Blobs, Layer, register_layer
-from minicaffe.ops.workers import elementwise, scratch
 from minicaffe.spec.fields import Enum, Float, Message
 from minicaffe.spec.net import LayerSpec
 

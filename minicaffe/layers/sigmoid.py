@@ -7,11 +7,11 @@ Caffe's SigmoidLayer.
 
 from __future__ import annotations
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import scratch
 from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.ops.sigmoid import sigmoid
-from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Enum, Message
 
 

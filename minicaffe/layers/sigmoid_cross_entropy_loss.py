@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
 from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam
 from minicaffe.ops.sigmoid import sigmoid, softplus
-from minicaffe.ops.workers import elementwise
 
 
 @register_layer

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from minicaffe.device.workers import channelwise
 from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
 from minicaffe.layers.concat import parts_along
-from minicaffe.ops.workers import channelwise
 from minicaffe.spec.fields import Int, Message
 
 

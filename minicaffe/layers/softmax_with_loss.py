@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
 from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import pooling

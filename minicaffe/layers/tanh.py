@@ -7,10 +7,10 @@ Caffe's TanHLayer.
 
 from __future__ import annotations
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
+from minicaffe.device.workers import scratch
 from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
-from minicaffe.ops.workers import scratch
 from minicaffe.spec.fields import Enum, Message
 
 

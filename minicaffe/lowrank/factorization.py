@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, to_host
+from minicaffe.device.array import Array, module_of, to_host
 from minicaffe.ops import linalg
 from minicaffe.ops.linalg import orthonormal
 

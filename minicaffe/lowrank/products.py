@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 from minicaffe.lowrank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.vertical import VerticalConvolution

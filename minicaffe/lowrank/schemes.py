@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 from minicaffe.ops.im2col import Window
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import to_host
 from minicaffe.blob import Blob
+from minicaffe.device.array import to_host
 from minicaffe.layer import Layer
 from minicaffe.unused_names import UnusedNames
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minicaffe.array import to_host
 from minicaffe.blob import Blob
+from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes

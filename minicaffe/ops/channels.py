@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops import workers
-from minicaffe.ops.workers import CHUNK
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.workers import CHUNK
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from functools import cached_property
 
 import numpy as np
 
-from minicaffe.array import CPU, Array, Device, module_of, on_cpu
-from minicaffe.ops import gemm, workers
+from minicaffe.device import workers
+from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
+from minicaffe.ops import gemm
 from minicaffe.ops.im2col import Part, Window, add_columns, copy_columns, windows
 
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y

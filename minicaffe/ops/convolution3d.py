@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.array import CPU, Array, Device, module_of
+from minicaffe.device.array import CPU, Array, Device, module_of
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops.kernel import Kernel
-from minicaffe.ops.workers import elementwise
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
+from minicaffe.device.workers import elementwise
 
 LEVELS = 1 << 16
 

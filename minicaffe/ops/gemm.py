@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops import workers
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
 
 SMALL = 3 << 22  # multiply-adds: below this, handing out work costs more than it saves
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minicaffe.array import Array, module_of
-from minicaffe.ops.kernel import Kernel
+from minicaffe.device.array import Array, module_of
+from minicaffe.device.kernel import Kernel
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ GPU they wait for the device to know.
 
 from __future__ import annotations
 
-from minicaffe.array import Array, checked_linalg, module_of, on_cpu
+from minicaffe.device.array import Array, checked_linalg, module_of, on_cpu
 
 JACOBI_SIZE = 32  # CuPy hands stacks to syevj, which is made for many matrices of at most about this size
 

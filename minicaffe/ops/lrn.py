@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops import workers
-from minicaffe.ops.kernel import Kernel
-from minicaffe.ops.workers import CHUNK, scratch
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
+from minicaffe.device.workers import CHUNK, scratch
 
 # Σ of what VALUE(j) gives for the elements j of the window around i = (c, h, w, n), clipped to the array.
 WINDOW_SUM = """

@@ -10,10 +10,10 @@ second kernel adds up the threads'.
 
 from __future__ import annotations
 
-from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
+from minicaffe.device.workers import scratch
 from minicaffe.ops.channels import block_sums, in_blocks, places_of_a_block, row_sums
-from minicaffe.ops.kernel import Kernel
-from minicaffe.ops.workers import scratch
 
 ROW_THREADS = 256  # on a GPU, at the most so many threads share a row
 SIZES = "Index threads, Index places, Index side"

@@ -17,10 +17,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops import workers
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
 from minicaffe.ops.im2col import Window
-from minicaffe.ops.kernel import Kernel
 
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window that sees no pixel, as in Caffe
 

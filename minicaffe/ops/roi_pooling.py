@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
 from minicaffe.errors import DataError
-from minicaffe.ops import workers
-from minicaffe.ops.kernel import Kernel
 from minicaffe.ops.rounding import round_half_away
 
 CHUNK_BYTES = 1 << 18  # of the maxima of some bins, which are compared with one pixel after the other

@@ -7,7 +7,7 @@ Names: x (…, N), index (J,) whole numbers in [0, N), y (…, J), in batch-last
 
 from __future__ import annotations
 
-from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.errors import DataError
 from minicaffe.ops.gemm import matmul
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 
 
 def sigmoid(x: Array, out: Array) -> None:

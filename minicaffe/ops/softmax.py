@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
 from minicaffe.errors import DataError
-from minicaffe.ops.kernel import Kernel
 
 FEW_CLASSES = 64  # so many are a short way for one thread,
 MANY_PLACES = 1 << 13  # and so many places fill a GPU, whose every thread goes a longer one

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops.kernel import Kernel
-from minicaffe.ops.workers import elementwise, scratch
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.kernel import Kernel
+from minicaffe.device.workers import elementwise, scratch
 
 
 class Rule(Protocol):

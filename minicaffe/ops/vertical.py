@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minicaffe.array import Array, module_of, on_cpu
-from minicaffe.ops import workers
+from minicaffe.device import workers
+from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.ops.convolution import Convolution2d
 
 PRODUCT_BYTES = 1 << 20  # of U at a time: it stays in a core's cache until it has been added up

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import CPU, Device
 from minicaffe.blob import Blob
+from minicaffe.device.array import CPU, Device
 from minicaffe.errors import MinicaffeError
 
 

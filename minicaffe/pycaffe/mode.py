@@ -7,8 +7,8 @@ import random
 import sys
 import warnings
 
-from minicaffe.array import gpu_problem
-from minicaffe.array import set_device as choose_device
+from minicaffe.device.array import gpu_problem
+from minicaffe.device.array import set_device as choose_device
 from minicaffe.errors import DeviceError
 
 logger = logging.getLogger("minicaffe")

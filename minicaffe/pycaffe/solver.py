@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 import minicaffe
-from minicaffe.array import Array, to_host
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.solverstate import CaffeState, write_state
 from minicaffe.caffe.specs import open_solver
+from minicaffe.device.array import Array, to_host
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net
 from minicaffe.snapshots import start_of_name

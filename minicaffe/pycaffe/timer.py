@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from minicaffe.array import synchronize
+from minicaffe.device.array import synchronize
 
 
 class Timer:

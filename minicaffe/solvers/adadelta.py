@@ -7,7 +7,7 @@ w ← w − rate · u
 
 from __future__ import annotations
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 from minicaffe.solvers.rule import UpdateRule, register_rule
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.array import Array, module_of
+from minicaffe.device.array import Array, module_of
 from minicaffe.solvers.rule import UpdateRule, register_rule
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.spec.solver import SolverSpec
 
 

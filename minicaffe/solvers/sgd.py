@@ -5,7 +5,7 @@ h ← μ·h + rate·g        w ← w − h
 
 from __future__ import annotations
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.solvers.rule import UpdateRule, register_rule
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.ops.kernel import CTYPES
+from minicaffe.device.kernel import CTYPES
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 TYPEDEF = re.compile(r"\btypedef\s+([^;]+?)\s*\b(\w+)\s*;")

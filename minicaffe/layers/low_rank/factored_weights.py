@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import Array, to_host
+from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WeightError
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors

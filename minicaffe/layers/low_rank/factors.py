@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import Array
 from minicaffe.blob import Blob
+from minicaffe.device.array import Array
 from minicaffe.layer import Layer
 from minicaffe.lowrank.products import Merged, Pair, TwoStage
 from minicaffe.lowrank.schemes import Scheme

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array
+from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
 from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factored_weights import FactoredWeights

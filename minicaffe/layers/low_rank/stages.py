@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.array import to_host
+from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.array import to_host
 from minicaffe.caffe.messages import message_class
+from minicaffe.device.array import to_host
 
 FLOAT16 = 2
 NOTHING = 1e-2  # outputs smaller than this are not shares of themselves

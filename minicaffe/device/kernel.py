@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe import array
-from minicaffe.array import Array
+from minicaffe.device import array
+from minicaffe.device.array import Array
 
 PRELUDE = """
 #define KERNEL extern "C" __global__ void

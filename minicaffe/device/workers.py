@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.array import Array, module_of, on_cpu
+from minicaffe.device.array import Array, module_of, on_cpu
 
 try:
     from threadpoolctl import ThreadpoolController

@@ -1,0 +1,1 @@
+"""Where numbers live and who computes: arrays of NumPy or CuPy, CUDA kernels, and workers on the cores."""
