@@ -3,7 +3,7 @@
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
 from minicaffe import layers, solvers
 from minicaffe.device.array import set_device, to_device, to_host
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export
 from minicaffe.classify.classifier import Classifier
@@ -18,8 +18,8 @@ from minicaffe.errors import (
     WeightError,
     WriteError,
 )
-from minicaffe.layer import Layer, register_layer
-from minicaffe.net import Net
+from minicaffe.core.layer import Layer, register_layer
+from minicaffe.core.net import Net
 from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
 

@@ -25,6 +25,7 @@ from minicaffe.classify.command import classify
 from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
+from minicaffe.core.net import Net
 from minicaffe.data import download
 from minicaffe.data.backends import SAMPLES, open_source
 from minicaffe.data.commands import add_images, add_mean, write_images, write_mean
@@ -45,7 +46,6 @@ from minicaffe.flags import (
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
-from minicaffe.net import Net
 from minicaffe.onnx_export.model import export_onnx
 from minicaffe.solver import Solver
 from minicaffe.spec.text import read_yaml

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minicaffe.caffe.specs import open_net
+from minicaffe.core.net import Net
+from minicaffe.core.weights import open_weights
 from minicaffe.data.preparation import read_preparation
 from minicaffe.device import array
 from minicaffe.device.array import Device
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.layers.python import import_own, import_problem
-from minicaffe.net import Net
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.spec.trust import Trust
-from minicaffe.weights import open_weights
 
 logger = logging.getLogger("minicaffe")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
-from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
 MOST_LINES = 100  # numbers of a top that are shown one by one

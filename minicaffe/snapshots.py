@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe import weights
 from minicaffe.caffe import solverstate
+from minicaffe.core import weights
 from minicaffe.device.array import Device, set_rng_state, to_host
 from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
 from minicaffe.files import check_name, reading
@@ -36,7 +36,7 @@ from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import last_run
 
 if TYPE_CHECKING:
-    from minicaffe.net import Net
+    from minicaffe.core.net import Net
     from minicaffe.solver import Solver
 
 logger = logging.getLogger("minicaffe")

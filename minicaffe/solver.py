@@ -14,12 +14,12 @@ import numpy as np
 
 from minicaffe import snapshots
 from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.core.learnable_param import LearnableParam
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.inspect.training import sizes, untrained
 from minicaffe.layers.batch_source import same_images
-from minicaffe.learnable_param import LearnableParam
-from minicaffe.net import Net
 from minicaffe.ops.update import Step, update
 from minicaffe.scoring import first_not_finite, is_finite, output_lines, score
 from minicaffe.solvers.lr_policy import learning_rate

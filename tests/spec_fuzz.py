@@ -30,9 +30,9 @@ from layer_cases import LAYERS
 from peak_memory import peak_memory
 
 import minicaffe as mc
+from minicaffe.core.layer import layer_classes
 from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.summary import summarize
-from minicaffe.layer import layer_classes
 from minicaffe.spec import fields
 from minicaffe.spec.net import LayerSpec, _layer_specs, parse_net
 

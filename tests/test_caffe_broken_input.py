@@ -147,7 +147,7 @@ def test_an_error_says_what_a_file_of_another_kind_is(tmp_path, content, ending)
     path = tmp_path / f"file.{ending}"
     with path.open("wb") as file:
         file.write(data) if data is not None else np.savez(file, **{"conv/0": np.zeros(3)})
-    read = mc.caffe.solverstate.read_state if "state" in ending else mc.weights.open_weights
+    read = mc.caffe.solverstate.read_state if "state" in ending else mc.core.weights.open_weights
     with pytest.raises(mc.MinicaffeError, match=message) as caught:
         read(path)
     assert "damaged" not in str(caught.value)
@@ -156,7 +156,7 @@ def test_an_error_says_what_a_file_of_another_kind_is(tmp_path, content, ending)
 @pytest.mark.parametrize("ending", ["solverstate", "solverstate.h5"])
 def test_a_state_of_caffe_is_not_taken_for_weights(tmp_path, ending):
     with pytest.raises(WeightError, match=rf"run\.{ending}: a solver state, not weights"):
-        mc.weights.open_weights(tmp_path / f"run.{ending}")
+        mc.core.weights.open_weights(tmp_path / f"run.{ending}")
 
 
 @pytest.mark.parametrize("content", ["text", "npz", "nothing", "folder"])
@@ -249,7 +249,7 @@ def test_a_text_that_is_not_utf8_is_one_line(tmp_path, capsys, generation, word)
         assert "is not UTF-8; the file is damaged" in error
     if word == "name of a layer":
         with pytest.raises(WeightError, match="a layer's name or type is not UTF-8"):
-            mc.weights.open_weights(path)
+            mc.core.weights.open_weights(path)
 
 
 def net_with(folder, change):

@@ -9,11 +9,11 @@ from export_cases import INPUT
 import minicaffe as mc
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import net_tree, open_solver
+from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError, WeightError
 from minicaffe.spec.net import parse_net
-from minicaffe.weights import open_weights
 
 TYPES = {"<f8": 0, "<f4": 1, "<f2": 2}
 PRODUCT = INPUT.format(name="n", shape="[1, 3]") + (

@@ -11,8 +11,8 @@ from minicaffe.caffe.schema import schema
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.caffe.tree import as_yaml
 from minicaffe.caffe.upgrade import TYPES_1, upgrade_net
+from minicaffe.core.layer import layer_classes
 from minicaffe.errors import SpecError
-from minicaffe.layer import layer_classes
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.spec.reader import Where

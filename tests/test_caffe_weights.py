@@ -7,15 +7,15 @@ import pytest
 from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
-from minicaffe.blob import Blob
 from minicaffe.caffe.blobs import fill_blob
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.messages import message_class
 from minicaffe.caffe.specs import open_net
+from minicaffe.core.blob import Blob
+from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import WeightError, WriteError
 from minicaffe.hdf5 import write_h5
-from minicaffe.weights import open_weights
 
 GOLDEN = FOLDER / "caffe"
 

@@ -15,7 +15,7 @@ import minicaffe as mc
 from minicaffe import cli
 from minicaffe.caffe.command_line import as_ours
 from minicaffe.cli import EXAMPLES, main, make_parser
-from minicaffe.net import Net
+from minicaffe.core.net import Net
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
 

@@ -15,9 +15,9 @@ from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.lowrank.products import product_of_rank
-from minicaffe.net import Net
 
 # fixtures, which pytest finds under these names
 digits = lenet_cases.digits

@@ -13,8 +13,8 @@ from minicaffe.cli import main
 from minicaffe.compress import batches, shrunk
 from minicaffe.compress.batches import draw
 from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
-from minicaffe.net import Net
 from minicaffe.spec.net import load_net, parse_net
 
 # fixtures, which pytest finds under these names

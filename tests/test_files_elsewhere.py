@@ -153,7 +153,7 @@ def test_groups_that_hold_themselves_are_walked_once(tmp_path):
         file["data/conv/0"] = NUMBERS
         file["data/conv/again"] = file["data"]
         file["data/twice"] = file["data/conv"]
-    assert set(mc.weights.open_weights(tmp_path / "a.caffemodel.h5").layers()) == {"conv"}
+    assert set(mc.core.weights.open_weights(tmp_path / "a.caffemodel.h5").layers()) == {"conv"}
 
 
 def test_groups_2000_deep_are_refused_at_once(tmp_path):
@@ -162,7 +162,7 @@ def test_groups_2000_deep_are_refused_at_once(tmp_path):
         for _ in range(2000):
             group = group.create_group("g")
     with pytest.raises(WeightError, match="groups that lie more than 64 deep"):
-        mc.weights.open_weights(tmp_path / "deep.caffemodel.h5")
+        mc.core.weights.open_weights(tmp_path / "deep.caffemodel.h5")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import pytest
 import yaml
 from golden_files import recorded
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.errors import SpecError
-from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.reader import Where, parse_yaml
 
 CASES = recorded("fillers")

@@ -7,8 +7,8 @@ from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.caffe.layer_types import RELEASE_1_0, SINCE_1_0
+from minicaffe.core.layer import layer_classes
 from minicaffe.inspect.summary import layer_type_table
-from minicaffe.layer import layer_classes
 from minicaffe.spec.net import parse_net
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")

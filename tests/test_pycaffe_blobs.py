@@ -6,8 +6,8 @@ from pycaffe_cases import CLASSIFIED
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
-from minicaffe.blob import Blob
-from minicaffe.host_copies import HostCopies
+from minicaffe.core.blob import Blob
+from minicaffe.core.host_copies import HostCopies
 
 pytest.importorskip("google.protobuf")
 

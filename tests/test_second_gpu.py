@@ -10,7 +10,7 @@ import pytest
 from strict_cupy import cupy
 
 import minicaffe as mc
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.device.array import Device
 from minicaffe.scoring import score
 from minicaffe.spec.net import parse_net

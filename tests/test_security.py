@@ -11,9 +11,9 @@ import pytest
 from training import write_job
 
 import minicaffe as mc
-from minicaffe import layer
 from minicaffe.cli import main, make_parser
 from minicaffe.compress.commands import _journal
+from minicaffe.core import layer
 from minicaffe.flags import trusting
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net

@@ -108,7 +108,7 @@ def own_layer():
 
     mc.register_layer(TwoFold)
     yield TwoFold
-    mc.layer.layer_classes.pop("TwoFold")
+    mc.core.layer.layer_classes.pop("TwoFold")
     _layer_specs.pop("TwoFold")
 
 

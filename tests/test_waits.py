@@ -10,7 +10,7 @@ from layer_cases import LAYERS, one_layer
 from strict_cupy import counting
 
 import minicaffe as mc
-from minicaffe.layer import layer_classes
+from minicaffe.core.layer import layer_classes
 from minicaffe.solver import Solver
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver

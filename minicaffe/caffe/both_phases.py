@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from minicaffe.core.graph import with_defaults
+from minicaffe.core.layer import layer_classes
+from minicaffe.core.net import Net
 from minicaffe.errors import MinicaffeError, SpecError, joined
-from minicaffe.graph import with_defaults
-from minicaffe.layer import layer_classes
-from minicaffe.net import Net
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
 

@@ -22,8 +22,8 @@ from minicaffe.files import atomic_write
 from minicaffe.weight_reader import WeightReader
 
 if TYPE_CHECKING:
-    from minicaffe.layer import Layer
-    from minicaffe.net import Net
+    from minicaffe.core.layer import Layer
+    from minicaffe.core.net import Net
 
 logger = logging.getLogger("minicaffe")
 

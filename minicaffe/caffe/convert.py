@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe import weights
 from minicaffe.caffe.data_files import follow_spec
 from minicaffe.caffe.specs import is_caffemodel, net_tree
 from minicaffe.caffe.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.upgrade import add_input_layer
 from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.core import weights
+from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import usual
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files import make_folder, refuse_overwriting, write_text
-from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
 from minicaffe.spec.trust import UntrustedError

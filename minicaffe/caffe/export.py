@@ -9,9 +9,9 @@ from minicaffe.caffe.plain_layers import PlainLayers
 from minicaffe.caffe.prototxt_text import prototxt_text
 from minicaffe.caffe.spec_tree import text
 from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import WriteError
 from minicaffe.files import write_text
-from minicaffe.net import Net, expect_net
 
 
 def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.errors import WeightError
 from minicaffe.hdf5 import Hdf5File, write_h5

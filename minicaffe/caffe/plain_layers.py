@@ -23,18 +23,18 @@ from minicaffe.caffe.layer_types import who_lacks
 from minicaffe.caffe.plain_fields import plain_fields, unknown_names
 from minicaffe.caffe.spec_tree import number, text
 from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
+from minicaffe.core.unused_names import UnusedNames
 from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, joined
-from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
 from minicaffe.layers.low_rank.stages import Stage, stages
-from minicaffe.net import Net
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec
-from minicaffe.unused_names import UnusedNames
 
 MEANS = ("", ".binaryproto")  # the endings of arrays that Caffe reads
 CAFFE_BACKENDS = ("LMDB", "LEVELDB")

@@ -14,8 +14,8 @@ from collections.abc import Container
 from minicaffe.caffe.crop_offsets import write_crop_offsets
 from minicaffe.caffe.schema import schema
 from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.errors import SpecError
-from minicaffe.layer import Layer, layer_classes
 from minicaffe.spec.reader import Where, nearest
 
 logger = logging.getLogger("minicaffe")

@@ -7,7 +7,7 @@ import math
 import yaml
 
 from minicaffe.caffe.tree import Scalar, Tree
-from minicaffe.layer import layer_classes
+from minicaffe.core.layer import layer_classes
 from minicaffe.spec.fields import Message, Nested
 from minicaffe.spec.net import LayerSpec, NetSpec
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import ShapeError
-from minicaffe.net import Net
 
 Arrays = dict[str, np.ndarray]
 

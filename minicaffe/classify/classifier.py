@@ -15,10 +15,10 @@ from minicaffe.classify.batches import forward_all
 from minicaffe.classify.images import as_image, centre, resize_image
 from minicaffe.classify.images import oversample as ten_crops
 from minicaffe.classify.transformer import Transformer
+from minicaffe.core.net import Net
 from minicaffe.data.preparation import Preparation, usual
 from minicaffe.data.resize import resize
 from minicaffe.errors import DataError, ShapeError
-from minicaffe.net import Net
 
 logger = logging.getLogger("minicaffe")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.blob import Blob
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, named
 from minicaffe.files import check_name, unreadable
@@ -24,7 +25,6 @@ from minicaffe.flags import (
     choose_device,
     trained_net,
 )
-from minicaffe.net import Net
 from minicaffe.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.net import Net
 
 Batch = dict[str, Array]
 

@@ -15,13 +15,13 @@ from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
+from minicaffe.core.net import Net
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
-from minicaffe.net import Net
 from minicaffe.solver import Solver
 from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.compress.workbench import PARAM_OF_TYPE
+from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
-from minicaffe.layer import Layer, layer_classes
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.low_rank.factored_weights import FactoredWeights
 from minicaffe.layers.low_rank.held_basis import DataBasis
 from minicaffe.layers.scale import Scale
-from minicaffe.net import Net
 from minicaffe.spec.edit import remove_layers, set_layer_fields
 from minicaffe.spec.net import parse_net
 

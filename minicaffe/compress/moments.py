@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
-from minicaffe.net import Net
 from minicaffe.ops.convolution import Convolution2d
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
+from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
-from minicaffe.net import Net
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
 from minicaffe.spec.reader import nearest

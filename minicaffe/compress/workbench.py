@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from minicaffe.blob import Blob
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
 from minicaffe.compress.fitting import Fit, fit, fit_basis, fit_data
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
-from minicaffe.layer import Layer
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds
 from minicaffe.lowrank.schemes import Scheme, schemes
-from minicaffe.net import Net
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.scoring import first_not_finite, scores_not_finite
 from minicaffe.spec.net import NetSpec, load_net

@@ -6,11 +6,11 @@ import logging
 
 import numpy as np
 
+from minicaffe.core.net import Net
 from minicaffe.data.order import Order
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.net import Net
 from minicaffe.scoring import Score, is_large, score, summary_of
 
 logger = logging.getLogger("minicaffe")

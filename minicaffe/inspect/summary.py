@@ -6,10 +6,10 @@ import inspect
 import sys
 from collections.abc import Iterable
 
+from minicaffe.core.layer import layer_classes
+from minicaffe.core.net import Net
 from minicaffe.errors import shown
 from minicaffe.inspect.table import format_table
-from minicaffe.layer import layer_classes
-from minicaffe.net import Net
 from minicaffe.spec.net import NetSpec, make_state
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from minicaffe.core.net import Net
 from minicaffe.device.array import synchronize
 from minicaffe.inspect.table import format_table
-from minicaffe.net import Net
 
 
 def time_net(net: Net, iterations: int) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
 from minicaffe.inspect.summary import count_multiply_adds, count_parameters
-from minicaffe.layer import Layer
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.net import Net
 
 
 def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:

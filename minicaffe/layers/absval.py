@@ -7,9 +7,9 @@ Caffe's AbsValLayer.
 
 from __future__ import annotations
 
+from minicaffe.core.layer import register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import register_layer
 from minicaffe.layers.neuron import Neuron
 
 

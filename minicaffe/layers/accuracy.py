@@ -7,8 +7,8 @@ it is as high as any score, and a label that has it is missed (in Caffe it is ne
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.loss import check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot, pick
 from minicaffe.spec.fields import Int, Message

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array, module_of
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Bool, Int, Message
 
 

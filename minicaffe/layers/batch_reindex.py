@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.ops.select import add_images, check_indices
 
 

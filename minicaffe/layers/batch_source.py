@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
@@ -17,7 +18,6 @@ from minicaffe.data.source import Source
 from minicaffe.data.transformer import DataTransformer
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
-from minicaffe.layer import Blobs, Layer
 
 logger = logging.getLogger("minicaffe")
 

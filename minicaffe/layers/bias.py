@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.spec.fields import Int, Message, Nested

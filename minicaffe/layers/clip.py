@@ -7,8 +7,8 @@ Caffe's ClipLayer.
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message
 

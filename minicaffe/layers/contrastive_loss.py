@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer
 from minicaffe.spec.fields import Bool, Float, Message
 

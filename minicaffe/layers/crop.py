@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.workers import channelwise
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Int, Message
 
 

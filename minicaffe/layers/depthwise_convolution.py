@@ -9,7 +9,7 @@ the name of ConvolutionDepthwise (BVLC/caffe #5665).
 
 from __future__ import annotations
 
-from minicaffe.layer import register_layer
+from minicaffe.core.layer import register_layer
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
 
 

@@ -21,8 +21,8 @@ import math
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import boxes
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minicaffe.fillers import FillerParam, fill
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.fillers import FillerParam, fill
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import BlobShape, Int, Message, Nested
 
 

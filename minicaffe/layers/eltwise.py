@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Bool, Enum, Float, Message
 
 

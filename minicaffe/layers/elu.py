@@ -7,9 +7,9 @@ Caffe's ELULayer; Clevert, Unterthiner and Hochreiter 2015 (arXiv 1511.07289).
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.select import check_indices
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 

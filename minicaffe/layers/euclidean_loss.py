@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
-from minicaffe.layer import Blobs, Layer, register_layer
 
 
 @register_layer

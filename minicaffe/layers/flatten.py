@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.layer import canonical_axis, register_layer
+from minicaffe.core.layer import canonical_axis, register_layer
 from minicaffe.layers.reshape import Reshape
 from minicaffe.spec.fields import Int, Message
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, register_layer
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer, check_label_count, read_labels
 from minicaffe.ops.softmax import one_hot
 from minicaffe.spec.fields import Enum, Message

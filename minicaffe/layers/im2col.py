@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.convolution import ConvolutionParam
 from minicaffe.spec.fields import Int
 

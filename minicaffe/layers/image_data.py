@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.image_list import ImageListSource, class_names, open_images
 from minicaffe.data.source import lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.errors import listing
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
 from minicaffe.spec.fields import Bool, Int, Message, String
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, Layer
 
 
 def room_for_input(layer: Layer, bottom: Blobs, top: Blobs) -> Array | None:

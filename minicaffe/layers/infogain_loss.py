@@ -11,11 +11,11 @@ With H = 1 it is SoftmaxWithLoss. H is a third bottom, or the file ``source``. P
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.mean import load_array
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossParam
 from minicaffe.layers.softmax_with_loss import SoftmaxWithLoss
 from minicaffe.spec.fields import Int, Message, String

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.lowrank.param import LowRankParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.gemm import matmul, side_by_side

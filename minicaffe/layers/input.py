@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import BlobShape, Message, Nested
 
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array, module_of
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.gemm import matmul
 from minicaffe.spec.fields import Int, Message
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError, listing
-from minicaffe.layer import Blobs, Layer
 from minicaffe.ops.softmax import check_labels
 from minicaffe.spec.fields import Bool, Enum, Int, Message
 

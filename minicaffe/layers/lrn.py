@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops.lrn import LocalResponse
 from minicaffe.spec.fields import Enum, Float, Int, Message

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array, module_of
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.spec.net import LayerSpec
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.errors import DataError
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Int, Message
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.layers.in_place import room_for_input
 from minicaffe.ops import channels
 from minicaffe.ops.normalization import moments, normalize, normalize_grad

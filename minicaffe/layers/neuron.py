@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, Layer
 from minicaffe.layers.in_place import room_for_input
 
 

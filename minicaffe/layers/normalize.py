@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.lrn import columnwise
 from minicaffe.spec.fields import Bool, Float, Message, Nested
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import BlobShape, Message, Nested
 
 

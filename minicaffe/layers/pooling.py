@@ -15,9 +15,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops import pooling
 from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Enum, Int, Message

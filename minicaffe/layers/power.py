@@ -7,9 +7,9 @@ Where power · scale is 0, y is a constant and dx is 0. Caffe's PowerLayer.
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message
 

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Bool, Float, Int, Message
 
 

@@ -26,8 +26,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from minicaffe.core.layer import Layer, Setting, register_layer
 from minicaffe.errors import SpecError, one_line
-from minicaffe.layer import Layer, Setting, register_layer
 from minicaffe.spec.fields import Bool, Message, String
 from minicaffe.spec.net import LayerSpec
 from minicaffe.spec.reader import nearest

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.fillers import FillerParam
+from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import DataError
-from minicaffe.fillers import FillerParam
-from minicaffe.layer import Blobs, Layer
 from minicaffe.ops.gemm import matmul
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 

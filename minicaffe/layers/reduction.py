@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.workers import elementwise, scratch
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Enum, Float, Int, Message
 
 

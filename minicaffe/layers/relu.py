@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise, scratch
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Enum, Float, Message
 from minicaffe.spec.net import LayerSpec
 

@@ -8,9 +8,9 @@ bounds 0 and 6 is the same.
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.spec.fields import Float, Message
 

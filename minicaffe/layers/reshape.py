@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Int, Message, Nested
 
 

@@ -16,8 +16,8 @@ See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states;
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.recurrent import RecurrentLayer, RecurrentParam
 from minicaffe.ops.gemm import matmul
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.errors import DataError
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.ops.roi_pooling import max_roi_pool, max_roi_pool_grad
 from minicaffe.spec.fields import Float, Int, Message
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam
 from minicaffe.ops.sigmoid import sigmoid, softplus
 

@@ -5,7 +5,7 @@ No gradient starts here, so there is no backward. Caffe's SilenceLayer.
 
 from __future__ import annotations
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 
 
 @register_layer

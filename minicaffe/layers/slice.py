@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
 from minicaffe.device.workers import channelwise
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
 from minicaffe.layers.concat import parts_along
 from minicaffe.spec.fields import Int, Message
 

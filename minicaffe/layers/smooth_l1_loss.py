@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, register_layer
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.layers.loss import LossLayer
 from minicaffe.spec.fields import Float, Message
 

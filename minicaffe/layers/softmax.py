@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.softmax import softmax
 from minicaffe.spec.fields import Enum, Int, Message
 from minicaffe.spec.net import LayerSpec

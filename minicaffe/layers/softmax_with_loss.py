@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, canonical_axis, register_layer
 from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import cross_entropy, cross_entropy_grad, softmax

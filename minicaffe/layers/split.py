@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, Layer, register_layer
 
 
 @register_layer

@@ -7,9 +7,9 @@ Caffe's SwishLayer; Ramachandran, Zoph and Le 2017 (arXiv 1710.05941).
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.neuron import Neuron
 from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.spec.fields import Float, Message

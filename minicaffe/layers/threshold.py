@@ -5,9 +5,9 @@ No gradient. Caffe's ThresholdLayer.
 
 from __future__ import annotations
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Float, Message
 
 

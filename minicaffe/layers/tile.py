@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
 from minicaffe.spec.fields import Int, Message
 
 

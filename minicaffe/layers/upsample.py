@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import channelwise
-from minicaffe.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import Int, Message
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.mean import load_mean
 from minicaffe.data.prefetch import slots_for
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.data.windows import Cropping, WindowBatches, read_windows
-from minicaffe.layer import Blobs, register_layer
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Bool, Float, Int, Message, String
 

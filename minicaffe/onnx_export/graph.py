@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
+from minicaffe.core.unused_names import UnusedNames
 from minicaffe.device.array import to_host
-from minicaffe.layer import Layer
-from minicaffe.unused_names import UnusedNames
 
 Writer = Callable[["Graph", Layer, list[str], list[Blob], list[Blob]], list[str]]
 writers: dict[str, Writer] = {}

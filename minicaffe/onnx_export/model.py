@@ -10,10 +10,10 @@ from typing import Any
 
 import minicaffe.onnx_export  # noqa: F401  the table of writers
 from minicaffe.caffe.messages import MAX_BYTES
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files import atomic_write
-from minicaffe.layer import Layer
-from minicaffe.net import Net, expect_net
 from minicaffe.onnx_export.graph import Graph, writers
 from minicaffe.onnx_export.shapes import size_error
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.onnx_export.graph import Graph, writes
 
 PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tanh"}

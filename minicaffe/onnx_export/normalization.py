@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
-from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
 from minicaffe.onnx_export.shapes import size_error
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
 
 TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import reduce
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, canonical_axis
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.onnx_export.graph import Graph, writes
 
 REDUCTIONS = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}

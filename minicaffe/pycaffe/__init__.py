@@ -4,7 +4,7 @@ It renames and wraps; all that computes is minicaffe's. ``python -m minicaffe.py
 says ``import caffe``.
 """
 
-from minicaffe.layer import layer_classes
+from minicaffe.core.layer import layer_classes
 from minicaffe.pycaffe import coord_map, io
 from minicaffe.pycaffe.blobs import BlobVec
 from minicaffe.pycaffe.classifier import Classifier

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.device.array import CPU, Device
 from minicaffe.errors import MinicaffeError
 

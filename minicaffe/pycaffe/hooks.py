@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicaffe.layer import Layer
+from minicaffe.core.layer import Layer
 
 Hook = Callable[[int], None]
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import minicaffe
-from minicaffe.blob import Blob
-from minicaffe.layer import Blobs, Setting
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Blobs, Setting
 from minicaffe.pycaffe.blobs import BlobVec, HostView
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec

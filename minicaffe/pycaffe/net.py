@@ -16,8 +16,8 @@ from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import open_net
 from minicaffe.classify.batches import batches, count_of, forward_all, join
+from minicaffe.core.layer import Layer
 from minicaffe.errors import MinicaffeError
-from minicaffe.layer import Layer
 from minicaffe.pycaffe.blobs import HostView
 from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer

@@ -21,8 +21,8 @@ from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.schema import Field
 from minicaffe.caffe.tree import as_yaml
 from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.core.layer import layer_classes
 from minicaffe.errors import SpecError
-from minicaffe.layer import layer_classes
 from minicaffe.pycaffe.proto import caffe_pb2
 from minicaffe.pycaffe.proto.full_schema import full_schema
 from minicaffe.spec.net import NetSpec as Spec

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WeightError
-from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.lowrank.factorization import svd
 from minicaffe.lowrank.products import Pair

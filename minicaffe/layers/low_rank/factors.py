@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Layer
 from minicaffe.lowrank.products import Merged, Pair, TwoStage
 from minicaffe.lowrank.schemes import Scheme
 from minicaffe.ops.convolution import Convolution2d

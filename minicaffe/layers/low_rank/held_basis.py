@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.layers.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.lowrank import data_basis

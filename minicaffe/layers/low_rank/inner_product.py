@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, register_variant
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, register_variant
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.low_rank.low_rank import LowRank, LowRankLayer
 from minicaffe.lowrank.schemes import ChannelScheme

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
-from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factored_weights import FactoredWeights
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.layers.low_rank.held_basis import DataBasis, WeightBasis

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.layer import Layer
 from minicaffe.layers.low_rank.factors import Factors
 from minicaffe.lowrank.factorization import Svd, gram, randomized, svd
 from minicaffe.lowrank.param import LowRankParam

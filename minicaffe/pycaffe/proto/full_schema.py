@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from minicaffe.caffe.schema import Field, Schema, schema
-from minicaffe.layer import layer_classes
+from minicaffe.core.layer import layer_classes
 from minicaffe.spec import fields
 from minicaffe.spec.net import LayerSpec, NetSpec
 from minicaffe.spec.solver import SolverSpec

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import minicaffe as mc
-from minicaffe import graph
 from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.core import graph
+from minicaffe.core.layer import layer_classes
 from minicaffe.errors import MinicaffeError
-from minicaffe.layer import layer_classes
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, NetSpec, load_net
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.device.array import Array
 from minicaffe.spec.fields import Enum, Float, Int, Message, String
 from minicaffe.spec.reader import nearest

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
-from minicaffe.fillers import FillerParam, fill
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
 from minicaffe.spec.trust import Trust

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import CaffemodelReader
 from minicaffe.caffe.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.solverstate import SUFFIXES
+from minicaffe.core.blob import Blob
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.preparation import Preparation, read_preparation
 from minicaffe.device.array import to_host

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from minicaffe.core.host_copies import HostCopies
 from minicaffe.device.array import CPU, Array, Device, current_device
 from minicaffe.errors import ShapeError
-from minicaffe.host_copies import HostCopies
 
 MAX_COUNT = 2**31 - 1
 MAX_AXES = 32

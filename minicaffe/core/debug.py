@@ -6,9 +6,9 @@ import logging
 import math
 from collections.abc import Sequence
 
+from minicaffe.core.layer import Blobs, Layer
+from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.device.array import Array
-from minicaffe.layer import Blobs, Layer
-from minicaffe.learnable_param import LearnableParam
 
 logger = logging.getLogger("minicaffe")
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe import debug, graph, weights
-from minicaffe.blob import Blob
 from minicaffe.caffe.caffemodel import write_caffemodel
 from minicaffe.caffe.hdf5 import write_weights
 from minicaffe.caffe.specs import is_caffemodel, open_net
+from minicaffe.core import debug, graph, weights
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, Setting, class_of, layer_classes
+from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.errors import MinicaffeError, ShapeError, listing
-from minicaffe.layer import Layer, Setting, class_of, layer_classes
-from minicaffe.learnable_param import LearnableParam
 from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest

@@ -10,8 +10,8 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from minicaffe.core.layer import Layer
 from minicaffe.errors import SpecError
-from minicaffe.layer import Layer
 from minicaffe.spec.net import LayerSpec, make_layer_spec
 from minicaffe.spec.reader import nearest
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.errors import ShapeError
-from minicaffe.layer import Layer
 from minicaffe.spec.net import ParamSpec
 
 
