@@ -34,7 +34,7 @@ from minicaffe.compress.cost import FlopCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
-from minicaffe.files import write_text
+from minicaffe.files.atomic import write_text
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import load_net, parse_net

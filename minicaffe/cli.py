@@ -32,7 +32,7 @@ from minicaffe.data.commands import add_images, add_mean, write_images, write_me
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
-from minicaffe.files import make_folder, refuse_overwriting, write_text
+from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
 from minicaffe.flags import (
     add_allow_missing,
     add_device,

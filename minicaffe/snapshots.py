@@ -30,7 +30,7 @@ from minicaffe.caffe import solverstate
 from minicaffe.core import weights
 from minicaffe.device.array import Device, set_rng_state, to_host
 from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
-from minicaffe.files import check_name, reading
+from minicaffe.files.atomic import check_name, reading
 from minicaffe.solvers.lr_policy import steps_passed
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.training_log import last_run

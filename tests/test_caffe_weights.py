@@ -15,7 +15,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import WeightError, WriteError
-from minicaffe.hdf5 import write_h5
+from minicaffe.files.hdf5 import write_h5
 
 GOLDEN = FOLDER / "caffe"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe import files
+from minicaffe.files.atomic import atomic as files
 from minicaffe.errors import MinicaffeError, WriteError
-from minicaffe.files import atomic_write
+from minicaffe.files.atomic import atomic_write
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -112,7 +112,7 @@ def test_a_pipe_gets_the_bytes_when_all_are_there(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from minicaffe.files import atomic_folder, atomic_write
+from minicaffe.files.atomic import atomic_folder, atomic_write
 with atomic_write("weights.npz") as file, atomic_folder(Path("db")) as folder:
     (folder / "data.mdb").write_bytes(b"half")
     file.write(b"half")

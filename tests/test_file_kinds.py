@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicaffe.file_kinds import kind_of
+from minicaffe.files.kinds import kind_of
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

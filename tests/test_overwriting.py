@@ -10,7 +10,7 @@ from minicaffe.cli import main
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError
-from minicaffe.files import atomic_write, make_folder, refuse_overwriting
+from minicaffe.files.atomic import atomic_write, make_folder, refuse_overwriting
 from minicaffe.spec.net import parse_net
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
@@ -103,7 +103,7 @@ READERS = {
     "saved as Caffe's": lambda name: mc.Net("current.prototxt").save(f"{name}.caffemodel"),
     "in HDF5": lambda name: mc.Net("current.prototxt").save(f"{name}.caffemodel.h5"),
     "LMDB": lambda name: write_lmdb(open_source("images.npz"), name),
-    "folder": lambda name: make_folder(mc.files.Path(name)),
+    "folder": lambda name: make_folder(mc.files.atomic.Path(name)),
 }
 
 

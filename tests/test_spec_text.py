@@ -166,7 +166,7 @@ def test_elsewhere_they_are_one_line(tmp_path, text):
 
 
 def test_an_edited_spec_keeps_the_bytes_of_its_comments(tmp_path):
-    from minicaffe.files import write_text
+    from minicaffe.files.atomic import write_text
 
     path = tmp_path / "net.yaml"
     path.write_bytes(b"layer:  # caf\xe9\n- {name: x, type: ReLU}  # na\xefve\n")

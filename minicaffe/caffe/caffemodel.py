@@ -18,8 +18,8 @@ from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree
 from minicaffe.caffe.upgrade import TYPES_0
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WeightError, WriteError
-from minicaffe.files import atomic_write
-from minicaffe.weight_reader import WeightReader
+from minicaffe.files.atomic import atomic_write
+from minicaffe.files.weight_reader import WeightReader
 
 if TYPE_CHECKING:
     from minicaffe.core.layer import Layer

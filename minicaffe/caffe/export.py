@@ -11,7 +11,7 @@ from minicaffe.caffe.spec_tree import text
 from minicaffe.caffe.tree import Scalar, Tree
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import WriteError
-from minicaffe.files import write_text
+from minicaffe.files.atomic import write_text
 
 
 def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.errors import WeightError
-from minicaffe.hdf5 import Hdf5File, write_h5
-from minicaffe.weight_reader import WeightReader
+from minicaffe.files.hdf5 import Hdf5File, write_h5
+from minicaffe.files.weight_reader import WeightReader
 
 
 def write_weights(params: Mapping[str, list[Blob]], path: str | Path) -> None:

@@ -16,7 +16,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, named
-from minicaffe.files import check_name, unreadable
+from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.flags import (
     add_allow_missing,
     add_device,

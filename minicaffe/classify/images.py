@@ -13,7 +13,7 @@ import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.errors import DataError, ShapeError, one_line
-from minicaffe.files import check_name
+from minicaffe.files.atomic import check_name
 
 # of red, green, blue: scikit-image's, so pycaffe's
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)

@@ -18,7 +18,7 @@ from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workben
 from minicaffe.core.net import Net
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
-from minicaffe.files import refuse_overwriting, write_text
+from minicaffe.files.atomic import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer

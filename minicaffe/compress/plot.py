@@ -8,7 +8,7 @@ from typing import Any
 
 from minicaffe.compress.sweep import ALL, Row
 from minicaffe.errors import MinicaffeError
-from minicaffe.files import atomic_write
+from minicaffe.files.atomic import atomic_write
 
 
 def check(path: str | Path) -> tuple[Callable[..., Any], str]:

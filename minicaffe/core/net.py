@@ -28,7 +28,7 @@ from minicaffe.errors import MinicaffeError, ShapeError, listing
 from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
-from minicaffe.weight_reader import WeightReader
+from minicaffe.files.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
 

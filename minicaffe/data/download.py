@@ -29,7 +29,7 @@ from PIL import Image
 
 from minicaffe.data.idx import gzip_bytes
 from minicaffe.errors import DataError, WriteError, one_line
-from minicaffe.files import atomic_write
+from minicaffe.files.atomic import atomic_write
 
 Progress = Callable[[str], object]
 Check = Callable[[BinaryIO], None]  # raises DataError where the file is not what it should be

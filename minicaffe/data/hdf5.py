@@ -10,8 +10,8 @@ import numpy as np
 
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.errors import DataError
-from minicaffe.files import unreadable
-from minicaffe.hdf5 import Hdf5File
+from minicaffe.files.atomic import unreadable
+from minicaffe.files.hdf5 import Hdf5File
 
 
 class Hdf5Source:

@@ -17,7 +17,7 @@ import numpy as np
 
 from minicaffe.data.source import ArraySource
 from minicaffe.errors import DataError
-from minicaffe.files import unreadable
+from minicaffe.files.atomic import unreadable
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 PIECE = 1 << 24  # bytes read at a time: a header that lies about its size takes no memory

@@ -21,7 +21,7 @@ import numpy as np
 from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
 from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
 from minicaffe.errors import DataError, listing, named, one_line
-from minicaffe.files import unreadable
+from minicaffe.files.atomic import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 KEPT_BYTES = 1 << 30  # decoded images are kept in memory up to this size

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.errors import DataError
-from minicaffe.files import unreadable
+from minicaffe.files.atomic import unreadable
 
 HEADER = np.dtype(
     [("number", "<u8"), ("pad", "<u2"), ("kind", "<u2"), ("lower", "<u2"), ("upper", "<u2")]

@@ -13,7 +13,7 @@ import numpy as np
 from minicaffe.caffe.messages import message_class
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, WriteError
-from minicaffe.files import atomic_folder, check_name, make_folder, refusal
+from minicaffe.files.atomic import atomic_folder, check_name, make_folder, refusal
 
 MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
 AT_ONCE = 100

@@ -12,7 +12,7 @@ from minicaffe.caffe.messages import message_class, parse_message
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError
-from minicaffe.files import atomic_write, reading
+from minicaffe.files.atomic import atomic_write, reading
 
 AT_ONCE = 16
 

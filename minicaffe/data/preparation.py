@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.weight_reader import WeightReader
+from minicaffe.files.weight_reader import WeightReader
 
 KEY, MEAN_KEY = "preparation", "preparation_mean"  # of the .npz; they are no layer's: those have a /number
 MOST = 1e38  # of a number that float32 holds, about

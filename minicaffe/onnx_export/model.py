@@ -13,7 +13,7 @@ from minicaffe.caffe.messages import MAX_BYTES
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
-from minicaffe.files import atomic_write
+from minicaffe.files.atomic import atomic_write
 from minicaffe.onnx_export.graph import Graph, writers
 from minicaffe.onnx_export.shapes import size_error
 

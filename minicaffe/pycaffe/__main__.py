@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from minicaffe.files import unreadable
+from minicaffe.files.atomic import unreadable
 from minicaffe.pycaffe import alias
 
 USAGE = "python -m minicaffe.pycaffe script.py …"

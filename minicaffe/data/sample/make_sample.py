@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.data.idx import gzip_bytes, idx_bytes
-from minicaffe.files import atomic_write
+from minicaffe.files.atomic import atomic_write
 
 SEED = 1998  # the year of LeNet-5
 TRAIN_PER_CLASS, TEST_PER_CLASS = 400, 100
