@@ -1,7 +1,7 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
-from minicaffe import layers, solvers
+from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.core.blob import Blob
 from minicaffe.caffe.convert import convert
@@ -21,7 +21,8 @@ from minicaffe.errors import (
 from minicaffe.core.layer import Layer, register_layer
 from minicaffe.core.net import Net
 from minicaffe.onnx_export.model import export_onnx
-from minicaffe.solver import Solver
+from minicaffe.train import solvers
+from minicaffe.train.solver import Solver
 
 __version__ = "0.1.0"
 __all__ = [

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from minicaffe import __version__, snapshots
+from minicaffe import __version__
 from minicaffe.caffe.command_line import as_ours
 from minicaffe.caffe.convert import convert
 from minicaffe.caffe.export import export
@@ -47,8 +47,9 @@ from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.onnx_export.model import export_onnx
-from minicaffe.solver import Solver
 from minicaffe.spec.text import read_yaml
+from minicaffe.train import snapshots
+from minicaffe.train.solver import Solver
 
 DATA_HELP = "Fetch data sets, and write them as LMDB."
 LOWRANK_HELP = "Make a trained net cheaper by low rank."

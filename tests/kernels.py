@@ -11,8 +11,8 @@ import numpy as np
 from minicaffe import ops
 from minicaffe.device.kernel import Kernel
 from minicaffe.ops.update import kernel_of
-from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.solver import parse_solver
+from minicaffe.train.solvers.rule import update_rules
 
 
 def all_kernels() -> dict[str, Kernel]:

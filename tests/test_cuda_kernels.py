@@ -30,8 +30,8 @@ from minicaffe.ops import (
 )
 from minicaffe.ops.im2col import Window
 from minicaffe.ops.update import Step, update
-from minicaffe.solvers.rule import update_rules
 from minicaffe.spec.solver import parse_solver
+from minicaffe.train.solvers.rule import update_rules
 
 needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
 pytestmark = needs_compiler  # of the double: not where test_gpu.py has the GPU run these tests

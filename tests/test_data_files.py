@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe.files.atomic import atomic as files
 from minicaffe.errors import MinicaffeError, WriteError
+from minicaffe.files import atomic as files
 from minicaffe.files.atomic import atomic_write
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")

@@ -11,8 +11,8 @@ from training import write_job
 import minicaffe as mc
 from minicaffe.cli import main
 from minicaffe.data.order import Order
-from minicaffe.scoring import first_not_finite, output_lines, score
 from minicaffe.spec.net import parse_net
+from minicaffe.train.scoring import first_not_finite, output_lines, score
 
 NAN = np.nan
 SCORED = """layer:

@@ -12,8 +12,8 @@ from strict_cupy import cupy
 import minicaffe as mc
 from minicaffe.core.blob import Blob
 from minicaffe.device.array import Device
-from minicaffe.scoring import score
 from minicaffe.spec.net import parse_net
+from minicaffe.train.scoring import score
 
 pytestmark = [
     pytest.mark.usefixtures("double"),

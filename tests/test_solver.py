@@ -14,9 +14,9 @@ import pytest
 from training import NET, SOLVER, arrays_of, assert_same_files, write_job
 
 import minicaffe as mc
-from minicaffe import snapshots
-from minicaffe.solvers.lr_policy import learning_rate
 from minicaffe.spec.solver import parse_solver
+from minicaffe.train import snapshots
+from minicaffe.train.lr_policy import learning_rate
 
 own_process = pytest.mark.cpu_only("a process of its own")
 POLICIES = [

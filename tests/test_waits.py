@@ -11,9 +11,9 @@ from strict_cupy import counting
 
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
-from minicaffe.solver import Solver
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
+from minicaffe.train.solver import Solver
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("double")

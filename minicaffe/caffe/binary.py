@@ -13,8 +13,8 @@ from minicaffe.caffe.messages import message_class, parse_message
 from minicaffe.caffe.schema import Field, schema
 from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
-from minicaffe.files.kinds import kind_of
 from minicaffe.files.atomic import check_name, unreadable
+from minicaffe.files.kinds import kind_of
 from minicaffe.spec.reader import Where
 
 logger = logging.getLogger("minicaffe")

@@ -22,10 +22,10 @@ from minicaffe.data.preparation import usual
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
+from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
 from minicaffe.spec.trust import UntrustedError
-from minicaffe.files.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
 LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has one number for each image

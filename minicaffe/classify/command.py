@@ -25,7 +25,7 @@ from minicaffe.flags import (
     choose_device,
     trained_net,
 )
-from minicaffe.scoring import first_not_finite
+from minicaffe.train.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")
 TOP = 5

@@ -22,11 +22,11 @@ from minicaffe.files.atomic import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.layers.low_rank.low_rank import LowRankLayer
-from minicaffe.solver import Solver
 from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.solver import load_solver
 from minicaffe.spec.text import read_yaml
+from minicaffe.train.solver import Solver
 
 SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
 LARGE_DROP = 0.1  # more is hardly meant

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from minicaffe.training_log import duration
+from minicaffe.train.log import duration
 
 logger = logging.getLogger("minicaffe")
 

@@ -24,8 +24,8 @@ from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.lowrank.products import cost_of_rank, multiply_adds
 from minicaffe.lowrank.schemes import Scheme, schemes
 from minicaffe.ops.convolution import Convolution2d
-from minicaffe.scoring import first_not_finite, scores_not_finite
 from minicaffe.spec.net import NetSpec, load_net
+from minicaffe.train.scoring import first_not_finite, scores_not_finite
 
 CALIBRATION_BATCHES = 10
 DATA_BASES = ("DATA", "BASIS")  # of target data: its principal components; chosen for the responses

@@ -25,10 +25,10 @@ from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.errors import MinicaffeError, ShapeError, listing
+from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
-from minicaffe.files.weight_reader import WeightReader
 
 logger = logging.getLogger("minicaffe")
 

@@ -21,7 +21,7 @@ from minicaffe.data.mean import mean_of, save_mean
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, named
 from minicaffe.flags import positive
-from minicaffe.training_log import duration
+from minicaffe.train.log import duration
 
 logger = logging.getLogger("minicaffe")
 SUFFIX_OF = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}

@@ -12,8 +12,8 @@ from typing import IO
 import numpy as np
 
 from minicaffe.errors import MinicaffeError
-from minicaffe.files.kinds import NPY, NPZ, kind_of
 from minicaffe.files.atomic import check_room, reading
+from minicaffe.files.kinds import NPY, NPZ, kind_of
 
 NUMBERS = "buif"  # the kinds of NumPy's types that are numbers
 SAVED_BY_NUMPY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.errors import MinicaffeError, WriteError
-from minicaffe.files.kinds import HDF5, kind_of
 from minicaffe.files.atomic import atomic_write, check_room, reading
+from minicaffe.files.kinds import HDF5, kind_of
 
 Shape = tuple[int, ...]
 NO_HDF5 = "not a readable HDF5 file ({})"

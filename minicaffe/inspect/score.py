@@ -11,7 +11,7 @@ from minicaffe.data.order import Order
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.scoring import Score, is_large, score, summary_of
+from minicaffe.train.scoring import Score, is_large, score, summary_of
 
 logger = logging.getLogger("minicaffe")
 BATCHES = 50  # of data without a known size, as in Caffe

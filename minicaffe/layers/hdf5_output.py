@@ -19,8 +19,8 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WriteError, one_line
-from minicaffe.files.kinds import HDF5, kind_of
 from minicaffe.files.hdf5 import import_h5py
+from minicaffe.files.kinds import HDF5, kind_of
 from minicaffe.spec.fields import Message, String
 from minicaffe.spec.trust import UntrustedError
 

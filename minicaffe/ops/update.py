@@ -19,7 +19,7 @@ from minicaffe.device.workers import elementwise, scratch
 
 
 class Rule(Protocol):
-    """What a step wants of an update rule: see ``solvers/rule.py``."""
+    """What a step wants of an update rule: see ``train/solvers/rule.py``."""
 
     histories: int
     cuda: str

@@ -19,9 +19,9 @@ from minicaffe.caffe.specs import open_solver
 from minicaffe.device.array import Array, to_host
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net
-from minicaffe.snapshots import start_of_name
-from minicaffe.solvers.lr_policy import learning_rate, steps_passed
 from minicaffe.spec.solver import SolverSpec
+from minicaffe.train.lr_policy import learning_rate, steps_passed
+from minicaffe.train.snapshots import start_of_name
 
 Callback = Callable[[], None]
 

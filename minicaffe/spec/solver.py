@@ -9,7 +9,7 @@ from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml
 from minicaffe.spec.text import read_yaml
 
-LR_POLICY_NEEDS = {  # the fields that each policy of solvers/lr_policy.py reads
+LR_POLICY_NEEDS = {  # the fields that each policy of train/lr_policy.py reads
     "fixed": (),
     "step": ("gamma", "stepsize"),
     "exp": ("gamma",),

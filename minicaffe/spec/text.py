@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from minicaffe.errors import SpecError
-from minicaffe.files.kinds import HDF5, NPZ, STARTS, kind_of
 from minicaffe.files.atomic import check_name, unreadable
+from minicaffe.files.kinds import HDF5, NPZ, STARTS, kind_of
 
 YAML, PROTOTXT, CAFFEMODEL = "YAML", "prototxt", "caffemodel"
 MAX_BYTES = 64 << 20  # of a text; the largest public nets have less than one MiB

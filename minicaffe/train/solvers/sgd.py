@@ -6,7 +6,7 @@ h ← μ·h + rate·g        w ← w − h
 from __future__ import annotations
 
 from minicaffe.device.array import Array
-from minicaffe.solvers.rule import UpdateRule, register_rule
+from minicaffe.train.solvers.rule import UpdateRule, register_rule
 
 
 @register_rule

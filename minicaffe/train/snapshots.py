@@ -31,13 +31,13 @@ from minicaffe.core import weights
 from minicaffe.device.array import Device, set_rng_state, to_host
 from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
 from minicaffe.files.atomic import check_name, reading
-from minicaffe.solvers.lr_policy import steps_passed
 from minicaffe.spec.solver import SolverSpec
-from minicaffe.training_log import last_run
+from minicaffe.train.log import last_run
+from minicaffe.train.lr_policy import steps_passed
 
 if TYPE_CHECKING:
     from minicaffe.core.net import Net
-    from minicaffe.solver import Solver
+    from minicaffe.train.solver import Solver
 
 logger = logging.getLogger("minicaffe")
 FORMAT = 1

@@ -6,7 +6,7 @@ h ← h + g²        w ← w − rate · g / (√h + δ)
 from __future__ import annotations
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.solvers.rule import UpdateRule, register_rule
+from minicaffe.train.solvers.rule import UpdateRule, register_rule
 
 
 @register_rule

@@ -1,3 +1,3 @@
 """The update rules, one file each. A new rule is a new file and its name in this list."""
 
-from minicaffe.solvers import adadelta, adagrad, adam, nesterov, rmsprop, sgd
+from minicaffe.train.solvers import adadelta, adagrad, adam, nesterov, rmsprop, sgd

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.solvers.rule import UpdateRule, register_rule
+from minicaffe.train.solvers.rule import UpdateRule, register_rule
 
 
 @register_rule

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe import snapshots
 from minicaffe.caffe.specs import open_net, open_solver
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
@@ -21,15 +20,16 @@ from minicaffe.errors import TrainingError
 from minicaffe.inspect.training import sizes, untrained
 from minicaffe.layers.batch_source import same_images
 from minicaffe.ops.update import Step, update
-from minicaffe.scoring import first_not_finite, is_finite, output_lines, score
-from minicaffe.solvers.lr_policy import learning_rate
-from minicaffe.solvers.rule import update_rules
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.spec.text import read_spec
-from minicaffe.training_log import TrainingLog, duration
+from minicaffe.train import snapshots
+from minicaffe.train.log import TrainingLog, duration
+from minicaffe.train.lr_policy import learning_rate
+from minicaffe.train.scoring import first_not_finite, is_finite, output_lines, score
+from minicaffe.train.solvers.rule import update_rules
 
 logger = logging.getLogger("minicaffe")
 LOOK_EVERY = 20  # iterations from one look at the loss to the next, where a look waits for the GPU

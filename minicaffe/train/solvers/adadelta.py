@@ -8,7 +8,7 @@ w ← w − rate · u
 from __future__ import annotations
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.solvers.rule import UpdateRule, register_rule
+from minicaffe.train.solvers.rule import UpdateRule, register_rule
 
 
 @register_rule

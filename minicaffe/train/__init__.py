@@ -1,0 +1,1 @@
+"""What trains: the solver, its update rules and learning rates, snapshots, scores, and the log."""
