@@ -17,7 +17,7 @@ from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
-from minicaffe.lowrank.products import product_of_rank
+from minicaffe.low_rank.products import product_of_rank
 
 # fixtures, which pytest finds under these names
 digits = lenet_cases.digits

@@ -8,8 +8,8 @@ from minicaffe.compress import moments
 from minicaffe.compress.fitting import best_weights, fit, fit_basis, fit_data
 from minicaffe.compress.moments import MomentSums
 from minicaffe.device.array import to_device
-from minicaffe.lowrank.factorization import svd
-from minicaffe.lowrank.schemes import ChannelScheme, SpatialScheme
+from minicaffe.low_rank.factorization import svd
+from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window, im2col
 from minicaffe.spec.net import parse_net

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minicaffe.device import workers
-from minicaffe.lowrank import data_basis
-from minicaffe.lowrank.factorization import orthonormal
-from minicaffe.lowrank.products import TwoStage
-from minicaffe.lowrank.schemes import ChannelScheme
+from minicaffe.low_rank import data_basis
+from minicaffe.low_rank.factorization import orthonormal
+from minicaffe.low_rank.products import TwoStage
+from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops import convolution, gemm
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window, im2col

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.lowrank.factorization import find_range, gram, orthonormal, randomized, svd
+from minicaffe.low_rank.factorization import find_range, gram, orthonormal, randomized, svd
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from minicaffe.lowrank.factorization import svd
-from minicaffe.lowrank.products import Merged, TwoStage, cost_of_rank, multiply_adds, product_of_rank
-from minicaffe.lowrank.schemes import ChannelScheme, SpatialScheme, schemes
+from minicaffe.low_rank.factorization import svd
+from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, multiply_adds, product_of_rank
+from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme, schemes
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import Window
 

@@ -21,7 +21,7 @@ from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import refuse_overwriting, write_text
 from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
-from minicaffe.layers.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.low_rank import LowRankLayer
 from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.solver import load_solver

@@ -12,7 +12,7 @@ from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.workbench import Candidate, LayerRank, Plan, Workbench
 from minicaffe.device.array import Array, synchronize
 from minicaffe.device.workers import one_blas_thread
-from minicaffe.lowrank.products import product_of_rank
+from minicaffe.low_rank.products import product_of_rank
 
 REPEATS = 7
 

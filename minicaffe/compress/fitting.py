@@ -24,8 +24,8 @@ import numpy as np
 
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
-from minicaffe.lowrank.factorization import leading_eigenvectors, orthonormal, svd
-from minicaffe.lowrank.schemes import ChannelScheme, Scheme, SpatialScheme
+from minicaffe.low_rank.factorization import leading_eigenvectors, orthonormal, svd
+from minicaffe.low_rank.schemes import ChannelScheme, Scheme, SpatialScheme
 
 RIDGE = 1e-4  # of the mean variance of x
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by

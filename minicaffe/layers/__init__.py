@@ -38,7 +38,6 @@ from minicaffe.layers import (
     input,
     interp,
     log,
-    low_rank,
     lrn,
     lstm,
     lstm_unit,

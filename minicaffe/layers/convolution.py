@@ -24,7 +24,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.lowrank.param import LowRankParam
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.convolution3d import Convolution3d
 from minicaffe.ops.depthwise import grouped_convolution

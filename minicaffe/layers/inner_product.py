@@ -17,7 +17,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.lowrank.param import LowRankParam
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.gemm import matmul, side_by_side
 from minicaffe.ops.im2col import Window

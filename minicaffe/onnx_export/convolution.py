@@ -5,7 +5,7 @@ from __future__ import annotations
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
-from minicaffe.layers.low_rank.stages import Stage, stages
+from minicaffe.low_rank.stages import Stage, stages
 from minicaffe.onnx_export.graph import Graph, writes
 from minicaffe.ops.im2col import Window
 

@@ -16,8 +16,8 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
-from minicaffe.layers.low_rank.low_rank import LowRankLayer
-from minicaffe.lowrank.products import Merged
+from minicaffe.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.products import Merged
 from minicaffe.ops.im2col import Window
 
 POINT = Window((1, 1))

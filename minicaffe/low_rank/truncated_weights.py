@@ -1,7 +1,7 @@
 """Factors of the weights as they are now: w ≈ left · right, the best approximation of their rank.
 
 The parameter is w, as in a dense layer. It is factorized again when it has changed, and its gradient is exact: that
-of the truncation (``lowrank/truncation.py``).
+of the truncation (``low_rank/truncation.py``).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.layers.low_rank.factors import Factors
-from minicaffe.lowrank.factorization import Svd, gram, randomized, svd
-from minicaffe.lowrank.param import LowRankParam
-from minicaffe.lowrank.products import Pair
-from minicaffe.lowrank.schemes import Scheme
-from minicaffe.lowrank.truncation import Truncation
+from minicaffe.low_rank.factors import Factors
+from minicaffe.low_rank.factorization import Svd, gram, randomized, svd
+from minicaffe.low_rank.param import LowRankParam
+from minicaffe.low_rank.products import Pair
+from minicaffe.low_rank.schemes import Scheme
+from minicaffe.low_rank.truncation import Truncation
 
 
 class TruncatedWeights(Factors):

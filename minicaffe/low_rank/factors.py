@@ -9,8 +9,8 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.lowrank.products import Merged, Pair, TwoStage
-from minicaffe.lowrank.schemes import Scheme
+from minicaffe.low_rank.products import Merged, Pair, TwoStage
+from minicaffe.low_rank.schemes import Scheme
 from minicaffe.ops.convolution import Convolution2d
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.lowrank.factorization import Svd, find_range, leading_eigenvectors, svd
+from minicaffe.low_rank.factorization import Svd, find_range, leading_eigenvectors, svd
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.im2col import im2col
 from minicaffe.ops.linalg import completed, orthonormal

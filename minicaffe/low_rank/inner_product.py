@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from minicaffe.core.layer import Blobs, register_variant
 from minicaffe.device.array import Array
 from minicaffe.layers.inner_product import InnerProduct
-from minicaffe.layers.low_rank.low_rank import LowRank, LowRankLayer
-from minicaffe.lowrank.schemes import ChannelScheme
+from minicaffe.low_rank.low_rank import LowRank, LowRankLayer
+from minicaffe.low_rank.schemes import ChannelScheme
 
 
 @register_variant("InnerProduct", "low_rank_param")

@@ -17,7 +17,7 @@ Where a kept singular value is 0 below full rank, T_r has no derivative: weights
 from __future__ import annotations
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.lowrank.factorization import Svd
+from minicaffe.low_rank.factorization import Svd
 
 SMALLEST_GAP = 1e-4  # of σ_i², relative: T_r jumps where σ_r = σ_{r+1}, and has no gradient there
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from minicaffe.core.layer import Blobs, register_variant
 from minicaffe.device.array import Array
 from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.low_rank.low_rank import LowRank, LowRankLayer
-from minicaffe.lowrank.schemes import schemes
+from minicaffe.low_rank.low_rank import LowRank, LowRankLayer
+from minicaffe.low_rank.schemes import schemes
 
 
 @register_variant("Convolution", "low_rank_param")

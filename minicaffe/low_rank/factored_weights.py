@@ -13,10 +13,10 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WeightError
-from minicaffe.layers.low_rank.factors import Factors
-from minicaffe.lowrank.factorization import svd
-from minicaffe.lowrank.products import Pair
-from minicaffe.lowrank.schemes import Scheme
+from minicaffe.low_rank.factors import Factors
+from minicaffe.low_rank.factorization import svd
+from minicaffe.low_rank.products import Pair
+from minicaffe.low_rank.schemes import Scheme
 
 
 class FactoredWeights(Factors):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.lowrank.schemes import ChannelScheme, Scheme
+from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.vertical import VerticalConvolution
 

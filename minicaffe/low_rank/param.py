@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from minicaffe.errors import SpecError
-from minicaffe.lowrank.factorization import OVERSAMPLING, POWER_ITERATIONS
+from minicaffe.low_rank.factorization import OVERSAMPLING, POWER_ITERATIONS
 from minicaffe.spec.fields import Bool, Enum, Field, Float, Int, Message
 from minicaffe.spec.reader import Where
 
