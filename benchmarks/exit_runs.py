@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 
 PHOTOS = 20
 SECONDS = 120  # what takes longer is taken to hang

@@ -2,12 +2,12 @@
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
 import minicaffe.low_rank.convolution
-import minicaffe.low_rank.inner_product
+import minicaffe.low_rank.inner_product  # noqa: F401
 from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.core.blob import Blob
-from minicaffe.caffe.convert import convert
-from minicaffe.caffe.export import export
+from minicaffe.caffe.exchange.convert import convert
+from minicaffe.caffe.exchange.export import export
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.transformer import Transformer
 from minicaffe.errors import (

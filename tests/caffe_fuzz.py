@@ -17,9 +17,9 @@ import numpy as np
 from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
-from minicaffe.caffe.messages import parse_message
-from minicaffe.caffe.specs import net_tree, open_net, open_solver
-from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.caffe.formats.messages import parse_message
+from minicaffe.caffe.formats.specs import net_tree, open_net, open_solver
+from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.data.mean import load_mean

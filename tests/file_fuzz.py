@@ -28,7 +28,7 @@ from caffe_fuzz import damaged
 from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
-from minicaffe.caffe import solverstate
+from minicaffe.caffe.formats import solverstate
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import open_npz

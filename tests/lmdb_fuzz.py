@@ -17,7 +17,7 @@ import numpy as np
 from peak_memory import begin_peak, peak_memory
 from PIL import Image
 
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.data.backends import open_source
 from minicaffe.errors import MinicaffeError
 

@@ -9,8 +9,8 @@ from golden_files import FOLDER
 from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
-from minicaffe.cli import main
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.cli.commands import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, WeightError
 
@@ -147,7 +147,7 @@ def test_an_error_says_what_a_file_of_another_kind_is(tmp_path, content, ending)
     path = tmp_path / f"file.{ending}"
     with path.open("wb") as file:
         file.write(data) if data is not None else np.savez(file, **{"conv/0": np.zeros(3)})
-    read = mc.caffe.solverstate.read_state if "state" in ending else mc.core.weights.open_weights
+    read = mc.caffe.formats.solverstate.read_state if "state" in ending else mc.core.weights.open_weights
     with pytest.raises(mc.MinicaffeError, match=message) as caught:
         read(path)
     assert "damaged" not in str(caught.value)
@@ -195,11 +195,11 @@ def test_hdf5_that_declares_more_than_it_has_is_refused(net, tmp_path):
     with pytest.raises(WeightError, match=r"'conv/0' has shape \(1048576, 1048576\), the net expects"):
         net.copy_from(path)
     with pytest.raises(WeightError, match=r"huge.caffemodel.h5: 'data/conv/0' cannot be read \(declares"):
-        mc.caffe.hdf5.Hdf5WeightReader(path).read("conv/0")
+        mc.caffe.formats.hdf5.Hdf5WeightReader(path).read("conv/0")
     with h5py.File(path, "w") as file:  # 16 MiB: the limit, not the memory, has to refuse it
         file.create_dataset("data/conv/0", (2**11, 2**11), "f", chunks=(1, 1024), compression="gzip")
     with pytest.raises(WeightError, match=r"declares \(2048, 2048\) numbers, but has 0 bytes"):
-        mc.caffe.hdf5.Hdf5WeightReader(path).read("conv/0")
+        mc.caffe.formats.hdf5.Hdf5WeightReader(path).read("conv/0")
 
 
 def test_hdf5_that_holds_no_numbers_is_refused(net, tmp_path):
@@ -222,7 +222,7 @@ def test_a_missing_package_gives_the_line_that_installs_it(net, monkeypatch, pac
     if package == "google.protobuf":
         monkeypatch.setitem(sys.modules, "google.protobuf.descriptor_pb2", None)
         message_class.cache_clear()
-        mc.caffe.messages._pool.cache_clear()
+        mc.caffe.formats.messages._pool.cache_clear()
     with pytest.raises(WeightError, match=rf"pip install 'minicaffe\[{extra}\]'"):
         net.copy_from(GOLDEN / f"current.{file}")
 

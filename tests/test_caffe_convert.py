@@ -10,10 +10,10 @@ from golden_files import FOLDER, assert_near, parts, recorded
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.caffe import binary
-from minicaffe.caffe.messages import message_class
-from minicaffe.caffe.specs import open_net
-from minicaffe.cli import main
+from minicaffe.caffe.formats import binary
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.caffe.formats.specs import open_net
+from minicaffe.cli.commands import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError, SpecError, WeightError
 from minicaffe.spec.net import load_net
@@ -320,7 +320,7 @@ def test_the_comment_holds_whatever_name_the_file_has(tmp_path, name):
 
 
 def test_a_text_that_would_not_read_again_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(mc.caffe.convert, "yaml_text", lambda *_: "layer: [")
+    monkeypatch.setattr(mc.caffe.exchange.convert, "yaml_text", lambda *_: "layer: [")
     with pytest.raises(SpecError, match=r"current\.yaml:1: not valid YAML"):
         mc.convert(GOLDEN / "current.prototxt", GOLDEN / "current.caffemodel", tmp_path / "out")
     assert not (tmp_path / "out").exists()

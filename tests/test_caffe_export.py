@@ -24,8 +24,8 @@ from marks import on_the_cpu_alone
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.caffe.blobs import fill_blob
-from minicaffe.caffe.messages import message_class, parse_message
+from minicaffe.caffe.formats.blobs import fill_blob
+from minicaffe.caffe.formats.messages import message_class, parse_message
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net

@@ -5,8 +5,8 @@ from export_cases import make_net
 from golden_files import FOLDER
 
 import minicaffe as mc
-from minicaffe.caffe.caffemodel import CaffemodelReader
-from minicaffe.cli import main
+from minicaffe.caffe.formats.caffemodel import CaffemodelReader
+from minicaffe.cli.commands import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net

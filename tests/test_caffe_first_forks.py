@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.caffe.specs import open_net
+from minicaffe.caffe.formats.specs import open_net
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 

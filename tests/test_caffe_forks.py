@@ -7,8 +7,8 @@ import pytest
 from export_cases import INPUT
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
-from minicaffe.caffe.specs import net_tree, open_solver
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.caffe.formats.specs import net_tree, open_solver
 from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.device.array import to_host

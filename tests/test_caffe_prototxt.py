@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
-from minicaffe.caffe.prototxt import MAX_DEPTH, check_kinds, parse_prototxt
-from minicaffe.caffe.prototxt_text import prototxt_text
-from minicaffe.caffe.schema import parse_schema
-from minicaffe.caffe.spec_tree import number
-from minicaffe.caffe.specs import open_net, open_solver
-from minicaffe.caffe.tree import Scalar, Tree
-from minicaffe.cli import main
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.caffe.formats.prototxt import MAX_DEPTH, check_kinds, parse_prototxt
+from minicaffe.caffe.formats.prototxt_text import prototxt_text
+from minicaffe.caffe.formats.schema import parse_schema
+from minicaffe.caffe.formats.spec_tree import number
+from minicaffe.caffe.formats.specs import open_net, open_solver
+from minicaffe.caffe.formats.tree import Scalar, Tree
+from minicaffe.cli.commands import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 
@@ -326,7 +326,7 @@ def test_a_text_without_end_is_an_error(net_file, text):
 
 
 def test_values_without_end_are_an_error(net_file, monkeypatch):
-    monkeypatch.setattr("minicaffe.caffe.prototxt.MAX_NODES", 100)
+    monkeypatch.setattr("minicaffe.caffe.formats.prototxt.MAX_NODES", 100)
     with pytest.raises(SpecError, match=r"net\.prototxt:101: more than 100 values; is it a net\?"):
         open_net(net_file("input_dim: 1\n" * 200))
 

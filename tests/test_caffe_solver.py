@@ -9,10 +9,10 @@ import pytest
 from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
-from minicaffe.caffe.solverstate import read_state, write_state
-from minicaffe.caffe.specs import open_solver
-from minicaffe.cli import main
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.caffe.formats.solverstate import read_state, write_state
+from minicaffe.caffe.formats.specs import open_solver
+from minicaffe.cli.commands import main
 from minicaffe.errors import SpecError, TrainingError, WeightError
 
 GOLDEN = FOLDER / "caffe"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from golden_files import FOLDER, recorded
 
-from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.specs import open_net, open_solver
-from minicaffe.caffe.tree import as_yaml
-from minicaffe.caffe.upgrade import TYPES_1, upgrade_net
+from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
+from minicaffe.caffe.formats.schema import schema
+from minicaffe.caffe.formats.specs import open_net, open_solver
+from minicaffe.caffe.formats.tree import as_yaml
+from minicaffe.caffe.formats.upgrade import TYPES_1, upgrade_net
 from minicaffe.core.layer import layer_classes
 from minicaffe.errors import SpecError
 from minicaffe.spec.fields import Message

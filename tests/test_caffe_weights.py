@@ -7,10 +7,10 @@ import pytest
 from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
-from minicaffe.caffe.blobs import fill_blob
-from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.messages import message_class
-from minicaffe.caffe.specs import open_net
+from minicaffe.caffe.formats.blobs import fill_blob
+from minicaffe.caffe.formats.hdf5 import write_weights
+from minicaffe.caffe.formats.messages import message_class
+from minicaffe.caffe.formats.specs import open_net
 from minicaffe.core.blob import Blob
 from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
@@ -208,7 +208,7 @@ def test_all_arrays_together_have_to_fit_a_message(lacking, tmp_path, make_net, 
     """protobuf's 2 GiB, here as many bytes as the two arrays have, or one less."""
     text = "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [1, 6]}}}\n"
     net = make_net(text + "- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5}}\n")
-    monkeypatch.setattr("minicaffe.caffe.caffemodel.MAX_BYTES", 4 * (30 + 5) - lacking)
+    monkeypatch.setattr("minicaffe.caffe.formats.caffemodel.MAX_BYTES", 4 * (30 + 5) - lacking)
     if lacking == 0:
         net.save(tmp_path / "w.caffemodel")
         return

@@ -14,7 +14,7 @@ import minicaffe.pycaffe as caffe
 from minicaffe.classify.batches import batches, forward_all
 from minicaffe.classify.command import top_lines
 from minicaffe.classify.images import load_image, oversample, resize_image
-from minicaffe.cli import main
+from minicaffe.cli.commands import main
 from minicaffe.data.backends import open_source
 
 SETTINGS = {

@@ -174,7 +174,7 @@ def test_a_state_of_caffe_that_does_not_fit_changes_nothing(tmp_path, monkeypatc
     )
     solver = mc.Solver("solver.prototxt")
     solver.step(1)
-    state = mc.caffe.solverstate.read_state(CAFFE / f"SGD_iter_6.solverstate{form}")
+    state = mc.caffe.formats.solverstate.read_state(CAFFE / f"SGD_iter_6.solverstate{form}")
     state.path = tmp_path / f"bad.solverstate{form}"
     weights = tmp_path / "w.caffemodel"
     weights.write_bytes(
@@ -183,7 +183,7 @@ def test_a_state_of_caffe_that_does_not_fit_changes_nothing(tmp_path, monkeypatc
     state.learned_net = "x" * 3000 if damage == "name" else str(weights)
     if damage == "short history":
         state.history[-1] = state.history[-1][..., :-1]
-    mc.caffe.solverstate.write_state(state)
+    mc.caffe.formats.solverstate.write_state(state)
     before = all_of(solver)
     with pytest.raises(mc.MinicaffeError):
         solver.restore(state.path)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.caffe.messages import parse_message
-from minicaffe.cli import main
+from minicaffe.caffe.formats.messages import parse_message
+from minicaffe.cli.commands import main
 from minicaffe.data.commands import Pace
 from minicaffe.data.lmdb import LmdbSource
 from minicaffe.data.lmdb_file import LmdbFile
@@ -82,7 +82,7 @@ def test_grey_and_resized_images(folder):
 
 def test_encoded_images_are_the_files_bytes_where_nothing_changes(folder):
     lmdb = pytest.importorskip("lmdb")
-    from minicaffe.caffe.messages import parse_message
+    from minicaffe.caffe.formats.messages import parse_message
 
     assert main(["data", "images", "photos", "--encoded", "-o", "db"]) == 0
     with (

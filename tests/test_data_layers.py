@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 
 rng = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.data.backends import open_source
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.idx import gzip_bytes, idx_bytes, read_idx
@@ -421,7 +421,7 @@ def test_protobuf_bytes_are_those_of_caffe_proto():
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
 def test_a_truncated_lmdb_is_an_error_and_not_the_end_of_the_process(tmp_path, keep):
     lmdb = pytest.importorskip("lmdb")
-    from minicaffe.caffe.messages import message_class
+    from minicaffe.caffe.formats.messages import message_class
     from minicaffe.data.backends import open_source
 
     environment = lmdb.open(str(tmp_path / "db"), map_size=1 << 24)

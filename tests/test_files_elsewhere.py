@@ -121,7 +121,7 @@ def test_histories_that_lie_elsewhere_are_refused_before_they_are_opened(tmp_pat
         shape = file["history/0"].shape
         del file["history" if way is link_to_a_group else "history/0"]
         way(file, "history/0", secret, shape)
-    refused(lambda: mc.caffe.solverstate.read_state(path), secret, TrainingError)
+    refused(lambda: mc.caffe.formats.solverstate.read_state(path), secret, TrainingError)
 
 
 def test_links_within_the_file_are_followed(tmp_path):

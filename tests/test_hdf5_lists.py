@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.errors import DataError, SpecError
 

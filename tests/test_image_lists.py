@@ -133,7 +133,7 @@ def test_an_image_that_is_smaller_than_the_crop_is_named(folder):
 
 def test_an_lmdb_names_the_key_of_an_image_of_another_size(tmp_path):
     lmdb = pytest.importorskip("lmdb")
-    from minicaffe.caffe.messages import message_class
+    from minicaffe.caffe.formats.messages import message_class
 
     with lmdb.open(str(tmp_path / "db")) as environment, environment.begin(write=True) as transaction:
         for key, height in ((b"first", 2), (b"odd one", 3), (b"other", 2)):

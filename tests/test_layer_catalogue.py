@@ -6,7 +6,7 @@ import pytest
 from golden_files import FOLDER
 
 import minicaffe as mc
-from minicaffe.caffe.layer_types import RELEASE_1_0, SINCE_1_0
+from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.core.layer import layer_classes
 from minicaffe.inspect.summary import layer_type_table
 from minicaffe.spec.net import parse_net

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from minicaffe.caffe.prototxt import parse_prototxt
+from minicaffe.caffe.formats.prototxt import parse_prototxt
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
 

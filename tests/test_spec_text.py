@@ -8,8 +8,8 @@ from golden_files import FOLDER
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
-from minicaffe.caffe.specs import open_net, open_solver
-from minicaffe.cli import main
+from minicaffe.caffe.formats.specs import open_net, open_solver
+from minicaffe.cli.commands import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.text import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml

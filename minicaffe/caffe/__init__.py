@@ -1,1 +1,1 @@
-"""Caffe's own file formats. The only room that knows protobuf, which is an extra."""
+"""Caffe's own files: their formats below the nets, and the exchange of whole nets above them."""

@@ -12,12 +12,7 @@ import numpy as np
 
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
-from minicaffe.core.blob import Blob
-from minicaffe.core.net import Net
-from minicaffe.data.mean import load_mean
-from minicaffe.errors import DataError, named
-from minicaffe.files.atomic import check_name, unreadable
-from minicaffe.flags import (
+from minicaffe.cli.flags import (
     add_allow_missing,
     add_device,
     add_rules,
@@ -25,6 +20,11 @@ from minicaffe.flags import (
     choose_device,
     trained_net,
 )
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
+from minicaffe.data.mean import load_mean
+from minicaffe.errors import DataError, named
+from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.train.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+from minicaffe.cli.flags import add_device, add_trust, choose_device, positive
 from minicaffe.compress import plot, shrunk, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
@@ -19,7 +20,6 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import refuse_overwriting, write_text
-from minicaffe.flags import add_device, add_trust, choose_device, positive
 from minicaffe.inspect.table import format_table
 from minicaffe.low_rank.low_rank import LowRankLayer
 from minicaffe.spec import trust

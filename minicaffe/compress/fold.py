@@ -19,9 +19,9 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.batch_norm import BatchNorm
+from minicaffe.layers.scale import Scale
 from minicaffe.low_rank.factored_weights import FactoredWeights
 from minicaffe.low_rank.held_basis import DataBasis
-from minicaffe.layers.scale import Scale
 from minicaffe.spec.edit import remove_layers, set_layer_fields
 from minicaffe.spec.net import parse_net
 

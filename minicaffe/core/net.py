@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.caffemodel import write_caffemodel
-from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.specs import is_caffemodel, open_net
+from minicaffe.caffe.formats.caffemodel import write_caffemodel
+from minicaffe.caffe.formats.hdf5 import write_weights
+from minicaffe.caffe.formats.specs import is_caffemodel, open_net
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, Setting, class_of, layer_classes

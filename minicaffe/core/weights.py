@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.caffemodel import CaffemodelReader
-from minicaffe.caffe.hdf5 import Hdf5WeightReader
-from minicaffe.caffe.solverstate import SUFFIXES
+from minicaffe.caffe.formats.caffemodel import CaffemodelReader
+from minicaffe.caffe.formats.hdf5 import Hdf5WeightReader
+from minicaffe.caffe.formats.solverstate import SUFFIXES
 from minicaffe.core.blob import Blob
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.preparation import Preparation, read_preparation

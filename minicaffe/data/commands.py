@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minicaffe.cli.flags import positive
 from minicaffe.data.backends import SAMPLES, backend_of, open_source
 from minicaffe.data.decode import ENCODINGS, encode_image
 from minicaffe.data.image_list import ImageListSource, find_images
@@ -20,7 +21,6 @@ from minicaffe.data.lmdb_writer import datum_of, write_datums
 from minicaffe.data.mean import mean_of, save_mean
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError, named
-from minicaffe.flags import positive
 from minicaffe.train.log import duration
 
 logger = logging.getLogger("minicaffe")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.messages import import_protobuf, parse_message
+from minicaffe.caffe.formats.messages import import_protobuf, parse_message
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.lmdb_file import LmdbFile
 from minicaffe.data.source import Images, Source, stack

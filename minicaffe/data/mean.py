@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob
-from minicaffe.caffe.messages import message_class, parse_message
+from minicaffe.caffe.formats.blobs import blob_array, blob_shape, fill_blob
+from minicaffe.caffe.formats.messages import message_class, parse_message
 from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.source import Source
 from minicaffe.errors import DataError

@@ -13,8 +13,8 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WeightError
-from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.factorization import svd
+from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.products import Pair
 from minicaffe.low_rank.schemes import Scheme
 

@@ -23,13 +23,13 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.low_rank.factors import Factors
-from minicaffe.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.low_rank import data_basis
 from minicaffe.low_rank.factorization import Svd
+from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, Pair, TwoStage
 from minicaffe.low_rank.schemes import Scheme
+from minicaffe.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.ops.convolution import Convolution2d
 from minicaffe.ops.linalg import orthonormal
 

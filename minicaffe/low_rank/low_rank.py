@@ -17,10 +17,10 @@ from minicaffe.errors import TrainingError
 from minicaffe.low_rank.factored_weights import FactoredWeights
 from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.held_basis import DataBasis, WeightBasis
-from minicaffe.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import Scheme
+from minicaffe.low_rank.truncated_weights import TruncatedWeights
 from minicaffe.ops.convolution import Convolution2d
 
 logger = logging.getLogger("minicaffe")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.factorization import Svd, gram, randomized, svd
+from minicaffe.low_rank.factors import Factors
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Pair
 from minicaffe.low_rank.schemes import Scheme

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import minicaffe.onnx_export  # noqa: F401  the table of writers
-from minicaffe.caffe.messages import MAX_BYTES
+from minicaffe.caffe.formats.messages import MAX_BYTES
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError

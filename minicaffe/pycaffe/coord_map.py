@@ -1,10 +1,10 @@
-"""Crop layers for a NetSpec that cut one blob to where another lies (``caffe/coordinates.py``)."""
+"""Crop layers for a NetSpec that cut one blob to where another lies (``caffe/formats/coordinates.py``)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.caffe.coordinates import (
+from minicaffe.caffe.formats.coordinates import (
     AxisMismatchException,
     UndefinedMapException,
     compose,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import minicaffe
-from minicaffe.caffe.caffemodel import write_caffemodel
-from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.specs import open_net
+from minicaffe.caffe.formats.caffemodel import write_caffemodel
+from minicaffe.caffe.formats.hdf5 import write_weights
+from minicaffe.caffe.formats.specs import open_net
 from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.core.layer import Layer
 from minicaffe.errors import MinicaffeError

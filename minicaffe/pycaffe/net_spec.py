@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
-from minicaffe.caffe.schema import Field
-from minicaffe.caffe.tree import as_yaml
-from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
+from minicaffe.caffe.formats.schema import Field
+from minicaffe.caffe.formats.tree import as_yaml
+from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core.layer import layer_classes
 from minicaffe.errors import SpecError
 from minicaffe.pycaffe.proto import caffe_pb2

@@ -12,10 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 import minicaffe
-from minicaffe.caffe.caffemodel import write_caffemodel
-from minicaffe.caffe.hdf5 import write_weights
-from minicaffe.caffe.solverstate import CaffeState, write_state
-from minicaffe.caffe.specs import open_solver
+from minicaffe.caffe.formats.caffemodel import write_caffemodel
+from minicaffe.caffe.formats.hdf5 import write_weights
+from minicaffe.caffe.formats.solverstate import CaffeState, write_state
+from minicaffe.caffe.formats.specs import open_solver
 from minicaffe.device.array import Array, to_host
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.caffe import solverstate
+from minicaffe.caffe.formats import solverstate
 from minicaffe.core import weights
 from minicaffe.device.array import Device, set_rng_state, to_host
 from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing

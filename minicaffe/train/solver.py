@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from minicaffe.caffe.messages import file_descriptor, import_protobuf
-from minicaffe.caffe.schema import Field
+from minicaffe.caffe.formats.messages import file_descriptor, import_protobuf
+from minicaffe.caffe.formats.schema import Field
 from minicaffe.pycaffe.proto.full_schema import defaults, full_schema
 
 TRAIN, TEST = 0, 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from minicaffe.caffe.schema import Field, Schema, schema
+from minicaffe.caffe.formats.schema import Field, Schema, schema
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec import fields
 from minicaffe.spec.net import LayerSpec, NetSpec

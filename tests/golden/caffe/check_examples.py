@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import minicaffe as mc
-from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.errors import MinicaffeError

@@ -2,7 +2,7 @@
 
 The nets are those of ``export_cases.py``. ``CAFFE_PYTHON`` is a Python that can import Caffe 1.0. Prints, for each,
 the largest difference of an output as a share of the largest output; exits with 1 where one is above 1e-4, or where
-that Caffe lacks a type that ``minicaffe/caffe/layer_types.py`` says every Caffe has.
+that Caffe lacks a type that ``minicaffe/caffe/formats/layer_types.py`` says every Caffe has.
 """
 
 import json
@@ -53,7 +53,7 @@ def main() -> int:
     from export_cases import CASES, inputs_of, make_net, outputs_of
 
     import minicaffe as mc
-    from minicaffe.caffe.layer_types import RELEASE_1_0
+    from minicaffe.caffe.formats.layer_types import RELEASE_1_0
 
     types = subprocess.run([sys.argv[1], "-c", TYPES], capture_output=True, text=True, check=True).stdout
     lacking = RELEASE_1_0 - set(types.split())

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.device.array import to_host
 
 FLOAT16 = 2

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.tree import Scalar, Tree
 
 PATHS = ("source", "mean_file", "root_folder")
 

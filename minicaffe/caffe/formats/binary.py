@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.messages import message_class, parse_message
-from minicaffe.caffe.schema import Field, schema
-from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
+from minicaffe.caffe.formats.messages import message_class, parse_message
+from minicaffe.caffe.formats.schema import Field, schema
+from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import DataError, MinicaffeError, SpecError
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.files.kinds import kind_of

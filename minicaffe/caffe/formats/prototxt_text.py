@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from minicaffe.caffe.schema import Field, schema
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.schema import Field, schema
+from minicaffe.caffe.formats.tree import Scalar, Tree
 
 ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
 LETTERS = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from minicaffe.caffe.schema import Field, Schema, schema
+from minicaffe.caffe.formats.schema import Field, Schema, schema
 from minicaffe.errors import DataError
 
 PACKAGE = "minicaffe"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.schema import schema
+from minicaffe.caffe.formats.tree import Scalar, Tree
 
 logger = logging.getLogger("minicaffe")
 ALWAYS = {  # NVIDIA's and Intel's, by message

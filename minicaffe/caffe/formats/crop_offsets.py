@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.coordinates import AxisMismatchException, coord_map_from_to
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.coordinates import AxisMismatchException, coord_map_from_to
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 

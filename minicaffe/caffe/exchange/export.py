@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minicaffe.caffe.caffemodel import write_layers
-from minicaffe.caffe.plain_layers import PlainLayers
-from minicaffe.caffe.prototxt_text import prototxt_text
-from minicaffe.caffe.spec_tree import text
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.exchange.plain_layers import PlainLayers
+from minicaffe.caffe.formats.caffemodel import write_layers
+from minicaffe.caffe.formats.prototxt_text import prototxt_text
+from minicaffe.caffe.formats.spec_tree import text
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import WriteError
 from minicaffe.files.atomic import write_text

@@ -1,4 +1,4 @@
-"""The command line: ``minicaffe train|test|classify|summary|lowrank|convert|…``. Parses, calls, prints."""
+"""The program ``minicaffe``: its commands, and how each ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from minicaffe import __version__
-from minicaffe.caffe.command_line import as_ours
-from minicaffe.caffe.convert import convert
-from minicaffe.caffe.export import export
-from minicaffe.caffe.solverstate import SUFFIXES
-from minicaffe.caffe.specs import open_net, open_solver
+from minicaffe.caffe.exchange.convert import convert
+from minicaffe.caffe.exchange.export import export
+from minicaffe.caffe.formats.solverstate import SUFFIXES
+from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.classify.command import add_arguments as add_classify
 from minicaffe.classify.command import classify
+from minicaffe.cli.caffe_flags import as_ours
+from minicaffe.cli.flags import (
+    add_allow_missing,
+    add_device,
+    add_rules,
+    add_trust,
+    choose_device,
+    positive,
+    trained_net,
+    trusting,
+)
 from minicaffe.compress import fold
 from minicaffe.compress.commands import Command
 from minicaffe.compress.commands import add_commands as add_lowrank
@@ -33,16 +43,6 @@ from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
-from minicaffe.flags import (
-    add_allow_missing,
-    add_device,
-    add_rules,
-    add_trust,
-    choose_device,
-    positive,
-    trained_net,
-    trusting,
-)
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.spec.fields import Bool, Field, Float, Message, Nested, String
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.binary import read_message, text_of, unknown_numbers
-from minicaffe.caffe.blobs import blob_array, blob_shape, fill_blob, same_shape
-from minicaffe.caffe.messages import message_class
+from minicaffe.caffe.formats.binary import read_message, text_of, unknown_numbers
+from minicaffe.caffe.formats.blobs import blob_array, blob_shape, fill_blob, same_shape
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.files.atomic import atomic_write
 from minicaffe.files.hdf5 import Hdf5File, write_h5

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minicaffe.caffe.schema import Field, schema
-from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree, check_length
+from minicaffe.caffe.formats.schema import Field, schema
+from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree, check_length
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import MAX_DEPTH, MAX_NODES, Where
 

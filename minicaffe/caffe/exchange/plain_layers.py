@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.both_phases import BothPhases
-from minicaffe.caffe.data_files import whole_paths
-from minicaffe.caffe.layer_types import who_lacks
-from minicaffe.caffe.plain_fields import plain_fields, unknown_names
-from minicaffe.caffe.spec_tree import number, text
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.exchange.both_phases import BothPhases
+from minicaffe.caffe.exchange.plain_fields import plain_fields, unknown_names
+from minicaffe.caffe.formats.data_files import whole_paths
+from minicaffe.caffe.formats.layer_types import who_lacks
+from minicaffe.caffe.formats.spec_tree import number, text
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.core.unused_names import UnusedNames

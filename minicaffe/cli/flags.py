@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicaffe.caffe.specs import open_net
+from minicaffe.caffe.formats.specs import open_net
 from minicaffe.core.net import Net
 from minicaffe.core.weights import open_weights
 from minicaffe.data.preparation import read_preparation

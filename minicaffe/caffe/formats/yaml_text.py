@@ -6,7 +6,7 @@ import math
 
 import yaml
 
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec.fields import Message, Nested
 from minicaffe.spec.net import LayerSpec, NetSpec

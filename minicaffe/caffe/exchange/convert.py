@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.data_files import follow_spec
-from minicaffe.caffe.specs import is_caffemodel, net_tree
-from minicaffe.caffe.tree import Scalar, Tree, as_yaml
-from minicaffe.caffe.upgrade import add_input_layer
-from minicaffe.caffe.yaml_text import yaml_text
+from minicaffe.caffe.formats.data_files import follow_spec
+from minicaffe.caffe.formats.specs import is_caffemodel, net_tree
+from minicaffe.caffe.formats.tree import Scalar, Tree, as_yaml
+from minicaffe.caffe.formats.upgrade import add_input_layer
+from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core import weights
 from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean

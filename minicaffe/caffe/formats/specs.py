@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minicaffe.caffe.binary import as_tree, read_message, warn_of_unknown
-from minicaffe.caffe.idle_fields import drop_idle_fields
-from minicaffe.caffe.prototxt import check_kinds, parse_prototxt
-from minicaffe.caffe.tree import Tree, as_yaml
-from minicaffe.caffe.upgrade import upgrade_net
+from minicaffe.caffe.formats.binary import as_tree, read_message, warn_of_unknown
+from minicaffe.caffe.formats.idle_fields import drop_idle_fields
+from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
+from minicaffe.caffe.formats.tree import Tree, as_yaml
+from minicaffe.caffe.formats.upgrade import upgrade_net
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where

@@ -11,9 +11,9 @@ import itertools
 import logging
 from collections.abc import Container
 
-from minicaffe.caffe.crop_offsets import write_crop_offsets
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.crop_offsets import write_crop_offsets
+from minicaffe.caffe.formats.schema import schema
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where, nearest

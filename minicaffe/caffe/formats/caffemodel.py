@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.caffe.binary import fill_message, read_message, text_of, unknown_numbers, warn_of_unknown
-from minicaffe.caffe.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
-from minicaffe.caffe.messages import MAX_BYTES, message_class
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.spec_tree import spec_tree
-from minicaffe.caffe.tree import MAX_NAME, Scalar, Tree
-from minicaffe.caffe.upgrade import TYPES_0
+from minicaffe.caffe.formats.binary import (
+    fill_message,
+    read_message,
+    text_of,
+    unknown_numbers,
+    warn_of_unknown,
+)
+from minicaffe.caffe.formats.blobs import Shape, blob_array, blob_shape, fill_blob, is_legacy
+from minicaffe.caffe.formats.messages import MAX_BYTES, message_class
+from minicaffe.caffe.formats.schema import schema
+from minicaffe.caffe.formats.spec_tree import spec_tree
+from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree
+from minicaffe.caffe.formats.upgrade import TYPES_0
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WeightError, WriteError
 from minicaffe.files.atomic import atomic_write

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.schema import schema
+from minicaffe.caffe.formats.schema import schema
 from minicaffe.errors import DataError
 
 Shape = tuple[int, ...]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minicaffe.caffe.schema import schema
-from minicaffe.caffe.spec_tree import number, scalars, spec_tree
-from minicaffe.caffe.tree import Scalar, Tree
+from minicaffe.caffe.formats.schema import schema
+from minicaffe.caffe.formats.spec_tree import number, scalars, spec_tree
+from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec
 

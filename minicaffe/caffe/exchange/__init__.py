@@ -1,0 +1,1 @@
+"""Nets of Caffe become ours, and ours become Caffe's."""

@@ -1,0 +1,8 @@
+"""``python -m minicaffe.cli`` is ``minicaffe``."""
+
+import sys
+
+from minicaffe.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
