@@ -18,7 +18,7 @@ from minicaffe.train.solvers.rule import update_rules
 def all_kernels() -> dict[str, Kernel]:
     """Every kernel, by name: those of the modules in ``ops``, and one for each update rule."""
     modules = [
-        importlib.import_module(f"minicaffe.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)
+        importlib.import_module(found.name) for found in pkgutil.walk_packages(ops.__path__, "minicaffe.ops.")
     ]
     kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Kernel)]
     spec = parse_solver("net: none\nbase_lr: 0.1\nlr_policy: fixed\n")

@@ -10,8 +10,8 @@ from minicaffe.compress.moments import MomentSums
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window, im2col
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.im2col import Window, im2col
 from minicaffe.spec.net import parse_net
 
 RNG = np.random.default_rng()

@@ -17,18 +17,10 @@ from strict_cupy import cupy, cupyx, rules
 from minicaffe.device import array
 from minicaffe.device.array import Device
 from minicaffe.device.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
-from minicaffe.ops import (
-    convolution,
-    depthwise,
-    dropout,
-    lrn,
-    normalization,
-    pooling,
-    roi_pooling,
-    softmax,
-    vertical,
-)
-from minicaffe.ops.im2col import Window
+from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, softmax
+from minicaffe.ops.convolution.dense import dense as convolution
+from minicaffe.ops.convolution.dense import depthwise, vertical
+from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.update import Step, update
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train.solvers.rule import update_rules

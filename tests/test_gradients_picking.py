@@ -5,7 +5,7 @@ import pytest
 from gradient_check import check_gradients, layer_net
 
 import minicaffe as mc
-from minicaffe.ops.im2col import Window, im2col
+from minicaffe.ops.convolution.im2col import Window, im2col
 from minicaffe.spec.net import parse_net
 
 

@@ -21,7 +21,7 @@ from low_rank_cases import (
 from training import arrays_of, assert_same_files
 
 import minicaffe as mc
-from minicaffe.ops.im2col import Window, im2col
+from minicaffe.ops.convolution.im2col import Window, im2col
 
 # fixtures, which pytest finds under these names
 the_same_numbers = low_rank_cases.the_same_numbers

@@ -8,9 +8,10 @@ from minicaffe.low_rank import data_basis
 from minicaffe.low_rank.factorization import orthonormal
 from minicaffe.low_rank.products import TwoStage
 from minicaffe.low_rank.schemes import ChannelScheme
-from minicaffe.ops import convolution, gemm
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window, im2col
+from minicaffe.ops import gemm
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import dense as convolution
+from minicaffe.ops.convolution.im2col import Window, im2col
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 

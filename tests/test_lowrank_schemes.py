@@ -9,8 +9,8 @@ import pytest
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, multiply_adds, product_of_rank
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme, schemes
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.im2col import Window
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 

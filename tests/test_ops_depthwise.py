@@ -5,10 +5,9 @@ import pytest
 from gradient_check import layer_net
 
 import minicaffe as mc
-from minicaffe.ops import depthwise
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.depthwise import DepthwiseConvolution2d
-from minicaffe.ops.im2col import Window
+from minicaffe.ops.convolution.dense import Convolution2d, depthwise
+from minicaffe.ops.convolution.depthwise import DepthwiseConvolution2d
+from minicaffe.ops.convolution.im2col import Window
 from minicaffe.spec.net import parse_net
 
 pytestmark = pytest.mark.cpu_only("the parts are of the CPU; test_cuda_kernels.py has the kernels")

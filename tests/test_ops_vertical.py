@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from minicaffe.device import workers
-from minicaffe.ops import vertical
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window
-from minicaffe.ops.vertical import VerticalConvolution
+from minicaffe.ops.convolution.dense import Convolution2d, vertical
+from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.vertical import VerticalConvolution
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 

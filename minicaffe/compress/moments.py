@@ -18,7 +18,7 @@ import numpy as np
 from minicaffe.compress.batches import Batch, run
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 
 
 @dataclass

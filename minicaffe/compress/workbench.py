@@ -23,7 +23,7 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.low_rank.products import cost_of_rank, multiply_adds
 from minicaffe.low_rank.schemes import Scheme, schemes
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.spec.net import NetSpec, load_net
 from minicaffe.train.scoring import first_not_finite, scores_not_finite
 

@@ -12,7 +12,7 @@ Images may have one to three spatial axes. With ``axis`` other than 1, all axes 
 
 With ``low_rank_param`` w, or X, is of low rank: ``low_rank/convolution.py``.
 
-Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution.py`` and ``ops/convolution3d.py``.
+Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution/dense.py`` and ``ops/convolution/volume.py``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.low_rank.param import LowRankParam
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.convolution3d import Convolution3d
-from minicaffe.ops.depthwise import grouped_convolution
-from minicaffe.ops.im2col import Window
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.depthwise import grouped_convolution
+from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.volume import Convolution3d
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 

@@ -20,8 +20,8 @@ from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import channelwise
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.convolution3d import Convolution3d
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.volume import Convolution3d
 
 
 @register_layer

@@ -18,9 +18,9 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.low_rank.param import LowRankParam
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.gemm import matmul, side_by_side
-from minicaffe.ops.im2col import Window
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import Svd, find_range, leading_eigenvectors, svd
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import im2col
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.im2col import im2col
 from minicaffe.ops.linalg import completed, orthonormal
 
 

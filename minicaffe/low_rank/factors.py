@@ -11,7 +11,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
 from minicaffe.low_rank.products import Merged, Pair, TwoStage
 from minicaffe.low_rank.schemes import Scheme
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 
 
 class Factors:

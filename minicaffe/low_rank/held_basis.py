@@ -30,7 +30,7 @@ from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, Pair, TwoStage
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.low_rank.truncated_weights import TruncatedWeights
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.linalg import orthonormal
 
 

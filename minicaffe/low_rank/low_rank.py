@@ -1,6 +1,6 @@
 """A layer's matrix product with a low-rank factor pair: which factors, in which order, and what they cost.
 
-Shapes as in ``ops/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each of g groups.
+Shapes as in ``ops/convolution/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each of g groups.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.low_rank.truncated_weights import TruncatedWeights
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 
 logger = logging.getLogger("minicaffe")
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.vertical import VerticalConvolution
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.vertical import VerticalConvolution
 
 Pair = tuple[Array | None, Array | None]
 

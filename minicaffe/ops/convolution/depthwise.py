@@ -24,8 +24,8 @@ import numpy as np
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.device.kernel import Kernel
-from minicaffe.ops.convolution import Convolution2d, total_of, turn_filters
-from minicaffe.ops.im2col import Window
+from minicaffe.ops.convolution.dense import Convolution2d, total_of, turn_filters
+from minicaffe.ops.convolution.im2col import Window
 
 BLOCK_BYTES = 3 << 17  # of Z, for one worker
 SHARED_BLOCK_BYTES = 3 << 20  # for several, which wait for the interpreter's lock after short calls

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.device.array import CPU, Array, Device, module_of
-from minicaffe.ops.convolution import Convolution2d
-from minicaffe.ops.im2col import Window
+from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.im2col import Window
 
 
 class Convolution3d:

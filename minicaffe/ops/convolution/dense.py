@@ -26,7 +26,7 @@ import numpy as np
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.ops import gemm
-from minicaffe.ops.im2col import Part, Window, add_columns, copy_columns, windows
+from minicaffe.ops.convolution.im2col import Part, Window, add_columns, copy_columns, windows
 
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU: a few of its many GB

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.ops.convolution import Convolution2d
+from minicaffe.ops.convolution.dense import Convolution2d
 
 PRODUCT_BYTES = 1 << 20  # of U at a time: it stays in a core's cache until it has been added up
 SHARED_PRODUCT = 1 << 19  # elements of U, of the whole image: below this one worker is quicker
