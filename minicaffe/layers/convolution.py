@@ -12,7 +12,7 @@ Images may have one to three spatial axes. With ``axis`` other than 1, all axes 
 
 With ``low_rank_param`` w, or X, is of low rank: ``low_rank/convolution.py``.
 
-Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution/dense.py`` and ``ops/convolution/volume.py``.
+Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution``: ``dense.py``, ``volume.py``.
 """
 
 from __future__ import annotations

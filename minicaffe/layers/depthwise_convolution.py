@@ -2,9 +2,9 @@
 
 Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), b (C·m), y (C·m, OH, OW, N); ``group`` may be left out, and is C.
 
-The same as a Convolution with ``group`` C, whose products are those of ``ops/convolution/depthwise.py`` too. MobileNet (Howard
-et al. 2017, arXiv 1704.04861); the layer of Caffe's forks by this name (yonghenglh6/DepthwiseConvolution), and by
-the name of ConvolutionDepthwise (BVLC/caffe #5665).
+The same as a Convolution with ``group`` C, whose products are those of ``ops/convolution/depthwise.py`` too.
+MobileNet (Howard et al. 2017, arXiv 1704.04861); the layer of Caffe's forks by this name
+(yonghenglh6/DepthwiseConvolution), and by the name of ConvolutionDepthwise (BVLC/caffe #5665).
 """
 
 from __future__ import annotations

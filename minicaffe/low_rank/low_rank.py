@@ -1,6 +1,7 @@
 """A layer's matrix product with a low-rank factor pair: which factors, in which order, and what they cost.
 
-Shapes as in ``ops/convolution/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each of g groups.
+Shapes as in ``ops/convolution/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each
+of g groups.
 """
 
 from __future__ import annotations

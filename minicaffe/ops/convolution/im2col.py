@@ -6,7 +6,7 @@ K = C·kh·kw rows and P = OH·OW·N columns of the data matrix X. Stride s, pad
     X[(c, i, j), (oh, ow, n)] = x[c, oh·s_h − p_h + i·d_h, ow·s_w − p_w + j·d_w, n],   zero outside the image
     y = w · X
 
-``im2col`` and ``col2im`` build X and its adjoint whole: the reference for ``convolution.py``, which does the
+``im2col`` and ``col2im`` build X and its adjoint whole: the reference for ``dense.py``, which does the
 same by blocks. For a block of outputs (some rows, columns and images) ``copy_columns`` makes X on a GPU, and
 ``add_columns`` adds to the pixels.
 """

@@ -29,7 +29,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 
 HERE = Path(__file__).parent
-PACKAGE = HERE.parent.parent.parent / "minicaffe" / "caffe"
+PACKAGE = HERE.parent.parent.parent / "minicaffe" / "caffe" / "formats"
 NEWER = {"clip_param"}  # than the build of Caffe that records
 RULES = {
     "SGD": "momentum: 0.9 lr_policy: 'multistep' gamma: 0.5 stepvalue: 3 stepvalue: 6 base_lr: 0.1",
