@@ -18,8 +18,8 @@ from minicaffe.device import array
 from minicaffe.device.array import Device
 from minicaffe.device.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, softmax
-from minicaffe.ops.convolution.dense import dense as convolution
-from minicaffe.ops.convolution.dense import depthwise, vertical
+from minicaffe.ops.convolution import dense as convolution
+from minicaffe.ops.convolution import depthwise, vertical
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.update import Step, update
 from minicaffe.spec.solver import parse_solver

@@ -9,8 +9,8 @@ from minicaffe.low_rank.factorization import orthonormal
 from minicaffe.low_rank.products import TwoStage
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops import gemm
+from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.dense import dense as convolution
 from minicaffe.ops.convolution.im2col import Window, im2col
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")

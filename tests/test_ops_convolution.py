@@ -5,8 +5,8 @@ import pytest
 
 from minicaffe.device import workers
 from minicaffe.ops import gemm
+from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution.dense import Convolution2d, cut_columns
-from minicaffe.ops.convolution.dense import dense as convolution
 from minicaffe.ops.convolution.im2col import Window, col2im, im2col
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")

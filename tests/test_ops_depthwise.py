@@ -5,7 +5,8 @@ import pytest
 from gradient_check import layer_net
 
 import minicaffe as mc
-from minicaffe.ops.convolution.dense import Convolution2d, depthwise
+from minicaffe.ops.convolution import depthwise
+from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution2d
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.spec.net import parse_net

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minicaffe.device import workers
-from minicaffe.ops.convolution.dense import Convolution2d, vertical
+from minicaffe.ops.convolution import vertical
+from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.convolution.vertical import VerticalConvolution
 
