@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ class SideRun:
         self._command, self._environment = command, {**os.environ, **environment}
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 (it stays open)
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock, self._is_stopped = threading.Lock(), False
+        self._lock, self._is_stopped, self._is_over = threading.Lock(), False, threading.Event()
 
     @classmethod
     def of_pytest(cls, *arguments: str, **environment: str) -> SideRun:
@@ -33,30 +32,37 @@ class SideRun:
 
     def run(self) -> None:
         """Begin it, unless it was stopped before, and wait for its end."""
-        with self._lock:
-            if self._is_stopped:
-                return
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,  # so that its children end with it
-            )
-        self._process.wait()
+        try:
+            with self._lock:
+                if self._is_stopped:
+                    return
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=ROOT,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    start_new_session=True,  # so that its children end with it
+                )
+            self._process.wait()
+        except OSError as error:
+            self._output.write(str(error).encode())
+        finally:
+            self._is_over.set()
 
     def finish(self, show: Callable[[str], object]) -> tuple[int, str]:
-        """Wait for its end: its status, and what it printed. ``show`` gets each new tenth, "[ 30%]"."""
-        tenth, status = "", None
-        while status is None:
-            time.sleep(0.2)
-            status = self._process.poll() if self._process is not None else None
+        """Wait for its end: its status, and what it printed. ``show`` gets each new tenth, "[ 30%]".
+
+        The status is 1 where it could not begin.
+        """
+        tenth, is_over = "", False
+        while not is_over:
+            is_over = self._is_over.wait(0.2)
             done = re.findall(r"\[ *(\d*)\d%\]$", self._text(), re.MULTILINE)
             if done and done[-1] != tenth:
                 tenth = done[-1]
                 show(f"[{tenth or 0:>2}0%]" if tenth != "10" else "[100%]")
-        return status, self._text()
+        return self._process.returncode if self._process is not None else 1, self._text()
 
     def stop(self) -> None:
         """End it with all that it began, where the tests end before it."""

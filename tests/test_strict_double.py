@@ -350,6 +350,14 @@ def test_the_progress_of_a_long_run_is_shown():
     assert shown[-1] == "[100%]" and len(shown) == len(set(shown))
 
 
+def test_a_side_run_that_cannot_begin_says_so_and_holds_up_none():
+    runs = [SideRun("no-such-program"), SideRun(sys.executable, "-c", "print(3)")]
+    run_in_turn(runs)
+    status, output = runs[0].finish(print)
+    assert status == 1 and "no-such-program" in output
+    assert runs[1].finish(print) == (0, "3\n")
+
+
 def test_side_runs_take_turns_and_one_that_was_stopped_does_not_begin(tmp_path):
     runs = [SideRun(sys.executable, "-c", f"open({str(tmp_path / name)!r}, 'x')") for name in "abc"]
     runs[1].stop()
