@@ -5,10 +5,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Before NumPy is imported. The suite is several processes: threads of a BLAS that wait for a core, busily, make its
-# factorizations ten times slower. The workers of minicaffe, and the tests that count threads, are as ever.
+# Set before NumPy is imported. The suite is several processes, and BLAS threads that spin while waiting for a core
+# make factorizations ten times slower. minicaffe's workers and the tests that count threads are unaffected.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# The hundred programs that the tests run would compile the package, each of them.
+# Or each of the hundred processes that the tests start would compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

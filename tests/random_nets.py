@@ -166,4 +166,4 @@ def comments_of(text):
     return re.findall("# (?:in)?[0-9]+ü", text)
 
 
-SEEDS = pytest.mark.parametrize("seeds", [range(i, i + 25) for i in range(0, 50, 25)], ids=str)
+SEEDS = pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 100, 50)], ids=str)

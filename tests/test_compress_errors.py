@@ -247,7 +247,6 @@ def test_a_transposed_inner_product_can_be_approximated_or_is_refused_at_the_sta
     assert status == 0 or not (measured or Path("low.yaml").exists())
 
 
-@pytest.mark.cpu_only("of files and words")
 @pytest.mark.parametrize(
     "arguments", [["--flops", "1"], ["--flops", "0.5", "--layers", "conv2"]], ids=["all", "conv2"]
 )

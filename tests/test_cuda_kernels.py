@@ -338,7 +338,6 @@ def sanitizer_runtime():
 def run_sanitized():
     return SideRun.of_pytest(
         "-x", __file__, MINICAFFE_SANITIZE="1", LD_PRELOAD=sanitizer_runtime(), ASAN_OPTIONS="detect_leaks=0",
-        OPENBLAS_NUM_THREADS="1",
     )  # fmt: skip
 
 

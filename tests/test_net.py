@@ -1,10 +1,14 @@
 """Nets: graphs, shapes, phases, weights, and where gradients go."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from layer_cases import LAYERS, one_layer
 from small_nets import CHAIN, TRAIN
 
 import minicaffe as mc
+from minicaffe.device.array import to_host
 
 RNG = np.random.default_rng(8)
 
@@ -72,6 +76,23 @@ def test_an_image_size_that_the_weights_do_not_fit_is_refused(make_net):
     net.blobs["data"].reshape(2, 3, 9, 9)
     with pytest.raises(mc.ShapeError, match=r"layer 'ip'.*64 inputs, the weights are for 16"):
         net.reshape()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_net_whose_reshape_failed_computes_as_before_when_it_has_its_shape_again(name):
+    """A layer that stopped half way through its reshape must not be taken for one that fits."""
+    net, rng = one_layer(name), np.random.default_rng(3)
+    x = {key: rng.random(net.blobs[key].shape, np.float32) for key in net.inputs}
+    before = net.forward(**x)
+    shape = net.blobs["x0"].shape
+    for axis in range(1, len(shape)):
+        net.blobs["x0"].reshape(*shape[:axis], shape[axis] + 1, *shape[axis + 1 :])
+        with contextlib.suppress(mc.MinicaffeError):
+            net.reshape()
+        net.blobs["x0"].reshape(*shape)
+        after = net.forward(**x)
+        for key, value in before.items():
+            np.testing.assert_array_equal(to_host(after[key]), to_host(value))
 
 
 def test_an_input_of_another_shape_is_refused_with_the_mend(make_net):

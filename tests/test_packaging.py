@@ -1,6 +1,8 @@
 """The source archive has what the README's commands name; .ci/run builds one, and compares it with what git has."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,23 @@ def test_the_licence_is_an_spdx_expression_with_its_file():
     text = (ROOT / "pyproject.toml").read_text()
     assert '\nlicense = "BSD-2-Clause"\nlicense-files = ["LICENSE"]\n' in text
     assert 'requires = ["setuptools>=77"]' in text  # the first that knows both
+
+
+def test_every_module_can_be_the_first_that_is_imported():
+    """After the package itself, each in a process of its own, so that none finds what another has imported."""
+    program = (
+        "import importlib, os, sys, minicaffe\n"
+        "for name in sys.argv[1:]:\n"
+        "    if not (child := os.fork()):\n"
+        "        try: importlib.import_module(name)\n"
+        "        except BaseException as error: print(name, repr(error), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+    )
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((ROOT / "minicaffe").rglob("*.py"))
+        if path.name not in ("__main__.py", "make_sample.py")
+    ]
+    done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, check=True)
+    assert len(names) > 200 and done.stdout == ""

@@ -12,7 +12,7 @@ from minicaffe.spec.net import parse_net
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
-LONG = ("resnet50", "resnet101", "resnet152", "densenet121")  # many blocks like those of others
+LONG = ("resnet101", "resnet152", "densenet121")  # the blocks of resnet50, and of googlenet, many of them
 NETS = sorted(
     path
     for path in PROTOTXT.glob("*/*.yaml")

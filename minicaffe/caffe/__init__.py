@@ -1,1 +1,1 @@
-"""Caffe's own files: their formats below the nets, and the exchange of whole nets above them."""
+"""Caffe's own files: their formats, and the exchange of whole nets."""

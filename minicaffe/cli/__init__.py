@@ -1,3 +1,1 @@
 """The command line: ``minicaffe train|test|classify|summary|lowrank|convert|…``. It parses, calls and prints."""
-
-from minicaffe.cli.commands import main

@@ -57,9 +57,8 @@ class Blob:
         dims = tuple(int(d) for d in shape)
         if any(d < 0 for d in dims):
             raise ShapeError(f"blob shape {dims}: a dimension is negative")
-        if (
-            math.prod(d or 1 for d in dims) > MAX_COUNT or len(dims) > MAX_AXES
-        ):  # an empty one has strides too
+        most = math.prod(d or 1 for d in dims)  # an empty blob has strides too
+        if most > MAX_COUNT or len(dims) > MAX_AXES:
             raise ShapeError(
                 f"blob shape {dims}: more than {MAX_COUNT} elements or {MAX_AXES} axes (Caffe's limits)"
             )

@@ -222,10 +222,11 @@ class Net:
         layer, bottom, top = self.layers[i], self._bottoms[i], self._tops[i]
         fits = self._fitted_at[i] == Blob.reshapes or self._fitted[i] == _shapes_of(bottom, top)
         if layer.reshapes_always or not fits:
+            last, self._fitted[i] = self._fitted[i], []  # one that fails may leave the layer half changed
             with _place_of(layer):
                 layer.reshape(bottom, top)
             shapes = _shapes_of(bottom, top)
-            self._has_run[i] = self._has_run[i] and fits and shapes == self._fitted[i]
+            self._has_run[i] = self._has_run[i] and fits and shapes == last
             self._fitted[i] = shapes
         self._fitted_at[i] = Blob.reshapes
 

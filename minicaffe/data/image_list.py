@@ -211,7 +211,9 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
         name = named(listed.names[0])
         problem = f"'{name}' does not end in a label; " if listed.labels is None and " " in name else ""
-        raise DataError(f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder")
+        raise DataError(
+            f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder, or --root"
+        )
     return replace(listed, base=str(base), shared=listed)
 
 

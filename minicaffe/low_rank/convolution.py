@@ -1,6 +1,6 @@
 """Convolution of low rank: w ≈ left · right, or X ≈ Q·(Qᵀ·X), so that one GEMM becomes two thin ones.
 
-Shapes as in ``../convolution.py``, with rank r for each of g groups.
+Shapes as in ``layers/convolution.py``, with rank r for each of g groups.
 
     weights, channel    y = A · (B · X) + b             A (M/g, r), B (r, C/g·kh·kw)
     weights, spatial    y = H ∗ (V ∗ x) + b             V (g·r, C/g, kh, 1), H (M, r, 1, kw)

@@ -1,6 +1,6 @@
 """InnerProduct of low rank: y = A · (B · x) + b, or (w·Q) · (Qᵀ · x) + b.
 
-Shapes as in ``../inner_product.py``; A (M, r), B (r, K), Q (K, r). It is the convolution of images of one pixel.
+Shapes as in ``layers/inner_product.py``; A (M, r), B (r, K), Q (K, r). It is convolution of one-pixel images.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = N
     weight_file = Path(path).parent / meta["weights"]
     if _crc32(weight_file) != meta["weights_crc32"]:
         raise TrainingError(
-            f"{path}: {weight_file.name} beside it is not of this state (another run wrote it)"
+            f"{path}: {weight_file.name} beside it is not of this state (damaged, or written by another run)"
         )
     with weights.NpzReader(weight_file, TrainingError) as file:
         _check_same(path, "parameters", _keys(file), {*_param_keys(solver)})

@@ -1,1 +1,1 @@
-"""What Caffe's files hold. It knows no net; the only room that knows protobuf, which is an extra."""
+"""What Caffe's files hold. It builds no net; the only room that knows protobuf, which is an extra."""
