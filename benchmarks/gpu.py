@@ -80,10 +80,11 @@ def gemm_floor(net: mc.Net, rounds: int) -> float:
     """Milliseconds of the net's matrix products alone, their operands at hand."""
     xp = current_device().xp
     products = []
-    for layer, bottom, top in net.steps():
+    for step in net.steps:
+        layer = step.layer
         if not layer.blobs or not hasattr(layer, "as_product"):
             continue
-        product, _, _ = layer.as_product(bottom[0], top[0])
+        product, _, _ = layer.as_product(step.bottom[0], step.top[0])
         m, k, n = product.filters, product.depth, product.columns
         products.append([xp.ones(shape, np.float32) for shape in ((m, k), (k, n), (m, n))])
     return milliseconds(lambda: [xp.matmul(w, x, out=y) for w, x, y in products], rounds)

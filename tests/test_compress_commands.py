@@ -59,10 +59,9 @@ def printed_of_all(output):
 def share_of(path, names):
     """The multiply-adds of some layers, counted in a net, as a share of the dense net's."""
     totals = [
-        sum(layer.multiply_adds(*blobs) for layer, bottom, top in net.steps() if layer.name in names
-            for blobs in [(bottom, top)])
+        sum(step.multiply_adds for step in net.steps if step.layer.name in names)
         for net in (Net(path), Net("net.yaml"))
-    ]  # fmt: skip
+    ]
     return totals[0] / totals[1]
 
 

@@ -121,7 +121,7 @@ def test_convolution_at_axis_2_treats_the_axes_before_as_batch(rng):
 )
 def test_the_work_of_a_convolution_is_weights_times_places(layer_type, shape, settings, expected):
     net = net_of(f"type: {layer_type}, convolution_param: {{{settings}}}", shape)
-    assert [layer.multiply_adds(*blobs) for layer, *blobs in net.steps()][-1] == expected
+    assert net.steps[-1].multiply_adds == expected
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,10 @@ def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[
     """The moments of some layers of a net, in one pass over the batches."""
     sums = {name: MomentSums(net.params[name][0].data) for name in names}
     for batch in batches:
-        for i, (layer, bottom, top) in enumerate(net.steps()):
+        for i, step in enumerate(net.steps):
             run(net, batch, i, i)
-            if layer.name in sums:
-                sums[layer.name].add(*layer.as_product(bottom[0], top[0]))
+            if step.layer.name in sums:
+                sums[step.layer.name].add(*step.layer.as_product(step.bottom[0], step.top[0]))
     return {name: total.moments() for name, total in sums.items()}
 
 
@@ -112,8 +112,8 @@ def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch
     for batch in batches:
         run(original, batch, 0, index)
         run(approximated, batch, 0, index - 1)
-        (_, _, top), (layer, bottom, _) = (list(net.steps())[index] for net in (original, approximated))
+        exact, step = original.steps[index], approximated.steps[index]
         approximated.run_forward(index, index)  # so that the layer has seen the shapes of this batch
-        product, x, _ = layer.as_product(bottom[0], top[0])
-        sums.add(product, x, top[0].stored)
+        product, x, _ = step.layer.as_product(step.bottom[0], exact.top[0])
+        sums.add(product, x, exact.top[0].stored)
     return sums.moments()

@@ -251,13 +251,14 @@ def _candidates(net: Net, names: Iterable[str] | None) -> dict[str, Candidate]:
     """The layers that may be approximated, in the net's order."""
     wanted = None if names is None else set(names)
     found = {}
-    for layer, bottom, top in net.steps():
+    for step in net.steps:
+        layer = step.layer
         named = wanted is not None and layer.name in wanted
-        problem = _unsuitable(layer, bottom)
+        problem = _unsuitable(layer, step.bottom)
         if named and problem is not None:
             raise problem
         if named or (wanted is None and layer.type == "Convolution" and problem is None):
-            found[layer.name] = _candidate(layer, bottom, top)
+            found[layer.name] = _candidate(layer, step.bottom, step.top)
     missing = (wanted or set()) - set(found)
     if missing or not found:
         what = f"has no layer '{min(missing)}'" if missing else "has no Convolution"

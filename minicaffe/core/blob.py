@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -23,10 +22,8 @@ class Blob:
     ``stored`` and ``stored_diff``, which lie in memory with the batch axis last, (C, H, W, N): layers compute
     on those. A parameter has no batch axis (``batch_last=False``): its ``stored`` is its ``data``.
 
-    Memory is taken at first use, and starts as zeros. ``reshapes`` counts changes of shape, of all blobs there are.
+    Memory is taken at first use, and starts as zeros.
     """
-
-    reshapes: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -63,7 +60,6 @@ class Blob:
                 f"blob shape {dims}: more than {MAX_COUNT} elements or {MAX_AXES} axes (Caffe's limits)"
             )
         if dims != self.shape:
-            Blob.reshapes += 1
             self.shape = dims
             self._data = self._diff = None
             self._host_copies = None

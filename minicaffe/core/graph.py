@@ -1,4 +1,4 @@
-"""From the layers of a spec to a connected graph: default names, checks, and splits.
+"""From the layers of a spec to a connected graph (default names, checks, splits), and what backward runs in it.
 
 Where a blob feeds several layers, a Split layer is inserted that hands each its own copy, so that their
 gradients add (Caffe's ``insert_splits.cpp``, with its names).
@@ -9,11 +9,41 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import LayerSpec, make_layer_spec
 from minicaffe.spec.reader import nearest
+
+
+@dataclass
+class Step:
+    """A layer in its place in a net: its bottoms and tops, and what is known of it.
+
+    ``shapes`` are those of the blobs that it last ran with; None after a reshape that failed. ``has_run``: forward,
+    at these shapes. ``needs`` says of each bottom whether backward computes its gradient, and ``is_active`` whether
+    backward runs here at all, as planned from where gradients start.
+    """
+
+    layer: Layer
+    bottom: list[Blob]
+    top: list[Blob]
+    shapes: list[tuple[int, ...]] | None
+    has_run: bool = False
+    needs: list[bool] = field(default_factory=list)
+    is_active: bool = False
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether a bottom or a parameter needs a gradient."""
+        return any(self.needs) or any(self.layer.param_propagate_down)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image's forward."""
+        return self.layer.multiply_adds(self.bottom, self.top)
 
 
 def connect(
@@ -228,3 +258,58 @@ def _make_split(layer: LayerSpec, top_index: int, count: int) -> LayerSpec:
     split.loss_weight = [layer.loss_weight[top_index]] + [0.0] * (count - 1)
     layer.loss_weight = [0.0 if i == top_index else w for i, w in enumerate(layer.loss_weight)]
     return split
+
+
+def find_outputs(steps: Sequence[Step]) -> list[str]:
+    """The names of tops that no layer takes after they were last made, sorted, as in Caffe."""
+    outputs: set[str] = set()
+    for step in steps:
+        outputs.difference_update(step.layer.spec.bottom)
+        outputs.update(step.layer.spec.top)
+    return sorted(outputs)
+
+
+def find_gradient_starts(steps: Sequence[Step], outputs: Sequence[str]) -> list[str]:
+    """The outputs of layers that have a backward: not an accuracy."""
+    makers = {name: step.layer for step in steps for name in step.layer.spec.top}
+    return [name for name in outputs if makers[name].has_backward]
+
+
+def find_needs(steps: Sequence[Step], forced: bool) -> None:
+    """Set ``needs`` of each step: a bottom needs a gradient where parameters lie below it, or all are ``forced``.
+
+    Raises SpecError where ``propagate_down`` asks for a gradient that there cannot be.
+    """
+    needed: set[int] = set()
+    for step in steps:
+        layer = step.layer
+        for i, asked in enumerate(layer.spec.propagate_down):
+            if asked and not layer.takes_gradient(i):
+                raise layer.spec.error(
+                    "propagate_down", f"'{layer.spec.bottom[i]}' can have no gradient here"
+                )
+        step.needs = layer.spec.propagate_down or [
+            layer.takes_gradient(i) and (forced or id(blob) in needed) for i, blob in enumerate(step.bottom)
+        ]
+        tops = {id(blob) for blob in step.top}
+        needed = needed | tops if step.has_gradients else needed - tops
+
+
+def plan_backward(steps: Sequence[Step], starts: set[str]) -> set[str]:
+    """Set ``is_active`` of each step: it lies between a start of gradients and something that needs one.
+
+    Gradients start at the blobs of ``starts`` and at losses. Returns the names of the bottoms that get a gradient.
+    """
+    live, reached = set(starts), set()
+    for step in reversed(steps):
+        spec = step.layer.spec
+        step.layer.top_has_gradient = [
+            name in live or weight != 0 for name, weight in zip(spec.top, spec.loss_weight, strict=True)
+        ]
+        step.is_active = step.has_gradients and any(step.layer.top_has_gradient)
+        live -= set(spec.top)
+        if step.is_active:
+            needing = {name for name, needed in zip(spec.bottom, step.needs, strict=True) if needed}
+            live |= needing
+            reached |= needing
+    return reached

@@ -60,6 +60,9 @@ class Layer:
     the top. ``shares_bottom``: the top lies in the bottom's memory. ``keeps_sign``: where a gradient passes,
     the top has the bottom's sign. ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
     shapes depend on more than the bottoms'.
+
+    Attributes: ``xp`` is the array module of the net's device, numpy or cupy, and ``dtype`` its number type:
+    float32, or float64 for gradient checks.
     """
 
     messages: ClassVar[dict[str, type[Message]]] = {}
@@ -77,6 +80,8 @@ class Layer:
         self.type = spec.type
         self.phase = spec.phase or setting.phase
         self.setting = setting
+        self.xp: ModuleType = setting.device.xp
+        self.dtype = setting.dtype
         self.blobs: list[Blob] = []
         self._fillers: list[FillerParam] = []
         self.param_propagate_down: list[bool] = []
@@ -156,16 +161,6 @@ class Layer:
 
     def close(self) -> None:
         """Let go of files and threads."""
-
-    @property
-    def xp(self) -> ModuleType:
-        """The array module of the net's device: numpy or cupy."""
-        return self.setting.device.xp
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The number type of the net: float32, or float64 for gradient checks."""
-        return self.setting.dtype
 
     @property
     def rng(self) -> Any:

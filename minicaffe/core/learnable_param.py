@@ -9,24 +9,17 @@ from minicaffe.spec.net import ParamSpec
 
 
 class LearnableParam:
-    """A parameter blob as the solver sees it: once, however many layers share it."""
+    """A parameter blob, with the factors of its learning rate and its weight decay.
+
+    Layers that share it give each factor once, or all alike; the default is 1.
+    """
 
     def __init__(self, blob: Blob, spec: ParamSpec, key: str) -> None:
         self.blob = blob
         self.name = spec.name
         self.key = key
-        self._lr_mult = spec.lr_mult if spec.has("lr_mult") else None
-        self._decay_mult = spec.decay_mult if spec.has("decay_mult") else None
-
-    @property
-    def lr_mult(self) -> float:
-        """Factor of the learning rate."""
-        return 1.0 if self._lr_mult is None else self._lr_mult
-
-    @property
-    def decay_mult(self) -> float:
-        """Factor of the weight decay."""
-        return 1.0 if self._decay_mult is None else self._decay_mult
+        self.lr_mult, self.decay_mult = spec.lr_mult, spec.decay_mult
+        self._given = {field for field in ("lr_mult", "decay_mult") if spec.has(field)}
 
     def share_with(self, blob: Blob, spec: ParamSpec, layer: Layer, index: int) -> None:
         """Make ``blob`` use this parameter's numbers and gradient. Raises SpecError or ShapeError."""
@@ -48,9 +41,10 @@ class LearnableParam:
     def _agree(self, field: str, spec: ParamSpec) -> None:
         if not spec.has(field):
             return
-        mine, its = getattr(self, f"_{field}"), getattr(spec, field)
-        if mine is not None and mine != its:
+        mine, its = getattr(self, field), getattr(spec, field)
+        if field in self._given and mine != its:
             raise spec.error(
                 field, f"{its:g}, but '{self.name}', which is shared, has {mine:g}; give one value"
             )
-        setattr(self, f"_{field}", its)
+        setattr(self, field, its)
+        self._given.add(field)

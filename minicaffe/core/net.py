@@ -19,6 +19,7 @@ from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.caffe.formats.specs import is_caffemodel, open_net
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
+from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.data.preparation import Preparation
@@ -46,7 +47,8 @@ class Net:
     the working directory and its own folder.
 
     ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
-    parameter Blobs; ``layers`` lists the layers; ``inputs`` and ``outputs`` are names of blobs, outputs sorted.
+    parameter Blobs; ``layers`` lists the layers, ``steps`` each layer with its bottoms and tops; ``inputs`` and
+    ``outputs`` are names of blobs, outputs sorted; ``reached`` the bottoms that the last backward gave a gradient.
     ``preparation`` says what pictures go through, as the data layers do it, or else as the weight file says.
 
     Several threads take turns, a pass each: ``forward``, given the inputs, returns the outputs of these. A thread
@@ -94,40 +96,31 @@ class Net:
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}
         self.layers: list[Layer] = []
+        self.steps: list[Step] = []
         self.learnable: list[LearnableParam] = []
-        self._bottoms: list[list[Blob]] = []
-        self._tops: list[list[Blob]] = []
-        self._fitted: list[
-            list[tuple[int, ...]]
-        ] = []  # the shapes that each layer last ran with, or was given
-        self._fitted_at: list[int] = []  # the count of reshapes then, which says whether to look
-        self._has_run: list[bool] = []  # forward, since its shapes changed
-        self._plan_key: Any = None
+        self.reached: set[str] = set()
+        self._planned_for: set[str] | None = None  # the starts of gradients that the plan of backward is for
         self.lock = Turn()
-        with device.entered():
-            self._build()
-        weights = spec if weights is None and is_caffemodel(spec) else weights
-        if weights is not None and (problem := self.copy_from(weights).problem(weights)):
-            logger.warning("%s: there the net is as its fillers make it", problem)
-
-    def _build(self) -> None:
-        """Make the layers, in order, and find what comes out and what has gradients."""
         specs = graph.connect(
             self.spec.layers_in(self.state), layer_classes, self.spec.layers_left_out(self.state)
         )
-        for layer_spec in specs:
-            self._append(layer_spec)
+        with device.entered():
+            for layer_spec in specs:
+                self._append(layer_spec)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
-        self.outputs = self._find_outputs()
-        self.gradient_starts = self._find_gradient_starts()
-        self._needs_gradient = self._find_needs()
+        self.outputs = graph.find_outputs(self.steps)
+        self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)
+        graph.find_needs(self.steps, self.spec.force_backward)
         self._overwritten = graph.overwritten_tops(specs, layer_classes)
+        has_loss = any(any(layer_spec.loss_weight) for layer_spec in specs)
+        if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
+            self._check_overwritten()
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
-        has_loss = any(any(spec.loss_weight) for spec in specs)
-        if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
-            self._check_overwritten()
+        weights = spec if weights is None and is_caffemodel(spec) else weights
+        if weights is not None and (problem := self.copy_from(weights).problem(weights)):
+            logger.warning("%s: there the net is as its fillers make it", problem)
 
     def _append(self, spec: LayerSpec) -> None:
         """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
@@ -141,11 +134,7 @@ class Net:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
         self.layers.append(layer)
-        self._bottoms.append(bottom)
-        self._tops.append(top)
-        self._fitted.append(_shapes_of(bottom, top))
-        self._fitted_at.append(Blob.reshapes)
-        self._has_run.append(False)
+        self.steps.append(Step(layer, bottom, top, _shapes_of(bottom, top)))
         self._add_params(layer)
         if layer.blobs:
             self.params[layer.name] = layer.blobs
@@ -168,15 +157,6 @@ class Net:
         layer.param_propagate_down = [
             (specs[i] if i < len(specs) else ParamSpec()).lr_mult != 0 for i in range(len(layer.blobs))
         ]
-
-    def _find_outputs(self) -> list[str]:
-        """The names of tops that no layer takes after they were last made, sorted, as in Caffe."""
-        outputs: dict[str, None] = {}
-        for layer in self.layers:
-            for name in layer.spec.bottom:
-                outputs.pop(name, None)
-            outputs.update(dict.fromkeys(layer.spec.top))
-        return sorted(outputs)
 
     # -- forward ---------------------------------------------------------------------------------------
 
@@ -206,50 +186,40 @@ class Net:
         """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
-            for i in range(first, last + 1):
-                self._fit(i)
-                reshapes = Blob.reshapes
-                if not self._is_empty(i):
-                    self.layers[i].forward(self._bottoms[i], self._tops[i])
-                if Blob.reshapes != reshapes:
-                    self._fitted[i] = _shapes_of(self._bottoms[i], self._tops[i])
-                self._has_run[i] = True
+            for step in self.steps[first : last + 1]:
+                self._fit(step)
+                if not _is_empty(step):
+                    step.layer.forward(step.bottom, step.top)
+                step.shapes = _shapes_of(step.bottom, step.top)  # forward too may reshape, as Filter does
+                step.has_run = True
                 if self.debug_info:
-                    debug.show_forward(self.layers[i], self._tops[i])
+                    debug.show_forward(step.layer, step.top)
 
-    def _fit(self, i: int) -> None:
-        """Reshape layer ``i`` if its blobs have other shapes than the last time, or if it always wants it."""
-        layer, bottom, top = self.layers[i], self._bottoms[i], self._tops[i]
-        fits = self._fitted_at[i] == Blob.reshapes or self._fitted[i] == _shapes_of(bottom, top)
-        if layer.reshapes_always or not fits:
-            last, self._fitted[i] = self._fitted[i], []  # one that fails may leave the layer half changed
-            with _place_of(layer):
-                layer.reshape(bottom, top)
-            shapes = _shapes_of(bottom, top)
-            self._has_run[i] = self._has_run[i] and fits and shapes == last
-            self._fitted[i] = shapes
-        self._fitted_at[i] = Blob.reshapes
-
-    def _is_empty(self, i: int) -> bool:
-        """Whether there is nothing to compute: a bottom and all tops have an axis of size 0.
-
-        A layer with full bottoms runs: it may give its tops another shape, as Filter does.
-        """
-        sizes = [[0 in blob.shape for blob in blobs] for blobs in (self._bottoms[i], self._tops[i])]
-        return any(sizes[0]) and all(sizes[1]) and bool(sizes[1]) and not self.layers[i].reshapes_always
+    def _fit(self, step: Step) -> None:
+        """Reshape a layer whose blobs have other shapes than the last time, or that always wants it."""
+        shapes = _shapes_of(step.bottom, step.top)
+        fits = shapes == step.shapes
+        if fits and not step.layer.reshapes_always:
+            return
+        last, step.shapes = step.shapes, None  # a reshape that fails may leave the layer half changed
+        with _place_of(step.layer):
+            step.layer.reshape(step.bottom, step.top)
+        shapes = _shapes_of(step.bottom, step.top)
+        step.has_run = step.has_run and fits and shapes == last
+        step.shapes = shapes
 
     def reshape(self) -> None:
         """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""
         with self.lock, self.setting.device.entered():
-            for i in range(len(self.layers)):
-                self._fit(i)
+            for step in self.steps:
+                self._fit(step)
 
     def loss(self) -> Array:
         """Σ loss_weight · top of the last forward, as a 0-d array on the device."""
         weighted = [
             (weight, top)
-            for layer, tops in zip(self.layers, self._tops, strict=True)
-            for weight, top in zip(layer.spec.loss_weight, tops, strict=True)
+            for step in self.steps
+            for weight, top in zip(step.layer.spec.loss_weight, step.top, strict=True)
             if weight
         ]
         with self.setting.device.entered():
@@ -279,114 +249,62 @@ class Net:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
-            self._make_plan()
-            for i in range(last, first - 1, -1):
-                if self._active[i]:
-                    self._backward_layer(i)
+            self._plan_backward()
+            for step in reversed(self.steps[first : last + 1]):
+                if step.is_active:
+                    self._backward_step(step)
             if self.debug_info and first == 0 and last == len(self.layers) - 1:
                 debug.show_norms(self.learnable)
 
     def trained_layers(self) -> list[str]:
         """The layers with parameters that a gradient reaches, and that ``lr_mult: 0`` does not hold."""
-        self._make_plan()
-        return [
-            layer.name
-            for layer, active in zip(self.layers, self._active, strict=True)
-            if active and any(layer.param_propagate_down)
-        ]
+        self._plan_backward()
+        layers = (step.layer for step in self.steps if step.is_active)
+        return [layer.name for layer in layers if any(layer.param_propagate_down)]
 
     def run_missing_forward(self, first: int, last: int) -> None:
         """Run forward what backward needs of layers ``first`` to ``last`` and has not run at this size."""
-        self._make_plan()
+        self._plan_backward()
         for i in range(first, last + 1):
-            if self._active[i] and not self._has_run[i]:
+            if self.steps[i].is_active and not self.steps[i].has_run:
                 self.run_forward(i, i)
 
-    def _backward_layer(self, i: int) -> None:
-        layer, top = self.layers[i], self._tops[i]
+    def _backward_step(self, step: Step) -> None:
+        layer = step.layer
         self._refuse_overwritten(layer)
-        if not self._has_run[i]:
+        if not step.has_run:
             raise MinicaffeError(
                 f"backward: layer '{layer.name}' has not run forward at this size; run forward first"
             )
-        for weight, blob in zip(layer.spec.loss_weight, top, strict=True):
+        for weight, blob in zip(layer.spec.loss_weight, step.top, strict=True):
             if weight:
                 blob.stored_diff.fill(weight)
-        if not self._is_empty(i):
-            layer.backward(top, self._propagate[i], self._bottoms[i])
+        if not _is_empty(step):
+            layer.backward(step.top, step.needs, step.bottom)
         else:
-            for asked, blob in zip(self._propagate[i], self._bottoms[i], strict=True):
-                if asked:
+            for needed, blob in zip(step.needs, step.bottom, strict=True):
+                if needed:
                     blob.clear_diff()
         if self.debug_info:
-            debug.show_backward(layer, self._propagate[i], self._bottoms[i])
-
-    def _find_gradient_starts(self) -> list[str]:
-        """The outputs of layers that have a backward: not an accuracy."""
-        makers = {name: layer for layer in self.layers for name in layer.spec.top}
-        return [name for name in self.outputs if makers[name].has_backward]
-
-    def _find_needs(self) -> list[list[bool]]:
-        """For each layer, which bottoms need a gradient: parameters lie below them, or the spec forces it."""
-        needed: set[int] = set()
-        needs = []
-        for layer, bottom, top in zip(self.layers, self._bottoms, self._tops, strict=True):
-            forced = self.spec.force_backward
-            for i, asked in enumerate(layer.spec.propagate_down):
-                if asked and not layer.takes_gradient(i):
-                    raise layer.spec.error(
-                        "propagate_down", f"'{layer.spec.bottom[i]}' can have no gradient here"
-                    )
-            down = layer.spec.propagate_down or [
-                layer.takes_gradient(i) and (forced or id(blob) in needed) for i, blob in enumerate(bottom)
-            ]
-            if any(down) or any(layer.param_propagate_down):
-                needed |= {id(blob) for blob in top}
-            else:
-                needed -= {id(blob) for blob in top}
-            needs.append(down)
-        return needs
+            debug.show_backward(layer, step.needs, step.bottom)
 
     def _check_overwritten(self) -> None:
         """Raise SpecError where a layer's backward will read a top that another layer has overwritten."""
-        for layer, needs in zip(self.layers, self._needs_gradient, strict=True):
-            if any(needs) or any(layer.param_propagate_down):
-                self._refuse_overwritten(layer)
+        for step in self.steps:
+            if step.has_gradients:
+                self._refuse_overwritten(step.layer)
 
     def _refuse_overwritten(self, layer: Layer) -> None:
         if layer.name in self._overwritten:
             by, problem = self._overwritten[layer.name]
             raise by.error("top", problem)
 
-    def _make_plan(self) -> None:
-        """Find the layers between a start of gradients and something that needs one; no other runs backward."""
+    def _plan_backward(self) -> None:
+        """Let the steps know which of them run backward, where gradients start elsewhere than the last time."""
         starts = {name for name in self.gradient_starts if self.blobs[name].has_diff}
-        if starts == self._plan_key:
-            return
-        live: set[str] = set(starts)
-        self._active = [False] * len(self.layers)
-        self._propagate: list[list[bool]] = [[] for _ in self.layers]
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer, needs = self.layers[i], self._needs_gradient[i]
-            has_loss = any(layer.spec.loss_weight)
-            layer.top_has_gradient = [
-                name in live or weight != 0
-                for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
-            ]
-            wanted = any(needs) or any(layer.param_propagate_down)
-            self._active[i] = wanted and (has_loss or any(layer.top_has_gradient))
-            self._propagate[i] = needs
-            live -= set(layer.spec.top)
-            if self._active[i]:
-                live |= {name for name, need in zip(layer.spec.bottom, needs, strict=True) if need}
-        self.reached = {
-            name
-            for i, layer in enumerate(self.layers)
-            if self._active[i]
-            for name, need in zip(layer.spec.bottom, self._propagate[i], strict=True)
-            if need
-        }
-        self._plan_key = starts
+        if starts != self._planned_for:
+            self.reached = graph.plan_backward(self.steps, starts)
+            self._planned_for = starts
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
@@ -512,10 +430,6 @@ class Net:
 
     # -- looking in ------------------------------------------------------------------------------------
 
-    def steps(self) -> Iterator[tuple[Layer, list[Blob], list[Blob]]]:
-        """Each layer with its bottoms and tops, in forward order."""
-        return zip(self.layers, self._bottoms, self._tops, strict=True)
-
     def state_dict(self) -> dict[str, Any]:
         """What a snapshot keeps of the net beside its parameters: random numbers and data positions."""
         return {
@@ -601,6 +515,19 @@ class Turn:
 def _shapes_of(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:
     """What a layer is fitted to. Tops of layers without bottoms may have any shape: it is the caller's."""
     return [blob.shape for blob in (*bottom, *top)] if bottom else []
+
+
+def _is_empty(step: Step) -> bool:
+    """Whether there is nothing to compute: a bottom and all tops have an axis of size 0.
+
+    A layer with full bottoms runs: it may give its tops another shape, as Filter does.
+    """
+    return (
+        any(0 in blob.shape for blob in step.bottom)
+        and bool(step.top)
+        and all(0 in blob.shape for blob in step.top)
+        and not step.layer.reshapes_always
+    )
 
 
 def expect_net(given: object, function: str) -> None:

@@ -16,10 +16,11 @@ from minicaffe.spec.net import NetSpec, make_state
 def summarize(net: Net) -> str:
     """A table of the layers of a net with their top shapes, parameter counts, multiply-adds per image and notes."""
     rows = []
-    for layer, bottom, top in net.steps():
-        shapes = ", ".join("×".join(map(str, blob.shape)) or "scalar" for blob in top)
+    for step in net.steps:
+        layer = step.layer
+        shapes = ", ".join("×".join(map(str, blob.shape)) or "scalar" for blob in step.top)
         count = sum(blob.count for blob in layer.blobs)
-        work = layer.multiply_adds(bottom, top)
+        work = step.multiply_adds
         numbers = (f"{count:,}" if count else "", f"{work:,}" if work else "")
         rows.append((layer.name, layer.type, shapes, *numbers, layer.note))
     params, held = count_parameters(net)
@@ -45,7 +46,7 @@ def count_parameters(net: Net) -> tuple[int, int]:
 
 def count_multiply_adds(net: Net) -> int:
     """The multiply-adds of one image's forward."""
-    return sum(layer.multiply_adds(bottom, top) for layer, bottom, top in net.steps())
+    return sum(step.multiply_adds for step in net.steps)
 
 
 def layer_type_table() -> str:

@@ -62,7 +62,8 @@ def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
     """Add every layer's nodes; the names in the graph of what the blobs hold at the end."""
     names = {name: name for name in net.inputs}
     graph.needs_batch = len({net.blobs[name].shape[:1] for name in net.inputs}) > 1
-    for layer, bottom, top in net.steps():
+    for step in net.steps:
+        layer = step.layer
         if layer.type == "Input":
             continue
         if layer.phase != "TEST":
@@ -71,7 +72,7 @@ def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
         writer = writers.get(layer.type)
         if writer is None:
             raise _unknown(layer)
-        made = writer(graph, layer, [names[name] for name in layer.spec.bottom], bottom, top)
+        made = writer(graph, layer, [names[name] for name in layer.spec.bottom], step.bottom, step.top)
         names.update(zip(layer.spec.top, made, strict=True))
     return names
 

@@ -85,7 +85,7 @@ def _mean_number(x: Array) -> Array:
 
 def images_of(net: Net) -> int:
     """How many images a batch has: the first axis of the first blob that the net makes, at least 1."""
-    first = next((blob for _, _, tops in net.steps() for blob in tops), None)
+    first = next((blob for step in net.steps for blob in step.top), None)
     return max(1, first.num) if first is not None else 1
 
 
@@ -128,9 +128,9 @@ def scores_not_finite(net: Net, loss: Array) -> str | None:
     outputs = set(net.outputs)
     scores = {
         id(blob): blob
-        for layer, bottoms, tops in net.steps()
-        if layer.is_loss or outputs & set(layer.spec.top)
-        for blob in (*bottoms, *tops)
+        for step in net.steps
+        if step.layer.is_loss or outputs & set(step.layer.spec.top)
+        for blob in (*step.bottom, *step.top)
     }
     bad = ~xp.isfinite(loss)
     for blob in scores.values():
@@ -144,11 +144,11 @@ def first_not_finite(net: Net) -> str | None:
     A parameter comes before what its layer makes of it. None: all numbers of the net are finite.
     """
     with net.setting.device.entered():
-        for layer, _, tops in net.steps():
-            for i, blob in enumerate(layer.blobs):
+        for step in net.steps:
+            for i, blob in enumerate(step.layer.blobs):
                 if not is_finite(net, blob):
-                    return f"parameter {i} of layer '{layer.name}'"
-            for name, blob in zip(layer.spec.top, tops, strict=True):
+                    return f"parameter {i} of layer '{step.layer.name}'"
+            for name, blob in zip(step.layer.spec.top, step.top, strict=True):
                 if not is_finite(net, blob):
                     return f"blob '{name}'"
     return None
