@@ -22,7 +22,7 @@ from minicaffe.errors import (
 )
 from minicaffe.core.layer import Layer, register_layer
 from minicaffe.core.net import Net
-from minicaffe.onnx_export.model import export_onnx
+from minicaffe.onnx.model import export_onnx
 from minicaffe.train import solvers
 from minicaffe.train.solver import Solver
 

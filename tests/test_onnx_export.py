@@ -12,8 +12,8 @@ from marks import on_the_cpu_alone
 import minicaffe as mc
 from minicaffe.cli.commands import main
 from minicaffe.errors import SpecError
-from minicaffe.onnx_export.graph import writers
-from minicaffe.onnx_export.model import export_onnx
+from minicaffe.onnx.graph import writers
+from minicaffe.onnx.model import export_onnx
 from minicaffe.spec.net import parse_net
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")
@@ -216,9 +216,9 @@ def test_what_cannot_be_exported_is_one_line_and_no_file(text, message, tmp_path
 
 def test_more_than_protobuf_holds_is_refused(tmp_path, monkeypatch):
     net = make_net("transposed")
-    monkeypatch.setattr("minicaffe.onnx_export.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 16)
+    monkeypatch.setattr("minicaffe.onnx.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 16)
     export_onnx(net, tmp_path / "net.onnx")
-    monkeypatch.setattr("minicaffe.onnx_export.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 15)
+    monkeypatch.setattr("minicaffe.onnx.model.MAX_BYTES", 4 * (6 * 4 * 9 * 8 + 6) + 15)
     with pytest.raises(mc.WriteError, match=r"more.onnx: more than 2 GiB, .* lower rank"):
         export_onnx(net, tmp_path / "more.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

@@ -8,7 +8,7 @@ import minicaffe as mc
 from minicaffe.cli.commands import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
-from minicaffe.onnx_export.model import export_onnx
+from minicaffe.onnx.model import export_onnx
 from minicaffe.spec.net import parse_net
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")

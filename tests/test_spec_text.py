@@ -11,8 +11,8 @@ import minicaffe.pycaffe as caffe
 from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.cli.commands import main
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
 from minicaffe.spec.edit import set_layer_fields
-from minicaffe.spec.text import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -132,7 +132,7 @@ def test_what_is_no_spec_says_what_it_is(tmp_path, opener):
 
 
 def test_a_file_without_an_end_is_refused_before_memory_is_full(monkeypatch):
-    monkeypatch.setattr("minicaffe.spec.text.BINARY", __import__("re").compile(b"never"))
+    monkeypatch.setattr("minicaffe.files.spec_formats.BINARY", __import__("re").compile(b"never"))
     with pytest.raises(SpecError, match="a text of more than 64 MiB; is it a spec"):
         open_net("/dev/zero")
 

@@ -43,11 +43,11 @@ from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
+from minicaffe.files.spec_formats import read_yaml
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
-from minicaffe.onnx_export.model import export_onnx
-from minicaffe.spec.text import read_yaml
+from minicaffe.onnx.model import export_onnx
 from minicaffe.train import snapshots
 from minicaffe.train.solver import Solver
 

@@ -15,14 +15,14 @@ from minicaffe.caffe.formats.caffemodel import CaffemodelReader
 from minicaffe.caffe.formats.hdf5 import Hdf5WeightReader
 from minicaffe.caffe.formats.solverstate import SUFFIXES
 from minicaffe.core.blob import Blob
-from minicaffe.data.numpy_files import NumpyFile
 from minicaffe.data.preparation import Preparation, read_preparation
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.files.atomic import atomic_write, check_name, reading
 from minicaffe.files.kinds import HDF5, NPZ, kind_of
+from minicaffe.files.numpy_files import NumpyFile
+from minicaffe.files.spec_formats import NET_STARTS
 from minicaffe.files.weight_reader import WeightReader
-from minicaffe.spec.text import NET_STARTS
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 STATE_KEY = "meta"  # what a .solverstate.npz has, and weights have not: a name without a layer

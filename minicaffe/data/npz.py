@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.data.numpy_files import WHOLE, NumpyFile
 from minicaffe.data.source import ArraySource
 from minicaffe.errors import DataError
+from minicaffe.files.numpy_files import WHOLE, NumpyFile
 
 IMAGE_NAMES = ("data", "images", "x")
 LABEL_NAMES = ("label", "labels", "y")

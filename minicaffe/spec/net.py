@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import yaml
 
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import read_yaml
 from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Message, Nested, String
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
-from minicaffe.spec.text import read_yaml
 
 OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
 FILES_READ = ("source", "label_source", "mean_file")  # fields of layers' messages

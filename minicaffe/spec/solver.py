@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minicaffe.files.spec_formats import read_yaml
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml
-from minicaffe.spec.text import read_yaml
 
 LR_POLICY_NEEDS = {  # the fields that each policy of train/lr_policy.py reads
     "fixed": (),

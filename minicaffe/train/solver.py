@@ -17,6 +17,7 @@ from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import TrainingError
+from minicaffe.files.spec_formats import read_spec
 from minicaffe.inspect.training import sizes, untrained
 from minicaffe.layers.batch_source import same_images
 from minicaffe.ops.update import Step, update
@@ -24,7 +25,6 @@ from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
-from minicaffe.spec.text import read_spec
 from minicaffe.train import snapshots
 from minicaffe.train.log import TrainingLog, duration
 from minicaffe.train.lr_policy import learning_rate

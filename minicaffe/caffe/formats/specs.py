@@ -10,10 +10,10 @@ from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.formats.tree import Tree, as_yaml
 from minicaffe.caffe.formats.upgrade import upgrade_net
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import CAFFEMODEL, YAML, has_weights, read_spec
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where
 from minicaffe.spec.solver import SolverSpec, parse_solver
-from minicaffe.spec.text import CAFFEMODEL, YAML, has_weights, read_spec
 
 INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
 

@@ -6,7 +6,7 @@ from functools import reduce
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
-from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx.graph import Graph, writes
 
 REDUCTIONS = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
-from minicaffe.onnx_export.graph import Graph, writes
-from minicaffe.onnx_export.shapes import size_error
+from minicaffe.onnx.graph import Graph, writes
+from minicaffe.onnx.shapes import size_error
 
 
 @writes("BatchNorm")

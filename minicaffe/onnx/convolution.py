@@ -6,7 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.low_rank.stages import Stage, stages
-from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx.graph import Graph, writes
 from minicaffe.ops.convolution.im2col import Window
 
 

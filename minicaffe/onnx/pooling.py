@@ -6,8 +6,8 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.onnx_export.graph import Graph, writes
-from minicaffe.onnx_export.shapes import size_error
+from minicaffe.onnx.graph import Graph, writes
+from minicaffe.onnx.shapes import size_error
 from minicaffe.ops.pooling import LOWEST
 
 

@@ -6,7 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx.graph import Graph, writes
 
 TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward
 

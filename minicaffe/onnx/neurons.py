@@ -6,7 +6,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.onnx_export.graph import Graph, writes
+from minicaffe.onnx.graph import Graph, writes
 
 PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tanh"}
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import minicaffe.onnx_export  # noqa: F401  the table of writers
+import minicaffe.onnx  # noqa: F401  the table of writers
 from minicaffe.caffe.formats.messages import MAX_BYTES
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import atomic_write
-from minicaffe.onnx_export.graph import Graph, writers
-from minicaffe.onnx_export.shapes import size_error
+from minicaffe.onnx.graph import Graph, writers
+from minicaffe.onnx.shapes import size_error
 
 OPSET = 18
 AXES = {2: "height", 3: "width"}

@@ -1,0 +1,3 @@
+"""Nets as ONNX models."""
+
+from minicaffe.onnx import convolution, neurons, normalization, pooling, shapes, sums
