@@ -1,8 +1,7 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
-import minicaffe.low_rank.convolution  # (these two register the low-rank layers)
-import minicaffe.low_rank.inner_product  # noqa: F401
+import minicaffe.low_rank.layers  # noqa: F401  (registers them)
 from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.core.blob import Blob

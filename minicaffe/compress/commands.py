@@ -22,7 +22,7 @@ from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import refuse_overwriting, write_text
 from minicaffe.files.spec_formats import read_yaml
 from minicaffe.inspect.table import format_table
-from minicaffe.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
 from minicaffe.spec.net import load_net, parse_net
 from minicaffe.spec.solver import load_solver

@@ -15,7 +15,7 @@ from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
-from minicaffe.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
 from minicaffe.spec.reader import nearest

@@ -10,7 +10,7 @@ OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW ali
 
 Images may have one to three spatial axes. With ``axis`` other than 1, all axes before it count as the batch.
 
-With ``low_rank_param`` w, or X, is of low rank: ``low_rank/convolution.py``.
+With ``low_rank_param`` w, or X, is of low rank: ``low_rank/layers.py``.
 
 Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution``: ``dense.py``, ``volume.py``.
 """

@@ -5,7 +5,7 @@ y (M, N).
 
     dw = dy · xᵀ        db = dy · 1        dx = wᵀ · dy
 
-With ``low_rank_param`` w, or x, is of low rank: ``low_rank/inner_product.py``. Caffe's InnerProductLayer.
+With ``low_rank_param`` w, or x, is of low rank: ``low_rank/layers.py``. Caffe's InnerProductLayer.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
-from minicaffe.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import Merged
 from minicaffe.ops.convolution.im2col import Window
 

@@ -30,7 +30,7 @@ from minicaffe.data.backends import locate
 from minicaffe.data.source import find_path, lookup_folders
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, joined
-from minicaffe.low_rank.low_rank import LowRankLayer
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.stages import Stage, stages
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.pooling import output_size

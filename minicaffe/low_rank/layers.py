@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Blobs, Layer, register_variant
 from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
-from minicaffe.low_rank.factored_weights import FactoredWeights
-from minicaffe.low_rank.factors import Factors
-from minicaffe.low_rank.held_basis import DataBasis, WeightBasis
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.low_rank.factors import DataBasis, FactoredWeights, Factors, TruncatedWeights, WeightBasis
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
-from minicaffe.low_rank.schemes import Scheme
-from minicaffe.low_rank.truncated_weights import TruncatedWeights
+from minicaffe.low_rank.schemes import ChannelScheme, Scheme, schemes
 from minicaffe.ops.convolution.dense import Convolution2d
 
 logger = logging.getLogger("minicaffe")
@@ -167,3 +166,84 @@ class LowRankLayer(Layer):
     ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
         factors = self.low_rank.factors
         return factors.from_dense if shapes == factors.dense_shapes else None
+
+
+@register_variant("Convolution", "low_rank_param")
+class LowRankConvolution(LowRankLayer, Convolution):
+    """A Convolution with ``low_rank_param``."""
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        super().setup(bottom, top)
+        param = self.spec.low_rank_param
+        if self.spatial_axes == 3:
+            raise param.error("", "is for one or two spatial axes, not 3; leave it out")
+        if param.target == "DATA" and len(bottom) > 1:
+            raise param.error(
+                "target", f"'data' is for one bottom, not {len(bottom)}; give each a layer of its own"
+            )
+        super().reshape(bottom, top)
+        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
+        shape = (self.num_output, self.channels // self.group, *self.window.kernel)
+        self.low_rank = LowRank(self, param, schemes[param.scheme](shape, self.group), self.products)
+
+    def canonical_weights(self, w: Array) -> Array:
+        return w.reshape(self.num_output, -1, *self.window.kernel)
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        self.low_rank.fit(self.products)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        b = None if self.bias_blob is None else self.bias_blob.data
+        self.low_rank.factorize(self.images(bottom[0], bottom[0].stored))
+        for i, (x, y) in enumerate(zip(bottom, top, strict=True)):
+            out = self.images(y, y.stored)
+            self.low_rank.forward(i, self.images(x, x.stored), out, b)
+            self.put_back(out, y, y.stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        for i, (y, x) in enumerate(zip(top, bottom, strict=True)):
+            dx = self.images(x, x.stored_diff) if propagate_down[i] else None
+            self.products_backward(i, self.images(y, y.stored_diff), dx)
+            if dx is not None:
+                self.put_back(dx, x, x.stored_diff)
+
+
+@register_variant("InnerProduct", "low_rank_param")
+class LowRankInnerProduct(LowRankLayer, InnerProduct):
+    """An InnerProduct with ``low_rank_param``."""
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        super().setup(bottom, top)
+        param = self.spec.low_rank_param
+        self.transposed = self.spec.inner_product_param.transpose
+        if param.scheme == "SPATIAL":
+            raise param.error("scheme", "'spatial' splits a convolution's window; use 'channel'")
+        if param.factored and self.transposed:
+            raise param.error("factored", "factors have one order; leave out inner_product_param.transpose")
+        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
+        scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
+        super().reshape(bottom, top)
+        self.low_rank = LowRank(self, param, scheme, [self.as_product(bottom[0], top[0])[0]])
+
+    def canonical_weights(self, w: Array) -> Array:
+        return (w.T if self.transposed else w)[:, :, None, None]
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        super().reshape(bottom, top)
+        self.low_rank.fit([self.as_product(bottom[0], top[0])[0]])
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        b = None if self.bias_blob is None else self.bias_blob.data
+        x, y = self.as_pixels(bottom[0], top[0])
+        self.low_rank.factorize(x)
+        self.low_rank.forward(0, x, y, b)
+        self._put_back(y[:, 0, 0], top[0], top[0].stored)
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        x, y = bottom[0], top[0]
+        dx = self._columns(x, x.stored_diff, self.depth) if propagate_down[0] else None
+        dy = self._columns(y, y.stored_diff, self.num_output)
+        self.products_backward(0, dy[:, None, None], None if dx is None else dx[:, None, None])
+        if dx is not None:
+            self._put_back(dx, x, x.stored_diff)
