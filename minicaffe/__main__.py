@@ -2,7 +2,7 @@
 
 import sys
 
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 ``python -m`` puts the working directory first on ``sys.path``, so that in a downloaded folder a file named as any
 module would be run in its place: it is taken out again. And Ctrl-C while modules are imported is one word, as
-``cli/commands.py`` says it later, and no traceback. A program that imports minicaffe keeps Python's ways in both.
+``cli/program.py`` says it later, and no traceback. A program that imports minicaffe keeps Python's ways in both.
 """
 
 import os

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.compress import cost, fitting, selection
 from minicaffe.compress.workbench import Workbench
 

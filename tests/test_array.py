@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.device import array
 
 FakeCuda = types.SimpleNamespace(runtime=types.SimpleNamespace(driverGetVersion=lambda: 0))  # of no driver

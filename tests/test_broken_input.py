@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 
 pytestmark = pytest.mark.cpu_only("of words; test_divergence.py runs on the double too")
 NET = """name: small

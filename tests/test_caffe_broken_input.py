@@ -10,7 +10,7 @@ from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, WeightError
 

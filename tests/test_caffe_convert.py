@@ -13,7 +13,7 @@ import minicaffe as mc
 from minicaffe.caffe.formats import binary
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.caffe.formats.specs import open_net
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError, SpecError, WeightError
 from minicaffe.spec.net import load_net

@@ -6,7 +6,7 @@ from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.caffe.formats.caffemodel import CaffemodelReader
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net

@@ -13,7 +13,7 @@ from minicaffe.caffe.formats.schema import parse_schema
 from minicaffe.caffe.formats.spec_tree import number
 from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.caffe.formats.tree import Scalar, Tree
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 

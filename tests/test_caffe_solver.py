@@ -12,7 +12,7 @@ import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.caffe.formats.solverstate import read_state, write_state
 from minicaffe.caffe.formats.specs import open_solver
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.errors import SpecError, TrainingError, WeightError
 
 GOLDEN = FOLDER / "caffe"

@@ -12,9 +12,9 @@ from pycaffe_cases import CLASSIFIED
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
 from minicaffe.classify.batches import batches, forward_all
-from minicaffe.classify.command import top_lines
 from minicaffe.classify.images import load_image, oversample, resize_image
-from minicaffe.cli.commands import main
+from minicaffe.cli.commands.classify import top_lines
+from minicaffe.cli.program import main
 from minicaffe.data.backends import open_source
 
 SETTINGS = {

@@ -12,9 +12,9 @@ import pytest
 from training import write_job
 
 import minicaffe as mc
-from minicaffe.cli import commands as cli
+from minicaffe.cli import program as cli
 from minicaffe.cli.caffe_flags import as_ours
-from minicaffe.cli.commands import EXAMPLES, main, make_parser
+from minicaffe.cli.program import EXAMPLES, main, make_parser
 from minicaffe.core.net import Net
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"

@@ -9,7 +9,7 @@ import pytest
 from lenet_cases import SIZES, run, select, take_biases, with_ranks
 from marks import on_the_cpu_alone
 
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.compress import cost
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost

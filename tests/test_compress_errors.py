@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lenet_cases import SIZES, rewrite, select, with_ranks
 
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.compress import batches, shrunk
 from minicaffe.compress.batches import draw
 from minicaffe.compress.workbench import LayerRank, Workbench

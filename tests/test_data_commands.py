@@ -9,8 +9,8 @@ from PIL import Image
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import parse_message
-from minicaffe.cli.commands import main
-from minicaffe.data.commands import Pace
+from minicaffe.cli.commands.data import Pace
+from minicaffe.cli.program import main
 from minicaffe.data.lmdb import LmdbSource
 from minicaffe.data.lmdb_file import LmdbFile
 from minicaffe.data.mean import load_mean

@@ -5,7 +5,7 @@ import pytest
 from training import NET, SOLVER, write_job
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.errors import LONGEST, SpecError, one_line
 from minicaffe.spec.net import parse_net
 

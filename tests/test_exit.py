@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.cpu_only("processes of their own")

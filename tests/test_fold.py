@@ -8,7 +8,7 @@ import yaml
 from random_nets import RandomNet, comments_of, layers_of
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.compress.fold import find, fold
 from minicaffe.spec.edit import remove_layers
 from minicaffe.spec.net import parse_net

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.image_list import open_images
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.spec.net import parse_net

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.spec.net import parse_net
 
 NET = """layer:

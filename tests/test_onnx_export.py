@@ -10,7 +10,7 @@ from layer_cases import LAYERS, one_layer
 from marks import on_the_cpu_alone
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.onnx.graph import writers
 from minicaffe.onnx.model import export_onnx

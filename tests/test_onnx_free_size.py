@@ -5,7 +5,7 @@ import pytest
 from export_cases import FILLERS, INPUT
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.onnx.model import export_onnx

@@ -6,7 +6,7 @@ from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.classify.images import load_image
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError

@@ -11,7 +11,7 @@ from PIL import Image
 
 import minicaffe as mc
 from minicaffe.classify.images import load_image
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.compress import shrunk
 from minicaffe.data.preparation import KEY, MEAN_KEY, Preparation
 from minicaffe.spec.net import parse_net

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minicaffe.pycaffe as caffe
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.backends import open_source
 from minicaffe.pycaffe import __main__ as script
 from minicaffe.pycaffe import alias, io

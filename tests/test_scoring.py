@@ -9,7 +9,7 @@ import pytest
 from training import write_job
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.data.order import Order
 from minicaffe.spec.net import parse_net
 from minicaffe.train.scoring import first_not_finite, output_lines, score

@@ -11,9 +11,9 @@ import pytest
 from training import write_job
 
 import minicaffe as mc
-from minicaffe.cli.commands import main, make_parser
+from minicaffe.cli.commands.lowrank import _journal
 from minicaffe.cli.flags import trusting
-from minicaffe.compress.commands import _journal
+from minicaffe.cli.program import main, make_parser
 from minicaffe.core import layer
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net
@@ -208,7 +208,7 @@ def test_a_folder_full_of_modules_runs_none_of_them_under_the_script(tmp_path):
     folder = planted(tmp_path / "downloaded", *OPTIONAL, *EARLY)
     script = tmp_path / "bin" / "minicaffe"  # as pip writes it
     script.parent.mkdir()
-    script.write_text("import sys\nfrom minicaffe.cli.commands import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom minicaffe.cli.program import main\nsys.exit(main())\n")
     command = ["export", str(DEPLOY), str(WEIGHTS), "-o", "out", "--format", "onnx"]
     output, ran = outcome([str(script), *command], folder)
     assert "Wrote out/deploy.onnx" in output, output
@@ -239,7 +239,9 @@ def test_an_installed_package_without_an_init_comes_before_a_file_of_its_name(tm
     folder = planted(tmp_path / "downloaded", "spacious")
     (folder / "own_layers.py").write_text("import spacious.inner\n" + MODULE)
     (folder / "net.yaml").write_text(NET)
-    script = "import sys; sys.path[0] = sys.argv.pop(); from minicaffe.cli.commands import main; main(sys.argv[1:])"
+    script = (
+        "import sys; sys.path[0] = sys.argv.pop(); from minicaffe.cli.program import main; main(sys.argv[1:])"
+    )
     command = ["summary", "net.yaml", "--allow-python", str(tmp_path / "installed")]
     output, ran = outcome(["-c", script, *command], folder)
     assert "own  " in output and ran == [], output

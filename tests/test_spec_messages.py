@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import ShapeError, SpecError
 from minicaffe.spec.fields import Int, Message

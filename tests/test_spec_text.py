@@ -9,7 +9,7 @@ from golden_files import FOLDER
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
 from minicaffe.caffe.formats.specs import open_net, open_solver
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
 from minicaffe.spec.edit import set_layer_fields

@@ -10,7 +10,7 @@ from PIL import Image
 from training import NET, SOLVER, arrays_of, write_job
 
 import minicaffe as mc
-from minicaffe.cli.commands import main
+from minicaffe.cli.program import main
 from minicaffe.inspect.training import sizes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver

@@ -19,9 +19,12 @@ from minicaffe.caffe.exchange.convert import convert
 from minicaffe.caffe.exchange.export import export
 from minicaffe.caffe.formats.solverstate import SUFFIXES
 from minicaffe.caffe.formats.specs import open_net, open_solver
-from minicaffe.classify.command import add_arguments as add_classify
-from minicaffe.classify.command import classify
 from minicaffe.cli.caffe_flags import as_ours
+from minicaffe.cli.commands.classify import add_arguments as add_classify
+from minicaffe.cli.commands.classify import classify
+from minicaffe.cli.commands.data import add_images, add_mean, write_images, write_mean
+from minicaffe.cli.commands.lowrank import Command
+from minicaffe.cli.commands.lowrank import add_commands as add_lowrank
 from minicaffe.cli.flags import (
     add_allow_missing,
     add_device,
@@ -33,12 +36,9 @@ from minicaffe.cli.flags import (
     trusting,
 )
 from minicaffe.compress import fold
-from minicaffe.compress.commands import Command
-from minicaffe.compress.commands import add_commands as add_lowrank
 from minicaffe.core.net import Net
 from minicaffe.data import download
 from minicaffe.data.backends import SAMPLES, open_source
-from minicaffe.data.commands import add_images, add_mean, write_images, write_mean
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
