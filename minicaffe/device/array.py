@@ -10,9 +10,10 @@ import contextlib
 import os
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minicaffe.errors import DeviceError, one_line
 
@@ -26,7 +27,7 @@ except Exception as problem:  # one that is broken may raise anything
     is_missing = isinstance(problem, ModuleNotFoundError) and problem.name == "cupy"
     why_no_cupy = NOT_INSTALLED if is_missing else f"CuPy is installed, but broken ({one_line(problem)})"
 
-Array = Any  # a numpy.ndarray or a cupy.ndarray
+Array: TypeAlias = NDArray[Any]  # or a cupy.ndarray, which has the same methods
 
 
 def gpu_problem() -> str:

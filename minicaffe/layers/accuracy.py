@@ -31,7 +31,8 @@ class Accuracy(Layer):
     tops = (1, 2)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        shape, param = bottom[0].shape, self.spec.accuracy_param
+        shape = bottom[0].shape
+        self.param = param = self.spec.message(AccuracyParam)
         self.axis = canonical_axis(self, param.axis, len(shape))
         self.classes = shape[self.axis]
         self.places = shape[: self.axis] + shape[self.axis + 1 :]
@@ -45,7 +46,7 @@ class Accuracy(Layer):
         check_label_count(self, bottom[1], self.places, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, param = self.xp, self.spec.accuracy_param
+        xp, param = self.xp, self.param
         scores = xp.moveaxis(bottom[0].data, self.axis, 0)
         labels, counts = read_labels(self, bottom[1], self.places, self.classes, param.ignore_label)
         own = pick(scores, labels)

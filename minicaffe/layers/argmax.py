@@ -30,7 +30,8 @@ class ArgMax(Layer):
     messages = {"argmax_param": ArgMaxParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        shape, param = bottom[0].shape, self.spec.argmax_param
+        shape = bottom[0].shape
+        self.param = param = self.spec.message(ArgMaxParam)
         if not shape:
             raise self.shape_error("bottom has no axes; expected a batch (N, …)")
         if param.axis is None:
@@ -46,7 +47,7 @@ class ArgMax(Layer):
         top[0].reshape(*top_shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, param = self.xp, self.spec.argmax_param
+        xp, param = self.xp, self.param
         if param.axis is not None:
             x = xp.moveaxis(bottom[0].data, self.axis, 0)
             y = xp.moveaxis(top[0].data, self.axis, 0)

@@ -42,7 +42,7 @@ class BatchNorm(Layer):
     in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.param = self.spec.batch_norm_param
+        self.param = self.spec.message(BatchNormParam)
         self.uses_global_stats = self.phase == "TEST"
         if self.param.use_global_stats is not None:
             self.uses_global_stats = self.param.use_global_stats

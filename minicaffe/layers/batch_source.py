@@ -15,7 +15,7 @@ from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.preparation import Preparation
 from minicaffe.data.source import Source
-from minicaffe.data.transformer import DataTransformer
+from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
 
@@ -147,7 +147,7 @@ def image_batches(layer: BatchSourceLayer, source: Source, param: Any, with_labe
     Closes the source where they cannot be made. Raises DataError or SpecError.
     """
     try:
-        transformer = DataTransformer(layer.spec.transform_param, layer.phase, layer.setting.folder)
+        transformer = DataTransformer(layer.spec.message(TransformParam), layer.phase, layer.setting.folder)
         order = Order(len(source), param.batch_size, layer.seed, param.shuffle, param.rand_skip)
         return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))
     except MinicaffeError:

@@ -74,10 +74,10 @@ class Bias(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         if len(bottom) == 1:
-            self.add_blob(self._cover(bottom).coefficient_shape, self.spec.bias_param.filler)
+            self.add_blob(self._cover(bottom).coefficient_shape, self.spec.message(BiasParam).filler)
 
     def _cover(self, bottom: Blobs) -> Cover:
-        param = self.spec.bias_param
+        param = self.spec.message(BiasParam)
         return find_cover(self, bottom, param.axis, param.num_axes)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

@@ -46,7 +46,7 @@ class BN(Layer):
     in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.param, shape = self.spec.bn_param, bottom[0].shape
+        self.param, shape = self.spec.message(BNParam), bottom[0].shape
         self.uses_moving = self.param.frozen or self.phase == "TEST"
         if len(shape) < 2:
             raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")

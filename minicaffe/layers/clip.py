@@ -31,7 +31,8 @@ class Clip(Neuron):
     messages = {"clip_param": ClipParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.low, self.high = self.spec.clip_param.min, self.spec.clip_param.max
+        param = self.spec.message(ClipParam)
+        self.low, self.high = param.min, param.max
 
     def compute(self, x: Array, y: Array) -> None:
         self.xp.minimum(x, self.high, out=y)

@@ -33,7 +33,7 @@ class Concat(Layer):
     bottoms = (1, None)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.concat_param, bottom[0].shape
+        param, shape = self.spec.message(ConcatParam), bottom[0].shape
         field = "concat_dim" if param.has("concat_dim") else "axis"
         axis = canonical_axis(self, getattr(param, field), len(shape), field)
         for name, blob in zip(self.spec.bottom, bottom, strict=True):

@@ -42,6 +42,7 @@ class ContrastiveLoss(LossLayer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
+        self.param = self.spec.message(ContrastiveLossParam)
         self.check_equal_counts(bottom)
         self.batch = math.prod(bottom[0].shape[:1])
         self.difference = self.new_array((bottom[0].count // max(self.batch, 1), self.batch))
@@ -49,7 +50,7 @@ class ContrastiveLoss(LossLayer):
             raise self.shape_error(f"{bottom[2].count} labels {bottom[2].shape} for {self.batch} pairs")
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, param, d = self.xp, self.spec.contrastive_loss_param, self.difference
+        xp, param, d = self.xp, self.param, self.difference
         xp.subtract(bottom[0].stored.reshape(d.shape), bottom[1].stored.reshape(d.shape), out=d)
         squared = (d * d).sum(axis=0)
         similar = xp.trunc(bottom[2].stored.reshape(-1)) != 0

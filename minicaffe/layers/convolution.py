@@ -100,7 +100,7 @@ class Convolution(Layer):
     tops = (1, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.convolution_param
+        param = self.spec.message(ConvolutionParam)
         self.axis = canonical_axis(self, param.axis, len(bottom[0].shape))
         self.spatial_axes = len(bottom[0].shape) - self.axis - 1
         self.check_bottoms(bottom, top)
@@ -115,7 +115,7 @@ class Convolution(Layer):
 
     def groups(self, channels: int) -> int:
         """How many groups so many channels are in. Raises SpecError."""
-        param = self.spec.convolution_param
+        param = self.spec.message(ConvolutionParam)
         if channels % param.group:
             raise param.error("group", f"{param.group} does not divide the bottom's {channels} channels")
         return param.group

@@ -35,7 +35,7 @@ class Crop(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape, reference = bottom[0].shape, bottom[1].shape
-        axis = canonical_axis(self, self.spec.crop_param.axis, len(shape))
+        axis = canonical_axis(self, self.spec.message(CropParam).axis, len(shape))
         if len(reference) < len(shape):
             raise self.shape_error(f"reference {reference} has fewer axes than bottom {shape}")
         parts = [slice(None)] * axis
@@ -50,7 +50,7 @@ class Crop(Layer):
 
     def _offsets(self, axes: int) -> list[int]:
         """One for each of the last ``axes`` axes."""
-        param = self.spec.crop_param
+        param = self.spec.message(CropParam)
         given = param.offset or [0]
         if len(given) not in (1, axes):
             raise param.error("offset", f"{len(given)} offsets for {axes} axes; give one, or one for each")

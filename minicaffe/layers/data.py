@@ -32,13 +32,13 @@ class Data(BatchSourceLayer):
     messages = {"data_param": DataParam, "transform_param": TransformParam}
 
     def make_batches(self, top: Blobs) -> ImageBatches:
-        param = self.spec.data_param
+        param = self.spec.message(DataParam)
         self.depth = param.prefetch
         source = open_source(
             param.source,
             param.backend,
             self.setting.folder,
             labels=param.label_source,
-            color=self.spec.transform_param.color,
+            color=self.spec.message(TransformParam).color,
         )
         return image_batches(self, source, param, with_labels=len(top) > 1)

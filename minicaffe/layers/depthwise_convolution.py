@@ -21,7 +21,7 @@ class DepthwiseConvolution(Convolution):
     messages = {"convolution_param": ConvolutionParam}
 
     def groups(self, channels: int) -> int:
-        param = self.spec.convolution_param
+        param = self.spec.message(ConvolutionParam)
         if param.has("group") and param.group != channels:
             raise param.error("group", f"{param.group}, but the bottom has {channels} channels; leave it out")
         if param.num_output % channels:

@@ -95,7 +95,7 @@ class DetectionOutput(Layer):
         return False
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.detection_output_param
+        param = self.spec.message(DetectionOutputParam)
         for ignored, name, of in (
             (param.save_output_param.output_directory, "output_directory", param.save_output_param),
             (param.save_file, "save_file", param),
@@ -105,7 +105,7 @@ class DetectionOutput(Layer):
                 logger.warning("%s", of.error(name, "ignored: boxes are in the top, nowhere else"))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.param = param = self.spec.detection_output_param
+        self.param = param = self.spec.message(DetectionOutputParam)
         locations, confidences, priors = (blob.shape for blob in bottom[:3])
         if len(priors) < 3 or priors[:2] != (1, 2) or math.prod(priors[2:]) % 4:
             raise self.shape_error(

@@ -37,7 +37,7 @@ class Dropout(Layer):
     keeps_sign = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.dropout_param
+        param = self.spec.message(DropoutParam)
         self.threshold = threshold_for(param.dropout_ratio)
         scale = scale_for(self.threshold)
         self.train_scale, self.test_scale = (scale, 1.0) if param.scale_train else (1.0, 1 / scale)

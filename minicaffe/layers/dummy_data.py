@@ -52,7 +52,7 @@ class DummyData(Layer):
     tops = (1, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.dummy_data_param
+        param = self.spec.message(DummyDataParam)
         for i, blob in enumerate(top):
             blob.reshape(*param.shape_of(i, len(top)))
         self.fillers = [

@@ -41,7 +41,7 @@ class Eltwise(Layer):
     bottoms = (2, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.eltwise_param
+        self.param = param = self.spec.message(EltwiseParam)
         if param.coeff and len(param.coeff) != len(bottom):
             raise param.error("coeff", f"{len(param.coeff)} for {len(bottom)} bottoms; give one for each")
         self.coeff = param.coeff or [1.0] * len(bottom)
@@ -54,12 +54,12 @@ class Eltwise(Layer):
                     f"bottom '{name}' has shape {blob.shape}, the first {shape}; expected one shape"
                 )
         top[0].reshape(*shape)
-        if self.spec.eltwise_param.operation == "MAX":
+        if self.param.operation == "MAX":
             self.winner = self.new_array(top[0].stored_shape, np.uint8 if len(bottom) < 256 else np.int32)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         y, xs = top[0].stored, [blob.stored for blob in bottom]
-        operation = self.spec.eltwise_param.operation
+        operation = self.param.operation
         if operation == "SUM":
             elementwise(self._sum, y, *xs)
         elif operation == "PROD":
@@ -87,7 +87,7 @@ class Eltwise(Layer):
             xp.maximum(y, x, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        param = self.spec.eltwise_param
+        param = self.param
         if param.operation == "PROD":
             gradient = self._product_grad if param.stable_prod_grad else self._quotient_grad
         else:

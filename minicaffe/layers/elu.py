@@ -27,7 +27,7 @@ class ELU(Neuron):
     messages = {"elu_param": ELUParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.alpha = self.spec.elu_param.alpha
+        self.alpha = self.spec.message(ELUParam).alpha
 
     def compute(self, x: Array, y: Array) -> None:
         curve = scratch(x, x.shape)

@@ -38,23 +38,23 @@ class Embed(Layer):
         return False
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.embed_param
+        self.param = param = self.spec.message(EmbedParam)
         self.add_blob((param.input_dim, param.num_output), param.weight_filler)
         if param.bias_term:
             self.add_blob((param.num_output,), param.bias_filler)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        top[0].reshape(*bottom[0].shape, self.spec.embed_param.num_output)
+        top[0].reshape(*bottom[0].shape, self.param.num_output)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         index = bottom[0].data.astype(self.xp.int64)
-        param = self.spec.embed_param
+        param = self.param
         check_indices(index, param.input_dim, str(self.spec.where), "input_dim")
         rows = self.blobs[0].data[index]
         top[0].data[...] = rows + self.blobs[1].data if param.bias_term else rows
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        dy = top[0].diff.reshape(-1, self.spec.embed_param.num_output)
+        dy = top[0].diff.reshape(-1, self.param.num_output)
         if self.param_propagate_down[0]:
             index = bottom[0].data.reshape(-1).astype(self.xp.int64)
             self.blobs[0].accumulate(lambda out: self._add_rows(index, dy, out))

@@ -39,7 +39,7 @@ class Exp(Neuron):
     messages = {"exp_param": ExpParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.exp_param
+        param = self.spec.message(ExpParam)
         self.scale = param.scale * param.log_base()
         self.shift = param.shift * param.log_base()
 

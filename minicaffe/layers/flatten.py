@@ -29,7 +29,7 @@ class Flatten(Reshape):
 
     def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError where there is none."""
-        param = self.spec.flatten_param
+        param = self.spec.message(FlattenParam)
         begin = canonical_axis(self, param.axis, len(shape))
         end = canonical_axis(self, param.end_axis, len(shape), "end_axis") + 1
         if end < begin:

@@ -32,6 +32,6 @@ class HDF5Data(BatchSourceLayer):
                 "transform_param",
                 "HDF5Data does not transform (nor does Caffe's): write the data as the net wants them",
             )
-        param = self.spec.hdf5_data_param
+        param = self.spec.message(HDF5DataParam)
         source = open_hdf5(param.source, self.spec.top, self.setting.folder)
         return DatasetBatches(source, Order(source.rows, param.batch_size, self.seed, param.shuffle))

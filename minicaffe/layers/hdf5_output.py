@@ -70,7 +70,7 @@ class HDF5Output(Layer):
 
     def _path(self) -> str:
         """The file to write. Raises UntrustedError where the spec may not write it."""
-        param = self.spec.hdf5_output_param
+        param = self.spec.message(HDF5OutputParam)
         problem = self.setting.trust.problem_of_output(param.file_name, self.setting.folder)
         if problem:
             raise UntrustedError(str(param.error("file_name", problem)))

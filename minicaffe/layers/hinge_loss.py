@@ -35,6 +35,7 @@ class HingeLoss(LossLayer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
+        self.is_l1 = self.spec.message(HingeLossParam).norm == "L1"
         shape = bottom[0].shape
         self.batch, self.classes = math.prod(shape[:1]), math.prod(shape[1:])
         self.sign = self.new_array((self.classes, self.batch))
@@ -48,14 +49,12 @@ class HingeLoss(LossLayer):
         xp.multiply(self.sign, bottom[0].stored.reshape(m.shape), out=m)
         m += 1
         xp.maximum(m, 0, out=m)
-        is_l1 = self.spec.hinge_loss_param.norm == "L1"
-        top[0].stored[...] = (m.sum() if is_l1 else (m * m).sum()) / self.batch
+        top[0].stored[...] = (m.sum() if self.is_l1 else (m * m).sum()) / self.batch
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
         xp, m, scale = self.xp, self.margin, top[0].stored_diff / self.batch
         dx = bottom[0].stored_diff.reshape(m.shape)
-        is_l1 = self.spec.hinge_loss_param.norm == "L1"
-        xp.multiply(self.sign, m > 0 if is_l1 else 2 * m, out=dx)
+        xp.multiply(self.sign, m > 0 if self.is_l1 else 2 * m, out=dx)
         dx *= scale

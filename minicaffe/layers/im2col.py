@@ -33,15 +33,15 @@ class Im2col(Layer):
     messages = {"convolution_param": Im2colParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        shape = bottom[0].shape
-        self.axis = canonical_axis(self, self.spec.convolution_param.axis, len(shape))
+        param, shape = self.spec.message(Im2colParam), bottom[0].shape
+        self.axis = canonical_axis(self, param.axis, len(shape))
         self.axes = len(shape) - self.axis - 1
         if not self.axes:
             raise self.shape_error(
                 f"bottom of shape {shape} has no axes after the channels (axis {self.axis}); "
                 "expected some, as in (N, C, H, W)"
             )
-        window = self.spec.convolution_param.window(self.axes)
+        window = param.window(self.axes)
         self.kernel, self.pad, self.stride, self.dilation, self.extent = (
             sizes[-self.axes :]
             for sizes in (window.kernel, window.pad, window.stride, window.dilation, window.extent)

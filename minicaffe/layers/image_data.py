@@ -45,7 +45,7 @@ class ImageData(BatchSourceLayer):
     messages = {"image_data_param": ImageDataParam, "transform_param": TransformParam}
 
     def make_batches(self, top: Blobs) -> ImageBatches:
-        param = self.spec.image_data_param
+        param = self.spec.message(ImageDataParam)
         size = (param.new_height, param.new_width) if param.new_height else None
         source = open_images(param.source, self.setting.folder, param.root_folder, param.is_color, size)
         if source.class_names:
@@ -67,7 +67,8 @@ class ImageData(BatchSourceLayer):
         for spec in self.setting.training_specs:
             if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
                 places = [
-                    place / spec.image_data_param.source for place in lookup_folders(self.setting.folder)
+                    place / spec.message(ImageDataParam).source
+                    for place in lookup_folders(self.setting.folder)
                 ]
                 return next((class_names(place) for place in places if place.is_dir()), [])
         return []

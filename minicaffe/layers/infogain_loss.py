@@ -41,11 +41,9 @@ class InfogainLoss(SoftmaxWithLoss):
         return bottom_index == 0
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.infogain_loss_param
-        if self.spec.loss_param.has("normalize"):
-            raise self.spec.loss_param.error(
-                "normalize", "InfogainLoss does not take it; use 'normalization'"
-            )
+        param, loss = self.spec.message(InfogainLossParam), self.spec.message(LossParam)
+        if loss.has("normalize"):
+            raise loss.error("normalize", "InfogainLoss does not take it; use 'normalization'")
         if len(bottom) == 3:
             return
         if not param.source:
@@ -57,7 +55,7 @@ class InfogainLoss(SoftmaxWithLoss):
             raise DataError(f"{self.spec.where}: {error}") from None
 
     def class_axis(self) -> int:
-        return self.spec.infogain_loss_param.axis
+        return self.spec.message(InfogainLossParam).axis
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)

@@ -42,14 +42,14 @@ class InnerProduct(Layer):
     messages = {"inner_product_param": InnerProductParam, "low_rank_param": LowRankParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.inner_product_param
+        param = self.spec.message(InnerProductParam)
         self.axis = canonical_axis(self, param.axis, len(bottom[0].shape))
         self.depth = math.prod(bottom[0].shape[self.axis :])
         if not self.depth:
             raise self.shape_error(f"bottom of shape {bottom[0].shape} has no inputs")
-        self.num_output = param.num_output
+        self.num_output, self.transpose = param.num_output, param.transpose
         shape = (self.num_output, self.depth)
-        self.add_blob(shape[::-1] if param.transpose else shape, param.weight_filler)
+        self.add_blob(shape[::-1] if self.transpose else shape, param.weight_filler)
         if param.bias_term:
             self.add_blob((self.num_output,), param.bias_filler)
 
@@ -75,7 +75,7 @@ class InnerProduct(Layer):
         products = []
         if self.param_propagate_down[0]:
             columns = self._columns(x, x.stored, self.depth)
-            a, b = (columns, dy) if self.spec.inner_product_param.transpose else (dy, columns)
+            a, b = (columns, dy) if self.transpose else (dy, columns)
             products.append(lambda matmul: self.blobs[0].accumulate(lambda out: matmul(a, b.T, out=out)))
         if propagate_down[0]:
             dx = self._columns(x, x.stored_diff, self.depth)
@@ -104,7 +104,7 @@ class InnerProduct(Layer):
     def _weight(self) -> Array:
         """w as (M, K)."""
         w = self.blobs[0].data
-        return w.T if self.spec.inner_product_param.transpose else w
+        return w.T if self.transpose else w
 
     def _columns(self, blob: Blob, stored: Array, rows: int) -> Array:
         """A blob's array as (rows, columns): a view for axis 1; for another axis, which splits the batch-last

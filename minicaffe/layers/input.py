@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.spec.fields import BlobShape, Message, Nested
-
-
-class InputParam(Message):
-    """``shape``: one for each top, or one for all."""
-
-    shape = Nested(BlobShape, repeated=True)
+from minicaffe.spec.net import InputParam
 
 
 @register_layer
@@ -21,7 +15,7 @@ class Input(Layer):
     tops = (1, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.input_param
+        param = self.spec.message(InputParam)
         if len(param.shape) not in (1, len(top)):
             raise param.error(
                 "shape", f"{len(param.shape)} given for {len(top)} tops; give one for each, or one"

@@ -58,7 +58,7 @@ class Interp(Layer):
         return bottom_index == 0
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.interp_param, bottom[0].shape
+        param, shape = self.spec.message(InterpParam), bottom[0].shape
         if any(len(blob.shape) != 4 for blob in bottom):
             shapes = ", ".join(str(blob.shape) for blob in bottom)
             raise self.shape_error(f"bottoms have shapes {shapes}; expected 4 axes (N, C, H, W)")

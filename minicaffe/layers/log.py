@@ -41,7 +41,7 @@ class Log(Neuron):
     messages = {"log_param": LogParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.log_param
+        param = self.spec.message(LogParam)
         self.scale, self.shift, self.log_base = param.scale, param.shift, param.log_base()
 
     def compute(self, x: Array, y: Array) -> None:

@@ -51,7 +51,7 @@ class LRN(Layer):
     in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.response = self.spec.lrn_param.response()
+        self.response = self.spec.message(LRNParam).response()
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         if len(bottom[0].shape) != 4:

@@ -33,7 +33,7 @@ class MemoryData(Layer):
     tops = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.memory_data_param
+        param = self.spec.message(MemoryDataParam)
         self.batch_size = param.batch_size
         self.image_shape = (param.channels, param.height, param.width)
         self.data: np.ndarray | None = None

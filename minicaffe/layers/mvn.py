@@ -34,7 +34,7 @@ class MVN(Layer):
     in_place = True
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.param, shape = self.spec.mvn_param, bottom[0].shape
+        self.param, shape = self.spec.message(MVNParam), bottom[0].shape
         if not 1 <= len(shape) <= 4:
             raise self.shape_error(f"bottom has shape {shape}; expected 1 to 4 axes, (N, C, H, W)")
         if top[0] is bottom[0] and len(shape) != 4:

@@ -37,7 +37,7 @@ class Normalize(Layer):
     messages = {"norm_param": NormalizeParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.param, shape = self.spec.norm_param, bottom[0].shape
+        self.param, shape = self.spec.message(NormalizeParam), bottom[0].shape
         self._check(bottom)
         filler = self.param.scale_filler if self.param.has("scale_filler") else FillerParam(value=1.0)
         self.add_blob(() if self.param.channel_shared else shape[1:2], filler)

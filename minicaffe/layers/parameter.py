@@ -34,7 +34,7 @@ class Parameter(Layer):
     bottoms = (0, 0)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.add_blob(self.spec.parameter_param.shape.dim, FillerParam())
+        self.add_blob(self.spec.message(ParameterParam).shape.dim, FillerParam())
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*self.blobs[0].shape)

@@ -33,7 +33,7 @@ class Permute(Layer):
     messages = {"permute_param": PermuteParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.permute_param, bottom[0].shape
+        param, shape = self.spec.message(PermuteParam), bottom[0].shape
         axes = len(shape)
         if param.order and max(param.order) >= axes:
             raise param.error("order", f"{param.order}: bottom {shape} has axes 0 to {axes - 1}")

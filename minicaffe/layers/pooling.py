@@ -92,7 +92,7 @@ class Pooling(Layer):
     tops = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.param = self.spec.pooling_param
+        self.param = self.spec.message(PoolingParam)
         self.has_warned = False
         if len(top) == 2 and self.param.pool != "MAX":
             raise self.spec.error("top", "a second top (the places of the maxima) is for MAX pooling only")

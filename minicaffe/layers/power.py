@@ -29,7 +29,7 @@ class Power(Neuron):
     messages = {"power_param": PowerParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.power_param
+        param = self.spec.message(PowerParam)
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
         self.slope = self.power * self.scale
         self.needs_input = self.slope != 0 and self.power != 1

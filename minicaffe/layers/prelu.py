@@ -36,7 +36,7 @@ class PReLU(Layer):
     in_place = True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.prelu_param
+        param = self.spec.message(PReLUParam)
         self.covered = 0 if param.channel_shared else 1
         filler = param.filler if param.has("filler") else FillerParam(value=0.25)
         self.add_blob(self._cover(bottom).coefficient_shape, filler)

@@ -90,7 +90,7 @@ class PriorBox(Layer):
         return False
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.prior_box_param
+        param = self.spec.message(PriorBoxParam)
         for name, blob in zip(self.spec.bottom, bottom, strict=True):
             if len(blob.shape) != 4 or 0 in blob.shape[2:]:
                 raise self.shape_error(

@@ -57,11 +57,12 @@ class Python(Layer):
 
     def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:
         """The user's layer. Raises SpecError where it is not found."""
+        param = spec.message(PythonParam)
         if not setting.trust.runs_python:
-            raise UntrustedError(str(_refusal(spec.python_param, setting.folder)))
-        found = find_layer_class(spec.python_param, setting.folder)
+            raise UntrustedError(str(_refusal(param, setting.folder)))
+        found = find_layer_class(param, setting.folder)
         layer = found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
-        layer.param_str = spec.python_param.param_str
+        layer.param_str = param.param_str
         layer.reshapes_always = True
         return layer
 

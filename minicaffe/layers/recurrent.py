@@ -61,7 +61,7 @@ class RecurrentLayer(Layer):
         return bottom_index != 1
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.recurrent_param
+        param = self.spec.message(RecurrentParam)
         self.size, self.is_exposed = param.num_output, param.expose_hidden
         self._check_counts(bottom, top)
         self._check_input(bottom)

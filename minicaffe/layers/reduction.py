@@ -35,18 +35,18 @@ class Reduction(Layer):
     messages = {"reduction_param": ReductionParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.reduction_param, bottom[0].shape
-        axis = canonical_axis(self, param.axis, len(shape))
+        self.param, shape = self.spec.message(ReductionParam), bottom[0].shape
+        axis = canonical_axis(self, self.param.axis, len(shape))
         top[0].reshape(*shape[:axis])
         # stored, the batch is last: an axis k > 0 lies at k - 1
         self.axes = tuple(range(axis - 1, len(shape) - 1)) if axis else tuple(range(len(shape)))
         self.kept = tuple(1 if i in self.axes else size for i, size in enumerate(bottom[0].stored_shape))
-        self.coeff = param.coeff
-        if param.operation == "MEAN":
+        self.coeff = self.param.coeff
+        if self.param.operation == "MEAN":
             self.coeff /= max(math.prod(shape[axis:]), 1)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x, y, operation = bottom[0].stored, top[0].stored, self.spec.reduction_param.operation
+        x, y, operation = bottom[0].stored, top[0].stored, self.param.operation
         terms = x
         if operation in ("ASUM", "SUMSQ"):
             terms = scratch(x, x.shape)
@@ -58,7 +58,7 @@ class Reduction(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        xp, operation = self.xp, self.spec.reduction_param.operation
+        xp, operation = self.xp, self.param.operation
         x, dx = bottom[0].stored, bottom[0].stored_diff
         dy = top[0].stored_diff.reshape(self.kept) * self.coeff
         if operation == "ASUM":

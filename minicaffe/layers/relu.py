@@ -37,7 +37,7 @@ class ReLU(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)
-        self.slope = self.spec.relu_param.negative_slope
+        self.slope = self.spec.message(ReLUParam).negative_slope
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         elementwise(self._rectify, bottom[0].stored, top[0].stored)

@@ -28,7 +28,7 @@ class ReLU6(Neuron):
     messages = {"relu6_param": ReLU6Param}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.slope = self.spec.relu6_param.negative_slope
+        self.slope = self.spec.message(ReLU6Param).negative_slope
 
     def compute(self, x: Array, y: Array) -> None:
         xp = self.xp

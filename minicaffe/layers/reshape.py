@@ -54,7 +54,7 @@ class Reshape(Layer):
     def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError where there is none."""
         begin, end = self._replaced_axes(len(shape))
-        sizes = list(self.spec.reshape_param.shape.dim)
+        sizes = list(self.spec.message(ReshapeParam).shape.dim)
         for i, size in enumerate(sizes):
             if size == 0:
                 sizes[i] = self._copied_size(shape, begin + i)
@@ -75,7 +75,7 @@ class Reshape(Layer):
 
     def _replaced_axes(self, ndim: int) -> tuple[int, int]:
         """The bottom's axes [begin, end) that are replaced; a negative ``axis`` may be the end of the shape."""
-        param = self.spec.reshape_param
+        param = self.spec.message(ReshapeParam)
         begin = param.axis if param.axis >= 0 else ndim + 1 + param.axis
         if not 0 <= begin <= ndim:
             raise param.error("axis", f"{param.axis} is out of range for a bottom with {ndim} axes")
@@ -88,9 +88,8 @@ class Reshape(Layer):
 
     def _copied_size(self, shape: tuple[int, ...], axis: int) -> int:
         if axis >= len(shape):
-            raise self.spec.reshape_param.shape.error(
-                "dim", f"0 copies axis {axis}, but bottom {shape} has no such axis"
-            )
+            param = self.spec.message(ReshapeParam)
+            raise param.shape.error("dim", f"0 copies axis {axis}, but bottom {shape} has no such axis")
         return shape[axis]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

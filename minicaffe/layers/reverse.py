@@ -27,7 +27,7 @@ class Reverse(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape = bottom[0].shape
-        axis = canonical_axis(self, self.spec.reverse_param.axis, len(shape))
+        axis = canonical_axis(self, self.spec.message(ReverseParam).axis, len(shape))
         top[0].reshape(*shape)
         self.backwards = (*[slice(None)] * stored_axis(axis, len(shape)), slice(None, None, -1))
 

@@ -42,16 +42,16 @@ class ROIPooling(Layer):
         return bottom_index == 0
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape, regions = self.spec.roi_pooling_param, bottom[0].shape, bottom[1].shape
+        self.param, shape, regions = self.spec.message(ROIPoolingParam), bottom[0].shape, bottom[1].shape
         if len(shape) != 4 or 0 in shape[1:]:
             raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W)")
         if not regions or math.prod(regions[1:]) != 5:
             raise self.shape_error(f"regions have shape {regions}; expected (R, 5): image, x1, y1, x2, y2")
-        top[0].reshape(regions[0], shape[1], param.pooled_h, param.pooled_w)
+        top[0].reshape(regions[0], shape[1], self.param.pooled_h, self.param.pooled_w)
         self.places = self.new_array(top[0].stored_shape, np.int32)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x, regions, scale = bottom[0].stored, bottom[1].stored, self.spec.roi_pooling_param.spatial_scale
+        x, regions, scale = bottom[0].stored, bottom[1].stored, self.param.spatial_scale
         try:
             max_roi_pool(x, regions.reshape(5, -1), scale, top[0].stored, self.places)
         except DataError as error:

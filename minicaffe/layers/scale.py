@@ -44,7 +44,7 @@ class Scale(Layer):
     bottoms = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.scale_param
+        param = self.spec.message(ScaleParam)
         shape = self._cover(bottom).coefficient_shape
         self.learns_scale, self.has_bias = len(bottom) == 1, param.bias_term
         if self.learns_scale:
@@ -53,7 +53,7 @@ class Scale(Layer):
             self.add_blob(shape, param.bias_filler)
 
     def _cover(self, bottom: Blobs) -> Cover:
-        param = self.spec.scale_param
+        param = self.spec.message(ScaleParam)
         return find_cover(self, bottom, param.axis, param.num_axes)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

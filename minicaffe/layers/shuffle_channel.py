@@ -28,7 +28,7 @@ class ShuffleChannel(Layer):
     messages = {"shuffle_channel_param": ShuffleChannelParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.shuffle_channel_param, bottom[0].shape
+        param, shape = self.spec.message(ShuffleChannelParam), bottom[0].shape
         if len(shape) < 2:
             raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")
         if shape[1] % param.group:

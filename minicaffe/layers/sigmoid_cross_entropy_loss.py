@@ -29,7 +29,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
         self.check_equal_counts(bottom)
-        param = self.spec.loss_param
+        param = self.spec.message(LossParam)
         given = param.has("normalization") or param.has("normalize")
         self.mode = param.mode() if given else "BATCH_SIZE"
         self.ignore = param.ignore_label

@@ -38,7 +38,7 @@ class Slice(Layer):
     tops = (1, None)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.slice_param, bottom[0].shape
+        param, shape = self.spec.message(SliceParam), bottom[0].shape
         field = "slice_dim" if param.has("slice_dim") else "axis"
         axis = canonical_axis(self, getattr(param, field), len(shape), field)
         sizes = self._sizes(shape[axis], len(top))
@@ -48,7 +48,7 @@ class Slice(Layer):
 
     def _sizes(self, size: int, tops: int) -> list[int]:
         """The parts' sizes along the axis, which has ``size``."""
-        param = self.spec.slice_param
+        param = self.spec.message(SliceParam)
         points = param.slice_point
         if not points:
             if size % tops:

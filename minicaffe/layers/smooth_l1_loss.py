@@ -36,6 +36,7 @@ class SmoothL1Loss(LossLayer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
+        self.square = self.spec.message(SmoothL1LossParam).sigma ** 2
         if len(bottom) == 3:
             raise self.spec.error(
                 "bottom", "3 given; with weights there are those inside and those outside: 4"
@@ -49,7 +50,7 @@ class SmoothL1Loss(LossLayer):
         self.slope = self.new_array(bottom[0].stored_shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, square = self.xp, self.spec.smooth_l1_loss_param.sigma**2
+        xp, square = self.xp, self.square
         d = bottom[0].stored - bottom[1].stored
         inside, outside = (blob.stored for blob in bottom[2:]) if len(bottom) > 2 else (None, None)
         d = d if inside is None else d * inside

@@ -34,7 +34,7 @@ class Softmax(Layer):
         return "values"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        axis = canonical_axis(self, self.spec.softmax_param.axis, len(bottom[0].shape))
+        axis = canonical_axis(self, self.spec.message(SoftmaxParam).axis, len(bottom[0].shape))
         self.stored_axis = bottom[0].stored_axis(axis)
         top[0].reshape(*bottom[0].shape)
 

@@ -30,7 +30,7 @@ class SoftmaxWithLoss(LossLayer):
 
     def class_axis(self) -> int:
         """The axis of the classes, as the spec has it."""
-        return self.spec.softmax_param.axis
+        return self.spec.message(SoftmaxParam).axis
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
@@ -41,8 +41,8 @@ class SoftmaxWithLoss(LossLayer):
         self.outer = int(np.prod(shape[: self.axis]))
         self.stored_axis = bottom[0].stored_axis(self.axis)
         self.prob = self.new_array(self._classes_first(bottom[0].stored).shape)
-        self.ignore = self.spec.loss_param.ignore_label
-        self.mode = self.spec.loss_param.mode()
+        self.ignore = self.spec.message(LossParam).ignore_label
+        self.mode = self.spec.message(LossParam).mode()
         if len(top) > 1:
             top[1].reshape(*shape)
         check_label_count(self, bottom[1], self.places, self.classes)

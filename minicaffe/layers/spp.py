@@ -37,7 +37,8 @@ class SPP(Layer):
     messages = {"spp_param": SPPParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.spp_param, bottom[0].shape
+        param, shape = self.spec.message(SPPParam), bottom[0].shape
+        self.pool = param.pool
         if len(shape) != 4 or 0 in shape:
             raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W), none of them 0")
         self.windows = [bins(shape[2:], level) for level in range(param.pyramid_height)]
@@ -61,10 +62,9 @@ class SPP(Layer):
             self._pool(bottom[0].stored, window, y, places)
 
     def _pool(self, x: Array, window: Window, y: Array, places: Array) -> None:
-        pool = self.spec.spp_param.pool
-        if pool == "AVE":
+        if self.pool == "AVE":
             pooling.ave_pool(x, window, y)
-        elif pool == "MAX":
+        elif self.pool == "MAX":
             pooling.max_pool(x, window, y, places)
         elif self.phase == "TRAIN":
             pooling.sample_pool(x, window, self.rng.random(y.shape, dtype=y.dtype), y, places)
@@ -74,13 +74,13 @@ class SPP(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        pool, dx = self.spec.spp_param.pool, bottom[0].stored_diff
-        if pool == "STOCHASTIC" and self.phase == "TEST":
+        dx = bottom[0].stored_diff
+        if self.pool == "STOCHASTIC" and self.phase == "TEST":
             raise TrainingError(f"{self.spec.where}: STOCHASTIC pooling has no gradient in the test phase")
         levels = zip(self._levels(top[0].stored_diff), self.windows, self.places, strict=True)
         for number, (dy, window, places) in enumerate(levels):
             share = self.xp.empty_like(dx) if number else dx
-            if pool == "AVE":
+            if self.pool == "AVE":
                 pooling.ave_pool_grad(dy, window, share)
             else:
                 pooling.max_pool_grad(dy, places, window, share)

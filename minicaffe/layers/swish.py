@@ -28,7 +28,7 @@ class Swish(Neuron):
     messages = {"swish_param": SwishParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.beta = self.spec.swish_param.beta
+        self.beta = self.spec.message(SwishParam).beta
 
     def compute(self, x: Array, y: Array) -> None:
         gate = scratch(x, x.shape)

@@ -24,10 +24,11 @@ class Threshold(Layer):
     messages = {"threshold_param": ThresholdParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.threshold = self.spec.message(ThresholdParam).threshold
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         elementwise(self._step, bottom[0].stored, top[0].stored)
 
     def _step(self, x: Array, y: Array) -> None:
-        y[...] = x > self.spec.threshold_param.threshold
+        y[...] = x > self.threshold

@@ -27,7 +27,7 @@ class Tile(Layer):
     messages = {"tile_param": TileParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.tile_param, bottom[0].shape
+        param, shape = self.spec.message(TileParam), bottom[0].shape
         axis = canonical_axis(self, param.axis, len(shape))
         top[0].reshape(*shape[:axis], shape[axis] * param.tiles, *shape[axis + 1 :])
         stored = bottom[0].stored_shape

@@ -30,7 +30,7 @@ class Upsample(Layer):
     messages = {"upsample_param": UpsampleParam}
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        s, shape = self.spec.upsample_param.scale, bottom[0].shape
+        s, shape = self.spec.message(UpsampleParam).scale, bottom[0].shape
         if len(shape) != 4:
             raise self.shape_error(f"bottom has shape {shape}; expected 4 axes (N, C, H, W)")
         n, channels, height, width = shape

@@ -51,7 +51,7 @@ class WindowData(BatchSourceLayer):
     tops = (2, 2)
 
     def make_batches(self, top: Blobs) -> WindowBatches:
-        param, transform = self.spec.window_data_param, self.spec.transform_param
+        param, transform = self.spec.message(WindowDataParam), self.spec.message(TransformParam)
         if not transform.crop_size:
             raise transform.error(
                 "crop_size", "required, but not given: the size of the windows; add 'crop_size: …'"

@@ -12,7 +12,7 @@ from minicaffe.spec.reader import Where
 DATA_REFRESH = 100  # iterations: a full update of a data basis costs several dense steps
 
 
-class Rank(Field):
+class Rank(Field[int | float | None]):
     """A whole number, or a fraction of the full rank in (0, 1)."""
 
     expects = "a whole number of at least 1, or a fraction of the full rank between 0 and 1"

@@ -7,6 +7,14 @@ A message is a class whose attributes are fields; an instance has their values:
 >>> DropoutParam().dropout_ratio
 0.5
 
+A type checker knows what a field's attribute is from how the field is declared:
+
+    Int(1)                    int
+    Int(required=True)        int
+    Int()                     int | None
+    Int(repeated=True)        list[int]
+    Nested(FillerParam)       FillerParam
+
 The names, defaults and enum values of messages are those of ``caffe.proto``.
 """
 
@@ -16,23 +24,30 @@ import copy
 import math
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar, overload
 
 import yaml
 
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where, kind, line_of, nearest
 
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
 TRUE_WORDS = {"true", "yes", "on"}
 FALSE_WORDS = {"false", "no", "off"}
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can have these
 
 
-class Field:
+Value = TypeVar("Value")
+MessageType = TypeVar("MessageType", bound="Message")
+
+
+class Field(Generic[Value]):
     """One field of a message: its default, whether it must be given, and whether it may be given as a list.
 
     A repeated field always has a list as its value, and a single value in the file stands for a list of one.
-    Subclasses say in ``convert`` what one value means.
+    Subclasses say in ``convert`` what one value means. ``Value`` is the type of a message's attribute.
     """
 
     expects = "a value"
@@ -41,6 +56,15 @@ class Field:
         self.default = [] if repeated and default is None else default
         self.required = required
         self.repeated = repeated
+
+    if TYPE_CHECKING:  # at run time a message's own attribute hides the field of its class
+
+        @overload
+        def __get__(self, message: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, message: object, owner: type) -> Value: ...
+        def __get__(self, message: object, owner: type) -> Any: ...
+        def __set__(self, message: object, value: Value) -> None: ...
 
     def read(self, node: yaml.Node, where: Where) -> Any:
         """The value of ``node``. Raises SpecError with ``where`` if it is not what the field expects."""
@@ -64,10 +88,21 @@ class Field:
         return copy.copy(self.default)
 
 
-class String(Field):
+class String(Field[Value]):
     """Text; numbers are taken as they are written."""
 
     expects = "a name or text"
+
+    @overload
+    def __init__(self: String[str], default: str) -> None: ...
+    @overload
+    def __init__(self: String[str], *, required: Literal[True]) -> None: ...
+    @overload
+    def __init__(self: String[list[str]], *, repeated: Literal[True]) -> None: ...
+    @overload
+    def __init__(self: String[str | None]) -> None: ...
+    def __init__(self, default: str | None = None, **options: bool) -> None:
+        super().__init__(default, **options)
 
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> str:
         if node.tag == "tag:yaml.org,2002:null":
@@ -78,10 +113,21 @@ class String(Field):
         return text
 
 
-class Bool(Field):
+class Bool(Field[Value]):
     """true or false."""
 
     expects = "true or false"
+
+    @overload
+    def __init__(self: Bool[bool], default: bool) -> None: ...
+    @overload
+    def __init__(self: Bool[bool], *, required: Literal[True]) -> None: ...
+    @overload
+    def __init__(self: Bool[list[bool]], *, repeated: Literal[True]) -> None: ...
+    @overload
+    def __init__(self: Bool[bool | None]) -> None: ...
+    def __init__(self, default: bool | None = None, **options: bool) -> None:
+        super().__init__(default, **options)
 
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> bool:
         word = text.lower()
@@ -90,8 +136,17 @@ class Bool(Field):
         raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
 
 
-class Number(Field):
-    """A number with an optional range: ``min`` and ``max`` inclusive, ``above`` and ``below`` exclusive."""
+class Limits(TypedDict, total=False):
+    """The range of a number: ``min`` and ``max`` belong to it, ``above`` and ``below`` do not."""
+
+    min: float
+    max: float
+    above: float
+    below: float
+
+
+class Number(Field[Value]):
+    """A number with an optional range, see ``Limits``."""
 
     parse: Callable[[str], float]
 
@@ -140,28 +195,53 @@ def _finite(text: str) -> float:
     return value
 
 
-class Int(Number):
+class Int(Number[Value]):
     """A whole number of 32 bits, as all are in ``caffe.proto`` (but the random seed)."""
 
     expects = "a whole number"
     parse = staticmethod(_whole)
 
+    @overload
+    def __init__(self: Int[int], default: int, **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Int[int], *, required: Literal[True], **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Int[list[int]], *, repeated: Literal[True], **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Int[int | None], **limits: Unpack[Limits]) -> None: ...
     def __init__(
         self, default: Any = None, *, min: float = -(2**31), max: float = 2**31 - 1, **options: Any
     ) -> None:
         super().__init__(default, min=min, max=max, **options)
 
 
-class Float(Number):
+class Float(Number[Value]):
     """A finite number."""
 
     expects = "a number"
     parse = staticmethod(_finite)
 
+    @overload
+    def __init__(self: Float[float], default: float, **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Float[float], *, required: Literal[True], **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Float[list[float]], *, repeated: Literal[True], **limits: Unpack[Limits]) -> None: ...
+    @overload
+    def __init__(self: Float[float | None], **limits: Unpack[Limits]) -> None: ...
+    def __init__(self, default: float | None = None, **options: Any) -> None:
+        super().__init__(default, **options)
 
-class Enum(Field):
+
+class Enum(Field[Value]):
     """One of a few names; upper or lower case."""
 
+    @overload
+    def __init__(self: Enum[str], *names: str, default: str) -> None: ...
+    @overload
+    def __init__(self: Enum[list[str]], *names: str, repeated: Literal[True]) -> None: ...
+    @overload
+    def __init__(self: Enum[str | None], *names: str) -> None: ...
     def __init__(self, *names: str, default: str | None = None, repeated: bool = False) -> None:
         super().__init__(default, repeated=repeated)
         self.names = names
@@ -173,9 +253,17 @@ class Enum(Field):
         raise SpecError(f"{where}: expected {self.expects}, got '{text}'{nearest(text, self.names)}")
 
 
-class Nested(Field):
+class Nested(Field[Value]):
     """A message inside a message; where it is absent, a message with all its defaults (or None if optional)."""
 
+    @overload
+    def __init__(self: Nested[MessageType], message: type[MessageType]) -> None: ...
+    @overload
+    def __init__(self: Nested[MessageType | None], message: type[MessageType], *, optional: bool) -> None: ...
+    @overload
+    def __init__(
+        self: Nested[list[MessageType]], message: type[MessageType], *, repeated: Literal[True]
+    ) -> None: ...
     def __init__(self, message: type[Message], *, optional: bool = False, repeated: bool = False) -> None:
         super().__init__(None, repeated=repeated)
         self.message = message
@@ -201,7 +289,7 @@ class Message:
     message has None for it, not one with all defaults.
     """
 
-    fields: dict[str, Field] = {}
+    fields: ClassVar[dict[str, Field[Any]]] = {}
     may_be_absent: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -220,7 +308,7 @@ class Message:
         self._lines: dict[str, int] = {}
 
     @classmethod
-    def read(cls, node: yaml.MappingNode, where: Where) -> Message:
+    def read(cls, node: yaml.MappingNode, where: Where) -> Self:
         """The message written in a YAML mapping. Raises SpecError for whatever in it is wrong."""
         message = cls.__new__(cls)
         message._start(where)

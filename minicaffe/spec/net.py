@@ -5,6 +5,7 @@ Field names and meaning are those of ``NetParameter`` and ``LayerParameter`` in 
 
 from __future__ import annotations
 
+import builtins  # in LayerSpec, ``type`` is a field
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,18 @@ import yaml
 
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import read_yaml
-from minicaffe.spec.fields import BlobShape, Bool, Enum, Field, Float, Int, Message, Nested, String
+from minicaffe.spec.fields import (
+    BlobShape,
+    Bool,
+    Enum,
+    Field,
+    Float,
+    Int,
+    Message,
+    MessageType,
+    Nested,
+    String,
+)
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
 
 OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
@@ -69,11 +81,15 @@ class NetStateRule(Message):
 class LayerSpec(Message):
     """What every layer has; ``declare_layer_type`` adds the messages that its type takes.
 
+    A field of the type's own is an attribute by its name in specs, ``spec.convolution_param``; a layer asks with
+    the message's class, ``spec.message(ConvolutionParam)``, so that a type checker knows what it gets.
+
     ``problem``: why there can be no such layer. It is raised where a net's state chooses the layer.
     """
 
     problem: str = ""
     is_own: ClassVar[bool] = False  # of a type that does not come with the package
+    message_names: ClassVar[tuple[str, ...]] = ()  # the fields that its type adds
 
     name = String(required=True)
     type = String(required=True)
@@ -98,6 +114,21 @@ class LayerSpec(Message):
         mend = f"; say in the layer's class what fields it has: messages = {{'{name}': …}}"
         return nearest(name, [field for field in self.fields if field.endswith("_param")]) or mend
 
+    def message(self, message: builtins.type[MessageType]) -> MessageType:
+        """The layer's message of this class. Raises SpecError where it has none."""
+        found = self.find_message(message)
+        if found is None:
+            raise SpecError(f"{self.where}: a layer of type {self.type} has no {message.__name__}")
+        return found
+
+    def find_message(self, message: builtins.type[MessageType]) -> MessageType | None:
+        """The layer's message of this class, or None."""
+        for name in self.message_names:
+            value = getattr(self, name)
+            if isinstance(value, message):
+                return value
+        return None
+
     def rules(self) -> str:
         """Where the layer is, in words."""
         told = " or ".join(map(str, self.include or self.exclude))
@@ -118,10 +149,11 @@ def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], is
 
     ``is_own``: it does not come with the package.
     """
-    fields: dict[str, Any] = {
+    attributes: dict[str, object] = {
         name: Nested(message, optional=message.may_be_absent) for name, message in messages.items()
     }
-    _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), {**fields, "is_own": is_own})
+    attributes.update(is_own=is_own, message_names=tuple(messages))
+    _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), attributes)
 
 
 def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
@@ -129,7 +161,7 @@ def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
     return _layer_specs[type_name](type=type_name, **values)
 
 
-class LayerField(Field):
+class LayerField(Field[list[LayerSpec]]):
     """One layer; which fields it may have follows from its ``type``."""
 
     expects = "a mapping with name, type, …"
@@ -164,6 +196,12 @@ def _scalar(node: yaml.MappingNode, name: str) -> str:
     return values[0] if values else ""
 
 
+class InputParam(Message):
+    """Of an Input layer, which is also what a net's own ``input`` becomes: a shape for each top, or one for all."""
+
+    shape = Nested(BlobShape, repeated=True)
+
+
 class NetSpec(Message):
     """A net: ``layer`` (or ``layers``) lists its layers in the order in which they run forward."""
 
@@ -195,7 +233,7 @@ class NetSpec(Message):
         """Give inputs, by name, other shapes. Raises SpecError for a name that is no input."""
         given = {name: BlobShape(dim=list(shape)) for name, shape in shapes.items()}
         if given.keys() & set(self.input):
-            shapes_now = [layer.input_param.shape[0] for layer in self._input_layers()]
+            shapes_now = [layer.message(InputParam).shape[0] for layer in self._input_layers()]
             self.drop("input_dim")
             self.input_shape = [given.get(n, s) for n, s in zip(self.input, shapes_now, strict=True)]
         names = list(self.input)
@@ -203,7 +241,7 @@ class NetSpec(Message):
             tops = layer.top or [layer.name]
             names += tops
             if given.keys() & set(tops):
-                param = layer.input_param
+                param = layer.message(InputParam)
                 shapes_now = param.shape if len(param.shape) == len(tops) else param.shape * len(tops)
                 param.shape = [given.get(n, s) for n, s in zip(tops, shapes_now, strict=True)]
         for name in given.keys() - set(names):
@@ -250,7 +288,7 @@ class NetSpec(Message):
         inputs = []
         for name, shape in zip(self.input, shapes, strict=True):
             layer = make_layer_spec("Input", name=name, top=[name])
-            layer.input_param.shape = [shape]
+            layer.message(InputParam).shape = [shape]
             inputs.append(layer)
         return inputs
 
