@@ -481,3 +481,24 @@ def test_snapshot_diff_keeps_the_gradients(job, tmp_path):
 def test_train_and_test_nets_do_not_share_random_numbers(job):
     solver = mc.Solver(job)
     assert solver.net.seed != solver.test_nets[0].seed
+
+
+def test_a_state_dict_and_weights_take_another_solver_to_the_same_place(job, tmp_path):
+    first, second = mc.Solver("solver.yaml"), mc.Solver("solver.yaml")
+    first.step(3)
+    first.net.save("weights.npz")
+    state = first.state_dict()
+    first.step(2)
+    second.load_state_dict(state, "weights.npz")
+    assert second.iter == 3
+    second.step(2)
+    for key, blobs in first.net.params.items():
+        for blob, its in zip(blobs, second.net.params[key], strict=True):
+            np.testing.assert_array_equal(blob.data, its.data)
+
+
+@pytest.mark.parametrize("change", [{"type": "AdaDelta"}, {"history": {}}])
+def test_a_state_dict_of_another_training_is_refused(job, change):
+    solver = mc.Solver("solver.yaml")
+    with pytest.raises(mc.TrainingError, match="state of"):
+        solver.load_state_dict(solver.state_dict() | change)

@@ -11,10 +11,10 @@ from training import NET, SOLVER, arrays_of, write_job
 
 import minicaffe as mc
 from minicaffe.cli.program import main
-from minicaffe.inspect.training import sizes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train import snapshots
+from minicaffe.train.preview import sizes
 
 PLAIN = SOLVER.replace("snapshot: 7", "snapshot: 0")
 NO_PREFIX = SOLVER.replace("snapshot_prefix: snap/run\n", "")

@@ -11,6 +11,7 @@ from minicaffe.core.net import Net
 from minicaffe.errors import shown
 from minicaffe.inspect.table import format_table
 from minicaffe.spec.net import NetSpec, make_state
+from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 
 def summarize(net: Net) -> str:
@@ -23,8 +24,8 @@ def summarize(net: Net) -> str:
         work = step.multiply_adds
         numbers = (f"{count:,}" if count else "", f"{work:,}" if work else "")
         rows.append((layer.name, layer.type, shapes, *numbers, layer.note))
-    params, held = count_parameters(net)
-    note = f"{held:,} not trained" if held else ""
+    params, fixed = count_parameters(net)
+    note = f"{fixed:,} not trained" if fixed else ""
     rows.append(("all layers", "", "", f"{params:,}", f"{count_multiply_adds(net):,}", note))
     head = ("layer", "type", "top", "parameters", "multiply-adds/image", "")
     return f"{shown(net.name)} ({net.state.phase})\n{format_table(head, rows, right=(3, 4))}"
@@ -36,17 +37,6 @@ def is_deploy(spec: NetSpec, level: int = 0, stages: Iterable[str] = ()) -> bool
     has_data = any(not layer.bottom and layer_classes[layer.type].bottoms == (0, 0)
                    for layer in layers if layer.type not in ("Input", "Parameter"))  # fmt: skip
     return not has_data and not any(layer_classes[x.type].is_loss or any(x.loss_weight) for x in layers)
-
-
-def count_parameters(net: Net) -> tuple[int, int]:
-    """How many numbers a net's parameters have, and how many of these are in parameters with ``lr_mult: 0``."""
-    held = sum(param.blob.count for param in net.learnable if param.lr_mult == 0)
-    return sum(param.blob.count for param in net.learnable), held
-
-
-def count_multiply_adds(net: Net) -> int:
-    """The multiply-adds of one image's forward."""
-    return sum(step.multiply_adds for step in net.steps)
 
 
 def layer_type_table() -> str:

@@ -18,26 +18,21 @@ import os
 import re
 import time
 import zlib
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.formats import solverstate
 from minicaffe.core import weights
-from minicaffe.device.array import Device, set_rng_state, to_host
-from minicaffe.errors import MinicaffeError, TrainingError, WriteError, listing
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
+from minicaffe.device.array import Array, Device, set_rng_state, to_host
+from minicaffe.errors import TrainingError, WriteError, listing
 from minicaffe.files.atomic import check_name, reading
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train.log import last_run
-from minicaffe.train.lr_policy import steps_passed
-
-if TYPE_CHECKING:
-    from minicaffe.core.net import Net
-    from minicaffe.train.solver import Solver
 
 logger = logging.getLogger("minicaffe")
 FORMAT = 1
@@ -45,37 +40,27 @@ NOT_UNDERSTOOD = "its contents cannot be understood ({})"
 STATE = "a solver state (.solverstate.npz, or Caffe's .solverstate or .solverstate.h5)"
 
 
-def save(solver: Solver, prefix: str) -> Path:
-    """Write a snapshot; return the path of its state. Raises WriteError."""
-    base = start_of_name(prefix, solver.iter)
+def write(state: Mapping[str, Any], net: Net, prefix: str, with_diffs: bool = False) -> Path:
+    """Write a snapshot of a solver's state and its net; return the path of the state file. Raises WriteError."""
+    base = start_of_name(prefix, state["iter"])
     weight_file, state_file = Path(f"{base}.npz"), Path(f"{base}.solverstate.npz")
-    extra = solver.net.preparation_arrays() | (_diffs(solver) if solver.spec.snapshot_diff else {})
-    weights.save(solver.net.params, weight_file, extra)
+    extra = net.preparation_arrays() | (_diffs(net) if with_diffs else {})
+    weights.save(net.params, weight_file, extra)
     arrays = {
-        f"history/{key}/{i}": to_host(array)
-        for key, history in solver.history.items()
-        for i, array in enumerate(history)
+        f"history/{key}/{i}": array
+        for key, arrays in state["history"].items()
+        for i, array in enumerate(arrays)
     }
-    meta = {
+    meta = {name: value for name, value in state.items() if name != "history"} | {
         "format": FORMAT,
-        "weights_crc32": _crc32(weight_file),
-        "type": solver.spec.type,
-        "iter": solver.iter,
-        "run": solver.run,
-        "saved": _later_than(solver.last_saved),
-        "seed": solver.seed,
         "weights": weight_file.name,
-        "losses": [float(loss) for loss in solver.losses],
-        "net": solver.net.state_dict(),
-        "class_names": solver.net.class_names,
-        "test_nets": [net.state_dict() for net in solver.test_nets],
+        "weights_crc32": _crc32(weight_file),
     }
     weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
-    solver.last_saved = meta["saved"]
     return state_file
 
 
-def _later_than(before: float) -> float:
+def later_than(before: float) -> float:
     """The time, in seconds since 1970, but never before what a run has saved already: clocks are set back."""
     return max(time.time(), before + 0.001)
 
@@ -121,80 +106,68 @@ def _crc32(path: Path) -> int:
         return zlib.crc32(path.read_bytes())
 
 
-def _diffs(solver: Solver) -> dict[str, np.ndarray]:
+def _diffs(net: Net) -> dict[str, np.ndarray]:
     return {
         f"{layer}/{i}/diff": to_host(blob.diff)
-        for layer, blobs in solver.net.params.items()
+        for layer, blobs in net.params.items()
         for i, blob in enumerate(blobs)
     }
 
 
-def restore(solver: Solver, path: str | Path, weight_file: str | Path | None = None) -> None:
-    """Bring a solver to where a snapshot was written; nothing changes unless all of it fits.
+def read(
+    path: str | Path, like: Mapping[str, Any], params: Mapping[str, Sequence[Blob]]
+) -> tuple[dict[str, Any], Path]:
+    """A ``state_dict`` from a snapshot, and the path of the weights that go with it.
 
-    ``weight_file`` is for a state of Caffe. Raises TrainingError for a file that is no solver state, or one of
-    another solver type or net.
+    ``like``: a ``state_dict`` of the solver that is to have it, with the net's ``params``. Raises TrainingError for
+    a file that is no solver state, or one of another solver type or net, or whose weights are not as they were.
     """
-    if str(path).endswith(solverstate.SUFFIXES):
-        return _restore_from_caffe(solver, path, weight_file)
-    if weight_file is not None:
-        raise TrainingError(
-            f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
-        )
     with weights.NpzReader(path, TrainingError, STATE) as file:
         meta = _read_meta(file)
-        if meta["type"] != solver.spec.type:
+        if meta["type"] != like["type"]:
             raise TrainingError(
-                f"{path}: is a state of solver type {meta['type']:.60}, the spec has {solver.spec.type}"
+                f"{path}: is a state of solver type {meta['type']:.60}, the spec has {like['type']}"
             )
         history = {
             key: [file.read(f"history/{key}/{i}", array.shape) for i, array in enumerate(arrays)]
-            for key, arrays in solver.history.items()
+            for key, arrays in like["history"].items()
         }
-        held = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
-        _check_same(path, "parameters trained", held, set(solver.history))
-    _check_classes(path, meta.get("class_names", []), solver.net.class_names)
-    if len(meta["test_nets"]) != len(solver.test_nets):
+        found = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
+        _check_same(path, "parameters trained", found, set(history))
+    _check_classes(path, meta.get("class_names", []), like["class_names"])
+    if len(meta["test_nets"]) != len(like["test_nets"]):
         raise TrainingError(
-            f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(solver.test_nets)}; use the same spec"
+            f"{path}: has {len(meta['test_nets'])} test nets, the spec {len(like['test_nets'])}; use the same spec"
         )
     weight_file = Path(path).parent / meta["weights"]
     if _crc32(weight_file) != meta["weights_crc32"]:
         raise TrainingError(
             f"{path}: {weight_file.name} beside it is not of this state (damaged, or written by another run)"
         )
+    shapes = {f"{layer}/{i}": blob.shape for layer, blobs in params.items() for i, blob in enumerate(blobs)}
     with weights.NpzReader(weight_file, TrainingError) as file:
-        _check_same(path, "parameters", _keys(file), {*_param_keys(solver)})
-        for layer, blobs in solver.net.params.items():
-            for i, blob in enumerate(blobs):
-                file.check(f"{layer}/{i}", blob.shape)
-    nets = [solver.net, *solver.test_nets]
-    with _all_or_nothing(nets, path):
-        for net, state in zip(nets, [meta["net"], *meta["test_nets"]], strict=True):
-            net.load_state_dict(state)
-        solver.net.copy_from(weight_file)
-    for key, arrays in history.items():  # all has been looked at: from here on nothing is refused
-        for target, array in zip(solver.history[key], arrays, strict=True):
-            target[...] = solver.net.setting.device.put(array)
-    solver.losses = deque(meta["losses"], maxlen=solver.spec.average_loss)
-    solver.iter, solver.seed = meta["iter"], meta["seed"]
-    solver.run, solver.last_saved = meta.get("run", ""), meta.get("saved", 0.0)
+        _check_same(path, "parameters", _keys(file), set(shapes))
+        for key, shape in shapes.items():
+            file.check(key, shape)
+    return {"run": "", "saved": 0.0, **meta, "history": history}, weight_file
 
 
-@contextmanager
-def _all_or_nothing(nets: list[Net], path: str | Path) -> Iterator[None]:
-    """While it is entered, nets take what a state holds; where something is refused, they go back to what they had.
+def understanding(path: str | Path) -> AbstractContextManager[None]:
+    """While it is entered, what a layer's ``restore`` raises of a damaged state becomes a TrainingError."""
+    return reading(path, TrainingError, NOT_UNDERSTOOD)
 
-    What a layer's ``restore`` raises of a damaged state becomes a TrainingError.
-    """
-    before = [net.state_dict() for net in nets]
-    try:
-        with reading(path, TrainingError, NOT_UNDERSTOOD):
-            yield
-    except MinicaffeError:
-        for net, state in zip(nets, before, strict=True):
-            net.load_state_dict(state)
-        raise
+
+def shapes_of(history: Mapping[str, Sequence[Array]]) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of an update rule's arrays, by parameter."""
+    return {key: [array.shape for array in arrays] for key, arrays in history.items()}
+
+
+def check_has_layers(path: str | Path, wanted: set[str]) -> None:
+    """Raise TrainingError where a weight file lacks a layer: it is of another net."""
+    with weights.open_weights(path) as file:
+        missing = wanted - {*file.layers()}
+    if missing:
+        raise TrainingError(f"{path}: has no weights for layer '{min(missing)}'; it is of another net")
 
 
 def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
@@ -204,36 +177,6 @@ def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
             f"{path}: was trained on the classes {listing(held)}; the data have {listing(now)}; "
             "bring the folders back, or begin anew with --weights"
         )
-
-
-def _restore_from_caffe(solver: Solver, path: str | Path, weight_file: str | Path | None) -> None:
-    """Take over iteration, history and weights. Caffe keeps a history for parameters that are not trained, too."""
-    state = solverstate.read_state(path)
-    params = solver.net.learnable
-    history = state.history_for([p.blob.shape for p in params], solver.rule.histories)
-    weight_file = weight_file or state.find_weights()
-    with weights.open_weights(weight_file) as file:
-        missing = {p.key.rpartition("/")[0] for p in params} - {*file.layers()}
-    if missing:
-        raise TrainingError(f"{weight_file}: has no weights for layer '{min(missing)}'; it is of another net")
-    solver.copy_from(weight_file)
-    for param, arrays in zip(params, history, strict=True):
-        for target, array in zip(solver.history.get(param.key, []), arrays, strict=False):
-            target[...] = solver.net.setting.device.put(array, target.dtype)
-    solver.losses.clear()
-    solver.iter = state.iter
-    passed = steps_passed(solver.spec.stepvalue, state.iter - 1)
-    if solver.spec.lr_policy == "multistep" and passed != state.current_step:
-        logger.warning(
-            "%s: had passed %d stepvalues, of this spec's it would be %d; the learning rate is this spec's",
-            path,
-            state.current_step,
-            passed,
-        )
-
-
-def _param_keys(solver: Solver) -> list[str]:
-    return [f"{layer}/{i}" for layer, blobs in solver.net.params.items() for i in range(len(blobs))]
 
 
 def _keys(file: weights.NpzReader) -> set[str]:

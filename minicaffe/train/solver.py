@@ -6,19 +6,19 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minicaffe.caffe.formats import solverstate
 from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import TrainingError
 from minicaffe.files.spec_formats import read_spec
-from minicaffe.inspect.training import sizes, untrained
 from minicaffe.layers.batch_source import same_images
 from minicaffe.ops.update import Step, update
 from minicaffe.spec import trust
@@ -27,8 +27,10 @@ from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train import snapshots
 from minicaffe.train.log import TrainingLog, duration
-from minicaffe.train.lr_policy import learning_rate
+from minicaffe.train.lr_policy import learning_rate, steps_passed
+from minicaffe.train.preview import sizes, untrained
 from minicaffe.train.scoring import first_not_finite, is_finite, output_lines, score
+from minicaffe.train.snapshots import shapes_of
 from minicaffe.train.solvers.rule import update_rules
 
 logger = logging.getLogger("minicaffe")
@@ -390,7 +392,61 @@ class Solver:
         return path
 
     def _write_snapshot(self) -> Path:
-        return snapshots.save(self, self.prefix)
+        self.last_saved = snapshots.later_than(self.last_saved)
+        return snapshots.write(self.state_dict(), self.net, self.prefix, self.spec.snapshot_diff)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on, bit for bit, as if it had not stopped; but for the weights.
+
+        ``history`` has copies of the update rule's arrays, by parameter; all else can be written as JSON.
+        """
+        return {
+            "type": self.spec.type,
+            "iter": self.iter,
+            "run": self.run,
+            "saved": self.last_saved,
+            "seed": self.seed,
+            "losses": [float(loss) for loss in self.losses],
+            "history": {
+                key: [to_host(array.copy()) for array in arrays] for key, arrays in self.history.items()
+            },
+            "net": self.net.state_dict(),
+            "class_names": self.net.class_names,
+            "test_nets": [net.state_dict() for net in self.test_nets],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], weights: str | Path | None = None) -> None:
+        """Go on from what ``state_dict`` returned, with the weights of a file, or those that the net has.
+
+        Nothing changes unless all of it fits. Raises TrainingError for a state of another solver type or net, and
+        WeightError.
+        """
+        if state["type"] != self.spec.type:
+            raise TrainingError(
+                f"state of solver type {state['type']:.60}, but the spec has {self.spec.type}"
+            )
+        if shapes_of(state["history"]) != shapes_of(self.history):
+            raise TrainingError(f"state of another net than '{self.net.name}': other parameters are trained")
+        nets, states = [self.net, *self.test_nets], [state["net"], *state["test_nets"]]
+        before = [net.state_dict() for net in nets]
+        try:
+            for net, its in zip(nets, states, strict=True):
+                net.load_state_dict(its)
+            if weights is not None:
+                self.net.copy_from(weights)
+        except Exception:
+            for net, its in zip(nets, before, strict=True):
+                net.load_state_dict(its)
+            raise
+        self._set_history(state["history"])  # all has been looked at: from here on nothing is refused
+        self.losses = deque(state["losses"], maxlen=self.spec.average_loss)
+        self.iter, self.seed = state["iter"], state["seed"]
+        self.run, self.last_saved = state["run"], state["saved"]
+
+    def _set_history(self, history: Mapping[str, Sequence[np.ndarray]]) -> None:
+        for key, arrays in self.history.items():
+            for target, array in zip(arrays, history[key], strict=True):
+                target[...] = self.net.setting.device.put(array, target.dtype)
 
     def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
         """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
@@ -399,10 +455,39 @@ class Solver:
         WeightError where it does not fit.
         """
         with self.net.setting.device.entered():
-            snapshots.restore(self, path, weights)
+            if str(path).endswith(solverstate.SUFFIXES):
+                self._restore_from_caffe(path, weights)
+            elif weights is not None:
+                raise TrainingError(
+                    f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
+                )
+            else:
+                state, own_weights = snapshots.read(path, self.state_dict(), self.net.params)
+                with snapshots.understanding(path):
+                    self.load_state_dict(state, own_weights)
         self._resumed = str(path)
         self.log.write(event="resume", iteration=self.iter, run=self.run, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
+
+    def _restore_from_caffe(self, path: str | Path, weights: str | Path | None) -> None:
+        """Take over iteration, history and weights. Caffe has a history of parameters that are not trained, too."""
+        state = solverstate.read_state(path)
+        params = self.net.learnable
+        history = state.history_for([p.blob.shape for p in params], self.rule.histories)
+        weights = weights or state.find_weights()
+        snapshots.check_has_layers(weights, {p.key.rpartition("/")[0] for p in params})
+        self.copy_from(weights)
+        self._set_history({param.key: arrays for param, arrays in zip(params, history, strict=True)})
+        self.losses.clear()
+        self.iter = state.iter
+        passed = steps_passed(self.spec.stepvalue, state.iter - 1)
+        if self.spec.lr_policy == "multistep" and passed != state.current_step:
+            logger.warning(
+                "%s: had passed %d stepvalues, of this spec's it would be %d; the learning rate is this spec's",
+                path,
+                state.current_step,
+                passed,
+            )
 
     def close(self) -> None:
         """Let go of the data layers' files and threads, and of the log; so does ``with Solver(…) as solver``."""

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
-from minicaffe.inspect.summary import count_multiply_adds, count_parameters
 from minicaffe.layers.batch_source import BatchSourceLayer
 
 
 def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
     """A line for the net, parameters and multiply-adds; and one for each data layer that has an epoch."""
-    params, held = count_parameters(net)
-    kept = f" ({held:,} of them not trained)" if held else ""
-    yield f"Net: {params:,} parameters{kept}, {count_multiply_adds(net):,} multiply-adds an image"
+    params, fixed = count_parameters(net)
+    of_them = f" ({fixed:,} of them not trained)" if fixed else ""
+    yield f"Net: {params:,} parameters{of_them}, {count_multiply_adds(net):,} multiply-adds an image"
     for layer in net.layers:
         if isinstance(layer, BatchSourceLayer) and layer.rows:
             classes = f" of {layer.classes:,} classes" if layer.classes else ""
@@ -23,6 +22,17 @@ def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
                 f"Data of layer '{layer.name}': {layer.rows:,} images{classes}, {layer.batch_size:,} a batch: "
                 f"an epoch is {epoch:,.4g} iterations"
             )
+
+
+def count_parameters(net: Net) -> tuple[int, int]:
+    """How many numbers a net's parameters have, and how many of these are in parameters with ``lr_mult: 0``."""
+    fixed = sum(param.blob.count for param in net.learnable if param.lr_mult == 0)
+    return sum(param.blob.count for param in net.learnable), fixed
+
+
+def count_multiply_adds(net: Net) -> int:
+    """The multiply-adds of one image's forward."""
+    return sum(step.multiply_adds for step in net.steps)
 
 
 def untrained(net: Net) -> Iterator[str]:
