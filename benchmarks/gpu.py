@@ -1,6 +1,6 @@
 """Everything that is to be known of a GPU, in one command: ``python benchmarks/gpu.py``.
 
-1. The tests that a GPU is for (tests/test_gpu.py): Caffe's recorded numbers, each kernel, memory.
+1. The tests that a GPU is for (tests/device/test_gpu.py): Caffe's recorded numbers, each kernel, memory.
 2. LeNet trained on the bundled sample: accuracy and time.
 3. A forward pass, dense and with the plans of benchmarks/plans (low rank), beside the time of the dense GEMMs alone
    (the floor) and PyTorch with cuDNN, where it is installed with CUDA.
@@ -56,7 +56,16 @@ def milliseconds(call: Callable[[], object], rounds: int, wait: Callable[[], obj
 
 def run_tests() -> str:
     """The last line that pytest prints."""
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--device", "gpu", "tests/test_gpu.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--no-header",
+        "--device",
+        "gpu",
+        "tests/device/test_gpu.py",
+    ]
     exact = {name: value for name, value in os.environ.items() if name != "CUPY_TF32"}  # which --tf32 sets
     done = subprocess.run(
         command, cwd=PROTOTXT.parent, env=exact, capture_output=True, text=True, check=False

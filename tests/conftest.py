@@ -13,11 +13,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 import pytest
-from side_run import run_in_turn
 
 import minicaffe as mc
 from minicaffe.device import array
 from minicaffe.spec.net import parse_net
+from tests.side_run import run_in_turn
 
 SIDE_RUN = pytest.StashKey()
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -37,7 +37,7 @@ def pytest_configure(config):
     if config.getoption("--device") == "gpu" and (problem := array.gpu_problem()):
         raise pytest.UsageError(f"--device gpu: {problem}")
     if config.getoption("--device") == "double":
-        import strict_cupy
+        from tests import strict_cupy
 
         array.cupy, array.cupyx = strict_cupy.cupy, strict_cupy.cupyx
         mc.set_device("gpu")
@@ -98,7 +98,7 @@ def on_the_chosen_device(request, monkeypatch):
 @pytest.fixture
 def double(request, monkeypatch):
     """The double of CuPy is the device, whatever the other tests run on. What a test leaves undone is done then."""
-    from strict_cupy import cupy, cupyx
+    from tests.strict_cupy import cupy, cupyx
 
     monkeypatch.setattr(array, "cupy", cupy)
     monkeypatch.setattr(array, "cupyx", cupyx)

@@ -1,10 +1,10 @@
 """Nets of one layer: nearly all types that are used after training, at several settings."""
 
 import numpy as np
-from export_cases import FILLERS
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
+from tests.export.export_cases import FILLERS
 
 IMAGE = [(2, 4, 7, 6)]
 LAYERS = {

@@ -4,15 +4,15 @@ import sys
 
 import numpy as np
 import pytest
-from caffe_fuzz import Reader
-from golden_files import FOLDER
-from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.cli.program import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, WeightError
+from tests.golden_files import FOLDER
+from tests.security.caffe_fuzz import Reader
+from tests.security.peak_memory import begin_peak, peak_memory
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

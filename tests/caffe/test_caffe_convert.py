@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from golden_files import FOLDER, assert_near, parts, recorded
 from PIL import Image
 
 import minicaffe as mc
@@ -17,6 +16,7 @@ from minicaffe.cli.program import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError, SpecError, WeightError
 from minicaffe.spec.net import load_net
+from tests.golden_files import FOLDER, assert_near, parts, recorded
 
 GOLDEN = FOLDER / "caffe"
 DATA = """name: "trained"

@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from export_cases import INPUT
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
@@ -14,6 +13,7 @@ from minicaffe.data.mean import load_mean
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError, WeightError
 from minicaffe.spec.net import parse_net
+from tests.export.export_cases import INPUT
 
 TYPES = {"<f8": 0, "<f4": 1, "<f2": 2}
 PRODUCT = INPUT.format(name="n", shape="[1, 3]") + (

@@ -2,7 +2,7 @@
 
 golden/caffe/record_lenet.py recorded it.
 
-python tests/test_caffe_resume.py FOLDER    the same of a run in FOLDER, with LeNet's own numbers of filters
+python tests/caffe/test_caffe_resume.py FOLDER    the same of a run in FOLDER, with LeNet's own numbers of filters
 """
 
 import os
@@ -17,7 +17,7 @@ import minicaffe as mc
 from minicaffe.data.backends import open_source
 from minicaffe.device.array import to_device, to_host
 
-GOLDEN = Path(__file__).parent / "golden" / "caffe"
+GOLDEN = Path(__file__).parents[1] / "golden" / "caffe"
 BATCH = 64
 
 
@@ -60,6 +60,8 @@ def test_lenet_that_caffe_began_goes_on_as_it_did_there_and_leaves_no_files(tmp_
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/test_caffe_resume.py FOLDER (that golden/caffe/record_lenet.py wrote)")
+        sys.exit(
+            "usage: python tests/caffe/test_caffe_resume.py FOLDER (that golden/caffe/record_lenet.py wrote)"
+        )
     found = distance_from_caffe(Path(sys.argv[1]).resolve())
     print(f"losses of 100 iterations: at most {found:.1e} from Caffe's")

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
@@ -14,6 +13,7 @@ from minicaffe.caffe.formats.solverstate import read_state, write_state
 from minicaffe.caffe.formats.specs import open_solver
 from minicaffe.cli.program import main
 from minicaffe.errors import SpecError, TrainingError, WeightError
+from tests.golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 GOLDEN = FOLDER / "caffe"
 RULES = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]

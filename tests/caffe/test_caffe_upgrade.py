@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from golden_files import FOLDER, recorded
 
 from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.formats.schema import schema
@@ -16,6 +15,7 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.spec.reader import Where
+from tests.golden_files import FOLDER, recorded
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 import minicaffe as mc
 from minicaffe.caffe.formats.blobs import fill_blob
@@ -16,6 +15,7 @@ from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import WeightError, WriteError
 from minicaffe.files.hdf5 import write_h5
+from tests.golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 GOLDEN = FOLDER / "caffe"
 

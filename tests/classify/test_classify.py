@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_files import recorded
 from PIL import Image
-from pycaffe_cases import CLASSIFIED
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
@@ -16,6 +14,8 @@ from minicaffe.classify.images import load_image, oversample, resize_image
 from minicaffe.cli.commands.classify import top_lines
 from minicaffe.cli.program import main
 from minicaffe.data.backends import open_source
+from tests.golden_files import recorded
+from tests.pycaffe.pycaffe_cases import CLASSIFIED
 
 SETTINGS = {
     "mean": np.array([104.0, 117.0, 123.0]),
@@ -24,7 +24,7 @@ SETTINGS = {
     "input_scale": 0.02,
     "image_dims": (12, 10),
 }
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LENET = [f"{ROOT}/prototxt/lenet/deploy.yaml", "--weights", f"{ROOT}/models/lenet.npz"]
 NO_IMAGE = f"{ROOT}/README.md"
 

@@ -228,7 +228,7 @@ def test_export_says_what_its_files_cannot(trained, capsys, output):
 
 
 def test_the_lenet_that_comes_with_the_package_says_what_its_test_data_go_through():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     data = mc.Net(root / "prototxt" / "lenet" / "train.yaml")
     data.close()
     deploy = mc.Net(root / "prototxt" / "lenet" / "deploy.yaml", weights=root / "models" / "lenet.npz")

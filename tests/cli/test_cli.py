@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import write_job
 
 import minicaffe as mc
 from minicaffe.cli import program as cli
 from minicaffe.cli.caffe_flags import as_ours
 from minicaffe.cli.program import EXAMPLES, main, make_parser
 from minicaffe.core.net import Net
+from tests.train.training import write_job
 
-PROTOTXT = Path(__file__).parent.parent / "prototxt"
+PROTOTXT = Path(__file__).parents[2] / "prototxt"
 
 
 def test_train_trains_and_test_scores_the_snapshot(tmp_path, monkeypatch, capsys):

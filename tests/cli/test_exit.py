@@ -14,7 +14,7 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.cli.program import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.cpu_only("processes of their own")
 SOLVER = """
 net: net.yaml

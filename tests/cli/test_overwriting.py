@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.classify.images import load_image
@@ -12,6 +11,7 @@ from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import atomic_write, make_folder, refuse_overwriting
 from minicaffe.spec.net import parse_net
+from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

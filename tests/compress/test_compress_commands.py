@@ -3,11 +3,8 @@
 import re
 from pathlib import Path
 
-import lenet_cases
 import numpy as np
 import pytest
-from lenet_cases import SIZES, run, select, take_biases, with_ranks
-from marks import on_the_cpu_alone
 
 from minicaffe.cli.program import main
 from minicaffe.compress import cost
@@ -18,6 +15,9 @@ from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.low_rank.products import product_of_rank
+from tests.compress import lenet_cases
+from tests.compress.lenet_cases import SIZES, run, select, take_biases, with_ranks
+from tests.marks import on_the_cpu_alone
 
 # fixtures, which pytest finds under these names
 digits = lenet_cases.digits

@@ -1,6 +1,5 @@
 """A plan's time: layers are timed at some ranks, and in between by a straight line; the rest of the net stays."""
 
-import lenet_cases
 import pytest
 
 from minicaffe.compress import cost, workbench
@@ -8,6 +7,7 @@ from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.spec.net import parse_net
+from tests.compress import lenet_cases
 
 # fixtures, which pytest finds under these names
 digits = lenet_cases.digits

@@ -4,10 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-import lenet_cases
 import numpy as np
 import pytest
-from lenet_cases import SIZES, rewrite, select, with_ranks
 
 from minicaffe.cli.program import main
 from minicaffe.compress import batches, shrunk
@@ -16,6 +14,8 @@ from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import load_net, parse_net
+from tests.compress import lenet_cases
+from tests.compress.lenet_cases import SIZES, rewrite, select, with_ranks
 
 # fixtures, which pytest finds under these names
 digits = lenet_cases.digits

@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 import yaml
-from random_nets import RandomNet, comments_of, layers_of
 
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.compress.fold import find, fold
 from minicaffe.spec.edit import remove_layers
 from minicaffe.spec.net import parse_net
+from tests.random_nets import RandomNet, comments_of, layers_of
 
 RNG = np.random.default_rng()
 

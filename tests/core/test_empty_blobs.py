@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import spec_fuzz
-from layer_cases import LAYERS
 
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError
 from minicaffe.spec.net import parse_net
+from tests.layer_cases import LAYERS
+from tests.security import spec_fuzz
 
 BATCHED = [name for name, (_, shapes) in LAYERS.items() if len({shape[0] for shape in shapes}) == 1]
 

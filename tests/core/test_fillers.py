@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import yaml
-from golden_files import recorded
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where, parse_yaml
+from tests.golden_files import recorded
 
 CASES = recorded("fillers")
 

@@ -1,7 +1,8 @@
 """Whole nets agree with Caffe 1.0: every blob forward, every gradient backward."""
 
 import pytest
-from golden_files import assert_agrees, recorded
+
+from tests.golden_files import assert_agrees, recorded
 
 pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
 

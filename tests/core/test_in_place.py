@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
+from tests.gradient_check import check_gradients
 
 RNG = np.random.default_rng(12)
 HEAD = "force_backward: true\nlayer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n"

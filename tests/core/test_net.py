@@ -4,11 +4,11 @@ import contextlib
 
 import numpy as np
 import pytest
-from layer_cases import LAYERS, one_layer
-from small_nets import CHAIN, TRAIN
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
+from tests.core.small_nets import CHAIN, TRAIN
+from tests.layer_cases import LAYERS, one_layer
 
 RNG = np.random.default_rng(8)
 

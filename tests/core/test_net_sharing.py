@@ -1,9 +1,9 @@
 """Parameters that layers of a net share by name, and nets with each other."""
 
 import pytest
-from small_nets import CHAIN, TRAIN
 
 import minicaffe as mc
+from tests.core.small_nets import CHAIN, TRAIN
 
 
 def test_nets_that_share_see_each_others_weights(make_net):

@@ -1,14 +1,14 @@
 """Compile every CUDA kernel, without a GPU, for GPUs of three generations; for the oldest in every number type.
 
-python tests/compile_kernels.py
+python -m tests.cuda.compile_kernels
 """
 
 from __future__ import annotations
 
 import sys
 
-import nvrtc
-from kernels import all_kernels, sources
+from tests.cuda import nvrtc
+from tests.cuda.kernels import all_kernels, sources
 
 OLDEST = "sm_75" if nvrtc.version() >= (13, 0) else "sm_70"  # CUDA 13 has given up Volta
 ARCHITECTURES = [OLDEST, "sm_80", "sm_90"]

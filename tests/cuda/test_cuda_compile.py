@@ -1,16 +1,14 @@
 """Every CUDA kernel compiles, without a GPU: ``compile_kernels.py`` says for which."""
 
 import sys
-from pathlib import Path
 
-import compile_kernels
 import numpy as np
-import nvrtc
 import pytest
-from kernels import all_kernels
-from side_run import SideRun
 
 from minicaffe.device.kernel import Kernel
+from tests.cuda import compile_kernels, nvrtc
+from tests.cuda.kernels import all_kernels
+from tests.side_run import SideRun
 
 pytestmark = [
     pytest.mark.cpu_only("a compiler runs here, no device"),
@@ -18,10 +16,9 @@ pytestmark = [
         nvrtc.find_library() is None, reason="NVRTC is missing: pip install 'minicaffe[test-cuda]'"
     ),
 ]
-SCRIPT = Path(compile_kernels.__file__)
 
 
-@pytest.mark.side_run(begin=lambda: SideRun(sys.executable, str(SCRIPT)))
+@pytest.mark.side_run(begin=lambda: SideRun(sys.executable, "-m", compile_kernels.__name__))
 def test_each_kernel_compiles_to_machine_code_of_three_generations_of_gpus(side_run):
     status, output = side_run
     assert status == 0, output

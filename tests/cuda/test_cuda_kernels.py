@@ -7,12 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cuda_on_cpu
 import numpy as np
 import pytest
-from kernels import all_kernels
-from side_run import SideRun
-from strict_cupy import cupy, cupyx, rules
 
 from minicaffe.device import array
 from minicaffe.device.array import Device
@@ -24,6 +20,10 @@ from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.update import Step, update
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train.solvers.rule import update_rules
+from tests.cuda import cuda_on_cpu
+from tests.cuda.kernels import all_kernels
+from tests.side_run import SideRun
+from tests.strict_cupy import cupy, cupyx, rules
 
 needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)
 pytestmark = needs_compiler  # of the double: not where test_gpu.py has the GPU run these tests
@@ -355,7 +355,7 @@ def test_the_sanitizers_see_a_planted_fault():
     source = "KERNEL beyond(Index count, T* x) { EACH(i) x[i + 1] = 0; }"
     code = Kernel("beyond", source).code(T=np.float32, Index=np.int32)
     program = (
-        f"import sys; sys.path[:0] = {sys.path!r}; import numpy as np, cuda_on_cpu\n"
+        f"import sys; sys.path[:0] = {sys.path!r}; import numpy as np\nfrom tests.cuda import cuda_on_cpu\n"
         f"run = cuda_on_cpu.compile_kernel({code!r}, 'beyond')\n"
         "run((1,), (1,), (np.int32(4096), np.zeros(4096, np.float32)))\n"
     )

@@ -9,11 +9,10 @@ import pytest
 
 lmdb = pytest.importorskip("lmdb")
 
-import lmdb_fuzz  # noqa: E402
-
 from minicaffe.data.backends import open_source  # noqa: E402
 from minicaffe.data.lmdb_file import META, LmdbFile  # noqa: E402
 from minicaffe.errors import DataError  # noqa: E402
+from tests.security import lmdb_fuzz  # noqa: E402
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

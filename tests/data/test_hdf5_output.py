@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
+from tests.golden_files import FOLDER
 
 h5py = pytest.importorskip("h5py")
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import cuda_on_cpu
 import numpy as np
 import pytest
-from strict_cupy import cupy, cupyx
 
 import minicaffe as mc
+from tests.cuda import cuda_on_cpu
+from tests.strict_cupy import cupy, cupyx
 
 PACKAGE = Path(mc.__file__).parent
 needs_compiler = pytest.mark.skipif(bool(cuda_on_cpu.MISSING), reason=cuda_on_cpu.MISSING)

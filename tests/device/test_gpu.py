@@ -12,33 +12,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import strict_cupy
-from strict_cupy import rules
 
 import minicaffe as mc
 from minicaffe.device import array
 from minicaffe.device.array import CPU, Device, gpu_problem, pool_bytes, to_host
 from minicaffe.spec.net import parse_net
+from tests import strict_cupy
+from tests.strict_cupy import rules
 
 if problem := gpu_problem():
     pytest.skip(problem, allow_module_level=True)
 
 # Tests of other files, which are collected here once more. They reach what is on a device through to_host alone.
-from test_golden_layers import test_layer_agrees_with_caffe  # noqa: F401
-from test_golden_nets import test_net_agrees_with_caffe  # noqa: F401
-from test_golden_solvers import test_solver_follows_caffe  # noqa: F401
-from test_gradients_low_rank import (  # noqa: F401
+from tests.core.test_golden_nets import test_net_agrees_with_caffe  # noqa: F401
+from tests.layers.test_golden_layers import test_layer_agrees_with_caffe  # noqa: F401
+from tests.low_rank.test_gradients_low_rank import (  # noqa: F401
     test_low_rank_inner_product_backward_is_the_derivative_of_forward,
 )
+from tests.train.test_golden_solvers import test_solver_follows_caffe  # noqa: F401
 
 IS_DOUBLE = array.cupy is strict_cupy.cupy
 if not IS_DOUBLE:
-    from test_cuda_kernels import *  # noqa: F403
-    from test_gradients_low_rank import test_low_rank_convolution_backward_is_the_derivative_of_forward  # noqa: F401
+    from tests.cuda.test_cuda_kernels import *  # noqa: F403
+    from tests.low_rank.test_gradients_low_rank import (
+        test_low_rank_convolution_backward_is_the_derivative_of_forward,  # noqa: F401
+    )
 
 pytestmark = pytest.mark.gpu
 on_a_real_gpu = pytest.mark.skipif(IS_DOUBLE, reason="the double has nothing to show of it")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LENET = ROOT / "prototxt" / "lenet"
 
 

@@ -4,16 +4,16 @@ CUDA has a current GPU for each thread, at first number 0: work launched there o
 double of CuPy has two GPUs, and is as strict (``strict_cupy/memory.py``).
 """
 
-import cuda_on_cpu
 import numpy as np
 import pytest
-from strict_cupy import cupy
 
 import minicaffe as mc
 from minicaffe.core.blob import Blob
 from minicaffe.device.array import Device
 from minicaffe.spec.net import parse_net
 from minicaffe.train.scoring import score
+from tests.cuda import cuda_on_cpu
+from tests.strict_cupy import cupy
 
 pytestmark = [
     pytest.mark.usefixtures("double"),

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from in_package import SOURCE, in_package, needs_compiler, planted
-from side_run import SideRun, run_in_turn
-from strict_cupy import counting, cupy, cupyx
-from strict_cupy.names import RECORD
-from strict_cupy.record import find, record
 
 import minicaffe as mc
 from minicaffe.layers import neuron
 from minicaffe.layers.absval import AbsVal
 from minicaffe.spec.net import parse_net
+from tests.device.in_package import SOURCE, in_package, needs_compiler, planted
+from tests.side_run import SideRun, run_in_turn
+from tests.strict_cupy import counting, cupy, cupyx
+from tests.strict_cupy.names import RECORD
+from tests.strict_cupy.record import find, record
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -286,7 +286,7 @@ def test_the_record_is_that_of_the_installed_cupy():
     )
     found = record(real, pytest.importorskip("cupyx"))
     for part, names in RECORD.items():
-        assert found[part] == names, f"{part}: run tests/strict_cupy/record.py"
+        assert found[part] == names, f"{part}: python -m tests.strict_cupy.record"
 
 
 # -- faults in the package are found ---------------------------------------------------------------------

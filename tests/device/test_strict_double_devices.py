@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from in_package import SOURCE, planted
-from strict_cupy import cupy, cupyx
 
 from minicaffe.device import array
+from tests.device.in_package import SOURCE, planted
+from tests.strict_cupy import cupy, cupyx
 
 pytestmark = pytest.mark.usefixtures("double")
 

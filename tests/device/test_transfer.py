@@ -8,9 +8,9 @@ import textwrap
 
 import numpy as np
 import pytest
-from strict_cupy import cupy
 
 from minicaffe.device import array
+from tests.strict_cupy import cupy
 
 pytestmark = pytest.mark.usefixtures("double")
 SHAPES = [(3, 2)] * 6 + [(5, 2), (5, 2), (3, 2), (4,), (3, 2), (3, 2)]

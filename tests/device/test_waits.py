@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import pytest
-from golden_files import FOLDER, parts, recorded
-from gradient_check import layer_net
-from in_package import needs_compiler
-from layer_cases import LAYERS, one_layer
-from strict_cupy import counting
 
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train.solver import Solver
+from tests.device.in_package import needs_compiler
+from tests.golden_files import FOLDER, parts, recorded
+from tests.gradient_check import layer_net
+from tests.layer_cases import LAYERS, one_layer
+from tests.strict_cupy import counting
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("double")
 
 

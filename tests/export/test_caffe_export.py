@@ -7,7 +7,15 @@ import re
 
 import numpy as np
 import pytest
-from export_cases import (
+from PIL import Image
+
+import minicaffe as mc
+from minicaffe.caffe.formats.blobs import fill_blob
+from minicaffe.caffe.formats.messages import message_class, parse_message
+from minicaffe.device.array import to_host
+from minicaffe.errors import SpecError
+from minicaffe.spec.net import parse_net
+from tests.export.export_cases import (
     CASES,
     CONVOLUTIONS,
     FILLERS,
@@ -19,16 +27,8 @@ from export_cases import (
     make_net,
     outputs_of,
 )
-from layer_cases import one_layer
-from marks import on_the_cpu_alone
-from PIL import Image
-
-import minicaffe as mc
-from minicaffe.caffe.formats.blobs import fill_blob
-from minicaffe.caffe.formats.messages import message_class, parse_message
-from minicaffe.device.array import to_host
-from minicaffe.errors import SpecError
-from minicaffe.spec.net import parse_net
+from tests.layer_cases import one_layer
+from tests.marks import on_the_cpu_alone
 
 NETS = on_the_cpu_alone(
     CASES, ["cifar10_vgg"], "a large net; lenet and cifar10_quick are exported on the double"

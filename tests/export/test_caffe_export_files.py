@@ -1,8 +1,6 @@
 """Files of exported nets: weights come back bit for bit, and what cannot be written is one line."""
 
 import pytest
-from export_cases import make_net
-from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.caffe.formats.caffemodel import CaffemodelReader
@@ -10,6 +8,8 @@ from minicaffe.cli.program import main
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import parse_net
+from tests.export.export_cases import make_net
+from tests.golden_files import FOLDER
 
 
 def exported(net, folder):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from export_cases import INPUT, inputs_of, outputs_of
 from PIL import Image
 
 import minicaffe as mc
@@ -10,6 +9,7 @@ from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import load_net, parse_net
+from tests.export.export_cases import INPUT, inputs_of, outputs_of
 
 FILLED = "num_output: 8, kernel_size: 3, weight_filler: {type: xavier}"
 

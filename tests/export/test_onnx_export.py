@@ -4,10 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from export_cases import CASES, CONVOLUTIONS, INPUT, inputs_of, low_rank_text, make_net, outputs_of
-from gradient_check import layer_net
-from layer_cases import LAYERS, one_layer
-from marks import on_the_cpu_alone
 
 import minicaffe as mc
 from minicaffe.cli.program import main
@@ -15,6 +11,18 @@ from minicaffe.errors import SpecError
 from minicaffe.onnx.graph import writers
 from minicaffe.onnx.model import export_onnx
 from minicaffe.spec.net import parse_net
+from tests.export.export_cases import (
+    CASES,
+    CONVOLUTIONS,
+    INPUT,
+    inputs_of,
+    low_rank_text,
+    make_net,
+    outputs_of,
+)
+from tests.gradient_check import layer_net
+from tests.layer_cases import LAYERS, one_layer
+from tests.marks import on_the_cpu_alone
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

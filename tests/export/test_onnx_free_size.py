@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from export_cases import FILLERS, INPUT
 
 import minicaffe as mc
 from minicaffe.cli.program import main
@@ -10,6 +9,7 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
 from minicaffe.onnx.model import export_onnx
 from minicaffe.spec.net import parse_net
+from tests.export.export_cases import FILLERS, INPUT
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minicaffe[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

@@ -18,9 +18,9 @@ import caffe
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
-from pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, NETS, WINDOWS, net_of  # noqa: E402
+from tests.pycaffe.pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, NETS, WINDOWS, net_of  # noqa: E402
 
 RESIZED = {"colour": ((7, 9, 3), (13, 11)), "grey": ((7, 9, 1), (14, 9)), "four": ((6, 8, 4), (9, 13))}
 SETTINGS = {"raw_scale": 255.0, "channel_swap": (2, 1, 0), "input_scale": 0.02, "image_dims": (12, 10)}

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from golden_files import recorded
 from PIL import Image
 
 from minicaffe.data import image_list
@@ -12,6 +11,7 @@ from minicaffe.data.decode import decode_image
 from minicaffe.data.image_list import open_images
 from minicaffe.data.resize import resize
 from minicaffe.errors import DataError
+from tests.golden_files import recorded
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 

@@ -199,7 +199,7 @@ def test_the_same_data_base_in_both_phases_is_warned_of(tmp_path, caplog):
 
 
 def test_the_net_of_the_docs_takes_folders_of_classes(tmp_path):
-    docs = Path(__file__).parent.parent / "docs" / "images.md"
+    docs = Path(__file__).parents[2] / "docs" / "images.md"
     text = docs.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     write_classes(tmp_path / "photos" / "train", "ant", "bee", "cat")
     write_classes(tmp_path / "photos" / "val", "ant", "cat")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import yaml
-from golden_files import recorded
 from PIL import Image
 
 import minicaffe as mc
 from minicaffe.data import windows
 from minicaffe.spec.net import parse_net
+from tests.golden_files import recorded
 
 CASES = recorded("windows")
 

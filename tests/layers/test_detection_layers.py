@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import layer_net
 
 import minicaffe as mc
 from minicaffe.ops import boxes
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import layer_net
 
 
 @pytest.fixture

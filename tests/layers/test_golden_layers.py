@@ -4,7 +4,8 @@ The recorded numbers and the script that made them are in ``golden/``.
 """
 
 import pytest
-from golden_files import FOLDER, assert_agrees, recorded
+
+from tests.golden_files import FOLDER, assert_agrees, recorded
 
 pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients, layer_net
+
+from tests.gradient_check import check_gradients, layer_net
 
 RNG = np.random.default_rng(11)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import away_from, check_gradients, layer_net
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import away_from, check_gradients, layer_net
 
 SHAPES = [(4, 3), (1, 5), (3,), (2, 3, 2), (2, 2, 3, 1)]
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from gradient_check import away_from, check_gradients, layer_net
 
 from minicaffe.core.layer import layer_classes
 from minicaffe.device import workers
 from minicaffe.errors import ShapeError, SpecError, TrainingError
 from minicaffe.ops import channels
+from tests.gradient_check import away_from, check_gradients, layer_net
 
 RNG = np.random.default_rng(23)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients, layer_net
 
 import minicaffe as mc
 from minicaffe.ops.convolution.im2col import Window, im2col
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import check_gradients, layer_net
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients, layer_net
 
 import minicaffe as mc
 from minicaffe.layers.sigmoid import sigmoid
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import check_gradients, layer_net
 
 FILLERS = (
     "weight_filler: {type: uniform, min: -0.7, max: 0.7}, bias_filler: {type: uniform, min: -0.3, max: 0.3}"

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.core.layer import layer_classes
 from minicaffe.inspect.summary import layer_type_table
 from minicaffe.spec.net import parse_net
+from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -31,7 +31,7 @@ def state_mark(layer_type):
 
 
 def test_the_readme_lists_every_type_with_its_formula_and_its_state():
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     ours = {name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe.")}
     rows = [row.strip().partition(" ") for row in layer_type_table().splitlines()[2:]]
     assert ours <= {name for name, _, _ in rows}

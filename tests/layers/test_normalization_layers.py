@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients, layer_net
 
 from minicaffe.device import workers
 from minicaffe.errors import ShapeError, SpecError
 from minicaffe.ops import channels, lrn
+from tests.gradient_check import check_gradients, layer_net
 
 RNG = np.random.default_rng(31)
 IN_PLACE = ["", ", bottom: [x0], top: [x0]"]

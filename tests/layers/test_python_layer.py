@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from gradient_check import layer_net
 
 import minicaffe as mc
+from tests.gradient_check import layer_net
 
 
 @pytest.fixture

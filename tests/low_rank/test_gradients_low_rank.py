@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gradient_check import check_gradients, layer_net
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import check_gradients, layer_net
 
 RNG = np.random.default_rng(31)
 

@@ -4,13 +4,13 @@ import copy
 import math
 import re
 
-import low_rank_cases
 import numpy as np
 import pytest
-from low_rank_cases import LOADERS, PLAIN, layer_of, output
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
+from tests.low_rank import low_rank_cases
+from tests.low_rank.low_rank_cases import LOADERS, PLAIN, layer_of, output
 
 # fixtures, which pytest finds under these names
 the_same_numbers = low_rank_cases.the_same_numbers

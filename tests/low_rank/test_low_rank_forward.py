@@ -1,9 +1,10 @@
 """Low-rank layers compute with the truncated weights, or data matrix, that LAPACK finds."""
 
-import low_rank_cases
 import numpy as np
 import pytest
-from low_rank_cases import (
+
+from tests.low_rank import low_rank_cases
+from tests.low_rank.low_rank_cases import (
     CASES,
     GROUPS,
     INNER,

@@ -1,9 +1,10 @@
 """The rank of a low-rank layer, from a number, a fraction, energy or flops; what it costs, and what is said."""
 
-import low_rank_cases
 import numpy as np
 import pytest
-from low_rank_cases import (
+
+from tests.low_rank import low_rank_cases
+from tests.low_rank.low_rank_cases import (
     GROUPS,
     INNER,
     PLAIN,

@@ -1,9 +1,12 @@
 """Low-rank layers in training: when a basis is made, turned and held; snapshots; what gets a gradient."""
 
-import low_rank_cases
 import numpy as np
 import pytest
-from low_rank_cases import (
+
+import minicaffe as mc
+from minicaffe.ops.convolution.im2col import Window, im2col
+from tests.low_rank import low_rank_cases
+from tests.low_rank.low_rank_cases import (
     CASES,
     GROUPS,
     PLAIN,
@@ -18,10 +21,7 @@ from low_rank_cases import (
     projected,
     span,
 )
-from training import arrays_of, assert_same_files
-
-import minicaffe as mc
-from minicaffe.ops.convolution.im2col import Window, im2col
+from tests.train.training import arrays_of, assert_same_files
 
 # fixtures, which pytest finds under these names
 the_same_numbers = low_rank_cases.the_same_numbers

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from gradient_check import layer_net
 
 import minicaffe as mc
 from minicaffe.ops.convolution import depthwise
@@ -10,6 +9,7 @@ from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution2d
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.spec.net import parse_net
+from tests.gradient_check import layer_net
 
 pytestmark = pytest.mark.cpu_only("the parts are of the CPU; test_cuda_kernels.py has the kernels")
 

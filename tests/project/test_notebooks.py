@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "notebooks.py"
 CELLS = [
     "%matplotlib inline\nfrom pylab import *\nimport caffe\nfrom caffe import layers as L",

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 IN_ANY_ARCHIVE = {"README.md", "LICENSE", "pyproject.toml", "minicaffe"}  # setuptools puts these in
 MADE = {"snapshots", "data"}  # by the README's commands
 

@@ -1,6 +1,6 @@
 """Runs the Python tests of a checkout of BVLC/caffe against ``minicaffe.pycaffe``, under the name ``caffe``.
 
-    python tests/pycaffe_bvlc.py CAFFE_CHECKOUT
+    python tests/pycaffe/pycaffe_bvlc.py CAFFE_CHECKOUT
 
 The tests are copied to a temporary folder and run there; the checkout is only read.
 """
@@ -52,7 +52,7 @@ def run(checkout: Path) -> unittest.TestResult:
 def main() -> None:
     """Print how many tests ran, passed, and did not."""
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "python" / "caffe" / "test").is_dir():
-        sys.exit("usage: python tests/pycaffe_bvlc.py CAFFE_CHECKOUT (a checkout of BVLC/caffe)")
+        sys.exit("usage: python tests/pycaffe/pycaffe_bvlc.py CAFFE_CHECKOUT (a checkout of BVLC/caffe)")
     if importlib.util.find_spec("six") is None:
         sys.exit("error: Caffe's tests need the package six; pip install six")
     result = run(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 """Runs the scripts that write the nets of FCN with ``minicaffe.pycaffe`` as their ``caffe``, and compares the nets.
 
-    git clone https://github.com/shelhamer/fcn.berkeleyvision.org fcn && python tests/pycaffe_fcn.py fcn
+    git clone https://github.com/shelhamer/fcn.berkeleyvision.org fcn && python tests/pycaffe/pycaffe_fcn.py fcn
 
 Beside each ``net.py`` lie the .prototxt files that it wrote with pycaffe in 2016. The scripts run in a temporary
 folder; the checkout is only read.
@@ -45,7 +45,9 @@ def main() -> None:
     """Print the nets that differ, and how many do not."""
     scripts = sorted(Path(sys.argv[1]).resolve().glob("*/net.py")) if len(sys.argv) == 2 else []
     if not scripts:
-        sys.exit("usage: python tests/pycaffe_fcn.py FCN_CHECKOUT (of shelhamer/fcn.berkeleyvision.org)")
+        sys.exit(
+            "usage: python tests/pycaffe/pycaffe_fcn.py FCN_CHECKOUT (of shelhamer/fcn.berkeleyvision.org)"
+        )
     alias.install()
     nets: dict[str, bool] = {}
     for script in scripts:

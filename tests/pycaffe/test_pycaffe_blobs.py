@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from pycaffe_cases import CLASSIFIED
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
 from minicaffe.core.blob import Blob
 from minicaffe.core.host_copies import HostCopies
+from tests.pycaffe.pycaffe_cases import CLASSIFIED
 
 pytest.importorskip("google.protobuf")
 

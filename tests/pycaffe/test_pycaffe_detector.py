@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from golden_files import recorded
 from PIL import Image
-from pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, WINDOWS
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
+from tests.golden_files import recorded
+from tests.pycaffe.pycaffe_cases import CLASSIFIED, CONTEXT_PAD, DETECTED, WINDOWS
 
 pytest.importorskip("google.protobuf")
 INSIDE = [(4, 6, 14, 16), (0, 0, 12, 9)]

@@ -73,7 +73,7 @@ print(caffe.__name__, L.Input(ntop=1).fn.type_name, number, sys.argv[1:], __name
 """)
     (tmp_path / "helper.py").write_text("number = 5\n")
     command = [sys.executable, "-m", "minicaffe.pycaffe", str(tmp_path / "script.py"), "--flag"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout == "minicaffe.pycaffe Input 5 ['--flag'] __main__\n", done.stderr
 
 

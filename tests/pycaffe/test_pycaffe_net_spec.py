@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from golden_files import recorded
-from pycaffe_cases import NETS, net_of
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
@@ -18,6 +16,8 @@ from minicaffe.pycaffe.coord_map import (
 )
 from minicaffe.pycaffe.proto import caffe_pb2
 from minicaffe.spec.net import parse_net
+from tests.golden_files import recorded
+from tests.pycaffe.pycaffe_cases import NETS, net_of
 
 text_format = pytest.importorskip("google.protobuf.text_format")
 

@@ -1,6 +1,6 @@
 """Caffe's files with random damage: each is read, or refused with one clear line. As a script, as many as you like:
 
-python tests/caffe_fuzz.py 10000 [first seed]
+python -m tests.security.caffe_fuzz 10000 [first seed]
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import parse_message
@@ -25,8 +24,9 @@ from minicaffe.core.layer import layer_classes
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError
 from minicaffe.spec.net import make_state, parse_net
+from tests.security.peak_memory import begin_peak, peak_memory
 
-GOLDEN = Path(__file__).parent / "golden" / "caffe"
+GOLDEN = Path(__file__).parents[1] / "golden" / "caffe"
 SECONDS = 5
 WORDS = [
     b"{",

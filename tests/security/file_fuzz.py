@@ -1,6 +1,6 @@
 """HDF5 files, .npz and .npy files and training states with random damage: each is read, or refused with one line.
 
-    python tests/file_fuzz.py 10000 [first seed] [kind …]
+    python -m tests.security.file_fuzz 10000 [first seed] [kind …]
 
 reads so many damaged files of each kind. A library may crash or hang, so a child process reads them, many files
 each, and says which it reads; where it dies or is silent, that file is the culprit, and another child goes on.
@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffe_fuzz import damaged
-from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.caffe.formats import solverstate
@@ -33,9 +31,12 @@ from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.mean import load_mean
 from minicaffe.data.npz import open_npz
 from minicaffe.errors import MinicaffeError
+from tests.security.caffe_fuzz import damaged
+from tests.security.peak_memory import begin_peak, peak_memory
 
 SECONDS = 300  # of silence, after which a reader counts as hanging; machines may be busy
-GOLDEN = Path(__file__).parent / "golden" / "caffe"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "caffe"
 WORDS = [
     b"\0",
     b"\xff",
@@ -314,8 +315,18 @@ def run(kind: str, first: int, count: int) -> tuple[Counter[str], list[str], int
     found, faults, memory = Counter(), [], 0
     seed, last = first, first + count
     while seed < last:
-        command = [sys.executable, __file__, "--child", kind, str(seed), str(min(last, seed + 2500))]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.security.file_fuzz",
+            "--child",
+            kind,
+            str(seed),
+            str(min(last, seed + 2500)),
+        ]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
             seed, grown, died = _listen(process, seed, found, faults)
             memory = max(memory, grown)
         if process.returncode == 1:

@@ -2,7 +2,7 @@
 
 As a script, as many as you like:
 
-python tests/image_fuzz.py 10000 [first seed [images|lists]]
+python -m tests.security.image_fuzz 10000 [first seed [images|lists]]
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from peak_memory import peak_memory
 from PIL import Image
 
+from tests.security.peak_memory import peak_memory
+
+ROOT = Path(__file__).parents[2]
 SECONDS = 10  # on a loaded machine too
 EACH = 500  # files for a child: where it dies, its last one is the culprit
 MEMORY = 3 << 30  # that a child may have: more than an image of the largest size takes
@@ -215,8 +217,8 @@ def run(kind: str, count: int, first: int = 0) -> tuple[Counter[str], Counter[st
     peak = 0
     for start in range(first, first + count, EACH):
         some = min(EACH, first + count - start)
-        command = [sys.executable, __file__, "--child", kind, str(some), str(start)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 + SECONDS * some)
+        command = [sys.executable, "-m", "tests.security.image_fuzz", "--child", kind, str(some), str(start)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 + SECONDS * some)
         lines = [line.split() for line in done.stdout.splitlines()]
         last = next((line[1] for line in reversed(lines) if line[0] == "begin"), "?")
         assert done.returncode == 0, f"{kind}, seed {last}: status {done.returncode}\n{done.stderr[-2000:]}"

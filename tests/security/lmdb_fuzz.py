@@ -1,6 +1,6 @@
 """LMDBs with random damage: each is read, or refused with one clear line. As a script, as many as you like:
 
-python tests/lmdb_fuzz.py 10000 [first seed]
+python -m tests.security.lmdb_fuzz 10000 [first seed]
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
-from peak_memory import begin_peak, peak_memory
 from PIL import Image
 
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.data.backends import open_source
 from minicaffe.errors import MinicaffeError
+from tests.security.peak_memory import begin_peak, peak_memory
 
 SECONDS = 60  # more than any takes, also on a machine that is busy
 PAGE = 4096

@@ -4,7 +4,7 @@ A case is a layer type with random values in all its fields, on bottoms of 0 to 
 place, perhaps with a ReLU behind it. It is made, summarised, run forward and backward, reshaped, and run again.
 Cases run in children, so that none can take the others along. As a script, as many as you like:
 
-python tests/spec_fuzz.py 20000 [first seed]
+python -m tests.security.spec_fuzz 20000 [first seed]
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from layer_cases import LAYERS
-from peak_memory import peak_memory
 
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
@@ -35,7 +33,10 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.summary import summarize
 from minicaffe.spec import fields
 from minicaffe.spec.net import LayerSpec, _layer_specs, parse_net
+from tests.layer_cases import LAYERS
+from tests.security.peak_memory import peak_memory
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 60  # of a child's own computing, for one case
 MEMORY = 3 << 30  # bytes of addresses that a child may have: more is refused as on a small machine
 LONGEST = 3000  # letters of an error
@@ -108,9 +109,7 @@ NOT_FIELDS = ("fill", "tops", "in_place", "index_tops", "phase", "backward", "pa
 def good_cases() -> dict[str, list[tuple[list[list[int]], dict[str, Any]]]]:
     """For each layer type, settings that run: the shapes of the bottoms, and the layer's fields."""
     cases: dict[str, list] = {name: [case] for name, case in GOOD.items()}
-    for name, recorded in yaml.safe_load(
-        (Path(__file__).parent / "golden" / "cases.yaml").read_text()
-    ).items():
+    for name, recorded in yaml.safe_load((ROOT / "tests" / "golden" / "cases.yaml").read_text()).items():
         for case in recorded.values():
             shapes = case.pop("in")
             shapes = shapes if not shapes or isinstance(shapes[0], list) else [shapes]
@@ -304,8 +303,9 @@ def fill(array: np.ndarray, case: Case) -> None:
         array[...] = case.rng.choice([0, -1, 1e30, 7, np.nan, np.inf, 0.5], array.shape)
 
 
-def child(first: int, end: int) -> None:
-    """Run seeds and print "seed", then what was said; only what is no clear line has a third word."""
+def child(first: int, end: int, folder: str) -> None:
+    """Run seeds in a folder, and print "seed", then what was said; only what is no clear line has a third word."""
+    os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.CRITICAL)
@@ -330,12 +330,14 @@ def fuzz(count: int, first: int = 0, batch: int = 500) -> Iterator[str]:
         while seed < end:
             command = [
                 sys.executable,
-                Path(__file__).resolve(),
+                "-m",
+                "tests.security.spec_fuzz",
                 "--child",
                 str(seed),
                 str(min(seed + batch, end)),
+                folder,
             ]
-            done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
             for line in done.stdout.splitlines():
                 word, _, rest = line.partition(" ")
                 if word.isdecimal():
@@ -365,6 +367,6 @@ def main(count: int, first: int = 0) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--child":
-        child(int(sys.argv[2]), int(sys.argv[3]))
+        child(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         main(*map(int, sys.argv[1:]))

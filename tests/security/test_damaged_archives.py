@@ -7,16 +7,16 @@ import io
 import sys
 import zipfile
 
-import file_fuzz
 import numpy as np
 import pytest
-from peak_memory import begin_peak, peak_memory
 
 import minicaffe as mc
 from minicaffe.core.weights import NpzReader
 from minicaffe.data.mean import load_array, load_mean
 from minicaffe.data.npz import open_npz
 from minicaffe.errors import DataError, MinicaffeError, WeightError
+from tests.security import file_fuzz
+from tests.security.peak_memory import begin_peak, peak_memory
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from golden_files import FOLDER
 
 import minicaffe as mc
 from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.errors import DataError, MinicaffeError, TrainingError, WeightError
+from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

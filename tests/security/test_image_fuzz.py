@@ -1,7 +1,8 @@
 """Damaged images and lists, a few of each; ``image_fuzz.py`` reads as many as one likes."""
 
 import pytest
-from image_fuzz import run
+
+from tests.security.image_fuzz import run
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

@@ -11,7 +11,7 @@ from minicaffe.spec.net import parse_net
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
-PROTOTXT = Path(__file__).parent.parent / "prototxt"
+PROTOTXT = Path(__file__).parents[2] / "prototxt"
 LONG = ("resnet101", "resnet152", "densenet121")  # the blocks of resnet50, and of googlenet, many of them
 NETS = sorted(
     path

@@ -1,10 +1,10 @@
 """Setting fields in nets of random layouts: whatever the layout, only the fields change."""
 
 import pytest
-from random_nets import SEEDS, RandomNet, comments_of, layers_of, with_changes
 
 from minicaffe.errors import SpecError
 from minicaffe.spec.edit import set_layer_fields
+from tests.random_nets import SEEDS, RandomNet, comments_of, layers_of, with_changes
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from golden_files import FOLDER
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
@@ -13,6 +12,7 @@ from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
 from minicaffe.spec.edit import set_layer_fields
+from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

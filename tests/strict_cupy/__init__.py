@@ -1,6 +1,6 @@
 """A strict double of CuPy over NumPy's memory: what works on it works on a GPU, and what CuPy refuses it refuses.
 
-    from strict_cupy import cupy, cupyx, counting
+    from tests.strict_cupy import cupy, cupyx, counting
 
 ``cupy`` has the names that the project uses, and each takes the keywords that CuPy's own takes (``names.json``,
 which ``record.py`` writes from an installed CuPy). A device array is no NumPy array: it becomes one by ``get``
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy import devices, functions, generators, linalg
-from strict_cupy.arrays import ndarray
-from strict_cupy.names import RECORD, checked
-from strict_cupy.rules import Counts, counting
+from tests.strict_cupy import devices, functions, generators, linalg
+from tests.strict_cupy.arrays import ndarray
+from tests.strict_cupy.names import RECORD, checked
+from tests.strict_cupy.rules import Counts, counting
 
 __all__ = ["Counts", "counting", "cupy", "cupyx"]
 

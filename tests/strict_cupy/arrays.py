@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.indexing import host_index
-from strict_cupy.memory import Allocation, Pinned, check_device, memory_of
-from strict_cupy.names import checked_methods
-from strict_cupy.order import host_waits, order_of
-from strict_cupy.rules import asked_by_package, check_dtype, count, refuse_to_package
+from tests.strict_cupy.indexing import host_index
+from tests.strict_cupy.memory import Allocation, Pinned, check_device, memory_of
+from tests.strict_cupy.names import checked_methods
+from tests.strict_cupy.order import host_waits, order_of
+from tests.strict_cupy.rules import asked_by_package, check_dtype, count, refuse_to_package
 
 SCALARS = (bool, int, float, complex, np.number, np.bool_)
 IMPLICIT = (
@@ -68,7 +68,7 @@ class ndarray:
         return np.array(self._memory, dtype=dtype)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from strict_cupy import cupy
+        from tests.strict_cupy import cupy
 
         function = getattr(cupy, ufunc.__name__, None)
         outs = kwargs.get("out", ())
@@ -83,7 +83,7 @@ class ndarray:
         return (function if method == "__call__" else getattr(function, method))(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        from strict_cupy import cupy
+        from tests.strict_cupy import cupy
 
         if not asked_by_package():
             count("of_tests")
@@ -139,7 +139,7 @@ class ndarray:
         return format(self.get(), spec)
 
     def __reduce__(self) -> Any:
-        from strict_cupy import cupy
+        from tests.strict_cupy import cupy
 
         return cupy.array, (self.get(),)
 
@@ -203,7 +203,7 @@ class ndarray:
 
     @property
     def device(self) -> Any:
-        from strict_cupy import cupy
+        from tests.strict_cupy import cupy
 
         return cupy.cuda.Device(self._home.device)
 

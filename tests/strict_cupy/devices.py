@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import ndarray
-from strict_cupy.memory import memory_of, pinned, used_bytes
-from strict_cupy.names import RECORD, checked_methods
-from strict_cupy.order import DEVICES, Order, here, host, host_waits, order_of, orders
-from strict_cupy.rules import count
-from strict_cupy.signatures import Parameter, parameters
+from tests.strict_cupy.arrays import ndarray
+from tests.strict_cupy.memory import memory_of, pinned, used_bytes
+from tests.strict_cupy.names import RECORD, checked_methods
+from tests.strict_cupy.order import DEVICES, Order, here, host, host_waits, order_of, orders
+from tests.strict_cupy.rules import count
+from tests.strict_cupy.signatures import Parameter, parameters
 
 
 @checked_methods("cuda.Stream")
@@ -123,7 +123,7 @@ class RawKernel:
         self._parameters: list[Parameter] | None = None
 
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
-        import cuda_on_cpu
+        from tests.cuda import cuda_on_cpu
 
         if not isinstance(grid, tuple) or not isinstance(block, tuple):
             raise TypeError("grid and block must be tuples")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import (
+from tests.strict_cupy.arrays import (
     argument,
     finished,
     launched,
@@ -18,11 +18,11 @@ from strict_cupy.arrays import (
     uninitialised,
     wrap,
 )
-from strict_cupy.memory import Allocation, memory_of
-from strict_cupy.names import RECORD
-from strict_cupy.order import here
-from strict_cupy.rules import check_dtype, count, refuse_to_package
-from strict_cupy.ufuncs import matmul, ufuncs  # noqa: F401
+from tests.strict_cupy.memory import Allocation, memory_of
+from tests.strict_cupy.names import RECORD
+from tests.strict_cupy.order import here
+from tests.strict_cupy.rules import check_dtype, count, refuse_to_package
+from tests.strict_cupy.ufuncs import matmul, ufuncs  # noqa: F401
 
 CREATE = "arange eye full identity linspace ones zeros"
 ABOUT = "isscalar may_share_memory ndim result_type shape shares_memory size"  # nothing is launched
@@ -68,7 +68,7 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
 
 def get_array_module(*args):
     """This module, if an argument is on the device; NumPy otherwise."""
-    from strict_cupy import cupy
+    from tests.strict_cupy import cupy
 
     return cupy if any(isinstance(a, ndarray) for a in args) else np
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import launched, memories_of, ndarray
-from strict_cupy.names import checked_methods
-from strict_cupy.order import here
+from tests.strict_cupy.arrays import launched, memories_of, ndarray
+from tests.strict_cupy.names import checked_methods
+from tests.strict_cupy.order import here
 
 
 class BitGenerator:

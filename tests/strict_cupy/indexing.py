@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.memory import memory_of
-from strict_cupy.rules import count
+from tests.strict_cupy.memory import memory_of
+from tests.strict_cupy.rules import count
 
 
 def host_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:

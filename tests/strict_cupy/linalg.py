@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import launched, memories_of, ndarray
-from strict_cupy.rules import count
+from tests.strict_cupy.arrays import launched, memories_of, ndarray
+from tests.strict_cupy.rules import count
 
 SQUARE = ("eigh", "inv", "solve")
 COLUMNS_FIRST = ("qr", "eigh")  # cuSOLVER's matrices have their columns one after the other

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.order import DEVICES, Order, here, host, order_of
+from tests.strict_cupy.order import DEVICES, Order, here, host, order_of
 
 
 class Uses:

@@ -1,6 +1,6 @@
 """Writes ``names.json``: the names of CuPy that the double has, with their parameters in the installed CuPy.
 
-    python tests/strict_cupy/record.py            where CuPy can be imported; it needs no GPU
+    python -m tests.strict_cupy.record            where CuPy can be imported; it needs no GPU
 
 To give the double another name, add it here and run this. A function that NumPy has too needs nothing else.
 """

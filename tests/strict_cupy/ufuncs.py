@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from strict_cupy.arrays import launched, ndarray, operand, wrap
-from strict_cupy.memory import memory_of
-from strict_cupy.names import RECORD
-from strict_cupy.products import copies_of
-from strict_cupy.rules import count
+from tests.strict_cupy.arrays import launched, ndarray, operand, wrap
+from tests.strict_cupy.memory import memory_of
+from tests.strict_cupy.names import RECORD
+from tests.strict_cupy.products import copies_of
+from tests.strict_cupy.rules import count
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
 OPERATORS = {

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from golden_files import FOLDER
-from training import arrays_of
 
 import minicaffe as mc
 from minicaffe.errors import DataError, TrainingError
+from tests.golden_files import FOLDER
+from tests.train.training import arrays_of
 
 CAFFE = FOLDER / "caffe"
 NET = """

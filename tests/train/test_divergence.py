@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from training import NET, SOLVER, write_job
 
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
+from tests.train.training import NET, SOLVER, write_job
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of what is tried here
 PLAIN_SGD = "net: none\nbase_lr: {rate}\nlr_policy: fixed\nmax_iter: 100\nrandom_seed: 1\n"

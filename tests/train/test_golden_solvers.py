@@ -13,7 +13,7 @@ from minicaffe.spec.solver import parse_solver
 
 pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
 
-with np.load(Path(__file__).parent / "golden" / "solvers.npz", allow_pickle=False) as file:
+with np.load(Path(__file__).parents[1] / "golden" / "solvers.npz", allow_pickle=False) as file:
     RECORDED = {key: file[key] for key in file.files}
 RUNS = sorted(key.removesuffix("/solver") for key in RECORDED if key.endswith("/solver"))
 

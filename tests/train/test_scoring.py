@@ -6,13 +6,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from training import write_job
 
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.data.order import Order
 from minicaffe.spec.net import parse_net
 from minicaffe.train.scoring import first_not_finite, output_lines, score
+from tests.train.training import write_job
 
 NAN = np.nan
 SCORED = """layer:

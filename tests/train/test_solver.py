@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from training import NET, SOLVER, arrays_of, assert_same_files, write_job
 
 import minicaffe as mc
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train import snapshots
 from minicaffe.train.lr_policy import learning_rate
+from tests.train.training import NET, SOLVER, arrays_of, assert_same_files, write_job
 
 own_process = pytest.mark.cpu_only("a process of its own")
 POLICIES = [

@@ -7,7 +7,6 @@ import random
 import numpy as np
 import pytest
 from PIL import Image
-from training import NET, SOLVER, arrays_of, write_job
 
 import minicaffe as mc
 from minicaffe.cli.program import main
@@ -15,6 +14,7 @@ from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train import snapshots
 from minicaffe.train.preview import sizes
+from tests.train.training import NET, SOLVER, arrays_of, write_job
 
 PLAIN = SOLVER.replace("snapshot: 7", "snapshot: 0")
 NO_PREFIX = SOLVER.replace("snapshot_prefix: snap/run\n", "")

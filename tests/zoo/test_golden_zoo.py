@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import yaml
-from golden.zoo.seeded import assert_digests_agree, digest, normal, parameters
-from golden_files import FOLDER, recorded
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
+from tests.golden.zoo.seeded import assert_digests_agree, digest, normal, parameters
+from tests.golden_files import FOLDER, recorded
 
 PROTOTXT = FOLDER.parent.parent / "prototxt"
 CASES = yaml.safe_load((FOLDER / "zoo" / "nets.yaml").read_text())

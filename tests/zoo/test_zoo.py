@@ -16,7 +16,7 @@ from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import load_net, make_layer_spec, parse_net
 from minicaffe.spec.solver import load_solver
 
-PROTOTXT = Path(__file__).parent.parent / "prototxt"
+PROTOTXT = Path(__file__).parents[2] / "prototxt"
 README = PROTOTXT.parent / "README.md"
 SIZES = {"vgg19": 64}  # of images, where the published size takes seconds
 

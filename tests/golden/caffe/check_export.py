@@ -49,11 +49,10 @@ def difference(caffe_python: str, folder: Path) -> float:
 def main() -> int:
     """Check every case."""
     root = Path(__file__).resolve().parents[3]
-    sys.path[:0] = [str(root), str(root / "tests")]
-    from export_cases import CASES, inputs_of, make_net, outputs_of
-
+    sys.path.insert(0, str(root))
     import minicaffe as mc
     from minicaffe.caffe.formats.layer_types import RELEASE_1_0
+    from tests.export.export_cases import CASES, inputs_of, make_net, outputs_of
 
     types = subprocess.run([sys.argv[1], "-c", TYPES], capture_output=True, text=True, check=True).stdout
     lacking = RELEASE_1_0 - set(types.split())

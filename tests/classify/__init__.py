@@ -1,0 +1,1 @@
+"""The classifier, and how images are prepared for it."""

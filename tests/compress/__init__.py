@@ -1,0 +1,1 @@
+"""Choosing ranks, fitting factors, and folding layers into each other."""

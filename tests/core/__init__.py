@@ -1,0 +1,1 @@
+"""Nets, their graph, their blobs and their weights."""

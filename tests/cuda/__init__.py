@@ -1,0 +1,1 @@
+"""CUDA kernels, compiled without a GPU and run on the CPU."""

@@ -1,0 +1,1 @@
+"""Sources of data, their order, batches, and downloads."""

@@ -1,0 +1,1 @@
+"""Arrays on a device, its workers and threads, and the strict double of CuPy."""

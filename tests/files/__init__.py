@@ -1,0 +1,1 @@
+"""Writing files, and telling what kind a file is."""

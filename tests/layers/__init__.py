@@ -1,0 +1,1 @@
+"""Layer types: values and gradients of each."""

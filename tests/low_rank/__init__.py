@@ -1,0 +1,1 @@
+"""Layers of low rank: factorizations, schemes, ranks, training."""

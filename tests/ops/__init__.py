@@ -1,0 +1,1 @@
+"""Array operations: every fast path against a plain one."""

@@ -1,0 +1,1 @@
+"""The repository itself: the source archive and the benchmarks."""

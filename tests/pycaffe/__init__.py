@@ -1,0 +1,1 @@
+"""The package that scripts written for pycaffe import as caffe."""

@@ -1,0 +1,1 @@
+"""What docs/security.md promises, and the programs that try damaged files."""

@@ -1,0 +1,1 @@
+"""Specs: reading them, editing them, and what is said of their faults."""

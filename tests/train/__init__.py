@@ -1,0 +1,1 @@
+"""Solvers, snapshots, scoring, and training that goes wrong."""
