@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
@@ -229,9 +229,16 @@ layer_classes: dict[str, type[Layer]] = {}
 _variants: dict[tuple[str, str], type[Layer]] = {}
 
 
-def register_layer(
-    type_or_class: str | type[Layer], cls: type[Layer] | None = None
-) -> type[Layer] | Callable[[type[Layer]], type[Layer]]:
+LayerClass = TypeVar("LayerClass", bound=type[Layer])
+
+
+@overload
+def register_layer(type_or_class: LayerClass) -> LayerClass: ...
+@overload
+def register_layer(type_or_class: str) -> Callable[[LayerClass], LayerClass]: ...
+@overload
+def register_layer(type_or_class: str, cls: LayerClass) -> LayerClass: ...
+def register_layer(type_or_class: str | type[Layer], cls: type[Layer] | None = None) -> object:
     """Make a Layer subclass usable in specs, under its class name or under a name of its own.
 
     >>> @register_layer
@@ -258,10 +265,15 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
     return cls
 
 
-def register_variant(type_name: str, field: str) -> Callable[[type[Layer]], type[Layer]]:
-    """Let a class run the layers of a type whose spec has ``field`` (a message that the type takes)."""
+def register_variant(
+    type_name: str, field: str, message: type[Message]
+) -> Callable[[LayerClass], LayerClass]:
+    """Let layers of a registered type take one more ``field``, and a class run those that have it."""
 
-    def register(cls: type[Layer]) -> type[Layer]:
+    def register(cls: LayerClass) -> LayerClass:
+        dense = layer_classes[type_name]
+        dense.messages = {**dense.messages, field: message}
+        _register(type_name, dense)
         _variants[type_name, field] = cls
         return cls
 

@@ -10,7 +10,7 @@ OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW ali
 
 Images may have one to three spatial axes. With ``axis`` other than 1, all axes before it count as the batch.
 
-With ``low_rank_param`` w, or X, is of low rank: ``low_rank/layers.py``.
+``low_rank/layers.py`` adds ``low_rank_param``, with which w, or X, is of low rank.
 
 Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution``: ``dense.py``, ``volume.py``.
 """
@@ -24,7 +24,6 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.low_rank.param import LowRankParam
 from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.convolution.depthwise import grouped_convolution
 from minicaffe.ops.convolution.im2col import Window
@@ -95,7 +94,7 @@ class ConvolutionParam(Message):
 class Convolution(Layer):
     """Convolution with stride, padding, dilation and groups; several bottoms share the weights."""
 
-    messages = {"convolution_param": ConvolutionParam, "low_rank_param": LowRankParam}
+    messages = {"convolution_param": ConvolutionParam}
     bottoms = (1, None)
     tops = (1, None)
 

@@ -17,7 +17,6 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.low_rank.param import LowRankParam
 from minicaffe.ops.convolution.dense import Convolution2d
 from minicaffe.ops.convolution.im2col import Window
 from minicaffe.ops.gemm import matmul, side_by_side
@@ -39,7 +38,7 @@ class InnerProductParam(Message):
 class InnerProduct(Layer):
     """A matrix product of weights and flattened inputs, with a bias."""
 
-    messages = {"inner_product_param": InnerProductParam, "low_rank_param": LowRankParam}
+    messages = {"inner_product_param": InnerProductParam}
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(InnerProductParam)

@@ -168,7 +168,7 @@ class LowRankLayer(Layer):
         return factors.from_dense if shapes == factors.dense_shapes else None
 
 
-@register_variant("Convolution", "low_rank_param")
+@register_variant("Convolution", "low_rank_param", LowRankParam)
 class LowRankConvolution(LowRankLayer, Convolution):
     """A Convolution with ``low_rank_param``."""
 
@@ -209,7 +209,7 @@ class LowRankConvolution(LowRankLayer, Convolution):
                 self.put_back(dx, x, x.stored_diff)
 
 
-@register_variant("InnerProduct", "low_rank_param")
+@register_variant("InnerProduct", "low_rank_param", LowRankParam)
 class LowRankInnerProduct(LowRankLayer, InnerProduct):
     """An InnerProduct with ``low_rank_param``."""
 
