@@ -94,7 +94,7 @@ def gemm_floor(net: mc.Net, rounds: int) -> float:
         if not layer.blobs or not hasattr(layer, "as_product"):
             continue
         product, _, _ = layer.as_product(step.bottom[0], step.top[0])
-        m, k, n = product.filters, product.depth, product.columns
+        m, k, n = product.geometry.filters, product.geometry.depth, product.geometry.columns
         products.append([xp.ones(shape, np.float32) for shape in ((m, k), (k, n), (m, n))])
     return milliseconds(lambda: [xp.matmul(w, x, out=y) for w, x, y in products], rounds)
 

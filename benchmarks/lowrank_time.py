@@ -168,8 +168,8 @@ def _kept(net: mc.Net) -> tuple[str, str]:
     for layer in net.layers:
         if layer.type != "Convolution":
             continue
-        product = layer.products[0]
-        matrices += product.depth * product.group * product.columns * 4
+        geometry = layer.products[0].geometry
+        matrices += geometry.depth * geometry.group * geometry.columns * 4
         low_rank = getattr(layer, "low_rank", None)
         made = low_rank.product(0) if low_rank else None
         kept += made.padded_hidden.nbytes if hasattr(made, "padded_hidden") else layer.padded[0].nbytes

@@ -88,8 +88,8 @@ class TimeCost:
 
     def _arrays(self, candidate: Candidate) -> tuple[Array, Array]:
         """An input and room for an output."""
-        product = candidate.product
-        return self._noise(product.shape), self._noise((product.filters, *product.output, product.batch))
+        geometry = candidate.product.geometry
+        return self._noise(geometry.shape), self._noise(geometry.output_shape)
 
     def _noise(self, shape: tuple[int, ...]) -> Array:
         return self._rng.standard_normal(shape, dtype=np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 from minicaffe.compress.batches import Batch, run
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 
 
 @dataclass
@@ -58,13 +58,13 @@ class MomentSums:
         self.x_shift: Array | None = None  # (g, k), (g, m)
         self.y_shift: Array | None = None
 
-    def add(self, product: Convolution2d, x: Array, y: Array) -> None:
+    def add(self, product: DenseConvolution, x: Array, y: Array) -> None:
         """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
-        group = product.group
+        geometry = product.geometry
         padded = product.pad(x)
-        y = y.reshape(group, product.filters // group, -1)
+        y = y.reshape(geometry.group, geometry.filters // geometry.group, -1)
         if self.x_shift is None:
-            self.x_shift = (product.moments(padded)[0] / product.columns).astype(x.dtype)
+            self.x_shift = (product.moments(padded)[0] / geometry.columns).astype(x.dtype)
             self.y_shift = y.mean(axis=2, dtype=np.float64).astype(y.dtype)
         y = y - self.y_shift[:, :, None]
         x_sum, xx = product.moments(padded, self.x_shift)
@@ -73,14 +73,14 @@ class MomentSums:
         if self.own_weights is None:
             batch.append(self._products(product, padded, y))
         self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
-        self.columns += product.columns
+        self.columns += geometry.columns
 
-    def _products(self, product: Convolution2d, padded: Array, y: Array) -> Array:
+    def _products(self, product: DenseConvolution, padded: Array, y: Array) -> Array:
         """y·Xᵀ (g, m, k)."""
-        channels = product.shape[0] // product.group
-        yx = module_of(y).empty((product.filters, channels, *product.window.kernel), y.dtype)
-        product.weight_grad(y.reshape(product.filters, -1), padded, yx)
-        return yx.reshape(product.group, -1, product.depth).astype(np.float64)
+        geometry = product.geometry
+        yx = module_of(y).empty(geometry.weight_shape, y.dtype)
+        product.weight_grad(y.reshape(geometry.filters, -1), padded, yx)
+        return yx.reshape(geometry.group, -1, geometry.depth).astype(np.float64)
 
     def moments(self) -> Moments:
         """The moments of all that was added."""

@@ -21,9 +21,9 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
-from minicaffe.low_rank.products import cost_of_rank, multiply_adds
+from minicaffe.low_rank.products import cost_of_rank
 from minicaffe.low_rank.schemes import Scheme, schemes
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.spec.net import NetSpec, load_net
 from minicaffe.train.scoring import first_not_finite, scores_not_finite
 
@@ -56,12 +56,12 @@ class Candidate:
     """A layer that may be approximated: its dense product, its weights' schemes, its multiply-adds per image."""
 
     name: str
-    product: Convolution2d
+    product: DenseConvolution
     schemes: dict[str, Scheme]
     cost: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cost = multiply_adds(self.product)
+        self.cost = self.product.geometry.multiply_adds
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of that name; a basis of the data has the two stages of CHANNEL."""
@@ -285,6 +285,7 @@ def _unsuitable(layer: Layer, bottom: Sequence[Blob]) -> SpecError | None:
 
 def _candidate(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> Candidate:
     product, _, _ = layer.as_product(bottom[0], top[0])
-    shape = (product.filters, product.shape[0] // product.group, *product.window.kernel)
-    ways = ["CHANNEL"] if product.is_pointwise else list(schemes)
-    return Candidate(layer.name, product, {way: schemes[way](shape, product.group) for way in ways})
+    geometry = product.geometry
+    ways = ["CHANNEL"] if geometry.is_pointwise else list(schemes)
+    made = {way: schemes[way](geometry.weight_shape, geometry.group) for way in ways}
+    return Candidate(layer.name, product, made)

@@ -12,7 +12,8 @@ Images may have one to three spatial axes. With ``axis`` other than 1, all axes 
 
 ``low_rank/layers.py`` adds ``low_rank_param``, with which w, or X, is of low rank.
 
-Caffe's ConvolutionLayer; the blocked products are in ``ops/convolution``: ``dense.py``, ``volume.py``.
+Caffe's ConvolutionLayer. These products stand in ``ops/convolution/reference.py`` as the formulas have them; the
+ways that are taken are listed in ``products.py`` beside it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.depthwise import grouped_convolution
-from minicaffe.ops.convolution.im2col import Window
-from minicaffe.ops.convolution.volume import Convolution3d
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.products import Products, products_for
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -137,7 +136,7 @@ class Convolution(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_bottoms(bottom, top)
-        self.products = []
+        self.products: list[Products] = []
         for x, y in zip(bottom, top, strict=True):
             batch, channels = x.shape[: self.axis], x.shape[self.axis]
             if channels != self.channels:
@@ -150,18 +149,14 @@ class Convolution(Layer):
             try:
                 if min(size) > 0:  # first of all: it refuses a size that no memory holds
                     y.reshape(*batch, self.num_output, *size[-self.spatial_axes :])
-                self.products.append(self.make_product(image, math.prod(batch)))
+                geometry = self.geometry(image, math.prod(batch))
             except ValueError as error:
                 raise self.shape_error(f"bottom of shape {x.shape}: {error}") from None
+            self.products.append(products_for(geometry, self.dtype, self.setting.device))
 
-    def make_product(self, image: tuple[int, ...], batch: int) -> Convolution2d | Convolution3d:
-        """The blocked products for ``batch`` images of size (H, W). Raises ValueError where no window fits."""
-        return self.product_of((self.channels, *image, batch), self.num_output)
-
-    def product_of(self, shape: tuple[int, ...], filters: int) -> Convolution2d | Convolution3d:
-        """The blocked products from (C, H, W, N) to ``filters`` channels. Raises ValueError."""
-        kind = Convolution3d if self.spatial_axes == 3 else grouped_convolution
-        return kind(shape, filters, self.window, self.group, self.dtype, self.setting.device)
+    def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
+        """The shapes for ``batch`` images of size (H, W). Raises ValueError where no window fits."""
+        return Geometry((self.channels, *image, batch), self.num_output, self.window, self.group)
 
     def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
         """(OH, OW) for an image of size (H, W)."""
@@ -185,7 +180,7 @@ class Convolution(Layer):
                 product.input_grad(dy, self.blobs[0].data, dx)
                 self.put_back(dx, x, x.stored_diff)
 
-    def add_param_grads(self, product: Convolution2d, dy: Array, padded: Array) -> None:
+    def add_param_grads(self, product: Products, dy: Array, padded: Array) -> None:
         """Add dw and db, those that are wanted; db comes out of the blocks of dw, where there are any."""
         wants_w, wants_b = (*self.param_propagate_down, False)[:2]
         db = self.new_array((self.num_output,)) if wants_b else None
@@ -197,9 +192,9 @@ class Convolution(Layer):
             self.blobs[1].accumulate(lambda out: self.xp.copyto(out, db))
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
-        return self.blobs[0].count * sum(math.prod(product.output) for product in self.products)
+        return sum(product.geometry.multiply_adds for product in self.products)
 
-    def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d | Convolution3d, Array, Array]:
+    def as_product(self, bottom: Blob, top: Blob) -> tuple[Products, Array, Array]:
         """The dense product of the first bottom, with x (C, H, W, N) and y (M, OH, OW, N) as they are now."""
         return self.products[0], self.images(bottom, bottom.stored), self.images(top, top.stored)
 

@@ -20,8 +20,8 @@ from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import channelwise
 from minicaffe.layers.convolution import Convolution, ConvolutionParam
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.volume import Convolution3d
+from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.ops.convolution.products import Products
 
 
 @register_layer
@@ -41,12 +41,12 @@ class Deconvolution(Convolution):
             s * (size - 1) + e - 2 * p for size, s, e, p in zip(image, w.stride, w.extent, w.pad, strict=True)
         )
 
-    def make_product(self, image: tuple[int, ...], batch: int) -> Convolution2d | Convolution3d:
-        """The products of the convolution from y (M, OH, OW, N) to x. Raises ValueError where y is empty."""
+    def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
+        """The shapes of the convolution from y (M, OH, OW, N) to x. Raises ValueError where y is empty."""
         size = self.output_size(image)
         if min(size) < 1:
             raise ValueError(f"the top would be {size}; pad less, or use a larger kernel")
-        return self.product_of((self.num_output, *size, batch), self.channels)
+        return Geometry((self.num_output, *size, batch), self.channels, self.window, self.group)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         w = self.blobs[0].data
@@ -70,7 +70,7 @@ class Deconvolution(Convolution):
             if len(self.blobs) > 1 and self.param_propagate_down[1]:
                 self._add_bias_grad(dy.reshape(self.num_output, -1))
 
-    def _add_weight_grad(self, product: Convolution2d, x: Array, padded: Array) -> None:
+    def _add_weight_grad(self, product: Products, x: Array, padded: Array) -> None:
         """dw, in which x has the part that dy has in a convolution, and dy that of its padded input."""
         self.blobs[0].accumulate(lambda out: product.weight_grad(x, padded, out))
 

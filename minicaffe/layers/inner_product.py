@@ -17,8 +17,8 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.gemm import matmul, side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
@@ -88,11 +88,11 @@ class InnerProduct(Layer):
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return top[0].count * self.depth // max(1, top[0].shape[0] if self.axis else 1)
 
-    def as_product(self, bottom: Blob, top: Blob) -> tuple[Convolution2d, Array, Array]:
+    def as_product(self, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
         """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
         x, y = self.as_pixels(bottom, top)
-        product = Convolution2d(x.shape, self.num_output, Window((1, 1)), 1, self.dtype, self.setting.device)
-        return product, x, y
+        geometry = Geometry(x.shape, self.num_output, Window((1, 1)))
+        return DenseConvolution(geometry, self.dtype, self.setting.device), x, y
 
     def as_pixels(self, bottom: Blob, top: Blob) -> tuple[Array, Array]:
         """x (K, 1, 1, N) and y (M, 1, 1, N), as they are now."""

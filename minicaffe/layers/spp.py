@@ -18,7 +18,7 @@ from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
 from minicaffe.ops import pooling
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 from minicaffe.spec.fields import Enum, Int, Message
 
 

@@ -2,7 +2,7 @@
 
 X (K × P) is never held: products with it are convolutions over the padded input.
 
-    X·Xᵀ              ``Convolution2d.gram``, one product per block of columns
+    X·Xᵀ              ``DenseConvolution.gram``, one product per block of columns
     Xᵀ·Q  =: zᵀ       a convolution with Q's vectors as filters
     X·zᵀ              the weight gradient of that convolution
 
@@ -13,18 +13,19 @@ from the basis of a batch before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import Svd, find_range, leading_eigenvectors, svd
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import im2col
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.reference import im2col
 from minicaffe.ops.linalg import completed, orthonormal
 
 
-def from_gram(dense: Convolution2d, x: Array) -> Svd:
+def from_gram(dense: DenseConvolution, x: Array) -> Svd:
     """All left singular vectors of x's data matrix, by the eigenvectors of X·Xᵀ (g, K/g, K/g)."""
     xp = module_of(x)
     gram = dense.gram(dense.pad(x))
@@ -33,17 +34,18 @@ def from_gram(dense: Convolution2d, x: Array) -> Svd:
     return _basis(vectors.astype(x.dtype), xp.sqrt(squares), squares.sum())
 
 
-def from_svd(dense: Convolution2d, x: Array) -> Svd:
+def from_svd(dense: DenseConvolution, x: Array) -> Svd:
     """All left singular vectors of x's data matrix, by the SVD of the matrix itself: it is held whole."""
-    columns = im2col(x, dense.window).reshape(dense.group, dense.depth, -1)
+    geometry = dense.geometry
+    columns = im2col(x, geometry.window).reshape(geometry.group, geometry.depth, -1)
     found = svd(columns)
-    missing = dense.depth - found.rank  # with fewer columns than rows: any further vectors do
+    missing = geometry.depth - found.rank  # with fewer columns than rows: any further vectors do
     if not missing:
         return _basis(found.u, found.s, found.total)
     xp = module_of(x)
     u = completed(found.u)
     u[..., : found.rank] = found.u
-    s = xp.concatenate([found.s, xp.zeros((dense.group, missing), x.dtype)], axis=-1)
+    s = xp.concatenate([found.s, xp.zeros((geometry.group, missing), x.dtype)], axis=-1)
     return _basis(u, s, found.total)
 
 
@@ -52,13 +54,11 @@ def _basis(u: Array, s: Array, total: Array) -> Svd:
     return Svd(u, s, u[..., :0, :].swapaxes(-1, -2), total, 0 * total)
 
 
-def from_products(dense: Convolution2d, x: Array, start: Array, rank: int, iterations: int) -> Array:
+def from_products(dense: DenseConvolution, x: Array, start: Array, rank: int, iterations: int) -> Array:
     """The first ``rank`` vectors (g, K/g, r) after so many subspace iterations from a start (g, K/g, l)."""
-    width = start.shape[-1]
-    stage = Convolution2d(
-        dense.shape, dense.group * width, dense.window, dense.group, dense.dtype, dense.device
-    )
-    hidden = module_of(x).empty((stage.filters, *stage.output, stage.batch), x.dtype)
+    geometry = replace(dense.geometry, filters=dense.geometry.group * start.shape[-1])
+    stage = DenseConvolution(geometry, dense.dtype, dense.device)
+    hidden = module_of(x).empty(geometry.output_shape, x.dtype)
 
     def apply(q: Array) -> Array:
         padded = stage.forward(x, as_filters(q, dense), hidden)
@@ -69,25 +69,25 @@ def from_products(dense: Convolution2d, x: Array, start: Array, rank: int, itera
     return basis @ turn
 
 
-def times_hidden(stage: Convolution2d, padded: Array, hidden: Array) -> Array:
+def times_hidden(stage: DenseConvolution, padded: Array, hidden: Array) -> Array:
     """X·zᵀ (g, K/g, r), for the padded input and z = Qᵀ·X (g·r, OH, OW, N)."""
-    xp, (height, width) = module_of(hidden), stage.window.kernel
-    grad = xp.empty((stage.filters, stage.shape[0] // stage.group, height, width), hidden.dtype)
+    geometry = stage.geometry
+    grad = module_of(hidden).empty(geometry.weight_shape, hidden.dtype)
     stage.weight_grad(hidden, padded, grad)
-    return grad.reshape(stage.group, -1, stage.depth).swapaxes(-1, -2)
+    return grad.reshape(geometry.group, -1, geometry.depth).swapaxes(-1, -2)
 
 
-def as_filters(q: Array, dense: Convolution2d) -> Array:
+def as_filters(q: Array, dense: DenseConvolution) -> Array:
     """Q (g, K/g, r) as the filters (g·r, C/g, kh, kw) of a convolution."""
     contiguous = module_of(q).ascontiguousarray(q.swapaxes(-1, -2))
-    return contiguous.reshape(-1, dense.shape[0] // dense.group, *dense.window.kernel)
+    return contiguous.reshape(-1, *dense.geometry.weight_shape[1:])
 
 
-def step(stage: Convolution2d, padded: Array, hidden: Array) -> Array:
+def step(stage: DenseConvolution, padded: Array, hidden: Array) -> Array:
     """One subspace iteration from the basis that ``hidden`` was made with: orth(X·zᵀ)."""
     return orthonormal(times_hidden(stage, padded, hidden))
 
 
-def random_start(dense: Convolution2d, width: int, rng: Any, dtype: np.dtype) -> Array:
+def random_start(dense: DenseConvolution, width: int, rng: Any, dtype: np.dtype) -> Array:
     """Random vectors (g, K/g, width) for a first subspace iteration."""
-    return rng.standard_normal((dense.group, dense.depth, width), dtype=dtype)
+    return rng.standard_normal((dense.geometry.group, dense.geometry.depth, width), dtype=dtype)

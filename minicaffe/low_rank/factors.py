@@ -15,7 +15,7 @@ from minicaffe.low_rank.factorization import Svd, Truncation, gram, randomized, 
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, Pair, TwoStage
 from minicaffe.low_rank.schemes import Scheme
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.linalg import orthonormal
 
 
@@ -57,7 +57,7 @@ class Factors:
         self.layer.canonical_weights(w)[...] = self.scheme.weights(left @ right)
         return [w, *dense[1:]]
 
-    def fit(self, dense: Convolution2d) -> None:
+    def fit(self, dense: DenseConvolution) -> None:
         """Follow a change of the bottom's shape."""
 
     def parameters_changed(self) -> None:
@@ -234,7 +234,7 @@ class DataBasis(HeldBasis):
     def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
         return [*super().with_factors(dense, left, right), right.swapaxes(-1, -2)]
 
-    def fit(self, dense: Convolution2d) -> None:
+    def fit(self, dense: DenseConvolution) -> None:
         self.dense = dense
 
     def filters(self, x: Array) -> Pair:
@@ -261,7 +261,7 @@ class DataBasis(HeldBasis):
     def _find_range(self, x: Array) -> Array:
         iterations, start = self.param.power_iterations, self.held()
         if start is None:  # random vectors are further off
-            width = min(self.rank + self.param.oversampling, self.dense.depth)
+            width = min(self.rank + self.param.oversampling, self.dense.geometry.depth)
             start = data_basis.random_start(self.dense, width, self.layer.rng, self.layer.dtype)
             iterations += 1
         return data_basis.from_products(self.dense, x, start, self.rank, max(1, iterations))

@@ -1,6 +1,6 @@
 """A layer's matrix product with a low-rank factor pair: which factors, in which order, and what they cost.
 
-Shapes as in ``ops/convolution/im2col.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each
+Shapes as in ``ops/convolution/geometry.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each
 of g groups.
 """
 
@@ -21,7 +21,7 @@ from minicaffe.low_rank.factors import DataBasis, FactoredWeights, Factors, Trun
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme, schemes
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 
 logger = logging.getLogger("minicaffe")
 
@@ -34,7 +34,7 @@ class LowRank:
     """
 
     def __init__(
-        self, layer: Layer, param: LowRankParam, scheme: Scheme, dense: Sequence[Convolution2d]
+        self, layer: Layer, param: LowRankParam, scheme: Scheme, dense: Sequence[DenseConvolution]
     ) -> None:
         self.layer, self.param, self.scheme = layer, param, scheme
         full = scheme.matrix_shape[1] if param.target == "DATA" else min(scheme.matrix_shape)
@@ -54,7 +54,7 @@ class LowRank:
             return WeightBasis(layer, scheme, param, rank)
         return TruncatedWeights(layer, scheme, param, rank)
 
-    def fit(self, dense: Sequence[Convolution2d]) -> None:
+    def fit(self, dense: Sequence[DenseConvolution]) -> None:
         """Follow a change of the bottoms' shapes."""
         self.dense = dense
         self._made: dict[int, tuple[int, TwoStage | Merged]] = {}
@@ -75,7 +75,7 @@ class LowRank:
     def factorize(self, x: Array) -> None:
         """Make the factors that all bottoms of this pass share; x is the first. Raises TrainingError."""
         try:
-            self.filters = self.factors.filters(x.reshape(self.dense[0].shape))
+            self.filters = self.factors.filters(x.reshape(self.dense[0].geometry.shape))
         except np.linalg.LinAlgError as error:
             raise TrainingError(
                 f"{self.layer.spec.where}: no factorization ({error}); are its weights and inputs finite numbers?"
@@ -83,7 +83,7 @@ class LowRank:
 
     def forward(self, index: int, x: Array, out: Array, bias: Array | None) -> None:
         """Write y into ``out``."""
-        x, product = x.reshape(self.dense[index].shape), self.product(index)
+        x, product = x.reshape(self.dense[index].geometry.shape), self.product(index)
         product.forward(x, self.filters, out, bias)
         self.factors.after_forward(product, x)
 

@@ -9,44 +9,39 @@ What backward needs is kept from the latest forward.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
 
 Pair = tuple[Array | None, Array | None]
 
 
-def cost_of_rank(dense: Convolution2d, scheme: Scheme) -> float:
+def cost_of_rank(dense: DenseConvolution, scheme: Scheme) -> float:
     """The multiply-adds of one more rank, as a share of the dense convolution's."""
-    return TwoStage(dense, scheme, 1).multiply_adds / multiply_adds(dense)
+    return TwoStage(dense, scheme, 1).multiply_adds / dense.geometry.multiply_adds
 
 
-def multiply_adds(product: Convolution2d) -> int:
-    """Multiply-adds of one image."""
-    return product.filters * product.depth * math.prod(product.output)
-
-
-def product_of_rank(dense: Convolution2d, scheme: Scheme, rank: int) -> TwoStage | Merged:
+def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoStage | Merged:
     """The cheaper order for this rank."""
     two_stage = TwoStage(dense, scheme, rank)
-    return two_stage if two_stage.multiply_adds < multiply_adds(dense) else Merged(dense, scheme)
+    return two_stage if two_stage.multiply_adds < dense.geometry.multiply_adds else Merged(dense, scheme)
 
 
 class TwoStage:
     """Two convolutions, one after the other; filters (g·r, …) and (M, r, …)."""
 
-    def __init__(self, dense: Convolution2d, scheme: Scheme, rank: int) -> None:
-        first, second = scheme.windows(dense.window)
-        hidden = dense.group * rank
-        kind = Convolution2d if isinstance(scheme, ChannelScheme) else VerticalConvolution
-        self.first = kind(dense.shape, hidden, first, dense.group, dense.dtype, dense.device)
-        middle = (hidden, *self.first.output, dense.batch)
-        self.second = Convolution2d(middle, dense.filters, second, dense.group, dense.dtype, dense.device)
-        self.multiply_adds = multiply_adds(self.first) + multiply_adds(self.second)
+    def __init__(self, dense: DenseConvolution, scheme: Scheme, rank: int) -> None:
+        first_window, second_window = scheme.windows(dense.geometry.window)
+        first = replace(dense.geometry, filters=dense.geometry.group * rank, window=first_window)
+        second = first.followed_by(dense.geometry.filters, second_window)
+        kind = DenseConvolution if isinstance(scheme, ChannelScheme) else VerticalConvolution
+        self.first = kind(first, dense.dtype, dense.device)
+        self.second = DenseConvolution(second, dense.dtype, dense.device)
+        self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None
 
     def forward(self, x: Array, filters: Pair, out: Array, bias: Array | None = None) -> None:
@@ -66,7 +61,7 @@ class TwoStage:
             second_grad = module_of(dy).empty_like(self.filters[1])
             self.second.weight_grad(dy, self.padded_hidden, second_grad, bias_out)
         elif bias_out is not None:
-            dy.reshape(self.second.filters, -1).sum(axis=1, out=bias_out)
+            dy.reshape(self.second.geometry.filters, -1).sum(axis=1, out=bias_out)
         if wanted[0] or dx is not None:
             self._dz = self._buffer(self._dz, dy)
             self.second.input_grad(dy, self.filters[1], self._dz)
@@ -78,15 +73,15 @@ class TwoStage:
         return first_grad, second_grad
 
     def _buffer(self, buffer: Array | None, like: Array) -> Array:
-        return module_of(like).empty(self.second.shape, like.dtype) if buffer is None else buffer
+        return module_of(like).empty(self.second.geometry.shape, like.dtype) if buffer is None else buffer
 
 
 class Merged:
     """The dense convolution, with the product of the factors as its weights."""
 
-    def __init__(self, dense: Convolution2d, scheme: Scheme) -> None:
+    def __init__(self, dense: DenseConvolution, scheme: Scheme) -> None:
         self.dense, self.scheme = dense, scheme
-        self.multiply_adds = multiply_adds(dense)
+        self.multiply_adds = dense.geometry.multiply_adds
 
     def forward(self, x: Array, filters: Pair, out: Array, bias: Array | None = None) -> None:
         """Write y (M, OH, OW, N) into ``out``."""
@@ -107,7 +102,7 @@ class Merged:
                 grad @ self.right.swapaxes(-1, -2), self.left.swapaxes(-1, -2) @ grad
             )
         elif bias_out is not None:
-            dy.reshape(self.dense.filters, -1).sum(axis=1, out=bias_out)
+            dy.reshape(self.dense.geometry.filters, -1).sum(axis=1, out=bias_out)
         if dx is not None:
             self.dense.input_grad(dy, self.weights, dx)
         return filters

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minicaffe.device.array import Array, module_of
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 
 
 @dataclass(frozen=True)

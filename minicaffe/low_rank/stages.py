@@ -18,7 +18,7 @@ from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import Merged
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 
 POINT = Window((1, 1))
 

@@ -7,7 +7,7 @@ from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.low_rank.stages import Stage, stages
 from minicaffe.onnx.graph import Graph, writes
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 
 
 @writes("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")

@@ -20,7 +20,7 @@ import numpy as np
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import Kernel
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window that sees no pixel, as in Caffe
 

@@ -10,8 +10,9 @@ from minicaffe.compress.moments import MomentSums
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import Window, im2col
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
 
 RNG = np.random.default_rng()
@@ -154,13 +155,13 @@ class Task:
         x, shape = image_like((4, 6, 5, 7)), (6, 4 // group, *window.kernel)
         self.scheme, self.group = kind(shape, group), group
         self.w = RNG.standard_normal(shape) if w is None else w
-        product = Convolution2d(x.shape, 6, window, group, np.float64)
-        y = np.empty((6, *product.output, 7))
+        product = DenseConvolution(Geometry(x.shape, 6, window, group), np.float64)
+        y = np.empty((6, *product.geometry.output, 7))
         product.forward(x if own else x + 0.7 * image_like(x.shape), self.w, y, RNG.standard_normal(6))
         sums = MomentSums()
         sums.add(product, x, y)
         self.moments = sums.moments()
-        self.columns = im2col(x, window).reshape(group, product.depth, -1)
+        self.columns = im2col(x, window).reshape(group, product.geometry.depth, -1)
         self.y = y.reshape(6, -1)
 
     def misses(self, weights, bias):
@@ -388,8 +389,8 @@ def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wan
     is_varied = x is None or x.std() > 1
     x = image_like(X_SHAPE) if x is None else x
     w = RNG.standard_normal(W_SHAPE) if w is None else w
-    product = Convolution2d(x.shape, 6, Window((3, 3)), 1, np.float64)
-    y = np.empty((6, *product.output, product.batch))
+    product = DenseConvolution(Geometry(x.shape, 6, Window((3, 3))), np.float64)
+    y = np.empty((6, *product.geometry.output, product.geometry.batch))
     product.forward(x, w, y)
     sums = MomentSums()
     sums.add(product, x, y)
@@ -408,11 +409,11 @@ def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wan
 def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
     rng = np.random.default_rng(3)
     sums, w = MomentSums(), rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
-    product = Convolution2d((3, 8, 8, 16), 8, Window((3, 3)), 1, np.float32)
+    product = DenseConvolution(Geometry((3, 8, 8, 16), 8, Window((3, 3))), np.float32)
     seen = []
     for _ in range(4):
         x = (mean + spread * rng.standard_normal((3, 8, 8, 16))).astype(np.float32)
-        y = np.empty((8, *product.output, 16), np.float32)
+        y = np.empty((8, *product.geometry.output, 16), np.float32)
         product.forward(x, w, y)
         sums.add(product, x, y)
         seen.append(im2col(x.astype(np.float64), Window((3, 3))))

@@ -16,7 +16,7 @@ from minicaffe.device.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
 from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, softmax
 from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution import depthwise, vertical
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.update import Step, update
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train.solvers.rule import update_rules
@@ -85,7 +85,7 @@ def test_convolutions_products(monkeypatch, dtype, shape, window, group, block_b
     monkeypatch.setattr(convolution, "DEVICE_BLOCK_BYTES", block_bytes)
     filters, (oh, ow) = 4, window.output_size(shape[1:3])
     made = {
-        kind: convolution.Convolution2d(shape, filters, window, group, dtype, kind)
+        kind: convolution.DenseConvolution(Geometry(shape, filters, window, group), dtype, kind)
         for kind in (array.CPU, GPU)
     }
 
@@ -107,7 +107,7 @@ def test_depthwise_convolutions_products(monkeypatch, dtype, shape, window, mult
     monkeypatch.setattr(depthwise, "WEIGHT_THREADS", threads)
     group, filters, (oh, ow) = shape[0], shape[0] * multiplier, window.output_size(shape[1:3])
     made = {
-        kind: depthwise.DepthwiseConvolution2d(shape, filters, window, group, dtype, kind)
+        kind: depthwise.DepthwiseConvolution(Geometry(shape, filters, window, group), dtype, kind)
         for kind in (array.CPU, GPU)
     }
 
@@ -129,7 +129,8 @@ def test_depthwise_convolutions_products(monkeypatch, dtype, shape, window, mult
 
 def test_a_vertical_convolution_writes_into_a_padded_array(dtype):
     shape, window = (3, 6, 5, 2), Window((3, 1), (1, 1), (1, 0))
-    made = {kind: vertical.VerticalConvolution(shape, 4, window, 1, dtype, kind) for kind in (array.CPU, GPU)}
+    geometry = Geometry(shape, 4, window)
+    made = {kind: vertical.VerticalConvolution(geometry, dtype, kind) for kind in (array.CPU, GPU)}
 
     def run(x, w, padded):
         made[array.CPU if isinstance(x, np.ndarray) else GPU].forward(x, w, padded[:, :, 1:6])

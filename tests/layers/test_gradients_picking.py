@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.ops.convolution.im2col import Window, im2col
+from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
 from tests.gradient_check import check_gradients, layer_net
 

@@ -1,5 +1,7 @@
 """The basis of a data matrix that is never held spans what LAPACK's SVD of the whole matrix spans."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,9 @@ from minicaffe.low_rank.products import TwoStage
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution import dense as convolution
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import Window, im2col
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.reference import im2col
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
@@ -66,9 +69,13 @@ def image_like(shape, dtype="float64"):
 def make(geometry, dtype="float64"):
     """The convolution of a geometry, an input, and its data matrices (g, K/g, P) in float64."""
     shape, window, group = geometry
-    dense = Convolution2d(shape, 2 * group, window, group, dtype)
+    dense = DenseConvolution(Geometry(shape, 2 * group, window, group), dtype)
     x = image_like(shape, dtype)
-    return dense, x, im2col(x.astype("f8"), window).reshape(group, dense.depth, dense.columns)
+    return (
+        dense,
+        x,
+        im2col(x.astype("f8"), window).reshape(group, dense.geometry.depth, dense.geometry.columns),
+    )
 
 
 def singular_values(columns):
@@ -95,7 +102,7 @@ def assert_orthonormal(q, tolerance=1e-10):
 
 
 def ranks_of(dense):
-    return sorted({1, 2, dense.depth // 2, dense.depth - 1, dense.depth} - {0})
+    return sorted({1, 2, dense.geometry.depth // 2, dense.geometry.depth - 1, dense.geometry.depth} - {0})
 
 
 @each_geometry
@@ -124,9 +131,9 @@ def test_gram_is_the_same_however_the_data_matrix_is_cut(monkeypatch, geometry, 
 
 
 def test_gram_of_many_float32_columns_keeps_its_digits():
-    dense = Convolution2d((2, 30, 30, 40), 1, Window((3, 3)), 1, "float32")
-    x = (RNG.standard_normal(dense.shape) + 3).astype("f4")
-    columns = im2col(x.astype("f8"), dense.window)
+    dense = DenseConvolution(Geometry((2, 30, 30, 40), 1, Window((3, 3))), "float32")
+    x = (RNG.standard_normal(dense.geometry.shape) + 3).astype("f4")
+    columns = im2col(x.astype("f8"), dense.geometry.window)
     np.testing.assert_allclose(dense.gram(dense.pad(x))[0], columns @ columns.T, rtol=1e-5)
 
 
@@ -136,7 +143,7 @@ def test_left_vectors_are_orthonormal_and_all_there_and_their_values_are_lapacks
     s = singular_values(columns)
     for find in (data_basis.from_gram, data_basis.from_svd):
         found = find(dense, x)
-        assert found.u.shape == (dense.group, dense.depth, dense.depth)
+        assert found.u.shape == (dense.geometry.group, dense.geometry.depth, dense.geometry.depth)
         assert_orthonormal(found.u)
         np.testing.assert_allclose(found.s, s, atol=1e-6 * s.max())
         assert float(found.total) == pytest.approx((columns**2).sum(), rel=1e-10)
@@ -172,7 +179,7 @@ def test_the_exact_basis_of_float32_data_is_as_good(geometry, find):
 def test_the_exact_bases_project_alike(geometry):
     dense, x, columns = make(geometry)
     lapack = np.linalg.svd(columns, full_matrices=False)[0]
-    rank = dense.depth // 2
+    rank = dense.geometry.depth // 2
     for find in (data_basis.from_gram, data_basis.from_svd):
         q = find(dense, x).u[..., :rank]
         np.testing.assert_allclose(
@@ -196,11 +203,11 @@ def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(geometry, find):
 def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_best(geometry):
     for dtype in ("float32", "float64"):
         dense, x, columns = make(geometry, dtype)
-        rank = max(1, dense.depth // 3)
-        width = min(dense.depth, rank + 8)
+        rank = max(1, dense.geometry.depth // 3)
+        width = min(dense.geometry.depth, rank + 8)
         start = data_basis.random_start(dense, width, np.random.default_rng(3), np.dtype(dtype))
         q = data_basis.from_products(dense, x, start, rank, 1 + 2)
-        assert q.shape == (dense.group, dense.depth, rank)
+        assert q.shape == (dense.geometry.group, dense.geometry.depth, rank)
         assert_orthonormal(q, 1e-5)
         assert projection_error(columns, q) <= 1.01 * best_error(columns, rank)
 
@@ -208,7 +215,7 @@ def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_
 @few_columns
 def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than_its_columns(geometry):
     dense, x, columns = make(geometry)
-    for rank in (dense.columns, dense.columns + 3):
+    for rank in (dense.geometry.columns, dense.geometry.columns + 3):
         start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
         q = data_basis.from_products(dense, x, start, rank, 1)
         assert_orthonormal(q)
@@ -218,8 +225,8 @@ def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than
 @few_columns
 def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_than_rows(geometry):
     dense, x, columns = make(geometry)
-    rank = max(1, min(dense.columns, dense.depth) // 2)
-    start = data_basis.random_start(dense, dense.depth, np.random.default_rng(3), np.dtype("f8"))
+    rank = max(1, min(dense.geometry.columns, dense.geometry.depth) // 2)
+    start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
     q = data_basis.from_products(dense, x, start, rank, 1)
     best = best_error(columns, rank)
     assert projection_error(columns, q) == pytest.approx(best, rel=0.01, abs=1e-10)
@@ -228,7 +235,7 @@ def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_th
 @enough_columns
 def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_random_one(geometry):
     dense, x, columns = make(geometry)
-    rank = max(1, dense.depth // 3)
+    rank = max(1, dense.geometry.depth // 3)
     before = x + 0.05 * image_like(x.shape)
     warm_start = data_basis.from_gram(dense, before).u[..., :rank]
     cold_start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
@@ -244,7 +251,7 @@ def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_ra
 @enough_columns
 def test_more_iterations_come_nearer(geometry):
     dense, x, columns = make(geometry)
-    rank = max(1, dense.depth // 3)
+    rank = max(1, dense.geometry.depth // 3)
     start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
     errors = [
         projection_error(columns, data_basis.from_products(dense, x, start, rank, n)) for n in (0, 1, 3, 40)
@@ -256,7 +263,7 @@ def test_more_iterations_come_nearer(geometry):
 @few_geometries
 def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
     dense, x, columns = make(geometry)
-    start = data_basis.random_start(dense, dense.depth, np.random.default_rng(3), np.dtype("f8"))
+    start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
     for rank in ranks_of(dense):
         q = data_basis.from_products(dense, x, start, rank, 0)
         slack = 1e-10 * np.linalg.norm(columns)
@@ -266,12 +273,14 @@ def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
 @each_geometry
 def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry):
     dense, x, columns = make(geometry)
-    q = RNG.standard_normal((dense.group, dense.depth, 3))
-    stage = Convolution2d(dense.shape, 3 * dense.group, dense.window, dense.group, dense.dtype)
-    z = np.empty((stage.filters, *stage.output, stage.batch))
+    q = RNG.standard_normal((dense.geometry.group, dense.geometry.depth, 3))
+    stage = DenseConvolution(replace(dense.geometry, filters=3 * dense.geometry.group), dense.dtype)
+    z = np.empty(stage.geometry.output_shape)
     padded = stage.forward(x, data_basis.as_filters(q, dense), z)
     expected = q.swapaxes(-1, -2) @ columns
-    np.testing.assert_allclose(z.reshape(dense.group, 3, -1), expected, atol=1e-11 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        z.reshape(dense.geometry.group, 3, -1), expected, atol=1e-11 * np.abs(expected).max()
+    )
     products = data_basis.times_hidden(stage, padded, z)
     expected = columns @ expected.swapaxes(-1, -2)
     np.testing.assert_allclose(products, expected, atol=1e-11 * np.abs(expected).max())
@@ -280,14 +289,12 @@ def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry):
 @each_geometry
 def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_that_it_used(geometry):
     dense, x, columns = make(geometry)
-    rank = max(1, min(dense.depth, dense.columns) // 3)
-    scheme = ChannelScheme(
-        (dense.filters, dense.depth // np.prod(dense.window.kernel), *dense.window.kernel), dense.group
-    )
-    q = orthonormal(RNG.standard_normal((dense.group, dense.depth, rank)))
+    rank = max(1, min(dense.geometry.depth, dense.geometry.columns) // 3)
+    scheme = ChannelScheme(dense.geometry.weight_shape, dense.geometry.group)
+    q = orthonormal(RNG.standard_normal((dense.geometry.group, dense.geometry.depth, rank)))
     product = TwoStage(dense, scheme, rank)
-    filters = scheme.filters(RNG.standard_normal((dense.group, 2, rank)), q.swapaxes(-1, -2))
-    product.forward(x, filters, np.empty((dense.filters, *dense.output, dense.batch)))
+    filters = scheme.filters(RNG.standard_normal((dense.geometry.group, 2, rank)), q.swapaxes(-1, -2))
+    product.forward(x, filters, np.empty(dense.geometry.output_shape))
     stepped = data_basis.step(product.first, product.padded, product.hidden)
     assert_orthonormal(stepped)
     expected = orthonormal(columns @ (columns.swapaxes(-1, -2) @ q))

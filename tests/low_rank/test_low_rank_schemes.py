@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from minicaffe.low_rank.factorization import svd
-from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, multiply_adds, product_of_rank
+from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme, schemes
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
@@ -73,14 +73,18 @@ def filters_at(scheme, rank):
 def make(kind, geometry):
     """The dense convolution of a geometry and the scheme of its weights."""
     shape, filters, window, group = geometry
-    dense = Convolution2d(shape, filters, window, group, np.float64)
+    dense = DenseConvolution(Geometry(shape, filters, window, group), np.float64)
     return dense, kind((filters, shape[0] // group, *window.kernel), group)
 
 
 def random_pass(dense):
     """x, b and dy."""
-    y_shape = (dense.filters, *dense.output, dense.batch)
-    return RNG.standard_normal(dense.shape), RNG.standard_normal(dense.filters), RNG.standard_normal(y_shape)
+    y_shape = dense.geometry.output_shape
+    return (
+        RNG.standard_normal(dense.geometry.shape),
+        RNG.standard_normal(dense.geometry.filters),
+        RNG.standard_normal(y_shape),
+    )
 
 
 def run_dense(dense, w, x, b, dy):
@@ -174,8 +178,8 @@ def test_filter_shapes_are_those_of_the_two_stages(kind, geometry):
     dense, scheme = make(kind, geometry)
     product = TwoStage(dense, scheme, 2)
     for stage, filters in zip((product.first, product.second), filters_at(scheme, 2), strict=True):
-        assert filters.shape == (stage.filters, stage.shape[0] // stage.group, *stage.window.kernel)
-    assert product.second.output == dense.output
+        assert filters.shape == stage.geometry.weight_shape
+    assert product.second.geometry.output == dense.geometry.output
 
 
 @each_geometry
@@ -313,7 +317,7 @@ each_cost = pytest.mark.parametrize(("kind", "geometry", "rank_1", "whole"), COS
 @each_cost
 def test_the_cost_of_a_rank_is_counted_in_multiply_adds_of_one_image(kind, geometry, rank_1, whole):
     dense, scheme = make(kind, geometry)
-    assert multiply_adds(dense) == whole
+    assert dense.geometry.multiply_adds == whole
     assert cost_of_rank(dense, scheme) == pytest.approx(rank_1 / whole, rel=1e-14)
     assert TwoStage(dense, scheme, 3).multiply_adds == 3 * rank_1
 
@@ -331,7 +335,7 @@ def test_the_cheaper_order_is_chosen_at_every_rank_and_the_dense_one_where_they_
 
 def test_where_both_orders_cost_the_same_the_factors_are_merged():
     dense, scheme = make(ChannelScheme, ((4, 3, 3, 1), 4, Window((1, 1)), 1))
-    assert TwoStage(dense, scheme, 2).multiply_adds == multiply_adds(dense)
+    assert TwoStage(dense, scheme, 2).multiply_adds == dense.geometry.multiply_adds
     assert isinstance(product_of_rank(dense, scheme, 2), Merged)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.ops.convolution.im2col import Window, im2col
+from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.convolution.reference import im2col
 from tests.low_rank import low_rank_cases
 from tests.low_rank.low_rank_cases import (
     CASES,

@@ -6,8 +6,11 @@ import pytest
 from minicaffe.device import workers
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution import dense as convolution
-from minicaffe.ops.convolution.dense import Convolution2d, cut_columns
-from minicaffe.ops.convolution.im2col import Window, col2im, im2col
+from minicaffe.ops.convolution.blocks import cut_columns
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.reference import PlainConvolution, col2im, im2col
+from minicaffe.ops.convolution.volume import VolumeConvolution
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
@@ -26,27 +29,23 @@ SETTINGS = [
 ]
 
 
-def plain_forward(x, w, window, group):
-    """y = w · im2col(x), a group at a time."""
-    per_group = x.shape[0] // group
-    parts = [
-        w[g * len(w) // group : (g + 1) * len(w) // group].reshape(len(w) // group, -1)
-        @ im2col(x[g * per_group : (g + 1) * per_group], window)
-        for g in range(group)
-    ]
-    return np.concatenate(parts).reshape(len(w), *window.output_size(x.shape[1:3]), x.shape[3])
+def products(convolution, x, w, b, dy):
+    """y, dw, db and dx; everything that is to be written holds NaN before."""
+    y, dw, db, dx = (np.full_like(like, np.nan) for like in (dy, w, b, x))
+    padded = convolution.forward(x, w, y, b)
+    convolution.weight_grad(dy, padded, dw, db)
+    convolution.input_grad(dy, w, dx)
+    return y, dw, db, dx
 
 
-def plain_gradients(x, w, dy, window, group):
-    """dw = dy · Xᵀ and dx = col2im(wᵀ · dy), a group at a time."""
-    per_group, filters = x.shape[0] // group, len(w) // group
-    dws, dxs = [], []
-    for g in range(group):
-        part, rows = x[g * per_group : (g + 1) * per_group], slice(g * filters, (g + 1) * filters)
-        own = dy[rows].reshape(filters, -1)
-        dws.append(own @ im2col(part, window).T)
-        dxs.append(col2im(w[rows].reshape(filters, -1).T @ own, part.shape, window))
-    return np.concatenate(dws).reshape(w.shape), np.concatenate(dxs)
+def assert_is_the_plain_convolution(convolution):
+    """All its products are those of ``reference.py``."""
+    geometry = convolution.geometry
+    shapes = geometry.shape, geometry.weight_shape, (geometry.filters,), geometry.output_shape
+    arrays = [RNG.standard_normal(shape) for shape in shapes]
+    expected = products(PlainConvolution(geometry), *arrays)
+    for found, wanted in zip(products(convolution, *arrays), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-11)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 300, 5000, 1 << 20])
@@ -64,20 +63,43 @@ def test_blocks_give_what_the_whole_data_matrix_gives(
     monkeypatch.setattr(convolution, "TURN_CHANNELS", 0)
     monkeypatch.setattr(convolution, "TURN_GROWTH", 100)
     monkeypatch.setattr(workers, "worker_count", worker_count)
+    geometry = Geometry(shape, filters, window, group)
+    assert_is_the_plain_convolution(DenseConvolution(geometry, np.float64))
+
+
+VOLUMES = [
+    ((3, 5, 6, 4, 2), 4, Window((2, 3, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1)), 1),
+    ((4, 7, 5, 6, 3), 6, Window((3, 2, 3), (2, 1, 2), (1, 0, 2), (1, 1, 1)), 2),
+    ((2, 8, 5, 5, 1), 2, Window((3, 1, 2), (1, 2, 1), (2, 1, 0), (2, 3, 1)), 2),
+    ((3, 2, 2, 2, 2), 5, Window((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)), 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "filters", "window", "group"), VOLUMES)
+def test_volumes_are_convolved_as_the_whole_data_matrix_has_it(shape, filters, window, group):
+    geometry = Geometry(shape, filters, window, group)
+    assert_is_the_plain_convolution(VolumeConvolution(geometry, np.float64))
+
+
+def test_the_reference_has_the_numbers_of_the_formula():
+    x, w = RNG.standard_normal((2, 5, 4, 3)), RNG.standard_normal((3, 2, 3, 2))
+    geometry = Geometry(x.shape, 3, Window((3, 2), (2, 1), (1, 1), (1, 2)))
+    y = np.full(geometry.output_shape, np.nan)
+    PlainConvolution(geometry).forward(x, w, y)
+    for m, oh, ow, n in np.ndindex(y.shape):
+        total = 0
+        for c, i, j in np.ndindex(2, 3, 2):
+            row, column = oh * 2 - 1 + i, ow * 1 - 1 + j * 2
+            if 0 <= row < 5 and 0 <= column < 4:
+                total += w[m, c, i, j] * x[c, row, column, n]
+        assert y[m, oh, ow, n] == pytest.approx(total)
+
+
+def test_col2im_is_the_adjoint_of_im2col():
+    window, shape = Window((3, 2), (2, 1), (1, 2), (1, 2)), (2, 7, 6, 3)
     x = RNG.standard_normal(shape)
-    w = RNG.standard_normal((filters, shape[0] // group, *window.kernel))
-    b = RNG.standard_normal(filters)
-    product = Convolution2d(shape, filters, window, group, np.float64)
-    y = np.empty((filters, *product.output, shape[3]))
-    padded = product.forward(x, w, y, b)
-    np.testing.assert_allclose(y, plain_forward(x, w, window, group) + b[:, None, None, None], atol=1e-12)
-    dy = RNG.standard_normal(y.shape)
-    dw, dx = np.full(w.shape, np.nan), np.full(shape, np.nan)
-    product.weight_grad(dy, padded, dw)
-    product.input_grad(dy, w, dx)
-    plain_dw, plain_dx = plain_gradients(x, w, dy, window, group)
-    np.testing.assert_allclose(dw, plain_dw, atol=1e-11)
-    np.testing.assert_allclose(dx, plain_dx, atol=1e-11)
+    columns = RNG.standard_normal(im2col(x, window).shape)
+    assert (im2col(x, window) * columns).sum() == pytest.approx((x * col2im(columns, shape, window)).sum())
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 12, 35, 36, 1000])
@@ -102,11 +124,11 @@ def test_turned_filters_are_rotated_and_have_inputs_and_outputs_exchanged():
 
 def test_a_window_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
-        Convolution2d((1, 3, 3, 1), 1, Window((5, 5)), 1, np.float32)
+        Geometry((1, 3, 3, 1), 1, Window((5, 5)))
 
 
 def test_an_empty_batch_gives_empty_outputs_and_zero_gradients():
-    product = Convolution2d((2, 5, 5, 0), 3, Window((3, 3)), 1, np.float32)
+    product = DenseConvolution(Geometry((2, 5, 5, 0), 3, Window((3, 3))), np.float32)
     padded = product.forward(
         np.empty((2, 5, 5, 0), "f4"), np.ones((3, 2, 3, 3), "f4"), np.empty((3, 3, 3, 0), "f4")
     )

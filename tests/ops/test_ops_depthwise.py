@@ -5,9 +5,10 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.ops.convolution import depthwise
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.depthwise import DepthwiseConvolution2d
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.products import products_for
+from minicaffe.ops.convolution.reference import PlainConvolution
 from minicaffe.spec.net import parse_net
 from tests.gradient_check import layer_net
 
@@ -33,11 +34,9 @@ WINDOWS = [
 
 
 def pair(shape, filters, window, dtype=np.float64):
-    """The grouped convolution and the depthwise one."""
-    return [
-        kind(shape, filters, window, shape[0], np.dtype(dtype))
-        for kind in (Convolution2d, DepthwiseConvolution2d)
-    ]
+    """The plain convolution in groups, and the depthwise one."""
+    geometry = Geometry(shape, filters, window, shape[0])
+    return PlainConvolution(geometry), DepthwiseConvolution(geometry, dtype)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 10, 1 << 20])
@@ -55,7 +54,7 @@ def test_all_three_products_are_those_of_the_grouped_convolution(
         rng.standard_normal((filters, 1, *window.kernel)),
         rng.random(filters),
     )
-    dy = rng.standard_normal((filters, *grouped.output, shape[3]))
+    dy = rng.standard_normal((filters, *grouped.geometry.output, shape[3]))
     results = []
     for product in (grouped, direct):
         y, dw, db, dx = np.empty(dy.shape), np.empty(w.shape), np.empty(filters), np.empty(shape)
@@ -69,9 +68,9 @@ def test_all_three_products_are_those_of_the_grouped_convolution(
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_an_empty_batch_is_convolved_to_an_empty_one(window, rng):
-    product = DepthwiseConvolution2d((4, 9, 9, 0), 8, window, 4, np.dtype(np.float64))
+    product = DepthwiseConvolution(Geometry((4, 9, 9, 0), 8, window, 4), np.float64)
     x, w = np.empty((4, 9, 9, 0)), rng.standard_normal((8, 1, *window.kernel))
-    y, dw = np.empty((8, *product.output, 0)), np.empty_like(w)
+    y, dw = np.empty(product.geometry.output_shape), np.empty_like(w)
     product.weight_grad(y, product.forward(x, w, y), dw)
     product.input_grad(y, w, x)
     assert not dw.any()
@@ -85,7 +84,7 @@ def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
     assert direct.workers == (3 if stride == 1 else 1)
     direct.workers = 3
     x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((7, 1, 3, 3), np.float32)
-    dy = rng.standard_normal((7, *grouped.output, 24), np.float32)
+    dy = rng.standard_normal((7, *grouped.geometry.output, 24), np.float32)
     for product in (grouped, direct):
         y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)
         product.weight_grad(dy, product.forward(x, w, y), dw)
@@ -108,8 +107,8 @@ def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
     ],
 )
 def test_only_small_steps_of_small_kernels_go_without_a_data_matrix(channels, group, window, is_depthwise):
-    product = depthwise.grouped_convolution((channels, 9, 9, 2), 8, window, group, np.dtype(np.float32))
-    assert isinstance(product, DepthwiseConvolution2d) == is_depthwise
+    product = products_for(Geometry((channels, 9, 9, 2), 8, window, group), np.float32)
+    assert isinstance(product, DepthwiseConvolution) == is_depthwise
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (2, 4, 9), (1, 4, 4, 4, 3)])

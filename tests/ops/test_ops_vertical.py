@@ -1,12 +1,12 @@
-"""The convolution along the height without a data matrix equals the blocked one, however its product is cut."""
+"""The convolution along the height without a data matrix equals the plain one, however its product is cut."""
 
 import numpy as np
 import pytest
 
 from minicaffe.device import workers
 from minicaffe.ops.convolution import vertical
-from minicaffe.ops.convolution.dense import Convolution2d
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.reference import PlainConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
@@ -59,14 +59,11 @@ def cut_as(monkeypatch, cut):
 
 
 def make(setting, dtype="float64"):
-    """The blocked and the vertical convolution of a setting; x, w, b and dy."""
-    shape, filters, window, group = setting
-    plain, tall = (
-        kind(shape, filters, window, group, np.dtype(dtype)) for kind in (Convolution2d, VerticalConvolution)
-    )
-    w_shape = (filters, shape[0] // group, *window.kernel)
-    y_shape = (filters, *plain.output, shape[3])
-    arrays = [RNG.standard_normal(size).astype(dtype) for size in (shape, w_shape, (filters,), y_shape)]
+    """The plain and the vertical convolution of a setting; x, w, b and dy."""
+    geometry = Geometry(*setting)
+    plain, tall = PlainConvolution(geometry), VerticalConvolution(geometry, dtype)
+    shapes = geometry.shape, geometry.weight_shape, (geometry.filters,), geometry.output_shape
+    arrays = [RNG.standard_normal(shape).astype(dtype) for shape in shapes]
     return plain, tall, *arrays
 
 
@@ -82,7 +79,7 @@ def run(product, x, w, b, dy, y=None):
 
 @each_cut
 @each_setting
-def test_it_computes_what_the_blocked_convolution_does_however_it_is_cut(monkeypatch, setting, cut):
+def test_it_computes_what_the_plain_convolution_does_however_it_is_cut(monkeypatch, setting, cut):
     plain, tall, *arrays = make(setting)
     expected = run(plain, *arrays)
     cut_as(monkeypatch, cut)
@@ -107,7 +104,7 @@ def test_it_writes_into_the_inside_of_a_padded_buffer_and_nowhere_else(monkeypat
 def test_without_a_bias_none_is_added_and_rows_that_are_never_reached_are_zero(monkeypatch, cut):
     _, tall, x, w, *_ = make(SETTINGS["rows between that are never reached"])
     cut_as(monkeypatch, cut)
-    y = np.full((4, *tall.output, 2), np.nan)
+    y = np.full(tall.geometry.output_shape, np.nan)
     tall.forward(x, w, y)
     reached = [oh for oh in range(7) if y[:, oh].any()]
     assert reached == [0, 3, 6]

@@ -32,7 +32,7 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, joined
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.stages import Stage, stages
-from minicaffe.ops.convolution.im2col import Window
+from minicaffe.ops.convolution.geometry import Window
 from minicaffe.ops.pooling import output_size
 from minicaffe.spec.net import LayerSpec
 

@@ -1,7 +1,7 @@
-"""Convolution by column blocks: the three products of ``im2col.py`` without ever holding the data matrix.
+"""Convolution as one GEMM, by blocks of columns: the products of ``reference.py`` without holding the data matrix.
 
 Columns of X are cut into blocks that stay in a core's cache. A block is one strided copy, then one GEMM whose
-result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 layer runs at the pace of its GEMM).
+result already is a slice of y. Workers take alternate blocks; a 5 × 5 layer runs at the pace of its GEMM.
 
     forward        y[:, block] = w · X[:, block] (+ b)
     weight_grad    dwᵀ = Σ X[:, block] · dy[:, block]ᵀ         X is built again, block by block
@@ -10,23 +10,25 @@ result already is a slice of y. Workers take alternate blocks (SPEED: a 5×5 lay
 
 With g groups every product is a batch of g products.
 
-On a GPU a block is as large as memory allows, mostly the whole of X; a kernel copies it, and another gathers the
-gradients of pixels out of it (``im2col.py``).
+On a GPU a block is as large as memory allows, mostly the whole of X; ``columns.py`` copies it, and gathers the
+gradients of pixels out of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.ops import gemm
-from minicaffe.ops.convolution.im2col import Part, Window, add_columns, copy_columns, windows
+from minicaffe.ops.convolution.blocks import Block, cut_columns
+from minicaffe.ops.convolution.columns import add_columns, copy_columns
+from minicaffe.ops.convolution.geometry import Geometry
 
 BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU: a few of its many GB
@@ -42,107 +44,34 @@ SHORT_PIECE = 320  # or so many columns, where its rows are many
 SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
 
 
-@dataclass(frozen=True)
-class Block:
-    """A run of consecutive columns: output rows × output columns × images, all but one of them whole."""
+class DenseConvolution:
+    """The products for one geometry with two spatial axes, and arrays of one type on one device."""
 
-    rows: slice
-    cols: slice
-    batch: slice
-    columns: slice
-
-    @property
-    def part(self) -> Part:
-        """Rows, columns and images."""
-        return self.rows, self.cols, self.batch
-
-
-def cut_columns(output: tuple[int, int], batch: int, limit: int, sharers: int = 1) -> Iterator[Block]:
-    """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position).
-
-    ``sharers``, who take alternate blocks, get equally many where that is possible.
-    """
-    height, width = output
-    whole = slice(None)
-    if not batch:
-        return
-    if width * batch <= limit:
-        for rows in _cut(height, limit // (width * batch), sharers):
-            yield Block(rows, whole, whole, slice(rows.start * width * batch, rows.stop * width * batch))
-        return
-    for r in range(height):
-        if batch <= limit:
-            for cols in _cut(width, limit // batch, sharers):
-                first, last = r * width + cols.start, r * width + cols.stop
-                yield Block(slice(r, r + 1), cols, whole, slice(first * batch, last * batch))
-            continue
-        for c in range(width):
-            base = (r * width + c) * batch
-            for images in _cut(batch, limit, sharers):
-                columns = slice(base + images.start, base + images.stop)
-                yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
-
-
-def _cut(length: int, most: int, sharers: int) -> Iterator[slice]:
-    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the sharers can share evenly."""
-    parts = -(-length // most)
-    if parts > 1:
-        parts = min(length, -(-parts // sharers) * sharers)
-    for i in range(parts):
-        yield slice(length * i // parts, length * (i + 1) // parts)
-
-
-class Convolution2d:
-    """The three products for one shape of input.
-
-    ``shape`` is the input's (C, H, W, N); w is (M, C/g, kh, kw). Raises ValueError where no window fits.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        filters: int,
-        window: Window,
-        group: int,
-        dtype: np.dtype,
-        device: Device = CPU,
-    ) -> None:
-        self.shape, self.filters, self.window, self.group = shape, filters, window, group
-        self.device = device
+    def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
+        self.geometry, self.device = geometry, device
         self.dtype = np.dtype(dtype)
-        self.output = window.output_size(shape[1:3])
-        if min(self.output) < 1:
-            raise ValueError(
-                f"a window of {window.extent} does not fit a padded image of {self._padded_size()}"
-            )
-        self.batch = shape[3]
-        self.columns = self.output[0] * self.output[1] * self.batch
-        self.depth = shape[0] // group * window.kernel[0] * window.kernel[1]
-        self.is_pointwise = window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
         sharers = workers.worker_count if device == CPU else 1
-        self.blocks = list(cut_columns(self.output, self.batch, self._longest_block(), sharers))
+        self.blocks = list(cut_columns(geometry.output, geometry.batch, self._longest_block(), sharers))
         self.workers = max(1, min(sharers, len(self.blocks)))
         self._padded: Array | None = None
 
     def _longest_block(self) -> int:
         """How many columns a block may have."""
-        column_bytes = self.depth * self.group * self.dtype.itemsize
+        geometry = self.geometry
+        column_bytes = geometry.depth * geometry.group * self.dtype.itemsize
         if self.device != CPU:
-            return max(1, self.columns if self.is_pointwise else DEVICE_BLOCK_BYTES // column_bytes)
-        if self.columns <= SMALL_COLUMNS or self.is_pointwise:
-            return max(1, self.columns)
-        return max(1, min(BLOCK_BYTES // column_bytes, -(-self.columns // workers.worker_count)))
-
-    def _padded_size(self) -> tuple[int, int]:
-        return tuple(size + 2 * p for size, p in zip(self.shape[1:3], self.window.pad, strict=True))
+            return max(1, geometry.columns if geometry.is_pointwise else DEVICE_BLOCK_BYTES // column_bytes)
+        if geometry.columns <= SMALL_COLUMNS or geometry.is_pointwise:
+            return max(1, geometry.columns)
+        return max(1, min(BLOCK_BYTES // column_bytes, -(-geometry.columns // workers.worker_count)))
 
     def pad(self, x: Array) -> Array:
         """x (C, H, W, N), or any array of so many numbers in this order, with its zero border: (C, H', W', N).
 
         The border's buffer is reused: valid until the next call.
         """
-        x = x.reshape(self.shape)
-        if self.window.pad == (0, 0):
+        x = x.reshape(self.geometry.shape)
+        if self.geometry.window.pad == (0, 0):
             return x
         padded, inner = self.room_for_padded(x)
         workers.channelwise(_copy, inner, x)
@@ -150,9 +79,10 @@ class Convolution2d:
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """The buffer for a padded input, with its zero border, and the view of its inside that x belongs in."""
-        (ph, pw), (channels, height, width, batch) = self.window.pad, self.shape
+        channels, height, width, batch = self.geometry.shape
+        ph, pw = self.geometry.window.pad
         if self._padded is None:
-            self._padded = module_of(like).zeros((channels, *self._padded_size(), batch), like.dtype)
+            self._padded = module_of(like).zeros((channels, *self.geometry.padded, batch), like.dtype)
         return self._padded, self._padded[:, ph : ph + height, pw : pw + width]
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
@@ -164,15 +94,15 @@ class Convolution2d:
     def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
         """As ``forward``, of an input that has its zero border."""
         w, y = self._grouped(w)[:, None], self._grouped(out)
-        bias = None if bias is None else bias.reshape(self.group, -1, 1)
+        bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
 
-        def one(block: Block, columns: Array, worker: int) -> None:
+        def multiply(block: Block, columns: Array, worker: int) -> None:
             target = y[:, :, block.columns]
             self._matmul(w, self._pieces(columns), self._pieces(target))
             if bias is not None:
                 target += bias
 
-        self._over_blocks(padded, one)
+        self._over_blocks(padded, multiply)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
@@ -181,11 +111,12 @@ class Convolution2d:
         if not on_cpu(dy) and len(self.blocks) == 1:
             self._weight_grad_of_one_block(dy, padded, out, bias_out)
             return
-        shape = (self.group, self.depth, self.filters // self.group)
+        group, filters, _ = dy.shape
+        shape = (group, self.geometry.depth, filters)
         sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
-        bias_sums = [xp.zeros(shape[::2], dy.dtype) for _ in range(self.workers)]
+        bias_sums = [xp.zeros((group, filters), dy.dtype) for _ in range(self.workers)]
 
-        def one(block: Block, columns: Array, worker: int) -> None:
+        def add_up(block: Block, columns: Array, worker: int) -> None:
             dy_block = dy[:, :, block.columns]
             columns, pieces = self._pieces(columns), self._pieces(dy_block)
             terms = workers.scratch(dy, (*columns.shape[:2], *shape[1:]), slot=1)
@@ -194,7 +125,7 @@ class Convolution2d:
             if bias_out is not None:  # here, while this block of dy is in the cache
                 bias_sums[worker] += dy_block.sum(axis=2)
 
-        self._over_blocks(padded, one)
+        self._over_blocks(padded, add_up)
         self._grouped(out)[...] = total_of(sums).swapaxes(1, 2)
         if bias_out is not None:
             bias_out[...] = total_of(bias_sums).reshape(-1)
@@ -202,10 +133,10 @@ class Convolution2d:
     def _weight_grad_of_one_block(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
         """dw = dy · Xᵀ as it stands, on a GPU: nothing is to be added up."""
 
-        def one(block: Block, columns: Array, worker: int) -> None:
+        def multiply(block: Block, columns: Array, worker: int) -> None:
             gemm.matmul(dy, columns.swapaxes(1, 2), self._grouped(out))
 
-        self._over_blocks(padded, one)
+        self._over_blocks(padded, multiply)
         if bias_out is not None:
             dy.sum(axis=2, out=bias_out.reshape(dy.shape[:2]))
 
@@ -215,21 +146,20 @@ class Convolution2d:
         With ``shift`` (g, K/g), of X less that in every column: near its mean, little cancels in the variances.
         """
         xp = module_of(padded)
-        shape = (self.group, self.depth, self.depth)
+        shape = (self.geometry.group, self.geometry.depth, self.geometry.depth)
         sums = [xp.zeros(shape[:2], np.float64) for _ in range(self.workers)]
         squares = [xp.zeros(shape, np.float64) for _ in range(self.workers)]
 
-        def one(block: Block, columns: Array, worker: int) -> None:
+        def add_up(block: Block, columns: Array, worker: int) -> None:
             term = workers.scratch(padded, shape, slot=1)
             if shift is not None:
-                columns = xp.subtract(
-                    columns, shift[:, :, None], out=workers.scratch(padded, columns.shape, slot=2)
-                )
+                shifted = workers.scratch(padded, columns.shape, slot=2)
+                columns = xp.subtract(columns, shift[:, :, None], out=shifted)
             self._matmul(columns, columns.swapaxes(1, 2), term)
             squares[worker] += term
             sums[worker] += columns.sum(axis=2)
 
-        self._over_blocks(padded, one)
+        self._over_blocks(padded, add_up)
         return total_of(sums), total_of(squares)
 
     def gram(self, padded: Array) -> Array:
@@ -238,54 +168,45 @@ class Convolution2d:
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx (C, H, W, N) into ``out``."""
-        out = out.reshape(self.shape)
-        if self.is_pointwise:
-            w, dy = self._grouped(w), self._grouped(dy)
-            gemm.matmul(w.swapaxes(1, 2), dy, self._grouped(out))
+        out = out.reshape(self.geometry.shape)
+        if self.geometry.is_pointwise:
+            gemm.matmul(self._grouped(w).swapaxes(1, 2), self._grouped(dy), self._grouped(out))
         elif self.turned is not None:
-            self.turned.forward(
-                dy, turn_filters(w.reshape(self.filters, -1, *self.window.kernel), self.group), out
-            )
+            turned = turn_filters(w.reshape(self.geometry.weight_shape), self.geometry.group)
+            self.turned.forward(dy, turned, out)
         elif on_cpu(dy):
             self._scatter(dy, w, out)
         else:
             self._gather(dy, w, out)
 
     @cached_property
-    def turned(self) -> Convolution2d | None:
+    def turned(self) -> DenseConvolution | None:
         """The convolution that takes dy to dx, where stride 1 allows one and it is the cheaper way."""
-        pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad, strict=True))
-        growth = self.shape[1] * self.shape[2] / (self.output[0] * self.output[1])
-        rows, depth = self.shape[0] // self.group, self.filters // self.group
+        geometry, turned = self.geometry, self.geometry.turned
+        growth = math.prod(geometry.image) / math.prod(geometry.output)
+        rows, depth = geometry.channels // geometry.group, geometry.filters // geometry.group
         suits = depth <= TURN_FILTERS and rows >= TURN_CHANNELS and growth <= TURN_GROWTH
-        if self.window.stride != (1, 1) or min(pad) < 0 or not suits:
-            return None
-        window = Window(self.window.kernel, (1, 1), pad, self.window.dilation)
-        shape = (self.filters, *self.output, self.batch)
-        return Convolution2d(shape, self.shape[0], window, self.group, self.dtype, self.device)
+        return DenseConvolution(turned, self.dtype, self.device) if turned is not None and suits else None
 
     def _scatter(self, dy: Array, w: Array, out: Array) -> None:
         """dx = col2im(wᵀ·dy) by blocks; a worker owns some input channels, so no two add to one pixel."""
-        xp, (ph, pw) = module_of(dy), self.window.pad
-        channels, height, width, batch = self.shape
-        dx = xp.empty((channels, *self._padded_size(), batch), dy.dtype) if ph or pw else out
+        geometry, (kh, kw), (ph, pw) = self.geometry, self.geometry.window.kernel, self.geometry.window.pad
+        xp, (channels, height, width, batch), group = module_of(dy), geometry.shape, geometry.group
+        dx = xp.empty((channels, *geometry.padded, batch), dy.dtype) if ph or pw else out
         dx.fill(0)
-        per_group = channels // self.group
-        pixels = windows(dx, self.window, self.output).reshape(
-            self.group, per_group, *self.window.kernel, *self.output, batch
-        )
-        filters = w.reshape(self.group, -1, per_group, self.window.kernel[0] * self.window.kernel[1])
+        per_group = channels // group
+        pixels = windows(dx, geometry).reshape(group, per_group, kh, kw, *geometry.output, batch)
+        filters = w.reshape(group, -1, per_group, kh * kw)
         dy = self._grouped(dy)
         owners = min(workers.worker_count, per_group)
-        limit = owners * SCATTER_BYTES // (self.depth * self.group * self.dtype.itemsize)
-        blocks = list(cut_columns(self.output, self.batch, max(1, limit), owners))
+        limit = owners * SCATTER_BYTES // (geometry.depth * group * self.dtype.itemsize)
+        blocks = list(cut_columns(geometry.output, batch, max(1, limit), owners))
 
         def task(owner: int) -> None:
             own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
-            transposed = filters[:, :, own].reshape(self.group, filters.shape[1], -1).swapaxes(1, 2)
+            transposed = filters[:, :, own].reshape(group, filters.shape[1], -1).swapaxes(1, 2)
             for block in blocks:
-                size = block.columns.stop - block.columns.start
-                columns = workers.scratch(dy, (self.group, transposed.shape[1], size))
+                columns = workers.scratch(dy, (group, transposed.shape[1], block.size))
                 xp.matmul(transposed, dy[:, :, block.columns], out=columns)
                 _add_shifted(columns, pixels[:, own, ..., block.rows, block.cols, block.batch])
 
@@ -299,10 +220,9 @@ class Convolution2d:
         transposed, dy = self._grouped(w).swapaxes(1, 2), self._grouped(dy)
         out.fill(0)
         for block in self.blocks:
-            size = block.columns.stop - block.columns.start
-            columns = module_of(dy).empty((self.group, self.depth, size), dy.dtype)
+            columns = module_of(dy).empty((*transposed.shape[:2], block.size), dy.dtype)
             gemm.matmul(transposed, dy[:, :, block.columns], columns)
-            add_columns(columns, self.window, self.output, block.part, out)
+            add_columns(columns, self.geometry, block, out)
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
         """One block's product: on the worker that has the block, or on all of them if it is the only block."""
@@ -315,7 +235,7 @@ class Convolution2d:
         """Columns (g, rows, n) as (g, pieces, rows, n/pieces), a view: a GEMM over few rows is faster in pieces
         that stay in the innermost caches, and one call multiplies them all."""
         group, rows, count = columns.shape
-        longest = max(SHORT_PIECE, PIECE_BYTES // (self.depth * self.dtype.itemsize))
+        longest = max(SHORT_PIECE, PIECE_BYTES // (self.geometry.depth * self.dtype.itemsize))
         pieces = max(1, count // longest) if self.workers > 1 else 1
         while count % pieces:
             pieces -= 1
@@ -323,28 +243,39 @@ class Convolution2d:
 
     def _grouped(self, array: Array) -> Array:
         """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""
-        return array.reshape(self.group, array.shape[0] // self.group, math.prod(array.shape[1:]))
+        group = self.geometry.group
+        return array.reshape(group, array.shape[0] // group, math.prod(array.shape[1:]))
 
-    def _over_blocks(self, padded: Array, one: Callable[[Block, Array, int], None]) -> None:
-        """Call ``one(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
-        if self.is_pointwise:
+    def _over_blocks(self, padded: Array, visit: Callable[[Block, Array, int], None]) -> None:
+        """Call ``visit(block, X[:, block] as (g, K/g, columns), worker)`` for every block, on the workers."""
+        geometry = self.geometry
+        if geometry.is_pointwise:
             for block in self.blocks:  # one, or none for an empty batch
-                one(block, self._grouped(padded), 0)
+                visit(block, self._grouped(padded), 0)
             return
-        view = windows(padded, self.window, self.output)
+        view = windows(padded, geometry)
 
         def task(worker: int) -> None:
             for block in self.blocks[worker :: self.workers]:
-                source = view[(..., *block.part)]
+                source = view[..., block.rows, block.cols, block.batch]
                 columns = workers.scratch(padded, source.shape)
                 if on_cpu(padded):
                     columns[...] = source
                 else:
-                    copy_columns(padded, self.window, self.output, block.part, columns)
-                one(block, columns.reshape(self.group, self.depth, -1), worker)
+                    copy_columns(padded, geometry, block, columns)
+                visit(block, columns.reshape(geometry.group, geometry.depth, -1), worker)
 
         with workers.one_blas_thread():
             workers.run(task, self.workers)
+
+
+def windows(padded: Array, geometry: Geometry) -> Array:
+    """The data matrix as a view (C, kh, kw, OH, OW, N) of a padded image (C, H, W, N): nothing is copied."""
+    window, (channels, _, _, batch), (c, h, w, n) = geometry.window, padded.shape, padded.strides
+    (dh, dw), (sh, sw) = window.dilation, window.stride
+    shape = (channels, *window.kernel, *geometry.output, batch)
+    strides = (c, dh * h, dw * w, sh * h, sw * w, n)
+    return module_of(padded).lib.stride_tricks.as_strided(padded, shape, strides)
 
 
 def turn_filters(w: Array, group: int) -> Array:

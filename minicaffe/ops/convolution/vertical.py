@@ -4,7 +4,7 @@
     y[:, oh] = Σ_i U[i][:, oh − p + i·d]
 
 Rows of x are columns of the product as they lie in memory, so nothing is copied, and each is read once. Shapes as
-in ``im2col.py``, with kw = 1; the row y[:, oh] has W·N numbers.
+in ``geometry.py``, with kw = 1; the row y[:, oh] has W·N numbers.
 """
 
 from __future__ import annotations
@@ -13,43 +13,47 @@ from collections.abc import Iterator
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.ops.convolution.dense import Convolution2d
+from minicaffe.ops.convolution.dense import DenseConvolution
 
 PRODUCT_BYTES = 1 << 20  # of U at a time: it stays in a core's cache until it has been added up
 SHARED_PRODUCT = 1 << 19  # elements of U, of the whole image: below this one worker is quicker
 
 
-class VerticalConvolution(Convolution2d):
-    """A Convolution2d of kh × 1 windows whose forward, at stride 1, needs no data matrix.
+class VerticalConvolution(DenseConvolution):
+    """A DenseConvolution of kh × 1 windows whose forward, at stride 1, needs no data matrix.
 
     (On a GPU it makes one, of kh times the input: one launch, where this way takes many.)
     """
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y (M, OH, OW, N) into ``out``, whose rows lie together; return x, for ``weight_grad``."""
-        x = x.reshape(self.shape)
+        geometry, window = self.geometry, self.geometry.window
+        x = x.reshape(geometry.shape)
         if not x.size:
             return x
-        if self.window.stride != (1, 1) or self.window.pad[1] or not on_cpu(x):
-            y = module_of(x).empty((self.filters, *self.output, self.batch), x.dtype)
+        if window.stride != (1, 1) or window.pad[1] or not on_cpu(x):
+            y = module_of(x).empty(geometry.output_shape, x.dtype)
             super().forward(x, w, y, bias)
             out[...] = y
             return x
-        height, length = self.shape[1], self.shape[2] * self.batch
-        y = out.reshape(self.group, -1, self.output[0], length)  # a view, as its rows lie together
-        self._rows(x.reshape(self.group, -1, height, length), self._stacked(w), y)
+        _, height, width, batch = geometry.shape
+        y = out.reshape(
+            geometry.group, -1, geometry.output[0], width * batch
+        )  # a view, as its rows lie together
+        self._rows(x.reshape(geometry.group, -1, height, width * batch), self._stacked(w), y)
         if bias is not None:
             out += bias[:, None, None, None]
         return x
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
-        """As ``Convolution2d.weight_grad``; ``padded`` is the input itself."""
+        """As ``DenseConvolution.weight_grad``; ``padded`` is the input itself."""
         super().weight_grad(dy, self.pad(padded), out, bias_out)
 
     def _stacked(self, w: Array) -> Array:
         """w (M, C/g, kh, 1) as (g, kh·M/g, C/g), the kernel's rows one under the other."""
-        by_row = w.reshape(self.group, -1, *w.shape[1:3]).transpose(0, 3, 1, 2)
-        return module_of(w).ascontiguousarray(by_row).reshape(self.group, -1, w.shape[1])
+        group = self.geometry.group
+        by_row = w.reshape(group, -1, *w.shape[1:3]).transpose(0, 3, 1, 2)
+        return module_of(w).ascontiguousarray(by_row).reshape(group, -1, w.shape[1])
 
     def _rows(self, x: Array, stacked: Array, y: Array) -> None:
         """y (g, M/g, OH, W·N) of x (g, C/g, H, W·N), each worker some of the W·N columns."""
@@ -63,9 +67,7 @@ class VerticalConvolution(Convolution2d):
             own = slice(length * worker // parts, length * (worker + 1) // parts)
             for rows, columns in self._blocks(own, stacked.shape[1]):
                 pixels = x[:, :, rows, columns]
-                product = workers.scratch(
-                    x, (self.group, stacked.shape[1], pixels.shape[2] * pixels.shape[3])
-                )
+                product = workers.scratch(x, (*stacked.shape[:2], pixels.shape[2] * pixels.shape[3]))
                 xp.matmul(stacked, pixels.reshape(*pixels.shape[:2], -1), out=product)
                 self._add_up(product, rows, y[..., columns])
 
@@ -74,9 +76,10 @@ class VerticalConvolution(Convolution2d):
 
     def _blocks(self, columns: slice, depth: int) -> Iterator[tuple[slice, slice]]:
         """Cut a worker's pixels: several rows where they are short, parts of one where they are long."""
-        height, count = self.shape[1], columns.stop - columns.start
-        limit = max(1, PRODUCT_BYTES // (self.group * depth * self.dtype.itemsize))
-        whole_rows = max(1, limit // max(1, count)) if count == self.shape[2] * self.batch else 1
+        _, height, width, batch = self.geometry.shape
+        count = columns.stop - columns.start
+        limit = max(1, PRODUCT_BYTES // (self.geometry.group * depth * self.dtype.itemsize))
+        whole_rows = max(1, limit // max(1, count)) if count == width * batch else 1
         pieces = -(-count // limit) if whole_rows == 1 else 1
         for k in range(pieces):
             part = slice(columns.start + count * k // pieces, columns.start + count * (k + 1) // pieces)
@@ -88,11 +91,12 @@ class VerticalConvolution(Convolution2d):
 
         x comes from the top, so the first to reach a row of y is its kernel row of least i: that one is written.
         """
-        kernel, pad, dilation = self.window.kernel[0], self.window.pad[0], self.window.dilation[0]
-        product = product.reshape(self.group, kernel, -1, rows.stop - rows.start, y.shape[3])
+        geometry, window = self.geometry, self.geometry.window
+        kernel, pad, dilation = window.kernel[0], window.pad[0], window.dilation[0]
+        product = product.reshape(geometry.group, kernel, -1, rows.stop - rows.start, y.shape[3])
         for i in range(kernel):
             shift = pad - i * dilation
-            low, high = max(0, rows.start + shift), min(self.output[0], rows.stop + shift)
+            low, high = max(0, rows.start + shift), min(geometry.output[0], rows.stop + shift)
             fresh = high if i == 0 else min(high, max(low, shift + dilation))
             source = product[:, i, :, low - shift - rows.start :]
             if fresh > low:
@@ -102,6 +106,7 @@ class VerticalConvolution(Convolution2d):
 
     def _unreached(self) -> list[int]:
         """The rows of y whose window lies in the padding."""
-        pad, dilation = self.window.pad[0], self.window.dilation[0]
-        seen = {h + pad - i * dilation for h in range(self.shape[1]) for i in range(self.window.kernel[0])}
-        return [oh for oh in range(self.output[0]) if oh not in seen]
+        geometry, window = self.geometry, self.geometry.window
+        kernel, pad, dilation = window.kernel[0], window.pad[0], window.dilation[0]
+        seen = {h + pad - i * dilation for h in range(geometry.shape[1]) for i in range(kernel)}
+        return [oh for oh in range(geometry.output[0]) if oh not in seen]

@@ -1,0 +1,56 @@
+"""Cutting the columns of a data matrix into blocks, each of which fits a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of consecutive columns: output rows × output columns × images, all but one of them whole."""
+
+    rows: slice
+    cols: slice
+    batch: slice
+    columns: slice
+
+    @property
+    def size(self) -> int:
+        """How many columns it has."""
+        return self.columns.stop - self.columns.start
+
+
+def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 1) -> Iterator[Block]:
+    """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position).
+
+    ``sharers``, who take alternate blocks, get equally many where that is possible.
+    """
+    height, width = output
+    whole = slice(None)
+    if not batch:
+        return
+    if width * batch <= limit:
+        for rows in _cut(height, limit // (width * batch), sharers):
+            yield Block(rows, whole, whole, slice(rows.start * width * batch, rows.stop * width * batch))
+        return
+    for r in range(height):
+        if batch <= limit:
+            for cols in _cut(width, limit // batch, sharers):
+                first, last = r * width + cols.start, r * width + cols.stop
+                yield Block(slice(r, r + 1), cols, whole, slice(first * batch, last * batch))
+            continue
+        for c in range(width):
+            base = (r * width + c) * batch
+            for images in _cut(batch, limit, sharers):
+                columns = slice(base + images.start, base + images.stop)
+                yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
+
+
+def _cut(length: int, most: int, sharers: int) -> Iterator[slice]:
+    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the sharers can share evenly."""
+    parts = -(-length // most)
+    if parts > 1:
+        parts = min(length, -(-parts // sharers) * sharers)
+    for i in range(parts):
+        yield slice(length * i // parts, length * (i + 1) // parts)

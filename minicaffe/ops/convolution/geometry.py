@@ -1,0 +1,139 @@
+"""The shapes of one convolution: what comes in, how the window moves, and what follows from that.
+
+Names used in this package, each for two spatial axes (three have a depth D, OD, kd before):
+
+    x (C, H, W, N)         input: C channels, H × W pixels, N images
+    w (M, C/g, kh, kw)     filters, in g groups
+    y (M, OH, OW, N)       output
+    K = C·kh·kw            rows of the data matrix X, K/g in each group
+    P = OH·OW·N            columns of X
+
+Stride s, pad p and dilation d have one number for each spatial axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over an image. Sizes are (height, width), or (depth, height, width) for a volume."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...] = (1, 1)
+    pad: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+
+    @cached_property
+    def extent(self) -> tuple[int, ...]:
+        """The pixels that the dilated kernel spans along each axis: d·(k − 1) + 1."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+
+    def padded_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """The size of an image with its border: H + 2p."""
+        return tuple(size + 2 * p for size, p in zip(image, self.pad, strict=True))
+
+    def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """(OH, OW) for an image (H, W): floor((H + 2p − extent) / s) + 1. Not positive where no window fits."""
+        padded = self.padded_size(image)
+        return tuple((p - e) // s + 1 for p, e, s in zip(padded, self.extent, self.stride, strict=True))
+
+    def positions(self) -> Iterator[tuple[int, ...]]:
+        """The kernel's positions (i, j), row by row."""
+        return product(*map(range, self.kernel))
+
+    def pixels(self, axis: int, position: int, outputs: int, first: int = 0) -> slice:
+        """The pixels of the padded image under one kernel position, along one axis: o·s + position·d for each of
+        ``outputs`` outputs o, from the ``first`` on."""
+        start = first * self.stride[axis] + position * self.dilation[axis]
+        return slice(start, start + (outputs - 1) * self.stride[axis] + 1, self.stride[axis])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shapes of one convolution: ``shape`` is the input's, (C, H, W, N); M ``filters`` in g groups.
+
+    Raises ValueError where no window fits the image.
+    """
+
+    shape: tuple[int, ...]
+    filters: int
+    window: Window
+    group: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.output) < 1:
+            raise ValueError(f"a window of {self.window.extent} does not fit a padded image of {self.padded}")
+
+    @cached_property
+    def channels(self) -> int:
+        """C."""
+        return self.shape[0]
+
+    @cached_property
+    def image(self) -> tuple[int, ...]:
+        """(H, W)."""
+        return self.shape[1:-1]
+
+    @cached_property
+    def batch(self) -> int:
+        """N."""
+        return self.shape[-1]
+
+    @cached_property
+    def padded(self) -> tuple[int, ...]:
+        """(H, W) with the border."""
+        return self.window.padded_size(self.image)
+
+    @cached_property
+    def output(self) -> tuple[int, ...]:
+        """(OH, OW)."""
+        return self.window.output_size(self.image)
+
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """(M, OH, OW, N)."""
+        return (self.filters, *self.output, self.batch)
+
+    @cached_property
+    def weight_shape(self) -> tuple[int, ...]:
+        """(M, C/g, kh, kw)."""
+        return (self.filters, self.channels // self.group, *self.window.kernel)
+
+    @cached_property
+    def depth(self) -> int:
+        """K/g: how many numbers a product with one filter adds up."""
+        return self.channels // self.group * math.prod(self.window.kernel)
+
+    @cached_property
+    def columns(self) -> int:
+        """P."""
+        return math.prod(self.output) * self.batch
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image's forward."""
+        return self.filters * self.depth * math.prod(self.output)
+
+    @cached_property
+    def is_pointwise(self) -> bool:
+        """Whether X is x itself: a 1 × 1 kernel that meets every pixel once."""
+        return {*self.window.kernel, *self.window.stride} == {1} and not any(self.window.pad)
+
+    def followed_by(self, filters: int, window: Window) -> Geometry:
+        """A convolution of this one's output, in as many groups."""
+        return Geometry(self.output_shape, filters, window, self.group)
+
+    @cached_property
+    def turned(self) -> Geometry | None:
+        """The convolution that takes dy to dx, with the filters turned by 180°; None where no plain one does."""
+        window = self.window
+        pad = tuple(e - 1 - p for e, p in zip(window.extent, window.pad, strict=True))
+        if set(window.stride) != {1} or min(pad) < 0:
+            return None
+        return self.followed_by(self.channels, replace(window, pad=pad))

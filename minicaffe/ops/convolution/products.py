@@ -1,0 +1,59 @@
+"""What every way of convolving offers, and which way is taken for which shapes.
+
+``reference.py``   the formulas as they stand: the page to read first
+``dense.py``       one GEMM over the data matrix, made by blocks: the way for all shapes with two spatial axes
+``depthwise.py``   a group for each channel: no data matrix
+``vertical.py``    kh × 1 windows: no data matrix; the first stage of a low-rank convolution asks for it
+``volume.py``      three spatial axes, by two
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from numpy.typing import DTypeLike
+
+from minicaffe.device.array import CPU, Array, Device
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
+from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.ops.convolution.volume import VolumeConvolution
+
+
+class Products(Protocol):
+    """The products that a convolution is made of: forward, and two for backward. Shapes: ``geometry.py``."""
+
+    geometry: Geometry
+
+    def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
+        """Write y = w ∗ x + b into ``out``; return what ``weight_grad`` takes in place of x."""
+
+    def pad(self, x: Array) -> Array:
+        """What ``forward`` would return. It may lie in a buffer that the next call overwrites."""
+
+    def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
+        """Write dw into ``out`` and, where given, db into ``bias_out``."""
+
+    def input_grad(self, dy: Array, w: Array, out: Array) -> None:
+        """Write dx into ``out``."""
+
+
+def products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> Products:
+    """The quickest way for these shapes."""
+    if len(geometry.image) == 3:
+        return VolumeConvolution(geometry, dtype, device)
+    return planar_products_for(geometry, dtype, device)
+
+
+def planar_products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> DenseConvolution:
+    """The quickest way for two spatial axes, among those that can also tell the data matrix's moments.
+
+    Where a depthwise kernel moves by several pixels, its windows share few of them: on a CPU a data matrix is
+    quicker there.
+    """
+    window = geometry.window
+    is_depthwise = geometry.group == geometry.channels > 1
+    has_overlap = window.kernel != (1, 1) and max(window.stride) <= 2
+    if is_depthwise and (has_overlap or device != CPU):
+        return DepthwiseConvolution(geometry, dtype, device)
+    return DenseConvolution(geometry, dtype, device)
