@@ -1,7 +1,8 @@
 """minicaffe: a Caffe-style mini deep learning framework. Nets from YAML specs, on NumPy or CuPy arrays."""
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
-import minicaffe.low_rank.layers  # noqa: F401  (registers them)
+import minicaffe.caffe.formats  # (this registers Caffe's files, and the next the low-rank layers)
+import minicaffe.low_rank.layers  # noqa: F401
 from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.core.blob import Blob

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicaffe.caffe.formats.specs import open_net
 from minicaffe.core.net import Net
-from minicaffe.core.weights import open_weights
 from minicaffe.data.preparation import read_preparation
 from minicaffe.device import array
 from minicaffe.device.array import Device
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
+from minicaffe.files.spec_formats import open_net
+from minicaffe.files.weight_formats import open_weights
 from minicaffe.layers.python import import_own, import_problem
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec

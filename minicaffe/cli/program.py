@@ -17,8 +17,6 @@ from typing import Any, NoReturn, TextIO
 from minicaffe import __version__
 from minicaffe.caffe.exchange.convert import convert
 from minicaffe.caffe.exchange.export import export
-from minicaffe.caffe.formats.solverstate import SUFFIXES
-from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.cli.caffe_flags import as_ours
 from minicaffe.cli.commands.classify import add_arguments as add_classify
 from minicaffe.cli.commands.classify import classify
@@ -43,7 +41,8 @@ from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.device import array
 from minicaffe.errors import MinicaffeError, SpecError, one_line
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
-from minicaffe.files.spec_formats import read_yaml
+from minicaffe.files.spec_formats import open_net, open_solver, read_yaml
+from minicaffe.files.state_formats import is_foreign_state
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
@@ -77,8 +76,8 @@ def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
     spec = open_solver(args.solver)
     choose_device(args, spec)
-    from_caffe = args.snapshot is not None and args.snapshot.endswith(SUFFIXES)
-    if args.weights and args.snapshot is not None and not (from_caffe and len(args.weights) == 1):
+    is_foreign = args.snapshot is not None and is_foreign_state(args.snapshot)
+    if args.weights and args.snapshot is not None and not (is_foreign and len(args.weights) == 1):
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )

@@ -21,10 +21,11 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
+from minicaffe.files.spec_formats import load_net
 from minicaffe.low_rank.products import cost_of_rank
 from minicaffe.low_rank.schemes import Scheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
-from minicaffe.spec.net import NetSpec, load_net
+from minicaffe.spec.net import NetSpec
 from minicaffe.train.scoring import first_not_finite, scores_not_finite
 
 CALIBRATION_BATCHES = 10

@@ -261,7 +261,10 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
     if not issubclass(cls, Layer):
         raise MinicaffeError(f"register_layer: {cls.__name__} must be a subclass of minicaffe.Layer")
     layer_classes[name] = cls
-    declare_layer_type(name, cls.messages, is_own=not cls.__module__.startswith("minicaffe."))
+    is_own = not cls.__module__.startswith("minicaffe.")
+    declare_layer_type(
+        name, cls.messages, bottoms=cls.bottoms, tops=cls.tops, is_loss=cls.is_loss, is_own=is_own
+    )
     return cls
 
 

@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.formats.caffemodel import write_caffemodel
-from minicaffe.caffe.formats.hdf5 import write_weights
-from minicaffe.caffe.formats.specs import is_caffemodel, open_net
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.data.preparation import Preparation
-from minicaffe.device.array import Array, current_device, rng_state, set_rng_state
+from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.errors import MinicaffeError, ShapeError, listing
+from minicaffe.files.spec_formats import has_weights, open_net
+from minicaffe.files.weight_formats import SavedLayer, SavedNet, format_to_write
 from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec import trust
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
@@ -118,7 +117,7 @@ class Net:
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
-        weights = spec if weights is None and is_caffemodel(spec) else weights
+        weights = spec if weights is None and has_weights(spec) else weights
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
             logger.warning("%s: there the net is as its fillers make it", problem)
 
@@ -363,19 +362,21 @@ class Net:
     def save(self, path: str | Path) -> None:
         """Write all parameters to an .npz file (``<layer>/<index>``), and ``preparation``, atomically.
 
-        Raises WriteError.
-
-        A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``).
+        A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``). Raises
+        WriteError.
         """
-        if not str(path).endswith((".caffemodel", ".h5")):
-            weights.save(self.params, path, self.preparation_arrays())
-            return
-        if str(path).endswith(".h5"):
-            write_weights(self.params, path)
-        else:
-            write_caffemodel(self, path)
-        if self.preparation is not None:
+        written_in = format_to_write(path)
+        written_in.write(self.as_saved(), path)
+        if self.preparation is not None and not written_in.keeps_extra:
             logger.info("%s cannot say what pictures go through: %s", path, self.preparation)
+
+    def as_saved(self) -> SavedNet:
+        """What a file keeps of the net."""
+        layers = [
+            SavedLayer(layer.spec, [to_host(blob.data) for blob in self.params.get(layer.name, ())])
+            for layer in self.layers
+        ]
+        return SavedNet(self.name, self.state.phase, layers, self.preparation_arrays())
 
     def preparation_arrays(self) -> dict[str, np.ndarray]:
         """What an .npz keeps of ``preparation``, beside the parameters."""

@@ -1,6 +1,6 @@
-"""Weight files: .npz archives with one array ``<layer>/<index>`` for each parameter, no pickle; and Caffe's.
+"""Copying weights from a file into a net: arrays are matched to layers by name, as ``caffe train --weights`` does.
 
-Arrays are matched to layers by name, as ``caffe train --weights`` does, and what did not match is said.
+What did not match is reported.
 """
 
 from __future__ import annotations
@@ -11,23 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.caffe.formats.caffemodel import CaffemodelReader
-from minicaffe.caffe.formats.hdf5 import Hdf5WeightReader
-from minicaffe.caffe.formats.solverstate import SUFFIXES
 from minicaffe.core.blob import Blob
 from minicaffe.data.preparation import Preparation, read_preparation
-from minicaffe.device.array import to_host
-from minicaffe.errors import MinicaffeError, WeightError
-from minicaffe.files.atomic import atomic_write, check_name, reading
-from minicaffe.files.kinds import HDF5, NPZ, kind_of
-from minicaffe.files.numpy_files import NumpyFile
-from minicaffe.files.spec_formats import NET_STARTS
+from minicaffe.errors import WeightError
+from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
 
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
-STATE_KEY = "meta"  # what a .solverstate.npz has, and weights have not: a name without a layer
-WEIGHTS = "weights (.npz, .caffemodel or .caffemodel.h5)"
-STATES = (*SUFFIXES, ".solverstate.npz")
 
 
 @dataclass
@@ -70,22 +60,6 @@ class CopyReport:
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
 
 
-def save(
-    params: Mapping[str, list[Blob]], path: str | Path, extra: Mapping[str, np.ndarray] | None = None
-) -> None:
-    """Write the parameters, and ``extra`` arrays under their own names, atomically. Raises WriteError."""
-    arrays = {
-        f"{layer}/{i}": to_host(blob.data) for layer, blobs in params.items() for i, blob in enumerate(blobs)
-    }
-    save_arrays({**arrays, **(extra or {})}, path)
-
-
-def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Write named arrays to an .npz file, atomically. Raises WriteError."""
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)
-
-
 def copy_into(
     params: Mapping[str, list[Blob]],
     path: str | Path | WeightReader,
@@ -116,34 +90,6 @@ def copy_into(
     return report
 
 
-def open_weights(path: str | Path) -> WeightReader:
-    """The reader of an .npz, a .caffemodel or a .caffemodel.h5. Raises WeightError.
-
-    A file of another name is what its first bytes say: pycaffe gives a .caffemodel any name.
-    """
-    name = str(path)
-    no_weights = f"{path}: a solver state, not weights; give the weights that were written beside it"
-    if name.endswith(STATES):
-        raise WeightError(no_weights)
-    ending = next((e for e in READERS if name.endswith(e)), None) or _ending_by_content(path)
-    reader = READERS[ending](path)
-    if STATE_KEY in reader.shapes:
-        with reader:
-            raise WeightError(no_weights)
-    return reader
-
-
-def _ending_by_content(path: str | Path) -> str:
-    try:
-        check_name(path)
-        if kind_of(path) == HDF5:
-            return ".h5"
-        with open(path, "rb") as file:
-            return ".caffemodel" if file.read(4).startswith(NET_STARTS) else ".npz"
-    except OSError:
-        return ".npz"  # whose reader says what is wrong
-
-
 def _some(names: Iterable[str], most: int = 3) -> str:
     listed = list(names)
     return ", ".join(listed[:most]) + (", …" if len(listed) > most else "") if listed else "no layers"
@@ -164,36 +110,3 @@ def _read_layer(
     for i, blob in enumerate(blobs):
         file.check(f"{name}/{i}", blob.shape, "; rename the layer in the net to learn it from scratch")
     return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
-
-
-class NpzReader(WeightReader):
-    """An .npz file, opened without trusting it: shapes are known, and checked, before an array is read."""
-
-    def __init__(
-        self, path: str | Path, error: type[MinicaffeError] = WeightError, expected: str = WEIGHTS
-    ) -> None:
-        """``error`` is raised for a file that is no archive, and says what is ``expected``."""
-        super().__init__(path, error)
-        with reading(path, error, "{}"):
-            if (kind := kind_of(path)) != NPZ:
-                raise error(f"{path}: is {kind or 'no .npz file'}; expected {expected}")
-        self._file = NumpyFile(path, error, "not a readable .npz file ({}); it may be truncated or damaged")
-        self.shapes = {name: header.shape for name, header in self._file.headers.items()}
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def text(self, key: str) -> str:
-        """The text of that name. Raises ``error`` where it is none."""
-        self.check(key, ())
-        return self._file.text(key)
-
-    def _array(self, key: str) -> np.ndarray:
-        return self._file.numbers(key)
-
-
-READERS: dict[str, Callable[[str | Path], WeightReader]] = {
-    ".npz": NpzReader,
-    ".caffemodel": CaffemodelReader,
-    ".h5": Hdf5WeightReader,
-}

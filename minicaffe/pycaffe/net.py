@@ -14,10 +14,10 @@ import numpy as np
 import minicaffe
 from minicaffe.caffe.formats.caffemodel import write_caffemodel
 from minicaffe.caffe.formats.hdf5 import write_weights
-from minicaffe.caffe.formats.specs import open_net
 from minicaffe.classify.batches import batches, count_of, forward_all, join
 from minicaffe.core.layer import Layer
 from minicaffe.errors import MinicaffeError
+from minicaffe.files.spec_formats import open_net
 from minicaffe.pycaffe.blobs import HostView
 from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer
@@ -259,11 +259,11 @@ class Net:
 
     def save(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel, whatever the name. Raises WriteError."""
-        write_caffemodel(self.core, path)
+        write_caffemodel(self.core.as_saved(), path)
 
     def save_hdf5(self, path: str | Path) -> None:
         """Write the weights as a .caffemodel.h5, whatever the name. Raises WriteError."""
-        write_weights(self.core.params, path)
+        write_weights(self.core.as_saved(), path)
 
     def share_with(self, other: Net) -> None:
         """Let parameters be those of the other net's layers of the same name, from now on."""

@@ -15,8 +15,8 @@ import minicaffe
 from minicaffe.caffe.formats.caffemodel import write_caffemodel
 from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.caffe.formats.solverstate import CaffeState, write_state
-from minicaffe.caffe.formats.specs import open_solver
 from minicaffe.device.array import Array, to_host
+from minicaffe.files.spec_formats import open_solver
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.net import Net
 from minicaffe.spec.solver import SolverSpec
@@ -49,10 +49,8 @@ class _Training(minicaffe.Solver):
         is_hdf5 = self.spec.snapshot_format == "HDF5"
         base, ending = start_of_name(self.prefix, self.iter), ".h5" if is_hdf5 else ""
         weights = f"{base}.caffemodel{ending}"
-        if is_hdf5:
-            write_weights(self.net.params, weights)
-        else:
-            write_caffemodel(self.net, weights)
+        write = write_weights if is_hdf5 else write_caffemodel
+        write(self.net.as_saved(), weights)
         passed = steps_passed(self.spec.stepvalue, self.iter - 1)
         state = CaffeState(Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories())
         write_state(state)

@@ -9,12 +9,12 @@ import builtins  # in LayerSpec, ``type`` is a field
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import yaml
 
 from minicaffe.errors import SpecError
-from minicaffe.files.spec_formats import read_yaml
 from minicaffe.spec.fields import (
     BlobShape,
     Bool,
@@ -85,10 +85,14 @@ class LayerSpec(Message):
     the message's class, ``spec.message(ConvolutionParam)``, so that a type checker knows what it gets.
 
     ``problem``: why there can be no such layer. It is raised where a net's state chooses the layer.
+    ``bottoms`` and ``tops`` are the least and the most that its type takes of each (None: any number).
     """
 
     problem: str = ""
     is_own: ClassVar[bool] = False  # of a type that does not come with the package
+    is_loss: ClassVar[bool] = False
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
     message_names: ClassVar[tuple[str, ...]] = ()  # the fields that its type adds
 
     name = String(required=True)
@@ -142,17 +146,18 @@ class LayerSpec(Message):
 
 
 _layer_specs: dict[str, type[LayerSpec]] = {}
+layer_types: Mapping[str, type[LayerSpec]] = MappingProxyType(_layer_specs)  # by the name of the type
 
 
-def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], is_own: bool = False) -> None:
+def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], **known: object) -> None:
     """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes.
 
-    ``is_own``: it does not come with the package.
+    ``known``: ``bottoms``, ``tops``, ``is_loss`` and ``is_own``, as ``LayerSpec`` has them.
     """
     attributes: dict[str, object] = {
         name: Nested(message, optional=message.may_be_absent) for name, message in messages.items()
     }
-    attributes.update(is_own=is_own, message_names=tuple(messages))
+    attributes.update(known, message_names=tuple(messages))
     _layer_specs[type_name] = type(f"{type_name}Spec", (LayerSpec,), attributes)
 
 
@@ -291,11 +296,6 @@ class NetSpec(Message):
             layer.message(InputParam).shape = [shape]
             inputs.append(layer)
         return inputs
-
-
-def load_net(path: str | Path) -> NetSpec:
-    """Read and validate a net spec file. Raises SpecError."""
-    return parse_net(read_yaml(path), str(path))
 
 
 def parse_net(text: str, file: str = "<string>") -> NetSpec:

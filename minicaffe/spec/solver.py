@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from minicaffe.files.spec_formats import read_yaml
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml
@@ -115,11 +112,6 @@ class SolverSpec(Message):
             raise self.error("test_state", "give one for each test net, as many as test_iter")
         if self.test_iter and not self.test_interval:
             raise self.error("test_interval", "required with test_iter: iterations between two tests")
-
-
-def load_solver(path: str | Path) -> SolverSpec:
-    """Read and validate a solver spec file. Raises SpecError."""
-    return parse_solver(read_yaml(path), str(path))
 
 
 def parse_solver(text: str, file: str = "<string>") -> SolverSpec:

@@ -25,12 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.core import weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, Device, set_rng_state, to_host
 from minicaffe.errors import TrainingError, WriteError, listing
 from minicaffe.files.atomic import check_name, reading
+from minicaffe.files.npz import NpzReader, save_arrays
+from minicaffe.files.state_formats import STATE_KEY
+from minicaffe.files.weight_formats import open_weights
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train.log import last_run
 
@@ -44,8 +46,8 @@ def write(state: Mapping[str, Any], net: Net, prefix: str, with_diffs: bool = Fa
     """Write a snapshot of a solver's state and its net; return the path of the state file. Raises WriteError."""
     base = start_of_name(prefix, state["iter"])
     weight_file, state_file = Path(f"{base}.npz"), Path(f"{base}.solverstate.npz")
-    extra = net.preparation_arrays() | (_diffs(net) if with_diffs else {})
-    weights.save(net.params, weight_file, extra)
+    saved = net.as_saved()
+    save_arrays({**saved.arrays(), **saved.extra, **(_diffs(net) if with_diffs else {})}, weight_file)
     arrays = {
         f"history/{key}/{i}": array
         for key, arrays in state["history"].items()
@@ -56,7 +58,7 @@ def write(state: Mapping[str, Any], net: Net, prefix: str, with_diffs: bool = Fa
         "weights": weight_file.name,
         "weights_crc32": _crc32(weight_file),
     }
-    weights.save_arrays({**arrays, weights.STATE_KEY: np.array(json.dumps(meta))}, state_file)
+    save_arrays({**arrays, STATE_KEY: np.array(json.dumps(meta))}, state_file)
     return state_file
 
 
@@ -122,7 +124,7 @@ def read(
     ``like``: a ``state_dict`` of the solver that is to have it, with the net's ``params``. Raises TrainingError for
     a file that is no solver state, or one of another solver type or net, or whose weights are not as they were.
     """
-    with weights.NpzReader(path, TrainingError, STATE) as file:
+    with NpzReader(path, TrainingError, STATE) as file:
         meta = _read_meta(file)
         if meta["type"] != like["type"]:
             raise TrainingError(
@@ -145,7 +147,7 @@ def read(
             f"{path}: {weight_file.name} beside it is not of this state (damaged, or written by another run)"
         )
     shapes = {f"{layer}/{i}": blob.shape for layer, blobs in params.items() for i, blob in enumerate(blobs)}
-    with weights.NpzReader(weight_file, TrainingError) as file:
+    with NpzReader(weight_file, TrainingError) as file:
         _check_same(path, "parameters", _keys(file), set(shapes))
         for key, shape in shapes.items():
             file.check(key, shape)
@@ -164,7 +166,7 @@ def shapes_of(history: Mapping[str, Sequence[Array]]) -> dict[str, list[tuple[in
 
 def check_has_layers(path: str | Path, wanted: set[str]) -> None:
     """Raise TrainingError where a weight file lacks a layer: it is of another net."""
-    with weights.open_weights(path) as file:
+    with open_weights(path) as file:
         missing = wanted - {*file.layers()}
     if missing:
         raise TrainingError(f"{path}: has no weights for layer '{min(missing)}'; it is of another net")
@@ -179,7 +181,7 @@ def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
         )
 
 
-def _keys(file: weights.NpzReader) -> set[str]:
+def _keys(file: NpzReader) -> set[str]:
     return {key for key in file.shapes if "/" in key and not key.endswith("/diff")}
 
 
@@ -190,11 +192,11 @@ def _check_same(path: str | Path, what: str, held: set[str], expected: set[str])
         )
 
 
-def _read_meta(file: weights.NpzReader) -> dict[str, Any]:
-    if weights.STATE_KEY not in file.shapes:
+def _read_meta(file: NpzReader) -> dict[str, Any]:
+    if STATE_KEY not in file.shapes:
         raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
     with reading(file.path, TrainingError, NOT_UNDERSTOOD):
-        meta = json.loads(file.text(weights.STATE_KEY))
+        meta = json.loads(file.text(STATE_KEY))
         _check_meta(meta)
         return meta
 
@@ -272,7 +274,7 @@ def _states(prefix: str) -> list[Path]:
 def _meta_of(path: Path) -> dict[str, Any] | None:
     """What a state says of itself; None, and a warning, where it is none."""
     try:
-        with weights.NpzReader(path, TrainingError, STATE) as file:
+        with NpzReader(path, TrainingError, STATE) as file:
             return _read_meta(file)
     except TrainingError as error:
         logger.warning("passed over: %s", error)
@@ -285,7 +287,7 @@ def _problem_of(path: Path, meta: dict[str, Any]) -> str:
     try:
         if _crc32(weight_file) != meta["weights_crc32"]:
             return f"{weight_file.name} beside it is not of this state"
-        with weights.NpzReader(weight_file, TrainingError) as file:
+        with NpzReader(weight_file, TrainingError) as file:
             broken = [key for key in _keys(file) if not np.isfinite(file.read(key)).all()]
     except TrainingError as error:
         return str(error)

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.caffe.formats import solverstate
-from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import TrainingError
-from minicaffe.files.spec_formats import read_spec
+from minicaffe.files.spec_formats import open_net, open_solver, read_spec
+from minicaffe.files.state_formats import is_foreign_state, read_foreign_state
 from minicaffe.layers.batch_source import same_images
 from minicaffe.ops.update import Step, update
 from minicaffe.spec import trust
@@ -455,7 +454,7 @@ class Solver:
         WeightError where it does not fit.
         """
         with self.net.setting.device.entered():
-            if str(path).endswith(solverstate.SUFFIXES):
+            if is_foreign_state(path):
                 self._restore_from_caffe(path, weights)
             elif weights is not None:
                 raise TrainingError(
@@ -471,7 +470,7 @@ class Solver:
 
     def _restore_from_caffe(self, path: str | Path, weights: str | Path | None) -> None:
         """Take over iteration, history and weights. Caffe has a history of parameters that are not trained, too."""
-        state = solverstate.read_state(path)
+        state = read_foreign_state(path)
         params = self.net.learnable
         history = state.history_for([p.blob.shape for p in params], self.rule.histories)
         weights = weights or state.find_weights()

@@ -11,11 +11,10 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.caffe.formats import binary
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.caffe.formats.specs import open_net
 from minicaffe.cli.program import main
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError, SpecError, WeightError
-from minicaffe.spec.net import load_net
+from minicaffe.files.spec_formats import load_net, open_net
 from tests.golden_files import FOLDER, assert_near, parts, recorded
 
 GOLDEN = FOLDER / "caffe"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.caffe.formats.specs import open_net
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import open_net
 from minicaffe.spec.net import parse_net
 
 INPUT = 'name: "n" input: "data" input_dim: 1 input_dim: 1 input_dim: {size} input_dim: {size}\n'

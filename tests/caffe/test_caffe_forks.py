@@ -7,11 +7,12 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.caffe.formats.specs import net_tree, open_solver
-from minicaffe.core.weights import open_weights
+from minicaffe.caffe.formats.specs import net_tree
 from minicaffe.data.mean import load_mean
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError, WeightError
+from minicaffe.files.spec_formats import open_solver
+from minicaffe.files.weight_formats import open_weights
 from minicaffe.spec.net import parse_net
 from tests.export.export_cases import INPUT
 

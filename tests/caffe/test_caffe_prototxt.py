@@ -11,10 +11,10 @@ from minicaffe.caffe.formats.prototxt import MAX_DEPTH, check_kinds, parse_proto
 from minicaffe.caffe.formats.prototxt_text import prototxt_text
 from minicaffe.caffe.formats.schema import parse_schema
 from minicaffe.caffe.formats.spec_tree import number
-from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import open_net, open_solver
 from minicaffe.spec.reader import Where
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")

@@ -10,9 +10,9 @@ import pytest
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.caffe.formats.solverstate import read_state, write_state
-from minicaffe.caffe.formats.specs import open_solver
 from minicaffe.cli.program import main
 from minicaffe.errors import SpecError, TrainingError, WeightError
+from minicaffe.files.spec_formats import open_solver
 from tests.golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 GOLDEN = FOLDER / "caffe"

@@ -7,11 +7,11 @@ import pytest
 
 from minicaffe.caffe.formats.prototxt import check_kinds, parse_prototxt
 from minicaffe.caffe.formats.schema import schema
-from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.caffe.formats.tree import as_yaml
 from minicaffe.caffe.formats.upgrade import TYPES_1, upgrade_net
 from minicaffe.core.layer import layer_classes
 from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import open_net, open_solver
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.spec.reader import Where

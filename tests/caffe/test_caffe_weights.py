@@ -9,12 +9,12 @@ import minicaffe as mc
 from minicaffe.caffe.formats.blobs import fill_blob
 from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.caffe.formats.specs import open_net
-from minicaffe.core.blob import Blob
-from minicaffe.core.weights import open_weights
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import WeightError, WriteError
 from minicaffe.files.hdf5 import write_h5
+from minicaffe.files.spec_formats import open_net
+from minicaffe.files.weight_formats import SavedLayer, SavedNet, open_weights
+from minicaffe.spec.net import LayerSpec
 from tests.golden_files import FOLDER, assert_near, param_blob, parts, recorded
 
 GOLDEN = FOLDER / "caffe"
@@ -298,7 +298,8 @@ def test_at_most_five_such_fields_are_named(count, more, tmp_path, caplog):
 def test_layers_of_hdf5_may_have_a_slash_in_their_names_and_more_than_ten_arrays(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "w.caffemodel.h5"
-    write_weights({"inception/3x3": [Blob((i + 1,)) for i in range(12)]}, path)
+    arrays = [np.zeros(i + 1) for i in range(12)]
+    write_weights(SavedNet("net", "TEST", [SavedLayer(LayerSpec(name="inception/3x3"), arrays)]), path)
     with open_weights(path) as file:
         assert file.layers() == {"inception/3x3": [f"inception/3x3/{i}" for i in range(12)]}
         assert [file.shapes[key] for key in file.layers()["inception/3x3"]] == [(i + 1,) for i in range(12)]

@@ -13,7 +13,8 @@ from minicaffe.compress.batches import draw
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
-from minicaffe.spec.net import load_net, parse_net
+from minicaffe.files.spec_formats import load_net
+from minicaffe.spec.net import parse_net
 from tests.compress import lenet_cases
 from tests.compress.lenet_cases import SIZES, rewrite, select, with_ranks
 

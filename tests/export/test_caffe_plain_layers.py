@@ -8,7 +8,8 @@ import minicaffe as mc
 from minicaffe.data.backends import open_source
 from minicaffe.data.lmdb_writer import write_lmdb
 from minicaffe.errors import SpecError
-from minicaffe.spec.net import load_net, parse_net
+from minicaffe.files.spec_formats import load_net
+from minicaffe.spec.net import parse_net
 from tests.export.export_cases import INPUT, inputs_of, outputs_of
 
 FILLED = "num_output: 8, kernel_size: 3, weight_filler: {type: xavier}"

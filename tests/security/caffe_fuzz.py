@@ -17,12 +17,13 @@ import numpy as np
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import parse_message
-from minicaffe.caffe.formats.specs import net_tree, open_net, open_solver
+from minicaffe.caffe.formats.specs import net_tree
 from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.data.mean import load_mean
 from minicaffe.errors import MinicaffeError
+from minicaffe.files.spec_formats import open_net, open_solver
 from minicaffe.spec.net import make_state, parse_net
 from tests.security.peak_memory import begin_peak, peak_memory
 

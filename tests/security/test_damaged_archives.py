@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.core.weights import NpzReader
 from minicaffe.data.mean import load_array, load_mean
 from minicaffe.data.npz import open_npz
 from minicaffe.errors import DataError, MinicaffeError, WeightError
+from minicaffe.files.npz import NpzReader
 from tests.security import file_fuzz
 from tests.security.peak_memory import begin_peak, peak_memory
 

@@ -7,10 +7,10 @@ import pytest
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
-from minicaffe.caffe.formats.specs import open_net, open_solver
+from minicaffe.caffe.formats.specs import CAFFEMODEL, PROTOTXT
 from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
-from minicaffe.files.spec_formats import CAFFEMODEL, PROTOTXT, YAML, read_spec, read_yaml
+from minicaffe.files.spec_formats import YAML, open_net, open_solver, read_spec, read_yaml
 from minicaffe.spec.edit import set_layer_fields
 from tests.golden_files import FOLDER
 

@@ -10,11 +10,11 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
+from minicaffe.files.spec_formats import load_net, load_solver
 from minicaffe.inspect.summary import count_multiply_adds, count_parameters
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.fields import BlobShape
-from minicaffe.spec.net import load_net, make_layer_spec, parse_net
-from minicaffe.spec.solver import load_solver
+from minicaffe.spec.net import make_layer_spec, parse_net
 
 PROTOTXT = Path(__file__).parents[2] / "prototxt"
 README = PROTOTXT.parent / "README.md"

@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.caffe.formats.data_files import follow_spec
-from minicaffe.caffe.formats.specs import is_caffemodel, net_tree
+from minicaffe.caffe.formats.specs import net_tree
 from minicaffe.caffe.formats.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.formats.upgrade import add_input_layer
 from minicaffe.caffe.formats.yaml_text import yaml_text
-from minicaffe.core import weights
 from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import usual
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
+from minicaffe.files.npz import save_arrays
+from minicaffe.files.spec_formats import has_weights
+from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec.net import NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
@@ -60,7 +62,7 @@ def convert(
     ShapeError, WeightError or DataError before anything is written, and WriteError; the spec is written last.
     """
     net, out_dir = Path(net), Path(out_dir)
-    caffemodel = net if caffemodel is None and is_caffemodel(net) else caffemodel
+    caffemodel = net if caffemodel is None and has_weights(net) else caffemodel
     tree = _read(net)
     _replace_inputs(tree, dict(input_shapes or {}), net)
     files = Converted(out_dir / f"{net.stem}.yaml", None, None)
@@ -85,9 +87,9 @@ def convert(
     refuse_overwriting(outputs, read)
     make_folder(out_dir)
     if files.weights:
-        weights.save_arrays(arrays, files.weights)
+        save_arrays(arrays, files.weights)
     if files.mean:
-        weights.save_arrays({"mean": image}, files.mean)
+        save_arrays({"mean": image}, files.mean)
     write_text(files.spec, text)
     return files
 
@@ -119,7 +121,7 @@ def _weights(
 
     Raises WeightError where they do not fit it.
     """
-    with weights.open_weights(path) as file:
+    with open_weights(path) as file:
         try:
             net = Net(spec, phase="test", level=level, stages=stages)
         except (DataError, UntrustedError) as error:

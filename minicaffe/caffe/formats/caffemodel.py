@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +22,14 @@ from minicaffe.caffe.formats.schema import schema
 from minicaffe.caffe.formats.spec_tree import spec_tree
 from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree
 from minicaffe.caffe.formats.upgrade import TYPES_0
-from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, WeightError, WriteError
 from minicaffe.files.atomic import atomic_write
+from minicaffe.files.weight_formats import SavedNet, WeightFormat, register_weight_format
 from minicaffe.files.weight_reader import WeightReader
-
-if TYPE_CHECKING:
-    from minicaffe.core.layer import Layer
-    from minicaffe.core.net import Net
+from minicaffe.spec.net import LayerSpec
 
 logger = logging.getLogger("minicaffe")
+NET_STARTS = (b"\n", b"\x12", b"\xa2\x06")  # protobuf's tags of a net's name, old layers, and layers
 
 
 class CaffemodelReader(WeightReader):
@@ -95,13 +93,13 @@ def _modern(shape: Shape, index: int, kind: str) -> Shape:
     return shape[3:] if shape[:3] == (1, 1, 1) else shape
 
 
-def write_caffemodel(net: Net, path: str | Path) -> None:
+def write_caffemodel(net: SavedNet, path: str | Path) -> None:
     """Write a net's layers, as they run, with their parameters, in the current format, atomically.
 
     Warns of what the format has no field for, such as low rank: without its spec the net is read as another one.
     Raises WriteError, also for more than protobuf holds; DataError where it is not installed.
     """
-    layers = ((_as_run(layer), [to_host(blob.data) for blob in layer.blobs]) for layer in net.layers)
+    layers = ((_as_run(layer.spec, net.phase), layer.arrays) for layer in net.layers)
     left_out = write_layers(net.name, layers, path)
     if left_out:
         told = "; ".join(f"{name} of {_some(layers)}" for name, layers in left_out.items())
@@ -112,17 +110,17 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _as_run(layer: Layer) -> Tree:
+def _as_run(spec: LayerSpec, phase: str) -> Tree:
     """The layer's spec as Caffe saves it: with the phase that it runs in, and no loss weights that say nothing.
 
     Pooling that rounds down says so by the one field that Caffe's own have for it, since its release 1.0.
     """
-    tree = spec_tree(layer.spec)
+    tree = spec_tree(spec)
     for param in tree.trees("pooling_param"):
-        if param.pop("ceil_mode") and not layer.spec.pooling_param.rounds_up:
+        if param.pop("ceil_mode") and not spec.pooling_param.rounds_up:
             param.set("round_mode", Scalar("FLOOR"))
-    tree.set("phase", Scalar(layer.setting.phase))
-    if not (layer.is_loss or any(layer.spec.loss_weight)):
+    tree.set("phase", Scalar(phase))
+    if not (spec.is_loss or any(spec.loss_weight)):
         tree.pop("loss_weight")
     return tree
 
@@ -150,3 +148,6 @@ def write_layers(
     with atomic_write(path) as file:
         file.write(message.SerializeToString())
     return left_out
+
+
+register_weight_format(WeightFormat(".caffemodel", NET_STARTS, CaffemodelReader, write_caffemodel))

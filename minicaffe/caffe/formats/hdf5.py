@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from minicaffe.core.blob import Blob
-from minicaffe.device.array import to_host
 from minicaffe.errors import WeightError
 from minicaffe.files.hdf5 import Hdf5File, write_h5
+from minicaffe.files.weight_formats import SavedNet, WeightFormat, register_weight_format
 from minicaffe.files.weight_reader import WeightReader
 
 
-def write_weights(params: Mapping[str, list[Blob]], path: str | Path) -> None:
+def write_weights(net: SavedNet, path: str | Path) -> None:
     """Write a net's parameters as a .caffemodel.h5, atomically. Raises WriteError."""
-    arrays = {
-        f"data/{name}/{i}": to_host(blob.data)
-        for name, blobs in params.items()
-        for i, blob in enumerate(blobs)
-    }
-    write_h5(path, arrays)
+    write_h5(path, {f"data/{name}": array for name, array in net.arrays().items()})
 
 
 class Hdf5WeightReader(WeightReader):
@@ -48,3 +41,8 @@ class Hdf5WeightReader(WeightReader):
 def _is_parameter(name: str) -> bool:
     layer, _, index = name.rpartition("/")
     return bool(layer) and index.isdecimal()
+
+
+register_weight_format(
+    WeightFormat(".h5", (b"\x89HDF",), Hdf5WeightReader, write_weights, name=".caffemodel.h5")
+)

@@ -18,8 +18,7 @@ from minicaffe.caffe.formats.messages import message_class
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.files.atomic import atomic_write
 from minicaffe.files.hdf5 import Hdf5File, write_h5
-
-SUFFIXES = (".solverstate", ".solverstate.h5")
+from minicaffe.files.state_formats import register_state_format
 
 
 @dataclass
@@ -117,3 +116,7 @@ def _h5_arrays(state: CaffeState) -> dict[str, np.ndarray]:
         "learned_net": np.array(name, f"S{len(name) + 1}"),  # Caffe reads it up to its zero byte
         **{f"history/{i}": array for i, array in enumerate(state.history)},
     }
+
+
+register_state_format(".solverstate", read_state)
+register_state_format(".solverstate.h5", read_state)

@@ -14,8 +14,8 @@ from collections.abc import Container
 from minicaffe.caffe.formats.crop_offsets import write_crop_offsets
 from minicaffe.caffe.formats.schema import schema
 from minicaffe.caffe.formats.tree import Scalar, Tree
-from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.errors import SpecError
+from minicaffe.spec.net import LayerSpec, layer_types
 from minicaffe.spec.reader import Where, nearest
 
 logger = logging.getLogger("minicaffe")
@@ -163,7 +163,7 @@ def _from_1(layer: Tree, where: Where) -> Tree:
 def _type_of_fork(kind: str) -> str:
     """What a fork has called by the same words, in capitals: CROP, INTERP, BN, …; "" for what is no type."""
     words = kind.replace("_", "").lower()
-    return next((name for name in layer_classes if kind.isupper() and name.lower() == words), "")
+    return next((name for name in layer_types if kind.isupper() and name.lower() == words), "")
 
 
 def _spread(layer: Tree, values: list[Scalar | Tree], name: str) -> None:
@@ -288,16 +288,16 @@ def _unused(name: str, names: Container[str]) -> str:
 def _write_out_blobs(layer: Tree) -> None:
     """A layer without ``bottom`` or ``top`` has none in Caffe, but a loss; our specs would join it to the last."""
     layer.fields.setdefault("bottom", [])
-    if not layer_classes.get(layer.text("type"), Layer).is_loss:
+    if not layer_types.get(layer.text("type"), LayerSpec).is_loss:
         layer.fields.setdefault("top", [])
 
 
 def _drop_unused(layer: Tree, where: Where) -> None:
     """Caffe ignores a message that is of other types of layers: ``loss_param`` of a Softmax."""
     kind = layer.text("type")
-    for name, field in schema()["LayerParameter"].items() if kind in layer_classes else ():
+    for name, field in schema()["LayerParameter"].items() if kind in layer_types else ():
         is_for_a_type = field.kind in schema() and name.endswith("_param")
-        if is_for_a_type and name not in layer_classes[kind].messages and layer.fields.get(name):
+        if is_for_a_type and name not in layer_types[kind].fields and layer.fields.get(name):
             place = where.at(line=layer.pop(name)[0].line, layer=layer.text("name"), field=name)
             logger.warning("%s: ignored, as Caffe does: it is not of %s", place, kind)
 

@@ -7,7 +7,6 @@ import math
 import yaml
 
 from minicaffe.caffe.formats.tree import Scalar, Tree
-from minicaffe.core.layer import layer_classes
 from minicaffe.spec.fields import Message, Nested
 from minicaffe.spec.net import LayerSpec, NetSpec
 
@@ -38,11 +37,11 @@ def _short_layer(layer: Tree, spec: LayerSpec, before: Tree | None) -> Tree:
     short = _without_defaults(layer, spec)
     if layer.texts("top") == [layer.text("name")]:
         short.pop("top")
-    elif not spec.top and layer_classes[spec.type].tops[1] != 0 and "top" in layer.fields:
+    elif not spec.top and spec.tops[1] != 0 and "top" in layer.fields:
         short.fields["top"] = []
     if before is not None and layer.texts("bottom") == before.texts("top")[:1]:
         always = not (before.trees("include") or before.trees("exclude"))  # else another may stand before it
-        if always and layer_classes[spec.type].bottoms[0] > 0:
+        if always and spec.bottoms[0] > 0:
             short.pop("bottom")
     ordered = [name for name in FIRST if name in short.fields]
     ordered += [name for name in short.fields if name not in FIRST]

@@ -20,12 +20,11 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import refuse_overwriting, write_text
-from minicaffe.files.spec_formats import read_yaml
+from minicaffe.files.spec_formats import load_net, load_solver, read_yaml
 from minicaffe.inspect.table import format_table
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
-from minicaffe.spec.net import load_net, parse_net
-from minicaffe.spec.solver import load_solver
+from minicaffe.spec.net import parse_net
 from minicaffe.train.solver import Solver
 
 SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given

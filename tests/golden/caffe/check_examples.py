@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import minicaffe as mc
-from minicaffe.caffe.formats.specs import open_net, open_solver
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.errors import MinicaffeError
+from minicaffe.files.spec_formats import load_net, open_net, open_solver
 from minicaffe.spec.fields import Message
-from minicaffe.spec.net import LayerSpec, NetSpec, load_net
+from minicaffe.spec.net import LayerSpec, NetSpec
 
 SIZES = {"mnist": (1, 28), "cifar": (3, 32), "siamese": (2, 28), "googlenet": (3, 224)}  # else (3, 227)
 USUAL = {"stride": [1], "pad": [0], "dilation": [1]}  # what a list that is left out means
