@@ -20,7 +20,8 @@ from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.scale import Scale
-from minicaffe.low_rank.factors import DataBasis, FactoredWeights
+from minicaffe.low_rank.data_basis import DataBasis
+from minicaffe.low_rank.factors import FactoredWeights
 from minicaffe.spec.edit import remove_layers, set_layer_fields
 from minicaffe.spec.net import parse_net
 

@@ -20,6 +20,9 @@ import numpy as np
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import Svd, find_range, leading_eigenvectors, svd
+from minicaffe.low_rank.factors import ProjectedWeights, WeightMatrix
+from minicaffe.low_rank.param import LowRankParam
+from minicaffe.low_rank.products import Filters, OneStage, TwoStage
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.reference import im2col
 from minicaffe.ops.linalg import completed, orthonormal
@@ -91,3 +94,75 @@ def step(stage: DenseConvolution, padded: Array, hidden: Array) -> Array:
 def random_start(dense: DenseConvolution, width: int, rng: Any, dtype: np.dtype) -> Array:
     """Random vectors (g, K/g, width) for a first subspace iteration."""
     return rng.standard_normal((dense.geometry.group, dense.geometry.depth, width), dtype=dtype)
+
+
+class DataBasis(ProjectedWeights):
+    """X ≈ Q·(Qᵀ·X): Q spans the columns of the data matrix (Osawa et al. 2017, doi 10.1109/HPCS.2017.37).
+
+    In training there is a full update from the batch every ``refresh`` iterations, and one warm-started subspace
+    iteration after each step in between. How Q changes with x is left out of the gradient: it is that of the
+    projected data. At TEST without a basis every batch has its own. ``dense`` is the dense product for the layer's
+    bottom, ``rng`` gives random numbers for method RANDOMIZED.
+    """
+
+    def __init__(
+        self,
+        weights: WeightMatrix,
+        param: LowRankParam,
+        rank: int,
+        is_training: bool,
+        rng: Any,
+        dense: DenseConvolution,
+    ) -> None:
+        super().__init__(weights, param, rank, is_training)
+        self.dense = dense
+        self._power_iterations, self._oversampling = param.power_iterations, param.oversampling
+        self._rng = rng
+        methods = {"SVD": self._by_svd, "GRAM": self._by_gram, "RANDOMIZED": self._by_range_finder}
+        self._basis_of = methods[param.method_or_default]
+
+    def reshape(self, dense: DenseConvolution) -> None:
+        self.dense = dense
+
+    def filters(self, x: Array) -> Filters:
+        if not self.is_training:
+            return self.fixed_filters() or self.project(self._basis_of(x))
+        if self.needs_update():
+            self.store(self._basis_of(x))
+        self.iteration += 1
+        return self.project(self.stored())
+
+    def fixed_filters(self) -> Filters | None:
+        return self.project(self.stored()) if self.is_stored() else None
+
+    def after_forward(self, product: TwoStage | OneStage, x: Array) -> None:
+        """In training, turn Q towards this batch's columns, for the next iteration."""
+        if not self.is_training or self.is_due() or self.q is None:
+            return
+        if isinstance(product, TwoStage):
+            self.store(step(product.first, product.padded, product.hidden))
+        else:
+            self.store(from_products(self.dense, x, self.q, self.rank, 1))
+
+    def _by_svd(self, x: Array) -> Array:
+        return self._leading(from_svd(self.dense, x))
+
+    def _by_gram(self, x: Array) -> Array:
+        return self._leading(from_gram(self.dense, x))
+
+    def _leading(self, found: Svd) -> Array:
+        rank = self.rank if self.energy is None else found.rank_for(self.energy)
+        return module_of(found.u).ascontiguousarray(found.u[..., :rank])
+
+    def _by_range_finder(self, x: Array) -> Array:
+        if self.is_stored():
+            start, iterations = self.stored(), self._power_iterations
+        else:  # random vectors are further off
+            width = min(self.rank + self._oversampling, self.dense.geometry.depth)
+            start = random_start(self.dense, width, self._rng, self.blob.dtype)
+            iterations = self._power_iterations + 1
+        return from_products(self.dense, x, start, self.rank, max(1, iterations))
+
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        w, *bias, _ = super().with_factors(dense, left, right)
+        return [w, *bias, right.swapaxes(-1, -2)]

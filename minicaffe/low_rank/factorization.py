@@ -170,10 +170,10 @@ class Truncation:
 
     def __init__(self, svd: Svd, rank: int) -> None:
         self.svd = svd
-        self.kept = svd.truncate(rank)
+        self.leading = svd.truncate(rank)
         m, n = svd.u.shape[-2], svd.vt.shape[-1]
         self.is_full = rank == min(m, n)
-        self.left, self.right = self._whole(m, n) if self.is_full else self.kept.factors()
+        self.left, self.right = self._whole(m, n) if self.is_full else self.leading.factors()
 
     def _whole(self, m: int, n: int) -> tuple[Array, Array]:
         """W as the product of W and an identity."""
@@ -186,12 +186,12 @@ class Truncation:
         """The gradient of W (…, m, n) from those of the factors (…, m, r) and (…, r, n)."""
         if self.is_full:
             return dright if self.left.shape[-2] <= self.right.shape[-1] else dleft
-        u, s, vt = self.kept.u, self.kept.s, self.kept.vt
+        u, s, vt = self.leading.u, self.leading.s, self.leading.vt
         inverse_root = _inverse(module_of(s).sqrt(s))
         columns = dleft * inverse_root[..., None, :]  # G·V₁
         rows = inverse_root[..., :, None] * dright  # U₁ᵀ·G
         dw = u @ rows + (columns - u @ (u.swapaxes(-1, -2) @ columns)) @ vt
-        rank = self.kept.rank
+        rank = self.leading.rank
         if rank == self.svd.rank:
             return dw
         others_u, others_vt = self.svd.u[..., rank:], self.svd.vt[..., rank:, :]

@@ -1,314 +1,348 @@
-"""Where the two factors of a low-rank layer come from, and what becomes of their gradients: what all kinds have."""
+"""The two factors of a layer's weights, W ≈ left · right: where they come from, what becomes of their gradients.
+
+    ``TruncatedWeights``   W is the parameter, and left · right its best approximation of rank r
+    ``FactoredWeights``    left and right are the parameters
+    ``WeightBasis``        W is the parameter, and W ≈ (W·Q)·Qᵀ with a basis Q of its rows
+    ``DataBasis``          W is the parameter, and X ≈ Q·(Qᵀ·X), with a basis Q of the data: in ``data_basis.py``
+
+W (g, m, n) is how a scheme sees the layer's weights (``schemes.py``). The factors are handed out as the filters of
+two convolutions, which ``products.py`` multiplies with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array, to_host
-from minicaffe.errors import WeightError
-from minicaffe.low_rank import data_basis
 from minicaffe.low_rank.factorization import Svd, Truncation, gram, randomized, svd
 from minicaffe.low_rank.param import LowRankParam
-from minicaffe.low_rank.products import Merged, Pair, TwoStage
+from minicaffe.low_rank.products import FilterGrads, Filters, OneStage, TwoStage
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.linalg import orthonormal
 
 
-class Factors:
-    """The factors of one layer, whose dense parameters are ``layer.blobs`` when it is made: w, and perhaps a bias.
+@dataclass(frozen=True)
+class WeightMatrix:
+    """A layer's weight blob, seen as the matrices W (g, m, n) of a scheme.
 
-    ``rank`` is theirs at present. ``iteration`` counts forward passes in training, where that matters.
+    The blob is w (M, C/g, kh, kw), without kh for images of one axis, or an InnerProduct's (M, K), or (K, M) where
+    it is ``transposed``.
     """
 
-    def __init__(self, layer: Layer, scheme: Scheme, rank: int) -> None:
-        self.layer, self.scheme, self.rank = layer, scheme, rank
-        self.dense_shapes = [blob.shape for blob in layer.blobs]
+    blob: Blob
+    scheme: Scheme
+    transposed: bool = False
+
+    def value(self) -> Array:
+        """W as it is now."""
+        return self.matrix_of(self.blob.data)
+
+    def matrix_of(self, w: Array) -> Array:
+        """W of an array with the blob's shape."""
+        return self.scheme.matrix((w.T if self.transposed else w).reshape(self.scheme.shape))
+
+    def array_of(self, matrix: Array) -> Array:
+        """The array with the blob's shape that has this W."""
+        w = self.scheme.weights(matrix)
+        return w.reshape(len(w), -1).T if self.transposed else w.reshape(self.blob.shape)
+
+    def add_gradient(self, gradient: Array) -> None:
+        """Add the gradient of W to the blob's."""
+        dw = self.array_of(gradient)
+        self.blob.accumulate(lambda out: self.blob.device.xp.copyto(out, dw))
+
+    def new_blob(self, shape: Sequence[int]) -> Blob:
+        """A parameter blob beside this one."""
+        return Blob(shape, self.blob.dtype, self.blob.device, batch_last=False)
+
+
+class Factors:
+    """The two factors of a layer's weights.
+
+    ``rank`` is what they have at present, ``iteration`` counts forward passes in training where that matters.
+    ``parameters`` are the blobs that the layer has in the place of w, ``statistics`` those that follow its bias
+    and are not trained.
+    """
+
+    def __init__(self, weights: WeightMatrix, rank: int) -> None:
+        self.weights, self.scheme, self.rank = weights, weights.scheme, rank
         self.iteration = 0
+        self.parameters: list[Blob] = [weights.blob]
+        self.statistics: list[Blob] = []
 
-    @property
-    def wanted(self) -> Sequence[bool]:
-        """Which of the two stages' filters need a gradient."""
+    def filters(self, x: Array) -> Filters:
+        """The factors for this pass, whose first bottom is x (C, H, W, N), as the filters of two stages."""
         raise NotImplementedError
 
-    def filters(self, x: Array) -> Pair:
-        """The filters of the two stages, for x (C, H, W, N)."""
-        raise NotImplementedError
-
-    def lasting_filters(self) -> Pair | None:
+    def fixed_filters(self) -> Filters | None:
         """Those of a test net, where they are the same for every batch; None where each batch has its own."""
         raise NotImplementedError
 
-    def add_grads(self, grads: Pair) -> None:
-        """Add to the parameters' gradients what the wanted ones of the filters' make of them."""
+    def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
+        """Which stages' filters need a gradient, if these of the layer's blobs learn."""
         raise NotImplementedError
 
-    def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """The layer's parameters from those of a dense layer."""
-        return arrays
+    def add_gradients(self, grads: FilterGrads) -> None:
+        """Add to the parameters' gradients what those of the filters make of them."""
+        raise NotImplementedError
 
-    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
-        """The layer's parameters for given factors of w, in the dense ones' place: w and perhaps a bias."""
-        w = self.layer.xp.empty_like(self.layer.blobs[0].data)
-        self.layer.canonical_weights(w)[...] = self.scheme.weights(left @ right)
-        return [w, *dense[1:]]
+    def reshape(self, dense: DenseConvolution) -> None:
+        """Follow a change of the bottom's shape; ``dense`` is the dense product for it."""
 
-    def fit(self, dense: DenseConvolution) -> None:
-        """Follow a change of the bottom's shape."""
+    def after_forward(self, product: TwoStage | OneStage, x: Array) -> None:
+        """Prepare for the next pass, once the output is there."""
 
     def parameters_changed(self) -> None:
         """As ``Layer.parameters_changed``."""
 
-    def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
-        """What is left to do once the output is there."""
+    def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The layer's parameters from those of a dense layer: w and perhaps a bias. Raises LinAlgError."""
+        return arrays
 
-    def dense_weights(self) -> Array:
-        """Blob 0 as the scheme's matrices (g, m, n)."""
-        return self.scheme.matrix(self.layer.canonical_weights(self.layer.blobs[0].data))
+    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
+        """The layer's parameters for given factors; ``dense`` are a dense layer's, of which the bias is taken."""
+        return [self.weights.array_of(left @ right), *dense[1:]]
 
-    def new_blob(self, shape: Sequence[int]) -> Blob:
-        """A parameter blob for the layer."""
-        return Blob(shape, self.layer.dtype, self.layer.setting.device, batch_last=False)
+
+@dataclass(frozen=True)
+class Factorized:
+    """What a factorization of the weights has led to; ``weights`` is a copy of the blob's numbers then."""
+
+    weights: Array
+    truncation: Truncation
+    filters: Filters
 
 
 class TruncatedWeights(Factors):
-    """The truncation of blob 0 of a layer. With method RANDOMIZED, singular values beyond the rank are unknown, and
-    count as 0 in the gradient."""
+    """The best approximation of rank r of the weights as they are: left · right = T_r(W).
 
-    def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
-        super().__init__(layer, scheme, rank)
-        self.param = param
-        self._seen: Array | None = None
-        self._truncation: Truncation | None = None
+    They are factorized again when they have changed. The gradient of W is exact: see ``Truncation``. With method
+    RANDOMIZED, singular values beyond the rank are not known, and count as 0 in it; ``make_rng`` makes the random
+    generator that this method starts from.
+    """
 
-    @property
-    def wanted(self) -> Sequence[bool]:
-        return [self.layer.param_propagate_down[0]] * 2
+    def __init__(
+        self, weights: WeightMatrix, param: LowRankParam, rank: int, make_rng: Callable[[], Any]
+    ) -> None:
+        super().__init__(weights, rank)
+        self.energy = param.energy
+        self._range_finder = param.power_iterations, param.oversampling
+        self._make_rng = make_rng
+        methods = {"SVD": svd, "GRAM": gram, "RANDOMIZED": self._randomized}
+        self._factorize: Callable[[Array], Svd] = methods[param.method_or_default]
+        self._latest: Factorized | None = None
 
-    def filters(self, x: Array) -> Pair:
-        return self.lasting_filters()
+    def _randomized(self, matrix: Array) -> Svd:
+        return randomized(matrix, self.rank, self._make_rng(), *self._range_finder)
 
-    def lasting_filters(self) -> Pair:
-        truncation = self.truncation()
-        return self.scheme.filters(truncation.left, truncation.right)
+    def filters(self, x: Array) -> Filters:
+        return self.fixed_filters()
 
-    def truncation(self) -> Truncation:
-        """That of the weights as they are, made again if they have changed."""
-        w = self.layer.blobs[0].data
-        if self._seen is None or not self.layer.xp.array_equal(self._seen, w):
-            found = self._factorize(self.dense_weights())
-            if self.param.has("energy"):
-                self.rank = found.rank_for(self.param.energy)
-            self._truncation = Truncation(found, self.rank)
-            self._seen = w.copy()
-        return self._truncation
+    def fixed_filters(self) -> Filters:
+        return self.factorized().filters
 
-    def _factorize(self, matrix: Array) -> Svd:
-        if self.param.used_method != "RANDOMIZED":
-            return {"SVD": svd, "GRAM": gram}[self.param.used_method](matrix)
-        rng = self.layer.setting.device.rng(
-            self.layer.seed
-        )  # always the same start: a resumed run has it too
-        power, more = self.param.power_iterations, self.param.oversampling
-        return randomized(matrix, self.rank, rng, power, more)
+    def factorized(self) -> Factorized:
+        """The factorization of the weights as they are, made again if they have changed."""
+        w = self.weights.blob.data
+        latest = self._latest
+        if latest is None or not self.weights.blob.device.xp.array_equal(latest.weights, w):
+            found = self._factorize(self.weights.value())
+            if self.energy is not None:
+                self.rank = found.rank_for(self.energy)
+            truncation = Truncation(found, self.rank)
+            filters = self.scheme.filters(truncation.left, truncation.right)
+            self._latest = latest = Factorized(w.copy(), truncation, filters)
+        return latest
 
-    def add_grads(self, grads: Pair) -> None:
-        dw = self._truncation.gradient(*self.scheme.factors(*grads))
-        self.layer.add_weight_grad(self.scheme.weights(dw))
+    def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
+        return learns[0], learns[0]
+
+    def add_gradients(self, grads: FilterGrads) -> None:
+        first, second = grads
+        if first is not None and second is not None and self._latest is not None:
+            left, right = self.scheme.factors(first, second)
+            self.weights.add_gradient(self._latest.truncation.gradient(left, right))
 
 
 class FactoredWeights(Factors):
-    """The filters of the two stages as blobs 0 and 1 of a layer."""
+    """Factors that are the layer's parameters, and are trained as they are (``factored: true``).
 
-    def __init__(self, layer: Layer, scheme: Scheme, rank: int) -> None:
-        super().__init__(layer, scheme, rank)
-        filters = self._factorize(layer.canonical_weights(layer.blobs[0].data))
-        axes = 2 if len(self.dense_shapes[0]) == 2 else 4  # an InnerProduct's are matrices
-        self.blobs = [self.new_blob(f.shape[:axes]) for f in filters]
-        for blob, values in zip(self.blobs, filters, strict=True):
-            blob.data[...] = values.reshape(blob.shape)
-        layer.blobs[:1] = self.blobs
+    The blobs are the filters of the two stages, as in the two layers of an exported net. They start as the best
+    approximation of what the weight filler gave (Khodak et al. 2021, arXiv 2105.01029).
+    """
 
-    def _factorize(self, w: Array) -> Pair:
-        return self.scheme.filters(*svd(self.scheme.matrix(w)).truncate(self.rank).factors())
+    def __init__(self, weights: WeightMatrix, rank: int) -> None:
+        super().__init__(weights, rank)
+        (_, *first), (filters, _, *second) = self.scheme.filter_shapes
+        self._shapes = (-1, *first), (filters, -1, *second)  # for any rank
+        values = self._factorize(weights.value())
+        axes = 2 if len(weights.blob.shape) == 2 else 4  # an InnerProduct's are matrices
+        self.parameters = [weights.new_blob(f.shape[:axes]) for f in values]
+        for blob, array in zip(self.parameters, values, strict=True):
+            blob.data[...] = array.reshape(blob.shape)
 
-    @property
-    def wanted(self) -> Sequence[bool]:
-        return self.layer.param_propagate_down[:2]
+    def _factorize(self, matrix: Array) -> Filters:
+        return self.scheme.filters(*svd(matrix).truncate(self.rank).factors())
 
-    def filters(self, x: Array) -> Pair:
-        return self.lasting_filters()
+    def filters(self, x: Array) -> Filters:
+        return self.fixed_filters()
 
-    def lasting_filters(self) -> Pair:
-        first, second = (blob.data for blob in self.blobs)
-        (_, *first_kernel), (filters, _, *second_kernel) = self.scheme.filter_shapes
-        return first.reshape(-1, *first_kernel), second.reshape(filters, -1, *second_kernel)
+    def fixed_filters(self) -> Filters:
+        first, second = self.parameters
+        return first.data.reshape(self._shapes[0]), second.data.reshape(self._shapes[1])
 
-    def add_grads(self, grads: Pair) -> None:
-        for blob, grad, wanted in zip(self.blobs, grads, self.wanted, strict=True):
-            if wanted:
-                blob.accumulate(lambda out, grad=grad: self.layer.xp.copyto(out, grad.reshape(out.shape)))
+    def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
+        return learns[0], learns[1]
+
+    def add_gradients(self, grads: FilterGrads) -> None:
+        xp = self.weights.blob.device.xp
+        for blob, grad in zip(self.parameters, grads, strict=True):
+            if grad is not None:
+                shaped = grad.reshape(blob.shape)
+                blob.accumulate(partial(xp.copyto, src=shaped))
+
+    def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """w's best approximation of this rank in place of w."""
+        device = self.weights.blob.device
+        w = device.put(arrays[0], self.weights.blob.dtype)
+        if not device.xp.isfinite(w).all():
+            raise np.linalg.LinAlgError("its weights are not all finite numbers")
+        filters = self._factorize(self.weights.matrix_of(w))
+        return [to_host(f).reshape(b.shape) for f, b in zip(filters, self.parameters, strict=True)] + arrays[
+            1:
+        ]
 
     def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
         return [*self.scheme.filters(left, right), *dense[1:]]
 
-    def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """w's best approximation of this rank in place of w."""
-        w = self.layer.setting.device.put(arrays[0], self.layer.dtype)
-        if not self.layer.xp.isfinite(w).all():
-            raise WeightError(f"layer '{self.layer.name}': its weights are not all finite numbers")
-        filters = self._factorize(self.layer.canonical_weights(w))
-        return [to_host(f).reshape(b.shape) for f, b in zip(filters, self.blobs, strict=True)] + arrays[1:]
 
+class ProjectedWeights(Factors):
+    """W ≈ (W·Q)·Qᵀ, with an orthonormal basis Q (g, n, r) that serves for some iterations.
 
-class HeldBasis(Factors):
-    """What both kinds have in common: the blob, the factors, the gradient of w."""
+        y  = (W·Q)·(Qᵀ·X)
+        dW = (dy·(Qᵀ·X)ᵀ)·Qᵀ        dX = Q·((W·Q)ᵀ·dy)
 
-    def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
-        super().__init__(layer, scheme, rank)
-        self.param = param
-        self.blob = self.new_blob((scheme.group, scheme.matrix_shape[1], rank))
-        layer.blobs.append(self.blob)
-        layer.keep_from_training(self.blob)
-        self.q: Array | None = None
-        self._must_look = True  # whether there is a basis in the blob
+    These gradients are exact for the Q that is used. W is the parameter; Q is a blob without a gradient, so that
+    snapshots have it and the test net shares it. Iterations are forward passes in training; at TEST the basis that
+    is stored is used.
+    """
 
-    @property
-    def wanted(self) -> Sequence[bool]:
-        wants = self.layer.param_propagate_down[0]
-        return [wants and stage == self.scheme.left_stage for stage in (0, 1)]
+    def __init__(self, weights: WeightMatrix, param: LowRankParam, rank: int, is_training: bool) -> None:
+        super().__init__(weights, rank)
+        self.energy = param.energy
+        self.refresh = param.refresh_or_default
+        self.is_training = is_training
+        self.blob = weights.new_blob((self.scheme.group, self.scheme.matrix_shape[1], rank))
+        self.statistics = [self.blob]
+        self.q: Array | None = None  # that of the latest pass
+        self._is_checked = False  # whether there is a basis in the blob
 
-    def filters_with(self, q: Array) -> Pair:
-        """The filters of the two stages, with Q (g, n, r)."""
+    def project(self, q: Array) -> Filters:
+        """The filters that W·Q and Qᵀ are."""
         self.q, self.rank = q, q.shape[-1]
-        return self.scheme.filters(self.dense_weights() @ q, q.swapaxes(-1, -2))
+        return self.scheme.filters(self.weights.value() @ q, q.swapaxes(-1, -2))
 
-    def add_grads(self, grads: Pair) -> None:
-        left = self.scheme.left_factor(grads[self.scheme.left_stage], self.rank)
-        self.layer.add_weight_grad(self.scheme.weights(left @ self.q.swapaxes(-1, -2)))
+    def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
+        return learns[0] and self.scheme.left_stage == 0, learns[0] and self.scheme.left_stage == 1
 
-    def hold(self, q: Array) -> None:
-        """Keep Q (g, n, r) in the blob; where the rank may change, columns of zeros follow."""
-        self._must_look = False
+    def add_gradients(self, grads: FilterGrads) -> None:
+        grad = grads[self.scheme.left_stage]
+        if grad is not None and self.q is not None:
+            left = self.scheme.left_factor(grad, self.rank)
+            self.weights.add_gradient(left @ self.q.swapaxes(-1, -2))
+
+    def store(self, q: Array) -> None:
+        """Write Q (g, n, r) into the blob; where the rank may change, columns of zeros follow."""
+        self._is_checked = True
         self.blob.data[..., : q.shape[-1]] = q
         self.blob.data[..., q.shape[-1] :] = 0
 
-    def held(self) -> Array | None:
-        """Q from the blob; None while there is none. Waits for the device to see which."""
-        return self.kept() if self.blob.data[..., 0].any() else None
+    def is_stored(self) -> bool:
+        """Whether there is a basis in the blob. Waits for the device to see it."""
+        return bool(self.blob.data[..., 0].any())
 
-    def kept(self) -> Array:
-        """Q from the blob, where there is one. Waits for the device only with ``energy``, to count its columns."""
+    def stored(self) -> Array:
+        """Q from the blob. Waits for the device only with ``energy``, to count the columns."""
         basis = self.blob.data
-        used = int(basis.any(axis=(0, 1)).sum()) if self.param.has("energy") else basis.shape[-1]
-        return basis[..., :used].copy()
+        rank = basis.shape[-1] if self.energy is None else int(basis.any(axis=(0, 1)).sum())
+        return basis[..., :rank].copy()
 
     def is_due(self) -> bool:
         """Whether a full update is due in this iteration."""
-        return self.iteration % self.param.used_refresh == 0
+        return self.iteration % self.refresh == 0
 
     def needs_update(self) -> bool:
         """Whether one is due, or weights that have no basis were loaded."""
         if self.is_due():
             return True
-        is_missing = self._must_look and self.held() is None
-        self._must_look = False
+        is_missing = not (self._is_checked or self.is_stored())
+        self._is_checked = True
         return is_missing
 
     def parameters_changed(self) -> None:
-        """Others have written into the blobs: look for a basis again."""
-        self._must_look = True
+        self._is_checked = False
 
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """No basis yet."""
-        return [*arrays, np.zeros(self.blob.shape, self.layer.dtype)]
-
-
-class DataBasis(HeldBasis):
-    """Q spans the columns of the data matrix."""
+        return [*arrays, np.zeros(self.blob.shape, self.blob.dtype)]
 
     def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
-        return [*super().with_factors(dense, left, right), right.swapaxes(-1, -2)]
-
-    def fit(self, dense: DenseConvolution) -> None:
-        self.dense = dense
-
-    def filters(self, x: Array) -> Pair:
-        if self.layer.phase != "TRAIN":
-            return self.lasting_filters() or self.filters_with(self.full_update(x))
-        if self.needs_update():
-            self.hold(self.full_update(x))
-        self.iteration += 1
-        return self.filters_with(self.kept())
-
-    def lasting_filters(self) -> Pair | None:
-        held = self.held()
-        return None if held is None else self.filters_with(held)
-
-    def full_update(self, x: Array) -> Array:
-        """Q (g, K/g, r) from this batch alone."""
-        method = self.param.used_method
-        if method == "RANDOMIZED":
-            return self._find_range(x)
-        found: Svd = {"SVD": data_basis.from_svd, "GRAM": data_basis.from_gram}[method](self.dense, x)
-        rank = found.rank_for(self.param.energy) if self.param.has("energy") else self.rank
-        return self.layer.xp.ascontiguousarray(found.u[..., :rank])
-
-    def _find_range(self, x: Array) -> Array:
-        iterations, start = self.param.power_iterations, self.held()
-        if start is None:  # random vectors are further off
-            width = min(self.rank + self.param.oversampling, self.dense.geometry.depth)
-            start = data_basis.random_start(self.dense, width, self.layer.rng, self.layer.dtype)
-            iterations += 1
-        return data_basis.from_products(self.dense, x, start, self.rank, max(1, iterations))
-
-    def after_forward(self, product: TwoStage | Merged, x: Array) -> None:
-        """In training, turn Q towards this batch's columns, for the next iteration."""
-        if self.layer.phase != "TRAIN" or self.is_due():
-            return
-        if isinstance(product, TwoStage):
-            self.hold(data_basis.step(product.first, product.padded, product.hidden))
-        else:
-            self.hold(data_basis.from_products(self.dense, x, self.q, self.rank, 1))
-
-
-class WeightBasis(HeldBasis):
-    """Q is that of the weights' first right singular vectors."""
-
-    def __init__(self, layer: Layer, scheme: Scheme, param: LowRankParam, rank: int) -> None:
-        super().__init__(layer, scheme, param, rank)
-        self.truncated = TruncatedWeights(layer, scheme, param, rank)  # of the same blob 0
-
-    def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
-        no_basis = self.layer.xp.zeros(self.blob.shape, self.layer.dtype)
+        no_basis = self.blob.device.xp.zeros(self.blob.shape, self.blob.dtype)
         return [*super().with_factors(dense, left, right), no_basis]
 
-    def filters(self, x: Array) -> Pair:
-        if self.layer.phase == "TRAIN":
-            if self.needs_update():
-                self.hold(orthonormal(self.truncated.truncation().kept.vt.swapaxes(-1, -2)))
-            self.iteration += 1
-            return self.filters_with(self.kept())
-        return self.lasting_filters()
 
-    def lasting_filters(self) -> Pair:
-        held = self.held()
-        if held is not None:
-            return self.filters_with(held)
-        self.q, filters = None, self.truncated.lasting_filters()
+class WeightBasis(ProjectedWeights):
+    """Q spans W's first right singular vectors; it is made again every ``refresh`` iterations.
+
+    In between, and so in the long run too, W learns in the space of Q alone. At TEST without a basis it is
+    the truncation.
+    """
+
+    def __init__(
+        self,
+        weights: WeightMatrix,
+        param: LowRankParam,
+        rank: int,
+        is_training: bool,
+        make_rng: Callable[[], Any],
+    ) -> None:
+        super().__init__(weights, param, rank, is_training)
+        self.truncated = TruncatedWeights(weights, param, rank, make_rng)
+        self._is_projected = True
+
+    def filters(self, x: Array) -> Filters:
+        if not self.is_training:
+            return self.fixed_filters()
+        self._is_projected = True
+        if self.needs_update():
+            self.store(orthonormal(self.truncated.factorized().truncation.leading.vt.swapaxes(-1, -2)))
+        self.iteration += 1
+        return self.project(self.stored())
+
+    def fixed_filters(self) -> Filters:
+        self._is_projected = self.is_stored()
+        if self._is_projected:
+            return self.project(self.stored())
+        filters = self.truncated.fixed_filters()
         self.rank = self.truncated.rank
         return filters
 
-    @property
-    def wanted(self) -> Sequence[bool]:
-        return self.truncated.wanted if self.q is None else super().wanted
+    def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
+        return (
+            super().gradients_needed(learns)
+            if self._is_projected
+            else self.truncated.gradients_needed(learns)
+        )
 
-    def add_grads(self, grads: Pair) -> None:
-        if self.q is None:
-            self.truncated.add_grads(grads)
+    def add_gradients(self, grads: FilterGrads) -> None:
+        if self._is_projected:
+            super().add_gradients(grads)
         else:
-            super().add_grads(grads)
+            self.truncated.add_gradients(grads)

@@ -1,7 +1,15 @@
-"""A layer's matrix product with a low-rank factor pair: which factors, in which order, and what they cost.
+"""Layers of low rank: w ≈ left · right, or X ≈ Q·(Qᵀ·X), so that one GEMM becomes two thin ones.
 
-Shapes as in ``ops/convolution/geometry.py``: x (C, H, W, N), w (M, C/g, kh, kw), y (M, OH, OW, N); rank r for each
-of g groups.
+Shapes as in ``layers/convolution.py``, with rank r for each of g groups; InnerProduct is convolution of one-pixel
+images.
+
+    weights, channel    y = A · (B · X) + b             A (M/g, r), B (r, C/g·kh·kw)
+    weights, spatial    y = H ∗ (V ∗ x) + b             V (g·r, C/g, kh, 1), H (M, r, 1, kw)
+    data                y = (w·Q) · (Qᵀ · X) + b        Q (C/g·kh·kw, r)
+
+Backward goes through the same two stages: dx = col2im(Bᵀ · (Aᵀ · dy)), dA = dy · (B·X)ᵀ, dB = (Aᵀ·dy) · Xᵀ. Where A
+and B come from, and what becomes of dA and dB, is in ``factors.py``; the two stages are in ``products.py``. After
+Osawa et al., HPCS 2017, doi 10.1109/HPCS.2017.37.
 """
 
 from __future__ import annotations
@@ -12,53 +20,48 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_variant
 from minicaffe.device.array import Array
-from minicaffe.errors import TrainingError
+from minicaffe.errors import TrainingError, WeightError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
-from minicaffe.low_rank.factors import DataBasis, FactoredWeights, Factors, TruncatedWeights, WeightBasis
+from minicaffe.low_rank.data_basis import DataBasis
+from minicaffe.low_rank.factors import FactoredWeights, Factors, TruncatedWeights, WeightBasis, WeightMatrix
 from minicaffe.low_rank.param import LowRankParam
-from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
-from minicaffe.low_rank.schemes import ChannelScheme, Scheme, schemes
+from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_rank, product_of_rank
+from minicaffe.low_rank.schemes import ChannelScheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 
 logger = logging.getLogger("minicaffe")
 
 
 class LowRank:
-    """The factors of a layer and the products with them, one for each bottom.
+    """What a layer of low rank computes with: its factors, and a product for each bottom.
 
-    ``layer`` has made its dense parameters, blob 0 being w; ``dense`` are the dense products of its bottoms. Raises
-    SpecError where the rank does not fit.
+    ``weights`` are the layer's dense ones, ``dense`` the dense products of its bottoms. Raises SpecError where the
+    rank does not fit.
     """
 
     def __init__(
-        self, layer: Layer, param: LowRankParam, scheme: Scheme, dense: Sequence[DenseConvolution]
+        self, layer: Layer, param: LowRankParam, weights: WeightMatrix, dense: Sequence[DenseConvolution]
     ) -> None:
-        self.layer, self.param, self.scheme = layer, param, scheme
-        full = scheme.matrix_shape[1] if param.target == "DATA" else min(scheme.matrix_shape)
-        rank = param.most(full, cost_of_rank(dense[0], scheme))
-        self.full_rank = full
-        self.factors = self._make_factors(rank)
+        self.layer, self.param, self.scheme = layer, param, weights.scheme
+        m, n = self.scheme.matrix_shape
+        self.full_rank = n if param.target == "DATA" else min(m, n)
+        rank = param.max_rank(self.full_rank, cost_of_rank(dense[0], self.scheme))
+        self.factors = _make_factors(layer, param, weights, rank, dense[0])
+        self.dense = dense
+        self._products: list[TwoStage | OneStage] = []
+        self._rank_of_products = 0
         self._has_warned = False
-        self.fit(dense)
+        self._warn_if_costly()
 
-    def _make_factors(self, rank: int) -> Factors:
-        layer, param, scheme = self.layer, self.param, self.scheme
-        if param.factored:
-            return FactoredWeights(layer, scheme, rank)
-        if param.target == "DATA":
-            return DataBasis(layer, scheme, param, rank)
-        if param.used_refresh > 1:
-            return WeightBasis(layer, scheme, param, rank)
-        return TruncatedWeights(layer, scheme, param, rank)
-
-    def fit(self, dense: Sequence[DenseConvolution]) -> None:
+    def reshape(self, dense: Sequence[DenseConvolution]) -> None:
         """Follow a change of the bottoms' shapes."""
         self.dense = dense
-        self._made: dict[int, tuple[int, TwoStage | Merged]] = {}
-        self.factors.fit(dense[0])
+        self._rank_of_products = 0
+        self.factors.reshape(dense[0])
         self._warn_if_costly()
 
     @property
@@ -66,33 +69,34 @@ class LowRank:
         """r; with ``energy`` that of the latest factorization, and before it the most that r may be."""
         return self.factors.rank
 
-    def product(self, index: int) -> TwoStage | Merged:
-        """The product for a bottom at the present rank."""
-        if index not in self._made or self._made[index][0] != self.rank:
-            self._made[index] = self.rank, product_of_rank(self.dense[index], self.scheme, self.rank)
-        return self._made[index][1]
+    def product(self, index: int) -> TwoStage | OneStage:
+        """The product for one bottom at the present rank."""
+        if self._rank_of_products != self.rank:
+            self._products = [product_of_rank(dense, self.scheme, self.rank) for dense in self.dense]
+            self._rank_of_products = self.rank
+        return self._products[index]
 
-    def factorize(self, x: Array) -> None:
-        """Make the factors that all bottoms of this pass share; x is the first. Raises TrainingError."""
+    def filters(self, x: Array) -> Filters:
+        """The factors that all bottoms of this pass share; x is the first. Raises TrainingError."""
         try:
-            self.filters = self.factors.filters(x.reshape(self.dense[0].geometry.shape))
+            return self.factors.filters(x.reshape(self.dense[0].geometry.shape))
         except np.linalg.LinAlgError as error:
             raise TrainingError(
                 f"{self.layer.spec.where}: no factorization ({error}); are its weights and inputs finite numbers?"
             ) from None
 
-    def forward(self, index: int, x: Array, out: Array, bias: Array | None) -> None:
-        """Write y into ``out``."""
+    def forward(self, index: int, x: Array, filters: Filters, out: Array, bias: Array | None) -> None:
+        """Write y of one bottom into ``out``."""
         x, product = x.reshape(self.dense[index].geometry.shape), self.product(index)
-        product.forward(x, self.filters, out, bias)
+        product.forward(x, filters, out, bias)
         self.factors.after_forward(product, x)
 
-    def backward(self, index: int, dy: Array, bias_out: Array | None, dx: Array | None) -> None:
-        """Add the parameters' gradients; write db and dx, where they are given."""
-        wanted = self.factors.wanted
-        grads = self.product(index).backward(dy, wanted, bias_out, dx)
-        if any(wanted):
-            self.factors.add_grads(grads)
+    def backward(
+        self, index: int, dy: Array, learns: Sequence[bool], bias_out: Array | None, dx: Array | None
+    ) -> None:
+        """Add the gradients of the weights or factors, those that learn; write db and dx, where they are given."""
+        needed = self.factors.gradients_needed(learns)
+        self.factors.add_gradients(self.product(index).backward(dy, needed, bias_out, dx))
 
     @property
     def multiply_adds(self) -> int:
@@ -105,7 +109,7 @@ class LowRank:
         return self.rank * cost_of_rank(self.dense[0], self.scheme)
 
     def _warn_if_costly(self) -> None:
-        if self.param.has("energy") or self._has_warned or not isinstance(self.product(0), Merged):
+        if self.param.has("energy") or self._has_warned or not isinstance(self.product(0), OneStage):
             return
         self._has_warned = True
         logger.warning(
@@ -118,34 +122,57 @@ class LowRank:
         """What a summary says of the layer."""
         what = "data" if self.param.target == "DATA" else self.param.scheme.lower()
         share = f"{self.cost:.2f} of dense"
-        if isinstance(self.product(0), Merged):
+        if isinstance(self.product(0), OneStage):
             share += ", so computed as dense"
         return f"rank {self.rank} of {self.full_rank}, {what}, {share}"
 
 
+def _make_factors(
+    layer: Layer, param: LowRankParam, weights: WeightMatrix, rank: int, dense: DenseConvolution
+) -> Factors:
+    """The factors that the spec asks for."""
+
+    def fixed_rng() -> Any:
+        return layer.setting.device.rng(layer.seed)  # always the same numbers: a resumed run has them too
+
+    is_training = layer.phase == "TRAIN"
+    if param.factored:
+        return FactoredWeights(weights, rank)
+    if param.target == "DATA":
+        return DataBasis(weights, param, rank, is_training, layer.rng, dense)
+    if param.refresh_or_default > 1:
+        return WeightBasis(weights, param, rank, is_training, fixed_rng)
+    return TruncatedWeights(weights, param, rank, fixed_rng)
+
+
 class LowRankLayer(Layer):
-    """What Convolution and InnerProduct of low rank have in common; ``low_rank`` is made in their ``setup``."""
+    """What Convolution and InnerProduct of low rank have in common; their ``setup`` calls ``factorize``."""
 
     low_rank: LowRank
+    bias_blob: Blob | None
 
-    def canonical_weights(self, w: Array) -> Array:
-        """w as (M, C/g, kh, kw)."""
-        raise NotImplementedError
+    def factorize(self, param: LowRankParam, weights: WeightMatrix, dense: Sequence[DenseConvolution]) -> None:
+        """Make the factors, and put their blobs in the place of the dense layer's."""
+        self._dense_shapes = [blob.shape for blob in self.blobs]
+        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
+        self.low_rank = LowRank(self, param, weights, dense)
+        factors = self.low_rank.factors
+        self.blobs[:1] = factors.parameters
+        if factors.statistics:
+            self.blobs += factors.statistics
+            self.keep_from_training(*factors.statistics)
 
-    def add_weight_grad(self, dw: Array) -> None:
-        """Add dw (M, C/g, kh, kw) to the gradient of blob 0."""
-        self.blobs[0].accumulate(lambda out: self.xp.copyto(self.canonical_weights(out), dw))
+    def backward_bottom(self, index: int, dy: Array, dx: Array | None) -> None:
+        """Add the parameters' gradients from one bottom, and write its own where it is wanted."""
+        bias, learns = self.bias_blob, self.param_propagate_down
+        if bias is None or not learns[self.blobs.index(bias)]:
+            self.low_rank.backward(index, dy, learns, None, dx)
+            return
+        db = self.new_array(bias.shape)
+        self.low_rank.backward(index, dy, learns, db, dx)
+        bias.accumulate(lambda out: self.xp.copyto(out, db))
 
-    def products_backward(self, index: int, dy: Array, dx: Array | None) -> None:
-        """The gradients of the parameters and of one bottom."""
-        bias = self.bias_blob
-        wants_bias = bias is not None and self.param_propagate_down[self.blobs.index(bias)]
-        db = self.new_array(bias.shape) if wants_bias else None
-        self.low_rank.backward(index, dy, db, dx)
-        if wants_bias:
-            bias.accumulate(lambda out: self.xp.copyto(out, db))
-
-    def multiply_adds(self, bottom: Any, top: Any) -> int:
+    def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.low_rank.multiply_adds
 
     @property
@@ -164,8 +191,13 @@ class LowRankLayer(Layer):
     def converter(
         self, shapes: list[tuple[int, ...]]
     ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
-        factors = self.low_rank.factors
-        return factors.from_dense if shapes == factors.dense_shapes else None
+        return self._from_dense if shapes == self._dense_shapes else None
+
+    def _from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        try:
+            return self.low_rank.factors.from_dense(arrays)
+        except np.linalg.LinAlgError as error:
+            raise WeightError(f"layer '{self.name}': {error}") from None
 
 
 @register_variant("Convolution", "low_rank_param", LowRankParam)
@@ -182,29 +214,27 @@ class LowRankConvolution(LowRankLayer, Convolution):
                 "target", f"'data' is for one bottom, not {len(bottom)}; give each a layer of its own"
             )
         super().reshape(bottom, top)
-        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
         shape = (self.num_output, self.channels // self.group, *self.window.kernel)
-        self.low_rank = LowRank(self, param, schemes[param.scheme](shape, self.group), self.products)
-
-    def canonical_weights(self, w: Array) -> Array:
-        return w.reshape(self.num_output, -1, *self.window.kernel)
+        weights = WeightMatrix(self.blobs[0], schemes[param.scheme](shape, self.group))
+        self.factorize(param, weights, self.products)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
-        self.low_rank.fit(self.products)
+        self.low_rank.reshape(self.products)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
-        self.low_rank.factorize(self.images(bottom[0], bottom[0].stored))
-        for i, (x, y) in enumerate(zip(bottom, top, strict=True)):
+        inputs = [self.images(x, x.stored) for x in bottom]
+        filters = self.low_rank.filters(inputs[0])
+        for i, (x, y) in enumerate(zip(inputs, top, strict=True)):
             out = self.images(y, y.stored)
-            self.low_rank.forward(i, self.images(x, x.stored), out, b)
+            self.low_rank.forward(i, x, filters, out, b)
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for i, (y, x) in enumerate(zip(top, bottom, strict=True)):
             dx = self.images(x, x.stored_diff) if propagate_down[i] else None
-            self.products_backward(i, self.images(y, y.stored_diff), dx)
+            self.backward_bottom(i, self.images(y, y.stored_diff), dx)
             if dx is not None:
                 self.put_back(dx, x, x.stored_diff)
 
@@ -215,35 +245,30 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         super().setup(bottom, top)
-        param = self.spec.low_rank_param
-        self.transposed = self.spec.inner_product_param.transpose
+        param, transposed = self.spec.low_rank_param, self.spec.inner_product_param.transpose
         if param.scheme == "SPATIAL":
             raise param.error("scheme", "'spatial' splits a convolution's window; use 'channel'")
-        if param.factored and self.transposed:
+        if param.factored and transposed:
             raise param.error("factored", "factors have one order; leave out inner_product_param.transpose")
-        self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
-        scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
         super().reshape(bottom, top)
-        self.low_rank = LowRank(self, param, scheme, [self.as_product(bottom[0], top[0])[0]])
-
-    def canonical_weights(self, w: Array) -> Array:
-        return (w.T if self.transposed else w)[:, :, None, None]
+        scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
+        weights = WeightMatrix(self.blobs[0], scheme, transposed)
+        self.factorize(param, weights, [self.as_product(bottom[0], top[0])[0]])
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
-        self.low_rank.fit([self.as_product(bottom[0], top[0])[0]])
+        self.low_rank.reshape([self.as_product(bottom[0], top[0])[0]])
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
         x, y = self.as_pixels(bottom[0], top[0])
-        self.low_rank.factorize(x)
-        self.low_rank.forward(0, x, y, b)
+        self.low_rank.forward(0, x, self.low_rank.filters(x), y, b)
         self._put_back(y[:, 0, 0], top[0], top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         x, y = bottom[0], top[0]
         dx = self._columns(x, x.stored_diff, self.depth) if propagate_down[0] else None
         dy = self._columns(y, y.stored_diff, self.num_output)
-        self.products_backward(0, dy[:, None, None], None if dx is None else dx[:, None, None])
+        self.backward_bottom(0, dy[:, None, None], None if dx is None else dx[:, None, None])
         if dx is not None:
             self._put_back(dx, x, x.stored_diff)

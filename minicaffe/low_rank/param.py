@@ -61,7 +61,7 @@ class LowRankParam(Message):
             raise self.error("rank", f"give one of rank, energy and flops, not {what}")
         if self.target == "DATA" and self.scheme == "SPATIAL":
             raise self.error("scheme", "'spatial' factorizes weights; for target 'data' leave it out")
-        if self.has("energy") and self.used_method == "RANDOMIZED":
+        if self.has("energy") and self.method_or_default == "RANDOMIZED":
             raise self.error("energy", "needs all singular values; use method svd or gram, or give rank")
         if self.target == "DATA" and self.factored:
             raise self.error("factored", "factors are of weights; use target 'weights', or leave it out")
@@ -81,20 +81,20 @@ class LowRankParam(Message):
 
     def _check_range_finder(self) -> None:
         for name in ("power_iterations", "oversampling"):
-            if self.has(name) and (self.factored or self.used_method != "RANDOMIZED"):
+            if self.has(name) and (self.factored or self.method_or_default != "RANDOMIZED"):
                 raise self.error(name, "is for method 'randomized'; leave it out, or give that method")
 
     @property
-    def used_method(self) -> str:
+    def method_or_default(self) -> str:
         """``method``, or the target's own."""
         return self.method or ("GRAM" if self.target == "DATA" else "SVD")
 
     @property
-    def used_refresh(self) -> int:
+    def refresh_or_default(self) -> int:
         """``refresh``, or the target's own."""
         return self.refresh or (DATA_REFRESH if self.target == "DATA" else 1)
 
-    def most(self, full_rank: int, cost_of_rank: float) -> int:
+    def max_rank(self, full_rank: int, cost_of_rank: float) -> int:
         """The rank, or for ``energy`` the largest that it may become.
 
         ``cost_of_rank`` is the cost of one more rank as a share of the dense layer's cost. Raises SpecError.

@@ -1,7 +1,7 @@
 """A convolution with weights of low rank, in the cheaper of two orders.
 
 ``TwoStage``   y = second ∗ (first ∗ x) + b       two thin convolutions, with the filters of a scheme
-``Merged``     y = (left · right) ∗ x + b         the factors multiplied first, then the dense convolution
+``OneStage``     y = (left · right) ∗ x + b         the factors multiplied first, then the dense convolution
 
 Both have the three products that a layer needs: forward, the gradients of the filters, the gradient of the input.
 What backward needs is kept from the latest forward.
@@ -17,7 +17,8 @@ from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
 
-Pair = tuple[Array | None, Array | None]
+Filters = tuple[Array, Array]  # of the first and the second stage
+FilterGrads = tuple[Array | None, Array | None]  # None: not needed
 
 
 def cost_of_rank(dense: DenseConvolution, scheme: Scheme) -> float:
@@ -25,10 +26,10 @@ def cost_of_rank(dense: DenseConvolution, scheme: Scheme) -> float:
     return TwoStage(dense, scheme, 1).multiply_adds / dense.geometry.multiply_adds
 
 
-def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoStage | Merged:
+def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoStage | OneStage:
     """The cheaper order for this rank."""
     two_stage = TwoStage(dense, scheme, rank)
-    return two_stage if two_stage.multiply_adds < dense.geometry.multiply_adds else Merged(dense, scheme)
+    return two_stage if two_stage.multiply_adds < dense.geometry.multiply_adds else OneStage(dense, scheme)
 
 
 class TwoStage:
@@ -44,7 +45,7 @@ class TwoStage:
         self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None
 
-    def forward(self, x: Array, filters: Pair, out: Array, bias: Array | None = None) -> None:
+    def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
         """Write y (M, OH, OW, N) into ``out``."""
         self.filters = filters
         self.padded_hidden, self.hidden = self.second.room_for_padded(x)  # z, which is made where it is read
@@ -53,7 +54,7 @@ class TwoStage:
 
     def backward(
         self, dy: Array, wanted: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
-    ) -> Pair:
+    ) -> FilterGrads:
         """The gradients of the two filters, those that are wanted; where they are given, db is written into
         ``bias_out`` and the input's gradient into ``dx``."""
         first_grad = second_grad = None
@@ -76,14 +77,14 @@ class TwoStage:
         return module_of(like).empty(self.second.geometry.shape, like.dtype) if buffer is None else buffer
 
 
-class Merged:
+class OneStage:
     """The dense convolution, with the product of the factors as its weights."""
 
     def __init__(self, dense: DenseConvolution, scheme: Scheme) -> None:
         self.dense, self.scheme = dense, scheme
         self.multiply_adds = dense.geometry.multiply_adds
 
-    def forward(self, x: Array, filters: Pair, out: Array, bias: Array | None = None) -> None:
+    def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
         """Write y (M, OH, OW, N) into ``out``."""
         self.left, self.right = self.scheme.factors(*filters)
         self.weights = self.scheme.weights(self.left @ self.right)
@@ -91,18 +92,18 @@ class Merged:
 
     def backward(
         self, dy: Array, wanted: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
-    ) -> Pair:
+    ) -> FilterGrads:
         """As ``TwoStage.backward``."""
-        filters: Pair = (None, None)
+        first_grad = second_grad = None
         if any(wanted):
             grad = module_of(dy).empty_like(self.weights)
             self.dense.weight_grad(dy, self.padded, grad, bias_out)
             grad = self.scheme.matrix(grad)
-            filters = self.scheme.filters(
+            first_grad, second_grad = self.scheme.filters(
                 grad @ self.right.swapaxes(-1, -2), self.left.swapaxes(-1, -2) @ grad
             )
         elif bias_out is not None:
             dy.reshape(self.dense.geometry.filters, -1).sum(axis=1, out=bias_out)
         if dx is not None:
             self.dense.input_grad(dy, self.weights, dx)
-        return filters
+        return first_grad if wanted[0] else None, second_grad if wanted[1] else None

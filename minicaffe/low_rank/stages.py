@@ -17,7 +17,7 @@ from minicaffe.errors import SpecError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.layers import LowRankLayer
-from minicaffe.low_rank.products import Merged
+from minicaffe.low_rank.products import OneStage
 from minicaffe.ops.convolution.geometry import Window
 
 POINT = Window((1, 1))
@@ -46,13 +46,13 @@ def stages(layer: Convolution | InnerProduct) -> list[Stage]:
         w = arrays[0].T if transposed else arrays[0]
         return [Stage(w, *(arrays[1:] or [None]), window, group)]
     bias = None if layer.bias_blob is None else to_host(layer.bias_blob.data)
-    scheme, pair = layer.low_rank.scheme, layer.low_rank.factors.lasting_filters()
+    scheme, pair = layer.low_rank.scheme, layer.low_rank.factors.fixed_filters()
     if pair is None:
         raise SpecError(
             f"{layer.spec.where}: its basis is made anew of each batch and none is held, so there are no fixed "
             "filters to take out; train with it for a basis that stays, or use target 'weights'"
         )
-    if isinstance(layer.low_rank.product(0), Merged):
+    if isinstance(layer.low_rank.product(0), OneStage):
         left, right = scheme.factors(*pair)
         whole = to_host(scheme.weights(left @ right))
         return [Stage(_with_axes(whole, layer), bias, window, group)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minicaffe.low_rank.factorization import svd
-from minicaffe.low_rank.products import Merged, TwoStage, cost_of_rank, product_of_rank
+from minicaffe.low_rank.products import OneStage, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
@@ -205,7 +205,7 @@ def test_two_stages_and_merged_factors_are_one_function_with_one_derivative(kind
     filters = filters_at(scheme, 1)
     values = random_pass(dense)
     two_stage = run(TwoStage(dense, scheme, 1), filters, *values)
-    merged = run(Merged(dense, scheme), filters, *values)
+    merged = run(OneStage(dense, scheme), filters, *values)
     for one, other in zip(two_stage, merged, strict=True):
         assert_close(one, other)
 
@@ -219,7 +219,7 @@ def test_backward_gives_what_is_wanted_whatever_else_is(kind, geometry):
     _, *grads, db, dx = run(TwoStage(dense, scheme, 2), filters, x, b, dy)
     flags = itertools.product([False, True], repeat=4)
     for product, (*wanted, wants_bias, wants_input) in itertools.product(
-        (TwoStage(dense, scheme, 2), Merged(dense, scheme)), flags
+        (TwoStage(dense, scheme, 2), OneStage(dense, scheme)), flags
     ):
         product.forward(x, filters, np.empty_like(dy), b)
         bias_out = np.full_like(b, np.nan) if wants_bias else None
@@ -239,7 +239,7 @@ def test_a_product_without_a_bias_adds_none(kind):
     dense, scheme = make(kind, GEOMETRIES["padded"])
     filters = filters_at(scheme, 2)
     x, b, dy = random_pass(dense)
-    for product in (TwoStage(dense, scheme, 2), Merged(dense, scheme)):
+    for product in (TwoStage(dense, scheme, 2), OneStage(dense, scheme)):
         with_bias, without = np.empty_like(dy), np.empty_like(dy)
         product.forward(x, filters, with_bias, b)
         product.forward(x, filters, without)
@@ -249,7 +249,7 @@ def test_a_product_without_a_bias_adds_none(kind):
 @each_scheme
 def test_a_product_runs_again_with_other_numbers_as_if_for_the_first_time(kind):
     dense, scheme = make(kind, GEOMETRIES["padded"])
-    for make_product in (lambda: TwoStage(dense, scheme, 2), lambda: Merged(dense, scheme)):
+    for make_product in (lambda: TwoStage(dense, scheme, 2), lambda: OneStage(dense, scheme)):
         used = make_product()
         run(used, filters_at(scheme, 2), *random_pass(dense))
         filters, values = filters_at(scheme, 2), random_pass(dense)
@@ -329,14 +329,14 @@ def test_the_cheaper_order_is_chosen_at_every_rank_and_the_dense_one_where_they_
     dense, scheme = make(kind, geometry)
     for rank in range(1, 2 + math.ceil(whole / rank_1)):
         product = product_of_rank(dense, scheme, rank)
-        assert type(product) is (TwoStage if rank * rank_1 < whole else Merged)
+        assert type(product) is (TwoStage if rank * rank_1 < whole else OneStage)
         assert product.multiply_adds == min(rank * rank_1, whole)
 
 
 def test_where_both_orders_cost_the_same_the_factors_are_merged():
     dense, scheme = make(ChannelScheme, ((4, 3, 3, 1), 4, Window((1, 1)), 1))
     assert TwoStage(dense, scheme, 2).multiply_adds == dense.geometry.multiply_adds
-    assert isinstance(product_of_rank(dense, scheme, 2), Merged)
+    assert isinstance(product_of_rank(dense, scheme, 2), OneStage)
 
 
 @pytest.mark.parametrize("group", [1, 2, 4])
