@@ -25,7 +25,7 @@ from minicaffe.core.layer import Blobs, Layer, register_variant
 from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError, WeightError
 from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
 from minicaffe.low_rank.data_basis import DataBasis
 from minicaffe.low_rank.factors import FactoredWeights, Factors, TruncatedWeights, WeightBasis, WeightMatrix
 from minicaffe.low_rank.param import LowRankParam
@@ -151,7 +151,9 @@ class LowRankLayer(Layer):
     low_rank: LowRank
     bias_blob: Blob | None
 
-    def factorize(self, param: LowRankParam, weights: WeightMatrix, dense: Sequence[DenseConvolution]) -> None:
+    def factorize(
+        self, param: LowRankParam, weights: WeightMatrix, dense: Sequence[DenseConvolution]
+    ) -> None:
         """Make the factors, and put their blobs in the place of the dense layer's."""
         self._dense_shapes = [blob.shape for blob in self.blobs]
         self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
@@ -206,7 +208,7 @@ class LowRankConvolution(LowRankLayer, Convolution):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         super().setup(bottom, top)
-        param = self.spec.low_rank_param
+        param = self.spec.message(LowRankParam)
         if self.spatial_axes == 3:
             raise param.error("", "is for one or two spatial axes, not 3; leave it out")
         if param.target == "DATA" and len(bottom) > 1:
@@ -245,7 +247,8 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         super().setup(bottom, top)
-        param, transposed = self.spec.low_rank_param, self.spec.inner_product_param.transpose
+        param = self.spec.message(LowRankParam)
+        transposed = self.spec.message(InnerProductParam).transpose
         if param.scheme == "SPATIAL":
             raise param.error("scheme", "'spatial' splits a convolution's window; use 'channel'")
         if param.factored and transposed:
