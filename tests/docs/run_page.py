@@ -1,0 +1,148 @@
+"""Runs the blocks of one page, in order, in the working directory: ``python run_page.py docs/python.md``.
+
+First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of layers or a
+solver; Python runs, in one namespace for the page; and of the shell's commands those of minicaffe run, with flags that
+make them short. Of other commands it is checked that the files and the extras that they name exist.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from pages import ROOT, RUN, Block, blocks_of
+
+SHORTER = {  # what is added to a command, unless the page gives it
+    "test": {"--iterations": "1"},
+    "time": {"--iterations": "1"},
+    "lowrank select": {"--batches": "1", "--held-out": "1", "--calibration": "1"},
+    "lowrank apply": {"--calibration": "1"},
+    "lowrank sweep": {"--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
+}
+SHORT_SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
+SMALL_BATCH = 20
+KNOWN = (".", "git", "python3", "ruff", "mypy", "lint-imports")  # other programs, which are not run
+INPUT = "layer:\n- {name: data, type: Input, input_param: {shape: {dim: [2, 20, 28, 28]}}}\n"
+
+
+def shorten(folder: Path) -> None:
+    """Let the solvers of a folder end after a few iterations of small batches."""
+    for path in folder.glob("**/solver*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        for name, value in SHORT_SOLVER.items():
+            text = re.sub(rf"^{name}: .*$", f"{name}: {value}", text, flags=re.MULTILINE)
+        path.write_text(text, encoding="utf-8")
+    for path in folder.glob("*/train*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"batch_size: \d+", f"batch_size: {SMALL_BATCH}", text), encoding="utf-8")
+
+
+def apply_diff(text: str) -> None:
+    """Change the files of a diff. Each hunk's old lines must stand in the file exactly once."""
+    for part in re.split(r"^--- ", text, flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        path = Path(name.strip())
+        content = path.read_text(encoding="utf-8")
+        body = re.sub(r"^\+\+\+ .*\n", "", body)
+        for hunk in re.split(r"^@@.*\n", body, flags=re.MULTILINE):
+            lines = [(line[:1] or " ", line[1:]) for line in hunk.splitlines()]
+            old, new = ("".join(f"{line}\n" for mark, line in lines if mark in marks) for marks in (" -", " +"))
+            if content.count(old) != 1 and old:
+                raise AssertionError(f"{path}: stands there {content.count(old)} times:\n{old}")
+            content = content.replace(old, new) if old else content
+        path.write_text(content, encoding="utf-8")
+
+
+def read_yaml(block: Block) -> None:
+    """Read a net, a solver, or a list of layers, and make the net."""
+    import minicaffe as mc
+    from minicaffe.spec.net import parse_net
+    from minicaffe.spec.solver import parse_solver
+
+    if re.search(r"^base_lr:", block.text, re.MULTILINE):
+        parse_solver(block.text, block.place)
+        return
+    is_piece = block.text.lstrip().startswith("- ")
+    spec = parse_net(INPUT + block.text if is_piece else block.text, block.place)
+    for phase in ("train", "test"):
+        if any(layer.type == "Data" and not sample(layer) for layer in spec.layer):
+            return  # data that are not here
+        mc.Net(spec, phase=phase).close()
+
+
+def sample(layer: object) -> bool:
+    """Whether a Data layer reads what comes with the package."""
+    return layer.data_param.source.startswith("sample/")  # type: ignore[attr-defined]
+
+
+def run_shell(block: Block) -> None:
+    """Run or check each command of a block."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        for command in line.split(" && "):
+            if words := shlex.split(command, comments=True):
+                run_command([re.sub(r"^\.venv(-test)?/bin/", "", words[0]), *words[1:]])
+
+
+def run_command(words: list[str]) -> None:
+    """Run a command of minicaffe; check what any other names."""
+    from minicaffe.__main__ import main
+
+    if words[0] == "minicaffe" or words[:2] == ["python", "train.py"]:
+        words = ["minicaffe", "train", *words[2:]] if words[0] == "python" else words
+        name = " ".join(words[1:3]) if words[1] in ("lowrank", "data") else words[1]
+        given = {word.partition("=")[0] for word in words}
+        extra = [part for flag in SHORTER.get(name, {}).items() if flag[0] not in given for part in flag]
+        status = main([*words[1:], *extra])
+        assert status == 0, f"status {status}: {shlex.join(words)}"
+    elif words[:3] == ["python", "-m", "minicaffe.pycaffe"] or (
+        words[0] == "python" and Path(words[1]).is_file()
+    ):
+        subprocess.run([sys.executable, *words[1:]], check=True)
+    elif words[:2] == ["pip", "install"]:
+        check_extras(words[2:])
+    elif words[0] == "python":
+        named = [word for word in words[1:] if "/" in word and not word.startswith("-")]
+        assert all((ROOT / word).exists() for word in named), f"no such file: {shlex.join(words)}"
+    else:
+        assert words[0] in KNOWN, f"unknown: {shlex.join(words)}"
+
+
+def check_extras(arguments: list[str]) -> None:
+    """The extras in ``pip install '.[cpu,plot]'`` are those of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in re.findall(r"[\w-]+", "".join(re.findall(r"^\.\[(.*)\]$", "\n".join(arguments), re.MULTILINE))):
+        assert re.search(rf"^{extra} = \[", text, re.MULTILINE), f"no extra '{extra}' in pyproject.toml"
+
+
+def main(name: str) -> int:
+    """Run a page; the exit status says whether all of it ran."""
+    blocks = [block for block in blocks_of(ROOT / name) if block.language in RUN and not block.not_run]
+    for block in blocks:
+        if block.file_name:
+            Path(block.file_name).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file_name).write_text(block.text, encoding="utf-8")
+        elif block.language == "diff":
+            apply_diff(block.text)
+    names: dict[str, object] = {"__name__": "__page__"}
+    for block in blocks:
+        try:
+            if block.file_name:
+                continue  # it is for another block, which names it
+            if block.language == "yaml":
+                read_yaml(block)
+            elif block.language == "sh":
+                run_shell(block)
+            elif block.language == "python":
+                source = "\n" * (block.line - 1) + block.text
+                exec(compile(source, str(block.page), "exec"), names)
+        except BaseException:
+            print(f"{block.place}: this block does not run", file=sys.stderr)
+            raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
