@@ -1,4 +1,4 @@
-"""The nets of prototxt/ in numbers, as the README's table has them: ``python benchmarks/zoo.py``.
+"""The nets of prototxt/ in numbers, as the table in prototxt/README.md has them: ``python benchmarks/zoo.py``.
 
 Parameters are those that are trained: without the statistics of BatchNorm, and without fixed kernels.
 """

@@ -464,7 +464,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug or not array.is_device_error(error):
             raise
         print(
-            f"error: the GPU failed ({one_line(error)}); try --device cpu, or see the README, 'On a GPU'",
+            f"error: the GPU failed ({one_line(error)}); try --device cpu, or see docs/gpu.md",
             file=sys.stderr,
         )
         return 2

@@ -1,4 +1,4 @@
-"""No layer and no solver waits for a GPU, but those that README names: waits are counted on the double of CuPy."""
+"""No layer and no solver waits for a GPU, but those in docs/gpu.md: waits are counted on the double of CuPy."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("double")
 
 
-# Layers that wait, and why: the README names them.
+# Layers that wait, and why: docs/gpu.md names them.
 WAITING = {
     "Filter": "how many images are left is known on the host",
     "DetectionOutput": "boxes are chosen on the host",

@@ -1,13 +1,14 @@
 """The pages of the documentation, and the blocks of code on them.
 
-A block between ``` fences says its language. One that the tests cannot run has a comment on the line above it that says
-why: <!-- not run: needs a GPU -->. One whose first line is a comment with a file's name is that file.
+A block between ``` fences says its language. A block that cannot be run has a comment on the line above it that
+says why: <!-- not run: needs a GPU -->. A block whose first line is a comment with a file's name is that file.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,11 +67,11 @@ def prose_of(page: Path) -> str:
 def table_rows(page: Path, heading: str) -> list[list[str]]:
     """The cells of all tables below a heading, until the next heading of its level or above; no heads, no rules."""
     level = heading.partition(" ")[0]
-    text = page.read_text(encoding="utf-8")
+    text = "\n" + page.read_text(encoding="utf-8")
     section = text[text.index(f"\n{heading}\n") + len(heading) + 2 :]
     section = re.split(rf"^#{{1,{len(level)}}} ", section, flags=re.MULTILINE)[0]
     rows, lines = [], [*section.splitlines(), ""]
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in pairwise(lines):
         if line.startswith("|") and not line.startswith("|-") and not following.startswith("|-"):
             rows.append([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
     return rows

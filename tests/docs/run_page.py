@@ -1,8 +1,8 @@
-"""Runs the blocks of one page, in order, in the working directory: ``python run_page.py docs/python.md``.
+"""Runs the blocks of one page, in order, in the working directory: ``python -m tests.docs.run_page docs/gpu.md``.
 
-First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of layers or a
-solver; Python runs, in one namespace for the page; and of the shell's commands those of minicaffe run, with flags that
-make them short. Of other commands it is checked that the files and the extras that they name exist.
+First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
+layers or a solver; Python runs, in one namespace for the page; and of the shell's commands those of minicaffe run,
+with flags that make them short. For other commands only the files and the extras that they name are looked up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pages import ROOT, RUN, Block, blocks_of
+from tests.docs.pages import ROOT, RUN, Block, blocks_of
 
 SHORTER = {  # what is added to a command, unless the page gives it
     "test": {"--iterations": "1"},
@@ -49,7 +49,9 @@ def apply_diff(text: str) -> None:
         body = re.sub(r"^\+\+\+ .*\n", "", body)
         for hunk in re.split(r"^@@.*\n", body, flags=re.MULTILINE):
             lines = [(line[:1] or " ", line[1:]) for line in hunk.splitlines()]
-            old, new = ("".join(f"{line}\n" for mark, line in lines if mark in marks) for marks in (" -", " +"))
+            old, new = (
+                "".join(f"{line}\n" for mark, line in lines if mark in marks) for marks in (" -", " +")
+            )
             if content.count(old) != 1 and old:
                 raise AssertionError(f"{path}: stands there {content.count(old)} times:\n{old}")
             content = content.replace(old, new) if old else content
@@ -113,7 +115,9 @@ def run_command(words: list[str]) -> None:
 def check_extras(arguments: list[str]) -> None:
     """The extras in ``pip install '.[cpu,plot]'`` are those of pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in re.findall(r"[\w-]+", "".join(re.findall(r"^\.\[(.*)\]$", "\n".join(arguments), re.MULTILINE))):
+    for extra in re.findall(
+        r"[\w-]+", "".join(re.findall(r"^\.\[(.*)\]$", "\n".join(arguments), re.MULTILINE))
+    ):
         assert re.search(rf"^{extra} = \[", text, re.MULTILINE), f"no extra '{extra}' in pyproject.toml"
 
 

@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from pages import PAGES, ROOT, RUN, blocks_of
 from PIL import Image
-from run_page import shorten
+
+from tests.docs.pages import PAGES, ROOT, RUN, blocks_of
+from tests.docs.run_page import shorten
 
 pytestmark = pytest.mark.cpu_only("pages are about the CPU, but where they say so")
 
@@ -18,7 +19,11 @@ EXPLANATIONS = {"text", ""}  # what a command prints, and formulas
 
 
 def with_code(pages):
-    return [page for page in pages if any(block.language in RUN and not block.not_run for block in blocks_of(page))]
+    return [
+        page
+        for page in pages
+        if any(block.language in RUN and not block.not_run for block in blocks_of(page))
+    ]
 
 
 @pytest.fixture
@@ -36,7 +41,11 @@ def folder(tmp_path):
                 Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{number}.jpg")
     Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(tmp_path / "digit.png")
     Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "cat.jpg")
-    lines = [f"{name}/{number}.jpg {label}\n" for label, name in enumerate(("cat", "dog", "fox")) for number in (0, 1)]
+    lines = [
+        f"{name}/{number}.jpg {label}\n"
+        for label, name in enumerate(("cat", "dog", "fox"))
+        for number in (0, 1)
+    ]
     (tmp_path / "train.txt").write_text("".join(lines))
     return tmp_path
 
@@ -47,11 +56,10 @@ def test_what_a_page_shows_runs(page, folder):
     if page.name in WITH_A_COPY_OF_THE_PACKAGE:
         shutil.copytree(ROOT / "minicaffe", folder / "minicaffe")
         package = folder
-    path = os.pathsep.join([str(package), str(ROOT / "tests" / "docs")])
     run = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "docs" / "run_page.py"), str(page.relative_to(ROOT))],
+        [sys.executable, "-m", "tests.docs.run_page", str(page.relative_to(ROOT))],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "MINICAFFE_DEVICE": "cpu"},
+        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{ROOT}", "MINICAFFE_DEVICE": "cpu"},
         capture_output=True,
         text=True,
     )

@@ -1,43 +1,17 @@
-"""Which layer types there are: all of Caffe 1.0's, and what the README says of them."""
-
-from pathlib import Path
+"""Which layer types there are: all of Caffe 1.0's. tests/docs compares docs/layers.md with them."""
 
 import pytest
 
 import minicaffe as mc
 from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.core.layer import layer_classes
-from minicaffe.inspect.summary import layer_type_table
 from minicaffe.spec.net import parse_net
-from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
-
-RECORDED_AS_FILES = {"HDF5Output", "WindowData"}  # tests/golden/hdf5_output.h5, windows.npz
-
 
 @pytest.mark.parametrize("layer_type", sorted(RELEASE_1_0 | SINCE_1_0))
 def test_every_layer_type_of_caffe_is_here(layer_type):
     assert layer_type in layer_classes
-
-
-def state_mark(layer_type):
-    """None: recorded from Caffe 1.0; ¹: Caffe 1.0's, with tests of its own; ²: of a fork; ³: recorded, newer."""
-    recorded = (FOLDER / "layers" / f"{layer_type}.npz").exists() or layer_type in RECORDED_AS_FILES
-    if layer_type in SINCE_1_0:
-        assert recorded
-        return " ³ "
-    return (" " if recorded else " ¹ ") if layer_type in RELEASE_1_0 else " ² "
-
-
-def test_the_readme_lists_every_type_with_its_formula_and_its_state():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    ours = {name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe.")}
-    rows = [row.strip().partition(" ") for row in layer_type_table().splitlines()[2:]]
-    assert ours <= {name for name, _, _ in rows}
-    for name, _, formula in rows:
-        escaped = formula.strip().replace("\\|", "|").replace("|", "\\|")
-        assert name not in ours or f"\n| {name}{state_mark(name)}| {escaped} |\n" in readme, name
 
 
 SSD_HEAD = """

@@ -17,7 +17,7 @@ from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import make_layer_spec, parse_net
 
 PROTOTXT = Path(__file__).parents[2] / "prototxt"
-README = PROTOTXT.parent / "README.md"
+README = PROTOTXT / "README.md"
 SIZES = {"vgg19": 64}  # of images, where the published size takes seconds
 
 # Parameters as published. Where the weights that are to be had, and so the spec, have more: the difference.

@@ -1,0 +1,1 @@
+"""The pages of the documentation: their code runs, their tables are whole, their paths and links exist."""

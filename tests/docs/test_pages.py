@@ -1,0 +1,56 @@
+"""What a page names is there: files, folders, pages and their headings. The README is one page."""
+
+import re
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, prose_of
+
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
+FOLDERS = ("minicaffe", "tests", "docs", "prototxt", "models", "benchmarks")
+MADE = ("prototxt/lenet/train_lowrank", "prototxt/lenet/deploy_lowrank")  # by commands on the pages
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors_of(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_one_page():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_readme_leads_to_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = [str(page.relative_to(ROOT)) for page in PAGES if page != ROOT / "README.md"]
+    assert [page for page in pages if f"]({page})" not in text] == []
+
+
+@page_by_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", prose_of(page)):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors_of(path), target
+
+
+@page_by_page
+def test_files_that_are_named_exist(page):
+    words = re.findall(r"[\w./*-]+", page.read_text(encoding="utf-8"))
+    for word in {word.strip(".") for word in words if word.startswith(tuple(f"{name}/" for name in FOLDERS))}:
+        if "*" not in word and not word.startswith(MADE):
+            assert (ROOT / word).exists(), word
+
+
+@page_by_page
+def test_modules_of_the_tests_that_are_named_exist(page):
+    for name in re.findall(r"python -m (tests[\w.]+)", page.read_text(encoding="utf-8")):
+        assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), name
