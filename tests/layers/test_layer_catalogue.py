@@ -9,6 +9,7 @@ from minicaffe.spec.net import parse_net
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
+
 @pytest.mark.parametrize("layer_type", sorted(RELEASE_1_0 | SINCE_1_0))
 def test_every_layer_type_of_caffe_is_here(layer_type):
     assert layer_type in layer_classes
