@@ -9,6 +9,9 @@ import os
 import sys
 
 # Nothing else is imported, not even __future__: these two are loaded before sys.path has the working directory.
+TYPE_CHECKING = False  # a type checker takes this name for true
+if TYPE_CHECKING:
+    from types import TracebackType
 
 MODULES = ("minicaffe", "minicaffe.cli", "minicaffe.pycaffe")  # what ``python -m`` runs
 TRAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train.py")
@@ -36,7 +39,7 @@ def leave_working_directory() -> None:
         del sys.path[0]
 
 
-def show(kind, error, trace) -> None:  # noqa: ANN001  (annotations would need an import)
+def show(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
     """Python's hook for what nobody caught, but for an interrupt; Python itself then ends with status 130."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -17,7 +17,7 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.reader import MERGE, Loader, Where, kind, line_of, nearest, parse_yaml
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-COMMA = re.compile(r"(\s*,)?")
+COMMA = re.compile(r"\s*,")
 ALIAS, NULL = "!alias", "tag:yaml.org,2002:null"
 Changes = Mapping[str, Any]  # a field's path -> its value; "" is the path of the whole
 
@@ -37,7 +37,7 @@ def set_layer_fields(text: str, changes: Mapping[str, Changes], file: str = "<st
         if name in changes:
             for node in nodes:
                 editor.check(node, Where(file, layer=name))
-            editor.change(nodes[-1], changes[name], Where(file, layer=name))
+            editor.change(_mapping(nodes[-1]), changes[name], Where(file, layer=name))
             _apply(layer, changes[name])
     for name in changes:
         if name not in names:
@@ -72,7 +72,9 @@ def remove_layers(text: str, names: Collection[str], file: str = "<string>") -> 
     return _checked(editor.edited_text(), expected, file)
 
 
-def _layers(expected: Any, root: yaml.Node) -> Iterator[tuple[str, dict[str, Any], tuple[yaml.Node, ...]]]:
+def _layers(
+    expected: Any, root: yaml.MappingNode
+) -> Iterator[tuple[str, dict[str, Any], tuple[yaml.Node, ...]]]:
     """Each layer: its name, how it reads, and the nodes that it is written in (the net, the list, its own)."""
     for field in ("layer", "layers"):
         read = expected.get(field, [])
@@ -110,9 +112,15 @@ def _apply(tree: dict[str, Any], changes: Changes) -> None:
         if "" not in inner and isinstance(tree.get(name), dict):
             _apply(tree[name], inner)
         elif value is not None:
-            tree[name] = _plain(yaml.compose(_write(value), Loader=yaml.SafeLoader))
+            tree[name] = _plain(_mapping(yaml.compose(_write({name: value}), yaml.SafeLoader)))[name]
         elif "" in inner:
             tree.pop(name, None)
+
+
+def _mapping(node: yaml.Node | None) -> yaml.MappingNode:
+    """The node, which is a mapping: what the place is where it stands has been checked before."""
+    assert isinstance(node, yaml.MappingNode)
+    return node
 
 
 def _by_field(changes: Changes) -> dict[str, dict[str, Any]]:
@@ -141,8 +149,10 @@ def _write(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_write, value)) + "]"
     quotes = '"' if isinstance(value, str) and not value.isprintable() else None
-    how = {"default_flow_style": True, "default_style": quotes, "allow_unicode": True, "width": math.inf}
-    return yaml.safe_dump([value], **how).strip()[1:-1]
+    text: str = yaml.safe_dump(
+        [value], default_flow_style=True, default_style=quotes, allow_unicode=True, width=math.inf
+    )
+    return text.strip()[1:-1]
 
 
 def _is_block(node: yaml.Node) -> bool:
@@ -157,10 +167,10 @@ class _Source(Loader):
         super().__init__(text)
         self.shared: list[yaml.Node] = []
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if not self.check_event(yaml.AliasEvent):
             return super().compose_node(parent, index)
-        event = self.get_event()
+        event = self.get_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
         self.shared.append(self.anchors[event.anchor])
         return yaml.ScalarNode(ALIAS, event.anchor, event.start_mark, event.end_mark)
 
@@ -170,7 +180,7 @@ class _Editor:
 
     def __init__(self, text: str) -> None:
         source = _Source(text)
-        self.text, self.root, self.shared = text, source.get_single_node(), source.shared
+        self.text, self.root, self.shared = text, _mapping(source.get_single_node()), source.shared
         self.line_break = (LINE_BREAK.findall(text) or ["\n"])[0]
         self.edits: list[tuple[int, int, str]] = []
 
@@ -207,7 +217,8 @@ class _Editor:
             return self.replace(node, added, key)
         for index, name in enumerate(names):
             if name in fields:
-                self.change_field(*node.value[index], fields[name], where.at(field=name))
+                its_key, value = node.value[index]
+                self.change_field(its_key, value, fields[name], where.at(field=name))
         for is_gone, run in itertools.groupby(range(len(names)), gone.__getitem__):
             if is_gone:
                 self.remove(node, *run)
@@ -241,7 +252,8 @@ class _Editor:
         place, line = start.index, start.index - start.column
         rest = fields[first + len(others) + 1 :]
         end = self.end(fields[first + len(others)][1])
-        following = rest[0][0].start_mark.index if rest else COMMA.match(self.text, end).end()
+        comma = COMMA.match(self.text, end)
+        following = rest[0][0].start_mark.index if rest else comma.end() if comma else end
         if node.flow_style:
             before = self.end(fields[first - 1][1]) if first else place
             apart = LINE_BREAK.search(self.text, before, place)  # then a comment may lie between

@@ -298,20 +298,16 @@ class Message:
 
     def __init__(self, **values: Any) -> None:
         """A message made in Python: the given values (not checked) over the defaults."""
-        self._start(Where("<python>"))
+        self.where = Where("<python>")
         for name, field in self.fields.items():
             setattr(self, name, values[name] if name in values else field.default_value(self.where))
-        self._lines = dict.fromkeys(values, 0)
-
-    def _start(self, where: Where) -> None:
-        self.where = where
-        self._lines: dict[str, int] = {}
+        self._lines: dict[str, int] = dict.fromkeys(values, 0)
 
     @classmethod
     def read(cls, node: yaml.MappingNode, where: Where) -> Self:
         """The message written in a YAML mapping. Raises SpecError for whatever in it is wrong."""
         message = cls.__new__(cls)
-        message._start(where)
+        message.where, message._lines = where, {}
         for key, value in node.value:
             message._read_field(key, value)
         for name, field in cls.fields.items():

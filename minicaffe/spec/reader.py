@@ -59,21 +59,22 @@ class Loader(yaml.SafeLoader):
         self.has_undecoded = UNDECODED.search(text) is not None
         self.depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _problem(f"nested more than {MAX_DEPTH} deep", self.peek_event())
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+            raise _problem(f"nested more than {MAX_DEPTH} deep", event)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
-    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         if self.has_undecoded and "\ufffd" in node.value:
             raise _problem(f"'{node.value}' is not UTF-8, which only comments need not be", node)
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
