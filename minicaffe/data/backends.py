@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,7 +44,7 @@ SAMPLES = {  # what comes with the package
 def open_source(
     path: str,
     backend: str | None = None,
-    folder: str | os.PathLike[str] = ".",
+    folder: str | Path = ".",
     labels: str | None = None,
     color: bool | None = None,
 ) -> Source:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from minicaffe.data.hdf5 import Hdf5Source
@@ -13,6 +15,31 @@ from minicaffe.errors import DataError, SpecError
 Batch = list[np.ndarray]  # one array for each top, batch axis last
 
 
+class Seeded(Protocol):
+    """What a seed chooses: an order of images, or what is drawn from them."""
+
+    def reseed(self, seed: int) -> None:
+        """Choose by another seed from now on."""
+
+
+class Batches(Protocol):
+    """What a data layer reads: its batches by number."""
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Caffe's shapes of the tops."""
+
+    @property
+    def order(self) -> Seeded:
+        """What chooses the images of each batch."""
+
+    def __call__(self, batch: int) -> Batch:
+        """Make batch number ``batch``. Raises DataError or SpecError."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
 class Ring:
     """Buffers used in turn. A buffer returns after ``slots`` batches, or is replaced where shapes change."""
 
@@ -22,9 +49,10 @@ class Ring:
     def buffer(self, batch: int, shape: tuple[int, ...]) -> np.ndarray:
         """The float32 buffer of a batch, with old numbers in it."""
         slot = batch % len(self._buffers)
-        if self._buffers[slot] is None or self._buffers[slot].shape != shape:
-            self._buffers[slot] = np.empty(shape, np.float32)
-        return self._buffers[slot]
+        buffer = self._buffers[slot]
+        if buffer is None or buffer.shape != shape:
+            buffer = self._buffers[slot] = np.empty(shape, np.float32)
+        return buffer
 
 
 class ImageBatches:
@@ -45,7 +73,7 @@ class ImageBatches:
         self.image_shape = transformer.output_shape(images[0].shape)
         is_picture = images[0].dtype == np.uint8  # else what a picture's bytes would have been is not known
         self.preparation = transformer.preparation(images[0].shape) if is_picture else None
-        self.label_shape = labels.shape[1:] if with_labels else ()
+        self.label_shape = labels.shape[1:] if labels is not None else ()
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -60,7 +88,7 @@ class ImageBatches:
         shape = self._one_shape(images, indices)
         out = self._ring.buffer(batch, (*shape, len(images)))
         self.transformer(images, out, random_stream(self.order.seed, AUGMENTATION, batch))
-        return [out, np.ascontiguousarray(labels.T)] if self.with_labels else [out]
+        return [out] if labels is None or not self.with_labels else [out, np.ascontiguousarray(labels.T)]
 
     def _one_shape(self, images: Images, indices: np.ndarray) -> tuple[int, ...]:
         """What all images of a batch become. Raises DataError that names one that differs."""

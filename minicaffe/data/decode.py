@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from minicaffe.data.resize import resize
 from minicaffe.errors import one_line
@@ -79,7 +79,7 @@ def _decode(file: str | Path | BinaryIO, color: bool | None) -> np.ndarray:
             with open(plain_file(file), "rb") as opened:
                 return _pixels(opened, color)
         return _pixels(file, color)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _Refused("cannot identify it; JPEG, PNG, BMP, GIF, TIFF, WebP and PPM are read") from None
     except Image.DecompressionBombError:
         raise _Refused(f"too many pixels; an image may have {MAX_PIXELS:,}") from None
@@ -107,7 +107,7 @@ def _pixels(file: BinaryIO, color: bool | None) -> np.ndarray:
     with Image.open(file, formats=FORMATS) as image:
         _check_size(image)
         if color is False and image.mode == "RGB" and image.format in ("JPEG", "MPO"):
-            image.draft("L", None)  # type: ignore[arg-type]  # what the file holds as brightness
+            image.draft("L", None)  # what the file holds as brightness
         try:
             image.load()
         except OSError:
@@ -156,12 +156,15 @@ def _bytes_of(image: Image.Image) -> np.ndarray:
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:
     """(H, W, 3) of (H, W, 4), in which 255 is no ink."""
     black = inverted[:, :, 3:].astype(np.uint16)
-    return (black - ((255 - inverted[:, :, :3]) * black >> 8)).astype(np.uint8)
+    pixels: np.ndarray = black - ((255 - inverted[:, :, :3]) * black >> 8)
+    return pixels.astype(np.uint8)
 
 
 def _grey(pixels: np.ndarray, kind: str | None) -> np.ndarray:
     *weights, half, bits = LUMINANCE.get(kind or "", OTHERS_LUMINANCE)
-    sums = np.einsum("hwc,c->hw", pixels, np.array(weights, np.int32), dtype=np.int32, casting="unsafe")
+    sums: np.ndarray = np.einsum(
+        "hwc,c->hw", pixels, np.array(weights, np.int32), dtype=np.int32, casting="unsafe"
+    )
     sums += half
     sums >>= bits
     return sums.astype(np.uint8)

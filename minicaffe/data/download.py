@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,7 +100,7 @@ def _get_mnist(folder: Path, source_url: str | None, progress: Progress) -> None
         else:
             bases = [source_url] if source_url else MNIST_MIRRORS
             urls = [base.rstrip("/") + "/" + name for base in bases]
-            _download(urls, target, lambda file, digest=digest: _check_gzip(file, digest), progress)
+            _download(urls, target, partial(_check_gzip, digest=digest), progress)
 
 
 def _copy_mnist_file(source: Path, target: Path, digest: str) -> None:
@@ -130,7 +131,7 @@ def _is_gzip_of(file: Path | BinaryIO, digest: str) -> bool:
         return False
 
 
-def _digest(stream: BinaryIO, algorithm: str) -> str:
+def _digest(stream: BinaryIO | gzip.GzipFile, algorithm: str) -> str:
     """The checksum of the first ``MAX_BYTES`` of a stream, as hexadecimal digits."""
     digest, left = hashlib.new(algorithm), MAX_BYTES
     while left > 0 and (piece := stream.read(PIECE)):
@@ -250,7 +251,8 @@ def _fill_from_tar(source: Path, made: Path, progress: Progress) -> None:
             name = Path(member.name).name
             if name not in wanted or not member.isfile() or member.size > MAX_BYTES:
                 continue
-            content = archive.extractfile(member).read()
+            stream = archive.extractfile(member)
+            content = stream.read() if stream else b""
             _write_images(content, f"{source}: {name}", made / wanted.pop(name), progress)
     if wanted:
         raise DataError(f"{source}: has no {', '.join(wanted)}; it must be CIFAR-10's binary version")

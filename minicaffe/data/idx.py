@@ -61,7 +61,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(unreadable(path, error)) from None
 
 
-def _read_array(path: Path, stream: BinaryIO) -> np.ndarray:
+def _read_array(path: Path, stream: BinaryIO | gzip.GzipFile) -> np.ndarray:
     magic = stream.read(4)
     if not magic:
         raise DataError(f"{path}: the file is empty; get it again")
@@ -81,7 +81,7 @@ def _read_array(path: Path, stream: BinaryIO) -> np.ndarray:
     return np.frombuffer(body, dtype).reshape(shape)
 
 
-def _read_up_to(stream: BinaryIO, count: int) -> bytearray:
+def _read_up_to(stream: BinaryIO | gzip.GzipFile, count: int) -> bytearray:
     body = bytearray()
     while len(body) < count and (piece := stream.read(min(PIECE, count - len(body)))):
         body += piece

@@ -64,7 +64,7 @@ class Listed:
     source: str
     names: Names
     labels: np.ndarray | None
-    lines: array | None = None
+    lines: array[int] | None = None
     class_names: list[str] = field(default_factory=list)
     base: str = ""
     shared: Listed | None = None  # what is kept for the next net that reads the same list
@@ -125,6 +125,7 @@ class ImageListSource(Source):
         Raises DataError where the folder has images of another class.
         """
         held, labels = self.listed.class_names, self.listed.labels
+        assert labels is not None  # a folder of classes has them
         used = {held[int(label)] for label in np.unique(labels)}
         if strange := sorted(used - set(class_names)):
             raise DataError(
@@ -157,14 +158,16 @@ class ImageListSource(Source):
 
     def _keep(self, indices: np.ndarray) -> bool:
         """Decode what is not in memory yet; False where memory is no longer used, as sizes differ."""
-        for i in np.unique(indices[~self._is_kept[indices]]) if self._kept is not None else ():
+        if self._kept is None:
+            return False
+        for i in np.unique(indices[~self._is_kept[indices]]):
             image = self._decode(i)
             if image.shape != self._kept.shape[1:]:
                 self._kept = None
                 return False
             self._kept[i] = image
             self._is_kept[i] = True
-        return self._kept is not None
+        return True
 
     def _decode(self, index: int) -> np.ndarray:
         place = self.listed.place(index)
@@ -286,8 +289,10 @@ def _read(path: Path, count: int) -> Listed:
             ) from None
         names.append(name)
         lines.append(number)
-    numbers = np.frombuffer(labels, np.float32).reshape(-1, count) if count else None
-    if numbers is not None and not np.isfinite(numbers).all():
+    if not count:
+        return Listed(str(path), names, None, lines)
+    numbers = np.frombuffer(labels, np.float32).reshape(-1, count)
+    if not np.isfinite(numbers).all():
         row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
         raise DataError(f"{path}:{lines[row]}: a label that is nan or infinite; write a number")
     return Listed(str(path), names, numbers[:, 0] if count == 1 else numbers, lines)

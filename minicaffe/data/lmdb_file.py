@@ -134,7 +134,7 @@ class LmdbFile:
         """The meta page that begins there; what it says of sizes makes sense."""
         if start + META.itemsize > self._opened[0]:
             raise self._no_lmdb("it is too short")
-        meta = np.frombuffer(self._read(start, META.itemsize), META)[0]
+        meta: np.void = np.frombuffer(self._read(start, META.itemsize), META)[0]
         size, main = int(meta["free"]["page_size"]), meta["main"]
         depth, root = int(main["depth"]), int(main["root"])
         if meta["magic"] != MAGIC or not meta["header"]["kind"] & META_PAGE:
@@ -190,7 +190,8 @@ class LmdbFile:
             raise self._damaged(int(pages[row[~good][0]]))
         if kind == LEAF:
             self._check_values(pages, block, row, places)
-            return pages[row] * size + places
+            values: np.ndarray = pages[row] * size + places
+            return values
         below = np.zeros((len(row), 8), np.uint8)
         below[:, :6] = block[row[:, None], places[:, None] + np.arange(6)]
         numbers = below.view("<i8")[:, 0]

@@ -87,7 +87,8 @@ def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: 
         datum.data = image.tobytes()
     else:
         datum.float_data.extend(image.ravel().tolist())
-    return datum.SerializeToString()
+    written: bytes = datum.SerializeToString()
+    return written
 
 
 def _import_lmdb() -> ModuleType:

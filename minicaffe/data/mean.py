@@ -67,12 +67,12 @@ def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
 
     Raises DataError that names one of another size.
     """
-    total: np.ndarray | None = None
+    total = np.zeros(())
     for first in range(0, len(source), AT_ONCE):
         indices = np.arange(first, min(first + AT_ONCE, len(source)))
         step(len(indices))
         images, _ = source.read(indices)
-        total = np.zeros(images[0].shape) if total is None else total
+        total = np.zeros(images[0].shape) if first == 0 else total
         for index, image in zip(indices, images, strict=True):
             if image.shape != total.shape:
                 size, others = (" × ".join(map(str, shape)) for shape in (image.shape, total.shape))
@@ -80,7 +80,8 @@ def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
                     f"{source.describe(int(index))}: {size}, and others {others}; {source.one_size}"
                 )
             total += image
-    return (total / len(source)).astype(np.float32)
+    mean: np.ndarray = total / len(source)
+    return mean.astype(np.float32)
 
 
 def save_mean(mean: np.ndarray, path: Path) -> None:

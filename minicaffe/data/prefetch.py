@@ -9,11 +9,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 DEPTH = 4  # Caffe's default: batches made ahead
 LAST_BATCH = 60  # seconds that the end of the program waits for a batch in the making, and leaves it then
 IMPATIENT = 5  # the same, from Control-C on
+
+Batch = TypeVar("Batch")
 
 
 class _Failure:
@@ -23,13 +25,13 @@ class _Failure:
         self.error = error
 
 
-class _Line:
+class _Line(Generic[Batch]):
     """What thread and consumer share: the batches made and not yet taken, in order."""
 
-    def __init__(self, make_batch: Callable[[int], Any], depth: int) -> None:
+    def __init__(self, make_batch: Callable[[int], Batch], depth: int) -> None:
         self.make_batch = make_batch
         self.depth = depth
-        self.ready: deque[Any] = deque()
+        self.ready: deque[tuple[int, Batch | _Failure]] = deque()
         self.changed = threading.Condition()
         self.stopped = False
         self.process = os.getpid()
@@ -37,6 +39,7 @@ class _Line:
     def work(self, number: int) -> None:
         """The thread: make batches from ``number`` on until stopped, or until one fails."""
         while self._wait_for_room():
+            batch: Batch | _Failure
             try:
                 batch = self.make_batch(number)
             except BaseException as error:
@@ -53,10 +56,10 @@ class _Line:
             self.changed.wait_for(lambda: self.stopped or len(self.ready) < self.depth)
             return not self.stopped
 
-    def take(self) -> tuple[int, Any] | None:
+    def take(self) -> tuple[int, Batch | _Failure] | None:
         """The number of a batch, and the batch or its _Failure; waits for it. None: stopped, and none is left."""
         with self.changed:
-            self.changed.wait_for(lambda: self.ready or self.stopped)
+            self.changed.wait_for(lambda: bool(self.ready) or self.stopped)
             if not self.ready:
                 return None
             numbered = self.ready.popleft()
@@ -77,7 +80,7 @@ _is_ending = threading.Event()  # the program, so that no thread may start any m
 class _Thread(threading.Thread):
     """A daemon, since the interpreter would wait for ever for another kind before it calls ``_end_all``."""
 
-    def __init__(self, line: _Line, number: int) -> None:
+    def __init__(self, line: _Line[Any], number: int) -> None:
         super().__init__(target=line.work, args=(number,), name="minicaffe-prefetch", daemon=True)
         self.line = line
 
@@ -101,7 +104,7 @@ def _end_all() -> None:
                 latest = min(latest, time.monotonic() + IMPATIENT)
 
 
-class Prefetcher:
+class Prefetcher(Generic[Batch]):
     """Gives batches 0, 1, 2, … of ``make_batch`` in order; up to ``depth`` of them are made ahead.
 
     ``make_batch`` may reuse buffers: at most ``slots`` batches in a row are in use at a time, and what
@@ -113,12 +116,12 @@ class Prefetcher:
     same batch.
     """
 
-    def __init__(self, make_batch: Callable[[int], Any], depth: int = DEPTH) -> None:
+    def __init__(self, make_batch: Callable[[int], Batch], depth: int = DEPTH) -> None:
         self.make_batch = make_batch
         self.depth = depth
         self.number = 0  # of the batch that ``next`` will give
         self._thread: threading.Thread | None = None
-        self._line: _Line | None = None
+        self._line = _Line(make_batch, depth)
         self._stop: Callable[[], Any] = lambda: None
 
     @property
@@ -126,7 +129,7 @@ class Prefetcher:
         """How many batches are in use at a time."""
         return slots_for(self.depth)
 
-    def next(self) -> Any:
+    def next(self) -> Batch:
         """The next batch. Raises what ``make_batch`` raised; another ``next`` then tries the batch again."""
         if _is_ending.is_set():
             return self._make_last()
@@ -146,7 +149,7 @@ class Prefetcher:
         self.number += 1
         return batch
 
-    def _make_last(self) -> Any:
+    def _make_last(self) -> Batch:
         """The next batch, for what ``atexit`` calls. Daemons, which the interpreter would cut off, end here."""
         if threading.current_thread() is not threading.main_thread():
             raise SystemExit
@@ -168,11 +171,11 @@ class Prefetcher:
 
     def _start(self) -> None:
         self._line = _Line(self.make_batch, self.depth)
-        self._thread = _Thread(self._line, self.number)
+        self._thread = thread = _Thread(self._line, self.number)
         self._stop = weakref.finalize(self, self._line.stop)
         atexit.unregister(_end_all)
         atexit.register(_end_all)  # last in, first out: before what the libraries that it reads with do then
-        self._thread.start()
+        thread.start()
 
 
 def slots_for(depth: int) -> int:

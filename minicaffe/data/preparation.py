@@ -48,12 +48,14 @@ class Preparation:
 
     def __str__(self) -> str:
         """In words, for somebody who asks what is done to a picture."""
-        channels = {None: "channels as they are", (2, 1, 0): "blue, green, red"}
         dims = "{} × {}, and cropped".format(*self.image_dims) if self.image_dims else "the net's input"
         words = [f"resized to {dims}"]
-        words.append(
-            channels.get(self.channel_swap) or "channels " + ", ".join(map(str, self.channel_swap or ()))
-        )
+        if self.channel_swap is None:
+            words.append("channels as they are")
+        elif self.channel_swap == (2, 1, 0):
+            words.append("blue, green, red")
+        else:
+            words.append("channels " + ", ".join(map(str, self.channel_swap)))
         words.append(f"0 … {1 if self.raw_scale is None else self.raw_scale:g}")
         if self.mean is None:
             words.append("no mean")

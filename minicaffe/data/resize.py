@@ -21,7 +21,8 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]
     lines >>= 4
     mixed = (lines[top] * down[0, :, None, None] >> 16) + (lines[bottom] * down[1, :, None, None] >> 16)
-    return ((mixed + 2) >> 2).astype(np.uint8).reshape(height, width, *pixels.shape[2:])
+    resized: np.ndarray = ((mixed + 2) >> 2).astype(np.uint8)
+    return resized.reshape(height, width, *pixels.shape[2:])
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -106,13 +106,12 @@ class DataTransformer:
 
         Every random choice is drawn from ``rng``. Raises SpecError or DataError where images do not fit.
         """
-        alike = isinstance(images, np.ndarray)
-        shapes = [images.shape[1:]] if alike else [image.shape for image in images]
+        shapes = [image.shape for image in (images[:1] if isinstance(images, np.ndarray) else images)]
         for shape in dict.fromkeys(shapes):
             self._check_output(shape, out.shape[:3])
         sizes = np.broadcast_to([shape[1:] for shape in shapes], (len(images), 2))
         flips, corners = self._draw(sizes, rng)
-        if alike:
+        if isinstance(images, np.ndarray):
             self._write(images, flips, corners, out)
             return
         for n, image in enumerate(images):
@@ -122,8 +121,8 @@ class DataTransformer:
     def _check_output(self, image_shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         got = self.output_shape(image_shape)
         if got != wanted:
-            got, wanted = (" × ".join(map(str, shape)) for shape in (got, wanted))
-            raise DataError(f"images of one batch differ: {got}, where {wanted} is expected; resize or crop")
+            has, others = (" × ".join(map(str, shape)) for shape in (got, wanted))
+            raise DataError(f"images of one batch differ: {has}, where {others} is expected; resize or crop")
 
     def _draw(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's row and column, (N, 2)."""

@@ -77,7 +77,9 @@ def read_windows(
 
 def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
     """The images' names, and (windows, 7): the image's number before the fields of each window."""
-    names, found, at = [], [], 0
+    names: list[str] = []
+    found: list[np.ndarray] = []
+    at = 0
     while at < len(words):
         number = len(names)
         head = words[at : at + 7]

@@ -65,5 +65,7 @@ class ArgMax(Layer):
 def largest_places(x: Array, k: int) -> Array:
     """(k, …): the places along axis 0 of the k largest values, the largest first, of equal ones the later."""
     if k == 1:
-        return len(x) - 1 - x[::-1].argmax(axis=0)[None]
-    return module_of(x).argsort(x, axis=0, kind="stable")[::-1][:k]
+        last: Array = len(x) - 1 - x[::-1].argmax(axis=0)[None]
+        return last
+    ascending: Array = module_of(x).argsort(x, axis=0, kind="stable")
+    return ascending[::-1][:k]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer
-from minicaffe.data.batches import ImageBatches
+from minicaffe.data.batches import Batches, ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.preparation import Preparation
@@ -30,11 +30,11 @@ class BatchSourceLayer(Layer):
     """
 
     bottoms = (0, 0)
-    tops = (1, 2)
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
     depth: int = DEPTH  # batches made ahead
 
-    def make_batches(self, top: Blobs) -> Any:
-        """An ``ImageBatches`` or alike: callable with k, with ``shapes`` and ``close``. Raises DataError."""
+    def make_batches(self, top: Blobs) -> Batches:
+        """The batches that the layer reads. Raises DataError."""
         raise NotImplementedError
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
@@ -68,7 +69,7 @@ class Im2col(Layer):
         self.padded = self.xp.zeros((*before, *padded, *behind), self.dtype)
         every = (slice(None),) * len(before)
         self.inner = (*every, *[slice(p, p + size) for p, size in zip(self.pad, image, strict=True)])
-        self.places = [
+        self.places: list[tuple[Any, Any]] = [  # in the columns and in the padded image, to index them with
             ((*every, *place), (*every, *map(_pixels, place, output, self.stride, self.dilation)))
             for place in product(*map(range, self.kernel))
         ]
@@ -89,7 +90,8 @@ class Im2col(Layer):
 
     def _images(self, stored: Array) -> Array:
         """x's array with the channels before the spatial axes: for axis 0 they are stored last."""
-        return stored if self.axis else self.xp.moveaxis(stored, -1, 0)
+        first: Array = stored if self.axis else self.xp.moveaxis(stored, -1, 0)
+        return first
 
     def _columns(self, stored: Array) -> Array:
         """y's array with the kernel's axes apart: (…, C, kh, kw, OH, OW, N), or (C, kh, kw, OH, OW) for axis 0."""

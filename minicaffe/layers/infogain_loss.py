@@ -69,7 +69,8 @@ class InfogainLoss(SoftmaxWithLoss):
         self.weights = self.xp.take(self._matrix(bottom).T, self.labels, axis=1)
         if self.counts is not None:
             self.weights *= self.counts
-        return -(self.weights * self.xp.log(self.xp.maximum(self.prob, SMALLEST))).sum()
+        total: Array = -(self.weights * self.xp.log(self.xp.maximum(self.prob, SMALLEST))).sum()
+        return total
 
     def score_grad(self, dx: Array) -> None:
         self.xp.multiply(self.prob, self.weights.sum(axis=0), out=dx)

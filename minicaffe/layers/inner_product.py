@@ -110,8 +110,8 @@ class InnerProduct(Layer):
         order, a copy in Caffe's order."""
         if self.axis == 1:
             return stored.reshape(rows, -1)
-        logical = blob.logical(stored)
-        return self.xp.ascontiguousarray(logical.reshape(-1, rows).T)
+        columns: Array = self.xp.ascontiguousarray(blob.logical(stored).reshape(-1, rows).T)
+        return columns
 
     def _put_back(self, columns: Array, blob: Blob, stored: Array) -> None:
         """Write (rows, columns) into a blob's array, where ``_columns`` had to copy."""

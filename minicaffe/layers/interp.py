@@ -67,18 +67,24 @@ class Interp(Layer):
             raise self.shape_error(f"pad_beg and pad_end leave nothing of bottom {shape}; cut less")
         reference = bottom[1].shape[2:] if len(bottom) > 1 else (None, None)
         size = [
-            param.output_size(length, given) or other
+            self._size(length, given, other)
             for length, given, other in zip(image, (param.height, param.width), reference, strict=True)
         ]
-        if None in size:
-            raise param.error(
-                "height", "no size: give height and width, zoom_factor, shrink_factor, or a second bottom"
-            )
         top[0].reshape(*shape[:2], *size)
         self.down, self.across = (
             self.setting.device.put(weights(length, whole, -param.pad_beg, out), self.dtype)
             for length, whole, out in zip(image, shape[2:], size, strict=True)
         )
+
+    def _size(self, length: int, given: int | None, reference: int | None) -> int:
+        """The top's size along an axis where the bottom has ``length``. Raises SpecError where nothing gives it."""
+        param = self.spec.message(InterpParam)
+        size = param.output_size(length, given) or reference
+        if size is None:
+            raise param.error(
+                "height", "no size: give height and width, zoom_factor, shrink_factor, or a second bottom"
+            )
+        return size
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         resample(bottom[0].stored, self.down, self.across, out=top[0].stored)

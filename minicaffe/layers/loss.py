@@ -56,7 +56,8 @@ class LossLayer(Layer):
         value = {"FULL": places, "VALID": places if valid is None else valid, "BATCH_SIZE": batch, "NONE": 1}[
             mode
         ]
-        return self.xp.maximum(value, 1, dtype=self.dtype)
+        divisor: Array = self.xp.maximum(value, 1, dtype=self.dtype)
+        return divisor
 
 
 def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int) -> None:
@@ -79,7 +80,9 @@ def _names_of(layer: Layer) -> list[str]:
     return layer.setting.class_names.get(layer.spec.bottom[1], [])
 
 
-def read_labels(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int, ignore: int | None) -> tuple:
+def read_labels(
+    layer: Layer, blob: Blob, places: tuple[int, ...], classes: int, ignore: int | None
+) -> tuple[Array, Array | None]:
     """The labels as whole numbers, of the shape ``places``, and a mask of those that count (None: all do).
 
     Ignored labels read as 0. Raises DataError for one that is no class.

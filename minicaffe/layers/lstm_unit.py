@@ -92,7 +92,7 @@ def step_grad(
     d_i, d_f, d_o, d_g = parts(out, size)
     tanh_cell = xp.tanh(cell)
     total = d_cell + d_hidden * o * (1 - tanh_cell * tanh_cell)
-    d_old = total * f
+    d_old: Array = total * f
     d_old *= cont
     xp.multiply(d_old * old, 1 - f, out=d_f)
     xp.multiply(total * g, i * (1 - i), out=d_i)

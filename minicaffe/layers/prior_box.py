@@ -96,9 +96,10 @@ class PriorBox(Layer):
                 raise self.shape_error(
                     f"bottom '{name}' has shape {blob.shape}; expected 4 axes (N, C, H, W)"
                 )
-        image = (param.img_h, param.img_w) if param.has("img_h") else (param.img_size, param.img_size)
-        image = image if all(image) else bottom[1].shape[2:]
-        boxes = prior_boxes(param, bottom[0].shape[2:], image)
+        _, _, rows, columns = bottom[0].shape
+        _, _, height, width = bottom[1].shape
+        image = param.img_h or param.img_size or height, param.img_w or param.img_size or width
+        boxes = prior_boxes(param, (rows, columns), image)
         variances = np.broadcast_to(np.array(param.variance or [0.1]), boxes.shape)
         top[0].reshape(1, 2, boxes.size)
         both = np.stack([boxes.reshape(-1), variances.reshape(-1)])
@@ -110,8 +111,10 @@ class PriorBox(Layer):
 
 def prior_boxes(param: PriorBoxParam, places: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
     """(h, w, P, 4): the boxes for a feature map of ``places`` (h, w) and an image (H, W)."""
-    steps = (param.step_h, param.step_w) if param.has("step_h") else (param.step, param.step)
-    steps = steps if all(steps) else tuple(size / count for size, count in zip(image, places, strict=True))
+    steps = (
+        param.step_h or param.step or image[0] / places[0],
+        param.step_w or param.step or image[1] / places[1],
+    )
     y, x = ((np.arange(count) + param.offset) * step for count, step in zip(places, steps, strict=True))
     centres = np.stack([np.broadcast_to(x, places), np.broadcast_to(y[:, None], places)], axis=-1)[:, :, None]
     half = param.sizes() / 2

@@ -25,6 +25,7 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from minicaffe.core.layer import Layer, Setting, register_layer
 from minicaffe.errors import SpecError, one_line
@@ -55,19 +56,21 @@ class Python(Layer):
     tops = (0, None)
     param_str: str
 
-    def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:
+    def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:  # type: ignore[misc]  # of another class
         """The user's layer. Raises SpecError where it is not found."""
         param = spec.message(PythonParam)
         if not setting.trust.runs_python:
             raise UntrustedError(str(_refusal(param, setting.folder)))
         found = find_layer_class(param, setting.folder)
-        layer = found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
-        layer.param_str = param.param_str
+        layer: Layer = (
+            found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
+        )
+        layer.param_str = param.param_str  # type: ignore[attr-defined]  # for the user's class alone
         layer.reshapes_always = True
         return layer
 
 
-def find_layer_class(param: PythonParam, folder: str) -> type:
+def find_layer_class(param: PythonParam, folder: str) -> type[Any]:
     """The class that ``param`` names: a Layer, ours or pycaffe's. Raises SpecError where there is none."""
     module = find_module(param, Path(folder))
     cls = getattr(module, param.layer, None)

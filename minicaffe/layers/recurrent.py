@@ -223,7 +223,7 @@ class RecurrentLayer(Layer):
         return {"hidden": [base64.b64encode(a.tobytes()).decode() for a in arrays]} if arrays else {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        texts = state.get("hidden")
+        texts: Any = state.get("hidden")
         try:
             arrays = [np.frombuffer(base64.b64decode(text), self.dtype) for text in texts]
             self.memory = [

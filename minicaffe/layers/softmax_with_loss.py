@@ -62,7 +62,8 @@ class SoftmaxWithLoss(LossLayer):
 
     def _classes_first(self, stored: Array) -> Array:
         """A stored array with the axis of the classes moved to the front: the places in memory's order."""
-        return self.xp.moveaxis(stored, self.stored_axis, 0)
+        moved: Array = self.xp.moveaxis(stored, self.stored_axis, 0)
+        return moved
 
     def _as_stored(self, labels: Array) -> Array:
         """One number for each place, in that order too: the images last, if they are among the places."""
@@ -78,7 +79,8 @@ class SoftmaxWithLoss(LossLayer):
     def total_loss(self, bottom: Blobs) -> Array:
         """−Σ log p[label], over the labels that count."""
         losses = cross_entropy(self.prob, self.labels)
-        return losses.sum() if self.counts is None else (losses * self.counts).sum()
+        total: Array = losses.sum() if self.counts is None else (losses * self.counts).sum()
+        return total
 
     def score_grad(self, dx: Array) -> None:
         """Write the gradient of ``total_loss`` by the scores: p − onehot(label)."""

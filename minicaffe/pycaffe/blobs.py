@@ -36,7 +36,7 @@ class HostBlob:
         return self.blob.on_host("diff")
 
 
-class BlobVec(list):
+class BlobVec(list[Any]):
     """The parameters of a layer."""
 
     def __init__(

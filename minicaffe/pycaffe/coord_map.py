@@ -32,4 +32,5 @@ def crop(top_from: Top, top_to: Top) -> Top:
     assert np.all(b <= 0), f"cannot crop negative offset (b = {b})"
     assert np.all(np.round(b) == b), f"cannot crop noninteger offset (b = {b})"
     offset = [round(-float(value)) for value in np.atleast_1d(b)]
-    return layers.Crop(top_from, top_to, crop_param={"axis": axis + 1, "offset": offset})
+    cropped: Top = layers.Crop(top_from, top_to, crop_param={"axis": axis + 1, "offset": offset})
+    return cropped

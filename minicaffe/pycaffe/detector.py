@@ -60,7 +60,7 @@ class Detector(Net):
 
         Returns for each window a dict with ``filename``, ``window`` and ``prediction``, in the order given.
         """
-        found = [
+        found: list[dict[str, Any]] = [
             {"window": window, "filename": file, "crop": self.crop(image, window)}
             for file, windows in images_windows
             for image in [load_image(file)]
@@ -70,7 +70,8 @@ class Detector(Net):
             return []
         name = self.inputs[0]
         inputs = np.stack([self.transformer.preprocess(name, one.pop("crop")) for one in found])
-        predictions = self.forward_all(**{name: inputs})[self.outputs[0]]
+        given: dict[str, Any] = {name: inputs}
+        predictions = self.forward_all(**given)[self.outputs[0]]
         return [{**one, "prediction": scores} for one, scores in zip(found, predictions, strict=True)]
 
     def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict[str, Any]]:
@@ -91,12 +92,12 @@ class Detector(Net):
 
         Without context, fractions of pixels are cut off. Raises ShapeError where it shows nothing of the image.
         """
-        window = np.asarray(window)
-        if window.shape != (4,) or window.dtype.kind not in "fiu" or not np.isfinite(window).all():
-            raise ShapeError(f"window {window.tolist()}: give four numbers, (ymin, xmin, ymax, xmax)")
+        edges = np.asarray(window)
+        if edges.shape != (4,) or edges.dtype.kind not in "fiu" or not np.isfinite(edges).all():
+            raise ShapeError(f"window {edges.tolist()}: give four numbers, (ymin, xmin, ymax, xmax)")
         if self.context_pad:
-            return self._crop_with_context(image, window)
-        return _part(image, window.astype(int), window)
+            return self._crop_with_context(image, edges)
+        return _part(image, edges.astype(int), edges)
 
     def _crop_with_context(self, image: np.ndarray, window: np.ndarray) -> np.ndarray:
         size = self.blobs[self.inputs[0]].width

@@ -47,7 +47,8 @@ def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
     """Arrays as the bytes of a BlobProtoVector."""
     vector = caffe_pb2.BlobProtoVector()
     vector.blobs.extend([array_to_blobproto(arr) for arr in arraylist])
-    return vector.SerializeToString()
+    written: bytes = vector.SerializeToString()
+    return written
 
 
 def blobprotovector_str_to_arraylist(data: bytes) -> list[np.ndarray]:

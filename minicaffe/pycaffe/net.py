@@ -205,8 +205,8 @@ class Net:
         all_data: list[dict[str, np.ndarray]] = []
         all_diffs: list[dict[str, np.ndarray]] = []
         for batch in self._batch(given):
-            inputs = {name: batch[name] for name in batch if name in self.inputs}
-            starts = {name: batch[name] for name in batch if name in self.outputs}
+            inputs: dict[str, Any] = {name: batch[name] for name in batch if name in self.inputs}
+            starts: dict[str, Any] = {name: batch[name] for name in batch if name in self.outputs}
             all_data.append({k: np.array(v) for k, v in self.forward(blobs=blobs, **inputs).items()})
             all_diffs.append({k: np.array(v) for k, v in self.backward(diffs=diffs, **starts).items()})
         return join(all_data, count), join(all_diffs, count)

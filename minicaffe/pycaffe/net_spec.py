@@ -154,7 +154,8 @@ def _scalar(field: Field, value: Any) -> Any:
 
 def _assign_all(message: Any, values: Mapping[str, Any], field: str) -> None:
     if isinstance(values, type(message)):  # as pycaffe takes messages themselves
-        return message.MergeFrom(values)
+        message.MergeFrom(values)
+        return
     if not isinstance(values, Mapping):
         raise SpecError(f"{field}: {values!r}; give a dict of the fields of {message.DESCRIPTOR.name}")
     for name, value in values.items():
@@ -163,7 +164,12 @@ def _assign_all(message: Any, values: Mapping[str, Any], field: str) -> None:
 
 def to_proto(*tops: Top | Function) -> Any:
     """The net, a NetParameter, of all layers that ``tops`` need."""
-    return _write([getattr(top, "fn", top) for top in tops], {})
+    return _write(map(_function, tops), {})
+
+
+def _function(thing: Top | Function) -> Function:
+    """The layer, or the one that makes a top."""
+    return thing.fn if isinstance(thing, Top) else thing
 
 
 def _write(functions: Iterable[Function], names: Mapping[Top | Function, str]) -> Any:
@@ -193,8 +199,7 @@ class NetSpec:
 
     def to_proto(self) -> Any:
         """The net as a NetParameter; its str() is prototxt."""
-        functions = [getattr(top, "fn", top) for top in self.tops.values()]
-        return _write(functions, {top: name for name, top in self.tops.items()})
+        return _write(map(_function, self.tops.values()), {top: name for name, top in self.tops.items()})
 
     def to_yaml(self) -> str:
         """The net as the text of a YAML spec. Raises SpecError where it is no net that can be run."""

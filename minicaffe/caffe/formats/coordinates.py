@@ -31,15 +31,25 @@ IDENTITY: Map = (None, 1, 0)
 class Function(Protocol):
     """A layer of a net."""
 
-    type_name: str
-    params: Mapping[str, Any]
-    inputs: Sequence[Any]
+    @property
+    def type_name(self) -> str:
+        """Its type."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What was set of it."""
+
+    @property
+    def inputs(self) -> Sequence[Top]:
+        """The blobs that it takes."""
 
 
 class Top(Protocol):
     """A blob that a layer makes."""
 
-    fn: Function
+    @property
+    def fn(self) -> Function:
+        """The layer."""
 
 
 class UndefinedMapException(Exception):

@@ -6,8 +6,9 @@ in binary. Defaults are those of the specs, which for Caffe's fields are Caffe's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from minicaffe.caffe.formats.schema import Field, Schema, schema
 from minicaffe.core.layer import layer_classes
@@ -43,7 +44,7 @@ def defaults() -> dict[tuple[str, str], str]:
     return found
 
 
-def _all_fields() -> Iterator[tuple[str, str, fields.Field]]:
+def _all_fields() -> Iterator[tuple[str, str, fields.Field[Any]]]:
     """(message, field name, field) of all specs; a message that several layer types take comes several times."""
     for owner, spec in ROOTS.items():
         yield from _fields(owner, spec.fields)
@@ -52,21 +53,23 @@ def _all_fields() -> Iterator[tuple[str, str, fields.Field]]:
         yield from _fields("LayerParameter", messages)
 
 
-def _fields(owner: str, of_spec: dict[str, fields.Field]) -> Iterator[tuple[str, str, fields.Field]]:
+def _fields(
+    owner: str, of_spec: Mapping[str, fields.Field[Any]]
+) -> Iterator[tuple[str, str, fields.Field[Any]]]:
     for name, field in of_spec.items():
         yield owner, name, field
         if isinstance(field, fields.Nested):
             yield from _fields(_kind(owner, name, field), field.message.fields)
 
 
-def _kind(owner: str, name: str, field: fields.Nested) -> str:
+def _kind(owner: str, name: str, field: fields.Nested[Any]) -> str:
     """The name of the message that a field holds: LowRankParam of the specs is LowRankParameter."""
     known = schema().get(owner, {}).get(name)
     own = field.message.__name__
     return known.kind if known else f"{own}eter" if own.endswith("Param") else own
 
 
-def _declared(owner: str, name: str, field: fields.Field, number: int) -> Field:
+def _declared(owner: str, name: str, field: fields.Field[Any], number: int) -> Field:
     if isinstance(field, fields.Nested):
         return Field(name, number, _kind(owner, name, field), field.repeated)
     if isinstance(field, fields.Enum):
