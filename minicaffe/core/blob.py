@@ -140,16 +140,30 @@ class Blob:
 
     def accumulate(self, compute: Callable[[Array], object]) -> None:
         """Add to the gradient what ``compute(out)`` writes into ``out``; a cleared one is simply written."""
-        if self._diff is None and self._diff_owner is None:
-            self._diff = self.device.xp.empty(self.stored_shape, self.dtype)
-            self._diff_is_cleared = True
-        if self._diff_is_cleared:
-            compute(self._diff)
+        fresh = self._fresh_diff()
+        if fresh is not None:
+            compute(fresh)
             self._diff_is_cleared = False
             return
         term = self.device.xp.empty(self.stored_shape, self.dtype)
         compute(term)
         self.stored_diff[...] += term
+
+    def add_to_diff(self, values: Array) -> None:
+        """Add ``values``, in the stored order, to the gradient."""
+        fresh = self._fresh_diff()
+        if fresh is not None:
+            fresh[...] = values
+            self._diff_is_cleared = False
+        else:
+            self.stored_diff[...] += values
+
+    def _fresh_diff(self) -> Array | None:
+        """The gradient's array where nothing of it counts yet, so that it may be overwritten; None otherwise."""
+        if self._diff is None and self._diff_owner is None:
+            self._diff = self.device.xp.empty(self.stored_shape, self.dtype)
+            self._diff_is_cleared = True
+        return self._diff if self._diff_is_cleared else None
 
     def share_data(self, other: Blob | None) -> None:
         """Let ``data`` be the other blob's from now on, which has the same count; None: its own again."""

@@ -213,11 +213,6 @@ class Layer:
         return ShapeError(f"{self.spec.where}: {problem}")
 
 
-def stored_axis(axis: int, ndim: int) -> int:
-    """Where a logical axis of a batch-last blob lies in its ``stored`` array: 0 is last, k is k - 1."""
-    return (axis - 1) % ndim
-
-
 def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> int:
     """A logical axis counted from 0, where the spec may count from the end. Raises ShapeError."""
     if not -ndim <= axis < ndim:

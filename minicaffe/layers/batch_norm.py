@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.ops.normalization import moments, normalize, normalize_grad
@@ -64,15 +64,14 @@ class BatchNorm(Layer):
             )
         top[0].reshape(*shape)
         self.cover = Cover(shape, 1, 1) if len(shape) > 1 else Cover(shape, 0, 0)
-        self.kept = None if self.uses_global_stats else room_for_input(self, bottom, top)
+        self.kept = KeptInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.cover.rows(bottom[0].stored), self.cover.rows(top[0].stored)
         if self.uses_global_stats:
             self.mean, variance = self._global_stats()
         else:
-            kept = None if self.kept is None else self.cover.rows(self.kept)
-            self.mean, variance = moments(x, copy=kept)
+            self.mean, variance = moments(x, copy=self.kept.room_for(x))
             self._follow(self.mean, variance, places=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
@@ -95,7 +94,7 @@ class BatchNorm(Layer):
         if self.uses_global_stats:
             channels.in_blocks(self._divide, dy, self.inverse_std, dx)
             return
-        x = self.cover.rows(bottom[0].stored if self.kept is None else self.kept)
+        x = self.kept.original(self.cover.rows(bottom[0].stored))
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _divide(self, dy: Array, inverse_std: Array, dx: Array) -> None:

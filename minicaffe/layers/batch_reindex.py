@@ -34,7 +34,7 @@ class BatchReindex(Layer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         self.index = bottom[1].stored.astype(self.xp.int64)
-        check_indices(self.index, bottom[0].shape[0], str(self.spec.where), "images")
+        check_indices(self.index, bottom[0].shape[0], self.spec.where, "images")
         top[0].stored[...] = self.xp.take(bottom[0].stored, self.index, axis=-1)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -98,7 +98,7 @@ class Bias(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         dy = top[0].stored_diff
         if self.blobs and self.param_propagate_down[0]:
-            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, self._sums(dy)))
+            self.blobs[0].add_to_diff(self._sums(dy))
         if not self.blobs and propagate_down[1]:
             bottom[1].diff[...] = self._sums(dy)
         if propagate_down[0] and top[0] is not bottom[0]:

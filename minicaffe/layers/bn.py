@@ -19,11 +19,11 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.ops.normalization import moments, normalize_grad
-from minicaffe.spec.fields import Bool, Enum, Float, Message, Nested
+from minicaffe.spec.fields import ENGINE, Bool, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
 
 
@@ -35,7 +35,7 @@ class BNParam(Message):
     momentum = Float(0.9, min=0, max=1)
     eps = Float(1e-5, min=0)
     frozen = Bool(False)
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
 
 @register_layer
@@ -67,7 +67,7 @@ class BN(Layer):
             )
         top[0].reshape(*shape)
         self.cover = Cover(shape, 1, 1)
-        self.kept = None if self.uses_moving else room_for_input(self, bottom, top)
+        self.kept = KeptInput(bottom, top)
 
     def _coefficients(self, index: int) -> Array:
         """A blob as (C, 1, 1)."""
@@ -78,8 +78,7 @@ class BN(Layer):
         if self.uses_moving:
             self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
         else:
-            kept = None if self.kept is None else self.cover.rows(self.kept)
-            self.mean, variance = moments(x, copy=kept)
+            self.mean, variance = moments(x, copy=self.kept.room_for(x))
             self._follow(self.mean, variance)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         factor = self.inverse_std * self._coefficients(0)
@@ -104,7 +103,7 @@ class BN(Layer):
             if dx is not None:
                 self._multiply(dy, self.inverse_std * self._coefficients(0), dx)
             return
-        x = self.cover.rows(bottom[0].stored if self.kept is None else self.kept)
+        x = self.kept.original(self.cover.rows(bottom[0].stored))
         if any(self.param_propagate_down[:2]):
             self._add_param_grads(x, dy)
         if dx is not None:
@@ -125,4 +124,4 @@ class BN(Layer):
         grads = sums[0] * self.inverse_std, sums[1]
         for blob, grad, wanted in zip(self.blobs, grads, self.param_propagate_down, strict=False):
             if wanted:
-                blob.accumulate(lambda out, grad=grad: self.xp.copyto(out, grad.reshape(out.shape)))
+                blob.add_to_diff(grad.reshape(blob.shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.workers import channelwise
 from minicaffe.spec.fields import Int, Message
 
@@ -44,7 +44,7 @@ class Concat(Layer):
                 )
         sizes = [blob.shape[axis] for blob in bottom]
         top[0].reshape(*shape[:axis], sum(sizes), *shape[axis + 1 :])
-        self.parts = parts_along(stored_axis(axis, len(shape)), sizes)
+        self.parts = parts_along(bottom[0].stored_axis(axis), sizes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         for part, x in zip(self.parts, bottom, strict=True):

@@ -27,7 +27,7 @@ from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, products_for
-from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
+from minicaffe.spec.fields import ENGINE, Bool, Int, Message, Nested
 
 
 class ConvolutionParam(Message):
@@ -48,7 +48,7 @@ class ConvolutionParam(Message):
     group = Int(1, min=1)
     weight_filler = Nested(FillerParam)
     bias_filler = Nested(FillerParam)
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
     axis = Int(1)
     force_nd_im2col = Bool(False)
 
@@ -181,15 +181,16 @@ class Convolution(Layer):
                 self.put_back(dx, x, x.stored_diff)
 
     def add_param_grads(self, product: Products, dy: Array, padded: Array) -> None:
-        """Add dw and db, those that are wanted; db comes out of the blocks of dw, where there are any."""
+        """Add dw and db, those that are wanted; where both are, db is a by-product of dw."""
         wants_w, wants_b = (*self.param_propagate_down, False)[:2]
-        db = self.new_array((self.num_output,)) if wants_b else None
-        if wants_w:
-            self.blobs[0].accumulate(lambda out: product.weight_grad(dy, padded, out, db))
+        weight, *biases = self.blobs
+        if wants_w and wants_b:
+            bias = biases[0]
+            bias.accumulate(lambda db: weight.accumulate(lambda dw: product.weight_grad(dy, padded, dw, db)))
+        elif wants_w:
+            weight.accumulate(lambda dw: product.weight_grad(dy, padded, dw))
         elif wants_b:
-            dy.reshape(self.num_output, -1).sum(axis=1, out=db)
-        if wants_b:
-            self.blobs[1].accumulate(lambda out: self.xp.copyto(out, db))
+            biases[0].accumulate(lambda db: dy.reshape(self.num_output, -1).sum(axis=1, out=db))
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return sum(product.geometry.multiply_adds for product in self.products)

@@ -49,7 +49,7 @@ class Embed(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         index = bottom[0].data.astype(self.xp.int64)
         param = self.param
-        check_indices(index, param.input_dim, str(self.spec.where), "input_dim")
+        check_indices(index, param.input_dim, self.spec.where, "input_dim")
         rows = self.blobs[0].data[index]
         top[0].data[...] = rows + self.blobs[1].data if param.bias_term else rows
 

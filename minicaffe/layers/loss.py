@@ -93,7 +93,7 @@ def read_labels(
         counts = labels != ignore
         labels = labels * counts
     try:
-        check_labels(labels, classes, str(layer.spec.where))
+        check_labels(labels, classes, layer.spec.where)
     except DataError as error:
         names = _names_of(layer)
         raise DataError(

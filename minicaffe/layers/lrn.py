@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.device.workers import elementwise
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
 from minicaffe.ops.lrn import LocalResponse
-from minicaffe.spec.fields import Enum, Float, Int, Message
+from minicaffe.spec.fields import ENGINE, Enum, Float, Int, Message
 
 
 class LRNParam(Message):
@@ -26,7 +25,7 @@ class LRNParam(Message):
     beta = Float(0.75)
     norm_region = Enum("ACROSS_CHANNELS", "WITHIN_CHANNEL", default="ACROSS_CHANNELS")
     k = Float(1.0)
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
     def check(self) -> None:
         if self.local_size % 2 == 0:
@@ -57,16 +56,13 @@ class LRN(Layer):
         if len(bottom[0].shape) != 4:
             raise self.shape_error(f"bottom has shape {bottom[0].shape}; expected 4 axes (N, C, H, W)")
         top[0].reshape(*bottom[0].shape)
-        self.kept = room_for_input(self, bottom, top)
+        self.kept = KeptInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x = bottom[0].stored
-        if self.kept is not None:
-            elementwise(self.xp.copyto, self.kept, x)
-            x = self.kept  # an element's window has neighbours that may have been written over already
+        x = self.kept.keep(bottom[0].stored)  # in place, neighbours of an element may be overwritten already
         self.response.forward(x, out=top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
-            x = bottom[0].stored if self.kept is None else self.kept
+            x = self.kept.original(bottom[0].stored)
             self.response.backward(x, top[0].stored_diff, out=bottom[0].stored_diff)

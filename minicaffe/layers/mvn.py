@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
 from minicaffe.ops import channels
 from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
@@ -45,15 +45,14 @@ class MVN(Layer):
         n, c, h, w = (*shape, 1, 1, 1)[:4]
         top[0].reshape(n, c, h, w)
         self.rows = (1, c * h * w, n) if self.param.across_channels else (c, h * w, n)
-        self.kept = room_for_input(self, bottom, top) if self.param.normalize_variance else None
+        self.kept = KeptInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self._rows(bottom[0].stored), self._rows(top[0].stored)
         if not self.param.normalize_variance:
             self._subtract_mean(x, y)
             return
-        kept = None if self.kept is None else self._rows(self.kept)
-        self.mean, variance = moments(x, copy=kept)
+        self.mean, variance = moments(x, copy=self.kept.room_for(x))
         self.inverse_std = 1 / (self.xp.sqrt(variance) + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
 
@@ -64,7 +63,7 @@ class MVN(Layer):
         if not self.param.normalize_variance:
             self._subtract_mean(dy, dx)
             return
-        x = self._rows(bottom[0].stored if self.kept is None else self.kept)
+        x = self.kept.original(self._rows(bottom[0].stored))
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _rows(self, stored: Array) -> Array:

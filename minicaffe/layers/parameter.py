@@ -44,4 +44,4 @@ class Parameter(Layer):
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if self.param_propagate_down[0]:
-            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, top[0].diff))
+            self.blobs[0].add_to_diff(top[0].diff)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.core.layer import Blobs, Layer, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.workers import channelwise
 from minicaffe.spec.fields import Int, Message
 
@@ -40,7 +40,7 @@ class Permute(Layer):
         order = param.order + [axis for axis in range(axes) if axis not in param.order]
         top[0].reshape(*[shape[axis] for axis in order])
         # the order of stored axes: the batch, axis 0, is the last on either side
-        self.stored_order = [stored_axis(axis, axes) for axis in order[1:] + order[:1]]
+        self.stored_order = [bottom[0].stored_axis(axis) for axis in order[1:] + order[:1]]
         self.back_order = [self.stored_order.index(axis) for axis in range(axes)]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

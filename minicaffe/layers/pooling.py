@@ -20,7 +20,7 @@ from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
 from minicaffe.ops import pooling
 from minicaffe.ops.convolution.geometry import Window
-from minicaffe.spec.fields import Bool, Enum, Int, Message
+from minicaffe.spec.fields import ENGINE, Bool, Enum, Int, Message
 
 logger = logging.getLogger("minicaffe")
 
@@ -41,7 +41,7 @@ class PoolingParam(Message):
     stride = Int(1, min=1)
     stride_h = Int(min=1)
     stride_w = Int(min=1)
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
     global_pooling = Bool(False)
     round_mode = Enum("CEIL", "FLOOR", default="CEIL")
     ceil_mode = Bool(True)

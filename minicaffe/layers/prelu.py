@@ -15,7 +15,8 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.relu import relu, relu_grad
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.spec.fields import Bool, Message, Nested
@@ -54,29 +55,25 @@ class PReLU(Layer):
                 f"bottom has {bottom[0].shape[1]} channels, the slopes are for {self.blobs[0].shape[0]}"
             )
         top[0].reshape(*bottom[0].shape)
-        self.kept = room_for_input(self, bottom, top)
+        self.kept = KeptInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
-        kept = None if self.kept is None else rows(self.kept)
-        channels.in_blocks(self._rectify, rows(bottom[0].stored), slope, rows(top[0].stored), kept)
+        x, y = rows(bottom[0].stored), rows(top[0].stored)
+        channels.in_blocks(self._rectify, x, slope, y, self.kept.room_for(x))
 
     def _rectify(self, x: Array, slope: Array, y: Array, kept: Array | None) -> None:
         if kept is not None:
             kept[...] = x
-        negative = scratch(x, x.shape)
-        self.xp.minimum(x, 0, out=negative)
-        negative *= slope
-        self.xp.maximum(x, 0, out=y)
-        y += negative
+        relu(x, slope, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
-        x = rows(bottom[0].stored if self.kept is None else self.kept)
+        x = self.kept.original(rows(bottom[0].stored))
         dy = rows(top[0].stored_diff)
         if self.param_propagate_down[0]:
             sums = channels.row_sums(self._slope_sum, 1, x, dy)[0]
-            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, self.cover.gather(sums)))
+            self.blobs[0].add_to_diff(self.cover.gather(sums))
         if propagate_down[0]:
             channels.in_blocks(self._gate, x, slope, dy, rows(bottom[0].stored_diff))
 
@@ -87,8 +84,4 @@ class PReLU(Layer):
         return [product.sum(axis=1)]
 
     def _gate(self, x: Array, slope: Array, dy: Array, dx: Array) -> None:
-        positive = scratch(x, x.shape)
-        self.xp.multiply(dy, x > 0, out=positive)
-        self.xp.subtract(dy, positive, out=dx)
-        dx *= slope
-        dx += positive
+        relu_grad(x, dy, slope, out=dx)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.device.array import Array
+from minicaffe.device.array import Array, module_of
 from minicaffe.device.workers import elementwise, scratch
-from minicaffe.spec.fields import Enum, Float, Message
+from minicaffe.spec.fields import ENGINE, Float, Message
 from minicaffe.spec.net import LayerSpec
 
 
@@ -20,7 +22,7 @@ class ReLUParam(Message):
     """``negative_slope``: the gradient where x is negative."""
 
     negative_slope = Float(0.0)
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
 
 @register_layer
@@ -43,24 +45,37 @@ class ReLU(Layer):
         elementwise(self._rectify, bottom[0].stored, top[0].stored)
 
     def _rectify(self, x: Array, y: Array) -> None:
-        if not self.slope:
-            self.xp.maximum(x, 0, out=y)
-            return
-        negative = scratch(x, x.shape)
-        self.xp.multiply(self.xp.minimum(x, 0, out=negative), self.slope, out=negative)
-        self.xp.maximum(x, 0, out=y)
-        y += negative
+        relu(x, self.slope, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
             elementwise(self._gate, bottom[0].stored, top[0].stored_diff, bottom[0].stored_diff)
 
     def _gate(self, x: Array, dy: Array, dx: Array) -> None:
-        if not self.slope:
-            self.xp.multiply(dy, x > 0, out=dx)
-            return
-        passed = scratch(x, x.shape)
-        self.xp.multiply(dy, x > 0, out=passed)
-        self.xp.subtract(dy, passed, out=dx)
-        dx *= self.slope
-        dx += passed
+        relu_grad(x, dy, self.slope, out=dx)
+
+
+def relu(x: Array, slope: float | Array, out: Array) -> None:
+    """out = max(x, 0) + slope · min(x, 0); out may be x."""
+    xp = module_of(x)
+    if np.isscalar(slope) and slope == 0:
+        xp.maximum(x, 0, out=out)
+        return
+    negative = scratch(x, x.shape)
+    xp.minimum(x, 0, out=negative)
+    negative *= slope
+    xp.maximum(x, 0, out=out)
+    out += negative
+
+
+def relu_grad(x: Array, dy: Array, slope: float | Array, out: Array) -> None:
+    """out = dy where x > 0, slope · dy elsewhere; out may be dy."""
+    xp = module_of(x)
+    if np.isscalar(slope) and slope == 0:
+        xp.multiply(dy, x > 0, out=out)
+        return
+    passed = scratch(x, x.shape)
+    xp.multiply(dy, x > 0, out=passed)
+    xp.subtract(dy, passed, out=out)
+    out *= slope
+    out += passed

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
-from minicaffe.device.workers import scratch
 from minicaffe.layers.neuron import Neuron
+from minicaffe.layers.relu import relu, relu_grad
 from minicaffe.spec.fields import Float, Message
 
 
@@ -31,19 +31,9 @@ class ReLU6(Neuron):
         self.slope = self.spec.message(ReLU6Param).negative_slope
 
     def compute(self, x: Array, y: Array) -> None:
-        xp = self.xp
-        if self.slope:
-            negative = scratch(x, x.shape)
-            xp.multiply(xp.minimum(x, 0, out=negative), self.slope, out=negative)
-        xp.maximum(x, 0, out=y)
-        if self.slope:
-            y += negative
-        xp.minimum(y, 6, out=y)
+        relu(x, self.slope, out=y)
+        self.xp.minimum(y, 6, out=y)
 
     def gradient(self, x: Array, dy: Array, dx: Array) -> None:
-        gate = scratch(x, x.shape)
-        gate[...] = x > 0
-        if self.slope:
-            gate += (x <= 0) * x.dtype.type(self.slope)
-        gate *= x < 6
-        self.xp.multiply(dy, gate, out=dx)
+        relu_grad(x, dy, self.slope, out=dx)
+        dx *= x < 6

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Int, Message
 
 
@@ -29,7 +29,7 @@ class Reverse(Layer):
         shape = bottom[0].shape
         axis = canonical_axis(self, self.spec.message(ReverseParam).axis, len(shape))
         top[0].reshape(*shape)
-        self.backwards = (*[slice(None)] * stored_axis(axis, len(shape)), slice(None, None, -1))
+        self.backwards = (*[slice(None)] * bottom[0].stored_axis(axis), slice(None, None, -1))
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         top[0].stored[...] = bottom[0].stored[self.backwards]

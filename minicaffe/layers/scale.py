@@ -16,7 +16,7 @@ from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
 from minicaffe.layers.bias import check_learned_shape, find_cover
-from minicaffe.layers.in_place import room_for_input
+from minicaffe.layers.in_place import KeptInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Cover
 from minicaffe.spec.fields import Bool, Int, Message, Nested
@@ -60,7 +60,7 @@ class Scale(Layer):
         self.cover = self._cover(bottom)
         check_learned_shape(self, self.cover)
         top[0].reshape(*bottom[0].shape)
-        self.kept = room_for_input(self, bottom, top)
+        self.kept = KeptInput(bottom, top)
 
     def _scale(self, bottom: Blobs) -> Array:
         """s as (R, 1, T)."""
@@ -69,9 +69,8 @@ class Scale(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         rows = self.cover.rows
         bias = self.cover.spread(self.blobs[-1].data) if self.has_bias else None
-        kept = None if self.kept is None else rows(self.kept)
         x, y = rows(bottom[0].stored), rows(top[0].stored)
-        channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, kept)
+        channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.kept.room_for(x))
 
     def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, kept: Array | None) -> None:
         if kept is not None:
@@ -85,7 +84,7 @@ class Scale(Layer):
         scale_wanted = self.param_propagate_down[0] if self.learns_scale else propagate_down[1]
         bias_wanted = self.has_bias and self.param_propagate_down[-1]
         dy = rows(top[0].stored_diff)
-        x = rows(bottom[0].stored if self.kept is None else self.kept) if scale_wanted else None
+        x = self.kept.original(rows(bottom[0].stored)) if scale_wanted else None
         dx = rows(bottom[0].stored_diff) if propagate_down[0] else None
 
         def block(dy: Array, x: Array | None, scale: Array, dx: Array | None) -> list[Array]:
@@ -100,9 +99,9 @@ class Scale(Layer):
         sums = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
         sums = [self.cover.gather(total) for total in sums]
         if bias_wanted:
-            self.blobs[-1].accumulate(lambda out: self.xp.copyto(out, sums[-1]))
+            self.blobs[-1].add_to_diff(sums[-1])
         if scale_wanted and self.learns_scale:
-            self.blobs[0].accumulate(lambda out: self.xp.copyto(out, sums[0]))
+            self.blobs[0].add_to_diff(sums[0])
         elif scale_wanted:
             bottom[1].diff[...] = sums[0]
 

@@ -12,13 +12,11 @@ from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
 from minicaffe.layers.neuron import Neuron
 from minicaffe.ops.sigmoid import sigmoid
-from minicaffe.spec.fields import Enum, Message
+from minicaffe.spec.fields import ENGINE, Message
 
 
 class SigmoidParam(Message):
-    """``engine`` chooses nothing here; it is Caffe's."""
-
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
 
 @register_layer

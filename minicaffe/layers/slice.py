@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.workers import channelwise
 from minicaffe.layers.concat import parts_along
 from minicaffe.spec.fields import Int, Message
@@ -44,7 +44,7 @@ class Slice(Layer):
         sizes = self._sizes(shape[axis], len(top))
         for size, blob in zip(sizes, top, strict=True):
             blob.reshape(*shape[:axis], size, *shape[axis + 1 :])
-        self.parts = parts_along(stored_axis(axis, len(shape)), sizes)
+        self.parts = parts_along(bottom[0].stored_axis(axis), sizes)
 
     def _sizes(self, size: int, tops: int) -> list[int]:
         """The parts' sizes along the axis, which has ``size``."""

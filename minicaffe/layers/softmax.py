@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.ops.softmax import softmax
-from minicaffe.spec.fields import Enum, Int, Message
+from minicaffe.spec.fields import ENGINE, Int, Message
 from minicaffe.spec.net import LayerSpec
 
 
 class SoftmaxParam(Message):
     """``axis``: the one along which the outputs sum to 1."""
 
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
     axis = Int(1)
 
 

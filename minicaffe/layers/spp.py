@@ -19,7 +19,7 @@ from minicaffe.device.array import Array
 from minicaffe.errors import TrainingError
 from minicaffe.ops import pooling
 from minicaffe.ops.convolution.geometry import Window
-from minicaffe.spec.fields import Enum, Int, Message
+from minicaffe.spec.fields import ENGINE, Enum, Int, Message
 
 
 class SPPParam(Message):
@@ -27,7 +27,7 @@ class SPPParam(Message):
 
     pyramid_height = Int(required=True, min=1, max=16)
     pool = Enum("MAX", "AVE", "STOCHASTIC", default="MAX")
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
 
 @register_layer

@@ -11,13 +11,11 @@ from minicaffe.core.layer import register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
 from minicaffe.layers.neuron import Neuron
-from minicaffe.spec.fields import Enum, Message
+from minicaffe.spec.fields import ENGINE, Message
 
 
 class TanHParam(Message):
-    """``engine`` chooses nothing here; it is Caffe's."""
-
-    engine = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")
+    engine = ENGINE
 
 
 @register_layer

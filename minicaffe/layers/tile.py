@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer, stored_axis
+from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.spec.fields import Int, Message
 
 
@@ -31,7 +31,7 @@ class Tile(Layer):
         axis = canonical_axis(self, param.axis, len(shape))
         top[0].reshape(*shape[:axis], shape[axis] * param.tiles, *shape[axis + 1 :])
         stored = bottom[0].stored_shape
-        self.tile_axis = stored_axis(axis, len(shape))
+        self.tile_axis = bottom[0].stored_axis(axis)
         self.one = (*stored[: self.tile_axis], 1, *stored[self.tile_axis :])
         self.all = (*stored[: self.tile_axis], param.tiles, *stored[self.tile_axis :])
 

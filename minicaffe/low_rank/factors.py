@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,7 @@ class WeightMatrix:
 
     def add_gradient(self, gradient: Array) -> None:
         """Add the gradient of W to the blob's."""
-        dw = self.array_of(gradient)
-        self.blob.accumulate(lambda out: self.blob.device.xp.copyto(out, dw))
+        self.blob.add_to_diff(self.array_of(gradient))
 
     def new_blob(self, shape: Sequence[int]) -> Blob:
         """A parameter blob beside this one."""
@@ -202,11 +200,9 @@ class FactoredWeights(Factors):
         return learns[0], learns[1]
 
     def add_gradients(self, grads: FilterGrads) -> None:
-        xp = self.weights.blob.device.xp
         for blob, grad in zip(self.parameters, grads, strict=True):
             if grad is not None:
-                shaped = grad.reshape(blob.shape)
-                blob.accumulate(partial(xp.copyto, src=shaped))
+                blob.add_to_diff(grad.reshape(blob.shape))
 
     def from_dense(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """w's best approximation of this rank in place of w."""

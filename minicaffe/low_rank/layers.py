@@ -172,7 +172,7 @@ class LowRankLayer(Layer):
             return
         db = self.new_array(bias.shape)
         self.low_rank.backward(index, dy, learns, db, dx)
-        bias.accumulate(lambda out: self.xp.copyto(out, db))
+        bias.add_to_diff(db)
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.low_rank.multiply_adds

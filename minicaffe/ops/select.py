@@ -19,7 +19,7 @@ def add_images(dy: Array, index: Array, out: Array) -> None:
     matmul(dy.reshape(-1, len(index)), chosen, out=out.reshape(-1, size))
 
 
-def check_indices(index: Array, size: int, where: str, what: str) -> None:
+def check_indices(index: Array, size: int, where: object, what: str) -> None:
     """Raise DataError unless all are in [0, size). On a GPU it would cost a wait, and is left out."""
     if on_cpu(index) and index.size and not (index.min() >= 0 and index.max() < size):
         raise DataError(

@@ -99,7 +99,7 @@ def one_hot(labels: Array, classes: int) -> Array:
     return xp.arange(classes).reshape(-1, *[1] * labels.ndim) == labels
 
 
-def check_labels(labels: Array, classes: int, where: str) -> None:
+def check_labels(labels: Array, classes: int, where: object) -> None:
     """Raise DataError unless all labels are in [0, classes). On a GPU it would cost a wait, and is left out."""
     if on_cpu(labels) and labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise DataError(

@@ -358,3 +358,7 @@ class BlobShape(Message):
     """``{dim: [N, C, H, W]}``."""
 
     dim = Int(min=0, repeated=True)
+
+
+# Which implementation Caffe is to use, in many layers' messages. There is one here, so it chooses nothing.
+ENGINE = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")

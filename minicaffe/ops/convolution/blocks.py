@@ -15,11 +15,6 @@ class Block:
     batch: slice
     columns: slice
 
-    @property
-    def size(self) -> int:
-        """How many columns it has."""
-        return self.columns.stop - self.columns.start
-
 
 def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 1) -> Iterator[Block]:
     """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position).

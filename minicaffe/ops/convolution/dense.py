@@ -199,15 +199,14 @@ class DenseConvolution:
         filters = w.reshape(group, -1, per_group, kh * kw)
         dy = self._grouped(dy)
         owners = min(workers.worker_count, per_group)
-        limit = owners * SCATTER_BYTES // (geometry.depth * group * self.dtype.itemsize)
-        blocks = list(cut_columns(geometry.output, batch, max(1, limit), owners))
 
         def task(owner: int) -> None:
             own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
             transposed = filters[:, :, own].reshape(group, filters.shape[1], -1).swapaxes(1, 2)
-            for block in blocks:
-                columns = workers.scratch(dy, (group, transposed.shape[1], block.size))
-                xp.matmul(transposed, dy[:, :, block.columns], out=columns)
+            for block in self._scatter_blocks:
+                source = dy[:, :, block.columns]
+                columns = workers.scratch(dy, (*transposed.shape[:2], source.shape[2]))
+                xp.matmul(transposed, source, out=columns)
                 _add_shifted(columns, pixels[:, own, ..., block.rows, block.cols, block.batch])
 
         with workers.one_blas_thread():
@@ -215,13 +214,21 @@ class DenseConvolution:
         if dx is not out:
             out[...] = dx[:, ph : ph + height, pw : pw + width]
 
+    @cached_property
+    def _scatter_blocks(self) -> list[Block]:
+        geometry = self.geometry
+        owners = min(workers.worker_count, geometry.channels // geometry.group)
+        limit = owners * SCATTER_BYTES // (geometry.depth * geometry.group * self.dtype.itemsize)
+        return list(cut_columns(geometry.output, geometry.batch, max(1, limit), owners))
+
     def _gather(self, dy: Array, w: Array, out: Array) -> None:
         """dx = col2im(wᵀ·dy) by blocks on a GPU, where each pixel gathers what is its own."""
         transposed, dy = self._grouped(w).swapaxes(1, 2), self._grouped(dy)
         out.fill(0)
         for block in self.blocks:
-            columns = module_of(dy).empty((*transposed.shape[:2], block.size), dy.dtype)
-            gemm.matmul(transposed, dy[:, :, block.columns], columns)
+            source = dy[:, :, block.columns]
+            columns = module_of(dy).empty((*transposed.shape[:2], source.shape[2]), dy.dtype)
+            gemm.matmul(transposed, source, columns)
             add_columns(columns, self.geometry, block, out)
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
