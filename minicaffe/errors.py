@@ -8,8 +8,10 @@ printed.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 
+USER_ERROR, INTERRUPTED = 2, 130  # exit statuses of the programs, for what a user can mend and after Ctrl-C
 LONGEST = 2000  # letters of a message: names from files may be as long as the files
 LONGEST_NAME = 300  # letters of a name in it
 
@@ -52,6 +54,12 @@ class WriteError(MinicaffeError):
 def one_line(error: object) -> str:
     """What an error says, without its line breaks; its type's name where it says nothing."""
     return joined(str(error)) or type(error).__name__
+
+
+def report(problem: object) -> int:
+    """Tell a problem as all programs of this package do, in one line on stderr; return the exit status for it."""
+    print(f"error: {one_line(problem)}", file=sys.stderr)
+    return USER_ERROR
 
 
 def joined(text: str) -> str:

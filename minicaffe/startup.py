@@ -1,8 +1,8 @@
 """What a command does before all else of the package is imported: this module acts when it is imported.
 
 ``python -m`` puts the working directory first on ``sys.path``, so that in a downloaded folder a file named as any
-module would be run in its place: it is taken out again. And Ctrl-C while modules are imported is one word, as
-``cli/program.py`` says it later, and no traceback. A program that imports minicaffe keeps Python's ways in both.
+module would be run in its place: it is taken out again. And Ctrl-C while modules are imported is one word and
+status 130, as later, and no traceback. A program that imports minicaffe keeps Python's ways in both.
 """
 
 import os
@@ -40,9 +40,10 @@ def leave_working_directory() -> None:
 
 
 def show(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
-    """Python's hook for what nobody caught, but for an interrupt; Python itself then ends with status 130."""
+    """Python's hook for what nobody caught, which ends an interrupted program as ``cli/program.py`` does."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
+        sys.exit(130)
     else:
         sys.__excepthook__(kind, error, trace)
 

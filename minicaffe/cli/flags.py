@@ -25,6 +25,21 @@ from minicaffe.spec.trust import Trust
 logger = logging.getLogger("minicaffe")
 
 
+def add_net(sub: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Add the net, --stage and --level; ``nargs`` "?" for one that need not be given."""
+    sub.add_argument("net", nargs=nargs, help="a net spec (YAML or .prototxt)")
+    add_rules(sub)
+
+
+def add_phase(sub: argparse.ArgumentParser) -> None:
+    """Add --phase, for commands that look at a net in either."""
+    sub.add_argument(
+        "--phase",
+        choices=["train", "test"],
+        help="the phase whose layers run (default: train; of a net without data and loss, test)",
+    )
+
+
 def add_device(sub: argparse.ArgumentParser) -> None:
     """Add --device and --tf32."""
     sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,10 +17,12 @@ from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.curves import Curve, Point, best_within, cheapest, make_curve
 from minicaffe.compress.journal import Journal
-from minicaffe.compress.progress import Progress, logger
 from minicaffe.compress.workbench import LayerRank, Measured, Plan, Workbench
 from minicaffe.errors import MinicaffeError
+from minicaffe.inspect.table import format_table
+from minicaffe.train.progress import Progress
 
+logger = logging.getLogger("minicaffe")
 SHARES = (0.05, 0.08, 0.12, 0.17, 0.24, 0.34, 0.48, 0.7)  # of a layer's dense multiply-adds
 CURVE_BATCHES = 10  # for the curves; plans are measured on all
 ROUNDS = 5  # of choosing and verifying
@@ -69,7 +72,7 @@ class Selector:
             known = len(self.journal.known)
             rise = self.measure({name: choice}, "curve").loss - self.dense["curve"].loss
             points[name].append(Point(choice, self.cost.of(name, choice), rise))
-            progress.step(
+            progress.say(
                 f"{name}, {choice.scheme.lower()}, rank {choice.rank}: loss {rise:+.4f}",
                 is_new=len(self.journal.known) > known,
             )
@@ -128,6 +131,27 @@ class Selector:
     def _selection(self, plan: Plan) -> Selection:
         cost = self.cost.total(plan) / self.cost.total({})
         return Selection(plan, cost, self.measure(plan, "chosen on"), self.measure(plan, "held out"))
+
+
+def table(selector: Selector, found: Selection) -> str:
+    """What was chosen, a layer a line, with its cost and what it keeps of the accuracy."""
+    rows = []
+    for name, candidate in selector.bench.candidates.items():
+        choice = found.plan.get(name)
+        kept = ("dense", "")
+        if choice:
+            kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
+        share = candidate.share(choice) if choice else 1.0
+        rows.append((name, *kept, f"{share:.3f}"))
+    rows.append(("all of them", "", "", f"{selector.bench.share(found.plan):.3f}"))
+    lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
+    if selector.cost.name != "FLOPs":
+        lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")
+    for on, measured in (("chosen on", found.chosen_on), ("held out", found.held_out)):
+        dense = selector.dense[on].accuracy
+        drop = f"{100 * (measured.accuracy - dense):+.2f} points"
+        lines.append(f"accuracy, {on}: {measured.accuracy:.4f} (dense {dense:.4f}, {drop})")
+    return "\n".join(lines)
 
 
 def _words(measured: Measured, dense: Measured) -> str:

@@ -6,19 +6,25 @@ plan, and a bias where there was none.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minicaffe.compress.fitting import Fit
-from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan
+from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan, Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
+from minicaffe.files.atomic import write_text
+from minicaffe.files.spec_formats import load_net, read_yaml
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.edit import set_layer_fields
-from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
+from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, parse_net
 from minicaffe.spec.reader import nearest
+from minicaffe.train.solver import Solver
+
+logger = logging.getLogger("minicaffe")
 
 
 def shrunk_text(text: str, spec: NetSpec, plan: Plan) -> str:
@@ -57,6 +63,32 @@ def _changes(layer: LayerSpec, scheme: str, rank: int) -> dict[str, Any]:
 def _plain(param: ParamSpec) -> dict[str, float]:
     given = {name: getattr(param, name) for name in ("lr_mult", "decay_mult") if param.has(name)}
     return {name: int(value) if value == int(value) else value for name, value in given.items()}
+
+
+def write_spec(plan: Plan, net: Path, out: Path) -> str:
+    """Write the spec ``net`` with a plan in it, and return its text. Raises SpecError, WriteError."""
+    text = shrunk_text(read_yaml(net), load_net(net), plan)
+    write_text(out, text)
+    logger.info("Wrote %s", out)
+    return text
+
+
+def write_net(bench: Workbench, plan: Plan, net: Path, out: Path, weights: Path) -> None:
+    """Write the spec ``net`` with a plan in it, and the weights for that."""
+    text = write_spec(plan, net, out)
+    with Net(parse_net(text, str(net)), phase="test") as shrunk:
+        fill(shrunk, bench.original, bench.approximate(plan))
+        shrunk.save(weights)
+    logger.info("Wrote %s", weights)
+
+
+def finetune(solver: str, spec: Path, weights: Path, tuned: Path) -> Net:
+    """Train a net's factors as a solver spec says, write them to ``tuned``, and return the net to test them."""
+    with Solver(solver, net=parse_net(read_yaml(spec), str(spec))) as trainer:
+        trainer.copy_from(weights)
+        trainer.solve()
+        trainer.net.save(tuned)
+    return Net(load_net(spec), weights=tuned, phase="test")
 
 
 def fill(net: Net, original: Net, fits: Mapping[str, Fit]) -> None:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.journal import Journal
-from minicaffe.compress.progress import Progress
 from minicaffe.compress.workbench import DATA_BASES, LayerRank, Workbench
 from minicaffe.inspect.table import format_table
+from minicaffe.train.progress import Progress
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 ALL = "all layers"
@@ -68,7 +68,7 @@ def sweep(
             known = asdict(_measure(bench, batches, plan, time, group, fraction))
             journal.note([scheme, group, fraction], known)
         rows.append(Row(**known))
-        progress.step(" ".join(_cells(rows[-1])), is_new)
+        progress.say(" ".join(_cells(rows[-1])), is_new)
     return rows
 
 

@@ -22,6 +22,7 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.spec_formats import load_net
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import cost_of_rank
 from minicaffe.low_rank.schemes import Scheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
@@ -210,6 +211,16 @@ class Workbench:
         """The candidates' multiply-adds under a plan, as a share of what they are dense."""
         kept = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
         return kept / sum(c.cost for c in self.candidates.values())
+
+
+def rank_of(layer: LowRankLayer) -> LayerRank:
+    """How a net's spec says that a layer is approximated. Raises SpecError where its rank is not fixed."""
+    param = layer.low_rank.param
+    if param.has("energy"):
+        raise param.error(
+            "energy", "is found in every factorization anew; to apply ranks, give rank or flops"
+        )
+    return LayerRank("BASIS" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
 
 
 def shuffled(spec: NetSpec) -> NetSpec:

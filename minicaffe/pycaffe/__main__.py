@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from minicaffe.errors import report
 from minicaffe.files.atomic import unreadable
 from minicaffe.pycaffe import alias
 
@@ -50,8 +51,7 @@ def _check(script: Path) -> None:
 
 
 def _refuse(problem: str) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(report(problem))
 
 
 if __name__ == "__main__":

@@ -93,13 +93,3 @@ def _mend_end(path: Path) -> None:
             file.write(b"\n")
         else:
             file.truncate(end)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "8 s", "3:05" (minutes), "2:03:05" (hours)."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    minutes, secs = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"

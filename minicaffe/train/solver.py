@@ -25,9 +25,10 @@ from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train import snapshots
-from minicaffe.train.log import TrainingLog, duration
+from minicaffe.train.log import TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.preview import sizes, untrained
+from minicaffe.train.progress import duration
 from minicaffe.train.scoring import first_not_finite, is_finite, output_lines, score
 from minicaffe.train.snapshots import shapes_of
 from minicaffe.train.solvers.rule import update_rules

@@ -9,12 +9,12 @@ from PIL import Image
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import parse_message
-from minicaffe.cli.commands.data import Pace
 from minicaffe.cli.program import main
 from minicaffe.data.lmdb import LmdbSource
 from minicaffe.data.lmdb_file import LmdbFile
 from minicaffe.data.mean import load_mean
 from minicaffe.spec.net import parse_net
+from minicaffe.train.progress import Progress
 
 pytest.importorskip("lmdb")
 pytest.importorskip("google.protobuf")
@@ -181,11 +181,11 @@ def test_what_has_no_mean_is_one_line(folder, capsys):
 
 
 def test_progress_is_said_now_and_then(caplog, monkeypatch):
-    monkeypatch.setattr(Pace, "EVERY", 0.0)
-    pace = Pace(2000)
+    monkeypatch.setattr(Progress, "EVERY", 0.0)
+    progress = Progress(2000)
     with caplog.at_level("INFO", "minicaffe"):
-        pace.step(1500)
-        pace.step()
+        progress.say_some(1500)
+        progress.say_some()
     assert [r.getMessage().startswith("1,500 of 2,000 images (") for r in caplog.records] == [True]
 
 

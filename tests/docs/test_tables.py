@@ -10,7 +10,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
-from minicaffe.cli.program import make_parser
+from minicaffe.cli.parser import make_parser
 from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
 from minicaffe.data.transformer import TransformParam

@@ -12,7 +12,8 @@ import pytest
 import minicaffe as mc
 from minicaffe.cli.commands.lowrank import _journal
 from minicaffe.cli.flags import trusting
-from minicaffe.cli.program import main, make_parser
+from minicaffe.cli.parser import make_parser
+from minicaffe.cli.program import main
 from minicaffe.core import layer
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net

@@ -1,1 +1,1 @@
-"""The commands, a file for each group of them."""
+"""The commands, a file for each group: it parses, calls and prints. A new file here is a new command."""

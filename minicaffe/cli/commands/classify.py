@@ -12,6 +12,7 @@ import numpy as np
 
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
+from minicaffe.cli.command import Command
 from minicaffe.cli.flags import (
     add_allow_missing,
     add_device,
@@ -33,8 +34,15 @@ NO_LABELS = "--labels {}: not a text file (UTF-8); give one with the name of a c
 MAX_NUMBER = 1e38  # of float32, about
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+def classify(args: argparse.Namespace) -> None:
+    """Name the likeliest classes of images."""
+    choose_device(args)
+    labels = _read_labels(args.labels) if args.labels is not None else []
+    with trained_net(args) as net:
+        _name_classes(net, labels, args)
+
+
+def _add_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net with one input of images: the deploy net (YAML or .prototxt)")
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     sub.add_argument("--weights", metavar="FILE", required=True, help="its weights (.npz or .caffemodel)")
@@ -62,14 +70,6 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     add_allow_missing(sub)
     add_device(sub)
     add_trust(sub, runs_python=True)
-
-
-def classify(args: argparse.Namespace) -> None:
-    """Name the likeliest classes of images."""
-    choose_device(args)
-    labels = _read_labels(args.labels) if args.labels is not None else []
-    with trained_net(args) as net:
-        _name_classes(net, labels, args)
 
 
 def _name_classes(net: Net, labels: list[str], args: argparse.Namespace) -> None:
@@ -181,3 +181,9 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
             f"'{text}': write whole numbers with commas between them, as in 2,1,0"
         )
     return tuple(int(part) for part in text.split(","))
+
+
+COMMANDS = [
+    Command("classify", classify, _add_flags,
+            "classify prototxt/lenet/deploy.yaml --weights models/lenet.npz digit.png"),
+]  # fmt: skip

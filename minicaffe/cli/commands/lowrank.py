@@ -1,4 +1,4 @@
-"""``minicaffe lowrank select|apply|sweep``: parses, calls, prints."""
+"""``minicaffe lowrank select|apply|sweep``: a trained net made cheaper, and what that costs in accuracy."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import argparse
 import logging
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
+from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import add_device, add_trust, choose_device, positive
-from minicaffe.compress import plot, shrunk, sweep
+from minicaffe.compress import plot, selection, shrunk, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
-from minicaffe.compress.selection import Selection, Selector
-from minicaffe.compress.workbench import CALIBRATION_BATCHES, LayerRank, Workbench
+from minicaffe.compress.selection import Selector
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, rank_of
 from minicaffe.core.net import Net
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
-from minicaffe.files.atomic import refuse_overwriting, write_text
-from minicaffe.files.spec_formats import load_net, load_solver, read_yaml
+from minicaffe.files.atomic import refuse_overwriting
+from minicaffe.files.spec_formats import load_net, load_solver
 from minicaffe.inspect.table import format_table
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
-from minicaffe.spec.net import parse_net
-from minicaffe.train.solver import Solver
 
 SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
 LARGE_DROP = 0.1  # more is hardly meant
 logger = logging.getLogger("minicaffe")
-Command = Callable[[str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
 
 
 def select(args: argparse.Namespace) -> None:
@@ -47,9 +44,10 @@ def select(args: argparse.Namespace) -> None:
             args.max_drop,
         )
     choose_device(args)
-    out = _out(args.output, args.net, "_lowrank.yaml")
+    net, out = Path(args.net), _out(args.output, args.net, "_lowrank.yaml")
     weights, also = out.with_suffix(".npz"), {Path(x): _out(None, x, "_lowrank.yaml") for x in args.also}
-    _check_outputs(args, [out, weights, _tuned(weights), *also.values()])
+    tuned = weights.with_name(f"{weights.stem}_finetuned.npz")
+    _check_outputs(args, [out, weights, tuned, *also.values()])
     if args.finetune:
         load_solver(args.finetune)
     bench = _bench(args)
@@ -64,73 +62,41 @@ def select(args: argparse.Namespace) -> None:
         found = selector.within_drop(args.max_drop)
     else:
         found = selector.within_cost(args.flops if args.flops is not None else args.time)
-    print(_selection_table(bench, found, selector))
+    print(selection.table(selector, found))
     if not found.plan:
         logger.warning(
             "No cheaper plan keeps the accuracy: nothing is approximated; allow more, or measure on more --batches"
         )
-    _write(bench, found, Path(args.net), out, weights)
+    shrunk.write_net(bench, found.plan, net, out, weights)
     for other, path in also.items():
-        _write_spec(other, path, found)
+        shrunk.write_spec(found.plan, other, path)
     if args.finetune:
-        _finetune(args.finetune, out, weights, bench, held_out)
+        with shrunk.finetune(args.finetune, out, weights, tuned) as trained:
+            accuracy = bench.measure(held_out, trained).accuracy
+        logger.info("Wrote %s: accuracy, held out: %.4f", tuned, accuracy)
     bench.close()
 
 
-def _selection_table(bench: Workbench, found: Selection, selector: Selector) -> str:
-    rows = []
-    for name, candidate in bench.candidates.items():
-        choice = found.plan.get(name)
-        kept = ("dense", "")
-        if choice:
-            kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
-        share = candidate.share(choice) if choice else 1.0
-        rows.append((name, *kept, f"{share:.3f}"))
-    rows.append(("all of them", "", "", f"{bench.share(found.plan):.3f}"))
-    lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
-    if selector.cost.name != "FLOPs":
-        lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")
-    for on, measured in (("chosen on", found.chosen_on), ("held out", found.held_out)):
-        dense = selector.dense[on].accuracy
-        drop = f"{100 * (measured.accuracy - dense):+.2f} points"
-        lines.append(f"accuracy, {on}: {measured.accuracy:.4f} (dense {dense:.4f}, {drop})")
-    return "\n".join(lines)
-
-
-def _write(bench: Workbench, found: Selection, net: Path, out: Path, weights: Path) -> None:
-    """Write the spec and its weights."""
-    text = _write_spec(net, out, found)
-    shrunk_net = Net(parse_net(text, str(net)), phase="test")
-    shrunk.fill(shrunk_net, bench.original, bench.approximate(found.plan))
-    shrunk_net.save(weights)
-    shrunk_net.close()
-    logger.info("Wrote %s", weights)
-
-
-def _write_spec(net: Path, out: Path, found: Selection) -> str:
-    text = shrunk.shrunk_text(read_yaml(net), load_net(net), found.plan)
-    write_text(out, text)
-    logger.info("Wrote %s", out)
-    return text
-
-
-def _tuned(weights: Path) -> Path:
-    """Where weights are written after their training."""
-    return weights.with_name(f"{weights.stem}_finetuned.npz")
-
-
-def _finetune(solver_path: str, out: Path, weights: Path, bench: Workbench, held_out: list[Batch]) -> None:
-    """Train the factors as a solver spec says, and write the weights."""
-    solver = Solver(solver_path, net=parse_net(read_yaml(out), str(out)))
-    solver.copy_from(weights)
-    solver.solve()
-    tuned = _tuned(weights)
-    solver.net.save(tuned)
-    solver.close()
-    net = Net(load_net(out), weights=tuned, phase="test")
-    measured = bench.measure(held_out, net)
-    logger.info("Wrote %s: accuracy, held out: %.4f", tuned, measured.accuracy)
-    net.close()
+def _add_select(sub: argparse.ArgumentParser) -> None:
+    _add_net(sub)
+    _add_measuring(sub, most=SELECT_BATCHES)
+    goal = sub.add_argument_group("what is wanted: one of")
+    goal.add_argument(
+        "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
+    )
+    goal.add_argument(
+        "--flops", type=_share, metavar="0.3", help="multiply-adds of the approximated layers, as a share"
+    )
+    goal.add_argument(
+        "--time", type=_share, metavar="0.5", help="time of the whole net, from timed layers, as a share"
+    )
+    sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
+    sub.add_argument("--held-out", type=positive, metavar="N",
+                     help=f"others, to verify with (default: as many, at most {SELECT_BATCHES})")  # fmt: skip
+    sub.add_argument("-o", "--output", metavar="SPEC", help="the spec to write (default: NET_lowrank.yaml)")
+    sub.add_argument("--also", action="append", default=[], metavar="SPEC",
+                     help="write the ranks into this spec's copy too (a deploy net)")  # fmt: skip
+    sub.add_argument("--finetune", metavar="SOLVER", help="then train the factors as this solver spec says")
 
 
 def apply(args: argparse.Namespace) -> None:
@@ -139,7 +105,7 @@ def apply(args: argparse.Namespace) -> None:
     out = _out(args.output, args.net, "_applied.npz")
     _check_outputs(args, [out])
     net = Net(args.net, phase="test")
-    plan = {layer.name: _rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
+    plan = {layer.name: rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
         raise SpecError(f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks")
     bench = Workbench(net.spec, args.weights, plan, args.calibration, not args.symmetric, adds_biases=False)
@@ -153,13 +119,9 @@ def apply(args: argparse.Namespace) -> None:
     net.close()
 
 
-def _rank_of(layer: LowRankLayer) -> LayerRank:
-    param = layer.low_rank.param
-    if param.has("energy"):
-        raise param.error(
-            "energy", "is found in every factorization anew; to apply ranks, give rank or flops"
-        )
-    return LayerRank("BASIS" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
+def _add_apply(sub: argparse.ArgumentParser) -> None:
+    _add_net(sub)
+    sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET_applied.npz)")
 
 
 def sweep_ranks(args: argparse.Namespace) -> None:
@@ -178,6 +140,18 @@ def sweep_ranks(args: argparse.Namespace) -> None:
         plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
         logger.info("Wrote %s", out)
     bench.close()
+
+
+def _add_sweep(sub: argparse.ArgumentParser) -> None:
+    _add_net(sub)
+    _add_measuring(sub, most=SWEEP_BATCHES)
+    sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
+                     help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
+    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial",
+                     help="into which two layers a convolution is taken apart")  # fmt: skip
+    sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
+                     help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
+    sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
 
 
 def _draw(bench: Workbench, most: int, *counts: int | None) -> list[list[Batch]]:
@@ -234,41 +208,6 @@ def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: s
     return journal
 
 
-def add_commands(command: Command) -> None:
-    """Add the three commands to the parser; ``command(name, function)`` makes a subparser."""
-    sub = command("select", select)
-    _add_common(sub, most=SELECT_BATCHES)
-    goal = sub.add_argument_group("what is wanted: one of")
-    goal.add_argument(
-        "--max-drop", type=_percent, metavar="DROP", help="the most accuracy to lose: 2%% or 0.02"
-    )
-    goal.add_argument(
-        "--flops", type=_share, metavar="0.3", help="multiply-adds of the approximated layers, as a share"
-    )
-    goal.add_argument(
-        "--time", type=_share, metavar="0.5", help="time of the whole net, from timed layers, as a share"
-    )
-    sub.add_argument("--by", choices=["flops", "time"], default="flops", help="what --max-drop makes small")
-    sub.add_argument("--held-out", type=positive, metavar="N",
-                     help=f"others, to verify with (default: as many, at most {SELECT_BATCHES})")  # fmt: skip
-    sub.add_argument("-o", "--output", metavar="SPEC", help="the spec to write (default: NET_lowrank.yaml)")
-    sub.add_argument("--also", action="append", default=[], metavar="SPEC",
-                     help="write the ranks into this spec's copy too (a deploy net)")  # fmt: skip
-    sub.add_argument("--finetune", metavar="SOLVER", help="then train the factors as this solver spec says")
-    sub = command("apply", apply)
-    _add_net(sub)
-    sub.add_argument("-o", "--output", metavar="FILE", help="the weights to write (default: NET_applied.npz)")
-    sub = command("sweep", sweep_ranks)
-    _add_common(sub, most=SWEEP_BATCHES)
-    sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
-                     help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
-    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial",
-                     help="into which two layers a convolution is taken apart")  # fmt: skip
-    sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
-                     help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
-    sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
-
-
 def _add_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net spec with data layers, a loss and an Accuracy (YAML)")
     sub.add_argument("--weights", required=True, metavar="FILE", help="an .npz file with its trained weights")
@@ -280,8 +219,7 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
     add_trust(sub, runs_python=True)
 
 
-def _add_common(sub: argparse.ArgumentParser, most: int) -> None:
-    _add_net(sub)
+def _add_measuring(sub: argparse.ArgumentParser, most: int) -> None:
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
                      help="the layers to approximate (default: all convolutions)")  # fmt: skip
     sub.add_argument("--batches", type=positive, metavar="N",
@@ -311,3 +249,19 @@ def _share(text: str) -> float:
 
 def _fractions(text: str) -> list[float]:
     return [_share(part) for part in text.split(",")]
+
+
+COMMANDS = [
+    CommandGroup(
+        "lowrank",
+        "Make a trained net cheaper by low rank.",
+        [
+            Command("select", select, _add_select,
+                    "lowrank select net.yaml --weights net.npz --max-drop 1% --also deploy.yaml"),
+            Command("apply", apply, _add_apply,
+                    "lowrank apply net_lowrank.yaml --weights net.npz -o net_lowrank.npz"),
+            Command("sweep", sweep_ranks, _add_sweep,
+                    "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png"),
+        ],
+    )
+]  # fmt: skip

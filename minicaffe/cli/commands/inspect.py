@@ -1,0 +1,99 @@
+"""``minicaffe test|time|summary|device``: how well a net does, how long it takes, what it and the machine have."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from minicaffe.cli.command import Command
+from minicaffe.cli.flags import (
+    add_allow_missing,
+    add_device,
+    add_net,
+    add_phase,
+    add_trust,
+    choose_device,
+    positive,
+    trained_net,
+)
+from minicaffe.core.net import Net
+from minicaffe.device.array import describe_devices
+from minicaffe.errors import SpecError
+from minicaffe.files.spec_formats import open_net
+from minicaffe.inspect.score import show_score
+from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
+from minicaffe.inspect.timing import time_net
+
+logger = logging.getLogger("minicaffe")
+
+
+def test(args: argparse.Namespace) -> None:
+    """Score a net on its test data."""
+    choose_device(args)
+    with trained_net(args) as net:
+        show_score(net, args.iterations)
+
+
+def _add_test(sub: argparse.ArgumentParser) -> None:
+    add_net(sub)
+    sub.add_argument("--weights", metavar="FILE", required=True, help="weights (.npz or .caffemodel)")
+    sub.add_argument("--iterations", type=positive, metavar="N",
+                     help="batches (default: one pass over the data)")  # fmt: skip
+    add_allow_missing(sub)
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
+def time(args: argparse.Namespace) -> None:
+    """Time each layer's forward and backward."""
+    choose_device(args)
+    with _open(args, args.weights) as net:
+        print(time_net(net, args.iterations))
+
+
+def _add_time(sub: argparse.ArgumentParser) -> None:
+    add_net(sub)
+    add_phase(sub)
+    sub.add_argument("--weights", metavar="FILE", help="weights (.npz or .caffemodel)")
+    sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
+def summary(args: argparse.Namespace) -> None:
+    """Show a net's layers, shapes, parameters and multiply-adds."""
+    if args.types:
+        print(layer_type_table())
+    elif args.net is None:
+        raise SpecError("summary: give a net spec, or --types for the list of layer types")
+    else:
+        with _open(args) as net:
+            print(summarize(net))
+
+
+def _add_summary(sub: argparse.ArgumentParser) -> None:
+    add_net(sub, nargs="?")
+    add_phase(sub)
+    sub.add_argument("--types", action="store_true", help="list the layer types instead")
+    add_trust(sub, runs_python=False)
+
+
+def _open(args: argparse.Namespace, weights: str | None = None) -> Net:
+    """The net, in --phase, or else as it is used: a deploy net to test, all others to train."""
+    spec = open_net(args.net)
+    phase = args.phase or ("test" if is_deploy(spec, args.level, args.stage) else "train")
+    return Net(spec, weights, phase, level=args.level, stages=args.stage)
+
+
+def device(args: argparse.Namespace) -> None:
+    """Say what there is to compute on, and what is missing for a GPU."""
+    print(describe_devices())
+
+
+COMMANDS = [
+    Command("test", test, _add_test,
+            "test prototxt/lenet/train.yaml --weights models/lenet.npz --iterations 10"),
+    Command("time", time, _add_time, "time prototxt/lenet/deploy.yaml --iterations 20 --device cpu"),
+    Command("summary", summary, _add_summary, "summary prototxt/resnet50/deploy.yaml"),
+    Command("device", device, lambda sub: None, "device"),
+]  # fmt: skip

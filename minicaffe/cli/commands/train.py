@@ -1,0 +1,83 @@
+"""``minicaffe train``: a training, and what signals do to it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from minicaffe.cli.command import Command
+from minicaffe.cli.flags import add_device, add_trust, choose_device
+from minicaffe.errors import MinicaffeError
+from minicaffe.files.spec_formats import open_solver
+from minicaffe.files.state_formats import is_foreign_state
+from minicaffe.train import snapshots
+from minicaffe.train.solver import Solver
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a net as its solver spec says."""
+    spec = open_solver(args.solver)
+    choose_device(args, spec)
+    is_foreign = args.snapshot is not None and is_foreign_state(args.snapshot)
+    if args.weights and args.snapshot is not None and not (is_foreign and len(args.weights) == 1):
+        raise MinicaffeError(
+            "--weights and --snapshot: give weights to start from, or a state to resume, not both"
+        )
+    solver = Solver(spec)
+    if args.snapshot is not None:
+        latest = args.snapshot == "latest"
+        state = snapshots.latest(solver.prefix) if latest else args.snapshot
+        solver.restore(state, *args.weights)
+    else:
+        for path in args.weights:
+            solver.copy_from(path)
+    try:
+        with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
+            solver.solve()
+    finally:
+        solver.close()
+
+
+@contextmanager
+def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
+    """While training, let a signal ask the solver for its effect; a second SIGINT interrupts at once."""
+
+    def handler(effect: str) -> Callable[[int, object], None]:
+        def handle(number: int, frame: object) -> None:
+            solver.request(effect)
+            if number == signal.SIGINT:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        return handle
+
+    before = {}
+    for name, effect in effects.items():
+        if hasattr(signal, name) and effect != "none":
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, handler(effect))
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _add_flags(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("solver", help="a solver spec (YAML or .prototxt)")
+    sub.add_argument("--weights", type=lambda text: text.split(","), default=[], metavar="FILE[,FILE]",
+                     help="start from these weights, matched to layers by name")  # fmt: skip
+    sub.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help="resume from this .solverstate.npz or Caffe's .solverstate; 'latest': of the run started last",
+    )
+    for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
+        sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
+                         help=f"what {name.upper()} does (default: {default})")  # fmt: skip
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
+COMMANDS = [Command("train", train, _add_flags, "train prototxt/lenet/solver.yaml --snapshot latest")]

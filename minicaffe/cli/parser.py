@@ -1,0 +1,67 @@
+"""The parser of the command line: all commands, errors in one line, help that ends with an example."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from minicaffe import __version__
+from minicaffe.cli.command import Command, CommandGroup, find_commands
+from minicaffe.errors import USER_ERROR
+from minicaffe.spec.reader import nearest
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it parses has the command's ``function`` to call."""
+    parser = Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
+    parser.add_argument("--version", action="version", version=f"minicaffe {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+    _add_commands(parser, find_commands(), common)
+    return parser
+
+
+def _add_commands(
+    parser: argparse.ArgumentParser,
+    commands: Iterable[Command | CommandGroup],
+    common: argparse.ArgumentParser,
+) -> None:
+    subparsers = parser.add_subparsers(metavar="command", required=True, parser_class=Parser)
+    for command in commands:
+        if isinstance(command, CommandGroup):
+            group = subparsers.add_parser(command.name, help=command.help, description=command.help)
+            _add_commands(group, command.commands, common)
+        else:
+            text = command.run.__doc__
+            sub = subparsers.add_parser(command.name, help=text, description=text, parents=[common])
+            sub.epilog = f"example:\n  minicaffe {command.example}"
+            sub.set_defaults(function=command.run)
+            command.add_flags(sub)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command or flag as every other error is reported: in one line, with status 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"error: {message} ('{self.prog} --help' says how)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Let argparse refuse what is none of an argument's choices, and add the nearest of these."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += nearest(str(value), map(str, action.choices or ()))
+            raise
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says what a flag's default is, where its help does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = action.option_strings and action.default not in (None, False, [], "", argparse.SUPPRESS)
+        return f"{text} (default: %(default)s)".strip() if shown and "default" not in text else text
