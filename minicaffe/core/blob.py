@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minicaffe.core.host_copies import HostCopies
 from minicaffe.device.array import CPU, Array, Device, current_device
@@ -28,7 +30,7 @@ class Blob:
     def __init__(
         self,
         shape: Sequence[int] = (),
-        dtype: object = np.float32,
+        dtype: DTypeLike = np.float32,
         device: Device | None = None,
         batch_last: bool = True,
     ) -> None:
@@ -49,9 +51,8 @@ class Blob:
 
         Raises ShapeError for a negative dimension.
         """
-        if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-            shape = tuple(shape[0])
-        dims = tuple(int(d) for d in shape)
+        given: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        dims = tuple(int(d) for d in given)
         if any(d < 0 for d in dims):
             raise ShapeError(f"blob shape {dims}: a dimension is negative")
         most = math.prod(d or 1 for d in dims)  # an empty blob has strides too
@@ -105,7 +106,8 @@ class Blob:
 
     def _zeros(self) -> Array:
         with self.device.entered():
-            return self.device.xp.zeros(self.stored_shape, self.dtype)
+            zeros: Array = self.device.xp.zeros(self.stored_shape, self.dtype)
+            return zeros
 
     def stored_axis(self, axis: int) -> int:
         """Where an axis of ``shape`` is in ``stored_shape``."""

@@ -25,9 +25,12 @@ def show_forward(layer: Layer, top: Blobs) -> None:
         )
     names = [param.name for param in layer.spec.param]
     for i, blob in enumerate(layer.blobs):
-        name = (names[i] if i < len(names) else "") or i
+        shared = names[i] if i < len(names) else ""
         logger.info(
-            "    [Forward] Layer %s, param blob %s data: %.6g", layer.name, name, _mean_magnitude(blob.stored)
+            "    [Forward] Layer %s, param blob %s data: %.6g",
+            layer.name,
+            shared or i,
+            _mean_magnitude(blob.stored),
         )
 
 

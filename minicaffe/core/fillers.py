@@ -52,12 +52,14 @@ def _fan(shape: tuple[int, ...], norm: str) -> float:
 
 
 def _uniform(rng: Any, shape: tuple[int, ...], low: float, high: float) -> Array:
-    return low + (high - low) * rng.random(shape)
+    values: Array = low + (high - low) * rng.random(shape)
+    return values
 
 
 def constant(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Every element is ``value``."""
-    return blob.device.xp.full(blob.shape, param.value)
+    values: Array = blob.device.xp.full(blob.shape, param.value)
+    return values
 
 
 def uniform(blob: Blob, param: FillerParam, rng: Any) -> Array:
@@ -67,7 +69,7 @@ def uniform(blob: Blob, param: FillerParam, rng: Any) -> Array:
 
 def gaussian(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Normal with ``mean`` and ``std``; ``sparse`` keeps on average that many of shape[0] in a column."""
-    values = param.mean + param.std * rng.standard_normal(blob.shape)
+    values: Array = param.mean + param.std * rng.standard_normal(blob.shape)
     if param.sparse >= 0:
         values = values * (rng.random(blob.shape) < param.sparse / (blob.shape or (1,))[0])
     return values
@@ -76,8 +78,9 @@ def gaussian(blob: Blob, param: FillerParam, rng: Any) -> Array:
 def positive_unitball(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Positive, and each shape[0] slice sums to 1."""
     slices = (blob.shape or (1,))[0]
-    values = rng.random((slices, blob.count // slices))
-    return (values / values.sum(axis=1, keepdims=True)).reshape(blob.shape)
+    values: Array = rng.random((slices, blob.count // slices))
+    values /= values.sum(axis=1, keepdims=True)
+    return values.reshape(blob.shape)
 
 
 def xavier(blob: Blob, param: FillerParam, rng: Any) -> Array:
@@ -88,7 +91,8 @@ def xavier(blob: Blob, param: FillerParam, rng: Any) -> Array:
 
 def msra(blob: Blob, param: FillerParam, rng: Any) -> Array:
     """Normal with standard deviation sqrt(2 / n) (He et al. 2015)."""
-    return math.sqrt(2 / _fan(blob.shape, param.variance_norm)) * rng.standard_normal(blob.shape)
+    values: Array = math.sqrt(2 / _fan(blob.shape, param.variance_norm)) * rng.standard_normal(blob.shape)
+    return values
 
 
 def bilinear(blob: Blob, param: FillerParam, rng: Any) -> Array:
@@ -99,7 +103,8 @@ def bilinear(blob: Blob, param: FillerParam, rng: Any) -> Array:
     half = math.ceil(size / 2)
     centre = (size - 1) / (2 * half)
     ramp = 1 - abs(xp.arange(size) / half - centre)
-    return xp.broadcast_to(ramp[:, None] * ramp, blob.shape)
+    values: Array = xp.broadcast_to(ramp[:, None] * ramp, blob.shape)
+    return values
 
 
 FILLERS: dict[str, Callable[[Blob, FillerParam, Any], Array]] = {

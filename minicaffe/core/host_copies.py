@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,9 @@ class HostCopies:
     def fetch(self, what: str, stored: Callable[[], Array]) -> np.ndarray:
         """The copy of ``stored()``, in its shape, up to date; from now on the copy is the one that counts."""
         if not self.is_newer(what):
-            held = self._arrays.get(what)
-            self._arrays[what] = to_host(stored()) if held is None else stored().get(out=held)
+            array: Any = stored()  # a cupy.ndarray
+            copy = self._arrays.get(what)
+            self._arrays[what] = to_host(array) if copy is None else array.get(out=copy)
             self._newer.add(what)
         return self._arrays[what]
 
@@ -35,7 +37,8 @@ class HostCopies:
     def send(self, what: str, stored: Array) -> None:
         """Put into ``stored`` what was written into its copy; from now on that counts."""
         self._newer.remove(what)
-        stored.set(self._arrays[what])
+        array: Any = stored  # a cupy.ndarray
+        array.set(self._arrays[what])
 
     def outdate(self, what: str) -> None:
         """Let the device's numbers count, whatever was written into the copy."""

@@ -61,8 +61,7 @@ class Layer:
     the top has the bottom's sign. ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
     shapes depend on more than the bottoms'.
 
-    Attributes: ``xp`` is the array module of the net's device, numpy or cupy, and ``dtype`` its number type:
-    float32, or float64 for gradient checks.
+    ``dtype`` is the net's number type: float32, or float64 for gradient checks.
     """
 
     messages: ClassVar[dict[str, type[Message]]] = {}
@@ -80,7 +79,6 @@ class Layer:
         self.type = spec.type
         self.phase = spec.phase or setting.phase
         self.setting = setting
-        self.xp: ModuleType = setting.device.xp
         self.dtype = setting.dtype
         self.blobs: list[Blob] = []
         self._fillers: list[FillerParam] = []
@@ -161,6 +159,11 @@ class Layer:
 
     def close(self) -> None:
         """Let go of files and threads."""
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module of the net's device: numpy or cupy."""
+        return self.setting.device.xp
 
     @property
     def rng(self) -> Any:

@@ -117,7 +117,8 @@ class Net:
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
-        weights = spec if weights is None and has_weights(spec) else weights
+        if weights is None and not isinstance(spec, NetSpec) and has_weights(spec):
+            weights = spec
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
             logger.warning("%s: there the net is as its fillers make it", problem)
 
@@ -222,7 +223,7 @@ class Net:
             if weight
         ]
         with self.setting.device.entered():
-            total = self.setting.device.xp.zeros((), self.setting.dtype)
+            total: Array = self.setting.device.xp.zeros((), self.setting.dtype)
             for weight, top in weighted:
                 total = total + weight * top.stored.sum()
         return total
@@ -334,12 +335,12 @@ class Net:
 
     def _take_preparation(self, report: weights.CopyReport) -> None:
         """Where the data layers do not say what pictures go through, or the names of classes, the weights do."""
-        held = report.preparation
-        if not self._prepares_itself:
-            if held is not None or not report.missing:
-                self.preparation = held
-        elif held is not None and not report.missing and not self.preparation.class_names:
-            self.preparation = replace(self.preparation, class_names=held.class_names)
+        own, theirs = self.preparation, report.preparation
+        if own is None or not self._prepares_itself:
+            if theirs is not None or not report.missing:
+                self.preparation = theirs
+        elif theirs is not None and not report.missing and not own.class_names:
+            self.preparation = replace(own, class_names=theirs.class_names)
 
     def _warn_of_other_classes(self, report: weights.CopyReport) -> None:
         """Say where the weights were trained on other classes than the folders of this net's images."""
@@ -427,7 +428,7 @@ class Net:
         layer = next((layer for layer in self.layers if layer.type == "MemoryData"), None)
         if layer is None:
             raise MinicaffeError(f"net '{self.name}' has no MemoryData layer; write into its input blobs")
-        layer.set_input_arrays(data, labels)
+        layer.set_input_arrays(data, labels)  # type: ignore[attr-defined]  # core knows no layer types
 
     # -- looking in ------------------------------------------------------------------------------------
 

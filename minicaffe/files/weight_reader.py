@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from minicaffe.errors import WeightError
 
 Shape = tuple[int, ...]
+Reader = TypeVar("Reader", bound="WeightReader")
 
 
 class WeightReader:
@@ -22,7 +24,7 @@ class WeightReader:
         self.path, self.error = path, error
         self.shapes: dict[str, Shape] = {}
 
-    def __enter__(self) -> WeightReader:
+    def __enter__(self: Reader) -> Reader:
         return self
 
     def __exit__(self, *exc: object) -> None:

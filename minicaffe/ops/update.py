@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import Kernel
@@ -21,8 +21,8 @@ from minicaffe.device.workers import elementwise, scratch
 class Rule(Protocol):
     """What a step wants of an update rule: see ``train/solvers/rule.py``."""
 
-    histories: int
-    cuda: str
+    histories: ClassVar[int]
+    cuda: ClassVar[str]
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
         """Overwrite g with the update."""

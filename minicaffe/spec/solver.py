@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import Where, nearest, parse_yaml
 
-LR_POLICY_NEEDS = {  # the fields that each policy of train/lr_policy.py reads
-    "fixed": (),
-    "step": ("gamma", "stepsize"),
-    "exp": ("gamma",),
-    "inv": ("gamma", "power"),
-    "multistep": ("gamma", "stepvalue"),
-    "poly": ("power", "max_iter"),
-    "sigmoid": ("gamma", "stepsize"),
-}
+_policy_fields: dict[str, tuple[str, ...]] = {}
+
+
+def declare_lr_policy(name: str, fields: Sequence[str]) -> None:
+    """Make a learning rate policy known to specs, with the fields that it needs (``train/lr_policy.py``)."""
+    _policy_fields[name] = tuple(fields)
+
+
 OLD_SOLVER_TYPES = {
     "SGD": "SGD",
     "NESTEROV": "Nesterov",
@@ -96,13 +97,17 @@ class SolverSpec(Message):
             raise self.error("net", "give one training net: either 'net' or 'train_net'")
 
     def _check_policy(self) -> None:
-        if self.lr_policy not in LR_POLICY_NEEDS:
-            known = ", ".join(LR_POLICY_NEEDS)
-            hint = nearest(self.lr_policy, LR_POLICY_NEEDS)
+        if self.lr_policy not in _policy_fields:
+            known = ", ".join(_policy_fields)
+            hint = nearest(self.lr_policy, _policy_fields)
             raise self.error("lr_policy", f"unknown policy '{self.lr_policy}'; one of {known}{hint}")
-        for name in LR_POLICY_NEEDS[self.lr_policy]:
+        for name in self.policy_fields():
             if not self.has(name):
                 raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
+
+    def policy_fields(self) -> tuple[str, ...]:
+        """The fields that the learning rate policy needs."""
+        return _policy_fields[self.lr_policy]
 
     def _check_tests(self) -> None:
         given, files = len(self.test_iter), len(self.test_net) + len(self.test_net_param)

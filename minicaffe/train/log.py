@@ -68,8 +68,9 @@ def last_run(prefix: str) -> str | None:
     with suppress(OSError):
         for line in reversed(log_path(prefix).read_bytes().splitlines()):
             event = _event(line) if b'"start"' in line else {}
-            if event.get("event") == "start" and isinstance(event.get("run"), str):
-                return event["run"]
+            run = event.get("run")
+            if event.get("event") == "start" and isinstance(run, str):
+                return run
     return None
 
 

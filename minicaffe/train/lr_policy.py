@@ -1,20 +1,68 @@
 """Learning rate policies: the rate at an iteration (Caffe's ``GetLearningRate``).
 
-fixed       base_lr
-step        base_lr · gamma ^ floor(iter / stepsize)
-exp         base_lr · gamma ^ iter
-inv         base_lr · (1 + gamma · iter) ^ −power
-multistep   base_lr · gamma ^ (number of stepvalues reached), one at an iteration at the most
-poly        base_lr · (1 − iter / max_iter) ^ power
-sigmoid     base_lr / (1 + exp(−gamma · (iter − stepsize)))
+The rate is base_lr times what the policy that the spec names returns. A policy is a function of the iteration,
+counted from 0, and of the fields of the solver spec that it needs, by their names. A new one is a function more.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
-from minicaffe.spec.solver import SolverSpec
+from minicaffe.spec.solver import SolverSpec, declare_lr_policy
+
+policies: dict[str, Callable[..., float]] = {}
+
+
+def lr_policy(policy: Callable[..., float]) -> Callable[..., float]:
+    """Make a function usable as ``lr_policy`` in solver specs, under its name."""
+    _, *fields = inspect.signature(policy).parameters
+    policies[policy.__name__] = policy
+    declare_lr_policy(policy.__name__, fields)
+    return policy
+
+
+@lr_policy
+def fixed(iteration: int) -> float:
+    """1."""
+    return 1.0
+
+
+@lr_policy
+def step(iteration: int, gamma: float, stepsize: int) -> float:
+    """gamma ^ floor(iteration / stepsize)."""
+    return float(gamma ** (iteration // stepsize))
+
+
+@lr_policy
+def exp(iteration: int, gamma: float) -> float:
+    """gamma ^ iteration."""
+    return float(gamma**iteration)
+
+
+@lr_policy
+def inv(iteration: int, gamma: float, power: float) -> float:
+    """(1 + gamma · iteration) ^ −power."""
+    return float((1 + gamma * iteration) ** -power)
+
+
+@lr_policy
+def multistep(iteration: int, gamma: float, stepvalue: Sequence[int]) -> float:
+    """gamma ^ (number of stepvalues passed)."""
+    return float(gamma ** steps_passed(stepvalue, iteration))
+
+
+@lr_policy
+def poly(iteration: int, power: float, max_iter: int) -> float:
+    """(1 − iteration / max_iter) ^ power."""
+    return float(max(0.0, 1 - iteration / max_iter) ** power)
+
+
+@lr_policy
+def sigmoid(iteration: int, gamma: float, stepsize: int) -> float:
+    """1 / (1 + exp(−gamma · (iteration − stepsize)))."""
+    return 1 / (1 + math.exp(min(700.0, -gamma * (iteration - stepsize))))
 
 
 def steps_passed(stepvalues: Sequence[int], iteration: int) -> int:
@@ -29,20 +77,10 @@ def steps_passed(stepvalues: Sequence[int], iteration: int) -> int:
     return passed
 
 
-POLICIES: dict[str, Callable[[SolverSpec, int], float]] = {
-    "fixed": lambda s, it: 1.0,
-    "step": lambda s, it: s.gamma ** (it // s.stepsize),
-    "exp": lambda s, it: s.gamma**it,
-    "inv": lambda s, it: (1 + s.gamma * it) ** -s.power,
-    "multistep": lambda s, it: s.gamma ** steps_passed(s.stepvalue, it),
-    "poly": lambda s, it: max(0.0, 1 - it / s.max_iter) ** s.power,
-    "sigmoid": lambda s, it: 1 / (1 + math.exp(min(700.0, -s.gamma * (it - s.stepsize)))),
-}
-
-
 def learning_rate(spec: SolverSpec, iteration: int) -> float:
     """The learning rate at an iteration, counted from 0; infinite where it is too large for a number."""
+    fields = [getattr(spec, field) for field in spec.policy_fields()]
     try:
-        return spec.base_lr * POLICIES[spec.lr_policy](spec, iteration)
+        return spec.base_lr * policies[spec.lr_policy](iteration, *fields)
     except (OverflowError, ZeroDivisionError):
         return math.inf

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.layers.python import PythonParam
 
 
 def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
@@ -38,7 +39,8 @@ def count_multiply_adds(net: Net) -> int:
 def untrained(net: Net) -> Iterator[str]:
     """What is wrong with a net that is to learn: a loss that is not trained on, no parameter that learns."""
     for layer in net.layers:
-        name = layer.spec.python_param.layer if layer.type == "Python" else layer.type
+        python = layer.spec.find_message(PythonParam)
+        name = layer.type if python is None else python.layer
         if "loss" in name.lower() and _is_no_loss(layer, net):
             yield (
                 f"{layer.spec.where}: a layer {name} that is not trained on: "

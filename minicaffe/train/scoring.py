@@ -75,12 +75,14 @@ class _Mean:
 
     def value(self) -> np.ndarray:
         """The mean; 0 where nothing was counted."""
-        weight = self._weight
-        return to_host(self._sum) / (np.maximum(to_host(weight), 1) if np.ndim(weight) else weight)
+        total, weight = to_host(self._sum), to_host(self._weight)
+        mean: np.ndarray = total / (np.maximum(weight, 1) if weight.ndim else weight)
+        return mean
 
 
 def _mean_number(x: Array) -> Array:
-    return x.mean() if x.size else x.sum()
+    number: Array = x.mean() if x.size else x.sum()
+    return number
 
 
 def images_of(net: Net) -> int:

@@ -196,7 +196,7 @@ def _read_meta(file: NpzReader) -> dict[str, Any]:
     if STATE_KEY not in file.shapes:
         raise TrainingError(f"{file.path}: is not a solver state (give the .solverstate.npz of a snapshot)")
     with reading(file.path, TrainingError, NOT_UNDERSTOOD):
-        meta = json.loads(file.text(STATE_KEY))
+        meta: dict[str, Any] = json.loads(file.text(STATE_KEY))
         _check_meta(meta)
         return meta
 

@@ -34,6 +34,7 @@ from minicaffe.train.snapshots import shapes_of
 from minicaffe.train.solvers.rule import update_rules
 
 logger = logging.getLogger("minicaffe")
+NO_NUMBER = np.array(None)
 LOOK_EVERY = 20  # iterations from one look at the loss to the next, where a look waits for the GPU
 
 
@@ -147,15 +148,16 @@ class Solver:
 
     def solve(self) -> None:
         """Train to ``max_iter``, then snapshot and test. Raises SpecError without a max_iter, TrainingError."""
-        if not self.spec.has("max_iter"):
+        last = self.spec.max_iter
+        if last is None:
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
-        self._check_prefix()
-        if self.iter >= self.spec.max_iter:
-            logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, self.spec.max_iter)
-        logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, self.spec.max_iter)
+        self._check_prefix(last)
+        if self.iter >= last:
+            logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, last)
+        logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, last)
         for line in sizes(self.net, self.spec.iter_size):
             logger.info(line)
-        self.step(max(0, self.spec.max_iter - self.iter))
+        self.step(max(0, last - self.iter))
         spec = self.spec
         if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
             self._save("the trained weights")
@@ -164,10 +166,10 @@ class Solver:
         elif spec.test_interval and self.iter % spec.test_interval == 0:
             self.test_all()
 
-    def _check_prefix(self) -> None:
+    def _check_prefix(self, last: int) -> None:
         """Refuse now what would lose the weights after the training. Raises SpecError, WriteError."""
         if self.prefix:
-            snapshots.check_prefix(self.prefix, self.spec.max_iter)
+            snapshots.check_prefix(self.prefix, last)
             if self.log.path is None:
                 self.log = self._new_log(self.prefix)
         elif self.spec.snapshot:
@@ -229,13 +231,14 @@ class Solver:
 
     def _accumulate(self) -> Array:
         """Forward and backward ``iter_size`` times; the mean loss, as a 0-d array on the device."""
-        total = 0
+        losses = []
         for _ in range(self.spec.iter_size):
             with self.net.lock:
                 self.net.run_forward()
-                total = total + self.net.loss()
+                losses.append(self.net.loss())
                 self.net.run_backward()
-        return total / self.spec.iter_size
+        mean: Array = sum(losses[1:], losses[0]) / self.spec.iter_size
+        return mean
 
     def apply_update(self, rate: float) -> None:
         """Clip, average, regularize; let the rule turn gradients into updates; subtract them.
@@ -269,12 +272,13 @@ class Solver:
             return None
         xp = self.net.setting.device.xp
         squares = sum(xp.vdot(p.blob.stored_diff, p.blob.stored_diff) for p in params)
-        return xp.minimum(1, limit / xp.maximum(xp.sqrt(squares), np.finfo(np.float32).tiny)).astype(
-            squares.dtype
-        )
+        norm = xp.maximum(xp.sqrt(squares), np.finfo(np.float32).tiny)
+        factor: Array = xp.minimum(1, limit / norm).astype(norm.dtype)
+        return factor
 
     def _zeros_like(self, param: LearnableParam) -> Array:
-        return self.net.setting.device.xp.zeros(param.blob.shape, param.blob.dtype)
+        zeros: Array = self.net.setting.device.xp.zeros(param.blob.shape, param.blob.dtype)
+        return zeros
 
     def _trained_params(self) -> list[LearnableParam]:
         return [p for p in self.net.learnable if p.lr_mult]
@@ -505,7 +509,7 @@ class Solver:
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
     """Outputs as JSON-able values: all but large ones; null for what is not finite, which JSON has no word for."""
     small = {name: array for name, array in outputs.items() if array.size <= 1000}
-    return {name: np.where(np.isfinite(array), array, None).tolist() for name, array in small.items()}
+    return {name: np.where(np.isfinite(array), array, NO_NUMBER).tolist() for name, array in small.items()}
 
 
 class _Clock:
