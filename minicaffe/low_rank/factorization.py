@@ -15,6 +15,7 @@ is the matrix of rank r that such triplets make, with its gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,30 +46,30 @@ class Svd:
     @property
     def rank(self) -> int:
         """r."""
-        return self.s.shape[-1]
+        return int(self.s.shape[-1])
 
     @property
     def error(self) -> float:
         """‖X − X̂‖_F."""
-        return float(self.tail) ** 0.5
+        return math.sqrt(float(self.tail))
 
     @property
     def energy(self) -> float:
-        """The share of ‖X‖_F² that is kept, in 0 … 1."""
+        """The share of ‖X‖_F² that the triplets have, in 0 … 1."""
         return 1.0 - float(self.tail) / float(self.total) if self.total else 1.0
 
     def truncate(self, rank: int) -> Svd:
-        """The first ``rank`` triplets."""
+        """The leading ``rank`` triplets."""
         tail = self.tail + _squares(self.s[..., rank:])
         return Svd(self.u[..., :rank], self.s[..., :rank], self.vt[..., :rank, :], self.total, tail)
 
     def rank_for(self, energy: float) -> int:
-        """The smallest rank that keeps this share of ‖X‖_F², at least 1; all of them where they do not suffice."""
+        """The smallest rank with this share of ‖X‖_F², at least 1; the whole rank where even that has less."""
         squares = to_host(self.s).astype(np.float64).reshape(-1, self.rank) ** 2
-        kept = np.cumsum(squares.sum(axis=0))
+        reached = np.cumsum(squares.sum(axis=0))
         rounding = 4 * np.finfo(self.s.dtype).eps  # by which all squares together may miss the total
         needed = energy * float(self.total) * (1 - rounding)
-        return min(self.rank, int(np.searchsorted(kept, needed)) + 1)
+        return min(self.rank, int(np.searchsorted(reached, needed)) + 1)
 
     def factors(self) -> tuple[Array, Array]:
         """X̂ as left (…, m, r) · right (…, r, n), both with the root of the singular values."""
@@ -112,7 +113,7 @@ def randomized(
     oversampling: int = OVERSAMPLING,
     start: Array | None = None,
 ) -> Svd:
-    """The first ``rank`` triplets, by a range finder.
+    """The leading ``rank`` triplets, by a range finder.
 
     ``start``: a basis (…, m, k) to begin with, in place of random vectors from ``rng``: a warm start, as after
     a small change of x.
@@ -144,7 +145,8 @@ def find_range(apply: Callable[[Array], Array], start: Array, iterations: int) -
 def _squares(x: Array) -> Array:
     """‖x‖_F², summed in float64."""
     wide = x.astype(np.float64)
-    return (wide * wide).sum()
+    total: Array = (wide * wide).sum()
+    return total
 
 
 SMALLEST_GAP = 1e-4  # of σ_i², relative: T_r jumps where σ_r = σ_{r+1}, and has no gradient there
@@ -190,28 +192,30 @@ class Truncation:
         inverse_root = _inverse(module_of(s).sqrt(s))
         columns = dleft * inverse_root[..., None, :]  # G·V₁
         rows = inverse_root[..., :, None] * dright  # U₁ᵀ·G
-        dw = u @ rows + (columns - u @ (u.swapaxes(-1, -2) @ columns)) @ vt
+        dw: Array = u @ rows + (columns - u @ (u.swapaxes(-1, -2) @ columns)) @ vt
         rank = self.leading.rank
         if rank == self.svd.rank:
             return dw
-        others_u, others_vt = self.svd.u[..., rank:], self.svd.vt[..., rank:, :]
-        kept, others = s[..., :, None], self.svd.s[..., None, rank:]
-        to_v, to_u = rows @ others_vt.swapaxes(-1, -2), columns.swapaxes(-1, -2) @ others_u
-        scale = others / self._gaps(kept, others)
-        dw += u @ (scale * (others * to_v + kept * to_u)) @ others_vt
-        dw += others_u @ (scale * (others * to_u + kept * to_v)).swapaxes(-1, -2) @ vt
+        discarded_u, discarded_vt = self.svd.u[..., rank:], self.svd.vt[..., rank:, :]
+        retained, discarded = s[..., :, None], self.svd.s[..., None, rank:]
+        to_v, to_u = rows @ discarded_vt.swapaxes(-1, -2), columns.swapaxes(-1, -2) @ discarded_u
+        scale = discarded / _gaps(retained, discarded)
+        dw += u @ (scale * (discarded * to_v + retained * to_u)) @ discarded_vt
+        dw += discarded_u @ (scale * (discarded * to_u + retained * to_v)).swapaxes(-1, -2) @ vt
         return dw
 
-    @staticmethod
-    def _gaps(kept: Array, others: Array) -> Array:
-        """σ_i² − σ_j², kept from vanishing."""
-        xp = module_of(kept)
-        gaps = xp.maximum((kept - others) * (kept + others), SMALLEST_GAP * kept * kept)
-        return gaps + (gaps == 0)
+
+def _gaps(retained: Array, discarded: Array) -> Array:
+    """σ_i² − σ_j², but never close to 0."""
+    differences = (retained - discarded) * (retained + discarded)
+    gaps: Array = module_of(retained).maximum(differences, SMALLEST_GAP * retained * retained)
+    gaps += gaps == 0
+    return gaps
 
 
 def _inverse(s: Array) -> Array:
     """1/s, and 0 where s vanishes beside the largest."""
     xp = module_of(s)
     vanishes = s <= xp.finfo(s.dtype).eps * s[..., :1]
-    return xp.where(vanishes, 0, 1 / xp.where(vanishes, 1, s))
+    inverse: Array = xp.where(vanishes, 0, 1 / xp.where(vanishes, 1, s))
+    return inverse

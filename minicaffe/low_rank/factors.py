@@ -21,7 +21,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.device.array import Array, to_host
 from minicaffe.low_rank.factorization import Svd, Truncation, gram, randomized, svd
 from minicaffe.low_rank.param import LowRankParam
-from minicaffe.low_rank.products import FilterGrads, Filters, OneStage, TwoStage
+from minicaffe.low_rank.products import FilterGradients, Filters, OneStage, TwoStage
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.linalg import orthonormal
@@ -87,7 +87,7 @@ class Factors:
         """Which stages' filters need a gradient, if these of the layer's blobs learn."""
         raise NotImplementedError
 
-    def add_gradients(self, grads: FilterGrads) -> None:
+    def add_gradients(self, grads: FilterGradients) -> None:
         """Add to the parameters' gradients what those of the filters make of them."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class TruncatedWeights(Factors):
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0], learns[0]
 
-    def add_gradients(self, grads: FilterGrads) -> None:
+    def add_gradients(self, grads: FilterGradients) -> None:
         first, second = grads
         if first is not None and second is not None and self._latest is not None:
             left, right = self.scheme.factors(first, second)
@@ -199,7 +199,7 @@ class FactoredWeights(Factors):
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0], learns[1]
 
-    def add_gradients(self, grads: FilterGrads) -> None:
+    def add_gradients(self, grads: FilterGradients) -> None:
         for blob, grad in zip(self.parameters, grads, strict=True):
             if grad is not None:
                 blob.add_to_diff(grad.reshape(blob.shape))
@@ -248,7 +248,7 @@ class ProjectedWeights(Factors):
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0] and self.scheme.left_stage == 0, learns[0] and self.scheme.left_stage == 1
 
-    def add_gradients(self, grads: FilterGrads) -> None:
+    def add_gradients(self, grads: FilterGradients) -> None:
         grad = grads[self.scheme.left_stage]
         if grad is not None and self.q is not None:
             left = self.scheme.left_factor(grad, self.rank)
@@ -337,7 +337,7 @@ class WeightBasis(ProjectedWeights):
             else self.truncated.gradients_needed(learns)
         )
 
-    def add_gradients(self, grads: FilterGrads) -> None:
+    def add_gradients(self, grads: FilterGradients) -> None:
         if self._is_projected:
             super().add_gradients(grads)
         else:

@@ -30,7 +30,7 @@ from minicaffe.low_rank.data_basis import DataBasis
 from minicaffe.low_rank.factors import FactoredWeights, Factors, TruncatedWeights, WeightBasis, WeightMatrix
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_rank, product_of_rank
-from minicaffe.low_rank.schemes import ChannelScheme, schemes
+from minicaffe.low_rank.schemes import schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 
 logger = logging.getLogger("minicaffe")
@@ -152,12 +152,17 @@ class LowRankLayer(Layer):
     bias_blob: Blob | None
 
     def factorize(
-        self, param: LowRankParam, weights: WeightMatrix, dense: Sequence[DenseConvolution]
+        self, param: LowRankParam, dense: Sequence[DenseConvolution], transposed: bool = False
     ) -> None:
-        """Make the factors, and put their blobs in the place of the dense layer's."""
+        """Make the factors, and put their blobs in the place of the dense layer's.
+
+        ``dense`` are the dense products of the bottoms; ``transposed``: the weight blob is (K, M).
+        """
+        geometry = dense[0].geometry
+        scheme = schemes[param.scheme](geometry.weight_shape, geometry.group)
         self._dense_shapes = [blob.shape for blob in self.blobs]
         self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
-        self.low_rank = LowRank(self, param, weights, dense)
+        self.low_rank = LowRank(self, param, WeightMatrix(self.blobs[0], scheme, transposed), dense)
         factors = self.low_rank.factors
         self.blobs[:1] = factors.parameters
         if factors.statistics:
@@ -216,13 +221,15 @@ class LowRankConvolution(LowRankLayer, Convolution):
                 "target", f"'data' is for one bottom, not {len(bottom)}; give each a layer of its own"
             )
         super().reshape(bottom, top)
-        shape = (self.num_output, self.channels // self.group, *self.window.kernel)
-        weights = WeightMatrix(self.blobs[0], schemes[param.scheme](shape, self.group))
-        self.factorize(param, weights, self.products)
+        self.factorize(param, self.dense_products())
+
+    def dense_products(self) -> list[DenseConvolution]:
+        """The products of the dense layer, which are all of this kind for two spatial axes."""
+        return [product for product in self.products if isinstance(product, DenseConvolution)]
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)
-        self.low_rank.reshape(self.products)
+        self.low_rank.reshape(self.dense_products())
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         b = None if self.bias_blob is None else self.bias_blob.data
@@ -254,9 +261,7 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
         if param.factored and transposed:
             raise param.error("factored", "factors have one order; leave out inner_product_param.transpose")
         super().reshape(bottom, top)
-        scheme = ChannelScheme((self.num_output, self.depth, 1, 1), 1)
-        weights = WeightMatrix(self.blobs[0], scheme, transposed)
-        self.factorize(param, weights, [self.as_product(bottom[0], top[0])[0]])
+        self.factorize(param, [self.as_product(bottom[0], top[0])[0]], transposed)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)

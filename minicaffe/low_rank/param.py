@@ -99,11 +99,11 @@ class LowRankParam(Message):
 
         ``cost_of_rank`` is the cost of one more rank as a share of the dense layer's cost. Raises SpecError.
         """
-        if self.has("rank"):
+        if self.rank is not None:
             if self.rank > full_rank:
                 raise self.error("rank", f"{self.rank} is more than the full rank, {full_rank}; lower it")
             return self.rank if isinstance(self.rank, int) else max(1, round(self.rank * full_rank))
-        if self.has("flops"):
+        if self.flops is not None:
             fitting = int(self.flops / cost_of_rank * (1 + 1e-12))
             if fitting < 1:
                 raise self.error("flops", f"rank 1 costs {cost_of_rank:.4f} of dense already; give more")

@@ -1,10 +1,10 @@
 """A convolution with weights of low rank, in the cheaper of two orders.
 
-``TwoStage``   y = second ∗ (first ∗ x) + b       two thin convolutions, with the filters of a scheme
-``OneStage``     y = (left · right) ∗ x + b         the factors multiplied first, then the dense convolution
+    ``TwoStage``   z = first ∗ x,   y = second ∗ z + b      two thin convolutions, with the filters of a scheme
+    ``OneStage``   y = (left · right) ∗ x + b               one convolution, with the product of the factors
 
-Both have the three products that a layer needs: forward, the gradients of the filters, the gradient of the input.
-What backward needs is kept from the latest forward.
+What backward needs is kept from the latest forward. Shapes as in ``ops/convolution/geometry.py``: x (C, H, W, N),
+z (g·r, OH', OW', N) and y (M, OH, OW, N), for rank r in each of g groups.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
 
-Filters = tuple[Array, Array]  # of the first and the second stage
-FilterGrads = tuple[Array | None, Array | None]  # None: not needed
+Filters = tuple[Array, Array]  # of the first and the second stage: (g·r, …) and (M, r, …)
+FilterGradients = tuple[Array | None, Array | None]  # None where no gradient is needed
 
 
 def cost_of_rank(dense: DenseConvolution, scheme: Scheme) -> float:
@@ -33,7 +33,11 @@ def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoSt
 
 
 class TwoStage:
-    """Two convolutions, one after the other; filters (g·r, …) and (M, r, …)."""
+    """Two thin convolutions, one after the other.
+
+    z = first ∗ x           dfirst  = dz ∗ x        dx = firstᵀ ∗ dz
+    y = second ∗ z + b      dsecond = dy ∗ z        dz = secondᵀ ∗ dy
+    """
 
     def __init__(self, dense: DenseConvolution, scheme: Scheme, rank: int) -> None:
         first_window, second_window = scheme.windows(dense.geometry.window)
@@ -46,64 +50,68 @@ class TwoStage:
         self._dz: Array | None = None
 
     def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
-        """Write y (M, OH, OW, N) into ``out``."""
+        """Write y into ``out``."""
         self.filters = filters
         self.padded_hidden, self.hidden = self.second.room_for_padded(x)  # z, which is made where it is read
         self.padded = self.first.forward(x, filters[0], self.hidden)
         self.second.forward_padded(self.padded_hidden, filters[1], out, bias)
 
     def backward(
-        self, dy: Array, wanted: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
-    ) -> FilterGrads:
-        """The gradients of the two filters, those that are wanted; where they are given, db is written into
-        ``bias_out`` and the input's gradient into ``dx``."""
+        self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
+    ) -> FilterGradients:
+        """The gradients of the two filters, those that are needed. Where they are given, db is written into
+        ``bias_out`` and the gradient of x into ``dx``."""
         first_grad = second_grad = None
-        if wanted[1]:
+        if needed[1]:
             second_grad = module_of(dy).empty_like(self.filters[1])
             self.second.weight_grad(dy, self.padded_hidden, second_grad, bias_out)
         elif bias_out is not None:
-            dy.reshape(self.second.geometry.filters, -1).sum(axis=1, out=bias_out)
-        if wanted[0] or dx is not None:
-            self._dz = self._buffer(self._dz, dy)
-            self.second.input_grad(dy, self.filters[1], self._dz)
-        if wanted[0]:
-            first_grad = module_of(dy).empty_like(self.filters[0])
-            self.first.weight_grad(self._dz, self.padded, first_grad)
-        if dx is not None:
-            self.first.input_grad(self._dz, self.filters[0], dx)
+            dy.reshape(len(bias_out), -1).sum(axis=1, out=bias_out)
+        if needed[0] or dx is not None:
+            dz = self._room_for_dz(dy)
+            self.second.input_grad(dy, self.filters[1], dz)
+            if needed[0]:
+                first_grad = module_of(dy).empty_like(self.filters[0])
+                self.first.weight_grad(dz, self.padded, first_grad)
+            if dx is not None:
+                self.first.input_grad(dz, self.filters[0], dx)
         return first_grad, second_grad
 
-    def _buffer(self, buffer: Array | None, like: Array) -> Array:
-        return module_of(like).empty(self.second.geometry.shape, like.dtype) if buffer is None else buffer
+    def _room_for_dz(self, like: Array) -> Array:
+        if self._dz is None:
+            self._dz = module_of(like).empty(self.second.geometry.shape, like.dtype)
+        return self._dz
 
 
 class OneStage:
-    """The dense convolution, with the product of the factors as its weights."""
+    """The dense convolution with W = left · right for its weights.
+
+    y = W ∗ x + b       dW = dy ∗ x,    dleft = dW · rightᵀ,    dright = leftᵀ · dW         dx = Wᵀ ∗ dy
+    """
 
     def __init__(self, dense: DenseConvolution, scheme: Scheme) -> None:
         self.dense, self.scheme = dense, scheme
         self.multiply_adds = dense.geometry.multiply_adds
 
     def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
-        """Write y (M, OH, OW, N) into ``out``."""
+        """Write y into ``out``."""
         self.left, self.right = self.scheme.factors(*filters)
         self.weights = self.scheme.weights(self.left @ self.right)
         self.padded = self.dense.forward(x, self.weights, out, bias)
 
     def backward(
-        self, dy: Array, wanted: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
-    ) -> FilterGrads:
+        self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
+    ) -> FilterGradients:
         """As ``TwoStage.backward``."""
         first_grad = second_grad = None
-        if any(wanted):
-            grad = module_of(dy).empty_like(self.weights)
-            self.dense.weight_grad(dy, self.padded, grad, bias_out)
-            grad = self.scheme.matrix(grad)
-            first_grad, second_grad = self.scheme.filters(
-                grad @ self.right.swapaxes(-1, -2), self.left.swapaxes(-1, -2) @ grad
-            )
+        if any(needed):
+            dw = module_of(dy).empty_like(self.weights)
+            self.dense.weight_grad(dy, self.padded, dw, bias_out)
+            matrix = self.scheme.matrix(dw)
+            dleft, dright = matrix @ self.right.swapaxes(-1, -2), self.left.swapaxes(-1, -2) @ matrix
+            first_grad, second_grad = self.scheme.filters(dleft, dright)
         elif bias_out is not None:
-            dy.reshape(self.dense.geometry.filters, -1).sum(axis=1, out=bias_out)
+            dy.reshape(len(bias_out), -1).sum(axis=1, out=bias_out)
         if dx is not None:
             self.dense.input_grad(dy, self.weights, dx)
-        return first_grad if wanted[0] else None, second_grad if wanted[1] else None
+        return first_grad if needed[0] else None, second_grad if needed[1] else None

@@ -24,7 +24,7 @@ from minicaffe.ops.convolution.geometry import Window
 class ChannelScheme:
     """w as M/g × C/g·kh·kw. ``shape``: w's, (M, C/g, kh, kw)."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     group: int
     left_stage: ClassVar[int] = 1  # the left factor has the filters of the second convolution
 
@@ -68,7 +68,7 @@ class ChannelScheme:
 class SpatialScheme:
     """w as C/g·kh × M/g·kw. ``shape``: w's, (M, C/g, kh, kw)."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     group: int
     left_stage: ClassVar[int] = 0  # the left factor has the filters of the first convolution
 
@@ -94,7 +94,8 @@ class SpatialScheme:
         """(g, m, n) as w."""
         filters, channels, kh, kw = self.shape
         grouped = matrix.reshape(self.group, channels, kh, filters // self.group, kw)
-        return module_of(matrix).ascontiguousarray(grouped.transpose(0, 3, 1, 2, 4)).reshape(self.shape)
+        w: Array = module_of(matrix).ascontiguousarray(grouped.transpose(0, 3, 1, 2, 4))
+        return w.reshape(self.shape)
 
     def filters(self, left: Array, right: Array) -> tuple[Array, Array]:
         """Factors as the filters of the two convolutions: (g·r, C/g, kh, 1) and (M, r, 1, kw)."""

@@ -206,7 +206,7 @@ def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_
         rank = max(1, dense.geometry.depth // 3)
         width = min(dense.geometry.depth, rank + 8)
         start = data_basis.random_start(dense, width, np.random.default_rng(3), np.dtype(dtype))
-        q = data_basis.from_products(dense, x, start, rank, 1 + 2)
+        q = data_basis.from_iterations(dense, x, start, rank, 1 + 2)
         assert q.shape == (dense.geometry.group, dense.geometry.depth, rank)
         assert_orthonormal(q, 1e-5)
         assert projection_error(columns, q) <= 1.01 * best_error(columns, rank)
@@ -217,7 +217,7 @@ def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than
     dense, x, columns = make(geometry)
     for rank in (dense.geometry.columns, dense.geometry.columns + 3):
         start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
-        q = data_basis.from_products(dense, x, start, rank, 1)
+        q = data_basis.from_iterations(dense, x, start, rank, 1)
         assert_orthonormal(q)
         assert projection_error(columns, q) < 1e-9 * np.linalg.norm(columns)
 
@@ -227,7 +227,7 @@ def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_th
     dense, x, columns = make(geometry)
     rank = max(1, min(dense.geometry.columns, dense.geometry.depth) // 2)
     start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
-    q = data_basis.from_products(dense, x, start, rank, 1)
+    q = data_basis.from_iterations(dense, x, start, rank, 1)
     best = best_error(columns, rank)
     assert projection_error(columns, q) == pytest.approx(best, rel=0.01, abs=1e-10)
 
@@ -240,7 +240,7 @@ def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_ra
     warm_start = data_basis.from_gram(dense, before).u[..., :rank]
     cold_start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
     warm, cold = (
-        projection_error(columns, data_basis.from_products(dense, x, start, rank, 1))
+        projection_error(columns, data_basis.from_iterations(dense, x, start, rank, 1))
         for start in (warm_start, cold_start)
     )
     best = best_error(columns, rank)
@@ -254,7 +254,7 @@ def test_more_iterations_come_nearer(geometry):
     rank = max(1, dense.geometry.depth // 3)
     start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
     errors = [
-        projection_error(columns, data_basis.from_products(dense, x, start, rank, n)) for n in (0, 1, 3, 40)
+        projection_error(columns, data_basis.from_iterations(dense, x, start, rank, n)) for n in (0, 1, 3, 40)
     ]
     assert errors[0] > errors[1] > errors[2] > errors[3] * (1 + 1e-9)
     assert errors[3] == pytest.approx(best_error(columns, rank), rel=1e-3)
@@ -265,7 +265,7 @@ def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
     dense, x, columns = make(geometry)
     start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
     for rank in ranks_of(dense):
-        q = data_basis.from_products(dense, x, start, rank, 0)
+        q = data_basis.from_iterations(dense, x, start, rank, 0)
         slack = 1e-10 * np.linalg.norm(columns)
         assert projection_error(columns, q) == pytest.approx(best_error(columns, rank), rel=1e-9, abs=slack)
 
@@ -295,7 +295,7 @@ def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_th
     product = TwoStage(dense, scheme, rank)
     filters = scheme.filters(RNG.standard_normal((dense.geometry.group, 2, rank)), q.swapaxes(-1, -2))
     product.forward(x, filters, np.empty(dense.geometry.output_shape))
-    stepped = data_basis.step(product.first, product.padded, product.hidden)
+    stepped = data_basis.subspace_step(product.first, product.padded, product.hidden)
     assert_orthonormal(stepped)
     expected = orthonormal(columns @ (columns.swapaxes(-1, -2) @ q))
     np.testing.assert_allclose(
@@ -312,7 +312,7 @@ def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry):
         assert_orthonormal(found.u, 1e-6)
         assert not found.s.any() and found.rank_for(0.9) == 1
     start = data_basis.random_start(dense, 4, np.random.default_rng(0), np.dtype("f4"))
-    assert_orthonormal(data_basis.from_products(dense, zeros, start, 3, 2), 1e-5)
+    assert_orthonormal(data_basis.from_iterations(dense, zeros, start, 3, 2), 1e-5)
 
 
 def test_a_random_start_is_its_seeds():
