@@ -8,71 +8,90 @@ into the rows of the weights and the bias: with s = γ / √(v + ε),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minicaffe.compress.workbench import PARAM_OF_TYPE
-from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.core.layer import Layer, LayerTable
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.batch_norm import BatchNorm
-from minicaffe.layers.scale import Scale
-from minicaffe.low_rank.data_basis import DataBasis
-from minicaffe.low_rank.factors import FactoredWeights
+from minicaffe.layers.matrix_product import MatrixProduct
+from minicaffe.layers.scale import Scale, ScaleParam
 from minicaffe.spec.edit import remove_layers, set_layer_fields
-from minicaffe.spec.net import parse_net
+from minicaffe.spec.net import LayerSpec, parse_net
+
+Coefficients = tuple[Array, Array]  # s and t of y = s · x + t, one of each for a channel
+affine: LayerTable[Callable[[Any], Coefficients | None]] = LayerTable()
+
+
+@affine.of("BatchNorm")
+def batch_norm(layer: BatchNorm) -> Coefficients | None:
+    """s = 1 / √(v + ε) and t = −s · μ, where the layer normalizes by the statistics that it holds."""
+    if not layer.uses_global_stats:
+        return None
+    mean, variance, total = (blob.data for blob in layer.blobs)
+    share = (total != 0) / (total + (total == 0))
+    s = 1 / layer.xp.sqrt(variance * share + layer.param.eps)
+    return s, -s * mean * share
+
+
+@affine.of("Scale")
+def scale(layer: Scale) -> Coefficients | None:
+    """s = γ and t = β, where they are parameters, and one of each for a channel."""
+    param = layer.spec.message(ScaleParam)
+    if len(layer.spec.bottom) > 1 or param.axis != 1 or param.num_axes != 1:
+        return None
+    s = layer.blobs[0].data
+    return s, layer.blobs[1].data if len(layer.blobs) > 1 else 0 * s
 
 
 @dataclass
 class Fold:
-    """A layer with weights, and the layers after it that go into it."""
+    """A layer with weights, and the layers after it that go into it, with the coefficients of each."""
 
-    layer: Layer
-    followers: list[Layer]
+    layer: MatrixProduct
+    followers: list[tuple[Layer, Coefficients]]
 
     @property
     def top(self) -> str:
         """The blob that the last of them makes."""
-        return self.followers[-1].spec.top[0]
+        return self.followers[-1][0].spec.top[0]
 
 
 def find(net: Net) -> list[Fold]:
     """What can be folded: chains in which nobody else reads a blob in between."""
     folds = []
     for i, layer in enumerate(net.layers):
-        if layer.type not in PARAM_OF_TYPE:
-            continue
-        shares = any(param.name for param in layer.spec.param)
-        if len(layer.spec.top) > 1 or layer.axis != 1 or shares or not _rows_can_scale(layer):
-            continue
-        followers = _followers(net, i)
-        if followers:
-            folds.append(Fold(layer, followers))
+        if isinstance(layer, MatrixProduct) and _can_take_more(layer) and (found := _followers(net, i)):
+            folds.append(Fold(layer, found))
     return folds
 
 
-def _rows_can_scale(layer: Layer) -> bool:
-    """Not where weights are truncated again: the rows of a truncation are not the truncation of the rows."""
-    low_rank = getattr(layer, "low_rank", None)
-    return low_rank is None or isinstance(low_rank.factors, (FactoredWeights, DataBasis))
+def _can_take_more(layer: MatrixProduct) -> bool:
+    """Whether a layer's outputs are channels that can be scaled by its weights, which nobody shares."""
+    shares = any(param.name for param in layer.spec.param)
+    is_plain = layer.type in PARAM_OF_TYPE and len(layer.spec.top) == 1 and layer.axis == 1
+    return is_plain and not shares and layer.output_weights is not None
 
 
-def _followers(net: Net, index: int) -> list[Layer]:
-    """The BatchNorm and Scale layers that follow a layer, one reading the other."""
-    found: list[Layer] = []
+def _followers(net: Net, index: int) -> list[tuple[Layer, Coefficients]]:
+    """The affine layers that follow a layer, one reading the other."""
+    found: list[tuple[Layer, Coefficients]] = []
     blob, start = net.layers[index].spec.top[0], index + 1
     while True:
         readers = _readers(net, blob, start)
-        if not readers or not _is_affine(net.layers[readers[0]]):
+        follower = net.layers[readers[0]] if readers else None
+        coefficients = affine[follower.type](follower) if follower and follower.type in affine else None
+        if follower is None or coefficients is None:
             return found
-        first = net.layers[readers[0]]
-        if first.spec.top[0] != blob and len(readers) > 1:
+        if follower.spec.top[0] != blob and len(readers) > 1:
             return found  # somebody else reads what would no longer be there
-        found.append(first)
-        blob, start = first.spec.top[0], readers[0] + 1
+        found.append((follower, coefficients))
+        blob, start = follower.spec.top[0], readers[0] + 1
 
 
 def _readers(net: Net, blob: str, start: int) -> list[int]:
@@ -86,25 +105,6 @@ def _readers(net: Net, blob: str, start: int) -> list[int]:
     return readers
 
 
-def _is_affine(layer: Layer) -> bool:
-    """Whether a layer, at TEST, multiplies each channel with a number and adds another."""
-    if isinstance(layer, BatchNorm):
-        return layer.uses_global_stats
-    param = layer.spec.scale_param if isinstance(layer, Scale) else None
-    return param is not None and len(layer.spec.bottom) == 1 and param.axis == 1 and param.num_axes == 1
-
-
-def affine(layer: Layer) -> tuple[Array, Array]:
-    """The coefficients (s, t) of a BatchNorm or Scale at TEST: y = s · x + t, one of each for a channel."""
-    if isinstance(layer, BatchNorm):
-        mean, variance, total = (blob.data for blob in layer.blobs)
-        share = (total != 0) / (total + (total == 0))
-        s = 1 / layer.xp.sqrt(variance * share + layer.param.eps)
-        return s, -s * mean * share
-    s = layer.blobs[0].data
-    return s, layer.blobs[1].data if len(layer.blobs) > 1 else 0 * s
-
-
 def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
     """The text of a folded net's spec, and the folded net; ``text`` is that of ``net`` (phase TEST, with weights).
 
@@ -116,7 +116,7 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
             f"{path}: no BatchNorm or Scale follows a Convolution or InnerProduct; nothing to fold"
         )
     changes = {found.layer.name: _changes(found) for found in folds}
-    gone = [layer.name for found in folds for layer in found.followers]
+    gone = [layer.name for found in folds for layer, _ in found.followers]
     for name, bottom in _kept_bottoms(net, gone, {found.layer.name: found.top for found in folds}):
         changes.setdefault(name, {})["bottom"] = bottom
     text = remove_layers(set_layer_fields(text, changes, str(path)), gone, str(path))
@@ -141,7 +141,7 @@ def _kept_bottoms(net: Net, gone: Sequence[str], new_tops: Mapping[str, str]) ->
         if spec.name in gone:
             before = top
             continue
-        if not spec.has("bottom") and layer_classes[spec.type].bottoms[0] > 0 and before != after:
+        if not spec.has("bottom") and spec.bottoms[0] > 0 and before != after:
             yield spec.name, before
         before, after = top, new_tops.get(spec.name, top)
 
@@ -149,25 +149,26 @@ def _kept_bottoms(net: Net, gone: Sequence[str], new_tops: Mapping[str, str]) ->
 def _changes(fold: Fold) -> dict[str, Any]:
     spec = fold.layer.spec
     changes: dict[str, Any] = {}
-    if not getattr(spec, PARAM_OF_TYPE[spec.type]).bias_term:
+    if not _has_bias(spec):
         changes[f"{PARAM_OF_TYPE[spec.type]}.bias_term"] = None  # true is the default
     if spec.top[0] != fold.top:
         changes["top"] = fold.top
     return changes
 
 
+def _has_bias(spec: LayerSpec) -> bool:
+    return bool(getattr(spec, PARAM_OF_TYPE[spec.type]).bias_term)
+
+
 def _folded_arrays(fold: Fold, arrays: list[Array]) -> list[Array]:
     """The layer's parameters with those of its followers in them."""
-    layer, has_bias = fold.layer, getattr(fold.layer.spec, PARAM_OF_TYPE[fold.layer.type]).bias_term
-    low_rank = getattr(layer, "low_rank", None)
-    last = 1 if low_rank is not None and isinstance(low_rank.factors, FactoredWeights) else 0
-    arrays = list(arrays)
-    if not has_bias:
-        arrays.insert(last + 1, layer.xp.zeros(layer.num_output, layer.dtype))
-    for follower in fold.followers:
-        s, t = affine(follower)
-        transposed = layer.type == "InnerProduct" and layer.spec.inner_product_param.transpose
-        rows = s if transposed else s.reshape(-1, *[1] * (arrays[last].ndim - 1))
-        arrays[last] = arrays[last] * rows
-        arrays[last + 1] = arrays[last + 1] * s + t
+    layer, arrays, weights = fold.layer, list(arrays), fold.layer.output_weights
+    if weights is None:
+        return arrays
+    bias = weights + 1
+    if not _has_bias(layer.spec):
+        arrays.insert(bias, layer.xp.zeros(layer.num_output, layer.dtype))
+    for _, (s, t) in fold.followers:
+        arrays[weights] = arrays[weights] * layer.along_outputs(s, arrays[weights])
+        arrays[bias] = arrays[bias] * s + t
     return arrays

@@ -223,6 +223,29 @@ def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> i
     return axis % ndim
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class LayerTable(dict[str, Function]):
+    """What layers become outside of a net, by their type: one table for Caffe, one for ONNX, one for folding.
+
+    The module that defines a layer type says it where it registers the type:
+
+    >>> @writers.of("Double")  # doctest: +SKIP
+    ... def double(graph, layer, x, bottom, top):
+    ...     return [graph.scaled(x[0], 2)]
+    """
+
+    def of(self, *types: str) -> Callable[[Function], Function]:
+        """Enter a function for layers of these types."""
+
+        def enter(function: Function) -> Function:
+            self.update(dict.fromkeys(types, function))
+            return function
+
+        return enter
+
+
 layer_classes: dict[str, type[Layer]] = {}
 _variants: dict[tuple[str, str], type[Layer]] = {}
 

@@ -23,8 +23,9 @@ from collections.abc import Sequence
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.core.layer import Blobs, canonical_axis, register_layer
 from minicaffe.device.array import Array
+from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, products_for
 from minicaffe.spec.fields import ENGINE, Bool, Int, Message, Nested
@@ -90,7 +91,7 @@ class ConvolutionParam(Message):
 
 
 @register_layer
-class Convolution(Layer):
+class Convolution(MatrixProduct):
     """Convolution with stride, padding, dilation and groups; several bottoms share the weights."""
 
     messages = {"convolution_param": ConvolutionParam}

@@ -30,6 +30,8 @@ class Deconvolution(Convolution):
 
     messages = {"convolution_param": ConvolutionParam}
 
+    output_weights = None
+
     def weight_shape(self) -> tuple[int, ...]:
         """(C, M/g, kh, kw)."""
         return (self.channels, self.num_output // self.group, *self.window.kernel[-self.spatial_axes :])

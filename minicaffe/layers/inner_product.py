@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
-from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.device.array import Array
+from minicaffe.core.layer import Blobs, canonical_axis, register_layer
+from minicaffe.device.array import Array, to_host
+from minicaffe.layers.matrix_product import MatrixProduct, Stage
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.gemm import matmul, side_by_side
@@ -35,7 +37,7 @@ class InnerProductParam(Message):
 
 
 @register_layer
-class InnerProduct(Layer):
+class InnerProduct(MatrixProduct):
     """A matrix product of weights and flattened inputs, with a bias."""
 
     messages = {"inner_product_param": InnerProductParam}
@@ -87,6 +89,13 @@ class InnerProduct(Layer):
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return top[0].count * self.depth // max(1, top[0].shape[0] if self.axis else 1)
+
+    def stages(self) -> list[Stage]:
+        (stage,) = super().stages()
+        return [replace(stage, weights=to_host(self._weight()))]
+
+    def along_outputs(self, values: Array, weights: Array) -> Array:
+        return values if self.transpose else super().along_outputs(values, weights)
 
     def as_product(self, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
         """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""

@@ -37,6 +37,8 @@ class DataBasis(ProjectedWeights):
     is for method RANDOMIZED.
     """
 
+    output_weights = 0
+
     def __init__(
         self,
         weights: WeightMatrix,

@@ -66,8 +66,11 @@ class Factors:
 
     ``rank`` is what they have at present, ``iteration`` counts forward passes in training where that matters.
     ``parameters`` are the blobs that the layer has in the place of w, ``statistics`` those that follow its bias
-    and are not trained.
+    and are not trained. ``output_weights`` is the place of the blob that has weights of its own for each output of
+    the layer; None where none has: the truncation of scaled rows is not the scaled truncation.
     """
+
+    output_weights: int | None = None
 
     def __init__(self, weights: WeightMatrix, rank: int) -> None:
         self.weights, self.scheme, self.rank = weights, weights.scheme, rank
@@ -175,6 +178,8 @@ class FactoredWeights(Factors):
     The blobs are the filters of the two stages, as in the two layers of an exported net. They start as the best
     approximation of what the weight filler gave (Khodak et al. 2021, arXiv 2105.01029).
     """
+
+    output_weights = 1
 
     def __init__(self, weights: WeightMatrix, rank: int) -> None:
         super().__init__(weights, rank)

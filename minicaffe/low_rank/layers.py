@@ -16,22 +16,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_variant
-from minicaffe.device.array import Array
-from minicaffe.errors import TrainingError, WeightError
+from minicaffe.device.array import Array, to_host
+from minicaffe.errors import SpecError, TrainingError, WeightError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
+from minicaffe.layers.matrix_product import MatrixProduct, Stage
 from minicaffe.low_rank.data_basis import DataBasis
 from minicaffe.low_rank.factors import FactoredWeights, Factors, TruncatedWeights, WeightBasis, WeightMatrix
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_rank, product_of_rank
 from minicaffe.low_rank.schemes import schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Window
 
 logger = logging.getLogger("minicaffe")
 
@@ -98,6 +101,23 @@ class LowRank:
         needed = self.factors.gradients_needed(learns)
         self.factors.add_gradients(self.product(index).backward(dy, needed, bias_out, dx))
 
+    def fixed_convolutions(self) -> list[tuple[Array, Window]]:
+        """The filters (M, C/g, kh, kw) and windows that a test net convolves with, one after the other.
+
+        Raises SpecError for a basis that is made anew of each batch.
+        """
+        filters = self.factors.fixed_filters()
+        if filters is None:
+            raise SpecError(
+                f"{self.layer.spec.where}: its basis is made anew of each batch and none is held, so there are no "
+                "fixed filters to take out; train with it for a basis that stays, or use target 'weights'"
+            )
+        window = self.dense[0].geometry.window
+        if isinstance(self.product(0), OneStage):
+            left, right = self.scheme.factors(*filters)
+            return [(self.scheme.weights(left @ right), window)]
+        return list(zip(filters, self.scheme.windows(window), strict=True))
+
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one image."""
@@ -145,7 +165,7 @@ def _make_factors(
     return TruncatedWeights(weights, param, rank, fixed_rng)
 
 
-class LowRankLayer(Layer):
+class LowRankLayer(MatrixProduct):
     """What Convolution and InnerProduct of low rank have in common; their ``setup`` calls ``factorize``."""
 
     low_rank: LowRank
@@ -164,6 +184,7 @@ class LowRankLayer(Layer):
         self.bias_blob = self.blobs[1] if len(self.blobs) > 1 else None
         self.low_rank = LowRank(self, param, WeightMatrix(self.blobs[0], scheme, transposed), dense)
         factors = self.low_rank.factors
+        self.output_weights = factors.output_weights
         self.blobs[:1] = factors.parameters
         if factors.statistics:
             self.blobs += factors.statistics
@@ -178,6 +199,19 @@ class LowRankLayer(Layer):
         db = self.new_array(bias.shape)
         self.low_rank.backward(index, dy, learns, db, dx)
         bias.add_to_diff(db)
+
+    def stages(self) -> list[Stage]:
+        """Two plain layers, or one where that costs less, as this one computes it too."""
+        made, axes = [], len(self._dense_shapes[0])
+        for filters, window in self.low_rank.fixed_convolutions():
+            shape = (
+                *filters.shape[:2],
+                *filters.shape[6 - axes :],
+            )  # (M, K), or without kh for images of one axis
+            made.append(Stage(to_host(filters).reshape(shape), None, window, self.group))
+        if self.bias_blob is not None:
+            made[-1] = replace(made[-1], bias=to_host(self.bias_blob.data))
+        return made
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.low_rank.multiply_adds

@@ -1,3 +1,6 @@
-"""Nets as ONNX models."""
+"""Nets as ONNX models.
+
+What a layer becomes in ONNX is a function in the table ``graph.writers``; these modules fill it.
+"""
 
 from minicaffe.onnx import convolution, neurons, normalization, pooling, shapes, sums

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, canonical_axis
-from minicaffe.device.array import to_host
-from minicaffe.low_rank.stages import Stage, stages
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.core.layer import canonical_axis
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.deconvolution import Deconvolution
+from minicaffe.layers.embed import Embed
+from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
+from minicaffe.layers.matrix_product import Stage
+from minicaffe.onnx.graph import Graph, writers
 from minicaffe.ops.convolution.geometry import Window
 
 
-@writes("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
-def convolution(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+def convolution(
+    graph: Graph, layer: Convolution, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
     """One Conv for each stage."""
     _check_axis(layer)
-    made = stages(layer)
-    for stage in made:
+    for stage in layer.stages():
         x = _each(graph, "Conv", stage, x, layer.spatial_axes)
     return x
 
 
-@writes("Deconvolution")
-def deconvolution(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Deconvolution")
+def deconvolution(
+    graph: Graph, layer: Deconvolution, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
     """A ConvTranspose."""
     _check_axis(layer)
-    arrays = [to_host(blob.data) for blob in layer.blobs]
-    stage = Stage(*arrays[:2], window=layer.window, group=layer.group)
+    (stage,) = layer.stages()
     return _each(graph, "ConvTranspose", stage, x, layer.spatial_axes)
 
 
-def _check_axis(layer: Layer) -> None:
+def _check_axis(layer: Convolution) -> None:
     if layer.axis != 1:
         raise layer.spec.error("convolution_param", f"axis {layer.axis}: ONNX has channels at axis 1")
 
@@ -52,22 +57,24 @@ def _window(window: Window, axes: int) -> dict[str, list[int]]:
     }
 
 
-@writes("InnerProduct")
-def inner_product(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("InnerProduct")
+def inner_product(
+    graph: Graph, layer: InnerProduct, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
     """All axes from ``axis`` on become one, which each stage multiplies."""
     shape = bottom[0].shape
-    axis = canonical_axis(layer, layer.spec.inner_product_param.axis, len(shape))
+    axis = canonical_axis(layer, layer.spec.message(InnerProductParam).axis, len(shape))
     graph.needs_batch |= axis == 0
     y = graph.add("Reshape", x[0], graph.numbers([0] * axis + [-1]))
-    for stage in stages(layer):
+    for stage in layer.stages():
         y = graph.add("MatMul", y, graph.constant(stage.weights.T))
         if stage.bias is not None:
             y = graph.add("Add", y, graph.constant(stage.bias))
     return [y]
 
 
-@writes("Embed")
-def embed(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Embed")
+def embed(graph: Graph, layer: Embed, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Rows of the weights, by number."""
     index = graph.add("Cast", x[0], to=7)  # int64
     rows = graph.add("Gather", graph.param(layer.blobs[0]), index, axis=0)

@@ -1,8 +1,8 @@
 """The ONNX graph that a net becomes, and the table of what its layers become.
 
-Blobs have the same shapes there as here outside, (N, C, H, W). The batch axis of the inputs is free, N, unless a
-layer needs to know it (``needs_batch``). Height and width are free where ``larger`` has the shapes of the net's
-blobs for larger images: what is another number there depends on the image.
+Blobs have Caffe's shapes there too, (N, C, H, W). The batch axis of the inputs is free, N, unless a layer needs to
+know its size (``needs_batch``). Height and width are free where ``larger`` has the shapes of the net's blobs for
+larger images: a size that is another one there depends on the image.
 """
 
 from __future__ import annotations
@@ -13,25 +13,14 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, LayerTable
 from minicaffe.core.unused_names import UnusedNames
 from minicaffe.device.array import to_host
 
-Writer = Callable[["Graph", Layer, list[str], list[Blob], list[Blob]], list[str]]
-writers: dict[str, Writer] = {}
-
-
-def writes(*types: str) -> Callable[[Writer], Writer]:
-    """Enter a function into the table: it adds a layer's nodes and returns the names of its tops.
-
-    Its arguments: the graph, the layer, the names of its bottoms, the bottoms, the tops.
-    """
-
-    def enter(writer: Writer) -> Writer:
-        writers.update(dict.fromkeys(types, writer))
-        return writer
-
-    return enter
+# Adds a layer's nodes to the graph, and returns the names of its tops. The arguments are the graph, the layer, the
+# names of its bottoms, the bottoms, and the tops.
+Writer = Callable[["Graph", Any, list[str], list[Blob], list[Blob]], list[str]]
+writers: LayerTable[Writer] = LayerTable()
 
 
 class Graph:

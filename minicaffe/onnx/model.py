@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import minicaffe.onnx  # noqa: F401  the table of writers
 from minicaffe.caffe.formats.messages import MAX_BYTES
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net, expect_net

@@ -6,92 +6,103 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.layers.clip import Clip, ClipParam
+from minicaffe.layers.dropout import Dropout
+from minicaffe.layers.elu import ELU, ELUParam
+from minicaffe.layers.exp import Exp, ExpParam
+from minicaffe.layers.log import Log, LogParam
+from minicaffe.layers.power import Power, PowerParam
+from minicaffe.layers.prelu import PReLU
+from minicaffe.layers.relu import ReLU, ReLUParam
+from minicaffe.layers.relu6 import ReLU6, ReLU6Param
+from minicaffe.layers.swish import Swish, SwishParam
+from minicaffe.layers.threshold import Threshold, ThresholdParam
+from minicaffe.onnx.graph import Graph, writers
 
 PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tanh"}
 
 
-@writes(*PLAIN)
+@writers.of(*PLAIN)
 def plain(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """What ONNX has under another name."""
     return [graph.add(PLAIN[layer.type], x[0])]
 
 
-@writes("ReLU")
-def relu(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("ReLU")
+def relu(graph: Graph, layer: ReLU, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Relu, or LeakyRelu."""
-    slope = layer.spec.relu_param.negative_slope
+    slope = layer.spec.message(ReLUParam).negative_slope
     return [graph.add("LeakyRelu", x[0], alpha=slope) if slope else graph.add("Relu", x[0])]
 
 
-@writes("PReLU")
-def prelu(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("PReLU")
+def prelu(graph: Graph, layer: PReLU, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """A slope for each channel, or one."""
     blob = layer.blobs[0]
     return [graph.add("PRelu", x[0], graph.param(blob, (blob.count, *[1] * (len(bottom[0].shape) - 2))))]
 
 
-@writes("ELU")
-def elu(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("ELU")
+def elu(graph: Graph, layer: ELU, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Elu."""
-    return [graph.add("Elu", x[0], alpha=layer.spec.elu_param.alpha)]
+    return [graph.add("Elu", x[0], alpha=layer.spec.message(ELUParam).alpha)]
 
 
-@writes("ReLU6")
-def relu6(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("ReLU6")
+def relu6(graph: Graph, layer: ReLU6, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Clip to 0 … 6; or LeakyRelu, which ends at 6."""
-    slope = layer.spec.relu6_param.negative_slope
+    slope = layer.spec.message(ReLU6Param).negative_slope
     if not slope:
         return [graph.add("Clip", x[0], graph.constant(0), graph.constant(6))]
     return [graph.add("Min", graph.add("LeakyRelu", x[0], alpha=slope), graph.constant(6))]
 
 
-@writes("Clip")
-def clip(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Clip")
+def clip(graph: Graph, layer: Clip, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Clip."""
-    param = layer.spec.clip_param
+    param = layer.spec.message(ClipParam)
     return [graph.add("Clip", x[0], graph.constant(param.min), graph.constant(param.max))]
 
 
-@writes("Swish")
-def swish(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Swish")
+def swish(graph: Graph, layer: Swish, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """x · sigmoid(β · x)."""
-    gate = graph.add("Sigmoid", graph.scaled(x[0], layer.spec.swish_param.beta))
+    gate = graph.add("Sigmoid", graph.scaled(x[0], layer.spec.message(SwishParam).beta))
     return [graph.add("Mul", x[0], gate)]
 
 
-@writes("Power")
-def power(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Power")
+def power(graph: Graph, layer: Power, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """(shift + scale · x) ^ power."""
-    param = layer.spec.power_param
+    param = layer.spec.message(PowerParam)
     y = graph.scaled(x[0], param.scale, param.shift)
     return [y if param.power == 1 else graph.add("Pow", y, graph.constant(param.power))]
 
 
-@writes("Exp")
-def exp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Exp")
+def exp(graph: Graph, layer: Exp, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """base ^ (shift + scale · x); base −1 is e."""
-    param = layer.spec.exp_param
+    param = layer.spec.message(ExpParam)
     factor = param.log_base()
     return [graph.add("Exp", graph.scaled(x[0], factor * param.scale, factor * param.shift))]
 
 
-@writes("Log")
-def log(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Log")
+def log(graph: Graph, layer: Log, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """The logarithm of (shift + scale · x) to a base; −1 is e."""
-    param = layer.spec.log_param
+    param = layer.spec.message(LogParam)
     y = graph.add("Log", graph.scaled(x[0], param.scale, param.shift))
     return [graph.scaled(y, 1 / param.log_base())]
 
 
-@writes("Threshold")
-def threshold(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Threshold")
+def threshold(graph: Graph, layer: Threshold, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """1 above the threshold, else 0."""
-    above = graph.add("Greater", x[0], graph.constant(layer.spec.threshold_param.threshold))
+    above = graph.add("Greater", x[0], graph.constant(layer.spec.message(ThresholdParam).threshold))
     return [graph.add("Cast", above, to=1)]  # float32
 
 
-@writes("Dropout")
-def dropout(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Dropout")
+def dropout(graph: Graph, layer: Dropout, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """At TEST x itself; a factor, where the layer scales then."""
     return [graph.scaled(x[0], float(np.float32(layer.test_scale)))]

@@ -5,12 +5,22 @@ from __future__ import annotations
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.layers.batch_norm import BatchNorm
+from minicaffe.layers.bias import Bias, BiasParam
+from minicaffe.layers.bn import BN
+from minicaffe.layers.lrn import LRN, LRNParam
+from minicaffe.layers.mvn import MVN
+from minicaffe.layers.normalize import Normalize
+from minicaffe.layers.scale import Scale, ScaleParam
+from minicaffe.layers.softmax import Softmax, SoftmaxParam
+from minicaffe.onnx.graph import Graph, writers
 from minicaffe.onnx.shapes import size_error
 
 
-@writes("BatchNorm")
-def batch_norm(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("BatchNorm")
+def batch_norm(
+    graph: Graph, layer: BatchNorm, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
     """By the statistics that the blobs hold."""
     if not layer.uses_global_stats:
         raise layer.spec.error("batch_norm_param", "use_global_stats: false cannot be exported")
@@ -21,39 +31,48 @@ def batch_norm(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top
     return [graph.add("BatchNormalization", x[0], ones, zeros, *moving, epsilon=layer.param.eps)]
 
 
-@writes("BN")
-def bn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("BN")
+def bn(graph: Graph, layer: BN, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Slope, bias, moving mean and variance."""
     blobs = [graph.param(blob, (-1,)) for blob in layer.blobs]
     return [graph.add("BatchNormalization", x[0], *blobs, epsilon=layer.param.eps)]
 
 
-@writes("Scale", "Bias")
-def scale(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """A factor, then a bias, along some axes: parameters, or the second bottom."""
-    param = layer.spec.scale_param if layer.type == "Scale" else layer.spec.bias_param
-    shape = bottom[0].shape
-    axis = canonical_axis(layer, param.axis, len(shape))
+@writers.of("Scale")
+def scale(graph: Graph, layer: Scale, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A factor, then perhaps a bias, along some axes."""
+    return _along_axis(graph, layer, layer.spec.message(ScaleParam).axis, x, bottom, ["Mul", "Add"])
+
+
+@writers.of("Bias")
+def bias(graph: Graph, layer: Bias, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A bias along some axes."""
+    return _along_axis(graph, layer, layer.spec.message(BiasParam).axis, x, bottom, ["Add"])
+
+
+def _along_axis(
+    graph: Graph, layer: Layer, axis: int, x: list[str], bottom: list[Blob], operations: list[str]
+) -> list[str]:
+    """Operations with the second bottom, where there is one, and then with the parameters, from an axis on."""
+    shape, y = bottom[0].shape, x[0]
+    axis = canonical_axis(layer, axis, len(shape))
     graph.needs_batch |= len(layer.blobs) > 0 if axis == 0 else len(bottom) > 1
-    operations = ["Add"] if layer.type == "Bias" else ["Mul", "Add"]
-    blobs, y = list(layer.blobs), x[0]
     if len(bottom) == 2:
-        after = len(shape) - axis - len(bottom[1].shape)
-        second = x[1]
+        own = len(bottom[1].shape)
+        after, second = len(shape) - axis - own, x[1]
         if after:
-            axes = graph.numbers(range(len(bottom[1].shape), len(bottom[1].shape) + after))
-            second = graph.add("Unsqueeze", second, axes)
+            second = graph.add("Unsqueeze", second, graph.numbers(range(own, own + after)))
         y = graph.add(operations.pop(0), y, second)
-    for operation, blob in zip(operations, blobs, strict=False):
+    for operation, blob in zip(operations, layer.blobs, strict=False):
         aligned = (*blob.shape, *[1] * (len(shape) - axis - len(blob.shape)))
         y = graph.add(operation, y, graph.param(blob, aligned))
     return [y]
 
 
-@writes("LRN")
-def lrn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("LRN")
+def lrn(graph: Graph, layer: LRN, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Across channels ONNX has it; within one, by a mean of squares."""
-    param = layer.spec.lrn_param
+    param = layer.spec.message(LRNParam)
     n = param.local_size
     if param.norm_region == "ACROSS_CHANNELS":
         return [graph.add("LRN", x[0], size=n, alpha=param.alpha, beta=param.beta, bias=param.k)]
@@ -63,8 +82,8 @@ def lrn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[
     return [graph.add("Div", x[0], power)]
 
 
-@writes("Normalize")
-def normalize(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Normalize")
+def normalize(graph: Graph, layer: Normalize, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """x / √(Σ x² + ε), over the channels or all, with a scale."""
     axes = range(1, len(bottom[0].shape)) if layer.param.across_spatial else [1]
     square = graph.add("ReduceSumSquare", x[0], graph.numbers(axes), keepdims=1)
@@ -74,8 +93,8 @@ def normalize(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top:
     return [graph.add("Mul", y, graph.param(blob, shape))]
 
 
-@writes("MVN")
-def mvn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("MVN")
+def mvn(graph: Graph, layer: MVN, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """x less its mean, over its standard deviation."""
     param, y = layer.param, x[0]
     if len(bottom[0].shape) < 4:
@@ -90,8 +109,8 @@ def mvn(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[
     return [graph.add("Div", centred, graph.scaled(graph.add("Sqrt", variance), 1.0, param.eps))]
 
 
-@writes("Softmax")
-def softmax(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Softmax")
+def softmax(graph: Graph, layer: Softmax, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Softmax along an axis."""
-    axis = canonical_axis(layer, layer.spec.softmax_param.axis, len(bottom[0].shape))
+    axis = canonical_axis(layer, layer.spec.message(SoftmaxParam).axis, len(bottom[0].shape))
     return [graph.add("Softmax", x[0], axis=axis)]

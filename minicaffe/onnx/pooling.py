@@ -6,15 +6,16 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.layers.pooling import Pooling, PoolingParam
+from minicaffe.onnx.graph import Graph, writers
 from minicaffe.onnx.shapes import size_error
 from minicaffe.ops.pooling import LOWEST
 
 
-@writes("Pooling")
-def pooling(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Pooling")
+def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """MaxPool; or AveragePool, with a factor at places whose window is cut off by the padded image's end."""
-    param, image, output = layer.spec.pooling_param, bottom[0].shape[2:], top[0].shape[2:]
+    param, image, output = layer.spec.message(PoolingParam), bottom[0].shape[2:], top[0].shape[2:]
     if param.pool == "STOCHASTIC":
         raise param.error("pool", "STOCHASTIC cannot be exported; MAX and AVE can")
     if len(top) > 1:
@@ -49,7 +50,7 @@ def _of_any_size(graph: Graph, layer: Layer, x: str) -> str:
 
     Then all windows see the image where pad + stride is no more than the kernel's size.
     """
-    param = layer.spec.pooling_param
+    param = layer.spec.message(PoolingParam)
     if param.global_pooling:
         return graph.add("GlobalMaxPool" if param.pool == "MAX" else "GlobalAveragePool", x)
     window = param.window((1, 1))

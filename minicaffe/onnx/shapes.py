@@ -1,4 +1,4 @@
-"""Layers that cut, turn and repeat, and compute nothing."""
+"""Layers that cut, reorder and repeat, and compute nothing."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.layers.crop import Crop, CropParam
+from minicaffe.layers.flatten import Flatten
+from minicaffe.layers.interp import Interp
+from minicaffe.layers.permute import Permute, PermuteParam
+from minicaffe.layers.reshape import Reshape
+from minicaffe.layers.reverse import Reverse, ReverseParam
+from minicaffe.layers.shuffle_channel import ShuffleChannel, ShuffleChannelParam
+from minicaffe.layers.slice import Slice, SliceParam
+from minicaffe.layers.tile import Tile, TileParam
+from minicaffe.layers.upsample import Upsample, UpsampleParam
+from minicaffe.onnx.graph import Graph, writers
 
 TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward
 
 
-@writes("Split")
+@writers.of("Split")
 def split(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """The same for each top."""
     return x * len(top)
 
 
-@writes("Silence")
+@writers.of("Silence")
 def silence(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Nothing."""
     return []
 
 
-@writes("Slice")
-def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Slice")
+def slices(graph: Graph, layer: Slice, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Parts along an axis."""
-    param = layer.spec.slice_param
+    param = layer.spec.message(SliceParam)
     given = param.slice_dim if param.has("slice_dim") else param.axis
     axis = canonical_axis(layer, given, len(bottom[0].shape))
     graph.needs_batch |= axis == 0
@@ -36,16 +46,16 @@ def slices(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: li
     return graph.add_several("Split", len(top), x[0], sizes, axis=axis)
 
 
-@writes("Flatten")
-def flatten(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Flatten")
+def flatten(graph: Graph, layer: Flatten, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Some axes become one."""
     if graph.larger:
         return [_reshaped_freely(graph, layer, x[0], bottom[0].shape, top[0].shape)]
     return [graph.reshaped(x[0], top[0].shape, bottom[0].shape)]
 
 
-@writes("Reshape")
-def reshape(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Reshape")
+def reshape(graph: Graph, layer: Reshape, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Another shape; the batch is free where the layer takes one image more."""
     old, new = bottom[0].shape, top[0].shape
     graph.needs_batch |= not _follows(layer, old, new)
@@ -94,28 +104,28 @@ def _follows(layer: Layer, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
         return False
 
 
-@writes("Permute")
-def permute(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Permute")
+def permute(graph: Graph, layer: Permute, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Axes in another order."""
-    order = list(layer.spec.permute_param.order)
+    order = list(layer.spec.message(PermuteParam).order)
     rest = [axis for axis in range(len(bottom[0].shape)) if axis not in order]
     graph.needs_batch |= (order + rest)[0] != 0
     return [graph.add("Transpose", x[0], perm=order + rest)]
 
 
-@writes("Reverse")
-def reverse(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Reverse")
+def reverse(graph: Graph, layer: Reverse, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """An axis from its end on."""
-    axis = canonical_axis(layer, layer.spec.reverse_param.axis, len(bottom[0].shape))
+    axis = canonical_axis(layer, layer.spec.message(ReverseParam).axis, len(bottom[0].shape))
     places = [graph.numbers([n]) for n in (-1, TO_THE_FIRST, axis, -1)]
     return [graph.add("Slice", x[0], *places)]
 
 
-@writes("Crop")
-def crop(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Crop")
+def crop(graph: Graph, layer: Crop, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """A part, from an offset on, of the size that the top has."""
     shape = top[0].shape
-    axis = canonical_axis(layer, layer.spec.crop_param.axis, len(shape))
+    axis = canonical_axis(layer, layer.spec.message(CropParam).axis, len(shape))
     graph.needs_batch |= axis == 0
     parts = (layer.part[-1], *layer.part[:-1])[axis:]
     starts = [part.start for part in parts]
@@ -127,20 +137,22 @@ def crop(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list
     return [graph.add("Slice", x[0], *map(graph.numbers, (starts, ends, range(axis, len(shape)))))]
 
 
-@writes("Tile")
-def tile(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Tile")
+def tile(graph: Graph, layer: Tile, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Copies along an axis."""
-    repeats = [1] * len(bottom[0].shape)
-    repeats[canonical_axis(layer, layer.spec.tile_param.axis, len(repeats))] = layer.spec.tile_param.tiles
+    param, repeats = layer.spec.message(TileParam), [1] * len(bottom[0].shape)
+    repeats[canonical_axis(layer, param.axis, len(repeats))] = param.tiles
     graph.needs_batch |= repeats[0] > 1
     return [graph.add("Tile", x[0], graph.numbers(repeats))]
 
 
-@writes("ShuffleChannel")
-def shuffle(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("ShuffleChannel")
+def shuffle(
+    graph: Graph, layer: ShuffleChannel, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
     """Channels of the groups in turn."""
     n, channels, *image = shape = bottom[0].shape
-    group = layer.spec.shuffle_channel_param.group
+    group = layer.spec.message(ShuffleChannelParam).group
     apart, mixed = (n, group, channels // group, *image), (n, channels // group, group, *image)
     if graph.free_axes(layer.spec.bottom[0], shape):
         y = graph.add("Reshape", x[0], graph.numbers([0, group, channels // group, -1]))
@@ -150,16 +162,16 @@ def shuffle(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
     return [graph.reshaped(y, shape, mixed)]
 
 
-@writes("Upsample")
-def upsample(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Upsample")
+def upsample(graph: Graph, layer: Upsample, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Each pixel several times."""
-    scale = layer.spec.upsample_param.scale
+    scale = layer.spec.message(UpsampleParam).scale
     mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return [graph.add("Resize", x[0], "", graph.constant([1, 1, scale, scale]), **mode)]
 
 
-@writes("Interp")
-def interp(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Interp")
+def interp(graph: Graph, layer: Interp, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Bilinear, by the layer's own matrices: rows of weights for the lines, and for the columns."""
     if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
         raise size_error(layer)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from functools import reduce
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, canonical_axis
-from minicaffe.onnx.graph import Graph, writes
+from minicaffe.core.layer import canonical_axis
+from minicaffe.layers.axpy import Axpy
+from minicaffe.layers.concat import Concat, ConcatParam
+from minicaffe.layers.eltwise import Eltwise, EltwiseParam
+from minicaffe.layers.reduction import Reduction, ReductionParam
+from minicaffe.onnx.graph import Graph, writers
 
 REDUCTIONS = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
 
 
-@writes("Eltwise")
-def eltwise(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Eltwise")
+def eltwise(graph: Graph, layer: Eltwise, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Products, maxima, or sums with coefficients."""
-    param = layer.spec.eltwise_param
+    param = layer.spec.message(EltwiseParam)
     if param.operation == "MAX":
         return [graph.add("Max", *x)]
     if param.operation == "PROD":
@@ -23,8 +27,8 @@ def eltwise(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: l
     return [reduce(lambda a, b: graph.add("Add", a, b), terms)]
 
 
-@writes("Axpy")
-def axpy(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Axpy")
+def axpy(graph: Graph, layer: Axpy, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """a · x + b, with one a for each channel of each image."""
     missing = len(bottom[1].shape) - len(bottom[0].shape)
     first = len(bottom[0].shape)
@@ -32,18 +36,18 @@ def axpy(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list
     return [graph.add("Add", graph.add("Mul", a, x[1]), x[2])]
 
 
-@writes("Reduction")
-def reduction(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Reduction")
+def reduction(graph: Graph, layer: Reduction, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """One number for all axes from ``axis`` on."""
-    param, axes = layer.spec.reduction_param, len(bottom[0].shape)
+    param, axes = layer.spec.message(ReductionParam), len(bottom[0].shape)
     over = graph.numbers(range(canonical_axis(layer, param.axis, axes), axes))
     return [graph.scaled(graph.add(REDUCTIONS[param.operation], x[0], over, keepdims=0), param.coeff)]
 
 
-@writes("Concat")
-def concat(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+@writers.of("Concat")
+def concat(graph: Graph, layer: Concat, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Side by side along an axis."""
-    param = layer.spec.concat_param
+    param = layer.spec.message(ConcatParam)
     axis = param.concat_dim if param.has("concat_dim") else param.axis
     axis = canonical_axis(layer, axis, len(bottom[0].shape))
     graph.needs_batch |= axis == 0

@@ -30,6 +30,6 @@ def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:
         tree.set("force_backward", Scalar("true"))
     tree.fields["layer"] = [layer.tree for layer in plain.layers]
     written = prototxt_text(tree)
-    write_layers(net.name, [(x.tree, x.arrays) for x in plain.layers if x.is_in_net], caffemodel)
+    write_layers(net.name, [(x.tree, x.arrays) for x in plain.layers if x.layer is not None], caffemodel)
     write_text(prototxt, written)
     return plain.notes

@@ -10,16 +10,13 @@ from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec
 
-LOWEST = -3.4028235e38  # of float32
 HEAD = ("name", "type", "bottom", "top")
 OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
 WRITTEN_OUT = {  # what OpenCV misses where it is a default, or has another default for
-    "LRN": ("lrn_param", ("alpha",)),
-    "PriorBox": ("prior_box_param", ("flip", "clip", "offset")),
-    "DetectionOutput": (
-        "detection_output_param", ("share_location", "background_label_id", "code_type", "keep_top_k")
-    ),
-}  # fmt: skip
+    "lrn_param": ("alpha",),
+    "prior_box_param": ("flip", "clip", "offset"),
+    "detection_output_param": ("share_location", "background_label_id", "code_type", "keep_top_k"),
+}
 HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the width, is given
 
 
@@ -32,28 +29,10 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
     _drop_defaults(tree, spec, "LayerParameter")
     _give_both_axes(tree, spec)
     _rename_axis(tree)
-    if spec.type in WRITTEN_OUT:
-        message, names = WRITTEN_OUT[spec.type]
-        for name in names:
+    for message in spec.message_names:
+        for name in WRITTEN_OUT.get(message, ()):
             tree.child(message).fields[name] = list(scalars(getattr(spec, message), name))
-    if spec.type == "PriorBox":
-        _make_priors_plain(tree.child("prior_box_param"), spec)
-    elif spec.type == "DetectionOutput":
-        param = tree.child("detection_output_param")
-        param.child("nms_param").set(
-            "nms_threshold", number(spec.detection_output_param.nms_param.nms_threshold)
-        )
-        if "confidence_threshold" not in param.fields:  # OpenCV's default is 0
-            param.set("confidence_threshold", number(LOWEST))
     return tree
-
-
-def _make_priors_plain(param: Tree, spec: LayerSpec) -> None:
-    """Whole pixels, to which sizes are cut here and in SSD's Caffe, not in OpenCV; a variance, which it wants."""
-    for name in ("min_size", "max_size"):
-        param.fields[name] = [number(int(size)) for size in getattr(spec.prior_box_param, name)]
-    param.fields["variance"] = [number(value) for value in spec.prior_box_param.variance or [0.1]]
-    param.fields = {name: values for name, values in param.fields.items() if values}
 
 
 def unknown_names(tree: Tree, message: str) -> Iterator[str]:
