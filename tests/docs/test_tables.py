@@ -18,7 +18,7 @@ from minicaffe.inspect.summary import layer_type_table
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec
 from minicaffe.spec.solver import SolverSpec
-from minicaffe.train.lr_policy import POLICIES
+from minicaffe.train.lr_policy import policies
 from minicaffe.train.solvers.rule import update_rules
 from tests.docs.pages import PAGES, ROOT, blocks_of, table_rows
 from tests.golden_files import FOLDER
@@ -74,7 +74,7 @@ def test_layers_md_has_no_type_that_is_not_there():
     ("heading", "names"),
     [
         ("### `transform_param`", TransformParam.fields),
-        ("### Learning rates", POLICIES),
+        ("### Learning rates", policies),
         ("### Update rules", update_rules),
         ("## Fillers", FILLERS),
     ],
