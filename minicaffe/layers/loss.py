@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
+
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
@@ -48,16 +50,15 @@ class LossLayer(Layer):
         if bottom[0].count != bottom[1].count:
             raise self.shape_error(f"bottoms {bottom[0].shape} and {bottom[1].shape} differ in size")
 
-    def normalizer(self, mode: str, batch: int, places: int, valid: Array | None = None) -> Array:
+    def normalizer(self, mode: str, batch: int, places: int, valid: Array | None = None) -> Array | float:
         """What a sum over ``places`` predictions in ``batch`` images is divided by; never less than 1.
 
         ``valid`` is the number that did not have the ignored label (None: nothing is ignored).
         """
-        value = {"FULL": places, "VALID": places if valid is None else valid, "BATCH_SIZE": batch, "NONE": 1}[
-            mode
-        ]
-        divisor: Array = self.xp.maximum(value, 1, dtype=self.dtype)
-        return divisor
+        if mode == "VALID" and valid is not None:
+            divisor: Array = self.xp.maximum(valid, 1, dtype=self.dtype)  # stays on the device
+            return divisor
+        return float(max(1, {"FULL": places, "VALID": places, "BATCH_SIZE": batch, "NONE": 1}[mode]))
 
 
 def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int) -> None:
@@ -87,7 +88,7 @@ def read_labels(
 
     Ignored labels read as 0. Raises DataError for one that is no class.
     """
-    labels = blob.data.reshape(places).astype(layer.xp.int64)
+    labels = blob.data.reshape(places).astype(np.int64)
     counts = None
     if ignore is not None:
         counts = labels != ignore

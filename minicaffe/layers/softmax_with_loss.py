@@ -62,12 +62,17 @@ class SoftmaxWithLoss(LossLayer):
 
     def _classes_first(self, stored: Array) -> Array:
         """A stored array with the axis of the classes moved to the front: the places in memory's order."""
+        if self.stored_axis == 0:
+            return stored
         moved: Array = self.xp.moveaxis(stored, self.stored_axis, 0)
         return moved
 
     def _as_stored(self, labels: Array) -> Array:
         """One number for each place, in that order too: the images last, if they are among the places."""
-        return self.xp.ascontiguousarray(self.xp.moveaxis(labels, 0, -1)) if self.axis else labels
+        if self.axis == 0 or labels.ndim < 2:
+            return labels
+        moved: Array = self.xp.ascontiguousarray(self.xp.moveaxis(labels, 0, -1))
+        return moved
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:

@@ -101,13 +101,9 @@ class SolverSpec(Message):
             known = ", ".join(_policy_fields)
             hint = nearest(self.lr_policy, _policy_fields)
             raise self.error("lr_policy", f"unknown policy '{self.lr_policy}'; one of {known}{hint}")
-        for name in self.policy_fields():
+        for name in _policy_fields[self.lr_policy]:
             if not self.has(name):
                 raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
-
-    def policy_fields(self) -> tuple[str, ...]:
-        """The fields that the learning rate policy needs."""
-        return _policy_fields[self.lr_policy]
 
     def _check_tests(self) -> None:
         given, files = len(self.test_iter), len(self.test_net) + len(self.test_net_param)

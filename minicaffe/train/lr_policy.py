@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from minicaffe.spec.solver import SolverSpec, declare_lr_policy
 
-policies: dict[str, Callable[..., float]] = {}
+policies: dict[str, tuple[Callable[..., float], list[str]]] = {}
 
 
 def lr_policy(policy: Callable[..., float]) -> Callable[..., float]:
     """Make a function usable as ``lr_policy`` in solver specs, under its name."""
     _, *fields = inspect.signature(policy).parameters
-    policies[policy.__name__] = policy
+    policies[policy.__name__] = policy, fields
     declare_lr_policy(policy.__name__, fields)
     return policy
 
@@ -79,8 +79,8 @@ def steps_passed(stepvalues: Sequence[int], iteration: int) -> int:
 
 def learning_rate(spec: SolverSpec, iteration: int) -> float:
     """The learning rate at an iteration, counted from 0; infinite where it is too large for a number."""
-    fields = [getattr(spec, field) for field in spec.policy_fields()]
+    policy, fields = policies[spec.lr_policy]
     try:
-        return spec.base_lr * policies[spec.lr_policy](iteration, *fields)
+        return spec.base_lr * policy(iteration, *[getattr(spec, field) for field in fields])
     except (OverflowError, ZeroDivisionError):
         return math.inf
