@@ -88,10 +88,10 @@ def named(text: str) -> str:
     return shown(text, LONGEST_NAME)
 
 
-def listing(names: Sequence[str]) -> str:
-    """The first of some names, with commas."""
-    more = f", … ({len(names)})" if len(names) > 20 else ""
-    return ", ".join(named(name) for name in names[:20]) + more
+def listing(names: Sequence[str], most: int = 20) -> str:
+    """Some names with commas between them: the first ``most``, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(named(name) for name in names[:most]) + more
 
 
 def _show_record(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minicaffe.core.net import Net
+from minicaffe.core.weights import LEARN_ANEW
 from minicaffe.data.preparation import read_preparation
 from minicaffe.device import array
 from minicaffe.device.array import Device
@@ -97,10 +98,16 @@ def add_allow_missing(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def trained_net(args: argparse.Namespace, phase: str = "test", spec: NetSpec | None = None) -> Net:
+def trained_net(
+    args: argparse.Namespace,
+    phase: str = "test",
+    spec: NetSpec | None = None,
+    mend: str = "give weights of this net",
+) -> Net:
     """The net of the arguments (or of ``spec``) with their weights; folders are numbered as these were trained.
 
-    Raises WeightError where these lack a layer, unless --allow-missing makes it a warning.
+    Raises WeightError where these lack a layer, unless --allow-missing makes it a warning; and where they do not
+    fit, with ``mend`` as its advice.
     """
     with open_weights(args.weights) as file:
         preparation = read_preparation(file)
@@ -111,8 +118,11 @@ def trained_net(args: argparse.Namespace, phase: str = "test", spec: NetSpec | N
             problem = net.copy_from(file).problem(file)
             if problem and not args.allow_missing:
                 raise WeightError(f"{problem}; give weights of this net, or go on with --allow-missing")
-        except MinicaffeError:
+        except MinicaffeError as error:
             net.close()
+            problem = str(error)
+            if problem.endswith(LEARN_ANEW):  # advice for those who train the net
+                raise WeightError(f"{problem.removesuffix(LEARN_ANEW)}; {mend}") from None
             raise
     if problem:
         logger.warning("%s: there the net is as its fillers make it", problem)

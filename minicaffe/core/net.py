@@ -388,7 +388,7 @@ class Net:
 
         Raises ShapeError where they do not have the same shapes, or the nets not the same dtype.
         """
-        report = weights.CopyReport.of(self.params, other.params)
+        report = weights.CopyReport.of(self.params, other.params, "the other net")
         if self.setting.dtype != other.setting.dtype:
             raise ShapeError(
                 f"share_with: a {self.setting.dtype} net and a {other.setting.dtype} net; use one dtype"

@@ -13,10 +13,11 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.data.preparation import Preparation, read_preparation
-from minicaffe.errors import WeightError
+from minicaffe.errors import WeightError, listing
 from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
 
+LEARN_ANEW = "; rename the layer in the net to learn it from scratch"
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 
 
@@ -25,22 +26,24 @@ class CopyReport:
     """Which layers got weights from a file, which of the net did not, and which of the file were not used.
 
     What has its numbers from elsewhere is not missing: from a layer that it shares them with, or from the spec.
-    ``preparation``: what the file says of the net's pictures.
+    ``preparation``: what the file says of the net's pictures. ``giver``: what it is, if not a file.
     """
 
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     preparation: Preparation | None = None
+    giver: str = "the file"
 
     @classmethod
-    def of(cls, wanted: Iterable[str], held: Iterable[str]) -> CopyReport:
+    def of(cls, wanted: Iterable[str], held: Iterable[str], giver: str = "the file") -> CopyReport:
         """The report of layers that a net has and layers that it is given."""
         wanted, held = list(wanted), list(held)
         return cls(
             matched=[name for name in wanted if name in held],
             missing=[name for name in wanted if name not in held],
             unused=[name for name in held if name not in wanted],
+            giver=giver,
         )
 
     def problem(self, path: str | Path | WeightReader) -> str:
@@ -49,12 +52,12 @@ class CopyReport:
             return ""
         file = path.path if isinstance(path, WeightReader) else path
         what = "layer" if len(self.missing) == 1 else f"{len(self.missing)} layers:"
-        return f"{file}: has no weights for {what} {_some(self.missing, 8)}"
+        return f"{file}: has no weights for {what} {listing(self.missing, 8)}"
 
     def __str__(self) -> str:
         parts = [
             ("copied", self.matched),
-            ("left as initialised (not in the file)", self.missing),
+            (f"left as initialised (not in {self.giver})", self.missing),
             ("ignored (not in the net)", self.unused),
         ]
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
@@ -76,8 +79,9 @@ def copy_into(
         layers = file.layers()
         report = CopyReport.of(params, layers)
         if params and not report.matched:
+            has = listing(list(layers), 3) or "no layers"
             raise WeightError(
-                f"{file.path}: has no layer of this net (it has {_some(layers)}); these are another net's weights"
+                f"{file.path}: has no layer of this net (it has {has}); these are another net's weights"
             )
         found = {
             name: _read_layer(file, name, params[name], layers[name], (converters or {}).get(name))
@@ -90,11 +94,6 @@ def copy_into(
     return report
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (", …" if len(listed) > most else "") if listed else "no layers"
-
-
 def _read_layer(
     file: WeightReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
 ) -> list[np.ndarray]:
@@ -104,9 +103,9 @@ def _read_layer(
         return convert([file.read(key, shape) for key, shape in zip(keys, shapes, strict=True)])
     if len(keys) != len(blobs):
         raise WeightError(
-            f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters; "
-            "rename the layer in the net to learn it from scratch"
+            f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters"
+            f"{LEARN_ANEW}"
         )
     for i, blob in enumerate(blobs):
-        file.check(f"{name}/{i}", blob.shape, "; rename the layer in the net to learn it from scratch")
+        file.check(f"{name}/{i}", blob.shape, LEARN_ANEW)
     return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]

@@ -240,7 +240,7 @@ def read_list(path: Path, is_image: Callable[[str], bool]) -> Listed:
         key = (os.path.realpath(path), found.st_mtime_ns, found.st_size, count)
         listed = _lists.get(key)
         if listed is None:
-            _lists[key] = listed = _read(path, count)
+            _lists[key] = listed = _read(path, count, is_image)
         return listed
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
@@ -266,6 +266,12 @@ def _label_count(line: str, is_image: Callable[[str], bool]) -> int:
     return 1 if count > 1 and is_image(line.rsplit(None, 1)[0]) else count
 
 
+def _labels_left_in(name: str, is_image: Callable[[str], bool]) -> int:
+    """How many labels a line has before those that were taken off: numbers, without which ``name`` is an image."""
+    more = _label_count(name, is_image)
+    return more if more and not is_image(name) and is_image(name.rsplit(None, more)[0]) else 0
+
+
 def _is_number(word: str) -> bool:
     try:
         float(word)
@@ -274,7 +280,7 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _read(path: Path, count: int) -> Listed:
+def _read(path: Path, count: int, is_image: Callable[[str], bool]) -> Listed:
     names, labels, lines = Names(), array("f"), array("q")
     for number, line in _lines(path):
         name, *ending = line.rsplit(None, count) if count else [line]
@@ -287,6 +293,10 @@ def _read(path: Path, count: int) -> Listed:
             raise DataError(
                 f"{path}:{number}: '{named(line)}' does not end in {form}; write 'path label'"
             ) from None
+        if name[-1:].isdigit() and (more := _labels_left_in(name, is_image)):
+            raise DataError(
+                f"{path}:{number}: labels: {count + more} here, {count} on the first line; write as many on each"
+            )
         names.append(name)
         lines.append(number)
     if not count:

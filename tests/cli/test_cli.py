@@ -53,6 +53,14 @@ def test_time_gives_each_layer_forward_and_backward(capsys):
     assert re.search(r"forward and backward: \d+\.\d+ ms", output)
 
 
+def test_time_warns_of_numbers_that_are_not_finite(tmp_path, capsys):
+    Path(tmp_path / "net.yaml").write_text(f"layer: [{DUMMY}, {{type: Log, name: log}}]")
+    assert main(["time", str(tmp_path / "net.yaml"), "--iterations", "1"]) == 0
+    assert "blob 'log' is not finite" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["time", str(PROTOTXT / "lenet" / "deploy.yaml"), "--iterations", "1"]) == 0
+    assert "finite" not in capsys.readouterr().out
+
+
 def test_summary_counts_parameters_and_multiply_adds(capsys):
     assert main(["summary", str(PROTOTXT / "lenet" / "deploy.yaml"), "--phase", "test"]) == 0
     output = capsys.readouterr().out

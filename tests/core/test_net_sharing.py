@@ -15,6 +15,12 @@ def test_nets_that_share_see_each_others_weights(make_net):
     assert (net.params["conv"][1].data == 3).all()
 
 
+def test_a_net_without_a_common_layer_is_told_of_the_other_net_and_of_no_file(make_net):
+    other = make_net(CHAIN.replace("name: conv,", "name: first,").replace("name: ip,", "name: last,"))
+    report = str(make_net(CHAIN).share_with(other))
+    assert "(not in the other net): conv, ip" in report and "file" not in report
+
+
 def test_layers_that_share_a_parameter_use_one_blob_and_the_solver_sees_it_once(make_net):
     layer = "type: InnerProduct, param: {name: w}, inner_product_param: {num_output: 3, bias_term: false}"
     net = make_net(f"""

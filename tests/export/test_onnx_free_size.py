@@ -171,7 +171,10 @@ def test_an_input_that_is_a_field_of_the_net_too(files):
     [
         (["--input-shape", "dota:1,6,9,9"], "'dota' is no input of this net; did you mean 'data'?"),
         (["--input-shape", "data:1,6,9,9", "--input-shape", "data:1,6,8,8"], "given twice"),
-        (["--input-shape", "data:1,5,12,12"], "has shape"),
+        (
+            ["--input-shape", "data:1,5,12,12"],
+            "; give --input-shape the size that the net was trained with\n",
+        ),
         (["--input-shape", "data:1,6,2,2"], "layer 'conv1'"),
     ],
 )

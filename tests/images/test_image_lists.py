@@ -57,6 +57,14 @@ def test_a_path_that_ends_in_a_number_has_one_label_if_it_is_there(folder):
     assert source.read(np.arange(2))[1].tolist() == [3, 1]
 
 
+def test_a_later_path_may_end_in_a_number_too(folder):
+    (folder / "a.png").rename(folder / "scan 12")
+    source = listed(folder, "b c.png 1\nscan 12 3\nscan 13 3\n")
+    assert source.read(np.arange(2))[1].tolist() == [1, 3]
+    with pytest.raises(DataError, match=r"scan 13: no such image \(named at .*list.txt:3\)"):
+        source.read(np.array([2]))
+
+
 def net_of(folder, text, top="[data, label]", options="batch_size: 2"):
     (folder / "list.txt").write_text(text)
     layer = (
@@ -88,6 +96,11 @@ def test_a_list_without_labels_is_for_a_layer_with_one_top(folder):
         ("a.png 1\nd.png 1e300\n", r"list\.txt:2: a label that is nan or infinite"),
         ("a.png 1 2\nb c.png 1\n", r"list\.txt:2: 'b c\.png 1' does not end in 2 labels, as the first line"),
         ("a.png 1\n\nb c.png\n", r"list\.txt:3: 'b c\.png' does not end in a label"),
+        (
+            "a.png 1\nb c.png 2 3\n",
+            r"list\.txt:2: labels: 2 here, 1 on the first line; write as many on each",
+        ),
+        ("a.png\nb c.png 2\n", r"list\.txt:2: labels: 1 here, 0 on the first line"),
         ("gone.png\n", r"list\.txt:1: no image gone\.png in"),
         ("x\x1b[31m" + 5000 * "y" + ".png 1\n", r"list\.txt:1: no image x\\x1b\[31myy.{,400} in"),
         ("a.png 1\0\n", r"not a text file"),

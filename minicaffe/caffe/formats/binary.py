@@ -12,7 +12,7 @@ import numpy as np
 from minicaffe.caffe.formats.messages import message_class, parse_message
 from minicaffe.caffe.formats.schema import Field, schema
 from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree, check_length
-from minicaffe.errors import DataError, MinicaffeError, SpecError
+from minicaffe.errors import DataError, MinicaffeError, SpecError, listing
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.files.kinds import kind_of
 from minicaffe.spec.reader import Where
@@ -148,9 +148,8 @@ def _set_scalar(message: Any, field: Field, text: str) -> None:
 def warn_of_unknown(path: str | Path, unknown: list[str]) -> None:
     """Say which fields of a file were ignored, the first five of them: protobuf keeps what it does not know."""
     if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        told = ", ".join(unknown[:5])
-        logger.warning("%s: ignored fields that Caffe 1.0 has not, by number: %s%s", path, told, more)
+        told = listing(unknown, 5)
+        logger.warning("%s: ignored fields that Caffe 1.0 has not, by number: %s", path, told)
 
 
 def unknown_numbers(message: Any) -> Iterator[int]:

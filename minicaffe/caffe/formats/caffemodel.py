@@ -22,7 +22,7 @@ from minicaffe.caffe.formats.schema import schema
 from minicaffe.caffe.formats.spec_tree import spec_tree
 from minicaffe.caffe.formats.tree import MAX_NAME, Scalar, Tree
 from minicaffe.caffe.formats.upgrade import TYPES_0
-from minicaffe.errors import DataError, WeightError, WriteError
+from minicaffe.errors import DataError, WeightError, WriteError, listing
 from minicaffe.files.atomic import atomic_write
 from minicaffe.files.weight_formats import SavedNet, WeightFormat, register_weight_format
 from minicaffe.files.weight_reader import WeightReader
@@ -102,12 +102,8 @@ def write_caffemodel(net: SavedNet, path: str | Path) -> None:
     layers = ((_as_run(layer.spec, net.phase), layer.arrays) for layer in net.layers)
     left_out = write_layers(net.name, layers, path)
     if left_out:
-        told = "; ".join(f"{name} of {_some(layers)}" for name, layers in left_out.items())
+        told = "; ".join(f"{name} of {listing(layers, 5)}" for name, layers in left_out.items())
         logger.warning("%s: has no word on %s; keep the spec, or use mc.export", path, told)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _as_run(spec: LayerSpec, phase: str) -> Tree:

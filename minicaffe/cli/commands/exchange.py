@@ -53,7 +53,8 @@ def export_net(args: argparse.Namespace) -> None:
         raise MinicaffeError("--dynamic: is for --format onnx; a net of Caffe may be reshaped as it is")
     spec = open_net(args.net)
     spec.set_input_shapes(_input_shapes(args))
-    net = trained_net(args, args.phase, spec)
+    mend = {"mend": "give --input-shape the size that the net was trained with"} if args.input_shape else {}
+    net = trained_net(args, args.phase, spec, **mend)
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]

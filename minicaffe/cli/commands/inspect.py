@@ -23,6 +23,7 @@ from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
 from minicaffe.inspect.timing import time_net
+from minicaffe.train.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")
 
@@ -49,6 +50,12 @@ def time(args: argparse.Namespace) -> None:
     choose_device(args)
     with _open(args, args.weights) as net:
         print(time_net(net, args.iterations))
+        not_finite = first_not_finite(net)
+    if not_finite is not None:
+        logger.warning(
+            "%s is not finite: with nan a layer may take longer than with numbers; check weights and data",
+            not_finite,
+        )
 
 
 def _add_time(sub: argparse.ArgumentParser) -> None:
