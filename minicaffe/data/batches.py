@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from minicaffe.data.hdf5 import Hdf5Source
 from minicaffe.data.order import AUGMENTATION, Order, random_stream
-from minicaffe.data.source import Images, Source
+from minicaffe.data.sources.hdf5 import Hdf5Source
+from minicaffe.data.sources.source import Images, Source
 from minicaffe.data.transformer import DataTransformer
 from minicaffe.errors import DataError, SpecError
 

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from minicaffe.data.idx import gzip_bytes
+from minicaffe.data.sources.idx import gzip_bytes
 from minicaffe.errors import DataError, WriteError, one_line
 from minicaffe.files.atomic import atomic_write
 

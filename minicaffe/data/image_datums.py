@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from minicaffe.data.decode import encode_image
-from minicaffe.data.image_list import ImageListSource
-from minicaffe.data.lmdb_writer import datum_of
+from minicaffe.data.sources.image_list import ImageListSource
+from minicaffe.data.sources.lmdb_writer import datum_of
 from minicaffe.errors import DataError
 
 logger = logging.getLogger("minicaffe")

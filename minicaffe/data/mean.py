@@ -9,7 +9,7 @@ import numpy as np
 
 from minicaffe.caffe.formats.blobs import blob_array, blob_shape, fill_blob
 from minicaffe.caffe.formats.messages import message_class, parse_message
-from minicaffe.data.source import Source
+from minicaffe.data.sources.source import Source
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import atomic_write, reading
 from minicaffe.files.numpy_files import NumpyFile

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import Preparation
-from minicaffe.data.source import Images, find_path, lookup_folders
+from minicaffe.data.sources.source import Images, find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.spec.fields import Bool, Float, Int, Message, String
 

@@ -14,7 +14,7 @@ from minicaffe.data.batches import Batches, ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.preparation import Preparation
-from minicaffe.data.source import Source
+from minicaffe.data.sources.source import Source
 from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError

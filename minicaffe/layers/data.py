@@ -6,8 +6,8 @@ Tops: the images, (N, C, h, w), after ``transform_param``; and, if there is a se
 from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
-from minicaffe.data.backends import BACKENDS, open_source
 from minicaffe.data.batches import ImageBatches
+from minicaffe.data.sources.backends import BACKENDS, open_source
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
 from minicaffe.spec.fields import Bool, Enum, Int, Message, String

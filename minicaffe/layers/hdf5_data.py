@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import DatasetBatches
-from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.order import Order
+from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Bool, Int, Message, String

@@ -10,8 +10,8 @@ import logging
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
-from minicaffe.data.image_list import ImageListSource, class_names, open_images
-from minicaffe.data.source import lookup_folders
+from minicaffe.data.sources.image_list import ImageListSource, class_names, open_images
+from minicaffe.data.sources.source import lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.errors import listing
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.mean import load_array
-from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError
 from minicaffe.layers.loss import LossParam

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.data.backends import open_source
+from minicaffe.data.sources.backends import open_source
 from minicaffe.device.array import to_device, to_host
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "caffe"

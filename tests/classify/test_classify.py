@@ -13,7 +13,7 @@ from minicaffe.classify.batches import batches, forward_all
 from minicaffe.classify.images import load_image, oversample, resize_image
 from minicaffe.cli.commands.classify import top_lines
 from minicaffe.cli.program import main
-from minicaffe.data.backends import open_source
+from minicaffe.data.sources.backends import open_source
 from tests.golden_files import recorded
 from tests.pycaffe.pycaffe_cases import CLASSIFIED
 

@@ -6,8 +6,8 @@ import pytest
 import minicaffe as mc
 from minicaffe.classify.images import load_image
 from minicaffe.cli.program import main
-from minicaffe.data.backends import open_source
-from minicaffe.data.lmdb_writer import write_lmdb
+from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.lmdb_writer import write_lmdb
 from minicaffe.errors import MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import atomic_write, make_folder, refuse_overwriting
 from minicaffe.spec.net import parse_net

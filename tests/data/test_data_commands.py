@@ -10,9 +10,9 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import parse_message
 from minicaffe.cli.program import main
-from minicaffe.data.lmdb import LmdbSource
-from minicaffe.data.lmdb_file import LmdbFile
 from minicaffe.data.mean import load_mean
+from minicaffe.data.sources.lmdb import LmdbSource
+from minicaffe.data.sources.lmdb_file import LmdbFile
 from minicaffe.spec.net import parse_net
 from minicaffe.train.progress import Progress
 

@@ -9,8 +9,8 @@ import pytest
 
 lmdb = pytest.importorskip("lmdb")
 
-from minicaffe.data.backends import open_source  # noqa: E402
-from minicaffe.data.lmdb_file import META, LmdbFile  # noqa: E402
+from minicaffe.data.sources.backends import open_source  # noqa: E402
+from minicaffe.data.sources.lmdb_file import META, LmdbFile  # noqa: E402
 from minicaffe.errors import DataError  # noqa: E402
 from tests.security import lmdb_fuzz  # noqa: E402
 

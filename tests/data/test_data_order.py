@@ -8,7 +8,7 @@ import pytest
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import Prefetcher, slots_for
-from minicaffe.data.source import ArraySource
+from minicaffe.data.sources.source import ArraySource
 from minicaffe.data.transformer import DataTransformer, TransformParam
 
 

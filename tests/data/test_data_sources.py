@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.data.backends import open_source
-from minicaffe.data.hdf5 import open_hdf5
-from minicaffe.data.idx import gzip_bytes, idx_bytes, read_idx
 from minicaffe.data.mean import load_mean
-from minicaffe.data.npz import open_npz
+from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.hdf5 import open_hdf5
+from minicaffe.data.sources.idx import gzip_bytes, idx_bytes, read_idx
+from minicaffe.data.sources.npz import open_npz
 from minicaffe.errors import DataError
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
@@ -422,7 +422,7 @@ def test_protobuf_bytes_are_those_of_caffe_proto():
 def test_a_truncated_lmdb_is_an_error_and_not_the_end_of_the_process(tmp_path, keep):
     lmdb = pytest.importorskip("lmdb")
     from minicaffe.caffe.formats.messages import message_class
-    from minicaffe.data.backends import open_source
+    from minicaffe.data.sources.backends import open_source
 
     environment = lmdb.open(str(tmp_path / "db"), map_size=1 << 24)
     datum = message_class("Datum")(channels=1, height=20, width=20, data=bytes(400), label=1)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from minicaffe.data import download
-from minicaffe.data.backends import open_source
-from minicaffe.data.idx import gzip_bytes, idx_bytes
-from minicaffe.data.image_list import open_images
+from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.idx import gzip_bytes, idx_bytes
+from minicaffe.data.sources.image_list import open_images
 from minicaffe.errors import DataError, MinicaffeError
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")

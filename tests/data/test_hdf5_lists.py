@@ -5,7 +5,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.data.hdf5 import open_hdf5
+from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.errors import DataError, SpecError
 
 h5py = pytest.importorskip("h5py")

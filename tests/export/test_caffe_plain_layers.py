@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.data.backends import open_source
-from minicaffe.data.lmdb_writer import write_lmdb
+from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.lmdb_writer import write_lmdb
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import load_net
 from minicaffe.spec.net import parse_net

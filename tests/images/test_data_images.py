@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.data import image_list
 from minicaffe.data.decode import decode_image
-from minicaffe.data.image_list import open_images
 from minicaffe.data.resize import resize
+from minicaffe.data.sources import image_list
+from minicaffe.data.sources.image_list import open_images
 from minicaffe.errors import DataError
 from tests.golden_files import recorded
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import minicaffe as mc
 from minicaffe.cli.program import main
-from minicaffe.data.image_list import open_images
+from minicaffe.data.sources.image_list import open_images
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.spec.net import parse_net
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.data.image_list import open_images, read_list
+from minicaffe.data.sources.image_list import open_images, read_list
 from minicaffe.errors import DataError
 from minicaffe.spec.net import parse_net
 

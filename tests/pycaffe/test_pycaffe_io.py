@@ -10,7 +10,7 @@ import pytest
 
 import minicaffe.pycaffe as caffe
 from minicaffe.cli.program import main
-from minicaffe.data.backends import open_source
+from minicaffe.data.sources.backends import open_source
 from minicaffe.pycaffe import __main__ as script
 from minicaffe.pycaffe import alias, io
 from minicaffe.pycaffe.proto import caffe_pb2

@@ -27,9 +27,9 @@ import numpy as np
 
 import minicaffe as mc
 from minicaffe.caffe.formats import solverstate
-from minicaffe.data.hdf5 import open_hdf5
 from minicaffe.data.mean import load_mean
-from minicaffe.data.npz import open_npz
+from minicaffe.data.sources.hdf5 import open_hdf5
+from minicaffe.data.sources.npz import open_npz
 from minicaffe.errors import MinicaffeError
 from tests.security.caffe_fuzz import damaged
 from tests.security.peak_memory import begin_peak, peak_memory

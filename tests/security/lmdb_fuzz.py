@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.data.backends import open_source
+from minicaffe.data.sources.backends import open_source
 from minicaffe.errors import MinicaffeError
 from tests.security.peak_memory import begin_peak, peak_memory
 

@@ -12,7 +12,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.data.mean import load_array, load_mean
-from minicaffe.data.npz import open_npz
+from minicaffe.data.sources.npz import open_npz
 from minicaffe.errors import DataError, MinicaffeError, WeightError
 from minicaffe.files.npz import NpzReader
 from tests.security import file_fuzz

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.data.hdf5 import open_hdf5
+from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.errors import DataError, MinicaffeError, TrainingError, WeightError
 from tests.golden_files import FOLDER
 
@@ -199,7 +199,7 @@ def test_numbers_that_are_compressed_twice_are_refused(tmp_path):
 
 READ = """
 import sys
-from minicaffe.data.hdf5 import open_hdf5
+from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.errors import DataError
 try:
     open_hdf5("list.txt", ["data"], sys.argv[1]).read([0])

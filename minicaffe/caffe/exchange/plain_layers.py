@@ -23,7 +23,7 @@ from minicaffe.caffe.formats.tree import Tree
 from minicaffe.core.layer import Layer, LayerTable
 from minicaffe.core.net import Net
 from minicaffe.core.unused_names import UnusedNames
-from minicaffe.data.source import lookup_folders
+from minicaffe.data.sources.source import lookup_folders
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import joined
 from minicaffe.spec.net import LayerSpec

@@ -8,8 +8,8 @@ from minicaffe.caffe.exchange.plain_fields import unknown_names
 from minicaffe.caffe.exchange.plain_layers import CaffeLayer, PlainLayers, conversions
 from minicaffe.caffe.formats.spec_tree import number, text
 from minicaffe.caffe.formats.tree import Tree
-from minicaffe.data.backends import locate
-from minicaffe.data.source import find_path
+from minicaffe.data.sources.backends import locate
+from minicaffe.data.sources.source import find_path
 from minicaffe.data.transformer import TransformParam
 from minicaffe.errors import DataError
 from minicaffe.layers.data import DataParam

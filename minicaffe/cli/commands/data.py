@@ -13,13 +13,13 @@ import numpy as np
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import positive
 from minicaffe.data import download
-from minicaffe.data.backends import SAMPLES, backend_of, open_source
 from minicaffe.data.decode import ENCODINGS
 from minicaffe.data.image_datums import image_datums
-from minicaffe.data.image_list import ImageListSource, find_images
-from minicaffe.data.lmdb_writer import write_datums, write_lmdb
 from minicaffe.data.mean import mean_of, save_mean
-from minicaffe.data.source import Source
+from minicaffe.data.sources.backends import SAMPLES, backend_of, open_source
+from minicaffe.data.sources.image_list import ImageListSource, find_images
+from minicaffe.data.sources.lmdb_writer import write_datums, write_lmdb
+from minicaffe.data.sources.source import Source
 from minicaffe.errors import DataError, named
 from minicaffe.train.progress import Progress
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.data.idx import gzip_bytes, idx_bytes
+from minicaffe.data.sources.idx import gzip_bytes, idx_bytes
 from minicaffe.files.atomic import atomic_write
 
 SEED = 1998  # the year of LeNet-5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import unreadable
 from minicaffe.files.hdf5 import Hdf5File

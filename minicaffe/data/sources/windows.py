@@ -27,7 +27,7 @@ from minicaffe.data.batches import Batch, Ring
 from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
 from minicaffe.data.order import AUGMENTATION, random_stream
 from minicaffe.data.resize import resize
-from minicaffe.data.source import find_path, lookup_folders
+from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.errors import DataError, named, one_line
 from minicaffe.ops.rounding import round_half_away
 
@@ -91,7 +91,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
             rows = np.array(fields, np.float32).reshape(count, FIELDS)
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"{path}: image {number}: {named(str(error))}; the form is in minicaffe/data/windows.py"
+                f"{path}: image {number}: {named(str(error))}; see minicaffe/data/sources/windows.py for the form"
             ) from None
         names.append(head[2])
         found.append(np.insert(rows, 0, number, axis=1))

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from minicaffe.data.source import ArraySource
+from minicaffe.data.sources.source import ArraySource
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import unreadable
 

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from minicaffe.data.decode import BAD_IMAGE, decode_image, plain_file
-from minicaffe.data.source import Images, Source, find_path, lookup_folders, stack
+from minicaffe.data.sources.source import Images, Source, find_path, lookup_folders, stack
 from minicaffe.errors import DataError, listing, named, one_line
 from minicaffe.files.atomic import unreadable
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from minicaffe.caffe.formats.messages import import_protobuf, parse_message
 from minicaffe.data.decode import BAD_IMAGE, decode_image
-from minicaffe.data.lmdb_file import LmdbFile
-from minicaffe.data.source import Images, Source, stack
+from minicaffe.data.sources.lmdb_file import LmdbFile
+from minicaffe.data.sources.source import Images, Source, stack
 from minicaffe.errors import DataError, one_line
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.data.source import ArraySource
+from minicaffe.data.sources.source import ArraySource
 from minicaffe.errors import DataError
 from minicaffe.files.numpy_files import WHOLE, NumpyFile
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicaffe.data.idx import open_idx
-from minicaffe.data.lmdb import LmdbSource
-from minicaffe.data.npz import open_npz
-from minicaffe.data.source import Source, find_path, lookup_folders
+from minicaffe.data.sources.idx import open_idx
+from minicaffe.data.sources.lmdb import LmdbSource
+from minicaffe.data.sources.npz import open_npz
+from minicaffe.data.sources.source import Source, find_path, lookup_folders
 from minicaffe.errors import DataError
 
 
@@ -34,7 +34,7 @@ BACKENDS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Path | None, b
     "IDX": (_is_idx, lambda path, labels, color: open_idx(path, labels)),
 }
 
-SAMPLE_FOLDER = Path(__file__).parent / "sample"
+SAMPLE_FOLDER = Path(__file__).parents[1] / "sample"
 SAMPLES = {  # what comes with the package
     "sample/mnist-train": SAMPLE_FOLDER / "mnist-train-images-idx3-ubyte.gz",
     "sample/mnist-test": SAMPLE_FOLDER / "mnist-test-images-idx3-ubyte.gz",

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.data.source import Source
+from minicaffe.data.sources.source import Source
 from minicaffe.errors import DataError, WriteError
 from minicaffe.files.atomic import atomic_folder, check_name, make_folder, refusal
 
