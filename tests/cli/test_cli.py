@@ -11,9 +11,9 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.cli.caffe_flags import as_ours
-from minicaffe.cli.command import CommandGroup, find_commands
+from minicaffe.cli.command import CommandGroup
 from minicaffe.cli.commands import inspect
-from minicaffe.cli.parser import make_parser
+from minicaffe.cli.parser import find_commands, make_parser
 from minicaffe.cli.program import main
 from minicaffe.core.net import Net
 from tests.train.training import write_job
