@@ -6,7 +6,7 @@ last.
 
 ``crop_mode`` warp resizes the window to a square, square takes the square around it; with ``context_pad`` that many
 pixels of the output, on each side, are of what lies around the window. What lies beyond the image is 0, after the
-mean. The file's form is in ``data/sources/windows.py``. R-CNN (Girshick et al. 2014, arXiv 1311.2524); Caffe's
+mean. The file's form is in ``data/windows.py``. R-CNN (Girshick et al. 2014, arXiv 1311.2524); Caffe's
 WindowDataLayer.
 """
 
@@ -18,8 +18,8 @@ from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.mean import load_mean
 from minicaffe.data.prefetch import slots_for
 from minicaffe.data.sources.source import find_path, lookup_folders
-from minicaffe.data.sources.windows import Cropping, WindowBatches, read_windows
 from minicaffe.data.transformer import TransformParam
+from minicaffe.data.windows import Cropping, WindowBatches, read_windows
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Bool, Float, Int, Message, String
 

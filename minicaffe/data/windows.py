@@ -91,7 +91,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
             rows = np.array(fields, np.float32).reshape(count, FIELDS)
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"{path}: image {number}: {named(str(error))}; see minicaffe/data/sources/windows.py for the form"
+                f"{path}: image {number}: {named(str(error))}; see minicaffe/data/windows.py for the form"
             ) from None
         names.append(head[2])
         found.append(np.insert(rows, 0, number, axis=1))
