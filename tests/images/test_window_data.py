@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 
 import minicaffe as mc
-from minicaffe.data.sources import windows
+from minicaffe.data import windows
 from minicaffe.spec.net import parse_net
 from tests.golden_files import recorded
 
