@@ -1,4 +1,4 @@
-"""The two factors of a layer's weights, W ≈ left · right: where they come from, what becomes of their gradients.
+"""The two factors of a layer's weights, W ≈ left · right: where they come from and where their gradients go.
 
     ``TruncatedWeights``   W is the parameter, and left · right its best approximation of rank r
     ``FactoredWeights``    left and right are the parameters
@@ -64,10 +64,10 @@ class WeightMatrix:
 class Factors:
     """The two factors of a layer's weights.
 
-    ``rank`` is what they have at present, ``iteration`` counts forward passes in training where that matters.
-    ``parameters`` are the blobs that the layer has in the place of w, ``statistics`` those that follow its bias
-    and are not trained. ``output_weights`` is the place of the blob that has weights of its own for each output of
-    the layer; None where none has: the truncation of scaled rows is not the scaled truncation.
+    ``rank`` is the present one; ``iteration`` counts forward passes in training, for those that need it.
+    ``parameters`` are the blobs that the layer has in place of w; ``statistics`` are further ones, after its bias,
+    and not trained. ``output_weights`` is the place of the blob that has weights of its own for each output of the
+    layer; None where none has: the truncation of scaled rows is not the scaled truncation.
     """
 
     output_weights: int | None = None
@@ -79,26 +79,26 @@ class Factors:
         self.statistics: list[Blob] = []
 
     def filters(self, x: Array) -> Filters:
-        """The factors for this pass, whose first bottom is x (C, H, W, N), as the filters of two stages."""
+        """The factors for this pass, as the filters of two stages; x (C, H, W, N) is the first bottom."""
         raise NotImplementedError
 
     def fixed_filters(self) -> Filters | None:
-        """Those of a test net, where they are the same for every batch; None where each batch has its own."""
+        """The filters of a test net, where they are the same for every batch; None where each batch has its own."""
         raise NotImplementedError
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
-        """Which stages' filters need a gradient, if these of the layer's blobs learn."""
+        """Which of the two stages' filters need a gradient; ``learns`` says which of the layer's blobs learn."""
         raise NotImplementedError
 
     def add_gradients(self, grads: FilterGradients) -> None:
-        """Add to the parameters' gradients what those of the filters make of them."""
+        """Turn the gradients of the filters into gradients of the parameters, and add them there."""
         raise NotImplementedError
 
     def reshape(self, dense: DenseConvolution) -> None:
         """Follow a change of the bottom's shape; ``dense`` is the dense product for it."""
 
     def after_forward(self, product: TwoStage | OneStage, x: Array) -> None:
-        """Prepare for the next pass, once the output is there."""
+        """Prepare for the next pass; ``product`` has just computed the output for x."""
 
     def parameters_changed(self) -> None:
         """As ``Layer.parameters_changed``."""
@@ -114,7 +114,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Factorized:
-    """What a factorization of the weights has led to; ``weights`` is a copy of the blob's numbers then."""
+    """What a factorization gave; ``weights`` are the numbers that were factorized."""
 
     weights: Array
     truncation: Truncation
@@ -124,9 +124,9 @@ class Factorized:
 class TruncatedWeights(Factors):
     """The best approximation of rank r of the weights as they are: left · right = T_r(W).
 
-    They are factorized again when they have changed. The gradient of W is exact: see ``Truncation``. With method
-    RANDOMIZED, singular values beyond the rank are not known, and count as 0 in it; ``make_rng`` makes the random
-    generator that this method starts from.
+    They are factorized again when they have changed. The gradient of W is that of the truncation, see
+    ``Truncation``. Method RANDOMIZED does not find the singular values beyond the rank, which count as 0 there;
+    ``make_rng`` makes the random generator that it starts from.
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class TruncatedWeights(Factors):
 
 
 class FactoredWeights(Factors):
-    """Factors that are the layer's parameters, and are trained as they are (``factored: true``).
+    """Factors that are the layer's parameters, trained as they are (``factored: true``).
 
-    The blobs are the filters of the two stages, as in the two layers of an exported net. They start as the best
+    The blobs are the filters of the two stages, as an exported net has them in two layers. They start as the best
     approximation of what the weight filler gave (Khodak et al. 2021, arXiv 2105.01029).
     """
 
@@ -216,9 +216,8 @@ class FactoredWeights(Factors):
         if not device.xp.isfinite(w).all():
             raise np.linalg.LinAlgError("its weights are not all finite numbers")
         filters = self._factorize(self.weights.matrix_of(w))
-        return [to_host(f).reshape(b.shape) for f, b in zip(filters, self.parameters, strict=True)] + arrays[
-            1:
-        ]
+        values = [to_host(f).reshape(b.shape) for f, b in zip(filters, self.parameters, strict=True)]
+        return [*values, *arrays[1:]]
 
     def with_factors(self, dense: list[Array], left: Array, right: Array) -> list[Array]:
         return [*self.scheme.filters(left, right), *dense[1:]]
@@ -230,9 +229,9 @@ class ProjectedWeights(Factors):
         y  = (W·Q)·(Qᵀ·X)
         dW = (dy·(Qᵀ·X)ᵀ)·Qᵀ        dX = Q·((W·Q)ᵀ·dy)
 
-    These gradients are exact for the Q that is used. W is the parameter; Q is a blob without a gradient, so that
-    snapshots have it and the test net shares it. Iterations are forward passes in training; at TEST the basis that
-    is stored is used.
+    These gradients are exact for a constant Q. W is the parameter; Q is stored in a blob without a gradient, so
+    that snapshots contain it and the test net shares it. Iterations are forward passes in training; at TEST the
+    stored basis is used.
     """
 
     def __init__(self, weights: WeightMatrix, param: LowRankParam, rank: int, is_training: bool) -> None:
@@ -242,11 +241,11 @@ class ProjectedWeights(Factors):
         self.is_training = is_training
         self.blob = weights.new_blob((self.scheme.group, self.scheme.matrix_shape[1], rank))
         self.statistics = [self.blob]
-        self.q: Array | None = None  # that of the latest pass
-        self._is_checked = False  # whether there is a basis in the blob
+        self.q: Array | None = None  # of the latest pass
+        self._is_checked = False  # loaded weights may have no basis
 
     def project(self, q: Array) -> Filters:
-        """The filters that W·Q and Qᵀ are."""
+        """W·Q and Qᵀ as filters, for Q (g, n, r)."""
         self.q, self.rank = q, q.shape[-1]
         return self.scheme.filters(self.weights.value() @ q, q.swapaxes(-1, -2))
 
@@ -276,11 +275,11 @@ class ProjectedWeights(Factors):
         return basis[..., :rank].copy()
 
     def is_due(self) -> bool:
-        """Whether a full update is due in this iteration."""
+        """Whether this iteration makes a new basis."""
         return self.iteration % self.refresh == 0
 
     def needs_update(self) -> bool:
-        """Whether one is due, or weights that have no basis were loaded."""
+        """Whether one is due, or weights without a basis were loaded."""
         if self.is_due():
             return True
         is_missing = not (self._is_checked or self.is_stored())
@@ -300,10 +299,10 @@ class ProjectedWeights(Factors):
 
 
 class WeightBasis(ProjectedWeights):
-    """Q spans W's first right singular vectors; it is made again every ``refresh`` iterations.
+    """Q spans W's leading right singular vectors; it is made again every ``refresh`` iterations.
 
-    In between, and so in the long run too, W learns in the space of Q alone. At TEST without a basis it is
-    the truncation.
+    In between, and so in the long run too, W learns in the span of Q alone. At TEST, without a stored basis, W is
+    truncated.
     """
 
     def __init__(
@@ -336,11 +335,9 @@ class WeightBasis(ProjectedWeights):
         return filters
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
-        return (
-            super().gradients_needed(learns)
-            if self._is_projected
-            else self.truncated.gradients_needed(learns)
-        )
+        if self._is_projected:
+            return super().gradients_needed(learns)
+        return self.truncated.gradients_needed(learns)
 
     def add_gradients(self, grads: FilterGradients) -> None:
         if self._is_projected:

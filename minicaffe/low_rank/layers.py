@@ -69,7 +69,7 @@ class LowRank:
 
     @property
     def rank(self) -> int:
-        """r; with ``energy`` that of the latest factorization, and before it the most that r may be."""
+        """r; with ``energy`` that of the latest factorization, and before the first the largest possible."""
         return self.factors.rank
 
     def product(self, index: int) -> TwoStage | OneStage:
@@ -80,7 +80,7 @@ class LowRank:
         return self._products[index]
 
     def filters(self, x: Array) -> Filters:
-        """The factors that all bottoms of this pass share; x is the first. Raises TrainingError."""
+        """The factors, which all bottoms share; x is the first of them. Raises TrainingError."""
         try:
             return self.factors.filters(x.reshape(self.dense[0].geometry.shape))
         except np.linalg.LinAlgError as error:
@@ -97,7 +97,7 @@ class LowRank:
     def backward(
         self, index: int, dy: Array, learns: Sequence[bool], bias_out: Array | None, dx: Array | None
     ) -> None:
-        """Add the gradients of the weights or factors, those that learn; write db and dx, where they are given."""
+        """Add the gradients of the weights or factors that learn; write db and dx where they are given."""
         needed = self.factors.gradients_needed(learns)
         self.factors.add_gradients(self.product(index).backward(dy, needed, bias_out, dx))
 
@@ -125,7 +125,7 @@ class LowRank:
 
     @property
     def cost(self) -> float:
-        """The multiply-adds as a share of the dense layer's, were they made in two stages."""
+        """The multiply-adds of two stages as a share of the dense layer's."""
         return self.rank * cost_of_rank(self.dense[0], self.scheme)
 
     def _warn_if_costly(self) -> None:
@@ -191,14 +191,12 @@ class LowRankLayer(MatrixProduct):
             self.keep_from_training(*factors.statistics)
 
     def backward_bottom(self, index: int, dy: Array, dx: Array | None) -> None:
-        """Add the parameters' gradients from one bottom, and write its own where it is wanted."""
+        """Add what one bottom gives to the parameters' gradients, and write its own into ``dx``."""
         bias, learns = self.bias_blob, self.param_propagate_down
-        if bias is None or not learns[self.blobs.index(bias)]:
+        if bias is not None and learns[self.blobs.index(bias)]:
+            bias.accumulate(lambda db: self.low_rank.backward(index, dy, learns, db, dx))
+        else:
             self.low_rank.backward(index, dy, learns, None, dx)
-            return
-        db = self.new_array(bias.shape)
-        self.low_rank.backward(index, dy, learns, db, dx)
-        bias.add_to_diff(db)
 
     def stages(self) -> list[Stage]:
         """Two plain layers, or one where that costs less, as this one computes it too."""

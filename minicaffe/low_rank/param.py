@@ -1,4 +1,4 @@
-"""``low_rank_param``: how a layer's matrix product is made low-rank, and what rank it has."""
+"""``low_rank_param``: what a spec says of a layer's low rank."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicaffe.low_rank.factorization import OVERSAMPLING, POWER_ITERATIONS
 from minicaffe.spec.fields import Bool, Enum, Field, Float, Int, Message
 from minicaffe.spec.reader import Where
 
-DATA_REFRESH = 100  # iterations: a full update of a data basis costs several dense steps
+DATA_REFRESH = 100  # iterations: to make a basis of the data costs several dense steps
 
 
 class Rank(Field[int | float | None]):
@@ -28,7 +28,7 @@ class Rank(Field[int | float | None]):
 
 
 class LowRankParam(Message):
-    """One of ``rank``, ``energy`` and ``flops``, and what it is the rank of.
+    """The rank, by one of three fields, and what has that rank.
 
     ``rank``: a number, or a fraction of the full rank. ``energy``: the smallest rank that keeps this share of the
     squared singular values. ``flops``: the largest rank whose multiply-adds are at most this fraction of the dense
@@ -36,9 +36,10 @@ class LowRankParam(Message):
 
     ``target`` WEIGHTS: w ≈ left · right. DATA: X ≈ Q·(Qᵀ·X), so y = (w·Q)·(Qᵀ·X).
     ``scheme``, for weights: CHANNEL (w as M × C·kh·kw) or SPATIAL (w as C·kh × M·kw: kh × 1 windows, then 1 × kw).
-    ``method``: SVD, GRAM or RANDOMIZED; where it is not given, SVD for weights, GRAM for data.
-    ``refresh``: in training, iterations between two factorizations; if not given, 1 for weights, 100 for data.
+    ``method``: SVD, GRAM or RANDOMIZED; the default is SVD for weights, GRAM for data.
+    ``refresh``: in training, iterations between two factorizations; the default is 1 for weights, 100 for data.
     ``factored``: the factors are the layer's parameters.
+    ``power_iterations``, ``oversampling``: of the range finder of RANDOMIZED.
     """
 
     may_be_absent = True
@@ -64,7 +65,9 @@ class LowRankParam(Message):
         if self.has("energy") and self.method_or_default == "RANDOMIZED":
             raise self.error("energy", "needs all singular values; use method svd or gram, or give rank")
         if self.target == "DATA" and self.factored:
-            raise self.error("factored", "factors are of weights; use target 'weights', or leave it out")
+            raise self.error(
+                "factored", "only weights can be factored; use target 'weights', or leave it out"
+            )
         if self.factored:
             self._check_factored()
         self._check_range_finder()
@@ -72,10 +75,12 @@ class LowRankParam(Message):
     def _check_factored(self) -> None:
         if self.has("energy"):
             raise self.error(
-                "energy", "a factored layer has its rank before it has weights; give rank or flops"
+                "energy", "a factored layer needs its rank before it has weights; give rank or flops"
             )
         if self.has("refresh"):
-            raise self.error("refresh", "factors that are parameters are never made anew; leave it out")
+            raise self.error(
+                "refresh", "factors that are parameters are trained, not recomputed; leave it out"
+            )
         if self.has("method"):
             raise self.error("method", "factors that are parameters start from an SVD; leave it out")
 
@@ -86,16 +91,16 @@ class LowRankParam(Message):
 
     @property
     def method_or_default(self) -> str:
-        """``method``, or the target's own."""
+        """``method``, or the default for the target."""
         return self.method or ("GRAM" if self.target == "DATA" else "SVD")
 
     @property
     def refresh_or_default(self) -> int:
-        """``refresh``, or the target's own."""
+        """``refresh``, or the default for the target."""
         return self.refresh or (DATA_REFRESH if self.target == "DATA" else 1)
 
     def max_rank(self, full_rank: int, cost_of_rank: float) -> int:
-        """The rank, or for ``energy`` the largest that it may become.
+        """The rank; for ``energy``, which finds it later, the largest possible.
 
         ``cost_of_rank`` is the cost of one more rank as a share of the dense layer's cost. Raises SpecError.
         """

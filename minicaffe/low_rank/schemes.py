@@ -1,13 +1,13 @@
-"""Two ways to see a convolution's weights as a matrix, and to convolve with its factors one after the other.
+"""Two ways to see a convolution's weights as a matrix W, and to convolve with its factors one after the other.
 
-w (M, C/g, kh, kw) in g groups becomes a stack of g matrices, left (g, m, r) · right (g, r, n):
+w (M, C/g, kh, kw) in g groups becomes a stack of matrices, W (g, m, n) ≈ left (g, m, r) · right (g, r, n):
 
 ``ChannelScheme``   m = M/g, n = C/g·kh·kw. First a kh × kw convolution to g·r channels, then a 1 × 1 one to M.
                     (Denil et al. 2013, arXiv 1306.0543; Zhang et al. 2015, arXiv 1505.06798)
 ``SpatialScheme``   m = C/g·kh, n = M/g·kw. First a kh × 1 convolution to g·r channels, then a 1 × kw one to M.
                     (Jaderberg et al. 2014, arXiv 1405.3866, scheme 2; Tai et al. 2016, arXiv 1511.06067)
 
-All of it is reshaping, so gradients go the same ways as what they are the gradients of.
+All of this is reshaping, so gradients are reshaped as the arrays are that they belong to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ChannelScheme:
 
     shape: tuple[int, ...]
     group: int
-    left_stage: ClassVar[int] = 1  # the left factor has the filters of the second convolution
+    left_stage: ClassVar[int] = 1  # left becomes the filters of the second convolution
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -39,11 +39,11 @@ class ChannelScheme:
         return (self.group, *self.shape[1:]), (self.shape[0], 1, 1, 1)
 
     def matrix(self, w: Array) -> Array:
-        """w as (g, m, n)."""
+        """w as W (g, m, n)."""
         return w.reshape(self.group, *self.matrix_shape)
 
     def weights(self, matrix: Array) -> Array:
-        """(g, m, n) as w."""
+        """W (g, m, n) as w."""
         return matrix.reshape(self.shape)
 
     def filters(self, left: Array, right: Array) -> tuple[Array, Array]:
@@ -56,7 +56,7 @@ class ChannelScheme:
         return self.left_factor(second, rank), first.reshape(self.group, rank, -1)
 
     def left_factor(self, second: Array, rank: int) -> Array:
-        """Left (g, m, r) from the filters that hold it."""
+        """Left (g, m, r) from the filters that it became."""
         return second.reshape(self.group, -1, rank)
 
     def windows(self, window: Window) -> tuple[Window, Window]:
@@ -70,7 +70,7 @@ class SpatialScheme:
 
     shape: tuple[int, ...]
     group: int
-    left_stage: ClassVar[int] = 0  # the left factor has the filters of the first convolution
+    left_stage: ClassVar[int] = 0  # left becomes the filters of the first convolution
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -85,13 +85,13 @@ class SpatialScheme:
         return (self.group, channels, kh, 1), (filters, 1, 1, kw)
 
     def matrix(self, w: Array) -> Array:
-        """w as (g, m, n)."""
+        """w as W (g, m, n)."""
         filters, channels, kh, kw = self.shape
         grouped = w.reshape(self.group, filters // self.group, channels, kh, kw)
         return grouped.transpose(0, 2, 3, 1, 4).reshape(self.group, *self.matrix_shape)
 
     def weights(self, matrix: Array) -> Array:
-        """(g, m, n) as w."""
+        """W (g, m, n) as w."""
         filters, channels, kh, kw = self.shape
         grouped = matrix.reshape(self.group, channels, kh, filters // self.group, kw)
         w: Array = module_of(matrix).ascontiguousarray(grouped.transpose(0, 3, 1, 2, 4))
@@ -113,7 +113,7 @@ class SpatialScheme:
         return self.left_factor(first, rank), right.reshape(self.group, rank, -1)
 
     def left_factor(self, first: Array, rank: int) -> Array:
-        """Left (g, m, r) from the filters that hold it."""
+        """Left (g, m, r) from the filters that it became."""
         return first.reshape(self.group, rank, -1).swapaxes(1, 2)
 
     def windows(self, window: Window) -> tuple[Window, Window]:

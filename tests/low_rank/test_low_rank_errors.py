@@ -111,7 +111,7 @@ REFUSED = {
     ),
     "factored and refresh": (
         "rank: 2\n", "rank: 2\n    factored: true\n    refresh: 3\n",
-        ":12: layer 'conv': low_rank_param.refresh", "never made anew",
+        ":12: layer 'conv': low_rank_param.refresh", "trained, not recomputed",
     ),
     "factored and a method": (
         "rank: 2\n", "rank: 2\n    factored: true\n    method: gram\n",
