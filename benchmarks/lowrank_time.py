@@ -22,7 +22,11 @@ import minicaffe as mc
 from minicaffe.compress.fold import fold
 from minicaffe.compress.shrunk import shrunk_text
 from minicaffe.compress.workbench import LayerRank
+from minicaffe.device.array import Array
 from minicaffe.inspect.table import format_table
+from minicaffe.layers.convolution import Convolution
+from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.products import TwoStage
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
@@ -162,6 +166,14 @@ def _solver(text: str, name: str) -> mc.Solver:
     return solver
 
 
+def _kept_by(layer: Convolution) -> Array:
+    """What a convolution keeps of its input: the padded input itself, or z."""
+    if not isinstance(layer, LowRankLayer):
+        return layer.padded[0]
+    product = layer.low_rank.product(0)
+    return product.padded_hidden if isinstance(product, TwoStage) else product.padded
+
+
 def _kept(net: mc.Net) -> tuple[str, str]:
     """What the convolutions keep for backward (padded inputs, or z), and the size of whole K × P data matrices."""
     kept = matrices = 0
@@ -170,7 +182,5 @@ def _kept(net: mc.Net) -> tuple[str, str]:
             continue
         geometry = layer.products[0].geometry
         matrices += geometry.depth * geometry.group * geometry.columns * 4
-        low_rank = getattr(layer, "low_rank", None)
-        made = low_rank.product(0) if low_rank else None
-        kept += made.padded_hidden.nbytes if hasattr(made, "padded_hidden") else layer.padded[0].nbytes
+        kept += _kept_by(layer).nbytes
     return f"{kept / 1e6:.1f}", f"{matrices / 1e6:.1f}"

@@ -104,13 +104,13 @@ class LowRank:
     def fixed_convolutions(self) -> list[tuple[Array, Window]]:
         """The filters (M, C/g, kh, kw) and windows that a test net convolves with, one after the other.
 
-        Raises SpecError for a basis that is made anew of each batch.
+        Raises SpecError where every batch has filters of its own.
         """
         filters = self.factors.fixed_filters()
         if filters is None:
             raise SpecError(
-                f"{self.layer.spec.where}: its basis is made anew of each batch and none is held, so there are no "
-                "fixed filters to take out; train with it for a basis that stays, or use target 'weights'"
+                f"{self.layer.spec.where}: computes a basis from each batch, as it has none stored, so there are no "
+                "fixed filters to take out; train the layer, which stores a basis, or use target 'weights'"
             )
         window = self.dense[0].geometry.window
         if isinstance(self.product(0), OneStage):
@@ -199,14 +199,14 @@ class LowRankLayer(MatrixProduct):
             self.low_rank.backward(index, dy, learns, None, dx)
 
     def stages(self) -> list[Stage]:
-        """Two plain layers, or one where that costs less, as this one computes it too."""
+        """Two plain layers, or one where that costs less: the same choice as for this layer's own product."""
         made, axes = [], len(self._dense_shapes[0])
         for filters, window in self.low_rank.fixed_convolutions():
-            shape = (
-                *filters.shape[:2],
-                *filters.shape[6 - axes :],
-            )  # (M, K), or without kh for images of one axis
-            made.append(Stage(to_host(filters).reshape(shape), None, window, self.group))
+            kernel = filters.shape[
+                6 - axes :
+            ]  # without kh for images of one axis; nothing of an InnerProduct's
+            shaped = to_host(filters).reshape(*filters.shape[:2], *kernel)
+            made.append(Stage(shaped, None, window, self.group))
         if self.bias_blob is not None:
             made[-1] = replace(made[-1], bias=to_host(self.bias_blob.data))
         return made

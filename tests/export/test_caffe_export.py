@@ -146,7 +146,7 @@ def test_what_was_not_given_is_not_written(tmp_path):
 
 def test_a_basis_of_each_batch_cannot_be_exported(tmp_path):
     net = mc.Net(parse_net(low_rank_text("held, data")), phase="test")
-    with pytest.raises(SpecError, match=r"layer 'layer'.*its basis is made anew of each batch"):
+    with pytest.raises(SpecError, match=r"layer 'layer'.*computes a basis from each batch"):
         exported(net, tmp_path)
     assert not list(tmp_path.iterdir())
 

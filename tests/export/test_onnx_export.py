@@ -181,7 +181,7 @@ def test_a_batch_that_one_layer_needs_is_not_free_after_another(after, tmp_path)
 
 OTHER_AXIS = "convolution_param: {axis: 2, num_output: 3, kernel_size: 2}"
 REFUSED = [
-    (low_rank_text("held, data"), "its basis is made anew of each batch"),
+    (low_rank_text("held, data"), "computes a basis from each batch"),
     (ARGMAX, "ArgMax cannot be exported"),
     (
         "name: n\nlayer:\n- {name: d, type: DummyData, dummy_data_param: {shape: {dim: [2, 3]}}}\n",
