@@ -103,6 +103,8 @@ def run_command(words: list[str]) -> None:
         words[0] == "python" and Path(words[1]).is_file()
     ):
         subprocess.run([sys.executable, *words[1:]], check=True)
+    elif words[:3] == ["python", "-m", "pytest"] and Path(words[-1]).is_file():
+        subprocess.run([sys.executable, *words[1:], "-q", "-p", "no:cacheprovider"], check=True)
     elif words[:2] == ["pip", "install"]:
         check_extras(words[2:])
     elif words[0] == "python":

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, prose_of
+from tests.docs.pages import PAGES, ROOT, blocks_of, prose_of
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -45,8 +45,9 @@ def test_links_lead_somewhere(page):
 @page_by_page
 def test_files_that_are_named_exist(page):
     words = re.findall(r"[\w./*-]+", page.read_text(encoding="utf-8"))
+    examples = {block.file_name for block in blocks_of(page)}
     for word in {word.strip(".") for word in words if word.startswith(tuple(f"{name}/" for name in FOLDERS))}:
-        if "*" not in word and not word.startswith(MADE):
+        if "*" not in word and word not in examples and not word.startswith(MADE):
             assert (ROOT / word).exists(), word
 
 
@@ -54,3 +55,29 @@ def test_files_that_are_named_exist(page):
 def test_modules_of_the_tests_that_are_named_exist(page):
     for name in re.findall(r"python -m (tests[\w.]+)", page.read_text(encoding="utf-8")):
         assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), name
+
+
+def rooms_by_line():
+    """The folders that docs/architecture.md draws, the top line first."""
+    drawing = next(b for b in blocks_of(ROOT / "docs" / "architecture.md") if b.text.startswith("cli "))
+    return [re.split(r", ", re.split(r"\s{2,}", line)[0]) for line in drawing.text.splitlines()]
+
+
+def room_of(module):
+    """The folder of a module: its first part, or two in caffe/; "" for a public name."""
+    parts = module.split(".")[1:]
+    return "/".join(parts[:2] if parts[:1] == ["caffe"] else parts[:1])
+
+
+def test_folders_import_only_from_below_as_drawn():
+    height = {room: -i for i, line in enumerate(rooms_by_line()) for room in line}
+    folders = {path.name for path in (ROOT / "minicaffe").iterdir() if (path / "__init__.py").exists()}
+    assert {room.partition("/")[0] for room in height} - {"errors"} == folders
+    upward = []
+    for path in (ROOT / "minicaffe").rglob("*.py"):
+        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for name in re.findall(r"^ *(?:from|import) (minicaffe\.[\w.]+)", path.read_text(), re.MULTILINE):
+            other = room_of(name)
+            if room in height and other in height and room != other and height[other] >= height[room]:
+                upward.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert upward == []
