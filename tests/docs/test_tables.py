@@ -13,8 +13,10 @@ from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.cli.parser import make_parser
 from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
+from minicaffe.data.sources.backends import BACKENDS
 from minicaffe.data.transformer import TransformParam
 from minicaffe.inspect.summary import layer_type_table
+from minicaffe.layers.data import DataParam
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec
 from minicaffe.spec.solver import SolverSpec
@@ -86,7 +88,13 @@ def test_specs_md_has_a_row_for_each_name(heading, names):
 
 def test_specs_md_has_every_field_of_a_net_and_of_a_layer():
     rows = names_in(row[0] for row in table_rows(DOCS / "specs.md", "## A net") if row[0].startswith("`"))
-    assert set(rows) == {*NetSpec.fields, *LayerSpec.fields, *TransformParam.fields}
+    subsections = {*TransformParam.fields, *DataParam.fields}
+    assert set(rows) == {*NetSpec.fields, *LayerSpec.fields, *subsections}
+
+
+def test_specs_md_has_every_format_of_data():
+    cells = first_cells(DOCS / "specs.md", "### `data_param`")
+    assert {cell for cell in cells if not cell.startswith("`")} == set(BACKENDS)
 
 
 def test_specs_md_has_every_field_of_a_solver():
