@@ -57,27 +57,12 @@ def test_modules_of_the_tests_that_are_named_exist(page):
         assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), name
 
 
-def rooms_by_line():
-    """The folders that docs/architecture.md draws, the top line first."""
-    drawing = next(b for b in blocks_of(ROOT / "docs" / "architecture.md") if b.text.startswith("cli "))
-    return [re.split(r", ", re.split(r"\s{2,}", line)[0]) for line in drawing.text.splitlines()]
-
-
-def room_of(module):
-    """The folder of a module: its first part, or two in caffe/; "" for a public name."""
-    parts = module.split(".")[1:]
-    return "/".join(parts[:2] if parts[:1] == ["caffe"] else parts[:1])
-
-
-def test_folders_import_only_from_below_as_drawn():
-    height = {room: -i for i, line in enumerate(rooms_by_line()) for room in line}
-    folders = {path.name for path in (ROOT / "minicaffe").iterdir() if (path / "__init__.py").exists()}
-    assert {room.partition("/")[0] for room in height} - {"errors"} == folders
-    upward = []
-    for path in (ROOT / "minicaffe").rglob("*.py"):
-        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        for name in re.findall(r"^ *(?:from|import) (minicaffe\.[\w.]+)", path.read_text(), re.MULTILINE):
-            other = room_of(name)
-            if room in height and other in height and room != other and height[other] >= height[room]:
-                upward.append(f"{path.relative_to(ROOT)} imports {name}")
-    assert upward == []
+def test_the_drawing_of_folders_is_what_the_linter_of_imports_checks():
+    drawing = next(b.text for b in blocks_of(ROOT / "docs" / "architecture.md") if b.text.startswith("cli "))
+    drawn = [re.split(r", ", re.split(r"  +", line)[0]) for line in drawing.splitlines() if line[0] != " "]
+    contract = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+    lines = re.findall(r'"(.+)"', contract)
+    checked = [
+        [room.removeprefix("minicaffe.").replace(".", "/") for room in line.split(" | ")] for line in lines
+    ]
+    assert drawn == checked
