@@ -205,7 +205,8 @@ class Convolution(MatrixProduct):
         if self.axis == 1:
             return stored
         merged = blob.logical(stored).reshape(-1, *blob.shape[self.axis :])
-        return self.xp.ascontiguousarray(self.xp.moveaxis(merged, 0, -1))
+        images: Array = self.xp.ascontiguousarray(self.xp.moveaxis(merged, 0, -1))
+        return images
 
     def put_back(self, images: Array, blob: Blob, stored: Array) -> None:
         """Write (C, H, W, images) into a blob's array, where ``images`` had to copy."""

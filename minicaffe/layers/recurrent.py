@@ -173,8 +173,9 @@ class RecurrentLayer(Layer):
 
     def _gradient(self, index: int, top: Blob) -> Array:
         """A top's gradient, time first: (T, N, D), or (N, D) of a hidden state; zeros where it gets none."""
-        diff = self.xp.ascontiguousarray(top.diff if index == 0 else top.diff[0])
-        return diff if self.top_has_gradient[index] else self.xp.zeros_like(diff)
+        diff: Array = self.xp.ascontiguousarray(top.diff if index == 0 else top.diff[0])
+        gradient: Array = diff if self.top_has_gradient[index] else self.xp.zeros_like(diff)
+        return gradient
 
     def _send_down(self, da: Array, index: int, bottom: Blob) -> None:
         """The gradient of the bottom that parameter ``index`` multiplies."""

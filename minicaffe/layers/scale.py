@@ -88,7 +88,7 @@ class Scale(Layer):
         dx = rows(bottom[0].stored_diff) if propagate_down[0] else None
 
         def block(dy: Array, x: Array | None, scale: Array, dx: Array | None) -> list[Array]:
-            sums = [self._product_sum(x, dy)] if scale_wanted else []
+            sums = [] if x is None else [self._product_sum(x, dy)]
             if bias_wanted:
                 sums.append(dy.sum(axis=1))
             if dx is not None:
@@ -96,8 +96,8 @@ class Scale(Layer):
             return sums
 
         count = int(scale_wanted) + int(bias_wanted)
-        sums = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
-        sums = [self.cover.gather(total) for total in sums]
+        totals = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
+        sums = [self.cover.gather(total) for total in totals]
         if bias_wanted:
             self.blobs[-1].add_to_diff(sums[-1])
         if scale_wanted and self.learns_scale:
@@ -108,4 +108,5 @@ class Scale(Layer):
     def _product_sum(self, x: Array, dy: Array) -> Array:
         product = scratch(x, x.shape)
         self.xp.multiply(x, dy, out=product)
-        return product.sum(axis=1)
+        total: Array = product.sum(axis=1)
+        return total
