@@ -1,8 +1,7 @@
-"""What can go wrong, as one family: a message says where, what, and the mend, in one line.
+"""What can go wrong, as one family. A message names the place, the problem and a fix, in one line.
 
-Names from files come into messages as they are, whatever they hold: what an error or the log tells is made fit to
-be shown here. ``named`` and ``listing`` are for names that must not push the rest out of a message, and for what is
-printed.
+Names from files enter messages unchanged, whatever they contain: errors and the log make them printable here.
+``named`` and ``listing`` shorten names that would crowd out the rest of a message, and serve for printed text.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit statuses of the programs, for what a user can mend and after Ctrl-C
-LONGEST = 2000  # letters of a message: names from files may be as long as the files
-LONGEST_NAME = 300  # letters of a name in it
+USER_ERROR, INTERRUPTED = 2, 130  # exit statuses of the programs: for what a user can fix, and after Ctrl-C
+LONGEST = 2000  # characters of a message: names from files may be as long as the files
+LONGEST_NAME = 300  # characters of a name in it
 
 
 class MinicaffeError(Exception):
-    """Base of every error that a user can mend; the command line prints it as one line, exit status 2."""
+    """Base of every error that a user can fix; the command line prints it as one line and exits with status 2."""
 
     def __str__(self) -> str:
-        return joined(super().__str__())  # names in a message may have line breaks
+        return joined(super().__str__())  # names in a message may contain line breaks
 
 
 class SpecError(MinicaffeError):
@@ -36,15 +35,15 @@ class WeightError(MinicaffeError):
 
 
 class DataError(MinicaffeError):
-    """A data source is missing, damaged, or not of the form that its layer reads."""
+    """A data source is missing, damaged, or not in the form that its layer reads."""
 
 
 class DeviceError(MinicaffeError):
-    """A device was asked for that cannot be used."""
+    """The device that was asked for cannot be used."""
 
 
 class TrainingError(MinicaffeError):
-    """Training cannot go on: the loss is no longer a number, a snapshot does not fit, …"""
+    """Training cannot continue: the loss is no longer a number, a snapshot does not fit, …"""
 
 
 class WriteError(MinicaffeError):
@@ -52,34 +51,33 @@ class WriteError(MinicaffeError):
 
 
 def one_line(error: object) -> str:
-    """What an error says, without its line breaks; its type's name where it says nothing."""
+    """An error's message without line breaks; the name of its type if the message is empty."""
     return joined(str(error)) or type(error).__name__
 
 
 def report(problem: object) -> int:
-    """Tell a problem as all programs of this package do, in one line on stderr; return the exit status for it."""
+    """Print a problem as all programs of this package do, as one line on stderr; return the exit status for it."""
     print(f"error: {one_line(problem)}", file=sys.stderr)
     return USER_ERROR
 
 
 def joined(text: str) -> str:
-    """The lines of a text, whatever breaks them, as one line that can be shown."""
+    """The lines of a text, whatever breaks them, as one printable line."""
     return shown(" ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def shown(text: str, most: int = LONGEST) -> str:
-    """A text fit to be shown: its middle left out where it has more than ``most`` letters, and escapes, "\\x1b".
+    """A printable text: with escapes like "\\x1b", and without its middle if it is longer than ``most`` characters.
 
-    These stand for what a terminal obeys, what changes the order of letters, and halves of letters (surrogates).
-    Line breaks stay.
+    Escapes stand for what controls a terminal, what reorders characters, and lone surrogates. Line breaks stay.
     """
     if len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"
     if text.isprintable():
         return text
     return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
     )
 
 
@@ -89,13 +87,13 @@ def named(text: str) -> str:
 
 
 def listing(names: Sequence[str], most: int = 20) -> str:
-    """Some names with commas between them: the first ``most``, and how many more there are."""
+    """Names separated by commas: the first ``most``, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(named(name) for name in names[:most]) + more
 
 
 def _show_record(record: logging.LogRecord) -> bool:
-    """A filter of the log that changes a record's message to what can be shown."""
+    """A filter of the log that makes a record's message printable."""
     record.msg, record.args = shown(record.getMessage()), ()
     return True
 

@@ -1,8 +1,9 @@
-"""What a command does before all else of the package is imported: this module acts when it is imported.
+"""What a command does before the rest of the package is imported. This module acts on import.
 
-``python -m`` puts the working directory first on ``sys.path``, so that in a downloaded folder a file named as any
-module would be run in its place: it is taken out again. And Ctrl-C while modules are imported is one word and
-status 130, as later, and no traceback. A program that imports minicaffe keeps Python's ways in both.
+``python -m`` puts the working directory first on ``sys.path``. In a downloaded folder, a file with the name of any
+module would then run in its place, so the directory is removed again. Ctrl-C during the imports prints one word and
+exits with status 130, as it does later, without a traceback. A program that imports minicaffe keeps Python's
+behaviour in both.
 """
 
 import os
@@ -30,17 +31,17 @@ def is_command() -> bool:
 
 
 def leave_working_directory() -> None:
-    """Take out of ``sys.path`` what ``python -m`` has put there; our own modules are found without it."""
+    """Remove from ``sys.path`` what ``python -m`` has put there; our own modules are found without it."""
     try:
         here = os.getcwd()
-    except OSError:  # it was deleted; then Python has not put it there
+    except OSError:  # it was deleted, so Python has not put it there
         return
     if sys.path[:1] == [here] and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
 
 
 def show(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
-    """Python's hook for what nobody caught, which ends an interrupted program as ``cli/program.py`` does."""
+    """Python's hook for uncaught exceptions; it ends an interrupted program as ``cli/program.py`` does."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         sys.exit(130)

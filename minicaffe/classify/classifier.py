@@ -16,7 +16,7 @@ from minicaffe.classify.images import as_image, centre, resize_image
 from minicaffe.classify.images import oversample as ten_crops
 from minicaffe.classify.transformer import Transformer
 from minicaffe.core.net import Net
-from minicaffe.data.preparation import Preparation, usual
+from minicaffe.data.preparation import Preparation, default_preparation
 from minicaffe.data.resize import resize
 from minicaffe.errors import DataError, ShapeError
 
@@ -86,7 +86,7 @@ class Classifier:
         found = self.net.preparation if given is None else given
         self.is_assumed = found is None
         if found is None:
-            return usual(self.net.blobs[self.input].channels)
+            return default_preparation(self.net.blobs[self.input].channels)
         held = found.image_dims  # of the net that was trained, which may have had smaller images
         fits = held is not None and all(size >= crop for size, crop in zip(held, self.crop_dims, strict=True))
         return found if fits else replace(found, image_dims=None)

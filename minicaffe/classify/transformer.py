@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from minicaffe.classify.images import as_image, resize_image
-from minicaffe.data.mean import first_of
+from minicaffe.data.mean import four_axes_hint
 from minicaffe.errors import DataError, ShapeError
 from minicaffe.spec.reader import nearest
 
@@ -105,7 +105,7 @@ class Transformer:
         if mean.size == 0 or mean.shape[:1] not in [(count,) for count in counts]:
             raise DataError(
                 f"a mean of shape {mean.shape} does not fit input '{name}', {self.inputs[name][1:]}: "
-                f"it has {channels} channels{first_of(mean.shape)}"
+                f"it has {channels} channels{four_axes_hint(mean.shape)}"
             )
         if not np.isfinite(mean).all():
             raise DataError(f"the mean for input '{name}' has nan or infinite values")

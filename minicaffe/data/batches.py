@@ -1,4 +1,4 @@
-"""Batches: source, order and transformer put together into a function of the batch number."""
+"""Batches: source, order and transformer combined into a function of the batch number."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Batch = list[np.ndarray]  # one array for each top, batch axis last
 
 
 class Seeded(Protocol):
-    """What a seed chooses: an order of images, or what is drawn from them."""
+    """What depends on a seed: an order of images, or a choice among them."""
 
     def reseed(self, seed: int) -> None:
-        """Choose by another seed from now on."""
+        """Use another seed from now on."""
 
 
 class Batches(Protocol):
@@ -41,13 +41,13 @@ class Batches(Protocol):
 
 
 class Ring:
-    """Buffers used in turn. A buffer returns after ``slots`` batches, or is replaced where shapes change."""
+    """Buffers used in turn. A buffer is reused after ``slots`` batches, or replaced if shapes change."""
 
     def __init__(self, slots: int) -> None:
         self._buffers: list[np.ndarray | None] = [None] * slots
 
     def buffer(self, batch: int, shape: tuple[int, ...]) -> np.ndarray:
-        """The float32 buffer of a batch, with old numbers in it."""
+        """The float32 buffer for a batch; it still holds old numbers."""
         slot = batch % len(self._buffers)
         buffer = self._buffers[slot]
         if buffer is None or buffer.shape != shape:
@@ -71,7 +71,7 @@ class ImageBatches:
         if with_labels and labels is None:
             raise DataError(f"{source.name}: no labels ({source.no_labels}); add them, or have one top only")
         self.image_shape = transformer.output_shape(images[0].shape)
-        is_picture = images[0].dtype == np.uint8  # else what a picture's bytes would have been is not known
+        is_picture = images[0].dtype == np.uint8  # otherwise what a picture's bytes became is unknown
         self.preparation = transformer.preparation(images[0].shape) if is_picture else None
         self.label_shape = labels.shape[1:] if labels is not None else ()
 
@@ -91,7 +91,7 @@ class ImageBatches:
         return [out] if labels is None or not self.with_labels else [out, np.ascontiguousarray(labels.T)]
 
     def _one_shape(self, images: Images, indices: np.ndarray) -> tuple[int, ...]:
-        """What all images of a batch become. Raises DataError that names one that differs."""
+        """The shape that all images of a batch become. Raises DataError naming one that differs."""
         if isinstance(images, np.ndarray):
             return self.transformer.output_shape(images.shape[1:])
         names = [int(index) for index in indices]
@@ -101,10 +101,10 @@ class ImageBatches:
         if odd is not None:
             size, others = (" × ".join(map(str, shape)) for shape in (images[odd].shape, usual))
             same_channels = shapes[odd][0] == usual[0]
-            mend = self.source.one_size if same_channels else "make all of them grey, or all coloured"
+            fix = self.source.one_size if same_channels else "make all of them grey, or all coloured"
             raise DataError(
                 f"{self.source.describe(names[odd])}: {size}, where others of its batch are {others}; "
-                f"{mend}, or batch_size: 1"
+                f"{fix}, or batch_size: 1"
             )
         return usual
 

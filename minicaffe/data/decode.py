@@ -1,10 +1,10 @@
-"""The one door for image files: any bytes become the array that Caffe would have from OpenCV, or a reason.
+"""The one door for image files: any bytes become the array that Caffe would get from OpenCV, or an error.
 
-Caffe's channels are OpenCV's: blue, green, red. Weights that were trained with Caffe, and the mean values in
-its examples (104, 117, 123), are in that order, so it is the order here too.
+Caffe's channels are OpenCV's: blue, green, red. Weights trained with Caffe, and the mean values in its examples
+(104, 117, 123), are in that order, so it is the order here too.
 
-Pillow decodes, from a list of plain formats alone: others are run by programs beside it (EPS by Ghostscript), or
-are bugs that nobody looks for. An image has a bounded number of pixels, and with it all that is done here.
+Pillow decodes, and only a list of plain formats: it hands others to external programs (EPS to Ghostscript), or has
+rarely tested code for them. The number of pixels is limited, which limits the work done here.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ MAX_BYTES = 1 << 30
 BAD_IMAGE = (OSError, ValueError)
 
 END_OF_JPEG = b"\xff\xd9"
-# Of an orientation: the steps through rows and columns; where it is sideways, these are exchanged first.
+# For each EXIF orientation, the steps through rows and columns; for a sideways one, these are exchanged first.
 UPRIGHT = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
 SIDEWAYS = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-# Grey is (r · red + g · green + b · blue + half) >> bits. Each of OpenCV's readers has numbers of its own.
+# Grey is (r · red + g · green + b · blue + half) >> bits. Each of OpenCV's readers has its own numbers.
 LUMINANCE = {"PNG": (9797, 19234, 3737, 0, 15), "GIF": (9798, 19235, 3735, 1 << 14, 15)}
 LUMINANCE["WEBP"] = LUMINANCE["GIF"]
 OTHERS_LUMINANCE = (4899, 9617, 1868, 1 << 13, 14)
 
 ENCODINGS = {"jpg": ("JPEG", {"quality": 95}), "png": ("PNG", {})}
-TOLD = 20
-_told_of_truncation: set[str] = set()
+MOST_WARNINGS = 20
+_warned_of: set[str] = set()
 
 
 class _Refused(ValueError):
-    """What the door itself says; all else is Pillow's."""
+    """An error of our own, as opposed to Pillow's."""
 
 
 def decode_image(
@@ -54,8 +54,8 @@ def decode_image(
 
     ``color``: True makes it three channels, False one, None as many as the file has (alpha is dropped); with
     True and False it stands upright, as its EXIF data say (OpenCV's flags COLOR, GRAYSCALE and UNCHANGED).
-    ``size``: (height, width) to resize to. Of several images in a file it is the first. A JPEG that ends too
-    early is filled up, with a warning. Raises one of ``BAD_IMAGE`` where the file is no image that Caffe reads.
+    ``size``: (height, width) to resize to. If a file has several images, the first is taken. A JPEG that ends too
+    early is filled up, with a warning. Raises one of ``BAD_IMAGE`` if the file is no image that Caffe reads.
     """
     pixels = _decode(file, color)
     if size and size != pixels.shape[:2]:
@@ -64,7 +64,7 @@ def decode_image(
 
 
 def encode_image(image: np.ndarray, kind: str) -> bytes:
-    """The bytes of a file of one of ``ENCODINGS``, of (3, h, w) in blue, green, red, or (1, h, w)."""
+    """An image, (3, h, w) in blue, green, red, or (1, h, w), as a file in one of ``ENCODINGS``."""
     pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
     file = io.BytesIO()
     form, options = ENCODINGS[kind]
@@ -86,15 +86,15 @@ def _decode(file: str | Path | BinaryIO, color: bool | None) -> np.ndarray:
     except OSError as error:
         if error.errno is None:
             raise ValueError(one_line(error)) from None
-        raise  # the system's, as for a file that is not there
+        raise  # the system's, as for a missing file
     except (MemoryError, _Refused):
         raise
-    except Exception as error:  # on damaged files Pillow's readers raise whatever their arithmetic comes upon
+    except Exception as error:  # on damaged files Pillow's readers raise errors of any type
         raise ValueError(f"damaged ({one_line(error)})") from None
 
 
 def plain_file(path: str | Path) -> str | Path:
-    """The path, unless what is there might be read for ever. Raises OSError or ValueError."""
+    """The path, unless reading it might never end. Raises OSError or ValueError."""
     found = os.stat(path)
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise _Refused("not a file, but a device or a pipe")
@@ -107,7 +107,7 @@ def _pixels(file: BinaryIO, color: bool | None) -> np.ndarray:
     with Image.open(file, formats=FORMATS) as image:
         _check_size(image)
         if color is False and image.mode == "RGB" and image.format in ("JPEG", "MPO"):
-            image.draft("L", None)  # what the file holds as brightness
+            image.draft("L", None)  # takes the brightness that the file stores
         try:
             image.load()
         except OSError:
@@ -116,7 +116,7 @@ def _pixels(file: BinaryIO, color: bool | None) -> np.ndarray:
             if image.format not in ("JPEG", "MPO") or data.endswith(END_OF_JPEG):
                 raise
             pixels = _pixels(io.BytesIO(data + END_OF_JPEG), color)
-            _warn_of_truncation(str(getattr(file, "name", "a JPEG in a data base")))
+            _warn_of_truncation(str(getattr(file, "name", "a JPEG in a database")))
             return pixels
         pixels = _bytes_of(image)
         if color is True and pixels.ndim == 2:
@@ -133,16 +133,16 @@ def _check_size(image: Image.Image) -> None:
 
 def _warn_of_truncation(name: str) -> None:
     """Once for each of the first few files."""
-    if name not in _told_of_truncation and len(_told_of_truncation) < TOLD:
-        _told_of_truncation.add(name)
-        more = "; further files are not named" if len(_told_of_truncation) == TOLD else ""
+    if name not in _warned_of and len(_warned_of) < MOST_WARNINGS:
+        _warned_of.add(name)
+        more = "; further files are not named" if len(_warned_of) == MOST_WARNINGS else ""
         logger.warning("%s: a JPEG that ends too early; what is missing is grey, as in Caffe%s", name, more)
 
 
 def _bytes_of(image: Image.Image) -> np.ndarray:
-    """(H, W), or (H, W, 3) in red, green, blue; of 16 bits a pixel the upper 8. Raises ValueError for more bits."""
+    """(H, W), or (H, W, 3) in red, green, blue; the upper 8 bits of 16 per pixel. Raises ValueError for more."""
     if image.mode.startswith("I"):
-        if image.format == "TIFF" and max(image.tag_v2.get(258, (16,))) > 16:  # type: ignore[attr-defined]
+        if image.format == "TIFF" and max(image.tag_v2.get(258, (16,))) > 16:  # type: ignore[attr-defined]  # of TIFF
             raise _Refused("32 bits a pixel, which OpenCV and Caffe refuse; write it with 8 or 16")
         return (np.asarray(image) >> 8 & 255).astype(np.uint8)
     if image.mode == "F":
@@ -150,11 +150,13 @@ def _bytes_of(image: Image.Image) -> np.ndarray:
     if image.mode == "CMYK" and image.format != "TIFF":
         return _from_cmyk(255 - np.asarray(image))
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    return np.asarray(image if image.mode == mode else image.convert(mode))  # it would copy, too
+    return np.asarray(
+        image if image.mode == mode else image.convert(mode)
+    )  # convert would copy even if equal
 
 
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:
-    """(H, W, 3) of (H, W, 4), in which 255 is no ink."""
+    """(H, W, 3) from (H, W, 4), where 255 means no ink."""
     black = inverted[:, :, 3:].astype(np.uint16)
     pixels: np.ndarray = black - ((255 - inverted[:, :, :3]) * black >> 8)
     return pixels.astype(np.uint8)
@@ -171,7 +173,7 @@ def _grey(pixels: np.ndarray, kind: str | None) -> np.ndarray:
 
 
 def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """The pixels, turned as the EXIF data say; a TIFF's Pillow has turned already."""
+    """The pixels, turned as the EXIF data say; Pillow has already turned those of a TIFF."""
     held = image.info.get("exif") if image.format != "TIFF" else None
     if not held:
         return pixels
@@ -179,7 +181,7 @@ def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     try:
         exif.load(held)
         orientation = exif.get(0x0112, 1)
-    except Exception:  # damaged ones say nothing, in OpenCV too
+    except Exception:  # damaged ones are ignored, as in OpenCV
         return pixels
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)

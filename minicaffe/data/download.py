@@ -1,7 +1,7 @@
-"""Getting the full MNIST and CIFAR-10 sets: from their mirrors, from another URL, or from a local path.
+"""Gets the full MNIST and CIFAR-10 sets: from their mirrors, from another URL, or from a local path.
 
-What is kept is what the specs read: four gzipped IDX files, or a folder of images for each class. Nothing has
-its final name before it is whole and its contents have been checked.
+The result is what the specs read: four gzipped IDX files, or a folder of images for each class. Nothing gets its
+final name before it is complete and its contents have been checked.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from minicaffe.errors import DataError, WriteError, one_line
 from minicaffe.files.atomic import atomic_write
 
 Progress = Callable[[str], object]
-Check = Callable[[BinaryIO], None]  # raises DataError where the file is not what it should be
+Check = Callable[[BinaryIO], None]  # raises DataError if the file is not what it should be
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-# SHA-256 of what is inside each gzip file: the compressed bytes differ between mirrors.
+# SHA-256 of the contents of each gzip file: the compressed bytes differ between mirrors.
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -48,7 +48,7 @@ MNIST_FILES = {
 }
 
 CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
-CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # the only sum that its author publishes
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # the only checksum that its author publishes
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -73,9 +73,9 @@ def get(
     ``source_url`` takes the place of the mirrors: an http(s) URL, or a local file or folder. For MNIST it is
     a folder with the four IDX files (gzipped or not); for CIFAR-10 the binary version's .tar.gz or the folder
     of its .bin files, or a .zip or folder that holds train/<class>/*.jpg (or .png) and test/<class>/….
-    ``progress`` is called with a line now and then. What is there already is kept.
+    ``progress`` is called with a line now and then. Existing files are kept.
 
-    Returns ``to``. Raises DataError, or WriteError where the disk refuses.
+    Returns ``to``. Raises DataError, or WriteError if the files cannot be written.
     """
     if name not in ("mnist", "cifar10"):
         raise DataError(f"data set '{name}': must be mnist or cifar10")
@@ -104,7 +104,7 @@ def _get_mnist(folder: Path, source_url: str | None, progress: Progress) -> None
 
 
 def _copy_mnist_file(source: Path, target: Path, digest: str) -> None:
-    """Copy one file out of a local folder, gzipping it if it is not. Raises DataError."""
+    """Copy one file from a local folder, gzipping it if necessary. Raises DataError."""
     found = next((path for path in (source / target.name, source / target.stem) if path.is_file()), None)
     if found is None:
         raise DataError(f"{source}: has no {target.name} or {target.stem}; give the folder of MNIST's files")
@@ -121,7 +121,7 @@ def _check_gzip(file: BinaryIO, digest: str) -> None:
 
 
 def _is_gzip_of(file: Path | BinaryIO, digest: str) -> bool:
-    """Whether the file is the gzip of what has this SHA-256."""
+    """Whether the file is a gzip whose contents have this SHA-256."""
     if not isinstance(file, Path):
         file.seek(0)
     try:
@@ -166,7 +166,7 @@ def _has_images(folder: Path) -> bool:
 
 @contextmanager
 def _folder_in_making(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``folder`` when the block ends well, and is removed otherwise."""
+    """A temporary folder that becomes ``folder`` if the block succeeds, and is removed otherwise."""
     _make_folder(folder.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
@@ -174,7 +174,7 @@ def _folder_in_making(folder: Path) -> Iterator[Path]:
             made.mkdir()
             yield made
             if hasattr(os, "sync"):
-                os.sync()  # one for all: an fsync for each of 60,000 files takes minutes
+                os.sync()  # once for all: an fsync for each of 60,000 files takes minutes
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)
@@ -225,7 +225,7 @@ def _fill_from_folder(source: Path, made: Path, progress: Progress) -> None:
 
 
 def _fill_from_zip(source: Path, made: Path, progress: Progress) -> None:
-    """Only members named like images of a class are taken, so no name can lead out of the folder."""
+    """Take only members named like images of a class, so that no name can lead out of the folder."""
     with zipfile.ZipFile(source) as archive:
         members = [(info, IMAGE_PATH.fullmatch(info.filename)) for info in archive.infolist()]
         chosen = [(info, match) for info, match in members if match]
@@ -259,7 +259,7 @@ def _fill_from_tar(source: Path, made: Path, progress: Progress) -> None:
 
 
 def _write_images(content: bytes, where: str, folder: Path, progress: Progress) -> None:
-    """One .bin file -> ``folder``/<class>/NNNN.png, numbered on from what is there. Raises DataError."""
+    """One .bin file -> ``folder``/<class>/NNNN.png, continuing the numbers there. Raises DataError."""
     if not content or len(content) % CIFAR10_RECORD:
         raise DataError(f"{where}: {len(content):,} bytes are no multiple of {CIFAR10_RECORD}; get it again")
     records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR10_RECORD)
@@ -279,7 +279,7 @@ def _write_images(content: bytes, where: str, folder: Path, progress: Progress) 
 
 
 def _download(urls: list[str], target: Path, check: Check, progress: Progress) -> None:
-    """Write the first of ``urls`` that comes whole and passes ``check``. Raises DataError with all reasons."""
+    """Write the first of ``urls`` that arrives complete and passes ``check``. Raises DataError with all reasons."""
     problems = []
     for url in urls:
         try:
@@ -290,11 +290,11 @@ def _download(urls: list[str], target: Path, check: Check, progress: Progress) -
         except DataError as error:
             problems.append(f"{url}: {error}")
             progress(f"{target.name}: {url} failed ({error})")
-    raise DataError(f"{target.name}: cannot be got ({'; '.join(problems)}); try again, or give a source")
+    raise DataError(f"{target.name}: download failed ({'; '.join(problems)}); try again, or give a source")
 
 
 def _receive(url: str, file: BinaryIO, name: str, progress: Progress) -> None:
-    """Write what ``url`` sends into ``file``. Raises DataError where the answer is no, or is cut off."""
+    """Write what ``url`` sends into ``file``. Raises DataError if it refuses, or is cut off."""
     pieces = _pieces(url)
     total = next(pieces)
     meter = Meter(name, total, progress)
@@ -323,7 +323,7 @@ def _pieces(url: str) -> Iterator[Any]:
 
 
 class Meter:
-    """Reports how far a download is and how long it will take."""
+    """Reports how far a download has got and how long it will take."""
 
     EVERY = 2.0  # seconds
 
@@ -333,7 +333,7 @@ class Meter:
         self.started = self.reported = time.monotonic()
 
     def add(self, count: int) -> None:
-        """``count`` more bytes have come."""
+        """Count more bytes."""
         self.done += count
         now = time.monotonic()
         if now - self.reported < self.EVERY:
@@ -347,7 +347,7 @@ class Meter:
         self.progress(f"{self.name}: {share:.0f} % of {self.total / 1e6:.1f} MB, {left:.0f} s left")
 
     def finish(self) -> None:
-        """All bytes have come."""
+        """Report that all bytes are there."""
         seconds = time.monotonic() - self.started
         self.progress(f"{self.name}: {self.done / 1e6:.1f} MB in {seconds:.0f} s")
 

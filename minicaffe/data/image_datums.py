@@ -15,7 +15,7 @@ from minicaffe.errors import DataError
 
 logger = logging.getLogger("minicaffe")
 KIND_OF_SUFFIX = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
-LONGEST_KEY = 511  # that LMDB takes
+LONGEST_KEY = 511  # in an LMDB
 
 
 def image_datums(
@@ -29,9 +29,9 @@ def image_datums(
 ) -> Iterator[tuple[bytes, bytes]]:
     """The key and the Datum of each image, in the order of these indices.
 
-    ``is_one_size``: one of another size than the first is an error. ``is_encoded``: a Datum holds a JPEG or PNG
-    in place of pixels, as ``encoding`` says ("jpg", "png"; None: as the file is). An image that cannot be read is
-    named and left out, as Caffe does it. Raises DataError.
+    ``is_one_size``: an image of another size than the first is an error. ``is_encoded``: a Datum holds a JPEG or
+    PNG instead of pixels, as ``encoding`` says ("jpg", "png"; None: as the file is). An image that cannot be read
+    is named and left out, as in Caffe. Raises DataError.
     """
     shape: tuple[int, ...] | None = None
     for number, index in enumerate(order):
@@ -53,7 +53,7 @@ def image_datums(
 
 
 def _encoded(source: ImageListSource, index: int, image: np.ndarray, encoding: str | None) -> bytes:
-    """An image as the bytes of an image file: the file's own where nothing was changed."""
+    """An image as the bytes of an image file: those of its file if nothing was changed."""
     file = Path(source.listed.file(index))
     kind_of_file = KIND_OF_SUFFIX.get(file.suffix.lower())
     kind = encoding or kind_of_file

@@ -18,13 +18,13 @@ AT_ONCE = 16
 
 
 def load_mean(path: Path) -> np.ndarray:
-    """The mean image, float32 (C, H, W). Raises DataError where the file is not one."""
+    """The mean image, float32 (C, H, W). Raises DataError if the file is none."""
     mean = load_array(path, "mean image", "mean")
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or mean.size == 0:
         raise DataError(
-            f"{path}: a mean image of shape {mean.shape}; expected (C, H, W){first_of(mean.shape)}"
+            f"{path}: a mean image of shape {mean.shape}; expected (C, H, W){four_axes_hint(mean.shape)}"
         )
     mean = np.ascontiguousarray(mean, np.float32)
     if not np.isfinite(mean).all():
@@ -32,15 +32,15 @@ def load_mean(path: Path) -> np.ndarray:
     return mean
 
 
-def first_of(shape: tuple[int, ...]) -> str:
-    """What to do with a mean of four axes, as blobs have: "; give mean[0]"; "" for others."""
+def four_axes_hint(shape: tuple[int, ...]) -> str:
+    """What to do with a mean that has four axes, as blobs have: "; … give mean[0]"; "" for others."""
     return "; it has four axes, as a blob: give mean[0]" if len(shape) == 4 else ""
 
 
 def load_array(path: Path, what: str, name: str) -> np.ndarray:
     """The numbers of a .binaryproto, an .npy, or an .npz (the array ``name``, or the only one).
 
-    Raises DataError where the file is damaged or none of these, and so no ``what``.
+    Raises DataError, which calls it no ``what``, if the file is damaged or none of these.
     """
     problem = f"not a {what} ({{}}); use .binaryproto, .npy or .npz"
     if path.suffix == ".binaryproto":
@@ -63,9 +63,9 @@ def _of_blob(path: Path) -> np.ndarray:
 
 
 def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
-    """The mean of all images of a source, float32 (C, H, W). ``step`` is called with how many come next.
+    """The mean of all images of a source, float32 (C, H, W). ``step`` is called with the number that comes next.
 
-    Raises DataError that names one of another size.
+    Raises DataError naming an image of another size.
     """
     total = np.zeros(())
     for first in range(0, len(source), AT_ONCE):
@@ -96,6 +96,6 @@ def save_mean(mean: np.ndarray, path: Path) -> None:
         else:
             blob = message_class("BlobProto")()
             fill_blob(blob, mean[None])
-            blob.ClearField("shape")  # Caffe's own has these four, and scripts read them
+            blob.ClearField("shape")  # Caffe's own file has these four, and scripts read them
             blob.num, blob.channels, blob.height, blob.width = 1, *mean.shape
             file.write(blob.SerializeToString())

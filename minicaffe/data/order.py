@@ -1,6 +1,6 @@
 """Which images make up batch k: a pure function of a seed and k.
 
-As in Caffe, batches run on through the end of one epoch into the next. As nothing depends on what was drawn
+As in Caffe, batches run on from the end of one epoch into the next. Since nothing depends on what was drawn
 before, the number of the next batch is all that a snapshot has to keep.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# One family of random streams for each purpose. The purpose stands before the number: NumPy pads a seed with
+# One family of random streams for each purpose. The purpose comes before the number: NumPy pads a seed with
 # zeros, so [seed, k] would be the same stream as [seed, k, 0].
 ORDER, AUGMENTATION, SKIP = 0, 1, 2
 
@@ -24,9 +24,9 @@ class Order:
     """The image numbers of every batch.
 
     ``blocks``: the number of images, or of each of several files. With ``shuffle``, every epoch has its own
-    random order, in which the files are shuffled, and the images within each file, but files are not mixed
-    (Caffe's HDF5Data: one file at a time is in memory). ``rand_skip``: begin at a random one of the first
-    ``rand_skip`` images.
+    random order: the files are shuffled, and the images within each file, but files are not mixed (Caffe's
+    HDF5Data: one file at a time is in memory). ``rand_skip``: begin at a random one of the first ``rand_skip``
+    images.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Order:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Give every batch the images that it has under another seed."""
+        """Change the seed, and with it the images of every batch."""
         self.seed = seed
         self.skip = int(random_stream(seed, SKIP).integers(self.rand_skip)) if self.rand_skip else 0
         self._last: tuple[int, np.ndarray] | None = None
 
     def end_a_pass(self) -> None:
-        """Let the batch that ends the first pass over the images be shorter, so that none comes twice in it."""
+        """Make the batch that ends the first pass over the images shorter, so that no image comes twice in it."""
         self._ends = True
 
     def indices(self, batch: int) -> np.ndarray:
-        """The image numbers of a batch, (batch_size,), or less where it ends the pass."""
+        """The image numbers of a batch, (batch_size,), or fewer if it ends the pass."""
         position = self.skip + batch * self.batch_size
         parts, missing = [], self.batch_size
         if self._ends and batch == self.count // self.batch_size:

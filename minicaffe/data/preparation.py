@@ -1,8 +1,8 @@
-"""Preparation: what a picture goes through before a net sees it. It is kept beside the net's weights.
+"""Preparation: what a picture goes through before a net sees it. It is stored with the net's weights.
 
     x = crop(resize(picture)) → channels swapped → · raw_scale → − mean → · input_scale
 
-Pictures are (H, W, K), in red, green, blue, and 0 … 1: the settings are those of pycaffe's Classifier.
+Pictures are (H, W, K), in red, green, blue, from 0 to 1. The settings are those of pycaffe's Classifier.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 
 from minicaffe.files.weight_reader import WeightReader
 
-KEY, MEAN_KEY = "preparation", "preparation_mean"  # of the .npz; they are no layer's: those have a /number
-MOST = 1e38  # of a number that float32 holds, about
+KEY, MEAN_KEY = "preparation", "preparation_mean"  # in the .npz; the keys of layers have a /number
+LARGEST = 1e38  # about the largest number that float32 holds
 
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """``image_dims``: the size, (height, width), before the crop to the net's input; None: the input's.
+    """``image_dims``: the size, (height, width), before the crop to the net's input; None: the input's size.
 
     ``mean`` has a number for each channel, (K,), or is an image of the input's size, (K, h, w). ``as_bytes``:
-    resized as the data layers do it, in whole numbers, not as pycaffe does. What is None is left out.
-    ``class_names`` has the names of the classes, from 0 on, where they are known.
+    resize as the data layers do, in whole numbers, not as pycaffe does. A step that is None is skipped.
+    ``class_names`` are the names of the classes, from 0 on, if they are known.
     """
 
     image_dims: tuple[int, int] | None = None
@@ -38,7 +38,7 @@ class Preparation:
     class_names: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What an .npz keeps of it: its settings as JSON, and the mean."""
+        """What an .npz stores of it: its settings as JSON, and the mean."""
         settings = {
             name: getattr(self, name)
             for name in ("image_dims", "channel_swap", "raw_scale", "input_scale", "as_bytes", "class_names")
@@ -47,7 +47,7 @@ class Preparation:
         return {KEY: np.array(json.dumps(settings)), **mean}
 
     def __str__(self) -> str:
-        """In words, for somebody who asks what is done to a picture."""
+        """What is done to a picture, in words."""
         dims = "{} × {}, and cropped".format(*self.image_dims) if self.image_dims else "the net's input"
         words = [f"resized to {dims}"]
         if self.channel_swap is None:
@@ -67,15 +67,15 @@ class Preparation:
         return ", ".join(words)
 
 
-def usual(channels: int) -> Preparation:
-    """What a net takes if nothing is said: colours as Caffe's nets are used to them; grey as LeNet is."""
+def default_preparation(channels: int) -> Preparation:
+    """What a net gets if nothing is known of it: colours as Caffe's nets expect them; grey as LeNet does."""
     if channels == 3:
         return Preparation(channel_swap=(2, 1, 0), raw_scale=255.0)
     return Preparation(raw_scale=1.0)
 
 
 def read_preparation(file: WeightReader) -> Preparation | None:
-    """The preparation that a weight file has; None for a file without one. Raises the reader's error."""
+    """The preparation in a weight file, or None if it has none. Raises the reader's error."""
     if KEY not in file.shapes:
         return None
     try:
@@ -89,7 +89,7 @@ def read_preparation(file: WeightReader) -> Preparation | None:
 
 
 def _checked(settings: Mapping[str, Any], mean: np.ndarray | None) -> Preparation:
-    """Raises ValueError, KeyError or TypeError for what is no preparation."""
+    """The preparation with these settings. Raises ValueError, KeyError or TypeError if they are none."""
     dims, swap = _whole(settings["image_dims"], 1), _whole(settings["channel_swap"], 0)
     if dims is not None and len(dims) != 2:
         raise ValueError(f"image_dims {dims}")
@@ -123,6 +123,6 @@ def _whole(values: Sequence[int] | None, least: int) -> tuple[int, ...] | None:
 
 
 def _scale(value: float | None) -> float | None:
-    if value is not None and not (type(value) in (int, float) and abs(value) < MOST):
+    if value is not None and not (type(value) in (int, float) and abs(value) < LARGEST):
         raise ValueError(f"{value!r:.60} is no scale")
     return value

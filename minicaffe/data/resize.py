@@ -1,9 +1,9 @@
-"""Resizing an image of bytes exactly as OpenCV's ``INTER_LINEAR`` does: what Caffe's nets were trained on.
+"""Resizes an image of bytes exactly as OpenCV's ``INTER_LINEAR`` does: that is what Caffe's nets were trained on.
 
     y[i] = (1 − f) · x[k] + f · x[k + 1],    k + f = (i + ½) · old / new − ½
 
-in both directions, from the four nearest pixels, also where the image shrinks. OpenCV computes in whole numbers:
-the weights have 11 bits, and what is rounded where shows in the last bit of a pixel.
+in both directions, from the four nearest pixels, even if the image shrinks. OpenCV computes in whole numbers: the
+weights have 11 bits, and where it rounds shows in the last bit of a pixel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ONE = 1 << 11  # a weight of 1
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, K), uint8, as (height, width) or (height, width, K)."""
-    image = pixels.reshape(*pixels.shape[:2], -1)  # of bytes: only what is taken becomes wider
+    image = pixels.reshape(*pixels.shape[:2], -1)  # stays bytes: only the pixels taken are widened
     left, right, across = _taps(image.shape[1], width)
     top, bottom, down = _taps(image.shape[0], height)
     lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]
@@ -26,7 +26,7 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``new`` places the two old ones that it lies between, and their weights (2, new)."""
+    """For each of ``new`` places, the two old ones on either side of it, and their weights (2, new)."""
     places = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
     first = np.floor(places).astype(np.int64)
     part = places - first.astype(np.float32)

@@ -21,10 +21,10 @@ from minicaffe.spec.fields import Bool, Float, Int, Message, String
 
 
 class TransformParam(Message):
-    """Caffe's TransformationParameter, and ``pad``: rows and columns of zeros put around the raw image.
+    """Caffe's TransformationParameter, and ``pad``: rows and columns of zeros around the raw image.
 
     With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training. A padded pixel
-    is 0 before the mean: it becomes -mean_value; a mean image is padded alike, so there it becomes 0.
+    is 0 before the mean is subtracted, so it becomes -mean_value; a mean image is padded too, and there it is 0.
     """
 
     scale = Float(1.0)
@@ -44,7 +44,7 @@ class TransformParam(Message):
 
     @property
     def color(self) -> bool | None:
-        """How encoded images are to be decoded, as in ``decode_image``."""
+        """How to decode encoded images, as in ``decode_image``."""
         return True if self.force_color else False if self.force_gray else None
 
 
@@ -62,14 +62,14 @@ class DataTransformer:
             self.mean_image = load_mean(found)
 
     def output_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
-        """(C, h, w) of what an image (C, H, W) becomes. Raises SpecError where the image does not fit."""
+        """The shape (C, h, w) that an image (C, H, W) becomes. Raises SpecError if the image does not fit."""
         channels, height, width = image_shape
         self._check(channels, height, width)
         crop, pad = self.param.crop_size, 2 * self.param.pad
         return (channels, crop, crop) if crop else (channels, height + pad, width + pad)
 
     def preparation(self, image_shape: Sequence[int]) -> Preparation | None:
-        """What an image (C, H, W) of bytes goes through at TEST, for pictures; None where a picture cannot."""
+        """What an image (C, H, W) of bytes goes through at TEST, as for a picture; None if a picture cannot."""
         channels, height, width = image_shape
         _, h, w = self.output_shape(image_shape)
         if channels not in (1, 3) or h > height or w > width:  # a frame of zeros
@@ -104,7 +104,7 @@ class DataTransformer:
     def __call__(self, images: Images, out: np.ndarray, rng: np.random.Generator) -> None:
         """Write the batch into ``out``, float32 (C, h, w, N), from ``images``: N of (C, H, W).
 
-        Every random choice is drawn from ``rng``. Raises SpecError or DataError where images do not fit.
+        Every random choice is drawn from ``rng``. Raises SpecError or DataError if images do not fit.
         """
         shapes = [image.shape for image in (images[:1] if isinstance(images, np.ndarray) else images)]
         for shape in dict.fromkeys(shapes):

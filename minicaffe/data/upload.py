@@ -1,4 +1,4 @@
-"""Batches on their way to the device: the thread that makes them sends them too, so that the net need not wait."""
+"""Batches on their way to the device: the thread that makes them also sends them, so that the net need not wait."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from minicaffe.device.array import Device, HostTransfer, Transfer
 
 
 class Upload:
-    """``make_batch``, with its arrays sent to a device; batch k gives one transfer for each array.
+    """``make_batch``, with its arrays sent to a device; a batch is one transfer for each array.
 
-    ``slots`` batches in a row may be in use at a time, as in ``Prefetcher``.
+    ``slots`` consecutive batches may be in use at a time, as in ``Prefetcher``.
     """
 
     def __init__(self, make_batch: Callable[[int], Sequence[np.ndarray]], device: Device, slots: int) -> None:

@@ -1,4 +1,4 @@
-"""Windows of images with labels, as R-CNN trains on them: the file that lists them, and batches drawn from it.
+"""Windows of images with labels, as R-CNN trains on: the file that lists them, and batches drawn from it.
 
 The file names images, and of each image its windows (Caffe's WindowData):
 
@@ -8,7 +8,7 @@ The file names images, and of each image its windows (Caffe's WindowData):
     2                           the number of windows, then for each of them
     8 0.75 20 30 310 480        its class, its overlap with the object, and x1, y1, x2, y2, corners included
 
-A window is foreground where it overlaps an object by ``fg_threshold`` or more; of the others those below
+A window is foreground if it overlaps an object by ``fg_threshold`` or more; of the others, those below
 ``bg_threshold`` are background, class 0.
 """
 
@@ -36,7 +36,7 @@ FIELDS = 6  # of a window: class, overlap, x1, y1, x2, y2
 
 @dataclass(frozen=True)
 class WindowList:
-    """What a window file lists: the images' paths, and rows (image, class, x1, y1, x2, y2) of whole numbers."""
+    """The contents of a window file: paths of images, and rows (image, class, x1, y1, x2, y2) of whole numbers."""
 
     name: str
     images: list[Path]
@@ -51,9 +51,9 @@ def read_windows(
     fg_threshold: float = 0.5,
     bg_threshold: float = 0.5,
 ) -> WindowList:
-    """The windows that a file lists; relative paths: beside the spec, in ``folder``, then the working directory.
+    """The windows that a file lists. Relative paths are looked up in ``folder``, then in the working directory.
 
-    ``root_folder`` goes before every path in the file. Raises DataError, with the image, where the file is not so.
+    ``root_folder`` goes before every path in the file. Raises DataError, with the image, if the file is malformed.
     """
     path = find_path(source, lookup_folders(folder), "window file")
     try:
@@ -76,7 +76,7 @@ def read_windows(
 
 
 def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
-    """The images' names, and (windows, 7): the image's number before the fields of each window."""
+    """The images' names, and (windows, 7): the number of the image, then the fields of each window."""
     names: list[str] = []
     found: list[np.ndarray] = []
     at = 0
@@ -102,7 +102,7 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str) -> list[Path]:
-    """The images' paths. Whichever place has the first image has them all."""
+    """The images' paths. The place that has the first image has them all."""
     bases = [base / root_folder for base in (*lookup_folders(folder), path.parent)]
     base = next((base for base in bases if os.path.exists(base / names[0])), None)
     if base is None:
@@ -115,8 +115,8 @@ def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str)
 
 @dataclass(frozen=True)
 class Cropping:
-    """How a window becomes an image of ``size`` × ``size``: warped to it, or from the square around it; with
-    ``context_pad`` pixels of what lies around the window on each side."""
+    """How a window becomes an image of ``size`` × ``size``: warped as it is, or from the ``square`` around it,
+    with ``context_pad`` pixels of its surroundings on each side."""
 
     size: int
     context_pad: int = 0
@@ -127,8 +127,8 @@ class Cropping:
     ) -> tuple[np.ndarray, tuple[slice, slice]]:
         """The part (x1, y1, x2, y2) of an (H, W) image to take, and the rows and columns of the output to fill.
 
-        Both are computed in float32 and rounded as Caffe's WindowDataLayer does. Raises ValueError where the window
-        lies outside of the image.
+        Both are computed in float32 and rounded as in Caffe's WindowDataLayer. Raises ValueError if the window lies
+        outside the image.
         """
         if not (self.context_pad or self.square):
             whole = slice(0, self.size)
@@ -161,7 +161,7 @@ def _inside(box: np.ndarray, image: tuple[int, int]) -> np.ndarray:
 class WindowBatches:
     """Batch k of windows drawn at random: background first, then a fraction of foreground; [(3, s, s, N), (N,)].
 
-    Which windows they are, and which are mirrored, follows from the seed and k.
+    The seed and k decide which windows they are, and which are mirrored.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class WindowBatches:
         scale: float = 1.0,
         keep_files: bool = False,
     ) -> None:
-        """``mean``: (3, s, s) or (3, 1, 1), taken off before ``scale``. Raises DataError where no window suits."""
+        """``mean``: (3, s, s) or (3, 1, 1), subtracted before ``scale``. Raises DataError if no window fits."""
         self.windows, self.cropping, self.seed = windows, cropping, seed
         self.mirror, self.mean, self.scale = mirror, mean, np.float32(scale)
         foreground = int(np.float32(batch_size) * np.float32(fg_fraction))
@@ -193,7 +193,7 @@ class WindowBatches:
 
     @property
     def order(self) -> WindowBatches:
-        """What a restored snapshot gives another seed."""
+        """What a restored snapshot reseeds."""
         return self
 
     def reseed(self, seed: int) -> None:
@@ -228,7 +228,7 @@ class WindowBatches:
 
     @contextmanager
     def _naming(self, image: int) -> Iterator[Path]:
-        """An image's path, which errors name."""
+        """The path of an image, which errors in the block will name."""
         path = self.windows.images[image]
         try:
             yield path
@@ -242,7 +242,7 @@ class WindowBatches:
             ) from None
 
     def _write(self, pixels: np.ndarray, box: np.ndarray, mirror: bool, out: np.ndarray) -> None:
-        """Put one window of pixels (3, H, W) into ``out`` (3, s, s); what lies beyond the image stays 0."""
+        """Write one window of pixels (3, H, W) into ``out`` (3, s, s); what is beyond the image stays 0."""
         part, (rows, cols) = self.cropping.place(box, pixels.shape[1:], mirror)
         window = warp(pixels, part, rows.stop - rows.start, cols.stop - cols.start)
         target = out[:, rows, cols]
@@ -259,7 +259,7 @@ class WindowBatches:
         return io.BytesIO(self._files[path])
 
     def close(self) -> None:
-        """Let go of the files in memory."""
+        """Drop the files in memory."""
         if self._files is not None:
             self._files.clear()
 

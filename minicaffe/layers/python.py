@@ -161,9 +161,9 @@ def import_problem(name: str, folder: Path, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
         return f"no module '{name}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name"
     problem = one_line(error)
-    mend = (
+    fix = (
         "; in that module, write 'import minicaffe.pycaffe as caffe'"
         if getattr(error, "name", "") == "caffe"
         else ""
     )
-    return f"importing '{name}' fails: {type(error).__name__}: {problem}{mend}"
+    return f"importing '{name}' fails: {type(error).__name__}: {problem}{fix}"

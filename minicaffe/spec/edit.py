@@ -1,6 +1,6 @@
-"""Setting fields of layers in the YAML text of a net, with everything else, comments and layout too, left as it is.
+"""Sets fields of layers in a net's YAML text, and leaves everything else as it is, comments and layout included.
 
-The text is never written anew: the parser's marks tell where a field stands, and only that place is replaced.
+The text is never rewritten: the parser's marks say where a field is, and only that place is replaced.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Changes = Mapping[str, Any]  # a field's path -> its value; "" is the path of th
 def set_layer_fields(text: str, changes: Mapping[str, Changes], file: str = "<string>") -> str:
     """The YAML text of a net with fields of some layers set, and nothing else changed.
 
-    ``changes`` has, for a layer's name, {"low_rank_param": {"rank": 12}, "convolution_param.bias_term": False}: a
-    value is a bool, int, float, str, or a list or dict of these; None removes the field. All layers of that name
-    are changed. Raises SpecError where no layer has the name, where a layer cannot be changed alone (for an alias,
-    an anchor that others refer to, a merge key), and where its layout is too odd to be changed in place.
+    ``changes`` has for a layer's name, say, {"low_rank_param": {"rank": 12}, "convolution_param.bias_term": False};
+    a value is a bool, int, float, str, or a list or dict of these, and None removes the field. All layers of that
+    name are changed. Raises SpecError if no layer has the name, if a layer cannot be changed alone (because of an
+    alias, an anchor that others refer to, or a merge key), or if its layout is too odd to be changed in place.
     """
     expected = _plain(parse_yaml(text, file))
     editor, names = _Editor(text), []
@@ -48,7 +48,7 @@ def set_layer_fields(text: str, changes: Mapping[str, Changes], file: str = "<st
 def remove_layers(text: str, names: Collection[str], file: str = "<string>") -> str:
     """The YAML text of a net without some of its layers, and nothing else changed.
 
-    The list of layers must be in block style, and no other place refer to what goes. Raises SpecError.
+    The list of layers must be in block style, and nothing else may refer to what is removed. Raises SpecError.
     """
     expected, editor, found = _plain(parse_yaml(text, file)), _Editor(text), set()
     for field in ("layer", "layers"):
@@ -75,7 +75,7 @@ def remove_layers(text: str, names: Collection[str], file: str = "<string>") -> 
 def _layers(
     expected: Any, root: yaml.MappingNode
 ) -> Iterator[tuple[str, dict[str, Any], tuple[yaml.Node, ...]]]:
-    """Each layer: its name, how it reads, and the nodes that it is written in (the net, the list, its own)."""
+    """Each layer: its name, its content, and the nodes that it is written in (the net, the list, its own)."""
     for field in ("layer", "layers"):
         read = expected.get(field, [])
         read = read if isinstance(read, list) else [read]
@@ -88,18 +88,18 @@ def _layers(
 
 
 def _checked(text: str, expected: Any, file: str) -> str:
-    """The text, if it reads as expected: whatever the layout was, a wrong net must not be written."""
+    """The text, if it reads as expected: whatever the layout is, a wrong net must not be written."""
     try:
         if _plain(parse_yaml(text, file)) == expected:
             return text
     except SpecError:
         pass
-    mend = "write it with one field a line, and without anchors"
-    raise SpecError(f"{file}: a layer's layout or anchors do not let it be changed in place; {mend}")
+    fix = "write it with one field a line, and without anchors"
+    raise SpecError(f"{file}: a layer's layout or anchors do not let it be changed in place; {fix}")
 
 
 def _plain(node: yaml.Node) -> Any:
-    """What a node says, without where and how it is written."""
+    """The content of a node, without its place and style."""
     if isinstance(node, yaml.MappingNode):
         return {str(key.value): _plain(value) for key, value in node.value}
     return [_plain(item) for item in node.value] if isinstance(node.value, list) else (node.tag, node.value)
@@ -118,7 +118,7 @@ def _apply(tree: dict[str, Any], changes: Changes) -> None:
 
 
 def _mapping(node: yaml.Node | None) -> yaml.MappingNode:
-    """The node, which is a mapping: what the place is where it stands has been checked before."""
+    """The node, known to be a mapping: its place has been checked before."""
     assert isinstance(node, yaml.MappingNode)
     return node
 
@@ -135,7 +135,7 @@ def _by_field(changes: Changes) -> dict[str, dict[str, Any]]:
 
 
 def _new_value(changes: Changes) -> Any:
-    """What a field that is absent becomes; None where it stays so."""
+    """What an absent field becomes; None if it stays absent."""
     if "" in changes:
         return changes[""]
     values = {name: _new_value(inner) for name, inner in _by_field(changes).items()}
@@ -143,7 +143,7 @@ def _new_value(changes: Changes) -> Any:
 
 
 def _write(value: Any) -> str:
-    """The value in flow style on one line: line breaks escaped, and commas quoted, as in a list."""
+    """The value in flow style on one line, with line breaks escaped and commas quoted, as in a list."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_write(name)}: {_write(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
@@ -161,7 +161,7 @@ def _is_block(node: yaml.Node) -> bool:
 
 
 class _Source(Loader):
-    """Composes a tree in which every node has its own place in the text: an alias is a leaf tagged ALIAS."""
+    """Composes a tree in which every node has a place of its own in the text: an alias is a leaf tagged ALIAS."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -176,7 +176,7 @@ class _Source(Loader):
 
 
 class _Editor:
-    """Finds the places of a text that change: (start, end, new text)."""
+    """Collects the edits to a text: (start, end, new text)."""
 
     def __init__(self, text: str) -> None:
         source = _Source(text)
@@ -185,7 +185,7 @@ class _Editor:
         self.edits: list[tuple[int, int, str]] = []
 
     def edited_text(self) -> str:
-        """The text with the edits made; of two that start at one place, an insertion comes first."""
+        """The text with the edits made; of two that start at the same place, an insertion comes first."""
         pieces, done = [], 0
         for start, end, new in sorted(self.edits, key=lambda edit: edit[:2]):
             pieces += [self.text[done:start], new]
@@ -193,7 +193,7 @@ class _Editor:
         return "".join(pieces) + self.text[done:]
 
     def check(self, node: yaml.Node, where: Where, inside: bool = True) -> None:
-        """Raise SpecError unless changing the node, or something inside it, changes this place and no other."""
+        """Raise SpecError if changing the node, or something inside it, would change another place too."""
         if any(node is other for other in self.shared):
             problem = "has an anchor ('&') that other places refer to"
         elif inside and node.tag == ALIAS:
@@ -202,13 +202,13 @@ class _Editor:
             problem = "takes fields from another place ('<<')"
         else:
             return
-        mend = "to change it alone, write its fields out wherever they are used"
-        raise SpecError(f"{where.at(line=line_of(node))}: {problem}; {mend}")
+        fix = "to change it alone, write its fields out wherever they are used"
+        raise SpecError(f"{where.at(line=line_of(node))}: {problem}; {fix}")
 
     def change(
         self, node: yaml.MappingNode, changes: Changes, where: Where, key: yaml.Node | None = None
     ) -> None:
-        """Make the changes in a mapping, which stands under ``key``."""
+        """Make the changes in a mapping, which is written under ``key``."""
         fields, names = _by_field(changes), [str(name.value) for name, _ in node.value]
         gone = [fields.get(name) == {"": None} for name in names]
         absent = [name for name in fields if name not in names]
@@ -226,7 +226,7 @@ class _Editor:
             self.add(node, [field for index, field in enumerate(node.value) if not gone[index]], added)
 
     def change_field(self, key: yaml.Node, value: yaml.Node, changes: Changes, where: Where) -> None:
-        """Set a field that is there, or fields in it; a field that goes is left to ``remove``."""
+        """Set an existing field, or fields in it; a field that is dropped is left to ``remove``."""
         self.check(value, where, inside="" not in changes)
         if "" not in changes and isinstance(value, yaml.MappingNode):
             self.change(value, changes, where, key)
@@ -238,7 +238,7 @@ class _Editor:
             self.replace(value, new, key)
 
     def replace(self, node: yaml.Node, value: Any, key: yaml.Node | None) -> None:
-        """Write a value where another stands; one in block style gives way to one on the key's line."""
+        """Write a value in place of another; one in block style is replaced by one on the key's line."""
         start, end, new = node.start_mark.index, self.end(node), _write(value)
         if key is None or not _is_block(node) or key.start_mark.line == node.start_mark.line:
             self.edits.append((start, end, " " * (start == end) + new))
@@ -247,7 +247,7 @@ class _Editor:
         self.edits += [(colon, colon, " " + new), (self.line_end(colon), self.line_end(end), "")]
 
     def remove(self, node: yaml.MappingNode, first: int, *others: int) -> None:
-        """Remove neighbouring fields, with the comma or line break that parts them from what stands before."""
+        """Remove neighbouring fields, with the comma or line break that separates them from what comes before."""
         start, fields = node.value[first][0].start_mark, node.value
         place, line = start.index, start.index - start.column
         rest = fields[first + len(others) + 1 :]
@@ -256,7 +256,7 @@ class _Editor:
         following = rest[0][0].start_mark.index if rest else comma.end() if comma else end
         if node.flow_style:
             before = self.end(fields[first - 1][1]) if first else place
-            apart = LINE_BREAK.search(self.text, before, place)  # then a comment may lie between
+            apart = LINE_BREAK.search(self.text, before, place)  # then a comment may be between them
             self.edits.append((before, end, "") if first and not apart else (place, following, ""))
         elif self.text[line:place].strip():  # after the "- " of a list: the next field takes the place
             end = self.line_end(end)
@@ -266,7 +266,7 @@ class _Editor:
             self.edits.append((line - break_before, self.line_end(end), ""))
 
     def remove_item(self, node: yaml.Node) -> None:
-        """Remove an item of a block list, with the lines that it stands on."""
+        """Remove an item of a block list, with its lines."""
         dash = self.text.rindex("-", 0, node.start_mark.index)
         start = max(self.text.rfind("\n", 0, dash), self.text.rfind("\r", 0, dash)) + 1
         end = self.line_end(self.end(node)) + len(self.line_break)
@@ -284,7 +284,7 @@ class _Editor:
         self.edits.append((place, place, new))
 
     def end(self, node: yaml.Node) -> int:
-        """Where the text of a node ends; its mark may lie behind the comments and blank lines after it."""
+        """Where the text of a node ends; its end mark may be behind the comments and blank lines after it."""
         if _is_block(node):
             last = node.value[-1]
             return self.end(last[1] if isinstance(last, tuple) else last)
@@ -294,6 +294,6 @@ class _Editor:
         return end
 
     def line_end(self, place: int) -> int:
-        """Where the line of a place ends, before its line break."""
+        """Where the line of a place ends, before the line break."""
         found = LINE_BREAK.search(self.text, place)
         return found.start() if found else len(self.text)

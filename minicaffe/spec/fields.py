@@ -1,13 +1,13 @@
-"""Declaring the fields of a spec message, and reading them from YAML with every value checked.
+"""Declares the fields of a spec message and reads them from YAML, checking every value.
 
-A message is a class whose attributes are fields; an instance has their values:
+A message is a class whose attributes are fields; an instance holds their values:
 
 >>> class DropoutParam(Message):
 ...     dropout_ratio = Float(0.5, min=0, below=1)
 >>> DropoutParam().dropout_ratio
 0.5
 
-A type checker knows what a field's attribute is from how the field is declared:
+The declaration tells a type checker what the attribute is:
 
     Int(1)                    int
     Int(required=True)        int
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TRUE_WORDS = {"true", "yes", "on"}
 FALSE_WORDS = {"false", "no", "off"}
-NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 can have these
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither file names nor UTF-8 can contain these
 
 
 Value = TypeVar("Value")
@@ -44,10 +44,10 @@ MessageType = TypeVar("MessageType", bound="Message")
 
 
 class Field(Generic[Value]):
-    """One field of a message: its default, whether it must be given, and whether it may be given as a list.
+    """One field of a message: its default, whether it is required, and whether it takes a list.
 
-    A repeated field always has a list as its value, and a single value in the file stands for a list of one.
-    Subclasses say in ``convert`` what one value means. ``Value`` is the type of a message's attribute.
+    The value of a repeated field is always a list; a single value in the file stands for a list of one.
+    Subclasses implement ``convert`` for one value. ``Value`` is the type of the message's attribute.
     """
 
     expects = "a value"
@@ -80,16 +80,16 @@ class Field(Generic[Value]):
         return self.convert_text(node.value, node, where)
 
     def convert_text(self, text: str, node: yaml.Node, where: Where) -> Any:
-        """The meaning of a scalar's text. Raises SpecError."""
+        """The value that a scalar's text stands for. Raises SpecError."""
         raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
 
     def default_value(self, where: Where) -> Any:
-        """The value where the file gives none."""
+        """The value if the file gives none."""
         return copy.copy(self.default)
 
 
 class String(Field[Value]):
-    """Text; numbers are taken as they are written."""
+    """Text; a number is taken as it is written."""
 
     expects = "a name or text"
 
@@ -196,7 +196,7 @@ def _finite(text: str) -> float:
 
 
 class Int(Number[Value]):
-    """A whole number of 32 bits, as all are in ``caffe.proto`` (but the random seed)."""
+    """A 32-bit whole number, as all in ``caffe.proto`` are, except the random seed."""
 
     expects = "a whole number"
     parse = staticmethod(_whole)
@@ -234,7 +234,7 @@ class Float(Number[Value]):
 
 
 class Enum(Field[Value]):
-    """One of a few names; upper or lower case."""
+    """One of a few names, in upper or lower case."""
 
     @overload
     def __init__(self: Enum[str], *names: str, default: str) -> None: ...
@@ -254,7 +254,7 @@ class Enum(Field[Value]):
 
 
 class Nested(Field[Value]):
-    """A message inside a message; where it is absent, a message with all its defaults (or None if optional)."""
+    """A message inside a message; if absent, one with all its defaults, or None if ``optional``."""
 
     @overload
     def __init__(self: Nested[MessageType], message: type[MessageType]) -> None: ...
@@ -282,11 +282,11 @@ class Nested(Field[Value]):
 
 
 class Message:
-    """A group of fields, as in ``caffe.proto``. Attributes are the fields' values.
+    """A group of fields, as in ``caffe.proto``. Its attributes are the fields' values.
 
     ``has("field")`` says whether the file gave the field; ``error("field", …)`` makes a SpecError that points
-    at it. A subclass checks what one field alone cannot in ``check``. ``may_be_absent``: a layer without the
-    message has None for it, not one with all defaults.
+    at it. ``check`` is for what a subclass demands of several fields together. ``may_be_absent``: a layer that
+    does not give the message has None for it, instead of all defaults.
     """
 
     fields: ClassVar[dict[str, Field[Any]]] = {}
@@ -305,7 +305,7 @@ class Message:
 
     @classmethod
     def read(cls, node: yaml.MappingNode, where: Where) -> Self:
-        """The message written in a YAML mapping. Raises SpecError for whatever in it is wrong."""
+        """The message in a YAML mapping. Raises SpecError for anything wrong in it."""
         message = cls.__new__(cls)
         message.where, message._lines = where, {}
         for key, value in node.value:
@@ -320,7 +320,7 @@ class Message:
         return message
 
     def hint(self, name: str) -> str:
-        """What to say of an unknown field: the nearest of the known ones."""
+        """What an error says about an unknown field: the nearest known one."""
         return nearest(name, self.fields)
 
     def _read_field(self, key: yaml.Node, value: yaml.Node) -> None:
@@ -334,19 +334,19 @@ class Message:
         self._lines[name] = line
 
     def check(self) -> None:
-        """Raise ``self.error`` for what one field alone cannot tell. The base has nothing to check."""
+        """Raise ``self.error`` where the fields do not fit together. There is nothing to check in the base."""
 
     def has(self, name: str) -> bool:
-        """Whether the field was given, rather than left to its default."""
+        """Whether the field was given, rather than left at its default."""
         return name in self._lines
 
     def drop(self, name: str) -> None:
-        """Make a field as if it had not been given."""
+        """Reset a field to its default."""
         self._lines.pop(name, None)
         setattr(self, name, self.fields[name].default_value(self.where.at(field=name)))
 
     def line(self, name: str = "") -> int:
-        """The line where a field stands, or else where the message does."""
+        """The line of a field, or of the message if the field was not given."""
         return self._lines.get(name) or self.where.line
 
     def error(self, name: str, problem: str) -> SpecError:

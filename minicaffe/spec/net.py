@@ -43,7 +43,7 @@ class ParamSpec(Message):
 
 
 class NetState(Message):
-    """What ``include`` and ``exclude`` rules are held against."""
+    """What ``include`` and ``exclude`` rules are checked against."""
 
     phase = Enum("TRAIN", "TEST", default="TEST")
     level = Int(0)
@@ -81,10 +81,10 @@ class NetStateRule(Message):
 class LayerSpec(Message):
     """What every layer has; ``declare_layer_type`` adds the messages that its type takes.
 
-    A field of the type's own is an attribute by its name in specs, ``spec.convolution_param``; a layer asks with
-    the message's class, ``spec.message(ConvolutionParam)``, so that a type checker knows what it gets.
+    Such a message is an attribute, ``spec.convolution_param``. A layer asks for it by class,
+    ``spec.message(ConvolutionParam)``, so that a type checker knows what it gets.
 
-    ``problem``: why there can be no such layer. It is raised where a net's state chooses the layer.
+    ``problem`` says why the layer cannot exist; it is raised once a net's state selects the layer.
     ``bottoms`` and ``tops`` are the least and the most that its type takes of each (None: any number).
     """
 
@@ -115,8 +115,8 @@ class LayerSpec(Message):
     def hint(self, name: str) -> str:
         if not (self.is_own and name.endswith("_param")):
             return super().hint(name)
-        mend = f"; say in the layer's class what fields it has: messages = {{'{name}': …}}"
-        return nearest(name, [field for field in self.fields if field.endswith("_param")]) or mend
+        declare = f"; say in the layer's class what fields it has: messages = {{'{name}': …}}"
+        return nearest(name, [field for field in self.fields if field.endswith("_param")]) or declare
 
     def message(self, message: builtins.type[MessageType]) -> MessageType:
         """The layer's message of this class. Raises SpecError where it has none."""
@@ -134,7 +134,7 @@ class LayerSpec(Message):
         return None
 
     def rules(self) -> str:
-        """Where the layer is, in words."""
+        """Which nets have the layer, in words."""
         told = " or ".join(map(str, self.include or self.exclude))
         return f"only in {told}" if self.include else f"not in {told}"
 
@@ -167,7 +167,7 @@ def make_layer_spec(type_name: str, **values: Any) -> LayerSpec:
 
 
 class LayerField(Field[list[LayerSpec]]):
-    """One layer; which fields it may have follows from its ``type``."""
+    """One layer; its ``type`` decides which fields it may have."""
 
     expects = "a mapping with name, type, …"
 
@@ -191,7 +191,7 @@ class LayerField(Field[list[LayerSpec]]):
 
 
 def _read_common(node: yaml.MappingNode, where: Where) -> LayerSpec:
-    """What every layer has, of a layer whose type is not known."""
+    """The fields that every layer has, of a layer of unknown type."""
     common = [(key, value) for key, value in node.value if key.value in LayerSpec.fields]
     return LayerSpec.read(yaml.MappingNode(node.tag, common, node.start_mark, node.end_mark), where)
 
@@ -235,7 +235,7 @@ class NetSpec(Message):
             raise self.error("input", f"{len(self.input)} names but {shapes:g} shapes; give one for each")
 
     def set_input_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Give inputs, by name, other shapes. Raises SpecError for a name that is no input."""
+        """Change the shapes of inputs, given by name. Raises SpecError for a name that is no input."""
         given = {name: BlobShape(dim=list(shape)) for name, shape in shapes.items()}
         if given.keys() & set(self.input):
             shapes_now = [layer.message(InputParam).shape[0] for layer in self._input_layers()]
@@ -256,7 +256,7 @@ class NetSpec(Message):
     def layers_in(self, state: NetState) -> list[LayerSpec]:
         """The layers of a net in this state, with ``input`` fields turned into Input layers.
 
-        Raises SpecError where two of them have the same name, or one has a type that is not known.
+        Raises SpecError if two of them have the same name, or one has an unknown type.
         """
         chosen = self._input_layers() + self.layers_for(state)
         first: dict[str, LayerSpec] = {}

@@ -1,8 +1,8 @@
 """YAML text -> a tree of nodes that know their lines.
 
-Only YAML's safe subset is read: nothing in a spec can name a Python object. The tree keeps the scalars as
-text; what a scalar means is decided by the field that it is written under (so ``1e-4`` is a number here,
-although YAML 1.1 takes it for a string).
+Only YAML's safe subset is read: nothing in a spec can name a Python object. The tree keeps scalars as
+text; the field that a scalar is written under decides what it means (so ``1e-4`` is a number here, although
+YAML 1.1 takes it for a string).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import yaml
 from minicaffe.errors import SpecError, one_line
 
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
-MAX_NODES = 300_000  # an alias bomb grows past this long before memory is short
+MAX_NODES = 300_000  # an alias bomb exceeds this long before memory runs out
 MAX_DEPTH = 100
-UNDECODED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as ``read_spec`` hands it on
+UNDECODED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as ``read_spec`` passes it on
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Where:
     field: str = ""
 
     def at(self, line: int | None = None, layer: str | None = None, field: str | None = None) -> Where:
-        """The same place with some of its parts made more exact; a field is appended with a dot."""
+        """The same place, narrowed down; a field is appended with a dot."""
         path = self.field if field is None else ".".join(filter(None, (self.field, field)))
         return replace(self, line=self.line if line is None else line, layer=layer or self.layer, field=path)
 
@@ -52,7 +52,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Loader(yaml.SafeLoader):
-    """Composes nodes, which are not very deep, whose keys are single values, and whose text is UTF-8."""
+    """Composes nodes. Refuses very deep nesting, keys that are no scalars, and text that is not UTF-8."""
 
     def __init__(self, text: str) -> None:
         super().__init__(UNDECODED.sub("\ufffd", text))
@@ -113,7 +113,7 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
 
 
 def _flatten(root: yaml.Node | None) -> None:
-    """Resolve merge keys (``<<: *anchor``) everywhere, and stop at a tree that aliases make huge."""
+    """Resolve merge keys (``<<: *anchor``) everywhere; refuse a tree that aliases make huge."""
     stack, budget = [root] if root is not None else [], _Budget()
     while stack:
         node = stack.pop()
@@ -126,7 +126,7 @@ def _flatten(root: yaml.Node | None) -> None:
 
 
 class _Budget:
-    """How many nodes may still be looked at."""
+    """How many more nodes may be visited."""
 
     left = MAX_NODES
 
@@ -137,7 +137,7 @@ class _Budget:
 
 
 def _merge(node: yaml.MappingNode, budget: _Budget) -> None:
-    """Put in the fields that a mapping merges: its own win over them, an earlier merge's over a later's."""
+    """Insert the fields that a mapping merges: its own win over merged ones, earlier merges over later ones."""
     budget.spend(len(node.value))
     own = [pair for pair in node.value if pair[0].tag != MERGE]
     names = {str(key.value) for key, _ in own}
@@ -160,6 +160,6 @@ def line_of(node: yaml.Node) -> int:
 
 
 def kind(node: yaml.Node) -> str:
-    """What a node is, in a reader's words."""
+    """What a node is, in plain words."""
     names = {yaml.MappingNode: "mapping", yaml.SequenceNode: "list", yaml.ScalarNode: "single value"}
     return names[type(node)]

@@ -1,7 +1,7 @@
 """What a spec may do besides computing: run a user's modules, and write files. ``docs/security.md`` says why.
 
-A program in Python decides for itself: there a spec may do both. ``minicaffe`` takes specs as data: its commands
-run in ``limited(…)``, where a spec writes into few folders, and runs modules where that is what a command is for.
+A Python program decides for itself: there a spec may do both. ``minicaffe`` treats specs as data: its commands
+run in ``limited(…)``, where a spec may write to a few folders, and run modules only if the command is for that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from minicaffe.errors import SpecError
 
 
 class UntrustedError(SpecError):
-    """A spec wants what it may not do here."""
+    """A spec asks for something that it may not do here."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """``runs_python``: a spec may name modules that are imported. ``outputs``: the folders, beside its own, that a
-    spec may name files in that are written; None: anywhere."""
+    """``runs_python``: a spec may name modules to import. ``outputs``: the folders, besides its own, in which a
+    spec may name files to write; None: anywhere."""
 
     runs_python: bool = True
     outputs: tuple[str, ...] | None = None
 
     def problem_of_output(self, path: str, folder: str) -> str:
-        """Why a file that a spec in ``folder`` names may not be written, or "". Links and ``..`` are followed."""
+        """Why a spec in ``folder`` may not write to ``path``, or "" if it may. Links and ``..`` are followed."""
         try:
             real = os.path.realpath(path)
         except ValueError:  # a NUL, or half a letter
@@ -45,7 +45,7 @@ class Trust:
 
 
 def _lies_in(real: str, folder: str) -> bool:
-    """Whether a path lies in a folder, and neither it nor a folder on the way is hidden, as .git is."""
+    """Whether a path lies in a folder, and neither it nor a folder in between is hidden, as .git is."""
     top = os.path.realpath(folder)
     return Path(real).is_relative_to(top) and not any(
         part.startswith(".") for part in Path(real).relative_to(top).parts
@@ -57,13 +57,13 @@ _trusts = [Trust()]
 
 
 def current() -> Trust:
-    """What specs may do that are opened now."""
+    """What a spec that is opened now may do."""
     return _trusts[-1]
 
 
 @contextmanager
 def limited(trust: Trust) -> Iterator[None]:
-    """In this block, in all threads, specs that are opened may do what ``trust`` says."""
+    """While the block runs, specs opened in any thread may do what ``trust`` allows, and no more."""
     _trusts.append(trust)
     try:
         yield

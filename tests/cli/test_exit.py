@@ -157,7 +157,7 @@ def test_an_interrupted_end_waits_a_little_and_does_not_abort(folder):
 import os, signal, threading, time
 from minicaffe.data import prefetch
 signal.signal(signal.SIGINT, signal.default_int_handler)
-prefetch.IMPATIENT = 0.2
+prefetch.INTERRUPT_TIMEOUT = 0.2
 prefetcher = prefetch.Prefetcher(lambda k: time.sleep(3600 * k))
 prefetcher.next()
 join = threading.Thread.join

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
 
 def write(folder, values, **options):
-    """A data base with these values, by key."""
+    """A database with these values, by key."""
     with lmdb.open(str(folder), map_size=1 << 26, **options) as base, base.begin(write=True) as writing:
         for key, value in values.items():
             writing.put(key, value)
@@ -151,7 +151,7 @@ def test_data_bases_with_names_are_refused(tmp_path):
         named = base.open_db(b"named")
         with base.begin(write=True, db=named) as writing:
             writing.put(b"key", b"value")
-    with pytest.raises(DataError, match="db: holds data bases with names"):
+    with pytest.raises(DataError, match="db: holds databases with names"):
         open_source("db", folder=tmp_path).read(np.arange(1))
 
 
@@ -188,7 +188,7 @@ def test_a_tree_whose_branches_meet_again_is_refused_at_once(tmp_path):
             for place in places[1:]:
                 data[start + place : start + place + 4] = data[start + places[0] : start + places[0] + 4]
     path.write_bytes(data)
-    with pytest.raises(DataError, match="db: the data base is damaged"):
+    with pytest.raises(DataError, match="db: the database is damaged"):
         open_source("db", folder=tmp_path)
 
 
@@ -200,7 +200,7 @@ def test_a_leaf_that_is_named_twice_is_refused_though_the_count_of_entries_fits(
     first, second = struct.unpack_from("<2H", data, branch + 16)
     data[branch + second : branch + second + 6] = data[branch + first : branch + first + 6]
     path.write_bytes(data)
-    with pytest.raises(DataError, match="db: the data base is damaged"):
+    with pytest.raises(DataError, match="db: the database is damaged"):
         LmdbFile(tmp_path / "db")
 
 
@@ -213,7 +213,7 @@ def test_a_page_that_is_another_than_it_should_be_is_refused(tmp_path, kind, at,
     for start in pages_of_kind(data, kind):
         data[start + at : start + at + 1] = word
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"db: the data base is damaged \(page \d+\); write it again"):
+    with pytest.raises(DataError, match=r"db: the database is damaged \(page \d+\); write it again"):
         LmdbFile(tmp_path / "db").read(0)
 
 

@@ -117,7 +117,7 @@ def test_dropping_the_prefetcher_ends_its_thread():
 def test_a_batch_lost_to_an_interrupt_is_made_again():
     prefetcher = Prefetcher(lambda k: k)
     assert prefetcher.next() == 0
-    assert prefetcher._line.take() == (1, 1)  # what an interrupt between taking and returning would lose
+    assert prefetcher._queue.take() == (1, 1)  # what an interrupt between taking and returning would lose
     assert [prefetcher.next(), prefetcher.next()] == [1, 2]
     prefetcher.close()
 
@@ -194,7 +194,7 @@ def test_the_end_of_the_program_leaves_a_batch_that_takes_for_ever():
         """
         import time
         from minicaffe.data import prefetch
-        prefetch.LAST_BATCH = 0.1
+        prefetch.EXIT_TIMEOUT = 0.1
         prefetcher = prefetch.Prefetcher(lambda k: time.sleep(3600 * k))
         prefetcher.next()
         """
@@ -226,7 +226,7 @@ def test_control_c_interrupts_the_wait():
         import os, signal, threading, time
         from minicaffe.data import prefetch
         from minicaffe.data.prefetch import Prefetcher
-        prefetch.LAST_BATCH = 0.1
+        prefetch.EXIT_TIMEOUT = 0.1
         signal.signal(signal.SIGINT, signal.default_int_handler)
         prefetcher = Prefetcher(lambda k: time.sleep(60))
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

@@ -295,7 +295,7 @@ def test_broken_datum_is_named_by_its_key(tmp_path, value, message):
 
 def test_broken_lmdb_is_named(tmp_path):
     write_lmdb(tmp_path / "empty", [])
-    with pytest.raises(DataError, match="empty: the data base is empty"):
+    with pytest.raises(DataError, match="empty: the database is empty"):
         open_source("empty", folder=tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "data.mdb").write_bytes(b"not an LMDB" * 1000)

@@ -64,7 +64,7 @@ def test_second_epoch_reads_no_files(listed):
 def test_images_too_large_for_memory_are_read_each_time(listed):
     folder, pixels = listed
     kept = open_images("list.txt", folder, root_folder="images")
-    source = image_list.ImageListSource(kept.listed, keep_bytes=100)
+    source = image_list.ImageListSource(kept.listed, cache_bytes=100)
     np.testing.assert_array_equal(source.read(np.array([2, 0]))[0], pixels[[2, 0]])
     (folder / "images" / "a.png").unlink()
     with pytest.raises(DataError, match="no such image"):

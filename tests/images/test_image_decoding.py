@@ -133,7 +133,7 @@ def test_a_truncated_jpeg_is_read_as_opencv_reads_it_and_named_once(tmp_path, ca
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'opencv-python-headless<5'")
     data = encoded(photo(120, 160), "JPEG", progressive=progressive)
     (tmp_path / "x.jpg").write_bytes(data[: int(part * len(data))])
-    decode._told_of_truncation.clear()
+    decode._warned_of.clear()
     with caplog.at_level(logging.WARNING, "minicaffe"):
         for color in (True, False, True):
             expected = np.atleast_3d(cv2.imread(str(tmp_path / "x.jpg"), int(color))).transpose(2, 0, 1)

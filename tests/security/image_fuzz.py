@@ -173,8 +173,8 @@ class Reader:
 
     def _way(self, form: str, kind: str, way: int) -> Callable[[Path], object]:
         from minicaffe.classify.images import load_image
-        from minicaffe.data import windows
-        from minicaffe.data.sources.image_list import ImageListSource, Listed, Names, open_images
+        from minicaffe.data.sources import windows
+        from minicaffe.data.sources.image_list import ImageList, ImageListSource, PackedNames, open_images
 
         def from_list(path: Path) -> None:
             source = open_images(path, self.folder)
@@ -185,9 +185,9 @@ class Reader:
             windows.WindowBatches(found, windows.Cropping(4), 4, 0.5, 0, 2)(0)
 
         def decoded(path: Path) -> None:
-            names = Names()
+            names = PackedNames()
             names.append(str(path))
-            ImageListSource(Listed("x", names, None), [True, False, None][way], (8, 8) if way else None)
+            ImageListSource(ImageList("x", names, None), [True, False, None][way], (8, 8) if way else None)
 
         if kind == "images":
             return load_image if way == 2 else decoded

@@ -39,7 +39,7 @@ def datum(number: int, pixels: int, encoded: bool) -> bytes:
 
 
 def good_files() -> dict[str, bytes]:
-    """Small data bases of every form: one leaf, trees of two and three levels, long values, pages used anew."""
+    """Small databases of every form: one leaf, trees of two and three levels, long values, pages used anew."""
     forms = {  # number, pixels of each, letters of each key, whether encoded, how often written over
         "one leaf": (3, 5, 8, False, 1),
         "leaves": (90, 300, 8, False, 1),
@@ -88,7 +88,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def read(content: bytes, folder: Path) -> str:
-    """Read a whole data base; return what was said of it, "" if it was read.
+    """Read a whole database; return what was said of it, "" if it was read.
 
     Raises AssertionError for anything but a clear line in time.
     """
@@ -107,7 +107,7 @@ def read(content: bytes, folder: Path) -> str:
 
 
 def main(count: int, first: int = 0) -> None:
-    """Read so many damaged data bases, and print how many of each form were refused."""
+    """Read so many damaged databases, and print how many of each form were refused."""
     files, seen, refused = good_files(), Counter(), Counter()
     with tempfile.TemporaryDirectory() as folder:
         for content in files.values():

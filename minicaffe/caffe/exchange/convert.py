@@ -17,7 +17,7 @@ from minicaffe.caffe.formats.upgrade import add_input_layer
 from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
-from minicaffe.data.preparation import usual
+from minicaffe.data.preparation import default_preparation
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
@@ -152,7 +152,11 @@ def _preparation(net: Net, mean: np.ndarray | None) -> dict[str, np.ndarray]:
     y, x = ((large - small) // 2 for small, large in zip(size, sides, strict=True))
     cut = mean[:, y : y + size[0], x : x + size[1]]
     found = replace(
-        usual(channels), image_dims=(sides[0], sides[1]), raw_scale=255.0, mean=cut, as_bytes=True
+        default_preparation(channels),
+        image_dims=(sides[0], sides[1]),
+        raw_scale=255.0,
+        mean=cut,
+        as_bytes=True,
     )
     return found.arrays()
 

@@ -25,7 +25,7 @@ def _is_idx(path: Path) -> bool:
     return path.is_file() and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
 
 
-# A format: whether a path is of it, by its name and, for a folder, by what is in it; and how it is opened, from
+# A format: whether a path belongs to it, by its name or, for a folder, by its contents; and how to open it, given
 # its path, the path of a label file, and ``color``.
 BACKENDS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Path | None, bool | None], Source]]] = {
     "LMDB": (_is_lmdb, lambda path, labels, color: LmdbSource(path, color)),
@@ -51,7 +51,7 @@ def open_source(
     """Open a data file, or a sample by name (``sample/mnist-train``, ``sample/mnist-test``).
 
     A relative ``path`` is looked up in ``folder`` (the spec's) and then in the working directory. ``backend``
-    is one of ``BACKENDS``, by default what the name tells. ``labels`` names the label file (IDX only).
+    is one of ``BACKENDS``, by default the one that the name suggests. ``labels`` names the label file (IDX only).
     ``color`` is for encoded images in an LMDB, as in ``decode_image``. Raises DataError.
     """
     places = lookup_folders(folder)

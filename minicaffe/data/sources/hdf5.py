@@ -1,4 +1,4 @@
-"""HDF5, as Caffe's HDF5Data reads it: a text file lists .h5 files; a data set of any shape for each top."""
+"""HDF5, as Caffe's HDF5Data reads it: a text file lists .h5 files, with a data set of any shape for each top."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from minicaffe.files.hdf5 import Hdf5File
 
 
 class Hdf5Source:
-    """Rows of data sets that lie in several files, numbered through the files in the order of the list.
+    """Rows of data sets in several files, numbered consecutively in the order of the list.
 
-    One file at a time is in memory, as in Caffe: an order that reads them one after the other is fast.
+    One file at a time is in memory, as in Caffe, so it is fast to read one file after the other.
     """
 
     def __init__(self, path: Path, names: Sequence[str], folder: str | Path = ".") -> None:
@@ -41,7 +41,7 @@ class Hdf5Source:
         """One float32 array (n, …) for each name. Raises DataError."""
         number = np.searchsorted(self._starts, indices, side="right") - 1
         out = [np.empty((len(indices), *shape), np.float32) for shape in self.row_shapes]
-        for file in dict.fromkeys(number.tolist()):  # in the order in which the batch needs them
+        for file in dict.fromkeys(number.tolist()):  # in the order that the batch needs them
             chosen = np.flatnonzero(number == file)
             for target, array in zip(out, self._load(file), strict=True):
                 target[chosen] = array[indices[chosen] - self._starts[file]]
@@ -53,7 +53,7 @@ class Hdf5Source:
         return self._loaded[1]
 
     def close(self) -> None:
-        """Let go of the file in memory."""
+        """Drop the file in memory."""
         self._loaded = None
 
 
@@ -77,7 +77,7 @@ def _listed_files(path: Path, folder: str | Path) -> list[Path]:
 
 
 def _names(line: str, places: Sequence[Path]) -> list[str]:
-    """The files that a line names: itself, where there is such a file; or its words, as Caffe reads them."""
+    """The files that a line names: the whole line if there is such a file, or its words, as Caffe reads them."""
     return [line] if any(os.path.exists(place / line) for place in places) else line.split()
 
 

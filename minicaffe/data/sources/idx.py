@@ -20,13 +20,13 @@ from minicaffe.errors import DataError
 from minicaffe.files.atomic import unreadable
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-PIECE = 1 << 24  # bytes read at a time: a header that lies about its size takes no memory
+PIECE = 1 << 24  # bytes read at a time, so that a header that lies about the size takes no memory
 
 
 def open_idx(images: Path, labels: Path | None = None) -> ArraySource:
-    """The images of an IDX file, with labels from the file ``labels`` or from the one named alike beside it.
+    """The images of an IDX file, with labels from the file ``labels`` or from the matching one beside it.
 
-    Raises DataError where a file is damaged, or where the two do not have the same count.
+    Raises DataError if a file is damaged, or if the two differ in their count.
     """
     label_file = labels or label_file_of(images)
     pixels = read_idx(images)
@@ -98,7 +98,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def gzip_bytes(raw: bytes) -> bytes:
-    """Gzipped bytes that depend on ``raw`` alone: no time, no file name, no operating system."""
+    """Gzipped bytes that depend only on ``raw``, not on time, file name or operating system."""
     compressed = bytearray(gzip.compress(raw, compresslevel=9, mtime=0))
     compressed[9] = 255
     return bytes(compressed)

@@ -1,7 +1,7 @@
-"""Image files: named by Caffe's list file, or found in a folder that has a sub-folder for each class.
+"""Image files: named in Caffe's list file, or found in a folder that has a sub-folder for each class.
 
-A list may have millions of lines, and a net for training and one for testing may read the same: what is kept of
-it is packed, and shared.
+A list may have millions of lines, and a training net and a test net may read the same one, so its contents are
+packed and shared.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from minicaffe.errors import DataError, listing, named, one_line
 from minicaffe.files.atomic import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
-KEPT_BYTES = 1 << 30  # decoded images are kept in memory up to this size
-FORM = "it must list 'path label', one image a line"
+CACHE_BYTES = 1 << 30  # decoded images are kept in memory up to this size
+LIST_FORM = "it must list 'path label', one image a line"
 
 
-class Names:
-    """Many names, packed into one run of bytes."""
+class PackedNames:
+    """Many names, packed into one bytearray."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._ends = array("q", [0])
 
     def append(self, name: str) -> None:
-        """Add one at the end."""
+        """Add a name at the end."""
         self._bytes += os.fsencode(name)
         self._ends.append(len(self._bytes))
 
     def hashes(self, before: str = "") -> np.ndarray:
-        """A number for each name, with something before it; the same for the same."""
+        """A hash of each name, with ``before`` put in front of it."""
         start, data = os.fsencode(before), bytes(self._bytes)
         numbers = (hash(start + data[a:b]) for a, b in pairwise(self._ends))
         return np.fromiter(numbers, np.int64, len(self))
@@ -54,20 +54,20 @@ class Names:
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
-    """Image files with their labels, (n,), or (n, L) where a line has L of them, or None.
+class ImageList:
+    """Image files and their labels: (n,), or (n, L) if a line has L of them, or None.
 
-    ``base`` goes before each name. ``lines`` are the lines of the list ``source`` that name them; a folder has
-    ``class_names`` instead, of which a label is the number.
+    ``base`` goes before each name. ``lines`` are the line numbers in the list ``source``; a folder has
+    ``class_names`` instead, and a label is the number of one.
     """
 
     source: str
-    names: Names
+    names: PackedNames
     labels: np.ndarray | None
     lines: array[int] | None = None
     class_names: list[str] = field(default_factory=list)
     base: str = ""
-    shared: Listed | None = None  # what is kept for the next net that reads the same list
+    shared: ImageList | None = None  # kept alive for the next net that reads the same list
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,41 +77,41 @@ class Listed:
         return os.path.join(self.base, self.names[index])
 
     def place(self, index: int) -> str:
-        """Where it is named: ``list.txt:12``, or "" for a folder."""
+        """Where an image is named: ``list.txt:12``, or "" for a folder."""
         return f"{self.source}:{self.lines[index]}" if self.lines is not None else ""
 
 
 class ImageListSource(Source):
-    """Images that are decoded at first use, and kept while all have one size and fit into memory."""
+    """Images that are decoded on first use, and cached as long as all have one size and fit into memory."""
 
     one_size = "give new_height and new_width in image_data_param"
 
     def __init__(
         self,
-        listed: Listed,
+        listed: ImageList,
         color: bool | None = True,
         size: tuple[int, int] | None = None,
-        keep_bytes: int = KEPT_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """``color`` and ``size`` as in ``decode_image``. Decodes the first image, to see whether all can be kept,
-        unless ``keep_bytes`` is 0. Raises DataError."""
+        """``color`` and ``size`` as in ``decode_image``. Unless ``cache_bytes`` is 0, decodes the first image, to
+        see whether all can be cached. Raises DataError."""
         self.name = listed.source
         self.no_labels = f"{listed.place(0)} has a path alone, where 'path label' is wanted"
         self.listed = listed
         self.color = color
         self.size = size
-        self._kept: np.ndarray | None = None
-        self._is_kept = np.zeros(len(listed), bool)
-        shape = self._decode(0).shape if keep_bytes else ()
-        if shape and math.prod(shape) * len(listed) <= keep_bytes:
-            self._kept = np.empty((len(listed), *shape), np.uint8)
+        self._cache: np.ndarray | None = None
+        self._is_cached = np.zeros(len(listed), bool)
+        shape = self._decode(0).shape if cache_bytes else ()
+        if shape and math.prod(shape) * len(listed) <= cache_bytes:
+            self._cache = np.empty((len(listed), *shape), np.uint8)
 
     def __len__(self) -> int:
         return len(self.listed)
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The labels of all images, as ``Listed`` has them."""
+        """The labels of all images, as ``ImageList`` has them."""
         return self.listed.labels
 
     @property
@@ -120,9 +120,9 @@ class ImageListSource(Source):
         return self.listed.class_names
 
     def number_as(self, class_names: list[str]) -> list[str]:
-        """Let labels be numbers of these classes, whatever the folder has of them; return those that it lacks.
+        """Number the labels by these classes, whichever the folder has; return those that it lacks.
 
-        Raises DataError where the folder has images of another class.
+        Raises DataError if the folder has images of another class.
         """
         held, labels = self.listed.class_names, self.listed.labels
         assert labels is not None  # a folder of classes has them
@@ -139,8 +139,8 @@ class ImageListSource(Source):
 
     def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray | None]:
         labels = None if self.labels is None else self.labels[indices]
-        if self._keep(indices) and self._kept is not None:
-            return self._kept[indices], labels
+        if self._fill_cache(indices) and self._cache is not None:
+            return self._cache[indices], labels
         return stack([self._decode(i) for i in indices]), labels
 
     def shared_with(self, other: Source) -> int:
@@ -156,17 +156,17 @@ class ImageListSource(Source):
         place = self.listed.place(index)
         return named(self.listed.file(index)) + (f" (named at {place})" if place else "")
 
-    def _keep(self, indices: np.ndarray) -> bool:
-        """Decode what is not in memory yet; False where memory is no longer used, as sizes differ."""
-        if self._kept is None:
+    def _fill_cache(self, indices: np.ndarray) -> bool:
+        """Decode the images that are not in memory yet; return False if there is no cache, or no longer one."""
+        if self._cache is None:
             return False
-        for i in np.unique(indices[~self._is_kept[indices]]):
+        for i in np.unique(indices[~self._is_cached[indices]]):
             image = self._decode(i)
-            if image.shape != self._kept.shape[1:]:
-                self._kept = None
+            if image.shape != self._cache.shape[1:]:
+                self._cache = None
                 return False
-            self._kept[i] = image
-            self._is_kept[i] = True
+            self._cache[i] = image
+            self._is_cached[i] = True
         return True
 
     def _decode(self, index: int) -> np.ndarray:
@@ -191,15 +191,15 @@ def open_images(
     color: bool | None = True,
     size: tuple[int, int] | None = None,
 ) -> ImageListSource:
-    """The images of a list file or of a folder of classes; relative paths: beside the spec, then the cwd.
+    """The images of a list file or a folder of classes, looked up beside the spec, then in the working directory.
 
     ``folder`` is the spec's; ``root_folder`` goes before every path of the list. Raises DataError.
     """
     return ImageListSource(find_images(source, folder, root_folder), color, size)
 
 
-def find_images(source: str | Path, folder: str | Path = ".", root_folder: str = "") -> Listed:
-    """What ``open_images`` opens. Whichever place has the first image of a list has them all. Raises DataError."""
+def find_images(source: str | Path, folder: str | Path = ".", root_folder: str = "") -> ImageList:
+    """What ``open_images`` opens. The place that has the first image of a list has them all. Raises DataError."""
     path = find_path(source, lookup_folders(folder), "image list or folder")
     if path.is_dir():
         return scan_folder(path)
@@ -222,20 +222,20 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
 
 # -- lists ---------------------------------------------------------------------------------------------------
 
-_lists: WeakValueDictionary[tuple[str, int, int, int], Listed] = WeakValueDictionary()
+_lists: WeakValueDictionary[tuple[str, int, int, int], ImageList] = WeakValueDictionary()
 
 
-def read_list(path: Path, is_image: Callable[[str], bool]) -> Listed:
-    """The lines "path label" of a list file; a path may hold spaces. Blank lines are passed over.
+def read_list(path: Path, is_image: Callable[[str], bool]) -> ImageList:
+    """The lines "path label" of a list file; a path may contain spaces. Blank lines are skipped.
 
-    A line may have several labels, or none, as many as the first has: the numbers at its end, unless ``is_image``
-    says that some belong to a path. Raises DataError, with the line, where a label is missing or no number.
+    A line may have several labels, or none, but as many as the first: the numbers at its end, unless ``is_image``
+    says that some belong to a path. Raises DataError naming the line if a label is missing or no number.
     """
     try:
         found = os.stat(plain_file(path))
         number, first = next(_lines(path), (0, ""))
         if not number:
-            raise DataError(f"{path}: lists no images; {FORM}")
+            raise DataError(f"{path}: lists no images; {LIST_FORM}")
         count = _label_count(first, is_image)
         key = (os.path.realpath(path), found.st_mtime_ns, found.st_size, count)
         listed = _lists.get(key)
@@ -249,17 +249,17 @@ def read_list(path: Path, is_image: Callable[[str], bool]) -> Listed:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that has one. Lines end in LF, CR or both; bytes are kept, whatever they are."""
+    """Number and text of each line that is not blank. Lines end in LF, CR or both; any bytes are kept."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if "\0" in line:
-                raise DataError(f"{path}: not a text file (as UTF-8); {FORM}")
+                raise DataError(f"{path}: not a text file (as UTF-8); {LIST_FORM}")
             if line := line.strip():
                 yield number, line
 
 
 def _label_count(line: str, is_image: Callable[[str], bool]) -> int:
-    """How many labels are at the end of a line."""
+    """The number of labels at the end of a line."""
     words, count = line.split(), 0
     while count < len(words) - 1 and _is_number(words[-1 - count]):
         count += 1
@@ -280,8 +280,8 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _read(path: Path, count: int, is_image: Callable[[str], bool]) -> Listed:
-    names, labels, lines = Names(), array("f"), array("q")
+def _read(path: Path, count: int, is_image: Callable[[str], bool]) -> ImageList:
+    names, labels, lines = PackedNames(), array("f"), array("q")
     for number, line in _lines(path):
         name, *ending = line.rsplit(None, count) if count else [line]
         try:
@@ -300,24 +300,24 @@ def _read(path: Path, count: int, is_image: Callable[[str], bool]) -> Listed:
         names.append(name)
         lines.append(number)
     if not count:
-        return Listed(str(path), names, None, lines)
+        return ImageList(str(path), names, None, lines)
     numbers = np.frombuffer(labels, np.float32).reshape(-1, count)
     if not np.isfinite(numbers).all():
         row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
         raise DataError(f"{path}:{lines[row]}: a label that is nan or infinite; write a number")
-    return Listed(str(path), names, numbers[:, 0] if count == 1 else numbers, lines)
+    return ImageList(str(path), names, numbers[:, 0] if count == 1 else numbers, lines)
 
 
 # -- folders of classes --------------------------------------------------------------------------------------
 
 
-def scan_folder(path: Path) -> Listed:
-    """The images ``path``/<class>/<file>, by sorted class and file; a label is the number of its class.
+def scan_folder(path: Path) -> ImageList:
+    """The images ``path``/<class>/<file>, sorted by class and file; a label is the number of its class.
 
-    Raises DataError where there are none.
+    Raises DataError if there are none.
     """
     classes = class_names(path)
-    names, labels = Names(), array("f")
+    names, labels = PackedNames(), array("f")
     for label, name in enumerate(classes):
         for file in sorted(_image_files(path / name)):
             names.append(os.path.join(name, file))
@@ -326,11 +326,11 @@ def scan_folder(path: Path) -> Listed:
         raise DataError(
             f"{path}: no images in sub-folders; expected one folder for each class, with image files"
         )
-    return Listed(str(path), names, np.frombuffer(labels, np.float32), None, classes, str(path))
+    return ImageList(str(path), names, np.frombuffer(labels, np.float32), None, classes, str(path))
 
 
 def _image_files(folder: Path) -> Iterable[str]:
-    """Hidden files are what systems keep beside images (macOS: ``._cat.jpg``), and no images."""
+    """The image files in a folder. Hidden files are what systems put beside images (macOS: ``._cat.jpg``)."""
     with _scanned(folder) as entries:
         for entry in entries:
             is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES

@@ -1,4 +1,4 @@
-"""LMDB, Caffe's usual data base: each value is a Datum, raw pixels or an encoded image, with its label."""
+"""LMDB, Caffe's usual database: each value is a Datum, raw pixels or an encoded image, with its label."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LmdbSource(Source):
         self._file = LmdbFile(path)
         if not len(self._file):
             self.close()
-            raise DataError(f"{path}: the data base is empty; write it again")
+            raise DataError(f"{path}: the database is empty; write it again")
 
     def __len__(self) -> int:
         return len(self._file)
@@ -54,7 +54,7 @@ class LmdbSource(Source):
         return pixels, float(datum.label)
 
     def _pixels(self, datum: Any) -> np.ndarray | None:
-        """The pixels of a Datum, or None where their count is not that of its shape."""
+        """The pixels of a Datum, or None if their number does not match its shape."""
         if datum.encoded:
             return decode_image(io.BytesIO(datum.data), self.color)
         if datum.data:
@@ -70,7 +70,7 @@ class LmdbSource(Source):
 
     def _damaged(self, key: bytes, problem: str) -> DataError:
         self._file.check_unchanged()
-        return DataError(f"{self.name}: key {key[:100]!r}: {problem}; write the data base again")
+        return DataError(f"{self.name}: key {key[:100]!r}: {problem}; write the database again")
 
     def close(self) -> None:
         self._file.close()

@@ -1,13 +1,13 @@
-"""The file of an LMDB, read without the library: that maps it into memory, and a damaged page ends the process.
+"""Reads the file of an LMDB without the library, which maps it into memory, where a damaged page ends the process.
 
 meta      pages 0 and 1: the size of a page, and the tree; the one of the later transaction counts
 branch    a header, and where its nodes are; a node: the number of a page below
 leaf      a header, and where its nodes are; a node: a key, and its value or the page where that begins
-overflow  a header, and a long value, over as many pages as it needs
+overflow  a header, and a long value, on as many pages as it needs
 
-Opening walks the branches and leaves, and keeps where each node is, 8 bytes a value. All that a page says is
-checked before it is used: a damaged, cut or hostile file is an error of one line, and takes no more memory than
-about its size.
+Opening walks the branches and leaves and notes where each node is, in 8 bytes per value. Everything that a page
+says is checked before it is used: a damaged, truncated or hostile file gives a one-line error, and never takes much
+more memory than its size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minicaffe.files.atomic import unreadable
 
 HEADER = np.dtype(
     [("number", "<u8"), ("pad", "<u2"), ("kind", "<u2"), ("lower", "<u2"), ("upper", "<u2")]
-)  # an overflow page has the count of its pages in place of lower and upper
+)  # an overflow page has its number of pages in place of lower and upper
 TREE = np.dtype(
     [
         ("page_size", "<u4"),  # in the first of a meta page's two trees, which holds the free pages
@@ -50,20 +50,20 @@ META = np.dtype(
 NODE = struct.Struct("<4H")
 MAGIC, VERSION = 0xBEEFC0DE, 1
 BRANCH, LEAF, OVERFLOW, META_PAGE, KINDS = 1, 2, 4, 8, 0x6F
-# Flags of a node: its value is on overflow pages, is a data base, is several values.
+# Flags of a node: its value is on overflow pages, is a database, is several values.
 ELSEWHERE, NAMED, SEVERAL = 1, 2, 4
 DEEPEST = 32  # as in the library
 NONE = 2**64 - 1  # the root of an empty tree
-LEAST_NODE = 10  # bytes, with its place
-AT_ONCE = 1 << 20  # bytes of pages that are looked at together
+LEAST_NODE = 10  # bytes, including its place
+AT_ONCE = 1 << 20  # bytes of pages that are examined together
 
 
 class LmdbFile:
     """The values of an LMDB, numbered in the order of their keys.
 
-    ``path`` is its folder or its file. It may be open elsewhere, in this process too; once it is written to, what
-    was opened before cannot be trusted, and ``check_unchanged`` says so. Raises DataError where it is no LMDB, or
-    is damaged.
+    ``path`` is its folder or its file. It may be open elsewhere, also in this process; once it is written to, what
+    was opened before cannot be trusted, and ``check_unchanged`` says so. Raises DataError if it is no LMDB, or
+    damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class LmdbFile:
         return len(self._places)
 
     def read(self, index: int) -> tuple[bytes, bytes]:
-        """The key and the value of one number. Raises DataError."""
+        """The key and the value with this number. Raises DataError."""
         place = int(self._places[index])
         node = self._read(place, self._page_size - place % self._page_size)
         low, high, flags, key_size = NODE.unpack_from(node)
@@ -97,7 +97,7 @@ class LmdbFile:
         key, value = node[NODE.size : start], node[start : start + size]
         if flags & (NAMED | SEVERAL):
             raise DataError(
-                f"{self.name}: holds data bases with names, or several values for a key; Caffe's do not"
+                f"{self.name}: holds databases with names, or several values for a key; Caffe's do not"
             )
         if flags & ELSEWHERE:
             value = self._read_overflow(int.from_bytes(node[start : start + 8], "little"), size)
@@ -106,9 +106,9 @@ class LmdbFile:
         return key, value
 
     def check_unchanged(self) -> None:
-        """Raise DataError where the file was written to since it was opened: its pages may be used anew.
+        """Raise DataError if the file was written to since it was opened: its pages may have been reused.
 
-        Of one that is written through a map, some file systems keep no time.
+        Some file systems note no time for a file that is written through a memory map.
         """
         same = self._stamp() == self._opened
         if same and self._transactions:
@@ -131,7 +131,7 @@ class LmdbFile:
         return [first, self._meta(int(first["free"]["page_size"]))]
 
     def _meta(self, start: int) -> np.void:
-        """The meta page that begins there; what it says of sizes makes sense."""
+        """The meta page at ``start``, after checking that its sizes make sense. Raises DataError."""
         if start + META.itemsize > self._opened[0]:
             raise self._no_lmdb("it is too short")
         meta: np.void = np.frombuffer(self._read(start, META.itemsize), META)[0]
@@ -162,7 +162,7 @@ class LmdbFile:
         return places
 
     def _find_in(self, pages: np.ndarray, kind: int, most: int) -> np.ndarray:
-        """What the nodes of all pages of a level say: the pages below, or for leaves where the nodes are."""
+        """What the nodes on all pages of a level point to: the pages below, or for leaves the nodes' places."""
         found: list[np.ndarray] = []
         step = max(1, AT_ONCE // self._page_size)
         for first in range(0, len(pages), step):
@@ -203,10 +203,10 @@ class LmdbFile:
     def _check_values(
         self, pages: np.ndarray, block: np.ndarray, row: np.ndarray, places: np.ndarray
     ) -> None:
-        """Raise DataError where long values lie beyond the end of the file.
+        """Raise DataError if long values lie beyond the end of the file.
 
-        The file itself may end before the last page that was given out: one that was given back in the same
-        transaction is never written.
+        The file itself may end before the last page that was allocated: a page freed in the same transaction is
+        never written.
         """
         nodes = block[row[:, None], places[:, None] + np.arange(NODE.size)].view("<u2").astype(np.int64)
         far = np.flatnonzero(nodes[:, 2] & ELSEWHERE)
@@ -226,7 +226,7 @@ class LmdbFile:
             )
 
     def _read(self, start: int, size: int) -> bytes:
-        """Bytes of the file. Raises DataError where it has not so many, as when it was cut since."""
+        """Bytes of the file. Raises DataError if it has fewer, for instance because it was truncated since."""
         try:
             if hasattr(os, "pread"):  # leaves the position alone, which a forked process shares
                 data = os.pread(self._file.fileno(), size, start)
@@ -251,4 +251,4 @@ class LmdbFile:
 
     def _damaged(self, page: int) -> DataError:
         self.check_unchanged()
-        return DataError(f"{self.name}: the data base is damaged (page {page}); write it again")
+        return DataError(f"{self.name}: the database is damaged (page {page}); write it again")

@@ -15,14 +15,14 @@ from minicaffe.data.sources.source import Source
 from minicaffe.errors import DataError, WriteError
 from minicaffe.files.atomic import atomic_folder, check_name, make_folder, refusal
 
-MAP_SIZE = 1 << 40  # the most that it may grow to: Caffe's; the file has only what is written
+MAP_SIZE = 1 << 40  # the most that it may grow to, as in Caffe; the file has only what is written
 AT_ONCE = 100
 
 
 def write_lmdb(source: Source, path: str | Path) -> int:
     """Write all images and labels of a source into a new folder; return their number.
 
-    Raises what ``write_datums`` raises, and DataError where a label is no whole number, or the source is damaged.
+    Raises what ``write_datums`` raises, and DataError if a label is no whole number or the source is damaged.
     """
     return write_datums(_datums(source), path)
 
@@ -30,8 +30,8 @@ def write_lmdb(source: Source, path: str | Path) -> int:
 def write_datums(datums: Iterable[tuple[bytes, bytes]], path: str | Path) -> int:
     """Write keys and Datums into a new folder; return their number.
 
-    The folder takes its name when all is in it. Raises WriteError where it is there already or cannot be written,
-    DataError where there are none.
+    The folder gets its name once it is complete. Raises WriteError if it exists already or cannot be written, and
+    DataError if there is nothing to write.
     """
     lmdb, path = _import_lmdb(), Path(path)
     if os.path.exists(path):
@@ -70,9 +70,9 @@ def _datums(source: Source) -> Iterator[tuple[bytes, bytes]]:
 
 
 def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: bytes = b"") -> bytes:
-    """One image, (K, H, W), as the bytes of a Datum; ``encoded`` is its file, to be kept in place of pixels.
+    """One image, (K, H, W), as the bytes of a Datum; ``encoded`` is its file, to be stored instead of pixels.
 
-    ``labels`` is (1,), or None for label 0. Raises DataError, which begins with ``where``, for other ones.
+    ``labels`` is (1,), or None for label 0. Raises DataError, which begins with ``where``, for other labels.
     """
     label = 0.0 if labels is None else labels[0]
     if np.ndim(label):
@@ -92,7 +92,7 @@ def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: 
 
 
 def _import_lmdb() -> ModuleType:
-    """The package lmdb. Raises DataError, naming the extra to install, where it is not there."""
+    """The package lmdb. Raises DataError, naming the extra to install, if it is missing."""
     try:
         import lmdb
     except ImportError:

@@ -17,7 +17,7 @@ LABEL_NAMES = ("label", "labels", "y")
 def open_npz(path: Path) -> ArraySource:
     """The images of ``data`` (or ``images``, ``x``) and the labels of ``label`` (or ``labels``, ``y``).
 
-    Raises DataError where the file is damaged, has no images, or no numbers (pickled objects are never loaded).
+    Raises DataError if the file is damaged, or has no images or no numbers (pickled objects are never loaded).
     """
     with NumpyFile(path, DataError, "not a readable .npz file ({}); write it again") as file:
         if WHOLE in file.headers:

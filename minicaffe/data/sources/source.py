@@ -1,4 +1,4 @@
-"""Source: labelled images that are read by number; and where a source's files are looked up."""
+"""Source: labelled images that are read by number; and where the files of a source are looked up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Images = np.ndarray | list[np.ndarray]  # (n, C, H, W), or n arrays (C, h, w) wh
 class Source:
     """Random access to n labelled images. Subclasses are one file format each.
 
-    ``name`` is the file that errors name. ``no_labels`` says why there are no labels, where there are none;
-    ``one_size`` how images come to be of one size.
+    ``name`` is the file that errors name. ``no_labels`` says why there are no labels, if there are none;
+    ``one_size`` says how to bring all images to one size.
     """
 
     name: str = ""
@@ -37,7 +37,7 @@ class Source:
         raise NotImplementedError
 
     def describe(self, index: int) -> str:
-        """What an error calls an image: its file, or its key."""
+        """What errors call an image: its file, or its key."""
         return f"{self.name}: image {index}"
 
     def shared_with(self, other: Source) -> int:
@@ -54,7 +54,7 @@ class ArraySource(Source):
     def __init__(self, name: str, images: np.ndarray, labels: np.ndarray | None, no_labels: str = "") -> None:
         """``images``: (n, H, W), (n, C, H, W) or vectors (n, D), of any number type; ``labels``: (n,).
 
-        Raises DataError where there is nothing, or not one label for each image.
+        Raises DataError if there are no images, or not one label for each.
         """
         if images.ndim not in (2, 3, 4):
             raise DataError(f"{name}: images have shape {images.shape}; expected (n, C, H, W) or (n, H, W)")
@@ -80,20 +80,20 @@ def _with_four_axes(images: np.ndarray) -> np.ndarray:
 
 
 def as_pixels(images: np.ndarray) -> np.ndarray:
-    """The images as they are if bytes, otherwise as float32, in the machine's byte order."""
+    """The images unchanged if they are bytes, otherwise as float32 in the machine's byte order."""
     return images if images.dtype == np.uint8 else np.ascontiguousarray(images, np.float32)
 
 
 def stack(images: list[np.ndarray]) -> Images:
-    """One array (n, C, H, W) if the images have one shape and type, otherwise the list as it is."""
+    """One array (n, C, H, W) if all images have the same shape and type, otherwise the list unchanged."""
     alike = len({(image.shape, image.dtype) for image in images}) == 1
     return np.stack(images) if alike else images
 
 
 def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data file") -> Path:
-    """The first of ``folders`` / ``path`` that exists. Raises DataError that says where it was looked for.
+    """The first of ``folders`` / ``path`` that exists. Raises DataError saying where it was looked for.
 
-    A device or a pipe is refused: a spec could name one that has no end.
+    Devices and pipes are refused: a spec could name one that never ends.
     """
     candidates = list(dict.fromkeys(Path(folder) / path for folder in folders))
     for candidate in candidates:
@@ -102,9 +102,9 @@ def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data
         if os.path.exists(candidate):
             raise DataError(f"{path}: a device or a pipe, and a {what} is wanted; check the path")
     if Path(path).is_absolute():
-        raise DataError(f"{path}: no such {what}; {_mend(path)}")
+        raise DataError(f"{path}: no such {what}; {_fix(path)}")
     places = " and in ".join(dict.fromkeys(str(Path(folder).resolve()) for folder in folders))
-    raise DataError(f"{path}: no such {what} (looked in {places}); {_mend(path)}")
+    raise DataError(f"{path}: no such {what} (looked in {places}); {_fix(path)}")
 
 
 def lookup_folders(folder: str | Path) -> list[Path]:
@@ -112,7 +112,7 @@ def lookup_folders(folder: str | Path) -> list[Path]:
     return [Path(folder or "."), Path(".")]
 
 
-def _mend(path: str | Path) -> str:
+def _fix(path: str | Path) -> str:
     parts = Path(path).parts
     for name in ("mnist", "cifar10"):
         if ("data", name) in pairwise(parts):
