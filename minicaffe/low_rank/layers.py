@@ -109,8 +109,8 @@ class LowRank:
         filters = self.factors.fixed_filters()
         if filters is None:
             raise SpecError(
-                f"{self.layer.spec.where}: computes a basis from each batch, as it has none stored, so there are no "
-                "fixed filters to take out; train the layer, which stores a basis, or use target 'weights'"
+                f"{self.layer.spec.where}: computes a basis from each batch, as none is stored, so it has no fixed "
+                "filters to take out; train the layer, which stores a basis, or use target 'weights'"
             )
         window = self.dense[0].geometry.window
         if isinstance(self.product(0), OneStage):
