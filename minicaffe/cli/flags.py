@@ -125,7 +125,7 @@ def trained_net(
                 raise WeightError(f"{problem.removesuffix(LEARN_ANEW)}; {mend}") from None
             raise
     if problem:
-        logger.warning("%s: there the net is as its fillers make it", problem)
+        logger.warning("%s: the fillers' values stay there", problem)
     return net
 
 

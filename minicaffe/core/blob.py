@@ -24,7 +24,7 @@ class Blob:
     ``stored`` and ``stored_diff``, which lie in memory with the batch axis last, (C, H, W, N): layers compute
     on those. A parameter has no batch axis (``batch_last=False``): its ``stored`` is its ``data``.
 
-    Memory is taken at first use, and starts as zeros.
+    Memory is allocated on first use and starts as zeros.
     """
 
     def __init__(
@@ -42,14 +42,16 @@ class Blob:
         self._data_owner: Blob | None = None
         self._diff_owner: Blob | None = None
         self._diff_is_cleared = False
-        self._host_copies: HostCopies | None = None  # where a script has looked, and may have written
+        self._host_copies: HostCopies | None = (
+            None  # copies that a script has asked for, and may have written into
+        )
         self.shape: tuple[int, ...] = ()
         self.reshape(*shape)
 
     def reshape(self, *shape: int | Sequence[int]) -> None:
-        """Give the blob another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``. The same shape keeps its numbers.
+        """Change the shape: ``reshape(2, 3)`` or ``reshape((2, 3))``. Reshaping to the same shape keeps the data.
 
-        Raises ShapeError for a negative dimension.
+        Raises ShapeError for a negative dimension, or for more than Caffe's limits.
         """
         given: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
         dims = tuple(int(d) for d in given)
@@ -65,10 +67,10 @@ class Blob:
             self._data = self._diff = None
             self._host_copies = None
 
-    num = property(lambda self: _axis(self, 0), doc="N: the first axis, or 1 where there is none.")
-    channels = property(lambda self: _axis(self, 1), doc="C: the second axis, or 1.")
-    height = property(lambda self: _axis(self, 2), doc="H: the third axis, or 1.")
-    width = property(lambda self: _axis(self, 3), doc="W: the fourth axis, or 1.")
+    num = property(lambda self: _axis(self, 0), doc="N: the size of the first axis, or 1 if there is none.")
+    channels = property(lambda self: _axis(self, 1), doc="C: the size of the second axis, or 1.")
+    height = property(lambda self: _axis(self, 2), doc="H: the size of the third axis, or 1.")
+    width = property(lambda self: _axis(self, 3), doc="W: the size of the fourth axis, or 1.")
 
     @property
     def count(self) -> int:
@@ -110,38 +112,38 @@ class Blob:
             return zeros
 
     def stored_axis(self, axis: int) -> int:
-        """Where an axis of ``shape`` is in ``stored_shape``."""
+        """The axis of ``stored`` that an axis of ``data`` lies on."""
         return (axis - 1) % len(self.shape) if self.batch_last else axis
 
     @property
     def data(self) -> Array:
-        """The data in Caffe's shape, a view: (N, C, H, W)."""
+        """The data in Caffe's shape, (N, C, H, W): a view of ``stored``."""
         return self.logical(self.stored)
 
     @property
     def diff(self) -> Array:
-        """The gradient in Caffe's shape, a view: (N, C, H, W)."""
+        """The gradient in Caffe's shape, (N, C, H, W): a view of ``stored_diff``."""
         return self.logical(self.stored_diff)
 
     def logical(self, stored: Array) -> Array:
-        """A stored array (batch last) seen in Caffe's order, as a view."""
+        """A view of a stored array (batch last) in Caffe's order."""
         ndim = stored.ndim
         return stored.transpose(ndim - 1, *range(ndim - 1)) if self.batch_last and ndim > 1 else stored
 
     @property
     def has_diff(self) -> bool:
-        """Whether anybody has asked for the gradient yet."""
+        """Whether the gradient has been used yet."""
         return self._diff is not None or (self._diff_owner is not None and self._diff_owner.has_diff)
 
     def clear_diff(self) -> None:
-        """Set the gradient to zero (when it is next read: ``accumulate`` need not read it)."""
+        """Set the gradient to zero. It is filled when it is next read; ``accumulate`` just overwrites it."""
         if self._diff_owner is not None:
             self._diff_owner.clear_diff()
         self._outdate_on_host("diff")
         self._diff_is_cleared = self._diff is not None
 
     def accumulate(self, compute: Callable[[Array], object]) -> None:
-        """Add to the gradient what ``compute(out)`` writes into ``out``; a cleared one is simply written."""
+        """Add what ``compute(out)`` writes into ``out`` to the gradient; a cleared gradient is written directly."""
         fresh = self._fresh_diff()
         if fresh is not None:
             compute(fresh)
@@ -161,14 +163,14 @@ class Blob:
             self.stored_diff[...] += values
 
     def _fresh_diff(self) -> Array | None:
-        """The gradient's array where nothing of it counts yet, so that it may be overwritten; None otherwise."""
+        """The gradient's array if it is cleared, so that it can be overwritten; None otherwise."""
         if self._diff is None and self._diff_owner is None:
             self._diff = self.device.xp.empty(self.stored_shape, self.dtype)
             self._diff_is_cleared = True
         return self._diff if self._diff_is_cleared else None
 
     def share_data(self, other: Blob | None) -> None:
-        """Let ``data`` be the other blob's from now on, which has the same count; None: its own again."""
+        """Use the data of another blob of the same count from now on; None: its own again."""
         self._data_owner = _owner(other, self, "_data_owner")
         if self._data_owner is not None:
             self._data = None
@@ -176,20 +178,21 @@ class Blob:
 
     @property
     def data_owner(self) -> Blob:
-        """The blob whose memory ``data`` lies in: this one, where it shares nobody's."""
+        """The blob that owns the memory of ``data``: this one, unless it shares another's."""
         return self if self._data_owner is None else self._data_owner
 
     def share_diff(self, other: Blob | None) -> None:
-        """Let ``diff`` be the other blob's from now on; None: its own again."""
+        """Use the gradient of another blob from now on; None: its own again."""
         self._diff_owner = _owner(other, self, "_diff_owner")
         if self._diff_owner is not None:
             self._diff = None
             self._outdate_on_host("diff")
 
     def on_host(self, what: str) -> np.ndarray:
-        """The "data" or "diff" as NumPy's array.
+        """The "data" or "diff" as a NumPy array.
 
-        What is written into it goes to the device before anything there uses the blob; then ask for it again.
+        Whatever is written into the array is sent to the device before the blob is next used there. Ask again after
+        that.
         """
         return getattr(self, what) if self.device == CPU else self.logical(self._stored_on_host(what))
 
@@ -215,7 +218,7 @@ class Blob:
 
 
 def _owner(other: Blob | None, blob: Blob, link: str) -> Blob | None:
-    """The blob at the end of a chain of sharing; None where that is ``blob`` itself."""
+    """The blob at the end of a chain of sharing; None if that is ``blob`` itself."""
     while other is not None and getattr(other, link) is not None:
         other = getattr(other, link)
     return None if other is blob else other

@@ -18,7 +18,7 @@ def _mean_magnitude(array: Array) -> float:
 
 
 def show_forward(layer: Layer, top: Blobs) -> None:
-    """One line for each top and each parameter of a layer that ran forward; shared ones by their names."""
+    """Log a line for each top and each parameter of a layer that ran forward; shared parameters by name."""
     for name, blob in zip(layer.spec.top, top, strict=True):
         logger.info(
             "    [Forward] Layer %s, top blob %s data: %.6g", layer.name, name, _mean_magnitude(blob.stored)
@@ -35,7 +35,7 @@ def show_forward(layer: Layer, top: Blobs) -> None:
 
 
 def show_backward(layer: Layer, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-    """One line for each gradient that a layer computed."""
+    """Log a line for each gradient that a layer computed."""
     for name, wanted, blob in zip(layer.spec.bottom, propagate_down, bottom, strict=True):
         if wanted:
             size = _mean_magnitude(blob.stored_diff)
@@ -47,7 +47,7 @@ def show_backward(layer: Layer, propagate_down: Sequence[bool], bottom: Blobs) -
 
 
 def show_norms(params: Sequence[LearnableParam]) -> None:
-    """One line after a backward pass: the norms of all parameters, shared ones counted once, and gradients."""
+    """Log the norms of all parameters and gradients after a backward pass; shared ones count once."""
     blobs = [param.blob for param in params]
     sizes = [_norms(arrays) for arrays in ([b.stored for b in blobs], [b.stored_diff for b in blobs])]
     logger.info(

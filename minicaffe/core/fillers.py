@@ -39,7 +39,7 @@ class FillerParam(Message):
 
     @property
     def is_zero(self) -> bool:
-        """Whether it leaves a new blob as it is, all zeros."""
+        """Whether the blob stays all zeros."""
         return self.type == "constant" and self.value == 0
 
 
@@ -68,7 +68,7 @@ def uniform(blob: Blob, param: FillerParam, rng: Any) -> Array:
 
 
 def gaussian(blob: Blob, param: FillerParam, rng: Any) -> Array:
-    """Normal with ``mean`` and ``std``; ``sparse`` keeps on average that many of shape[0] in a column."""
+    """Normal with ``mean`` and ``std``; ``sparse`` keeps about that many of the shape[0] values of a column."""
     values: Array = param.mean + param.std * rng.standard_normal(blob.shape)
     if param.sparse >= 0:
         values = values * (rng.random(blob.shape) < param.sparse / (blob.shape or (1,))[0])
@@ -76,7 +76,7 @@ def gaussian(blob: Blob, param: FillerParam, rng: Any) -> Array:
 
 
 def positive_unitball(blob: Blob, param: FillerParam, rng: Any) -> Array:
-    """Positive, and each shape[0] slice sums to 1."""
+    """Positive; the values of each index of the first axis sum to 1."""
     slices = (blob.shape or (1,))[0]
     values: Array = rng.random((slices, blob.count // slices))
     values /= values.sum(axis=1, keepdims=True)
@@ -119,6 +119,6 @@ FILLERS: dict[str, Callable[[Blob, FillerParam, Any], Array]] = {
 
 
 def fill(blob: Blob, param: FillerParam, rng: Any) -> None:
-    """Fill the blob's data, in Caffe's shape, as ``param`` asks. Raises SpecError where the shape does not suit."""
+    """Fill the blob's data, in Caffe's shape, as ``param`` says. Raises SpecError if it suits no such shape."""
     if blob.count:
         blob.data[...] = FILLERS[param.type](blob, param, rng)

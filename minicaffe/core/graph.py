@@ -1,7 +1,7 @@
-"""From the layers of a spec to a connected graph (default names, checks, splits), and what backward runs in it.
+"""Connecting the layers of a spec to a graph (default names, checks, splits), and planning backward in it.
 
-Where a blob feeds several layers, a Split layer is inserted that hands each its own copy, so that their
-gradients add (Caffe's ``insert_splits.cpp``, with its names).
+If a blob feeds several layers, a Split layer is inserted that gives each its own copy, so that their
+gradients add up (Caffe's ``insert_splits.cpp``, with its names).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from minicaffe.spec.reader import nearest
 
 @dataclass
 class Step:
-    """A layer in its place in a net: its bottoms and tops, and what is known of it.
+    """A layer in its place in a net, with its bottoms and tops.
 
-    ``shapes`` are those of the blobs that it last ran with; None after a reshape that failed. ``has_run``: forward,
-    at these shapes. ``needs`` says of each bottom whether backward computes its gradient, and ``is_active`` whether
-    backward runs here at all, as planned from where gradients start.
+    ``shapes`` are those of the blobs when the layer was last reshaped or ran; None after a reshape that failed.
+    ``has_run`` says whether forward has run at these shapes, ``needs`` which bottoms need a gradient, and
+    ``is_active`` whether backward runs this layer.
     """
 
     layer: Layer
@@ -37,7 +37,7 @@ class Step:
 
     @property
     def has_gradients(self) -> bool:
-        """Whether a bottom or a parameter needs a gradient."""
+        """Whether any bottom or parameter needs a gradient."""
         return any(self.needs) or any(self.layer.param_propagate_down)
 
     @property
@@ -49,10 +49,10 @@ class Step:
 def connect(
     layers: list[LayerSpec], classes: Mapping[str, type[Layer]], left_out: Sequence[LayerSpec] = ()
 ) -> list[LayerSpec]:
-    """Copies of the layers with defaults for ``bottom``, ``top`` and ``loss_weight`` filled in, and splits.
+    """Copies of the layers with splits inserted, and defaults for ``bottom``, ``top`` and ``loss_weight`` filled in.
 
-    ``left_out``: layers that the net has in other phases or stages, for what is said of a blob that one makes.
-    Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, a top made twice.
+    ``left_out`` are the layers of other phases and stages: an error message may point to one of them.
+    Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, or a top made twice.
     """
     layers = with_defaults(layers, classes)
     for layer in layers:
@@ -148,7 +148,7 @@ def _missing_bottom(
 
 
 def _depends(layer: LayerSpec, on: LayerSpec, layers: list[LayerSpec]) -> bool:
-    """Whether ``layer`` takes, through any chain of layers, a top of ``on``."""
+    """Whether ``layer`` depends on a top of ``on``, through any chain of layers."""
     reached = set(on.top)
     for _ in layers:
         for other in layers:
@@ -187,7 +187,7 @@ def _insert_splits(layers: list[LayerSpec]) -> list[LayerSpec]:
 
 
 def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> None:
-    """Refuse a layer in place that cannot, or that would write over what others still read in forward."""
+    """Raise SpecError for an in-place layer whose type cannot, or that would overwrite what others still read."""
     for index, layer in enumerate(layers):
         for top in set(layer.top) & set(layer.bottom):
             if top != layer.bottom[0] and classes[layer.type].in_place:
@@ -208,9 +208,9 @@ def _check_in_place(layers: list[LayerSpec], classes: Mapping[str, type[Layer]])
 def overwritten_tops(
     layers: list[LayerSpec], classes: Mapping[str, type[Layer]]
 ) -> dict[str, tuple[LayerSpec, str]]:
-    """The layers, by name, whose backward reads a top that a later layer in place overwrites: that one, and why.
+    """The layers, by name, whose backward reads a top that a later in-place layer overwrites: that layer, and why.
 
-    Forward is right all the same, so that a net that is only used may have them.
+    Forward is right all the same, so a net that is only used may have them.
     """
     overwritten: dict[str, tuple[LayerSpec, str]] = {}
     for index, layer in enumerate(layers):
@@ -226,7 +226,7 @@ def overwritten_tops(
 
 
 def _makers(name: str, before: list[LayerSpec], classes: Mapping[str, type[Layer]]) -> Iterator[LayerSpec]:
-    """The layers that wrote the memory of blob ``name``, from the last to the one that first did."""
+    """The layers that wrote into the memory of blob ``name``, the last one first."""
     for maker in reversed(before):
         if name not in maker.top:
             continue
@@ -238,7 +238,7 @@ def _makers(name: str, before: list[LayerSpec], classes: Mapping[str, type[Layer
 
 
 def _count_uses(layers: list[LayerSpec]) -> Counter[tuple[int, int]]:
-    """How often each top, as (layer index, top index), is used: as a bottom, or as a loss."""
+    """How often each top, given as (layer index, top index), is used as a bottom or as a loss."""
     uses: Counter[tuple[int, int]] = Counter()
     source: dict[str, tuple[int, int]] = {}
     for index, layer in enumerate(layers):
@@ -250,7 +250,7 @@ def _count_uses(layers: list[LayerSpec]) -> Counter[tuple[int, int]]:
 
 
 def _make_split(layer: LayerSpec, top_index: int, count: int) -> LayerSpec:
-    """A Split of one top; a loss weight moves from the layer to the first of the split's tops."""
+    """A Split of one top. A loss weight moves from the layer to the first top of the split."""
     top = layer.top[top_index]
     name = f"{top}_{layer.name}_{top_index}_split"
     split = make_layer_spec("Split", name=name, bottom=[top], top=[f"{name}_{k}" for k in range(count)])
@@ -261,7 +261,7 @@ def _make_split(layer: LayerSpec, top_index: int, count: int) -> LayerSpec:
 
 
 def find_outputs(steps: Sequence[Step]) -> list[str]:
-    """The names of tops that no layer takes after they were last made, sorted, as in Caffe."""
+    """The names of the tops that no layer takes, sorted, as in Caffe."""
     outputs: set[str] = set()
     for step in steps:
         outputs.difference_update(step.layer.spec.bottom)
@@ -270,15 +270,15 @@ def find_outputs(steps: Sequence[Step]) -> list[str]:
 
 
 def find_gradient_starts(steps: Sequence[Step], outputs: Sequence[str]) -> list[str]:
-    """The outputs of layers that have a backward: not an accuracy."""
+    """The outputs where gradients can start: those of layers with a backward, so not an accuracy."""
     makers = {name: step.layer for step in steps for name in step.layer.spec.top}
     return [name for name in outputs if makers[name].has_backward]
 
 
 def find_needs(steps: Sequence[Step], forced: bool) -> None:
-    """Set ``needs`` of each step: a bottom needs a gradient where parameters lie below it, or all are ``forced``.
+    """Set ``needs`` of each step: a bottom needs a gradient if parameters lie below it, or all are ``forced``.
 
-    Raises SpecError where ``propagate_down`` asks for a gradient that there cannot be.
+    Raises SpecError if ``propagate_down`` asks for a gradient that does not exist.
     """
     needed: set[int] = set()
     for step in steps:
@@ -296,9 +296,9 @@ def find_needs(steps: Sequence[Step], forced: bool) -> None:
 
 
 def plan_backward(steps: Sequence[Step], starts: set[str]) -> set[str]:
-    """Set ``is_active`` of each step: it lies between a start of gradients and something that needs one.
+    """Set ``is_active`` of each step: whether it lies between a start of gradients and something that needs one.
 
-    Gradients start at the blobs of ``starts`` and at losses. Returns the names of the bottoms that get a gradient.
+    Gradients start at the losses and at the blobs in ``starts``. Returns the names of the bottoms that get one.
     """
     live, reached = set(starts), set()
     for step in reversed(steps):

@@ -1,4 +1,4 @@
-"""The host's copies of what a blob holds on a GPU, which a script may write (Caffe's SyncedMemory)."""
+"""Copies on the host of a blob's arrays on a GPU, which a script may write into (Caffe's SyncedMemory)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from minicaffe.device.array import Array, to_host
 
 
 class HostCopies:
-    """Copies of one blob's "data" and "diff", each of which may be newer than what the device holds.
+    """Copies of one blob's "data" and "diff"; either may be newer than the device's array.
 
-    Who has fetched a copy may write into it until the device uses its own memory: what was written goes there
-    first. Fetched again, the copy is the same array, with what the device has made of it.
+    A caller that has fetched a copy may write into it until the device next uses the blob: then the copy is sent
+    there first. Fetching again returns the same array with the device's current values.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class HostCopies:
         self._newer: set[str] = set()
 
     def fetch(self, what: str, stored: Callable[[], Array]) -> np.ndarray:
-        """The copy of ``stored()``, in its shape, up to date; from now on the copy is the one that counts."""
+        """The up-to-date copy of ``stored()``. From now on the copy counts, not the device's array."""
         if not self.is_newer(what):
             array: Any = stored()  # a cupy.ndarray
             copy = self._arrays.get(what)
@@ -31,15 +31,15 @@ class HostCopies:
         return self._arrays[what]
 
     def is_newer(self, what: str) -> bool:
-        """Whether the copy is the one that counts."""
+        """Whether the copy counts, not the device's array."""
         return what in self._newer
 
     def send(self, what: str, stored: Array) -> None:
-        """Put into ``stored`` what was written into its copy; from now on that counts."""
+        """Send the copy to the device's array ``stored``, which counts from now on."""
         self._newer.remove(what)
         array: Any = stored  # a cupy.ndarray
         array.set(self._arrays[what])
 
     def outdate(self, what: str) -> None:
-        """Let the device's numbers count, whatever was written into the copy."""
+        """Let the device's array count, whatever was written into the copy."""
         self._newer.discard(what)

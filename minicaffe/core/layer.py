@@ -24,11 +24,11 @@ Blobs = Sequence[Blob]
 
 @dataclass
 class Setting:
-    """What the layers of one net have in common.
+    """What the layers of one net share.
 
-    ``trained_classes`` are the classes of the net that trains, for the nets that test it, and ``training_specs``
-    the layers that this net's spec has for training; ``class_names`` what this net's labels stand for, by the
-    top that has them; ``told`` are the warnings that are given once for a net.
+    ``trained_classes`` are the classes of the training net, for the nets that test it; ``training_specs`` are the
+    layers of this net's spec in phase TRAIN. ``class_names`` are the names of the labels, by the top that holds the
+    labels. ``told`` are the warnings that have been given, once for a net.
     """
 
     phase: str
@@ -86,10 +86,10 @@ class Layer:
         self.top_has_gradient: list[bool] = [True] * len(spec.top)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        """Once: check what the spec asks for, make parameters. Shapes of the bottoms are known."""
+        """Called once: check the spec and make the parameters. The shapes of the bottoms are known."""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """At first, and after a change of the bottoms' or tops' shapes: check the first and set the others."""
+        """Called first and after shapes have changed: check the shapes of the bottoms and set those of the tops."""
         raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'reshape'")
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
@@ -103,36 +103,36 @@ class Layer:
         )
 
     def takes_gradient(self, bottom_index: int) -> bool:
-        """Whether this bottom has a gradient at all, unless ``propagate_down`` says so (labels have none)."""
+        """Whether there is a gradient for this bottom. Labels have none."""
         return not (self.is_loss and bottom_index == 1)
 
     @property
     def has_backward(self) -> bool:
-        """Whether there is a gradient through this layer."""
+        """Whether the layer type defines a backward."""
         return type(self).backward is not Layer.backward
 
     @classmethod
     def reads_top(cls, spec: LayerSpec) -> str:
-        """What backward takes from the top, which a later in-place layer must leave there: "", "sign", "values"."""
+        """What backward reads of the top, so that no in-place layer may change it: "", "sign" or "values"."""
         return ""
 
     def state(self) -> dict[str, Any]:
-        """What a snapshot must keep beside parameters, as JSON-able values (a data layer's position)."""
+        """What a snapshot keeps besides parameters (a data layer's position), as values that JSON can hold."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Continue from what ``state`` returned."""
 
     def preparation_of_pictures(self) -> Preparation | None:
-        """Of a data layer: what its pictures go through, and their classes' names; for the net's later users."""
+        """For a data layer: how it prepares its pictures, and the names of their classes. None for other layers."""
         return None
 
     def counted_by(self, top_index: int) -> Array | None:
-        """What each number of a top counts in a mean over batches, after a forward; None: the batch's images."""
+        """The weight of each number of a top in a mean over batches, after a forward; None: the batch size."""
         return None
 
     def count_in(self, state: dict[str, Any], name: str) -> int:
-        """A whole number of at least 0 in what ``state`` returned. Raises DataError where there is none."""
+        """A count that ``state`` returned: a whole number of at least 0. Raises DataError if it is not there."""
         number = state.get(name)
         if type(number) is not int or not 0 <= number < 2**63:
             problem = f"snapshot has no valid '{name}' for this layer ({number!r:.60})"
@@ -140,7 +140,7 @@ class Layer:
         return number
 
     def parameters_changed(self) -> None:
-        """The parameters have been loaded, or are another net's from now on."""
+        """Called after the parameters were loaded, or shared with another net."""
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         """Multiply-adds of one image's forward, for layers that are matrix products; 0 for others."""
@@ -148,17 +148,17 @@ class Layer:
 
     @property
     def note(self) -> str:
-        """What a summary says of the layer beside its shapes."""
+        """What a summary says about the layer besides its shapes."""
         return ""
 
     def converter(
         self, shapes: list[tuple[int, ...]]
     ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
-        """What makes the layer's parameters from a file's arrays of these shapes, where it takes them too."""
+        """A function that turns a file's arrays of these shapes into the parameters; None if there is none."""
         return None
 
     def close(self) -> None:
-        """Let go of files and threads."""
+        """Close files and stop threads."""
 
     @property
     def xp(self) -> ModuleType:
@@ -172,11 +172,11 @@ class Layer:
 
     @property
     def seed(self) -> int:
-        """A seed of this layer's own, for random choices that must not depend on other layers."""
+        """A seed for this layer alone, for random choices that must not depend on other layers."""
         return zlib.crc32(self.name.encode()) ^ (self.setting.seed & 0xFFFFFFFF)
 
     def add_blob(self, shape: Sequence[int], filler: FillerParam) -> Blob:
-        """Add a parameter blob with initial values from ``filler``; zeros take no memory before they are used."""
+        """Add a parameter blob filled by ``filler``. Zeros take no memory until they are used."""
         blob = Blob(shape, self.dtype, self.setting.device, batch_last=False)
         if not filler.is_zero:
             fill(blob, filler, self.rng)
@@ -186,7 +186,7 @@ class Layer:
 
     @property
     def is_given_by_spec(self) -> bool:
-        """Whether its parameters are what the spec says, for good: upsampling with ``lr_mult: 0``, for one."""
+        """Whether the spec alone determines the parameters, as for bilinear upsampling with ``lr_mult: 0``."""
         fillers, params = self._fillers, self.spec.param
         return (
             0 < len(fillers) == len(self.blobs) <= len(params)
@@ -196,7 +196,7 @@ class Layer:
         )
 
     def keep_from_training(self, *blobs: Blob) -> None:
-        """``lr_mult: 0`` for parameters that are statistics. Raises SpecError where the spec has another."""
+        """Give parameters that are statistics ``lr_mult: 0``. Raises SpecError if the spec says otherwise."""
         params = list(self.spec.param)
         for blob in self.blobs[len(params) :]:
             params.append(ParamSpec(lr_mult=0.0) if blob in blobs else ParamSpec())
@@ -208,16 +208,16 @@ class Layer:
         self.spec.param = params
 
     def new_array(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        """An uninitialised array on the net's device, for a layer's own use."""
+        """An uninitialised array on the net's device."""
         return self.xp.empty(shape, self.dtype if dtype is None else dtype)
 
     def shape_error(self, problem: str) -> ShapeError:
-        """A ShapeError that begins with this layer's place in the spec."""
+        """A ShapeError that begins with the layer's place in the spec."""
         return ShapeError(f"{self.spec.where}: {problem}")
 
 
 def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> int:
-    """A logical axis counted from 0, where the spec may count from the end. Raises ShapeError."""
+    """An axis counted from 0; the spec may count from the end. Raises ShapeError if it is out of range."""
     if not -ndim <= axis < ndim:
         raise layer.shape_error(f"{field} {axis} is out of range for a bottom with {ndim} axes")
     return axis % ndim
@@ -227,9 +227,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class LayerTable(dict[str, Function]):
-    """What layers become outside of a net, by their type: one table for Caffe, one for ONNX, one for folding.
+    """Functions by layer type that say what a layer becomes elsewhere: in Caffe, in ONNX, or folded.
 
-    The module that defines a layer type says it where it registers the type:
+    Each of these has a table of its own. A module that defines a layer type enters its function there:
 
     >>> @writers.of("Double")  # doctest: +SKIP
     ... def double(graph, layer, x, bottom, top):
@@ -292,7 +292,7 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
 def register_variant(
     type_name: str, field: str, message: type[Message]
 ) -> Callable[[LayerClass], LayerClass]:
-    """Let layers of a registered type take one more ``field``, and a class run those that have it."""
+    """Add a field to a registered layer type; the decorated class runs the layers whose spec has the field."""
 
     def register(cls: LayerClass) -> LayerClass:
         dense = layer_classes[type_name]
@@ -305,7 +305,7 @@ def register_variant(
 
 
 def class_of(spec: LayerSpec) -> type[Layer]:
-    """The class that runs a layer: its type's, or the variant that its spec asks for."""
+    """The class that runs a layer: the class of its type, or the variant that its spec asks for."""
     for (type_name, name), cls in _variants.items():
         if spec.type == type_name and spec.has(name):
             return cls

@@ -1,4 +1,4 @@
-"""A parameter as the solver sees it: once, however many layers share it by name (``ParamSpec`` in Caffe's Net)."""
+"""A parameter as the solver sees it: once, however many layers share it by name (Caffe's ``ParamSpec``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minicaffe.spec.net import ParamSpec
 class LearnableParam:
     """A parameter blob, with the factors of its learning rate and its weight decay.
 
-    Layers that share it give each factor once, or all alike; the default is 1.
+    Layers that share the parameter must agree on a factor where they give it; the default is 1.
     """
 
     def __init__(self, blob: Blob, spec: ParamSpec, key: str) -> None:
@@ -22,7 +22,7 @@ class LearnableParam:
         self._given = {field for field in ("lr_mult", "decay_mult") if spec.has(field)}
 
     def share_with(self, blob: Blob, spec: ParamSpec, layer: Layer, index: int) -> None:
-        """Make ``blob`` use this parameter's numbers and gradient. Raises SpecError or ShapeError."""
+        """Let ``blob`` use the data and the gradient of this parameter. Raises SpecError or ShapeError."""
         same = (
             blob.count == self.blob.count
             if spec.share_mode == "PERMISSIVE"

@@ -43,18 +43,19 @@ class Net:
     float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one);
     ``class_names`` are the classes that label 0, 1, … are trained to be: a folder of images is numbered by them.
     A spec that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside
-    the working directory and its own folder.
+    the working directory and the folder of the spec.
 
-    ``blobs`` maps names to Blobs in the order in which they are made; ``params`` maps layer names to their
-    parameter Blobs; ``layers`` lists the layers, ``steps`` each layer with its bottoms and tops; ``inputs`` and
-    ``outputs`` are names of blobs, outputs sorted; ``reached`` the bottoms that the last backward gave a gradient.
-    ``preparation`` says what pictures go through, as the data layers do it, or else as the weight file says.
+    ``blobs`` maps names to Blobs, in the order in which they are made; ``params`` maps layer names to their
+    parameter Blobs; ``layers`` lists the layers, ``steps`` each layer with its bottoms and tops. ``inputs`` and
+    ``outputs`` are names of blobs, outputs sorted; ``reached`` names the bottoms that the last backward gave a
+    gradient. ``preparation`` says how pictures are prepared: as the data layers do it, or else as the weight file
+    says.
 
-    Several threads take turns, a pass each: ``forward``, given the inputs, returns the outputs of these. A thread
-    that writes or reads blobs itself holds ``lock`` over that and the pass: ``with net.lock: …``. For passes at the
-    same time make a net for each thread; ``share_with`` lets them have the same weights.
+    Threads take turns, one pass at a time: ``forward``, given the inputs, returns the outputs that belong to
+    them. A thread that reads or writes blobs itself holds ``lock`` meanwhile and during the pass: ``with net.lock:``.
+    To run passes at the same time, make a net for each thread; with ``share_with`` they have the same weights.
 
-    Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weights lack.
+    Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weight file does not have.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Net:
         self.steps: list[Step] = []
         self.learnable: list[LearnableParam] = []
         self.reached: set[str] = set()
-        self._planned_for: set[str] | None = None  # the starts of gradients that the plan of backward is for
+        self._planned_for: set[str] | None = None  # the starts of gradients that backward is planned for
         self.lock = Turn()
         specs = graph.connect(
             self.spec.layers_in(self.state), layer_classes, self.spec.layers_left_out(self.state)
@@ -120,10 +121,10 @@ class Net:
         if weights is None and not isinstance(spec, NetSpec) and has_weights(spec):
             weights = spec
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
-            logger.warning("%s: there the net is as its fillers make it", problem)
+            logger.warning("%s: the fillers' values stay there", problem)
 
     def _append(self, spec: LayerSpec) -> None:
-        """Add one layer: connect it, let it make its parameters, and infer its tops' shapes."""
+        """Add one layer: connect it, make its parameters, and infer the shapes of its tops."""
         layer = class_of(spec)(spec, self.setting)
         bottom = [self.blobs[name] for name in spec.bottom]
         for name in spec.top:
@@ -140,7 +141,7 @@ class Net:
             self.params[layer.name] = layer.blobs
 
     def _add_params(self, layer: Layer) -> None:
-        """Note the layer's parameters for the solver, and share those with a name that is taken already."""
+        """List the layer's parameters for the solver, and share those whose name is taken already."""
         specs = layer.spec.param
         if len(specs) > len(layer.blobs):
             raise layer.spec.error(
@@ -169,9 +170,9 @@ class Net:
     ) -> dict[str, Array]:
         """Run the layers from ``start`` to ``end`` (names, inclusive; default: all).
 
-        Keyword arguments are written into the blobs of that name first. Returns copies, in Caffe's shapes, of
-        the net's outputs (of the tops of ``end``, where given) and of ``blobs``. Raises ShapeError where an
-        input has not the shape of its blob.
+        Keyword arguments are first written into the blobs of these names. Returns copies, in Caffe's shapes, of the
+        net's outputs (or of the tops of ``end``, if given) and of ``blobs``. Raises ShapeError if an input does not
+        have the shape of its blob.
         """
         first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
@@ -183,7 +184,7 @@ class Net:
             return {name: self._blob(name).data.copy() for name in names}
 
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
-        """Run layers ``first`` to ``last`` (indices, inclusive) and return nothing."""
+        """Run layers ``first`` to ``last`` (indices, inclusive) forward, and return nothing."""
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
             for step in self.steps[first : last + 1]:
@@ -196,7 +197,7 @@ class Net:
                     debug.show_forward(step.layer, step.top)
 
     def _fit(self, step: Step) -> None:
-        """Reshape a layer whose blobs have other shapes than the last time, or that always wants it."""
+        """Reshape a layer whose blobs have other shapes than the last time, or that always asks for it."""
         shapes = _shapes_of(step.bottom, step.top)
         fits = shapes == step.shapes
         if fits and not step.layer.reshapes_always:
@@ -209,7 +210,7 @@ class Net:
         step.shapes = shapes
 
     def reshape(self) -> None:
-        """Let every layer follow the shapes of its bottoms, and give its tops theirs, after a blob was reshaped."""
+        """Propagate shapes through all layers, after a blob was reshaped."""
         with self.lock, self.setting.device.entered():
             for step in self.steps:
                 self._fit(step)
@@ -233,9 +234,9 @@ class Net:
     def backward(self, start: str | None = None, end: str | None = None, **diffs: Any) -> dict[str, Array]:
         """Run the layers backward, from ``start`` (a name; default: the last) down to ``end``, inclusive.
 
-        Gradients start at the losses, with their weights, and at every other output whose ``diff`` was
-        written (or is given here as a keyword argument). Parameter gradients are added to what is there:
-        ``clear_param_diffs`` first. Returns copies of the gradients of those inputs that one was computed for
+        Gradients start at the losses, with their weights, and at every other output whose ``diff`` was written or
+        is given here as a keyword argument. Gradients of parameters are added to what is there: call
+        ``clear_param_diffs`` first. Returns copies of the gradients of the inputs, if they were computed
         (``force_backward`` in the spec asks for them).
         """
         first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
@@ -257,13 +258,13 @@ class Net:
                 debug.show_norms(self.learnable)
 
     def trained_layers(self) -> list[str]:
-        """The layers with parameters that a gradient reaches, and that ``lr_mult: 0`` does not hold."""
+        """The names of the layers that are trained: a gradient reaches them, and some ``lr_mult`` is not 0."""
         self._plan_backward()
         layers = (step.layer for step in self.steps if step.is_active)
         return [layer.name for layer in layers if any(layer.param_propagate_down)]
 
     def run_missing_forward(self, first: int, last: int) -> None:
-        """Run forward what backward needs of layers ``first`` to ``last`` and has not run at this size."""
+        """Run forward the layers from ``first`` to ``last`` that backward needs and that have not run at this size."""
         self._plan_backward()
         for i in range(first, last + 1):
             if self.steps[i].is_active and not self.steps[i].has_run:
@@ -289,7 +290,7 @@ class Net:
             debug.show_backward(layer, step.needs, step.bottom)
 
     def _check_overwritten(self) -> None:
-        """Raise SpecError where a layer's backward will read a top that another layer has overwritten."""
+        """Raise SpecError if a layer's backward would read a top that another layer overwrites."""
         for step in self.steps:
             if step.has_gradients:
                 self._refuse_overwritten(step.layer)
@@ -300,7 +301,7 @@ class Net:
             raise by.error("top", problem)
 
     def _plan_backward(self) -> None:
-        """Let the steps know which of them run backward, where gradients start elsewhere than the last time."""
+        """Plan which steps run backward, if gradients start elsewhere than the last time."""
         starts = {name for name in self.gradient_starts if self.blobs[name].has_diff}
         if starts != self._planned_for:
             self.reached = graph.plan_backward(self.steps, starts)
@@ -314,11 +315,11 @@ class Net:
     # -- weights ---------------------------------------------------------------------------------------
 
     def copy_from(self, path: str | Path | WeightReader) -> weights.CopyReport:
-        """Copy weights from a file into the layers of the same name; say which matched and which not.
+        """Copy weights from a file into the layers of the same name, and report which matched and which did not.
 
-        The file is an .npz, or Caffe's .caffemodel or .caffemodel.h5; one that is open already is closed then.
+        The file is an .npz, or Caffe's .caffemodel or .caffemodel.h5. A reader that is open already is closed.
 
-        Raises WeightError for an unreadable file, or one whose arrays do not fit a layer of their name.
+        Raises WeightError if the file cannot be read, or if its arrays do not fit the layer of their name.
         """
         converters = {layer.name: layer.converter for layer in self.layers}
         with self.lock, self.setting.device.entered():
@@ -330,11 +331,11 @@ class Net:
         return report
 
     def prepare_as(self, preparation: Preparation) -> None:
-        """Pictures go through this, as data layers of another net do it, whatever weights say."""
+        """Prepare pictures this way, as the data layers of another net do, whatever weight files say."""
         self.preparation, self._prepares_itself = preparation, True
 
     def _take_preparation(self, report: weights.CopyReport) -> None:
-        """Where the data layers do not say what pictures go through, or the names of classes, the weights do."""
+        """Take the preparation, or the names of classes, from the weight file if the data layers do not say."""
         own, theirs = self.preparation, report.preparation
         if own is None or not self._prepares_itself:
             if theirs is not None or not report.missing:
@@ -343,7 +344,7 @@ class Net:
             self.preparation = replace(own, class_names=theirs.class_names)
 
     def _warn_of_other_classes(self, report: weights.CopyReport) -> None:
-        """Say where the weights were trained on other classes than the folders of this net's images."""
+        """Warn if the weights were trained on other classes than the folders of this net's images."""
         trained = report.preparation.class_names if report.preparation else ()
         if trained and self.class_names and list(trained) != self.class_names:
             logger.warning(
@@ -354,7 +355,7 @@ class Net:
             )
 
     def _lacks_numbers(self, name: str, matched: Iterable[str]) -> bool:
-        """Whether a layer that a file lacks needs its numbers: not those of the spec, nor of a matched layer."""
+        """Whether a layer that is not in the file gets its parameters neither from the spec nor from a matched layer."""
         given = {id(blob.data_owner) for other in matched for blob in self.params[other]}
         return not self.layers[self.layer_index(name, 0)].is_given_by_spec and any(
             id(blob.data_owner) not in given for blob in self.params[name]
@@ -363,7 +364,7 @@ class Net:
     def save(self, path: str | Path) -> None:
         """Write all parameters to an .npz file (``<layer>/<index>``), and ``preparation``, atomically.
 
-        A name that ends in .caffemodel or .h5 asks for Caffe's files (the extras ``caffe`` and ``hdf5``). Raises
+        A name that ends in .caffemodel or .h5 asks for Caffe's formats (extras ``caffe`` and ``hdf5``). Raises
         WriteError.
         """
         written_in = format_to_write(path)
@@ -372,7 +373,7 @@ class Net:
             logger.info("%s cannot say what pictures go through: %s", path, self.preparation)
 
     def as_saved(self) -> SavedNet:
-        """What a file keeps of the net."""
+        """The net as weight formats write it."""
         layers = [
             SavedLayer(layer.spec, [to_host(blob.data) for blob in self.params.get(layer.name, ())])
             for layer in self.layers
@@ -380,13 +381,13 @@ class Net:
         return SavedNet(self.name, self.state.phase, layers, self.preparation_arrays())
 
     def preparation_arrays(self) -> dict[str, np.ndarray]:
-        """What an .npz keeps of ``preparation``, beside the parameters."""
+        """The arrays that an .npz keeps of ``preparation``, besides the parameters."""
         return {} if self.preparation is None else self.preparation.arrays()
 
     def share_with(self, other: Net) -> weights.CopyReport:
-        """Let parameters be those of the other net's layers of the same name, from now on; say which matched.
+        """Use the parameters of another net's layers of the same name from now on, and report which matched.
 
-        Raises ShapeError where they do not have the same shapes, or the nets not the same dtype.
+        Raises ShapeError if their shapes differ, or the dtypes of the nets.
         """
         report = weights.CopyReport.of(self.params, other.params, "the other net")
         if self.setting.dtype != other.setting.dtype:
@@ -407,7 +408,7 @@ class Net:
         return report
 
     def _data_that_differs(self, other: Net) -> str:
-        """Whose images have another size than the other net's, which makes parameters differ; or nothing."""
+        """Which data has another size in the other net, so that parameters differ; "" if none has."""
         for layer in self.layers:
             for name in layer.spec.top if not layer.spec.bottom and not layer.blobs else ():
                 its = other.blobs[name].shape[1:] if name in other.blobs else None
@@ -421,19 +422,19 @@ class Net:
             layer.parameters_changed()
 
     def set_input_arrays(self, data: Any, labels: Any) -> None:
-        """Let the net's MemoryData layer give out these arrays (pycaffe's name for it).
+        """Feed these arrays through the net's MemoryData layer (pycaffe's name for it).
 
-        Raises MinicaffeError where the net has no such layer, DataError where the shapes do not fit.
+        Raises MinicaffeError if the net has no such layer, and DataError if the shapes do not fit.
         """
         layer = next((layer for layer in self.layers if layer.type == "MemoryData"), None)
         if layer is None:
             raise MinicaffeError(f"net '{self.name}' has no MemoryData layer; write into its input blobs")
         layer.set_input_arrays(data, labels)  # type: ignore[attr-defined]  # core knows no layer types
 
-    # -- looking in ------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What a snapshot keeps of the net beside its parameters: random numbers and data positions."""
+        """What a snapshot keeps of the net besides its parameters: random numbers and positions in the data."""
         return {
             "seed": self.seed,
             "rng": rng_state(self.setting.rng),
@@ -441,7 +442,7 @@ class Net:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned; a warning names layers that it has nothing of."""
+        """Continue from what ``state_dict`` returned. Warns of layers that it has no state of."""
         if state["rng"] is not None:
             set_rng_state(self.setting.rng, state["rng"])
         self.setting.seed = self.seed = state["seed"]
@@ -458,11 +459,11 @@ class Net:
 
     @property
     def class_names(self) -> list[str]:
-        """What the labels of the net's images stand for, label 0 first: the folders that have them, or []."""
+        """The names of the classes of the net's images, label 0 first: their folders; [] if there are none."""
         return list(next(iter(self.setting.class_names.values()), []))
 
     def close(self) -> None:
-        """Let go of the data layers' files and threads; ``with Net(…) as net`` does so at its end."""
+        """Close the data layers' files and stop their threads; so does the end of ``with Net(…) as net``."""
         for layer in self.layers:
             layer.close()
 
@@ -487,7 +488,7 @@ class Net:
         (blob.data if what == "data" else blob.diff)[...] = array
 
     def layer_index(self, name: str | None, default: int) -> int:
-        """The place of a layer among ``layers``, or ``default`` for None. Raises MinicaffeError."""
+        """The index of a layer in ``layers``, or ``default`` for None. Raises MinicaffeError if there is none."""
         if name is None:
             return default
         names = [layer.name for layer in self.layers]
@@ -497,7 +498,7 @@ class Net:
 
 
 class Turn:
-    """A lock that a thread may take again while it has it; in a copy, and in a forked process, it is free."""
+    """A lock that the thread that holds it may take again. Copies are free, and so is it in a forked process."""
 
     def __init__(self) -> None:
         self._process, self._lock = os.getpid(), threading.RLock()
@@ -515,14 +516,14 @@ class Turn:
 
 
 def _shapes_of(bottom: list[Blob], top: list[Blob]) -> list[tuple[int, ...]]:
-    """What a layer is fitted to. Tops of layers without bottoms may have any shape: it is the caller's."""
+    """The shapes that a layer must fit. For a layer without bottoms there are none: the caller sets its tops."""
     return [blob.shape for blob in (*bottom, *top)] if bottom else []
 
 
 def _is_empty(step: Step) -> bool:
     """Whether there is nothing to compute: a bottom and all tops have an axis of size 0.
 
-    A layer with full bottoms runs: it may give its tops another shape, as Filter does.
+    A layer whose bottoms are not empty runs even so: it may reshape its tops, as Filter does.
     """
     return (
         any(0 in blob.shape for blob in step.bottom)
@@ -533,7 +534,7 @@ def _is_empty(step: Step) -> bool:
 
 
 def expect_net(given: object, function: str) -> None:
-    """Raise MinicaffeError where a function was given something else than a Net: its path, for one."""
+    """Raise MinicaffeError if a function was given something else than a Net: its path, for example."""
     if not isinstance(given, Net):
         raise MinicaffeError(
             f"{function}: expected a net, got {given!r:.100}; 'mc.Net(spec, weights)' makes one of its files"
@@ -542,7 +543,7 @@ def expect_net(given: object, function: str) -> None:
 
 @contextmanager
 def _place_of(layer: Layer) -> Iterator[None]:
-    """While a layer is set up: sizes that no memory holds are an error at its place in the spec."""
+    """While a layer is set up: errors get its place in the spec, and so do sizes that do not fit in memory."""
     try:
         yield
     except MemoryError as error:

@@ -1,6 +1,6 @@
-"""Copying weights from a file into a net: arrays are matched to layers by name, as ``caffe train --weights`` does.
+"""Copying weights from a file into a net, matched by layer name, as ``caffe train --weights`` does.
 
-What did not match is reported.
+A report names what matched and what did not.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[
 
 @dataclass
 class CopyReport:
-    """Which layers got weights from a file, which of the net did not, and which of the file were not used.
+    """Which layers got weights from a file, which layers of the net did not, and which of the file were not used.
 
-    What has its numbers from elsewhere is not missing: from a layer that it shares them with, or from the spec.
-    ``preparation``: what the file says of the net's pictures. ``giver``: what it is, if not a file.
+    A layer is not missing if it gets its parameters elsewhere: from a layer it shares them with, or from the spec.
+    ``preparation`` is what the file says about the net's pictures. ``source`` names where the weights come from.
     """
 
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     preparation: Preparation | None = None
-    giver: str = "the file"
+    source: str = "the file"
 
     @classmethod
-    def of(cls, wanted: Iterable[str], held: Iterable[str], giver: str = "the file") -> CopyReport:
-        """The report of layers that a net has and layers that it is given."""
-        wanted, held = list(wanted), list(held)
+    def of(cls, wanted: Iterable[str], given: Iterable[str], source: str = "the file") -> CopyReport:
+        """The report for the layers that a net wants and the layers that it is given."""
+        wanted, given = list(wanted), list(given)
         return cls(
-            matched=[name for name in wanted if name in held],
-            missing=[name for name in wanted if name not in held],
-            unused=[name for name in held if name not in wanted],
-            giver=giver,
+            matched=[name for name in wanted if name in given],
+            missing=[name for name in wanted if name not in given],
+            unused=[name for name in given if name not in wanted],
+            source=source,
         )
 
     def problem(self, path: str | Path | WeightReader) -> str:
-        """What is wrong with weights that lack layers, as a line; "" where they lack none."""
+        """One line that names the layers without weights, or "" if there are none."""
         if not self.missing:
             return ""
         file = path.path if isinstance(path, WeightReader) else path
@@ -57,7 +57,7 @@ class CopyReport:
     def __str__(self) -> str:
         parts = [
             ("copied", self.matched),
-            (f"left as initialised (not in {self.giver})", self.missing),
+            (f"left as initialised (not in {self.source})", self.missing),
             ("ignored (not in the net)", self.unused),
         ]
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
@@ -68,12 +68,12 @@ def copy_into(
     path: str | Path | WeightReader,
     converters: Mapping[str, Converter] | None = None,
 ) -> CopyReport:
-    """Copy a file's arrays into the parameters of the same layer name; nothing changes unless all fit.
+    """Copy a file's arrays into the parameters of layers of the same name. Nothing changes unless all of them fit.
 
-    ``converters`` say, by layer name, what to do with arrays of other shapes (``Layer.converter``).
+    ``converters`` turn arrays of other shapes into parameters, by layer name (``Layer.converter``).
 
-    Raises WeightError for a file that is not one of such arrays, for a layer whose number or shapes of parameters
-    differ, and where no layer at all has a name that the file has.
+    Raises WeightError if the file cannot be read, if a layer has another number of parameters or other shapes, and
+    if no layer of the net is in the file.
     """
     with path if isinstance(path, WeightReader) else open_weights(path) as file:
         layers = file.layers()
