@@ -1,8 +1,9 @@
 """Runs the blocks of one page, in order, in the working directory: ``python -m tests.docs.run_page docs/gpu.md``.
 
 First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
-layers or a solver; Python runs, in one namespace for the page; and of the shell's commands those of minicaffe run,
-with flags that make them short. For other commands only the files and the extras that they name are looked up.
+layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it shows.
+Of the shell's commands those of minicaffe run, with flags that make them short. For other commands only the files and
+the extras that they name are looked up.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block, blocks_of
@@ -123,9 +127,27 @@ def check_extras(arguments: list[str]) -> None:
         assert re.search(rf"^{extra} = \[", text, re.MULTILINE), f"no extra '{extra}' in pyproject.toml"
 
 
+def run_python(block: Block, names: dict[str, object]) -> str:
+    """Run a block in a namespace, and return what it printed. A traceback shows lines of the page."""
+    source = "\n" * (block.line - 1) + block.text
+    with redirect_stdout(StringIO()) as printed:
+        exec(compile(source, str(block.page), "exec"), names)
+    return printed.getvalue()
+
+
+def check_printed(printed: str, following: Block | None) -> None:
+    """Compare what a block printed with the block of text that follows it, if one does."""
+    if following is not None and following.language == "text":
+        assert printed == following.text, (
+            f"{following.place} shows\n{following.text}and it printed\n{printed}"
+        )
+
+
 def main(name: str) -> int:
     """Run a page; the exit status says whether all of it ran."""
-    blocks = [block for block in blocks_of(ROOT / name) if block.language in RUN and not block.not_run]
+    everything = blocks_of(ROOT / name)
+    following = dict(pairwise(everything))
+    blocks = [block for block in everything if block.language in RUN and not block.not_run]
     for block in blocks:
         if block.file_name:
             Path(block.file_name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,8 +164,7 @@ def main(name: str) -> int:
             elif block.language == "sh":
                 run_shell(block)
             elif block.language == "python":
-                source = "\n" * (block.line - 1) + block.text
-                exec(compile(source, str(block.page), "exec"), names)
+                check_printed(run_python(block, names), following.get(block))
         except BaseException:
             print(f"{block.place}: this block does not run", file=sys.stderr)
             raise
