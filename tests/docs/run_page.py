@@ -1,9 +1,9 @@
 """Runs the blocks of one page, in order, in the working directory: ``python -m tests.docs.run_page docs/gpu.md``.
 
 First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
-layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it shows.
-Of the shell's commands those of minicaffe run, with flags that make them short. For other commands only the files and
-the extras that they name are looked up.
+layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it
+shows. Of the shell's commands those of minicaffe run, with flags that make them short. For other commands only the
+files and the extras that they name are looked up.
 """
 
 from __future__ import annotations
