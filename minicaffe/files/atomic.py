@@ -20,7 +20,7 @@ ROOM, RATIO = 1 << 28, 100  # what a file's arrays may take: this many bytes, or
 try:
     import fcntl
 except ImportError:  # on Windows, where what an open file is called cannot change
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module that is not there
 
 UNFINISHED = ".minicaffe.tmp"  # the ending of files and folders that are not whole yet
 NO_LOCK = -1
@@ -242,9 +242,9 @@ def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Pat
     A device or a pipe takes one output alone: the others would be files beside it.
     """
     taken = {Path(given): f"{given} that is read" for given in inputs if given}
-    outputs = [Path(out) for out in outputs]
-    for out in outputs:
-        if len(outputs) > 1 and out.exists() and not out.is_file():
+    written = [Path(out) for out in outputs]
+    for out in written:
+        if len(written) > 1 and out.exists() and not out.is_file():
             raise WriteError(f"{out}: not a file, and others are written beside it; give another -o")
         other = next((what for path, what in taken.items() if _is_same(out, path)), None)
         if other:

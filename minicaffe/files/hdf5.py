@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -221,10 +222,9 @@ class Hdf5File:
 def import_h5py(where: object, error: type[MinicaffeError]) -> ModuleType:
     """The package h5py. Raises ``error``, which begins with ``where``, if it is not installed."""
     try:
-        import h5py
+        return import_module("h5py")
     except ImportError:
         raise error(f"{where}: HDF5 files need the h5py package; pip install 'minicaffe[hdf5]'") from None
-    return h5py
 
 
 def write_h5(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from minicaffe.files.kinds import NPZ, kind_of
 from minicaffe.files.numpy_files import NumpyFile
 from minicaffe.files.weight_reader import WeightReader
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, np.ndarray]
 
 
 class NpzReader(WeightReader):
@@ -39,11 +39,11 @@ class NpzReader(WeightReader):
         self.check(key, ())
         return self._file.text(key)
 
-    def _array(self, key: str) -> np.ndarray[Any, Any]:
+    def _array(self, key: str) -> np.ndarray:
         return self._file.numbers(key)
 
 
 def save_arrays(arrays: Arrays, path: str | Path) -> None:
     """Write arrays under their names, atomically. Raises WriteError."""
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **dict[str, Any](arrays))

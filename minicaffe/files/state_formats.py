@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class ForeignState(Protocol):
     iter: int
     current_step: int
 
-    def history_for(self, shapes: list[tuple[int, ...]], each: int) -> list[list[np.ndarray[Any, Any]]]:
+    def history_for(self, shapes: list[tuple[int, ...]], each: int) -> list[list[np.ndarray]]:
         """``each`` arrays for each parameter, of the parameters' ``shapes``. Raises TrainingError."""
 
     def find_weights(self) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ class SavedLayer:
     """A layer as a file keeps it: its spec, with bottoms and tops written out, and its parameters."""
 
     spec: LayerSpec
-    arrays: Sequence[np.ndarray[Any, Any]]
+    arrays: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class SavedNet:
     name: str
     phase: str
     layers: Sequence[SavedLayer]
-    extra: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+    def arrays(self) -> dict[str, np.ndarray]:
         """All parameters, by ``<layer>/<index>``."""
         return {
             f"{layer.spec.name}/{i}": array for layer in self.layers for i, array in enumerate(layer.arrays)

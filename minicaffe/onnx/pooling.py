@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
-from minicaffe.layers.pooling import Pooling, PoolingParam
+from minicaffe.layers.pooling import Pooling
 from minicaffe.onnx.graph import Graph, writers
 from minicaffe.onnx.shapes import size_error
 from minicaffe.ops.pooling import LOWEST
@@ -15,15 +16,15 @@ from minicaffe.ops.pooling import LOWEST
 @writers.of("Pooling")
 def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """MaxPool; or AveragePool, with a factor at places whose window is cut off by the padded image's end."""
-    param, image, output = layer.spec.message(PoolingParam), bottom[0].shape[2:], top[0].shape[2:]
+    param, (height, width), output = layer.param, bottom[0].shape[2:], top[0].shape[2:]
     if param.pool == "STOCHASTIC":
         raise param.error("pool", "STOCHASTIC cannot be exported; MAX and AVE can")
     if len(top) > 1:
         raise layer.spec.error("top", "a second top, the places of the maxima, cannot be exported")
     if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
         return [_of_any_size(graph, layer, x[0])]
-    window = param.window(image)
-    axes = list(zip(image, window.kernel, window.stride, window.pad, output, strict=True))
+    window = param.window((height, width))
+    axes = list(zip((height, width), window.kernel, window.stride, window.pad, output, strict=True))
     seeing = [min(out, (size + pad - 1) // stride + 1) for size, _, stride, pad, out in axes]
     ends = [  # how far the last window that sees the image reaches beyond it
         max(0, (n - 1) * stride + kernel - size - pad)
@@ -45,12 +46,12 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
     return [_padded(graph, y, blind, 0.0)]
 
 
-def _of_any_size(graph: Graph, layer: Layer, x: str) -> str:
+def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
     """Pooling of images of free size: as many windows as fit, or with ``stride`` − 1 lines more, as begin.
 
     Then all windows see the image where pad + stride is no more than the kernel's size.
     """
-    param = layer.spec.message(PoolingParam)
+    param = layer.param
     if param.global_pooling:
         return graph.add("GlobalMaxPool" if param.pool == "MAX" else "GlobalAveragePool", x)
     window = param.window((1, 1))
@@ -60,7 +61,7 @@ def _of_any_size(graph: Graph, layer: Layer, x: str) -> str:
     ):
         raise size_error(layer)
     more = [stride - 1 if param.rounds_up else 0 for stride in window.stride]
-    attributes = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
+    attributes: dict[str, Any] = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     pads = [*window.pad, *(pad + n for pad, n in zip(window.pad, more, strict=True))]
     if param.pool == "MAX":
         return graph.add("MaxPool", x, pads=pads, **attributes)

@@ -94,7 +94,7 @@ def size_error(layer: Layer) -> SpecError:
     )
 
 
-def _follows(layer: Layer, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+def _follows(layer: Reshape, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
     """Whether a Reshape makes one image more of one more."""
     if not (old and new):
         return False

@@ -12,6 +12,7 @@ from minicaffe.core.graph import with_defaults
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
 from minicaffe.errors import MinicaffeError, SpecError, joined
+from minicaffe.layers.pooling import PoolingParam
 from minicaffe.spec.net import LayerSpec, NetState, make_state
 
 
@@ -85,7 +86,8 @@ class BothPhases:
 
     def _has_one_size(self, spec: LayerSpec) -> bool:
         """Whether what a layer of both phases becomes is the same in both, as far as the other's data are there."""
-        if spec.type != "Pooling" or spec.pooling_param.rounds_up:
+        pooling = spec.find_message(PoolingParam)
+        if pooling is None or pooling.rounds_up:
             return True
         try:
             other = self.other

@@ -88,7 +88,7 @@ def convert(
     make_folder(out_dir)
     if files.weights:
         save_arrays(arrays, files.weights)
-    if files.mean:
+    if files.mean and image is not None:
         save_arrays({"mean": image}, files.mean)
     write_text(files.spec, text)
     return files
@@ -185,8 +185,8 @@ def _name_mean(tree: Tree, old: str, new: str) -> None:
     """Let ``transform_param.mean_file`` name the converted mean image, where it named this one."""
     for layer in tree.trees("layer"):
         for param in layer.trees("transform_param"):
-            for value in param.fields.get("mean_file", []):
-                if isinstance(value, Scalar) and Path(value.text).name == old:
+            for value in param.scalars("mean_file"):
+                if Path(value.text).name == old:
                     value.text = new
 
 
@@ -198,9 +198,7 @@ def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> 
     known = net.texts("input")
     lacking = [name for name in known if name not in shapes]
     if known and not lacking:
-        net.pop("input_dim")
-        net.pop("input_shape")
-        add_input_layer(net, net.pop("input"), [_shape(shapes[name]) for name in known])
+        add_input_layer(net, [_shape(shapes[name]) for name in known])
     elif set(known) & set(shapes):
         raise SpecError(f"{path}: input: give an input shape for '{lacking[0]}' too")
     kept: list[Tree] = []
@@ -217,7 +215,7 @@ def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> 
         if name not in replaced:
             hint = nearest(name, known) or f"; they are {', '.join(dict.fromkeys(known)) or 'none'}"
             raise SpecError(f"{path}: input shape for '{name}': no data or Input layer makes it{hint}")
-    net.fields["layer"] = kept
+    net.fields["layer"] = list(kept)
 
 
 def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tree:

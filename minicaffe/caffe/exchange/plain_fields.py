@@ -49,10 +49,11 @@ def unknown_names(tree: Tree, message: str) -> Iterator[str]:
 
 def _set_phase(tree: Tree, phase: str) -> None:
     """In place of the rules of a layer one on its phase, or none for both phases."""
-    rules = {"include": [Tree(0, {"phase": [Scalar(phase)]})]} if phase else {}
     head = {name: values for name in HEAD if (values := tree.pop(name))}
     rest = {name: values for name, values in tree.fields.items() if name not in ("include", "exclude")}
-    tree.fields = {**head, **rules, **rest}
+    if phase:
+        head["include"] = [Tree(0, {"phase": [Scalar(phase)]})]
+    tree.fields = {**head, **rest}
 
 
 def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:

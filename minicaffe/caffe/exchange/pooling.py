@@ -17,8 +17,8 @@ def pooling(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     if param.rounds_up:
         return [plain]
     blobs = net.net_with(plain).blobs
-    image, size = blobs[spec.bottom[0]].shape[2:], blobs[spec.top[0]].shape[2:]
-    wide = output_size(image, param.window(image))
+    (_, _, *size), (_, _, height, width) = blobs[spec.top[0]].shape, blobs[spec.bottom[0]].shape
+    wide = output_size((height, width), param.window((height, width)))
     ends = {axis + 2: size[axis] for axis in (0, 1) if wide[axis] != size[axis]}
     if not ends:
         return [plain]

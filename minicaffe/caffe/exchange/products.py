@@ -12,6 +12,7 @@ from minicaffe.caffe.formats.tree import Tree
 from minicaffe.layers.convolution import ConvolutionParam
 from minicaffe.layers.inner_product import InnerProductParam
 from minicaffe.layers.matrix_product import MatrixProduct, Stage
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.spec.net import LayerSpec
 
@@ -124,7 +125,7 @@ def _params_of_stages(plain: CaffeLayer, stages: int) -> list[Tree]:
     """The training settings of each stage's weights, and of the bias."""
     params = plain.tree.trees("param")
     plain.tree.pop("param")
-    if plain.spec.low_rank_param.factored:
+    if plain.spec.message(LowRankParam).factored:
         return params[2 - stages : 3]
     for param in params:  # what had the same name is no longer alike
         param.pop("name")

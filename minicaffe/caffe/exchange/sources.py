@@ -78,7 +78,7 @@ def _data(net: PlainLayers, plain: CaffeLayer, problem: str) -> list[CaffeLayer]
 @conversions.of("InfogainLoss")
 def infogain_loss(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """As it is; Caffe reads its matrix from a .binaryproto."""
-    ending = Path(plain.spec.message(InfogainLossParam).source).suffix
+    ending = Path(plain.spec.message(InfogainLossParam).source or "").suffix
     if ending not in READ_BY_CAFFE:
         net.note(plain, f"Caffe does not read its source, of format {ending}; make it a .binaryproto")
     return [plain]

@@ -156,4 +156,5 @@ def unknown_numbers(message: Any) -> Iterator[int]:
     """The numbers of a message's own fields that ``caffe.proto`` has not."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
-    yield from dict.fromkeys(field.field_number for field in UnknownFieldSet(message))
+    fields: Any = UnknownFieldSet(message)
+    yield from dict.fromkeys(field.field_number for field in fields)

@@ -37,10 +37,11 @@ def blob_array(blob: Any) -> np.ndarray:
         return np.array(_numbers(blob), np.float32)
 
 
-def _numbers(blob: Any) -> Sequence[float]:
+def _numbers(blob: Any) -> Sequence[float] | np.ndarray:
     """The numbers as the file has them. Raises DataError for bytes that are no numbers."""
     if not blob.raw_data:
-        return blob.double_data if len(blob.double_data) else blob.data
+        numbers: Sequence[float] = blob.double_data if len(blob.double_data) else blob.data
+        return numbers
     names = {number: name for name, number in schema()["BlobProto"]["raw_data_type"].values.items()}
     kind = names.get(blob.raw_data_type, str(blob.raw_data_type))
     if kind not in RAW_TYPES:

@@ -113,8 +113,9 @@ def _as_run(spec: LayerSpec, phase: str) -> Tree:
     """
     tree = spec_tree(spec)
     for param in tree.trees("pooling_param"):
-        if param.pop("ceil_mode") and not spec.pooling_param.rounds_up:
+        if param.text("ceil_mode") == "false":
             param.set("round_mode", Scalar("FLOOR"))
+        param.pop("ceil_mode")
     tree.set("phase", Scalar(phase))
     if not (spec.is_loss or any(spec.loss_weight)):
         tree.pop("loss_weight")

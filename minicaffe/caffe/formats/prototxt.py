@@ -67,7 +67,7 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
         if found.lastgroup in ("name", "number") and found.end() - place > MAX_NAME:
             raise SpecError(f"{Where(file, line)}: a word of {found.end() - place} letters; is it a spec?")
         if found.lastgroup != "space":
-            yield _Token(found.lastgroup, found[0], line)
+            yield _Token(found.lastgroup or "", found[0], line)
         line += found[0].count("\n")
         place = found.end()
     yield _Token("end", "", line)

@@ -17,11 +17,11 @@ def spec_tree(message: Message) -> Tree:
         value = getattr(message, name)
         values = value if field.repeated else [value]
         if isinstance(field, Nested):
-            made = [spec_tree(one) for one in values if one is not None]
-            if field.repeated or message.has(name) or any(one.fields for one in made):
-                tree.fields[name] = made
+            made = [spec_tree(inner) for inner in values if inner is not None]
+            if field.repeated or message.has(name) or any(inner.fields for inner in made):
+                tree.fields[name] = list(made)
         elif message.has(name) or value != field.default:
-            tree.fields[name] = scalars(message, name)
+            tree.fields[name] = list(scalars(message, name))
     return Tree(tree.line, {name: values for name, values in tree.fields.items() if values})
 
 
@@ -29,7 +29,7 @@ def scalars(message: Message, name: str) -> list[Scalar]:
     """The values of a field, given or default, that are no messages."""
     field, value = message.fields[name], getattr(message, name)
     values = value if field.repeated else [value]
-    return [Scalar(_text(one, field), quoted=isinstance(field, String)) for one in values]
+    return [Scalar(_text(value, field), quoted=isinstance(field, String)) for value in values]
 
 
 def number(value: float) -> Scalar:
@@ -42,7 +42,7 @@ def text(value: str) -> Scalar:
     return Scalar(value, quoted=True)
 
 
-def _text(value: Any, field: Field) -> str:
+def _text(value: Any, field: Field[Any]) -> str:
     if isinstance(field, Bool):
         return str(value).lower()
     return number(float(value)).text if isinstance(field, Float) else str(value)

@@ -59,10 +59,11 @@ def _solver_of_text(text: str, path: str) -> yaml.MappingNode:
 
 def _undo_running(net: Tree) -> None:
     """Take out what Caffe adds to a net that runs, and saves: splits, and for each layer the phase it ran in."""
-    layers, source = net.pop("layer"), {}
+    layers, source = net.trees("layer"), dict[str, str]()
+    net.pop("layer")
     for layer in layers:
         layer.pop("phase")
-        for bottom in layer.fields.get("bottom", []):
+        for bottom in layer.scalars("bottom"):
             bottom.text = source.get(bottom.text, bottom.text)
         if layer.text("type") == "Split" and layer.text("name").endswith("_split"):
             source.update(dict.fromkeys(layer.texts("top"), layer.text("bottom")))

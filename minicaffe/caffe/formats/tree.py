@@ -49,9 +49,13 @@ class Tree:
         """The values of a field that are messages."""
         return [value for value in self.fields.get(name, []) if isinstance(value, Tree)]
 
+    def scalars(self, name: str) -> list[Scalar]:
+        """The values of a field that are not messages."""
+        return [value for value in self.fields.get(name, []) if isinstance(value, Scalar)]
+
     def texts(self, name: str) -> list[str]:
-        """The values of a field that are none."""
-        return [value.text for value in self.fields.get(name, []) if isinstance(value, Scalar)]
+        """The texts of ``scalars``."""
+        return [value.text for value in self.scalars(name)]
 
     def text(self, name: str) -> str:
         """The first of ``texts``, or "" without any."""

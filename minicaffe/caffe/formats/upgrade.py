@@ -203,7 +203,7 @@ def _fold_padding(layers: list[Tree], where: Where) -> list[Tree]:
     for layer in layers:
         inner = (layer.trees("layer") or [Tree()])[0]
         place = where.at(line=layer.line, layer=inner.text("name"))
-        for bottom in layer.fields.get("bottom", []):
+        for bottom in layer.scalars("bottom"):
             padding = pads.get(bottom.text)
             if padding is None:
                 continue
@@ -226,7 +226,8 @@ def _fold_padding(layers: list[Tree], where: Where) -> list[Tree]:
 
 def _from_0(layer: Tree, where: Where) -> Tree:
     """A layer of generation 0 as one of generation 1."""
-    old = layer.pop("layer")[0]
+    old = layer.trees("layer")[0]
+    layer.pop("layer")
     where = where.at(line=old.line, layer=old.text("name"))
     kind, new = old.text("type"), Tree(layer.line)
     for name, values in (*old.fields.items(), *layer.fields.items()):
@@ -264,19 +265,21 @@ def _upgrade_inputs(net: Tree, where: Where) -> None:
         net.pop("input")  # a name alone is nothing to Caffe, and here an Input layer makes it
     if not names or len(names) != len(shapes):
         return  # the spec says what is wrong with it
-    add_input_layer(net, net.pop("input"), shapes)
-    net.pop("input_shape")
-    net.pop("input_dim")
+    add_input_layer(net, shapes)
 
 
-def add_input_layer(net: Tree, tops: list[Scalar], shapes: list[Tree]) -> None:
-    """Put a layer "input", which makes blobs of these names and shapes, before all others, as Caffe does."""
-    layers, line = net.pop("layer"), tops[0].line
-    name = _unused("input", {layer.text("name") for layer in layers})
-    fields = {"name": Scalar(name, line, quoted=True), "type": Scalar("Input", line, quoted=True)}
-    layer = Tree(line, {**{field: [value] for field, value in fields.items()}, "top": tops})
-    layer.child("input_param").fields["shape"] = shapes
-    net.fields["layer"] = [layer, *layers]
+def add_input_layer(net: Tree, shapes: list[Tree]) -> None:
+    """Let an Input layer, before all others, make the net's ``input`` blobs in these shapes, as Caffe does."""
+    layers, tops = net.trees("layer"), net.scalars("input")
+    name, line = _unused("input", {layer.text("name") for layer in layers}), tops[0].line
+    added = Tree(
+        line, {"name": [Scalar(name, line, quoted=True)], "type": [Scalar("Input", line, quoted=True)]}
+    )
+    added.fields["top"] = list(tops)
+    added.child("input_param").fields["shape"] = list(shapes)
+    for field in ("input", "input_shape", "input_dim", "layer"):
+        net.pop(field)
+    net.fields["layer"] = [added, *layers]
 
 
 def _unused(name: str, names: Container[str]) -> str:

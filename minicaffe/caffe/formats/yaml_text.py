@@ -58,10 +58,10 @@ def _without_defaults(tree: Tree, message: Message) -> Tree:
             short.fields[name] = values
         elif isinstance(field, Nested):
             messages = value if field.repeated else [value]
-            shorter = [_without_defaults(v, m) for v, m in zip(values, messages, strict=True)]
+            shorter = [_without_defaults(*pair) for pair in zip(tree.trees(name), messages, strict=True)]
             if any(item.fields for item in shorter):  # in a list of params, each says its own in full
-                short.fields[name] = values if name == "param" else shorter
-        elif value != field.default and {v.text for v in values} != {IMPLIED.get(name)}:
+                short.fields[name] = values if name == "param" else list(shorter)
+        elif value != field.default and set(tree.texts(name)) != {IMPLIED.get(name)}:
             short.fields[name] = values
     return short
 
@@ -70,11 +70,11 @@ def _block(tree: Tree, indent: str) -> list[str]:
     """One line a field, or more where it is too long for one."""
     lines = []
     for name, values in tree.fields.items():
-        line = f"{indent}{name}: {_list_or_one(values)}"
-        if len(line) <= WIDTH or isinstance(values[0], Scalar):
+        line, first = f"{indent}{name}: {_list_or_one(values)}", values[0] if values else None
+        if len(line) <= WIDTH or not isinstance(first, Tree):
             lines.append(line)
         elif len(values) == 1:
-            lines += [f"{indent}{name}:", *_block(values[0], indent + "  ")]
+            lines += [f"{indent}{name}:", *_block(first, indent + "  ")]
         else:
             lines += [f"{indent}{name}:", *(f"{indent}- {_flow(value)}" for value in values)]
     return lines
@@ -90,5 +90,7 @@ def _flow(value: Scalar | Tree) -> str:
     if not value.quoted:
         return value.text
     quotes = None if value.text.isprintable() else '"'
-    how = {"default_flow_style": True, "default_style": quotes, "allow_unicode": True, "width": math.inf}
-    return yaml.safe_dump([value.text], **how).strip()[1:-1]
+    text: str = yaml.safe_dump(
+        [value.text], default_flow_style=True, default_style=quotes, allow_unicode=True, width=math.inf
+    )
+    return text.strip()[1:-1]
