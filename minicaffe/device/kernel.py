@@ -1,11 +1,16 @@
-"""CUDA kernels: source text that stands beside the op that it computes, compiled when it is first launched.
+"""CUDA kernels: a .cu file lies beside its op, and each kernel is compiled when it is first launched.
 
-A source is written once for all sizes and number types, with these words:
+A kernel is written once for all sizes and number types, with these words:
 
-    KERNEL        before a kernel's name and parameters; the first parameter is ``Index count``
-    EACH(i)       a grid-stride loop: what follows is run once for each i < count, over all threads
-    Index         whole numbers that reach every place: ``int``, or ``long long`` from 2³¹ elements on
-    T             the floating-point type of the arrays; further type names are given with the call
+    KERNEL            at the start of a line, before a kernel's name and parameters; the first is ``Index count``
+    EACH(i)           a grid-stride loop: what follows is run once for each i < count, over all threads
+    pop(rest, size)   the index along an array's last axis, of this size; ``rest``, which was the place in the whole
+                      array, becomes the place in the axes before
+    Index             whole numbers that reach every place: ``int``, or ``long long`` from 2³¹ elements on
+    T                 the floating-point type of the arrays; further type names are given with the call
+
+What stands before a file's first kernel is part of all. Parameters that several have may be a ``#define`` of one
+line, written in capitals.
 
 Arrays are contiguous. In batch-last arrays neighbouring i are neighbouring images, so a warp reads and writes runs
 of memory (coalesced).
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +32,12 @@ PRELUDE = """
 #define KERNEL extern "C" __global__ void
 #define EACH(i) for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < count; \\
                      i += (Index)gridDim.x * blockDim.x)
+__device__ inline Index pop(Index& rest, Index size)
+{
+    Index last = rest % size;
+    rest /= size;
+    return last;
+}
 """
 THREADS = 256  # in a block
 MOST_BLOCKS = 1 << 14  # more than any GPU runs at a time: a thread of a larger grid would do too little
@@ -92,6 +104,20 @@ class Kernel:
         """The whole source for given number types."""
         names = "".join(f"typedef {CTYPES[np.dtype(dtype)]} {name};\n" for name, dtype in types.items())
         return names + PRELUDE + self.source
+
+
+def kernels_beside(module: str) -> dict[str, Kernel]:
+    """The kernels, by name, of the .cu file that lies beside a module (given its ``__file__``)."""
+    text = Path(module).with_suffix(".cu").read_text(encoding="utf-8")
+    common, *kernels = re.split(r"^KERNEL ", text, flags=re.MULTILINE)
+    shared = dict(re.findall(r"^#define ([A-Z_]+) (.*)$", common, re.MULTILINE))
+    found = {}
+    for kernel in kernels:
+        name, opening, rest = kernel.partition("(")
+        parameters, closing, body = rest.partition(")")
+        parameters = re.sub(r"\b[A-Z_]+\b", lambda word: shared.get(word[0], word[0]), parameters)
+        found[name] = Kernel(name, f"{common}KERNEL {name}{opening}{parameters}{closing}{body}")
+    return found
 
 
 def needs_64_bits(count: int, arrays: list[Array]) -> bool:

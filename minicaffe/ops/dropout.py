@@ -12,23 +12,17 @@ from typing import Any
 import numpy as np
 
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import elementwise
 
 LEVELS = 1 << 16
-
-DROP = Kernel("drop", """
-KERNEL drop(Index count, const T* x, const unsigned short* bits, T* y, Index threshold, T scale)
-{
-    EACH(i) y[i] = bits[i] >= threshold ? x[i] * scale : 0;
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 def drop(x: Array, bits: Array, threshold: int, scale: float, out: Array) -> None:
     """out = x · scale where the bits reach the threshold, else 0."""
     if not on_cpu(x):
-        DROP(x.size, x, bits, out, threshold, scale)
+        KERNELS["drop"](x.size, x, bits, out, threshold, scale)
         return
 
     def chunk(x: Array, bits: Array, y: Array) -> None:

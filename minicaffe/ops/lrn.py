@@ -17,54 +17,10 @@ from dataclasses import dataclass
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import CHUNK, scratch
 
-# Σ of what VALUE(j) gives for the elements j of the window around i = (c, h, w, n), clipped to the array.
-WINDOW_SUM = """
-        Index n = i % batch, rest = i / batch;
-        Index w = rest % width;
-        rest /= width;
-        Index h = rest % height, c = rest / height;
-        T sum = 0;
-        for (Index a = max(c - half_c, (Index)0); a <= min(c + half_c, channels - 1); a++)
-            for (Index b = max(h - half_h, (Index)0); b <= min(h + half_h, height - 1); b++)
-                for (Index d = max(w - half_w, (Index)0); d <= min(w + half_w, width - 1); d++)
-                    sum += VALUE(((a * height + b) * width + d) * batch + n);
-"""
-SIZES = """Index channels, Index height, Index width, Index batch, Index half_c, Index half_h, Index half_w"""
-
-LRN_FORWARD = Kernel("lrn_forward", """
-#define VALUE(j) x[j] * x[j]
-KERNEL lrn_forward(Index count, const T* x, T* y, T alpha, T beta, T k, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_SUM + """
-        y[i] = x[i] * pow(k + alpha * sum, -beta);
-    }
-}
-""")  # fmt: skip
-
-LRN_RATIO = Kernel("lrn_ratio", """
-#define VALUE(j) x[j] * x[j]
-KERNEL lrn_ratio(Index count, const T* x, const T* dy, T* ratio, T* dx, T alpha, T beta, T k, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_SUM + """
-        T s = k + alpha * sum, scaled = dy[i] * pow(s, -beta);
-        dx[i] = scaled;  // the gradient's first term
-        ratio[i] = x[i] * scaled / s;
-    }
-}
-""")  # fmt: skip
-
-LRN_BACKWARD = Kernel("lrn_backward", """
-#define VALUE(j) ratio[j]
-KERNEL lrn_backward(Index count, const T* x, const T* ratio, T* dx, T factor, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_SUM + """
-        dx[i] -= factor * x[i] * sum;
-    }
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +36,7 @@ class LocalResponse:
     def forward(self, x: Array, out: Array) -> None:
         """out = y."""
         if not on_cpu(x):
-            LRN_FORWARD(x.size, x, out, *self._constants, *x.shape, *self._halves)
+            KERNELS["lrn_forward"](x.size, x, out, *self._constants, *x.shape, *self._halves)
             return
         self._in_blocks(self._forward, x, out)
 
@@ -88,8 +44,10 @@ class LocalResponse:
         """out = dx."""
         if not on_cpu(x):
             ratio = module_of(x).empty_like(x)
-            LRN_RATIO(x.size, x, dy, ratio, out, *self._constants, *x.shape, *self._halves)
-            LRN_BACKWARD(x.size, x, ratio, out, 2.0 * self.alpha * self.beta, *x.shape, *self._halves)
+            KERNELS["lrn_ratio"](x.size, x, dy, ratio, out, *self._constants, *x.shape, *self._halves)
+            KERNELS["lrn_backward"](
+                x.size, x, ratio, out, 2.0 * self.alpha * self.beta, *x.shape, *self._halves
+            )
             return
         self._in_blocks(self._backward, x, dy, out)
 

@@ -11,100 +11,12 @@ second kernel adds up the threads'.
 from __future__ import annotations
 
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import scratch
 from minicaffe.ops.channels import block_sums, in_blocks, places_of_a_block, row_sums
 
 ROW_THREADS = 256  # on a GPU, at the most so many threads share a row
-SIZES = "Index threads, Index places, Index side"
-
-MOMENT_SUMS = Kernel("moment_sums", f"""
-KERNEL moment_sums(Index count, const T* x, const T* centre, T* sums, {SIZES})
-{{
-    EACH(i) {{  // (row, thread, t): the sums of v and of v² for v = x − centre
-        Index row = i / side / threads, start = row * places * side + i % side;
-        T sum = 0, square = 0, middle = centre[row * side + i % side];
-        for (Index place = i / side % threads; place < places; place += threads) {{
-            T v = x[start + place * side] - middle;
-            sum += v;
-            square += v * v;
-        }}
-        sums[i] = sum;
-        sums[count + i] = square;
-    }}
-}}
-""")  # fmt: skip
-
-MOMENTS = Kernel("moments", f"""
-KERNEL moments(Index count, const T* sums, T* mean, T* variance, {SIZES})
-{{
-    EACH(i) {{  // (row, t): ``mean`` is the centre, and becomes the mean
-        Index start = i / side * threads * side + i % side;
-        T sum = 0, square = 0;
-        for (Index thread = 0; thread < threads; thread++) {{
-            sum += sums[start + thread * side];
-            square += sums[count * threads + start + thread * side];
-        }}
-        sum /= places;
-        mean[i] += sum;
-        variance[i] = max(square / places - sum * sum, (T)0);
-    }}
-}}
-""")  # fmt: skip
-
-NORMALIZE = Kernel("normalize", """
-KERNEL normalize(Index count, const T* x, const T* mean, const T* scale, T* y, Index places, Index side)
-{
-    EACH(i) {
-        Index c = i / (places * side) * side + i % side;
-        y[i] = (x[i] - mean[c]) * scale[c];
-    }
-}
-""")  # fmt: skip
-
-GRAD_SUMS = Kernel("normalize_grad_sums", f"""
-KERNEL normalize_grad_sums(Index count, const T* x, const T* dy, const T* mean, T* sums, {SIZES})
-{{
-    EACH(i) {{  // (row, thread, t): the sums of dy and of dy · (x − μ)
-        Index row = i / side / threads, start = row * places * side + i % side;
-        T sum = 0, product = 0, centre = mean[row * side + i % side];
-        for (Index place = i / side % threads; place < places; place += threads) {{
-            T d = dy[start + place * side];
-            sum += d;
-            product += d * (x[start + place * side] - centre);
-        }}
-        sums[i] = sum;
-        sums[count + i] = product;
-    }}
-}}
-""")  # fmt: skip
-
-GRAD_MEANS = Kernel("normalize_grad_means", f"""
-KERNEL normalize_grad_means(Index count, const T* sums, const T* scale, T* mean_dy, T* slope, {SIZES})
-{{
-    EACH(i) {{  // (row, t)
-        Index start = i / side * threads * side + i % side;
-        T sum = 0, product = 0;
-        for (Index thread = 0; thread < threads; thread++) {{
-            sum += sums[start + thread * side];
-            product += sums[count * threads + start + thread * side];
-        }}
-        mean_dy[i] = sum / places;
-        slope[i] = product * scale[i] * scale[i] / places;
-    }}
-}}
-""")  # fmt: skip
-
-GRAD = Kernel("normalize_grad", """
-KERNEL normalize_grad(Index count, const T* x, const T* dy, const T* mean, const T* scale, const T* mean_dy,
-                      const T* slope, T* dx, Index places, Index side)
-{
-    EACH(i) {
-        Index c = i / (places * side) * side + i % side;
-        dx[i] = (dy[i] - mean_dy[c] - (x[i] - mean[c]) * slope[c]) * scale[c];
-    }
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
@@ -139,7 +51,7 @@ def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
     if not on_cpu(x):
         xp = module_of(x)
         coefficients = xp.ascontiguousarray(mean), xp.ascontiguousarray(inverse_std)
-        NORMALIZE(x.size, x, *coefficients, out, *x.shape[1:])
+        KERNELS["normalize"](x.size, x, *coefficients, out, *x.shape[1:])
         return
 
     def block(x: Array, mean: Array, inverse_std: Array, y: Array) -> None:
@@ -187,17 +99,17 @@ def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
     if not x.size:
         return mean, variance
     for _ in range(2):  # about 0, for the mean; then about that, where nothing cancels in the variance
-        MOMENT_SUMS(sums.size // 2, x, mean, sums, *sizes)
-        MOMENTS(mean.size, sums, mean, variance, *sizes)
+        KERNELS["moment_sums"](sums.size // 2, x, mean, sums, *sizes)
+        KERNELS["moments"](mean.size, sums, mean, variance, *sizes)
     return mean, variance
 
 
 def _normalize_grad_on_device(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
     sums, sizes = _room_for_sums(x), _sizes(x)
     mean_dy, slope = (module_of(x).empty(mean.shape, x.dtype) for _ in range(2))
-    GRAD_SUMS(sums.size // 2, x, dy, mean, sums, *sizes)
-    GRAD_MEANS(mean.size, sums, inverse_std, mean_dy, slope, *sizes)
-    GRAD(x.size, x, dy, mean, inverse_std, mean_dy, slope, out, *x.shape[1:])
+    KERNELS["normalize_grad_sums"](sums.size // 2, x, dy, mean, sums, *sizes)
+    KERNELS["normalize_grad_means"](mean.size, sums, inverse_std, mean_dy, slope, *sizes)
+    KERNELS["normalize_grad"](x.size, x, dy, mean, inverse_std, mean_dy, slope, out, *x.shape[1:])
 
 
 def _sizes(x: Array) -> tuple[int, int, int]:

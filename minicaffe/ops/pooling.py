@@ -19,148 +19,16 @@ import numpy as np
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.geometry import Window
 
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window that sees no pixel, as in Caffe
 
-SIZES = """Index height, Index width, Index batch, Index out_h, Index out_w, Index kernel_h, Index kernel_w,
-           Index stride_h, Index stride_w, Index pad_h, Index pad_w"""
-# Of the output i = (c, oh, ow, n): its window [top, bottom) × [left, right) in the image, not clipped.
-WINDOW_OF_OUTPUT = """
-        Index n = i % batch, rest = i / batch;
-        Index ow = rest % out_w;
-        rest /= out_w;
-        Index oh = rest % out_h, c = rest / out_h;
-        Index top = oh * stride_h - pad_h, left = ow * stride_w - pad_w;
-        Index bottom = min(top + kernel_h, height), right = min(left + kernel_w, width);
-        const T* image = x + c * height * width * batch + n;
-"""
-# Of the pixel i = (c, h, w, n): the outputs [first_h, last_h] × [first_w, last_w] whose window has it.
-OUTPUTS_OF_PIXEL = """
-        Index n = i % batch, rest = i / batch;
-        Index w = rest % width;
-        rest /= width;
-        Index h = rest % height, c = rest / height;
-        Index below = h + pad_h, beside = w + pad_w;
-        Index first_h = below < kernel_h ? 0 : (below - kernel_h) / stride_h + 1;
-        Index first_w = beside < kernel_w ? 0 : (beside - kernel_w) / stride_w + 1;
-        Index last_h = min(below / stride_h, out_h - 1), last_w = min(beside / stride_w, out_w - 1);
-"""
-
-MAX_POOL = Kernel("max_pool", """
-KERNEL max_pool(Index count, const T* x, T* y, Place* places, Index keeps_places, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_OF_OUTPUT + """
-        T best = -3.40282346638528859811704183484516925e+38f;  // as the NumPy version's LOWEST
-        Index place = 0;
-        for (Index h = max(top, (Index)0); h < bottom; h++)
-            for (Index w = max(left, (Index)0); w < right; w++) {
-                T pixel = image[(h * width + w) * batch];
-                if (pixel > best) {
-                    best = pixel;
-                    place = (h - top) * kernel_w + w - left;
-                }
-            }
-        y[i] = best;
-        if (keeps_places) places[i] = place;
-    }
-}
-""")  # fmt: skip
-
-MAX_POOL_GRAD = Kernel("max_pool_grad", """
-KERNEL max_pool_grad(Index count, const T* dy, const Place* places, T* dx, """ + SIZES + """)
-{
-    EACH(i) {""" + OUTPUTS_OF_PIXEL + """
-        T sum = 0;
-        for (Index oh = first_h; oh <= last_h; oh++)
-            for (Index ow = first_w; ow <= last_w; ow++) {
-                Index output = ((c * out_h + oh) * out_w + ow) * batch + n;
-                Index place = (below - oh * stride_h) * kernel_w + beside - ow * stride_w;
-                if (places[output] == place) sum += dy[output];
-            }
-        dx[i] = sum;
-    }
-}
-""")  # fmt: skip
-
-# A window's size along one axis, clipped to the padded image.
-SPAN = """
-#define SPAN(start, kernel, size, pad) max(min((start) + (kernel), (size) + (pad)) - (start), (Index)1)
-"""
-
-AVE_POOL = Kernel("ave_pool", SPAN + """
-KERNEL ave_pool(Index count, const T* x, T* y, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_OF_OUTPUT + """
-        T sum = 0;
-        for (Index h = max(top, (Index)0); h < bottom; h++)
-            for (Index w = max(left, (Index)0); w < right; w++) sum += image[(h * width + w) * batch];
-        y[i] = sum / (SPAN(top, kernel_h, height, pad_h) * SPAN(left, kernel_w, width, pad_w));
-    }
-}
-""")  # fmt: skip
-
-AVE_POOL_GRAD = Kernel("ave_pool_grad", SPAN + """
-KERNEL ave_pool_grad(Index count, const T* dy, T* dx, """ + SIZES + """)
-{
-    EACH(i) {""" + OUTPUTS_OF_PIXEL + """
-        T sum = 0;
-        for (Index oh = first_h; oh <= last_h; oh++)
-            for (Index ow = first_w; ow <= last_w; ow++) {
-                Index area = SPAN(oh * stride_h - pad_h, kernel_h, height, pad_h)
-                             * SPAN(ow * stride_w - pad_w, kernel_w, width, pad_w);
-                sum += dy[((c * out_h + oh) * out_w + ow) * batch + n] / area;
-            }
-        dx[i] = sum;
-    }
-}
-""")  # fmt: skip
-
-EXPECTED_POOL = Kernel("expected_pool", """
-KERNEL expected_pool(Index count, const T* x, T* y, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_OF_OUTPUT + """
-        T squares = 0, sum = 0;
-        for (Index h = max(top, (Index)0); h < bottom; h++)
-            for (Index w = max(left, (Index)0); w < right; w++) {
-                T pixel = image[(h * width + w) * batch];
-                squares += pixel * pixel;
-                sum += pixel;
-            }
-        y[i] = sum == 0 ? squares : squares / sum;
-    }
-}
-""")  # fmt: skip
-
-SAMPLE_POOL = Kernel("sample_pool", """
-KERNEL sample_pool(Index count, const T* x, const T* threshold, T* y, Place* places, """ + SIZES + """)
-{
-    EACH(i) {""" + WINDOW_OF_OUTPUT + """
-        T total = 0, running = 0;
-        for (Index h = max(top, (Index)0); h < bottom; h++)
-            for (Index w = max(left, (Index)0); w < right; w++) total += image[(h * width + w) * batch];
-        T limit = threshold[i] * total;
-        y[i] = 0;
-        places[i] = 0;
-        bool taken = false;
-        for (Index h = max(top, (Index)0); h < bottom && !taken; h++)
-            for (Index w = max(left, (Index)0); w < right && !taken; w++) {
-                T pixel = image[(h * width + w) * batch];
-                running += pixel;
-                taken = running > limit;
-                if (taken) {
-                    y[i] = pixel;
-                    places[i] = (h - top) * kernel_w + w - left;
-                }
-            }
-    }
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 def _sizes(x: Array, y: Array, window: Window) -> tuple[int, ...]:
-    """The kernels' ``SIZES``."""
+    """The sizes that the kernels take."""
     return (*x.shape[1:], *y.shape[1:3], *window.kernel, *window.stride, *window.pad)
 
 
@@ -223,7 +91,9 @@ def max_pool(x: Array, window: Window, out: Array, places: Array | None = None) 
     """Write the maxima into ``out`` and, where given, the place in the window of the first one into ``places``."""
     if not on_cpu(x):
         kept = out if places is None else places  # some array has to be passed
-        MAX_POOL(out.size, x, out, kept, int(places is not None), *_sizes(x, out, window), Place=kept.dtype)
+        KERNELS["max_pool"](
+            out.size, x, out, kept, int(places is not None), *_sizes(x, out, window), Place=kept.dtype
+        )
     elif places is None:
         workers.channelwise(lambda x, y: _max(x, window, y), x, out)
     else:
@@ -259,7 +129,7 @@ def _max_with_places(x: Array, window: Window, y: Array, places: Array) -> None:
 def max_pool_grad(dy: Array, places: Array, window: Window, out: Array) -> None:
     """dx: each dy is added to the pixel that was the maximum of its window."""
     if not on_cpu(dy):
-        MAX_POOL_GRAD(out.size, dy, places, out, *_sizes(out, dy, window), Place=places.dtype)
+        KERNELS["max_pool_grad"](out.size, dy, places, out, *_sizes(out, dy, window), Place=places.dtype)
         return
     tiles = _tiles(out.shape[1:3], dy.shape[1:3], window)
     workers.channelwise(lambda dy, at, dx: _route(dy, at, window, dx, tiles), dy, places, out)
@@ -306,7 +176,7 @@ def _scale(x: Array, y: Array, window: Window) -> Array:
 def ave_pool(x: Array, window: Window, out: Array) -> None:
     """Write the averages into ``out``; pixels in the padding count as zeros."""
     if not on_cpu(x):
-        AVE_POOL(out.size, x, out, *_sizes(x, out, window))
+        KERNELS["ave_pool"](out.size, x, out, *_sizes(x, out, window))
         return
     scale = _scale(x, out, window)
 
@@ -322,7 +192,7 @@ def ave_pool(x: Array, window: Window, out: Array) -> None:
 def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:
     """dx: each dy is spread evenly over its window."""
     if not on_cpu(dy):
-        AVE_POOL_GRAD(out.size, dy, out, *_sizes(out, dy, window))
+        KERNELS["ave_pool_grad"](out.size, dy, out, *_sizes(out, dy, window))
         return
     scale = _scale(out, dy, window)
 
@@ -339,7 +209,7 @@ def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:
 def expected_pool(x: Array, window: Window, out: Array) -> None:
     """Stochastic pooling at test time: Σx² / Σx over the window (Zeiler and Fergus 2013), 0 where Σx is 0."""
     if not on_cpu(x):
-        EXPECTED_POOL(out.size, x, out, *_sizes(x, out, window))
+        KERNELS["expected_pool"](out.size, x, out, *_sizes(x, out, window))
         return
     xp = module_of(x)
     squares, sums = xp.zeros_like(out), xp.zeros_like(out)
@@ -356,7 +226,9 @@ def sample_pool(x: Array, window: Window, threshold: Array, out: Array, places: 
     running sum exceeds threshold · Σx is taken.
     """
     if not on_cpu(x):
-        SAMPLE_POOL(out.size, x, threshold, out, places, *_sizes(x, out, window), Place=places.dtype)
+        KERNELS["sample_pool"](
+            out.size, x, threshold, out, places, *_sizes(x, out, window), Place=places.dtype
+        )
         return
     xp = module_of(x)
     total = xp.zeros_like(out)

@@ -20,47 +20,12 @@ import numpy as np
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.errors import DataError
 from minicaffe.ops.rounding import round_half_away
 
 CHUNK_BYTES = 1 << 18  # of the maxima of some bins, which are compared with one pixel after the other
-
-MAX_ROI_POOL = Kernel("max_roi_pool", """
-KERNEL max_roi_pool(Index count, const T* x, const T* regions, T* y, Place* places, Index height, Index width,
-                    Index batch, Index pooled_h, Index pooled_w, Index amount, T scale)
-{
-    EACH(i) {  // (c, ph, pw, r)
-        Index r = i % amount, rest = i / amount;
-        Index pw = rest % pooled_w;
-        rest /= pooled_w;
-        Index ph = rest % pooled_h, c = rest / pooled_h;
-        const T* region = regions + r;  // (5, R)
-        Index n = (Index)region[0];
-        Index left = (Index)round(region[amount] * scale), top = (Index)round(region[2 * amount] * scale);
-        Index right = (Index)round(region[3 * amount] * scale), bottom = (Index)round(region[4 * amount] * scale);
-        T bin_h = (T)max(bottom - top + 1, (Index)1) / (T)pooled_h;
-        T bin_w = (T)max(right - left + 1, (Index)1) / (T)pooled_w;
-        Index h_end = min(max((Index)ceil((ph + 1) * bin_h) + top, (Index)0), height);
-        Index w_end = min(max((Index)ceil((pw + 1) * bin_w) + left, (Index)0), width);
-        Index h_start = min(max((Index)floor(ph * bin_h) + top, (Index)0), height);
-        Index w_start = min(max((Index)floor(pw * bin_w) + left, (Index)0), width);
-        bool is_image = n >= 0 && n < batch;
-        T best = 0;
-        Place place = -1;
-        for (Index h = h_start; h < h_end && is_image; h++)
-            for (Index w = w_start; w < w_end; w++) {
-                T pixel = x[((c * height + h) * width + w) * batch + n];
-                if (place < 0 || pixel > best) {
-                    best = pixel;
-                    place = h * width + w;
-                }
-            }
-        y[i] = best;
-        places[i] = place;
-    }
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, places: Array) -> None:
@@ -71,7 +36,7 @@ def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, places: Arr
     """
     if not on_cpu(x):
         _, pooled_h, pooled_w, amount = out.shape
-        MAX_ROI_POOL(
+        KERNELS["max_roi_pool"](
             out.size, x, regions, out, places, *x.shape[1:], pooled_h, pooled_w, amount, float(scale),
             Place=np.int32,
         )  # fmt: skip

@@ -8,47 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.errors import DataError
 
 FEW_CLASSES = 64  # so many are a short way for one thread,
 MANY_PLACES = 1 << 13  # and so many places fill a GPU, whose every thread goes a longer one
 SMALLEST = np.finfo(np.float32).tiny  # a probability of which the logarithm is taken
-
-SOFTMAX = Kernel("softmax", """
-KERNEL softmax(Index count, const T* x, T* y, Index classes)
-{
-    EACH(p) {  // one thread for each place, which goes through the classes
-        T most = x[p], sum = 0;
-        for (Index c = 1; c < classes; c++) most = max(most, x[c * count + p]);
-        for (Index c = 0; c < classes; c++) {
-            T power = exp(x[c * count + p] - most);
-            y[c * count + p] = power;
-            sum += power;
-        }
-        for (Index c = 0; c < classes; c++) y[c * count + p] /= sum;
-    }
-}
-""")  # fmt: skip
-
-CROSS_ENTROPY = Kernel("cross_entropy", """
-KERNEL cross_entropy(Index count, const T* probability, const long long* labels, T* loss, Index classes, T smallest)
-{
-    EACH(p) {
-        long long label = labels[p];
-        bool is_class = label >= 0 && label < classes;  // else the loss is no number, which ends the training
-        T own = is_class ? probability[label * count + p] : (T)nan("");
-        loss[p] = -log(own < smallest ? smallest : own);  // not max, which would make a number of nan
-    }
-}
-""")  # fmt: skip
-
-CROSS_ENTROPY_GRAD = Kernel("cross_entropy_grad", """
-KERNEL cross_entropy_grad(Index count, const T* probability, const long long* labels, T* dx, Index places)
-{
-    EACH(i) dx[i] = probability[i] - (i / places == labels[i % places]);
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 def softmax(x: Array, out: Array) -> None:
@@ -56,7 +22,7 @@ def softmax(x: Array, out: Array) -> None:
     if not x.size:
         return
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
-        SOFTMAX(x[0].size, x, out, x.shape[0])
+        KERNELS["softmax"](x[0].size, x, out, x.shape[0])
         return
     xp = module_of(x)
     xp.subtract(x, x.max(axis=0), out=out)
@@ -74,7 +40,9 @@ def cross_entropy(probability: Array, labels: Array) -> Array:
     xp = module_of(probability)
     if _fits_kernel(probability, labels):
         losses = xp.empty(labels.shape, probability.dtype)
-        CROSS_ENTROPY(labels.size, probability, labels, losses, probability.shape[0], float(SMALLEST))
+        KERNELS["cross_entropy"](
+            labels.size, probability, labels, losses, probability.shape[0], float(SMALLEST)
+        )
         return losses
     return -xp.log(xp.maximum(pick(probability, labels), SMALLEST))
 
@@ -82,7 +50,7 @@ def cross_entropy(probability: Array, labels: Array) -> Array:
 def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
     """The gradient of Σ cross_entropy by the scores: p − onehot(label)."""
     if _fits_kernel(probability, labels, out):
-        CROSS_ENTROPY_GRAD(out.size, probability, labels, out, labels.size)
+        KERNELS["cross_entropy_grad"](out.size, probability, labels, out, labels.size)
         return
     module_of(out).subtract(probability, one_hot(labels, probability.shape[0]), out=out)
 

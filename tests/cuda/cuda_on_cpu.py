@@ -30,6 +30,7 @@ HEADER = """
 using std::max;
 using std::min;
 #define __global__
+#define __device__
 struct Size { unsigned x = 1, y = 1, z = 1; };
 static Size gridDim, blockDim, blockIdx, threadIdx;
 """

@@ -16,11 +16,11 @@ from minicaffe.train.solvers.rule import update_rules
 
 
 def all_kernels() -> dict[str, Kernel]:
-    """Every kernel, by name: those of the modules in ``ops``, and one for each update rule."""
+    """Every kernel, by name: those beside the modules in ``ops``, and one for each update rule."""
     modules = [
         importlib.import_module(found.name) for found in pkgutil.walk_packages(ops.__path__, "minicaffe.ops.")
     ]
-    kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Kernel)]
+    kernels = [kernel for module in modules for kernel in getattr(module, "KERNELS", {}).values()]
     spec = parse_solver("net: none\nbase_lr: 0.1\nlr_policy: fixed\n")
     for name, rule in update_rules.items():
         kernels.append(kernel_of(name, rule.cuda, rule.histories, tuple(rule(spec).constants(0))))

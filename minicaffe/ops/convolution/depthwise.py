@@ -24,85 +24,14 @@ from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
-from minicaffe.device.kernel import Kernel
+from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
 
 BLOCK_BYTES = 3 << 17  # of Z, for one worker
 SHARED_BLOCK_BYTES = 3 << 20  # for several, which wait for the interpreter's lock after short calls
 WEIGHT_THREADS = 256  # on a GPU, at the most so many threads share a weight's gradient
-
-FORWARD = Kernel("depthwise_forward", """
-KERNEL depthwise_forward(Index count, const T* x, const T* w, const T* bias, T* y, Index has_bias, Index multiplier,
-                         Index height, Index width, Index rows, Index cols, Index batch,
-                         Index kernel_h, Index kernel_w, Index stride_h, Index stride_w,
-                         Index dilation_h, Index dilation_w)
-{
-    EACH(i) {  // (filter, r, q, n): one thread for each number of y; x has its border
-        Index n = i % batch, rest = i / batch;
-        Index q = rest % cols;
-        rest /= cols;
-        Index r = rest % rows, filter = rest / rows, c = filter / multiplier;
-        T sum = has_bias ? bias[filter] : 0;
-        for (Index ki = 0; ki < kernel_h; ki++) {
-            Index line = (c * height + r * stride_h + ki * dilation_h) * width + q * stride_w;
-            for (Index kj = 0; kj < kernel_w; kj++)
-                sum += w[(filter * kernel_h + ki) * kernel_w + kj] * x[(line + kj * dilation_w) * batch + n];
-        }
-        y[i] = sum;
-    }
-}
-""")  # fmt: skip
-
-WEIGHT_GRAD = Kernel("depthwise_weight_grad", """
-KERNEL depthwise_weight_grad(Index count, const T* x, const T* dy, T* sums, Index threads, Index multiplier,
-                             Index height, Index width, Index rows, Index cols, Index batch,
-                             Index kernel_h, Index kernel_w, Index stride_h, Index stride_w,
-                             Index dilation_h, Index dilation_w)
-{
-    EACH(i) {  // (filter, ki, kj, thread): each thread of a weight adds up every threads-th column
-        Index rest = i / threads, columns = rows * cols * batch;
-        Index kj = rest % kernel_w;
-        rest /= kernel_w;
-        Index ki = rest % kernel_h, filter = rest / kernel_h, c = filter / multiplier;
-        T sum = 0;
-        for (Index column = i % threads; column < columns; column += threads) {
-            Index n = column % batch, place = column / batch;
-            Index h = place / cols * stride_h + ki * dilation_h, v = place % cols * stride_w + kj * dilation_w;
-            sum += x[((c * height + h) * width + v) * batch + n] * dy[filter * columns + column];
-        }
-        sums[i] = sum;
-    }
-}
-""")  # fmt: skip
-
-INPUT_GRAD = Kernel("depthwise_input_grad", """
-KERNEL depthwise_input_grad(Index count, const T* dy, const T* w, T* dx, Index multiplier,
-                            Index height, Index width, Index rows, Index cols, Index batch,
-                            Index kernel_h, Index kernel_w, Index stride_h, Index stride_w,
-                            Index dilation_h, Index dilation_w, Index pad_h, Index pad_w)
-{
-    EACH(i) {  // (c, h, v, n): one thread for each pixel, which gathers what it has added to
-        Index n = i % batch, rest = i / batch;
-        Index v = rest % width;
-        rest /= width;
-        Index h = rest % height, c = rest / height;
-        T sum = 0;
-        for (Index ki = 0; ki < kernel_h; ki++) {
-            Index above = h + pad_h - ki * dilation_h, r = above / stride_h;
-            if (above < 0 || r * stride_h != above || r >= rows) continue;
-            for (Index kj = 0; kj < kernel_w; kj++) {
-                Index left = v + pad_w - kj * dilation_w, q = left / stride_w;
-                if (left < 0 || q * stride_w != left || q >= cols) continue;
-                for (Index filter = c * multiplier; filter < (c + 1) * multiplier; filter++)
-                    sum += w[(filter * kernel_h + ki) * kernel_w + kj]
-                         * dy[((filter * rows + r) * cols + q) * batch + n];
-            }
-        }
-        dx[i] = sum;
-    }
-}
-""")  # fmt: skip
+KERNELS = kernels_beside(__file__)
 
 
 @dataclass(frozen=True)
@@ -150,7 +79,7 @@ class DepthwiseConvolution(DenseConvolution):
         """As ``DenseConvolution.forward_padded``."""
         if not on_cpu(padded):
             given = w if bias is None else bias  # some array has to be passed
-            FORWARD(
+            KERNELS["depthwise_forward"](
                 out.size, padded, w, given, out, int(bias is not None), *self._sizes(self.geometry.padded)
             )
             return
@@ -192,7 +121,9 @@ class DepthwiseConvolution(DenseConvolution):
     def _weight_grad_on_device(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
         threads = max(1, min(WEIGHT_THREADS, self.geometry.columns))
         sums = module_of(dy).empty((out.size, threads), dy.dtype)
-        WEIGHT_GRAD(sums.size, padded, dy, sums, threads, *self._sizes(self.geometry.padded))
+        KERNELS["depthwise_weight_grad"](
+            sums.size, padded, dy, sums, threads, *self._sizes(self.geometry.padded)
+        )
         sums.sum(axis=1, out=out.reshape(-1))
         if bias_out is not None:
             dy.reshape(self.geometry.filters, self.geometry.columns).sum(axis=1, out=bias_out)
@@ -208,7 +139,9 @@ class DepthwiseConvolution(DenseConvolution):
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """As ``DenseConvolution.input_grad``."""
         if not on_cpu(dy):
-            INPUT_GRAD(out.size, dy, w, out, *self._sizes(self.geometry.image), *self.geometry.window.pad)
+            KERNELS["depthwise_input_grad"](
+                out.size, dy, w, out, *self._sizes(self.geometry.image), *self.geometry.window.pad
+            )
         elif self.turned is None:
             self._add_to_pixels(dy, w, out.reshape(self.geometry.shape))
         else:
