@@ -13,9 +13,9 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -89,6 +89,7 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.blas = _OneThread([lib for lib in _libraries if _is_of_openmp(lib)])
+        self.has_one_blas_thread = False
 
 
 def _is_of_openmp(library: Any) -> bool:
@@ -156,20 +157,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
+class _OneBlasThread:
+    """What ``one_blas_thread`` returns to a thread that is not inside one."""
 
-    It may be entered inside itself (a net enters it once for a whole pass), and by several threads: the setting is
-    the process's, and comes back with the last of them.
-    """
-    _process_blas.enter()
-    _thread.blas.enter()
-    try:
-        yield
-    finally:
+    def __enter__(self) -> None:
+        _process_blas.enter()
+        _thread.blas.enter()
+        _thread.has_one_blas_thread = True
+
+    def __exit__(self, *exception: object) -> None:
+        _thread.has_one_blas_thread = False
         _thread.blas.leave()
         _process_blas.leave()
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[None]:
+    """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
+
+    It may be entered inside itself, where it costs nothing (a net enters it once for a whole pass), and by several
+    threads: the setting is the process's, and comes back with the last of them.
+    """
+    return contextlib.nullcontext() if _thread.has_one_blas_thread else _OneBlasThread()
 
 
 def run(task: Callable[[int], None], workers: int) -> None:
@@ -212,6 +220,30 @@ def _wait_for(calls: list[_Call]) -> None:
         raise interrupt
 
 
+Item = TypeVar("Item")
+
+
+def share(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:
+    """Call ``task(item, worker)`` for all items. Workers take alternate ones: worker 0 the first, and so on."""
+
+    def take_turns(worker: int) -> None:
+        for item in items[worker::workers]:
+            task(item, worker)
+
+    run(take_turns, workers)
+
+
+def share_products(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:
+    """As ``share``, for tasks that multiply matrices: each with a BLAS of one thread."""
+    with one_blas_thread():
+        share(task, items, workers)
+
+
+def cut(length: int, parts: int) -> list[slice]:
+    """A length as consecutive slices, of nearly the same size."""
+    return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
+
+
 def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
     """An uninitialised array of the kind of ``like`` that this thread reuses: valid until its next ``scratch``
     of the same slot."""
@@ -231,12 +263,7 @@ def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length:
     chunks = -(-sum(a.size for a in arrays) // (CHUNK if workers == 1 else SHARED_CHUNK))
     chunks = min(length, -(-chunks // workers) * workers)
 
-    def task(worker: int) -> None:
-        for i in range(worker, chunks, workers):
-            own = slice(length * i // chunks, length * (i + 1) // chunks)
-            function(*[a[own] for a in arrays])
-
-    run(task, workers)
+    share(lambda own, worker: function(*[a[own] for a in arrays]), cut(length, chunks), workers)
 
 
 def elementwise(function: Callable[..., None], *arrays: Array) -> None:

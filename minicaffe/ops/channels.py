@@ -100,12 +100,12 @@ def _visit(visit: Callable[[slice, int, list[Array | None]], None], arrays: Sequ
     blocks = [(r, p) for r in range(0, rows, row_step) for p in range(0, places, place_step)]
     used = max(1, min(workers.worker_count, len(blocks)))
 
-    def task(worker: int) -> None:
-        for r, p in blocks[worker::used]:
-            row_part, place_part = slice(r, r + row_step), slice(p, p + place_step)
-            visit(row_part, p // place_step, [_part(a, row_part, place_part) for a in arrays])
+    def visit_block(start: tuple[int, int], worker: int) -> None:
+        row, place = start
+        row_part, place_part = slice(row, row + row_step), slice(place, place + place_step)
+        visit(row_part, place // place_step, [_part(a, row_part, place_part) for a in arrays])
 
-    workers.run(task, used)
+    workers.share(visit_block, blocks, used)
 
 
 def places_of_a_block(x: Array) -> int:

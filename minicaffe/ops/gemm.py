@@ -30,15 +30,13 @@ def matmul(a: Array, b: Array, out: Array) -> None:
         xp.matmul(a, b, out=out)
         return
 
-    def task(worker: int) -> None:
-        own = slice(length * worker // parts, length * (worker + 1) // parts)
+    def multiply(own: slice, worker: int) -> None:
         if axis == -2:
             xp.matmul(a[..., own, :], b, out=out[..., own, :])
         else:
             xp.matmul(a, b[..., own], out=out[..., own])
 
-    with workers.one_blas_thread():
-        workers.run(task, parts)
+    workers.share_products(multiply, workers.cut(length, parts), parts)
 
 
 def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
@@ -62,8 +60,7 @@ def side_by_side(
         for product in products:
             product(matmul)
         return
-    with workers.one_blas_thread():
-        workers.run(lambda number: products[number](_plain_matmul), len(products))
+    workers.share_products(lambda product, worker: product(_plain_matmul), products, len(products))
 
 
 def _plain_matmul(a: Array, b: Array, out: Array) -> None:

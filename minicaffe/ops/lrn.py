@@ -136,8 +136,4 @@ def columnwise(function: Callable[..., None], *arrays: Array) -> None:
     starts = range(0, columns, step)
     used = min(workers.worker_count, len(starts))
 
-    def task(worker: int) -> None:
-        for lo in starts[worker::used]:
-            function(*[a[:, lo : lo + step] for a in arrays])
-
-    workers.run(task, used)
+    workers.share(lambda lo, worker: function(*[a[:, lo : lo + step] for a in arrays]), starts, used)

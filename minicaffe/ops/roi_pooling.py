@@ -83,9 +83,7 @@ def _pool_rows(
     tall, wide = (np.maximum(end - start, 0) for start, end in (rows, cols))
     grid = out.shape[1:]
     area = (tall[:, None] * wide[None]).reshape(-1)
-    order = np.argsort(
-        -area, kind="stable"
-    )  # bins of many pixels first: those that have a k-th one lie together
+    order = np.argsort(-area, kind="stable")  # large bins first: those that have a k-th pixel lie together
     first, wide, images = (
         np.broadcast_to(values, grid).reshape(-1)[order]
         for values in (rows[0][:, None] * width + cols[0], np.maximum(wide, 1), images)
@@ -93,7 +91,7 @@ def _pool_rows(
     area = area[order]
     best, where = np.zeros((area.size, channels), x.dtype), np.full((area.size, channels), -1, places.dtype)
 
-    def one(chunk: slice) -> None:
+    def pool(chunk: slice, worker: int) -> None:
         for k in range(area[chunk.start]):
             own = slice(chunk.start, chunk.start + int(np.count_nonzero(area[chunk] > k)))
             place = first[own] + k // wide[own] * width + k % wide[own]
@@ -104,9 +102,7 @@ def _pool_rows(
 
     step = max(1, CHUNK_BYTES // (x.itemsize * channels))
     chunks = [slice(start, start + step) for start in range(0, area.size, step)]
-    workers.run(
-        lambda number: [one(chunk) for chunk in chunks[number :: workers.worker_count]], workers.worker_count
-    )
+    workers.share(pool, chunks, workers.worker_count)
     out.reshape(channels, -1)[:, order] = best.T
     places.reshape(channels, -1)[:, order] = where.T
 

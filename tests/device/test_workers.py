@@ -27,6 +27,21 @@ def test_every_part_is_done_once(count):
     assert sorted(done) == list(range(count))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shared_items_are_taken_in_turns(count):
+    taken = [[] for _ in range(count)]
+    workers.share(lambda item, worker: taken[worker].append(item), "abcde", count)
+    assert taken == [list("abcde")[worker::count] for worker in range(count)]
+
+
+@pytest.mark.parametrize(("length", "parts"), [(10, 3), (4, 4), (2, 5), (0, 2), (7, 1)])
+def test_a_length_is_cut_into_consecutive_parts_of_nearly_the_same_size(length, parts):
+    cut = workers.cut(length, parts)
+    assert [i for part in cut for i in range(length)[part]] == list(range(length))
+    sizes = [part.stop - part.start for part in cut]
+    assert len(cut) == parts and max(sizes) - min(sizes) <= 1
+
+
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_an_error_in_any_part_is_raised_after_all_have_ended(bad):
     ended = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from minicaffe.device.workers import cut
+
 
 @dataclass(frozen=True)
 class Block:
@@ -42,10 +44,9 @@ def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 
                 yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
 
 
-def _cut(length: int, most: int, sharers: int) -> Iterator[slice]:
+def _cut(length: int, most: int, sharers: int) -> list[slice]:
     """Cut a length into parts of nearly equal size, as few as ``most`` allows and the sharers can share evenly."""
     parts = -(-length // most)
     if parts > 1:
         parts = min(length, -(-parts // sharers) * sharers)
-    for i in range(parts):
-        yield slice(length * i // parts, length * (i + 1) // parts)
+    return cut(length, parts)

@@ -200,8 +200,7 @@ class DenseConvolution:
         dy = self._grouped(dy)
         owners = min(workers.worker_count, per_group)
 
-        def task(owner: int) -> None:
-            own = slice(owner * per_group // owners, (owner + 1) * per_group // owners)
+        def add_own(own: slice, worker: int) -> None:
             transposed = filters[:, :, own].reshape(group, filters.shape[1], -1).swapaxes(1, 2)
             for block in self._scatter_blocks:
                 source = dy[:, :, block.columns]
@@ -209,8 +208,7 @@ class DenseConvolution:
                 xp.matmul(transposed, source, out=columns)
                 _add_shifted(columns, pixels[:, own, ..., block.rows, block.cols, block.batch])
 
-        with workers.one_blas_thread():
-            workers.run(task, owners)
+        workers.share_products(add_own, workers.cut(per_group, owners), owners)
         if dx is not out:
             out[...] = dx[:, ph : ph + height, pw : pw + width]
 
@@ -262,18 +260,16 @@ class DenseConvolution:
             return
         view = windows(padded, geometry)
 
-        def task(worker: int) -> None:
-            for block in self.blocks[worker :: self.workers]:
-                source = view[..., block.rows, block.cols, block.batch]
-                columns = workers.scratch(padded, source.shape)
-                if on_cpu(padded):
-                    columns[...] = source
-                else:
-                    copy_columns(padded, geometry, block, columns)
-                visit(block, columns.reshape(geometry.group, geometry.depth, -1), worker)
+        def copy_and_visit(block: Block, worker: int) -> None:
+            source = view[..., block.rows, block.cols, block.batch]
+            columns = workers.scratch(padded, source.shape)
+            if on_cpu(padded):
+                columns[...] = source
+            else:
+                copy_columns(padded, geometry, block, columns)
+            visit(block, columns.reshape(geometry.group, geometry.depth, -1), worker)
 
-        with workers.one_blas_thread():
-            workers.run(task, self.workers)
+        workers.share_products(copy_and_visit, self.blocks, self.workers)
 
 
 def windows(padded: Array, geometry: Geometry) -> Array:

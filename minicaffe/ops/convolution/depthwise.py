@@ -86,7 +86,7 @@ class DepthwiseConvolution(DenseConvolution):
         w, y = self._filters(w), self._outputs(out)
         bias = None if bias is None else bias.reshape(self.geometry.group, self.multiplier, 1)
 
-        def one(part: Share, meeting: list[Array], worker: int) -> None:
+        def multiply(part: Share, meeting: list[Array], worker: int) -> None:
             target, factors = y[part.channels, :, self._run(part)], w[part.channels]
             for i, rows in enumerate(meeting):
                 term = workers.scratch(padded, target.shape, slot=1) if i else target
@@ -96,7 +96,7 @@ class DepthwiseConvolution(DenseConvolution):
             if bias is not None:
                 target += bias[part.channels]
 
-        self._over_parts(padded, one)
+        self._over_parts(padded, multiply)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``."""
@@ -107,12 +107,12 @@ class DepthwiseConvolution(DenseConvolution):
         shape = (dy.shape[0], *self.geometry.window.kernel, dy.shape[1])
         sums = [np.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
-        def one(part: Share, meeting: list[Array], worker: int) -> None:
+        def add_up(part: Share, meeting: list[Array], worker: int) -> None:
             outputs = dy[part.channels, :, self._run(part)].swapaxes(1, 2)
             for i, rows in enumerate(meeting):
                 sums[worker][part.channels, i] += np.matmul(rows, outputs)
 
-        self._over_parts(padded, one)
+        self._over_parts(padded, add_up)
         total = np.moveaxis(total_of(sums), 3, 1)  # (C, m, kh, kw)
         out.reshape(total.shape)[...] = total
         if bias_out is not None:
@@ -164,14 +164,13 @@ class DepthwiseConvolution(DenseConvolution):
         dy = dy.reshape(channels, self.multiplier, *geometry.output, batch)
         w = self._filters(w)[..., None, None, None]
 
-        def task(worker: int) -> None:
-            own = slice(channels * worker // self.workers, channels * (worker + 1) // self.workers)
+        def add_own(own: slice, worker: int) -> None:
             for part in self.parts:
                 both = slice(max(part.channels.start, own.start), min(part.channels.stop, own.stop))
                 if both.start < both.stop:
                     self._add_part(dx[both], w[both], dy[both, :, part.rows], part.rows.start)
 
-        workers.run(task, self.workers)
+        workers.share(add_own, workers.cut(channels, self.workers), self.workers)
         out[...] = dx[:, ph : ph + height, pw : pw + width]
 
     def _add_part(self, dx: Array, w: Array, dy: Array, first_row: int) -> None:
@@ -195,15 +194,12 @@ class DepthwiseConvolution(DenseConvolution):
         """The part's rows as places in OH·OW·N."""
         return slice(part.rows.start * self.row, part.rows.stop * self.row)
 
-    def _over_parts(self, padded: Array, one: Callable[[Share, list[Array], int], None]) -> None:
-        """Call ``one(part, [Z as row i of the kernel meets it, (n, kw, rows·OW·N)], worker)``, on the workers."""
+    def _over_parts(self, padded: Array, visit: Callable[[Share, list[Array], int], None]) -> None:
+        """Call ``visit(part, [Z as row i of the kernel meets it, (n, kw, rows·OW·N)], worker)``, on the workers."""
 
-        def task(worker: int) -> None:
-            for part in self.parts[worker :: self.workers]:
-                one(part, self._meeting(padded, part), worker)
-
-        with workers.one_blas_thread():
-            workers.run(task, self.workers)
+        workers.share_products(
+            lambda part, worker: visit(part, self._meeting(padded, part), worker), self.parts, self.workers
+        )
 
     def _meeting(self, padded: Array, part: Share) -> list[Array]:
         """For each row of the kernel, the view of Z that it is multiplied with."""

@@ -63,16 +63,14 @@ class VerticalConvolution(DenseConvolution):
         for oh in self._unreached():
             y[:, :, oh] = 0
 
-        def task(worker: int) -> None:
-            own = slice(length * worker // parts, length * (worker + 1) // parts)
+        def multiply(own: slice, worker: int) -> None:
             for rows, columns in self._blocks(own, stacked.shape[1]):
                 pixels = x[:, :, rows, columns]
                 product = workers.scratch(x, (*stacked.shape[:2], pixels.shape[2] * pixels.shape[3]))
                 xp.matmul(stacked, pixels.reshape(*pixels.shape[:2], -1), out=product)
                 self._add_up(product, rows, y[..., columns])
 
-        with workers.one_blas_thread():
-            workers.run(task, parts)
+        workers.share_products(multiply, workers.cut(length, parts), parts)
 
     def _blocks(self, columns: slice, depth: int) -> Iterator[tuple[slice, slice]]:
         """Cut a worker's pixels: several rows where they are short, parts of one where they are long."""
