@@ -87,8 +87,8 @@ class Classifier:
         self.is_assumed = found is None
         if found is None:
             return default_preparation(self.net.blobs[self.input].channels)
-        held = found.image_dims  # of the net that was trained, which may have had smaller images
-        fits = held is not None and all(size >= crop for size, crop in zip(held, self.crop_dims, strict=True))
+        dims = found.image_dims  # of the net that was trained, which may have had smaller images
+        fits = dims is not None and all(size >= crop for size, crop in zip(dims, self.crop_dims, strict=True))
         return found if fits else replace(found, image_dims=None)
 
     @property
@@ -104,9 +104,9 @@ class Classifier:
         """
         resized = [self._resized(image) for image in self._checked(images)]
         if oversample:
-            crops = ten_crops(resized, self.crop_dims)
+            crops = ten_crops(resized, self.crop_dims.tolist())
         else:
-            crops = np.stack([centre(image, self.crop_dims) for image in resized])
+            crops = np.stack([centre(image, self.crop_dims.tolist()) for image in resized])
         inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
         scores = forward_all(self.net, {self.input: inputs}, [self.output])[self.output]
         return scores.reshape(len(resized), 10, -1).mean(1) if oversample else scores
@@ -130,10 +130,10 @@ class Classifier:
         arrays = [as_image(image, f"image {i}") for i, image in enumerate(images)]
         channels, swapped = self.net.blobs[self.input].shape[1], self.input in self.transformer.channel_swap
         for i, array in enumerate(arrays):
-            held = array.shape[2]
-            if held != channels and not (swapped and held > channels):  # the swap takes those that it names
+            given = array.shape[2]
+            if given != channels and not (swapped and given > channels):  # the swap takes those that it names
                 raise ShapeError(
-                    f"image {i} has {held} channels; the net's input '{self.input}' takes {channels}"
+                    f"image {i} has {given} channels; the net's input '{self.input}' takes {channels}"
                 )
         if not arrays:
             raise ShapeError("no images to classify; give a list of at least one")

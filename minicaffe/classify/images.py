@@ -80,21 +80,19 @@ def resize_image(image: np.ndarray, new_dims: Sequence[int], interp_order: int =
         _weights(old, int(new), centred, interp_order)
         for old, new in zip(image.shape, new_dims, strict=False)
     )
-    resized = np.einsum("ih,hwk,jw->ijk", rows, image - outside, columns, optimize=True)
-    return (resized + outside).astype(np.float32)
+    resized: np.ndarray = np.einsum("ih,hwk,jw->ijk", rows, image - outside, columns, optimize=True)
+    return np.asarray(resized + outside, np.float32)
 
 
 def _weights(old: int, new: int, centred: bool, order: int) -> np.ndarray:
     """What each of ``new`` pixels of a line takes of each of ``old`` ones: (new, old)."""
-    if centred:
-        places = (np.arange(new) + 0.5) * old / new - 0.5
-    else:
-        places = np.arange(new) * ((old - 1) / max(new - 1, 1))
-    distance = np.abs(places[:, None] - np.arange(old))
+    pixels = np.arange(new, dtype=np.float64)
+    positions = (pixels + 0.5) * old / new - 0.5 if centred else pixels * ((old - 1) / max(new - 1, 1))
     if order == 1:
-        return np.maximum(0, 1 - distance)
-    nearest = np.clip(np.floor(places + 0.5), 0, old - 1)
-    return (nearest[:, None] == np.arange(old)).astype(float)
+        weights: np.ndarray = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(old)))
+        return weights
+    nearest = np.clip(np.floor(positions + 0.5), 0, old - 1)
+    return np.asarray(nearest[:, None] == np.arange(old), np.float64)
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:

@@ -19,7 +19,7 @@ FIRST = ("train", "test", "time", "summary", "classify")  # in the help; the oth
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; what it parses has the command's ``function`` to call."""
-    parser = Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
+    parser = _Parser(prog="minicaffe", description="A Caffe-style mini deep learning framework.")
     parser.add_argument("--version", action="version", version=f"minicaffe {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
@@ -43,7 +43,7 @@ def _add_commands(
     to_add: Iterable[Command | CommandGroup],
     common: argparse.ArgumentParser,
 ) -> None:
-    subparsers = parser.add_subparsers(metavar="command", required=True, parser_class=Parser)
+    subparsers = parser.add_subparsers(metavar="command", required=True)
     for command in to_add:
         if isinstance(command, CommandGroup):
             group = subparsers.add_parser(command.name, help=command.help, description=command.help)
@@ -56,7 +56,7 @@ def _add_commands(
             command.add_flags(sub)
 
 
-class Parser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
     """Reports a wrong command or flag as every other error is reported: in one line, with status 2."""
 
     def __init__(self, **options: Any) -> None:

@@ -17,7 +17,7 @@ def draw(net: Net, count: int) -> list[Batch]:
 
     Raises DataError where the net has no data layer.
     """
-    sources = [i for i, layer in enumerate(net.layers) if not layer.spec.bottom and layer.type != "Input"]
+    sources = [i for i, layer in enumerate(net.layers) if layer.spec.brings_data]
     if not sources:
         raise DataError(f"{net.spec.where.file}: no data layer in phase {net.state.phase}; add one")
     batches = []
@@ -32,8 +32,8 @@ def draw(net: Net, count: int) -> list[Batch]:
 
 def batches_in_epoch(net: Net) -> int:
     """How many batches the net's data layers give before an image comes again."""
-    orders = [layer.batches.order for layer in net.layers if isinstance(layer, BatchSourceLayer)]
-    return min((order.count // order.batch_size for order in orders), default=sys.maxsize)
+    layers = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer) and layer.rows]
+    return min((layer.rows // layer.batch_size for layer in layers), default=sys.maxsize)
 
 
 def feed(net: Net, batch: Batch) -> None:
@@ -49,5 +49,5 @@ def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None
     if first == 0:
         feed(net, batch)
     for i in range(first, len(net.layers) if last is None else last + 1):
-        if net.layers[i].spec.bottom:
+        if not net.layers[i].spec.brings_data:
             net.run_forward(i, i)

@@ -92,7 +92,8 @@ class TimeCost:
         return self._noise(geometry.shape), self._noise(geometry.output_shape)
 
     def _noise(self, shape: tuple[int, ...]) -> Array:
-        return self._rng.standard_normal(shape, dtype=np.float32)
+        noise: Array = self._rng.standard_normal(shape, dtype=np.float32)
+        return noise
 
 
 def _grid_below(rank: int) -> int:

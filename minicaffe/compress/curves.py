@@ -47,7 +47,7 @@ def make_curve(dense: Point, points: Sequence[Point], cost: Callable[[LayerRank]
 
 
 def _between(dearer: Point, cheaper: Point, cost: Callable[[LayerRank], float]) -> Iterator[Point]:
-    if dearer.choice is None or dearer.choice.scheme != cheaper.choice.scheme:
+    if dearer.choice is None or cheaper.choice is None or dearer.choice.scheme != cheaper.choice.scheme:
         return
     high, low = math.log(max(cheaper.rise, LEAST_RISE)), math.log(max(dearer.rise, LEAST_RISE))
     width, last = math.log(dearer.cost / cheaper.cost), dearer.cost

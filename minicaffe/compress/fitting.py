@@ -24,8 +24,9 @@ import numpy as np
 
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
-from minicaffe.low_rank.factorization import leading_eigenvectors, orthonormal, svd
+from minicaffe.low_rank.factorization import leading_eigenvectors, svd
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme, SpatialScheme
+from minicaffe.ops.linalg import orthonormal
 
 RIDGE = 1e-4  # of the mean variance of x
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
@@ -52,9 +53,11 @@ def fit(scheme: Scheme, moments: Moments, rank: int, prior: Array | None = None)
 
     ``prior``: weights (M, C/g, kh, kw) to stay near to where the moments say little: the dense ones.
     """
-    ways = {ChannelScheme: fit_channel, SpatialScheme: fit_spatial}
     best, xx = best_weights(moments, 0 if prior is None else prior.reshape(moments.yx.shape))
-    left, right = balanced(*ways[type(scheme)](scheme, best, xx, rank))
+    if isinstance(scheme, ChannelScheme):
+        left, right = balanced(*fit_channel(scheme, best, xx, rank))
+    else:
+        left, right = balanced(*fit_spatial(scheme, best, xx, rank))
     weights = scheme.weights(left @ right).reshape(best.shape)
     return Fit(left, right, _bias(weights, moments), 1 - _missed(weights, moments))
 
@@ -87,7 +90,8 @@ def balanced(left: Array, right: Array) -> tuple[Array, Array]:
 
 def _bias(weights: Array, moments: Moments) -> Array:
     """b̂ = ȳ − Ŵ·x̄, (M,)."""
-    return (moments.y_mean - (weights @ moments.x_mean[:, :, None])[:, :, 0]).reshape(-1)
+    bias: Array = moments.y_mean - (weights @ moments.x_mean[:, :, None])[:, :, 0]
+    return bias.reshape(-1)
 
 
 def _missed(weights: Array, moments: Moments) -> float:
@@ -176,7 +180,8 @@ def _better_vertical(v: Array, h: Array, target: Array, xx: Array) -> Array:
 
     def apply(v: Array) -> Array:
         seen = xp.tensordot(v, xx, axes=(1, 0)).transpose(3, 0, 1, 2)  # (j, r', j', a)
-        return weights.reshape(rank, -1) @ seen.reshape(-1, rows)
+        product: Array = weights.reshape(rank, -1) @ seen.reshape(-1, rows)
+        return product
 
     return _conjugate_gradients(apply, right, v, lambda r: solve_h @ r @ solve_x)
 
@@ -184,7 +189,8 @@ def _better_vertical(v: Array, h: Array, target: Array, xx: Array) -> Array:
 def _inverse(a: Array) -> Array:
     """The inverse of a symmetric matrix, with a little on its diagonal."""
     xp = module_of(a)
-    return xp.linalg.inv(a + (1e-8 * xp.trace(a) / len(a) + SMALLEST) * xp.eye(len(a)))
+    inverse: Array = xp.linalg.inv(a + (1e-8 * xp.trace(a) / len(a) + SMALLEST) * xp.eye(len(a)))
+    return inverse
 
 
 def _conjugate_gradients(

@@ -23,7 +23,7 @@ def fingerprint(*parts: str | Path | Array) -> str:
         elif isinstance(part, Path):
             digest.update(part.read_bytes())
         else:
-            digest.update(np.ascontiguousarray(to_host(part)))
+            digest.update(np.ascontiguousarray(to_host(part)).data)
         digest.update(b"\0")
     return digest.hexdigest()[:16]
 

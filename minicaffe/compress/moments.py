@@ -16,8 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.ops.convolution.dense import DenseConvolution
 
 
@@ -34,7 +38,8 @@ class Moments:
     @property
     def second(self) -> Array:
         """E[x·xᵀ] (g, k, k), not centred: what a basis of the data itself is made of."""
-        return self.xx + self.x_mean[:, :, None] * self.x_mean[:, None, :]
+        second: Array = self.xx + self.x_mean[:, :, None] * self.x_mean[:, None, :]
+        return second
 
     def uncentred(self) -> Moments:
         """The same, with means counted as zero: for a layer that has no bias to make up for them."""
@@ -55,19 +60,19 @@ class MomentSums:
         self.columns = 0
         self.own_weights = own_weights
         self.sums: list[Array] = []
-        self.x_shift: Array | None = None  # (g, k), (g, m)
-        self.y_shift: Array | None = None
+        self.shifts: tuple[Array, Array] | None = None  # of x (g, k) and y (g, m)
 
     def add(self, product: DenseConvolution, x: Array, y: Array) -> None:
         """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
         geometry = product.geometry
         padded = product.pad(x)
         y = y.reshape(geometry.group, geometry.filters // geometry.group, -1)
-        if self.x_shift is None:
-            self.x_shift = (product.moments(padded)[0] / geometry.columns).astype(x.dtype)
-            self.y_shift = y.mean(axis=2, dtype=np.float64).astype(y.dtype)
-        y = y - self.y_shift[:, :, None]
-        x_sum, xx = product.moments(padded, self.x_shift)
+        if self.shifts is None:
+            x_mean = product.moments(padded)[0] / geometry.columns
+            self.shifts = x_mean.astype(x.dtype), y.mean(axis=2, dtype=np.float64).astype(y.dtype)
+        x_shift, y_shift = self.shifts
+        y = y - y_shift[:, :, None]
+        x_sum, xx = product.moments(padded, x_shift)
         wide = y.astype(np.float64)
         batch = [x_sum, wide.sum(axis=2), xx, (wide * wide).sum(axis=2)]
         if self.own_weights is None:
@@ -78,20 +83,30 @@ class MomentSums:
     def _products(self, product: DenseConvolution, padded: Array, y: Array) -> Array:
         """y·Xᵀ (g, m, k)."""
         geometry = product.geometry
-        yx = module_of(y).empty(geometry.weight_shape, y.dtype)
+        yx: Array = module_of(y).empty(geometry.weight_shape, y.dtype)
         product.weight_grad(y.reshape(geometry.filters, -1), padded, yx)
         return yx.reshape(geometry.group, -1, geometry.depth).astype(np.float64)
 
     def moments(self) -> Moments:
-        """The moments of all that was added."""
+        """The moments of all that was added, which is one batch at least."""
+        assert self.shifts is not None
+        x_shift, y_shift = self.shifts
         x, y, xx, yy, *yx = (total / self.columns for total in self.sums)
-        x_mean, y_mean = self.x_shift + x, self.y_shift + y
+        x_mean, y_mean = x_shift + x, y_shift + y
         centred_xx = xx - x[:, :, None] * x[:, None, :]
         if self.own_weights is None:
             centred_yx = yx[0] - y[:, :, None] * x_mean[:, None, :]  # only y was shifted there
         else:
             centred_yx = self.own_weights.reshape(*y.shape, -1).astype(np.float64) @ centred_xx
         return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0))
+
+
+def dense_product(layer: Layer, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
+    """The product that a Convolution or InnerProduct of two spatial axes is, with its x and y as they are now."""
+    assert isinstance(layer, (Convolution, InnerProduct))
+    product, x, y = layer.as_product(bottom, top)
+    assert isinstance(product, DenseConvolution)
+    return product, x, y
 
 
 def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
@@ -101,7 +116,7 @@ def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[
         for i, step in enumerate(net.steps):
             run(net, batch, i, i)
             if step.layer.name in sums:
-                sums[step.layer.name].add(*step.layer.as_product(step.bottom[0], step.top[0]))
+                sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
     return {name: total.moments() for name, total in sums.items()}
 
 
@@ -114,6 +129,6 @@ def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch
         run(approximated, batch, 0, index - 1)
         exact, step = original.steps[index], approximated.steps[index]
         approximated.run_forward(index, index)  # so that the layer has seen the shapes of this batch
-        product, x, _ = step.layer.as_product(step.bottom[0], exact.top[0])
+        product, x, _ = dense_product(step.layer, step.bottom[0], exact.top[0])
         sums.add(product, x, exact.top[0].stored)
     return sums.moments()

@@ -67,7 +67,8 @@ class Selector:
     def curves(self) -> dict[str, Curve]:
         """The curve of each layer."""
         steps = [(name, choice) for name in self.bench.candidates for choice in self.choices(name)]
-        progress, points = Progress(len(steps)), {name: [] for name in self.bench.candidates}
+        progress = Progress(len(steps))
+        points: dict[str, list[Point]] = {name: [] for name in self.bench.candidates}
         for name, choice in steps:
             known = len(self.journal.known)
             rise = self.measure({name: choice}, "curve").loss - self.dense["curve"].loss
@@ -76,14 +77,11 @@ class Selector:
                 f"{name}, {choice.scheme.lower()}, rank {choice.rank}: loss {rise:+.4f}",
                 is_new=len(self.journal.known) > known,
             )
-        return {
-            name: make_curve(
-                Point(None, self.cost.of(name, None), 0.0),
-                measured,
-                lambda choice, name=name: self.cost.of(name, choice),
-            )
-            for name, measured in points.items()
-        }
+        return {name: self._curve(name, measured) for name, measured in points.items()}
+
+    def _curve(self, name: str, measured: Sequence[Point]) -> Curve:
+        dense = Point(None, self.cost.of(name, None), 0.0)
+        return make_curve(dense, measured, lambda choice: self.cost.of(name, choice))
 
     def choices(self, name: str) -> list[LayerRank]:
         """The ranks to try for a layer: at each share of its cost, in the scheme that misses less."""
@@ -98,10 +96,11 @@ class Selector:
 
     def within_drop(self, max_drop: float) -> Selection:
         """The cheapest plan that loses at most ``max_drop`` (0.02: two points) on the held-out batches."""
-        curves, best = self.curves(), {}
+        curves = self.curves()
+        best: Plan = {}
         safe, allowed, risky = 0.0, max_drop, max_drop  # losses to allow where plans are chosen
         for _ in range(ROUNDS):
-            plan = cheapest(curves, lambda plan, allowed=allowed: self._drop(plan, "chosen on") <= allowed)
+            plan = self._cheapest(curves, allowed)
             if self._drop(plan, "held out") <= max_drop:
                 best, safe = plan, allowed
             else:
@@ -110,6 +109,10 @@ class Selector:
                 break
             allowed = (safe + risky) / 2
         return self._selection(best)
+
+    def _cheapest(self, curves: dict[str, Curve], allowed: float) -> Plan:
+        """The cheapest plan that loses at most ``allowed`` on the batches that plans are chosen on."""
+        return cheapest(curves, lambda plan: self._drop(plan, "chosen on") <= allowed)
 
     def within_cost(self, share: float) -> Selection:
         """The best plan whose cost is at most this share of the dense net's."""

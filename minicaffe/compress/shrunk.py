@@ -95,7 +95,7 @@ def fill(net: Net, original: Net, fits: Mapping[str, Fit]) -> None:
     """Give a net the weights of the original, and the low-rank layers in ``fits`` their factors and biases."""
     for layer in net.layers:
         arrays = [blob.data for blob in original.params.get(layer.name, ())]
-        if layer.name in fits:
+        if isinstance(layer, LowRankLayer) and layer.name in fits:
             arrays = _low_rank_arrays(layer, fits[layer.name], arrays)
         for blob, array in zip(layer.blobs, arrays, strict=True):
             blob.data[...] = array.reshape(blob.shape)

@@ -22,9 +22,10 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.spec_formats import load_net
+from minicaffe.layers.inner_product import InnerProductParam
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import cost_of_rank
-from minicaffe.low_rank.schemes import Scheme, schemes
+from minicaffe.low_rank.schemes import ChannelScheme, Scheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.spec.net import NetSpec
 from minicaffe.train.scoring import first_not_finite, scores_not_finite
@@ -162,12 +163,14 @@ class Workbench:
         if key not in self._fitted:
             seen = self._moments(name, done[:-2])
             w, *bias = (blob.data for blob in self.original.params[name])
-            if choice.scheme == "DATA":
-                self._fitted[key] = fit_data(scheme, seen, choice.rank, w, *bias)
+            has_bias = len(self.trial.params[name]) > 1
+            if isinstance(scheme, ChannelScheme) and choice.scheme == "DATA":
+                found = fit_data(scheme, seen, choice.rank, w, *bias)
+            elif isinstance(scheme, ChannelScheme) and choice.scheme == "BASIS":
+                found = fit_basis(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
             else:
-                way = fit_basis if choice.scheme == "BASIS" else fit
-                has_bias = len(self.trial.params[name]) > 1
-                self._fitted[key] = way(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
+                found = fit(scheme, seen if has_bias else seen.uncentred(), choice.rank, w)
+            self._fitted[key] = found
         return self._fitted[key]
 
     def _moments(self, name: str, before: tuple[object, ...]) -> moments.Moments:
@@ -286,7 +289,7 @@ def _unsuitable(layer: Layer, bottom: Sequence[Blob]) -> SpecError | None:
         )
     if any(param.name for param in layer.spec.param):
         return layer.spec.error("param", "one of several layers that share weights; leave it out")
-    if layer.type == "InnerProduct" and layer.spec.inner_product_param.transpose:
+    if layer.type == "InnerProduct" and layer.spec.message(InnerProductParam).transpose:
         return layer.spec.error(
             "inner_product_param.transpose", "factors have one order; leave the layer out"
         )
@@ -296,7 +299,7 @@ def _unsuitable(layer: Layer, bottom: Sequence[Blob]) -> SpecError | None:
 
 
 def _candidate(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> Candidate:
-    product, _, _ = layer.as_product(bottom[0], top[0])
+    product, _, _ = moments.dense_product(layer, bottom[0], top[0])
     geometry = product.geometry
     ways = ["CHANNEL"] if geometry.is_pointwise else list(schemes)
     made = {way: schemes[way](geometry.weight_shape, geometry.group) for way in ways}

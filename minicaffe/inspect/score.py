@@ -32,6 +32,7 @@ def show_score(net: Net, batches: int | None = None) -> Score:
         return True
 
     result = score(net, batches, show)
+    assert result is not None  # ``show`` lets it go on to the end
     if any(any(layer.spec.loss_weight) for layer in net.layers):
         logger.info("Loss: %.6g", result.loss)
     for name, mean in result.outputs.items():
@@ -47,9 +48,7 @@ def show_score(net: Net, batches: int | None = None) -> Score:
 def _check_has_data(net: Net) -> None:
     """Raise SpecError where nothing but Inputs, which nobody fills, brings data."""
     unfilled = [layer for layer in net.layers if layer.type == "Input"]
-    brings_data = any(
-        not layer.spec.bottom and layer.type not in ("Input", "Parameter") for layer in net.layers
-    )
+    brings_data = any(layer.spec.brings_data for layer in net.layers)
     if unfilled and brings_data:
         logger.warning("Inputs that nothing fills are zeros: %s", ", ".join(net.inputs))
     elif unfilled:

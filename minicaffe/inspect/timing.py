@@ -29,10 +29,13 @@ def time_net(net: Net, iterations: int) -> str:
         (layer.name, layer.type, _milliseconds(f), _milliseconds(b))
         for layer, f, b in zip(net.layers, forward, backward, strict=True)
     ]
-    sums = [f"{sum(median(times[1:]) for times in part) * 1e3:.3f}" for part in (forward, backward)]
-    rows.append(("all layers", "", *sums))
+    rows.append(("all layers", "", _sum_of_medians(forward), _sum_of_medians(backward)))
     table = format_table(("layer", "type", "forward ms", "backward ms"), rows, right=(2, 3))
     return f"{table}\nforward and backward: {median(whole[1:]) * 1e3:.3f} ms (medians of {iterations} iterations)"
+
+
+def _sum_of_medians(layers: list[list[float]]) -> str:
+    return f"{sum(median(times[1:]) for times in layers) * 1e3:.3f}"
 
 
 def _seconds(run: Callable[[int, int], None], index: int) -> float:

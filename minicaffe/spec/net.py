@@ -106,6 +106,11 @@ class LayerSpec(Message):
     include = Nested(NetStateRule, repeated=True)
     exclude = Nested(NetStateRule, repeated=True)
 
+    @property
+    def brings_data(self) -> bool:
+        """Whether it reads or makes data; not what a caller fills (Input), or a training (Parameter)."""
+        return not self.bottom and self.bottoms[0] == 0 and self.type not in ("Input", "Parameter")
+
     def check(self) -> None:
         if not self.name:
             raise self.error("name", "is empty; give the layer a name")

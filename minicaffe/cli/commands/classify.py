@@ -72,7 +72,7 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
     add_trust(sub, runs_python=True)
 
 
-def _name_classes(net: Net, labels: list[str], args: argparse.Namespace) -> None:
+def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> None:
     """Print the likeliest classes of each image. Raises DataError for one that is none, or gives nan."""
     classifier = _make_classifier(net, args)
     if labels:
@@ -142,7 +142,7 @@ def _read_labels(path: str) -> list[str]:
     return text.splitlines()
 
 
-def _check_labels(labels: list[str], output: Blob, path: str) -> None:
+def _check_labels(labels: Sequence[str], output: Blob, path: str) -> None:
     """Raise DataError unless there is a name for each class, as Caffe's classification.cpp asks."""
     classes = output.count // output.num
     if len(labels) != classes:

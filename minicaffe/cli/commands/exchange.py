@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from minicaffe.caffe.exchange.convert import convert
@@ -15,7 +16,8 @@ from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
 from minicaffe.files.spec_formats import open_net, read_yaml
 from minicaffe.onnx.model import export_onnx
 
-EXPORTS = {  # of each format: what writes it, and the endings of its files
+EXPORTS: dict[str, tuple[Callable[..., Iterable[str] | None], tuple[str, ...]]] = {
+    # of each format: what writes it and returns what to tell, and the endings of its files
     "caffe": (export, ("prototxt", "caffemodel")),
     "onnx": (export_onnx, ("onnx",)),
 }
