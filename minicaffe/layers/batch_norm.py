@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Cover
+from minicaffe.ops.channels import Broadcast
 from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
 
@@ -63,15 +63,15 @@ class BatchNorm(Layer):
                 f"bottom has shape {shape}; expected {self.channels} channels, as at the start"
             )
         top[0].reshape(*shape)
-        self.cover = Cover(shape, 1, 1) if len(shape) > 1 else Cover(shape, 0, 0)
-        self.kept = KeptInput(bottom, top)
+        self.broadcast = Broadcast(shape, 1, 1) if len(shape) > 1 else Broadcast(shape, 0, 0)
+        self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x, y = self.cover.rows(bottom[0].stored), self.cover.rows(top[0].stored)
+        x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if self.uses_global_stats:
             self.mean, variance = self._global_stats()
         else:
-            self.mean, variance = moments(x, copy=self.kept.room_for(x))
+            self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
             self._follow(self.mean, variance, places=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
@@ -79,7 +79,7 @@ class BatchNorm(Layer):
     def _global_stats(self) -> tuple[Array, Array]:
         mean, variance, total = (blob.data for blob in self.blobs)
         share = (total != 0) / (total + (total == 0))  # 1 / total, and 0 for 0
-        return self.cover.spread(mean * share), self.cover.spread(variance * share)
+        return self.broadcast.spread(mean * share), self.broadcast.spread(variance * share)
 
     def _follow(self, mean: Array, variance: Array, places: int) -> None:
         """Move the three blobs towards this batch's statistics."""
@@ -90,11 +90,11 @@ class BatchNorm(Layer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        dy, dx = self.cover.rows(top[0].stored_diff), self.cover.rows(bottom[0].stored_diff)
+        dy, dx = self.broadcast.rows(top[0].stored_diff), self.broadcast.rows(bottom[0].stored_diff)
         if self.uses_global_stats:
             channels.in_blocks(self._divide, dy, self.inverse_std, dx)
             return
-        x = self.kept.original(self.cover.rows(bottom[0].stored))
+        x = self.saved_input.original(self.broadcast.rows(bottom[0].stored))
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _divide(self, dy: Array, inverse_std: Array, dx: Array) -> None:

@@ -14,7 +14,7 @@ from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Cover
+from minicaffe.ops.channels import Broadcast
 from minicaffe.spec.fields import Int, Message, Nested
 
 
@@ -29,38 +29,38 @@ class BiasParam(Message):
     filler = Nested(FillerParam)
 
 
-def find_cover(layer: Layer, bottom: Blobs, axis: int, num_axes: int) -> Cover:
-    """Which axes of the first bottom the coefficients cover: the second bottom's, or ``num_axes``.
+def find_broadcast(layer: Layer, bottom: Blobs, axis: int, num_axes: int) -> Broadcast:
+    """How the second bottom, or parameters for ``num_axes`` axes, spread over the first bottom from ``axis`` on.
 
-    Raises ShapeError where they do not fit.
+    Raises ShapeError if they do not fit.
     """
     shape = bottom[0].shape
     given = bottom[1].shape if len(bottom) > 1 else None
-    covered = num_axes if given is None else len(given)
-    if covered == 0:
-        return Cover(shape, 0, 0)
+    count = num_axes if given is None else len(given)
+    if count == 0:
+        return Broadcast(shape, 0, 0)
     axis = canonical_axis(layer, axis, len(shape))
-    covered = len(shape) - axis if covered == -1 else covered
-    if axis + covered > len(shape):
+    count = len(shape) - axis if count == -1 else count
+    if axis + count > len(shape):
         raise layer.shape_error(
-            f"{covered} axes from axis {axis} on are more than bottom '{layer.spec.bottom[0]}' {shape} has"
+            f"{count} axes from axis {axis} on are more than bottom '{layer.spec.bottom[0]}' {shape} has"
         )
-    cover = Cover(shape, axis, covered)
-    if given is not None and given != cover.coefficient_shape:
+    broadcast = Broadcast(shape, axis, count)
+    if given is not None and given != broadcast.coefficient_shape:
         raise layer.shape_error(
-            f"bottom '{layer.spec.bottom[1]}' has shape {given}; expected {cover.coefficient_shape}, the axes "
+            f"bottom '{layer.spec.bottom[1]}' has shape {given}; expected {broadcast.coefficient_shape}, the axes "
             f"of '{layer.spec.bottom[0]}' {shape} from axis {axis} on"
         )
-    return cover
+    return broadcast
 
 
-def check_learned_shape(layer: Layer, cover: Cover) -> None:
-    """Raises ShapeError where the bottom's shape has changed so that the parameters do not fit it any more."""
+def check_learned_shape(layer: Layer, broadcast: Broadcast) -> None:
+    """Raises ShapeError if the bottom's shape has changed so that the parameters no longer fit."""
     for blob in layer.blobs:
-        if blob.shape != cover.coefficient_shape:
+        if blob.shape != broadcast.coefficient_shape:
             raise layer.shape_error(
-                f"parameters of shape {blob.shape} do not fit a bottom of shape {cover.shape}; "
-                f"they would have to be {cover.coefficient_shape}"
+                f"parameters of shape {blob.shape} do not fit a bottom of shape {broadcast.shape}; "
+                f"they would have to be {broadcast.coefficient_shape}"
             )
 
 
@@ -74,22 +74,22 @@ class Bias(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         if len(bottom) == 1:
-            self.add_blob(self._cover(bottom).coefficient_shape, self.spec.message(BiasParam).filler)
+            self.add_blob(self._find_broadcast(bottom).coefficient_shape, self.spec.message(BiasParam).filler)
 
-    def _cover(self, bottom: Blobs) -> Cover:
+    def _find_broadcast(self, bottom: Blobs) -> Broadcast:
         param = self.spec.message(BiasParam)
-        return find_cover(self, bottom, param.axis, param.num_axes)
+        return find_broadcast(self, bottom, param.axis, param.num_axes)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.cover = self._cover(bottom)
-        check_learned_shape(self, self.cover)
+        self.broadcast = self._find_broadcast(bottom)
+        check_learned_shape(self, self.broadcast)
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         bias = self.blobs[0] if self.blobs else bottom[1]
-        rows = self.cover.rows
+        rows = self.broadcast.rows
         channels.in_blocks(
-            self._add, rows(bottom[0].stored), self.cover.spread(bias.data), rows(top[0].stored)
+            self._add, rows(bottom[0].stored), self.broadcast.spread(bias.data), rows(top[0].stored)
         )
 
     def _add(self, x: Array, bias: Array, y: Array) -> None:
@@ -106,5 +106,5 @@ class Bias(Layer):
 
     def _sums(self, dy: Array) -> Array:
         """Σ dy for each element of the bias."""
-        sums = channels.row_sums(lambda dy: [dy.sum(axis=1)], 1, self.cover.rows(dy))
-        return self.cover.gather(sums[0])
+        sums = channels.row_sums(lambda dy: [dy.sum(axis=1)], 1, self.broadcast.rows(dy))
+        return self.broadcast.gather(sums[0])

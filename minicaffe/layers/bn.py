@@ -19,9 +19,9 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Cover
+from minicaffe.ops.channels import Broadcast
 from minicaffe.ops.normalization import moments, normalize_grad
 from minicaffe.spec.fields import ENGINE, Bool, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
@@ -66,19 +66,19 @@ class BN(Layer):
                 f"bottom has shape {shape}; expected {self.channels} channels, as at the start"
             )
         top[0].reshape(*shape)
-        self.cover = Cover(shape, 1, 1)
-        self.kept = KeptInput(bottom, top)
+        self.broadcast = Broadcast(shape, 1, 1)
+        self.saved_input = SavedInput(bottom, top)
 
     def _coefficients(self, index: int) -> Array:
         """A blob as (C, 1, 1)."""
         return self.blobs[index].data.reshape(-1, 1, 1)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x, y = self.cover.rows(bottom[0].stored), self.cover.rows(top[0].stored)
+        x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if self.uses_moving:
             self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
         else:
-            self.mean, variance = moments(x, copy=self.kept.room_for(x))
+            self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
             self._follow(self.mean, variance)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         factor = self.inverse_std * self._coefficients(0)
@@ -96,14 +96,14 @@ class BN(Layer):
             blob.data[...] = self.param.momentum * blob.data + share * new.reshape(blob.shape)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        dy, dx = self.cover.rows(top[0].stored_diff), None
+        dy, dx = self.broadcast.rows(top[0].stored_diff), None
         if propagate_down[0]:
-            dx = self.cover.rows(bottom[0].stored_diff)
+            dx = self.broadcast.rows(bottom[0].stored_diff)
         if self.uses_moving:
             if dx is not None:
                 self._multiply(dy, self.inverse_std * self._coefficients(0), dx)
             return
-        x = self.kept.original(self.cover.rows(bottom[0].stored))
+        x = self.saved_input.original(self.broadcast.rows(bottom[0].stored))
         if any(self.param_propagate_down[:2]):
             self._add_param_grads(x, dy)
         if dx is not None:

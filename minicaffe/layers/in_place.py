@@ -1,4 +1,4 @@
-"""What a layer needs so that it may write its top over its bottom."""
+"""What a layer needs in order to write its top over its bottom."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from minicaffe.device.array import Array, module_of
 from minicaffe.device.workers import elementwise
 
 
-class KeptInput:
-    """A layer's input for its backward: the bottom has it, unless the layer is in place; then this has a copy.
+class SavedInput:
+    """A layer's input, saved for backward: the bottom itself, or a copy if the layer works in place.
 
-    ``x`` is always the bottom's array as it is now, in any one shape.
+    ``x`` is always the bottom's array as it is now, in a shape of the caller's choice (the same in all calls).
     """
 
     def __init__(self, bottom: Blobs, top: Blobs) -> None:
         self._is_overwritten = top[0] is bottom[0]
         self._copy: Array | None = None
 
-    def keep(self, x: Array) -> Array:
-        """Before x is overwritten: return an array that still has the input afterwards."""
-        room = self.room_for(x)
-        if room is None:
+    def save(self, x: Array) -> Array:
+        """Call before x is overwritten. Returns an array that still has the input afterwards."""
+        buffer = self.buffer_for(x)
+        if buffer is None:
             return x
-        elementwise(module_of(x).copyto, room, x)
-        return room
+        elementwise(module_of(x).copyto, buffer, x)
+        return buffer
 
-    def room_for(self, x: Array) -> Array | None:
-        """Where forward has to copy x on its way, for layers that go through it by blocks; None: nowhere."""
+    def buffer_for(self, x: Array) -> Array | None:
+        """Where to copy x, for layers that copy it block by block in forward; None: no copy is needed."""
         if self._is_overwritten and self._copy is None:
             self._copy = module_of(x).empty_like(x)
         return self._copy

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops.lrn import LocalResponse
 from minicaffe.spec.fields import ENGINE, Enum, Float, Int, Message
 
@@ -56,13 +56,15 @@ class LRN(Layer):
         if len(bottom[0].shape) != 4:
             raise self.shape_error(f"bottom has shape {bottom[0].shape}; expected 4 axes (N, C, H, W)")
         top[0].reshape(*bottom[0].shape)
-        self.kept = KeptInput(bottom, top)
+        self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x = self.kept.keep(bottom[0].stored)  # in place, neighbours of an element may be overwritten already
+        x = self.saved_input.save(
+            bottom[0].stored
+        )  # in place, neighbours of an element may be overwritten already
         self.response.forward(x, out=top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
-            x = self.kept.original(bottom[0].stored)
+            x = self.saved_input.original(bottom[0].stored)
             self.response.backward(x, top[0].stored_diff, out=bottom[0].stored_diff)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
 from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
@@ -45,14 +45,14 @@ class MVN(Layer):
         n, c, h, w = (*shape, 1, 1, 1)[:4]
         top[0].reshape(n, c, h, w)
         self.rows = (1, c * h * w, n) if self.param.across_channels else (c, h * w, n)
-        self.kept = KeptInput(bottom, top)
+        self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self._rows(bottom[0].stored), self._rows(top[0].stored)
         if not self.param.normalize_variance:
             self._subtract_mean(x, y)
             return
-        self.mean, variance = moments(x, copy=self.kept.room_for(x))
+        self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
         self.inverse_std = 1 / (self.xp.sqrt(variance) + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
 
@@ -63,7 +63,7 @@ class MVN(Layer):
         if not self.param.normalize_variance:
             self._subtract_mean(dy, dx)
             return
-        x = self.kept.original(self._rows(bottom[0].stored))
+        x = self.saved_input.original(self._rows(bottom[0].stored))
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _rows(self, stored: Array) -> Array:

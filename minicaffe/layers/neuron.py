@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 
 
 class Neuron(Layer):
@@ -23,17 +23,17 @@ class Neuron(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(*bottom[0].shape)
-        self.kept = KeptInput(bottom, top)
+        self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x = bottom[0].stored
         if self.needs_input:
-            self.kept.keep(x)
+            self.saved_input.save(x)
         elementwise(self.compute, x, top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
-            x = self.kept.original(bottom[0].stored)
+            x = self.saved_input.original(bottom[0].stored)
             elementwise(self.gradient, x, top[0].stored_diff, bottom[0].stored_diff)
 
     def compute(self, x: Array, y: Array) -> None:

@@ -15,10 +15,10 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.layers.relu import relu, relu_grad
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Cover
+from minicaffe.ops.channels import Broadcast
 from minicaffe.spec.fields import Bool, Message, Nested
 
 
@@ -38,42 +38,42 @@ class PReLU(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(PReLUParam)
-        self.covered = 0 if param.channel_shared else 1
+        self.num_axes = 0 if param.channel_shared else 1
         filler = param.filler if param.has("filler") else FillerParam(value=0.25)
-        self.add_blob(self._cover(bottom).coefficient_shape, filler)
+        self.add_blob(self._find_broadcast(bottom).coefficient_shape, filler)
 
-    def _cover(self, bottom: Blobs) -> Cover:
+    def _find_broadcast(self, bottom: Blobs) -> Broadcast:
         shape = bottom[0].shape
         if len(shape) < 2:
             raise self.shape_error(f"bottom has shape {shape}; expected at least 2 axes (N, C)")
-        return Cover(shape, 1, self.covered)
+        return Broadcast(shape, 1, self.num_axes)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.cover = self._cover(bottom)
-        if self.cover.coefficient_shape != self.blobs[0].shape:
+        self.broadcast = self._find_broadcast(bottom)
+        if self.broadcast.coefficient_shape != self.blobs[0].shape:
             raise self.shape_error(
                 f"bottom has {bottom[0].shape[1]} channels, the slopes are for {self.blobs[0].shape[0]}"
             )
         top[0].reshape(*bottom[0].shape)
-        self.kept = KeptInput(bottom, top)
+        self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
+        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].data)
         x, y = rows(bottom[0].stored), rows(top[0].stored)
-        channels.in_blocks(self._rectify, x, slope, y, self.kept.room_for(x))
+        channels.in_blocks(self._rectify, x, slope, y, self.saved_input.buffer_for(x))
 
-    def _rectify(self, x: Array, slope: Array, y: Array, kept: Array | None) -> None:
-        if kept is not None:
-            kept[...] = x
+    def _rectify(self, x: Array, slope: Array, y: Array, saved: Array | None) -> None:
+        if saved is not None:
+            saved[...] = x
         relu(x, slope, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        rows, slope = self.cover.rows, self.cover.spread(self.blobs[0].data)
-        x = self.kept.original(rows(bottom[0].stored))
+        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].data)
+        x = self.saved_input.original(rows(bottom[0].stored))
         dy = rows(top[0].stored_diff)
         if self.param_propagate_down[0]:
             sums = channels.row_sums(self._slope_sum, 1, x, dy)[0]
-            self.blobs[0].add_to_diff(self.cover.gather(sums))
+            self.blobs[0].add_to_diff(self.broadcast.gather(sums))
         if propagate_down[0]:
             channels.in_blocks(self._gate, x, slope, dy, rows(bottom[0].stored_diff))
 

@@ -40,7 +40,9 @@ class Reduction(Layer):
         top[0].reshape(*shape[:axis])
         # stored, the batch is last: an axis k > 0 lies at k - 1
         self.axes = tuple(range(axis - 1, len(shape) - 1)) if axis else tuple(range(len(shape)))
-        self.kept = tuple(1 if i in self.axes else size for i, size in enumerate(bottom[0].stored_shape))
+        self.keepdims_shape = tuple(
+            1 if i in self.axes else size for i, size in enumerate(bottom[0].stored_shape)
+        )
         self.coeff = self.param.coeff
         if self.param.operation == "MEAN":
             self.coeff /= max(math.prod(shape[axis:]), 1)
@@ -60,7 +62,7 @@ class Reduction(Layer):
             return
         xp, operation = self.xp, self.param.operation
         x, dx = bottom[0].stored, bottom[0].stored_diff
-        dy = top[0].stored_diff.reshape(self.kept) * self.coeff
+        dy = top[0].stored_diff.reshape(self.keepdims_shape) * self.coeff
         if operation == "ASUM":
             elementwise(xp.sign, x, dx)
             dx *= dy

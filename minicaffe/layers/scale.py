@@ -15,10 +15,10 @@ from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
-from minicaffe.layers.bias import check_learned_shape, find_cover
-from minicaffe.layers.in_place import KeptInput
+from minicaffe.layers.bias import check_learned_shape, find_broadcast
+from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Cover
+from minicaffe.ops.channels import Broadcast
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -45,46 +45,46 @@ class Scale(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(ScaleParam)
-        shape = self._cover(bottom).coefficient_shape
+        shape = self._find_broadcast(bottom).coefficient_shape
         self.learns_scale, self.has_bias = len(bottom) == 1, param.bias_term
         if self.learns_scale:
             self.add_blob(shape, param.filler if param.has("filler") else FillerParam(value=1.0))
         if self.has_bias:
             self.add_blob(shape, param.bias_filler)
 
-    def _cover(self, bottom: Blobs) -> Cover:
+    def _find_broadcast(self, bottom: Blobs) -> Broadcast:
         param = self.spec.message(ScaleParam)
-        return find_cover(self, bottom, param.axis, param.num_axes)
+        return find_broadcast(self, bottom, param.axis, param.num_axes)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        self.cover = self._cover(bottom)
-        check_learned_shape(self, self.cover)
+        self.broadcast = self._find_broadcast(bottom)
+        check_learned_shape(self, self.broadcast)
         top[0].reshape(*bottom[0].shape)
-        self.kept = KeptInput(bottom, top)
+        self.saved_input = SavedInput(bottom, top)
 
     def _scale(self, bottom: Blobs) -> Array:
         """s as (R, 1, T)."""
-        return self.cover.spread((self.blobs[0] if self.learns_scale else bottom[1]).data)
+        return self.broadcast.spread((self.blobs[0] if self.learns_scale else bottom[1]).data)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        rows = self.cover.rows
-        bias = self.cover.spread(self.blobs[-1].data) if self.has_bias else None
+        rows = self.broadcast.rows
+        bias = self.broadcast.spread(self.blobs[-1].data) if self.has_bias else None
         x, y = rows(bottom[0].stored), rows(top[0].stored)
-        channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.kept.room_for(x))
+        channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.saved_input.buffer_for(x))
 
-    def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, kept: Array | None) -> None:
-        if kept is not None:
-            kept[...] = x
+    def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, saved: Array | None) -> None:
+        if saved is not None:
+            saved[...] = x
         self.xp.multiply(x, scale, out=y)
         if bias is not None:
             y += bias
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        rows = self.cover.rows
+        rows = self.broadcast.rows
         scale_wanted = self.param_propagate_down[0] if self.learns_scale else propagate_down[1]
         bias_wanted = self.has_bias and self.param_propagate_down[-1]
         dy = rows(top[0].stored_diff)
-        x = self.kept.original(rows(bottom[0].stored)) if scale_wanted else None
+        x = self.saved_input.original(rows(bottom[0].stored)) if scale_wanted else None
         dx = rows(bottom[0].stored_diff) if propagate_down[0] else None
 
         def block(dy: Array, x: Array | None, scale: Array, dx: Array | None) -> list[Array]:
@@ -97,7 +97,7 @@ class Scale(Layer):
 
         count = int(scale_wanted) + int(bias_wanted)
         totals = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
-        sums = [self.cover.gather(total) for total in totals]
+        sums = [self.broadcast.gather(total) for total in totals]
         if bias_wanted:
             self.blobs[-1].add_to_diff(sums[-1])
         if scale_wanted and self.learns_scale:

@@ -1,11 +1,11 @@
 """Arithmetic with one coefficient for each channel: scaling and sums.
 
-Everything here sees a blob's stored array as x (R, I, T), and coefficients as (R, 1, T): R rows, I places that
-share a coefficient, and T coefficients side by side (N where each image has its own, else 1). For the channels
-of a (C, H, W, N) array that is (C, H·W·N, 1); ``Cover`` finds it for any axes.
+Everything here views a blob's stored array as x (R, I, T), and the coefficients as (R, 1, T): R rows, I elements
+that share a coefficient, and T coefficients side by side (N if each image has its own, else 1). For the channels
+of a (C, H, W, N) array this is (C, H·W·N, 1); ``Broadcast`` works it out for any axes.
 
-Work is cut into blocks that stay in a core's cache: whole rows where they are short, parts of one row where they
-are long. A sum over a row is the sum of its blocks' sums, in a fixed order.
+Work is cut into blocks that stay in a core's cache: whole rows if they are short, parts of one row if they are
+long. A sum over a row is the sum of its blocks' sums, in a fixed order.
 """
 
 from __future__ import annotations
@@ -20,58 +20,60 @@ from minicaffe.device.workers import CHUNK
 
 
 @dataclass(frozen=True)
-class Cover:
-    """How coefficients for the logical axes ``axis`` … ``axis + covered − 1`` of a blob lie along its stored array.
+class Broadcast:
+    """How coefficients spread over a blob: they have the shape of its ``num_axes`` axes from ``axis`` on.
 
-    With no axis covered there is one coefficient for everything.
+    With ``num_axes`` 0 there is one coefficient for the whole blob.
     """
 
     shape: tuple[int, ...]
     axis: int
-    covered: int
+    num_axes: int
 
     @property
     def coefficient_shape(self) -> tuple[int, ...]:
         """The coefficients' logical shape."""
-        return self.shape[self.axis : self.axis + self.covered]
+        return self.shape[self.axis : self.axis + self.num_axes]
 
     @property
-    def _own_for_each_image(self) -> bool:
-        return self.axis == 0 and self.covered > 0
+    def _is_per_image(self) -> bool:
+        return self.axis == 0 and self.num_axes > 0
 
     @property
     def _repeats(self) -> int:
-        """How often the coefficients come again along the axes between the batch axis and theirs."""
-        return math.prod(self.shape[1 : self.axis]) if self.covered else 1
+        """How often the coefficients are repeated along the axes between the batch axis and theirs."""
+        return math.prod(self.shape[1 : self.axis]) if self.num_axes else 1
 
     @property
     def _rows_shape(self) -> tuple[int, int, int]:
         """(R, I, T)."""
-        shape, covered = self.shape, self.covered
-        if self._own_for_each_image:
-            return math.prod(shape[1:covered]), math.prod(shape[covered:]), shape[0]
-        if not covered:
+        shape, num_axes = self.shape, self.num_axes
+        if self._is_per_image:
+            return math.prod(shape[1:num_axes]), math.prod(shape[num_axes:]), shape[0]
+        if not num_axes:
             return 1, math.prod(shape), 1
         rows = self._repeats * math.prod(self.coefficient_shape)
-        return rows, shape[0] * math.prod(shape[self.axis + covered :]), 1
+        return rows, shape[0] * math.prod(shape[self.axis + num_axes :]), 1
 
     def rows(self, stored: Array) -> Array:
-        """A stored array seen as (R, I, T)."""
+        """A stored array viewed as (R, I, T)."""
         return stored.reshape(self._rows_shape)
 
     def spread(self, coefficients: Array) -> Array:
-        """Coefficients in their logical shape as (R, 1, T)."""
+        """Coefficients, given in their logical shape, as (R, 1, T)."""
         xp = module_of(coefficients)
         rows, _, side = self._rows_shape
-        if self._own_for_each_image:
+        if self._is_per_image:
             return xp.moveaxis(coefficients, 0, -1).reshape(rows, 1, side)
         flat = coefficients.reshape(1, -1)
         return xp.broadcast_to(flat, (self._repeats, flat.size)).reshape(rows, 1, side)
 
     def gather(self, sums: Array) -> Array:
-        """Sums over the places, (R, 1, T), added up to one for each coefficient, in the logical shape."""
-        if self._own_for_each_image:
-            return module_of(sums).moveaxis(sums.reshape(*self.shape[1 : self.covered], self.shape[0]), -1, 0)
+        """Row sums (R, 1, T) added up to one sum per coefficient, in the logical shape."""
+        if self._is_per_image:
+            return module_of(sums).moveaxis(
+                sums.reshape(*self.shape[1 : self.num_axes], self.shape[0]), -1, 0
+            )
         return sums.reshape(self._repeats, -1).sum(axis=0).reshape(self.coefficient_shape)
 
 

@@ -329,7 +329,7 @@ def test_scale_is_numpys_broadcast_along_its_axes(shape, param, make_net):
     scale, x = net.params["L"][0], random(shape)
     np.testing.assert_array_equal(scale.data, 1)
     scale.data[...] = random(scale.shape)
-    axis = net.layers[-1].cover.axis
+    axis = net.layers[-1].broadcast.axis
     wide = scale.data.reshape(*scale.shape, *[1] * (len(shape) - axis - len(scale.shape)))
     np.testing.assert_allclose(net.forward(x0=x)["L"], x.astype(np.float32) * wide, rtol=1e-6)
 
