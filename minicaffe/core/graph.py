@@ -49,7 +49,7 @@ class Step:
 def connect(
     layers: list[LayerSpec], classes: Mapping[str, type[Layer]], left_out: Sequence[LayerSpec] = ()
 ) -> list[LayerSpec]:
-    """Copies of the layers with splits inserted, and defaults for ``bottom``, ``top`` and ``loss_weight`` filled in.
+    """Copies of the layers with splits, and with defaults for ``bottom``, ``top`` and ``loss_weight`` filled in.
 
     ``left_out`` are the layers of other phases and stages: an error message may point to one of them.
     Raises SpecError for a missing bottom, a cycle, a wrong number of bottoms or tops, or a top made twice.

@@ -52,7 +52,7 @@ class Net:
     says.
 
     Threads take turns, one pass at a time: ``forward``, given the inputs, returns the outputs that belong to
-    them. A thread that reads or writes blobs itself holds ``lock`` meanwhile and during the pass: ``with net.lock:``.
+    them. A thread that reads or writes blobs itself holds ``lock`` then and during the pass: ``with net.lock: …``.
     To run passes at the same time, make a net for each thread; with ``share_with`` they have the same weights.
 
     Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weight file does not have.
@@ -264,7 +264,7 @@ class Net:
         return [layer.name for layer in layers if any(layer.param_propagate_down)]
 
     def run_missing_forward(self, first: int, last: int) -> None:
-        """Run forward the layers from ``first`` to ``last`` that backward needs and that have not run at this size."""
+        """Run forward the layers from ``first`` to ``last`` that backward needs and that have not run yet."""
         self._plan_backward()
         for i in range(first, last + 1):
             if self.steps[i].is_active and not self.steps[i].has_run:
@@ -355,7 +355,7 @@ class Net:
             )
 
     def _lacks_numbers(self, name: str, matched: Iterable[str]) -> bool:
-        """Whether a layer that is not in the file gets its parameters neither from the spec nor from a matched layer."""
+        """Whether a layer missing from the file gets parameters neither from the spec nor from a matched layer."""
         given = {id(blob.data_owner) for other in matched for blob in self.params[other]}
         return not self.layers[self.layer_index(name, 0)].is_given_by_spec and any(
             id(blob.data_owner) not in given for blob in self.params[name]

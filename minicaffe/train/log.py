@@ -15,10 +15,10 @@ from minicaffe.errors import WriteError
 class TrainingLog:
     """Appends events to ``<prefix>.log.jsonl``; without a prefix there is no log.
 
-    Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the event's values. The first that a
-    process writes is "start", with what ``start`` gives then: ``run``, which a resumed run keeps, ``resumed``
-    (the state that it goes on from, or null), ``net`` (its name), ``solver`` (the spec's text) and ``seed``. Then
-    come "train", "test", "snapshot" and "resume". Half a line that a kill has left at the file's end is removed.
+    Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the values of the event. The first
+    event that a process writes is "start", with what ``start`` returns: ``run`` (kept by a resumed run), ``resumed``
+    (the state that it continues from, or null), ``net`` (its name), ``solver`` (the text of the spec) and ``seed``.
+    The others are "train", "test", "snapshot" and "resume". An incomplete last line, left by a kill, is removed.
     """
 
     def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:
@@ -27,11 +27,11 @@ class TrainingLog:
         self._file: IO[str] | None = None
 
     def start(self) -> None:
-        """Open the file and write "start", where that has not been done. Raises WriteError."""
+        """Open the file and write "start", unless that is done already. Raises WriteError."""
         self._append()
 
     def write(self, **event: Any) -> None:
-        """Append one event. Raises WriteError where the file cannot be written."""
+        """Append one event. Raises WriteError if the file cannot be written."""
         self._append(event)
 
     def _append(self, *events: dict[str, Any]) -> None:
@@ -53,18 +53,18 @@ class TrainingLog:
     def close(self) -> None:
         """Close the file, if it was opened."""
         if self._file is not None:
-            with suppress(OSError):  # of a full disk, which ``write`` has reported
+            with suppress(OSError):  # a full disk, which ``write`` has reported
                 self._file.close()
             self._file = None
 
 
 def log_path(prefix: str) -> Path:
-    """Where the log of the snapshots of a prefix is."""
+    """The log file that belongs to a snapshot prefix."""
     return Path(f"{prefix}.log.jsonl")
 
 
 def last_run(prefix: str) -> str | None:
-    """The run that the last "start" in a log is of; None where there is no log, or none with a start."""
+    """The run of the last "start" in a log; None if there is no log, or no start in it."""
     with suppress(OSError):
         for line in reversed(log_path(prefix).read_bytes().splitlines()):
             event = _event(line) if b'"start"' in line else {}
@@ -75,7 +75,7 @@ def last_run(prefix: str) -> str | None:
 
 
 def _event(line: bytes) -> dict[str, Any]:
-    """A line's event; nothing where the line is no JSON object."""
+    """The event on a line; empty if the line is not a JSON object."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -84,7 +84,7 @@ def _event(line: bytes) -> dict[str, Any]:
 
 
 def _mend_end(path: Path) -> None:
-    """Let a log end with a whole line: what is behind the last line break is an event, or is cut off."""
+    """Make a log end with a complete line: complete the last line if it is an event, else cut it off."""
     if not path.is_file():
         return
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""What a training is going to do: how large its net and its data are, and what it will not learn."""
+"""Before a training: how large the net and its data are, and what will not be trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minicaffe.layers.python import PythonParam
 
 
 def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
-    """A line for the net, parameters and multiply-adds; and one for each data layer that has an epoch."""
+    """A line for the net, with its parameters and multiply-adds, and one for each data layer that has epochs."""
     params, fixed = count_parameters(net)
     of_them = f" ({fixed:,} of them not trained)" if fixed else ""
     yield f"Net: {params:,} parameters{of_them}, {count_multiply_adds(net):,} multiply-adds an image"
@@ -26,7 +26,7 @@ def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
 
 
 def count_parameters(net: Net) -> tuple[int, int]:
-    """How many numbers a net's parameters have, and how many of these are in parameters with ``lr_mult: 0``."""
+    """The number of a net's parameters, and how many of them have ``lr_mult: 0``."""
     fixed = sum(param.blob.count for param in net.learnable if param.lr_mult == 0)
     return sum(param.blob.count for param in net.learnable), fixed
 
@@ -37,7 +37,7 @@ def count_multiply_adds(net: Net) -> int:
 
 
 def untrained(net: Net) -> Iterator[str]:
-    """What is wrong with a net that is to learn: a loss that is not trained on, no parameter that learns."""
+    """Warnings for a net that is to be trained: a loss without a weight, or no parameter that is trained."""
     for layer in net.layers:
         python = layer.spec.find_message(PythonParam)
         name = layer.type if python is None else python.layer

@@ -1,4 +1,4 @@
-"""Progress of what takes long: how many of its steps are done, and the time that the others will take."""
+"""Progress of long work: how many steps are done, and how much time is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ logger = logging.getLogger("minicaffe")
 
 
 class Progress:
-    """``steps`` steps of about the same length, which are logged: each by ``say`` or some by ``say_some``."""
+    """Logs the progress of ``steps`` steps of similar length: each by ``say``, or some of them by ``say_some``."""
 
     EVERY = 5.0  # seconds between two lines
 
@@ -18,11 +18,11 @@ class Progress:
         self.start = self.said = time.perf_counter()
 
     def seconds_left(self) -> float:
-        """What the steps that are left will take, at the pace of those that are done; 0 before the first is."""
+        """The time that the remaining steps will take at the pace so far; 0 before the first step is done."""
         return (self.steps - self.done) * (time.perf_counter() - self.start) / max(1, self.done)
 
     def say(self, text: str, is_new: bool = True) -> None:
-        """A step is done: log ``text``, and the time left. What was known already says nothing of the pace."""
+        """Log a finished step and the time left. A step that is not new took no time, and does not count."""
         if is_new:
             self.done += 1
         else:
@@ -31,7 +31,7 @@ class Progress:
         logger.info("%s%s", text, f" ({duration(left)} left)" if self.done and left >= 1 else "")
 
     def say_some(self, count: int = 1) -> None:
-        """``count`` more steps begin, each of an image: every few seconds log how many are done."""
+        """Count ``count`` more images; log how many are done every few seconds."""
         now = time.perf_counter()
         if now - self.said >= self.EVERY and self.done:
             self.said = now

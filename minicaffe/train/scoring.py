@@ -20,7 +20,7 @@ MOST_CLASSES = 1000  # the same of a top with one axis, as of an accuracy for ea
 
 @dataclass
 class Score:
-    """The mean of each output, by name, and of the loss; ``not_finite``: what was first nan or infinite."""
+    """The mean of each output, by name, and of the loss. ``not_finite`` names what was nan or infinite first."""
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     loss: float = 0.0
@@ -28,9 +28,10 @@ class Score:
 
 
 def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score | None:
-    """Run ``batches`` batches; ``after_batch(number)`` says after each whether to go on. None: it did not.
+    """Run ``batches`` batches. ``after_batch(number)`` returns whether to continue; if it does not, return None.
 
-    A batch counts by its images, so one may be shorter. The first with nan, or no finite loss, is told at once.
+    A batch is weighted by its number of images, so the last may be shorter. Warns at once of the first batch with
+    nan scores or a loss that is not finite.
     """
     means: dict[str, _Mean] = {}
     first, not_finite = 0, None
@@ -40,7 +41,7 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
             net.run_forward()
             loss, images = net.loss(), images_of(net)
             first = first or images
-            share = images / first  # 1 where batches are alike: nothing is rounded then
+            share = images / first  # 1 if batches are of one size: then nothing is rounded
             means.setdefault("", _Mean()).add(loss, share)
             for name in net.outputs:
                 layer, i = makers[name]
@@ -60,21 +61,21 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
 
 
 class _Mean:
-    """A mean over batches, each with its weight. Tops whose shape changes become the mean of their numbers."""
+    """A weighted mean over batches. If the shape of a top changes, its own mean is averaged instead."""
 
     def __init__(self) -> None:
         self._sum: Any = None
         self._weight: Any = 0
 
     def add(self, x: Array, weight: Any) -> None:
-        """Add a batch: ``x``, and what it counts, a number or an array of its shape."""
+        """Add a batch ``x`` with its weight, a number or an array of the same shape."""
         if self._sum is not None and self._sum.shape != x.shape:
             self._sum, x = _mean_number(self._sum), _mean_number(x)
         self._sum = x * weight if self._sum is None else self._sum + x * weight
         self._weight = self._weight + weight
 
     def value(self) -> np.ndarray:
-        """The mean; 0 where nothing was counted."""
+        """The mean; 0 if the weights are 0."""
         total, weight = to_host(self._sum), to_host(self._weight)
         mean: np.ndarray = total / (np.maximum(weight, 1) if weight.ndim else weight)
         return mean
@@ -86,13 +87,13 @@ def _mean_number(x: Array) -> Array:
 
 
 def images_of(net: Net) -> int:
-    """How many images a batch has: the first axis of the first blob that the net makes, at least 1."""
+    """The number of images in a batch: the first axis of the net's first blob, at least 1."""
     first = next((blob for step in net.steps for blob in step.top), None)
     return max(1, first.num) if first is not None else 1
 
 
 def output_lines(net: Net, values: Mapping[str, np.ndarray], phase: str) -> Iterator[str]:
-    """Caffe's lines for a net's outputs: one for each number of each output, or one for all of a large one."""
+    """The lines that Caffe prints for a net's outputs: one for each number, or one for a whole large output."""
     weights = {
         name: weight
         for layer in net.layers
@@ -112,19 +113,19 @@ def output_lines(net: Net, values: Mapping[str, np.ndarray], phase: str) -> Iter
 
 
 def is_large(array: np.ndarray) -> bool:
-    """Whether there are too many numbers to show each."""
+    """Whether there are too many numbers to show each of them."""
     return array.size > (MOST_CLASSES if array.ndim == 1 else MOST_LINES)
 
 
 def summary_of(array: np.ndarray) -> str:
-    """The shape and the mean of an output, in place of its numbers."""
+    """The shape and the mean of an output, instead of its numbers."""
     return f"{' × '.join(map(str, array.shape))} numbers, mean {array.mean():.6g}"
 
 
 def scores_not_finite(net: Net, loss: Array) -> str | None:
-    """What was first nan or infinite in a forward whose scores are nan or whose loss is not finite; else None.
+    """If scores are nan or the loss is not finite: what was nan or infinite first in forward order. Else None.
 
-    Scores are the outputs, and what goes into the layers that make them and into losses.
+    Scores are the outputs and the bottoms of the layers that make them, and of losses.
     """
     xp = net.setting.device.xp
     outputs = set(net.outputs)
@@ -141,9 +142,9 @@ def scores_not_finite(net: Net, loss: Array) -> str | None:
 
 
 def first_not_finite(net: Net) -> str | None:
-    """What is first nan or infinite, in forward order: ``"blob 'ip1'"``, ``"parameter 0 of layer 'ip1'"``.
+    """What is nan or infinite first, in forward order: ``"blob 'ip1'"`` or ``"parameter 0 of layer 'ip1'"``.
 
-    A parameter comes before what its layer makes of it. None: all numbers of the net are finite.
+    Parameters come before the tops of their layer. None if all numbers of the net are finite.
     """
     with net.setting.device.entered():
         for step in net.steps:
@@ -157,5 +158,5 @@ def first_not_finite(net: Net) -> str | None:
 
 
 def is_finite(net: Net, blob: Blob) -> bool:
-    """Whether all numbers of a blob are, on the net's device."""
+    """Whether all numbers of a blob are finite. Waits for the device."""
     return bool(net.setting.device.xp.isfinite(blob.stored).all())

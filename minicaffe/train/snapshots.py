@@ -1,11 +1,11 @@
-"""Snapshots: all that a run needs to go on, bit for bit, as if it had not stopped.
+"""Snapshots: all that a run needs to continue, bit for bit, as if it had not stopped.
 
 ``<prefix>_iter_<n>.npz`` holds the weights (as ``Net.save`` writes them), ``<prefix>_iter_<n>.solverstate.npz``
 the rest: the solver's history, random numbers, positions in the data, recent losses. The state is written
-last, and both appear under their names only when whole: a state that is there has its weights.
+last, and both files appear under their names only when complete: if the state is there, so are its weights.
 
 A state also says which run wrote it and when, so that ``latest`` is what was written last, not the highest
-iteration that is left of an older run under the same prefix.
+iteration that is left of an older run with the same prefix.
 
 A state that Caffe wrote has the iteration, the history and the weights; the rest starts anew.
 """
@@ -63,15 +63,15 @@ def write(state: Mapping[str, Any], net: Net, prefix: str, with_diffs: bool = Fa
 
 
 def later_than(before: float) -> float:
-    """The time, in seconds since 1970, but never before what a run has saved already: clocks are set back."""
+    """The time in seconds since 1970, but later than ``before``, for clocks may be set back."""
     return max(time.time(), before + 0.001)
 
 
 def prefix_of(spec: SolverSpec) -> str:
-    """How the names of a solver's snapshots begin, as Caffe has it.
+    """How the names of a solver's snapshots begin, as in Caffe.
 
-    ``snapshot_prefix``; in it the solver file's name, where it is a folder; without one, the solver file's path. ""
-    for a spec that is of no file, and names no prefix.
+    ``snapshot_prefix``; if that is a folder, the name of the solver file in it; without a prefix, the path of the
+    solver file. "" if the spec has no prefix and does not come from a file.
     """
     file, given = Path(spec.where.file), spec.snapshot_prefix
     if not given:
@@ -82,8 +82,10 @@ def prefix_of(spec: SolverSpec) -> str:
 
 
 def check_prefix(prefix: str, iterations: int) -> None:
-    """Make the folder of a prefix; see that snapshots up to ``iterations`` can be written. Raises WriteError."""
-    probe = Path(f"{start_of_name(prefix, iterations)}.solverstate.tmp")  # a name as long as theirs
+    """Make the folder of a prefix, and check that snapshots can be written there. Raises WriteError."""
+    probe = Path(
+        f"{start_of_name(prefix, iterations)}.solverstate.tmp"
+    )  # as long as the names of the snapshots
     try:
         probe.write_bytes(b"")
         probe.unlink()
@@ -94,7 +96,7 @@ def check_prefix(prefix: str, iterations: int) -> None:
 
 
 def start_of_name(prefix: str, iteration: int) -> Path:
-    """``<prefix>_iter_<n>``, in a folder that is there. Raises WriteError."""
+    """``<prefix>_iter_<n>``; its folder is made. Raises WriteError."""
     base = Path(f"{prefix}_iter_{iteration}")
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +121,11 @@ def _diffs(net: Net) -> dict[str, np.ndarray]:
 def read(
     path: str | Path, like: Mapping[str, Any], params: Mapping[str, Sequence[Blob]]
 ) -> tuple[dict[str, Any], Path]:
-    """A ``state_dict`` from a snapshot, and the path of the weights that go with it.
+    """Read a ``state_dict`` from a snapshot, and the path of the weights that belong to it.
 
-    ``like``: a ``state_dict`` of the solver that is to have it, with the net's ``params``. Raises TrainingError for
-    a file that is no solver state, or one of another solver type or net, or whose weights are not as they were.
+    ``like`` is the ``state_dict`` of the solver that will load it, and ``params`` the parameters of its net. Raises
+    TrainingError if the file is not a solver state, if it is that of another solver type or net, or if its weights
+    have changed.
     """
     with NpzReader(path, TrainingError, STATE) as file:
         meta = _read_meta(file)
@@ -155,7 +158,7 @@ def read(
 
 
 def understanding(path: str | Path) -> AbstractContextManager[None]:
-    """While it is entered, what a layer's ``restore`` raises of a damaged state becomes a TrainingError."""
+    """A context in which whatever a layer's ``restore`` raises for a damaged state becomes a TrainingError."""
     return reading(path, TrainingError, NOT_UNDERSTOOD)
 
 
@@ -165,7 +168,7 @@ def shapes_of(history: Mapping[str, Sequence[Array]]) -> dict[str, list[tuple[in
 
 
 def check_has_layers(path: str | Path, wanted: set[str]) -> None:
-    """Raise TrainingError where a weight file lacks a layer: it is of another net."""
+    """Raise TrainingError if a weight file does not have all of these layers: then it is of another net."""
     with open_weights(path) as file:
         missing = wanted - {*file.layers()}
     if missing:
@@ -173,7 +176,7 @@ def check_has_layers(path: str | Path, wanted: set[str]) -> None:
 
 
 def _check_classes(path: str | Path, held: list[str], now: list[str]) -> None:
-    """Raise TrainingError where labels stand for other classes than they did: folders came or went."""
+    """Raise TrainingError if labels stand for other classes than before: folders were added or removed."""
     if held and now and held != now:
         raise TrainingError(
             f"{path}: was trained on the classes {listing(held)}; the data have {listing(now)}; "
@@ -202,7 +205,7 @@ def _read_meta(file: NpzReader) -> dict[str, Any]:
 
 
 def _check_meta(meta: dict[str, Any]) -> None:
-    """Raises an error of any type unless all that ``restore`` uses is there, of the right kind."""
+    """Raise an error of any type unless everything that ``read`` uses is there and has the right type."""
     kinds = {
         "format": int,
         "type": str,
@@ -223,7 +226,7 @@ def _check_meta(meta: dict[str, Any]) -> None:
         raise ValueError(f"format {meta['format']}, iteration {meta['iter']}")
     if Path(meta["weights"]).name != meta["weights"] or len(meta["weights"]) > 255:
         raise ValueError("it names weights outside its folder")
-    run, saved = meta.get("run", ""), meta.get("saved", 0.0)  # which states of earlier versions have not
+    run, saved = meta.get("run", ""), meta.get("saved", 0.0)  # missing in states of earlier versions
     if not (isinstance(run, str) and isinstance(saved, float) and np.isfinite(saved)):
         raise ValueError(f"run {run!r}, saved {saved!r}")
     check_name(meta["weights"])
@@ -242,10 +245,10 @@ def _check_meta(meta: dict[str, Any]) -> None:
 
 
 def latest(prefix: str) -> Path:
-    """The last state of the run that was started last under a prefix; a broken one is passed over, with a warning.
+    """The last state of the run that was started last with a prefix; broken states are skipped, with a warning.
 
-    Which run that is, the log says; without it, the state that was written last. Raises TrainingError if there is
-    none.
+    The log says which run that is; without a log it is the state that was written last. Raises TrainingError if
+    there is none.
     """
     found = [(path, meta) for path in _states(prefix) if (meta := _meta_of(path)) is not None]
     found.sort(key=lambda item: (item[1].get("saved", 0.0), item[1]["iter"]), reverse=True)
@@ -272,7 +275,7 @@ def _states(prefix: str) -> list[Path]:
 
 
 def _meta_of(path: Path) -> dict[str, Any] | None:
-    """What a state says of itself; None, and a warning, where it is none."""
+    """What a state says about itself; None, with a warning, if the file is not a state."""
     try:
         with NpzReader(path, TrainingError, STATE) as file:
             return _read_meta(file)
@@ -282,7 +285,7 @@ def _meta_of(path: Path) -> dict[str, Any] | None:
 
 
 def _problem_of(path: Path, meta: dict[str, Any]) -> str:
-    """Why a training cannot go on from a state; "" where it can."""
+    """Why a training cannot continue from a state; "" if it can."""
     weight_file = path.parent / meta["weights"]
     try:
         if _crc32(weight_file) != meta["weights_crc32"]:

@@ -35,18 +35,18 @@ from minicaffe.train.solvers.rule import update_rules
 
 logger = logging.getLogger("minicaffe")
 NO_NUMBER = np.array(None)
-LOOK_EVERY = 20  # iterations from one look at the loss to the next, where a look waits for the GPU
+LOOK_EVERY = 20  # iterations between two checks of the loss, if a check has to wait for the GPU
 
 
 class Solver:
-    """Training of one net, with its test nets, which share its weights.
+    """Trains one net and tests it with its test nets, which share its weights.
 
-    ``spec`` is the path of a solver spec (YAML or .prototxt), or a ``SolverSpec``; ``net`` is used in place of the
-    net that the spec names. Nets' paths are looked up beside the solver's file, then in the working directory.
+    ``spec`` is the path of a solver spec (YAML or .prototxt), or a ``SolverSpec``; ``net`` replaces the net that
+    the spec names. Paths of nets are looked up beside the solver's file, then in the working directory.
 
-    Snapshots are named ``prefix``_iter_…: ``snapshot_prefix``, or without one after the solver's file, as in Caffe.
-    ``net``, ``test_nets`` and ``iter`` are what pycaffe's solver has. Progress goes to the logger
-    "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError and what nets raise.
+    Snapshots are named ``<prefix>_iter_<n>``; without a ``snapshot_prefix`` the solver's file gives the name, as in
+    Caffe. ``net``, ``test_nets`` and ``iter`` are those of pycaffe's solver. Progress goes to the logger
+    "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError, and whatever nets raise.
     """
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
@@ -58,8 +58,8 @@ class Solver:
         self.rule = update_rules[self.spec.type](self.spec)
         self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else secrets.randbits(48)
         self.iter = 0
-        self.run = secrets.token_hex(8)  # of this training, which a resumed one keeps
-        self.last_saved = 0.0  # the time, as its last snapshot has it
+        self.run = secrets.token_hex(8)  # names this run; a resumed run keeps the name
+        self.last_saved = 0.0  # the time in the last snapshot, in seconds since 1970
         self.prefix = snapshots.prefix_of(self.spec)
         self._check_place(self.prefix)
         inline = net or self.spec.train_net_param or self.spec.net_param
@@ -74,7 +74,7 @@ class Solver:
             report = test_net.share_with(self.net)
             if report.missing:
                 logger.warning(
-                    "Layers of a test net that the training net has not: %s", ", ".join(report.missing)
+                    "Layers of a test net that the training net does not have: %s", ", ".join(report.missing)
                 )
             for warning in same_images(self.net.layers, test_net.layers):
                 logger.warning(warning)
@@ -93,7 +93,7 @@ class Solver:
         self._request = ""
         self._saved_at = -1
         self._updates = 0
-        self._resumed: str | None = None  # the state that was gone on from
+        self._resumed: str | None = None  # the state that this run continues from
         self.stopped_early = False
         for path in self.spec.weights:
             self.copy_from(self._find(path, "weights"))
@@ -112,13 +112,13 @@ class Solver:
         )
 
     def _check_place(self, prefix: str) -> None:
-        """Raise SpecError where snapshots, and the log beside them, may not be written (docs/security.md)."""
+        """Raise SpecError if snapshots, and the log beside them, may not be written there (docs/security.md)."""
         folder = str(Path(self.spec.where.file).parent)
         if prefix and (problem := trust.current().problem_of_output(f"{prefix}.log.jsonl", folder)):
             raise self.spec.error("snapshot_prefix", problem)
 
     def _test_sources(self, net: NetSpec | None) -> Iterator[tuple[NetSpec | None, str, NetState]]:
-        """What each test net is made from: its own spec or file, then the shared net once for each state."""
+        """The spec, the file and the state of each test net: first nets of its own, then the shared net."""
         states = iter(self.spec.test_state)
         for given in self.spec.test_net_param:
             yield given, "", next(states, NetState())
@@ -132,7 +132,7 @@ class Solver:
         return "test_net" if path in self.spec.test_net else "train_net" if self.spec.train_net else "net"
 
     def _find(self, path: str, field: str) -> Path:
-        """The path that a field gives: beside the solver's file, or else in the working directory."""
+        """The path in a field, resolved beside the solver's file, or else in the working directory."""
         beside = Path(self.spec.where.file).parent / path
         if not beside.is_file() and not Path(path).is_file():
             raise self.spec.error(
@@ -147,7 +147,7 @@ class Solver:
     # -- training --------------------------------------------------------------------------------------
 
     def solve(self) -> None:
-        """Train to ``max_iter``, then snapshot and test. Raises SpecError without a max_iter, TrainingError."""
+        """Train to ``max_iter``, then snapshot and test. Raises TrainingError, and SpecError without a max_iter."""
         last = self.spec.max_iter
         if last is None:
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
@@ -167,7 +167,7 @@ class Solver:
             self.test_all()
 
     def _check_prefix(self, last: int) -> None:
-        """Refuse now what would lose the weights after the training. Raises SpecError, WriteError."""
+        """Fail now if the weights could not be saved after the training. Raises SpecError or WriteError."""
         if self.prefix:
             snapshots.check_prefix(self.prefix, last)
             if self.log.path is None:
@@ -193,12 +193,12 @@ class Solver:
         }
 
     def step(self, iterations: int = 1) -> None:
-        """Train for some iterations. Raises TrainingError where the loss is no longer a number."""
+        """Train for some iterations. Raises TrainingError if the loss becomes nan or infinite."""
         last = self.iter + iterations
         clock = _Clock(self.iter)
         self.stopped_early = False
         if not self._updates and iterations:
-            self.log.start()  # now, so that a run that is killed at once is known of
+            self.log.start()  # now, so that even a run that is killed at once leaves a trace
             for problem in untrained(self.net):
                 logger.warning(problem)
         with self.net.setting.device.entered():
@@ -230,7 +230,7 @@ class Solver:
             self.snapshot()
 
     def _accumulate(self) -> Array:
-        """Forward and backward ``iter_size`` times; the mean loss, as a 0-d array on the device."""
+        """Run forward and backward ``iter_size`` times; return the mean loss, a 0-d array on the device."""
         losses = []
         for _ in range(self.spec.iter_size):
             with self.net.lock:
@@ -241,9 +241,9 @@ class Solver:
         return mean
 
     def apply_update(self, rate: float) -> None:
-        """Clip, average, regularize; let the rule turn gradients into updates; subtract them.
+        """Clip, average and regularize the gradients, turn them into updates by the rule, and subtract these.
 
-        Each parameter's ``diff`` holds its update afterwards, and ``iter`` counts one more, as in Caffe.
+        Afterwards the ``diff`` of each parameter holds its update, and ``iter`` is one higher, as in Caffe.
         """
         params = self._trained_params()
         with self.net.setting.device.entered():
@@ -266,7 +266,7 @@ class Solver:
         )
 
     def _clip_factor(self, params: list[LearnableParam]) -> Array | None:
-        """What brings the L2 norm of all gradients down to ``clip_gradients``; None where it is not asked for."""
+        """The factor that brings the norm of all gradients down to ``clip_gradients``; None if that is not set."""
         limit = self.spec.clip_gradients
         if limit < 0:
             return None
@@ -291,7 +291,7 @@ class Solver:
         return bool(due and self.test_nets and (self.iter > 0 or spec.test_initialization))
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
-        """Run every test net for its ``test_iter`` batches; return and log the mean of each output."""
+        """Run each test net for its ``test_iter`` batches; log and return the mean of each output."""
         return [self._test(i) for i in range(len(self.test_nets)) if self._request != "stop"]
 
     def _test(self, number: int) -> dict[str, np.ndarray]:
@@ -309,7 +309,7 @@ class Solver:
         return result.outputs
 
     def smoothed_loss(self) -> float:
-        """The mean loss of the last ``average_loss`` iterations. Waits for the device."""
+        """The mean loss over the last ``average_loss`` iterations. Waits for the device."""
         return float(sum(float(loss) for loss in self.losses) / max(1, len(self.losses)))
 
     def _show(self, clock: _Clock, last: int, rate: float) -> None:
@@ -324,7 +324,7 @@ class Solver:
         self.log.write(event="train", iteration=self.iter, loss=loss, lr=rate, outputs=_plain(outputs))
 
     def _look(self) -> None:
-        """See that the last loss is a number; on a GPU, wait for it."""
+        """Check that the last loss is finite. On a GPU this waits for it."""
         if self.losses:
             self._check_loss(float(self.losses[-1]))
 
@@ -349,7 +349,7 @@ class Solver:
         )
 
     def _check_weights(self) -> None:
-        """Raise TrainingError where the last update has made a parameter infinite, or no number."""
+        """Raise TrainingError if the last update has made a parameter nan or infinite."""
         for layer, blobs in self.net.params.items():
             for i, blob in enumerate(blobs):
                 if not is_finite(self.net, blob):
@@ -359,8 +359,8 @@ class Solver:
     # -- snapshots -------------------------------------------------------------------------------------
 
     def request(self, action: str) -> None:
-        """Ask for "snapshot" or "stop" at the end of the iteration that is under way; safe in a signal handler."""
-        if self._request != "stop":  # which nothing else may make undone
+        """Ask for a "snapshot" or a "stop" at the end of the current iteration; safe in a signal handler."""
+        if self._request != "stop":  # which no later request may cancel
             self._request = action
 
     def _answer_request(self) -> None:
@@ -370,7 +370,7 @@ class Solver:
             self._save("this state")
 
     def _save(self, what: str) -> None:
-        """Snapshot, or say why not: a request for one must not end a training."""
+        """Take a snapshot, or log why not: a request for one must not end the training."""
         if self.prefix:
             self.snapshot()
         else:
@@ -379,7 +379,7 @@ class Solver:
     def snapshot(self) -> Path:
         """Write weights and state to ``<prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.
 
-        Returns the path of the state. Raises SpecError without a prefix, WriteError; TrainingError where the loss
+        Returns the path of the state. Raises WriteError, SpecError without a prefix, and TrainingError if the loss
         or a weight is not finite.
         """
         if not self.prefix:
@@ -400,9 +400,9 @@ class Solver:
         return snapshots.write(self.state_dict(), self.net, self.prefix, self.spec.snapshot_diff)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on, bit for bit, as if it had not stopped; but for the weights.
+        """All that a run needs to continue, bit for bit, as if it had not stopped; except for the weights.
 
-        ``history`` has copies of the update rule's arrays, by parameter; all else can be written as JSON.
+        ``history`` holds copies of the update rule's arrays, by parameter; all other values can be written as JSON.
         """
         return {
             "type": self.spec.type,
@@ -420,9 +420,9 @@ class Solver:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], weights: str | Path | None = None) -> None:
-        """Go on from what ``state_dict`` returned, with the weights of a file, or those that the net has.
+        """Continue from what ``state_dict`` returned, with the weights in a file or, by default, those of the net.
 
-        Nothing changes unless all of it fits. Raises TrainingError for a state of another solver type or net, and
+        Nothing changes unless all of it fits. Raises TrainingError for the state of another solver type or net, and
         WeightError.
         """
         if state["type"] != self.spec.type:
@@ -442,7 +442,7 @@ class Solver:
             for net, its in zip(nets, before, strict=True):
                 net.load_state_dict(its)
             raise
-        self._set_history(state["history"])  # all has been looked at: from here on nothing is refused
+        self._set_history(state["history"])  # everything was checked: from here on nothing fails
         self.losses = deque(state["losses"], maxlen=self.spec.average_loss)
         self.iter, self.seed = state["iter"], state["seed"]
         self.run, self.last_saved = state["run"], state["saved"]
@@ -453,10 +453,10 @@ class Solver:
                 target[...] = self.net.setting.device.put(array, target.dtype)
 
     def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
-        """Go on from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
+        """Continue from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
 
-        A state of Caffe names its weights; ``weights`` are those to take in their place. Raises TrainingError or
-        WeightError where it does not fit.
+        A state of Caffe names its weights; ``weights`` replaces them. Raises TrainingError or WeightError if the
+        state or its weights do not fit.
         """
         with self.net.setting.device.entered():
             if is_foreign_state(path):
@@ -474,7 +474,7 @@ class Solver:
         logger.info("Resumed from %s at iteration %d", path, self.iter)
 
     def _restore_from_caffe(self, path: str | Path, weights: str | Path | None) -> None:
-        """Take over iteration, history and weights. Caffe has a history of parameters that are not trained, too."""
+        """Take over iteration, history and weights. Caffe keeps a history of untrained parameters, too."""
         state = read_foreign_state(path)
         params = self.net.learnable
         history = state.history_for([p.blob.shape for p in params], self.rule.histories)
@@ -487,14 +487,14 @@ class Solver:
         passed = steps_passed(self.spec.stepvalue, state.iter - 1)
         if self.spec.lr_policy == "multistep" and passed != state.current_step:
             logger.warning(
-                "%s: had passed %d stepvalues, of this spec's it would be %d; the learning rate is this spec's",
+                "%s: had passed %d stepvalues, by this spec it would be %d; the learning rate follows this spec",
                 path,
                 state.current_step,
                 passed,
             )
 
     def close(self) -> None:
-        """Let go of the data layers' files and threads, and of the log; so does ``with Solver(…) as solver``."""
+        """Close the data layers' files, threads and the log; so does the end of ``with Solver(…) as solver``."""
         for net in (self.net, *self.test_nets):
             net.close()
         self.log.close()
@@ -507,13 +507,13 @@ class Solver:
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Outputs as JSON-able values: all but large ones; null for what is not finite, which JSON has no word for."""
+    """Outputs as values for JSON, without large ones; null for nan and infinity, which JSON does not have."""
     small = {name: array for name, array in outputs.items() if array.size <= 1000}
     return {name: np.where(np.isfinite(array), array, NO_NUMBER).tolist() for name, array in small.items()}
 
 
 class _Clock:
-    """Iterations per second since the last time that it was asked."""
+    """Measures iterations per second since it was last asked."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration, self.time = iteration, time.perf_counter()

@@ -112,7 +112,7 @@ def test_another_count_of_passed_stepvalues_is_said(solver_of, tmp_path, caplog)
         assert caplog.text == ""
         change_state(path, other_step)
         solver.restore(path)
-    assert "had passed 2 stepvalues, of this spec's it would be 1" in caplog.text
+    assert "had passed 2 stepvalues, by this spec it would be 1" in caplog.text
 
 
 def change_state(path, change):

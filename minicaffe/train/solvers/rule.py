@@ -1,4 +1,4 @@
-"""What an update rule is, and the registry of rules."""
+"""The base class of update rules, and their registry."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from minicaffe.spec.solver import SolverSpec
 class UpdateRule:
     """Turns a gradient into an update (Caffe's ``ComputeUpdateValue``).
 
-    ``update`` overwrites ``g``, the regularized gradient, with what is to be subtracted from the parameter;
-    ``history`` holds ``histories`` arrays of the parameter's shape that start as zeros. All of it is
-    elementwise: it is called on chunks of a parameter, on several workers.
+    ``update`` overwrites the regularized gradient ``g`` with what is subtracted from the parameter; ``history``
+    holds ``histories`` arrays of the parameter's shape, which start as zeros. A rule must be elementwise: it is
+    called on chunks of a parameter, by several workers.
 
-    ``cuda`` says the same in CUDA for one element, with the names g, h (and s, for two histories), rate and
-    those of ``constants``: it is one kernel with the rest of the step. A rule without it is a few launches on a
-    GPU.
+    ``cuda`` is the same rule in CUDA for one element, with the names g, h (and s, if there are two histories), rate
+    and those of ``constants``. It becomes one kernel with the rest of the step; without it a step takes a few
+    launches on a GPU.
     """
 
     histories: ClassVar[int] = 1
@@ -27,11 +27,11 @@ class UpdateRule:
         self.spec = spec
 
     def update(self, g: Array, history: tuple[Array, ...], rate: float, iteration: int) -> None:
-        """Overwrite ``g`` with the update at learning rate ``rate``; iterations count from 0."""
+        """Overwrite ``g`` with the update at the learning rate ``rate``. Iterations count from 0."""
         raise NotImplementedError
 
     def constants(self, iteration: int) -> dict[str, float]:
-        """The numbers that ``cuda`` names."""
+        """The constants that ``cuda`` uses, by name."""
         return {}
 
 
