@@ -16,7 +16,7 @@ class TrainingLog:
     """Appends events to ``<prefix>.log.jsonl``; without a prefix there is no log.
 
     Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the values of the event. The first
-    event that a process writes is "start", with what ``start`` returns: ``run`` (kept by a resumed run), ``resumed``
+    event that a process writes is "start", with what ``start`` returns: ``run`` (kept on resuming), ``resumed``
     (the state that it continues from, or null), ``net`` (its name), ``solver`` (the text of the spec) and ``seed``.
     The others are "train", "test", "snapshot" and "resume". An incomplete last line, left by a kill, is removed.
     """
