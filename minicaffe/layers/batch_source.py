@@ -141,14 +141,13 @@ def _sources(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Source]]:
             yield layer, source
 
 
-def image_batches(layer: BatchSourceLayer, source: Source, param: Any, with_labels: bool) -> ImageBatches:
-    """Batches from ``source``, as ``param`` (batch_size, shuffle, rand_skip) and transform_param say.
+def image_batches(layer: BatchSourceLayer, source: Source, order: Order, with_labels: bool) -> ImageBatches:
+    """Batches from ``source``, transformed as the layer's ``transform_param`` says.
 
-    Closes the source where they cannot be made. Raises DataError or SpecError.
+    Closes the source if they cannot be made. Raises DataError or SpecError.
     """
     try:
         transformer = DataTransformer(layer.spec.message(TransformParam), layer.phase, layer.setting.folder)
-        order = Order(len(source), param.batch_size, layer.seed, param.shuffle, param.rand_skip)
         return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))
     except MinicaffeError:
         source.close()

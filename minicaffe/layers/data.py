@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
+from minicaffe.data.order import Order
 from minicaffe.data.sources.backends import BACKENDS, open_source
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
@@ -41,4 +42,5 @@ class Data(BatchSourceLayer):
             labels=param.label_source,
             color=self.spec.message(TransformParam).color,
         )
-        return image_batches(self, source, param, with_labels=len(top) > 1)
+        order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
+        return image_batches(self, source, order, with_labels=len(top) > 1)

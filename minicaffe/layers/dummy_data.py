@@ -5,11 +5,14 @@ A constant is filled in once; random numbers are new at each forward. Caffe's Du
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
 from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.spec.fields import BlobShape, Int, Message, Nested
+
+Value = TypeVar("Value")
 
 
 class DummyDataParam(Message):
@@ -29,9 +32,8 @@ class DummyDataParam(Message):
         if not old and not self.shape:
             raise self.error("shape", "required, but not given; add 'shape: {dim: [N, C, H, W]}'")
 
-    def for_top(self, name: str, index: int, tops: int) -> Any:
-        """The value of a field for one of the tops. Raises SpecError where there is none."""
-        values = getattr(self, name)
+    def for_top(self, name: str, values: Sequence[Value], index: int, tops: int) -> Value:
+        """The value for one of the tops, of those of the field ``name``. Raises SpecError if there is none."""
         if len(values) not in (1, tops):
             raise self.error(name, f"{len(values)} given for {tops} tops; give one for each, or one")
         return values[index if len(values) > 1 else 0]
@@ -39,8 +41,9 @@ class DummyDataParam(Message):
     def shape_of(self, index: int, tops: int) -> tuple[int, ...]:
         """The shape of one of the tops."""
         if self.shape:
-            return tuple(self.for_top("shape", index, tops).dim)
-        return tuple(self.for_top(name, index, tops) for name in ("num", "channels", "height", "width"))
+            return tuple(self.for_top("shape", self.shape, index, tops).dim)
+        sizes = {"num": self.num, "channels": self.channels, "height": self.height, "width": self.width}
+        return tuple(self.for_top(name, values, index, tops) for name, values in sizes.items())
 
 
 @register_layer
@@ -55,10 +58,8 @@ class DummyData(Layer):
         param = self.spec.message(DummyDataParam)
         for i, blob in enumerate(top):
             blob.reshape(*param.shape_of(i, len(top)))
-        self.fillers = [
-            param.for_top("data_filler", i, len(top)) if param.data_filler else FillerParam()
-            for i in range(len(top))
-        ]
+        fillers = param.data_filler or [FillerParam()]
+        self.fillers = [param.for_top("data_filler", fillers, i, len(top)) for i in range(len(top))]
         for blob, filler in zip(top, self.fillers, strict=True):
             if filler.type == "constant":
                 fill(blob, filler, self.rng)

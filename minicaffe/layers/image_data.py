@@ -10,6 +10,7 @@ import logging
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
+from minicaffe.data.order import Order
 from minicaffe.data.sources.image_list import ImageListSource, class_names, open_images
 from minicaffe.data.sources.source import lookup_folders
 from minicaffe.data.transformer import TransformParam
@@ -50,7 +51,8 @@ class ImageData(BatchSourceLayer):
         source = open_images(param.source, self.setting.folder, param.root_folder, param.is_color, size)
         if source.class_names:
             self._number_classes(source)
-        return image_batches(self, source, param, with_labels=len(top) > 1)
+        order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
+        return image_batches(self, source, order, with_labels=len(top) > 1)
 
     def _number_classes(self, source: ImageListSource) -> None:
         """Number the folder's classes as in training: one that it lacks must not shift the others."""

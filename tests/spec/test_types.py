@@ -79,3 +79,7 @@ def test_a_value_of_another_type_is_found(tmp_path):
 def test_a_default_of_another_type_is_found(tmp_path):
     said = check(tmp_path, DECLARED.format(field="size = Int('large')", expression="0"))[0]
     assert any("[call-overload]" in line for line in said), said
+
+
+def test_checkers_are_told_that_the_package_has_types():
+    assert (PACKAGE / "py.typed").is_file()
