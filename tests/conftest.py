@@ -1,6 +1,7 @@
 """What the tests share: the device they run on, nets from YAML text, and the folder of real data."""
 
 import os
+import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+import numpy as np
 import pytest
 
 import minicaffe as mc
@@ -44,6 +46,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    refuse_shared_random_numbers()
     items.sort(
         key=lambda item: item.get_closest_marker("side_run") is not None
     )  # these wait for another process
@@ -57,6 +60,16 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for marker in item.iter_markers("cpu_only"):
             item.add_marker(pytest.mark.skip(reason=f"of the CPU alone: {marker.args[0]}"))
+
+
+def refuse_shared_random_numbers():
+    """Of a generator in a module each test would get other numbers alone than after the tests before it."""
+    kinds = (np.random.Generator, np.random.RandomState, random.Random)
+    modules = [(name, module) for name, module in sys.modules.items() if name.startswith("tests.")]
+    for name, module in modules:
+        for variable, value in vars(module).items():
+            if isinstance(value, kinds):
+                raise pytest.UsageError(f"{name}.{variable} is shared by tests: take the fixture rng")
 
 
 def pytest_collection_finish(session):
@@ -111,6 +124,12 @@ def double(request, monkeypatch):
         request.config.getoption("--device") == "cpu"
     ):  # what a module makes for its tests comes before the next
         mc.set_device("cpu")
+
+
+@pytest.fixture
+def rng():
+    """Random numbers, the same ones for a test whether it runs alone or after others."""
+    return np.random.default_rng(3)
 
 
 @pytest.fixture

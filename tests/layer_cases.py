@@ -1,9 +1,10 @@
-"""Nets of one layer: nearly all types that are used after training, at several settings."""
+"""Nets of one layer: any, and nearly all types that are used after training, at several settings."""
 
 import numpy as np
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
+from minicaffe.testing import layer_net
 from tests.export.export_cases import FILLERS
 
 IMAGE = [(2, 4, 7, 6)]
@@ -213,3 +214,8 @@ def one_layer(name):
     if name == "BatchNorm of no batches":
         net.params["L"][2].data[...] = 0
     return net
+
+
+def net_of(layer, *shapes, phase="train", **options):
+    """A net of the layer, given as YAML without its braces, on inputs ``x0``, ``x1``, … of these shapes."""
+    return mc.Net(parse_net(layer_net(layer, shapes)), phase=phase, **{"seed": 1, **options})

@@ -15,22 +15,14 @@ from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
 
-RNG = np.random.default_rng()
 
-
-@pytest.fixture(autouse=True)
-def the_same_numbers_in_any_order_of_tests():
-    global RNG
-    RNG = np.random.default_rng(73)
-
-
-def image_like(shape):
+def image_like(rng, shape):
     """Smooth random images (C, H, W, N) with a mean: correlated, as real activations are."""
-    x = RNG.standard_normal(shape)
+    x = rng.standard_normal(shape)
     for axis in (1, 2):
         x = x + np.roll(x, 1, axis)
-    mix = RNG.standard_normal((shape[0], shape[0]))
-    return np.einsum("dc,chwn->dhwn", mix, x) + RNG.standard_normal(shape) + 1.5
+    mix = rng.standard_normal((shape[0], shape[0]))
+    return np.einsum("dc,chwn->dhwn", mix, x) + rng.standard_normal(shape) + 1.5
 
 
 def direct(columns, responses):
@@ -89,8 +81,8 @@ def two_layers(layer):
     return mc.Net(parse_net(text), seed=5, dtype="float64")
 
 
-def batches_of(*sizes):
-    return [{"x": to_device(np.moveaxis(image_like((3, 6, 5, size)), -1, 0))} for size in sizes]
+def batches_of(rng, *sizes):
+    return [{"x": to_device(np.moveaxis(image_like(rng, (3, 6, 5, size)), -1, 0))} for size in sizes]
 
 
 def seen(net, batch, name):
@@ -114,8 +106,8 @@ def matrices(net, answering, batches, window, group):
 
 
 @pytest.mark.parametrize(("layer", "window", "group"), LAYERS.values(), ids=LAYERS)
-def test_moments_of_layers_are_those_of_their_data_matrices_and_responses(layer, window, group):
-    net, batches = two_layers(layer), batches_of(2, 3, 1)
+def test_moments_of_layers_are_those_of_their_data_matrices_and_responses(layer, window, group, rng):
+    net, batches = two_layers(layer), batches_of(rng, 2, 3, 1)
     found = moments.of_layers(net, ["second", "first"], batches)
     assert_moments(found["second"], direct(*matrices(net, net, batches, window, group)))
     columns = np.concatenate([np.moveaxis(batch["x"], 0, -1).reshape(3, -1) for batch in batches], axis=1)
@@ -124,17 +116,19 @@ def test_moments_of_layers_are_those_of_their_data_matrices_and_responses(layer,
 
 
 @pytest.mark.parametrize(("layer", "window", "group"), LAYERS.values(), ids=LAYERS)
-def test_moments_between_nets_have_the_inputs_of_one_and_the_responses_of_the_other(layer, window, group):
-    original, approximated, batches = two_layers(layer), two_layers(layer), batches_of(1, 3)
+def test_moments_between_nets_have_the_inputs_of_one_and_the_responses_of_the_other(
+    layer, window, group, rng
+):
+    original, approximated, batches = two_layers(layer), two_layers(layer), batches_of(rng, 1, 3)
     for name, blobs in approximated.params.items():
         for blob in blobs:
-            blob.data[...] += 0.3 * RNG.standard_normal(blob.shape) if name == "first" else np.nan
+            blob.data[...] += 0.3 * rng.standard_normal(blob.shape) if name == "first" else np.nan
     found = moments.between(original, approximated, "second", batches)
     assert_moments(found, direct(*matrices(approximated, original, batches, window, group)))
 
 
-def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves():
-    columns, responses = RNG.standard_normal((2, 5, 40)) + 2, RNG.standard_normal((2, 3, 40)) - 1
+def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves(rng):
+    columns, responses = rng.standard_normal((2, 5, 40)) + 2, rng.standard_normal((2, 3, 40)) - 1
     m = moments.Moments(*direct(columns, responses))
     np.testing.assert_allclose(m.second, columns @ columns.swapaxes(1, 2) / 40, rtol=1e-12)
     bare = m.uncentred()
@@ -150,14 +144,14 @@ def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves():
 class Task:
     """A layer's data matrices and the responses that are wanted: its own, or those to other inputs."""
 
-    def __init__(self, kind, group=1, own=True, w=None, window=None):
+    def __init__(self, rng, kind, group=1, own=True, w=None, window=None):
         window = window or Window((3, 3), pad=(1, 1))
-        x, shape = image_like((4, 6, 5, 7)), (6, 4 // group, *window.kernel)
+        x, shape = image_like(rng, (4, 6, 5, 7)), (6, 4 // group, *window.kernel)
         self.scheme, self.group = kind(shape, group), group
-        self.w = RNG.standard_normal(shape) if w is None else w
+        self.w = rng.standard_normal(shape) if w is None else w
         product = DenseConvolution(Geometry(x.shape, 6, window, group), np.float64)
         y = np.empty((6, *product.geometry.output, 7))
-        product.forward(x if own else x + 0.7 * image_like(x.shape), self.w, y, RNG.standard_normal(6))
+        product.forward(x if own else x + 0.7 * image_like(rng, x.shape), self.w, y, rng.standard_normal(6))
         sums = MomentSums()
         sums.add(product, x, y)
         self.moments = sums.moments()
@@ -202,8 +196,8 @@ def least_squares_of_rank(columns, responses, rank):
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @each_target
 @each_group
-def test_channel_factors_are_the_best_of_their_rank(group, own, rank):
-    task = Task(ChannelScheme, group, own)
+def test_channel_factors_are_the_best_of_their_rank(group, own, rank, rng):
+    task = Task(rng, ChannelScheme, group, own)
     found = fit(task.scheme, task.moments, rank)
     columns = task.columns - task.columns.mean(axis=2, keepdims=True)
     responses = (task.y - task.y.mean(axis=1, keepdims=True)).reshape(group, 6 // group, -1)
@@ -213,14 +207,14 @@ def test_channel_factors_are_the_best_of_their_rank(group, own, rank):
 
 @each_target
 @each_group
-def test_no_small_change_of_channel_factors_comes_nearer(group, own):
-    task = Task(ChannelScheme, group, own)
+def test_no_small_change_of_channel_factors_comes_nearer(group, own, rng):
+    task = Task(rng, ChannelScheme, group, own)
     found = fit(task.scheme, task.moments, 2)
     least = task.fitted_error(found)
     for size in (1e-1, 1e-2):
         for _ in range(10):
             left, right = (
-                f + size * f.std() * RNG.standard_normal(f.shape) for f in (found.left, found.right)
+                f + size * f.std() * rng.standard_normal(f.shape) for f in (found.left, found.right)
             )
             assert task.error(task.scheme.weights(left @ right)) > least
 
@@ -241,8 +235,8 @@ def alternating(task, rank, sweeps):
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
 @each_target
-def test_spatial_factors_come_as_near_as_long_alternating_least_squares(own, rank):
-    task = Task(SpatialScheme, 1, own)
+def test_spatial_factors_come_as_near_as_long_alternating_least_squares(own, rank, rng):
+    task = Task(rng, SpatialScheme, 1, own)
     assert task.fitted_error(fit(task.scheme, task.moments, rank)) <= 1.03 * alternating(task, rank, 15)
 
 
@@ -250,9 +244,9 @@ def test_spatial_factors_come_as_near_as_long_alternating_least_squares(own, ran
 @each_target
 @each_group
 def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_they_start_from(
-    group, own, rank
+    group, own, rank, rng
 ):
-    task = Task(SpatialScheme, group, own)
+    task = Task(rng, SpatialScheme, group, own)
     error = task.fitted_error(fit(task.scheme, task.moments, rank))
     best, _ = best_weights(task.moments)
     for weights in (task.w, best.reshape(task.w.shape)):
@@ -264,11 +258,11 @@ def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_the
 @pytest.mark.parametrize(("rank", "asked"), [(1, 1), (3, 3), (1, 3)])
 @each_group
 @each_kind
-def test_weights_of_a_lower_rank_than_is_asked_for_are_found_again(kind, group, rank, asked):
+def test_weights_of_a_lower_rank_than_is_asked_for_are_found_again(kind, group, rank, asked, rng):
     scheme = kind((6, 4 // group, 3, 3), group)
     m, n = scheme.matrix_shape
-    low = RNG.standard_normal((group, m, rank)) @ RNG.standard_normal((group, rank, n))
-    task = Task(kind, group, w=scheme.weights(low))
+    low = rng.standard_normal((group, m, rank)) @ rng.standard_normal((group, rank, n))
+    task = Task(rng, kind, group, w=scheme.weights(low))
     found = fit(task.scheme, task.moments, asked)
     assert found.energy == pytest.approx(1, abs=1e-6)
     assert task.fitted_error(found) < 1e-6 * task.variance
@@ -277,8 +271,8 @@ def test_weights_of_a_lower_rank_than_is_asked_for_are_found_again(kind, group, 
 
 @each_group
 @each_kind
-def test_at_full_rank_the_responses_are_reproduced(kind, group):
-    task = Task(kind, group)
+def test_at_full_rank_the_responses_are_reproduced(kind, group, rng):
+    task = Task(rng, kind, group)
     found = fit(task.scheme, task.moments, min(task.scheme.matrix_shape))
     assert task.fitted_error(found) < 1e-6 * task.variance
     answers = task.y - task.misses(task.scheme.weights(found.left @ found.right), found.bias)
@@ -289,8 +283,8 @@ def test_at_full_rank_the_responses_are_reproduced(kind, group):
 @each_target
 @each_group
 @each_kind
-def test_the_bias_leaves_no_mean_error(kind, group, own, rank):
-    task = Task(kind, group, own)
+def test_the_bias_leaves_no_mean_error(kind, group, own, rank, rng):
+    task = Task(rng, kind, group, own)
     found = fit(task.scheme, task.moments, rank)
     misses = task.misses(task.scheme.weights(found.left @ found.right), found.bias)
     assert np.abs(misses).mean() > 0.1
@@ -301,8 +295,8 @@ def test_the_bias_leaves_no_mean_error(kind, group, own, rank):
 @each_target
 @each_group
 @each_kind
-def test_energy_is_the_share_of_the_responses_variance_that_is_kept(kind, group, own, rank):
-    task = Task(kind, group, own)
+def test_energy_is_the_share_of_the_responses_variance_that_is_kept(kind, group, own, rank, rng):
+    task = Task(rng, kind, group, own)
     found = fit(task.scheme, task.moments, rank)
     assert found.energy == pytest.approx(1 - task.fitted_error(found) / task.variance, abs=1e-9)
     assert 0 < found.energy < 1
@@ -311,8 +305,8 @@ def test_energy_is_the_share_of_the_responses_variance_that_is_kept(kind, group,
 @each_target
 @each_group
 @each_kind
-def test_a_layer_without_a_bias_gets_none_and_factors_that_do_without(kind, group, own):
-    task = Task(kind, group, own)
+def test_a_layer_without_a_bias_gets_none_and_factors_that_do_without(kind, group, own, rng):
+    task = Task(rng, kind, group, own)
     found = fit(task.scheme, task.moments.uncentred(), 2)
     assert not found.bias.any()
     squares = (task.y**2).sum(axis=0).mean()
@@ -328,9 +322,9 @@ def test_a_layer_without_a_bias_gets_none_and_factors_that_do_without(kind, grou
 
 @pytest.mark.parametrize("rank", [1, 5, 18])
 @each_group
-def test_a_data_basis_keeps_its_share_of_the_eigenvalues_and_the_weights_and_bias(group, rank):
-    task = Task(ChannelScheme, group)
-    bias = RNG.standard_normal(6)
+def test_a_data_basis_keeps_its_share_of_the_eigenvalues_and_the_weights_and_bias(group, rank, rng):
+    task = Task(rng, ChannelScheme, group)
+    bias = rng.standard_normal(6)
     found = fit_data(task.scheme, task.moments, rank, task.w, bias)
     values = np.linalg.eigvalsh(task.columns @ task.columns.swapaxes(1, 2))[:, ::-1]
     assert found.energy == pytest.approx(values[:, :rank].sum() / values.sum(), rel=1e-9)
@@ -347,10 +341,12 @@ def test_a_data_basis_keeps_its_share_of_the_eigenvalues_and_the_weights_and_bia
 
 @pytest.mark.parametrize(("layer", "group", "at_most"), [("plain", 1, 0.95), ("groups, padded", 2, 0.97)])
 @each_kind
-def test_asymmetric_moments_give_nearer_responses_behind_an_approximated_layer(kind, layer, group, at_most):
+def test_asymmetric_moments_give_nearer_responses_behind_an_approximated_layer(
+    kind, layer, group, at_most, rng
+):
     original, approximated = two_layers(LAYERS[layer][0]), two_layers(LAYERS[layer][0])
     first, second = ChannelScheme((4, 3, 1, 1), 1), kind(original.params["second"][0].shape, group)
-    batches, rank = batches_of(4, 3), 3 if group > 1 else 2
+    batches, rank = batches_of(rng, 4, 3), 3 if group > 1 else 2
     seen_in = moments.of_layers(original, ["first", "second"], batches)
     put(approximated, "first", first, fit(first, seen_in["first"], 1))
     errors = []
@@ -385,10 +381,10 @@ NOTHING = {
 @pytest.mark.parametrize("centred", [True, False], ids=["centred", "no bias"])
 @pytest.mark.parametrize("kind", ["channel", "spatial", "data"])
 @pytest.mark.parametrize(("x", "w"), NOTHING.values(), ids=NOTHING)
-def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wanted(x, w, kind, centred):
+def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wanted(x, w, kind, centred, rng):
     is_varied = x is None or x.std() > 1
-    x = image_like(X_SHAPE) if x is None else x
-    w = RNG.standard_normal(W_SHAPE) if w is None else w
+    x = image_like(rng, X_SHAPE) if x is None else x
+    w = rng.standard_normal(W_SHAPE) if w is None else w
     product = DenseConvolution(Geometry(x.shape, 6, Window((3, 3))), np.float64)
     y = np.empty((6, *product.geometry.output, product.geometry.batch))
     product.forward(x, w, y)
@@ -427,8 +423,10 @@ def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
 @each_target
 @each_group
 @pytest.mark.parametrize("rank", [1, 3, 12])
-def test_a_basis_for_the_responses_answers_as_channel_factors_do_and_goes_on_with_the_data(group, own, rank):
-    task = Task(ChannelScheme, group, own)
+def test_a_basis_for_the_responses_answers_as_channel_factors_do_and_goes_on_with_the_data(
+    group, own, rank, rng
+):
+    task = Task(rng, ChannelScheme, group, own)
     found = fit_basis(task.scheme, task.moments, rank)
     q = found.right.swapaxes(1, 2)
     np.testing.assert_allclose(found.right @ q, np.broadcast_to(np.eye(rank), (group, rank, rank)), atol=1e-9)
@@ -443,8 +441,8 @@ def test_a_basis_for_the_responses_answers_as_channel_factors_do_and_goes_on_wit
 
 @each_kind
 @each_group
-def test_fitted_factors_are_of_equal_size(kind, group):
-    task = Task(kind, group)
+def test_fitted_factors_are_of_equal_size(kind, group, rng):
+    task = Task(rng, kind, group)
     found = fit(task.scheme, task.moments, 3)
     sizes = [np.linalg.svd(a, compute_uv=False) for a in (found.left, found.right)]
     np.testing.assert_allclose(*sizes, rtol=1e-8)

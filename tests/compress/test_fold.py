@@ -13,14 +13,6 @@ from minicaffe.spec.edit import remove_layers
 from minicaffe.spec.net import parse_net
 from tests.random_nets import RandomNet, comments_of, layers_of
 
-RNG = np.random.default_rng()
-
-
-@pytest.fixture(autouse=True)
-def the_same_numbers_in_any_order_of_tests():
-    global RNG
-    RNG = np.random.default_rng(71)
-
 
 def net_text(weighted, *after, shape=(2, 4, 6, 5)):
     """A net of an input, a layer ``conv`` and what comes after it, each given as YAML without its braces."""
@@ -29,13 +21,13 @@ def net_text(weighted, *after, shape=(2, 4, 6, 5)):
     return "name: net\nlayer:\n" + "".join(f"- {{{layer}}}\n" for layer in layers)
 
 
-def random_net(text, **options):
+def random_net(rng, text, **options):
     """The net of a text at TEST, with random weights, statistics and coefficients."""
     net = mc.Net(parse_net(text, "net.yaml"), phase="test", **options)
     for layer in net.layers:
         for i, blob in enumerate(layer.blobs):
             positive = layer.type == "BatchNorm" and i
-            blob.data[...] = RNG.uniform(0.5, 2, blob.shape) if positive else RNG.standard_normal(blob.shape)
+            blob.data[...] = rng.uniform(0.5, 2, blob.shape) if positive else rng.standard_normal(blob.shape)
     for layer in net.layers:  # a basis of the data is there only once one has been made
         if "data" in getattr(layer, "note", ""):
             layer.blobs[-1].data[...] = 0
@@ -46,8 +38,8 @@ def fold_text(text, net):
     return fold("net.yaml", text, net)
 
 
-def assert_computes_the_same(net, folded):
-    x = RNG.standard_normal(net.blobs["x"].shape)
+def assert_computes_the_same(rng, net, folded):
+    x = rng.standard_normal(net.blobs["x"].shape)
     expected, found = net.forward(x=x), folded.forward(x=x)
     assert set(found) == set(expected)
     for name, y in expected.items():
@@ -89,68 +81,68 @@ AFTER = {
 
 @pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
 @pytest.mark.parametrize("weighted", WEIGHTED.values(), ids=WEIGHTED)
-def test_a_folded_net_computes_what_the_net_did(weighted, after):
+def test_a_folded_net_computes_what_the_net_did(weighted, after, rng):
     text = net_text(weighted, *after, "name: relu, type: ReLU", "name: tanh, type: TanH, bottom: relu")
-    net = random_net(text)
+    net = random_net(rng, text)
     new, folded = fold_text(text, net)
     assert [layer.name for layer in folded.layers] == ["x", "conv", "relu", "tanh"]
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
     assert [layer.name for layer in mc.Net(parse_net(new)).layers] == ["x", "conv", "relu", "tanh"]
 
 
-def test_a_data_basis_that_is_held_is_held_by_the_folded_net():
+def test_a_data_basis_that_is_held_is_held_by_the_folded_net(rng):
     text = net_text(WEIGHTED["data basis"], NORM)
-    net = random_net(text)
+    net = random_net(rng, text)
     basis = net.params["conv"][2].data
-    basis[...] = np.linalg.qr(RNG.standard_normal(basis.shape))[0]
+    basis[...] = np.linalg.qr(rng.standard_normal(basis.shape))[0]
     _, folded = fold_text(text, net)
     np.testing.assert_array_equal(folded.params["conv"][2].data, basis)
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
-def test_statistics_of_no_batch_yet_count_as_zero():
+def test_statistics_of_no_batch_yet_count_as_zero(rng):
     text = net_text(WEIGHTED["convolution"], f"{NORM}, batch_norm_param: {{eps: 0.25}}")
-    net = random_net(text)
+    net = random_net(rng, text)
     net.params["norm"][2].data[...] = 0
     _, folded = fold_text(text, net)
     for found, given in zip(folded.params["conv"], net.params["conv"], strict=True):
         np.testing.assert_allclose(found.data, 2 * given.data, rtol=1e-6)
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
-def test_several_layers_are_folded_at_once_and_the_net_that_was_given_stays_as_it_was():
+def test_several_layers_are_folded_at_once_and_the_net_that_was_given_stays_as_it_was(rng):
     after = (NORM, "name: ip, type: InnerProduct, inner_product_param: {num_output: 3}", SHIFTED)
     text = net_text(WEIGHTED["no bias"], *after)
-    net = random_net(text)
+    net = random_net(rng, text)
     before = {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()}
     new, folded = fold_text(text, net)
     assert [layer.name for layer in folded.layers] == ["x", "conv", "ip"]
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
     assert "bias_term: false" not in new
     for name, blobs in net.params.items():
         for blob, values in zip(blobs, before[name], strict=True):
             np.testing.assert_array_equal(blob.data, values)
 
 
-def test_what_reads_the_blob_after_the_fold_still_finds_it():
+def test_what_reads_the_blob_after_the_fold_still_finds_it(rng):
     readers = [f"name: {name}, type: {kind}, bottom: scale" for name, kind in (("a", "ReLU"), ("b", "TanH"))]
     text = net_text(WEIGHTED["convolution"], NORM, SCALE, *readers)
-    net = random_net(text)
+    net = random_net(rng, text)
     _, folded = fold_text(text, net)
     assert not {"norm", "scale"} & {layer.name for layer in folded.layers}
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
-def test_layers_of_one_name_for_two_phases_go_together():
+def test_layers_of_one_name_for_two_phases_go_together(rng):
     phases = [
         f"{NORM}, top: conv, include: {{phase: {phase}}}, batch_norm_param: {{use_global_stats: {flag}}}"
         for phase, flag in (("TRAIN", "false"), ("TEST", "true"))
     ]
     text = net_text(WEIGHTED["convolution"], *phases)
-    net = random_net(text)
+    net = random_net(rng, text)
     new, folded = fold_text(text, net)
     assert "norm" not in new
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
 # what comes after ``conv``, or what ``conv`` is, so that nothing can be folded
@@ -174,34 +166,34 @@ STAYS = {
 
 
 @pytest.mark.parametrize(("more", "after"), [(m, a) for m, *a in STAYS.values()], ids=STAYS)
-def test_what_cannot_be_folded_stays(more, after):
+def test_what_cannot_be_folded_stays(more, after, rng):
     same = "type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, pad: 1}"
     text = net_text(same + more, *after)
-    net = random_net(text)
+    net = random_net(rng, text)
     assert find(net) == []
     with pytest.raises(mc.SpecError, match=r"^net\.yaml: no BatchNorm or Scale follows .*nothing to fold$"):
         fold_text(text, net)
 
 
-def test_of_a_chain_only_what_nobody_else_reads_is_folded():
+def test_of_a_chain_only_what_nobody_else_reads_is_folded(rng):
     text = net_text(WEIGHTED["convolution"], NORM, SCALE, "name: other, type: TanH, bottom: norm")
-    net = random_net(text)
+    net = random_net(rng, text)
     _, folded = fold_text(text, net)
     assert {"scale", "other"} <= {layer.name for layer in folded.layers}
     assert "norm" not in folded.params
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
-def test_a_deconvolution_stays():
+def test_a_deconvolution_stays(rng):
     deconvolution = "type: Deconvolution, convolution_param: {num_output: 4, kernel_size: 2}"
-    assert find(random_net(net_text(deconvolution, NORM))) == []
+    assert find(random_net(rng, net_text(deconvolution, NORM))) == []
 
 
 # -- what a fold must not get wrong ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("top", ["", ", top: conv"], ids=["another top", "in place"])
-def test_a_layer_that_read_what_was_folded_by_default_reads_it_still(top):
+def test_a_layer_that_read_what_was_folded_by_default_reads_it_still(top, rng):
     aside = "name: aside, type: TanH, bottom: x, top: aside"
     text = net_text(
         "type: Convolution, convolution_param: {num_output: 4, kernel_size: 1}",
@@ -210,11 +202,11 @@ def test_a_layer_that_read_what_was_folded_by_default_reads_it_still(top):
         "name: relu, type: ReLU",
         "name: sum, type: Eltwise, bottom: [relu, aside]",
     )
-    net = random_net(text)
-    assert_computes_the_same(net, fold_text(text, net)[1])
+    net = random_net(rng, text)
+    assert_computes_the_same(rng, net, fold_text(text, net)[1])
 
 
-def test_weights_that_two_layers_share_are_not_folded_into():
+def test_weights_that_two_layers_share_are_not_folded_into(rng):
     shared = (
         "type: Convolution, bottom: x, param: {name: w}, convolution_param: {num_output: 3, kernel_size: 3}"
     )
@@ -225,38 +217,38 @@ def test_weights_that_two_layers_share_are_not_folded_into():
         "name: norm2, type: BatchNorm",
         "name: sum, type: Eltwise, bottom: [norm1, norm2]",
     )
-    net = random_net(text)
+    net = random_net(rng, text)
     try:
         folded = fold_text(text, net)[1]
     except mc.SpecError:
         return  # as good
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
 @pytest.mark.parametrize("rule", ["include", "exclude"])
-def test_a_net_of_a_stage_is_folded_as_that_net(tmp_path, rule):
+def test_a_net_of_a_stage_is_folded_as_that_net(tmp_path, rule, rng):
     more = f"name: more, type: InnerProduct, inner_product_param: {{num_output: 2}}, {rule}: {{stage: use}}"
     path = tmp_path / "net.yaml"
     path.write_text(net_text(WEIGHTED["convolution"], NORM, more))
-    net = random_net(path.read_text(), stages=["use"])
+    net = random_net(rng, path.read_text(), stages=["use"])
     net.save(tmp_path / "w.npz")
     out = tmp_path / "folded.yaml"
     arguments = ["fold", str(path), "--weights", str(tmp_path / "w.npz"), "-o", str(out), "--stage", "use"]
     assert main(arguments) == 0
     folded = mc.Net(out, weights=out.with_suffix(".npz"), stages=["use"])
     assert ("more" in net.params) == (rule == "include")
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
 
 
 # -- the command -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, rng):
     """A working directory with a net in block style, and its weights."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.yaml").write_text(LAYOUT)
-    random_net(LAYOUT).save("net.npz")
+    random_net(rng, LAYOUT).save("net.npz")
     return tmp_path
 
 
@@ -310,7 +302,7 @@ layer:
 """
 
 
-def test_the_command_writes_a_spec_and_weights_that_make_the_folded_net(folder, capsys):
+def test_the_command_writes_a_spec_and_weights_that_make_the_folded_net(folder, capsys, rng):
     net = mc.Net("net.yaml", weights="net.npz")
     assert main(["fold", "net.yaml", "--weights", "net.npz", "-o", "folded.yaml"]) == 0
     output = capsys.readouterr()
@@ -319,7 +311,7 @@ def test_the_command_writes_a_spec_and_weights_that_make_the_folded_net(folder, 
     assert (folder / "folded.yaml").read_text() == FOLDED
     folded = mc.Net("folded.yaml")
     assert folded.copy_from("folded.npz").matched == ["conv"]
-    assert_computes_the_same(net, folded)
+    assert_computes_the_same(rng, net, folded)
     assert (folder / "net.yaml").read_text() == LAYOUT
 
 

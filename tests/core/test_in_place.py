@@ -5,9 +5,8 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
-from tests.gradient_check import check_gradients
+from minicaffe.testing import check_gradients
 
-RNG = np.random.default_rng(12)
 HEAD = "force_backward: true\nlayer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n"
 FC = "inner_product_param: {num_output: 3, weight_filler: {type: xavier}}"
 
@@ -47,7 +46,7 @@ def test_an_in_place_layer_that_would_spoil_another_is_refused(make_net, layers,
 
 
 @pytest.mark.parametrize(("layers", "apart"), OVERWRITING)
-def test_a_top_that_backward_needs_may_be_overwritten_where_no_gradient_passes(make_net, layers, apart):
+def test_a_top_that_backward_needs_may_be_overwritten_where_no_gradient_passes(make_net, layers, apart, rng):
     problem = "layer 'l': top: layer 'a' needs its top in backward"
     with pytest.raises(mc.SpecError, match=problem):
         make_net(HEAD + layers, phase="train")
@@ -60,7 +59,7 @@ def test_a_top_that_backward_needs_may_be_overwritten_where_no_gradient_passes(m
         make_net(trained + "- {name: loss, type: Reduction, loss_weight: 1}", phase="train")
 
     net = make_net(HEAD + layers)
-    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    x = rng.standard_normal((2, 3)).astype(np.float32)
     (out,), (expected,) = (n.forward(x=x).values() for n in (net, make_net(HEAD + apart)))
     np.testing.assert_array_equal(to_host(out), to_host(expected))
     errors = []
@@ -82,4 +81,4 @@ CHAINS = [
 
 @pytest.mark.parametrize("layers", CHAINS)
 def test_the_usual_chains_in_place_have_the_derivative_of_forward(layers):
-    check_gradients(HEAD + IP + layers, {"x": RNG.standard_normal((8, 3))})
+    check_gradients(HEAD + IP + layers, [(8, 3)])

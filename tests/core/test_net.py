@@ -10,8 +10,6 @@ from minicaffe.device.array import to_host
 from tests.core.small_nets import CHAIN, TRAIN
 from tests.layer_cases import LAYERS, one_layer
 
-RNG = np.random.default_rng(8)
-
 
 def test_blobs_have_caffes_shapes_outside_and_the_batch_last_inside(make_net):
     net = make_net(CHAIN)
@@ -25,9 +23,9 @@ def test_blobs_have_caffes_shapes_outside_and_the_batch_last_inside(make_net):
     assert net.outputs == ["prob"]
 
 
-def test_forward_returns_copies_of_the_outputs_in_caffes_shape(make_net):
+def test_forward_returns_copies_of_the_outputs_in_caffes_shape(make_net, rng):
     net = make_net(CHAIN)
-    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    x = rng.standard_normal((2, 3, 6, 6)).astype("f4")
     first = net.forward(data=x)
     assert first["prob"].shape == (2, 5)
     np.testing.assert_allclose(first["prob"].sum(axis=1), 1, rtol=1e-6)
@@ -37,18 +35,18 @@ def test_forward_returns_copies_of_the_outputs_in_caffes_shape(make_net):
     np.testing.assert_array_equal(net.forward(data=x)["prob"], kept)
 
 
-def test_blobs_written_in_place_are_what_forward_reads(make_net):
+def test_blobs_written_in_place_are_what_forward_reads(make_net, rng):
     net = make_net(CHAIN)
-    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    x = rng.standard_normal((2, 3, 6, 6)).astype("f4")
     expected = net.forward(data=x)["prob"]
     net.blobs["data"].data[...] = 0
     net.blobs["data"].data[1] = x[1]
     np.testing.assert_allclose(net.forward()["prob"][1], expected[1], rtol=1e-5)
 
 
-def test_forward_from_and_to_a_layer_runs_only_that_part(make_net):
+def test_forward_from_and_to_a_layer_runs_only_that_part(make_net, rng):
     net = make_net(CHAIN)
-    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    x = rng.standard_normal((2, 3, 6, 6)).astype("f4")
     whole = net.forward(data=x, blobs=["pool"])
     part = net.forward(end="pool", data=x)
     assert list(part) == ["pool"]
@@ -58,9 +56,9 @@ def test_forward_from_and_to_a_layer_runs_only_that_part(make_net):
     np.testing.assert_allclose(zero, 1 / 5, rtol=1e-6)
 
 
-def test_a_reshaped_net_follows_its_input_and_comes_back(make_net):
+def test_a_reshaped_net_follows_its_input_and_comes_back(make_net, rng):
     net = make_net(CHAIN)
-    x = RNG.standard_normal((2, 3, 6, 6)).astype("f4")
+    x = rng.standard_normal((2, 3, 6, 6)).astype("f4")
     before = net.forward(data=x)["prob"]
     net.blobs["data"].reshape(5, 3, 6, 6)
     net.reshape()
@@ -108,19 +106,19 @@ def test_an_unknown_input_or_layer_is_refused_with_the_nearest_name(make_net):
         net.forward(end="pol")
 
 
-def test_a_diff_written_on_an_output_starts_the_gradient(make_net):
+def test_a_diff_written_on_an_output_starts_the_gradient(make_net, rng):
     net = make_net(CHAIN)
-    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
-    net.blobs["prob"].diff[...] = RNG.standard_normal((2, 5))
+    net.forward(data=rng.standard_normal((2, 3, 6, 6)))
+    net.blobs["prob"].diff[...] = rng.standard_normal((2, 5))
     assert net.backward() == {}
     assert np.abs(net.params["conv"][0].diff).max() > 0
     assert not net.blobs["data"].has_diff
 
 
-def test_force_backward_reaches_the_inputs(make_net):
+def test_force_backward_reaches_the_inputs(make_net, rng):
     net = make_net(CHAIN.replace("name: chain", "name: chain\nforce_backward: true"))
-    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
-    gradient = net.backward(prob=RNG.standard_normal((2, 5)))
+    net.forward(data=rng.standard_normal((2, 3, 6, 6)))
+    gradient = net.backward(prob=rng.standard_normal((2, 5)))
     assert gradient["data"].shape == (2, 3, 6, 6)
     assert np.abs(gradient["data"]).max() > 0
 
@@ -146,9 +144,9 @@ def test_without_a_start_no_layer_runs_backward(make_net):
     assert not any(blob.has_diff for blobs in net.params.values() for blob in blobs)
 
 
-def test_parameter_gradients_add_until_they_are_cleared(make_net):
+def test_parameter_gradients_add_until_they_are_cleared(make_net, rng):
     net = make_net(TRAIN, phase="train")
-    net.forward(data=RNG.standard_normal((4, 3)), label=[0, 1, 2, 0])
+    net.forward(data=rng.standard_normal((4, 3)), label=[0, 1, 2, 0])
     net.backward()
     once = net.params["ip"][0].diff.copy()
     net.backward()
@@ -167,30 +165,30 @@ def test_a_blob_used_twice_is_split_under_caffes_names(make_net):
     assert np.shares_memory(net.blobs["ip_ip_0_split_1"].data, net.blobs["ip"].data)
 
 
-def test_a_layer_with_lr_mult_0_below_the_rest_gets_no_gradient(make_net):
+def test_a_layer_with_lr_mult_0_below_the_rest_gets_no_gradient(make_net, rng):
     frozen = CHAIN.replace("type: Convolution,", "type: Convolution, param: [{lr_mult: 0}, {lr_mult: 0}],")
     net = make_net(frozen)
-    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
-    net.backward(prob=RNG.standard_normal((2, 5)))
+    net.forward(data=rng.standard_normal((2, 3, 6, 6)))
+    net.backward(prob=rng.standard_normal((2, 5)))
     assert net.params["ip"][0].diff.any()
     assert not net.blobs["conv"].has_diff
     assert not net.params["conv"][0].has_diff
 
 
-def test_propagate_down_false_stops_the_gradient(make_net):
+def test_propagate_down_false_stops_the_gradient(make_net, rng):
     net = make_net(CHAIN.replace("type: InnerProduct,", "type: InnerProduct, propagate_down: false,"))
-    net.forward(data=RNG.standard_normal((2, 3, 6, 6)))
-    net.backward(prob=RNG.standard_normal((2, 5)))
+    net.forward(data=rng.standard_normal((2, 3, 6, 6)))
+    net.backward(prob=rng.standard_normal((2, 5)))
     assert net.params["ip"][0].diff.any()
     assert not net.params["conv"][0].has_diff
 
 
-def test_a_loss_weight_scales_loss_and_gradient(make_net):
+def test_a_loss_weight_scales_loss_and_gradient(make_net, rng):
     plain = make_net(TRAIN, phase="train", seed=1)
     heavy = make_net(
         TRAIN.replace("type: SoftmaxWithLoss", "type: SoftmaxWithLoss, loss_weight: 3"), phase="train", seed=1
     )
-    x = RNG.standard_normal((4, 3))
+    x = rng.standard_normal((4, 3))
     for net in (plain, heavy):
         net.forward(data=x, label=[0, 1, 2, 0])
         net.backward()
@@ -277,7 +275,7 @@ def test_weights_that_do_not_fit_leave_the_net_as_it_was(make_net, tmp_path):
     np.testing.assert_array_equal(net.params["conv"][0].data, before)
 
 
-def test_a_registered_layer_type_works_like_any_other(make_net):
+def test_a_registered_layer_type_works_like_any_other(make_net, rng):
     @mc.register_layer
     class TestDouble(mc.Layer):
         def reshape(self, bottom, top):
@@ -289,7 +287,7 @@ def test_a_registered_layer_type_works_like_any_other(make_net):
     net = make_net(
         "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n- {name: y, type: TestDouble}\n"
     )
-    x = RNG.standard_normal((2, 3)).astype("f4")
+    x = rng.standard_normal((2, 3)).astype("f4")
     np.testing.assert_array_equal(net.forward(x=x)["y"], 2 * x)
 
 

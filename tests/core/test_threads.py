@@ -23,7 +23,6 @@ layer:
 - {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, weight_filler: {type: xavier}}}
 """
 THREADS, PASSES = 4, 25
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def spec(tmp_path):
     return tmp_path / "net.yaml"
 
 
-def inputs():
+def inputs(rng):
     return [rng.normal(size=(2, 3, 12, 12)).astype(np.float32) for _ in range(THREADS)]
 
 
@@ -49,16 +48,16 @@ def in_threads(function, images):
 
 
 @pytest.mark.cpu_only("numbers are compared bit for bit")
-def test_each_thread_gets_the_outputs_of_its_own_inputs(spec):
-    net, images = mc.Net(spec, seed=1), inputs()
+def test_each_thread_gets_the_outputs_of_its_own_inputs(spec, rng):
+    net, images = mc.Net(spec, seed=1), inputs(rng)
     expected = [net.forward(data=image)["ip"] for image in images]
     for want, got in zip(expected, in_threads(lambda x: net.forward(data=x)["ip"], images), strict=True):
         assert all(np.array_equal(want, one) for one in got)
 
 
 @pytest.mark.cpu_only("numbers are compared bit for bit")
-def test_whoever_writes_into_blobs_holds_the_lock(spec):
-    net, images = mc.Net(spec, seed=1), inputs()
+def test_whoever_writes_into_blobs_holds_the_lock(spec, rng):
+    net, images = mc.Net(spec, seed=1), inputs(rng)
 
     def by_hand(image):
         with net.lock:
@@ -72,20 +71,20 @@ def test_whoever_writes_into_blobs_holds_the_lock(spec):
 
 
 @pytest.mark.cpu_only("numbers are compared bit for bit")
-def test_threads_of_a_script_for_caffe_take_turns(spec):
-    net, images = CaffeNet(str(spec), TEST), inputs()
+def test_threads_of_a_script_for_caffe_take_turns(spec, rng):
+    net, images = CaffeNet(str(spec), TEST), inputs(rng)
     expected = [net.forward_all(data=image)["ip"] for image in images]
     for want, got in zip(expected, in_threads(lambda x: net.forward_all(data=x)["ip"], images), strict=True):
         assert all(np.array_equal(want, one) for one in got)
 
 
-def test_a_pass_of_a_script_for_caffe_has_its_turn_from_its_inputs_on(spec, monkeypatch):
+def test_a_pass_of_a_script_for_caffe_has_its_turn_from_its_inputs_on(spec, monkeypatch, rng):
     net, has_turn = CaffeNet(str(spec), TEST), []
     fill = net._fill
     monkeypatch.setattr(
         net, "_fill", lambda *given: has_turn.append(net.core.lock._lock._is_owned()) or fill(*given)
     )
-    net.forward(data=inputs()[0])
+    net.forward(data=inputs(rng)[0])
     net.backward()
     assert has_turn == [True, True]
 

@@ -18,11 +18,10 @@ from minicaffe.train.progress import Progress
 
 pytest.importorskip("lmdb")
 pytest.importorskip("google.protobuf")
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, rng):
     """A folder of two classes, and a list of its four images with other labels."""
     monkeypatch.chdir(tmp_path)
     for name in ("ant/0.png", "ant/1.jpg", "bee/0.png", "bee/1.png"):

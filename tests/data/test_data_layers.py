@@ -11,8 +11,6 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 
-rng = np.random.default_rng(0)
-
 SAMPLE = """
 layer:
 - name: mnist
@@ -105,7 +103,7 @@ def test_one_top_gives_images_without_labels(tmp_path):
         mc.Net(write_spec(tmp_path, two_tops))
 
 
-def test_lmdb_is_read_by_a_net_for_training_and_one_for_testing(tmp_path):
+def test_lmdb_is_read_by_a_net_for_training_and_one_for_testing(tmp_path, rng):
     lmdb = pytest.importorskip("lmdb")
     pixels = rng.integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
     with lmdb.open(str(tmp_path / "db"), map_size=1 << 22) as db, db.begin(write=True) as writing:
@@ -222,7 +220,7 @@ layer:
 """
 
 
-def test_memory_data_gives_out_its_arrays_over_and_over(make_net):
+def test_memory_data_gives_out_its_arrays_over_and_over(make_net, rng):
     net = make_net(MEMORY)
     images = rng.random((4, 1, 3, 4)).astype(np.float32)
     net.layers[0].set_input_arrays(images, np.arange(4).reshape(4, 1, 1, 1))

@@ -18,8 +18,7 @@ from minicaffe.errors import DataError
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-rng = np.random.default_rng(0)
-IMAGES = rng.integers(0, 256, (7, 5, 4), dtype=np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 LABELS = np.arange(7, dtype=np.uint8)
 
 
@@ -239,7 +238,7 @@ def datum(pixels, label, **fields):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_lmdb_datums_come_back(tmp_path, dtype):
+def test_lmdb_datums_come_back(tmp_path, dtype, rng):
     pixels = rng.integers(0, 256, (12, 3, 4, 5)).astype(dtype)
     write_lmdb(tmp_path / "db", [datum(image, 11 - i) for i, image in enumerate(pixels)])
     source = open_source("db", folder=tmp_path)
@@ -366,7 +365,7 @@ def test_broken_hdf5_is_named(tmp_path):
 # -- Mean images ------------------------------------------------------------------------------------------
 
 
-def test_mean_image_is_read_from_each_format(tmp_path):
+def test_mean_image_is_read_from_each_format(tmp_path, rng):
     mean = rng.random((3, 4, 5)).astype(np.float32)
     np.save(tmp_path / "m.npy", mean)
     np.savez(tmp_path / "m.npz", mean=mean, other=np.zeros(1))

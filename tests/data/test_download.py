@@ -20,8 +20,6 @@ from minicaffe.errors import DataError, MinicaffeError
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
-rng = np.random.default_rng(0)
-
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves ``server.files``; under /cut/ half of a file with the length of the whole, and so on."""
@@ -61,7 +59,7 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def mnist(monkeypatch):
+def mnist(monkeypatch, rng):
     """Four small files in place of MNIST's, by name."""
     arrays = {
         "train-images-idx3-ubyte.gz": rng.integers(0, 256, (4, 28, 28), dtype=np.uint8),
@@ -156,15 +154,15 @@ def test_shared_mnist_has_the_checksums_of_mnist(tmp_path, shared_data):
 # -- CIFAR-10 ---------------------------------------------------------------------------------------------
 
 
-def cifar_records(count):
+def cifar_records(rng, count):
     labels = np.arange(count, dtype=np.uint8) % 10
     return np.concatenate([labels[:, None], rng.integers(0, 256, (count, 3072), dtype=np.uint8)], axis=1)
 
 
 @pytest.fixture
-def cifar(monkeypatch):
+def cifar(monkeypatch, rng):
     """A small tar.gz in place of CIFAR-10's, and the records of its parts."""
-    parts = {name: cifar_records(20) for names in download.CIFAR10_PARTS.values() for name in names}
+    parts = {name: cifar_records(rng, 20) for names in download.CIFAR10_PARTS.values() for name in names}
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, records in {"../evil.txt": np.zeros(1), **parts}.items():
@@ -228,15 +226,15 @@ def test_cifar10_is_made_from_local_binary_files(tmp_path, cifar, form):
     check_cifar(tmp_path / "out", parts)
 
 
-def jpeg():
+def jpeg(rng):
     file = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "jpeg")
     return file.getvalue()
 
 
-def image_tree():
+def image_tree(rng):
     return {
-        f"{part}/{label}/{n:04}.jpg": jpeg()
+        f"{part}/{label}/{n:04}.jpg": jpeg(rng)
         for part in ("train", "test")
         for label in ("cat", "dog")
         for n in (0, 1)
@@ -251,8 +249,8 @@ def write_zip(path, files):
 
 
 @pytest.mark.parametrize("prefix", ["", "cifar10/"])
-def test_a_zip_of_images_is_taken_and_no_name_leads_out(tmp_path, prefix):
-    tree = image_tree()
+def test_a_zip_of_images_is_taken_and_no_name_leads_out(tmp_path, prefix, rng):
+    tree = image_tree(rng)
     evil = dict.fromkeys(
         [
             "../evil.jpg",
@@ -272,8 +270,8 @@ def test_a_zip_of_images_is_taken_and_no_name_leads_out(tmp_path, prefix):
     assert (tmp_path / "out" / "cifar10" / "test/dog/0001.jpg").read_bytes() == tree["test/dog/0001.jpg"]
 
 
-def test_a_folder_of_images_is_copied_and_a_zip_comes_over_http(tmp_path, server):
-    tree = image_tree()
+def test_a_folder_of_images_is_copied_and_a_zip_comes_over_http(tmp_path, server, rng):
+    tree = image_tree(rng)
     for name, content in tree.items():
         target = tmp_path / "source" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -284,9 +282,9 @@ def test_a_folder_of_images_is_copied_and_a_zip_comes_over_http(tmp_path, server
     assert files_in(tmp_path / "a" / "cifar10") == files_in(tmp_path / "b" / "cifar10") == sorted(tree)
 
 
-def broken_sources(folder):
+def broken_sources(rng, folder):
     write_zip(folder / "other.zip", {"readme.txt": b""})
-    whole = write_zip(folder / "whole.zip", image_tree()).read_bytes()
+    whole = write_zip(folder / "whole.zip", image_tree(rng)).read_bytes()
     (folder / "damaged.zip").write_bytes(whole[:300] + b"\xff" * 50 + whole[350:])
     (folder / "noise.tar.gz").write_bytes(b"noise" * 100)
     (folder / "short.tar.gz").write_bytes(gzip_bytes(b"\0" * 10000)[:-9])
@@ -310,10 +308,10 @@ def broken_sources(folder):
         ("gone", "no such file or folder"),
     ],
 )
-def test_a_broken_source_is_named_and_nothing_is_left(tmp_path, source, message):
+def test_a_broken_source_is_named_and_nothing_is_left(tmp_path, source, message, rng):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
-    broken_sources(tmp_path / "in")
+    broken_sources(rng, tmp_path / "in")
     with pytest.raises(DataError, match=rf"{source}.*({message})"):
         get("cifar10", tmp_path / "out", str(tmp_path / "in" / source))
     assert list((tmp_path / "out").iterdir()) == []

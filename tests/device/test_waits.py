@@ -8,10 +8,10 @@ import minicaffe as mc
 from minicaffe.core.layer import layer_classes
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
+from minicaffe.testing import layer_net
 from minicaffe.train.solver import Solver
 from tests.device.in_package import needs_compiler
 from tests.golden_files import FOLDER, parts, recorded
-from tests.gradient_check import layer_net
 from tests.layer_cases import LAYERS, one_layer
 from tests.strict_cupy import counting
 

@@ -11,6 +11,7 @@ from minicaffe.errors import SpecError
 from minicaffe.onnx.graph import writers
 from minicaffe.onnx.model import export_onnx
 from minicaffe.spec.net import parse_net
+from minicaffe.testing import layer_net
 from tests.export.export_cases import (
     CASES,
     CONVOLUTIONS,
@@ -20,7 +21,6 @@ from tests.export.export_cases import (
     make_net,
     outputs_of,
 )
-from tests.gradient_check import layer_net
 from tests.layer_cases import LAYERS, one_layer
 from tests.marks import on_the_cpu_alone
 

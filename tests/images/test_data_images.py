@@ -15,10 +15,8 @@ from tests.golden_files import recorded
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-rng = np.random.default_rng(0)
 
-
-def save(path, height=6, width=5):
+def save(rng, path, height=6, width=5):
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -26,10 +24,10 @@ def save(path, height=6, width=5):
 
 
 @pytest.fixture
-def listed(tmp_path):
+def listed(tmp_path, rng):
     """A list of three images, one of whose paths has spaces; and their pixels."""
     names = ["a.png", "with two spaces.png", "sub/c.png"]
-    pixels = [save(tmp_path / "images" / name) for name in names]
+    pixels = [save(rng, tmp_path / "images" / name) for name in names]
     lines = [f"{name} {label}" for label, name in enumerate(names, 5)]
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
     return tmp_path, np.stack(pixels)
@@ -43,8 +41,8 @@ def test_listed_images_come_back_blue_green_red(listed):
     np.testing.assert_array_equal(labels, [6, 7, 6, 5])
 
 
-def test_folder_of_classes_has_sorted_classes_as_labels(tmp_path):
-    pixels = {(c, n): save(tmp_path / c / n) for c in ("cat", "ant", "bee") for n in ("1.png", "0.png")}
+def test_folder_of_classes_has_sorted_classes_as_labels(tmp_path, rng):
+    pixels = {(c, n): save(rng, tmp_path / c / n) for c in ("cat", "ant", "bee") for n in ("1.png", "0.png")}
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     images, labels = open_images(tmp_path).read(np.arange(6))
     np.testing.assert_array_equal(labels, [0, 0, 1, 1, 2, 2])
@@ -71,17 +69,17 @@ def test_images_too_large_for_memory_are_read_each_time(listed):
         source.read(np.array([0]))
 
 
-def test_images_of_differing_sizes_come_as_a_list(tmp_path):
-    pixels = [save(tmp_path / "x" / f"{n}.png", height=4 + n) for n in range(3)]
+def test_images_of_differing_sizes_come_as_a_list(tmp_path, rng):
+    pixels = [save(rng, tmp_path / "x" / f"{n}.png", height=4 + n) for n in range(3)]
     images, _ = open_images(tmp_path).read(np.array([2, 0]))
     assert isinstance(images, list)
     np.testing.assert_array_equal(images[0], pixels[2])
     np.testing.assert_array_equal(images[1], pixels[0])
 
 
-def test_resized_images_have_one_size(tmp_path):
+def test_resized_images_have_one_size(tmp_path, rng):
     for n in range(3):
-        save(tmp_path / "x" / f"{n}.png", height=4 + n)
+        save(rng, tmp_path / "x" / f"{n}.png", height=4 + n)
     images, _ = open_images(tmp_path, size=(7, 3)).read(np.arange(3))
     assert images.shape == (3, 3, 7, 3)
 
@@ -106,7 +104,7 @@ def bilinear(pixels, height, width):
 
 
 @pytest.mark.parametrize("size", [(4, 3), (9, 11), (20, 7), (5, 13)])
-def test_resize_is_opencv_bilinear(size):
+def test_resize_is_opencv_bilinear(size, rng):
     pixels = rng.integers(0, 256, (9, 11), dtype=np.uint8)
     resized = resize(pixels, *size).astype(float)
     np.testing.assert_allclose(resized, bilinear(pixels.astype(float), *size), atol=1.01)

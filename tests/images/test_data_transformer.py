@@ -8,8 +8,6 @@ from minicaffe.errors import DataError, SpecError
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-rng = np.random.default_rng(0)
-
 
 def reference(image, param, mean, top, left, flip):
     """One image (C, H, W) by Caffe's data_transformer.cpp, pixel by pixel; zeros around it first."""
@@ -66,7 +64,7 @@ SETTINGS = [
 @pytest.mark.parametrize("with_mean", [False, True])
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_image_is_one_of_caffes(tmp_path, setting, phase, with_mean, dtype):
+def test_every_image_is_one_of_caffes(tmp_path, setting, phase, with_mean, dtype, rng):
     images = rng.integers(0, 256, (6, 3, 7, 8)).astype(dtype)
     mean = None
     if with_mean:
@@ -82,7 +80,7 @@ def test_every_image_is_one_of_caffes(tmp_path, setting, phase, with_mean, dtype
             assert any(place[:2] == centre for place in found)
 
 
-def test_crops_and_mirrors_take_every_value_at_train():
+def test_crops_and_mirrors_take_every_value_at_train(rng):
     image = rng.integers(0, 256, (1, 1, 6, 6), dtype=np.uint8)
     param = TransformParam(crop_size=5, mirror=True)
     results = run(DataTransformer(param, "TRAIN"), np.repeat(image, 200, axis=0))
@@ -91,7 +89,7 @@ def test_crops_and_mirrors_take_every_value_at_train():
     assert min(places.count(place) for place in set(places)) > 10
 
 
-def test_mirrors_at_test_too_as_caffe_does():
+def test_mirrors_at_test_too_as_caffe_does(rng):
     image = rng.integers(0, 256, (1, 1, 6, 6), dtype=np.uint8)
     results = run(DataTransformer(TransformParam(mirror=True), "TEST"), np.repeat(image, 50, axis=0))
     assert 10 < sum(np.array_equal(result, image[0]) for result in results) < 40
@@ -105,21 +103,21 @@ def test_pad_and_crop_shift_a_digit_by_two_pixels():
     assert where == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
 
 
-def test_images_of_differing_sizes_are_cropped_to_one():
+def test_images_of_differing_sizes_are_cropped_to_one(rng):
     images = [rng.integers(0, 256, (3, 6 + i, 9 - i), dtype=np.uint8) for i in range(4)]
     param = TransformParam(crop_size=5, mean_value=[1.0, 2.0, 3.0], mirror=True)
     for result, image in zip(run(DataTransformer(param, "TRAIN"), images), images, strict=True):
         assert is_one_of(result, image, param, None)
 
 
-def test_equal_seeds_give_equal_batches():
+def test_equal_seeds_give_equal_batches(rng):
     images = rng.integers(0, 256, (8, 3, 9, 9), dtype=np.uint8)
     transformer = DataTransformer(TransformParam(crop_size=5, mirror=True), "TRAIN")
     np.testing.assert_array_equal(run(transformer, images, 3), run(transformer, images, 3))
     assert not np.array_equal(run(transformer, images, 3), run(transformer, images, 4))
 
 
-def test_the_source_images_are_left_as_they_are():
+def test_the_source_images_are_left_as_they_are(rng):
     images = rng.integers(0, 256, (4, 1, 6, 6)).astype(np.float32)
     before = images.copy()
     run(DataTransformer(TransformParam(mean_value=[5.0], scale=0.5, mirror=True), "TRAIN"), images)

@@ -28,7 +28,6 @@ FORMATS = {
     "GIF": {},
     "PPM": {},
 }
-rng = np.random.default_rng(0)
 
 
 def photo(height=48, width=64):
@@ -87,7 +86,7 @@ def test_a_jpeg_of_four_inks_is_read_as_opencv_reads_it(color):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("color", [True, False])
-def test_of_sixteen_bits_the_upper_eight_are_kept_as_opencv_does(kind, color):
+def test_of_sixteen_bits_the_upper_eight_are_kept_as_opencv_does(kind, color, rng):
     data = encoded(Image.fromarray(rng.integers(0, 1 << 16, (9, 7), dtype=np.uint16)), kind)
     np.testing.assert_array_equal(decode_image(io.BytesIO(data), color), opencv(data, int(color)))
 

@@ -6,17 +6,8 @@ import pytest
 import minicaffe as mc
 from minicaffe.ops import boxes
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import layer_net
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(53)
-
-
-def net_of(layer, *shapes, **options):
-    return mc.Net(parse_net(layer_net(layer, shapes)), **{"seed": 1, **options})
-
+from minicaffe.testing import layer_net
+from tests.layer_cases import net_of
 
 # --------------------------------------------------------------------------------------------- ROIPooling
 
@@ -61,7 +52,7 @@ def test_roi_pooling_of_many_regions_and_channels_is_cut_into_the_same_numbers(r
     np.testing.assert_array_equal(net.forward(x0=x, x1=regions)["L"], np.array(expected))
 
 
-def test_roi_pooling_sends_the_gradient_of_equal_pixels_to_the_first(rng):
+def test_roi_pooling_sends_the_gradient_of_equal_pixels_to_the_first():
     net = net_of("type: ROIPooling, roi_pooling_param: {pooled_h: 1, pooled_w: 1}", (1, 1, 2, 2), (2, 5))
     net.forward(x0=np.ones((1, 1, 2, 2)), x1=[[0, 0, 0, 1, 1], [0, 1, 0, 1, 1]])
     gradient = net.backward(L=np.array([2, 3]).reshape(2, 1, 1, 1))["x0"]
@@ -148,7 +139,7 @@ def test_ceil_mode_of_forks_is_the_round_mode():
         net_of(f"type: Pooling, {param % 'ceil_mode: false, round_mode: FLOOR'}", (1, 1, 8, 8))
 
 
-def test_shuffle_channel_deals_groups_out(rng):
+def test_shuffle_channel_deals_groups_out():
     net = net_of("type: ShuffleChannel, shuffle_channel_param: {group: 2}", (1, 6))
     np.testing.assert_array_equal(net.forward(x0=[[0, 1, 2, 3, 4, 5]])["L"], [[0, 3, 1, 4, 2, 5]])
 
@@ -324,7 +315,7 @@ def test_detection_output_is_that_of_ssd(
     np.testing.assert_allclose(out[0, 0], expected, rtol=1e-10)
 
 
-def test_detection_output_changes_its_size_from_batch_to_batch(rng):
+def test_detection_output_changes_its_size_from_batch_to_batch():
     param = "num_classes: 3, nms_param: {nms_threshold: 0.45}, confidence_threshold: 0.5"
     net = net_of(f"type: DetectionOutput, detection_output_param: {{{param}}}", (1, 8), (1, 6), (1, 2, 8))
     priors = [[[0, 0, 0.4, 0.4, 0.5, 0.5, 1, 1], [0.1] * 8]]

@@ -4,22 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.spec.net import parse_net
-from tests.gradient_check import away_from, check_gradients, layer_net
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(47)
-
-
-def net_of(layer, *shapes, phase="train", **options):
-    return mc.Net(parse_net(layer_net(layer, shapes)), phase=phase, **{"seed": 1, **options})
-
-
-def gaussians(rng, shapes):
-    return {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
-
+from minicaffe.testing import away_from, check_gradients
+from tests.layer_cases import net_of
 
 SCALE = "scale_filler: {type: uniform, min: 1, max: 3}"
 NORM = "type: Normalize, norm_param: {across_spatial: %s, channel_shared: %s, " + SCALE + "}"
@@ -75,14 +61,13 @@ SMOOTH = [(layer.replace("%s", "weight_filler: {type: xavier}"), shapes) for lay
 
 
 @pytest.mark.parametrize(("layer", "shapes"), SMOOTH)
-def test_backward_is_the_derivative_of_forward(layer, shapes, rng):
-    check_gradients(layer_net(layer, shapes), gaussians(rng, shapes))
+def test_backward_is_the_derivative_of_forward(layer, shapes):
+    check_gradients(layer, shapes)
 
 
 @pytest.mark.parametrize(("layer", "shapes"), SMOOTH)
-def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes):
-    def run(shapes):
-        inputs = gaussians(np.random.default_rng(5), shapes)
+def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes, rng):
+    def run(inputs):
         for name, value in inputs.items():
             net.blobs[name].reshape(*value.shape)
         net.reshape()
@@ -92,9 +77,10 @@ def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes):
         return [*outputs.values(), *gradients.values()]
 
     net = net_of(layer, *shapes)
-    first = run(shapes)
-    run([(4 * shape[0], *shape[1:]) for shape in shapes])
-    for a, b in zip(first, run(shapes), strict=True):
+    inputs = {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
+    first = run(inputs)
+    run({name: np.concatenate([x] * 4) for name, x in inputs.items()})
+    for a, b in zip(first, run(inputs), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -102,7 +88,7 @@ def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes):
 @pytest.mark.parametrize("slope", ["", "negative_slope: 0.2"])
 def test_relu6_backward_is_the_derivative_of_forward(place, slope, rng):
     x = away_from([0, 6], rng.standard_normal((3, 7)) * 5)
-    check_gradients(layer_net(f"type: ReLU6, {place}relu6_param: {{{slope}}}", [x.shape]), {"x0": x})
+    check_gradients(f"type: ReLU6, {place}relu6_param: {{{slope}}}", [x])
 
 
 def test_relu6_stops_at_0_and_6():
@@ -123,14 +109,13 @@ def test_smooth_l1_backward_is_the_derivative_of_forward(sigma, weights, shape, 
     distance = np.where(np.abs(np.abs(a - b) - corner) < 1e-3, corner + 0.01, a - b)
     layer = f"type: SmoothL1Loss, loss_weight: 0.7, smooth_l1_loss_param: {{sigma: {sigma}}}"
     inputs = [b + distance, b, *([inside, outside] if weights else [])]
-    text = layer_net(layer, [shape] * len(inputs))
-    check_gradients(text, {f"x{i}": value for i, value in enumerate(inputs)}, check=["x0", "x1"])
+    check_gradients(layer, inputs, by=["x0", "x1"])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 9, 12), (2, 1, 4, 5)])
 def test_roi_pooling_backward_is_the_derivative_of_forward(shape, rng):
     x = rng.permutation(int(np.prod(shape))).reshape(shape) * 0.1
-    net = check_gradients(layer_net(POOL, [shape, REGIONS.shape]), {"x0": x, "x1": REGIONS})
+    net = check_gradients(POOL, [x, REGIONS])
     assert not net.blobs["x1"].has_diff
 
 
@@ -148,7 +133,8 @@ def test_roi_pooling_backward_is_the_derivative_of_forward(shape, rng):
 def test_what_needs_no_gradient_gets_none(layer, shapes, asked, rng):
     down = ", ".join(str(one).lower() for one in asked)
     net = net_of(f"{layer}, propagate_down: [{down}]", *shapes)
-    net.forward(**{**gaussians(rng, shapes), **({"x1": REGIONS} if "ROI" in layer else {})})
+    inputs = {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
+    net.forward(**{**inputs, **({"x1": REGIONS} if "ROI" in layer else {})})
     net.backward(L=np.ones(net.blobs["L"].shape))
     assert [net.blobs[f"x{i}"].has_diff for i in range(len(shapes))] == asked
     for blob in net.params.get("L", []):

@@ -5,19 +5,10 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
-from minicaffe.spec.net import parse_net
-from tests.gradient_check import away_from, check_gradients, layer_net
+from minicaffe.testing import away_from, check_gradients, layer_net
+from tests.layer_cases import net_of
 
 SHAPES = [(4, 3), (1, 5), (3,), (2, 3, 2), (2, 2, 3, 1)]
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(23)
-
-
-def loss_net(layer, shapes, **options):
-    return mc.Net(parse_net(layer_net(layer, shapes)), phase="train", **options)
 
 
 @pytest.mark.parametrize("mode", ["", "FULL", "VALID", "BATCH_SIZE", "NONE"])
@@ -28,11 +19,11 @@ def test_sigmoid_cross_entropy_backward_is_the_derivative_of_forward(mode, ignor
     layer = f"type: SigmoidCrossEntropyLoss, loss_weight: 0.7, loss_param: {{{fields}}}"
     targets = rng.random(shape)
     targets.flat[1] = -1 if ignore else 1
-    check_gradients(layer_net(layer, [shape, shape]), {"x0": rng.standard_normal(shape), "x1": targets})
+    check_gradients(layer, [shape, targets])
 
 
 def test_sigmoid_cross_entropy_of_huge_scores_is_finite():
-    net = loss_net("type: SigmoidCrossEntropyLoss", [(2, 2), (2, 2)])
+    net = net_of("type: SigmoidCrossEntropyLoss", (2, 2), (2, 2))
     out = net.forward(x0=[[1e4, -1e4], [1e4, -1e4]], x1=[[1, 0], [0, 1]])
     assert out["L"] == 1e4  # two scores are right and cost nothing, two are wrong by 1e4; the batch is 2
     net.backward()
@@ -42,15 +33,15 @@ def test_sigmoid_cross_entropy_of_huge_scores_is_finite():
 def test_targets_of_another_shape_with_as_many_elements_are_taken_in_the_same_order(rng):
     x, t = rng.standard_normal((2, 3, 2)), rng.random((2, 3, 2))
     for layer in ("type: SigmoidCrossEntropyLoss", "type: EuclideanLoss"):
-        same = loss_net(layer, [(2, 3, 2), (2, 3, 2)])
-        flat = loss_net(layer, [(2, 3, 2), (2, 6)])
+        same = net_of(layer, (2, 3, 2), (2, 3, 2))
+        flat = net_of(layer, (2, 3, 2), (2, 6))
         assert same.forward(x0=x, x1=t)["L"] == flat.forward(x0=x, x1=t.reshape(2, 6))["L"]
 
 
 @pytest.mark.parametrize("layer", ["SigmoidCrossEntropyLoss", "InfogainLoss"])
 def test_a_batch_of_ignored_labels_costs_nothing(layer):
     shapes = [(2, 3), (2, 3)] if layer.startswith("Sigmoid") else [(2, 3), (2,), (3, 3)]
-    net = loss_net(f"type: {layer}, loss_param: {{ignore_label: 255, normalization: VALID}}", shapes)
+    net = net_of(f"type: {layer}, loss_param: {{ignore_label: 255, normalization: VALID}}", *shapes)
     inputs = {f"x{i}": np.full(shape, 255.0) for i, shape in enumerate(shapes)}
     assert net.forward(**inputs)["L"] == 0
     net.backward()
@@ -58,15 +49,14 @@ def test_a_batch_of_ignored_labels_costs_nothing(layer):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_euclidean_backward_is_the_derivative_of_forward(shape, rng):
+def test_euclidean_backward_is_the_derivative_of_forward(shape):
     layer = "type: EuclideanLoss, loss_weight: 1.3"
-    a, b = rng.standard_normal((2, *shape))
-    net = check_gradients(layer_net(layer, [shape, shape]), {"x0": a, "x1": b})
+    net = check_gradients(layer, [shape, shape])
     np.testing.assert_array_equal(net.blobs["x0"].diff, -net.blobs["x1"].diff)
 
 
 def test_euclidean_gives_no_gradient_where_propagate_down_is_false():
-    net = loss_net("type: EuclideanLoss, propagate_down: [false, true]", [(2, 3), (2, 3)])
+    net = net_of("type: EuclideanLoss, propagate_down: [false, true]", (2, 3), (2, 3))
     net.forward(x0=np.ones((2, 3)), x1=np.zeros((2, 3)))
     reached = net.backward()
     assert list(reached) == ["x1"]
@@ -79,7 +69,7 @@ def test_hinge_backward_is_the_derivative_of_forward(norm, shape, rng):
     x = away_from([-1, 1], rng.standard_normal(shape))
     labels = rng.integers(0, np.prod(shape[1:]), shape[0])
     layer = f"type: HingeLoss, hinge_loss_param: {{norm: {norm}}}"
-    check_gradients(layer_net(layer, [shape, labels.shape]), {"x0": x, "x1": labels})
+    check_gradients(layer, [x, labels])
 
 
 @pytest.mark.parametrize(
@@ -88,11 +78,11 @@ def test_hinge_backward_is_the_derivative_of_forward(norm, shape, rng):
 def test_multinomial_logistic_backward_is_the_derivative_of_forward(shape, labels, rng):
     p = 0.1 + rng.random(shape)
     y = rng.integers(0, np.prod(shape[1:]), labels)
-    check_gradients(layer_net("type: MultinomialLogisticLoss", [shape, labels]), {"x0": p, "x1": y})
+    check_gradients("type: MultinomialLogisticLoss", [p, y])
 
 
 def test_multinomial_logistic_of_probability_zero_is_finite():
-    net = loss_net("type: MultinomialLogisticLoss", [(1, 2), (1,)])
+    net = net_of("type: MultinomialLogisticLoss", (1, 2), (1,))
     assert net.forward(x0=[[0, 1]], x1=[0])["L"] == pytest.approx(-np.log(1e-20))
 
 
@@ -111,14 +101,13 @@ def test_infogain_backward_is_the_derivative_of_forward(mode, ignore, shape, lab
     y = rng.integers(0, classes, labels)
     y.flat[0], y.flat[1] = 0, 1
     matrix = rng.standard_normal((1, 1, classes, classes))
-    text = layer_net(layer, [shape, y.shape, matrix.shape])
-    check_gradients(text, {"x0": rng.standard_normal(shape), "x1": y, "x2": matrix}, check=["x0"])
+    check_gradients(layer, [shape, y, matrix], by=["x0"])
 
 
 def test_infogain_with_the_identity_is_softmax_with_loss(rng):
     x, y = rng.standard_normal((4, 3)), [0, 2, 1, 1]
-    softmax = loss_net("type: SoftmaxWithLoss", [(4, 3), (4,)])
-    infogain = loss_net("type: InfogainLoss, top: [loss, prob]", [(4, 3), (4,), (3, 3)])
+    softmax = net_of("type: SoftmaxWithLoss", (4, 3), (4,))
+    infogain = net_of("type: InfogainLoss, top: [loss, prob]", (4, 3), (4,), (3, 3))
     expected = softmax.forward(x0=x, x1=y)["L"]
     out = infogain.forward(x0=x, x1=y, x2=np.eye(3))
     assert out["loss"] == pytest.approx(float(expected), rel=1e-6)
@@ -129,9 +118,7 @@ def test_infogain_with_the_identity_is_softmax_with_loss(rng):
 
 def test_infogain_takes_the_row_of_the_label(rng):
     matrix = rng.random((3, 3))
-    loss = loss_net("type: InfogainLoss", [(1, 3), (1,), (3, 3)]).forward(x0=[[0, 0, 0]], x1=[2], x2=matrix)[
-        "L"
-    ]
+    loss = net_of("type: InfogainLoss", (1, 3), (1,), (3, 3)).forward(x0=[[0, 0, 0]], x1=[2], x2=matrix)["L"]
     assert loss == pytest.approx(matrix[2].sum() * np.log(3), rel=1e-6)
 
 
@@ -153,7 +140,7 @@ def test_infogain_reads_its_matrix_from_a_file_beside_the_spec(file, tmp_path, m
     spec = tmp_path / "net.yaml"
     spec.write_text(layer_net(f"type: InfogainLoss, infogain_loss_param: {{source: {file}}}", [(4, 3), (4,)]))
     from_file = mc.Net(spec).forward(x0=x, x1=y)["L"]
-    from_bottom = loss_net("type: InfogainLoss", [(4, 3), (4,), (3, 3)]).forward(x0=x, x1=y, x2=matrix)["L"]
+    from_bottom = net_of("type: InfogainLoss", (4, 3), (4,), (3, 3)).forward(x0=x, x1=y, x2=matrix)["L"]
     assert from_file == from_bottom
 
 
@@ -179,15 +166,14 @@ def test_contrastive_backward_is_the_derivative_of_forward(legacy, shape, rng):
     a[2:3] += 4  # beyond the margin
     similar = np.arange(shape[0]) % 3 == 1
     layer = f"type: ContrastiveLoss, contrastive_loss_param: {{margin: 3, legacy_version: {legacy}}}"
-    text = layer_net(layer, [shape, shape, shape[:1]])
     # Caffe divides by D + 1e-4: its gradient is the derivative but for this
     tolerance = 1e-6 if legacy == "true" else 1e-3
-    net = check_gradients(text, {"x0": a, "x1": b, "x2": similar}, check=["x0", "x1"], tolerance=tolerance)
+    net = check_gradients(layer, [a, b, similar], by=["x0", "x1"], tolerance=tolerance)
     np.testing.assert_array_equal(net.blobs["x0"].diff, -net.blobs["x1"].diff)
 
 
 def test_contrastive_leaves_dissimilar_pairs_beyond_the_margin_alone():
-    net = loss_net("type: ContrastiveLoss", [(2, 2), (2, 2), (2,)])
+    net = net_of("type: ContrastiveLoss", (2, 2), (2, 2), (2,))
     out = net.forward(x0=[[3, 4], [3, 4]], x1=np.zeros((2, 2)), x2=[0, 1])
     net.backward()
     assert out["L"] == 25 / 4
@@ -195,7 +181,7 @@ def test_contrastive_leaves_dissimilar_pairs_beyond_the_margin_alone():
 
 
 def test_contrastive_of_two_equal_points_has_a_finite_gradient():
-    net = loss_net("type: ContrastiveLoss", [(1, 2), (1, 2), (1,)])
+    net = net_of("type: ContrastiveLoss", (1, 2), (1, 2), (1,))
     net.forward(x0=np.ones((1, 2)), x1=np.ones((1, 2)), x2=[0])
     net.backward()
     np.testing.assert_array_equal(net.blobs["x0"].diff, np.zeros((1, 2)))
@@ -211,7 +197,7 @@ def test_contrastive_of_two_equal_points_has_a_finite_gradient():
     ],
 )
 def test_force_backward_asks_for_no_gradient_of_labels(layer, shapes, reached):
-    net = loss_net(f"type: {layer}", shapes)
+    net = net_of(f"type: {layer}", *shapes)
     net.forward()
     assert list(net.backward()) == reached
 
@@ -238,7 +224,7 @@ def test_a_loss_net_reshaped_and_back_gives_the_same_numbers_and_stays_float32(l
         assert net.blobs["x0"].diff.shape == (n, 3)
         return out, net.blobs["x0"].diff.copy()
 
-    net = loss_net(layer, LOSSES[layer](4))
+    net = net_of(layer, *LOSSES[layer](4))
     first = {
         f"x{i}": rng.random(s) if len(s) > 1 else rng.integers(0, 2, s)
         for i, s in enumerate(LOSSES[layer](4))
@@ -253,7 +239,7 @@ def test_a_loss_net_reshaped_and_back_gives_the_same_numbers_and_stays_float32(l
 
 def test_losses_of_a_float32_net_keep_float32_inside():
     for layer, shapes in LOSSES.items():
-        net = loss_net(layer, shapes(4))
+        net = net_of(layer, *shapes(4))
         net.run_forward()
         arrays = [
             a for a in vars(net.layers[-1]).values() if isinstance(a, np.ndarray) and a.dtype.kind == "f"
@@ -276,12 +262,12 @@ def test_losses_of_a_float32_net_keep_float32_inside():
 )
 def test_a_wrong_loss_is_an_error_at_its_layer(layer, shapes, problem):
     with pytest.raises(mc.MinicaffeError, match=f"layer 'L'.*{problem}"):
-        loss_net(layer, shapes)
+        net_of(layer, *shapes)
 
 
 @pytest.mark.cpu_only("a GPU would have to wait for it")
 @pytest.mark.parametrize("layer", ["HingeLoss", "MultinomialLogisticLoss"])
 def test_a_label_that_is_no_class_is_an_error(layer):
-    net = loss_net(f"type: {layer}", [(2, 3), (2,)])
+    net = net_of(f"type: {layer}", (2, 3), (2,))
     with pytest.raises(mc.DataError, match="layer 'L': labels from 1 to 3, but there are 3 classes"):
         net.forward(x0=np.ones((2, 3)), x1=[1, 3])

@@ -7,9 +7,7 @@ from minicaffe.core.layer import layer_classes
 from minicaffe.device import workers
 from minicaffe.errors import ShapeError, SpecError, TrainingError
 from minicaffe.ops import channels
-from tests.gradient_check import away_from, check_gradients, layer_net
-
-RNG = np.random.default_rng(23)
+from minicaffe.testing import away_from, check_gradients, layer_net
 
 SMOOTH = [
     "type: Sigmoid",
@@ -43,35 +41,35 @@ IN_PLACE = ["", ", bottom: [x0], top: [x0]"]
 SHAPES = [(1, 4), (2, 3), (1, 3, 4), (3, 2, 2, 3)]
 
 
-def random(shape):
-    return RNG.standard_normal(shape) + 0.05
+def random(rng, shape):
+    return rng.standard_normal(shape) + 0.05
 
 
 @pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
 @pytest.mark.parametrize("shape", [(), (7,), *SHAPES])
 @pytest.mark.parametrize("layer", SMOOTH)
-def test_smooth_functions_have_the_derivative_of_forward(layer, shape, in_place):
-    check_gradients(layer_net(layer + in_place, [shape]), {"x0": random(shape)})
+def test_smooth_functions_have_the_derivative_of_forward(layer, shape, in_place, rng):
+    check_gradients(layer + in_place, [random(rng, shape)])
 
 
 @pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
 @pytest.mark.parametrize("layer", ON_POSITIVE)
-def test_functions_of_positive_numbers_have_the_derivative_of_forward(layer, in_place):
-    check_gradients(layer_net(layer + in_place, [(2, 3, 4)]), {"x0": 0.3 + np.abs(random((2, 3, 4)))})
+def test_functions_of_positive_numbers_have_the_derivative_of_forward(layer, in_place, rng):
+    check_gradients(layer + in_place, [0.3 + np.abs(random(rng, (2, 3, 4)))])
 
 
 @pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("layer", "corners"), WITH_CORNERS)
-def test_functions_with_corners_have_the_derivative_of_forward(layer, corners, shape, in_place):
-    x = away_from(corners, random(shape)) if corners else random(shape)
+def test_functions_with_corners_have_the_derivative_of_forward(layer, corners, shape, in_place, rng):
+    x = away_from(corners, random(rng, shape)) if corners else random(rng, shape)
     x.flat[:3] = 1.5, -1.5, 0.2
-    check_gradients(layer_net(layer + in_place, [shape]), {"x0": x})
+    check_gradients(layer + in_place, [x])
 
 
 @pytest.mark.parametrize("shape", [(5,), *SHAPES])
-def test_absolute_value_has_the_derivative_of_forward(shape):
-    check_gradients(layer_net("type: AbsVal", [shape]), {"x0": away_from(0, random(shape))})
+def test_absolute_value_has_the_derivative_of_forward(shape, rng):
+    check_gradients("type: AbsVal", [away_from(0, random(rng, shape))])
 
 
 @pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
@@ -89,8 +87,8 @@ def test_a_later_layer_may_write_over_the_top(layer, in_place):
 
 
 @pytest.mark.parametrize("layer", [*SMOOTH, *[layer for layer, _ in WITH_CORNERS], *ON_POSITIVE])
-def test_blocks_of_work_do_not_change_a_result(layer, make_net, monkeypatch):
-    text, x = layer_net(layer, [(3, 5, 2, 3)]), np.abs(random((3, 5, 2, 3))) + 0.1
+def test_blocks_of_work_do_not_change_a_result(layer, make_net, monkeypatch, rng):
+    text, x = layer_net(layer, [(3, 5, 2, 3)]), np.abs(random(rng, (3, 5, 2, 3))) + 0.1
     whole = forward_and_backward(make_net(text, phase="train", seed=1), x)
     for module in (workers, channels):
         monkeypatch.setattr(module, "CHUNK", 4)
@@ -109,12 +107,12 @@ def forward_and_backward(net, x):
 @pytest.mark.parametrize(
     "layer", ["type: Clip, clip_param: {min: -1, max: 1}", "type: PReLU", "type: Dropout"]
 )
-def test_an_in_place_layer_follows_a_batch_that_shrinks_and_grows_again(layer, make_net):
+def test_an_in_place_layer_follows_a_batch_that_shrinks_and_grows_again(layer, make_net, rng):
     net = make_net(layer_net(layer + IN_PLACE[1], [(4, 3)]), phase="train", seed=1)
     for batch in (4, 2, 5, 4):
         net.blobs["x0"].reshape(batch, 3)
         net.reshape()
-        x = 3 * random((batch, 3))
+        x = 3 * random(rng, (batch, 3))
         y = net.forward(x0=x)["x0"]
         gradient = net.backward(x0=np.ones((batch, 3)))["x0"]
         assert y.shape == gradient.shape == (batch, 3)
@@ -212,9 +210,9 @@ def dropout(make_net, ratio, shape=(100, 400), phase="train", seed=4, scale_trai
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.8])
-def test_dropout_zeroes_its_share_and_scales_what_it_keeps(ratio, make_net):
+def test_dropout_zeroes_its_share_and_scales_what_it_keeps(ratio, make_net, rng):
     net = dropout(make_net, ratio)
-    x = 1 + RNG.random((100, 400), np.float32)
+    x = 1 + rng.random((100, 400), np.float32)
     y = net.forward(x0=x)["L"]
     kept = y != 0
     np.testing.assert_allclose(y[kept], x[kept] / (1 - round(ratio * 2**16) / 2**16), rtol=1e-6)
@@ -224,8 +222,8 @@ def test_dropout_zeroes_its_share_and_scales_what_it_keeps(ratio, make_net):
         assert kept.mean(axis=axis).std() < 0.1
 
 
-def test_dropout_of_nothing_is_the_identity(make_net):
-    x = RNG.random((100, 400), np.float32)
+def test_dropout_of_nothing_is_the_identity(make_net, rng):
+    x = rng.random((100, 400), np.float32)
     np.testing.assert_array_equal(dropout(make_net, 0).forward(x0=x)["L"], x)
 
 
@@ -255,14 +253,14 @@ def test_dropout_sends_gradient_through_what_it_kept(make_net):
     np.testing.assert_array_equal(net.backward(L=np.ones((100, 400)))["x0"], y)
 
 
-def test_dropout_at_test_time_is_the_identity_both_ways(make_net):
-    net, x = dropout(make_net, 0.5, shape=(2, 3), phase="test"), random((2, 3)).astype(np.float32)
+def test_dropout_at_test_time_is_the_identity_both_ways(make_net, rng):
+    net, x = dropout(make_net, 0.5, shape=(2, 3), phase="test"), random(rng, (2, 3)).astype(np.float32)
     np.testing.assert_array_equal(net.forward(x0=x)["L"], x)
     np.testing.assert_array_equal(net.backward(L=x)["x0"], x)
 
 
-def test_dropout_that_scales_at_test_time_keeps_values_in_training_and_the_mean_over_both(make_net):
-    net, x = dropout(make_net, 0.25, scale_train=False), 1 + RNG.random((100, 400)).astype(np.float32)
+def test_dropout_that_scales_at_test_time_keeps_values_in_training_and_the_mean_over_both(make_net, rng):
+    net, x = dropout(make_net, 0.25, scale_train=False), 1 + rng.random((100, 400)).astype(np.float32)
     y = net.forward(x0=x)["L"]
     np.testing.assert_array_equal(y[y != 0], x[y != 0])
     assert abs((y == 0).mean() - 0.25) < 0.01
@@ -295,8 +293,8 @@ layer:
     np.testing.assert_array_equal(out["drop"], [[-5, -10]])
 
 
-def test_the_neurons_of_a_float32_net_agree_with_float64(make_net):
-    x = np.abs(random((2, 3, 4))) + 0.1
+def test_the_neurons_of_a_float32_net_agree_with_float64(make_net, rng):
+    x = np.abs(random(rng, (2, 3, 4))) + 0.1
     for layer in [*SMOOTH, *ON_POSITIVE, "type: ELU", "type: PReLU"]:
         text = layer_net(layer, [x.shape])
         y32, y64 = (

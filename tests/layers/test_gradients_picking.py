@@ -7,22 +7,8 @@ import minicaffe as mc
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import check_gradients, layer_net
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(43)
-
-
-def net_of(layer, *shapes, phase="train"):
-    return mc.Net(parse_net(layer_net(layer, shapes)), phase=phase, seed=1)
-
-
-def distinct(rng, *shape):
-    """Numbers that are at least 0.1 apart."""
-    return rng.permutation(int(np.prod(shape))).reshape(shape) * 0.1 - 0.7
-
+from minicaffe.testing import check_gradients
+from tests.layer_cases import net_of
 
 EMBED = "type: Embed, embed_param: {num_output: 3, input_dim: 4, weight_filler: {type: xavier}"
 
@@ -30,8 +16,7 @@ EMBED = "type: Embed, embed_param: {num_output: 3, input_dim: 4, weight_filler: 
 @pytest.mark.parametrize("bias", ["", ", bias_term: false"])
 @pytest.mark.parametrize("index", [[[0, 3, 1], [2, 1, 1]], [1, 0, 3, 2], [[[0]], [[2]], [[1]]]])
 def test_embed_backward_is_the_derivative_of_forward(bias, index):
-    shape = np.shape(index)
-    check_gradients(layer_net(EMBED + bias + "}", [shape]), {"x0": np.array(index)})
+    check_gradients(EMBED + bias + "}", [np.array(index)])
 
 
 def test_embed_is_the_inner_product_of_one_hot_vectors(rng):
@@ -56,9 +41,8 @@ INDICES = [[0, 2, 2, 1, 0], [2], [1, 1, 1]]
 
 @pytest.mark.parametrize("index", INDICES)
 @pytest.mark.parametrize("shape", [(3, 2, 2), (3,), (3, 4), (3, 2, 1, 3)])
-def test_batch_reindex_backward_is_the_derivative_of_forward(index, shape, rng):
-    text = layer_net("type: BatchReindex", [shape, (len(index),)])
-    check_gradients(text, {"x0": rng.standard_normal(shape), "x1": np.array(index)})
+def test_batch_reindex_backward_is_the_derivative_of_forward(index, shape):
+    check_gradients("type: BatchReindex", [shape, np.array(index)])
 
 
 def test_batch_reindex_gives_images_in_the_order_of_the_numbers(rng):
@@ -67,11 +51,9 @@ def test_batch_reindex_gives_images_in_the_order_of_the_numbers(rng):
     np.testing.assert_array_equal(net.forward(x0=x, x1=[3, 0, 0, 2, 1, 3])["L"], x[[3, 0, 0, 2, 1, 3]])
 
 
-def test_filter_backward_is_the_derivative_of_forward(rng):
-    shapes = [(4, 2, 2), (4, 3), (4, 1, 1)]
-    inputs = {"x0": rng.standard_normal(shapes[0]), "x1": rng.standard_normal(shapes[1])}
+def test_filter_backward_is_the_derivative_of_forward():
     selector = np.array([0, -2, 1, 0]).reshape(4, 1, 1)
-    check_gradients(layer_net("type: Filter, top: [a, b]", shapes), {**inputs, "x2": selector})
+    check_gradients("type: Filter, top: [a, b]", [(4, 2, 2), (4, 3), selector])
 
 
 @pytest.mark.parametrize("selector", [[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
@@ -90,14 +72,14 @@ layer:
     np.testing.assert_array_equal(net.forward(x=x, s=[1, 0, 0, 0])["r"], np.maximum(x[:1], 0))
 
 
-def test_parameter_is_learned_and_can_be_shared(rng):
+def test_parameter_is_learned_and_can_be_shared():
     text = """
 layer:
 - {name: a, type: Parameter, param: {name: w}, parameter_param: {shape: {dim: [2, 3]}}}
 - {name: b, type: Parameter, param: {name: w}, parameter_param: {shape: {dim: [2, 3]}}}
 - {name: p, type: Eltwise, bottom: [a, b], eltwise_param: {operation: PROD}}
 """
-    net = check_gradients(text, {})
+    net = check_gradients(text, [])
     assert [blob.shape for blob in net.params["a"]] == [(2, 3)] and len(net.learnable) == 1
     assert not mc.Net(parse_net(text)).params["a"][0].data.any()
 
@@ -105,7 +87,7 @@ layer:
 @pytest.mark.parametrize(("shape", "axis"), [((4, 2, 3), 0), ((2, 3, 2), 1), ((2, 1, 3, 2), -1), ((5,), 0)])
 def test_reverse_turns_an_axis_round_and_its_gradient_back(shape, axis, rng):
     layer = f"type: Reverse, reverse_param: {{axis: {axis}}}"
-    check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)})
+    check_gradients(layer, [shape])
     x = rng.standard_normal(shape).astype(np.float32)
     np.testing.assert_array_equal(net_of(layer, shape).forward(x0=x)["L"], np.flip(x, axis))
 
@@ -125,9 +107,9 @@ UNFOLDED = [
 
 
 @pytest.mark.parametrize(("shape", "settings"), UNFOLDED)
-def test_im2col_backward_is_the_derivative_of_forward(shape, settings, rng):
+def test_im2col_backward_is_the_derivative_of_forward(shape, settings):
     layer = f"type: Im2col, convolution_param: {{{settings}}}"
-    check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)})
+    check_gradients(layer, [shape])
 
 
 def test_im2col_is_the_data_matrix_of_a_convolution(rng):
@@ -146,9 +128,9 @@ SAMPLED = pytest.param("STOCHASTIC", marks=pytest.mark.cpu_only("a GPU's random 
 
 @pytest.mark.parametrize("pool", ["MAX", "AVE", SAMPLED])
 @pytest.mark.parametrize(("shape", "levels"), POOLED)
-def test_spp_backward_is_the_derivative_of_forward(pool, shape, levels, rng):
+def test_spp_backward_is_the_derivative_of_forward(pool, shape, levels, distinct):
     layer = f"type: SPP, spp_param: {{pool: {pool}, pyramid_height: {levels}}}"
-    check_gradients(layer_net(layer, [shape]), {"x0": np.abs(distinct(rng, *shape)) + 0.05})
+    check_gradients(layer, [np.abs(distinct(*shape)) + 0.05])
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 15), (13, 10), (16, 31)])

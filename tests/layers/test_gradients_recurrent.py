@@ -8,7 +8,8 @@ import pytest
 import minicaffe as mc
 from minicaffe.layers.sigmoid import sigmoid
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import check_gradients, layer_net
+from minicaffe.testing import check_gradients
+from tests.layer_cases import net_of
 
 FILLERS = (
     "weight_filler: {type: uniform, min: -0.7, max: 0.7}, bias_filler: {type: uniform, min: -0.3, max: 0.3}"
@@ -17,18 +18,9 @@ STATES = {"RNN": 1, "LSTM": 2}
 BREAKS = np.array([[0, 1], [1, 1], [1, 0], [1, 1.0]])
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(41)
-
-
 def recurrent(layer_type, more="", tops=("y",), size=3):
     param = f"recurrent_param: {{num_output: {size}, {FILLERS}{more}}}"
     return f"type: {layer_type}, top: [{', '.join(tops)}], {param}"
-
-
-def net_of(layer, *shapes, phase="train", **options):
-    return mc.Net(parse_net(layer_net(layer, shapes)), phase=phase, **{"seed": 1, **options})
 
 
 def exposed_tops(layer_type):
@@ -39,28 +31,23 @@ def exposed_tops(layer_type):
 @pytest.mark.parametrize("exposes", [False, True])
 @pytest.mark.parametrize("static", [(), (2, 3), (2, 2, 1, 2)])
 @pytest.mark.parametrize("x", [(4, 2, 5), (4, 2, 2, 3)])
-def test_backward_is_the_derivative_of_forward(layer_type, exposes, static, x, rng):
+def test_backward_is_the_derivative_of_forward(layer_type, exposes, static, x):
     states = [(1, 2, 3)] * STATES[layer_type] if exposes else []
-    shapes = [x, (4, 2), *([static] if static else []), *states]
+    inputs = [x, BREAKS, *([static] if static else []), *states]
     more, tops = (", expose_hidden: true", exposed_tops(layer_type)) if exposes else ("", ["y"])
-    inputs = {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
-    net = check_gradients(layer_net(recurrent(layer_type, more, tops), shapes), {**inputs, "x1": BREAKS})
+    net = check_gradients(recurrent(layer_type, more, tops), inputs)
     assert not net.blobs["x1"].has_diff  # where sequences begin has no gradient
 
 
 @pytest.mark.parametrize("layer_type", STATES)
-def test_one_step_of_one_sequence_is_differentiated_right(layer_type, rng):
-    shapes = [(1, 1, 2), (1, 1), *[(1, 1, 3)] * STATES[layer_type]]
+def test_one_step_of_one_sequence_is_differentiated_right(layer_type):
     layer = recurrent(layer_type, ", expose_hidden: true", exposed_tops(layer_type))
-    inputs = {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
-    check_gradients(layer_net(layer, shapes), {**inputs, "x1": np.ones((1, 1))})
+    check_gradients(layer, [(1, 1, 2), np.ones((1, 1)), *[(1, 1, 3)] * STATES[layer_type]])
 
 
 @pytest.mark.parametrize("cont", [[[0, 1, 1]], [[1, 1, 0.5]]])
-def test_a_unit_is_differentiated_right_also_where_cont_is_a_fraction(cont, rng):
-    shapes = [(1, 3, 2), (1, 3, 8), (1, 3)]
-    inputs = {f"x{i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
-    check_gradients(layer_net("type: LSTMUnit, top: [c, h]", shapes), {**inputs, "x2": np.array(cont)})
+def test_a_unit_is_differentiated_right_also_where_cont_is_a_fraction(cont):
+    check_gradients("type: LSTMUnit, top: [c, h]", [(1, 3, 2), (1, 3, 8), np.array(cont)])
 
 
 def test_a_layer_in_place_over_the_cell_that_a_unit_still_needs_is_refused():

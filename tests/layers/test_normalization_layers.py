@@ -6,14 +6,13 @@ import pytest
 from minicaffe.device import workers
 from minicaffe.errors import ShapeError, SpecError
 from minicaffe.ops import channels, lrn
-from tests.gradient_check import check_gradients, layer_net
+from minicaffe.testing import check_gradients, layer_net
 
-RNG = np.random.default_rng(31)
 IN_PLACE = ["", ", bottom: [x0], top: [x0]"]
 
 
-def random(shape):
-    return RNG.standard_normal(shape) + 0.3
+def random(rng, shape):
+    return rng.standard_normal(shape) + 0.3
 
 
 in_place_or_not = pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
@@ -33,9 +32,8 @@ in_place_or_not = pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_pla
         "{local_size: 5, alpha: 3, beta: 1.2, norm_region: WITHIN_CHANNEL}",
     ],
 )
-def test_lrn_backward_is_the_derivative_of_forward(param, shape, in_place):
-    text = layer_net(f"type: LRN, lrn_param: {param}{in_place}", [shape])
-    check_gradients(text, {"x0": random(shape)})
+def test_lrn_backward_is_the_derivative_of_forward(param, shape, in_place, rng):
+    check_gradients(f"type: LRN, lrn_param: {param}{in_place}", [random(rng, shape)])
 
 
 @in_place_or_not
@@ -43,22 +41,21 @@ def test_lrn_backward_is_the_derivative_of_forward(param, shape, in_place):
 @pytest.mark.parametrize(
     "param", ["{}", "{across_channels: true}", "{normalize_variance: false, across_channels: true}"]
 )
-def test_mvn_backward_is_the_derivative_of_forward(param, shape, in_place):
-    check_gradients(layer_net(f"type: MVN, mvn_param: {param}{in_place}", [shape]), {"x0": random(shape)})
+def test_mvn_backward_is_the_derivative_of_forward(param, shape, in_place, rng):
+    check_gradients(f"type: MVN, mvn_param: {param}{in_place}", [random(rng, shape)])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4)])
-def test_mvn_of_fewer_axes_takes_the_missing_ones_for_ones(shape):
+def test_mvn_of_fewer_axes_takes_the_missing_ones_for_ones(shape, rng):
     param = "{across_channels: true}"
-    net = check_gradients(layer_net(f"type: MVN, mvn_param: {param}", [shape]), {"x0": random(shape)})
+    net = check_gradients(f"type: MVN, mvn_param: {param}", [random(rng, shape)])
     assert net.blobs["L"].shape == (*shape, 1, 1)[:4]
 
 
 @in_place_or_not
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4, 2), (5, 2, 3), (1, 2, 3, 3), (6,)])
-def test_batch_norm_backward_is_the_derivative_of_forward(shape, in_place):
-    text = layer_net(f"type: BatchNorm, batch_norm_param: {{eps: 0.1}}{in_place}", [shape])
-    check_gradients(text, {"x0": random(shape)})
+def test_batch_norm_backward_is_the_derivative_of_forward(shape, in_place, rng):
+    check_gradients(f"type: BatchNorm, batch_norm_param: {{eps: 0.1}}{in_place}", [random(rng, shape)])
 
 
 COVERED = [
@@ -80,15 +77,15 @@ COVERED = [
 @in_place_or_not
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("shape", "param"), COVERED)
-def test_scale_backward_is_the_derivative_of_forward(shape, param, bias, in_place):
+def test_scale_backward_is_the_derivative_of_forward(shape, param, bias, in_place, rng):
     param = param.replace("{", "{bias_term: true, ").replace(", }", "}") if bias else param
-    check_gradients(layer_net(f"type: Scale, scale_param: {param}{in_place}", [shape]), {"x0": random(shape)})
+    check_gradients(f"type: Scale, scale_param: {param}{in_place}", [random(rng, shape)])
 
 
 @in_place_or_not
 @pytest.mark.parametrize(("shape", "param"), COVERED)
-def test_bias_backward_is_the_derivative_of_forward(shape, param, in_place):
-    check_gradients(layer_net(f"type: Bias, bias_param: {param}{in_place}", [shape]), {"x0": random(shape)})
+def test_bias_backward_is_the_derivative_of_forward(shape, param, in_place, rng):
+    check_gradients(f"type: Bias, bias_param: {param}{in_place}", [random(rng, shape)])
 
 
 @pytest.mark.parametrize("in_place", ["", ", bottom: [x0, x1], top: [x0]"], ids=["", "in_place"])
@@ -106,35 +103,33 @@ def test_bias_backward_is_the_derivative_of_forward(shape, param, in_place):
         ((5,), (5,), 0),
     ],
 )
-def test_two_bottoms_both_get_the_derivative_of_forward(layer, shape, second, axis, in_place):
+def test_two_bottoms_both_get_the_derivative_of_forward(layer, shape, second, axis, in_place, rng):
     bias = ", bias_term: true" if layer == "Scale" else ""
-    text = layer_net(
-        f"type: {layer}, {layer.lower()}_param: {{axis: {axis}{bias}}}{in_place}", [shape, second]
-    )
-    check_gradients(text, {"x0": random(shape), "x1": random(second)})
+    text = f"type: {layer}, {layer.lower()}_param: {{axis: {axis}{bias}}}{in_place}"
+    check_gradients(text, [random(rng, shape), random(rng, second)])
 
 
 @pytest.mark.parametrize("layer", ["Scale", "Bias"])
 @pytest.mark.parametrize("index", [0, 1])
-def test_only_the_bottom_that_wants_a_gradient_gets_one(layer, index, make_net):
+def test_only_the_bottom_that_wants_a_gradient_gets_one(layer, index, make_net, rng):
     wanted = ["true" if i == index else "false" for i in range(2)]
     net = make_net(layer_net(f"type: {layer}, propagate_down: [{', '.join(wanted)}]", [(2, 3), (3,)]))
-    net.forward(x0=random((2, 3)), x1=random((3,)))
+    net.forward(x0=random(rng, (2, 3)), x1=random(rng, (3,)))
     net.backward(L=np.ones((2, 3)))
     assert [net.blobs[f"x{i}"].has_diff for i in range(2)] == [index == 0, index == 1]
 
 
 @pytest.mark.parametrize("layer", ["Scale, scale_param: {bias_term: true}", "Bias"])
-def test_frozen_parameters_get_no_gradient(layer, make_net):
+def test_frozen_parameters_get_no_gradient(layer, make_net, rng):
     count = 2 if "Scale" in layer else 1
     frozen = ", ".join(["{lr_mult: 0}"] * count)
     net = make_net(layer_net(f"type: {layer}, param: [{frozen}]", [(2, 3)]), phase="train")
-    net.forward(x0=random((2, 3)))
+    net.forward(x0=random(rng, (2, 3)))
     net.backward(L=np.ones((2, 3)))
     assert not any(blob.has_diff for blob in net.params["L"])
 
 
-def test_a_chain_in_place_as_in_residual_nets_has_the_derivative_of_forward():
+def test_a_chain_in_place_as_in_residual_nets_has_the_derivative_of_forward(rng):
     """BatchNorm must not read its top in backward: Scale and ReLU have written over it."""
     text = """
 force_backward: true
@@ -144,7 +139,7 @@ layer:
 - {name: scale, type: Scale, bottom: y, top: y, scale_param: {bias_term: true}}
 - {name: relu, type: ReLU, bottom: y, top: y, relu_param: {negative_slope: 0.2}}
 """
-    check_gradients(text, {"x": random((3, 2, 3, 2))})
+    check_gradients(text, [random(rng, (3, 2, 3, 2))])
 
 
 # -- work in blocks --------------------------------------------------------------------------------
@@ -167,8 +162,8 @@ BLOCKED = [
 @pytest.mark.parametrize("chunk", [4, 20, 60])
 @pytest.mark.parametrize("in_place", IN_PLACE, ids=["", "in_place"])
 @pytest.mark.parametrize("layer", BLOCKED)
-def test_blocks_of_work_do_not_change_a_result(layer, in_place, chunk, make_net, monkeypatch):
-    text, x = layer_net(layer + in_place, [(3, 5, 4, 7)]), random((3, 5, 4, 7))
+def test_blocks_of_work_do_not_change_a_result(layer, in_place, chunk, make_net, monkeypatch, rng):
+    text, x = layer_net(layer + in_place, [(3, 5, 4, 7)]), random(rng, (3, 5, 4, 7))
     whole = forward_and_backward(make_net(text, phase="train", seed=1), x)
     for module in (workers, channels, lrn):
         monkeypatch.setattr(module, "CHUNK", chunk)
@@ -190,13 +185,13 @@ def forward_and_backward(net, x):
 
 @pytest.mark.parametrize("layer", [*BLOCKED[:6], BLOCKED[6], BLOCKED[9]])
 @in_place_or_not
-def test_a_batch_may_shrink_and_grow_again(layer, in_place, make_net):
+def test_a_batch_may_shrink_and_grow_again(layer, in_place, make_net, rng):
     text = layer_net(layer + in_place, [(3, 5, 4, 2)])
     net = make_net(text, phase="train", seed=1)
     for batch in (3, 1, 4, 3):
         net.blobs["x0"].reshape(batch, 5, 4, 2)
         net.reshape()
-        x = random((batch, 5, 4, 2))
+        x = random(rng, (batch, 5, 4, 2))
         fresh = make_net(text.replace("[3, 5, 4, 2]", f"[{batch}, 5, 4, 2]"), phase="train", seed=1)
         for a, b in zip(forward_and_backward(net, x)[:2], forward_and_backward(fresh, x)[:2], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -206,16 +201,16 @@ def test_a_batch_may_shrink_and_grow_again(layer, in_place, make_net):
 
 
 @pytest.mark.parametrize("half", [0, 1, 2, 9])
-def test_window_sums_are_the_sums_of_what_lies_in_the_window(half):
-    values = RNG.integers(0, 9, (6, 3)).astype(float)
+def test_window_sums_are_the_sums_of_what_lies_in_the_window(half, rng):
+    values = rng.integers(0, 9, (6, 3)).astype(float)
     out = np.empty_like(values)
     lrn.add_neighbours(values, half, out)
     for i in range(6):
         np.testing.assert_array_equal(out[i], values[max(0, i - half) : i + half + 1].sum(axis=0))
 
 
-def test_the_square_roots_for_three_quarters_are_the_power():
-    s = RNG.uniform(0.5, 50, 100).astype(np.float32)
+def test_the_square_roots_for_three_quarters_are_the_power(rng):
+    s = rng.uniform(0.5, 50, 100).astype(np.float32)
     out = np.empty_like(s)
     lrn.inverse_power(s, 0.75, out)
     np.testing.assert_allclose(out, s.astype(float) ** -0.75, rtol=5e-7)
@@ -225,9 +220,9 @@ def test_the_square_roots_for_three_quarters_are_the_power():
 
 
 @pytest.mark.parametrize(("param", "axes"), [("{}", (2, 3)), ("{across_channels: true}", (1, 2, 3))])
-def test_mvn_leaves_mean_0_and_variance_1(param, axes, make_net):
+def test_mvn_leaves_mean_0_and_variance_1(param, axes, make_net, rng):
     net = make_net(layer_net(f"type: MVN, mvn_param: {param}", [(2, 3, 8, 9)]))
-    y = net.forward(x0=50 + 3 * random((2, 3, 8, 9)))["L"]
+    y = net.forward(x0=50 + 3 * random(rng, (2, 3, 8, 9)))["L"]
     np.testing.assert_allclose(y.mean(axis=axes), 0, atol=1e-5)
     np.testing.assert_allclose(y.var(axis=axes), 1, rtol=1e-4)
 
@@ -244,11 +239,11 @@ def batch_norm(make_net, shape, phase="train", param="{}", more=""):
     return make_net(layer_net(f"type: BatchNorm, batch_norm_param: {param}{more}", [shape]), phase=phase)
 
 
-def test_batch_norm_follows_the_batches_statistics(make_net):
+def test_batch_norm_follows_the_batches_statistics(make_net, rng):
     net = batch_norm(make_net, (4, 2, 3, 3), param="{moving_average_fraction: 0.9}")
     mean, variance = np.zeros(2), np.zeros(2)
     for step in range(3):
-        x = random((4, 2, 3, 3)) + step
+        x = random(rng, (4, 2, 3, 3)) + step
         net.forward(x0=x)
         mean = 0.9 * mean + x.mean(axis=(0, 2, 3))
         variance = 0.9 * variance + x.var(axis=(0, 2, 3), ddof=1)
@@ -256,11 +251,11 @@ def test_batch_norm_follows_the_batches_statistics(make_net):
         np.testing.assert_allclose(blob.data, expected, rtol=1e-5)
 
 
-def test_batch_norm_at_test_time_uses_the_statistics_and_leaves_them(make_net):
+def test_batch_norm_at_test_time_uses_the_statistics_and_leaves_them(make_net, rng):
     net = batch_norm(make_net, (2, 2, 3), phase="test", param="{eps: 0.5}")
     for blob, values in zip(net.params["L"], ([2, 8], [4, 16], [4]), strict=True):
         blob.data[...] = values
-    x, dy = random((2, 2, 3)), random((2, 2, 3))
+    x, dy = random(rng, (2, 2, 3)), random(rng, (2, 2, 3))
     mean, std = np.array([[0.5], [2]]), np.sqrt(np.array([[1], [4]]) + 0.5)
     np.testing.assert_allclose(net.forward(x0=x)["L"], (x - mean) / std, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(net.backward(L=dy)["x0"], dy / std, rtol=1e-5)
@@ -268,17 +263,17 @@ def test_batch_norm_at_test_time_uses_the_statistics_and_leaves_them(make_net):
 
 
 @pytest.mark.parametrize(("phase", "given"), [("train", "true"), ("test", "false")])
-def test_use_global_stats_overrules_the_phase(phase, given, make_net):
+def test_use_global_stats_overrules_the_phase(phase, given, make_net, rng):
     net = batch_norm(make_net, (4, 2), phase=phase, param=f"{{use_global_stats: {given}}}")
-    net.forward(x0=random((4, 2)))
+    net.forward(x0=random(rng, (4, 2)))
     assert net.params["L"][2].data[0] == (0 if given == "true" else 1)
 
 
 @pytest.mark.parametrize("more", ["", ", param: [{lr_mult: 0}]", ", param: [{lr_mult: 0, decay_mult: 3}]"])
-def test_batch_norm_statistics_are_never_trained(more, make_net):
+def test_batch_norm_statistics_are_never_trained(more, make_net, rng):
     net = batch_norm(make_net, (4, 2), more=more)
     assert [param.lr_mult for param in net.learnable] == [0, 0, 0]
-    net.forward(x0=random((4, 2)))
+    net.forward(x0=random(rng, (4, 2)))
     net.backward(L=np.ones((4, 2)))
     assert not any(blob.has_diff for blob in net.params["L"])
 
@@ -297,9 +292,9 @@ def test_a_spec_with_batch_norm_makes_equal_nets_again_and_again(make_net):
     assert len(again.learnable) == 3
 
 
-def test_batch_norm_of_numbers_far_from_zero_is_exact(make_net):
+def test_batch_norm_of_numbers_far_from_zero_is_exact(make_net, rng):
     """The variance is not a difference of large squares: with those, float32 would leave nothing of it."""
-    x = (10_000 + RNG.standard_normal((64, 2, 40, 40))).astype(np.float32)
+    x = (10_000 + rng.standard_normal((64, 2, 40, 40))).astype(np.float32)
     y = batch_norm(make_net, x.shape).forward(x0=x)["L"]
     exact = x.astype(np.float64)
     std = exact.std(axis=(0, 2, 3), keepdims=True)
@@ -307,16 +302,16 @@ def test_batch_norm_of_numbers_far_from_zero_is_exact(make_net):
     np.testing.assert_allclose(y.var(axis=(0, 2, 3)), 1, rtol=1e-4)
 
 
-def test_batch_norm_in_float32_stays_in_float32(make_net):
+def test_batch_norm_in_float32_stays_in_float32(make_net, rng):
     net = batch_norm(make_net, (4, 2))
-    net.forward(x0=random((4, 2)))
+    net.forward(x0=random(rng, (4, 2)))
     layer = net.layers[-1]
     assert layer.mean.dtype == layer.inverse_std.dtype == np.float32
 
 
-def test_batch_norm_of_one_place_has_no_unbiased_variance(make_net):
+def test_batch_norm_of_one_place_has_no_unbiased_variance(make_net, rng):
     net = batch_norm(make_net, (1, 3))
-    assert np.isfinite(net.forward(x0=random((1, 3)))["L"]).all()
+    assert np.isfinite(net.forward(x0=random(rng, (1, 3)))["L"]).all()
     np.testing.assert_array_equal(net.params["L"][1].data, 0)
 
 
@@ -324,11 +319,11 @@ def test_batch_norm_of_one_place_has_no_unbiased_variance(make_net):
 
 
 @pytest.mark.parametrize(("shape", "param"), COVERED)
-def test_scale_is_numpys_broadcast_along_its_axes(shape, param, make_net):
+def test_scale_is_numpys_broadcast_along_its_axes(shape, param, make_net, rng):
     net = make_net(layer_net(f"type: Scale, scale_param: {param}", [shape]))
-    scale, x = net.params["L"][0], random(shape)
+    scale, x = net.params["L"][0], random(rng, shape)
     np.testing.assert_array_equal(scale.data, 1)
-    scale.data[...] = random(scale.shape)
+    scale.data[...] = random(rng, scale.shape)
     axis = net.layers[-1].broadcast.axis
     wide = scale.data.reshape(*scale.shape, *[1] * (len(shape) - axis - len(scale.shape)))
     np.testing.assert_allclose(net.forward(x0=x)["L"], x.astype(np.float32) * wide, rtol=1e-6)

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from tests.gradient_check import layer_net
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(31)
-
+from minicaffe.testing import layer_net
 
 PYTHON_MODULE = """
 import minicaffe
@@ -96,7 +90,7 @@ def test_a_python_layer_is_found_on_sys_path_and_in_packages(python_spec, tmp_pa
     ],
 )
 def test_a_python_layer_that_cannot_be_had_is_an_error_at_its_line(layer, code, problem, python_spec):
-    with pytest.raises(mc.SpecError, match=f"net.yaml:6: layer 'L'.*{problem}"):
+    with pytest.raises(mc.SpecError, match=f"net.yaml:5: layer 'L'.*{problem}"):
         mc.Net(python_spec(layer, code=code))
 
 

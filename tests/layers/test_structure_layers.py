@@ -5,22 +5,8 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import check_gradients, layer_net
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(31)
-
-
-def net_of(layer, *shapes, phase="train"):
-    return mc.Net(parse_net(layer_net(layer, shapes)), phase=phase, seed=1)
-
-
-def distinct(rng, *shape):
-    """Numbers that are at least 0.1 apart."""
-    return rng.permutation(int(np.prod(shape))).reshape(shape) * 0.1 - 0.7
-
+from minicaffe.testing import check_gradients
+from tests.layer_cases import net_of
 
 CONVOLUTION_PARAM = "convolution_param: {{{}, weight_filler: {{type: xavier}}}}"
 TRANSPOSED = [
@@ -36,9 +22,9 @@ TRANSPOSED = [
 
 
 @pytest.mark.parametrize(("shape", "settings"), TRANSPOSED)
-def test_deconvolution_backward_is_the_derivative_of_forward(shape, settings, rng):
+def test_deconvolution_backward_is_the_derivative_of_forward(shape, settings):
     layer = f"type: Deconvolution, {CONVOLUTION_PARAM.format(settings)}"
-    check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)})
+    check_gradients(layer, [shape])
 
 
 @pytest.mark.parametrize(("shape", "settings"), TRANSPOSED)
@@ -59,24 +45,23 @@ def test_deconvolution_is_the_transpose_of_convolution(shape, settings, rng):
     assert (down.forward(x0=y)["L"] * x).sum() == pytest.approx((y * up_x).sum(), rel=1e-4)
 
 
-def test_deconvolution_with_frozen_weights_still_gives_the_input_gradient(rng):
+def test_deconvolution_with_frozen_weights_still_gives_the_input_gradient():
     layer = "type: Deconvolution, param: [{lr_mult: 0}, {lr_mult: 0}], " + CONVOLUTION_PARAM.format(
         "num_output: 2, kernel_size: 3, pad: 1"
     )
-    check_gradients(layer_net(layer, [(2, 3, 4, 4)]), {"x0": rng.standard_normal((2, 3, 4, 4))})
+    check_gradients(layer, [(2, 3, 4, 4)])
 
 
 @pytest.mark.parametrize(("shape", "settings"), TRANSPOSED)
-def test_deconvolution_without_input_gradient_still_gives_the_weights(shape, settings, rng):
+def test_deconvolution_without_input_gradient_still_gives_the_weights(shape, settings):
     layer = f"type: Deconvolution, propagate_down: false, {CONVOLUTION_PARAM.format(settings)}"
-    net = check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)}, check=[])
+    net = check_gradients(layer, [shape], by=[])
     assert not net.blobs["x0"].has_diff
 
 
-def test_two_bottoms_of_a_deconvolution_share_its_weights(rng):
+def test_two_bottoms_of_a_deconvolution_share_its_weights():
     layer = "type: Deconvolution, top: [y0, y1], " + CONVOLUTION_PARAM.format("num_output: 2, kernel_size: 2")
-    shapes = [(2, 3, 3, 3), (1, 3, 2, 4)]
-    check_gradients(layer_net(layer, shapes), {f"x{i}": rng.standard_normal(s) for i, s in enumerate(shapes)})
+    check_gradients(layer, [(2, 3, 3, 3), (1, 3, 2, 4)])
 
 
 @pytest.mark.parametrize(
@@ -93,9 +78,9 @@ def test_two_bottoms_of_a_deconvolution_share_its_weights(rng):
         ((2, 1, 2, 2, 3, 3), "num_output: 2, kernel_size: 2, axis: 2"),
     ],
 )
-def test_convolution_over_other_axes_is_differentiated_right(shape, settings, rng):
+def test_convolution_over_other_axes_is_differentiated_right(shape, settings):
     layer = f"type: Convolution, {CONVOLUTION_PARAM.format(settings)}"
-    check_gradients(layer_net(layer, [shape]), {"x0": rng.standard_normal(shape)})
+    check_gradients(layer, [shape])
 
 
 def test_convolution_at_axis_2_treats_the_axes_before_as_batch(rng):
@@ -181,15 +166,13 @@ SMOOTH = [
 
 
 @pytest.mark.parametrize(("layer", "shapes"), SMOOTH)
-def test_backward_is_the_derivative_of_forward(layer, shapes, rng):
-    inputs = {f"x{i}": distinct(rng, *shape) + 0.03 * i + 0.005 for i, shape in enumerate(shapes)}
-    check_gradients(layer_net(layer, shapes), inputs)
+def test_backward_is_the_derivative_of_forward(layer, shapes, distinct):
+    check_gradients(layer, [distinct(*shape) + 0.03 * i + 0.005 for i, shape in enumerate(shapes)])
 
 
 @pytest.mark.parametrize(("layer", "shapes"), SMOOTH)
-def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes, rng):
-    def run(shapes):
-        inputs = {f"x{i}": distinct(np.random.default_rng(5), *shape) for i, shape in enumerate(shapes)}
+def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes, distinct):
+    def run(inputs):
         for name, value in inputs.items():
             net.blobs[name].reshape(*value.shape)
         net.reshape()
@@ -199,9 +182,10 @@ def test_a_net_reshaped_and_back_gives_the_same_numbers(layer, shapes, rng):
         return [*outputs.values(), *gradients.values()]
 
     net = net_of(layer, *shapes)
-    first = run(shapes)
-    run([(4 * shape[0], *shape[1:]) for shape in shapes])
-    for a, b in zip(first, run(shapes), strict=True):
+    inputs = {f"x{i}": distinct(*shape) for i, shape in enumerate(shapes)}
+    first = run(inputs)
+    run({name: np.concatenate([x] * 4) for name, x in inputs.items()})
+    for a, b in zip(first, run(inputs), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -269,7 +253,7 @@ def test_a_reshape_that_mixes_the_batch_axis_no_longer_shares_memory():
     np.testing.assert_array_equal(net.backward(L=dy)["x0"], dy.reshape(3, 2))
 
 
-def test_a_shared_reshape_passes_gradients_on_between_layers_with_parameters(rng):
+def test_a_shared_reshape_passes_gradients_on_between_layers_with_parameters():
     text = """
 force_backward: true
 layer:
@@ -280,10 +264,10 @@ layer:
 - {name: b, type: InnerProduct, bottom: f, inner_product_param: {num_output: 2, weight_filler: {type: xavier}}}
 - {name: c, type: Reduction, bottom: r, reduction_param: {operation: SUMSQ}}
 """
-    check_gradients(text, {"x": rng.standard_normal((2, 4))})
+    check_gradients(text, [(2, 4)])
 
 
-def test_one_bottom_of_a_concat_may_be_used_elsewhere_too(rng):
+def test_one_bottom_of_a_concat_may_be_used_elsewhere_too():
     text = """
 force_backward: true
 layer:
@@ -291,7 +275,7 @@ layer:
 - {name: a, type: InnerProduct, bottom: x, inner_product_param: {num_output: 2, weight_filler: {type: xavier}}}
 - {name: cat, type: Concat, bottom: [x, a, x]}
 """
-    check_gradients(text, {"x": rng.standard_normal((2, 3))})
+    check_gradients(text, [(2, 3)])
 
 
 def test_eltwise_max_gives_a_tie_to_the_second_bottom_and_a_third_must_be_larger():
@@ -316,11 +300,10 @@ def test_argmax_of_equal_values_takes_the_later_place():
     np.testing.assert_array_equal(out, [[[2, 1, 3], [5, 5, 2]], [[3, 2, 1], [3, 3, 3]]])
 
 
-def test_crop_gives_no_gradient_to_its_reference(rng):
-    layer = "type: Crop, crop_param: {axis: 1, offset: [1, 0, 2]}"
-    shapes = [(2, 3, 4, 5), (7, 2, 3, 3)]
-    inputs = {"x0": rng.standard_normal(shapes[0]), "x1": np.zeros(shapes[1])}
-    net = check_gradients(layer_net(layer, shapes), inputs)
+def test_crop_gives_no_gradient_to_its_reference():
+    net = check_gradients(
+        "type: Crop, crop_param: {axis: 1, offset: [1, 0, 2]}", [(2, 3, 4, 5), (7, 2, 3, 3)]
+    )
     assert not net.blobs["x1"].has_diff
     net.blobs["x0"].diff[...] = 7
     net.backward()

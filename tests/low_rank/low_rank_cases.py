@@ -6,19 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-import minicaffe as mc
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.ops.convolution.reference import im2col
-from minicaffe.spec.net import parse_net
-
-RNG = np.random.default_rng(53)
-START = RNG.bit_generator.state
-
-
-@pytest.fixture(autouse=True)
-def the_same_numbers():
-    """Whatever tests run before: a module that has this name has the same numbers in every test."""
-    RNG.bit_generator.state = START
 
 
 @dataclass(frozen=True)
@@ -49,8 +38,8 @@ class Case:
             return min(channels * kh, filters // self.group * kw)
         return min(filters // self.group, channels * kh * kw)
 
-    def random_input(self):
-        return RNG.standard_normal(self.shape)
+    def random_input(self, rng):
+        return rng.standard_normal(self.shape)
 
 
 CONVOLUTIONS = {
@@ -143,34 +132,6 @@ def truncated(w, group, rank, scheme="channel"):
         else:
             result[rows] = low.reshape(part.shape)
     return result
-
-
-@pytest.fixture(scope="module")
-def dense_file(tmp_path_factory):
-    """The file of a case's dense layer, written once."""
-    folder, paths = tmp_path_factory.mktemp("dense"), {}
-
-    def find(case):
-        if case not in paths:
-            paths[case] = folder / f"{len(paths)}.npz"
-            mc.Net(parse_net(case.text()), seed=3, dtype="float64").save(paths[case])
-        return paths[case]
-
-    return find
-
-
-@pytest.fixture
-def make_pair(make_net, dense_file):
-    """A dense net, and a net of low rank that has its weights, from its file."""
-
-    def make(case, low_rank, phase="test", dtype="float32"):
-        dense, low = (
-            make_net(text, weights=dense_file(case), phase=phase, seed=4, dtype=dtype)
-            for text in (case.text(), case.text(low_rank))
-        )
-        return dense, low
-
-    return make
 
 
 def output(net, x):

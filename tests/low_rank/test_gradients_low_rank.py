@@ -5,9 +5,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import check_gradients, layer_net
-
-RNG = np.random.default_rng(31)
+from minicaffe.testing import check_gradients, layer_net
 
 CONVOLUTIONS = [
     ((2, 3, 5, 4), "num_output: 6, kernel_size: 3"),
@@ -39,7 +37,7 @@ LOW_RANKS = {
 def test_low_rank_convolution_backward_is_the_derivative_of_forward(shape, settings, low_rank):
     filler = "weight_filler: {type: gaussian, std: 0.5}"
     layer = f"type: Convolution, convolution_param: {{{settings}, {filler}}}, low_rank_param: {{{low_rank}}}"
-    check_gradients(layer_net(layer, [shape]), {"x0": RNG.standard_normal(shape)}, phase="test")
+    check_gradients(layer, [shape], phase="test")
 
 
 @pytest.mark.parametrize("low_rank", [text for name, text in LOW_RANKS.items() if "spatial" not in name])
@@ -56,7 +54,7 @@ def test_low_rank_inner_product_backward_is_the_derivative_of_forward(shape, set
         f"type: InnerProduct, inner_product_param: {{{settings}, weight_filler: {{type: xavier}}}}, "
         f"low_rank_param: {{{low_rank}}}"
     )
-    check_gradients(layer_net(layer, [shape]), {"x0": RNG.standard_normal(shape)}, phase="test")
+    check_gradients(layer, [shape], phase="test")
 
 
 @pytest.mark.parametrize("low_rank", ["rank: 2", "rank: 2, target: data"])
@@ -65,7 +63,7 @@ def test_transposed_low_rank_inner_product_backward_is_the_derivative_of_forward
         "type: InnerProduct, inner_product_param: {num_output: 4, transpose: true, weight_filler: {type: xavier}}"
         f", low_rank_param: {{{low_rank}}}"
     )
-    check_gradients(layer_net(layer, [(3, 5)]), {"x0": RNG.standard_normal((3, 5))}, phase="test")
+    check_gradients(layer, [(3, 5)], phase="test")
 
 
 def test_weights_of_two_bottoms_share_the_factors_and_add_their_gradients():
@@ -73,12 +71,11 @@ def test_weights_of_two_bottoms_share_the_factors_and_add_their_gradients():
         "type: Convolution, top: [a, b], convolution_param: {num_output: 4, kernel_size: 2, "
         "weight_filler: {type: xavier}}, low_rank_param: {rank: 2}"
     )
-    shapes = [(2, 2, 4, 3), (1, 2, 3, 3)]
-    check_gradients(layer_net(layer, shapes), {f"x{i}": RNG.standard_normal(s) for i, s in enumerate(shapes)})
+    check_gradients(layer, [(2, 2, 4, 3), (1, 2, 3, 3)])
 
 
 @pytest.mark.parametrize("scheme", ["channel", "spatial"])
-def test_weights_of_zeros_learn_at_full_rank_as_dense_ones_do(scheme):
+def test_weights_of_zeros_learn_at_full_rank_as_dense_ones_do(scheme, rng):
     rank = {"channel": 6, "spatial": 9}[scheme]
     texts = [
         layer_net(
@@ -87,7 +84,7 @@ def test_weights_of_zeros_learn_at_full_rank_as_dense_ones_do(scheme):
         for more in ("", f", low_rank_param: {{rank: {rank}, scheme: {scheme}}}")
     ]
     dense, low = (mc.Net(parse_net(text), phase="train", dtype="float64") for text in texts)
-    x, dy = RNG.standard_normal((2, 3, 5, 4)), RNG.standard_normal((2, 6, 3, 2))
+    x, dy = rng.standard_normal((2, 3, 5, 4)), rng.standard_normal((2, 6, 3, 2))
     for net in (dense, low):
         net.forward(x0=x)
         net.backward(L=dy)

@@ -18,8 +18,6 @@ from minicaffe.ops.convolution.reference import im2col
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-RNG = np.random.default_rng()
-
 # (x's shape (C, H, W, N), window, groups)
 GEOMETRIES = {
     "plain": ((3, 8, 7, 4), Window((3, 3)), 1),
@@ -51,26 +49,20 @@ few_geometries = pytest.mark.parametrize("geometry", FEW.values(), ids=FEW)
 exact = pytest.mark.parametrize("find", [data_basis.from_gram, data_basis.from_svd])
 
 
-@pytest.fixture(autouse=True)
-def the_same_numbers_in_any_order_of_tests():
-    global RNG
-    RNG = np.random.default_rng(47)
-
-
-def image_like(shape, dtype="float64"):
+def image_like(rng, shape, dtype="float64"):
     """Smooth random images with some noise: singular values that decay, as real activations' do."""
-    x = RNG.standard_normal(shape)
+    x = rng.standard_normal(shape)
     for axis in (1, 2):
         x = x + np.roll(x, 1, axis) + np.roll(x, 2, axis)
-    mix = RNG.standard_normal((shape[0], shape[0]))
-    return (np.einsum("dc,chwn->dhwn", mix, x) + 0.3 * RNG.standard_normal(shape)).astype(dtype)
+    mix = rng.standard_normal((shape[0], shape[0]))
+    return (np.einsum("dc,chwn->dhwn", mix, x) + 0.3 * rng.standard_normal(shape)).astype(dtype)
 
 
-def make(geometry, dtype="float64"):
+def make(rng, geometry, dtype="float64"):
     """The convolution of a geometry, an input, and its data matrices (g, K/g, P) in float64."""
     shape, window, group = geometry
     dense = DenseConvolution(Geometry(shape, 2 * group, window, group), dtype)
-    x = image_like(shape, dtype)
+    x = image_like(rng, shape, dtype)
     return (
         dense,
         x,
@@ -106,9 +98,9 @@ def ranks_of(dense):
 
 
 @each_geometry
-def test_gram_is_the_data_matrix_times_its_transpose(geometry):
+def test_gram_is_the_data_matrix_times_its_transpose(geometry, rng):
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-5)):
-        dense, x, columns = make(geometry, dtype)
+        dense, x, columns = make(rng, geometry, dtype)
         found = dense.gram(dense.pad(x))
         expected = columns @ columns.swapaxes(-1, -2)
         assert found.dtype == np.float64
@@ -118,28 +110,30 @@ def test_gram_is_the_data_matrix_times_its_transpose(geometry):
 
 @pytest.mark.parametrize(("worker_count", "block_bytes"), [(1, 1), (1, 700), (2, 700), (3, 1)])
 @few_geometries
-def test_gram_is_the_same_however_the_data_matrix_is_cut(monkeypatch, geometry, worker_count, block_bytes):
+def test_gram_is_the_same_however_the_data_matrix_is_cut(
+    monkeypatch, geometry, worker_count, block_bytes, rng
+):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
     monkeypatch.setattr(gemm, "SMALL", 0)
     monkeypatch.setattr(workers, "worker_count", worker_count)
-    dense, x, columns = make(geometry)
+    dense, x, columns = make(rng, geometry)
     found = [dense.gram(dense.pad(x)) for _ in range(2)]
     expected = columns @ columns.swapaxes(-1, -2)
     np.testing.assert_allclose(found[0], expected, atol=1e-12 * np.abs(expected).max())
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_gram_of_many_float32_columns_keeps_its_digits():
+def test_gram_of_many_float32_columns_keeps_its_digits(rng):
     dense = DenseConvolution(Geometry((2, 30, 30, 40), 1, Window((3, 3))), "float32")
-    x = (RNG.standard_normal(dense.geometry.shape) + 3).astype("f4")
+    x = (rng.standard_normal(dense.geometry.shape) + 3).astype("f4")
     columns = im2col(x.astype("f8"), dense.geometry.window)
     np.testing.assert_allclose(dense.gram(dense.pad(x))[0], columns @ columns.T, rtol=1e-5)
 
 
 @each_geometry
-def test_left_vectors_are_orthonormal_and_all_there_and_their_values_are_lapacks(geometry):
-    dense, x, columns = make(geometry)
+def test_left_vectors_are_orthonormal_and_all_there_and_their_values_are_lapacks(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     s = singular_values(columns)
     for find in (data_basis.from_gram, data_basis.from_svd):
         found = find(dense, x)
@@ -152,8 +146,8 @@ def test_left_vectors_are_orthonormal_and_all_there_and_their_values_are_lapacks
 
 @exact
 @each_geometry
-def test_projection_on_the_exact_basis_has_the_error_of_lapacks(geometry, find):
-    dense, x, columns = make(geometry)
+def test_projection_on_the_exact_basis_has_the_error_of_lapacks(geometry, find, rng):
+    dense, x, columns = make(rng, geometry)
     found = find(dense, x)
     for rank in ranks_of(dense):
         kept = found.truncate(rank)
@@ -165,8 +159,8 @@ def test_projection_on_the_exact_basis_has_the_error_of_lapacks(geometry, find):
 
 @exact
 @few_geometries
-def test_the_exact_basis_of_float32_data_is_as_good(geometry, find):
-    dense, x, columns = make(geometry, "float32")
+def test_the_exact_basis_of_float32_data_is_as_good(geometry, find, rng):
+    dense, x, columns = make(rng, geometry, "float32")
     found = find(dense, x)
     assert found.u.dtype == np.float32
     assert_orthonormal(found.u, 1e-5)
@@ -176,8 +170,8 @@ def test_the_exact_basis_of_float32_data_is_as_good(geometry, find):
 
 
 @few_geometries
-def test_the_exact_bases_project_alike(geometry):
-    dense, x, columns = make(geometry)
+def test_the_exact_bases_project_alike(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     lapack = np.linalg.svd(columns, full_matrices=False)[0]
     rank = dense.geometry.depth // 2
     for find in (data_basis.from_gram, data_basis.from_svd):
@@ -191,8 +185,8 @@ def test_the_exact_bases_project_alike(geometry):
 
 @exact
 @few_geometries
-def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(geometry, find):
-    dense, x, columns = make(geometry)
+def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(geometry, find, rng):
+    dense, x, columns = make(rng, geometry)
     squares = (singular_values(columns) ** 2).sum(axis=0)
     kept, found = np.cumsum(squares) / squares.sum(), find(dense, x)
     for energy in (0.3, 0.8, 0.99):
@@ -200,9 +194,9 @@ def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(geometry, find):
 
 
 @enough_columns
-def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_best(geometry):
+def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_best(geometry, rng):
     for dtype in ("float32", "float64"):
-        dense, x, columns = make(geometry, dtype)
+        dense, x, columns = make(rng, geometry, dtype)
         rank = max(1, dense.geometry.depth // 3)
         width = min(dense.geometry.depth, rank + 8)
         start = data_basis.random_start(dense, width, np.random.default_rng(3), np.dtype(dtype))
@@ -213,8 +207,8 @@ def test_a_random_start_and_two_power_iterations_come_within_a_hundredth_of_the_
 
 
 @few_columns
-def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than_its_columns(geometry):
-    dense, x, columns = make(geometry)
+def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than_its_columns(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     for rank in (dense.geometry.columns, dense.geometry.columns + 3):
         start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
         q = data_basis.from_iterations(dense, x, start, rank, 1)
@@ -223,8 +217,8 @@ def test_subspace_iterations_find_all_of_the_data_where_the_rank_is_no_less_than
 
 
 @few_columns
-def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_than_rows(geometry):
-    dense, x, columns = make(geometry)
+def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_than_rows(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     rank = max(1, min(dense.geometry.columns, dense.geometry.depth) // 2)
     start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
     q = data_basis.from_iterations(dense, x, start, rank, 1)
@@ -233,10 +227,10 @@ def test_subspace_iterations_come_near_the_best_where_there_are_fewer_columns_th
 
 
 @enough_columns
-def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_random_one(geometry):
-    dense, x, columns = make(geometry)
+def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_random_one(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     rank = max(1, dense.geometry.depth // 3)
-    before = x + 0.05 * image_like(x.shape)
+    before = x + 0.05 * image_like(rng, x.shape)
     warm_start = data_basis.from_gram(dense, before).u[..., :rank]
     cold_start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
     warm, cold = (
@@ -249,8 +243,8 @@ def test_one_iteration_from_the_basis_of_a_batch_before_is_nearer_than_from_a_ra
 
 
 @enough_columns
-def test_more_iterations_come_nearer(geometry):
-    dense, x, columns = make(geometry)
+def test_more_iterations_come_nearer(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     rank = max(1, dense.geometry.depth // 3)
     start = data_basis.random_start(dense, rank, np.random.default_rng(3), np.dtype("f8"))
     errors = [
@@ -261,8 +255,8 @@ def test_more_iterations_come_nearer(geometry):
 
 
 @few_geometries
-def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
-    dense, x, columns = make(geometry)
+def test_the_leading_vectors_of_a_wider_basis_come_first(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     start = data_basis.random_start(dense, dense.geometry.depth, np.random.default_rng(3), np.dtype("f8"))
     for rank in ranks_of(dense):
         q = data_basis.from_iterations(dense, x, start, rank, 0)
@@ -271,9 +265,9 @@ def test_the_leading_vectors_of_a_wider_basis_come_first(geometry):
 
 
 @each_geometry
-def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry):
-    dense, x, columns = make(geometry)
-    q = RNG.standard_normal((dense.geometry.group, dense.geometry.depth, 3))
+def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry, rng):
+    dense, x, columns = make(rng, geometry)
+    q = rng.standard_normal((dense.geometry.group, dense.geometry.depth, 3))
     stage = DenseConvolution(replace(dense.geometry, filters=3 * dense.geometry.group), dense.dtype)
     z = np.empty(stage.geometry.output_shape)
     padded = stage.forward(x, data_basis.as_filters(q, dense), z)
@@ -287,13 +281,13 @@ def test_a_basis_as_filters_gives_its_products_with_the_columns(geometry):
 
 
 @each_geometry
-def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_that_it_used(geometry):
-    dense, x, columns = make(geometry)
+def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_that_it_used(geometry, rng):
+    dense, x, columns = make(rng, geometry)
     rank = max(1, min(dense.geometry.depth, dense.geometry.columns) // 3)
     scheme = ChannelScheme(dense.geometry.weight_shape, dense.geometry.group)
-    q = orthonormal(RNG.standard_normal((dense.geometry.group, dense.geometry.depth, rank)))
+    q = orthonormal(rng.standard_normal((dense.geometry.group, dense.geometry.depth, rank)))
     product = TwoStage(dense, scheme, rank)
-    filters = scheme.filters(RNG.standard_normal((dense.geometry.group, 2, rank)), q.swapaxes(-1, -2))
+    filters = scheme.filters(rng.standard_normal((dense.geometry.group, 2, rank)), q.swapaxes(-1, -2))
     product.forward(x, filters, np.empty(dense.geometry.output_shape))
     stepped = data_basis.subspace_step(product.first, product.padded, product.hidden)
     assert_orthonormal(stepped)
@@ -304,8 +298,8 @@ def test_a_step_after_a_forward_pass_is_one_subspace_iteration_from_the_basis_th
 
 
 @pytest.mark.parametrize("geometry", [GEOMETRIES["padded"], GEOMETRIES["groups"], GEOMETRIES["1×1"]])
-def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry):
-    dense, x, _ = make(geometry, "float32")
+def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry, rng):
+    dense, x, _ = make(rng, geometry, "float32")
     zeros = np.zeros_like(x)
     for find in (data_basis.from_gram, data_basis.from_svd):
         found = find(dense, zeros)
@@ -315,8 +309,8 @@ def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry):
     assert_orthonormal(data_basis.from_iterations(dense, zeros, start, 3, 2), 1e-5)
 
 
-def test_a_random_start_is_its_seeds():
-    dense, *_ = make(GEOMETRIES["groups"], "float32")
+def test_a_random_start_is_its_seeds(rng):
+    dense, *_ = make(rng, GEOMETRIES["groups"], "float32")
     one, same, other = (
         data_basis.random_start(dense, 5, np.random.default_rng(seed), np.dtype("f4")) for seed in (1, 1, 2)
     )

@@ -9,11 +9,9 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.spec.net import parse_net
-from tests.low_rank import low_rank_cases
 from tests.low_rank.low_rank_cases import LOADERS, PLAIN, layer_of, output
 
 # fixtures, which pytest finds under these names
-the_same_numbers = low_rank_cases.the_same_numbers
 BROKEN = """name: small
 layer:
 - name: data
@@ -191,11 +189,11 @@ def test_the_unbroken_net_works():
 
 
 @pytest.mark.parametrize("low_rank", ["rank: 2", "rank: 2, method: gram", "rank: 2, method: randomized"])
-def test_weights_that_are_no_numbers_are_an_error_at_the_layer(make_net, low_rank):
+def test_weights_that_are_no_numbers_are_an_error_at_the_layer(make_net, low_rank, rng):
     net = make_net(PLAIN.text(low_rank), phase="train")
     net.params["conv"][0].data[0, 0, 0, 0] = math.nan
     with pytest.raises(mc.TrainingError, match=r"layer 'conv': no factorization"):
-        output(net, PLAIN.random_input())
+        output(net, PLAIN.random_input(rng))
 
 
 def test_a_dense_file_of_numbers_that_are_none_is_an_error_of_this_package(make_net, tmp_path):

@@ -7,7 +7,6 @@ from minicaffe.low_rank.factorization import find_range, gram, orthonormal, rand
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-RNG = np.random.default_rng()
 SHAPES = {
     "tall": (40, 12),
     "wide": (12, 40),
@@ -33,21 +32,15 @@ exact = pytest.mark.parametrize("factorize", EXACT.values(), ids=EXACT)
 each = pytest.mark.parametrize("factorize", EACH.values(), ids=EACH)
 
 
-@pytest.fixture(autouse=True)
-def the_same_numbers_in_any_order_of_tests():
-    global RNG
-    RNG = np.random.default_rng(41)
+def random_matrix(rng, shape, dtype="float64"):
+    return rng.standard_normal(shape).astype(dtype)
 
 
-def random_matrix(shape, dtype="float64"):
-    return RNG.standard_normal(shape).astype(dtype)
-
-
-def matrix_with(singular_values, rows, columns, dtype="float64"):
+def matrix_with(rng, singular_values, rows, columns, dtype="float64"):
     """A random matrix with these singular values."""
     singular_values = singular_values[: min(rows, columns)]
     count = len(singular_values)
-    left, right = (np.linalg.qr(RNG.standard_normal((n, count)))[0] for n in (rows, columns))
+    left, right = (np.linalg.qr(rng.standard_normal((n, count)))[0] for n in (rows, columns))
     return ((left * singular_values) @ right.T).astype(dtype)
 
 
@@ -77,8 +70,8 @@ def assert_orthonormal(columns, tolerance=1e-10):
 @dtypes
 @exact
 @few_shapes
-def test_error_of_a_truncated_factorization_is_the_tail_of_the_singular_values(shape, factorize, dtype):
-    x = random_matrix(shape, dtype)
+def test_error_of_a_truncated_factorization_is_the_tail_of_the_singular_values(shape, factorize, dtype, rng):
+    x = random_matrix(rng, shape, dtype)
     found = factorize(x)
     for rank in range(found.rank):
         assert found.truncate(rank).error == pytest.approx(tail_of(x, rank), rel=TOLERANCE[dtype])
@@ -87,9 +80,9 @@ def test_error_of_a_truncated_factorization_is_the_tail_of_the_singular_values(s
 
 @exact
 @shapes
-def test_the_error_that_is_named_is_the_distance_of_the_factors_product(shape, factorize):
+def test_the_error_that_is_named_is_the_distance_of_the_factors_product(shape, factorize, rng):
     for dtype, tolerance in TOLERANCE.items():
-        x = random_matrix(shape, dtype)
+        x = random_matrix(rng, shape, dtype)
         found = factorize(x)
         for rank in range(1, found.rank + 1):
             kept = found.truncate(rank)
@@ -100,9 +93,11 @@ def test_the_error_that_is_named_is_the_distance_of_the_factors_product(shape, f
 
 @each
 @shapes
-def test_all_triplets_give_the_matrix_back_in_orthonormal_vectors_and_descending_values(shape, factorize):
+def test_all_triplets_give_the_matrix_back_in_orthonormal_vectors_and_descending_values(
+    shape, factorize, rng
+):
     for dtype in TOLERANCE:
-        x = random_matrix(shape, dtype)
+        x = random_matrix(rng, shape, dtype)
         found = factorize(x)
         tolerance = 10 * TOLERANCE[dtype]
         assert {a.dtype for a in (found.u, found.s, found.vt)} == {np.dtype(dtype)}
@@ -117,16 +112,16 @@ def test_all_triplets_give_the_matrix_back_in_orthonormal_vectors_and_descending
 
 @exact
 @few_shapes
-def test_the_factors_share_the_singular_values_evenly(shape, factorize):
-    left, right = factorize(random_matrix(shape)).factors()
+def test_the_factors_share_the_singular_values_evenly(shape, factorize, rng):
+    left, right = factorize(random_matrix(rng, shape)).factors()
     np.testing.assert_allclose(
         np.linalg.norm(left, axis=-2), np.linalg.norm(right, axis=-1), rtol=1e-10, atol=1e-12
     )
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-def test_the_product_of_the_factors_is_lapacks_truncation(rank):
-    x = random_matrix((2, 9, 14))
+def test_the_product_of_the_factors_is_lapacks_truncation(rank, rng):
+    x = random_matrix(rng, (2, 9, 14))
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     expected = (u[..., :rank] * s[..., None, :rank]) @ vt[..., :rank, :]
     for factorize in EXACT.values():
@@ -137,8 +132,8 @@ def test_the_product_of_the_factors_is_lapacks_truncation(rank):
 @dtypes
 @exact
 @few_shapes
-def test_energy_is_the_kept_share_of_the_squared_singular_values(shape, factorize, dtype):
-    x = random_matrix(shape, dtype)
+def test_energy_is_the_kept_share_of_the_squared_singular_values(shape, factorize, dtype, rng):
+    x = random_matrix(rng, shape, dtype)
     found, squares = factorize(x), squares_of(x)
     for rank in range(1, found.rank + 1):
         share = squares[:rank].sum() / squares.sum()
@@ -148,8 +143,8 @@ def test_energy_is_the_kept_share_of_the_squared_singular_values(shape, factoriz
 
 @exact
 @shapes
-def test_rank_for_is_the_smallest_rank_that_keeps_the_energy(shape, factorize):
-    x = random_matrix(shape, "float32")
+def test_rank_for_is_the_smallest_rank_that_keeps_the_energy(shape, factorize, rng):
+    x = random_matrix(rng, shape, "float32")
     kept, found = np.cumsum(squares_of(x)) / squares_of(x).sum(), factorize(x)
     for energy in (1e-9, 0.1, 0.5, 0.9, 0.99):
         assert np.abs(kept - energy).min() > 1e-6, "so near to a boundary, rounding decides"
@@ -178,8 +173,8 @@ def test_rank_for_an_energy_that_a_rank_keeps_exactly_is_that_rank(energy, rank)
 
 
 @pytest.mark.parametrize("rank", [1, 5])
-def test_the_whole_energy_of_a_matrix_of_low_rank_is_in_that_rank(rank):
-    assert svd(matrix_with(np.linspace(2, 1, rank), 12, 17)).rank_for(1) == rank
+def test_the_whole_energy_of_a_matrix_of_low_rank_is_in_that_rank(rank, rng):
+    assert svd(matrix_with(rng, np.linspace(2, 1, rank), 12, 17)).rank_for(1) == rank
 
 
 def test_rank_for_more_energy_than_is_left_after_a_truncation_is_all_that_is_left():
@@ -188,8 +183,8 @@ def test_rank_for_more_energy_than_is_left_after_a_truncation_is_all_that_is_lef
 
 @dtypes
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_a_randomized_factorization_comes_within_a_hundredth_of_the_best_error(spectrum, dtype):
-    x = matrix_with(spectrum, 200, 300, dtype)
+def test_a_randomized_factorization_comes_within_a_hundredth_of_the_best_error(spectrum, dtype, rng):
+    x = matrix_with(rng, spectrum, 200, 300, dtype)
     best = tail_of(x, 20)
     for seed in range(3):
         found = randomized(x, 20, np.random.default_rng(seed), power_iterations=2)
@@ -199,8 +194,8 @@ def test_a_randomized_factorization_comes_within_a_hundredth_of_the_best_error(s
 
 
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_each_power_iteration_brings_a_randomized_factorization_nearer(spectrum):
-    x = matrix_with(spectrum, 60, 90)
+def test_each_power_iteration_brings_a_randomized_factorization_nearer(spectrum, rng):
+    x = matrix_with(rng, spectrum, 60, 90)
     errors = [
         np.mean([randomized(x, 10, np.random.default_rng(seed), power, 2).error for seed in range(3)])
         for power in (0, 1, 2, 4)
@@ -210,9 +205,9 @@ def test_each_power_iteration_brings_a_randomized_factorization_nearer(spectrum)
 
 @pytest.mark.parametrize("power_iterations", [0, 1])
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_a_warm_start_after_a_small_change_is_better_than_a_cold_one(spectrum, power_iterations):
-    x = matrix_with(spectrum, 60, 90)
-    changed = x + matrix_with(0.01 * spectrum, 60, 90)
+def test_a_warm_start_after_a_small_change_is_better_than_a_cold_one(spectrum, power_iterations, rng):
+    x = matrix_with(rng, spectrum, 60, 90)
+    changed = x + matrix_with(rng, 0.01 * spectrum, 60, 90)
     cold = randomized(changed, 10, np.random.default_rng(2), power_iterations)
     warm = randomized(changed, 10, None, power_iterations, start=svd(x).truncate(10).u)
     best = tail_of(changed, 10)
@@ -220,29 +215,29 @@ def test_a_warm_start_after_a_small_change_is_better_than_a_cold_one(spectrum, p
     assert warm.error == pytest.approx(best, rel=1e-3)
 
 
-def test_a_warm_start_from_the_leading_vectors_themselves_is_exact_without_a_power_iteration():
-    x = random_matrix((3, 14, 11))
+def test_a_warm_start_from_the_leading_vectors_themselves_is_exact_without_a_power_iteration(rng):
+    x = random_matrix(rng, (3, 14, 11))
     found = randomized(x, 4, None, power_iterations=0, start=svd(x).truncate(4).u)
     assert found.error == pytest.approx(tail_of(x, 4), rel=1e-10)
     assert distance(x, found) == pytest.approx(tail_of(x, 4), rel=1e-10)
 
 
 @few_shapes
-def test_a_randomized_factorization_with_as_many_vectors_as_the_matrix_has_is_exact(shape):
-    x = random_matrix(shape)
+def test_a_randomized_factorization_with_as_many_vectors_as_the_matrix_has_is_exact(shape, rng):
+    x = random_matrix(rng, shape)
     rank = max(1, min(shape[-2:]) - 3)
     found = randomized(x, rank, np.random.default_rng(0), power_iterations=0, oversampling=3)
     assert found.rank == rank
     assert distance(x, found) == pytest.approx(tail_of(x, rank), rel=1e-10, abs=1e-12)
 
 
-def test_a_rank_beyond_the_matrix_is_cut_to_what_it_has():
-    found = randomized(random_matrix((5, 8)), 7, np.random.default_rng(0))
+def test_a_rank_beyond_the_matrix_is_cut_to_what_it_has(rng):
+    found = randomized(random_matrix(rng, (5, 8)), 7, np.random.default_rng(0))
     assert (found.u.shape, found.s.shape, found.vt.shape) == ((5, 5), (5,), (5, 8))
 
 
-def test_equal_seeds_give_equal_factorizations_and_others_do_not():
-    x = random_matrix((20, 30))
+def test_equal_seeds_give_equal_factorizations_and_others_do_not(rng):
+    x = random_matrix(rng, (20, 30))
     one, same, other = (randomized(x, 3, np.random.default_rng(s), 0, 0).u for s in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 0.01
@@ -250,9 +245,9 @@ def test_equal_seeds_give_equal_factorizations_and_others_do_not():
 
 @each
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
-def test_a_matrix_of_too_low_a_rank_gives_finite_factors_that_give_it_back(factorize, turned):
+def test_a_matrix_of_too_low_a_rank_gives_finite_factors_that_give_it_back(factorize, turned, rng):
     for dtype in TOLERANCE:
-        x = np.stack([matrix_with([2, 1], 8, 13, dtype), matrix_with([3], 8, 13, dtype)])
+        x = np.stack([matrix_with(rng, [2, 1], 8, 13, dtype), matrix_with(rng, [3], 8, 13, dtype)])
         x = x.swapaxes(-1, -2) if turned else x
         found = factorize(x)
         assert all(np.isfinite(a).all() for a in (found.u, found.s, found.vt))
@@ -273,15 +268,15 @@ def test_a_matrix_of_zeros_gives_finite_factors_and_no_error(shape, factorize):
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 @each
-def test_very_small_and_very_large_float32_matrices_are_factorized_like_others(factorize, scale):
-    x = random_matrix((6, 9)) * scale
+def test_very_small_and_very_large_float32_matrices_are_factorized_like_others(factorize, scale, rng):
+    x = random_matrix(rng, (6, 9)) * scale
     found = factorize(x.astype("f4"))
     np.testing.assert_allclose(found.s / scale, np.linalg.svd(x / scale, compute_uv=False), rtol=1e-5)
     assert distance(x.astype("f4"), found) < 1e-5 * np.linalg.norm(x)
 
 
-def test_truncations_of_a_truncation_add_their_errors():
-    found = svd(random_matrix((7, 12)))
+def test_truncations_of_a_truncation_add_their_errors(rng):
+    found = svd(random_matrix(rng, (7, 12)))
     twice, once = found.truncate(5).truncate(2), found.truncate(2)
     assert twice.error == pytest.approx(once.error, rel=1e-12)
     np.testing.assert_array_equal(twice.vt, once.vt)
@@ -289,36 +284,36 @@ def test_truncations_of_a_truncation_add_their_errors():
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 4])
-def test_find_range_applies_the_operator_once_an_iteration_to_orthonormal_vectors(iterations):
-    x, seen = random_matrix((2, 9, 15)), []
+def test_find_range_applies_the_operator_once_an_iteration_to_orthonormal_vectors(iterations, rng):
+    x, seen = random_matrix(rng, (2, 9, 15)), []
 
     def apply(q):
         seen.append(q)
         return x @ (x.swapaxes(-1, -2) @ q)
 
-    basis = find_range(apply, random_matrix((2, 9, 3)), iterations)
+    basis = find_range(apply, random_matrix(rng, (2, 9, 3)), iterations)
     assert len(seen) == iterations
     for q in (*seen, basis):
         assert_orthonormal(q)
 
 
-def test_find_range_turns_any_start_to_the_leading_vectors():
-    x = matrix_with([8, 7, 6, 1, 0.5, 0.2], 12, 20)
+def test_find_range_turns_any_start_to_the_leading_vectors(rng):
+    x = matrix_with(rng, [8, 7, 6, 1, 0.5, 0.2], 12, 20)
     leading = np.linalg.svd(x)[0][:, :3]
-    basis = find_range(lambda q: x @ (x.T @ q), random_matrix((12, 3)), 12)
+    basis = find_range(lambda q: x @ (x.T @ q), random_matrix(rng, (12, 3)), 12)
     np.testing.assert_allclose(basis @ basis.T, leading @ leading.T, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (9, 9), (7, 1), (3, 8, 5)])
-def test_orthonormal_columns_span_what_the_given_ones_span(shape):
-    a = random_matrix(shape)
+def test_orthonormal_columns_span_what_the_given_ones_span(shape, rng):
+    a = random_matrix(rng, shape)
     q = orthonormal(a)
     assert q.shape == shape
     assert_orthonormal(q)
     np.testing.assert_allclose(q @ (q.swapaxes(-1, -2) @ a), a, atol=1e-12)
 
 
-def test_orthonormal_makes_as_many_vectors_of_dependent_columns():
-    a = random_matrix((8, 1)) @ random_matrix((1, 4))
+def test_orthonormal_makes_as_many_vectors_of_dependent_columns(rng):
+    a = random_matrix(rng, (8, 1)) @ random_matrix(rng, (1, 4))
     for columns in (a, np.zeros((8, 4))):
         assert_orthonormal(orthonormal(columns))

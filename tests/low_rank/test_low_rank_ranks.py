@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.low_rank import low_rank_cases
 from tests.low_rank.low_rank_cases import (
     GROUPS,
     INNER,
@@ -25,9 +24,6 @@ from tests.low_rank.low_rank_cases import (
 )
 
 # fixtures, which pytest finds under these names
-the_same_numbers = low_rank_cases.the_same_numbers
-dense_file = low_rank_cases.dense_file
-make_pair = low_rank_cases.make_pair
 
 
 @each_scheme
@@ -36,11 +32,13 @@ make_pair = low_rank_cases.make_pair
     [(0.001, (1, 1)), (0.25, (2, 3)), (0.999, (6, 12))],
 )
 @pytest.mark.parametrize("factored", ["", ", factored: true"], ids=["truncated", "factored"])
-def test_a_fraction_for_a_rank_is_that_part_of_the_full_rank(make_pair, scheme, fraction, ranks, factored):
+def test_a_fraction_for_a_rank_is_that_part_of_the_full_rank(
+    make_pair, scheme, fraction, ranks, factored, rng
+):
     rank = ranks[scheme == "spatial"]
     dense, low = make_pair(PLAIN, f"rank: {fraction}, scheme: {scheme}{factored}")
     assert layer_of(low).low_rank.rank == rank
-    x = PLAIN.random_input()
+    x = PLAIN.random_input(rng)
     w = truncated(canonical(PLAIN, dense.params["conv"][0]), 1, rank, scheme)
     assert_close(output(low, x), output_of_weights(PLAIN, dense, w, x))
 
@@ -97,7 +95,7 @@ def test_flops_beyond_the_full_rank_is_the_full_rank_and_costs_no_more_than_dens
 )
 @pytest.mark.parametrize("energy", [0.2, 0.6, 0.9])
 def test_with_energy_the_rank_is_the_smallest_that_keeps_it_and_follows_the_weights(
-    make_pair, case, energy, method, phase
+    make_pair, case, energy, method, phase, rng
 ):
     dense, low = make_pair(case, f"energy: {energy}, method: {method}", phase)
     ranks = []
@@ -105,7 +103,7 @@ def test_with_energy_the_rank_is_the_smallest_that_keeps_it_and_follows_the_weig
         w = canonical(case, dense.params["conv"][0])
         w[0] *= scale
         set_weights(case, low, w)
-        x = case.random_input()
+        x = case.random_input(rng)
         y = output(low, x)
         rank = rank_for(w.reshape(case.group, len(w) // case.group, -1), energy)
         assert layer_of(low).low_rank.rank == rank
@@ -116,11 +114,13 @@ def test_with_energy_the_rank_is_the_smallest_that_keeps_it_and_follows_the_weig
 
 @pytest.mark.parametrize("energy", [0.6, 0.9])
 @some_cases
-def test_with_energy_of_the_data_the_rank_is_the_smallest_that_keeps_it_of_the_batch(make_pair, case, energy):
+def test_with_energy_of_the_data_the_rank_is_the_smallest_that_keeps_it_of_the_batch(
+    make_pair, case, energy, rng
+):
     dense, low = make_pair(case, f"energy: {energy}, target: data, refresh: 1", "train", "float64")
     w, ranks = canonical(case, dense.params["conv"][0]), []
     for scale in (1, 30):
-        x = case.random_input()
+        x = case.random_input(rng)
         x[0] *= scale
         y = output(low, x)
         columns = data_matrix(case, low)
@@ -132,10 +132,10 @@ def test_with_energy_of_the_data_the_rank_is_the_smallest_that_keeps_it_of_the_b
     assert ranks[0] != ranks[1]
 
 
-def test_at_test_a_layer_that_has_no_weight_basis_yet_has_the_rank_that_its_energy_asks_for(make_net):
+def test_at_test_a_layer_that_has_no_weight_basis_yet_has_the_rank_that_its_energy_asks_for(make_net, rng):
     one, other = (make_net(PLAIN.text(f"energy: 0.5{more}"), seed=1) for more in ("", ", refresh: 3"))
     for net in (one, other):
-        output(net, PLAIN.random_input())
+        output(net, PLAIN.random_input(rng))
     assert layer_of(one).low_rank.rank < 6
     assert layer_of(other).low_rank.rank == layer_of(one).low_rank.rank
     assert layer_of(other).note == layer_of(one).note
@@ -191,9 +191,9 @@ def test_the_note_says_the_rank_and_what_it_costs(make_net, case, low_rank, note
     assert layer_of(net).note == note
 
 
-def test_with_energy_the_note_says_the_rank_that_was_found(make_pair):
+def test_with_energy_the_note_says_the_rank_that_was_found(make_pair, rng):
     _, low = make_pair(PLAIN, "energy: 0.5")
-    output(low, PLAIN.random_input())
+    output(low, PLAIN.random_input(rng))
     rank = rank_for(low.params["conv"][0].data.reshape(1, 6, 36), 0.5)
     assert layer_of(low).note == f"rank {rank} of 6, channel, {rank * 42 / 216:.2f} of dense"
     assert layer_of(low).multiply_adds(None, None) == rank * (36 + 6) * 12

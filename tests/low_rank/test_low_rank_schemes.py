@@ -14,8 +14,6 @@ from minicaffe.ops.convolution.geometry import Geometry, Window
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-RNG = np.random.default_rng(43)
-
 WEIGHTS = {
     "one group": ((6, 4, 3, 2), 1),
     "two groups": ((6, 4, 3, 2), 2),
@@ -61,13 +59,13 @@ each_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEO
 few_geometries = pytest.mark.parametrize("geometry", FEW.values(), ids=FEW)
 
 
-def random_factors(scheme, rank):
+def random_factors(rng, scheme, rank):
     m, n = scheme.matrix_shape
-    return RNG.standard_normal((scheme.group, m, rank)), RNG.standard_normal((scheme.group, rank, n))
+    return rng.standard_normal((scheme.group, m, rank)), rng.standard_normal((scheme.group, rank, n))
 
 
-def filters_at(scheme, rank):
-    return scheme.filters(*random_factors(scheme, rank))
+def filters_at(rng, scheme, rank):
+    return scheme.filters(*random_factors(rng, scheme, rank))
 
 
 def make(kind, geometry):
@@ -77,13 +75,13 @@ def make(kind, geometry):
     return dense, kind((filters, shape[0] // group, *window.kernel), group)
 
 
-def random_pass(dense):
+def random_pass(rng, dense):
     """x, b and dy."""
     y_shape = dense.geometry.output_shape
     return (
-        RNG.standard_normal(dense.geometry.shape),
-        RNG.standard_normal(dense.geometry.filters),
-        RNG.standard_normal(y_shape),
+        rng.standard_normal(dense.geometry.shape),
+        rng.standard_normal(dense.geometry.filters),
+        rng.standard_normal(y_shape),
     )
 
 
@@ -110,16 +108,16 @@ def assert_close(actual, expected):
 
 @each_weights
 @each_scheme
-def test_weights_are_what_their_matrix_was_made_of(kind, shape, group):
-    scheme, w = kind(shape, group), RNG.standard_normal(shape)
+def test_weights_are_what_their_matrix_was_made_of(kind, shape, group, rng):
+    scheme, w = kind(shape, group), rng.standard_normal(shape)
     matrix = scheme.matrix(w)
     assert matrix.shape == (group, *scheme.matrix_shape)
     np.testing.assert_array_equal(scheme.weights(matrix), w)
 
 
 @each_weights
-def test_the_channel_matrix_has_filters_for_rows_and_windows_for_columns(shape, group):
-    w = RNG.standard_normal(shape)
+def test_the_channel_matrix_has_filters_for_rows_and_windows_for_columns(shape, group, rng):
+    w = rng.standard_normal(shape)
     matrix = ChannelScheme(shape, group).matrix(w)
     per_group = shape[0] // group
     for f, c, i, j in np.ndindex(*shape):
@@ -129,9 +127,9 @@ def test_the_channel_matrix_has_filters_for_rows_and_windows_for_columns(shape, 
 
 @each_weights
 def test_the_spatial_matrix_has_channels_and_heights_for_rows_and_filters_and_widths_for_columns(
-    shape, group
+    shape, group, rng
 ):
-    w = RNG.standard_normal(shape)
+    w = rng.standard_normal(shape)
     matrix = SpatialScheme(shape, group).matrix(w)
     per_group = shape[0] // group
     for f, c, i, j in np.ndindex(*shape):
@@ -140,9 +138,9 @@ def test_the_spatial_matrix_has_channels_and_heights_for_rows_and_filters_and_wi
 
 @each_weights
 @each_scheme
-def test_factors_are_what_their_filters_were_made_of(kind, shape, group):
+def test_factors_are_what_their_filters_were_made_of(kind, shape, group, rng):
     scheme = kind(shape, group)
-    left, right = random_factors(scheme, 5)
+    left, right = random_factors(rng, scheme, 5)
     first, second = scheme.filters(left, right)
     back = scheme.factors(first, second)
     np.testing.assert_array_equal(back[0], left)
@@ -154,41 +152,41 @@ def test_factors_are_what_their_filters_were_made_of(kind, shape, group):
 
 @each_weights
 @each_scheme
-def test_the_left_factor_is_found_in_the_filters_of_its_stage_alone(kind, shape, group):
+def test_the_left_factor_is_found_in_the_filters_of_its_stage_alone(kind, shape, group, rng):
     scheme = kind(shape, group)
-    left, right = random_factors(scheme, 3)
+    left, right = random_factors(rng, scheme, 3)
     filters = scheme.filters(left, right)
     np.testing.assert_array_equal(scheme.left_factor(filters[scheme.left_stage], 3), left)
 
 
 @each_weights
 @each_scheme
-def test_filter_shapes_are_those_of_the_filters_and_grow_with_the_rank(kind, shape, group):
+def test_filter_shapes_are_those_of_the_filters_and_grow_with_the_rank(kind, shape, group, rng):
     scheme = kind(shape, group)
     (hidden, *first), (filters, one, *second) = scheme.filter_shapes
     for rank in (1, 4):
-        made = filters_at(scheme, rank)
+        made = filters_at(rng, scheme, rank)
         assert made[0].shape == (hidden * rank, *first)
         assert made[1].shape == (filters, one * rank, *second)
 
 
 @few_geometries
 @each_scheme
-def test_filter_shapes_are_those_of_the_two_stages(kind, geometry):
+def test_filter_shapes_are_those_of_the_two_stages(kind, geometry, rng):
     dense, scheme = make(kind, geometry)
     product = TwoStage(dense, scheme, 2)
-    for stage, filters in zip((product.first, product.second), filters_at(scheme, 2), strict=True):
+    for stage, filters in zip((product.first, product.second), filters_at(rng, scheme, 2), strict=True):
         assert filters.shape == stage.geometry.weight_shape
     assert product.second.geometry.output == dense.geometry.output
 
 
 @each_geometry
 @each_scheme
-def test_two_stages_at_full_rank_equal_the_dense_convolution(kind, geometry):
+def test_two_stages_at_full_rank_equal_the_dense_convolution(kind, geometry, rng):
     dense, scheme = make(kind, geometry)
-    w = RNG.standard_normal(scheme.shape)
+    w = rng.standard_normal(scheme.shape)
     left, right = svd(scheme.matrix(w)).factors()
-    x, b, dy = random_pass(dense)
+    x, b, dy = random_pass(rng, dense)
     y, dw, db, dx = run_dense(dense, w, x, b, dy)
     rank = min(scheme.matrix_shape)
     found = run(TwoStage(dense, scheme, rank), scheme.filters(left, right), x, b, dy)
@@ -200,10 +198,10 @@ def test_two_stages_at_full_rank_equal_the_dense_convolution(kind, geometry):
 
 @few_geometries
 @each_scheme
-def test_two_stages_and_merged_factors_are_one_function_with_one_derivative(kind, geometry):
+def test_two_stages_and_merged_factors_are_one_function_with_one_derivative(kind, geometry, rng):
     dense, scheme = make(kind, geometry)
-    filters = filters_at(scheme, 1)
-    values = random_pass(dense)
+    filters = filters_at(rng, scheme, 1)
+    values = random_pass(rng, dense)
     two_stage = run(TwoStage(dense, scheme, 1), filters, *values)
     merged = run(OneStage(dense, scheme), filters, *values)
     for one, other in zip(two_stage, merged, strict=True):
@@ -212,10 +210,10 @@ def test_two_stages_and_merged_factors_are_one_function_with_one_derivative(kind
 
 @pytest.mark.parametrize("geometry", [GEOMETRIES["strided"], GEOMETRIES["two groups"], GEOMETRIES["1×1"]])
 @each_scheme
-def test_backward_gives_what_is_wanted_whatever_else_is(kind, geometry):
+def test_backward_gives_what_is_wanted_whatever_else_is(kind, geometry, rng):
     dense, scheme = make(kind, geometry)
-    filters = filters_at(scheme, 2)
-    x, b, dy = random_pass(dense)
+    filters = filters_at(rng, scheme, 2)
+    x, b, dy = random_pass(rng, dense)
     _, *grads, db, dx = run(TwoStage(dense, scheme, 2), filters, x, b, dy)
     flags = itertools.product([False, True], repeat=4)
     for product, (*wanted, wants_bias, wants_input) in itertools.product(
@@ -235,10 +233,10 @@ def test_backward_gives_what_is_wanted_whatever_else_is(kind, geometry):
 
 
 @each_scheme
-def test_a_product_without_a_bias_adds_none(kind):
+def test_a_product_without_a_bias_adds_none(kind, rng):
     dense, scheme = make(kind, GEOMETRIES["padded"])
-    filters = filters_at(scheme, 2)
-    x, b, dy = random_pass(dense)
+    filters = filters_at(rng, scheme, 2)
+    x, b, dy = random_pass(rng, dense)
     for product in (TwoStage(dense, scheme, 2), OneStage(dense, scheme)):
         with_bias, without = np.empty_like(dy), np.empty_like(dy)
         product.forward(x, filters, with_bias, b)
@@ -247,12 +245,12 @@ def test_a_product_without_a_bias_adds_none(kind):
 
 
 @each_scheme
-def test_a_product_runs_again_with_other_numbers_as_if_for_the_first_time(kind):
+def test_a_product_runs_again_with_other_numbers_as_if_for_the_first_time(kind, rng):
     dense, scheme = make(kind, GEOMETRIES["padded"])
     for make_product in (lambda: TwoStage(dense, scheme, 2), lambda: OneStage(dense, scheme)):
         used = make_product()
-        run(used, filters_at(scheme, 2), *random_pass(dense))
-        filters, values = filters_at(scheme, 2), random_pass(dense)
+        run(used, filters_at(rng, scheme, 2), *random_pass(rng, dense))
+        filters, values = filters_at(rng, scheme, 2), random_pass(rng, dense)
         for actual, expected in zip(
             run(used, filters, *values), run(make_product(), filters, *values), strict=True
         ):
@@ -340,12 +338,12 @@ def test_where_both_orders_cost_the_same_the_factors_are_merged():
 
 
 @pytest.mark.parametrize("group", [1, 2, 4])
-def test_truncated_factors_make_the_convolution_with_the_truncated_weights(group):
+def test_truncated_factors_make_the_convolution_with_the_truncated_weights(group, rng):
     for kind in schemes.values():
         dense, scheme = make(kind, ((4, 6, 6, 2), 8, Window((3, 3), pad=(1, 1)), group))
-        w = RNG.standard_normal(scheme.shape)
+        w = rng.standard_normal(scheme.shape)
         kept = svd(scheme.matrix(w)).truncate(2)
-        x, b, dy = random_pass(dense)
+        x, b, dy = random_pass(rng, dense)
         y, *_ = run(TwoStage(dense, scheme, 2), scheme.filters(*kept.factors()), x, b, dy)
         matrix = (kept.u * kept.s[..., None, :]) @ kept.vt
         assert_close(y, run_dense(dense, scheme.weights(matrix), x, b, dy)[0])

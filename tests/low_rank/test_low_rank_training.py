@@ -6,12 +6,10 @@ import pytest
 import minicaffe as mc
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.ops.convolution.reference import im2col
-from tests.low_rank import low_rank_cases
 from tests.low_rank.low_rank_cases import (
     CASES,
     GROUPS,
     PLAIN,
-    RNG,
     Case,
     assert_close,
     data_matrix,
@@ -25,20 +23,19 @@ from tests.low_rank.low_rank_cases import (
 from tests.train.training import arrays_of, assert_same_files
 
 # fixtures, which pytest finds under these names
-the_same_numbers = low_rank_cases.the_same_numbers
 
 
 @pytest.mark.parametrize("low_rank", ["rank: 3", "rank: 9"], ids=["two stages", "merged"])
 @pytest.mark.parametrize("case", [PLAIN, GROUPS], ids=["plain", "groups"])
 def test_a_data_basis_is_made_every_refresh_iterations_and_turned_once_after_each_between(
-    make_net, case, low_rank
+    make_net, case, low_rank, rng
 ):
     rank = int(low_rank[6:])
     net = make_net(case.text(f"{low_rank}, target: data, refresh: 3"), phase="train", dtype="float64")
     basis = net.params["conv"][-1]
     for iteration in range(7):
         held = basis.data.copy()
-        output(net, case.random_input())
+        output(net, case.random_input(rng))
         columns, used = data_matrix(case, net), layer_of(net).low_rank.factors.q
         if iteration % 3 == 0:
             held = np.linalg.svd(columns)[0][..., :rank]
@@ -47,12 +44,12 @@ def test_a_data_basis_is_made_every_refresh_iterations_and_turned_once_after_eac
         np.testing.assert_allclose(span(basis.data), span(turned), atol=1e-8)
 
 
-def test_a_weight_basis_is_made_every_refresh_iterations_and_held_between(make_net):
+def test_a_weight_basis_is_made_every_refresh_iterations_and_held_between(make_net, rng):
     net = make_net(PLAIN.text("rank: 2, refresh: 3"), phase="train", dtype="float64")
     w, _, basis = net.params["conv"]
-    x = PLAIN.random_input()
+    x = PLAIN.random_input(rng)
     for iteration in range(7):
-        w.data[...] += 0.3 * RNG.standard_normal(w.shape)
+        w.data[...] += 0.3 * rng.standard_normal(w.shape)
         matrix = w.data.reshape(1, 6, 36)
         if iteration % 3 == 0:
             expected = span(np.linalg.svd(matrix)[2][:, :2].swapaxes(-1, -2))
@@ -68,10 +65,10 @@ def test_a_weight_basis_is_made_every_refresh_iterations_and_held_between(make_n
 @pytest.mark.parametrize(
     "low_rank", ["energy: 0.6, target: data", "energy: 0.6", "energy: 0.6, scheme: spatial"]
 )
-def test_with_energy_a_held_basis_fills_its_blob_up_with_zeros(make_net, low_rank):
+def test_with_energy_a_held_basis_fills_its_blob_up_with_zeros(make_net, low_rank, rng):
     net = make_net(GROUPS.text(low_rank + ", refresh: 2"), phase="train")
     basis = net.params["conv"][-1]
-    output(net, GROUPS.random_input())
+    output(net, GROUPS.random_input(rng))
     rank = layer_of(net).low_rank.rank
     assert 1 <= rank < GROUPS.full_rank(low_rank)
     kept, rest = basis.data[..., :rank], basis.data[..., rank:]
@@ -85,29 +82,31 @@ def test_with_energy_a_held_basis_fills_its_blob_up_with_zeros(make_net, low_ran
     "method",
     ["svd", "randomized", "gram"],
 )
-def test_weights_of_zeros_have_a_basis_like_others(make_net, method):
+def test_weights_of_zeros_have_a_basis_like_others(make_net, method, rng):
     net = make_net(PLAIN.text(f"rank: 2, refresh: 3, method: {method}"), phase="train")
     net.params["conv"][0].data[...] = 0
-    y = output(net, PLAIN.random_input())
+    y = output(net, PLAIN.random_input(rng))
     np.testing.assert_array_equal(y, np.broadcast_to(net.params["conv"][1].data[:, None, None], y.shape))
 
 
 @pytest.mark.parametrize("method", ["svd", "randomized", "gram"])
-def test_weights_of_too_low_a_rank_have_an_orthonormal_basis(make_net, method):
+def test_weights_of_too_low_a_rank_have_an_orthonormal_basis(make_net, method, rng):
     net = make_net(PLAIN.text(f"rank: 3, refresh: 3, method: {method}"), phase="train")
     w, _, basis = net.params["conv"]
-    w.data[...] = np.multiply.outer(RNG.standard_normal(6), RNG.standard_normal((4, 3, 3)))
-    output(net, PLAIN.random_input())
+    w.data[...] = np.multiply.outer(rng.standard_normal(6), rng.standard_normal((4, 3, 3)))
+    output(net, PLAIN.random_input(rng))
     np.testing.assert_allclose(basis.data[0].T @ basis.data[0], np.eye(3), atol=1e-5)
 
 
 @pytest.mark.parametrize("scheme", ["channel", "spatial"])
-def test_at_test_a_layer_that_has_no_weight_basis_yet_has_the_gradient_of_its_truncation(make_net, scheme):
+def test_at_test_a_layer_that_has_no_weight_basis_yet_has_the_gradient_of_its_truncation(
+    make_net, scheme, rng
+):
     one, other = (
         make_net(PLAIN.text(f"rank: 2, scheme: {scheme}{more}"), seed=1, dtype="float64")
         for more in ("", ", refresh: 3")
     )
-    x, dy = PLAIN.random_input(), RNG.standard_normal((2, 6, 4, 3))
+    x, dy = PLAIN.random_input(rng), rng.standard_normal((2, 6, 4, 3))
     for net in (one, other):
         output(net, x)
         net.backward(conv=dy)
@@ -117,8 +116,8 @@ def test_at_test_a_layer_that_has_no_weight_basis_yet_has_the_gradient_of_its_tr
 @pytest.mark.parametrize(
     "low_rank", ["rank: 2, target: data, method: randomized", "rank: 2, method: randomized"]
 )
-def test_equal_seeds_give_equal_randomized_layers(make_net, low_rank):
-    x = CASES["dilated"].random_input()
+def test_equal_seeds_give_equal_randomized_layers(make_net, low_rank, rng):
+    x = CASES["dilated"].random_input(rng)
     text = (
         CASES["dilated"]
         .text(low_rank + ", oversampling: 0, power_iterations: 0")
@@ -353,22 +352,22 @@ def test_the_solver_leaves_the_basis_alone(make_solver, low_rank):
     assert not basis.has_diff
 
 
-def test_a_frozen_layer_of_low_rank_gets_no_gradient_and_passes_one_on(make_net):
+def test_a_frozen_layer_of_low_rank_gets_no_gradient_and_passes_one_on(make_net, rng):
     text = PLAIN.text("rank: 2", more=", param: [{lr_mult: 0}, {lr_mult: 0}]")
     net = make_net(text.replace("name: one", "force_backward: true"))
-    output(net, PLAIN.random_input())
-    gradient = net.backward(conv=RNG.standard_normal((2, 6, 4, 3)))
+    output(net, PLAIN.random_input(rng))
+    gradient = net.backward(conv=rng.standard_normal((2, 6, 4, 3)))
     assert np.abs(gradient["x"]).max() > 0.01
     assert not any(blob.has_diff for blob in net.params["conv"])
 
 
 @pytest.mark.parametrize("wanted", [(1, 0), (0, 1)])
 @each_loader
-def test_only_the_parameters_that_train_get_a_gradient(make_net, low_rank, wanted):
+def test_only_the_parameters_that_train_get_a_gradient(make_net, low_rank, wanted, rng):
     param = f", param: [{{lr_mult: {wanted[0]}}}, {{lr_mult: {wanted[1]}}}]"
     net = make_net(PLAIN.text(low_rank, more=param), phase="train")
-    output(net, PLAIN.random_input())
-    net.backward(conv=RNG.standard_normal((2, 6, 4, 3)))
+    output(net, PLAIN.random_input(rng))
+    net.backward(conv=rng.standard_normal((2, 6, 4, 3)))
     has = [blob.has_diff and bool(np.abs(blob.diff).max() > 0.01) for blob in net.params["conv"]]
     assert has[:2] == [bool(flag) for flag in wanted]
     assert has[2:] == ["factored" in low_rank] * (len(has) - 2)
@@ -378,10 +377,10 @@ def test_only_the_parameters_that_train_get_a_gradient(make_net, low_rank, wante
 
 
 @pytest.mark.parametrize("target", ["data", "weights"])
-def test_weights_saved_before_any_training_have_no_basis_and_get_one_at_once(make_net, tmp_path, target):
+def test_weights_saved_before_any_training_have_no_basis_and_get_one_at_once(make_net, tmp_path, target, rng):
     text = PLAIN.text(f"rank: 4, target: {target}, refresh: 5")
     make_net(text, phase="train", seed=2).save(tmp_path / "untrained.npz")
-    net, x = make_net(text, phase="train", seed=1), PLAIN.random_input()
+    net, x = make_net(text, phase="train", seed=1), PLAIN.random_input(rng)
     output(net, x)
     output(net, x)
     net.copy_from(tmp_path / "untrained.npz")
@@ -392,10 +391,10 @@ def test_weights_saved_before_any_training_have_no_basis_and_get_one_at_once(mak
     assert np.abs(loaded).max() > 0.1
 
 
-def test_a_basis_of_more_columns_is_loaded_whole(make_net, tmp_path):
+def test_a_basis_of_more_columns_is_loaded_whole(make_net, tmp_path, rng):
     text = "energy: {}, target: data, refresh: 50"
     small, large = (make_net(PLAIN.text(text.format(e)), phase="train", seed=1) for e in (0.3, 0.99))
-    x = PLAIN.random_input()
+    x = PLAIN.random_input(rng)
     output(small, x)
     output(large, x)
     assert layer_of(small).low_rank.rank < layer_of(large).low_rank.rank
@@ -405,10 +404,10 @@ def test_a_basis_of_more_columns_is_loaded_whole(make_net, tmp_path):
     assert layer_of(small).low_rank.factors.q.shape == layer_of(large).low_rank.factors.q.shape
 
 
-def test_a_snapshot_is_resumed_with_its_basis_whatever_was_loaded_before(make_net, tmp_path):
+def test_a_snapshot_is_resumed_with_its_basis_whatever_was_loaded_before(make_net, tmp_path, rng):
     text = PLAIN.text("rank: 4, target: data, refresh: 10")
     make_net(PLAIN.text(), phase="train", seed=2).save(tmp_path / "dense.npz")
-    x = PLAIN.random_input()
+    x = PLAIN.random_input(rng)
     net = make_net(text, phase="train", seed=1)
     for _ in range(13):
         output(net, x)

@@ -14,8 +14,6 @@ from minicaffe.ops.convolution.volume import VolumeConvolution
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-RNG = np.random.default_rng(2)
-
 SETTINGS = [
     ((3, 9, 8, 5), 4, Window((3, 3)), 1),
     ((4, 9, 8, 3), 6, Window((3, 2), pad=(1, 0)), 2),
@@ -38,11 +36,11 @@ def products(convolution, x, w, b, dy):
     return y, dw, db, dx
 
 
-def assert_is_the_plain_convolution(convolution):
+def assert_is_the_plain_convolution(rng, convolution):
     """All its products are those of ``reference.py``."""
     geometry = convolution.geometry
     shapes = geometry.shape, geometry.weight_shape, (geometry.filters,), geometry.output_shape
-    arrays = [RNG.standard_normal(shape) for shape in shapes]
+    arrays = [rng.standard_normal(shape) for shape in shapes]
     expected = products(PlainConvolution(geometry), *arrays)
     for found, wanted in zip(products(convolution, *arrays), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-11)
@@ -53,7 +51,7 @@ def assert_is_the_plain_convolution(convolution):
 @pytest.mark.parametrize("turn_filters", [0, 100])
 @pytest.mark.parametrize(("shape", "filters", "window", "group"), SETTINGS)
 def test_blocks_give_what_the_whole_data_matrix_gives(
-    monkeypatch, block_bytes, worker_count, turn_filters, shape, filters, window, group
+    monkeypatch, block_bytes, worker_count, turn_filters, shape, filters, window, group, rng
 ):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SCATTER_BYTES", block_bytes)
@@ -64,7 +62,7 @@ def test_blocks_give_what_the_whole_data_matrix_gives(
     monkeypatch.setattr(convolution, "TURN_GROWTH", 100)
     monkeypatch.setattr(workers, "worker_count", worker_count)
     geometry = Geometry(shape, filters, window, group)
-    assert_is_the_plain_convolution(DenseConvolution(geometry, np.float64))
+    assert_is_the_plain_convolution(rng, DenseConvolution(geometry, np.float64))
 
 
 VOLUMES = [
@@ -76,13 +74,13 @@ VOLUMES = [
 
 
 @pytest.mark.parametrize(("shape", "filters", "window", "group"), VOLUMES)
-def test_volumes_are_convolved_as_the_whole_data_matrix_has_it(shape, filters, window, group):
+def test_volumes_are_convolved_as_the_whole_data_matrix_has_it(shape, filters, window, group, rng):
     geometry = Geometry(shape, filters, window, group)
-    assert_is_the_plain_convolution(VolumeConvolution(geometry, np.float64))
+    assert_is_the_plain_convolution(rng, VolumeConvolution(geometry, np.float64))
 
 
-def test_the_reference_has_the_numbers_of_the_formula():
-    x, w = RNG.standard_normal((2, 5, 4, 3)), RNG.standard_normal((3, 2, 3, 2))
+def test_the_reference_has_the_numbers_of_the_formula(rng):
+    x, w = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((3, 2, 3, 2))
     geometry = Geometry(x.shape, 3, Window((3, 2), (2, 1), (1, 1), (1, 2)))
     y = np.full(geometry.output_shape, np.nan)
     PlainConvolution(geometry).forward(x, w, y)
@@ -95,10 +93,10 @@ def test_the_reference_has_the_numbers_of_the_formula():
         assert y[m, oh, ow, n] == pytest.approx(total)
 
 
-def test_col2im_is_the_adjoint_of_im2col():
+def test_col2im_is_the_adjoint_of_im2col(rng):
     window, shape = Window((3, 2), (2, 1), (1, 2), (1, 2)), (2, 7, 6, 3)
-    x = RNG.standard_normal(shape)
-    columns = RNG.standard_normal(im2col(x, window).shape)
+    x = rng.standard_normal(shape)
+    columns = rng.standard_normal(im2col(x, window).shape)
     assert (im2col(x, window) * columns).sum() == pytest.approx((x * col2im(columns, shape, window)).sum())
 
 
@@ -114,8 +112,8 @@ def test_blocks_cover_every_column_once(limit):
     assert seen == list(range(36))
 
 
-def test_turned_filters_are_rotated_and_have_inputs_and_outputs_exchanged():
-    w = RNG.standard_normal((6, 2, 3, 2))
+def test_turned_filters_are_rotated_and_have_inputs_and_outputs_exchanged(rng):
+    w = rng.standard_normal((6, 2, 3, 2))
     turned = convolution.turn_filters(w, 3)
     assert turned.shape == (6, 2, 3, 2)
     assert turned[3, 1, 0, 0] == w[3, 1, 2, 1]  # the second group: input 1, output 1

@@ -10,14 +10,9 @@ from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import products_for
 from minicaffe.ops.convolution.reference import PlainConvolution
 from minicaffe.spec.net import parse_net
-from tests.gradient_check import layer_net
+from minicaffe.testing import layer_net
 
 pytestmark = pytest.mark.cpu_only("the parts are of the CPU; test_cuda_kernels.py has the kernels")
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(59)
 
 
 WINDOWS = [

@@ -6,8 +6,6 @@ import pytest
 from minicaffe.device import workers
 from minicaffe.ops import gemm
 
-RNG = np.random.default_rng(4)
-
 
 @pytest.mark.parametrize("worker_count", [1, 2, 3])
 @pytest.mark.parametrize(
@@ -24,10 +22,10 @@ RNG = np.random.default_rng(4)
         ((0, 5), (5, 3)),
     ],
 )
-def test_parts_make_the_whole_product(monkeypatch, worker_count, a_shape, b_shape):
+def test_parts_make_the_whole_product(monkeypatch, worker_count, a_shape, b_shape, rng):
     monkeypatch.setattr(workers, "worker_count", worker_count)
     monkeypatch.setattr(gemm, "SMALL", 0)
-    a, b = RNG.standard_normal(a_shape), RNG.standard_normal(b_shape)
+    a, b = rng.standard_normal(a_shape), rng.standard_normal(b_shape)
     out = np.full((*a_shape[:-1], b_shape[-1]), np.nan)
     gemm.matmul(a, b, out)
     np.testing.assert_allclose(out, a @ b, atol=1e-13)

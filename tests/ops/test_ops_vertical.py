@@ -11,8 +11,6 @@ from minicaffe.ops.convolution.vertical import VerticalConvolution
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
-RNG = np.random.default_rng()
-
 # (x's shape (C, H, W, N), filters, window, groups)
 SETTINGS = {
     "plain": ((3, 9, 4, 5), 4, Window((3, 1)), 1),
@@ -45,12 +43,6 @@ CUTS = {
 each_cut = pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 
 
-@pytest.fixture(autouse=True)
-def the_same_numbers_in_any_order_of_tests():
-    global RNG
-    RNG = np.random.default_rng(67)
-
-
 def cut_as(monkeypatch, cut):
     product_bytes, shared_product, worker_count = cut
     monkeypatch.setattr(vertical, "PRODUCT_BYTES", product_bytes)
@@ -58,12 +50,12 @@ def cut_as(monkeypatch, cut):
     monkeypatch.setattr(workers, "worker_count", worker_count)
 
 
-def make(setting, dtype="float64"):
+def make(rng, setting, dtype="float64"):
     """The plain and the vertical convolution of a setting; x, w, b and dy."""
     geometry = Geometry(*setting)
     plain, tall = PlainConvolution(geometry), VerticalConvolution(geometry, dtype)
     shapes = geometry.shape, geometry.weight_shape, (geometry.filters,), geometry.output_shape
-    arrays = [RNG.standard_normal(shape).astype(dtype) for shape in shapes]
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
     return plain, tall, *arrays
 
 
@@ -79,8 +71,8 @@ def run(product, x, w, b, dy, y=None):
 
 @each_cut
 @each_setting
-def test_it_computes_what_the_plain_convolution_does_however_it_is_cut(monkeypatch, setting, cut):
-    plain, tall, *arrays = make(setting)
+def test_it_computes_what_the_plain_convolution_does_however_it_is_cut(monkeypatch, setting, cut, rng):
+    plain, tall, *arrays = make(rng, setting)
     expected = run(plain, *arrays)
     cut_as(monkeypatch, cut)
     for found, wanted in zip(run(tall, *arrays), expected, strict=True):
@@ -89,8 +81,8 @@ def test_it_computes_what_the_plain_convolution_does_however_it_is_cut(monkeypat
 
 @each_cut
 @pytest.mark.parametrize("pad", [(0, 2), (1, 0), (2, 3)])
-def test_it_writes_into_the_inside_of_a_padded_buffer_and_nowhere_else(monkeypatch, cut, pad):
-    plain, tall, x, w, b, dy = make(SETTINGS["groups"])
+def test_it_writes_into_the_inside_of_a_padded_buffer_and_nowhere_else(monkeypatch, cut, pad, rng):
+    plain, tall, x, w, b, dy = make(rng, SETTINGS["groups"])
     buffer = np.full((6, 6 + 2 * pad[0], 3 + 2 * pad[1], 2), 7.0)
     inside = buffer[:, pad[0] : pad[0] + 6, pad[1] : pad[1] + 3]
     cut_as(monkeypatch, cut)
@@ -101,8 +93,8 @@ def test_it_writes_into_the_inside_of_a_padded_buffer_and_nowhere_else(monkeypat
 
 
 @each_cut
-def test_without_a_bias_none_is_added_and_rows_that_are_never_reached_are_zero(monkeypatch, cut):
-    _, tall, x, w, *_ = make(SETTINGS["rows between that are never reached"])
+def test_without_a_bias_none_is_added_and_rows_that_are_never_reached_are_zero(monkeypatch, cut, rng):
+    _, tall, x, w, *_ = make(rng, SETTINGS["rows between that are never reached"])
     cut_as(monkeypatch, cut)
     y = np.full(tall.geometry.output_shape, np.nan)
     tall.forward(x, w, y)
@@ -112,19 +104,19 @@ def test_without_a_bias_none_is_added_and_rows_that_are_never_reached_are_zero(m
 
 
 @pytest.mark.parametrize("cut", ["some rows at a time", "two workers"])
-def test_a_second_image_leaves_nothing_of_the_first(monkeypatch, cut):
+def test_a_second_image_leaves_nothing_of_the_first(monkeypatch, cut, rng):
     cut_as(monkeypatch, CUTS[cut])
-    plain, tall, x, w, b, dy = make(SETTINGS["dilated"])
+    plain, tall, x, w, b, dy = make(rng, SETTINGS["dilated"])
     run(tall, x, w, b, dy)
-    other = RNG.standard_normal(x.shape)
+    other = rng.standard_normal(x.shape)
     for found, wanted in zip(run(tall, other, w, b, dy), run(plain, other, w, b, dy), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("cut", ["whole", "parts of rows", "two workers"])
-def test_float32_images_give_float32_answers_and_are_not_changed(monkeypatch, cut):
+def test_float32_images_give_float32_answers_and_are_not_changed(monkeypatch, cut, rng):
     cut_as(monkeypatch, CUTS[cut])
-    plain, tall, x, w, b, dy = make(SETTINGS["padded"], "float32")
+    plain, tall, x, w, b, dy = make(rng, SETTINGS["padded"], "float32")
     before = x.copy()
     found = run(tall, x, w, b, dy)
     np.testing.assert_array_equal(x, before)
@@ -133,16 +125,16 @@ def test_float32_images_give_float32_answers_and_are_not_changed(monkeypatch, cu
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_however_many_workers_share_them_the_numbers_are_the_same_every_time(monkeypatch):
+def test_however_many_workers_share_them_the_numbers_are_the_same_every_time(monkeypatch, rng):
     cut_as(monkeypatch, (300, 0, 2))
-    _, tall, x, w, b, dy = make(SETTINGS["plain"], "float32")
+    _, tall, x, w, b, dy = make(rng, SETTINGS["plain"], "float32")
     one, other = (run(tall, x, w, b, dy) for _ in range(2))
     for first, second in zip(one, other, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
-def test_what_one_worker_does_alone_and_what_two_share_is_decided_by_the_size(monkeypatch):
-    _, tall, x, w, b, dy = make(SETTINGS["plain"])  # 3·4 rows of w, 3 channels, 9·4·5 pixels of x
+def test_what_one_worker_does_alone_and_what_two_share_is_decided_by_the_size(monkeypatch, rng):
+    _, tall, x, w, b, dy = make(rng, SETTINGS["plain"])  # 3·4 rows of w, 3 channels, 9·4·5 pixels of x
     asked = []
     monkeypatch.setattr(workers, "worker_count", 2)
     monkeypatch.setattr(vertical.workers, "run", lambda task, parts: [asked.append(parts), task(0)])
@@ -152,8 +144,8 @@ def test_what_one_worker_does_alone_and_what_two_share_is_decided_by_the_size(mo
     assert asked == [2, 1]
 
 
-def test_an_empty_batch_gives_empty_outputs_and_zero_gradients():
-    _, tall, x, w, b, dy = make(((2, 5, 4, 0), 3, Window((3, 1)), 1))
+def test_an_empty_batch_gives_empty_outputs_and_zero_gradients(rng):
+    _, tall, x, w, b, dy = make(rng, ((2, 5, 4, 0), 3, Window((3, 1)), 1))
     y, dw, db, dx = run(tall, x, w, b, dy)
     assert (y.shape, dx.shape) == ((3, 3, 4, 0), (2, 5, 4, 0))
     assert not dw.any() and not db.any()

@@ -1,0 +1,255 @@
+"""Gradient checks: is the backward of a layer, or of a net, the derivative of its forward?
+
+    from minicaffe.testing import check_gradients
+
+    check_gradients("type: TanH", [(2, 3)])            # a layer, at random numbers of these shapes
+    check_gradients(Double, [(2, 3)])                  # a registered layer type of your own
+    check_gradients("type: SoftmaxWithLoss", [(4, 3), np.array([0, 2, 1, 1])])
+    check_gradients(mc.Net("train.yaml", phase="train", dtype="float64"), {"data": images, "label": labels})
+
+What is differentiated is one number,
+
+    f = loss + Σ_t ⟨top_t, g_t⟩,
+
+with random g_t of the shape of each output top_t that is no loss. Backward, started from the top diffs g_t, must
+give ∂f/∂x for every input and every parameter x. That derivative is nearly the central difference
+
+    ∂f/∂x_i ≈ (f(x + h·e_i) − f(x − h·e_i)) / 2h,
+
+with an error of the order h². In float64, with h = 1e-5, the two agree to about nine digits; in float32 hardly to
+two, so nets are checked in float64. At a corner (of ReLU at 0, or of a maximum) there is no derivative, and
+near it the two differ: ``away_from`` moves inputs off corners.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.core.net import Net
+from minicaffe.device.array import to_host
+from minicaffe.errors import MinicaffeError, listing
+from minicaffe.spec.net import NetSpec, parse_net
+from minicaffe.spec.reader import parse_yaml
+
+Shape: TypeAlias = tuple[int, ...]
+Input: TypeAlias = Shape | ArrayLike
+MOST_ON_CPU, MOST_ON_GPU = 1000, 12  # numbers of a blob that are tried; on a GPU each forward takes long
+
+
+def check_gradients(
+    checked: str | type[Layer] | NetSpec | Net,
+    inputs: Sequence[Input] | Mapping[str, Input],
+    *,
+    by: Iterable[str] | None = None,
+    phase: str = "train",
+    tolerance: float = 1e-6,
+    step: float = 1e-5,
+    most: int | None = None,
+    seed: int = 5,
+) -> Net:
+    """Raise AssertionError unless backward is the derivative of forward, by all inputs and parameters.
+
+    ``checked`` is a layer or a net: a registered Layer class; the YAML text of a layer, such as "type: ReLU,
+    relu_param: {negative_slope: 0.1}", or of a net; a NetSpec; or a Net made with ``dtype="float64"``. The
+    parameters of a Net are left as they are; those of other nets are moved a little from what their fillers made.
+
+    ``inputs`` are the layer's bottoms, or the net's inputs, in order or by name. Each is an array, or a tuple: a
+    shape, which normally distributed numbers fill. A net's spec asks with ``force_backward: true`` for gradients of
+    its inputs. ``by`` names those to check (default: all that have a gradient). Parameters are checked too, but for
+    those with ``lr_mult: 0``.
+
+    ``step`` is h. Backward and a difference d agree if they are within ``tolerance`` times |d| + max(1, the largest
+    |d| of the blob). ``most`` bounds how many numbers of a blob are tried (default: 1000, on a GPU 12): those with
+    the largest gradients, and others at random. Every forward draws the same random numbers, as Dropout needs.
+
+    Returns the net. The error has one line for each blob that fails, with its worst number: "conv1/0[3, 2, 0, 1]:
+    backward 0.1234, central difference 0.5678". Parameters have the names that .npz files give them.
+    """
+    rng = np.random.default_rng(seed)
+    given = inputs.values() if isinstance(inputs, Mapping) else inputs
+    values = [rng.standard_normal(x) if isinstance(x, tuple) else np.array(x, np.float64) for x in given]
+    net = checked if isinstance(checked, Net) else _net_of(checked, [x.shape for x in values], phase, seed)
+    if net.setting.dtype != np.float64:
+        raise MinicaffeError("check_gradients: float32 is too coarse; make the net with dtype='float64'")
+    if most is None:
+        most = MOST_ON_CPU if net.setting.device.kind == "cpu" else MOST_ON_GPU
+
+    names = list(inputs) if isinstance(inputs, Mapping) else net.inputs
+    if len(names) != len(values) or not set(names) <= set(net.inputs):
+        raise MinicaffeError(
+            f"check_gradients: the inputs are {listing(net.inputs)}; given are {listing(names)}"
+        )
+    function = _Function(net, dict(zip(names, values, strict=True)), rng)
+    if net is not checked:
+        function.move_params(rng)
+    gradients = function.gradients(by)
+    if not gradients:
+        raise AssertionError(
+            "nothing gets a gradient (inputs do with 'force_backward: true' in the net's spec)"
+        )
+    problems = []
+    for name, gradient in gradients.items():
+        places = _places(gradient, most, rng)
+        slopes = np.array([function.slope(name, place, step) for place in places])
+        problems.append(_problem(name, places, np.array([gradient[p] for p in places]), slopes, tolerance))
+    function.forward()
+    if any(problems):
+        raise AssertionError("\n".join(filter(None, problems)))
+    return net
+
+
+class _Function:
+    """f of a net, as a function of the numbers in ``arrays``: its inputs and its parameters, by name."""
+
+    def __init__(self, net: Net, inputs: Mapping[str, NDArray[np.float64]], rng: np.random.Generator) -> None:
+        self._net, self._inputs = net, inputs
+        for name, value in inputs.items():
+            net.blobs[name].reshape(*value.shape)
+        net.reshape()
+        self._params = {param.key: param.blob for param in net.learnable}
+        self.arrays = {key: np.array(to_host(blob.data)) for key, blob in self._params.items()} | {**inputs}
+        self._state = net.state_dict()
+        self.forward()
+        losses = {
+            top
+            for layer in net.layers
+            for top, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
+            if weight
+        }
+        self._top_diffs = {  # g_t of the formula
+            name: net.setting.device.put(rng.standard_normal(net.blobs[name].shape))
+            for name in net.gradient_starts
+            if name not in losses
+        }
+
+    def move_params(self, rng: np.random.Generator) -> None:
+        """Add small random numbers to all parameters: many fillers are constants, which hide faults."""
+        for key in self._params:
+            self.arrays[key] += 0.1 * rng.standard_normal(self.arrays[key].shape)
+
+    def write(self) -> None:
+        """Let the net have the numbers of ``arrays``, and its random numbers from the start."""
+        net = self._net
+        net.load_state_dict(self._state)
+        if self._state["rng"] is None:  # a GPU's generator cannot be set back, but begun again
+            net.setting.rng = net.setting.device.rng(net.seed)
+        for key, blob in self._params.items():
+            blob.data[...] = net.setting.device.put(self.arrays[key])
+        for name in self._inputs:
+            net.blobs[name].data[...] = net.setting.device.put(self.arrays[name])
+
+    def forward(self) -> None:
+        self.write()
+        self._net.run_forward()
+
+    def value(self) -> float:
+        """f, computed by a forward."""
+        self.forward()
+        tops = (float((self._net.blobs[name].data * g).sum()) for name, g in self._top_diffs.items())
+        return float(self._net.loss()) + sum(tops)
+
+    def slope(self, name: str, place: Shape, step: float) -> float:
+        """The central difference of f by one number of an array."""
+        array, x = self.arrays[name], self.arrays[name][place]
+        array[place] = x + step
+        above = self.value()
+        array[place] = x - step
+        below = self.value()
+        array[place] = x
+        return (above - below) / (2 * step)
+
+    def gradients(self, by: Iterable[str] | None) -> dict[str, NDArray[np.float64]]:
+        """∂f/∂x by backward, for inputs (all that get a gradient, or those named) and parameters that learn."""
+        net = self._net
+        self.forward()
+        for name, diff in self._top_diffs.items():
+            net.blobs[name].diff[...] = diff
+        net.clear_param_diffs()
+        net.run_backward()
+        names = [name for name in self._inputs if name in net.reached] if by is None else by
+        blobs = {name: net.blobs[name] for name in names}
+        blobs |= {param.key: param.blob for param in net.learnable if param.lr_mult}
+        return {name: np.array(to_host(blob.diff)) for name, blob in blobs.items()}
+
+
+def _problem(
+    name: str,
+    places: Sequence[Shape],
+    gradient: NDArray[np.float64],
+    slopes: NDArray[np.float64],
+    tolerance: float,
+) -> str:
+    """Where a gradient differs most from central differences; "" where it nowhere does."""
+    if not np.any(slopes):
+        return f"{name}: every central difference is 0, which says nothing; try other inputs"
+    allowed = tolerance * (np.abs(slopes) + max(1.0, np.abs(slopes).max()))
+    excess = np.nan_to_num(np.abs(gradient - slopes) / allowed, nan=np.inf)
+    if excess.max() <= 1:
+        return ""
+    worst = int(excess.argmax())
+    index = ", ".join(map(str, places[worst]))
+    wrong = f" ({(excess > 1).sum()} of {len(slopes)} differ)"
+    return f"{name}[{index}]: backward {gradient[worst]:.6g}, central difference {slopes[worst]:.6g}{wrong}"
+
+
+def _places(gradient: NDArray[np.float64], most: int, rng: np.random.Generator) -> list[Shape]:
+    """The indices of an array; of a large one half of ``most`` with the largest numbers, and random others."""
+    if gradient.size <= most:
+        return list(np.ndindex(gradient.shape))
+    falling = np.argsort(-np.abs(gradient), axis=None)
+    chosen = [*falling[: most // 2], *rng.permutation(falling[most // 2 :])[: most - most // 2]]
+    return [tuple(map(int, np.unravel_index(place, gradient.shape))) for place in chosen]
+
+
+def _net_of(checked: str | type[Layer] | NetSpec, shapes: Sequence[Shape], phase: str, seed: int) -> Net:
+    if isinstance(checked, type):
+        names = [name for name, layer_class in layer_classes.items() if layer_class is checked]
+        if not names:
+            problem = f"{checked.__name__} is no layer type; mc.register_layer makes it one"
+            raise MinicaffeError(f"check_gradients: {problem}")
+        checked = f"type: {names[0]}"
+    if isinstance(checked, str):
+        is_layer = "type" in _fields(checked)
+        checked = parse_net(layer_net(checked, shapes) if is_layer else checked)
+    return Net(checked, phase=phase, dtype=np.float64, seed=seed)
+
+
+def layer_net(layer: str, shapes: Sequence[Shape]) -> str:
+    """The YAML text of a net: a layer above Input layers ``x0``, ``x1``, … of these shapes, with gradients for all.
+
+    ``layer`` is the text of the layer: its fields on one line, "type: TanH, top: y", or one to a line. It is named
+    "L", and its bottoms are all inputs, unless it says otherwise.
+    """
+    inputs = [f"x{i}" for i in range(len(shapes))]
+    lines = ["force_backward: true", "layer:"]
+    for name, shape in zip(inputs, shapes, strict=True):
+        lines.append(f"- {{name: {name}, type: Input, input_param: {{shape: {{dim: {list(shape)}}}}}}}")
+    own = {"name": "L", "bottom": f"[{', '.join(inputs)}]"}
+    lacking = [f"{field}: {value}" for field, value in own.items() if field not in _fields(layer)]
+    if "\n" in layer.strip():
+        lines.append(
+            textwrap.indent("\n".join([textwrap.dedent(layer).strip(), *lacking]), "  ").replace(" ", "-", 1)
+        )
+    else:
+        lines.append(f"- {{{', '.join([*lacking, layer])}}}")
+    return "\n".join(lines)
+
+
+def _fields(text: str) -> set[str]:
+    """The names of the fields that a spec's text gives, at its top."""
+    node = parse_yaml(text if "\n" in text.strip() else f"{{{text}}}", "check_gradients")
+    return {key.value for key, _ in node.value}
+
+
+def away_from(corners: ArrayLike, array: ArrayLike, margin: float = 1e-3) -> NDArray[np.float64]:
+    """The array, with numbers nearer than ``margin`` to one of the corners moved off it by 2 margins."""
+    moved = np.array(array, np.float64)
+    for corner in np.atleast_1d(corners):
+        moved[np.abs(moved - corner) < margin] = corner + 2 * margin
+    return moved
