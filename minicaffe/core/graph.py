@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.core.blob import Blob
@@ -313,3 +313,17 @@ def plan_backward(steps: Sequence[Step], starts: set[str]) -> set[str]:
             live |= needing
             reached |= needing
     return reached
+
+
+class UnusedNames:
+    """Names for layers, blobs and nodes that are added to a net; ``taken`` are the names it has."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def like(self, name: str) -> str:
+        """The name, made longer if it is taken. It is taken from now on."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.graph import UnusedNames
 from minicaffe.core.layer import Layer, LayerTable
-from minicaffe.core.unused_names import UnusedNames
 from minicaffe.device.array import to_host
 
 # Adds a layer's nodes to the graph, and returns the names of its tops. The arguments are the graph, the layer, the

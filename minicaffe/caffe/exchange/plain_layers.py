@@ -20,9 +20,9 @@ from minicaffe.caffe.formats.data_files import whole_paths
 from minicaffe.caffe.formats.layer_types import who_lacks
 from minicaffe.caffe.formats.spec_tree import text
 from minicaffe.caffe.formats.tree import Tree
+from minicaffe.core.graph import UnusedNames
 from minicaffe.core.layer import Layer, LayerTable
 from minicaffe.core.net import Net
-from minicaffe.core.unused_names import UnusedNames
 from minicaffe.data.sources.source import lookup_folders
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import joined
