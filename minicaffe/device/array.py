@@ -77,7 +77,8 @@ class Device:
         if self.kind == "cpu":
             return np.asarray(to_host(array), dtype=dtype)
         with self.entered():
-            return cupy.asarray(array, dtype=dtype)
+            placed: Array = cupy.asarray(array, dtype=dtype)
+            return placed
 
     def entered(self) -> contextlib.AbstractContextManager[object]:
         """While it is entered, this thread computes here: CUDA knows a current GPU for each, at first number 0."""
@@ -98,6 +99,10 @@ CPU = Device()
 
 class HostTransfer:
     """What a ``Transfer`` is where the host is the device: nothing moves."""
+
+    def __init__(self) -> None:
+        self.array = np.empty(0)
+        self.shape: tuple[int, ...] = self.array.shape
 
     def send(self, array: np.ndarray) -> None:
         """Hold the array, which stays the caller's."""
@@ -120,7 +125,9 @@ class Transfer:
 
     def __init__(self, index: int) -> None:
         self._device = cupy.cuda.Device(index)
-        self._pinned: np.ndarray | None = None
+        self.shape: tuple[int, ...] = ()
+        self._pinned: Any = None
+        self._buffer: Any = None
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._sent, self._taken = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
@@ -175,18 +182,18 @@ _current: Device | None = None
 def set_device(name: str | Device) -> Device:
     """Choose the device on which nets made from now on compute. Raises DeviceError."""
     global _current
-    _current = parse_device(str(name))
-    return _current
+    device = _current = parse_device(str(name))
+    return device
 
 
 def current_device() -> Device:
     """The chosen device; if none was chosen, what MINICAFFE_DEVICE names, or else "auto"."""
-    if _current is None:
-        try:
-            set_device(os.environ.get("MINICAFFE_DEVICE") or "auto")
-        except DeviceError as error:
-            raise DeviceError(f"environment variable MINICAFFE_DEVICE: {error}") from None
-    return _current
+    if _current is not None:
+        return _current
+    try:
+        return set_device(os.environ.get("MINICAFFE_DEVICE") or "auto")
+    except DeviceError as error:
+        raise DeviceError(f"environment variable MINICAFFE_DEVICE: {error}") from None
 
 
 def describe_devices() -> str:
@@ -215,7 +222,8 @@ def on_cpu(array: Array) -> bool:
 def to_host(array: Any) -> np.ndarray:
     """The array as a NumPy array (the same one if it is one already)."""
     if cupy is not None and isinstance(array, cupy.ndarray):
-        return cupy.asnumpy(array)
+        host: Array = cupy.asnumpy(array)
+        return host
     return np.asarray(array)
 
 

@@ -82,7 +82,7 @@ class Kernel:
     @cached_property
     def pointers(self) -> list[str | None]:
         """The type that each parameter after ``count`` points to, as the source has it; None for a number."""
-        parameters = re.search(rf"{self.name}\(([^)]*)\)", self.source).group(1).split(",")[1:]
+        parameters = self.source.partition(f"{self.name}(")[2].partition(")")[0].split(",")[1:]
         return [p.partition("*")[0].replace("const", "").strip() if "*" in p else None for p in parameters]
 
     def _check_types(self, arguments: tuple[Any, ...], dtypes: dict[str, np.dtype]) -> None:

@@ -248,12 +248,14 @@ def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
     """An uninitialised array of the kind of ``like`` that this thread reuses: valid until its next ``scratch``
     of the same slot."""
     if not on_cpu(like):
-        return module_of(like).empty(shape, like.dtype)
+        fresh: Array = module_of(like).empty(shape, like.dtype)
+        return fresh
     buffers = _scratch.__dict__.setdefault("buffers", {})
     nbytes = math.prod(shape) * like.itemsize
     if slot not in buffers or buffers[slot].nbytes < nbytes:
         buffers[slot] = np.empty(nbytes, np.uint8)
-    return buffers[slot][:nbytes].view(like.dtype).reshape(shape)
+    reused: Array = buffers[slot][:nbytes].view(like.dtype).reshape(shape)
+    return reused
 
 
 def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, worth: int) -> None:

@@ -6,21 +6,28 @@ The formulas are those of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, bran
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]  # on the host
 
 
-def decode_corner(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+def decode_corner(offsets: Array, priors: Array) -> Array:
     """CORNER: each corner is the prior's, moved by the offset."""
-    return priors + offsets
+    decoded: Array = priors + offsets
+    return decoded
 
 
-def decode_corner_size(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+def decode_corner_size(offsets: Array, priors: Array) -> Array:
     """CORNER_SIZE: each corner is the prior's, moved by the offset in units of the prior's size."""
     size = priors[..., 2:] - priors[..., :2]
-    return priors + offsets * np.concatenate([size, size], axis=-1)
+    decoded: Array = priors + offsets * np.concatenate([size, size], axis=-1)
+    return decoded
 
 
-def decode_center_size(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+def decode_center_size(offsets: Array, priors: Array) -> Array:
     """CENTER_SIZE: the centre is moved in units of the prior's size, which grows by a factor of exp(offset)."""
     size = priors[..., 2:] - priors[..., :2]
     centre = (priors[..., :2] + priors[..., 2:]) / 2 + offsets[..., :2] * size
@@ -35,34 +42,35 @@ DECODERS = {
 }
 
 
-def areas(boxes: np.ndarray) -> np.ndarray:
+def areas(boxes: Array) -> Array:
     """Width · height; 0 for a box whose corners are the wrong way round."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return np.where((sides < 0).any(axis=-1), 0, sides[..., 0] * sides[..., 1])
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def overlaps(box: Array, boxes: Array) -> Array:
     """Intersection over union of a box (4,) with each of (P, 4)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     common = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0)
     union = areas(box) + areas(boxes) - common
-    return np.divide(common, union, out=np.zeros_like(union), where=common > 0)
+    found: Array = np.divide(common, union, out=np.zeros_like(union), where=common > 0)
+    return found
 
 
-def best_first(scores: np.ndarray, threshold: float, most: int) -> np.ndarray:
+def best_first(scores: Array, threshold: float, most: int) -> Array:
     """Places of the scores above the threshold, the highest first, of equal ones the earlier; −1 is no limit."""
     places = np.flatnonzero(scores > threshold)
     order = places[np.argsort(-scores[places], kind="stable")]
     return order if most < 0 else order[:most]
 
 
-def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0) -> np.ndarray:
+def suppress(boxes: Array, threshold: float, eta: float = 1.0) -> Array:
     """Of boxes (P, 4), the best first, the places of those that overlap no kept one by more than ``threshold``.
 
     With ``eta`` below 1 the threshold is multiplied by it each time that a box is kept, as long as it is above 0.5.
     The loop is over the boxes that are kept.
     """
-    kept = []
+    kept: list[int] = []
     highest = np.zeros(len(boxes), boxes.dtype)  # overlap of each box with those kept so far
     place = 0
     while True:

@@ -64,17 +64,20 @@ class Broadcast:
         xp = module_of(coefficients)
         rows, _, side = self._rows_shape
         if self._is_per_image:
-            return xp.moveaxis(coefficients, 0, -1).reshape(rows, 1, side)
-        flat = coefficients.reshape(1, -1)
-        return xp.broadcast_to(flat, (self._repeats, flat.size)).reshape(rows, 1, side)
+            spread: Array = xp.moveaxis(coefficients, 0, -1)
+        else:
+            flat = coefficients.reshape(1, -1)
+            spread = xp.broadcast_to(flat, (self._repeats, flat.size))
+        return spread.reshape(rows, 1, side)
 
     def gather(self, sums: Array) -> Array:
         """Row sums (R, 1, T) added up to one sum per coefficient, in the logical shape."""
         if self._is_per_image:
-            return module_of(sums).moveaxis(
-                sums.reshape(*self.shape[1 : self.num_axes], self.shape[0]), -1, 0
-            )
-        return sums.reshape(self._repeats, -1).sum(axis=0).reshape(self.coefficient_shape)
+            batch_last = sums.reshape(*self.shape[1 : self.num_axes], self.shape[0])
+            gathered: Array = module_of(sums).moveaxis(batch_last, -1, 0)
+        else:
+            gathered = sums.reshape(self._repeats, -1).sum(axis=0)
+        return gathered.reshape(self.coefficient_shape)
 
 
 def _steps(x: Array) -> tuple[int, int]:
@@ -95,10 +98,13 @@ def _part(array: Array | None, rows: slice, places: slice) -> Array | None:
     return array[rows] if array.shape[1] == 1 else array[rows, places]
 
 
-def _visit(visit: Callable[[slice, int, list[Array | None]], None], arrays: Sequence[Array | None]) -> None:
+def _visit(
+    visit: Callable[[slice, int, list[Array | None]], None], first: Array, others: Sequence[Array | None]
+) -> None:
     """Call ``visit(rows, number of the block in its rows, parts of the arrays)`` for all blocks, on all workers."""
-    rows, places, _ = arrays[0].shape
-    row_step, place_step = _steps(arrays[0])
+    rows, places, _ = first.shape
+    row_step, place_step = _steps(first)
+    arrays = [first, *others]
     blocks = [(r, p) for r in range(0, rows, row_step) for p in range(0, places, place_step)]
     used = max(1, min(workers.worker_count, len(blocks)))
 
@@ -115,37 +121,43 @@ def places_of_a_block(x: Array) -> int:
     return _steps(x)[1]
 
 
-def in_blocks(function: Callable[..., None], *arrays: Array | None) -> None:
+def in_blocks(function: Callable[..., None], first: Array, *others: Array | None) -> None:
     """Call ``function`` on blocks of the arrays, the first of which is (R, I, T), on all workers.
 
     It gets the blocks' parts: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
     """
-    _visit(lambda rows, number, parts: function(*parts), arrays)
+    _visit(lambda rows, number, parts: function(*parts), first, others)
 
 
-def block_sums(function: Callable[..., Sequence[Array]], count: int, *arrays: Array | None) -> Array:
+def block_sums(
+    function: Callable[..., Sequence[Array]], count: int, first: Array, *others: Array | None
+) -> Array:
     """Like ``in_blocks``, where ``function`` returns ``count`` sums over its places, each (rows, T).
 
     Returns them for the B blocks of each row, (count, R, B, T).
     """
-    first = arrays[0]
     rows, places, side = first.shape
     per_row = -(-places // _steps(first)[1])
-    sums = module_of(first).empty((count, rows, per_row, side), first.dtype)
+    sums: Array = module_of(first).empty((count, rows, per_row, side), first.dtype)
 
     def visit(row_part: slice, number: int, parts: list[Array | None]) -> None:
         for k, found in enumerate(function(*parts)):
             sums[k, row_part, number] = found
 
-    _visit(visit, arrays)
+    _visit(visit, first, others)
     return sums
 
 
-def row_sums(function: Callable[..., Sequence[Array]], count: int, *arrays: Array | None) -> Array:
+def row_sums(
+    function: Callable[..., Sequence[Array]], count: int, first: Array, *others: Array | None
+) -> Array:
     """Like ``block_sums``, with the blocks' sums added: (count, R, 1, T)."""
-    return block_sums(function, count, *arrays).sum(axis=2, keepdims=True)
+    sums: Array = block_sums(function, count, first, *others).sum(axis=2, keepdims=True)
+    return sums
 
 
 def mean(x: Array) -> Array:
     """The mean of each row, (R, 1, T)."""
-    return row_sums(lambda x: [x.sum(axis=1)], 1, x)[0] / x.shape[1]
+    total: Array = row_sums(lambda x: [x.sum(axis=1)], 1, x)[0]
+    total /= x.shape[1]
+    return total

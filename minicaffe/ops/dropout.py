@@ -36,7 +36,8 @@ def drop(x: Array, bits: Array, threshold: int, scale: float, out: Array) -> Non
 def random_bits(rng: Any, shape: tuple[int, ...]) -> Array:
     """Uniform 16-bit numbers from a NumPy or a CuPy generator."""
     if not isinstance(rng, np.random.Generator):
-        return rng.integers(0, LEVELS, size=shape, dtype=np.uint16)
+        bits: Array = rng.integers(0, LEVELS, size=shape, dtype=np.uint16)
+        return bits
     count = math.prod(shape)
     return rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count].reshape(shape)
 

@@ -60,7 +60,11 @@ def side_by_side(
         for product in products:
             product(matmul)
         return
-    workers.share_products(lambda product, worker: product(_plain_matmul), products, len(products))
+
+    def multiply(product: Callable[[Callable[..., object]], object], worker: int) -> None:
+        product(_plain_matmul)
+
+    workers.share_products(multiply, products, len(products))
 
 
 def _plain_matmul(a: Array, b: Array, out: Array) -> None:

@@ -29,9 +29,11 @@ def eigh(a: Array) -> tuple[Array, Array]:
 
 def orthonormal(a: Array) -> Array:
     """An orthonormal basis (…, m, k) of the columns of a (…, m, k), k ≤ m, by QR."""
-    return module_of(a).linalg.qr(a)[0]
+    q: Array = module_of(a).linalg.qr(a)[0]
+    return q
 
 
 def completed(a: Array) -> Array:
     """An orthonormal basis (…, m, m) whose first columns span those of a (…, m, k)."""
-    return module_of(a).linalg.qr(a, mode="complete")[0]
+    q: Array = module_of(a).linalg.qr(a, mode="complete")[0]
+    return q

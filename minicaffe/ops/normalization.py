@@ -120,4 +120,5 @@ def _sizes(x: Array) -> tuple[int, int, int]:
 def _room_for_sums(x: Array) -> Array:
     """Two sums of each thread."""
     threads, _, side = _sizes(x)
-    return module_of(x).empty((2, x.shape[0], threads, side), x.dtype)
+    sums: Array = module_of(x).empty((2, x.shape[0], threads, side), x.dtype)
+    return sums

@@ -155,7 +155,8 @@ def flat_places(places: Array, window: Window, width: int) -> Array:
     i, j = xp.divmod(places.astype(np.int64), window.kernel[1])
     h = xp.arange(rows)[:, None, None] * window.stride[0] - window.pad[0] + i
     w = xp.arange(cols)[:, None] * window.stride[1] - window.pad[1] + j
-    return h * width + w
+    flat: Array = h * width + w
+    return flat
 
 
 @lru_cache(maxsize=256)
@@ -170,7 +171,8 @@ def _divisors(image: tuple[int, int], output: tuple[int, int], window: Window) -
 
 
 def _scale(x: Array, y: Array, window: Window) -> Array:
-    return module_of(x).asarray(_divisors(x.shape[1:3], y.shape[1:3], window), dtype=x.dtype)
+    scale: Array = module_of(x).asarray(_divisors(x.shape[1:3], y.shape[1:3], window), dtype=x.dtype)
+    return scale
 
 
 def ave_pool(x: Array, window: Window, out: Array) -> None:

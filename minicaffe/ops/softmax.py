@@ -39,12 +39,13 @@ def cross_entropy(probability: Array, labels: Array) -> Array:
     """−log p[label] for each place: probability (C, …), labels (…) whole numbers in [0, C)."""
     xp = module_of(probability)
     if _fits_kernel(probability, labels):
-        losses = xp.empty(labels.shape, probability.dtype)
+        losses: Array = xp.empty(labels.shape, probability.dtype)
         KERNELS["cross_entropy"](
             labels.size, probability, labels, losses, probability.shape[0], float(SMALLEST)
         )
         return losses
-    return -xp.log(xp.maximum(pick(probability, labels), SMALLEST))
+    losses = -xp.log(xp.maximum(pick(probability, labels), SMALLEST))
+    return losses
 
 
 def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
@@ -58,13 +59,15 @@ def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
 def pick(x: Array, labels: Array) -> Array:
     """x[labels[p], p] for each place p: x (C, …), labels (…) whole numbers in [0, C)."""
     places = module_of(x).arange(labels.size)
-    return x.reshape(x.shape[0], labels.size)[labels.reshape(-1), places].reshape(labels.shape)
+    picked: Array = x.reshape(x.shape[0], labels.size)[labels.reshape(-1), places].reshape(labels.shape)
+    return picked
 
 
 def one_hot(labels: Array, classes: int) -> Array:
     """(classes, …) of truth values: which class each label is."""
     xp = module_of(labels)
-    return xp.arange(classes).reshape(-1, *[1] * labels.ndim) == labels
+    hot: Array = xp.arange(classes).reshape(-1, *[1] * labels.ndim) == labels
+    return hot
 
 
 def check_labels(labels: Array, classes: int, where: object) -> None:

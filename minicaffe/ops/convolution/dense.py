@@ -278,14 +278,15 @@ def windows(padded: Array, geometry: Geometry) -> Array:
     (dh, dw), (sh, sw) = window.dilation, window.stride
     shape = (channels, *window.kernel, *geometry.output, batch)
     strides = (c, dh * h, dw * w, sh * h, sw * w, n)
-    return module_of(padded).lib.stride_tricks.as_strided(padded, shape, strides)
+    view: Array = module_of(padded).lib.stride_tricks.as_strided(padded, shape, strides)
+    return view
 
 
 def turn_filters(w: Array, group: int) -> Array:
     """w (M, C/g, kh, kw) turned by 180° with inputs and outputs exchanged: (C, M/g, kh, kw)."""
     filters, channels, kh, kw = w.shape
     w = w.reshape(group, filters // group, channels, kh, kw)[..., ::-1, ::-1]
-    turned = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
+    turned: Array = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
     return turned.reshape(group * channels, filters // group, kh, kw)
 
 

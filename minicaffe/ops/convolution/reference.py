@@ -30,9 +30,9 @@ def im2col(x: Array, window: Window) -> Array:
     channels, *image, batch = x.shape
     output = window.output_size(tuple(image))
     padded = pad_image(x, window)
-    columns = module_of(x).empty((channels, *window.kernel, *output, batch), x.dtype)
-    for position in window.positions():  # (i, j)
-        columns[(slice(None), *position)] = padded[_under(window, position, output)]
+    columns: Array = module_of(x).empty((channels, *window.kernel, *output, batch), x.dtype)
+    for position in window.positions():
+        columns[_row(position)] = padded[_under(window, position, output)]
     return columns.reshape(channels * math.prod(window.kernel), -1)
 
 
@@ -40,17 +40,19 @@ def col2im(columns: Array, shape: tuple[int, ...], window: Window) -> Array:
     """The adjoint of ``im2col``: each number of X (K, P) is added to its pixel of an image (C, H, W, N)."""
     channels, *image, batch = shape
     output = window.output_size(tuple(image))
-    padded = module_of(columns).zeros((channels, *window.padded_size(tuple(image)), batch), columns.dtype)
+    padded: Array = module_of(columns).zeros(
+        (channels, *window.padded_size(tuple(image)), batch), columns.dtype
+    )
     columns = columns.reshape(channels, *window.kernel, *output, batch)
     for position in window.positions():
-        padded[_under(window, position, output)] += columns[(slice(None), *position)]
+        padded[_under(window, position, output)] += columns[_row(position)]
     return padded[inside(tuple(image), window)]
 
 
 def pad_image(x: Array, window: Window) -> Array:
     """x (C, H, W, N) with its border of zeros."""
     channels, *image, batch = x.shape
-    padded = module_of(x).zeros((channels, *window.padded_size(tuple(image)), batch), x.dtype)
+    padded: Array = module_of(x).zeros((channels, *window.padded_size(tuple(image)), batch), x.dtype)
     padded[inside(tuple(image), window)] = x
     return padded
 
@@ -58,6 +60,11 @@ def pad_image(x: Array, window: Window) -> Array:
 def inside(image: tuple[int, ...], window: Window) -> tuple[slice, ...]:
     """Where the image lies in the padded one."""
     return (slice(None), *(slice(p, p + size) for p, size in zip(window.pad, image, strict=True)))
+
+
+def _row(position: tuple[int, ...]) -> tuple[slice | int, ...]:
+    """Where X has the rows of a kernel position (i, j), one for each channel."""
+    return (slice(None), *position)
 
 
 def _under(window: Window, position: tuple[int, ...], output: tuple[int, ...]) -> tuple[slice, ...]:

@@ -53,7 +53,8 @@ class VerticalConvolution(DenseConvolution):
         """w (M, C/g, kh, 1) as (g, kh·M/g, C/g), the kernel's rows one under the other."""
         group = self.geometry.group
         by_row = w.reshape(group, -1, *w.shape[1:3]).transpose(0, 3, 1, 2)
-        return module_of(w).ascontiguousarray(by_row).reshape(group, -1, w.shape[1])
+        stacked: Array = module_of(w).ascontiguousarray(by_row).reshape(group, -1, w.shape[1])
+        return stacked
 
     def _rows(self, x: Array, stacked: Array, y: Array) -> None:
         """y (g, M/g, OH, W·N) of x (g, C/g, H, W·N), each worker some of the W·N columns."""

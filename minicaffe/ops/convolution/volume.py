@@ -65,7 +65,7 @@ class VolumeConvolution:
         padded = self._padded_depths(x)
         padded[:, self.inner] = x.reshape(self.geometry.shape)
         outputs = self.geometry.output[0]
-        slices = xp.empty((channels, len(self.depths), height, width, outputs, batch), x.dtype)
+        slices: Array = xp.empty((channels, len(self.depths), height, width, outputs, batch), x.dtype)
         for i, depths in enumerate(self.depths):
             slices[:, i] = xp.moveaxis(padded[:, depths], 1, 3)
         return slices.reshape(self.planes.geometry.shape)
@@ -73,14 +73,18 @@ class VolumeConvolution:
     def _padded_depths(self, like: Array) -> Array:
         """Zeros (C, D + 2p, H, W, N)."""
         channels, _, height, width, batch = self.geometry.shape
-        return module_of(like).zeros((channels, self.geometry.padded[0], height, width, batch), like.dtype)
+        zeros: Array = module_of(like).zeros(
+            (channels, self.geometry.padded[0], height, width, batch), like.dtype
+        )
+        return zeros
 
     def _depth_second(self, images: Array) -> Array:
         """(m, H, W, OD·N) as (m, OD, H, W, N)."""
         split = images.reshape(*images.shape[:3], self.geometry.output[0], -1)
-        return module_of(images).moveaxis(split, 3, 1)
+        moved: Array = module_of(images).moveaxis(split, 3, 1)
+        return moved
 
     def _depth_last(self, y: Array) -> Array:
         """(M, OD, OH, OW, N) as (M, OH, OW, OD·N)."""
-        volume = module_of(y).moveaxis(y.reshape(self.geometry.output_shape), 1, 3)
+        volume: Array = module_of(y).moveaxis(y.reshape(self.geometry.output_shape), 1, 3)
         return volume.reshape(self.planes.geometry.output_shape)
