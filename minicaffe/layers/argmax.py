@@ -1,7 +1,7 @@
-"""ArgMax: the places of the k largest values, the largest first.
+"""ArgMax: the indices of the k largest values, the largest first.
 
 Shapes: x (N, D) with all axes of an image flattened to D -> y (N, 1, k), or (N, 2, k) with the values in the
-second row (``out_max_val``). With an ``axis``, y has x's shape with k along it, and holds places, or values.
+second row (``out_max_val``). With an ``axis``, y has x's shape with k along it, and holds indices, or values.
 
 Of equal values the later place comes first, as in Caffe's ArgMaxLayer. There is no gradient.
 """
@@ -51,19 +51,19 @@ class ArgMax(Layer):
         if param.axis is not None:
             x = xp.moveaxis(bottom[0].data, self.axis, 0)
             y = xp.moveaxis(top[0].data, self.axis, 0)
-            places = largest_places(x, param.top_k)
-            y[...] = xp.take_along_axis(x, places, axis=0) if param.out_max_val else places
+            indices = largest_indices(x, param.top_k)
+            y[...] = xp.take_along_axis(x, indices, axis=0) if param.out_max_val else indices
             return
         x = bottom[0].stored.reshape(-1, bottom[0].shape[0])
         rows = top[0].stored.reshape(-1, param.top_k, len(x.T))
-        places = largest_places(x, param.top_k)
-        rows[0] = places
+        indices = largest_indices(x, param.top_k)
+        rows[0] = indices
         if param.out_max_val:
-            rows[1] = xp.take_along_axis(x, places, axis=0)
+            rows[1] = xp.take_along_axis(x, indices, axis=0)
 
 
-def largest_places(x: Array, k: int) -> Array:
-    """(k, …): the places along axis 0 of the k largest values, the largest first, of equal ones the later."""
+def largest_indices(x: Array, k: int) -> Array:
+    """(k, …): the indices along axis 0 of the k largest values, the largest first, of equal ones the later."""
     if k == 1:
         last: Array = len(x) - 1 - x[::-1].argmax(axis=0)[None]
         return last

@@ -110,8 +110,8 @@ class Pooling(Layer):
         self._warn_of_blind_windows(shape[2:], size)
         for blob in top:
             blob.reshape(*shape[:2], *size)
-        self.places = self.new_array(top[0].stored_shape, pooling.place_type(window))
-        self.places_are_known = False
+        self.picked = self.new_array(top[0].stored_shape, pooling.position_type(window))
+        self.picked_is_known = False
 
     def _warn_of_blind_windows(self, image: tuple[int, int], size: Sequence[int]) -> None:
         """With a stride above the kernel, rounding up may add windows that see nothing of the image."""
@@ -132,15 +132,15 @@ class Pooling(Layer):
         if self.param.pool == "AVE":
             pooling.ave_pool(x, self.window, y)
         elif self.param.pool == "MAX":
-            self.places_are_known = self.phase == "TRAIN" or len(top) == 2
-            pooling.max_pool(x, self.window, y, self.places if self.places_are_known else None)
+            self.picked_is_known = self.phase == "TRAIN" or len(top) == 2
+            pooling.max_pool(x, self.window, y, self.picked if self.picked_is_known else None)
         elif self.phase == "TRAIN":
             threshold = self.rng.random(y.shape, dtype=y.dtype)
-            pooling.sample_pool(x, self.window, threshold, y, self.places)
+            pooling.sample_pool(x, self.window, threshold, y, self.picked)
         else:
             pooling.expected_pool(x, self.window, y)
         if len(top) == 2:
-            top[1].stored[...] = pooling.flat_places(self.places, self.window, x.shape[2])
+            top[1].stored[...] = pooling.flat_positions(self.picked, self.window, x.shape[2])
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
@@ -150,13 +150,13 @@ class Pooling(Layer):
             pooling.ave_pool_grad(dy, self.window, dx)
             return
         if self.param.pool == "MAX":
-            self._find_places(bottom[0].stored)
+            self._find_picked(bottom[0].stored)
         elif self.phase == "TEST":
             raise TrainingError(f"{self.spec.where}: STOCHASTIC pooling has no gradient in the test phase")
-        pooling.max_pool_grad(dy, self.places, self.window, dx)
+        pooling.max_pool_grad(dy, self.picked, self.window, dx)
 
-    def _find_places(self, x: Array) -> None:
-        """A forward in the test phase leaves the places out: few nets go backward there."""
-        if not self.places_are_known:
-            pooling.max_pool(x, self.window, self.new_array(self.places.shape), self.places)
-            self.places_are_known = True
+    def _find_picked(self, x: Array) -> None:
+        """A forward in the test phase leaves the positions out: few nets go backward there."""
+        if not self.picked_is_known:
+            pooling.max_pool(x, self.window, self.new_array(self.picked.shape), self.picked)
+            self.picked_is_known = True

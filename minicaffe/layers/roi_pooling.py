@@ -48,16 +48,16 @@ class ROIPooling(Layer):
         if not regions or math.prod(regions[1:]) != 5:
             raise self.shape_error(f"regions have shape {regions}; expected (R, 5): image, x1, y1, x2, y2")
         top[0].reshape(regions[0], shape[1], self.param.pooled_h, self.param.pooled_w)
-        self.places = self.new_array(top[0].stored_shape, np.int32)
+        self.argmax = self.new_array(top[0].stored_shape, np.int32)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, regions, scale = bottom[0].stored, bottom[1].stored, self.param.spatial_scale
         try:
-            max_roi_pool(x, regions.reshape(5, -1), scale, top[0].stored, self.places)
+            max_roi_pool(x, regions.reshape(5, -1), scale, top[0].stored, self.argmax)
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:
             regions = bottom[1].stored.reshape(5, -1)
-            max_roi_pool_grad(top[0].stored_diff, self.places, regions, bottom[0].stored_diff)
+            max_roi_pool_grad(top[0].stored_diff, self.argmax, regions, bottom[0].stored_diff)

@@ -52,22 +52,22 @@ class SPP(Layer):
         self.grids = [(shape[1], *grid, shape[0]) for grid in grids]
         outputs = shape[1] * sum(rows * cols for rows, cols in grids)
         top[0].reshape(*((shape[0], outputs) if len(grids) > 1 else (*shape[:2], *grids[0])))
-        self.places = [
-            self.new_array(grid, pooling.place_type(window))
+        self.picked = [
+            self.new_array(grid, pooling.position_type(window))
             for grid, window in zip(self.grids, self.windows, strict=True)
         ]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        for y, window, places in zip(self._levels(top[0].stored), self.windows, self.places, strict=True):
-            self._pool(bottom[0].stored, window, y, places)
+        for y, window, picked in zip(self._levels(top[0].stored), self.windows, self.picked, strict=True):
+            self._pool(bottom[0].stored, window, y, picked)
 
-    def _pool(self, x: Array, window: Window, y: Array, places: Array) -> None:
+    def _pool(self, x: Array, window: Window, y: Array, picked: Array) -> None:
         if self.pool == "AVE":
             pooling.ave_pool(x, window, y)
         elif self.pool == "MAX":
-            pooling.max_pool(x, window, y, places)
+            pooling.max_pool(x, window, y, picked)
         elif self.phase == "TRAIN":
-            pooling.sample_pool(x, window, self.rng.random(y.shape, dtype=y.dtype), y, places)
+            pooling.sample_pool(x, window, self.rng.random(y.shape, dtype=y.dtype), y, picked)
         else:
             pooling.expected_pool(x, window, y)
 
@@ -77,13 +77,13 @@ class SPP(Layer):
         dx = bottom[0].stored_diff
         if self.pool == "STOCHASTIC" and self.phase == "TEST":
             raise TrainingError(f"{self.spec.where}: STOCHASTIC pooling has no gradient in the test phase")
-        levels = zip(self._levels(top[0].stored_diff), self.windows, self.places, strict=True)
-        for number, (dy, window, places) in enumerate(levels):
+        levels = zip(self._levels(top[0].stored_diff), self.windows, self.picked, strict=True)
+        for number, (dy, window, picked) in enumerate(levels):
             share = self.xp.empty_like(dx) if number else dx
             if self.pool == "AVE":
                 pooling.ave_pool_grad(dy, window, share)
             else:
-                pooling.max_pool_grad(dy, places, window, share)
+                pooling.max_pool_grad(dy, picked, window, share)
             if number:
                 dx += share
 

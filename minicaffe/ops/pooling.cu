@@ -33,7 +33,7 @@
 // A window's size along one axis, clipped to the padded image.
 #define SPAN(start, kernel, size, pad) max(min((start) + (kernel), (size) + (pad)) - (start), (Index)1)
 
-KERNEL max_pool(Index count, const T* x, T* y, Place* places, Index keeps_places, IMAGE, OUTPUT, WINDOW)
+KERNEL max_pool(Index count, const T* x, T* y, Place* argmax, Index keeps_argmax, IMAGE, OUTPUT, WINDOW)
 {
     EACH(i) {
         FIND_WINDOW_OF_OUTPUT
@@ -47,11 +47,11 @@ KERNEL max_pool(Index count, const T* x, T* y, Place* places, Index keeps_places
             }
         }
         y[i] = best;
-        if (keeps_places) places[i] = place;
+        if (keeps_argmax) argmax[i] = place;
     }
 }
 
-KERNEL max_pool_grad(Index count, const T* dy, const Place* places, T* dx, IMAGE, OUTPUT, WINDOW)
+KERNEL max_pool_grad(Index count, const T* dy, const Place* argmax, T* dx, IMAGE, OUTPUT, WINDOW)
 {
     EACH(i) {
         FIND_OUTPUTS_OF_PIXEL
@@ -59,7 +59,7 @@ KERNEL max_pool_grad(Index count, const T* dy, const Place* places, T* dx, IMAGE
         EACH_OUTPUT_OF_PIXEL(oh, ow) {
             Index output = ((c * out_h + oh) * out_w + ow) * batch + n;
             Index place = (below - oh * stride_h) * kernel_w + beside - ow * stride_w;
-            if (places[output] == place) sum += dy[output];
+            if (argmax[output] == place) sum += dy[output];
         }
         dx[i] = sum;
     }
@@ -103,7 +103,7 @@ KERNEL expected_pool(Index count, const T* x, T* y, IMAGE, OUTPUT, WINDOW)
     }
 }
 
-KERNEL sample_pool(Index count, const T* x, const T* threshold, T* y, Place* places, IMAGE, OUTPUT, WINDOW)
+KERNEL sample_pool(Index count, const T* x, const T* threshold, T* y, Place* picked, IMAGE, OUTPUT, WINDOW)
 {
     EACH(i) {
         FIND_WINDOW_OF_OUTPUT
@@ -111,7 +111,7 @@ KERNEL sample_pool(Index count, const T* x, const T* threshold, T* y, Place* pla
         EACH_PIXEL_OF_WINDOW(h, w) total += image[(h * width + w) * batch];
         T limit = threshold[i] * total;
         y[i] = 0;
-        places[i] = 0;
+        picked[i] = 0;
         bool taken = false;
         EACH_PIXEL_OF_WINDOW(h, w) {
             if (taken) break;
@@ -120,7 +120,7 @@ KERNEL sample_pool(Index count, const T* x, const T* threshold, T* y, Place* pla
             taken = running > limit;
             if (taken) {
                 y[i] = pixel;
-                places[i] = (h - top) * kernel_w + w - left;
+                picked[i] = (h - top) * kernel_w + w - left;
             }
         }
     }

@@ -4,7 +4,7 @@ A kernel position (i, j) meets each output pixel once, so pooling is k·k operat
 images, and no loop over pixels. A window is clipped to the image (and, for the average's divisor, to the
 padded image), as Caffe clips it.
 
-Ties: the gradient of MAX goes to the first maximum in row order. Its place is kept as the number i·kw + j.
+Ties: the gradient of MAX goes to the first maximum in row order. Its position in the window is kept as the number i·kw + j.
 
 On a GPU a kernel has one thread for each output, or in backward for each pixel, which gathers from its windows.
 """
@@ -82,22 +82,22 @@ def _tiles(image: tuple[int, int], output: tuple[int, int], window: Window) -> b
     )
 
 
-def place_type(window: Window) -> type:
-    """The smallest number type that holds a place in the window."""
+def position_type(window: Window) -> type:
+    """The smallest number type that holds a position in the window."""
     return np.uint8 if window.kernel[0] * window.kernel[1] <= 255 else np.int32
 
 
-def max_pool(x: Array, window: Window, out: Array, places: Array | None = None) -> None:
-    """Write the maxima into ``out`` and, where given, the place in the window of the first one into ``places``."""
+def max_pool(x: Array, window: Window, out: Array, argmax: Array | None = None) -> None:
+    """Write the maxima into ``out`` and, where given, the position in the window of the first one into ``argmax``."""
     if not on_cpu(x):
-        kept = out if places is None else places  # some array has to be passed
+        kept = out if argmax is None else argmax  # some array has to be passed
         KERNELS["max_pool"](
-            out.size, x, out, kept, int(places is not None), *_sizes(x, out, window), Place=kept.dtype
+            out.size, x, out, kept, int(argmax is not None), *_sizes(x, out, window), Place=kept.dtype
         )
-    elif places is None:
+    elif argmax is None:
         workers.channelwise(lambda x, y: _max(x, window, y), x, out)
     else:
-        workers.channelwise(lambda x, y, at: _max_with_places(x, window, y, at), x, out, places)
+        workers.channelwise(lambda x, y, at: _max_with_argmax(x, window, y, at), x, out, argmax)
 
 
 def _max(x: Array, window: Window, y: Array) -> None:
@@ -107,14 +107,14 @@ def _max(x: Array, window: Window, y: Array) -> None:
         xp.maximum(y[into_y], pixels, out=y[into_y])
 
 
-def _max_with_places(x: Array, window: Window, y: Array, places: Array) -> None:
+def _max_with_argmax(x: Array, window: Window, y: Array, argmax: Array) -> None:
     """Positions come in rising order, so the last one that was greater than all before is their maximum."""
     xp, tiles = module_of(x), _tiles(x.shape[1:3], y.shape[1:3], window)
-    places.fill(0)
+    argmax.fill(0)
     if not tiles:
         y.fill(LOWEST)
-    greater, numbers = workers.scratch(places, y.shape, slot=0), workers.scratch(places, y.shape, slot=1)
-    greater = greater.view(bool) if places.itemsize == 1 else greater
+    greater, numbers = workers.scratch(argmax, y.shape, slot=0), workers.scratch(argmax, y.shape, slot=1)
+    greater = greater.view(bool) if argmax.itemsize == 1 else greater
     for number, pixels, into_y in _over(x, y, window):
         if tiles and number == 0:
             y[...] = pixels
@@ -122,37 +122,37 @@ def _max_with_places(x: Array, window: Window, y: Array, places: Array) -> None:
         xp.greater(pixels, y[into_y], out=greater[into_y])
         xp.maximum(y[into_y], pixels, out=y[into_y])
         if number:
-            xp.multiply(greater[into_y], places.dtype.type(number), out=numbers[into_y])
-            xp.maximum(places[into_y], numbers[into_y], out=places[into_y])
+            xp.multiply(greater[into_y], argmax.dtype.type(number), out=numbers[into_y])
+            xp.maximum(argmax[into_y], numbers[into_y], out=argmax[into_y])
 
 
-def max_pool_grad(dy: Array, places: Array, window: Window, out: Array) -> None:
+def max_pool_grad(dy: Array, argmax: Array, window: Window, out: Array) -> None:
     """dx: each dy is added to the pixel that was the maximum of its window."""
     if not on_cpu(dy):
-        KERNELS["max_pool_grad"](out.size, dy, places, out, *_sizes(out, dy, window), Place=places.dtype)
+        KERNELS["max_pool_grad"](out.size, dy, argmax, out, *_sizes(out, dy, window), Place=argmax.dtype)
         return
     tiles = _tiles(out.shape[1:3], dy.shape[1:3], window)
-    workers.channelwise(lambda dy, at, dx: _route(dy, at, window, dx, tiles), dy, places, out)
+    workers.channelwise(lambda dy, at, dx: _route(dy, at, window, dx, tiles), dy, argmax, out)
 
 
-def _route(dy: Array, places: Array, window: Window, dx: Array, tiles: bool) -> None:
+def _route(dy: Array, argmax: Array, window: Window, dx: Array, tiles: bool) -> None:
     xp = module_of(dy)
-    chosen, share = workers.scratch(places, dy.shape, slot=0), workers.scratch(dy, dy.shape, slot=1)
-    chosen = chosen.view(bool) if places.itemsize == 1 else chosen
+    chosen, share = workers.scratch(argmax, dy.shape, slot=0), workers.scratch(dy, dy.shape, slot=1)
+    chosen = chosen.view(bool) if argmax.itemsize == 1 else chosen
     if not tiles:
         dx.fill(0)
     for number, pixels, into_y in _over(dx, dy, window):
-        xp.equal(places[into_y], places.dtype.type(number), out=chosen[into_y])
+        xp.equal(argmax[into_y], argmax.dtype.type(number), out=chosen[into_y])
         xp.multiply(dy[into_y], chosen[into_y], out=pixels if tiles else share[into_y])
         if not tiles:
             pixels += share[into_y]
 
 
-def flat_places(places: Array, window: Window, width: int) -> Array:
-    """Places in the window as indices h·W + w into the image: what Caffe's mask top holds."""
-    xp = module_of(places)
-    _, rows, cols, _ = places.shape
-    i, j = xp.divmod(places.astype(np.int64), window.kernel[1])
+def flat_positions(positions: Array, window: Window, width: int) -> Array:
+    """Positions in the window as indices h·W + w into the image: what Caffe's mask top holds."""
+    xp = module_of(positions)
+    _, rows, cols, _ = positions.shape
+    i, j = xp.divmod(positions.astype(np.int64), window.kernel[1])
     h = xp.arange(rows)[:, None, None] * window.stride[0] - window.pad[0] + i
     w = xp.arange(cols)[:, None] * window.stride[1] - window.pad[1] + j
     flat: Array = h * width + w
@@ -221,7 +221,7 @@ def expected_pool(x: Array, window: Window, out: Array) -> None:
     xp.divide(squares, xp.where(sums == 0, 1, sums), out=out)
 
 
-def sample_pool(x: Array, window: Window, threshold: Array, out: Array, places: Array) -> None:
+def sample_pool(x: Array, window: Window, threshold: Array, out: Array, picked: Array) -> None:
     """Stochastic pooling at train time: each window yields a pixel with probability x / Σx.
 
     ``threshold`` (C, OH, OW, N) holds uniform numbers in [0, 1): the first pixel, in row order, at which the
@@ -229,7 +229,7 @@ def sample_pool(x: Array, window: Window, threshold: Array, out: Array, places: 
     """
     if not on_cpu(x):
         KERNELS["sample_pool"](
-            out.size, x, threshold, out, places, *_sizes(x, out, window), Place=places.dtype
+            out.size, x, threshold, out, picked, *_sizes(x, out, window), Place=picked.dtype
         )
         return
     xp = module_of(x)
@@ -239,10 +239,10 @@ def sample_pool(x: Array, window: Window, threshold: Array, out: Array, places: 
     limit, running = threshold * total, xp.zeros_like(out)
     taken = xp.zeros(out.shape, bool)
     out.fill(0)
-    places.fill(0)
+    picked.fill(0)
     for number, pixels, into_y in _over(x, out, window):
         running[into_y] += pixels
         take = (running[into_y] > limit[into_y]) & ~taken[into_y]
         taken[into_y] |= take
         out[into_y] += pixels * take
-        places[into_y] += take.astype(places.dtype) * places.dtype.type(number)
+        picked[into_y] += take.astype(picked.dtype) * picked.dtype.type(number)

@@ -1,6 +1,6 @@
 // Max-pooling of regions of interest: one thread for each output (c, ph, pw, r). Words: device/kernel.py.
 
-KERNEL max_roi_pool(Index count, const T* x, const T* regions, T* y, Place* places, Index height, Index width,
+KERNEL max_roi_pool(Index count, const T* x, const T* regions, T* y, Place* argmax, Index height, Index width,
                     Index batch, Index pooled_h, Index pooled_w, Index amount, T scale)
 {
     EACH(i) {
@@ -28,6 +28,6 @@ KERNEL max_roi_pool(Index count, const T* x, const T* regions, T* y, Place* plac
                 }
             }
         y[i] = best;
-        places[i] = place;
+        argmax[i] = place;
     }
 }

@@ -6,12 +6,12 @@ so that they may overlap:
 
     rows of bin p: y1 + ⌊p · h / PH⌋ … y1 + ⌈(p + 1) · h / PH⌉ − 1, clipped to the image;   columns alike
 
-y is the maximum in the bin, 0 where nothing of it lies in the image; its place, h · W + w or −1, is kept for
+y is the maximum in the bin, 0 where nothing of it lies in the image; its position, h · W + w or −1, is kept for
 backward.
 
 On a CPU a pixel is a row of C channels, and the k-th pixels of all bins that have so many are taken at once, for k
 from 0 on: as many rows are read as the bins have pixels. On a GPU a thread has one output, and backward adds at the
-kept places.
+kept positions.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CHUNK_BYTES = 1 << 18  # of the maxima of some bins, which are compared with one
 KERNELS = kernels_beside(__file__)
 
 
-def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, places: Array) -> None:
-    """Write the maxima into ``out`` and their places into ``places`` (int32), both (C, PH, PW, R).
+def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, argmax: Array) -> None:
+    """Write the maxima into ``out`` and their positions into ``argmax`` (int32), both (C, PH, PW, R).
 
     ``regions`` is (5, R), batch last. Raises DataError for an image number that there is not (on a CPU; on a GPU,
     where it would cost a wait, such a region's outputs are 0).
@@ -37,7 +37,7 @@ def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, places: Arr
     if not on_cpu(x):
         _, pooled_h, pooled_w, amount = out.shape
         KERNELS["max_roi_pool"](
-            out.size, x, regions, out, places, *x.shape[1:], pooled_h, pooled_w, amount, float(scale),
+            out.size, x, regions, out, argmax, *x.shape[1:], pooled_h, pooled_w, amount, float(scale),
             Place=np.int32,
         )  # fmt: skip
         return
@@ -46,7 +46,7 @@ def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, places: Arr
         bin_edges(regions[axis], regions[axis + 2], scale, out.shape[3 - axis], x.shape[3 - axis])
         for axis in (2, 1)
     )
-    _pool_rows(x, regions[0].astype(np.int64), rows, cols, out, places)
+    _pool_rows(x, regions[0].astype(np.int64), rows, cols, out, argmax)
 
 
 def check_images(images: np.ndarray, batch: int) -> None:
@@ -75,7 +75,7 @@ Edges = tuple[np.ndarray, np.ndarray]
 
 
 def _pool_rows(
-    x: np.ndarray, images: np.ndarray, rows: Edges, cols: Edges, out: np.ndarray, places: np.ndarray
+    x: np.ndarray, images: np.ndarray, rows: Edges, cols: Edges, out: np.ndarray, argmax: np.ndarray
 ) -> None:
     """The maxima of the bins, from their edges (PH, R) and (PW, R) and the regions' images (R,)."""
     channels, _, width, batch = x.shape
@@ -89,7 +89,7 @@ def _pool_rows(
         for values in (rows[0][:, None] * width + cols[0], np.maximum(wide, 1), images)
     )
     area = area[order]
-    best, where = np.zeros((area.size, channels), x.dtype), np.full((area.size, channels), -1, places.dtype)
+    best, where = np.zeros((area.size, channels), x.dtype), np.full((area.size, channels), -1, argmax.dtype)
 
     def pool(chunk: slice, worker: int) -> None:
         for k in range(area[chunk.start]):
@@ -104,14 +104,14 @@ def _pool_rows(
     chunks = [slice(start, start + step) for start in range(0, area.size, step)]
     workers.share(pool, chunks, workers.worker_count)
     out.reshape(channels, -1)[:, order] = best.T
-    places.reshape(channels, -1)[:, order] = where.T
+    argmax.reshape(channels, -1)[:, order] = where.T
 
 
-def max_roi_pool_grad(dy: Array, places: Array, regions: Array, out: Array) -> None:
+def max_roi_pool_grad(dy: Array, argmax: Array, regions: Array, out: Array) -> None:
     """dx (C, H, W, N): each dy is added to the pixel that was the maximum of its bin."""
     xp, (channels, height, width, batch) = module_of(dy), out.shape
     images = xp.clip(regions[0].astype(xp.int64), 0, batch - 1)
     channel = xp.arange(channels).reshape(-1, 1, 1, 1)
-    index = (channel * (height * width) + xp.maximum(places, 0)) * batch + images
+    index = (channel * (height * width) + xp.maximum(argmax, 0)) * batch + images
     out.fill(0)
-    xp.add.at(out.reshape(-1), index.reshape(-1), (dy * (places >= 0)).reshape(-1))
+    xp.add.at(out.reshape(-1), index.reshape(-1), (dy * (argmax >= 0)).reshape(-1))
