@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.layers.convolution import ConvolutionParam
+from minicaffe.ops.convolution.geometry import Window
 from minicaffe.spec.fields import Int
 
 
@@ -43,10 +43,8 @@ class Im2col(Layer):
                 "expected some, as in (N, C, H, W)"
             )
         window = param.window(self.axes)
-        self.kernel, self.pad, self.stride, self.dilation, self.extent = (
-            sizes[-self.axes :]
-            for sizes in (window.kernel, window.pad, window.stride, window.dilation, window.extent)
-        )
+        sizes = (window.kernel, window.stride, window.pad, window.dilation)
+        self.window = Window(*[size[-self.axes :] for size in sizes])
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape, first = bottom[0].shape, self.axis + 1
@@ -54,38 +52,39 @@ class Im2col(Layer):
             raise self.shape_error(
                 f"bottom has shape {shape}; expected {first + self.axes} axes, as at first"
             )
-        image = shape[first:]
-        padded = tuple(size + 2 * p for size, p in zip(image, self.pad, strict=True))
-        output = tuple((p - e) // s + 1 for p, e, s in zip(padded, self.extent, self.stride, strict=True))
+        window, image = self.window, shape[first:]
+        padded, output = window.padded_size(image), window.output_size(image)
         if min(output) < 1:
             raise self.shape_error(
-                f"a window of {self.extent} does not fit bottom {shape}, padded to {padded}; "
+                f"a window of {window.extent} does not fit bottom {shape}, padded to {padded}; "
                 "use a smaller kernel, or pad more"
             )
-        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *output)
+        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(window.kernel), *output)
         before = shape[1:first] if self.axis else shape[:1]  # of the spatial axes, as ``_images`` has them
         behind = shape[:1] if self.axis else ()
-        self.columns_shape = (*before, *self.kernel, *output, *behind)
+        self.columns_shape = (*before, *window.kernel, *output, *behind)
         self.padded = self.xp.zeros((*before, *padded, *behind), self.dtype)
         every = (slice(None),) * len(before)
-        self.inner = (*every, *[slice(p, p + size) for p, size in zip(self.pad, image, strict=True)])
-        self.places: list[tuple[Any, Any]] = [  # in the columns and in the padded image, to index them with
-            ((*every, *place), (*every, *map(_pixels, place, output, self.stride, self.dilation)))
-            for place in product(*map(range, self.kernel))
+        self.inner = (*every, *[slice(p, p + size) for p, size in zip(window.pad, image, strict=True)])
+        self.positions: list[
+            tuple[Any, Any]
+        ] = [  # in the columns and in the padded image, to index them with
+            ((*every, *position), (*every, *map(window.pixels, range(self.axes), position, output)))
+            for position in window.positions()
         ]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         self.padded[self.inner] = self._images(bottom[0].stored)
         columns = self._columns(top[0].stored)
-        for place, pixels in self.places:
-            columns[place] = self.padded[pixels]
+        for position, pixels in self.positions:
+            columns[position] = self.padded[pixels]
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
         columns, padded = self._columns(top[0].stored_diff), self.xp.zeros_like(self.padded)
-        for place, pixels in self.places:
-            padded[pixels] += columns[place]
+        for position, pixels in self.positions:
+            padded[pixels] += columns[position]
         self._images(bottom[0].stored_diff)[...] = padded[self.inner]
 
     def _images(self, stored: Array) -> Array:
@@ -100,9 +99,3 @@ class Im2col(Layer):
         shape, axes = self.columns_shape, self.axes
         apart = stored.reshape(*shape[-axes:], *shape[:-axes])
         return apart.transpose(*range(axes, 2 * axes + 1), *range(axes))
-
-
-def _pixels(place: int, output: int, stride: int, dilation: int) -> slice:
-    """Along one axis, the pixels of a padded image that a place in the kernel meets."""
-    start = place * dilation
-    return slice(start, start + (output - 1) * stride + 1, stride)

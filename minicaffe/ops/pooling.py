@@ -4,7 +4,8 @@ A kernel position (i, j) meets each output pixel once, so pooling is k·k operat
 images, and no loop over pixels. A window is clipped to the image (and, for the average's divisor, to the
 padded image), as Caffe clips it.
 
-Ties: the gradient of MAX goes to the first maximum in row order. Its position in the window is kept as the number i·kw + j.
+Ties: the gradient of MAX goes to the first maximum in row order. Its position in the window is kept as the number
+i·kw + j.
 
 On a GPU a kernel has one thread for each output, or in backward for each pixel, which gathers from its windows.
 """
@@ -88,7 +89,7 @@ def position_type(window: Window) -> type:
 
 
 def max_pool(x: Array, window: Window, out: Array, argmax: Array | None = None) -> None:
-    """Write the maxima into ``out`` and, where given, the position in the window of the first one into ``argmax``."""
+    """Write the maxima into ``out`` and, where given, the first one's position in the window into ``argmax``."""
     if not on_cpu(x):
         kept = out if argmax is None else argmax  # some array has to be passed
         KERNELS["max_pool"](
