@@ -53,6 +53,8 @@ class DenseConvolution:
         sharers = workers.worker_count if device == CPU else 1
         self.blocks = list(cut_columns(geometry.output, geometry.batch, self._longest_block(), sharers))
         self.workers = max(1, min(sharers, len(self.blocks)))
+        is_large = geometry.multiply_adds * geometry.batch >= gemm.SMALL
+        self._divides_product = device != CPU or (self.workers == 1 and is_large)
         self._padded: Array | None = None
 
     def _longest_block(self) -> int:
@@ -149,13 +151,14 @@ class DenseConvolution:
         shape = (self.geometry.group, self.geometry.depth, self.geometry.depth)
         sums = [xp.zeros(shape[:2], np.float64) for _ in range(self.workers)]
         squares = [xp.zeros(shape, np.float64) for _ in range(self.workers)]
+        matmul = gemm.matmul if self.workers == 1 else xp.matmul
 
         def add_up(block: Block, columns: Array, worker: int) -> None:
             term = workers.scratch(padded, shape, slot=1)
             if shift is not None:
                 shifted = workers.scratch(padded, columns.shape, slot=2)
                 columns = xp.subtract(columns, shift[:, :, None], out=shifted)
-            self._matmul(columns, columns.swapaxes(1, 2), term)
+            matmul(columns, columns.swapaxes(1, 2), out=term)
             squares[worker] += term
             sums[worker] += columns.sum(axis=2)
 
@@ -230,8 +233,8 @@ class DenseConvolution:
             add_columns(columns, self.geometry, block, out)
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
-        """One block's product: on the worker that has the block, or on all of them if it is the only block."""
-        if self.workers == 1:
+        """One block's product: on the worker that has the block, or on all of them if it is the only, large one."""
+        if self._divides_product:
             gemm.matmul(a, b, out)
         else:
             module_of(a).matmul(a, b, out=out)

@@ -35,7 +35,7 @@ KERNELS = kernels_beside(__file__)
 
 
 @dataclass(frozen=True)
-class Share:
+class Part:
     """Some channels, and some rows of their outputs."""
 
     channels: slice
@@ -54,7 +54,7 @@ class DepthwiseConvolution(DenseConvolution):
         block_bytes = SHARED_BLOCK_BYTES if self.workers > 1 else BLOCK_BYTES
         self.parts = self._cut(block_bytes) if device == CPU else []
 
-    def _cut(self, block_bytes: int) -> list[Share]:
+    def _cut(self, block_bytes: int) -> list[Part]:
         """Whole images of several channels where they are small, rows of one channel where they are large."""
         channels, rows, window = self.geometry.channels, self.geometry.output[0], self.geometry.window
         row_bytes = max(1, window.kernel[1] * self.row * self.dtype.itemsize)
@@ -66,7 +66,7 @@ class DepthwiseConvolution(DenseConvolution):
             together = 1
             step = max(1, (fitting - window.extent[0]) // window.stride[0] + 1)
         return [
-            Share(slice(c, min(c + together, channels)), slice(r, min(r + step, rows)))
+            Part(slice(c, min(c + together, channels)), slice(r, min(r + step, rows)))
             for c in range(0, channels, together)
             for r in range(0, rows, step)
         ]
@@ -86,7 +86,7 @@ class DepthwiseConvolution(DenseConvolution):
         w, y = self._filters(w), self._outputs(out)
         bias = None if bias is None else bias.reshape(self.geometry.group, self.multiplier, 1)
 
-        def multiply(part: Share, meeting: list[Array], worker: int) -> None:
+        def multiply(part: Part, meeting: list[Array], worker: int) -> None:
             target, factors = y[part.channels, :, self._run(part)], w[part.channels]
             for i, rows in enumerate(meeting):
                 term = workers.scratch(padded, target.shape, slot=1) if i else target
@@ -107,7 +107,7 @@ class DepthwiseConvolution(DenseConvolution):
         shape = (dy.shape[0], *self.geometry.window.kernel, dy.shape[1])
         sums = [np.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
-        def add_up(part: Share, meeting: list[Array], worker: int) -> None:
+        def add_up(part: Part, meeting: list[Array], worker: int) -> None:
             outputs = dy[part.channels, :, self._run(part)].swapaxes(1, 2)
             for i, rows in enumerate(meeting):
                 sums[worker][part.channels, i] += np.matmul(rows, outputs)
@@ -190,18 +190,18 @@ class DepthwiseConvolution(DenseConvolution):
         """w as (C, m, kh, kw)."""
         return w.reshape(self.geometry.group, self.multiplier, *self.geometry.window.kernel)
 
-    def _run(self, part: Share) -> slice:
+    def _run(self, part: Part) -> slice:
         """The part's rows as places in OH·OW·N."""
         return slice(part.rows.start * self.row, part.rows.stop * self.row)
 
-    def _over_parts(self, padded: Array, visit: Callable[[Share, list[Array], int], None]) -> None:
+    def _over_parts(self, padded: Array, visit: Callable[[Part, list[Array], int], None]) -> None:
         """Call ``visit(part, [Z as row i of the kernel meets it, (n, kw, rows·OW·N)], worker)``, on the workers."""
 
         workers.share_products(
             lambda part, worker: visit(part, self._meeting(padded, part), worker), self.parts, self.workers
         )
 
-    def _meeting(self, padded: Array, part: Share) -> list[Array]:
+    def _meeting(self, padded: Array, part: Part) -> list[Array]:
         """For each row of the kernel, the view of Z that it is multiplied with."""
         geometry, window = self.geometry, self.geometry.window
         (kernel_h, kernel_w), stride, dilation = window.kernel, window.stride[0], window.dilation[0]
