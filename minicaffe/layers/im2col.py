@@ -60,17 +60,15 @@ class Im2col(Layer):
                 "use a smaller kernel, or pad more"
             )
         top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(window.kernel), *output)
-        before = shape[1:first] if self.axis else shape[:1]  # of the spatial axes, as ``_images`` has them
+        before = shape[1:first] if self.axis else shape[:1]  # the spatial axes, in ``_images``
         behind = shape[:1] if self.axis else ()
         self.columns_shape = (*before, *window.kernel, *output, *behind)
         self.padded = self.xp.zeros((*before, *padded, *behind), self.dtype)
         every = (slice(None),) * len(before)
-        self.inner = (*every, *[slice(p, p + size) for p, size in zip(window.pad, image, strict=True)])
-        self.positions: list[
-            tuple[Any, Any]
-        ] = [  # in the columns and in the padded image, to index them with
-            ((*every, *position), (*every, *map(window.pixels, range(self.axes), position, output)))
-            for position in window.positions()
+        self.inner = every + window.inside(image)
+        # for each kernel position: its rows of the columns, and their pixels in the padded image
+        self.positions: list[tuple[Any, Any]] = [
+            (every + position, every + window.under(position, output)) for position in window.positions()
         ]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

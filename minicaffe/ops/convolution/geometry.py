@@ -43,13 +43,21 @@ class Window:
         padded = self.padded_size(image)
         return tuple((p - e) // s + 1 for p, e, s in zip(padded, self.extent, self.stride, strict=True))
 
+    def inside(self, image: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where an image (H, W) lies in the padded one: a slice for each axis."""
+        return tuple(slice(p, p + size) for size, p in zip(image, self.pad, strict=True))
+
     def positions(self) -> Iterator[tuple[int, ...]]:
         """The kernel's positions (i, j), row by row."""
         return product(*map(range, self.kernel))
 
+    def under(self, position: tuple[int, ...], output: tuple[int, ...]) -> tuple[slice, ...]:
+        """The pixels of a padded image that a kernel position (i, j) meets, one for each output: a slice for each
+        axis."""
+        return tuple(map(self.pixels, range(len(output)), position, output))
+
     def pixels(self, axis: int, position: int, outputs: int, first: int = 0) -> slice:
-        """The pixels of the padded image under one kernel position, along one axis: o·s + position·d for each of
-        ``outputs`` outputs o, from the ``first`` on."""
+        """The same along one axis: o·s + position·d for each of ``outputs`` outputs o, from the ``first`` on."""
         start = first * self.stride[axis] + position * self.dilation[axis]
         return slice(start, start + (outputs - 1) * self.stride[axis] + 1, self.stride[axis])
 

@@ -19,61 +19,43 @@ them with this one.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.ops.convolution.geometry import Geometry, Window
 
+ALL_CHANNELS = (slice(None),)
+
 
 def im2col(x: Array, window: Window) -> Array:
     """The data matrix X (K, P) of x (C, H, W, N)."""
-    channels, *image, batch = x.shape
-    output = window.output_size(tuple(image))
-    padded = pad_image(x, window)
-    columns: Array = module_of(x).empty((channels, *window.kernel, *output, batch), x.dtype)
-    for position in window.positions():
-        columns[_row(position)] = padded[_under(window, position, output)]
-    return columns.reshape(channels * math.prod(window.kernel), -1)
+    padded, output = pad_image(x, window), window.output_size(x.shape[1:-1])
+    columns: Array = module_of(x).empty((len(x), *window.kernel, *output, x.shape[-1]), x.dtype)
+    for position in window.positions():  # (i, j) in the kernel
+        columns[ALL_CHANNELS + position] = padded[ALL_CHANNELS + window.under(position, output)]
+    return columns.reshape(math.prod(columns.shape[: -len(output) - 1]), -1)
 
 
 def col2im(columns: Array, shape: tuple[int, ...], window: Window) -> Array:
     """The adjoint of ``im2col``: each number of X (K, P) is added to its pixel of an image (C, H, W, N)."""
-    channels, *image, batch = shape
-    output = window.output_size(tuple(image))
-    padded: Array = module_of(columns).zeros(
-        (channels, *window.padded_size(tuple(image)), batch), columns.dtype
-    )
+    channels, image, batch = shape[0], shape[1:-1], shape[-1]
+    output = window.output_size(image)
     columns = columns.reshape(channels, *window.kernel, *output, batch)
+    padded: Array = module_of(columns).zeros((channels, *window.padded_size(image), batch), columns.dtype)
     for position in window.positions():
-        padded[_under(window, position, output)] += columns[_row(position)]
-    return padded[inside(tuple(image), window)]
+        padded[ALL_CHANNELS + window.under(position, output)] += columns[ALL_CHANNELS + position]
+    return padded[ALL_CHANNELS + window.inside(image)]
 
 
 def pad_image(x: Array, window: Window) -> Array:
     """x (C, H, W, N) with its border of zeros."""
-    channels, *image, batch = x.shape
-    padded: Array = module_of(x).zeros((channels, *window.padded_size(tuple(image)), batch), x.dtype)
-    padded[inside(tuple(image), window)] = x
+    image = x.shape[1:-1]
+    padded: Array = module_of(x).zeros((len(x), *window.padded_size(image), x.shape[-1]), x.dtype)
+    padded[ALL_CHANNELS + window.inside(image)] = x
     return padded
 
 
-def inside(image: tuple[int, ...], window: Window) -> tuple[slice, ...]:
-    """Where the image lies in the padded one."""
-    return (slice(None), *(slice(p, p + size) for p, size in zip(window.pad, image, strict=True)))
-
-
-def _row(position: tuple[int, ...]) -> tuple[slice | int, ...]:
-    """Where X has the rows of a kernel position (i, j), one for each channel."""
-    return (slice(None), *position)
-
-
-def _under(window: Window, position: tuple[int, ...], output: tuple[int, ...]) -> tuple[slice, ...]:
-    """The pixels of all channels of a padded image that lie under a kernel position, one for each output."""
-    return (slice(None), *map(window.pixels, range(len(output)), position, output))
-
-
 class PlainConvolution:
-    """The three products by these formulas, a group at a time. (See ``products.py``.)"""
+    """The products by these formulas; with g groups each is a stack of g matrix products. (See ``products.py``.)"""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -85,26 +67,22 @@ class PlainConvolution:
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
         """Write y = w · X + b into ``out``; return X."""
         columns = self.pad(x)
-        for w_g, x_g, y_g in zip(self._groups(w), self._groups(columns), self._groups(out), strict=True):
-            y_g[...] = w_g @ x_g
+        self._groups(out)[...] = self._groups(w) @ self._groups(columns)
         if bias is not None:
             out += bias.reshape(-1, *[1] * (out.ndim - 1))
         return columns
 
     def weight_grad(self, dy: Array, columns: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw = dy · Xᵀ into ``out`` and, where given, db = dy · 1 into ``bias_out``."""
-        for dy_g, x_g, dw_g in zip(self._groups(dy), self._groups(columns), self._groups(out), strict=True):
-            dw_g[...] = dy_g @ x_g.T
+        self._groups(out)[...] = self._groups(dy) @ self._groups(columns).swapaxes(1, 2)
         if bias_out is not None:
             bias_out[...] = dy.reshape(self.geometry.filters, -1).sum(axis=1)
 
     def input_grad(self, dy: Array, w: Array, out: Array) -> None:
         """Write dx = col2im(wᵀ · dy) into ``out``."""
-        columns = [w_g.T @ dy_g for w_g, dy_g in zip(self._groups(w), self._groups(dy), strict=True)]
-        whole = module_of(dy).concatenate(columns)
-        out.reshape(self.geometry.shape)[...] = col2im(whole, self.geometry.shape, self.geometry.window)
+        columns = self._groups(w).swapaxes(1, 2) @ self._groups(dy)
+        out.reshape(self.geometry.shape)[...] = col2im(columns, self.geometry.shape, self.geometry.window)
 
-    def _groups(self, array: Array) -> list[Any]:
-        """An array of rows (g·m, …) as one matrix (m, rest) for each group."""
-        matrices = array.reshape(self.geometry.group, array.shape[0] // self.geometry.group, -1)
-        return list(matrices)
+    def _groups(self, array: Array) -> Array:
+        """An array of rows (g·m, …) as a stack of matrices (g, m, …), one for each group."""
+        return array.reshape(self.geometry.group, len(array) // self.geometry.group, -1)
