@@ -1,7 +1,6 @@
 """The device: names, the environment, and a machine where CuPy finds no GPU."""
 
 import os
-import re
 import subprocess
 import sys
 import types
@@ -93,13 +92,6 @@ def test_equal_seeds_give_equal_numbers_and_a_state_brings_them_back():
     ahead = one.standard_normal(9)
     array.set_rng_state(other, state)
     np.testing.assert_array_equal(other.standard_normal(9), ahead)
-
-
-def test_cupy_is_imported_in_one_module():
-    package = Path(mc.__file__).parent
-    importing = re.compile(r"^\s*(import|from) cupy", re.MULTILINE)
-    files = [path for path in package.rglob("*.py") if importing.search(path.read_text())]
-    assert files == [package / "device" / "array.py"]
 
 
 def test_the_command_explains_what_is_missing(capsys, cupy_without_a_driver):
