@@ -33,11 +33,15 @@ ODD_NAMES = {  # the others are the same words, written together: EUCLIDEAN_LOSS
     "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
 }
-TYPES_1 = {
-    name: ODD_NAMES.get(name, name.title().replace("_", ""))
-    for name in schema()["V1LayerParameter"]["type"].values
-    if name != "NONE"
-}
+NAMES_1 = [
+    "ABSVAL", "ACCURACY", "ARGMAX", "BNLL", "CONCAT", "CONTRASTIVE_LOSS", "CONVOLUTION", "DATA",
+    "DECONVOLUTION", "DROPOUT", "DUMMY_DATA", "ELTWISE", "EUCLIDEAN_LOSS", "EXP", "FLATTEN", "HDF5_DATA",
+    "HDF5_OUTPUT", "HINGE_LOSS", "IM2COL", "IMAGE_DATA", "INFOGAIN_LOSS", "INNER_PRODUCT", "LRN",
+    "MEMORY_DATA", "MULTINOMIAL_LOGISTIC_LOSS", "MVN", "POOLING", "POWER", "RELU", "SIGMOID",
+    "SIGMOID_CROSS_ENTROPY_LOSS", "SILENCE", "SLICE", "SOFTMAX", "SOFTMAX_LOSS", "SPLIT", "TANH",
+    "THRESHOLD", "WINDOW_DATA",
+]  # fmt: skip
+TYPES_1 = {name: ODD_NAMES.get(name, name.title().replace("_", "")) for name in NAMES_1}
 TYPES_0 = {  # as generation 1 names them
     **{
         name: name.upper()
