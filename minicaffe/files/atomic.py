@@ -1,4 +1,4 @@
-"""Files: written so that a reader finds the old one or the whole new one; read without trusting what is in them."""
+"""Files: written so that a reader finds the old file or the whole new one; read without trust in what they hold."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 from minicaffe.errors import MinicaffeError, WriteError, one_line
 
-ROOM, RATIO = 1 << 28, 100  # what a file's arrays may take: this many bytes, or so many times the file
+ROOM, RATIO = 1 << 28, 100  # a file's arrays may take this many bytes, or this many times the file's size
 
 try:
     import fcntl
-except ImportError:  # on Windows, where what an open file is called cannot change
+except ImportError:  # on Windows, where an open file cannot be renamed
     fcntl = None  # type: ignore[assignment]  # a module that is not there
 
 UNFINISHED = ".minicaffe.tmp"  # the ending of files and folders that are not whole yet
@@ -32,9 +32,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary file in the same folder (a rename is atomic only within one file system),
     which is flushed to the disk and then renamed. After an error, or when the block raises, the temporary
-    file is removed and whatever ``path`` was before is still there. What a killed process left is removed by
-    the next that writes in the folder. A link stays a link, to the new file; a device or a pipe is written into,
-    when all bytes are there.
+    file is removed and whatever ``path`` was before is still there. What a killed process has left behind is
+    removed by the next process that writes into the folder. A link stays a link, to the new file; a device or a
+    pipe gets all bytes at the end.
 
     Raises WriteError, naming ``path``, where the system refuses (any OSError in the block counts as that);
     other errors of the block pass through.
@@ -96,16 +96,16 @@ def _new_file(prefix: str, suffix: str, dir: Path) -> str:
 
 @contextmanager
 def _unfinished(path: Path, make: Callable[..., str]) -> Iterator[str]:
-    """The name of a file or folder that ``make`` makes beside ``path``; what has it still at the end is removed.
+    """The name of a file or folder that ``make`` makes beside ``path``; if it is still there at the end, it goes.
 
-    It is locked meanwhile, by which others see that its process lives.
+    It is locked meanwhile, so that others see that its process is alive.
     """
     lock = None
-    while lock is None:  # another may take it for a dead process's before it is locked
+    while lock is None:  # before it is locked, another process may take it for a dead one's
         temporary = make(prefix=f".{path.name[:40]}.", suffix=UNFINISHED, dir=path.parent)
         try:
             lock = _lock(temporary) if fcntl else NO_LOCK
-        except OSError:  # a file system that knows no locks: nobody finds a dead process's there
+        except OSError:  # a file system without locks: there nobody looks for dead processes' files
             lock = NO_LOCK
     try:
         _remove_left(path.parent)
@@ -117,9 +117,9 @@ def _unfinished(path: Path, make: Callable[..., str]) -> Iterator[str]:
 
 
 def _lock(path: str) -> int | None:
-    """A descriptor that holds a file or folder until it is closed; None where another does, or has removed it.
+    """A descriptor that locks a file or folder until it is closed; None where another does, or has removed it.
 
-    Raises OSError where the file system knows no locks.
+    Raises OSError where the file system has no locks.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -138,15 +138,15 @@ def _lock(path: str) -> int | None:
     return handle if is_mine else None
 
 
-_looked_into: set[str] = set()
+_cleaned: set[str] = set()
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder; once for each folder."""
+    """Remove what killed processes have left in a folder; once for each folder."""
     place = os.path.realpath(folder)
-    if fcntl is None or place in _looked_into:
+    if fcntl is None or place in _cleaned:
         return
-    _looked_into.add(place)
+    _cleaned.add(place)
     for left in glob.glob(f".*{UNFINISHED}", root_dir=place):
         with suppress(OSError):
             lock = _lock(os.path.join(place, left))
@@ -164,11 +164,11 @@ def _remove(path: str) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8), atomically. Raises WriteError."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8", "surrogateescape"))  # an edited spec keeps the bytes of its comments
+        file.write(text.encode("utf-8", "surrogateescape"))  # comments of an edited spec keep their bytes
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it lies in, where they are not there. Raises WriteError."""
+    """Make a folder, and the folders that it lies in, if they do not exist. Raises WriteError."""
     try:
         check_name(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _usual_mode(path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the rename itself on the disk; some systems cannot open a folder, and then there is no way to."""
+    """Flush the rename itself to the disk, on systems that can open a folder."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -197,10 +197,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def reading(path: str | Path, error: type[MinicaffeError], problem: str) -> Iterator[None]:
-    """While a file is read: whatever it makes a library raise becomes ``error``, in one line.
+    """While a file is read: whatever a library raises because of it becomes ``error``, in one line.
 
-    ``problem`` is what to say, with ``{}`` for the library's own words. Parsers of damaged files raise errors of
-    types that nobody expects (a TypeError, a RecursionError), so all are caught, but those that we raise.
+    ``problem`` is the message, with ``{}`` for the library's own words. Damaged files make parsers raise errors of
+    types that nobody expects (a TypeError, a RecursionError), so all are caught, except for our own.
     """
     try:
         check_name(path)
@@ -216,9 +216,9 @@ def reading(path: str | Path, error: type[MinicaffeError], problem: str) -> Iter
 
 
 def check_room(path: str | Path, needed: int) -> None:
-    """Raise ValueError where a file's arrays would take more bytes than a file of its size can be trusted with.
+    """Raise ValueError where a file's arrays would take many more bytes than the file has.
 
-    Zeros are compressed a thousandfold: without a limit, a file of some megabytes fills the memory.
+    Zeros are compressed a thousandfold: without a limit, a file of a few megabytes fills the memory.
     """
     size = os.path.getsize(path)
     if needed > max(ROOM, RATIO * size):
@@ -228,7 +228,7 @@ def check_room(path: str | Path, needed: int) -> None:
 
 
 def check_name(path: str | Path) -> None:
-    """Raise OSError where no file can have this name: libraries raise a ValueError of their own."""
+    """Raise OSError where no file can have this name; libraries would raise a ValueError."""
     try:
         if b"\0" in os.fsencode(path):
             raise OSError(errno.EINVAL, "a name with a zero character")
@@ -237,9 +237,9 @@ def check_name(path: str | Path) -> None:
 
 
 def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:
-    """Raise WriteError where an output would be written over another, or over a file that is read.
+    """Raise WriteError where an output would be written over another one, or over a file that is read.
 
-    A device or a pipe takes one output alone: the others would be files beside it.
+    A device or a pipe takes a single output: others would have to be files beside it.
     """
     taken = {Path(given): f"{given} that is read" for given in inputs if given}
     written = [Path(out) for out in outputs]
@@ -259,12 +259,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def unreadable(path: str | Path, error: OSError) -> str:
-    """What to say where the system refuses to read ``path``."""
+    """The message for a file that the system refuses to read."""
     return f"{path}: cannot be read ({error.strerror or error}); check the path"
 
 
 def refusal(path: Path, error: OSError) -> str:
-    """What to say where the system refuses to write ``path``, whatever temporary name it was to be written by."""
+    """The message for a file that the system refuses to write, under whatever temporary name."""
     reason = error.strerror or str(error)
-    mend = "free some space" if error.errno == 28 else "check that the folder exists and may be written"
-    return f"{path}: cannot be written ({reason}); {mend}"
+    advice = "free some space" if error.errno == 28 else "check that the folder exists and may be written"
+    return f"{path}: cannot be written ({reason}); {advice}"

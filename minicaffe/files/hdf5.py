@@ -1,8 +1,8 @@
 """HDF5 files (extra ``hdf5``, h5py): written at once, and read without trusting them.
 
-A data set may lie in other files, by external storage or as a virtual one, and a link may lead to another file:
-whoever reads such a file reads what its author likes. So links are looked at before they are followed, and data
-sets before they are read; nothing but the file itself is opened.
+A data set may lie in other files, by external storage or as a virtual one, and a link may lead to another file: the
+author would choose what is read on this machine. So links are checked before they are followed, and data sets
+before they are read; no other file is opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 NO_HDF5 = "not a readable HDF5 file ({})"
 MAX_DEPTH = 64  # of groups in groups, and of links to links
 MAX_RATIO = 1000  # numbers are not compressed better than this; a larger size is declared, not there
-LEAST_BYTES = {3: 5, 4: 5, 6: 22}  # of a chunk packed with Fletcher's checksum, szip, or scale and offset
+LEAST_BYTES = {3: 5, 4: 5, 6: 22}  # of a chunk with the filter Fletcher's checksum, szip, or scale and offset
 
 
 class _MissingError(Exception):
@@ -33,13 +33,13 @@ class _MissingError(Exception):
 
 
 class Hdf5File:
-    """An HDF5 file, opened to read; paths in it are as ``data/conv1/0``. What is wrong is raised as ``error``.
+    """An HDF5 file, opened for reading; paths in it look like ``data/conv1/0``. Problems are raised as ``error``.
 
-    ``problem`` is what to say of a damaged file, with ``{}`` for what the library says.
+    ``problem`` is the message for a damaged file, with ``{}`` for the library's words.
     """
 
     def __init__(self, path: str | Path, error: type[MinicaffeError], problem: str = NO_HDF5) -> None:
-        """Raises ``error`` where the file is none, and where h5py is not installed."""
+        """Raises ``error`` where this is not an HDF5 file, and where h5py is not installed."""
         self.path, self.error, self.problem = path, error, problem
         self._h5py = import_h5py(path, error)
         self._declared = 0
@@ -59,7 +59,7 @@ class Hdf5File:
         self._file.close()
 
     def names(self, group: str = "/") -> list[str]:
-        """What a group holds, groups and data sets. Raises ``error`` where there is no such group."""
+        """The names of the groups and data sets in a group. Raises ``error`` where there is no such group."""
         with self.reading():
             return [name.decode() for name in self._links(self._find(group))]
 
@@ -75,7 +75,7 @@ class Hdf5File:
     def shapes(self, group: str) -> dict[str, Shape]:
         """All data sets below a group, by their paths from there."""
         with self.reading():
-            found = {name: self._data_set(one, name).shape for name, one in self._walk(self._find(group))}
+            found = {name: self._data_set(item, name).shape for name, item in self._walk(self._find(group))}
             return {name: shape for name, shape in found.items() if shape is not None}
 
     def read(self, name: str) -> np.ndarray:
@@ -102,8 +102,8 @@ class Hdf5File:
             except _MissingError:
                 return ""
             self._check_size(data_set)
-            held = data_set[()]
-            return held if isinstance(held, str) else bytes(held).decode()
+            value = data_set[()]
+            return value if isinstance(value, str) else bytes(value).decode()
 
     def reading(self, problem: str = "") -> AbstractContextManager[None]:
         """While it is entered, what the library raises becomes ``error``."""
@@ -149,7 +149,7 @@ class Hdf5File:
         return found
 
     def _walk(self, group: Any) -> Iterator[tuple[str, Any]]:
-        """The data sets below a group; each group once, as links may lead back."""
+        """The data sets below a group. Each group is visited once, as links may lead back."""
         info = self._h5py.h5o.get_info
         todo, seen = [("", group, 0)], {info(group).addr}
         while todo:

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for errors about a file that was given for one of another kind."""
+"""What a file is, by its first bytes: for messages about a file of the wrong kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STARTS = {
 
 
 def kind_of(path: str | Path) -> str:
-    """ "a PNG image", "empty", "a text", …; or "" for bytes that say nothing. Raises OSError."""
+    """ "a PNG image", "empty", "a text", …; "" where the bytes do not tell. Raises OSError."""
     with open(path, "rb") as file:
         start = file.read(200)
     if not start:
@@ -29,7 +29,7 @@ def kind_of(path: str | Path) -> str:
 
 def _is_text(start: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last letter may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last letter may be cut off
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter in "\t\r\n" for letter in text)

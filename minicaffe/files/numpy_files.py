@@ -1,4 +1,4 @@
-"""NumPy's files, .npy and .npz, read without trusting them: no pickle, and sizes are looked at first."""
+"""NumPy's files, .npy and .npz, read without trust in them: no pickle, and sizes are checked first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHOLE = ""  # the name of the one array of an .npy
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of an array before its numbers."""
+    """What a file says about an array, before its numbers."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -35,9 +35,9 @@ class Header:
 
 
 class NumpyFile:
-    """The arrays of an .npz by their names, or of an .npy the one, ``WHOLE``; ``headers`` has what is said of each.
+    """The arrays of an .npz by name, or the one of an .npy, ``WHOLE``; ``headers`` say what they are.
 
-    What is wrong with the file is raised as ``error``: ``problem``, with ``{}`` for what it is.
+    What is wrong with the file is raised as ``error``, with the message ``problem``, where ``{}`` says what it is.
     """
 
     def __init__(self, path: str | Path, error: type[MinicaffeError], problem: str) -> None:
@@ -53,7 +53,7 @@ class NumpyFile:
             elif kind == NPZ:
                 self._zip = zipfile.ZipFile(path)
                 self._read_headers(self._zip)
-            else:  # NumPy would take it for a pickle, and say how to load that
+            else:  # NumPy would take it for a pickle, and advise how to load that
                 raise ValueError("the file is empty" if kind == "empty" else "none of NumPy's files")
         self._declared = sum(header.nbytes for header in self.headers.values())
 

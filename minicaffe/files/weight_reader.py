@@ -1,4 +1,4 @@
-"""What files of arrays have in common: arrays by name, ``<layer>/<index>`` those of layers, read when asked for."""
+"""What files of arrays have in common: an array has a name, ``<layer>/<index>``, and is read when asked for."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class WeightReader:
                 found.setdefault(name, []).append((int(index), key))
         return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
 
-    def check(self, key: str, shape: Shape | None, mend: str = "") -> None:
+    def check(self, key: str, shape: Shape | None, advice: str = "") -> None:
         """Raise ``error`` where the array of that name is missing or not of ``shape`` (None: any).
 
-        ``mend`` ends what it says of another shape.
+        ``advice`` is added to the message about another shape.
         """
         if key not in self.shapes:
             raise self.error(f"{self.path}: has no array '{key}'")
         if shape is not None and self.shapes[key] != shape:
             raise self.error(
-                f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}{mend}"
+                f"{self.path}: '{key}' has shape {self.shapes[key]}, the net expects {shape}{advice}"
             )
 
     def read(self, key: str, shape: Shape | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Convolution, Deconvolution and InnerProduct; of low rank, as pairs of plain ones."""
+"""Convolution, Deconvolution and InnerProduct, and Embed; layers of low rank as pairs of plain ones."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _window(window: Window, axes: int) -> dict[str, list[int]]:
 def inner_product(
     graph: Graph, layer: InnerProduct, x: list[str], bottom: list[Blob], top: list[Blob]
 ) -> list[str]:
-    """All axes from ``axis`` on become one, which each stage multiplies."""
+    """All axes from ``axis`` on become one, which is multiplied by each stage's weights."""
     shape = bottom[0].shape
     axis = canonical_axis(layer, layer.spec.message(InnerProductParam).axis, len(shape))
     graph.needs_batch |= axis == 0

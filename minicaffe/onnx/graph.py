@@ -40,7 +40,7 @@ class Graph:
         self._count = 0
 
     def begin(self, layer: Layer) -> None:
-        """Name what is added from now on after a layer."""
+        """What is added from now on is named after this layer."""
         self._layer, self._count = layer.name, 0
 
     def _name(self, what: str) -> str:
@@ -71,7 +71,7 @@ class Graph:
         return name
 
     def numbers(self, values: Sequence[int]) -> str:
-        """A constant of whole numbers: axes, sizes, places."""
+        """A constant of whole numbers: axes, sizes, positions."""
         return self.constant(list(values), np.int64)
 
     def param(self, blob: Blob, shape: Sequence[int] | None = None) -> str:
@@ -80,11 +80,11 @@ class Graph:
         return self.constant(array if shape is None else array.reshape(shape))
 
     def free_axes(self, name: str, shape: Sequence[int]) -> list[int]:
-        """The axes of a blob whose sizes depend on the image's, where that is free."""
+        """The axes of a blob whose sizes depend on the image's size, if that is free."""
         return [i for i, size in enumerate(self.larger.get(name, shape)) if size != shape[i]]
 
     def sizes(self, x: str, axes: Sequence[int]) -> str:
-        """The sizes of a blob along axes that follow each other, as a constant of whole numbers would have them."""
+        """The sizes of a blob along consecutive axes, as a tensor of whole numbers."""
         return self.add("Shape", x, start=axes[0], end=axes[-1] + 1)
 
     def scaled(self, x: str, scale: float, shift: float = 0.0) -> str:

@@ -1,4 +1,4 @@
-"""Layers that see one number at a time."""
+"""Elementwise layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tan
 
 @writers.of(*PLAIN)
 def plain(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """What ONNX has under another name."""
+    """What ONNX has too, under another name."""
     return [graph.add(PLAIN[layer.type], x[0])]
 
 

@@ -1,4 +1,4 @@
-"""Pooling as Caffe has it: the last window may reach beyond the image, and beyond its border, or lie there."""
+"""Pooling as in Caffe, where the last window may reach beyond the image and its padding, or lie all outside."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from minicaffe.ops.pooling import LOWEST
 
 @writers.of("Pooling")
 def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """MaxPool; or AveragePool, with a factor at places whose window is cut off by the padded image's end."""
+    """MaxPool; or AveragePool, with a factor where the window is cut off at the end of the padded image."""
     param, (height, width), output = layer.param, bottom[0].shape[2:], top[0].shape[2:]
     if param.pool == "STOCHASTIC":
         raise param.error("pool", "STOCHASTIC cannot be exported; MAX and AVE can")
     if len(top) > 1:
-        raise layer.spec.error("top", "a second top, the places of the maxima, cannot be exported")
+        raise layer.spec.error("top", "a second top, the positions of the maxima, cannot be exported")
     if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
         return [_of_any_size(graph, layer, x[0])]
     window = param.window((height, width))
@@ -47,9 +47,9 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
 
 
 def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
-    """Pooling of images of free size: as many windows as fit, or with ``stride`` − 1 lines more, as begin.
+    """Pooling of images of any size: all windows that fit, or with ``stride`` − 1 more pixels, all that begin.
 
-    Then all windows see the image where pad + stride is no more than the kernel's size.
+    Every window then sees the image, if pad + stride is no more than the kernel's size.
     """
     param = layer.param
     if param.global_pooling:
@@ -76,5 +76,5 @@ def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
 
 
 def _padded(graph: Graph, y: str, blind: list[int], value: float) -> str:
-    """y with so many lines and columns more, of windows that see nothing of the image: ONNX has none."""
+    """y with additional rows and columns, for windows that see nothing of the image: ONNX has no such windows."""
     return graph.add("Pad", y, graph.numbers([0] * 6 + blind), graph.constant(value)) if any(blind) else y

@@ -65,7 +65,7 @@ def reshape(graph: Graph, layer: Reshape, x: list[str], bottom: list[Blob], top:
 
 
 def _reshaped_freely(graph: Graph, layer: Layer, x: str, old: tuple[int, ...], new: tuple[int, ...]) -> str:
-    """x in another shape: a size that is free is that of an axis of x, or for one axis what is left."""
+    """x in another shape: a free size is that of an axis of x, or, for one axis, what is left."""
     old_free = _free_sizes(graph, layer.spec.bottom[0], old)
     new_free = _free_sizes(graph, layer.spec.top[0], new)
     source = {i: j for i, size in new_free.items() for j in old_free if old_free[j] == size}
@@ -88,14 +88,14 @@ def _free_sizes(graph: Graph, name: str, shape: tuple[int, ...]) -> dict[int, tu
 
 
 def size_error(layer: Layer) -> SpecError:
-    """What a layer says that holds for images of one size alone."""
+    """The error for a layer that works only for images of one size."""
     return layer.spec.error(
         "type", f"{layer.type} as it is here needs to know the image's size; leave height and width fixed"
     )
 
 
 def _follows(layer: Reshape, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
-    """Whether a Reshape makes one image more of one more."""
+    """Whether a Reshape makes one more image from one more."""
     if not (old and new):
         return False
     try:
@@ -115,10 +115,10 @@ def permute(graph: Graph, layer: Permute, x: list[str], bottom: list[Blob], top:
 
 @writers.of("Reverse")
 def reverse(graph: Graph, layer: Reverse, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """An axis from its end on."""
+    """An axis in reverse order."""
     axis = canonical_axis(layer, layer.spec.message(ReverseParam).axis, len(bottom[0].shape))
-    places = [graph.numbers([n]) for n in (-1, TO_THE_FIRST, axis, -1)]
-    return [graph.add("Slice", x[0], *places)]
+    range_of_axis = [graph.numbers([n]) for n in (-1, TO_THE_FIRST, axis, -1)]
+    return [graph.add("Slice", x[0], *range_of_axis)]
 
 
 @writers.of("Crop")

@@ -1,4 +1,4 @@
-"""Layers that put several blobs, or many numbers, together."""
+"""Layers that combine several blobs, or many numbers."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def test_one_warning_names_what_a_caffemodel_cannot_say(tmp_path, caplog):
     mc.Net(parse_net(text), phase="test").save(tmp_path / "w.caffemodel")
     assert len(caplog.records) == 1
     told = "low_rank_param of one; interp_param of two, three; dropout_param.scale_train of drop"
-    assert f"w.caffemodel: has no word on {told}; keep the spec, or use mc.export" in caplog.text
+    assert f"w.caffemodel: cannot hold {told}; keep the spec, or use mc.export" in caplog.text
 
 
 def test_another_forks_use_of_a_number_keeps_no_file_from_being_read(tmp_path, caplog):
@@ -310,7 +310,7 @@ def test_fields_of_forks_that_change_nothing_are_named_once(tmp_path, caplog):
     assert net.blobs["e"].shape == (1, 2, 1, 1)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1 and told[0].startswith(
-        f"{tmp_path / 'n.prototxt'}: passed over, as it changes no numbers"
+        f"{tmp_path / 'n.prototxt'}: ignored, as it changes no numbers"
     )
     names = told[0].split(": ")[-1].split(", ")
     assert names == [

@@ -349,7 +349,9 @@ def test_settings_of_other_types_are_ignored_with_a_warning(net_file, caplog):
         net = mc.Net(path)
     assert [layer.name for layer in net.layers] == ["data", "conv", "pool"]
     line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "loss_param" in text)
-    ignored = f"{path}:{line}: layer 'pool': loss_param: ignored, as Caffe does: it is not of Pooling"
+    ignored = (
+        f"{path}:{line}: layer 'pool': loss_param: ignored, as in Caffe: a Pooling layer does not have it"
+    )
     assert [record.getMessage() for record in caplog.records] == [ignored]
 
 

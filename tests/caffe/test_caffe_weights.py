@@ -279,7 +279,10 @@ def test_fields_that_caffe_has_not_are_named_by_layer_and_number(tmp_path, caplo
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="minicaffe"):
         assert mc.Net(path).layers[-1].name == "odd"
-    assert "ignored fields that Caffe 1.0 has not, by number: layer 'odd': LayerParameter 207" in caplog.text
+    assert (
+        "ignored fields that Caffe 1.0 does not have, by number: layer 'odd': LayerParameter 207"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(("count", "more"), [(5, ""), (7, " and 2 more")])
@@ -338,4 +341,4 @@ def test_low_rank_layers_take_weights_of_caffe_and_a_warning_says_that_its_file_
     assert net.layers[1].spec.low_rank_param.rank == 5
     assert_gives_recorded_outputs(net, recorded("caffe/nets")["v1"])
     net.save(tmp_path / "low.caffemodel")
-    assert "low.caffemodel: has no word on low_rank_param of conv_a; keep the spec" in caplog.text
+    assert "low.caffemodel: cannot hold low_rank_param of conv_a; keep the spec" in caplog.text

@@ -161,9 +161,7 @@ FORKS = INPUT.format(name="forks", shape="[1, 4, 6, 6]") + (
 def test_what_caffe_has_not_is_said_and_what_it_can_do_is_rewritten(tmp_path):
     net = mc.Net(parse_net(FORKS), phase="test", seed=2)
     files = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
-    assert mc.export(net, *files) == [
-        "layer 'six': type ReLU6 is not of Caffe 1.0; it takes a fork that has it"
-    ]
+    assert mc.export(net, *files) == ["layer 'six': type ReLU6 is not in Caffe 1.0, only in forks of it"]
     text = files[0].read_text()
     assert "group: 4" in text and "DepthwiseConvolution" not in text
     assert "mode" not in text
@@ -394,8 +392,8 @@ class TestsOwn(mc.Layer):
     [
         ("Clip, clip_param: {min: 0, max: 1}", "came to Caffe's master branch after its release 1.0"),
         ("Swish", "came to Caffe's master branch after its release 1.0"),
-        ("Permute", "is not of Caffe 1.0; it takes a fork that has it"),
-        ("TestsOwn", "is not of Caffe 1.0; it takes a fork that has it"),
+        ("Permute", "is not in Caffe 1.0, only in forks of it"),
+        ("TestsOwn", "is not in Caffe 1.0, only in forks of it"),
     ],
 )
 def test_a_type_that_the_release_has_not_is_said(layer, note, tmp_path):

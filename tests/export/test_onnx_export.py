@@ -207,7 +207,7 @@ REFUSED = [
             ("Pooling, pooling_param: {pool: STOCHASTIC, kernel_size: 2}", "STOCHASTIC cannot be exported"),
             (
                 "Pooling, top: [a, b], pooling_param: {kernel_size: 2}",
-                "a second top, the places of the maxima",
+                "a second top, the positions of the maxima",
             ),
         )
     ),

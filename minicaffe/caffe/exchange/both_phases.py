@@ -1,7 +1,7 @@
-"""The layers that a net's spec lists, those of the net's own phase and those of the other.
+"""The layers that a net's spec lists, those of the net's own phase and those of the other one.
 
-Levels and stages were chosen when the net was made: they are over. A layer that is not the same in both phases (by
-its default bottom, or by the size that it is cut to) is one of each.
+Levels and stages are those that the net was made with. A layer that differs between the phases, in its default
+bottom or in the size of its top, becomes two layers, one for each phase.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from minicaffe.spec.net import LayerSpec, NetState, make_state
 class BothPhases:
     """``layers`` are the specs, with bottoms and tops written out, each with its phase; "" for both.
 
-    ``notes`` are lines on what is left out. ``other`` is the net of the other phase, made where one of its layers
-    has to be known; ``close`` lets go of it.
+    ``notes`` are lines about what is left out. ``other`` is the net of the other phase, made when it is needed;
+    ``close`` lets go of it.
     """
 
     def __init__(self, net: Net) -> None:
@@ -31,7 +31,7 @@ class BothPhases:
 
     @property
     def other(self) -> Net:
-        """The net of the other phase. Raises what nets raise: its data may not be on this machine."""
+        """The net of the other phase. Raises what ``Net`` raises: its data may not be on this machine."""
         if self._made is None:
             state = self._other_state()
             try:
@@ -77,15 +77,15 @@ class BothPhases:
                 self.notes.append(joined(f"layer '{layer.name}': left out, being of another level or stage"))
 
     def _filled(self, state: NetState) -> tuple[list[LayerSpec], dict[int, LayerSpec]]:
-        """The layers of a state, with defaults: those for the spec's ``input``, and the others by place."""
+        """The layers of a state, with defaults: those for the spec's ``input``, and the others by their index."""
         listed = self.net.spec.layer or self.net.spec.layers
-        places = [i for i, layer in enumerate(listed) if layer.belongs_to(state)]
+        indices = [i for i, layer in enumerate(listed) if layer.belongs_to(state)]
         filled = with_defaults(self.net.spec.layers_in(state), layer_classes)
-        first = len(filled) - len(places)
-        return filled[:first], dict(zip(places, filled[first:], strict=True))
+        first = len(filled) - len(indices)
+        return filled[:first], dict(zip(indices, filled[first:], strict=True))
 
     def _has_one_size(self, spec: LayerSpec) -> bool:
-        """Whether what a layer of both phases becomes is the same in both, as far as the other's data are there."""
+        """Whether a layer of both phases sees images of one size in both, as far as the other's data are there."""
         pooling = spec.find_message(PoolingParam)
         if pooling is None or pooling.rounds_up:
             return True

@@ -1,4 +1,4 @@
-"""A net of Caffe with its weights and mean image -> a YAML spec and .npz files."""
+"""Caffe's net, weights and mean image, written as a YAML spec and .npz files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from minicaffe.spec.reader import Where, nearest
 from minicaffe.spec.trust import UntrustedError
 
 logger = logging.getLogger("minicaffe")
-LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has one number for each image
+LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has a number for each image
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -55,10 +55,10 @@ def convert(
 ) -> Converted:
     """Write Caffe's net as YAML, its weights and mean image as .npz, into ``out_dir``.
 
-    ``net`` is a .prototxt, or a .caffemodel for the net in it, with its weights; ``caffemodel`` has the weights;
-    ``mean`` is a .binaryproto. Files have the names that they had, with other endings. ``input_shapes`` has, for
-    blobs that a data layer makes, the shape, (N, C, H, W), of an Input layer to stand in its place. Weights are
-    checked against the net of this ``level`` and these ``stages``, where its data are there. Raises SpecError,
+    ``net`` is a .prototxt, or a .caffemodel, of which the net and the weights are taken; ``caffemodel`` has the
+    weights; ``mean`` is a .binaryproto. Files keep their names, with other endings. ``input_shapes`` gives blobs of
+    a data layer a shape, (N, C, H, W): an Input layer then takes the place of the data layer. The weights are
+    checked against the net of this ``level`` and these ``stages``, if its data are there. Raises SpecError,
     ShapeError, WeightError or DataError before anything is written, and WriteError; the spec is written last.
     """
     net, out_dir = Path(net), Path(out_dir)
@@ -107,7 +107,7 @@ def _stem(path: str | Path) -> str:
 
 
 def _on_one_line(name: str) -> str:
-    """A file's name as a comment can have it: without line breaks, and what YAML refuses."""
+    """A file's name as a comment can have it: without line breaks and letters that YAML refuses."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
 
 
@@ -117,9 +117,9 @@ def _on_one_line(name: str) -> str:
 def _weights(
     spec: NetSpec, path: str | Path, level: int, stages: Iterable[str], mean: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """The arrays of the file that belong to the net, and what its pictures go through, where that is known.
+    """The arrays of the file that belong to the net, with the preparation of its pictures where that is known.
 
-    Raises WeightError where they do not fit it.
+    Raises WeightError where they do not fit the net.
     """
     with open_weights(path) as file:
         try:
@@ -140,7 +140,7 @@ def _weights(
 
 
 def _preparation(net: Net, mean: np.ndarray | None) -> dict[str, np.ndarray]:
-    """What data layers do to pictures, or else what Caffe's nets are used to, with the mean image's centre."""
+    """How pictures are prepared: by data layers, or as is usual in Caffe, with the centre of the mean image."""
     if net.preparation is not None or mean is None:
         return net.preparation_arrays()
     shapes = [net.blobs[name].shape for name in net.inputs]
@@ -162,7 +162,7 @@ def _preparation(net: Net, mean: np.ndarray | None) -> dict[str, np.ndarray]:
 
 
 def _checked(net: Net, file: WeightReader, others: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The net's arrays, if the file's fit it, beside ``others``: those of layers that are not in this net."""
+    """The net's arrays, if those of the file fit it, and ``others``, of layers that are not in this net."""
     if others and not set(file.layers()) & set(net.params):
         logger.warning("The weights are not checked against the net: they are of other stages (--stage)")
         return others
@@ -182,7 +182,7 @@ def _arrays(file: WeightReader, names: set[str]) -> dict[str, np.ndarray]:
 
 
 def _name_mean(tree: Tree, old: str, new: str) -> None:
-    """Let ``transform_param.mean_file`` name the converted mean image, where it named this one."""
+    """Let ``transform_param.mean_file`` name the converted mean image where it named the old one."""
     for layer in tree.trees("layer"):
         for param in layer.trees("transform_param"):
             for value in param.scalars("mean_file"):
@@ -194,7 +194,7 @@ def _name_mean(tree: Tree, old: str, new: str) -> None:
 
 
 def _replace_inputs(net: Tree, shapes: dict[str, Sequence[int]], path: Path) -> None:
-    """Put Input layers of these shapes where a layer without bottoms makes a blob of the name."""
+    """Put Input layers with these shapes in the place of layers without bottoms that make blobs of these names."""
     known = net.texts("input")
     lacking = [name for name in known if name not in shapes]
     if known and not lacking:

@@ -1,4 +1,4 @@
-"""A net -> Caffe's files: a .prototxt, and a .caffemodel, as Caffe's own tools and OpenCV read them."""
+"""A net as Caffe's files: a .prototxt and a .caffemodel that Caffe's own tools and OpenCV read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from minicaffe.files.atomic import write_text
 
 
 def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:
-    """Write a net, with its weights, for Caffe; returns a line on each thing that is not of Caffe 1.0.
+    """Write a net, with its weights, for Caffe; return a line about each thing that is not in Caffe 1.0.
 
-    Layers of low rank become pairs of plain ones. Levels and stages are those of the net; what is of one phase
-    alone is written with a rule on it. Weights are those of the net, so of its phase. Raises MinicaffeError for
-    what is no net, SpecError for what Caffe's files cannot say, DataError without protobuf, WriteError.
+    Layers of low rank become pairs of plain ones. Levels and stages are those of the net; a layer of one phase only
+    is written with a rule that says so. The weights are those of the net, so only those of its phase. Raises
+    MinicaffeError where this is not a net, SpecError for what Caffe's files cannot say, DataError without protobuf,
+    WriteError.
     """
     expect_net(net, "export")
     if Path(prototxt).resolve() == Path(caffemodel).resolve():

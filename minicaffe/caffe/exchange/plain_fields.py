@@ -1,4 +1,4 @@
-"""A layer's fields as every Caffe, and OpenCV, reads them: old names, halves of pairs and rules are made plain."""
+"""A layer's fields as every Caffe, and OpenCV, reads them: without old names, halves of pairs, and rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec
 
 HEAD = ("name", "type", "bottom", "top")
-OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV passes over
+OLD_AXES = {"concat_param": "concat_dim", "slice_param": "slice_dim"}  # which OpenCV ignores
 WRITTEN_OUT = {  # what OpenCV misses where it is a default, or has another default for
     "lrn_param": ("alpha",),
     "prior_box_param": ("flip", "clip", "offset"),
@@ -21,7 +21,7 @@ HALVES = {"stride": 1, "pad": 0}  # what is meant where only the height, or the 
 
 
 def plain_fields(spec: LayerSpec, phase: str) -> Tree:
-    """The fields of a layer with its defaults filled in, with a rule on its phase; "" for both."""
+    """The fields of a layer with defaults filled in, and a rule for its phase; "" for both phases."""
     tree = spec_tree(spec)
     if not spec.has("loss_weight"):
         tree.pop("loss_weight")
@@ -36,7 +36,7 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
 
 
 def unknown_names(tree: Tree, message: str) -> Iterator[str]:
-    """The fields, with their messages' names, that Caffe itself has not."""
+    """The fields, with their messages' names, that Caffe itself does not have."""
     for name, values in tree.fields.items():
         known = schema()[message].get(name)
         if known is None or known.of_fork:
@@ -48,7 +48,7 @@ def unknown_names(tree: Tree, message: str) -> Iterator[str]:
 
 
 def _set_phase(tree: Tree, phase: str) -> None:
-    """In place of the rules of a layer one on its phase, or none for both phases."""
+    """Replace a layer's rules with one for its phase, or with none for both phases."""
     head = {name: values for name in HEAD if (values := tree.pop(name))}
     rest = {name: values for name, values in tree.fields.items() if name not in ("include", "exclude")}
     if phase:
@@ -57,7 +57,7 @@ def _set_phase(tree: Tree, phase: str) -> None:
 
 
 def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
-    """Leave out what Caffe itself has not where it says what is so without it."""
+    """Leave out fields that Caffe itself does not have, where they say what is so without them."""
     for name in list(tree.fields):
         known, value = schema()[kind].get(name), getattr(message, name)
         known = None if known is None or known.of_fork else known
@@ -68,7 +68,7 @@ def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
 
 
 def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
-    """The other half of a step or padding: Caffe refuses pooling without it, and takes 0 for a convolution's."""
+    """The other half of a stride or padding: without it Caffe refuses pooling, and takes 0 for a convolution."""
     for message in {"convolution_param", "pooling_param"} & tree.fields.keys():
         param = getattr(spec, message)
         for name, default in HALVES.items():
@@ -79,7 +79,7 @@ def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:
 
 
 def _rename_axis(tree: Tree) -> None:
-    """An axis under the name that it has by now."""
+    """Give an axis its present name."""
     for message, old in OLD_AXES.items():
         for param in tree.trees(message):
             param.fields = {

@@ -56,7 +56,7 @@ conversions: LayerTable[Conversion] = LayerTable()
 
 
 class PlainLayers:
-    """The layers that a net's spec lists, of both phases; ``notes`` are lines on what is not of Caffe 1.0.
+    """The layers of both phases that a net's spec lists; ``notes`` are lines about what is not in Caffe 1.0.
 
     Raises SpecError for what cannot be written, DataError where a data layer's file is needed and not there.
     """
@@ -92,7 +92,7 @@ class PlainLayers:
     # -- for conversions ---------------------------------------------------------------------------------
 
     def note(self, plain: CaffeLayer, what: str) -> None:
-        """Add a line on a layer to ``notes``."""
+        """Add a line about a layer to ``notes``."""
         self.notes.append(joined(f"layer '{plain.spec.name}': {what}"))
 
     def unused(self, name: str) -> str:

@@ -1,6 +1,6 @@
-"""What Caffe's files hold. It builds no net; the only room that knows protobuf, which is an extra.
+"""Reading and writing Caffe's files. Nothing here builds a net; protobuf, an extra, is needed for the binary ones.
 
-Importing it lets minicaffe read and write them: each format enters the tables in ``files/``.
+Importing this package enters each format into the tables in ``files/``.
 """
 
 from minicaffe.caffe.formats import caffemodel, hdf5, solverstate, specs

@@ -1,4 +1,4 @@
-"""Caffe's binary messages <-> trees, as text files become; arrays (``blobs``) are left out."""
+"""Caffe's binary messages as trees, which text files become too, and back; arrays (``blobs``) are left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = {"NetParameter": "a net of Caffe (.caffemodel)", "SolverState": "a solve
 
 
 def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> Any:
-    """The message ``name`` that a file is. Raises ``error``, naming the file, where it is none."""
+    """The message ``name`` in a file. Raises ``error``, which names the file, if there is none."""
     try:
         check_name(path)
         data = Path(path).read_bytes()
@@ -37,7 +37,7 @@ def read_message(name: str, path: str | Path, error: type[MinicaffeError]) -> An
 
 
 def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
-    """A message as a tree; fields that are not known, by their numbers, are added to ``unknown``.
+    """A message as a tree; the numbers of fields that are not known are added to ``unknown``.
 
     Raises SpecError.
     """
@@ -58,15 +58,15 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
                 except DataError:
                     unknown.append(f"{place}{name} {field.number}")
                     continue
-            for one in value if field.repeated else [value]:
-                tree.add(field.name, _value(one, field, where.at(field=field.name), unknown))
+            for item in value if field.repeated else [value]:
+                tree.add(field.name, _value(item, field, where.at(field=field.name), unknown))
         return tree
     except UnicodeDecodeError:
         raise SpecError(f"{where}: a text in it is not UTF-8; the file is damaged") from None
 
 
 def _is_a_forks_engine(field: Field, value: Any) -> bool:
-    """Whether a value chooses an implementation that Caffe has not, which changes no numbers."""
+    """Whether a value chooses an implementation that Caffe does not have; that changes no numbers."""
     return field.name == "engine" and value not in field.values.values()
 
 
@@ -95,12 +95,12 @@ def _checked_text(value: str | bytes, where: Where) -> str:
 
 
 def text_of(value: str | bytes) -> str:
-    """A string of a message; UnicodeDecodeError where it is not UTF-8, which protobuf may give as its bytes."""
+    """A string of a message. Raises UnicodeDecodeError if it is not UTF-8: protobuf may give its bytes then."""
     return value if isinstance(value, str) else value.decode("utf-8")
 
 
 def fill_message(message: Any, tree: Tree, name: str) -> list[str]:
-    """Write a tree's values into a message ``name``; returns the fields that it has no place for."""
+    """Write a tree's values into a message ``name``; return the fields that the message does not have."""
     left_out = []
     for field_name, values in tree.fields.items():
         field = schema()[name].get(field_name)
@@ -146,14 +146,14 @@ def _set_scalar(message: Any, field: Field, text: str) -> None:
 
 
 def warn_of_unknown(path: str | Path, unknown: list[str]) -> None:
-    """Say which fields of a file were ignored, the first five of them: protobuf keeps what it does not know."""
+    """Warn that fields of a file were ignored, and name the first five: protobuf itself accepts any."""
     if unknown:
         told = listing(unknown, 5)
-        logger.warning("%s: ignored fields that Caffe 1.0 has not, by number: %s", path, told)
+        logger.warning("%s: ignored fields that Caffe 1.0 does not have, by number: %s", path, told)
 
 
 def unknown_numbers(message: Any) -> Iterator[int]:
-    """The numbers of a message's own fields that ``caffe.proto`` has not."""
+    """The numbers of a message's own fields that ``caffe.proto`` does not have."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
     fields: Any = UnknownFieldSet(message)

@@ -1,7 +1,7 @@
-"""BlobProto: an array as Caffe's files hold it; older ones have four axes, whatever it is an array of.
+"""BlobProto: an array in Caffe's files. In older files every array has four axes.
 
-NVIDIA's Caffe (0.16 and later), and OpenCV for models of 16 bits, write ``raw_data``: the bytes of the numbers, of
-``raw_data_type``, the lowest first.
+NVIDIA's Caffe (0.16 and later), and OpenCV for models of 16 bits, write ``raw_data``: the bytes of the numbers, in
+the type ``raw_data_type``, lowest byte first.
 """
 
 from __future__ import annotations
@@ -83,5 +83,5 @@ def is_legacy(blob: Any) -> bool:
 
 
 def same_shape(held: Shape, wanted: Shape) -> bool:
-    """Whether four old axes are those of ``wanted``: 1s stand before where it has fewer (Blob::ShapeEquals)."""
+    """Whether the four axes of an older file are those of ``wanted``, with 1s before them (Blob::ShapeEquals)."""
     return held == (1,) * (4 - len(wanted)) + wanted

@@ -59,10 +59,10 @@ class CaffemodelReader(WeightReader):
         self._blobs[key] = blob
         self.shapes[key] = _modern(shape, index, kind) if is_legacy(blob) else shape
 
-    def check(self, key: str, shape: Shape | None = None, mend: str = "") -> None:
+    def check(self, key: str, shape: Shape | None = None, advice: str = "") -> None:
         if shape == () and self.shapes.get(key) == (1,) and is_legacy(self._blobs[key]):
             self.shapes[key] = ()  # four old axes of 1 are no axes too
-        super().check(key, shape, mend)
+        super().check(key, shape, advice)
 
     def _array(self, key: str) -> np.ndarray:
         return blob_array(self._blobs[key]).reshape(self.shapes[key])
@@ -73,7 +73,7 @@ def _first_top(layer: Any) -> str:
 
 
 def _layers(net: Any) -> Iterator[tuple[Any, str]]:
-    """The layer messages of a net, of whatever generation, each with its type (generation 1's name, or today's)."""
+    """The layer messages of a net of any generation, each with its type (generation 1's name, or today's)."""
     types = {number: name for name, number in schema()["V1LayerParameter"]["type"].values.items()}
     for old in net.layers:
         if old.HasField("layer"):
@@ -96,14 +96,14 @@ def _modern(shape: Shape, index: int, kind: str) -> Shape:
 def write_caffemodel(net: SavedNet, path: str | Path) -> None:
     """Write a net's layers, as they run, with their parameters, in the current format, atomically.
 
-    Warns of what the format has no field for, such as low rank: without its spec the net is read as another one.
+    Warns of settings that the format has no field for, such as low rank: without the spec, another net is read.
     Raises WriteError, also for more than protobuf holds; DataError where it is not installed.
     """
     layers = ((_as_run(layer.spec, net.phase), layer.arrays) for layer in net.layers)
     left_out = write_layers(net.name, layers, path)
     if left_out:
-        told = "; ".join(f"{name} of {listing(layers, 5)}" for name, layers in left_out.items())
-        logger.warning("%s: has no word on %s; keep the spec, or use mc.export", path, told)
+        lost = "; ".join(f"{name} of {listing(layers, 5)}" for name, layers in left_out.items())
+        logger.warning("%s: cannot hold %s; keep the spec, or use mc.export", path, lost)
 
 
 def _as_run(spec: LayerSpec, phase: str) -> Tree:

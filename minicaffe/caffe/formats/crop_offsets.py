@@ -1,4 +1,4 @@
-"""Where the Crop layers of the first FCNs cut: they had no setting, but found it by maps of coordinates."""
+"""Where the Crop layers of the first FCNs cut. They had no setting for it: maps of coordinates told them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _numbers(texts: list[str]) -> list[int]:
 
 
 def _offset(crop: _Layer, where: Where) -> list[int]:
-    mend = "give it crop_param { axis: 2 offset: … }"
+    advice = "give it crop_param { axis: 2 offset: … }"
     if len(crop.inputs) != 2:
         raise SpecError(f"{where}: {len(crop.inputs)} bottoms; a CROP has 2")
     try:
@@ -75,9 +75,11 @@ def _offset(crop: _Layer, where: Where) -> list[int]:
             _, scale, shift = coord_map_from_to(*crop.inputs)
         offset = [round(-float(value)) for value in np.atleast_1d(shift)]
     except (RuntimeError, AxisMismatchException, KeyError, ValueError, ArithmeticError):
-        raise SpecError(f"{where}: where it cuts cannot be told from the layers before it; {mend}") from None
+        raise SpecError(
+            f"{where}: where it cuts does not follow from the layers before it; {advice}"
+        ) from None
     if not np.all(np.isclose(scale, 1)) or min(offset) < 0:
         raise SpecError(
-            f"{where}: its bottoms are of different scales, or the first one is too small; {mend}"
+            f"{where}: its bottoms are of different scales, or the first one is too small; {advice}"
         )
     return offset

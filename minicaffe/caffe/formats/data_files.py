@@ -1,4 +1,4 @@
-"""The files that a layer's settings name: where they are, from another folder than their spec's."""
+"""The files that a layer's settings name, as seen from another folder than the spec's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PATHS = ("source", "mean_file", "root_folder")
 
 
 def whole_paths(layer: Tree, folder: Path) -> Iterator[str]:
-    """Write files beside the spec, in ``folder``, with whole paths: Caffe looks in the working directory alone.
+    """Give files beside the spec, in ``folder``, their whole paths: Caffe looks in the working directory only.
 
-    Yields a line on each.
+    Yields a line about each.
     """
     for param, name, found in _beside(layer, folder):
         if found != Path(param.text(name)).resolve():
@@ -37,7 +37,7 @@ def follow_spec(layer: Tree, folder: Path, new: Path) -> None:
 
 
 def _beside(layer: Tree, folder: Path) -> Iterator[tuple[Tree, str, Path]]:
-    """The settings that name a file in ``folder``: the message, the field, and the file."""
+    """The settings that name a file in ``folder``: the message, the field, and the file's path."""
     for message in list(layer.fields):
         for param in layer.trees(message):
             for name in [name for name in PATHS if param.text(name)]:

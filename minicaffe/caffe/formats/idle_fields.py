@@ -1,6 +1,6 @@
-"""Fields with which forks of Caffe choose how to compute, not what: they are named once, and passed over.
+"""Fields with which forks of Caffe choose how something is computed, not what. They are ignored, with a warning.
 
-Where one changes the numbers, it is left for the specs to refuse.
+A field that changes the numbers is left for the spec to refuse.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def drop_idle_fields(tree: Tree, message: str, path: str | Path) -> None:
     found: dict[str, None] = {}
     _drop(tree, message, "", found)
     if found:
-        logger.warning("%s: passed over, as it changes no numbers here: %s", path, ", ".join(found))
+        logger.warning("%s: ignored, as it changes no numbers here: %s", path, ", ".join(found))
 
 
 def _drop(tree: Tree, message: str, prefix: str, found: dict[str, None]) -> None:
@@ -74,6 +74,6 @@ def _is_idle(message: str, name: str, values: list[Scalar | Tree]) -> bool:
     if field is None and (name == "engine" or name in ALWAYS.get(message, ())):
         return True
     texts = {value.text for value in values if isinstance(value, Scalar)}
-    if name == "engine" and field and field.values:  # an engine that Caffe has not
+    if name == "engine" and field and field.values:  # an engine that Caffe does not have
         return not texts <= field.values.keys() | set(map(str, field.values.values()))
     return field is None and texts == {AT_THIS_VALUE.get(message, {}).get(name)}

@@ -1,4 +1,4 @@
-"""Which layer types Caffe has. Those of its release are a closed list: any other type, old or new, is not there.
+"""Which layer types Caffe has. The list of its release is complete: any other type is not in it.
 
 Caffe's CMakeLists.txt says 1.0.0 for the release of April 2017 and for the master branch after it.
 """
@@ -18,9 +18,9 @@ SINCE_1_0 = frozenset(["Clip", "Swish"])  # of the master branch, both in 2018
 
 
 def who_lacks(kind: str) -> str:
-    """Who cannot read layers of a type, or "" where all Caffe can."""
+    """Which versions of Caffe cannot read layers of a type; "" where all can."""
     if kind in RELEASE_1_0:
         return ""
     if kind in SINCE_1_0:
         return f"type {kind} came to Caffe's master branch after its release 1.0; older builds lack it"
-    return f"type {kind} is not of Caffe 1.0; it takes a fork that has it"
+    return f"type {kind} is not in Caffe 1.0, only in forks of it"

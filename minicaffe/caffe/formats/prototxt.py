@@ -1,8 +1,8 @@
-"""Protobuf's text format (.prototxt) -> a tree whose values know their lines.
+"""Protobuf's text format (.prototxt) as a tree whose values know their lines.
 
-``parse_prototxt`` knows the syntax alone; ``check_kinds`` holds the tree against the fields of a message, as
+``parse_prototxt`` knows only the syntax; ``check_kinds`` checks the tree against the fields of a message, as
 protobuf's own parser does: text is quoted, numbers are not, and only a repeated field is given twice. Fields
-that Caffe has not are left to the specs, which have some more.
+that Caffe does not have are left to the specs, which know a few more.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Token:
 
 
 def parse_prototxt(text: str, file: str) -> Tree:
-    """The fields in ``text``. Raises SpecError, with the line, where it is not of protobuf's text format."""
+    """The fields in ``text``. Raises SpecError, with the line, where it is not in protobuf's text format."""
     return _Parser(text, file).parse()
 
 
@@ -58,12 +58,12 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
         found = TOKEN.match(text, place)
         if found is None:
             odd = text[place : place + 20].split("\n")[0]
-            mend = (
+            advice = (
                 "is its quote closed (and not very far)?"
                 if odd[0] in "\"'"
                 else "remove it, or put it in quotes"
             )
-            raise SpecError(f"{Where(file, line)}: cannot be read from '{odd}' on; {mend}")
+            raise SpecError(f"{Where(file, line)}: cannot be read from '{odd}' on; {advice}")
         if found.lastgroup in ("name", "number") and found.end() - place > MAX_NAME:
             raise SpecError(f"{Where(file, line)}: a word of {found.end() - place} letters; is it a spec?")
         if found.lastgroup != "space":
@@ -103,7 +103,7 @@ class _Parser:
         )
 
     def _fields(self, tree: Tree, opened: _Token | None, depth: int) -> None:
-        """Read fields into ``tree`` up to what closes it: a bracket, or for the whole the end of the file."""
+        """Read fields into ``tree`` up to the bracket that closes it, or to the end of the file."""
         if depth > MAX_DEPTH:
             raise SpecError(f"{Where(self.file, self.token.line)}: nested more than {MAX_DEPTH} deep")
         while self.token.kind == "name":
@@ -152,7 +152,7 @@ class _Parser:
         return Scalar(sign + value.text, value.line)
 
     def _string(self) -> Scalar:
-        """One text; several that follow each other are one."""
+        """A text; texts that follow each other are one."""
         line, parts, length = self.token.line, [], 0
         while self.token.kind == "string":
             length += len(self.token.text)
@@ -183,7 +183,7 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 
 def check_kinds(tree: Tree, message: str, where: Where) -> None:
-    """Hold a tree against the fields of ``message``, and write its scalars in one way: ``true``, ``MAX``, ``16``.
+    """Check a tree against the fields of ``message``, and write scalars in one way: ``true``, ``MAX``, ``16``.
 
     Raises SpecError with file, line, layer and field.
     """
@@ -217,7 +217,7 @@ def _check_value(value: Scalar | Tree, field: Field, where: Where) -> None:
 
 
 def _plain(text: str, field: Field, where: Where) -> str:
-    """A scalar as YAML has it; what is wrong with a number or a name is left for the spec to say."""
+    """A scalar as YAML writes it; a wrong number or name is left for the spec to find."""
     if field.kind == "bool":
         return TRUTH.get(text, text)
     if field.values:
@@ -229,7 +229,7 @@ def _plain(text: str, field: Field, where: Where) -> str:
 
 
 def _decimal(text: str, where: Where) -> str:
-    """A whole number that is written with the prefix of hexadecimal (0x) or octal (0) ones."""
+    """A whole number that is written with the prefix 0x (hexadecimal) or 0 (octal)."""
     try:
         return str(int(text, 16 if "x" in text.lower() else 8))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A tree -> protobuf's text format (.prototxt): the inverse of ``prototxt.py``."""
+"""A tree as protobuf's text format (.prototxt): the inverse of ``prototxt.py``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ LETTERS = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}
 def prototxt_text(tree: Tree, message: str = "NetParameter", indent: str = "") -> str:
     """The text of a tree of the fields of ``message``, one field a line.
 
-    Whether a value is text, and goes in quotes, is told by the fields of ``caffe.proto``; a field that is not there
-    is written as the tree has it.
+    ``caffe.proto`` says whether a value is text, which has quotes; other fields are written as the tree has them.
     """
     lines = []
     for name, values in tree.fields.items():

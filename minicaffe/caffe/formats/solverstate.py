@@ -1,4 +1,4 @@
-"""Solver states of Caffe: .solverstate (protobuf) and .solverstate.h5.
+"""Caffe's solver states, .solverstate (protobuf) and .solverstate.h5.
 
 A state has the iteration, the name of the weights that go with it, and the history: one array for each
 parameter of the net (AdaDelta and Adam: all first ones, then all second ones), trained or not.

@@ -1,4 +1,4 @@
-"""A spec's messages -> a tree: what was given, and not what is a default here as it is in Caffe."""
+"""A spec's messages as a tree of what was given: defaults are Caffe's own, and are left out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def spec_tree(message: Message) -> Tree:
 
 
 def scalars(message: Message, name: str) -> list[Scalar]:
-    """The values of a field, given or default, that are no messages."""
+    """The values, given or default, of a field that holds no messages."""
     field, value = message.fields[name], getattr(message, name)
     values = value if field.repeated else [value]
     return [Scalar(_text(value, field), quoted=isinstance(field, String)) for value in values]

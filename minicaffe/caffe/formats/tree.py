@@ -1,6 +1,6 @@
-"""A Caffe message as a tree of named values that know their lines: what text and binary files become first.
+"""A Caffe message as a tree of named values that know their lines. Text and binary files become one first.
 
-From here on there is one way: ``upgrade`` makes old generations current, ``as_yaml`` hands the tree to the
+From there on there is one way: ``upgrade`` makes old generations current, ``as_yaml`` hands the tree to the
 reader of YAML specs, which checks it.
 """
 
@@ -14,7 +14,7 @@ from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 
 STRING = "tag:yaml.org,2002:str"
-MAX_NAME = 1000  # characters of a text, but for what a Python layer is given
+MAX_NAME = 1000  # characters of a text, except for what a Python layer is given
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Tree:
         self.fields.setdefault(name, []).append(value)
 
     def set(self, name: str, value: Scalar | Tree) -> None:
-        """Give a field this value alone."""
+        """Give a field this value, and no other."""
         self.fields[name] = [value]
 
     def pop(self, name: str) -> list[Scalar | Tree]:

@@ -1,8 +1,8 @@
-"""Nets of Caffe's older generations -> the current one, as Caffe's own ``upgrade_proto.cpp`` makes it.
+"""Nets of Caffe's older generations as nets of the current one, as Caffe's own ``upgrade_proto.cpp`` has it.
 
 Generation 0 has ``layers { layer { type: "conv" … } }`` with all settings in one message, and layers that pad;
-generation 1 ``layers { type: CONVOLUTION … }``. Transformations of images that Caffe's upgrade only warns of, and
-drops, are errors here.
+generation 1 ``layers { type: CONVOLUTION … }``. Where Caffe's upgrade drops a transformation of images with a
+warning, it is an error here.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _from_1(layer: Tree, where: Where) -> Tree:
 
 
 def _type_of_fork(kind: str) -> str:
-    """What a fork has called by the same words, in capitals: CROP, INTERP, BN, …; "" for what is no type."""
+    """The type that a fork writes in capitals, as generation 1 does: CROP, INTERP, BN, …; "" if there is none."""
     words = kind.replace("_", "").lower()
     return next((name for name in layer_types if kind.isupper() and name.lower() == words), "")
 
@@ -179,7 +179,7 @@ def _spread(layer: Tree, values: list[Scalar | Tree], name: str) -> None:
 
 
 def _move_transforms(layer: Tree) -> None:
-    """What changes the images of a data layer was once beside its source."""
+    """Settings that change a data layer's images stood once beside its source."""
     source = TRANSFORMED.get(layer.text("type"))
     for param in layer.trees(source) if source else ():
         for name in TRANSFORMS:
@@ -287,30 +287,30 @@ def add_input_layer(net: Tree, shapes: list[Tree]) -> None:
 
 
 def _unused(name: str, names: Container[str]) -> str:
-    """The name, or with the first number from 2 on that makes it none of ``names``."""
+    """The name; where it is one of ``names``, with the first number from 2 on that makes it another."""
     numbered = (f"{name}_{i}" for i in itertools.count(2))
     return name if name not in names else next(new for new in numbered if new not in names)
 
 
 def _write_out_blobs(layer: Tree) -> None:
-    """A layer without ``bottom`` or ``top`` has none in Caffe, but a loss; our specs would join it to the last."""
+    """Give a layer the empty ``bottom`` and ``top`` that Caffe takes it to have, before ours get their defaults."""
     layer.fields.setdefault("bottom", [])
     if not layer_types.get(layer.text("type"), LayerSpec).is_loss:
         layer.fields.setdefault("top", [])
 
 
 def _drop_unused(layer: Tree, where: Where) -> None:
-    """Caffe ignores a message that is of other types of layers: ``loss_param`` of a Softmax."""
+    """Caffe ignores a message that belongs to other types of layers: ``loss_param`` in a Softmax."""
     kind = layer.text("type")
     for name, field in schema()["LayerParameter"].items() if kind in layer_types else ():
         is_for_a_type = field.kind in schema() and name.endswith("_param")
         if is_for_a_type and name not in layer_types[kind].fields and layer.fields.get(name):
             place = where.at(line=layer.pop(name)[0].line, layer=layer.text("name"), field=name)
-            logger.warning("%s: ignored, as Caffe does: it is not of %s", place, kind)
+            logger.warning("%s: ignored, as in Caffe: a %s layer does not have it", place, kind)
 
 
 def _name_the_nameless(layers: list[Tree]) -> None:
-    """Caffe lets a layer have no name; here it gets that of its first top, or of its type."""
+    """In Caffe a layer may have no name; here it gets that of its first top, or of its type."""
     names = {layer.text("name") for layer in layers}
     for layer in layers:
         if not layer.text("name"):
@@ -320,7 +320,7 @@ def _name_the_nameless(layers: list[Tree]) -> None:
 
 
 def _rename_namesakes(layers: list[Tree], where: Where) -> None:
-    """Caffe lets layers of one net have the same name; here the second of them gets another, with a warning."""
+    """In Caffe layers of a net may have the same name; here the second gets another one, with a warning."""
     phases: dict[str, set[str]] = {layer.text("name"): set() for layer in layers}
     numbers, renamed = itertools.count(2), []
     for layer in layers:
@@ -337,7 +337,7 @@ def _rename_namesakes(layers: list[Tree], where: Where) -> None:
 
 
 def _phases(layer: Tree) -> set[str]:
-    """The phases that a layer is part of for sure: none where stages or levels count too."""
+    """The phases that a layer is certainly part of: none where stages or levels count too."""
     rules = layer.trees("include") + layer.trees("exclude")
     if any(set(rule.fields) - {"phase"} for rule in rules):
         return set()

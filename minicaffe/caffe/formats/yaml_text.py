@@ -1,4 +1,4 @@
-"""A net's tree as YAML text, as a person would write it: defaults left out, one short message a line."""
+"""A net's tree as YAML that a person would write: without defaults, and one short message on each line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from minicaffe.spec.net import LayerSpec, NetSpec
 
 WIDTH = 110
 FIRST = ("name", "type", "bottom", "top")
-ENGINES = {"DEFAULT", "CAFFE", "CUDNN"}  # a choice that there is not here
+ENGINES = {"DEFAULT", "CAFFE", "CUDNN"}  # there is no such choice here
 IMPLIED = {"stride": "1", "pad": "0", "dilation": "1"}  # of lists that may be empty
-# kept as they are: whether they are given counts (exclude, normalize, filler), or the reader wants them (pool)
+# kept even where they are defaults: it matters that they are given, or readers expect them (pool)
 KEPT = {"exclude", "normalize", "normalization", "filler", "scale_filler", "pool"}
 
 
