@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import minicaffe as mc
 from tests.docs.pages import PAGES, ROOT, blocks_of, prose_of
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
@@ -66,3 +67,9 @@ def test_the_drawing_of_folders_is_what_the_linter_of_imports_checks():
         [room.removeprefix("minicaffe.").replace(".", "/") for room in line.split(" | ")] for line in lines
     ]
     assert drawn == checked
+
+
+@page_by_page
+def test_methods_that_are_named_exist(page):
+    for cls, name in re.findall(r"`(Net|Solver|Blob|Layer|blob)\.(\w+)", prose_of(page)):
+        assert hasattr(getattr(mc, cls.capitalize()), name), f"{cls}.{name}"
