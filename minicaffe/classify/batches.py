@@ -14,7 +14,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Arrays]:
-    """Cut arrays, (n, …) each, into batches of ``size``. Raises ShapeError where they are not as many."""
+    """Cut arrays, (n, …) each, into batches of ``size``. Raises ShapeError if their n differ."""
     if size < 1:
         raise ShapeError("the net's batch size is 0; reshape its inputs")
     for first in range(0, count_of(arrays), size):
@@ -22,7 +22,7 @@ def batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Arrays]:
 
 
 def count_of(arrays: Mapping[str, np.ndarray]) -> int:
-    """The n of arrays (n, …), at least 1. Raises ShapeError where they have not one."""
+    """The n of arrays (n, …), at least 1. Raises ShapeError if they have not all the same."""
     counts = sorted({len(array) for array in arrays.values()})
     if len(counts) != 1 or counts == [0]:
         raise ShapeError(
@@ -38,7 +38,7 @@ def _filled(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def join(parts: list[Arrays], count: int) -> Arrays:
-    """The outputs of batches, one after the other, without what belongs to filling: ``count`` of each."""
+    """The outputs of batches, concatenated and cut to ``count``: what belongs to the filling is dropped."""
     return {name: np.concatenate([np.atleast_1d(p[name]) for p in parts])[:count] for name in parts[0]}
 
 

@@ -26,7 +26,7 @@ MAX_SIDE = 10_000  # of an image that is resized: larger ones are a slip, and ta
 
 
 class Classifier:
-    """A net for images, with what is done to an image before.
+    """A net for images, with the preparation of an image for it.
 
     ``net`` is a Net, or what one is made of, with ``weights``. An image is resized to ``image_dims`` (height and
     width), cropped to the input's size, and transformed: ``channel_swap``, ``raw_scale``, ``mean`` and
@@ -34,7 +34,7 @@ class Classifier:
     that came with the weights, or where none came (``is_assumed``), what Caffe's nets are used to: blue, green, red
     in 0 … 255, and grey in 0 … 1. ``output`` has the scores (default: what a Softmax makes, or the first output).
 
-    ``class_names`` are those that came with the weights. Raises what nets raise, and ShapeError where the net does
+    ``class_names`` are those that came with the weights. Raises what nets raise, and ShapeError if the net does
     not take images.
     """
 
@@ -82,7 +82,7 @@ class Classifier:
             raise ShapeError(f"image_dims {self.image_dims}: an image may have {MAX_SIDE} pixels a side")
 
     def _default(self, given: Preparation | None) -> Preparation:
-        """What counts where nothing else is said."""
+        """The preparation that holds unless something else is given."""
         found = self.net.preparation if given is None else given
         self.is_assumed = found is None
         if found is None:
@@ -93,7 +93,7 @@ class Classifier:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, where the weights have them; () where not."""
+        """The names of the classes, if the weights have them; otherwise ()."""
         return self.preparation.class_names
 
     def predict(self, images: Iterable[np.ndarray], oversample: bool = False) -> np.ndarray:

@@ -22,7 +22,7 @@ LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
 def load_image(file: str | Path, color: bool = True) -> np.ndarray:
     """The image of a file, float32 (H, W, 3) in red, green, blue, or (H, W, 1) without ``color``; 0 … 1.
 
-    It stands upright, as its EXIF data say. Raises DataError where the file is no image.
+    It stands upright, as its EXIF data say. Raises DataError if the file is not an image.
     """
     try:
         check_name(file)
@@ -42,7 +42,7 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
 def as_image(image: Any, name: str = "the image") -> np.ndarray:
     """An array (H, W, K), float32; ``name`` says in an error which one it is.
 
-    Raises DataError for what is no array of numbers, ShapeError for one of another number of axes, or of no pixels.
+    Raises DataError for what is not an array of numbers, ShapeError for other numbers of axes, and for no pixels.
     """
     if isinstance(image, (str, bytes, Path)):
         raise DataError(
@@ -53,8 +53,8 @@ def as_image(image: Any, name: str = "the image") -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} is not an array of numbers ({one_line(error)})") from None
     if array.ndim != 3:
-        mend = "; image[:, :, None] has the third" if array.ndim == 2 else ""
-        raise ShapeError(f"{name} has shape {array.shape}; expected (height, width, channels){mend}")
+        fix = "; image[:, :, None] has the third" if array.ndim == 2 else ""
+        raise ShapeError(f"{name} has shape {array.shape}; expected (height, width, channels){fix}")
     if array.size == 0:
         raise ShapeError(f"{name} has shape {array.shape}, and no pixels")
     return array
@@ -98,7 +98,7 @@ def _weights(old: int, new: int, centred: bool, order: int) -> np.ndarray:
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
     """Of each image (H, W, K) the four corners and the centre, and the mirror images of these: (10·N, h, w, K).
 
-    Raises ShapeError where there are none, or smaller ones.
+    Raises ShapeError if there are none, or if one is smaller.
     """
     height, width = (int(size) for size in crop_dims)
     crops = []

@@ -1,4 +1,4 @@
-"""The command line of Caffe's program, ``caffe train -solver x.prototxt -gpu 0``, as one of ours."""
+"""Translates the command line of Caffe's program, ``caffe train -solver x.prototxt -gpu 0``, into ours."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ WITHOUT_VALUE = ("logtostderr", "alsologtostderr", "colorlogtostderr")
 
 
 def as_ours(argv: Sequence[str]) -> list[str]:
-    """Arguments that Caffe's program takes as those that ours takes; all others stay as they are.
+    """Translate arguments of Caffe's program into ours; all others are returned unchanged.
 
-    Caffe's flags have one dash or two, and their value after ``=`` or a space. Those for its log are left out.
-    Raises MinicaffeError where several GPUs are asked for, and for another of Caffe's programs.
+    Caffe's flags begin with one dash or two, and their value follows ``=`` or a space. Flags for its log are
+    dropped. Raises MinicaffeError if several GPUs are asked for, and for Caffe's other programs.
     """
     if argv and argv[0] in TOOLS:
-        ours_is = TOOLS[argv[0]]
+        our_command = TOOLS[argv[0]]
         raise MinicaffeError(
-            f"{argv[0]}: here it is 'minicaffe {ours_is}' ('minicaffe {ours_is} --help' says how)"
+            f"{argv[0]}: here it is 'minicaffe {our_command}' ('minicaffe {our_command} --help' says how)"
         )
     if not argv or argv[0] not in COMMANDS:
         return list(argv)
@@ -36,7 +36,7 @@ def as_ours(argv: Sequence[str]) -> list[str]:
 
 
 def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
-    """What stands for one flag; its value is taken from ``words`` where it comes after a space."""
+    """Our words for one of Caffe's flags; its value is taken from ``words`` if it follows after a space."""
     name, has_value, value = word.lstrip("-").partition("=")
     of_solver = command == "train" and name in ("level", "stage")
     is_ours = word.startswith("--") and name not in (*POSITIONAL, "gpu", *LOG) and not of_solver

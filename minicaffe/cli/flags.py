@@ -1,4 +1,4 @@
-"""Flags that several commands have, and what they mean."""
+"""Flags that several commands share, and what they do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_rules(sub: argparse.ArgumentParser) -> None:
 
 
 def add_trust(sub: argparse.ArgumentParser, runs_python: bool) -> None:
-    """Add --import, and what lets a spec do more than data may; ``runs_python``: the command is to run the net."""
+    """Add --import, and flags that allow a spec to do more; ``runs_python``: the command runs the net anyway."""
     sub.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE",
                      help="first import this module of yours, with layer types: NAME, or FILE.py")  # fmt: skip
     if runs_python:
@@ -73,7 +73,7 @@ def add_trust(sub: argparse.ArgumentParser, runs_python: bool) -> None:
 
 @contextmanager
 def trusting(args: argparse.Namespace) -> Iterator[None]:
-    """In this block specs may do what the command's flags say: by default compute, and nothing else."""
+    """In this block specs may do what the command's flags allow: by default compute, and nothing else."""
     folders = (".", *getattr(args, "allow_output", ()))
     with trust.limited(Trust(getattr(args, "allow_python", False), folders)):
         for text in getattr(args, "imports", ()):
@@ -82,7 +82,7 @@ def trusting(args: argparse.Namespace) -> Iterator[None]:
 
 
 def _import(text: str) -> None:
-    """Import a module by its name, or by its file's."""
+    """Import a module by its name, or by the name of its file."""
     path = Path(text)
     name, folder = (path.stem, path.parent) if path.suffix == ".py" else (text, Path())
     try:
@@ -102,12 +102,12 @@ def trained_net(
     args: argparse.Namespace,
     phase: str = "test",
     spec: NetSpec | None = None,
-    mend: str = "give weights of this net",
+    advice: str = "give weights of this net",
 ) -> Net:
-    """The net of the arguments (or of ``spec``) with their weights; folders are numbered as these were trained.
+    """The net of the arguments (or of ``spec``) with their weights; folders are numbered as in their training.
 
     Raises WeightError where these lack a layer, unless --allow-missing makes it a warning; and where they do not
-    fit, with ``mend`` as its advice.
+    fit, with ``advice``.
     """
     with open_weights(args.weights) as file:
         preparation = read_preparation(file)
@@ -122,7 +122,7 @@ def trained_net(
             net.close()
             problem = str(error)
             if problem.endswith(LEARN_ANEW):  # advice for those who train the net
-                raise WeightError(f"{problem.removesuffix(LEARN_ANEW)}; {mend}") from None
+                raise WeightError(f"{problem.removesuffix(LEARN_ANEW)}; {advice}") from None
             raise
     if problem:
         logger.warning("%s: the fillers' values stay there", problem)

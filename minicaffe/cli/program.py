@@ -1,8 +1,8 @@
 """The program ``minicaffe``: it runs one command, and this file alone says how a command ends.
 
-The exit status is 0; 2 for what the user can mend, told in one line that begins with "error:"; 130 after Ctrl-C; 1
-where nobody reads the output any more (``| head``). Any other error is a bug, and shows its traceback. A training
-that Ctrl-C stops at the end of an iteration has done as it was told: 0 (``--sigint_effect``).
+The exit status is 0; 2 for an error that the user can fix, reported in one line that begins with "error:"; 130
+after Ctrl-C; 1 if nobody reads the output any more (``| head``). Any other error is a bug, and shows its traceback.
+A training that Ctrl-C stops at the end of an iteration has done what it was told: 0 (``--sigint_effect``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _problem_of(error: Exception) -> str | None:
-    """What to tell the user of an error, or None for a bug."""
+    """What the user is told of an error; None for a bug."""
     if isinstance(error, MemoryError):
         return f"not enough memory: {one_line(error)}"
     if isinstance(error, (MinicaffeError, OSError)):
@@ -63,7 +63,7 @@ def _problem_of(error: Exception) -> str | None:
 
 
 def _prepare_streams() -> None:
-    """Let stdout and stderr take any text: where one was closed, and where its encoding lacks a letter."""
+    """Let stdout and stderr accept any text, even if one was closed or its encoding lacks a character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -73,14 +73,14 @@ def _prepare_streams() -> None:
 
 
 class _Output(logging.StreamHandler[TextIO]):
-    """Progress on stdout; where it cannot be written (``| head``, a full disk), the command ends.
+    """Progress on stdout; if it cannot be written (``| head``, a full disk), the command ends.
 
-    But a terminal that goes away ends no training: its SIGHUP has been answered, and the rest is not shown.
+    But a training goes on when its terminal goes away: SIGHUP has been handled, and the rest is not shown.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.is_terminal = stream.isatty()  # one that is gone says that it is none
+        self.is_terminal = stream.isatty()  # a terminal that is gone says that it is not one
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -94,6 +94,6 @@ class _Output(logging.StreamHandler[TextIO]):
 
 
 def _drop(stream: TextIO) -> None:
-    """Let all that is written to a stream be lost."""
+    """Discard whatever is written to a stream from now on."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,4 +1,4 @@
-"""Batches of a net's own data, kept, so that several nets can be run on the same images."""
+"""Batches of a net's own data, copied so that several nets can run on the same images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Batch = dict[str, Array]
 def draw(net: Net, count: int) -> list[Batch]:
     """The next ``count`` batches of the net's data layers: their tops, by name, in Caffe's shapes.
 
-    Raises DataError where the net has no data layer.
+    Raises DataError if the net has no data layer.
     """
     sources = [i for i, layer in enumerate(net.layers) if layer.spec.brings_data]
     if not sources:
@@ -31,13 +31,13 @@ def draw(net: Net, count: int) -> list[Batch]:
 
 
 def batches_in_epoch(net: Net) -> int:
-    """How many batches the net's data layers give before an image comes again."""
+    """How many batches the net's data layers give before an image is repeated."""
     layers = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer) and layer.rows]
     return min((layer.rows // layer.batch_size for layer in layers), default=sys.maxsize)
 
 
 def feed(net: Net, batch: Batch) -> None:
-    """Write a batch into the blobs of a net, in place of what its data layers would read."""
+    """Write a batch into the blobs of a net, in place of what its data layers would read there."""
     for name, array in batch.items():
         if name in net.blobs:
             net.blobs[name].reshape(*array.shape)

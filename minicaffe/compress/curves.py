@@ -1,4 +1,4 @@
-"""What each layer loses at what cost, and the plans that are best if losses add up.
+"""What each layer loses at what cost, and the plans that are best provided that losses add up.
 
 For a price p of one unit of cost, each layer takes the rank with the least rise + p · cost. As p grows, plans get
 cheaper: they are the lower hull of all plans (Shoham and Gersho 1988, doi 10.1109/29.90373).
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from minicaffe.compress.workbench import LayerRank, Plan
 
-LEAST_RISE = 1e-5  # of the loss: less cannot be told from none
+LEAST_RISE = 1e-5  # of the loss: a smaller one cannot be told from none
 BISECTIONS = 8
 
 
@@ -26,22 +26,20 @@ class Point:
     rise: float
 
 
-Curve = list[
-    Point
-]  # of one layer: the dearest, which is the dense layer, first; cheaper and cheaper after it
+Curve = list[Point]  # of one layer: the dense layer first, and then cheaper and cheaper
 
 
 def make_curve(dense: Point, points: Sequence[Point], cost: Callable[[LayerRank], float]) -> Curve:
-    """The measured points that are worth having, and between two of one scheme all ranks, interpolated.
+    """The measured points that no other beats, and between two of one scheme all ranks, interpolated.
 
-    Log rise is taken to be linear in log cost.
+    The logarithm of the rise is assumed to be linear in the logarithm of the cost.
     """
-    kept: Curve = [dense]
+    frontier: Curve = [dense]
     for point in sorted(points, key=lambda p: (max(p.rise, LEAST_RISE), p.cost)):
-        if point.cost < kept[-1].cost:
-            kept.append(point)
-    filled = kept[:1]
-    for dearer, cheaper in pairwise(kept):
+        if point.cost < frontier[-1].cost:
+            frontier.append(point)
+    filled = frontier[:1]
+    for dearer, cheaper in pairwise(frontier):
         filled += [*_between(dearer, cheaper, cost), cheaper]
     return filled
 
@@ -66,14 +64,14 @@ def plan_at(curves: dict[str, Curve], price: float) -> Plan:
     return {name: point.choice for name, point in best.items() if point.choice is not None}
 
 
-def cheapest(curves: dict[str, Curve], holds: Callable[[Plan], bool], bisections: int = BISECTIONS) -> Plan:
-    """The cheapest plan on the hull that ``holds``, by bisection of the price; the empty one if none is found."""
+def cheapest(curves: dict[str, Curve], allows: Callable[[Plan], bool], bisections: int = BISECTIONS) -> Plan:
+    """The cheapest plan on the hull that is allowed, by bisection of the price; the empty one if there is none."""
     low, high = _price_range(curves)
     best: Plan = {}
     for _ in range(bisections):
         middle = (low + high) / 2
         plan = plan_at(curves, math.exp(middle))
-        if plan == best or holds(plan):
+        if plan == best or allows(plan):
             best, low = plan, middle
         else:
             high = middle
@@ -81,7 +79,7 @@ def cheapest(curves: dict[str, Curve], holds: Callable[[Plan], bool], bisections
 
 
 def best_within(curves: dict[str, Curve], fits: Callable[[Plan], bool]) -> Plan | None:
-    """The plan on the hull that loses least among those that ``fit`` a limit of cost; None if none does."""
+    """The plan on the hull that loses least among those that ``fits`` a limit of cost; None if there is none."""
     low, high = _price_range(curves)
     best = None
     for _ in range(40):

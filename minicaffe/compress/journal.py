@@ -1,4 +1,4 @@
-"""A file of measurements, one JSON object a line, so that a long search that was stopped goes on where it was."""
+"""A file of measurements, one JSON object a line, so that a long search that was stopped can continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minicaffe.errors import WriteError
 
 
 def fingerprint(*parts: str | Path | Array) -> str:
-    """A short digest of texts, arrays, and the contents of files: what the measurements of one search depend on."""
+    """A short digest of what the measurements of a search depend on: texts, arrays, the contents of files."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -29,16 +29,16 @@ def fingerprint(*parts: str | Path | Array) -> str:
 
 
 class Journal:
-    """Values by key, kept in ``path``; lines of another fingerprint, and a last line cut short, are left alone.
+    """Values by key, stored in ``path``; lines with another fingerprint, and an incomplete last line, are ignored.
 
-    Raises WriteError where the file cannot be written.
+    Raises WriteError if the file cannot be written.
     """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
         self.known: dict[str, Any] = {}
         written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        self._break = "" if written.endswith("\n") or not written else "\n"  # after a line cut short
+        self._break = "" if written.endswith("\n") or not written else "\n"  # after an incomplete line
         for line in written.splitlines():
             self._take(line)
 
@@ -51,11 +51,11 @@ class Journal:
             pass  # a line that was being written when the search was stopped
 
     def get(self, key: Any) -> Any:
-        """The value noted for a key (anything that JSON can hold), or None."""
+        """The value stored for a key (anything that JSON can express), or None."""
         return self.known.get(json.dumps(key))
 
     def note(self, key: Any, value: Mapping[str, Any]) -> None:
-        """Keep a value."""
+        """Store a value."""
         key = json.dumps(key)
         self.known[key] = value
         line = json.dumps({"run": self.run, "key": key, "value": value})

@@ -1,10 +1,10 @@
-"""What a layer sees and answers over some batches: means and covariances of data matrix columns and responses.
+"""Inputs and responses of a layer over some batches: means and covariances of data matrix columns and responses.
 
 With columns x (K) of the data matrix and the responses y (M) that are wanted for them,
 
     xx = E[(x − x̄)(x − x̄)ᵀ]     yx = E[(y − ȳ)(x − x̄)ᵀ]
 
-are all that least squares needs to know. The inputs may be those of a net that is approximated already, while the
+are all that least squares needs. The inputs may be those of a net that is approximated already, while the
 responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1505.06798, section 2.3).
 """
 
@@ -42,7 +42,7 @@ class Moments:
         return second
 
     def uncentred(self) -> Moments:
-        """The same, with means counted as zero: for a layer that has no bias to make up for them."""
+        """The same, with means taken as zero: for a layer that has no bias to make up for them."""
         xy = self.y_mean[:, :, None] * self.x_mean[:, None, :]
         return Moments(
             0 * self.x_mean, 0 * self.y_mean, self.second, self.yx + xy, self.yy + self.y_mean * self.y_mean
@@ -52,7 +52,7 @@ class Moments:
 class MomentSums:
     """Sums over batches, from which the moments follow.
 
-    x and y are counted from the means of the first batch, in float32 too, so that little cancels afterwards.
+    The means of the first batch are subtracted from x and y, so that little cancels afterwards, in float32 too.
     ``own_weights``: w, of the elements of (g, m, k), where y is the layer's own w·x + b: yx is then w·xx, exactly.
     """
 
@@ -63,7 +63,7 @@ class MomentSums:
         self.shifts: tuple[Array, Array] | None = None  # of x (g, k) and y (g, m)
 
     def add(self, product: DenseConvolution, x: Array, y: Array) -> None:
-        """Add a batch: x (C, H, W, N) that the layer gets, y (M, OH, OW, N) that it should answer."""
+        """Add a batch: inputs x (C, H, W, N), and the responses y (M, OH, OW, N) that are wanted for them."""
         geometry = product.geometry
         padded = product.pad(x)
         y = y.reshape(geometry.group, geometry.filters // geometry.group, -1)

@@ -3,8 +3,8 @@
 1. Each layer alone, at several costs, in its better scheme: how much the net's loss rises.
 2. The cheapest plan on the hull of those curves that keeps the accuracy, or the cost, by bisection; the accuracy is
    measured with all layers of the plan approximated together.
-3. The plan is verified on other batches; where it loses more there than it may, step 2 is done again with less
-   allowed, and so on by bisection. (So these take part too, a little: what is published wants batches of its own.)
+3. The plan is verified on other batches; if it loses more there than it may, step 2 is repeated with less allowed,
+   and so on by bisection. (So these batches influence the choice a little: figures to publish need yet others.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = 5  # of choosing and verifying
 
 @dataclass(frozen=True)
 class Selection:
-    """A plan, and what it was measured to keep: on the batches that it was chosen with, and on held-out ones."""
+    """A plan, with its accuracy and loss on the batches that it was chosen on, and on held-out ones."""
 
     plan: Plan
     cost: float
@@ -55,7 +55,7 @@ class Selector:
         logger.info("Dense: %s", _words(self.dense["chosen on"], self.dense["chosen on"]))
 
     def measure(self, plan: Plan, on: str) -> Measured:
-        """What a plan keeps on the batches of that name; taken from the journal where it was measured before."""
+        """Accuracy and loss of a plan on the batches of that name; from the journal if it has them."""
         key = [on, sorted((name, choice.scheme, choice.rank) for name, choice in plan.items())]
         known = self.journal.get(key)
         if known is None:
@@ -137,15 +137,15 @@ class Selector:
 
 
 def table(selector: Selector, found: Selection) -> str:
-    """What was chosen, a layer a line, with its cost and what it keeps of the accuracy."""
+    """What was chosen, one line for each layer, with its cost and its accuracy."""
     rows = []
     for name, candidate in selector.bench.candidates.items():
         choice = found.plan.get(name)
-        kept = ("dense", "")
+        way = ("dense", "")
         if choice:
-            kept = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
+            way = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
         share = candidate.share(choice) if choice else 1.0
-        rows.append((name, *kept, f"{share:.3f}"))
+        rows.append((name, *way, f"{share:.3f}"))
     rows.append(("all of them", "", "", f"{selector.bench.share(found.plan):.3f}"))
     lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
     if selector.cost.name != "FLOPs":

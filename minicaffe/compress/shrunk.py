@@ -1,4 +1,4 @@
-"""The net that a plan makes: its spec, with ranks and everything else as it was, and its weights, factored.
+"""The net that a plan makes: its spec, with ranks and otherwise unchanged, and its weights, factored.
 
 The spec is the original's text with ``low_rank_param: {rank: …, scheme: …, factored: true}`` in the layers of the
 plan, and a bias where there was none.
@@ -40,7 +40,7 @@ def shrunk_text(text: str, spec: NetSpec, plan: Plan) -> str:
 
 
 def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raise SpecError where a spec lacks a layer that gets a rank."""
+    """Raise SpecError if a spec lacks a layer that gets a rank."""
     known = set(known)
     for name in wanted:
         if name not in known:

@@ -25,8 +25,8 @@ class Row:
     """One layer, or all, at a fraction of the full rank.
 
     ``energy``: the share of the data's energy (DATA) or of the responses' variance that is kept, in the layer that
-    keeps least; ``flops``: the candidates' multiply-adds beside the dense ones; ``milliseconds``: of the whole
-    net's forward pass.
+    keeps least; ``flops``: the candidates' multiply-adds as a share of the dense ones; ``milliseconds``: a
+    forward of the whole net.
     """
 
     layer: str

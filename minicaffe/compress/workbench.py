@@ -94,7 +94,7 @@ class Workbench:
 
     ``names`` are the layers that may be approximated (default: all convolutions). ``calibration`` batches are drawn
     from the training data. ``asymmetric``: layers are fitted to the original's responses, given the inputs that
-    they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises SpecError where the
+    they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises SpecError if the
     net has no such layers, WeightError for weights that are not finite, DataError.
     """
 
@@ -113,7 +113,8 @@ class Workbench:
         not_finite = first_not_finite(self.original)
         if not_finite is not None:
             raise WeightError(
-                f"{weights}: {not_finite} has nan or infinite numbers; give weights of a training that held"
+                f"{weights}: {not_finite} has nan or infinite numbers; "
+                "give weights of a training that did not diverge"
             )
         self.candidates = _candidates(self.original, names)
         with_bias = self.candidates if adds_biases else ()
@@ -127,7 +128,7 @@ class Workbench:
         self.put_back()
 
     def close(self) -> None:
-        """Let go of the data layers' files and threads."""
+        """Close the data layers' files and threads."""
         self.original.close()
         self.trial.close()
 
@@ -143,12 +144,12 @@ class Workbench:
         """Put a plan's approximations into the trial net, fitted in the order of the layers; return the factors."""
         self.put_back()
         fits: dict[str, Fit] = {}
-        done: tuple[object, ...] = ()
+        history: tuple[object, ...] = ()
         for name in self.candidates:
             if name not in plan:
                 continue
-            done = (*done, name, plan[name])
-            fits[name] = self._fit(name, plan[name], done)
+            history = (*history, name, plan[name])
+            fits[name] = self._fit(name, plan[name], history)
             self._put(name, plan[name], fits[name])
         return fits
 
@@ -156,12 +157,12 @@ class Workbench:
         """The factors of one layer when no other is approximated."""
         return self._fit(name, choice, (name, choice))
 
-    def _fit(self, name: str, choice: LayerRank, done: tuple[object, ...]) -> Fit:
-        """The factors of one layer, given what was done before it (of which ``done`` is the key)."""
+    def _fit(self, name: str, choice: LayerRank, history: tuple[object, ...]) -> Fit:
+        """The factors of one layer. ``history``: names and ranks of all layers approximated so far, it last."""
         scheme = self.candidates[name].scheme(choice.scheme)
-        key = done if self.asymmetric else (name, choice)
+        key = history if self.asymmetric else (name, choice)
         if key not in self._fitted:
-            seen = self._moments(name, done[:-2])
+            seen = self._moments(name, history[:-2])
             w, *bias = (blob.data for blob in self.original.params[name])
             has_bias = len(self.trial.params[name]) > 1
             if isinstance(scheme, ChannelScheme) and choice.scheme == "DATA":
@@ -178,7 +179,7 @@ class Workbench:
             return self.symmetric[name]
         key = (*before, name)
         if key not in self._asymmetric:
-            self._asymmetric.clear()  # each holds matrices of K × K: the latest is enough
+            self._asymmetric.clear()  # each has matrices of K × K: the latest is enough
             self._asymmetric[key] = moments.between(self.original, self.trial, name, self.calibration)
         return self._asymmetric[key]
 
@@ -192,7 +193,7 @@ class Workbench:
 
     @cached_property
     def accuracy_top(self) -> str:
-        """The blob that holds the accuracy. Raises SpecError where there is none."""
+        """The name of the blob with the accuracy. Raises SpecError if there is none."""
         return _accuracy_top(self.original)
 
     def measure(self, batches: Sequence[Batch], net: Net | None = None) -> Measured:
@@ -212,8 +213,8 @@ class Workbench:
 
     def share(self, plan: Plan) -> float:
         """The candidates' multiply-adds under a plan, as a share of what they are dense."""
-        kept = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
-        return kept / sum(c.cost for c in self.candidates.values())
+        cost = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
+        return cost / sum(c.cost for c in self.candidates.values())
 
 
 def rank_of(layer: LowRankLayer) -> LayerRank:
@@ -227,7 +228,7 @@ def rank_of(layer: LowRankLayer) -> LayerRank:
 
 
 def shuffled(spec: NetSpec) -> NetSpec:
-    """A copy of the spec with its data layers in random order: files sorted by class make one-sided batches."""
+    """A copy of the spec with its data in random order: a file sorted by class gives batches of one class."""
     spec = copy.deepcopy(spec)
     for layer in spec.layer or spec.layers:
         for name in layer.fields:

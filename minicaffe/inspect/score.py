@@ -20,7 +20,7 @@ BATCHES = 50  # of data without a known size, as in Caffe
 def show_score(net: Net, batches: int | None = None) -> Score:
     """Score a net over ``batches`` batches (default: one pass over its data), and log its outputs and its loss.
 
-    Raises SpecError for a net that has no data of its own, and DataError where a score is nan or a loss not finite.
+    Raises SpecError for a net that has no data of its own, and DataError if a score is nan or a loss is not finite.
     """
     _check_has_data(net)
     batches = _one_pass(net) if batches is None else batches
@@ -46,7 +46,7 @@ def show_score(net: Net, batches: int | None = None) -> Score:
 
 
 def _check_has_data(net: Net) -> None:
-    """Raise SpecError where nothing but Inputs, which nobody fills, brings data."""
+    """Raise SpecError if nothing brings data but Inputs, which nobody fills."""
     unfilled = [layer for layer in net.layers if layer.type == "Input"]
     brings_data = any(layer.spec.brings_data for layer in net.layers)
     if unfilled and brings_data:
@@ -62,7 +62,7 @@ def _check_has_data(net: Net) -> None:
 
 
 def _lines(net: Net, name: str, mean: np.ndarray) -> list[str]:
-    """The numbers of an output, one a line, with the classes' names where these are known; or what sums them up."""
+    """The numbers of an output, one a line, with the names of classes if these are known; or a summary of many."""
     if mean.size == 1:
         return [f"{name} = {mean.item():.6g}"]
     if is_large(mean):
@@ -77,9 +77,9 @@ def _lines(net: Net, name: str, mean: np.ndarray) -> list[str]:
 
 
 def _one_pass(net: Net) -> int:
-    """The batches of one pass over the net's data, the last of which is shorter where the images are no multiple.
+    """The number of batches in one pass over the net's data; the last is shorter if the images are no multiple.
 
-    Says how many they are, and which images are left out or come twice where that cannot be helped.
+    Logs how many they are, and which images are left out or come twice if that cannot be avoided.
     """
     sources = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer)]
     orders = [layer.batches.order for layer in sources if isinstance(layer.batches.order, Order)]

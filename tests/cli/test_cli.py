@@ -46,6 +46,17 @@ def test_train_resumes_from_the_latest_snapshot(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "snap" / "run_iter_44.npz").exists()
 
 
+def test_an_interrupt_before_a_training_begins_is_one_word_and_status_130(tmp_path, monkeypatch, capsys):
+    def interrupted(self, spec):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path)
+    monkeypatch.setattr(mc.Solver, "__init__", interrupted)
+    assert main(["train", "solver.yaml"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_time_gives_each_layer_forward_and_backward(capsys):
     assert main(["time", str(PROTOTXT / "lenet" / "train.yaml"), "--iterations", "2"]) == 0
     output = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""``minicaffe classify``: what a net makes of image files, the five likeliest classes of each."""
+"""``minicaffe classify``: the five likeliest classes of each image file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
 
 
 def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> None:
-    """Print the likeliest classes of each image. Raises DataError for one that is none, or gives nan."""
+    """Print the likeliest classes of each image. Raises DataError for what is not an image, or gives nan."""
     classifier = _make_classifier(net, args)
     if labels:
         _check_labels(labels, net.blobs[classifier.output], args.labels)
@@ -95,7 +95,7 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
 
 
 def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
-    """A classifier with what the flags say, and says what is done where they do not."""
+    """A classifier as the flags say; logs how images are prepared, which the weights or defaults may say."""
     classifier = Classifier(
         net,
         image_dims=args.image_dims,
@@ -110,7 +110,7 @@ def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
 
 
 def _known_names(classifier: Classifier) -> Sequence[str]:
-    """The classes' names that came with the weights, unless the net has fewer classes."""
+    """The names of classes that came with the weights, unless the net has fewer classes."""
     output, names = classifier.net.blobs[classifier.output], classifier.class_names
     if len(names) > output.count // output.num:
         logger.warning(
@@ -121,13 +121,13 @@ def _known_names(classifier: Classifier) -> Sequence[str]:
 
 
 def top_lines(scores: np.ndarray, labels: Sequence[str]) -> list[str]:
-    """The five highest scores, each with its class's name, or its number where ``labels`` has none for it."""
+    """The five highest scores, each with the name of its class, or with its number if ``labels`` has none."""
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [f"{scores[i]:.4f}  {named(labels[i]) if i < len(labels) else i}" for i in best]
 
 
 def _read_labels(path: str) -> list[str]:
-    """The lines of a text file. Raises DataError where it is none, or empty."""
+    """The lines of a text file. Raises DataError if it is not a text file, or is empty."""
     try:
         check_name(path)
         text = Path(path).read_text(encoding="utf-8-sig").rstrip()
@@ -143,7 +143,7 @@ def _read_labels(path: str) -> list[str]:
 
 
 def _check_labels(labels: Sequence[str], output: Blob, path: str) -> None:
-    """Raise DataError unless there is a name for each class, as Caffe's classification.cpp asks."""
+    """Raise DataError unless there is one name for each class, as Caffe's classification.cpp requires."""
     classes = output.count // output.num
     if len(labels) != classes:
         raise DataError(f"--labels {path}: {len(labels)} names, but the net has {classes} classes")

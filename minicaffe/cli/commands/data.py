@@ -1,4 +1,4 @@
-"""``minicaffe data get|images|mean|lmdb``: data sets fetched, written as an LMDB, and their mean image.
+"""``minicaffe data get|images|mean|lmdb``: fetches data sets, writes LMDBs and mean images.
 
 ``images`` and ``mean`` are Caffe's ``convert_imageset`` and ``compute_image_mean``, with the same flags.
 """
@@ -108,7 +108,7 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
 
 
 def _is_of_image_files(path: Path) -> bool:
-    """Whether it is a list, or a folder of classes: of none of the formats of ``Data``."""
+    """Whether it is a list of images or a folder of classes: none of the formats of ``Data``."""
     try:
         backend_of(path)
     except DataError:

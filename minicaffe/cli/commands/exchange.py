@@ -17,7 +17,7 @@ from minicaffe.files.spec_formats import open_net, read_yaml
 from minicaffe.onnx.model import export_onnx
 
 EXPORTS: dict[str, tuple[Callable[..., Iterable[str] | None], tuple[str, ...]]] = {
-    # of each format: what writes it and returns what to tell, and the endings of its files
+    # for each format: what writes it and returns notes to print, and the endings of its files
     "caffe": (export, ("prototxt", "caffemodel")),
     "onnx": (export_onnx, ("onnx",)),
 }
@@ -55,8 +55,10 @@ def export_net(args: argparse.Namespace) -> None:
         raise MinicaffeError("--dynamic: is for --format onnx; a net of Caffe may be reshaped as it is")
     spec = open_net(args.net)
     spec.set_input_shapes(_input_shapes(args))
-    mend = {"mend": "give --input-shape the size that the net was trained with"} if args.input_shape else {}
-    net = trained_net(args, args.phase, spec, **mend)
+    if args.input_shape:
+        net = trained_net(args, args.phase, spec, "give --input-shape the size that the net was trained with")
+    else:
+        net = trained_net(args, args.phase, spec)
     folder = Path(args.output)
     write, endings = EXPORTS[args.format]
     files = [folder / f"{Path(args.net).stem}.{ending}" for ending in endings]
@@ -65,7 +67,7 @@ def export_net(args: argparse.Namespace) -> None:
     options = {"free_size": True} if args.dynamic else {}
     for note in write(net, *files, **options) or ():
         print(note)
-    if net.preparation is not None:  # which these files cannot say
+    if net.preparation is not None:  # which has no place in these files
         print(f"Pictures: {net.preparation}")
     print(f"Wrote {', '.join(map(str, files))}")
 

@@ -1,4 +1,4 @@
-"""``minicaffe test|time|summary|device``: how well a net does, how long it takes, what it and the machine have."""
+"""``minicaffe test|time|summary|device``: scores a net, times it, shows what is in it; and what the machine has."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _add_summary(sub: argparse.ArgumentParser) -> None:
 
 
 def _open(args: argparse.Namespace, weights: str | None = None) -> Net:
-    """The net, in --phase, or else as it is used: a deploy net to test, all others to train."""
+    """The net in --phase, or else in the phase it is for: a deploy net in test, any other in train."""
     spec = open_net(args.net)
     phase = args.phase or ("test" if is_deploy(spec, args.level, args.stage) else "train")
     return Net(spec, weights, phase, level=args.level, stages=args.stage)

@@ -1,4 +1,4 @@
-"""``minicaffe lowrank select|apply|sweep``: a trained net made cheaper, and what that costs in accuracy."""
+"""``minicaffe lowrank select|apply|sweep``: makes a trained net cheaper, and measures the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from minicaffe.inspect.table import format_table
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
 
-SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, where no number is given
-LARGE_DROP = 0.1  # more is hardly meant
+SELECT_BATCHES, SWEEP_BATCHES = 50, 20  # at most, if no number is given
+LARGE_DROP = 0.1  # a larger one is probably a slip
 logger = logging.getLogger("minicaffe")
 
 
@@ -155,9 +155,9 @@ def _add_sweep(sub: argparse.ArgumentParser) -> None:
 
 
 def _draw(bench: Workbench, most: int, *counts: int | None) -> list[list[Batch]]:
-    """Test batches, so many for each purpose; not given: an even share, at most ``most``.
+    """Draw test batches for each purpose: as many as given, or else an even share, ``most`` at most.
 
-    Raises DataError where they would have images in common.
+    Raises DataError if they would have images in common.
     """
     available = batches_in_epoch(bench.original)
     shared = max(1, min(most, available // len(counts)))
@@ -185,17 +185,17 @@ def _out(given: str | None, net: str, ending: str) -> Path:
 
 
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
-    """Raise WriteError where an output would be written over another, or over a file that the command reads."""
+    """Raise WriteError if an output would overwrite another, or a file that the command reads."""
     inputs = [args.net, args.weights, *getattr(args, "also", ()), getattr(args, "finetune", None)]
     refuse_overwriting(outputs, inputs)
     refuse_overwriting(outputs, load_net(args.net).files_named())
 
 
 def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: str) -> Journal:
-    """The measurements of this net with these weights, on all these batches, kept beside the output."""
+    """The journal beside the output, of measurements of this net and these weights on all these batches."""
     sizes = (args.batches, args.calibration, getattr(args, "held_out", 0), args.layers, args.symmetric)
-    machine = f"{platform.node()}, {os.cpu_count()} cores, {current_device()}"  # times are measured too
-    images = [array for batch in batches for array in batch.values()]  # data may be replaced under their name
+    machine = f"{platform.node()}, {os.cpu_count()} cores, {current_device()}"  # for measured times
+    images = [array for batch in batches for array in batch.values()]  # a file of data may have changed
     run = fingerprint(Path(args.net), Path(args.weights), repr(sizes), machine, *more, *images)
     path = out.with_suffix(".journal.jsonl")
     problem = trust.current().problem_of_output(str(path), str(out.parent))  # a link that came with the net

@@ -1,4 +1,4 @@
-"""``minicaffe train``: a training, and what signals do to it."""
+"""``minicaffe train``: trains a net, and lets signals stop it or write a snapshot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
-    """While training, let a signal ask the solver for its effect; a second SIGINT interrupts at once."""
+    """In this block a signal asks the solver for its effect; a second SIGINT interrupts at once."""
 
     def handler(effect: str) -> Callable[[int, object], None]:
         def handle(number: int, frame: object) -> None:
