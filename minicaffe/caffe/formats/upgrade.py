@@ -240,11 +240,11 @@ def _from_0(layer: Tree, where: Where) -> Tree:
         elif name == "type":
             new.set("type", Scalar(_type_of_0(kind, where), values[0].line))
         else:
-            field, places = FIELDS_0.get(name, (name, {}))
-            place = places.get(kind) or places.get("")
-            if place is None:
+            field, messages = FIELDS_0.get(name, (name, {}))
+            message = messages.get(kind) or messages.get("")
+            if message is None:
                 raise SpecError(f"{where.at(line=values[0].line, field=name)}: not a field of type '{kind}'")
-            new.child(place).fields[field] = values
+            new.child(message).fields[field] = values
     return new
 
 
