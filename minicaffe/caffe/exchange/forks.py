@@ -12,18 +12,18 @@ LOWEST = -3.4028235e38  # of float32
 
 
 @conversions.of("Axpy")
-def axpy(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def axpy(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """a · x + b as a Scale of x by a, which has two axes there, and an Eltwise sum.
 
     OpenCV 4.14 computes something else for an Axpy.
     """
     (a, x, b), flat = plain.spec.bottom, []
     sent = plain.tree.pop("propagate_down")
-    if len(net.net_with(plain).blobs[a].shape) > 2:
-        name = net.unused(f"{plain.spec.name}_flat")
+    if len(export.net_with(plain).blobs[a].shape) > 2:
+        name = export.unused(f"{plain.spec.name}_flat")
         flat = [plain.beside(name, "Flatten", [a], [name])]
         a = name
-    name = net.unused(f"{plain.spec.name}_scaled")
+    name = export.unused(f"{plain.spec.name}_scaled")
     scale = plain.beside(name, "Scale", [x, a], [name], "phase")
     scale.tree.child("scale_param").set("axis", number(0))
     plain.tree.set("type", text("Eltwise"))
@@ -37,7 +37,7 @@ def axpy(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
 
 
 @conversions.of("PriorBox")
-def prior_box(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def prior_box(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """Whole pixels, to which sizes are cut here and in SSD's Caffe, not in OpenCV; a variance, which it wants."""
     param, fields = plain.spec.message(PriorBoxParam), plain.tree.child("prior_box_param").fields
     fields["min_size"] = [number(int(size)) for size in param.min_size]
@@ -48,7 +48,7 @@ def prior_box(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
 
 
 @conversions.of("DetectionOutput")
-def detection_output(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def detection_output(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """With thresholds for which OpenCV has other defaults, and as many detections kept as there can be.
 
     With -1, which means that, OpenCV has no room for any.
@@ -58,6 +58,6 @@ def detection_output(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     if "confidence_threshold" not in tree.fields:  # OpenCV's default is 0
         tree.set("confidence_threshold", number(LOWEST))
     if param.keep_top_k < 0:
-        priors = net.net_with(plain).blobs[plain.spec.bottom[2]].count // 8
+        priors = export.net_with(plain).blobs[plain.spec.bottom[2]].count // 8
         tree.set("keep_top_k", number(priors * param.num_classes))
     return [plain]

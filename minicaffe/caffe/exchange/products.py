@@ -23,10 +23,10 @@ WINDOW_FIELDS = (
 
 
 @conversions.of("Convolution")
-def convolution(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def convolution(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A Convolution for each stage."""
-    note_shapes(net, plain)
-    made = _in_stages(net, plain, "convolution_param")
+    made = _in_stages(export, plain, "convolution_param")
+    note_shapes(export, plain)
     for layer, stage in made:
         param = layer.tree.child("convolution_param")
         for name in (*WINDOW_FIELDS, "group"):
@@ -37,40 +37,40 @@ def convolution(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
 
 
 @conversions.of("Deconvolution")
-def deconvolution(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def deconvolution(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """As it is."""
-    note_shapes(net, plain)
+    note_shapes(export, plain)
     return [plain]
 
 
 @conversions.of("DepthwiseConvolution", "ConvolutionDepthwise")
-def depthwise_convolution(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def depthwise_convolution(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A Convolution with a group for each channel."""
     axis = plain.spec.message(ConvolutionParam).axis
-    channels = net.net_with(plain).blobs[plain.spec.bottom[0]].shape[axis]
+    channels = export.net_with(plain).blobs[plain.spec.bottom[0]].shape[axis]
     plain.tree.set("type", text("Convolution"))
     plain.tree.child("convolution_param").set("group", number(channels))
-    note_shapes(net, plain)
+    note_shapes(export, plain)
     return [plain]
 
 
-def note_shapes(net: PlainLayers, plain: CaffeLayer) -> None:
-    """Caffe takes several bottoms, but of one shape."""
+def note_shapes(export: PlainLayers, plain: CaffeLayer) -> None:
+    """Note where bottoms have several shapes, which Caffe does not take."""
     if len(plain.spec.bottom) > 1:
-        shapes = [net.net_with(plain).blobs[name].shape for name in plain.spec.bottom]
+        shapes = [export.net_with(plain).blobs[name].shape for name in plain.spec.bottom]
         if len(set(shapes)) > 1:
-            net.note(plain, f"Caffe 1.0 wants bottoms of one shape, not {', '.join(map(str, shapes))}")
+            export.note(plain, f"Caffe 1.0 wants bottoms of one shape, not {', '.join(map(str, shapes))}")
 
 
 @conversions.of("InnerProduct")
-def inner_product(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def inner_product(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """An InnerProduct for each stage, whose weights are (M, K)."""
     plain.tree.child("inner_product_param").pop("transpose")
-    if made := _in_stages(net, plain, "inner_product_param"):
+    if made := _in_stages(export, plain, "inner_product_param"):
         return [layer for layer, _ in made]
     if _is_transposed(plain.spec):
         plain.arrays[:1] = [weights.T for weights in plain.arrays[:1]]
-        _stop_sharing(net, plain)
+        _stop_sharing(export, plain)
     return [plain]
 
 
@@ -79,12 +79,12 @@ def _is_transposed(spec: LayerSpec) -> bool:
     return param is not None and param.transpose
 
 
-def _stop_sharing(net: PlainLayers, plain: CaffeLayer) -> None:
-    """Take off the name of weights that another layer has under it, and does not have transposed."""
+def _stop_sharing(export: PlainLayers, plain: CaffeLayer) -> None:
+    """Remove the name of the weights if another layer has them under it without transposing them."""
     name = plain.spec.param[0].name if plain.spec.param else ""
-    if name and not all(_turns_alike(other, name) for other in net.specs):
+    if name and not all(_turns_alike(other, name) for other in export.specs):
         plain.tree.trees("param")[0].pop("name")
-        net.note(plain, f"it no longer shares '{name}', of which it has the transpose")
+        export.note(plain, f"it no longer shares '{name}', of which it has the transpose")
 
 
 def _turns_alike(spec: LayerSpec, name: str) -> bool:
@@ -96,7 +96,7 @@ def _turns_alike(spec: LayerSpec, name: str) -> bool:
 # -- low rank ----------------------------------------------------------------------------------------------
 
 
-def _in_stages(net: PlainLayers, plain: CaffeLayer, message: str) -> list[tuple[CaffeLayer, Stage]]:
+def _in_stages(export: PlainLayers, plain: CaffeLayer, message: str) -> list[tuple[CaffeLayer, Stage]]:
     """The plain layers that a layer of low rank becomes, with their stages; none for a dense layer.
 
     ``message`` is the name of its settings.
@@ -105,13 +105,13 @@ def _in_stages(net: PlainLayers, plain: CaffeLayer, message: str) -> list[tuple[
     if not plain.tree.pop("low_rank_param"):
         return []
     if not isinstance(layer, MatrixProduct):
-        raise spec.error("low_rank_param", f"not in the {net.net.state.phase} net, which is exported")
+        raise spec.error("low_rank_param", f"not in the {export.net.state.phase} net, which is exported")
     stages = layer.stages()
     params = _params_of_stages(plain, len(stages))
     if len(stages) == 1:
         return [_as_stage(plain, message, stages[0], params)]
-    name = net.unused(f"{spec.name}_low_rank")
-    tops = [name] if len(spec.top) == 1 else [net.unused(f"{top}_low_rank") for top in spec.top]
+    name = export.unused(f"{spec.name}_low_rank")
+    tops = [name] if len(spec.top) == 1 else [export.unused(f"{top}_low_rank") for top in spec.top]
     first = plain.beside(name, spec.type, spec.bottom, tops, "phase", "propagate_down", message)
     plain.tree.pop("propagate_down")
     plain.tree.fields["bottom"] = [text(top) for top in tops]
@@ -127,7 +127,7 @@ def _params_of_stages(plain: CaffeLayer, stages: int) -> list[Tree]:
     plain.tree.pop("param")
     if plain.spec.message(LowRankParam).factored:
         return params[2 - stages : 3]
-    for param in params:  # what had the same name is no longer alike
+    for param in params:  # other weights of the same name are no longer alike
         param.pop("name")
     return params[: stages - 1] + params[:2]
 

@@ -23,70 +23,70 @@ DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param", "transfo
 
 
 @conversions.of("Data")
-def data(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A database, whose backend is written out."""
     param = plain.spec.message(DataParam)
     try:
-        _, backend = locate(param.source, param.backend, net.folders)
+        _, backend = locate(param.source, param.backend, export.folders)
     except DataError as error:
-        return _without_source(net, plain, error)
+        return _without_source(export, plain, error)
     plain.tree.child("data_param").set("backend", text(backend))
-    return _data(net, plain, "" if backend in CAFFE_BACKENDS else f"a source of format {backend}")
+    return _data(export, plain, "" if backend in CAFFE_BACKENDS else f"a source of format {backend}")
 
 
 @conversions.of("ImageData")
-def image_data(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def image_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A list of images; Caffe reads no folder."""
     try:
-        is_folder = find_path(plain.spec.message(ImageDataParam).source, net.folders).is_dir()
+        is_folder = find_path(plain.spec.message(ImageDataParam).source, export.folders).is_dir()
     except DataError as error:
-        return _without_source(net, plain, error)
-    return _data(net, plain, "a folder as source" if is_folder else "")
+        return _without_source(export, plain, error)
+    return _data(export, plain, "a folder as source" if is_folder else "")
 
 
 @conversions.of("WindowData")
-def window_data(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def window_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A list of windows, which Caffe reads too."""
-    return _data(net, plain, "")
+    return _data(export, plain, "")
 
 
-def _without_source(net: PlainLayers, plain: CaffeLayer, error: DataError) -> list[CaffeLayer]:
+def _without_source(export: PlainLayers, plain: CaffeLayer, error: DataError) -> list[CaffeLayer]:
     """A layer of the other phase stays as it is where its data are not there. Raises the error for any other."""
     if plain.layer is not None:
         raise error
-    net.note(plain, f"is written as it is: its data are not here ({error})")
+    export.note(plain, f"is written as it is: its data are not here ({error})")
     return [plain]
 
 
-def _data(net: PlainLayers, plain: CaffeLayer, problem: str) -> list[CaffeLayer]:
+def _data(export: PlainLayers, plain: CaffeLayer, problem: str) -> list[CaffeLayer]:
     """The layer as it is; or an Input, where its source has a ``problem`` or another of its settings has."""
     problems = [*unknown_names(plain.tree, "LayerParameter"), *([problem] if problem else [])]
     mean = Path(plain.spec.message(TransformParam).mean_file).suffix
     problems += [] if mean in READ_BY_CAFFE else [f"a mean_file of format {mean}"]
     if not problems:
         return [plain]
-    net.note(plain, f"Caffe does not know {', '.join(problems)}; it is an Input of the same shape")
+    export.note(plain, f"Caffe does not know {', '.join(problems)}; it is an Input of the same shape")
     for name in DATA_MESSAGES:
         plain.tree.pop(name)
     plain.tree.set("type", text("Input"))
     for top in plain.spec.top:
-        dims = [number(dim) for dim in net.net_with(plain).blobs[top].shape]
+        dims = [number(dim) for dim in export.net_with(plain).blobs[top].shape]
         plain.tree.child("input_param").add("shape", Tree(0, {"dim": list(dims)}))
     return [plain]
 
 
 @conversions.of("InfogainLoss")
-def infogain_loss(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def infogain_loss(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """As it is; Caffe reads its matrix from a .binaryproto."""
     ending = Path(plain.spec.message(InfogainLossParam).source or "").suffix
     if ending not in READ_BY_CAFFE:
-        net.note(plain, f"Caffe does not read its source, of format {ending}; make it a .binaryproto")
+        export.note(plain, f"Caffe does not read its source, of format {ending}; make it a .binaryproto")
     return [plain]
 
 
 @conversions.of("Python")
-def python(net: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+def python(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """As it is, with the user's own module."""
     module = plain.spec.message(PythonParam).module
-    net.note(plain, f"in Caffe its module '{module}' has to import caffe")
+    export.note(plain, f"in Caffe its module '{module}' has to import caffe")
     return [plain]
