@@ -1,1 +1,1 @@
-"""Where numbers live and who computes: arrays of NumPy or CuPy, CUDA kernels, and workers on the cores."""
+"""Where arrays are and what computes: NumPy or CuPy arrays, CUDA kernels, and workers on the CPU's cores."""

@@ -1,4 +1,4 @@
-"""The device: which array library computes, where arrays live, and its random numbers.
+"""The device: which array library computes, where arrays are stored, and its random numbers.
 
 This is the one module that imports CuPy. Everything else asks a ``Device`` for its array module (``xp``) and
 writes ``xp.maximum(x, 0, out=y)``: NumPy on a CPU, CuPy on a GPU.
@@ -22,7 +22,7 @@ NOT_INSTALLED = "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'mini
 try:
     import cupy
     import cupyx
-except Exception as problem:  # one that is broken may raise anything
+except Exception as problem:  # a broken CuPy may raise anything
     cupy = cupyx = None
     is_missing = isinstance(problem, ModuleNotFoundError) and problem.name == "cupy"
     why_no_cupy = NOT_INSTALLED if is_missing else f"CuPy is installed, but broken ({one_line(problem)})"
@@ -31,7 +31,7 @@ Array: TypeAlias = NDArray[Any]  # or a cupy.ndarray, which has the same methods
 
 
 def gpu_problem() -> str:
-    """Why no GPU can be used, in a few words, or "" where one can."""
+    """Why no GPU can be used, in a few words, or "" if one can."""
     if cupy is None:
         return why_no_cupy
     try:
@@ -81,11 +81,11 @@ class Device:
             return placed
 
     def entered(self) -> contextlib.AbstractContextManager[object]:
-        """While it is entered, this thread computes here: CUDA knows a current GPU for each, at first number 0."""
+        """A context in which this thread computes here; CUDA has a current GPU per thread, at first number 0."""
         return contextlib.nullcontext() if self.kind == "cpu" else cupy.cuda.Device(self.index)
 
     def transfer(self) -> HostTransfer | Transfer:
-        """A new way for arrays from the host to this device."""
+        """A new transfer of arrays from the host to this device."""
         return HostTransfer() if self.kind == "cpu" else Transfer(self.index)
 
     def synchronize(self) -> None:
@@ -98,14 +98,14 @@ CPU = Device()
 
 
 class HostTransfer:
-    """What a ``Transfer`` is where the host is the device: nothing moves."""
+    """A ``Transfer`` for a CPU: nothing moves."""
 
     def __init__(self) -> None:
         self.array = np.empty(0)
         self.shape: tuple[int, ...] = self.array.shape
 
     def send(self, array: np.ndarray) -> None:
-        """Hold the array, which stays the caller's."""
+        """Keep a reference to the array."""
         self.array = array
         self.shape = array.shape
 
@@ -115,7 +115,7 @@ class HostTransfer:
 
 
 class Transfer:
-    """A way for arrays from the host to a GPU, beside its computation, on which no host code waits in ``take``.
+    """Copies arrays from the host to a GPU while it computes; ``take`` does not make the host wait.
 
         send (in a thread)      array → pinned memory → (a stream of its own) → device buffer
         take (in the net)       the net's stream waits for that copy, then copies the buffer into a blob
@@ -147,11 +147,11 @@ class Transfer:
             return
         self.shape = array.shape
         self._pinned = cupyx.empty_pinned(array.shape, array.dtype)
-        with self._stream:  # the old buffer may still be read: its pool gives that to this stream alone
+        with self._stream:  # the old buffer may still be in use: the pool reuses it on this stream only
             self._buffer = cupy.empty(array.shape, array.dtype)
 
     def take(self, target: Array) -> None:
-        """Copy what was sent into ``target``, which may be of another number type."""
+        """Copy what was sent into ``target``, which may have another number type."""
         stream = cupy.cuda.get_current_stream()
         stream.wait_event(self._sent)
         target[...] = self._buffer
@@ -159,7 +159,7 @@ class Transfer:
 
 
 def parse_device(name: str) -> Device:
-    """The device that "auto", "cpu", "gpu" or "gpu:1" names. Raises DeviceError where it cannot be used."""
+    """The device that "auto", "cpu", "gpu" or "gpu:1" names. Raises DeviceError if it cannot be used."""
     kind, colon, number = name.strip().lower().partition(":")
     if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdecimal())):
         raise DeviceError(f"device '{name}': must be auto, cpu, gpu or gpu:N")
@@ -180,14 +180,14 @@ _current: Device | None = None
 
 
 def set_device(name: str | Device) -> Device:
-    """Choose the device on which nets made from now on compute. Raises DeviceError."""
+    """Choose the device for all nets made from now on. Raises DeviceError."""
     global _current
     device = _current = parse_device(str(name))
     return device
 
 
 def current_device() -> Device:
-    """The chosen device; if none was chosen, what MINICAFFE_DEVICE names, or else "auto"."""
+    """The chosen device; if none was chosen, the one in MINICAFFE_DEVICE, or else "auto"."""
     if _current is not None:
         return _current
     try:
@@ -197,7 +197,7 @@ def current_device() -> Device:
 
 
 def describe_devices() -> str:
-    """What there is to compute on, and what is missing for a GPU, as lines of text."""
+    """The available devices, and what is missing for a GPU, as lines of text."""
     lines = [f"cpu: {os.cpu_count()} cores, NumPy {np.__version__}"]
     problem = gpu_problem()
     if problem:
@@ -238,20 +238,20 @@ def synchronize() -> None:
 
 
 def allow_tf32() -> None:
-    """Let a GPU round the factors of float32 products to TF32's 10 bits: faster, and off unless asked for.
+    """Let a GPU round the factors of float32 products to TF32's 10 bits: faster, but less exact.
 
-    To be called before the first product of the process: CuPy reads its variable CUPY_TF32 then.
+    Call it before the first product of the process, which is when CuPy reads its variable CUPY_TF32.
     """
     os.environ["CUPY_TF32"] = "1"
 
 
 def pool_bytes() -> int:
-    """What is in use of CuPy's memory pool on the current GPU, in bytes; 0 on a CPU."""
+    """The bytes in use in CuPy's memory pool on the current GPU; 0 on a CPU."""
     return cupy.get_default_memory_pool().used_bytes() if current_device() != CPU else 0
 
 
 def is_device_error(error: Exception) -> bool:
-    """Whether CUDA raised it: a lost device, a kernel that does not compile, a library that is missing or fails."""
+    """Whether CUDA raised it: a lost device, a kernel that does not compile, a missing or failing library."""
     missing = isinstance(error, ImportError) and "lib" in str(error)
     return missing or type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cuda")
 
@@ -262,15 +262,15 @@ def raw_kernel(source: str, name: str) -> Any:
 
 
 def checked_linalg(array: Array) -> contextlib.AbstractContextManager[object]:
-    """While it is entered, a factorization that fails raises numpy.linalg.LinAlgError.
+    """A context in which a factorization that fails raises numpy.linalg.LinAlgError.
 
-    NumPy's do so anyway; CuPy's have to read a flag back for it, which waits for the device.
+    NumPy's always do; CuPy's have to read a flag back for that, which waits for the device.
     """
     return contextlib.nullcontext() if on_cpu(array) else cupyx.errstate(linalg="raise")
 
 
 def rng_state(rng: Any) -> dict[str, Any] | None:
-    """The state of a CPU generator as JSON-able values; None for a GPU's, which does not tell its state."""
+    """The state of a CPU generator as JSON-able values; None for a GPU's, whose state cannot be read."""
     if not hasattr(rng, "bit_generator") or not isinstance(rng, np.random.Generator):
         return None
     state = dict(rng.bit_generator.state)
@@ -278,7 +278,7 @@ def rng_state(rng: Any) -> dict[str, Any] | None:
 
 
 def set_rng_state(rng: Any, state: dict[str, Any]) -> None:
-    """Set a generator to what ``rng_state`` returned."""
+    """Restore a state that ``rng_state`` returned."""
     words = np.array(state["state"]["state"], np.uint64)
     if words.shape != rng.bit_generator.state["state"]["state"].shape:  # NumPy would repeat a single word
         raise ValueError(f"{words.size} words for the state of a random generator")

@@ -1,16 +1,16 @@
-"""CUDA kernels: a .cu file lies beside its op, and each kernel is compiled when it is first launched.
+"""CUDA kernels: each op has a .cu file beside it, and a kernel is compiled when it is first launched.
 
-A kernel is written once for all sizes and number types, with these words:
+A kernel is written once for all sizes and number types, using these words:
 
-    KERNEL            at the start of a line, before a kernel's name and parameters; the first is ``Index count``
-    EACH(i)           a grid-stride loop: what follows is run once for each i < count, over all threads
-    pop(rest, size)   the index along an array's last axis, of this size; ``rest``, which was the place in the whole
-                      array, becomes the place in the axes before
-    Index             whole numbers that reach every place: ``int``, or ``long long`` from 2³¹ elements on
-    T                 the floating-point type of the arrays; further type names are given with the call
+    KERNEL            at the start of a line, before the kernel's name and parameters; the first is ``Index count``
+    EACH(i)           a grid-stride loop: what follows runs once for each i < count, spread over all threads
+    pop(rest, size)   the index along an array's last axis, which has this size; ``rest``, until then a flat index
+                      into the array, becomes one into the axes before the last
+    Index             an integer that can index every element: ``int``, or ``long long`` for 2³¹ elements or more
+    T                 the floating-point type of the arrays; further type names come with the call
 
-What stands before a file's first kernel is part of all. Parameters that several have may be a ``#define`` of one
-line, written in capitals.
+Text before a file's first kernel belongs to all kernels of the file. Parameters that several kernels share may be a
+``#define`` on one line, with a name in capitals.
 
 Arrays are contiguous. In batch-last arrays neighbouring i are neighbouring images, so a warp reads and writes runs
 of memory (coalesced).
@@ -40,7 +40,7 @@ __device__ inline Index pop(Index& rest, Index size)
 }
 """
 THREADS = 256  # in a block
-MOST_BLOCKS = 1 << 14  # more than any GPU runs at a time: a thread of a larger grid would do too little
+MOST_BLOCKS = 1 << 14  # more than any GPU runs at a time; with more, each thread would have too little to do
 CTYPES = {
     np.dtype(name): text
     for name, text in (
@@ -51,7 +51,7 @@ CTYPES = {
 
 
 class Kernel:
-    """A kernel of the name that its source has."""
+    """A kernel, under the name that it has in its source."""
 
     def __init__(self, name: str, source: str) -> None:
         self.name, self.source = name, source
@@ -60,9 +60,9 @@ class Kernel:
     def __call__(self, count: int, *arguments: Any, **types: Any) -> None:
         """Run it for i = 0 … count − 1.
 
-        Arguments: arrays, whole numbers (passed as ``Index``) and fractions (as ``T``), in the order of the
-        source's parameters. ``types``: number types of further type names. ``T`` is the first array's type,
-        unless given. Raises ValueError for an array that is not contiguous, or not of its parameter's type.
+        Arguments: arrays, ints (passed as ``Index``) and floats (as ``T``), in the order of the parameters.
+        ``types``: number types for further type names. ``T`` is the first array's type, unless given. Raises
+        ValueError for an array that is not contiguous, or not of its parameter's type.
         """
         if not count:
             return
@@ -81,7 +81,7 @@ class Kernel:
 
     @cached_property
     def pointers(self) -> list[str | None]:
-        """The type that each parameter after ``count`` points to, as the source has it; None for a number."""
+        """The type that each parameter after ``count`` points to, as in the source; None for a number."""
         parameters = self.source.partition(f"{self.name}(")[2].partition(")")[0].split(",")[1:]
         return [p.partition("*")[0].replace("const", "").strip() if "*" in p else None for p in parameters]
 
@@ -94,20 +94,20 @@ class Kernel:
                 )
 
     def compiled(self, **types: Any) -> Any:
-        """The kernel for given number types, among them ``Index``."""
+        """The compiled kernel for the given number types, one of them ``Index``."""
         key = tuple(str(np.dtype(dtype)) for dtype in types.values())
         if key not in self._compiled:
             self._compiled[key] = array.raw_kernel(self.code(**types), self.name)
         return self._compiled[key]
 
     def code(self, **types: Any) -> str:
-        """The whole source for given number types."""
+        """The complete source for the given number types."""
         names = "".join(f"typedef {CTYPES[np.dtype(dtype)]} {name};\n" for name, dtype in types.items())
         return names + PRELUDE + self.source
 
 
 def kernels_beside(module: str) -> dict[str, Kernel]:
-    """The kernels, by name, of the .cu file that lies beside a module (given its ``__file__``)."""
+    """The kernels, by name, in the .cu file beside a module, whose ``__file__`` is given."""
     text = Path(module).with_suffix(".cu").read_text(encoding="utf-8")
     common, *kernels = re.split(r"^KERNEL ", text, flags=re.MULTILINE)
     shared = dict(re.findall(r"^#define ([A-Z_]+) (.*)$", common, re.MULTILINE))
@@ -121,5 +121,5 @@ def kernels_beside(module: str) -> dict[str, Kernel]:
 
 
 def needs_64_bits(count: int, arrays: list[Array]) -> bool:
-    """Whether a place in the arrays, or the end of a grid-stride loop, lies beyond 2³¹."""
+    """Whether an index into the arrays, or the end of a grid-stride loop, can exceed 2³¹."""
     return max([count, *(a.size for a in arrays)]) + MOST_BLOCKS * THREADS > np.iinfo(np.int32).max

@@ -1,10 +1,10 @@
-"""Work in parts: over the cores on a CPU, as one launch on a GPU.
+"""Work in parts: shared by the cores of a CPU, one launch on a GPU.
 
-NumPy lets go of the interpreter lock in its loops and in BLAS, so plain threads run at the same time. Parts
-are given to workers by a fixed rule, so a result never depends on timing. Each worker computes with a BLAS of
-one thread (``threadpoolctl``, extra ``cpu``); where that package is missing, or does not know the BLAS, there is
-one worker, and BLAS keeps its own threads: slower, and the same results but for the rounding of sums, which
-depends on how many workers add.
+NumPy releases the interpreter lock in its loops and in BLAS, so plain threads run at the same time. Parts are
+assigned to workers by a fixed rule, so a result never depends on timing. Each worker computes with a BLAS of one
+thread (``threadpoolctl``, extra ``cpu``). If that package is missing, or does not know the BLAS, there is one
+worker, and BLAS keeps its own threads: slower, with the same results except for the rounding of sums, which depends
+on the number of workers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ try:
 except ImportError:
     _libraries = []
 
-# Sizes in elements. A call of NumPy that is too short makes the workers wait for each other at the interpreter's
-# lock, and waking a worker takes 0.1 ms: so one worker goes in small chunks, which stay in its core's cache,
-# and several go in larger ones, if there is enough to do for them at all.
+# Sizes in elements. With NumPy calls that are too short, the workers wait for each other at the interpreter's lock,
+# and waking a worker takes 0.1 ms: so one worker takes small chunks, which stay in its core's cache, and several
+# take larger ones, if there is enough work for them at all.
 CHUNK = 1 << 18  # of all arrays together
 SHARED_CHUNK = 1 << 20
 WORTH_SHARING = 1 << 20
@@ -43,11 +43,11 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-worker_count = _usable_cores() if _libraries else 1  # a BLAS without a limit has threads of its own
+worker_count = _usable_cores() if _libraries else 1  # a BLAS that cannot be limited has threads of its own
 
 
 class _OneThread:
-    """BLAS libraries at one thread, from the first call of ``enter`` to the last of ``leave``, of any threads."""
+    """Keeps BLAS libraries at one thread, from the first ``enter`` of any thread to the last ``leave``."""
 
     def __init__(self, libraries: Sequence[Any]) -> None:
         self.libraries = libraries
@@ -56,7 +56,7 @@ class _OneThread:
         self._lock = threading.Lock()
 
     def enter(self) -> None:
-        """Begin; several may, one after the other or at the same time."""
+        """Begin. Several may, one after the other or at the same time."""
         with self._lock:
             if not self.count:
                 self._before = [library.get_num_threads() for library in self.libraries]
@@ -64,7 +64,7 @@ class _OneThread:
             self.count += 1
 
     def leave(self) -> None:
-        """End one of them; the last brings back the numbers of before."""
+        """End one of them; the last restores the numbers of threads."""
         with self._lock:
             self.count -= 1
             if not self.count:
@@ -77,7 +77,7 @@ class _OneThread:
             getattr(library, "clear_controlling_thread", lambda: None)()
 
     def after_fork(self, count: int) -> None:
-        """In a forked child: ``count`` of the calls are of the thread that lives on."""
+        """In a forked child: ``count`` calls were made by the thread that survives."""
         self._lock = threading.Lock()
         if self.count and not count:
             self._set(self._before)
@@ -85,7 +85,7 @@ class _OneThread:
 
 
 class _Thread(threading.local):
-    """What belongs to this thread: of OpenMP's libraries the number of threads is a setting of each caller."""
+    """What belongs to one thread: in OpenMP libraries, each calling thread has its own number of threads."""
 
     def __init__(self) -> None:
         self.blas = _OneThread([lib for lib in _libraries if _is_of_openmp(lib)])
@@ -101,7 +101,7 @@ _thread = _Thread()
 
 
 class _Call:
-    """One call of a task by a worker: done or not, and what it raised. Reading it takes nothing away."""
+    """One call of a task by a worker: whether it is done, and what it raised."""
 
     def __init__(self, task: Callable[[int], None]) -> None:
         self.task = task
@@ -111,7 +111,7 @@ class _Call:
         self._waiting.acquire()
 
     def finish(self) -> None:
-        """Say that it is done (on the worker)."""
+        """Mark it as done (called by the worker)."""
         self.is_done = True
         self._waiting.release()
 
@@ -122,7 +122,7 @@ class _Call:
 
 
 class _Worker:
-    """A thread that takes calls from a queue; lighter than an executor, whose futures cost more than a wake-up."""
+    """A thread that takes calls from a queue; cheaper than an executor, whose futures cost more than a wake-up."""
 
     def __init__(self, number: int) -> None:
         self.calls: SimpleQueue[_Call] = SimpleQueue()
@@ -146,7 +146,7 @@ _busy = threading.Lock()
 
 
 def _forget_workers() -> None:
-    """Threads do not live on in a forked child: it makes its own."""
+    """Threads do not survive in a forked child: it starts its own."""
     global _busy
     _workers.clear()
     _busy = threading.Lock()
@@ -172,10 +172,10 @@ class _OneBlasThread:
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """While it is entered, BLAS uses one thread; the caller's own setting comes back after it.
+    """A context in which BLAS uses one thread; afterwards the caller's own setting is restored.
 
-    It may be entered inside itself, where it costs nothing (a net enters it once for a whole pass), and by several
-    threads: the setting is the process's, and comes back with the last of them.
+    It may be nested, which costs nothing (a net enters it once for a whole pass), and entered by several threads:
+    the setting belongs to the process, and is restored when the last of them leaves.
     """
     return contextlib.nullcontext() if _thread.has_one_blas_thread else _OneBlasThread()
 
@@ -183,7 +183,7 @@ def one_blas_thread() -> contextlib.AbstractContextManager[None]:
 def run(task: Callable[[int], None], workers: int) -> None:
     """Call ``task(0)`` … ``task(workers - 1)`` at the same time; raise what any of them raised.
 
-    Where the workers are taken (a net runs in another thread), the calls are made one after the other.
+    If the workers are busy (a net runs in another thread), the calls are made one after the other.
     """
     if workers <= 1 or not _busy.acquire(blocking=False):
         for index in range(workers):
@@ -208,7 +208,7 @@ def run(task: Callable[[int], None], workers: int) -> None:
 
 
 def _wait_for(calls: list[_Call]) -> None:
-    """Wait until all are done, through Control-C too, which is raised afterwards: none may go on unwatched."""
+    """Wait until all are done. A Control-C in the meantime is raised afterwards, so no call goes on unnoticed."""
     interrupt = None
     for call in calls:
         while not call.is_done:
@@ -224,7 +224,7 @@ Item = TypeVar("Item")
 
 
 def share(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:
-    """Call ``task(item, worker)`` for all items. Workers take alternate ones: worker 0 the first, and so on."""
+    """Call ``task(item, worker)`` for all items. Workers take them in turns: worker 0 the first, and so on."""
 
     def take_turns(worker: int) -> None:
         for item in items[worker::workers]:
@@ -234,19 +234,19 @@ def share(task: Callable[[Item, int], None], items: Sequence[Item], workers: int
 
 
 def share_products(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:
-    """As ``share``, for tasks that multiply matrices: each with a BLAS of one thread."""
+    """As ``share``, for tasks that multiply matrices: each uses a BLAS of one thread."""
     with one_blas_thread():
         share(task, items, workers)
 
 
 def cut(length: int, parts: int) -> list[slice]:
-    """A length as consecutive slices, of nearly the same size."""
+    """Consecutive slices of nearly the same size that cover a length."""
     return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
 
 
 def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
-    """An uninitialised array of the kind of ``like`` that this thread reuses: valid until its next ``scratch``
-    of the same slot."""
+    """An uninitialised array of the type and device of ``like``. This thread reuses its memory: it is valid until
+    the next ``scratch`` with the same slot."""
     if not on_cpu(like):
         fresh: Array = module_of(like).empty(shape, like.dtype)
         return fresh
@@ -259,7 +259,7 @@ def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
 
 
 def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, worth: int) -> None:
-    """Call ``function`` on slices of the arrays, cut into nearly equal chunks, alternating between the workers."""
+    """Call ``function`` on slices of the arrays, cut into nearly equal chunks, which the workers take in turns."""
     size = max(a.size for a in arrays)
     workers = min(worker_count, length) if size >= worth else 1
     chunks = -(-sum(a.size for a in arrays) // (CHUNK if workers == 1 else SHARED_CHUNK))
@@ -282,7 +282,7 @@ def elementwise(function: Callable[..., None], *arrays: Array) -> None:
 def channelwise(function: Callable[..., None], *arrays: Array) -> None:
     """Call ``function(*arrays)``, which treats every channel (leading index) alike, on all workers.
 
-    The function gets slices of whole channels. It is taken to make several passes over them.
+    The function gets slices of whole channels; it is assumed to make several passes over them.
     """
     channels = arrays[0].shape[0] if arrays[0].ndim else 1
     if not on_cpu(arrays[0]) or channels <= 1:

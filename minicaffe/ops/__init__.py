@@ -1,1 +1,1 @@
-"""Array kernels: they know arrays and shapes, not layers. One op a file, written for NumPy and CuPy alike."""
+"""Array computations: they know arrays and shapes, not layers. One op per file, for NumPy and CuPy alike."""

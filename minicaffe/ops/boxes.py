@@ -1,6 +1,6 @@
 """Boxes (x_min, y_min, x_max, y_max): decoding predicted ones, their overlap, and non-maximum suppression.
 
-For P boxes in the order of NumPy's arrays, (…, P, 4), on the host: what comes out has no size that is known before.
+P boxes are arrays (…, P, 4) on the host, since the size of the results is not known beforehand.
 The formulas are those of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, branch ssd).
 """
 
@@ -43,7 +43,7 @@ DECODERS = {
 
 
 def areas(boxes: Array) -> Array:
-    """Width · height; 0 for a box whose corners are the wrong way round."""
+    """Width · height; 0 for a box with its corners in the wrong order."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return np.where((sides < 0).any(axis=-1), 0, sides[..., 0] * sides[..., 1])
 
@@ -58,17 +58,17 @@ def overlaps(box: Array, boxes: Array) -> Array:
 
 
 def best_first(scores: Array, threshold: float, most: int) -> Array:
-    """Places of the scores above the threshold, the highest first, of equal ones the earlier; −1 is no limit."""
-    places = np.flatnonzero(scores > threshold)
-    order = places[np.argsort(-scores[places], kind="stable")]
+    """Indices of the scores above the threshold, highest first, equal ones in order; at most ``most`` (−1: all)."""
+    above = np.flatnonzero(scores > threshold)
+    order = above[np.argsort(-scores[above], kind="stable")]
     return order if most < 0 else order[:most]
 
 
 def suppress(boxes: Array, threshold: float, eta: float = 1.0) -> Array:
-    """Of boxes (P, 4), the best first, the places of those that overlap no kept one by more than ``threshold``.
+    """Of boxes (P, 4), best first, the indices of those that overlap no kept one by more than ``threshold``.
 
-    With ``eta`` below 1 the threshold is multiplied by it each time that a box is kept, as long as it is above 0.5.
-    The loop is over the boxes that are kept.
+    With ``eta`` below 1 the threshold is multiplied by it for each box that is kept, while it is above 0.5. The
+    loop is over the boxes that are kept.
     """
     kept: list[int] = []
     highest = np.zeros(len(boxes), boxes.dtype)  # overlap of each box with those kept so far

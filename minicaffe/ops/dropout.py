@@ -48,5 +48,5 @@ def threshold_for(ratio: float) -> int:
 
 
 def scale_for(threshold: int) -> float:
-    """1 / (the share that is kept), so that the mean is kept too."""
+    """1 / (the share that is kept), which preserves the mean."""
     return LEVELS / (LEVELS - threshold)

@@ -1,7 +1,7 @@
-"""Matrix product on the workers: each has some rows (or columns) of the result, and a BLAS of one thread.
+"""Matrix product on the workers: each computes some rows (or columns) of the result, with a BLAS of one thread.
 
-BLAS's own threads would do as well in one product, but they keep spinning for a while after it, and then slow
-whatever else the cores are given.
+BLAS's own threads would be as fast for one product, but they keep spinning for a while afterwards, and slow down
+whatever the cores do next.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 
-SMALL = 3 << 22  # multiply-adds: below this, handing out work costs more than it saves
+SMALL = 3 << 22  # multiply-adds: with fewer, sharing the work costs more than it saves
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
     """Write a (…, m, k) · b (…, k, n) into ``out`` (…, m, n), as NumPy's matmul does.
 
-    Not to be called on a worker: there, it is ``xp.matmul``.
+    Not to be called on a worker: use ``xp.matmul`` there.
     """
     if not on_cpu(a):
         _matmul_on_device(a, b, out)
@@ -40,8 +40,8 @@ def matmul(a: Array, b: Array, out: Array) -> None:
 
 
 def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
-    """cuBLAS takes a transposed matrix as it is, but CuPy's product of stacks copies it first: so a stack of one is
-    taken apart."""
+    """cuBLAS takes a transposed matrix as it is, but CuPy's product of stacks copies it first: so a stack of one
+    matrix is multiplied as a matrix."""
     if math.prod(out.shape[:-2]) == 1:
         a, b, out = (matrix[(0,) * (matrix.ndim - 2)] for matrix in (a, b, out))
     module_of(a).matmul(a, b, out=out)
@@ -50,11 +50,10 @@ def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
 def side_by_side(
     products: Sequence[Callable[[Callable[..., object]], object]], like: Array, size: int
 ) -> None:
-    """Call each of ``products``, of ``size`` multiply-adds, with a matmul for it to use: two at the same time.
+    """Call each of ``products`` with the matmul that it should use; at the same time, if that is worth it.
 
-    ``like`` is an array of the device where they compute.
-
-    They need one wake-up of the workers like this, in place of one each.
+    Each has ``size`` multiply-adds; ``like`` is an array on their device. This wakes the workers once, instead of
+    once for each product.
     """
     if len(products) == 1 or not on_cpu(like) or workers.worker_count == 1 or size < SMALL:
         for product in products:

@@ -1,7 +1,7 @@
 """Factorizations of matrices and stacks of them (…, m, n), by LAPACK on a CPU, by cuSOLVER on a GPU.
 
-``svd`` and ``eigh`` raise numpy.linalg.LinAlgError where they do not converge; on a
-GPU they wait for the device to know.
+``svd`` and ``eigh`` raise numpy.linalg.LinAlgError if they do not converge; on a GPU they have to wait for the
+device to know.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     dx = dy · s^−β − 2 · α · β · x · Σ (dy · x · s^−β / s) over the same window
 
 A window sum is n shifted additions of whole blocks, each in cache: for the n of practice that is faster than a
-running sum of single channels, and nothing is subtracted again. s is not kept but computed once more in backward.
+running sum over single channels, and it subtracts nothing. s is not kept: backward computes it again.
 ACROSS channels the blocks are columns, since channels meet; WITHIN a channel they are channels. On a GPU a thread
-has one element, and reads its window; backward takes two kernels, for each element wants its neighbours' ratios.
+has one element, and reads its window; backward takes two kernels, since each element needs its neighbours' ratios.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LocalResponse:
         xp.subtract(power, sums, out=dx)
 
     def _scale(self, x: Array) -> tuple[Array, Array]:
-        """s, and an array of its shape to work in."""
+        """s, and a work array of its shape."""
         s, square = scratch(x, x.shape, 0), scratch(x, x.shape, 1)
         module_of(x).multiply(x, x, out=square)
         self._window_sums(square, out=s)
@@ -94,7 +94,7 @@ class LocalResponse:
         return s, square
 
     def _window_sums(self, values: Array, out: Array) -> Array:
-        """out = Σ values over the window around each element; it returns out. Uses scratch slot 3."""
+        """out = Σ values over the window around each element; returns out. Uses scratch slot 3."""
         xp = module_of(values)
         for axis in self.axes:
             if axis != self.axes[0]:
@@ -105,7 +105,7 @@ class LocalResponse:
 
 
 def add_neighbours(values: Array, half: int, out: Array) -> None:
-    """out[i] = values[i − half] + … + values[i + half], over those that there are."""
+    """out[i] = values[i − half] + … + values[i + half], without those beyond the ends."""
     out[...] = values
     for shift in range(1, min(half, len(values) - 1) + 1):
         out[shift:] += values[:-shift]
@@ -113,7 +113,7 @@ def add_neighbours(values: Array, half: int, out: Array) -> None:
 
 
 def inverse_power(s: Array, beta: float, out: Array) -> None:
-    """out = s^−β; for ¾, the β of AlexNet, by square roots, which every processor has."""
+    """out = s^−β; for ¾, the β of AlexNet, by square roots, which are faster."""
     xp = module_of(s)
     if beta != 0.75:
         xp.power(s, -beta, out=out)
@@ -126,7 +126,7 @@ def inverse_power(s: Array, beta: float, out: Array) -> None:
 
 
 def columnwise(function: Callable[..., None], *arrays: Array) -> None:
-    """Call ``function(*arrays)``, which treats all columns of (C, P) alike, in cached parts on all workers."""
+    """Call ``function(*arrays)``, which treats all columns of (C, P) alike, on cache-sized parts on all workers."""
     first = arrays[0]
     channels, columns = first.shape
     if not on_cpu(first) or first.size <= CHUNK:

@@ -1,11 +1,11 @@
-"""Normalisation of rows: their means and variances, and the gradient of what is centred and scaled by them.
+"""Normalisation of rows: their means and variances, and the gradient of rows that are centred and scaled by them.
 
-Rows are those of ``channels.py``: x (R, I, T), with I places that share a mean; coefficients (R, 1, T).
+Rows are those of ``channels.py``: x (R, I, T), with I elements that share a mean; coefficients (R, 1, T).
 
     μ = Σ x / I    σ² = Σ (x − μ)² / I    y = (x − μ) · s    dx = (dy − mean(dy) − y · mean(dy · y)) · s
 
-On a CPU by blocks that stay in the cache. On a GPU some threads share a row, and add up every so-many-th place; a
-second kernel adds up the threads'.
+On a CPU this is done by blocks that stay in the cache. On a GPU several threads share a row, each adding up every
+so-many-th element; a second kernel adds up their sums.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import scratch
 from minicaffe.ops.channels import block_sums, in_blocks, places_of_a_block, row_sums
 
-ROW_THREADS = 256  # on a GPU, at the most so many threads share a row
+ROW_THREADS = 256  # on a GPU, at most this many threads share a row
 KERNELS = kernels_beside(__file__)
 
 
 def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
-    """Mean and variance (divided by I) of each row, (R, 1, T); x is written into ``copy`` on the way, if given.
+    """Mean and variance (divided by I) of each row, (R, 1, T); x is also copied into ``copy``, if given.
 
-    Each block is centred on its own mean; the blocks' means and squares are put together without cancellation
+    Each block is centred on its own mean; the blocks' means and squares are combined without cancellation
     (Chan, Golub and LeVeque 1979).
     """
     if not on_cpu(x):
@@ -98,7 +98,7 @@ def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
     mean, variance = (xp.zeros((x.shape[0], 1, x.shape[2]), x.dtype) for _ in range(2))
     if not x.size:
         return mean, variance
-    for _ in range(2):  # about 0, for the mean; then about that, where nothing cancels in the variance
+    for _ in range(2):  # about 0, for the mean; then about the mean, where nothing cancels in the variance
         KERNELS["moment_sums"](sums.size // 2, x, mean, sums, *sizes)
         KERNELS["moments"](mean.size, sums, mean, variance, *sizes)
     return mean, variance
@@ -113,12 +113,12 @@ def _normalize_grad_on_device(x: Array, dy: Array, mean: Array, inverse_std: Arr
 
 
 def _sizes(x: Array) -> tuple[int, int, int]:
-    """The threads of a row, its places, and how many rows lie side by side."""
+    """The threads of a row, its elements, and how many rows are interleaved."""
     return max(1, min(ROW_THREADS, x.shape[1])), x.shape[1], x.shape[2]
 
 
 def _room_for_sums(x: Array) -> Array:
-    """Two sums of each thread."""
+    """An array for two sums of each thread."""
     threads, _, side = _sizes(x)
     sums: Array = module_of(x).empty((2, x.shape[0], threads, side), x.dtype)
     return sums

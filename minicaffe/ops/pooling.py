@@ -23,7 +23,7 @@ from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.geometry import Window
 
-LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window that sees no pixel, as in Caffe
+LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window with no pixel in it, as in Caffe
 
 KERNELS = kernels_beside(__file__)
 
@@ -34,19 +34,19 @@ def _sizes(x: Array, y: Array, window: Window) -> tuple[int, ...]:
 
 
 def output_size(image: tuple[int, int], window: Window, round_up: bool = True) -> tuple[int, int]:
-    """(OH, OW) as Caffe's pooling has it: rounded up, but no window starts in the padding behind the image."""
+    """(OH, OW) as in Caffe: rounded up, but no window starts in the padding behind the image."""
     sizes = []
     for size, k, s, p in zip(image, window.kernel, window.stride, window.pad, strict=True):
         steps = (size + 2 * p - k) / s
         out = (math.ceil(steps) if round_up else math.floor(steps)) + 1
-        if any(window.pad) and (out - 1) * s >= size + p:  # on both axes, as Caffe has it, if one is padded
+        if any(window.pad) and (out - 1) * s >= size + p:  # on both axes if one is padded, as in Caffe
             out -= 1
         sizes.append(out)
     return sizes[0], sizes[1]
 
 
 def _overlap(offset: int, size: int, out: int, stride: int) -> tuple[slice, slice]:
-    """Where pixels ``o · stride + offset`` of outputs o lie in an image of ``size``: the outputs, the pixels."""
+    """Which outputs o have a pixel ``o · stride + offset`` inside an image of ``size``, and those pixels."""
     lo = max(0, -(offset // stride))
     hi = max(lo, min(out, (size - 1 - offset) // stride + 1))
     start = lo * stride + offset
@@ -91,7 +91,7 @@ def position_type(window: Window) -> type:
 def max_pool(x: Array, window: Window, out: Array, argmax: Array | None = None) -> None:
     """Write the maxima into ``out`` and, where given, the first one's position in the window into ``argmax``."""
     if not on_cpu(x):
-        kept = out if argmax is None else argmax  # some array has to be passed
+        kept = out if argmax is None else argmax  # the kernel needs some array
         KERNELS["max_pool"](
             out.size, x, out, kept, int(argmax is not None), *_sizes(x, out, window), Place=kept.dtype
         )
@@ -109,7 +109,7 @@ def _max(x: Array, window: Window, y: Array) -> None:
 
 
 def _max_with_argmax(x: Array, window: Window, y: Array, argmax: Array) -> None:
-    """Positions come in rising order, so the last one that was greater than all before is their maximum."""
+    """Positions come in rising order, so the last one that was greater than all before it is the maximum."""
     xp, tiles = module_of(x), _tiles(x.shape[1:3], y.shape[1:3], window)
     argmax.fill(0)
     if not tiles:
@@ -167,7 +167,7 @@ def _divisors(image: tuple[int, int], output: tuple[int, int], window: Window) -
     for axis in range(2):
         start = np.arange(output[axis]) * window.stride[axis] - window.pad[axis]
         end = np.minimum(start + window.kernel[axis], image[axis] + window.pad[axis])
-        spans.append(np.maximum(end - start, 1))  # a window behind the image sees nothing: its average is 0
+        spans.append(np.maximum(end - start, 1))  # a window behind the image is empty: its average is 0
     return 1.0 / (spans[0][:, None, None] * spans[1][None, :, None])
 
 

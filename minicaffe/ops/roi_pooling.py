@@ -2,11 +2,11 @@
 
 A region (image, x1, y1, x2, y2), times a scale and rounded, is a part of one image, corners included, at least one
 pixel wide and high, and may reach beyond the image. It is cut into PH × PW bins, whose edges are rounded outward,
-so that they may overlap:
+so they may overlap:
 
     rows of bin p: y1 + ⌊p · h / PH⌋ … y1 + ⌈(p + 1) · h / PH⌉ − 1, clipped to the image;   columns alike
 
-y is the maximum in the bin, 0 where nothing of it lies in the image; its position, h · W + w or −1, is kept for
+y is the maximum in the bin, or 0 if the bin is outside the image; its position, h · W + w or −1, is kept for
 backward.
 
 On a CPU a pixel is a row of C channels, and the k-th pixels of all bins that have so many are taken at once, for k
@@ -24,15 +24,15 @@ from minicaffe.device.kernel import kernels_beside
 from minicaffe.errors import DataError
 from minicaffe.ops.rounding import round_half_away
 
-CHUNK_BYTES = 1 << 18  # of the maxima of some bins, which are compared with one pixel after the other
+CHUNK_BYTES = 1 << 18  # of maxima, for bins that are compared with their pixels together
 KERNELS = kernels_beside(__file__)
 
 
 def max_roi_pool(x: Array, regions: Array, scale: float, out: Array, argmax: Array) -> None:
     """Write the maxima into ``out`` and their positions into ``argmax`` (int32), both (C, PH, PW, R).
 
-    ``regions`` is (5, R), batch last. Raises DataError for an image number that there is not (on a CPU; on a GPU,
-    where it would cost a wait, such a region's outputs are 0).
+    ``regions`` is (5, R), batch last. Raises DataError for an image number beyond the batch (on a CPU; on a GPU,
+    where checking would have to wait for the device, such a region's outputs are 0).
     """
     if not on_cpu(x):
         _, pooled_h, pooled_w, amount = out.shape

@@ -13,14 +13,14 @@ from minicaffe.ops.gemm import matmul
 
 
 def add_images(dy: Array, index: Array, out: Array) -> None:
-    """out = dx, by a product with a matrix of ones and zeros; an infinite dy makes all of dx no number."""
+    """out = dx, by a product with a matrix of ones and zeros; an infinite dy makes all of dx nan."""
     xp, size = module_of(dy), out.shape[-1]
     chosen = (index[:, None] == xp.arange(size)).astype(dy.dtype)
     matmul(dy.reshape(-1, len(index)), chosen, out=out.reshape(-1, size))
 
 
 def check_indices(index: Array, size: int, where: object, what: str) -> None:
-    """Raise DataError unless all are in [0, size). On a GPU it would cost a wait, and is left out."""
+    """Raise DataError unless all are in [0, size). Not checked on a GPU, where it would have to wait for it."""
     if on_cpu(index) and index.size and not (index.min() >= 0 and index.max() < size):
         raise DataError(
             f"{where}: numbers from {index.min()} to {index.max()}, but {what} is {size}; "

@@ -1,4 +1,4 @@
-"""The logistic function and its integral, element by element, each to the last digits of its number type.
+"""The logistic function and its integral, element by element, with all digits of the number type.
 
     σ(x) = 1 / (1 + exp(−x))          softplus(x) = log(1 + exp(x)) = ∫ σ
 
@@ -14,7 +14,7 @@ from minicaffe.device.array import Array, module_of
 
 
 def sigmoid(x: Array, out: Array) -> None:
-    """out = σ(x); the two may be one array. Where exp(−x) is more than the number type holds, it is 0."""
+    """out = σ(x); out may be x. If exp(−x) overflows, σ(x) is 0."""
     xp = module_of(x)
     xp.negative(x, out=out)
     with np.errstate(over="ignore"):
@@ -24,7 +24,7 @@ def sigmoid(x: Array, out: Array) -> None:
 
 
 def softplus(x: Array, out: Array) -> None:
-    """out = max(x, 0) + log(1 + exp(−|x|)), in which nothing overflows; ``out`` is another array than x."""
+    """out = max(x, 0) + log(1 + exp(−|x|)), in which nothing overflows; ``out`` must not be x."""
     xp = module_of(x)
     xp.absolute(x, out=out)
     xp.negative(out, out=out)

@@ -11,14 +11,15 @@ from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.errors import DataError
 
-FEW_CLASSES = 64  # so many are a short way for one thread,
-MANY_PLACES = 1 << 13  # and so many places fill a GPU, whose every thread goes a longer one
-SMALLEST = np.finfo(np.float32).tiny  # a probability of which the logarithm is taken
+# On a GPU one thread goes through all classes of a place if there are
+FEW_CLASSES = 64  # at most this many classes,
+MANY_PLACES = 1 << 13  # or at least this many places, enough to keep the GPU busy
+SMALLEST = np.finfo(np.float32).tiny  # smaller probabilities count as this in the logarithm
 KERNELS = kernels_beside(__file__)
 
 
 def softmax(x: Array, out: Array) -> None:
-    """out[c] = exp(x[c]) / Σ_c exp(x[c]); the maximum is taken off first, so nothing overflows."""
+    """out[c] = exp(x[c]) / Σ_c exp(x[c]); the maximum is subtracted first, so nothing overflows."""
     if not x.size:
         return
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
@@ -31,7 +32,7 @@ def softmax(x: Array, out: Array) -> None:
 
 
 def _fits_kernel(*arrays: Array) -> bool:
-    """Whether they are on a GPU, and lie in memory as they are indexed (moved axes do not)."""
+    """Whether they are on a GPU, and contiguous (arrays with moved axes are not)."""
     return not on_cpu(arrays[0]) and all(a.flags.c_contiguous for a in arrays)
 
 
@@ -64,14 +65,14 @@ def pick(x: Array, labels: Array) -> Array:
 
 
 def one_hot(labels: Array, classes: int) -> Array:
-    """(classes, …) of truth values: which class each label is."""
+    """(classes, …) of booleans: whether each label is that class."""
     xp = module_of(labels)
     hot: Array = xp.arange(classes).reshape(-1, *[1] * labels.ndim) == labels
     return hot
 
 
 def check_labels(labels: Array, classes: int, where: object) -> None:
-    """Raise DataError unless all labels are in [0, classes). On a GPU it would cost a wait, and is left out."""
+    """Raise DataError unless all labels are in [0, classes). Not checked on a GPU, where it would have to wait."""
     if on_cpu(labels) and labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise DataError(
             f"{where}: labels from {labels.min()} to {labels.max()}, but there are {classes} classes, "

@@ -1,10 +1,11 @@
-"""A step of one parameter: its gradient clipped, averaged and regularized, the solver's rule, the subtraction.
+"""One update of one parameter: the gradient is clipped, averaged and regularized, then the solver's rule applied.
 
     g ← clip · g / n + decay · w        (L1: decay · sign(w))
     g ← rule(g)
     w ← w − g
 
-All of it in one pass: by chunks that stay in the cache on a CPU, by one kernel on a GPU.
+All in one pass: by chunks that stay in the cache on a CPU, by one kernel on a GPU. That kernel's source is put
+together here, since a part of it is the rule's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from minicaffe.device.workers import elementwise, scratch
 
 
 class Rule(Protocol):
-    """What a step wants of an update rule: see ``train/solvers/rule.py``."""
+    """What a step needs of an update rule: see ``train/solvers/rule.py``."""
 
     histories: ClassVar[int]
     cuda: ClassVar[str]
@@ -28,12 +29,12 @@ class Rule(Protocol):
         """Overwrite g with the update."""
 
     def constants(self, iteration: int) -> dict[str, float]:
-        """The numbers that ``cuda`` names."""
+        """The numbers that ``cuda`` refers to by name."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What all numbers of a parameter have in common in one iteration.
+    """What is the same for all elements of a parameter in one iteration.
 
     ``clip``: a 0-d array, or None; ``batches``: n, the passes whose gradients were added up.
     """
@@ -47,13 +48,13 @@ class Step:
 
 
 def update(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: Step) -> None:
-    """Take a step: w becomes the new parameter, g its update."""
+    """Take a step: overwrite w with the new parameter and g with its update."""
     if on_cpu(w) or not rule.cuda:
         elementwise(lambda w, g, *history: _step(rule, w, g, history, step), w, g, *history)
         return
     constants = rule.constants(step.iteration)
     kernel = kernel_of(type(rule).__name__, rule.cuda, rule.histories, tuple(constants))
-    clip = w if step.clip is None else step.clip  # some array has to be passed
+    clip = w if step.clip is None else step.clip  # the kernel needs some array
     kernel(
         w.size, w, g, *history, clip, int(step.clip is not None), 1 / step.batches, float(step.decay),
         int(step.is_l1), float(step.rate), *map(float, constants.values()),

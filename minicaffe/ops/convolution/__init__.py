@@ -1,1 +1,1 @@
-"""Convolution as one GEMM over the data matrix: the products in blocks, and the cases that have faster ways."""
+"""Convolution: ``reference.py`` is the page to read first; ``products.py`` lists the fast implementations."""

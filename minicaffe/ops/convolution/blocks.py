@@ -1,4 +1,4 @@
-"""Cutting the columns of a data matrix into blocks, each of which fits a cache."""
+"""Cutting the columns of a data matrix into blocks that fit a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicaffe.device.workers import cut
 
 @dataclass(frozen=True)
 class Block:
-    """A run of consecutive columns: output rows × output columns × images, all but one of them whole."""
+    """Consecutive columns of X: some output rows, output columns and images, of which at most one is cut."""
 
     rows: slice
     cols: slice
@@ -21,7 +21,7 @@ class Block:
 def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 1) -> Iterator[Block]:
     """Cut the OH·OW·N columns into blocks of at most ``limit`` (at least one image at one position).
 
-    ``sharers``, who take alternate blocks, get equally many where that is possible.
+    The blocks are for ``sharers`` workers, who take them in turns: where possible, all get the same number.
     """
     height, width = output
     whole = slice(None)
@@ -45,7 +45,7 @@ def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 
 
 
 def _cut(length: int, most: int, sharers: int) -> list[slice]:
-    """Cut a length into parts of nearly equal size, as few as ``most`` allows and the sharers can share evenly."""
+    """Cut a length into nearly equal parts of at most ``most``: as few as the sharers can share evenly."""
     parts = -(-length // most)
     if parts > 1:
         parts = min(length, -(-parts // sharers) * sharers)

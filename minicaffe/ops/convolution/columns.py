@@ -1,4 +1,4 @@
-"""The data matrix on a GPU: kernels that copy a block of its columns, and that gather gradients out of one."""
+"""The data matrix on a GPU: kernels that copy a block of its columns, and add a block's gradients to the pixels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_columns(columns: Array, geometry: Geometry, block: Block, x: Array) -> N
 
 
 def _bounds(block: Block, geometry: Geometry) -> list[int]:
-    """Of the block's rows, columns and images: the first, and how many there are."""
+    """The block's first row and number of rows; the same for its columns and images."""
     sizes = (*geometry.output, geometry.batch)
     spans = [
         s.indices(size)[:2] for s, size in zip((block.rows, block.cols, block.batch), sizes, strict=True)

@@ -1,7 +1,7 @@
-"""Convolution as one GEMM, by blocks of columns: the products of ``reference.py`` without holding the data matrix.
+"""Convolution as one GEMM, by blocks of columns: the products of ``reference.py`` without a whole data matrix.
 
-Columns of X are cut into blocks that stay in a core's cache. A block is one strided copy, then one GEMM whose
-result already is a slice of y. Workers take alternate blocks; a 5 × 5 layer runs at the pace of its GEMM.
+The columns of X are cut into blocks that fit a core's cache. Each block takes one strided copy and one GEMM, whose
+result is already a slice of y. Workers take blocks in turns; a 5 × 5 layer runs as fast as its GEMM.
 
     forward        y[:, block] = w · X[:, block] (+ b)
     weight_grad    dwᵀ = Σ X[:, block] · dy[:, block]ᵀ         X is built again, block by block
@@ -10,8 +10,8 @@ result already is a slice of y. Workers take alternate blocks; a 5 × 5 layer ru
 
 With g groups every product is a batch of g products.
 
-On a GPU a block is as large as memory allows, mostly the whole of X; ``columns.py`` copies it, and gathers the
-gradients of pixels out of it.
+On a GPU a block is as large as memory allows, usually all of X; ``columns.py`` copies it, and adds its gradients to
+the pixels.
 """
 
 from __future__ import annotations
@@ -30,22 +30,20 @@ from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
 
-BLOCK_BYTES = 3 << 19  # of the data matrix: less than a core's cache of 2 MB, with room for w and y
-DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU: a few of its many GB
-SCATTER_BYTES = 4 << 20  # of wᵀ·dy, for one worker: its many short additions want longer blocks
-# input_grad turns the filters where there are at most so many, since wᵀ·dy is as deep as that,
-TURN_FILTERS = 48
-TURN_CHANNELS = 16  # and at least so many channels, the rows of the turned product,
-TURN_GROWTH = (
-    1.3  # and the image is at most so many times the output: the turned product has that much more work
-)
-PIECE_BYTES = 96 << 10  # of the data matrix in one GEMM of a block,
-SHORT_PIECE = 320  # or so many columns, where its rows are many
-SMALL_COLUMNS = 1 << 10  # up to so many columns are one block, whose product is divided among the workers
+BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
+DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU
+SCATTER_BYTES = 4 << 20  # of wᵀ·dy, per worker: longer blocks, as they are added in many short steps
+# input_grad convolves with the turned filters if
+TURN_FILTERS = 48  # there are at most this many filters, which is how many terms each element of wᵀ·dy has,
+TURN_CHANNELS = 16  # at least this many channels, the rows of the turned product,
+TURN_GROWTH = 1.3  # and the image is at most this much larger than the output: so is the turned product
+PIECE_BYTES = 96 << 10  # of the data matrix, in one GEMM of a block; …
+SHORT_PIECE = 320  # … but at least this many columns
+SMALL_COLUMNS = 1 << 10  # up to this many columns are one block, whose product is divided among the workers
 
 
 class DenseConvolution:
-    """The products for one geometry with two spatial axes, and arrays of one type on one device."""
+    """The products for one geometry with two spatial axes, in one number type on one device."""
 
     def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
         self.geometry, self.device = geometry, device
@@ -68,9 +66,9 @@ class DenseConvolution:
         return max(1, min(BLOCK_BYTES // column_bytes, -(-geometry.columns // workers.worker_count)))
 
     def pad(self, x: Array) -> Array:
-        """x (C, H, W, N), or any array of so many numbers in this order, with its zero border: (C, H', W', N).
+        """x (C, H, W, N), in any shape with the same order, with its border of zeros: (C, H', W', N).
 
-        The border's buffer is reused: valid until the next call.
+        The result is valid until the next call, which reuses its memory.
         """
         x = x.reshape(self.geometry.shape)
         if self.geometry.window.pad == (0, 0):
@@ -80,7 +78,7 @@ class DenseConvolution:
         return padded
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
-        """The buffer for a padded input, with its zero border, and the view of its inside that x belongs in."""
+        """The buffer for a padded input, with its border of zeros, and the view of its inside, where x belongs."""
         channels, height, width, batch = self.geometry.shape
         ph, pw = self.geometry.window.pad
         if self._padded is None:
@@ -94,7 +92,7 @@ class DenseConvolution:
         return padded
 
     def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
-        """As ``forward``, of an input that has its zero border."""
+        """As ``forward``, for an input that already has its border of zeros."""
         w, y = self._grouped(w)[:, None], self._grouped(out)
         bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
 
@@ -133,7 +131,7 @@ class DenseConvolution:
             bias_out[...] = total_of(bias_sums).reshape(-1)
 
     def _weight_grad_of_one_block(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
-        """dw = dy · Xᵀ as it stands, on a GPU: nothing is to be added up."""
+        """dw = dy · Xᵀ in one product, on a GPU: there are no partial sums."""
 
         def multiply(block: Block, columns: Array, worker: int) -> None:
             gemm.matmul(dy, columns.swapaxes(1, 2), self._grouped(out))
@@ -143,9 +141,9 @@ class DenseConvolution:
             dy.sum(axis=2, out=bias_out.reshape(dy.shape[:2]))
 
     def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
-        """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): of a block in the input's type, added up in float64.
+        """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): each block in the input's type, their sums in float64.
 
-        With ``shift`` (g, K/g), of X less that in every column: near its mean, little cancels in the variances.
+        With ``shift`` (g, K/g), of X − shift: near the mean of X, so that less cancels in the variances.
         """
         xp = module_of(padded)
         shape = (self.geometry.group, self.geometry.depth, self.geometry.depth)
@@ -184,7 +182,7 @@ class DenseConvolution:
 
     @cached_property
     def turned(self) -> DenseConvolution | None:
-        """The convolution that takes dy to dx, where stride 1 allows one and it is the cheaper way."""
+        """The convolution that takes dy to dx; None if there is none, or if it is slower."""
         geometry, turned = self.geometry, self.geometry.turned
         growth = math.prod(geometry.image) / math.prod(geometry.output)
         rows, depth = geometry.channels // geometry.group, geometry.filters // geometry.group
@@ -192,7 +190,7 @@ class DenseConvolution:
         return DenseConvolution(turned, self.dtype, self.device) if turned is not None and suits else None
 
     def _scatter(self, dy: Array, w: Array, out: Array) -> None:
-        """dx = col2im(wᵀ·dy) by blocks; a worker owns some input channels, so no two add to one pixel."""
+        """dx = col2im(wᵀ·dy) by blocks; each worker owns some input channels, so no two add to the same pixel."""
         geometry, (kh, kw), (ph, pw) = self.geometry, self.geometry.window.kernel, self.geometry.window.pad
         xp, (channels, height, width, batch), group = module_of(dy), geometry.shape, geometry.group
         dx = xp.empty((channels, *geometry.padded, batch), dy.dtype) if ph or pw else out
@@ -223,7 +221,7 @@ class DenseConvolution:
         return list(cut_columns(geometry.output, geometry.batch, max(1, limit), owners))
 
     def _gather(self, dy: Array, w: Array, out: Array) -> None:
-        """dx = col2im(wᵀ·dy) by blocks on a GPU, where each pixel gathers what is its own."""
+        """dx = col2im(wᵀ·dy) by blocks on a GPU, where each pixel adds up its own gradients."""
         transposed, dy = self._grouped(w).swapaxes(1, 2), self._grouped(dy)
         out.fill(0)
         for block in self.blocks:
@@ -233,15 +231,15 @@ class DenseConvolution:
             add_columns(columns, self.geometry, block, out)
 
     def _matmul(self, a: Array, b: Array, out: Array) -> None:
-        """One block's product: on the worker that has the block, or on all of them if it is the only, large one."""
+        """A block's product: on the worker that has the block, or on all workers if it is a single, large one."""
         if self._divides_product:
             gemm.matmul(a, b, out)
         else:
             module_of(a).matmul(a, b, out=out)
 
     def _pieces(self, columns: Array) -> Array:
-        """Columns (g, rows, n) as (g, pieces, rows, n/pieces), a view: a GEMM over few rows is faster in pieces
-        that stay in the innermost caches, and one call multiplies them all."""
+        """Columns (g, rows, n) as a view (g, pieces, rows, n/pieces): a GEMM with few rows is faster in pieces that
+        stay in the innermost caches, and one call multiplies them all."""
         group, rows, count = columns.shape
         longest = max(SHORT_PIECE, PIECE_BYTES // (self.geometry.depth * self.dtype.itemsize))
         pieces = max(1, count // longest) if self.workers > 1 else 1
@@ -250,7 +248,7 @@ class DenseConvolution:
         return columns.reshape(group, rows, pieces, -1).swapaxes(1, 2)
 
     def _grouped(self, array: Array) -> Array:
-        """(g·m, …) as (g, m, rest): the batch of matrices, one for each group."""
+        """(g·m, …) as a stack of matrices (g, m, rest), one for each group."""
         group = self.geometry.group
         return array.reshape(group, array.shape[0] // group, math.prod(array.shape[1:]))
 
@@ -276,7 +274,7 @@ class DenseConvolution:
 
 
 def windows(padded: Array, geometry: Geometry) -> Array:
-    """The data matrix as a view (C, kh, kw, OH, OW, N) of a padded image (C, H, W, N): nothing is copied."""
+    """The data matrix as a view (C, kh, kw, OH, OW, N) of a padded image (C, H, W, N), without a copy."""
     window, (channels, _, _, batch), (c, h, w, n) = geometry.window, padded.shape, padded.strides
     (dh, dw), (sh, sw) = window.dilation, window.stride
     shape = (channels, *window.kernel, *geometry.output, batch)
@@ -286,7 +284,7 @@ def windows(padded: Array, geometry: Geometry) -> Array:
 
 
 def turn_filters(w: Array, group: int) -> Array:
-    """w (M, C/g, kh, kw) turned by 180° with inputs and outputs exchanged: (C, M/g, kh, kw)."""
+    """w (M, C/g, kh, kw) turned by 180°, with inputs and outputs exchanged: (C, M/g, kh, kw)."""
     filters, channels, kh, kw = w.shape
     w = w.reshape(group, filters // group, channels, kh, kw)[..., ::-1, ::-1]
     turned: Array = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
@@ -294,7 +292,7 @@ def turn_filters(w: Array, group: int) -> Array:
 
 
 def total_of(parts: list[Array]) -> Array:
-    """The sum of the workers' parts, in a fixed order, in the first of them."""
+    """The sum of the workers' parts, in a fixed order; it overwrites the first."""
     for part in parts[1:]:
         parts[0] += part
     return parts[0]
@@ -305,7 +303,7 @@ def _copy(target: Array, source: Array) -> None:
 
 
 def _add_shifted(columns: Array, pixels: Array) -> None:
-    """Add columns to the pixels that they came from: one strided add for each position in the kernel."""
+    """Add columns to the pixels that they came from: one strided addition for each kernel position."""
     columns = columns.reshape(pixels.shape)
     for i in range(pixels.shape[2]):
         for j in range(pixels.shape[3]):

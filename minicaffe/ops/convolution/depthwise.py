@@ -1,16 +1,16 @@
-"""Convolution of each channel with filters of its own: as many groups as channels, and m filters in each.
+"""Convolution of each channel with its own filters: as many groups as channels, with m filters each.
 
-Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), y (C·m, OH, OW, N). Products that are kh·kw deep are
-too thin to be worth a data matrix. Here X is made along the width alone, a few rows of a few channels at a time:
+Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), y (C·m, OH, OW, N). With only kh·kw terms, the products are too thin to
+be worth a data matrix. Here X is made along the width only, for a few rows of a few channels at a time:
 
     Z[c, j, h, (ow, n)] = padded x[c, h, ow·s + j·d, n]
     y[c, oh]   = Σ_i w[c, i] · Z[c, :, oh·s + i·d]        (m × kw) · (kw × rows·OW·N), a run of memory for each i
     dw[c, i]   = Σ Z[c, :, oh·s + i·d] · dy[c, oh]ᵀ       the same views
     dx         at stride 1: dy convolved with w turned by 180°; else kh·kw multiply-adds of dy to the pixels
 
-With a stride the rows h are kept apart by h mod s, so that those which meet row i of the kernel lie together. What
-is made at a time stays in a core's cache; workers take alternate parts. On a GPU the products are kernels: a thread
-for each number of y and of dx, and for dw some threads for each weight, whose sums are added up afterwards.
+With a stride, rows are grouped by h mod s, so that those under row i of the kernel are contiguous. Each part of Z
+fits a core's cache; workers take parts in turns. On a GPU the products are kernels (``depthwise.cu``): one thread
+for each element of y and of dx; for dw several threads for each weight, whose sums are then added up.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
 
-BLOCK_BYTES = 3 << 17  # of Z, for one worker
-SHARED_BLOCK_BYTES = 3 << 20  # for several, which wait for the interpreter's lock after short calls
-WEIGHT_THREADS = 256  # on a GPU, at the most so many threads share a weight's gradient
+BLOCK_BYTES = 3 << 17  # of Z, in a part, with one worker
+SHARED_BLOCK_BYTES = 3 << 20  # with several, which would wait for the interpreter's lock after short calls
+WEIGHT_THREADS = 256  # on a GPU, at most this many threads share the gradient of a weight
 KERNELS = kernels_beside(__file__)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some channels, and some rows of their outputs."""
+    """Some channels, and some output rows of them."""
 
     channels: slice
     rows: slice
@@ -55,7 +55,7 @@ class DepthwiseConvolution(DenseConvolution):
         self.parts = self._cut(block_bytes) if device == CPU else []
 
     def _cut(self, block_bytes: int) -> list[Part]:
-        """Whole images of several channels where they are small, rows of one channel where they are large."""
+        """Whole images of several channels if they are small, some rows of one channel if they are large."""
         channels, rows, window = self.geometry.channels, self.geometry.output[0], self.geometry.window
         row_bytes = max(1, window.kernel[1] * self.row * self.dtype.itemsize)
         fitting = block_bytes // row_bytes  # rows of the input
@@ -72,7 +72,7 @@ class DepthwiseConvolution(DenseConvolution):
         ]
 
     def _input_rows(self, rows: int) -> int:
-        """How many rows of the padded input so many rows of the output meet."""
+        """How many rows of the padded input ``rows`` rows of the output need."""
         return (rows - 1) * self.geometry.window.stride[0] + self.geometry.window.extent[0]
 
     def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
@@ -129,7 +129,7 @@ class DepthwiseConvolution(DenseConvolution):
             dy.reshape(self.geometry.filters, self.geometry.columns).sum(axis=1, out=bias_out)
 
     def _sizes(self, pixels: tuple[int, ...]) -> list[int]:
-        """What the kernels are told of the shapes; ``pixels`` is the size of their image."""
+        """The sizes that the kernels take; ``pixels`` is the size of their image."""
         geometry, window = self.geometry, self.geometry.window
         return [
             self.multiplier, *pixels, *geometry.output, geometry.batch,
@@ -150,14 +150,14 @@ class DepthwiseConvolution(DenseConvolution):
 
     @cached_property
     def turned(self) -> DepthwiseConvolution | None:
-        """The convolution that takes dy to dx, where stride 1 and one filter for each channel allow one."""
+        """The convolution that takes dy to dx; None unless the stride is 1 and each channel has one filter."""
         turned = self.geometry.turned
         if turned is None or self.multiplier > 1 or self.device != CPU:
             return None
         return DepthwiseConvolution(turned, self.dtype, self.device)
 
     def _add_to_pixels(self, dy: Array, w: Array, out: Array) -> None:
-        """dx by multiply-adds, for each filter and each position in the kernel; a worker has whole channels."""
+        """dx by multiply-adds, one for each filter and kernel position; each worker has whole channels."""
         geometry, (ph, pw) = self.geometry, self.geometry.window.pad
         channels, height, width, batch = geometry.shape
         dx = np.zeros((channels, *geometry.padded, batch), dy.dtype)
@@ -174,7 +174,7 @@ class DepthwiseConvolution(DenseConvolution):
         out[...] = dx[:, ph : ph + height, pw : pw + width]
 
     def _add_part(self, dx: Array, w: Array, dy: Array, first_row: int) -> None:
-        """Add what rows of dy (n, m, R, OW, N), from ``first_row`` on, give to the padded dx (n, H, W, N)."""
+        """Add the gradients of some rows of y, dy (n, m, R, OW, N) from ``first_row`` on, to the padded dx."""
         term, window = workers.scratch(dy, dy[:, 0].shape), self.geometry.window
         for k in range(self.multiplier):
             for i, j in window.positions():
@@ -191,18 +191,18 @@ class DepthwiseConvolution(DenseConvolution):
         return w.reshape(self.geometry.group, self.multiplier, *self.geometry.window.kernel)
 
     def _run(self, part: Part) -> slice:
-        """The part's rows as places in OH·OW·N."""
+        """The part's rows as a slice of OH·OW·N."""
         return slice(part.rows.start * self.row, part.rows.stop * self.row)
 
     def _over_parts(self, padded: Array, visit: Callable[[Part, list[Array], int], None]) -> None:
-        """Call ``visit(part, [Z as row i of the kernel meets it, (n, kw, rows·OW·N)], worker)``, on the workers."""
+        """Call ``visit(part, [Z for each kernel row, (n, kw, rows·OW·N)], worker)`` for all parts."""
 
         workers.share_products(
             lambda part, worker: visit(part, self._meeting(padded, part), worker), self.parts, self.workers
         )
 
     def _meeting(self, padded: Array, part: Part) -> list[Array]:
-        """For each row of the kernel, the view of Z that it is multiplied with."""
+        """For each kernel row, the view of Z that it is multiplied with."""
         geometry, window = self.geometry, self.geometry.window
         (kernel_h, kernel_w), stride, dilation = window.kernel, window.stride[0], window.dilation[0]
         rows = part.rows.stop - part.rows.start

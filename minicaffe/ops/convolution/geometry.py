@@ -1,6 +1,6 @@
-"""The shapes of one convolution: what comes in, how the window moves, and what follows from that.
+"""The shapes of a convolution: the input, how the window moves over it, and what follows from these.
 
-Names used in this package, each for two spatial axes (three have a depth D, OD, kd before):
+Names used in this package, for two spatial axes (with three, a depth D, OD, kd comes first):
 
     x (C, H, W, N)         input: C channels, H × W pixels, N images
     w (M, C/g, kh, kw)     filters, in g groups
@@ -8,7 +8,7 @@ Names used in this package, each for two spatial axes (three have a depth D, OD,
     K = C·kh·kw            rows of the data matrix X, K/g in each group
     P = OH·OW·N            columns of X
 
-Stride s, pad p and dilation d have one number for each spatial axis.
+Stride s, pad p and dilation d are one number per spatial axis.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ class Window:
         return product(*map(range, self.kernel))
 
     def under(self, position: tuple[int, ...], output: tuple[int, ...]) -> tuple[slice, ...]:
-        """The pixels of a padded image that a kernel position (i, j) meets, one for each output: a slice for each
-        axis."""
+        """The padded image's pixels under a kernel position (i, j), one for each output: a slice for each axis."""
         return tuple(map(self.pixels, range(len(output)), position, output))
 
     def pixels(self, axis: int, position: int, outputs: int, first: int = 0) -> slice:
@@ -115,7 +114,7 @@ class Geometry:
 
     @cached_property
     def depth(self) -> int:
-        """K/g: how many numbers a product with one filter adds up."""
+        """K/g: the number of terms in each element of y."""
         return self.channels // self.group * math.prod(self.window.kernel)
 
     @cached_property
@@ -130,16 +129,16 @@ class Geometry:
 
     @cached_property
     def is_pointwise(self) -> bool:
-        """Whether X is x itself: a 1 × 1 kernel that meets every pixel once."""
+        """Whether X is x itself: a 1 × 1 kernel with stride 1 and no padding."""
         return {*self.window.kernel, *self.window.stride} == {1} and not any(self.window.pad)
 
     def followed_by(self, filters: int, window: Window) -> Geometry:
-        """A convolution of this one's output, in as many groups."""
+        """The geometry of a convolution of this one's output, with as many groups."""
         return Geometry(self.output_shape, filters, window, self.group)
 
     @cached_property
     def turned(self) -> Geometry | None:
-        """The convolution that takes dy to dx, with the filters turned by 180°; None where no plain one does."""
+        """The convolution that takes dy to dx, with the filters turned by 180°; None if the stride is not 1."""
         window = self.window
         pad = tuple(e - 1 - p for e, p in zip(window.extent, window.pad, strict=True))
         if set(window.stride) != {1} or min(pad) < 0:

@@ -1,10 +1,10 @@
-"""What every way of convolving offers, and which way is taken for which shapes.
+"""What every implementation of convolution offers, and which one is used for which shapes.
 
 ``reference.py``   the formulas as they stand: the page to read first
-``dense.py``       one GEMM over the data matrix, made by blocks: the way for all shapes with two spatial axes
+``dense.py``       one GEMM over the data matrix, block by block: for all shapes with two spatial axes
 ``depthwise.py``   a group for each channel: no data matrix
-``vertical.py``    kh × 1 windows: no data matrix; the first stage of a low-rank convolution asks for it
-``volume.py``      three spatial axes, by two
+``vertical.py``    kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
+``volume.py``      three spatial axes, as a convolution over two
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicaffe.ops.convolution.volume import VolumeConvolution
 
 
 class Products(Protocol):
-    """The products that a convolution is made of: forward, and two for backward. Shapes: ``geometry.py``."""
+    """The products that a convolution consists of: one for forward, two for backward. Shapes: ``geometry.py``."""
 
     geometry: Geometry
 
@@ -29,7 +29,7 @@ class Products(Protocol):
         """Write y = w ∗ x + b into ``out``; return what ``weight_grad`` takes in place of x."""
 
     def pad(self, x: Array) -> Array:
-        """What ``forward`` would return. It may lie in a buffer that the next call overwrites."""
+        """What ``forward`` returns. It may be a buffer that the next call overwrites."""
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw into ``out`` and, where given, db into ``bias_out``."""
@@ -39,17 +39,17 @@ class Products(Protocol):
 
 
 def products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> Products:
-    """The quickest way for these shapes."""
+    """The fastest implementation for these shapes."""
     if len(geometry.image) == 3:
         return VolumeConvolution(geometry, dtype, device)
     return planar_products_for(geometry, dtype, device)
 
 
 def planar_products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> DenseConvolution:
-    """The quickest way for two spatial axes, among those that can also tell the data matrix's moments.
+    """The fastest implementation for two spatial axes; both also compute the moments of the data matrix.
 
-    Where a depthwise kernel moves by several pixels, its windows share few of them: on a CPU a data matrix is
-    quicker there.
+    If a depthwise kernel moves several pixels at a time, its windows hardly overlap: then a data matrix is faster
+    on a CPU.
     """
     window = geometry.window
     is_depthwise = geometry.group == geometry.channels > 1

@@ -1,19 +1,18 @@
 """Convolution as one matrix product, in its plainest form: read this page first.
 
-The data matrix X has a column for each place where the window stands, which holds the pixels that it sees there,
-one under the other. A filter, its numbers in the same order, is a row of w. So all filters at all places are one
-matrix product; names and shapes are those of ``geometry.py``:
+The data matrix X has one column for each position of the window, and the column holds all pixels that the window
+sees there. A filter, with its weights in the same order, is a row of w. So all filters at all positions are one
+matrix product. Names and shapes are those of ``geometry.py``:
 
     X[(c, i, j), (oh, ow, n)] = x[c, oh·s − p + i·d, ow·s − p + j·d, n],   zero outside the image
 
     y  = w · X + b             w as (M, K), y as (M, P)
     dw = dy · Xᵀ
     db = dy · 1
-    dx = col2im(wᵀ · dy)       each number of wᵀ · dy added to the pixel that X has it from
+    dx = col2im(wᵀ · dy)       each element of wᵀ · dy is added to the pixel that X has at its place
 
-``im2col`` makes X, and ``col2im`` is its adjoint. Nothing here is quick: X has kh·kw numbers for each pixel, and is
-held whole. The other files of this package compute the same numbers without that, and the tests compare each of
-them with this one.
+``im2col`` makes X, and ``col2im`` is its adjoint. This is not fast: X has kh·kw numbers for each pixel, all in
+memory at once. The other files of this package avoid that, and the tests compare each of them with this one.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def im2col(x: Array, window: Window) -> Array:
 
 
 def col2im(columns: Array, shape: tuple[int, ...], window: Window) -> Array:
-    """The adjoint of ``im2col``: each number of X (K, P) is added to its pixel of an image (C, H, W, N)."""
+    """The adjoint of ``im2col``: each element of X (K, P) is added to its pixel of an image (C, H, W, N)."""
     channels, image, batch = shape[0], shape[1:-1], shape[-1]
     output = window.output_size(image)
     columns = columns.reshape(channels, *window.kernel, *output, batch)
@@ -55,7 +54,7 @@ def pad_image(x: Array, window: Window) -> Array:
 
 
 class PlainConvolution:
-    """The products by these formulas; with g groups each is a stack of g matrix products. (See ``products.py``.)"""
+    """The products as in the formulas above; with g groups, each is a stack of g matrix products."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry

@@ -1,10 +1,10 @@
-"""Convolution along the height alone, kh × 1 windows: no data matrix at all.
+"""Convolution along the height only, with kh × 1 windows: no data matrix at all.
 
     U[i] = w[:, :, i] · x          one GEMM over whole rows of pixels, for all i at once: (kh·M × C) · (C × rows)
     y[:, oh] = Σ_i U[i][:, oh − p + i·d]
 
-Rows of x are columns of the product as they lie in memory, so nothing is copied, and each is read once. Shapes as
-in ``geometry.py``, with kw = 1; the row y[:, oh] has W·N numbers.
+The rows of x, as they are in memory, are columns of the product: nothing is copied, and each is read once. Shapes
+are those of ``geometry.py``, with kw = 1; a row y[:, oh] has W·N elements.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.ops.convolution.dense import DenseConvolution
 
-PRODUCT_BYTES = 1 << 20  # of U at a time: it stays in a core's cache until it has been added up
-SHARED_PRODUCT = 1 << 19  # elements of U, of the whole image: below this one worker is quicker
+PRODUCT_BYTES = 1 << 20  # of U, at a time: it stays in a core's cache until it has been added up
+SHARED_PRODUCT = 1 << 19  # elements of U, for the whole image: with fewer, one worker is faster
 
 
 class VerticalConvolution(DenseConvolution):
     """A DenseConvolution of kh × 1 windows whose forward, at stride 1, needs no data matrix.
 
-    (On a GPU it makes one, of kh times the input: one launch, where this way takes many.)
+    On a GPU it does make one, of kh times the input: that is one launch, instead of many.
     """
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
-        """Write y (M, OH, OW, N) into ``out``, whose rows lie together; return x, for ``weight_grad``."""
+        """Write y (M, OH, OW, N) into ``out``, whose rows are contiguous; return x, for ``weight_grad``."""
         geometry, window = self.geometry, self.geometry.window
         x = x.reshape(geometry.shape)
         if not x.size:
@@ -39,7 +39,7 @@ class VerticalConvolution(DenseConvolution):
         _, height, width, batch = geometry.shape
         y = out.reshape(
             geometry.group, -1, geometry.output[0], width * batch
-        )  # a view, as its rows lie together
+        )  # a view, as its rows are contiguous
         self._rows(x.reshape(geometry.group, -1, height, width * batch), self._stacked(w), y)
         if bias is not None:
             out += bias[:, None, None, None]
@@ -50,14 +50,14 @@ class VerticalConvolution(DenseConvolution):
         super().weight_grad(dy, self.pad(padded), out, bias_out)
 
     def _stacked(self, w: Array) -> Array:
-        """w (M, C/g, kh, 1) as (g, kh·M/g, C/g), the kernel's rows one under the other."""
+        """w (M, C/g, kh, 1) as (g, kh·M/g, C/g), with the kernel's rows below each other."""
         group = self.geometry.group
         by_row = w.reshape(group, -1, *w.shape[1:3]).transpose(0, 3, 1, 2)
         stacked: Array = module_of(w).ascontiguousarray(by_row).reshape(group, -1, w.shape[1])
         return stacked
 
     def _rows(self, x: Array, stacked: Array, y: Array) -> None:
-        """y (g, M/g, OH, W·N) of x (g, C/g, H, W·N), each worker some of the W·N columns."""
+        """Write y (g, M/g, OH, W·N) of x (g, C/g, H, W·N); each worker has some of the W·N columns."""
         xp, length = module_of(x), x.shape[3]
         work = stacked.shape[0] * stacked.shape[1] * x.shape[2] * length
         parts = workers.worker_count if work > SHARED_PRODUCT and length >= workers.worker_count else 1
@@ -74,7 +74,7 @@ class VerticalConvolution(DenseConvolution):
         workers.share_products(multiply, workers.cut(length, parts), parts)
 
     def _blocks(self, columns: slice, depth: int) -> Iterator[tuple[slice, slice]]:
-        """Cut a worker's pixels: several rows where they are short, parts of one where they are long."""
+        """Cut a worker's pixels: several rows if they are short, parts of one row if they are long."""
         _, height, width, batch = self.geometry.shape
         count = columns.stop - columns.start
         limit = max(1, PRODUCT_BYTES // (self.geometry.group * depth * self.dtype.itemsize))
@@ -86,9 +86,10 @@ class VerticalConvolution(DenseConvolution):
                 yield slice(h, min(h + whole_rows, height)), part
 
     def _add_up(self, product: Array, rows: slice, y: Array) -> None:
-        """Add U (g, kh·M/g, rows·columns) of some rows of x to the rows of y that they reach.
+        """Add U (g, kh·M/g, rows·columns) of some rows of x to the rows of y that they contribute to.
 
-        x comes from the top, so the first to reach a row of y is its kernel row of least i: that one is written.
+        x is read from the top, so the first contribution to a row of y comes from its first kernel row: that one
+        is written, the others are added.
         """
         geometry, window = self.geometry, self.geometry.window
         kernel, pad, dilation = window.kernel[0], window.pad[0], window.dilation[0]
@@ -104,7 +105,7 @@ class VerticalConvolution(DenseConvolution):
                 y[:, :, fresh:high] += source[:, :, fresh - low : high - low]
 
     def _unreached(self) -> list[int]:
-        """The rows of y whose window lies in the padding."""
+        """The rows of y whose windows see only padding."""
         geometry, window = self.geometry, self.geometry.window
         kernel, pad, dilation = window.kernel[0], window.pad[0], window.dilation[0]
         seen = {h + pad - i * dilation for h in range(geometry.shape[1]) for i in range(kernel)}

@@ -1,9 +1,9 @@
-"""Convolution over three spatial axes, by that over two: the kernel's depth becomes channels.
+"""Convolution over three spatial axes, as one over two: the kernel's depth becomes channels.
 
 Shapes: x (C, D, H, W, N), w (M, C/g, kd, kh, kw), y (M, OD, OH, OW, N).
 
-    slices (C·kd, H, W, OD·N)   for each output depth and kernel depth, the slice of x that they meet: im2col
-                                over the depth alone
+    slices (C·kd, H, W, OD·N)   for each output depth and kernel depth, the slice of x there: im2col over the
+                                depth only
     y = w ∗ slices              with w as (M, C/g·kd, kh, kw), and OD·N images
     dx = the slices' gradients, each added to the slice that it came from
 """
@@ -18,7 +18,7 @@ from minicaffe.ops.convolution.geometry import Geometry, Window
 
 
 class VolumeConvolution:
-    """The products for one geometry with three spatial axes, and arrays of one type on one device."""
+    """The products for one geometry with three spatial axes, in one number type on one device."""
 
     def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
         self.geometry = geometry
@@ -60,7 +60,7 @@ class VolumeConvolution:
         out.reshape(self.geometry.shape)[...] = dx[:, self.inner]
 
     def _slices(self, x: Array) -> Array:
-        """(C·kd, H, W, OD·N) of x: for each kernel depth, the slices that it meets."""
+        """(C·kd, H, W, OD·N) of x: for each kernel depth, the slices under it."""
         xp, (channels, _, height, width, batch) = module_of(x), self.geometry.shape
         padded = self._padded_depths(x)
         padded[:, self.inner] = x.reshape(self.geometry.shape)
