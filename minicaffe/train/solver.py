@@ -412,7 +412,7 @@ class Solver:
             "seed": self.seed,
             "losses": [float(loss) for loss in self.losses],
             "history": {
-                key: [to_host(array.copy()) for array in arrays] for key, arrays in self.history.items()
+                key: [np.array(to_host(array)) for array in arrays] for key, arrays in self.history.items()
             },
             "net": self.net.state_dict(),
             "class_names": self.net.class_names,
