@@ -60,19 +60,20 @@ class PlainConvolution:
         self.geometry = geometry
 
     def pad(self, x: Array) -> Array:
-        """What ``weight_grad`` takes: here X itself, (K, P)."""
-        return im2col(x.reshape(self.geometry.shape), self.geometry.window)
+        """What ``weight_grad`` takes: here x itself, since ``im2col`` adds the border."""
+        return x.reshape(self.geometry.shape)
 
     def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
-        """Write y = w · X + b into ``out``; return X."""
-        columns = self.pad(x)
+        """Write y = w · X + b into ``out``; return x, which ``weight_grad`` takes."""
+        columns = im2col(x.reshape(self.geometry.shape), self.geometry.window)
         self._groups(out)[...] = self._groups(w) @ self._groups(columns)
         if bias is not None:
             out += bias.reshape(-1, *[1] * (out.ndim - 1))
-        return columns
+        return self.pad(x)
 
-    def weight_grad(self, dy: Array, columns: Array, out: Array, bias_out: Array | None = None) -> None:
+    def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw = dy · Xᵀ into ``out`` and, where given, db = dy · 1 into ``bias_out``."""
+        columns = im2col(padded, self.geometry.window)
         self._groups(out)[...] = self._groups(dy) @ self._groups(columns).swapaxes(1, 2)
         if bias_out is not None:
             bias_out[...] = dy.reshape(self.geometry.filters, -1).sum(axis=1)
