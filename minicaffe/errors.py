@@ -92,6 +92,11 @@ def listing(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(named(name) for name in names[:most]) + more
 
 
+def either(names: Sequence[str]) -> str:
+    """Names as a choice: "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _show_record(record: logging.LogRecord) -> bool:
     """A filter of the log that makes a record's message printable."""
     record.msg, record.args = shown(record.getMessage()), ()

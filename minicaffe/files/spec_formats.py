@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from minicaffe.errors import SpecError
+from minicaffe.errors import SpecError, either
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.files.kinds import HDF5, NPZ, STARTS, kind_of
 from minicaffe.spec.net import NetSpec
@@ -178,4 +178,4 @@ def _text_format(text: str, path: str) -> SpecFormat:
 
 
 def _text_formats() -> str:
-    return " or ".join(known.name for known in _formats if known.sign)
+    return either([known.name for known in _formats if known.sign])

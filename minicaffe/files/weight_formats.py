@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.errors import WeightError
+from minicaffe.errors import WeightError, either
 from minicaffe.files.atomic import check_name
 from minicaffe.files.npz import NpzReader, save_arrays
 from minicaffe.files.state_formats import STATE_KEY, is_state
@@ -59,8 +59,9 @@ class WeightFormat:
 
 
 def _open_npz(path: str | Path) -> NpzReader:
-    *others, last = (known.name or known.ending for known in _formats)
-    return NpzReader(path, WeightError, f"weights ({', '.join(others)} or {last})" if others else last)
+    return NpzReader(
+        path, WeightError, f"weights ({either([known.name or known.ending for known in _formats])})"
+    )
 
 
 def _write_npz(net: SavedNet, path: str | Path) -> None:
