@@ -12,6 +12,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam, fill
+from minicaffe.core.label_names import LabelNames
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
@@ -24,12 +25,7 @@ Blobs = Sequence[Blob]
 
 @dataclass
 class Setting:
-    """What the layers of one net share.
-
-    ``trained_classes`` are the classes of the training net, for the nets that test it; ``training_specs`` are the
-    layers of this net's spec in phase TRAIN. ``class_names`` are the names of the labels, by the top that holds the
-    labels. ``told`` are the warnings that have been given, once for a net.
-    """
+    """What the layers of one net share. ``told`` are the warnings that have been given, once for a net."""
 
     phase: str
     device: Device
@@ -38,9 +34,7 @@ class Setting:
     seed: int
     folder: str
     trust: Trust
-    trained_classes: Sequence[str] = ()
-    training_specs: Sequence[LayerSpec] = ()
-    class_names: dict[str, list[str]] = field(default_factory=dict)
+    label_names: LabelNames = field(default_factory=LabelNames)
     told: set[str] = field(default_factory=set)
 
 

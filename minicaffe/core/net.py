@@ -17,6 +17,7 @@ import numpy as np
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.graph import Step
+from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, Setting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.data.preparation import Preparation
@@ -88,11 +89,11 @@ class Net:
             self.seed,
             folder,
             trust.current() if trusted else trust.SAFE,
-            class_names,
+            LabelNames(class_names),
         )
         if self.state.phase == "TEST":
             training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
-            self.setting.training_specs = self.spec.layers_for(training)
+            self.setting.label_names.training_layers = self.spec.layers_for(training)
         self.blobs: dict[str, Blob] = {}
         self.params: dict[str, list[Blob]] = {}
         self.layers: list[Layer] = []
@@ -460,7 +461,7 @@ class Net:
     @property
     def class_names(self) -> list[str]:
         """The names of the classes of the net's images, label 0 first: their folders; [] if there are none."""
-        return list(next(iter(self.setting.class_names.values()), []))
+        return list(self.setting.label_names.first())
 
     def close(self) -> None:
         """Close the data layers' files and stop their threads; so does the end of ``with Net(…) as net``."""

@@ -47,7 +47,7 @@ class BatchSourceLayer(Layer):
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)
-        names = self.setting.class_names.get(self.spec.top[-1])
+        names = self.setting.label_names.get(self.spec.top[-1])
         return replace(found, class_names=tuple(names)) if found and names else found
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

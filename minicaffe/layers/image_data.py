@@ -56,17 +56,17 @@ class ImageData(BatchSourceLayer):
 
     def _number_classes(self, source: ImageListSource) -> None:
         """Number the folder's classes as in training: one that it lacks must not shift the others."""
-        numbered = self.setting.class_names
-        trained = [] if numbered else self.setting.trained_classes
+        names = self.setting.label_names
+        trained = [] if names.of_top else names.trained  # which are those of the first folder
         known = list(trained or self._training_classes())
         missing = source.number_as(known) if known else []
         if missing:
             logger.warning("%s: no images of %s, which is trained on", source.name, listing(missing))
-        numbered[self.spec.top[-1]] = source.class_names
+        names.of_top[self.spec.top[-1]] = source.class_names
 
     def _training_classes(self) -> list[str]:
         """The classes of the folder from which the same spec has these tops in training; [] where it has none."""
-        for spec in self.setting.training_specs:
+        for spec in self.setting.label_names.training_layers:
             if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
                 places = [
                     place / spec.message(ImageDataParam).source

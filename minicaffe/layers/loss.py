@@ -78,7 +78,7 @@ def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes
 
 def _names_of(layer: Layer) -> list[str]:
     """What the labels of a layer stand for, or []."""
-    return layer.setting.class_names.get(layer.spec.bottom[1], [])
+    return layer.setting.label_names.get(layer.spec.bottom[1])
 
 
 def read_labels(

@@ -19,9 +19,9 @@ class Split(Layer):
     tops = (1, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        names = self.setting.class_names.get(self.spec.bottom[0])
+        names = self.setting.label_names.get(self.spec.bottom[0])
         if names:  # the copies are labels too
-            self.setting.class_names.update(dict.fromkeys(self.spec.top, names))
+            self.setting.label_names.of_top.update(dict.fromkeys(self.spec.top, names))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         for blob in top:
