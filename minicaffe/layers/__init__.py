@@ -1,6 +1,6 @@
 """The layer types, one file each. A new type is a new file and its name in this list.
 
-The variants of low rank, which have no type of their own, are in ``minicaffe/low_rank``.
+The low-rank variants, which have no type of their own, are in ``minicaffe/low_rank``.
 """
 
 from minicaffe.layers import (

@@ -1,8 +1,11 @@
-"""Accuracy: the share of places whose label is among the ``top_k`` highest scores.
+"""Accuracy: the share of predictions whose label is among the ``top_k`` highest scores.
 
-Shapes: scores (N, …, C, …) with C classes along ``axis``, a label for each place that is left. A score equal
-to the label's counts as higher: a tie goes against the label. No gradient. Caffe's AccuracyLayer, but for nan:
-it is as high as any score, and a label that has it is missed (in Caffe it is never higher, so nan is always right).
+Shapes: scores (N, …, C, …) with C classes along ``axis``, labels (N, …) without that axis, y ().
+
+A score equal to the label's counts as higher: a tie counts against the label. A nan is as high as any score, and a
+label whose score is nan is wrong (in Caffe nan is never higher, so it is always right). There is no gradient.
+
+Caffe's AccuracyLayer.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ class AccuracyParam(Message):
 
 @register_layer
 class Accuracy(Layer):
-    """Accuracy over all places; a second top takes the accuracy within each class."""
+    """Accuracy over all predictions; a second top takes the accuracy within each class, (C,)."""
 
     messages = {"accuracy_param": AccuracyParam}
     bottoms = (2, 2)
@@ -35,7 +38,7 @@ class Accuracy(Layer):
         self.param = param = self.spec.message(AccuracyParam)
         self.axis = canonical_axis(self, param.axis, len(shape))
         self.classes = shape[self.axis]
-        self.places = shape[: self.axis] + shape[self.axis + 1 :]
+        self.label_shape = shape[: self.axis] + shape[self.axis + 1 :]
         if param.top_k > self.classes:
             raise param.error(
                 "top_k", f"{param.top_k} is more than the {self.classes} classes of bottom {shape}"
@@ -43,14 +46,14 @@ class Accuracy(Layer):
         top[0].reshape()
         if len(top) > 1:
             top[1].reshape(self.classes)
-        check_label_count(self, bottom[1], self.places, self.classes)
+        check_label_count(self, bottom[1], self.label_shape, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         xp, param = self.xp, self.param
         scores = xp.moveaxis(bottom[0].data, self.axis, 0)
-        labels, counts = read_labels(self, bottom[1], self.places, self.classes, param.ignore_label)
+        labels, counts = read_labels(self, bottom[1], self.label_shape, self.classes, param.ignore_label)
         own = pick(scores, labels)
-        as_high = (~(scores < own)).sum(axis=0)  # not ``>=``: nan is as high as any
+        as_high = (~(scores < own)).sum(axis=0)  # not ``>=``: nan is as high as any score
         right = (as_high <= param.top_k) & ~xp.isnan(own)
         counts = xp.ones(labels.shape, bool) if counts is None else counts
         top[0].stored[...] = (right & counts).sum() / xp.maximum(counts.sum(), 1)
@@ -61,5 +64,5 @@ class Accuracy(Layer):
             top[1].stored[...] = hits / xp.maximum(self._in_class, 1)
 
     def counted_by(self, top_index: int) -> Array | None:
-        """A class counts by the places that it has: one that a batch lacks is 0 there, as in Caffe."""
+        """A class's accuracy is weighted by its number of labels; a class missing from a batch is 0 there."""
         return self._in_class if top_index == 1 else None

@@ -1,9 +1,11 @@
 """ArgMax: the indices of the k largest values, the largest first.
 
-Shapes: x (N, D) with all axes of an image flattened to D -> y (N, 1, k), or (N, 2, k) with the values in the
-second row (``out_max_val``). With an ``axis``, y has x's shape with k along it, and holds indices, or values.
+Shapes: x (N, …) with D values per image -> y (N, 1, k), or (N, 2, k) with the values in the second row
+(``out_max_val``). With an ``axis``, y has x's shape with k along that axis, and holds indices or values.
 
-Of equal values the later place comes first, as in Caffe's ArgMaxLayer. There is no gradient.
+Of equal values the later comes first. There is no gradient.
+
+Caffe's ArgMaxLayer.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from minicaffe.spec.fields import Bool, Int, Message
 
 
 class ArgMaxParam(Message):
-    """``top_k``: how many; ``out_max_val``: the values too (with ``axis``: instead)."""
+    """``top_k``: how many; ``out_max_val``: also return the values (with ``axis``: return only the values)."""
 
     out_max_val = Bool(False)
     top_k = Int(1, min=1)
@@ -63,7 +65,7 @@ class ArgMax(Layer):
 
 
 def largest_indices(x: Array, k: int) -> Array:
-    """(k, …): the indices along axis 0 of the k largest values, the largest first, of equal ones the later."""
+    """(k, …): the indices along axis 0 of the k largest values, the largest first; ties: the later first."""
     if k == 1:
         last: Array = len(x) - 1 - x[::-1].argmax(axis=0)[None]
         return last

@@ -1,11 +1,11 @@
 """Axpy: y = a · x + b, with one number a for each channel of each image.
 
-Shapes: a (N, C, 1, 1) or (N, C); x, b and y (N, C, …).
-
     da = Σ dy · x over the channel's pixels        dx = a · dy        db = dy
 
-What Scale and Eltwise would do in one pass more: the end of a block of SENet (Hu et al. 2017, arXiv 1709.01507),
-whose Caffe has this layer (hujie-frank/SENet).
+Shapes: a (N, C, 1, 1) or (N, C); x, b and y (N, C, …), stored (C, …, N).
+
+It does in one pass what Scale and Eltwise do in two, at the end of a block of SENet (Hu et al. 2017, arXiv
+1709.01507). The AxpyLayer of SENet's Caffe (hujie-frank/SENet).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicaffe.ops import channels
 
 @register_layer
 class Axpy(Layer):
-    """Bottoms: a, x and b."""
+    """Scales each channel of each image and adds a blob; the bottoms are a, x and b."""
 
     bottoms = (3, 3)
 

@@ -1,15 +1,17 @@
-"""BatchNorm: each channel at mean 0 and variance 1 over the batch; scaling and shifting are a Scale layer's.
-
-Shapes: x (C, H, W, N); μ, σ² (C) over m = H·W·N places.
+"""BatchNorm: each channel normalised to mean 0 and variance 1 over the batch. A Scale layer adds scale and shift.
 
     y = (x − μ) / √(σ² + ε)        dx = (dy − mean(dy) − y · mean(dy · y)) / √(σ² + ε)
 
-Three blobs follow the batches, with f = ``moving_average_fraction``:
+Three blobs track the statistics of the batches, with f = ``moving_average_fraction``:
 
     blob 0 ← f · blob 0 + μ        blob 1 ← f · blob 1 + σ² · m / (m − 1)        blob 2 ← f · blob 2 + 1
 
-With global statistics (the default at TEST) μ = blob 0 / blob 2 and σ² = blob 1 / blob 2, 0 where blob 2 is, and
-dx = dy / √(σ² + ε). Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
+Shapes: x, y (N, C, H, W), stored (C, H, W, N); μ, σ² (C,), each over m = N·H·W elements.
+
+With global statistics (the default at TEST) μ = blob 0 / blob 2 and σ² = blob 1 / blob 2, or 0 while blob 2 is 0,
+and dx = dy / √(σ² + ε).
+
+Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
 """
 
 from __future__ import annotations
@@ -72,18 +74,18 @@ class BatchNorm(Layer):
             self.mean, variance = self._global_stats()
         else:
             self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
-            self._follow(self.mean, variance, places=x.shape[1])
+            self._track(self.mean, variance, count=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
 
     def _global_stats(self) -> tuple[Array, Array]:
         mean, variance, total = (blob.data for blob in self.blobs)
-        share = (total != 0) / (total + (total == 0))  # 1 / total, and 0 for 0
+        share = (total != 0) / (total + (total == 0))  # 1 / total, or 0 if total is 0
         return self.broadcast.spread(mean * share), self.broadcast.spread(variance * share)
 
-    def _follow(self, mean: Array, variance: Array, places: int) -> None:
-        """Move the three blobs towards this batch's statistics."""
-        unbiased = variance * (places / (places - 1)) if places > 1 else variance
+    def _track(self, mean: Array, variance: Array, count: int) -> None:
+        """Add this batch's statistics, each over ``count`` elements, to the moving sums."""
+        unbiased = variance * (count / (count - 1)) if count > 1 else variance
         for blob, new in zip(self.blobs, (mean.reshape(-1), unbiased.reshape(-1), 1), strict=True):
             blob.data[...] = self.param.moving_average_fraction * blob.data + new
 

@@ -1,8 +1,8 @@
-"""BatchReindex: images of a batch picked by number: some left out, some twice, in any order.
+"""BatchReindex: images picked from a batch by index: in any order, some left out, some repeated.
 
-Shapes: x (N, …), index (J,) whole numbers in [0, N), y (J, …).
+    y[j] = x[index[j]]        dx[n] = Σ dy[j] over the j with index[j] = n
 
-    y[j] = x[index[j]]        dx[n] = Σ dy[j] where index[j] = n
+Shapes: x (N, …), index (J,) with whole numbers in [0, N), y (J, …).
 
 The index gets no gradient. Caffe's BatchReindexLayer.
 """
@@ -17,7 +17,7 @@ from minicaffe.ops.select import add_images, check_indices
 
 @register_layer
 class BatchReindex(Layer):
-    """A batch of images chosen from another."""
+    """A batch of images picked from another."""
 
     bottoms = (2, 2)
 
@@ -28,7 +28,7 @@ class BatchReindex(Layer):
         shape, index = bottom[0].shape, bottom[1].shape
         if len(index) != 1 or not shape:
             raise self.shape_error(
-                f"bottoms {shape} and {index}; expected a batch (N, …), and one number for each image wanted"
+                f"bottoms {shape} and {index}; expected a batch (N, …), and one index for each image wanted"
             )
         top[0].reshape(*index, *shape[1:])
 

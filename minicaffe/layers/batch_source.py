@@ -1,4 +1,4 @@
-"""What the data layers that read files have in common: batches made ahead by a thread, given out in order."""
+"""What data layers that read files have in common: a thread prepares batches ahead, and they are used in order."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ logger = logging.getLogger("minicaffe")
 
 
 class BatchSourceLayer(Layer):
-    """A layer without bottoms whose tops are what ``make_batches(top)`` gives for batch 0, 1, 2, …
+    """A layer without bottoms whose tops are batches 0, 1, 2, … of ``make_batches(top)``.
 
-    Its state is the number of the next batch, and what data that is a place in; batch k is the same whatever was
-    read before.
+    Its state is the number of the next batch and a description of the data. Batch k is always the same, whatever
+    was read before.
     """
 
     bottoms = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
-    depth: int = DEPTH  # batches made ahead
+    depth: int = DEPTH  # batches prepared ahead
 
     def make_batches(self, top: Blobs) -> Batches:
         """The batches that the layer reads. Raises DataError."""
@@ -60,26 +60,26 @@ class BatchSourceLayer(Layer):
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
         for blob, sent in zip(top, batch, strict=True):
-            if sent.shape != blob.stored_shape:  # images of another size, which have a batch of their own
+            if sent.shape != blob.stored_shape:  # images of another size come in a batch of their own
                 blob.reshape(sent.shape[-1], *sent.shape[:-1])
             sent.take(blob.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        """There is nothing below."""
+        """There are no bottoms."""
 
     @property
     def batch_size(self) -> int:
-        """The images of a batch."""
+        """The number of images in a batch."""
         return self.batches.shapes[0][0]
 
     @property
     def rows(self) -> int:
-        """The images of an epoch; 0 where there are no epochs."""
+        """The number of images in an epoch; 0 if there are no epochs."""
         return getattr(self.batches.order, "count", 0)
 
     @property
     def classes(self) -> int:
-        """How many different labels there are; 0 where they are no classes, or not known without reading all."""
+        """The number of different labels; 0 if they are not classes, or not known without reading everything."""
         labels = getattr(getattr(self.batches, "source", None), "labels", None)
         if labels is None or labels.ndim > 1 or len(self.spec.top) < 2:
             return 0
@@ -87,7 +87,7 @@ class BatchSourceLayer(Layer):
         return len(found) if (found == np.round(found)).all() else 0
 
     def _data(self) -> dict[str, Any]:
-        """What the number of a batch is a place in."""
+        """The data that batch numbers refer to; stored in a snapshot, to notice if it has changed."""
         (param,) = (getattr(self.spec, name) for name in self.messages if name != "transform_param")
         order = {name: getattr(param, name) for name in ("shuffle", "rand_skip") if hasattr(param, name)}
         return {"source": param.source, "images": self.rows, "batch_size": self.batch_size, **order}
@@ -99,10 +99,10 @@ class BatchSourceLayer(Layer):
         number = self.count_in(state, "next_batch")
         self.prefetcher.close()
         self.batches.order.reseed(self.seed)
-        self.prefetcher.seek(self._place(number, state))
+        self.prefetcher.seek(self._next_batch(number, state))
 
-    def _place(self, number: int, state: dict[str, Any]) -> int:
-        """The batch at which a snapshot's run goes on; a warning where its data were others."""
+    def _next_batch(self, number: int, state: dict[str, Any]) -> int:
+        """The batch with which a restored run continues. Warns if the snapshot was written on other data."""
         data = self._data()
         changed = {name: state[name] for name, value in data.items() if state.get(name, value) != value}
         if not changed:
@@ -124,7 +124,7 @@ class BatchSourceLayer(Layer):
 
 
 def same_images(layers: Sequence[Layer], test_layers: Sequence[Layer]) -> Iterator[str]:
-    """A warning for each data layer of a test net whose images, some of them, are those of a net that trains."""
+    """A warning for each data layer of a test net that shares images with a training net."""
     for layer, source in _sources(test_layers):
         for other, trained in _sources(layers):
             if same := source.shared_with(trained):
@@ -144,7 +144,7 @@ def _sources(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Source]]:
 def image_batches(layer: BatchSourceLayer, source: Source, order: Order, with_labels: bool) -> ImageBatches:
     """Batches from ``source``, transformed as the layer's ``transform_param`` says.
 
-    Closes the source if they cannot be made. Raises DataError or SpecError.
+    Closes the source if this fails. Raises DataError or SpecError.
     """
     try:
         transformer = DataTransformer(layer.spec.message(TransformParam), layer.phase, layer.setting.folder)

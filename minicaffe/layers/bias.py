@@ -1,6 +1,8 @@
-"""Bias: y = x + b, with b along some axes of x: a parameter, or the second bottom.
+"""Bias: y = x + b, where b has the shape of some axes of x.
 
-    dx = dy        db = Σ dy over the places that share an element of b
+    dx = dy        db = Σ dy over the elements that share an element of b
+
+Shapes: x, y (N, C, …); b (C,) by default: a parameter, or the second bottom.
 
 Caffe's BiasLayer.
 """
@@ -19,9 +21,9 @@ from minicaffe.spec.fields import Int, Message, Nested
 
 
 class BiasParam(Message):
-    """b covers ``num_axes`` axes of x from ``axis`` on (−1: all that are left; 0: one number for all).
+    """b spans ``num_axes`` axes of x, starting at ``axis`` (−1: to the last axis; 0: b is a single number).
 
-    With two bottoms, ``num_axes`` is that of the second.
+    With two bottoms, ``num_axes`` is ignored: b has the axes of the second.
     """
 
     axis = Int(1)

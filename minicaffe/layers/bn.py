@@ -1,14 +1,14 @@
-"""BN: each channel at mean 0 and variance 1 over the batch, and a learned slope and bias, in one layer.
-
-Shapes: x, y (C, H, W, N); slope a, bias b, and moving mean and variance, each (1, C, 1, 1).
+"""BN: each channel normalised to mean 0 and variance 1 over the batch, then scaled and shifted, in one layer.
 
     y = a · u + b,  u = (x − μ) / √(σ² + ε)        da = Σ dy · u        db = Σ dy
     dx = a · (dy − mean(dy) − u · mean(dy · u)) / √(σ² + ε)
 
+Shapes: x, y (N, C, H, W), stored (C, H, W, N); slope a, bias b, moving mean and moving variance, each (1, C, 1, 1).
+
 At TRAIN μ and σ² are the batch's, and with f = ``momentum``: moving ← f · moving + (1 − f) · the batch's. At TEST,
 and if ``frozen``, they are the moving ones; then dx = a · dy / √(σ² + ε), and a and b are not trained.
 
-The layer of PSPNet's Caffe (hszhao/PSPNet; yjxiong/caffe). BatchNorm and Scale are the same in Caffe 1.0's way.
+The BNLayer of PSPNet's Caffe (hszhao/PSPNet; yjxiong/caffe). Caffe 1.0 does the same with BatchNorm and Scale.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from minicaffe.spec.net import ParamSpec
 
 
 class BNParam(Message):
-    """``frozen``: the moving statistics count in training too, and nothing of the layer is trained."""
+    """``frozen``: use the moving statistics in training too, and train none of the layer's parameters."""
 
     slope_filler = Nested(FillerParam)
     bias_filler = Nested(FillerParam)
@@ -40,7 +40,7 @@ class BNParam(Message):
 
 @register_layer
 class BN(Layer):
-    """Batch normalisation with its scale and shift."""
+    """Batch normalisation with a learned scale and shift."""
 
     messages = {"bn_param": BNParam}
     in_place = True
@@ -79,7 +79,7 @@ class BN(Layer):
             self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
         else:
             self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
-            self._follow(self.mean, variance)
+            self._track(self.mean, variance)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         factor = self.inverse_std * self._coefficients(0)
         channels.in_blocks(self._transform, x, self.mean, factor, self._coefficients(1), y)
@@ -89,7 +89,7 @@ class BN(Layer):
         y *= factor
         y += bias
 
-    def _follow(self, mean: Array, variance: Array) -> None:
+    def _track(self, mean: Array, variance: Array) -> None:
         """Move the moving statistics towards this batch's."""
         share = 1 - self.param.momentum
         for blob, new in zip(self.blobs[2:], (mean, variance), strict=True):

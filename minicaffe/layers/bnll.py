@@ -19,7 +19,7 @@ class BNLL(Neuron):
     """A smooth ReLU."""
 
     def compute(self, x: Array, y: Array) -> None:
-        soft = scratch(x, x.shape)  # in place, x and y are one array
+        soft = scratch(x, x.shape)  # in place, x and y are the same array
         softplus(x, soft)
         y[...] = soft
 

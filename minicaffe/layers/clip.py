@@ -21,12 +21,12 @@ class ClipParam(Message):
 
     def check(self) -> None:
         if self.min > self.max:
-            raise self.error("min", f"{self.min:g} is more than max {self.max:g}; exchange them")
+            raise self.error("min", f"{self.min:g} is more than max {self.max:g}; swap them")
 
 
 @register_layer
 class Clip(Neuron):
-    """Values held within bounds."""
+    """Values limited to a range."""
 
     messages = {"clip_param": ClipParam}
 

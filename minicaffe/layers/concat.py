@@ -1,6 +1,8 @@
-"""Concat: several blobs become one, along an axis (the channels by default).
+"""Concat: several blobs joined along an axis (the channels by default).
 
-    y = [x_0, x_1, …]        dx_i = the part of dy that lies where x_i does
+    y = [x_0, x_1, …]        dx_i = the part of dy at the position of x_i
+
+Shapes: x_i (N, C_i, H, W) -> y (N, Σ C_i, H, W).
 
 Caffe's ConcatLayer.
 """
@@ -15,19 +17,19 @@ from minicaffe.spec.fields import Int, Message
 
 
 class ConcatParam(Message):
-    """``concat_dim`` is the older name of ``axis``."""
+    """``concat_dim`` is the old name of ``axis``."""
 
     axis = Int(1)
     concat_dim = Int(1, min=0)
 
     def check(self) -> None:
         if self.has("axis") and self.has("concat_dim"):
-            raise self.error("concat_dim", "the older name of axis, which is given too; keep axis")
+            raise self.error("concat_dim", "is the old name of axis, which is given too; keep axis")
 
 
 @register_layer
 class Concat(Layer):
-    """One blob of several that differ only in the size of one axis."""
+    """Joins blobs that differ only in the size of one axis."""
 
     messages = {"concat_param": ConcatParam}
     bottoms = (1, None)

@@ -1,13 +1,15 @@
-"""ContrastiveLoss: similar pairs should be near, dissimilar ones at least a margin apart.
-
-Shapes: a, b (N, K), s (N): whether a pair is similar (0: it is not).
+"""ContrastiveLoss: similar pairs should be near each other, dissimilar ones at least a margin apart.
 
     D² = Σ_k (a − b)²        loss = Σ (s · D² + (1 − s) · max(margin − D, 0)²) / 2N
 
     da = loss_weight · f · (a − b) / N,    f = 1 if similar, else −max(margin − D, 0) / D        db = −da
 
-With ``legacy_version`` dissimilar pairs count max(margin − D², 0), and f = −1 within the margin. As in Caffe,
-1e-4 is added to the D that is divided by. Hadsell et al. 2006; Caffe's ContrastiveLossLayer.
+Shapes: a, b (N, K), stored (K, N); s (N,): 1 for a similar pair, 0 for a dissimilar one.
+
+With ``legacy_version`` the term of a dissimilar pair is max(margin − D², 0), and f = −1 within the margin. As in
+Caffe, 1e-4 is added to D before dividing by it.
+
+Caffe's ContrastiveLossLayer; Hadsell et al. 2006.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ EPSILON = 1e-4
 
 
 class ContrastiveLossParam(Message):
-    """``margin``: how far apart dissimilar pairs should be; ``legacy_version``: compare it with D²."""
+    """``margin``: how far apart dissimilar pairs should be; ``legacy_version``: compare it with D², not with D."""
 
     margin = Float(1.0)
     legacy_version = Bool(False)
@@ -32,7 +34,7 @@ class ContrastiveLossParam(Message):
 
 @register_layer
 class ContrastiveLoss(LossLayer):
-    """A loss on distances, for siamese nets; a and b get a gradient."""
+    """A loss on distances, for siamese nets; a and b get gradients."""
 
     messages = {"contrastive_loss_param": ContrastiveLossParam}
     bottoms = (3, 3)

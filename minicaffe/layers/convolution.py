@@ -1,19 +1,18 @@
-"""Convolution: y = w ∗ x + b, computed as one GEMM over the im2col data matrix.
-
-Shapes: x (C, H, W, N), w (M, C/g, kh, kw) in g groups, b (M), y (M, OH, OW, N), with
-OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW alike.
+"""Convolution: y = w ∗ x + b, computed as one matrix product with the im2col data matrix.
 
     y  = w · X + b          X = im2col(x), K = C·kh·kw rows, P = OH·OW·N columns
     dw = dy · Xᵀ
     db = dy · 1
     dx = col2im(wᵀ · dy)
 
-Images may have one to three spatial axes. With ``axis`` other than 1, all axes before it count as the batch.
+Shapes: x (N, C, H, W), stored (C, H, W, N); w (M, C/g, kh, kw) for g groups; b (M,); y (N, M, OH, OW), stored
+(M, OH, OW, N), with OH = floor((H + 2·pad − (dilation·(kh − 1) + 1)) / stride) + 1, and OW likewise.
 
-``low_rank/layers.py`` adds ``low_rank_param``, with which w, or X, is of low rank.
+Images may have one to three spatial axes. If ``axis`` is not 1, all axes before it count as the batch.
+``low_rank_param``, with which w or X is of low rank, is added in ``low_rank/layers.py``.
 
-Caffe's ConvolutionLayer. These products stand in ``ops/convolution/reference.py`` as the formulas have them; the
-ways that are taken are listed in ``products.py`` beside it.
+``ops/convolution/reference.py`` has these products just as the formulas state them; the fast implementations are
+listed in ``products.py`` beside it. Caffe's ConvolutionLayer.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from minicaffe.spec.fields import ENGINE, Bool, Int, Message, Nested
 
 
 class ConvolutionParam(Message):
-    """Sizes are given for both axes at once (``kernel_size: 5`` or ``[3, 5]``), or with ``_h`` and ``_w``."""
+    """Sizes are one field for all axes (``kernel_size: 5`` or ``[3, 5]``), or a pair with ``_h`` and ``_w``."""
 
     num_output = Int(required=True, min=1)
     bias_term = Bool(True)
@@ -66,7 +65,7 @@ class ConvolutionParam(Message):
                 raise self.error(base, f"give either {base}, or {name}_h and {name}_w, not both")
 
     def window(self, spatial_axes: int) -> Window:
-        """The kernel's sizes and steps, one for each axis; with one spatial axis there is a height of 1 before."""
+        """The kernel's sizes and steps, one per axis; a single spatial axis gets a height of 1 in front."""
         kernel = self._sizes("kernel_size", "kernel", 1, spatial_axes)
         stride = self._sizes("stride", "stride", 1, spatial_axes)
         pad = self._sizes("pad", "pad", 0, spatial_axes)
@@ -113,14 +112,14 @@ class Convolution(MatrixProduct):
             self.add_blob((self.num_output,), param.bias_filler)
 
     def groups(self, channels: int) -> int:
-        """How many groups so many channels are in. Raises SpecError."""
+        """The number of groups for a bottom with ``channels``. Raises SpecError if it does not divide them."""
         param = self.spec.message(ConvolutionParam)
         if channels % param.group:
             raise param.error("group", f"{param.group} does not divide the bottom's {channels} channels")
         return param.group
 
     def check_bottoms(self, bottom: Blobs, top: Blobs) -> None:
-        """Raises ShapeError unless every bottom has channels and 1 to 3 spatial axes, and a top of its own."""
+        """Raises ShapeError unless every bottom has channels, 1 to 3 spatial axes, and a top of its own."""
         if len(bottom) != len(top):
             raise self.shape_error(f"{len(bottom)} bottoms but {len(top)} tops; give one top for each bottom")
         for name, blob in zip(self.spec.bottom, bottom, strict=True):
@@ -148,7 +147,7 @@ class Convolution(MatrixProduct):
             image = spatial if self.spatial_axes > 1 else (1, *spatial)
             size = self.output_size(image)
             try:
-                if min(size) > 0:  # first of all: it refuses a size that no memory holds
+                if min(size) > 0:  # first, since it refuses a size that would not fit in memory
                     y.reshape(*batch, self.num_output, *size[-self.spatial_axes :])
                 geometry = self.geometry(image, math.prod(batch))
             except ValueError as error:
@@ -156,7 +155,7 @@ class Convolution(MatrixProduct):
             self.products.append(products_for(geometry, self.dtype, self.setting.device))
 
     def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
-        """The shapes for ``batch`` images of size (H, W). Raises ValueError where no window fits."""
+        """The shapes for ``batch`` images of size (H, W). Raises ValueError if no window fits."""
         return Geometry((self.channels, *image, batch), self.num_output, self.window, self.group)
 
     def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
@@ -182,7 +181,7 @@ class Convolution(MatrixProduct):
                 self.put_back(dx, x, x.stored_diff)
 
     def add_param_grads(self, product: Products, dy: Array, padded: Array) -> None:
-        """Add dw and db, those that are wanted; where both are, db is a by-product of dw."""
+        """Add dw and db where they are wanted; if both are, db is a by-product of dw."""
         wants_w, wants_b = (*self.param_propagate_down, False)[:2]
         weight, *biases = self.blobs
         if wants_w and wants_b:
@@ -197,11 +196,11 @@ class Convolution(MatrixProduct):
         return sum(product.geometry.multiply_adds for product in self.products)
 
     def as_product(self, bottom: Blob, top: Blob) -> tuple[Products, Array, Array]:
-        """The dense product of the first bottom, with x (C, H, W, N) and y (M, OH, OW, N) as they are now."""
+        """The dense product of the first bottom, with the current x (C, H, W, N) and y (M, OH, OW, N)."""
         return self.products[0], self.images(bottom, bottom.stored), self.images(top, top.stored)
 
     def images(self, blob: Blob, stored: Array) -> Array:
-        """A blob's array as (C, H, W, images): itself for axis 1; else a copy, for it mixes the batch axis."""
+        """A blob's array as (C, H, W, images): itself for axis 1, else a copy, as axes before it join the batch."""
         if self.axis == 1:
             return stored
         merged = blob.logical(stored).reshape(-1, *blob.shape[self.axis :])
@@ -209,6 +208,6 @@ class Convolution(MatrixProduct):
         return images
 
     def put_back(self, images: Array, blob: Blob, stored: Array) -> None:
-        """Write (C, H, W, images) into a blob's array, where ``images`` had to copy."""
+        """Write (C, H, W, images) back into a blob's array, if ``images`` had to copy."""
         if self.axis != 1:
             blob.logical(stored)[...] = self.xp.moveaxis(images, -1, 0).reshape(blob.shape)

@@ -1,10 +1,10 @@
-"""Crop: x cut to the size of a reference, in the axes from ``axis`` on (default: height and width).
-
-Shapes: x (N, C, H, W), reference (…, h, w) -> y (N, C, h, w), which begins at ``offset`` in x.
+"""Crop: x cut to the size of a reference, in the axes from ``axis`` on (by default height and width).
 
     y = x[:, :, o_h : o_h + h, o_w : o_w + w]        dx = dy there, 0 elsewhere
 
-The reference gives its shape only, and gets no gradient. Caffe's CropLayer.
+Shapes: x (N, C, H, W), reference (…, h, w) -> y (N, C, h, w), which starts at ``offset`` = (o_h, o_w) in x.
+
+Only the shape of the reference is used; it gets no gradient. Caffe's CropLayer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minicaffe.spec.fields import Int, Message
 
 
 class CropParam(Message):
-    """``offset``: where the cut begins, for each axis from ``axis`` on, or one for all."""
+    """``offset``: where the cut begins, one for each axis from ``axis`` on, or one for all."""
 
     axis = Int(2)
     offset = Int(repeated=True, min=0)
@@ -25,7 +25,7 @@ class CropParam(Message):
 
 @register_layer
 class Crop(Layer):
-    """A blob cut to another's size."""
+    """A blob cut to the size of another."""
 
     messages = {"crop_param": CropParam}
     bottoms = (2, 2)
@@ -42,14 +42,14 @@ class Crop(Layer):
         for i, start in enumerate(self._offsets(len(shape) - axis), axis):
             if start + reference[i] > shape[i]:
                 raise self.shape_error(
-                    f"axis {i}: {reference[i]} from offset {start} on do not fit a bottom of shape {shape}"
+                    f"axis {i}: {reference[i]} from offset {start} on do not fit in a bottom of shape {shape}"
                 )
             parts.append(slice(start, start + reference[i]))
         top[0].reshape(*shape[:axis], *reference[axis : len(shape)])
         self.part = (*parts[1:], parts[0])  # of the stored array, where the batch is last
 
     def _offsets(self, axes: int) -> list[int]:
-        """One for each of the last ``axes`` axes."""
+        """An offset for each of the last ``axes`` axes."""
         param = self.spec.message(CropParam)
         given = param.offset or [0]
         if len(given) not in (1, axes):

@@ -1,6 +1,7 @@
 """Data: batches of images from an LMDB of Datums, an IDX file (MNIST's format) or an NPZ file.
 
-Tops: the images, (N, C, h, w), after ``transform_param``; and, if there is a second top, the labels, (N,).
+Shapes: the tops are the images (N, C, h, w), after ``transform_param``, and, if there is a second top, the labels
+(N,). Caffe's DataLayer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from minicaffe.spec.fields import Bool, Enum, Int, Message, String
 
 
 class DataParam(Message):
-    """Caffe's DataParameter; ``shuffle``, ``label_source`` and two of the backends are ours."""
+    """Caffe's DataParameter; ``shuffle``, ``label_source`` and two of the backends are additions."""
 
     source = String(required=True)
     backend = Enum(*BACKENDS)
@@ -28,7 +29,7 @@ class DataParam(Message):
 
 @register_layer
 class Data(BatchSourceLayer):
-    """Reads ``data_param.source``; consecutive batches, running on from one epoch into the next."""
+    """Reads ``data_param.source`` in consecutive batches that run on from one epoch into the next."""
 
     messages = {"data_param": DataParam, "transform_param": TransformParam}
 

@@ -1,15 +1,13 @@
 """Deconvolution: y = wᵀ ∗ x + b, the transpose of a convolution; it upsamples by its stride.
 
-Shapes: x (C, H, W, N), w (C, M/g, kh, kw) in g groups, b (M), y (M, OH, OW, N), with
-OH = stride·(H − 1) + dilation·(kh − 1) + 1 − 2·pad, and OW alike.
+    y  = col2im(wᵀ · x) + b         the input gradient of the convolution that takes y to x
+    dx = w · im2col(dy)             its output
+    dw = x · im2col(dy)ᵀ            its weight gradient, with x in place of dy and dy in place of x
 
-The convolution that takes y to x has the three products; their roles are exchanged:
+Shapes: x (N, C, H, W), stored (C, H, W, N); w (C, M/g, kh, kw) for g groups; b (M,); y (N, M, OH, OW), stored
+(M, OH, OW, N), with OH = stride·(H − 1) + dilation·(kh − 1) + 1 − 2·pad, and OW likewise.
 
-    y  = its input gradient at x          (col2im(wᵀ · x)) + b
-    dx = its output at dy
-    dw = its weight gradient, of "outputs" x and "inputs" dy
-
-Caffe's DeconvolutionLayer (Long et al. 2015, arXiv 1411.4038, with the bilinear filler).
+Caffe's DeconvolutionLayer; Long et al. 2015 (arXiv 1411.4038), with the bilinear filler.
 """
 
 from __future__ import annotations
@@ -37,14 +35,14 @@ class Deconvolution(Convolution):
         return (self.channels, self.num_output // self.group, *self.window.kernel[-self.spatial_axes :])
 
     def output_size(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """(OH, OW): the image size that a convolution takes to (H, W)."""
+        """(OH, OW): the image size that the convolution takes to (H, W)."""
         w = self.window
         return tuple(
             s * (size - 1) + e - 2 * p for size, s, e, p in zip(image, w.stride, w.extent, w.pad, strict=True)
         )
 
     def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
-        """The shapes of the convolution from y (M, OH, OW, N) to x. Raises ValueError where y is empty."""
+        """The shapes of the convolution from y (M, OH, OW, N) to x. Raises ValueError if y would be empty."""
         size = self.output_size(image)
         if min(size) < 1:
             raise ValueError(f"the top would be {size}; pad less, or use a larger kernel")
@@ -73,7 +71,7 @@ class Deconvolution(Convolution):
                 self._add_bias_grad(dy.reshape(self.num_output, -1))
 
     def _add_weight_grad(self, product: Products, x: Array, padded: Array) -> None:
-        """dw, in which x has the part that dy has in a convolution, and dy that of its padded input."""
+        """Add dw: x plays the part that dy has in a convolution, and dy that of its padded input."""
         self.blobs[0].accumulate(lambda out: product.weight_grad(x, padded, out))
 
     def _add_bias_grad(self, dy: Array) -> None:

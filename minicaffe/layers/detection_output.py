@@ -1,17 +1,17 @@
-"""DetectionOutput: a detector's predictions as a list of boxes: decoded, thresholded, and without doubles.
+"""DetectionOutput: a detector's predictions as a list of boxes: decoded, thresholded, and without duplicates.
 
 Shapes, for P priors and K classes: locations (N, L · P · 4), where L is 1 or, with ``share_location: false``, K;
 confidences (N, P · K); priors (1, 2, P · 4), as PriorBox makes them -> y (1, 1, D, 7), a row for each detection:
 
     image, label, confidence, x_min, y_min, x_max, y_max
 
-Locations become boxes as ``code_type`` says, multiplied by the priors' variances before, unless they are encoded in
-the target. For each class but the background, boxes with a confidence above ``confidence_threshold`` go through
-non-maximum suppression, at most ``top_k`` of them; at most ``keep_top_k`` of all classes' are left. D is known in
-forward only; where nothing is found, there is a row of −1 with its number for each image.
+Locations are multiplied by the priors' variances, unless ``variance_encoded_in_target``, and become boxes as
+``code_type`` says. For each class except the background, at most ``top_k`` boxes with a confidence above
+``confidence_threshold`` go through non-maximum suppression; of all classes together, at most ``keep_top_k`` remain.
+D is only known in forward. If nothing is found, y has one row of −1 for each image, with the image's number.
 
-No gradient. The DetectionOutputLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch
-ssd; ``clip`` is OpenCV's). It works on the host: on a GPU it waits for its bottoms.
+There is no gradient. It works on the host: on a GPU it waits for its bottoms. The DetectionOutputLayer of SSD's
+Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch ssd; ``clip`` is from OpenCV).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NonMaximumSuppressionParam(Message):
 
 
 class ResizeParam(Message):
-    """SSD's, in save_output_param: read and left aside."""
+    """Part of SSD's save_output_param: read, but not used."""
 
     prob = Float(1.0)
     resize_mode = String("WARP")
@@ -52,7 +52,7 @@ class ResizeParam(Message):
 
 
 class SaveOutputParam(Message):
-    """Where SSD's Caffe writes results to files; here nothing is written, of which there is a warning."""
+    """Where SSD's Caffe writes results to files. Nothing is written here, and a warning says so."""
 
     output_directory = String("")
     output_name_prefix = String("")
@@ -64,9 +64,9 @@ class SaveOutputParam(Message):
 
 
 class DetectionOutputParam(Message):
-    """``variance_encoded_in_target``: locations are not multiplied by variances. −1 for no background class.
+    """``background_label_id``: −1 for no background class. ``clip``: cut boxes off at the image's border, 0 and 1.
 
-    ``clip``: boxes end at the image's border, 0 and 1.
+    ``variance_encoded_in_target``: locations are not multiplied by variances.
     """
 
     num_classes = Int(required=True, min=1)
@@ -102,7 +102,7 @@ class DetectionOutput(Layer):
             (param.visualize, "visualize", param),
         ):
             if ignored:
-                logger.warning("%s", of.error(name, "ignored: boxes are in the top, nowhere else"))
+                logger.warning("%s", of.error(name, "ignored: boxes are only in the top"))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.message(DetectionOutputParam)
@@ -149,7 +149,7 @@ class DetectionOutput(Layer):
         return decoded.clip(0, 1) if self.param.clip else decoded
 
     def _detect(self, image: int, decoded: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-        """The rows of one image, from its boxes (P, L, 4) and confidences (P, K), by label, the best first."""
+        """The rows of one image, from its boxes (P, L, 4) and confidences (P, K): by label, the best first."""
         param = self.param
         rows = [np.empty((0, 7))]
         for label in range(param.num_classes):
@@ -158,9 +158,11 @@ class DetectionOutput(Layer):
             scores = confidences[:, label]
             candidates = boxes.best_first(scores, param.confidence_threshold, param.nms_param.top_k)
             found = decoded[candidates, 0 if param.share_location else label]
-            kept = boxes.suppress(found, param.nms_param.nms_threshold, param.nms_param.eta)
-            about = np.broadcast_to([image, label], (len(kept), 2))
-            rows.append(np.concatenate([about, scores[candidates[kept], None], found[kept]], axis=1))
+            chosen = boxes.suppress(found, param.nms_param.nms_threshold, param.nms_param.eta)
+            image_and_label = np.broadcast_to([image, label], (len(chosen), 2))
+            rows.append(
+                np.concatenate([image_and_label, scores[candidates[chosen], None], found[chosen]], axis=1)
+            )
         all_rows = np.concatenate(rows)
         if 0 <= param.keep_top_k < len(all_rows):
             best = np.argsort(-all_rows[:, 2], kind="stable")[: param.keep_top_k]

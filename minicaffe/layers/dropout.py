@@ -2,7 +2,7 @@
 
     dx = dy · m / (1 − r)
 
-With ``scale_train: false`` it is scaled at TEST instead: y = x · m at TRAIN, y = x · (1 − r) at TEST.
+With ``scale_train: false`` the scaling happens at TEST instead: y = x · m at TRAIN, y = x · (1 − r) at TEST.
 
 Caffe's DropoutLayer, with the field of Fast R-CNN's Caffe; Srivastava et al. 2014.
 """
@@ -19,7 +19,7 @@ from minicaffe.spec.fields import Bool, Float, Message
 
 
 class DropoutParam(Message):
-    """``dropout_ratio``: the share r that is dropped; ``scale_train``: scale at TRAIN, or (false) at TEST."""
+    """``dropout_ratio``: the share r that is dropped; ``scale_train``: scale at TRAIN (true) or at TEST (false)."""
 
     dropout_ratio = Float(0.5, min=0, below=1)
     scale_train = Bool(True)
@@ -27,9 +27,9 @@ class DropoutParam(Message):
 
 @register_layer
 class Dropout(Layer):
-    """A random part of the inputs set to 0, another one at each forward; the mean is kept.
+    """Sets a random part of the inputs to 0, a new one in each forward, without changing their mean.
 
-    Masks come from the net's generator, so a run can be repeated from its seed.
+    Masks come from the net's random generator, so a run can be repeated from its seed.
     """
 
     messages = {"dropout_param": DropoutParam}
@@ -63,7 +63,7 @@ class Dropout(Layer):
             self._scale(dy, dx)
 
     def _scale(self, source: Array, target: Array) -> None:
-        """A copy: if the top shared the bottom's array, an in-place layer on it would change the bottom too."""
+        """Copies: if the top shared the bottom's array, an in-place layer on it would change the bottom too."""
         if self.test_scale != 1:
             elementwise(self._multiply, source, target)
         elif target is not source:

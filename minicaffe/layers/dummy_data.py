@@ -1,6 +1,6 @@
-"""DummyData: tops of given shapes that a filler fills.
+"""DummyData: tops of given shapes, filled by a filler.
 
-A constant is filled in once; random numbers are new at each forward. Caffe's DummyDataLayer.
+Constants are filled in once; random numbers are new in each forward. Caffe's DummyDataLayer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 class DummyDataParam(Message):
-    """Each field: one value for each top, or one for all. ``num`` … ``width`` are the older way of ``shape``."""
+    """Each field has one value for each top, or one for all. ``num`` … ``width`` are the old form of ``shape``."""
 
     data_filler = Nested(FillerParam, repeated=True)
     shape = Nested(BlobShape, repeated=True)
@@ -48,7 +48,7 @@ class DummyDataParam(Message):
 
 @register_layer
 class DummyData(Layer):
-    """Constants or random numbers, as inputs for tests and for timing."""
+    """Constants or random numbers, as inputs for tests and timing."""
 
     messages = {"dummy_data_param": DummyDataParam}
     bottoms = (0, 0)
@@ -65,7 +65,7 @@ class DummyData(Layer):
                 fill(blob, filler, self.rng)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """The shapes are the spec's."""
+        """The shapes are fixed by the spec."""
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         for blob, filler in zip(top, self.fillers, strict=True):

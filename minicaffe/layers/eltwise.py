@@ -1,11 +1,13 @@
-"""Eltwise: the sum, product or maximum of blobs of one shape, element by element.
+"""Eltwise: the sum, product or maximum of blobs of the same shape, element by element.
 
     SUM     y = Σ c_i · x_i        dx_i = c_i · dy
     PROD    y = Π x_i              dx_i = dy · Π_{j≠i} x_j,  or dy · y / x_i with stable_prod_grad: false
     MAX     y = max x_i            dx_i = dy where x_i is the maximum
 
-Ties of MAX: of the first two the second wins, a later one must be larger. Caffe's EltwiseLayer. Caffe lets a
-top be in place, but has by then lost that bottom (its sum leaves it out): it is refused here.
+Ties of MAX: of the first two the second wins; a later one must be larger.
+
+Caffe's EltwiseLayer. In Caffe the top may be in place, but by then that bottom is lost (a sum leaves it out), so it
+is refused here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from minicaffe.spec.fields import Bool, Enum, Float, Message
 
 
 class EltwiseParam(Message):
-    """``coeff``: for SUM, one for each bottom; ``stable_prod_grad``: multiply, rather than divide by x_i."""
+    """``coeff``: for SUM, one for each bottom; ``stable_prod_grad``: multiply the others, not divide y by x_i."""
 
     operation = Enum("PROD", "SUM", "MAX", default="SUM")
     coeff = Float(repeated=True)
@@ -35,7 +37,7 @@ class EltwiseParam(Message):
 
 @register_layer
 class Eltwise(Layer):
-    """Several blobs of one shape become one."""
+    """Combines blobs of the same shape into one."""
 
     messages = {"eltwise_param": EltwiseParam}
     bottoms = (2, None)

@@ -15,7 +15,7 @@ from minicaffe.spec.fields import Float, Message
 
 
 class ELUParam(Message):
-    """``alpha``: −α is what y tends to for x → −∞."""
+    """``alpha``: y tends to −α for x → −∞."""
 
     alpha = Float(1.0)
 

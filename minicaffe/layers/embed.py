@@ -1,10 +1,10 @@
 """Embed: y = w[x] + b, a row of a table for each index.
 
-Shapes: x (…) whole numbers in [0, K), with K = ``input_dim``; w (K, M), b (M), y (…, M).
-
     dw[k] = Σ dy where x = k        db = Σ dy
 
-It is the InnerProduct of one-hot vectors, without them. x gets no gradient. Caffe's EmbedLayer.
+Shapes: x (…) with whole numbers in [0, K), K = ``input_dim``; w (K, M); b (M,); y (…, M).
+
+It is an InnerProduct of one-hot vectors, without building them. x gets no gradient. Caffe's EmbedLayer.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ class Embed(Layer):
             self.blobs[1].accumulate(lambda out: dy.sum(axis=0, out=out))
 
     def _add_rows(self, index: Array, rows: Array, out: Array) -> None:
-        """out[k] = Σ rows whose index is k."""
+        """out[k] = Σ of the rows whose index is k."""
         out.fill(0)
         self.xp.add.at(out, index, rows)

@@ -1,8 +1,8 @@
-"""EuclideanLoss: half the mean squared distance of two batches.
-
-Shapes: a, b (N, …), of the same size.
+"""EuclideanLoss: half the mean squared distance between two batches.
 
     loss = Σ (a − b)² / 2N        da = loss_weight · (a − b) / N        db = −da
+
+Shapes: a, b (N, …), with equally many elements.
 
 Caffe's EuclideanLossLayer.
 """
@@ -19,7 +19,7 @@ from minicaffe.layers.loss import LossLayer
 
 @register_layer
 class EuclideanLoss(LossLayer):
-    """Least squares; both bottoms get a gradient."""
+    """Least squares; both bottoms get gradients."""
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Exp: y = base^(shift + scale · x); base −1 stands for e.
+"""Exp: y = base^(shift + scale · x), where base −1 means e.
 
     dx = dy · y · scale · ln(base)
 

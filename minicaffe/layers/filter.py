@@ -1,11 +1,11 @@
-"""Filter: of several batches the images for which a selector is not 0.
-
-Shapes: bottoms (N, …), the last of them the selector (N,) or (N, 1, …); a top (J, …) for each of the others,
-with the J selected images in their order.
+"""Filter: the images of several batches for which a selector is not 0.
 
     y = x[selected]        dx[selected] = dy, 0 elsewhere
 
-J is known in forward only: until then tops have all N images, and layers behind follow their shapes. The selector
+Shapes: bottoms (N, …), the last of them the selector (N,) or (N, 1, …); for each of the others a top (J, …) with
+the J selected images, in order.
+
+J is only known in forward: before it, tops have all N images, and later layers follow their shapes. The selector
 gets no gradient. Caffe's FilterLayer.
 """
 
@@ -22,7 +22,7 @@ from minicaffe.device.array import to_host
 
 @register_layer
 class Filter(Layer):
-    """The images that a selector lets pass."""
+    """The images that a selector lets through."""
 
     bottoms = (2, None)
     tops = (1, None)

@@ -1,8 +1,10 @@
-"""Flatten: axes ``axis`` to ``end_axis`` (default: all but the batch) become one; the numbers stay.
+"""Flatten: merges the axes ``axis`` to ``end_axis`` (by default all but the batch) into one.
 
     y = x        dx = dy
 
-Shapes: (N, C, H, W) -> (N, C·H·W). Caffe's FlattenLayer; as ``Reshape``, it shares memory where it can.
+Shapes: x (N, C, H, W) -> y (N, C·H·W).
+
+Like ``Reshape``, it shares memory if it can. Caffe's FlattenLayer.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from minicaffe.spec.fields import Int, Message
 
 
 class FlattenParam(Message):
-    """The first and the last of the axes that become one."""
+    """The first and the last of the axes to merge."""
 
     axis = Int(1)
     end_axis = Int(-1)
@@ -23,12 +25,12 @@ class FlattenParam(Message):
 
 @register_layer
 class Flatten(Reshape):
-    """A blob with several of its axes made one; cannot be in place."""
+    """A blob with several of its axes merged; cannot be in place."""
 
     messages = {"flatten_param": FlattenParam}
 
     def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError where there is none."""
+        """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError if there is none."""
         param = self.spec.message(FlattenParam)
         begin = canonical_axis(self, param.axis, len(shape))
         end = canonical_axis(self, param.end_axis, len(shape), "end_axis") + 1

@@ -1,4 +1,7 @@
-"""HDF5Data: batches of rows of HDF5 data sets. Each top is the data set of its name, (N, …), as float32."""
+"""HDF5Data: batches of rows of HDF5 data sets.
+
+Shapes: each top (N, …) has rows of the data set of its name, as float32. Caffe's HDF5DataLayer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class HDF5DataParam(Message):
 
 @register_layer
 class HDF5Data(BatchSourceLayer):
-    """Reads file after file; ``shuffle`` orders the files, and the rows in each, but mixes no files."""
+    """Reads file after file; ``shuffle`` shuffles the files and the rows within each, but never mixes files."""
 
     messages = {"hdf5_data_param": HDF5DataParam, "transform_param": TransformParam}
     tops = (1, None)
@@ -30,7 +33,7 @@ class HDF5Data(BatchSourceLayer):
         if self.spec.has("transform_param"):
             raise self.spec.error(
                 "transform_param",
-                "HDF5Data does not transform (nor does Caffe's): write the data as the net wants them",
+                "HDF5Data does not transform (nor does Caffe's): write the data as the net needs them",
             )
         param = self.spec.message(HDF5DataParam)
         source = open_hdf5(param.source, self.spec.top, self.setting.folder)

@@ -1,11 +1,12 @@
-"""HDF5Output: writes two bottoms, data and labels, into an HDF5 file, batch after batch.
+"""HDF5Output: writes two bottoms, data and labels, to an HDF5 file, batch after batch.
 
-The file has the data sets ``data`` (rows, C, H, W) and ``label`` (rows, C, H, W); missing axes are 1. HDF5Data
-reads such a file where the net's tops have these names.
+Shapes: both bottoms (rows, C, H, W), also the shapes of the file's data sets ``data`` and ``label``; missing axes
+are 1. HDF5Data can read the file if the net's tops have these names.
 
-Each forward adds its rows, and leaves a closed, whole file; the first one of a net replaces the HDF5 file that was
-there. There are no tops, and so no gradient. Needs h5py (extra ``hdf5``). Caffe's HDF5OutputLayer, which fails at
-its second batch.
+Each forward appends its rows and leaves a complete, closed file; a net's first forward replaces an HDF5 file that
+already exists. There are no tops, and so no gradient. Needs h5py (extra ``hdf5``).
+
+Caffe's HDF5OutputLayer, which fails at its second batch.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ NAMES = ("data", "label")
 
 
 class HDF5OutputParam(Message):
-    """``file_name``: the file to write, from the working directory; see ``spec/trust.py`` for where it may lie."""
+    """``file_name``: the file to write, relative to the working directory; ``spec/trust.py`` limits where."""
 
     file_name = String(required=True)
 
 
 @register_layer
 class HDF5Output(Layer):
-    """Keeps what a net computes."""
+    """Saves what a net computes."""
 
     messages = {"hdf5_output_param": HDF5OutputParam}
     bottoms = (2, 2)
@@ -56,7 +57,7 @@ class HDF5Output(Layer):
         path = self._path()
         try:
             if self.mode == "w" and os.path.exists(path) and not _is_replaceable(path):
-                problem = "is there, and is not an HDF5 file; delete it, or choose another file_name"
+                problem = "exists, and is not an HDF5 file; delete it, or choose another file_name"
                 raise WriteError(f"{self.spec.where}: {path}: {problem}")
             with self.open_file(path, self.mode) as file:
                 for name, blob in zip(NAMES, bottom, strict=True):
@@ -69,7 +70,7 @@ class HDF5Output(Layer):
         self.mode = "a"
 
     def _path(self) -> str:
-        """The file to write. Raises UntrustedError where the spec may not write it."""
+        """The file to write. Raises UntrustedError if the spec may not write it."""
         param = self.spec.message(HDF5OutputParam)
         problem = self.setting.trust.problem_of_output(param.file_name, self.setting.folder)
         if problem:
@@ -90,7 +91,7 @@ class HDF5Output(Layer):
 
 
 def _is_replaceable(path: str) -> bool:
-    """Whether a file is one that this layer may have written: a wrong name in a spec destroys nothing else."""
+    """Whether this layer may have written the file: a wrong name in a spec must not destroy anything else."""
     return os.path.isfile(path) and kind_of(path) in (HDF5, "empty")
 
 

@@ -1,11 +1,11 @@
 """HingeLoss: each score should be above 1 for the label and below −1 for every other class.
 
-Shapes: scores x (N, …), K of them an image, and N labels in [0, K).
-
     s = −1 at the label, 1 elsewhere        m = max(0, 1 + s·x)
 
     L1    loss = Σ m / N         dx = loss_weight · s · [m > 0] / N
     L2    loss = Σ m² / N        dx = loss_weight · 2·s·m / N
+
+Shapes: scores x (N, …) with K per image, stored (K, N); labels (N,) in [0, K).
 
 Caffe's HingeLossLayer: one-versus-all, as in a linear support vector machine.
 """
@@ -22,7 +22,7 @@ from minicaffe.spec.fields import Enum, Message
 
 
 class HingeLossParam(Message):
-    """``norm``: whether margins count themselves (L1) or squared (L2)."""
+    """``norm``: whether the loss sums the margins (L1) or their squares (L2)."""
 
     norm = Enum("L1", "L2", default="L1")
 

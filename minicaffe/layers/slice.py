@@ -1,6 +1,8 @@
-"""Slice: one blob becomes several, cut along an axis (the channels by default).
+"""Slice: one blob cut into several along an axis (the channels by default).
 
     y_i = the i-th part of x        dx = [dy_0, dy_1, …]
+
+Shapes: x (N, Σ C_i, H, W) -> y_i (N, C_i, H, W).
 
 Caffe's SliceLayer.
 """
@@ -17,7 +19,10 @@ from minicaffe.spec.fields import Int, Message
 
 
 class SliceParam(Message):
-    """``slice_point``: where each part but the first begins (default: equal parts); ``slice_dim``: old for axis."""
+    """``slice_point``: where each part after the first begins (default: equal parts).
+
+    ``slice_dim`` is the old name of ``axis``.
+    """
 
     axis = Int(1)
     slice_point = Int(repeated=True, min=1)
@@ -25,14 +30,14 @@ class SliceParam(Message):
 
     def check(self) -> None:
         if self.has("axis") and self.has("slice_dim"):
-            raise self.error("slice_dim", "the older name of axis, which is given too; keep axis")
+            raise self.error("slice_dim", "is the old name of axis, which is given too; keep axis")
         if any(after <= before for before, after in pairwise(self.slice_point)):
-            raise self.error("slice_point", f"{self.slice_point} must rise from one to the next")
+            raise self.error("slice_point", f"{self.slice_point} must be increasing")
 
 
 @register_layer
 class Slice(Layer):
-    """Parts of a blob, a top for each."""
+    """The parts of a blob, one top for each."""
 
     messages = {"slice_param": SliceParam}
     tops = (1, None)
@@ -47,7 +52,7 @@ class Slice(Layer):
         self.parts = parts_along(bottom[0].stored_axis(axis), sizes)
 
     def _sizes(self, size: int, tops: int) -> list[int]:
-        """The parts' sizes along the axis, which has ``size``."""
+        """The sizes of the parts along an axis of length ``size``."""
         param = self.spec.message(SliceParam)
         points = param.slice_point
         if not points:
@@ -59,7 +64,7 @@ class Slice(Layer):
         if len(points) != tops - 1:
             raise param.error("slice_point", f"{len(points)} points for {tops} tops; give {tops - 1}")
         if points[-1] >= size:
-            raise param.error("slice_point", f"{points[-1]} is not inside the axis, which has {size}")
+            raise param.error("slice_point", f"{points[-1]} is not inside the axis, whose size is {size}")
         return [end - begin for begin, end in pairwise([0, *points, size])]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

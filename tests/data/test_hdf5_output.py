@@ -63,7 +63,7 @@ def test_a_new_net_replaces_the_file_at_its_first_forward(tmp_path):
 def test_a_file_that_is_no_hdf5_file_is_left_alone(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("of value")
-    with pytest.raises(mc.WriteError, match=r"notes.txt: is there, and is not an HDF5 file; delete it"):
+    with pytest.raises(mc.WriteError, match=r"notes.txt: exists, and is not an HDF5 file; delete it"):
         output_net(path).forward()
     assert path.read_text() == "of value"
 

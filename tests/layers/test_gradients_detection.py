@@ -216,7 +216,7 @@ WRONG = [
     (
         "type: DepthwiseConvolution, convolution_param: {num_output: 4, kernel_size: 1}",
         [(1, 3, 4, 4)],
-        "num_output: 4 is no multiple of the 3 channels",
+        "num_output: 4 is not a multiple of the 3 channels",
     ),
     (
         "type: DepthwiseConvolution, convolution_param: {num_output: 4, kernel_size: 1, group: 2}",

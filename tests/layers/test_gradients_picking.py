@@ -152,7 +152,7 @@ def test_stochastic_spp_has_no_gradient_in_the_test_phase(rng):
 
 WRONG = [
     ("type: Embed, embed_param: {num_output: 3}", [(2,)], "input_dim: required"),
-    ("type: BatchReindex", [(3, 2), (2, 1)], "one number for each image wanted"),
+    ("type: BatchReindex", [(3, 2), (2, 1)], "one index for each image wanted"),
     ("type: Filter, top: [a, b]", [(3, 2), (3,)], "2 tops for 1 bottoms and a selector"),
     ("type: Filter", [(3, 2), (3, 2)], r"selector 'x1' has shape \(3, 2\); expected \(N,\)"),
     ("type: Filter", [(3, 2), (4,)], "expected one batch size"),
