@@ -1,11 +1,12 @@
-"""Im2col: the data matrix of a convolution as a blob: the pixels of each window as channels.
-
-Shapes: x (N, C, H, W), or with one, three or more spatial axes; y (N, C·kh·kw, OH, OW).
+"""Im2col: the data matrix of a convolution as a blob, with the pixels of each window as channels.
 
     y[n, (c, i, j), oh, ow] = x[n, c, oh·s − p + i·d, ow·s − p + j·d],  0 outside the image
     dx = each dy added to the pixel that it came from
 
-``axis`` is the channels'; those before it are a batch. Caffe's Im2colLayer, with the sizes of convolution_param.
+Shapes: x (N, C, H, W), or with one, three or more spatial axes; y (N, C·kh·kw, OH, OW).
+
+``axis`` is the axis of the channels; those before it are a batch. Caffe's Im2colLayer; it takes its sizes from
+convolution_param.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from minicaffe.spec.fields import Int
 
 
 class Im2colParam(ConvolutionParam):
-    """ConvolutionParam, of which the sizes count; ``num_output`` and ``group`` mean nothing here."""
+    """ConvolutionParam, of which only the sizes are used; ``num_output`` and ``group`` are ignored."""
 
     num_output = Int(0, min=0)
 
 
 @register_layer
 class Im2col(Layer):
-    """Windows side by side as channels: a 1 × 1 convolution of them is a convolution of the image."""
+    """Windows laid out as channels: a 1 × 1 convolution of them is a convolution of the image."""
 
     messages = {"convolution_param": Im2colParam}
 
@@ -50,20 +51,22 @@ class Im2col(Layer):
         shape, first = bottom[0].shape, self.axis + 1
         if len(shape) != first + self.axes:
             raise self.shape_error(
-                f"bottom has shape {shape}; expected {first + self.axes} axes, as at first"
+                f"bottom has shape {shape}; expected {first + self.axes} axes, as at the start"
             )
         window, image = self.window, shape[first:]
         padded, output = window.padded_size(image), window.output_size(image)
         if min(output) < 1:
             raise self.shape_error(
-                f"a window of {window.extent} does not fit bottom {shape}, padded to {padded}; "
+                f"a window of {window.extent} does not fit in bottom {shape}, padded to {padded}; "
                 "use a smaller kernel, or pad more"
             )
         top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(window.kernel), *output)
-        before = shape[1:first] if self.axis else shape[:1]  # the spatial axes, in ``_images``
-        behind = shape[:1] if self.axis else ()
-        self.columns_shape = (*before, *window.kernel, *output, *behind)
-        self.padded = self.xp.zeros((*before, *padded, *behind), self.dtype)
+        before = (
+            shape[1:first] if self.axis else shape[:1]
+        )  # the axes around the spatial ones, see ``_images``
+        after = shape[:1] if self.axis else ()
+        self.columns_shape = (*before, *window.kernel, *output, *after)
+        self.padded = self.xp.zeros((*before, *padded, *after), self.dtype)
         every = (slice(None),) * len(before)
         self.inner = every + window.inside(image)
         # for each kernel position: its rows of the columns, and their pixels in the padded image
@@ -86,7 +89,7 @@ class Im2col(Layer):
         self._images(bottom[0].stored_diff)[...] = padded[self.inner]
 
     def _images(self, stored: Array) -> Array:
-        """x's array with the channels before the spatial axes: for axis 0 they are stored last."""
+        """x's array with the channels before the spatial axes; with ``axis: 0`` they are stored last."""
         first: Array = stored if self.axis else self.xp.moveaxis(stored, -1, 0)
         return first
 

@@ -1,7 +1,7 @@
-"""ImageData: batches of image files, from a list ("path label" a line) or a folder with one for each class.
+"""ImageData: batches of image files, from a list (lines of "path label") or a folder with a sub-folder per class.
 
-Tops: the images, (N, C, h, w), in Caffe's channel order (blue, green, red); and, if wanted, the labels, (N,), or
-(N, L) where a line of the list has L of them.
+Shapes: the tops are the images (N, C, h, w), in Caffe's channel order (blue, green, red), and, if there is a second
+top, the labels (N,), or (N, L) if the lines of the list have L labels. Caffe's ImageDataLayer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger("minicaffe")
 
 
 class ImageDataParam(Message):
-    """Caffe's ImageDataParameter; ``source`` may also be a folder with a sub-folder for each class."""
+    """Caffe's ImageDataParameter; ``source`` may also be a folder with a sub-folder per class."""
 
     source = String(required=True)
     batch_size = Int(1, min=1)
@@ -41,7 +41,7 @@ class ImageDataParam(Message):
 
 @register_layer
 class ImageData(BatchSourceLayer):
-    """Reads the images that ``image_data_param.source`` lists or holds."""
+    """Reads the images that ``image_data_param.source`` lists or contains."""
 
     messages = {"image_data_param": ImageDataParam, "transform_param": TransformParam}
 
@@ -55,9 +55,9 @@ class ImageData(BatchSourceLayer):
         return image_batches(self, source, order, with_labels=len(top) > 1)
 
     def _number_classes(self, source: ImageListSource) -> None:
-        """Number the folder's classes as in training: one that it lacks must not shift the others."""
+        """Number the folder's classes as in training: a missing class must not shift the others."""
         names = self.setting.label_names
-        trained = [] if names.of_top else names.trained  # which are those of the first folder
+        trained = [] if names.of_top else names.trained  # these belong to the first folder
         known = list(trained or self._training_classes())
         missing = source.number_as(known) if known else []
         if missing:
@@ -65,7 +65,7 @@ class ImageData(BatchSourceLayer):
         names.of_top[self.spec.top[-1]] = source.class_names
 
     def _training_classes(self) -> list[str]:
-        """The classes of the folder from which the same spec has these tops in training; [] where it has none."""
+        """The classes of the folder that the same spec reads these tops from in training; [] if there is none."""
         for spec in self.setting.label_names.training_layers:
             if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
                 places = [

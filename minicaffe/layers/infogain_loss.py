@@ -1,12 +1,12 @@
-"""InfogainLoss: SoftmaxWithLoss where a matrix H says how much each pair of label and class counts.
+"""InfogainLoss: SoftmaxWithLoss with a matrix H of weights for each pair of label and class.
 
-Shapes: scores x (N, …, L, …) with L classes along ``axis``, a label for each place that is left, H (L × L).
-
-    p = softmax(x)        loss = −Σ_places Σ_l H[label, l] · log p_l / n
+    p = softmax(x)        loss = −Σ Σ_l H[label, l] · log p_l / n
                           dx_l = loss_weight · (p_l · Σ_k H[label, k] − H[label, l]) / n
 
-With H = 1 it is SoftmaxWithLoss. H is a third bottom, or the file ``source``. Probabilities count as at least
-1e-20. Caffe's InfogainLossLayer.
+Shapes: scores x (N, …, L, …) with L classes along ``axis``; labels (N, …) without that axis; H (L, L).
+
+With the identity matrix as H it is SoftmaxWithLoss. H is the third bottom, or is read from the file ``source``.
+Probabilities count as at least 1e-20. Caffe's InfogainLossLayer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SMALLEST = 1e-20
 
 
 class InfogainLossParam(Message):
-    """``source``: the file of H, .binaryproto, .npy or .npz, where H is not the third bottom."""
+    """``source``: the file of H (.binaryproto, .npy or .npz), unless H is the third bottom."""
 
     source = String()
     axis = Int(1)
@@ -47,7 +47,9 @@ class InfogainLoss(SoftmaxWithLoss):
         if len(bottom) == 3:
             return
         if not param.source:
-            raise param.error("source", "required, but not given; name H's file, or give H as a third bottom")
+            raise param.error(
+                "source", "required, but not given; name the file of H, or give H as a third bottom"
+            )
         try:
             path = find_path(param.source, lookup_folders(self.setting.folder), "infogain matrix")
             self.matrix = self.setting.device.put(load_array(path, "matrix", "H"), self.dtype)
@@ -62,7 +64,7 @@ class InfogainLoss(SoftmaxWithLoss):
         size = bottom[2].count if len(bottom) == 3 else self.matrix.size
         if size != self.classes**2:
             raise self.shape_error(
-                f"H has {size} numbers; expected {self.classes} × {self.classes}, by classes"
+                f"H has {size} numbers; expected {self.classes} × {self.classes}, one for each pair of classes"
             )
 
     def total_loss(self, bottom: Blobs) -> Array:

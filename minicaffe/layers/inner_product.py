@@ -1,11 +1,11 @@
 """InnerProduct: y = w · x + b, a fully connected layer.
 
-Shapes: x (K, N) — all axes from ``axis`` on flattened to K — w (M, K), or (K, M) with ``transpose``, b (M),
-y (M, N).
-
     dw = dy · xᵀ        db = dy · 1        dx = wᵀ · dy
 
-With ``low_rank_param`` w, or x, is of low rank: ``low_rank/layers.py``. Caffe's InnerProductLayer.
+Shapes: x (N, …) with all axes from ``axis`` on flattened to K, stored (K, N); w (M, K), or (K, M) with
+``transpose``; b (M,); y (N, M), stored (M, N).
+
+``low_rank_param``, with which w or x is of low rank, is added in ``low_rank/layers.py``. Caffe's InnerProductLayer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
 class InnerProductParam(Message):
-    """``axis``: the first axis that is flattened; those before it are kept."""
+    """``axis``: the first axis to flatten; those before it stay."""
 
     num_output = Int(required=True, min=1)
     bias_term = Bool(True)
@@ -98,13 +98,13 @@ class InnerProduct(MatrixProduct):
         return values if self.transpose else super().along_outputs(values, weights)
 
     def as_product(self, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
-        """The layer as a convolution of images of one pixel: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
+        """The layer as a convolution of one-pixel images: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
         x, y = self.as_pixels(bottom, top)
         geometry = Geometry(x.shape, self.num_output, Window((1, 1)))
         return DenseConvolution(geometry, self.dtype, self.setting.device), x, y
 
     def as_pixels(self, bottom: Blob, top: Blob) -> tuple[Array, Array]:
-        """x (K, 1, 1, N) and y (M, 1, 1, N), as they are now."""
+        """The current x (K, 1, 1, N) and y (M, 1, 1, N)."""
         x = self._columns(bottom, bottom.stored, self.depth)
         y = self._columns(top, top.stored, self.num_output)
         return x[:, None, None], y[:, None, None]
@@ -115,14 +115,13 @@ class InnerProduct(MatrixProduct):
         return w.T if self.transpose else w
 
     def _columns(self, blob: Blob, stored: Array, rows: int) -> Array:
-        """A blob's array as (rows, columns): a view for axis 1; for another axis, which splits the batch-last
-        order, a copy in Caffe's order."""
+        """A blob's array as (rows, columns): a view for axis 1, else a copy in Caffe's order."""
         if self.axis == 1:
             return stored.reshape(rows, -1)
         columns: Array = self.xp.ascontiguousarray(blob.logical(stored).reshape(-1, rows).T)
         return columns
 
     def _put_back(self, columns: Array, blob: Blob, stored: Array) -> None:
-        """Write (rows, columns) into a blob's array, where ``_columns`` had to copy."""
+        """Write (rows, columns) back into a blob's array, if ``_columns`` had to copy."""
         if self.axis != 1:
             blob.logical(stored)[...] = columns.T.reshape(blob.shape)

@@ -1,4 +1,4 @@
-"""Input: blobs that the caller fills."""
+"""Input: blobs that the caller fills. Caffe's InputLayer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minicaffe.spec.net import InputParam
 
 @register_layer
 class Input(Layer):
-    """Tops of given shapes, to be written before each forward: ``net.forward(data=images)`` (Caffe's Input)."""
+    """Tops of given shapes, to be written before each forward: ``net.forward(data=images)``."""
 
     messages = {"input_param": InputParam}
     bottoms = (0, 0)
@@ -24,7 +24,7 @@ class Input(Layer):
             blob.reshape(*param.shape[i % len(param.shape)].dim)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """The shapes are the caller's to change."""
+        """Only the caller changes the shapes."""
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        """The data are there already."""
+        """The caller has written the data already."""

@@ -1,12 +1,13 @@
-"""Interp: an image enlarged or reduced, by bilinear interpolation between its corners.
-
-Shapes: x (C, H, W, N) -> y (C, OH, OW, N), with the corners of y on those of x.
+"""Interp: an image enlarged or reduced by bilinear interpolation, its corners staying corners.
 
     y = A_h · x · A_wᵀ        dx = A_hᵀ · dy · A_w
 
-A_h (OH × H) has in row o the weights 1 − λ and λ at the places h and h + 1, where h + λ = o · (H − 1) / (OH − 1);
-A_w alike. The size: ``height`` and ``width``; or H ↦ (H − 1) / shrink_factor + 1, then H ↦ H + (H − 1) ·
-(zoom_factor − 1); or that of a second bottom. ``pad_beg`` and ``pad_end``, 0 or less: so many pixels are cut off.
+Shapes: x (N, C, H, W), stored (C, H, W, N) -> y (N, C, OH, OW), stored (C, OH, OW, N); A_h (OH, H), A_w (OW, W).
+
+Row o of A_h has the weights 1 − λ and λ in columns h and h + 1, where h + λ = o · (H − 1) / (OH − 1); A_w likewise.
+The output size is ``height`` and ``width``; or H is replaced by (H − 1) / shrink_factor + 1 and then by
+H + (H − 1) · (zoom_factor − 1); or it is the size of a second bottom. ``pad_beg`` and ``pad_end``, which are 0 or
+less, cut that many pixels off first.
 
 The InterpLayer of DeepLab (Chen et al. 2014, arXiv 1412.7062; deeplab-v2) and PSPNet (hszhao/PSPNet).
 """
@@ -24,7 +25,7 @@ from minicaffe.spec.fields import Int, Message
 
 
 class InterpParam(Message):
-    """How large y is, and what is cut off before."""
+    """The size of y, and what is cut off x first."""
 
     height = Int(min=1)
     width = Int(min=1)
@@ -36,10 +37,10 @@ class InterpParam(Message):
     def check(self) -> None:
         for name, other in (("height", "width"), ("width", "height")):
             if self.has(name) and not self.has(other):
-                raise self.error(other, f"required beside {name}; add '{other}: …'")
+                raise self.error(other, f"required with {name}; add '{other}: …'")
 
     def output_size(self, size: int, given: int | None) -> int | None:
-        """The output's size along an axis where the input has ``size``; ``given``: its height or width."""
+        """The output's size along an axis where the input's is ``size``; ``given``: the height or width field."""
         zooms, shrinks = self.has("zoom_factor"), self.has("shrink_factor")
         if zooms == shrinks and (given is not None or not zooms):  # deeplab-v2 looks at one factor first
             return given
@@ -49,7 +50,7 @@ class InterpParam(Message):
 
 @register_layer
 class Interp(Layer):
-    """Bilinear resizing; the second bottom, if there is one, gives its size alone and gets no gradient."""
+    """Bilinear resizing; of a second bottom only the size is used, and it gets no gradient."""
 
     messages = {"interp_param": InterpParam}
     bottoms = (1, 2)
@@ -77,7 +78,7 @@ class Interp(Layer):
         )
 
     def _size(self, length: int, given: int | None, reference: int | None) -> int:
-        """The top's size along an axis where the bottom has ``length``. Raises SpecError where nothing gives it."""
+        """The top's size along an axis where the bottom's is ``length``. Raises SpecError if nothing gives it."""
         param = self.spec.message(InterpParam)
         size = param.output_size(length, given) or reference
         if size is None:
@@ -95,12 +96,12 @@ class Interp(Layer):
 
 
 def weights(length: int, whole: int, start: int, out: int) -> np.ndarray:
-    """A (out, whole): from ``length`` pixels, from ``start`` on, of ``whole`` pixels to ``out``."""
+    """A (out, whole): takes the ``length`` pixels after ``start``, out of ``whole`` pixels, to ``out`` pixels."""
     step = np.float32(length - 1) / np.float32(out - 1) if out > 1 else np.float32(0)
-    place = step * np.arange(out, dtype=np.float32)
-    first = np.minimum(place.astype(np.int64), length - 1)
+    position = step * np.arange(out, dtype=np.float32)
+    first = np.minimum(position.astype(np.int64), length - 1)
     second = np.minimum(first + 1, length - 1)
-    share = place - first.astype(np.float32)
+    share = position - first.astype(np.float32)
     matrix = np.zeros((out, whole))
     np.add.at(matrix, (np.arange(out), start + first), 1 - share)
     np.add.at(matrix, (np.arange(out), start + second), share)

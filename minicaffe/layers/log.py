@@ -1,4 +1,4 @@
-"""Log: y = log_base(shift + scale · x); base −1 stands for e.
+"""Log: y = log_base(shift + scale · x), where base −1 means e.
 
     dx = dy · scale / (ln(base) · (shift + scale · x))
 

@@ -18,9 +18,9 @@ logger = logging.getLogger("minicaffe")
 
 
 class LossParam(Message):
-    """``normalization`` says what the sum of losses is divided by; labels equal to ``ignore_label`` do not count.
+    """``normalization``: what the sum of losses is divided by. Labels equal to ``ignore_label`` do not count.
 
-    The older ``normalize: true`` means VALID, ``normalize: false`` BATCH_SIZE.
+    The old field ``normalize`` means VALID if true, BATCH_SIZE if false.
     """
 
     ignore_label = Int()
@@ -28,7 +28,7 @@ class LossParam(Message):
     normalize = Bool(True)
 
     def mode(self) -> str:
-        """The normalization, also where it is given in the older way."""
+        """The normalization, given by either field."""
         if self.has("normalize") and not self.has("normalization"):
             return "VALID" if self.normalize else "BATCH_SIZE"
         return self.normalization
@@ -42,7 +42,9 @@ class LossLayer(Layer):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         if bottom[0].shape[:1] != bottom[1].shape[:1]:
-            raise self.shape_error(f"bottoms have batches of {bottom[0].shape[:1]} and {bottom[1].shape[:1]}")
+            raise self.shape_error(
+                f"bottoms have batch sizes {bottom[0].shape[:1]} and {bottom[1].shape[:1]}"
+            )
         top[0].reshape()
 
     def check_equal_counts(self, bottom: Blobs) -> None:
@@ -50,22 +52,28 @@ class LossLayer(Layer):
         if bottom[0].count != bottom[1].count:
             raise self.shape_error(f"bottoms {bottom[0].shape} and {bottom[1].shape} differ in size")
 
-    def normalizer(self, mode: str, batch: int, places: int, valid: Array | None = None) -> Array | float:
-        """What a sum over ``places`` predictions in ``batch`` images is divided by; never less than 1.
+    def normalizer(
+        self, mode: str, batch: int, predictions: int, valid: Array | None = None
+    ) -> Array | float:
+        """What a sum over ``predictions`` in ``batch`` images is divided by; never less than 1.
 
-        ``valid`` is the number that did not have the ignored label (None: nothing is ignored).
+        ``valid`` is the number of predictions whose label is not ignored (None: all).
         """
         if mode == "VALID" and valid is not None:
             divisor: Array = self.xp.maximum(valid, 1, dtype=self.dtype)  # stays on the device
             return divisor
-        return float(max(1, {"FULL": places, "VALID": places, "BATCH_SIZE": batch, "NONE": 1}[mode]))
+        divisors = {"FULL": predictions, "VALID": predictions, "BATCH_SIZE": batch, "NONE": 1}
+        return float(max(1, divisors[mode]))
 
 
-def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes: int) -> None:
-    """Raises ShapeError unless there is a label for each place. Warns of scores of classes without a name."""
-    if blob.count != math.prod(places):
+def check_label_count(layer: Layer, blob: Blob, shape: tuple[int, ...], classes: int) -> None:
+    """Raises ShapeError unless the blob has labels for predictions of ``shape``.
+
+    Warns if there are scores for more classes than the images have.
+    """
+    if blob.count != math.prod(shape):
         raise layer.shape_error(
-            f"{blob.count} labels {blob.shape} for {math.prod(places)} predictions {places}"
+            f"{blob.count} labels {blob.shape} for {math.prod(shape)} predictions {shape}"
         )
     names = _names_of(layer)
     if names and classes > len(names) and "num_output" not in layer.setting.told:
@@ -77,18 +85,18 @@ def check_label_count(layer: Layer, blob: Blob, places: tuple[int, ...], classes
 
 
 def _names_of(layer: Layer) -> list[str]:
-    """What the labels of a layer stand for, or []."""
+    """The names of the classes that the layer's labels stand for, or []."""
     return layer.setting.label_names.get(layer.spec.bottom[1])
 
 
 def read_labels(
-    layer: Layer, blob: Blob, places: tuple[int, ...], classes: int, ignore: int | None
+    layer: Layer, blob: Blob, shape: tuple[int, ...], classes: int, ignore: int | None
 ) -> tuple[Array, Array | None]:
-    """The labels as whole numbers, of the shape ``places``, and a mask of those that count (None: all do).
+    """The labels as whole numbers in ``shape``, and a mask of those that count (None: all do).
 
-    Ignored labels read as 0. Raises DataError for one that is no class.
+    Ignored labels are returned as 0. Raises DataError for a label that is not a class.
     """
-    labels = blob.data.reshape(places).astype(np.int64)
+    labels = blob.data.reshape(shape).astype(np.int64)
     counts = None
     if ignore is not None:
         counts = labels != ignore

@@ -1,10 +1,13 @@
 """LRN: each element divided by a power of the energy around it.
 
-    y = x / (k + α/n · Σ x²)^β
+    y = x / (k + α/n · Σ x²)^β        dx: see ``ops/lrn.py``
+
+Shapes: x, y (N, C, H, W), stored (C, H, W, N).
 
 ACROSS_CHANNELS sums over n = ``local_size`` channels at the same pixel. WITHIN_CHANNEL sums over n × n pixels of
-the same channel, divides by n² (at borders as well) and takes 1 for k, as Caffe does. Caffe's LRNLayer;
-Krizhevsky, Sutskever and Hinton 2012. The gradient is in ``ops/lrn.py``.
+the same channel, divides by n² (at borders as well) and takes 1 for k, as Caffe does.
+
+Caffe's LRNLayer; Krizhevsky, Sutskever and Hinton 2012.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class LRNParam(Message):
         if self.local_size % 2 == 0:
             raise self.error(
                 "local_size",
-                f"{self.local_size} is even; it must be odd, to have a middle: {self.local_size + 1}",
+                f"{self.local_size} is even; it must be odd, to have a middle; use {self.local_size + 1}",
             )
 
     def response(self) -> LocalResponse:
@@ -44,7 +47,7 @@ class LRNParam(Message):
 
 @register_layer
 class LRN(Layer):
-    """Local response normalisation of (N, C, H, W)."""
+    """Local response normalisation."""
 
     messages = {"lrn_param": LRNParam}
     in_place = True
@@ -61,7 +64,7 @@ class LRN(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x = self.saved_input.save(
             bottom[0].stored
-        )  # in place, neighbours of an element may be overwritten already
+        )  # in place, an element's neighbours may be overwritten first
         self.response.forward(x, out=top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -1,17 +1,18 @@
-"""LSTM: long short-term memory over a sequence, with gates that say what is kept from step to step.
+"""LSTM: long short-term memory over a sequence, with gates that decide what is remembered from step to step.
 
     a_t = W_xc · x_t + b_c + W_static · x_static + W_hc · (cont_t · h_{t−1})
     (c_t, h_t) = LSTMUnit(c_{t−1}, a_t, cont_t), the formulas in ``lstm_unit.py``        y_t = h_t
 
-Shapes, for T steps of N sequences: x (T, N, …) with I numbers a step, cont (T, N), perhaps a static input (N, …)
-with S numbers; y (T, N, D). With ``expose_hidden`` h_0 and c_0 (1, N, D) are the last bottoms, h_T and c_T the
-last tops. Parameters, in this order, with the rows of the gates i, f, o, g one under the other: W_xc (4·D, I),
-b_c (4·D), W_static (4·D, S) where there is a static input, W_hc (4·D, D).
-
     dh_t = dy_t + cont_{t+1} · W_hcᵀ · da_{t+1}        dW_hc = Σ da_t · (cont_t · h_{t−1})ᵀ, and so on
 
-See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states; here it does. Caffe's LSTMLayer
-(Donahue et al. 2015, arXiv 1411.4389).
+Shapes, for T steps of N sequences: x (T, N, …) with I numbers per step; cont (T, N); optionally a static input
+(N, …) with S numbers; y (T, N, D). With ``expose_hidden``, h_0 and c_0 (1, N, D) are the last bottoms, h_T and c_T
+the last tops. Parameters, in this order, with rows for the gates i, f, o and g one below the other: W_xc (4·D, I),
+b_c (4·D,), W_static (4·D, S) if there is a static input, W_hc (4·D, D).
+
+See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states; here it does.
+
+Caffe's LSTMLayer; Donahue et al. 2015 (arXiv 1411.4389).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from minicaffe.layers.recurrent import RecurrentLayer
 
 @register_layer
 class LSTM(RecurrentLayer):
-    """Recurrence with gates, which learns over long times."""
+    """A recurrent net with gates, which can learn over many steps."""
 
     states = 2
     gates = 4

@@ -1,6 +1,4 @@
-"""LSTMUnit: one step of an LSTM: the new cell and output from the old cell and the four gates' inputs.
-
-Shapes, for N sequences: c′ (1, N, D), a (1, N, 4·D) in the order i, f, o, g, cont (1, N) -> c, h (1, N, D).
+"""LSTMUnit: one step of an LSTM: the new cell and output from the old cell and the inputs of the four gates.
 
     i = σ(a_i)    f = cont · σ(a_f)    o = σ(a_o)    g = tanh(a_g)
     c = f · c′ + i · g                 h = o · tanh(c)
@@ -9,8 +7,12 @@ Shapes, for N sequences: c′ (1, N, D), a (1, N, 4·D) in the order i, f, o, g,
     da_i = dc_all · g · i · (1 − i)              da_o = dh · tanh(c) · o · (1 − o)
     da_f = dc_all · c′ · cont · σ(a_f) · (1 − σ(a_f))
 
-``cont`` is 0 where a sequence begins, so that the old cell is forgotten, and 1 else; it gets no gradient. Caffe's
-LSTMUnitLayer, inside its LSTMLayer (Hochreiter and Schmidhuber 1997; Zaremba and Sutskever 2014, arXiv 1410.4615).
+Shapes, for N sequences: old cell c′ (1, N, D); a (1, N, 4·D) in the order i, f, o, g; cont (1, N); c, h (1, N, D).
+
+``cont`` is 0 where a sequence begins, so that the old cell is forgotten, else 1; it gets no gradient.
+
+Caffe's LSTMUnitLayer, a part of its LSTMLayer; Hochreiter and Schmidhuber 1997; Zaremba and Sutskever 2014 (arXiv
+1410.4615).
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ class LSTMUnit(Layer):
 
 
 def step(gates: Array, old: Array, cont: Array, cell: Array, hidden: Array) -> None:
-    """Write c and h (N, D) into ``cell`` and ``hidden``; ``gates`` (N, 4·D) become σ and tanh of themselves.
+    """Write c and h (N, D) into ``cell`` and ``hidden``, and replace ``gates`` (N, 4·D) by their σ or tanh.
 
     ``old`` is c′ (N, D), ``cont`` (N, 1).
     """
@@ -86,7 +88,7 @@ def step(gates: Array, old: Array, cont: Array, cell: Array, hidden: Array) -> N
 def step_grad(
     gates: Array, old: Array, cont: Array, cell: Array, d_cell: Array, d_hidden: Array, out: Array
 ) -> Array:
-    """Write da (N, 4·D) into ``out`` and return dc′, from dc and dh; ``gates`` as ``step`` has left them."""
+    """Write da (N, 4·D) into ``out`` and return dc′, from dc and dh; ``gates`` are as ``step`` left them."""
     xp, size = module_of(gates), old.shape[1]
     i, f, o, g = parts(gates, size)
     d_i, d_f, d_o, d_g = parts(out, size)
@@ -102,5 +104,5 @@ def step_grad(
 
 
 def parts(gates: Array, size: int) -> list[Array]:
-    """The four gates of (N, 4·D), each (N, D): i, f, o, g."""
+    """The gates i, f, o and g, each (N, D), as parts of an array (N, 4·D)."""
     return [gates[:, k * size : (k + 1) * size] for k in range(4)]

@@ -1,6 +1,8 @@
-"""MemoryData: batches of arrays that the program has, set by ``net.set_input_arrays(data, labels)``.
+"""MemoryData: batches of arrays that the program passes to ``net.set_input_arrays(data, labels)``.
 
-Tops: (N, C, H, W) and, if wanted, the labels, (N,). The arrays are given out in order, over and over.
+Shapes: the tops are the data (N, C, H, W) and, if there is a second top, the labels (N,).
+
+The arrays are used in order, over and over, untransformed. Caffe's MemoryDataLayer.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class MemoryDataParam(Message):
 
 @register_layer
 class MemoryData(Layer):
-    """Gives out the arrays of the program; nothing is transformed."""
+    """Batches of the program's arrays."""
 
     messages = {"memory_data_param": MemoryDataParam}
     bottoms = (0, 0)
@@ -41,19 +43,19 @@ class MemoryData(Layer):
         self.next_batch = 0
 
     def set_input_arrays(self, data: Any, labels: Any) -> None:
-        """Give out these from now on: ``data`` (n, C, H, W), ``labels`` (n,); not copied where float32.
+        """Use these from now on: ``data`` (n, C, H, W), ``labels`` (n,); float32 arrays are not copied.
 
-        Raises DataError where the shapes are not those of the spec or n is no multiple of ``batch_size``.
+        Raises DataError if the shapes do not match the spec or n is not a multiple of ``batch_size``.
         """
         data, labels = np.asarray(data, np.float32), np.asarray(labels, np.float32).reshape(-1)
         if data.shape[1:] != self.image_shape:
             raise self._error(f"data has shape {data.shape}; expected (n, {str(self.image_shape)[1:]}")
         if len(data) == 0 or len(data) % self.batch_size:
             raise self._error(
-                f"{len(data)} images are no multiple of batch_size {self.batch_size}; cut or add"
+                f"{len(data)} images are not a multiple of batch_size {self.batch_size}; add or remove some"
             )
         if len(labels) != len(data):
-            raise self._error(f"{len(data)} images, but {len(labels)} labels; they must be as many")
+            raise self._error(f"{len(data)} images, but {len(labels)} labels; give one label for each image")
         self.data, self.labels, self.next_batch = data, labels, 0
 
     def _error(self, problem: str) -> DataError:
@@ -72,7 +74,7 @@ class MemoryData(Layer):
         self.next_batch += 1
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        """There is nothing below."""
+        """There are no bottoms."""
 
     def state(self) -> dict[str, int]:
         return {"next_batch": self.next_batch}

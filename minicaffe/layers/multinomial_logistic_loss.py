@@ -1,11 +1,12 @@
 """MultinomialLogisticLoss: the negative log of the label's probability.
 
-Shapes: probabilities p (N, …), K of them an image, and N labels in [0, K).
-
     loss = −Σ log p[label] / N        dp = −loss_weight / (N · p[label]) at the label, 0 elsewhere
 
-Probabilities count as at least 1e-20. SoftmaxWithLoss takes scores, and is more exact. Caffe's
-MultinomialLogisticLossLayer.
+Shapes: probabilities p (N, …) with K per image, stored (K, N); labels (N,) in [0, K).
+
+Probabilities count as at least 1e-20. SoftmaxWithLoss takes scores instead, and is more accurate.
+
+Caffe's MultinomialLogisticLossLayer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SMALLEST = 1e-20
 
 @register_layer
 class MultinomialLogisticLoss(LossLayer):
-    """Cross entropy of probabilities, such as a Softmax layer gives, and labels."""
+    """Cross entropy of labels and probabilities, such as the output of a Softmax layer."""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         super().reshape(bottom, top)

@@ -1,9 +1,11 @@
-"""MVN: each image's channels (or each image, with ``across_channels``) at mean 0 and variance 1.
+"""MVN: each channel of each image (or each image, with ``across_channels``) normalised to mean 0 and variance 1.
 
     y = (x − μ) / (σ + ε)        dx = (dy − mean(dy) − y · mean(dy · y)) / (σ + ε)
 
-dx is Caffe's: it leaves ε out of account where σ is differentiated. With ``normalize_variance: false``, y = x − μ
-and dx = dy − mean(dy). Caffe's MVNLayer.
+Shapes: x (N, C, H, W), stored (C, H, W, N), or with fewer axes; y always has 4 axes.
+
+dx is Caffe's: it ignores ε in the derivative of σ. With ``normalize_variance: false``, y = x − μ and
+dx = dy − mean(dy). Caffe's MVNLayer.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class MVNParam(Message):
 
 @register_layer
 class MVN(Layer):
-    """Mean-variance normalisation; the top always has 4 axes."""
+    """Mean-variance normalisation."""
 
     messages = {"mvn_param": MVNParam}
     in_place = True
@@ -67,7 +69,7 @@ class MVN(Layer):
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
 
     def _rows(self, stored: Array) -> Array:
-        """(channels, pixels, images); across channels, all of an image's elements are one row."""
+        """(channels, pixels, images); with ``across_channels``, all elements of an image are one row."""
         return stored.reshape(self.rows)
 
     def _subtract_mean(self, values: Array, out: Array) -> None:

@@ -1,4 +1,4 @@
-"""What layers have in common whose every output depends on the input at its own place alone."""
+"""What layers have in common in which each output element depends only on the input element at its position."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from minicaffe.layers.in_place import SavedInput
 
 
 class Neuron(Layer):
-    """y = f(x), of any shape (Caffe's NeuronLayer).
+    """y = f(x), element by element, for any shape (Caffe's NeuronLayer).
 
-    A subclass writes f in ``compute`` and dx = dy · f′(x) in ``gradient``; both get equal parts of the arrays. In
-    place, x and y are one array, and dx and dy another; x is kept for backward unless ``needs_input`` is false.
-    f′ is found from x: y may be gone, since a later in-place layer (often Dropout) may write over it.
+    A subclass computes f in ``compute`` and dx = dy · f′(x) in ``gradient``; both get matching parts of the arrays.
+    In place, x and y are the same array, as are dx and dy; x is saved for backward unless ``needs_input`` is false.
+    f′ is computed from x, not from y, because a later in-place layer (often Dropout) may have overwritten y.
     """
 
     in_place = True

@@ -1,12 +1,13 @@
-"""Normalize: y = s · x / ‖x‖, the L2 norm over the channels of each pixel, or over all of an image.
-
-Shapes: x, y (C, H, W, N), s (C), or one number with ``channel_shared``; ‖x‖² = Σ x² + eps, over C, or over C, H and
-W with ``across_spatial``.
+"""Normalize: y = s · x / ‖x‖, with the L2 norm over the channels of each pixel, or over the whole image.
 
     u = x / ‖x‖        ds = Σ dy · u        dx = (s · dy − u · Σ (s · dy · u)) / ‖x‖
 
-ParseNet (Liu et al. 2015, arXiv 1506.04579); the NormalizeLayer of SSD's Caffe (weiliu89/caffe, branch ssd), whose
-gradient has s outside of the inner sum, which is right for an s that all channels share.
+Shapes: x, y (N, C, H, W), stored (C, H, W, N); s (C,), or () with ``channel_shared``.
+
+‖x‖² = Σ x² + eps, over C, or over C, H and W with ``across_spatial``.
+
+ParseNet (Liu et al. 2015, arXiv 1506.04579); the NormalizeLayer of SSD's Caffe (weiliu89/caffe, branch ssd). In its
+gradient s stands outside the inner sum, which is only right if all channels share s.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from minicaffe.spec.fields import Bool, Float, Message, Nested
 
 
 class NormalizeParam(Message):
-    """``scale_filler`` is 1 by default; ``eps`` keeps the norm of zeros from being 0."""
+    """``scale_filler`` fills with 1 by default; ``eps`` keeps the norm of zeros from being 0."""
 
     across_spatial = Bool(True)
     scale_filler = Nested(FillerParam)
@@ -32,7 +33,7 @@ class NormalizeParam(Message):
 
 @register_layer
 class Normalize(Layer):
-    """Vectors brought to length 1, and a learned scale."""
+    """Vectors normalised to length 1, then scaled by a learned factor."""
 
     messages = {"norm_param": NormalizeParam}
 
@@ -90,7 +91,7 @@ class Normalize(Layer):
             columnwise(columns, x, self.inverse, dy, self._vectors(bottom[0].stored_diff))
 
     def _vectors(self, stored: Array) -> Array:
-        """An array as (numbers, vectors): each column is what is brought to length 1."""
+        """An array as columns (numbers, vectors), each of which is normalised to length 1."""
         return stored.reshape(self.vectors)
 
     def _scale(self) -> Array:

@@ -1,10 +1,10 @@
-"""Parameter: y = w, a parameter as a blob that other layers take.
-
-Shapes: w and y as ``shape`` says.
+"""Parameter: y = w, a parameter as a blob that other layers can take as a bottom.
 
     dw = dy
 
-w starts as zeros, as Caffe's does. Caffe's ParameterLayer.
+Shapes: w and y have the shape ``shape``.
+
+w starts as zeros, as in Caffe. Caffe's ParameterLayer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minicaffe.spec.fields import BlobShape, Message, Nested
 
 
 class ParameterParam(Message):
-    """``shape``: w's."""
+    """``shape``: the shape of w."""
 
     shape = Nested(BlobShape)
 
@@ -28,7 +28,7 @@ class ParameterParam(Message):
 
 @register_layer
 class Parameter(Layer):
-    """A learned blob that no bottom leads to."""
+    """A learned blob without a bottom."""
 
     messages = {"parameter_param": ParameterParam}
     bottoms = (0, 0)

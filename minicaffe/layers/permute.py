@@ -1,8 +1,8 @@
 """Permute: the axes in another order.
 
-Shapes: with order [0, 2, 3, 1], x (N, C, H, W) -> y (N, H, W, C).
-
     y = x with its axes in ``order``        dx = dy with its axes back in place
+
+Shapes: with ``order`` [0, 2, 3, 1], x (N, C, H, W) -> y (N, H, W, C).
 
 The PermuteLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325).
 """
@@ -17,7 +17,7 @@ from minicaffe.spec.fields import Int, Message
 
 
 class PermuteParam(Message):
-    """``order``: which of the bottom's axes comes first, second, …; those that are left out follow."""
+    """``order``: which axis of the bottom comes first, second, …; axes that are left out follow at the end."""
 
     order = Int(repeated=True, min=0)
 
@@ -39,7 +39,7 @@ class Permute(Layer):
             raise param.error("order", f"{param.order}: bottom {shape} has axes 0 to {axes - 1}")
         order = param.order + [axis for axis in range(axes) if axis not in param.order]
         top[0].reshape(*[shape[axis] for axis in order])
-        # the order of stored axes: the batch, axis 0, is the last on either side
+        # the order of the stored axes: the batch, axis 0, is stored last on both sides
         self.stored_order = [bottom[0].stored_axis(axis) for axis in order[1:] + order[:1]]
         self.back_order = [self.stored_order.index(axis) for axis in range(axes)]
 

@@ -1,13 +1,14 @@
-"""Pooling: the maximum, the average, or a sampled pixel of each window.
+"""Pooling: the maximum, the average, or a randomly sampled pixel of each window.
 
-Shapes: x (C, H, W, N), y (C, OH, OW, N), OH = ceil((H + 2·pad − kernel) / stride) + 1; a last window that would
-start in the padding behind the image is dropped.
-
-    MAX          y = max x           dx = dy at the first maximum of its window
+    MAX          y = max x           dx = dy at the first maximum of each window
     AVE          y = Σ x / area      dx = dy / area; area: the window clipped to the padded image
-    STOCHASTIC   y = x picked with probability x / Σ x at TRAIN, Σ x² / Σ x at TEST
+    STOCHASTIC   y = x sampled with probability x / Σ x at TRAIN, Σ x² / Σ x at TEST
 
-Caffe's PoolingLayer; STOCHASTIC after Zeiler and Fergus 2013 (arXiv 1301.3557).
+Shapes: x (N, C, H, W), stored (C, H, W, N); y (N, C, OH, OW), stored (C, OH, OW, N), with
+OH = ceil((H + 2·pad − kernel) / stride) + 1. A last window that would start in the padding after the image is
+dropped.
+
+Caffe's PoolingLayer; STOCHASTIC: Zeiler and Fergus 2013 (arXiv 1301.3557).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ logger = logging.getLogger("minicaffe")
 
 
 class PoolingParam(Message):
-    """Sizes for both axes at once, or with ``_h`` and ``_w``; ``global_pooling`` takes the whole image.
+    """Sizes are one field for both axes, or a pair with ``_h`` and ``_w``.
 
-    ``ceil_mode: false`` is what forks have for ``round_mode: FLOOR``.
+    ``global_pooling`` takes the whole image; ``ceil_mode: false`` is what forks call ``round_mode: FLOOR``.
     """
 
     pool = Enum("MAX", "AVE", "STOCHASTIC", default="MAX")
@@ -76,7 +77,7 @@ class PoolingParam(Message):
 
     @property
     def rounds_up(self) -> bool:
-        """Whether a window counts that reaches beyond the image."""
+        """Whether a window that reaches beyond the image counts."""
         return self.round_mode == "CEIL" and self.ceil_mode
 
     def _pair(self, whole: str, part: str) -> tuple[int, int]:
@@ -95,7 +96,7 @@ class Pooling(Layer):
         self.param = self.spec.message(PoolingParam)
         self.has_warned = False
         if len(top) == 2 and self.param.pool != "MAX":
-            raise self.spec.error("top", "a second top (the places of the maxima) is for MAX pooling only")
+            raise self.spec.error("top", "a second top (the indices of the maxima) is for MAX pooling only")
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape = bottom[0].shape
@@ -106,7 +107,7 @@ class Pooling(Layer):
             raise self.param.error("pad", f"{window.pad} must be smaller than the kernel {window.kernel}")
         size = pooling.output_size(shape[2:], window, round_up=self.param.rounds_up)
         if min(size) < 1:
-            raise self.shape_error(f"a window of {window.kernel} does not fit a bottom of shape {shape}")
+            raise self.shape_error(f"a window of {window.kernel} does not fit in a bottom of shape {shape}")
         self._warn_of_blind_windows(shape[2:], size)
         for blob in top:
             blob.reshape(*shape[:2], *size)
@@ -114,7 +115,7 @@ class Pooling(Layer):
         self.picked_is_known = False
 
     def _warn_of_blind_windows(self, image: tuple[int, int], size: Sequence[int]) -> None:
-        """With a stride above the kernel, rounding up may add windows that see nothing of the image."""
+        """If the stride is larger than the kernel, rounding up may add windows that see nothing of the image."""
         window = self.window
         starts = [
             (n - 1) * stride - pad for n, stride, pad in zip(size, window.stride, window.pad, strict=True)
@@ -122,8 +123,8 @@ class Pooling(Layer):
         if not self.has_warned and any(start >= length for start, length in zip(starts, image, strict=True)):
             self.has_warned = True
             logger.warning(
-                "%s: the last windows lie wholly beyond the image, and give what they do in Caffe (MAX: -3.4e38); "
-                "'round_mode: FLOOR' leaves them out",
+                "%s: the last windows lie entirely outside the image, and give what they do in Caffe "
+                "(MAX: -3.4e38); 'round_mode: FLOOR' leaves them out",
                 self.spec.where,
             )
 
@@ -156,7 +157,7 @@ class Pooling(Layer):
         pooling.max_pool_grad(dy, self.picked, self.window, dx)
 
     def _find_picked(self, x: Array) -> None:
-        """A forward in the test phase leaves the positions out: few nets go backward there."""
+        """A forward in the test phase does not record the positions, since few nets run backward there."""
         if not self.picked_is_known:
             pooling.max_pool(x, self.window, self.new_array(self.picked.shape), self.picked)
             self.picked_is_known = True

@@ -2,7 +2,7 @@
 
     dx = dy · power · scale · (shift + scale · x)^(power − 1)
 
-Where power · scale is 0, y is a constant and dx is 0. Caffe's PowerLayer.
+If power · scale is 0, y is constant and dx is 0. Caffe's PowerLayer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minicaffe.spec.fields import Float, Message
 
 
 class PowerParam(Message):
-    """All three default to the identity."""
+    """The defaults give y = x."""
 
     power = Float(1.0)
     scale = Float(1.0)
@@ -57,7 +57,7 @@ class Power(Neuron):
         out += self.shift
 
     def _raise(self, base: Array, power: float) -> None:
-        """base = base^power; the powers that are cheap are taken the cheap way."""
+        """base = base^power, with shortcuts for the powers 1 and 2."""
         if power == 2:
             self.xp.multiply(base, base, out=base)
         elif power != 1:

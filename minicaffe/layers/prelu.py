@@ -1,8 +1,8 @@
 """PReLU: y = max(x, 0) + a · min(x, 0), with a learned slope a for each channel, or one for all.
 
-Shapes: x (C, …, N), a (C), or () with ``channel_shared``.
-
     dx = dy where x > 0, a · dy elsewhere        da = Σ dy · min(x, 0)
+
+Shapes: x, y (N, C, …), stored (C, …, N); a (C,), or () with ``channel_shared``.
 
 Caffe's PReLULayer; He et al. 2015 (arXiv 1502.01852).
 """
@@ -23,7 +23,7 @@ from minicaffe.spec.fields import Bool, Message, Nested
 
 
 class PReLUParam(Message):
-    """``filler``: the slopes to start from, ¼ by default."""
+    """``filler``: the initial slopes, ¼ by default."""
 
     filler = Nested(FillerParam)
     channel_shared = Bool(False)
@@ -52,7 +52,7 @@ class PReLU(Layer):
         self.broadcast = self._find_broadcast(bottom)
         if self.broadcast.coefficient_shape != self.blobs[0].shape:
             raise self.shape_error(
-                f"bottom has {bottom[0].shape[1]} channels, the slopes are for {self.blobs[0].shape[0]}"
+                f"bottom has {bottom[0].shape[1]} channels, but the slopes are for {self.blobs[0].shape[0]}"
             )
         top[0].reshape(*bottom[0].shape)
         self.saved_input = SavedInput(bottom, top)

@@ -1,14 +1,14 @@
-"""PriorBox: boxes of given sizes and shapes around each place of a feature map, as fractions of the image.
+"""PriorBox: boxes of given sizes and shapes around each cell of a feature map, as fractions of the image.
 
-Shapes: feature map (N, C, h, w), image (N, C, H, W) -> y (1, 2, h · w · P · 4): row 0 the boxes (x_min, y_min,
-x_max, y_max), row 1 their variances, for P priors at each place.
+    centre      ((column + offset) · step_w, (row + offset) · step_h), with steps W / w and H / h by default
+    P priors    for each min_size s: a square of side s; if there is a max_size, one of side √(s · max_size);
+                and for each aspect_ratio r ≠ 1 (with ``flip`` also 1 / r) a box s · √r wide and s / √r high
 
-    centre      ((column + offset) · step_w, (row + offset) · step_h), the step being W / w and H / h by default
-    P priors    for each min_size s: a square of s; one of √(s · max_size), where there is a max_size; and for each
-                aspect_ratio r (with ``flip`` for 1 / r too) but 1: s · √r wide and s / √r high
+Shapes: feature map (N, C, h, w), image (N, C, H, W) -> y (1, 2, h · w · P · 4) with P priors per cell: row 0 the
+boxes (x_min, y_min, x_max, y_max), row 1 their variances.
 
-Both bottoms give their shapes only, and get no gradient. The PriorBoxLayer of SSD's Caffe (Liu et al. 2016, arXiv
-1512.02325; weiliu89/caffe, branch ssd); like that one it cuts min_size and max_size to whole pixels.
+Only the shapes of the bottoms are used; they get no gradient. As in SSD, min_size and max_size are cut to whole
+pixels. The PriorBoxLayer of SSD's Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch ssd).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minicaffe.spec.fields import Bool, Float, Int, Message
 
 
 class PriorBoxParam(Message):
-    """``img_size``, or ``img_h`` and ``img_w``, are the image's size; ``step``, or both parts, the step."""
+    """``img_size``, or ``img_h`` and ``img_w``, is the image's size; ``step``, or both its parts, is the step."""
 
     min_size = Float(repeated=True, above=0)
     max_size = Float(repeated=True, above=0)
@@ -59,10 +59,10 @@ class PriorBoxParam(Message):
             raise self.error(whole, f"{given[0]} is given too; keep one of them")
         if len(given) == 1:
             missing = next(part for part in parts if part not in given)
-            raise self.error(missing, f"required beside {given[0]}; add '{missing}: …'")
+            raise self.error(missing, f"required with {given[0]}; add '{missing}: …'")
 
     def ratios(self) -> list[float]:
-        """The aspect ratios other than 1, each once, those that ``flip`` adds behind their own."""
+        """The aspect ratios other than 1, without duplicates; 1 / r, which ``flip`` adds, follows r."""
         found = [1.0]
         for ratio in self.aspect_ratio:
             if all(abs(ratio - other) >= 1e-6 for other in found):
@@ -109,14 +109,14 @@ class PriorBox(Layer):
         top[0].stored[...] = self.priors
 
 
-def prior_boxes(param: PriorBoxParam, places: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
-    """(h, w, P, 4): the boxes for a feature map of ``places`` (h, w) and an image (H, W)."""
+def prior_boxes(param: PriorBoxParam, cells: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
+    """(h, w, P, 4): the boxes for a feature map of ``cells`` (h, w) and an image (H, W)."""
     steps = (
-        param.step_h or param.step or image[0] / places[0],
-        param.step_w or param.step or image[1] / places[1],
+        param.step_h or param.step or image[0] / cells[0],
+        param.step_w or param.step or image[1] / cells[1],
     )
-    y, x = ((np.arange(count) + param.offset) * step for count, step in zip(places, steps, strict=True))
-    centres = np.stack([np.broadcast_to(x, places), np.broadcast_to(y[:, None], places)], axis=-1)[:, :, None]
+    y, x = ((np.arange(count) + param.offset) * step for count, step in zip(cells, steps, strict=True))
+    centres = np.stack([np.broadcast_to(x, cells), np.broadcast_to(y[:, None], cells)], axis=-1)[:, :, None]
     half = param.sizes() / 2
     boxes = np.concatenate([centres - half, centres + half], axis=-1) / (*image[::-1], *image[::-1])
     return boxes.clip(0, 1) if param.clip else boxes

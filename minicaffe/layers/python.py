@@ -1,4 +1,4 @@
-"""Python: a layer that the user has written, found by module and class name (Caffe's PythonLayer).
+"""Python: a layer written by the user, found by the names of its module and class (Caffe's PythonLayer).
 
     class Double(minicaffe.Layer):
         def setup(self, bottom, top): ...           # self.param_str is the spec's text
@@ -10,10 +10,10 @@
             if propagate_down[0]:
                 bottom[0].diff[...] = 2 * top[0].diff
 
-``reshape`` runs before every forward, as in Caffe: a layer may draw its batch there, and shape its tops by it.
+``reshape`` runs before every forward, as in Caffe: a layer may draw its batch there, and shape its tops to fit.
 The module is looked up in the spec's folder first, then in the working directory and on ``sys.path``. Importing it
-runs its code: ``spec/trust.py`` says where that may be. ``minicaffe.register_layer`` does without the module's name
-in the spec.
+runs its code: ``spec/trust.py`` says when that is allowed. A class registered with ``minicaffe.register_layer``
+needs no module name in the spec.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger("minicaffe")
 
 
 class PythonParam(Message):
-    """``param_str`` is handed to the layer as it is; ``share_in_parallel`` means nothing here."""
+    """``param_str`` is passed to the layer unchanged; ``share_in_parallel`` is ignored."""
 
     module = String(required=True)
     layer = String(required=True)
@@ -48,7 +48,7 @@ class PythonParam(Message):
 
 @register_layer
 class Python(Layer):
-    """Makes a layer of the class that ``python_param`` names, and steps back: the net holds that one."""
+    """Makes a layer of the class that ``python_param`` names; that layer takes this one's place in the net."""
 
     messages = {"python_param": PythonParam}
     in_place = True
@@ -57,7 +57,7 @@ class Python(Layer):
     param_str: str
 
     def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:  # type: ignore[misc]  # of another class
-        """The user's layer. Raises SpecError where it is not found."""
+        """The user's layer. Raises SpecError if it is not found."""
         param = spec.message(PythonParam)
         if not setting.trust.runs_python:
             raise UntrustedError(str(_refusal(param, setting.folder)))
@@ -71,7 +71,7 @@ class Python(Layer):
 
 
 def find_layer_class(param: PythonParam, folder: str) -> type[Any]:
-    """The class that ``param`` names: a Layer, ours or pycaffe's. Raises SpecError where there is none."""
+    """The class that ``param`` names: a minicaffe or a pycaffe Layer. Raises SpecError if there is none."""
     module = find_module(param, Path(folder))
     cls = getattr(module, param.layer, None)
     if cls is None:
@@ -80,12 +80,12 @@ def find_layer_class(param: PythonParam, folder: str) -> type[Any]:
             f"module '{param.module}' has no class '{param.layer}'{nearest(param.layer, vars(module))}",
         )
     if not (isinstance(cls, type) and (issubclass(cls, Layer) or hasattr(cls, "as_core_layer"))):
-        raise param.error("layer", f"'{param.layer}' is no layer; make it a subclass of minicaffe.Layer")
+        raise param.error("layer", f"'{param.layer}' is not a layer; make it a subclass of minicaffe.Layer")
     return cls
 
 
 def find_module(param: PythonParam, folder: Path) -> ModuleType:
-    """The imported module. Raises SpecError where it is missing, fails, or is another of the same name."""
+    """The imported module. Raises SpecError if it is missing, fails, or is a different one of the same name."""
     try:
         module = import_own(param.module, folder)
     except Exception as error:
@@ -95,43 +95,43 @@ def find_module(param: PythonParam, folder: Path) -> ModuleType:
     if beside_spec.exists() and (loaded is None or not beside_spec.samefile(loaded)):
         raise param.error(
             "module",
-            f"'{param.module}' is loaded from {loaded} already, so {beside_spec} cannot be; rename it",
+            f"'{param.module}' is already loaded from {loaded}, so {beside_spec} cannot be loaded; rename it",
         )
     return module
 
 
 class _Finder:
-    """Finds one module or package, and no other, in some folders."""
+    """Finds a single module or package in some folders."""
 
     def __init__(self, name: str, folders: list[str]) -> None:
         self.name, self.folders = name, folders
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """What the import system asks for: where the module is; None for any other, and for a mere folder."""
+        """Called by the import system: where the module is; None for any other, and for a plain folder."""
         found = PathFinder.find_spec(name, self.folders) if name == self.name else None
         return found if found is not None and found.origin else None
 
 
 class _LastFinder:
-    """Finds in some folders what nobody else has found.
+    """Finds in some folders what no other finder has found.
 
-    Folders at the end of ``sys.path`` would not come last: a file there is preferred to an installed package
-    without an ``__init__.py``, as ``google`` is.
+    Adding the folders to the end of ``sys.path`` would not be enough: a file there is preferred to an installed
+    package without an ``__init__.py``, such as ``google``.
     """
 
     def __init__(self, folders: list[str]) -> None:
         self.folders = folders
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """What the import system asks for: where a module or package that lies in no other is."""
+        """Called by the import system: where a top-level module or package is."""
         return PathFinder.find_spec(name, self.folders) if path is None else None
 
 
 def import_own(name: str, folder: Path) -> ModuleType:
-    """Import a module of the user's, and say which: from ``folder``, the working directory or ``sys.path``.
+    """Import a user's module from ``folder``, the working directory or ``sys.path``, and log which one it is.
 
-    The folders come first for this module alone. What it imports in turn is looked for in them last, so that no
-    file there stands in for an installed package. Raises what importing raises.
+    The two folders come first for this module only. What it imports in turn is looked up in them last, so that a
+    file there cannot replace an installed package. Raises what importing raises.
     """
     folders = [str(folder.absolute()), ""]
     finder, last = _Finder(name.partition(".")[0], folders), _LastFinder(folders)
@@ -152,12 +152,12 @@ def _refusal(param: PythonParam, folder: str) -> SpecError:
     place = f" ({beside})" if beside.is_file() else ""
     return param.error(
         "module",
-        f"'{param.module}'{place} is code, which is not run here; if you trust it, add --allow-python",
+        f"'{param.module}'{place} is code, and code is not run here; if you trust it, add --allow-python",
     )
 
 
 def import_problem(name: str, folder: Path, error: Exception) -> str:
-    """What to say where ``import_own`` has raised ``error``."""
+    """The message for an ``error`` that ``import_own`` has raised."""
     if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
         return f"no module '{name}' in {folder.resolve()} or on sys.path (PYTHONPATH); check the name"
     problem = one_line(error)

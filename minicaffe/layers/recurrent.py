@@ -1,15 +1,16 @@
-"""What RNN and LSTM have in common: sequences, what they remember, and products over all steps at once.
-
-Shapes, for T steps of N sequences: x (T, N, …) with I numbers a step, cont (T, N), static input (N, …), hidden
-states (1, N, D), y (T, N, D). Here arrays are in that order, time first: a step is one block of memory.
+"""What RNN and LSTM have in common: sequences, hidden states, and products over all steps at once.
 
     a_t = W_x · x_t + b + W_static · x_static + W_h · (cont_t · h_{t−1})        h_t = f(a_t)
 
-W_x · x is one product for all steps, and so are the gradients of all weights. Only h_t waits for h_{t−1}: the
-steps are a loop. With binary ``cont``, 0 where a sequence begins, sequences of any length lie one after the other.
+Shapes, for T steps of N sequences: x (T, N, …) with I numbers per step, cont (T, N), static input (N, …), hidden
+states (1, N, D), y (T, N, D). Arrays are in that order here, time first: a step is one block of memory.
 
-Hidden states start as zeros, and go on from one forward to the next (Caffe's way: long sequences in pieces of T);
-a snapshot keeps them. With ``expose_hidden`` they are further bottoms and tops. Caffe's RecurrentLayer.
+W_x · x is one product for all steps, and so are the gradients of all weights. Only h_t has to wait for h_{t−1}, so
+the steps are a loop. ``cont`` is 0 where a sequence begins and 1 elsewhere, so sequences of any length can follow
+one another.
+
+Hidden states start as zeros and carry over from one forward to the next (as in Caffe: long sequences come in pieces
+of T); a snapshot saves them. With ``expose_hidden`` they are additional bottoms and tops. Caffe's RecurrentLayer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from minicaffe.spec.fields import Bool, Int, Message, Nested
 class RecurrentParam(Message):
     """``num_output``: D. ``expose_hidden``: the first and last hidden states are bottoms and tops.
 
-    ``debug_info`` means nothing here: there is no net inside.
+    ``debug_info`` is ignored: unlike Caffe's, this layer has no net inside.
     """
 
     num_output = Int(required=True, min=1)
@@ -46,9 +47,8 @@ class RecurrentParam(Message):
 class RecurrentLayer(Layer):
     """Base of the recurrent layers.
 
-    A subclass says in ``states`` how many arrays a step hands on, and in ``gates`` how many times D numbers a_t
-    has; it adds its own parameters behind W_h in ``add_output_blobs``, and loops over the steps in ``run`` and
-    ``run_back``.
+    In a subclass, ``states`` is the number of arrays that a step passes on, and a_t has ``gates`` · D numbers. It
+    adds its own parameters after W_h in ``add_output_blobs``, and loops over the steps in ``run`` and ``run_back``.
     """
 
     messages = {"recurrent_param": RecurrentParam}
@@ -84,14 +84,14 @@ class RecurrentLayer(Layer):
         if len(bottom) - exposed not in (2, 3):
             raise self.spec.error(
                 "bottom",
-                f"{len(bottom)} given; {self.type} takes x, cont, perhaps a static input"
+                f"{len(bottom)} given; {self.type} takes x, cont, optionally a static input"
                 + f", and with expose_hidden {exposed} hidden state(s)" * self.is_exposed,
             )
         if len(top) != 1 + exposed:
             raise self.spec.error("top", f"{len(top)} given; {self.type} has {1 + exposed} here")
 
     def add_output_blobs(self, param: RecurrentParam) -> None:
-        """Add the parameters that come behind W_h."""
+        """Add the parameters that come after W_h."""
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self._check_input(bottom)
@@ -116,7 +116,7 @@ class RecurrentLayer(Layer):
         shape = bottom[0].shape
         if math.prod(shape[2:]) != self.inputs:
             raise self.shape_error(
-                f"bottom of shape {shape}: the weights are for {self.inputs} inputs a step"
+                f"bottom of shape {shape}: the weights are for {self.inputs} inputs per step"
             )
         if self.has_static:
             static = bottom[2].shape
@@ -132,7 +132,7 @@ class RecurrentLayer(Layer):
                 )
 
     def _exposed(self, bottom: Sequence[Any]) -> Sequence[Any]:
-        """Of the bottoms, or of what there is for each, those that are hidden states."""
+        """The items that belong to hidden states, out of a list with one item for each bottom."""
         return bottom[3:] if self.has_static else bottom[2:]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
@@ -172,20 +172,20 @@ class RecurrentLayer(Layer):
                 blob.diff[0] = gradient
 
     def _gradient(self, index: int, top: Blob) -> Array:
-        """A top's gradient, time first: (T, N, D), or (N, D) of a hidden state; zeros where it gets none."""
+        """A top's gradient, time first: (T, N, D), or (N, D) for a hidden state; zeros if it gets none."""
         diff: Array = self.xp.ascontiguousarray(top.diff if index == 0 else top.diff[0])
         gradient: Array = diff if self.top_has_gradient[index] else self.xp.zeros_like(diff)
         return gradient
 
     def _send_down(self, da: Array, index: int, bottom: Blob) -> None:
-        """The gradient of the bottom that parameter ``index`` multiplies."""
+        """Write the gradient of the bottom that parameter ``index`` multiplies."""
         w = self.blobs[index].data
         dx = self.new_array((len(da), w.shape[1]))
         matmul(da, w, out=dx)
         bottom.diff[...] = dx.reshape(bottom.shape)
 
     def add_product(self, index: int, da: Array, inputs: Array) -> None:
-        """Add daᵀ · inputs to the gradient of parameter ``index``, if that is wanted: both (steps, numbers)."""
+        """Add daᵀ · inputs, both (steps, numbers), to the gradient of parameter ``index``, if that is wanted."""
         if self.param_propagate_down[index]:
             self.blobs[index].accumulate(lambda out: matmul(da.T, inputs, out=out))
 
@@ -196,18 +196,21 @@ class RecurrentLayer(Layer):
 
     @property
     def h_index(self) -> int:
-        """Which parameter W_h is."""
+        """The index of W_h among the parameters."""
         return 3 if self.has_static else 2
 
     def run(self, a: Array, starts: list[Array]) -> tuple[Array, list[Array]]:
-        """y (T, N, D) and the last states, from a (T, N, gates · D) without the W_h terms and the first states.
+        """y (T, N, D) and the last states, from the first states and a (T, N, gates · D) without the W_h terms.
 
-        What it returns is valid until the next ``run``, except for the states, which are copies.
+        y is valid until the next ``run``; the states are copies.
         """
         raise NotImplementedError
 
     def run_back(self, dy: Array, d_ends: list[Array]) -> tuple[Array, list[Array]]:
-        """da and the first states' gradients, from dy and the last states'; the other parameters' are added."""
+        """da and the gradients of the first states, from dy and those of the last states.
+
+        Adds the gradients of W_h and of the parameters after it.
+        """
         raise NotImplementedError
 
     def reset(self) -> None:

@@ -1,13 +1,13 @@
-"""Reduction: one number for all that lies in the axes from ``axis`` on (default: in the whole blob).
-
-Shapes: x (N, C, …) -> y, x's shape up to ``axis``; n numbers make one; c is ``coeff``.
+"""Reduction: all the numbers in the axes from ``axis`` on (by default, in the whole blob) reduced to one.
 
     SUM      y = c · Σ x          dx = c · dy
     ASUM     y = c · Σ |x|        dx = c · sign(x) · dy
     SUMSQ    y = c · Σ x²         dx = c · 2x · dy
     MEAN     y = c · Σ x / n      dx = c · dy / n
 
-Caffe's ReductionLayer; with a ``loss_weight`` it makes a loss of anything.
+Shapes: x (N, C, …) -> y with the shape of x before ``axis``; n is the number of elements reduced to one.
+
+c is ``coeff``. With a ``loss_weight`` the layer makes a loss of anything. Caffe's ReductionLayer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicaffe.spec.fields import Enum, Float, Int, Message
 
 
 class ReductionParam(Message):
-    """``coeff``: a factor of the output."""
+    """``coeff``: a factor that multiplies the output."""
 
     operation = Enum("SUM", "ASUM", "SUMSQ", "MEAN", default="SUM")
     axis = Int(0)
@@ -30,7 +30,7 @@ class ReductionParam(Message):
 
 @register_layer
 class Reduction(Layer):
-    """A sum, of absolute values or squares too, or a mean."""
+    """The sum, the sum of absolute values or squares, or the mean."""
 
     messages = {"reduction_param": ReductionParam}
 
@@ -38,7 +38,7 @@ class Reduction(Layer):
         self.param, shape = self.spec.message(ReductionParam), bottom[0].shape
         axis = canonical_axis(self, self.param.axis, len(shape))
         top[0].reshape(*shape[:axis])
-        # stored, the batch is last: an axis k > 0 lies at k - 1
+        # the batch is stored last, so an axis k > 0 is stored at k - 1
         self.axes = tuple(range(axis - 1, len(shape) - 1)) if axis else tuple(range(len(shape)))
         self.keepdims_shape = tuple(
             1 if i in self.axes else size for i, size in enumerate(bottom[0].stored_shape)

@@ -2,7 +2,7 @@
 
     dx = dy where x > 0, s · dy elsewhere
 
-In place, y has taken x's memory: then y's sign stands for x's, as in Caffe. Caffe's ReLULayer.
+In place, y has overwritten x, and its sign is used in place of x's. Caffe's ReLULayer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ReLUParam(Message):
 
 @register_layer
 class ReLU(Layer):
-    """Rectified linear unit, leaky with a negative slope; of any shape."""
+    """Rectified linear unit, leaky if there is a negative slope."""
 
     messages = {"relu_param": ReLUParam}
     in_place = True

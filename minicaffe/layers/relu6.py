@@ -2,8 +2,8 @@
 
     dx = dy where 0 < x < 6, s · dy where x ≤ 0, 0 elsewhere
 
-MobileNet's activation (Howard et al. 2017, arXiv 1704.04861), in Caffe's forks (eric612/MobileNet-YOLO); Clip with
-bounds 0 and 6 is the same.
+It is the same as Clip with bounds 0 and 6. MobileNet's activation (Howard et al. 2017, arXiv 1704.04861); a layer
+of Caffe's forks (eric612/MobileNet-YOLO).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ReLU6Param(Message):
 
 @register_layer
 class ReLU6(Neuron):
-    """Rectified linear unit that stops at 6."""
+    """Rectified linear unit, limited to 6."""
 
     messages = {"relu6_param": ReLU6Param}
 

@@ -2,11 +2,11 @@
 
     y = x        dx = dy
 
-Shapes: of x's axes, ``num_axes`` from ``axis`` on (default: all) are replaced by ``shape``; in it 0 keeps x's
-size at that place, and one −1 stands for what is left. Where the batch stays the first axis, y shares x's
-memory and gradient, and nothing is done. Else numbers change their place in batch-last storage, and are copied.
+Shapes: of the axes of x, ``num_axes`` from ``axis`` on (by default all) are replaced by ``shape``, in which 0
+copies the size of x at that position, and a single −1 is inferred from the rest.
 
-Caffe's ReshapeLayer.
+If the batch stays the first axis, y shares x's memory and gradient, and there is nothing to compute. Otherwise the
+order of the numbers in batch-last storage changes, and they are copied. Caffe's ReshapeLayer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minicaffe.spec.fields import Int, Message, Nested
 
 
 class NewShape(Message):
-    """``dim``: sizes; 0 copies the bottom's, −1 is inferred."""
+    """``dim``: sizes; 0 copies the bottom's size, −1 is inferred."""
 
     dim = Int(min=-1, repeated=True)
 
@@ -29,7 +29,7 @@ class NewShape(Message):
 
 
 class ReshapeParam(Message):
-    """``axis`` and ``num_axes`` (−1: all that follow): which of the bottom's axes ``shape`` replaces."""
+    """``axis`` and ``num_axes`` (−1: to the last axis): the bottom's axes that ``shape`` replaces."""
 
     shape = Nested(NewShape)
     axis = Int(0)
@@ -38,7 +38,7 @@ class ReshapeParam(Message):
 
 @register_layer
 class Reshape(Layer):
-    """Another shape for a blob; cannot be in place."""
+    """A blob with another shape; cannot be in place."""
 
     messages = {"reshape_param": ReshapeParam}
 
@@ -52,7 +52,7 @@ class Reshape(Layer):
         y.share_diff(x if self.is_shared else None)
 
     def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError where there is none."""
+        """The top's shape for a bottom of ``shape``. Raises SpecError or ShapeError if there is none."""
         begin, end = self._replaced_axes(len(shape))
         sizes = list(self.spec.message(ReshapeParam).shape.dim)
         for i, size in enumerate(sizes):
@@ -63,7 +63,7 @@ class Reshape(Layer):
             replaced = math.prod(shape[begin:end])
             if others == 0 or replaced % others:
                 raise self.shape_error(
-                    f"-1 in {sizes} has no size: {replaced} numbers of bottom {shape} do not divide by {others}"
+                    f"-1 in {sizes} has no size: {replaced} numbers of bottom {shape} are not divisible by {others}"
                 )
             sizes[sizes.index(-1)] = replaced // others
         new = (*shape[:begin], *sizes, *shape[end:])
@@ -89,7 +89,7 @@ class Reshape(Layer):
     def _copied_size(self, shape: tuple[int, ...], axis: int) -> int:
         if axis >= len(shape):
             param = self.spec.message(ReshapeParam)
-            raise param.shape.error("dim", f"0 copies axis {axis}, but bottom {shape} has no such axis")
+            raise param.shape.error("dim", f"0 copies axis {axis}, which bottom {shape} does not have")
         return shape[axis]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

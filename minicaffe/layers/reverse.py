@@ -1,8 +1,12 @@
-"""Reverse: x from its end to its beginning, along an axis (the first by default: time, in a sequence).
+"""Reverse: x in reverse order along an axis (by default the first: time, in a sequence).
 
     y[i] = x[n − 1 − i]        dx[i] = dy[n − 1 − i]
 
-The ReverseLayer of Caffe forks (jolibrain/caffe #71): with two of them a recurrent layer runs backward in time.
+Shapes: x, y (N, …), with n elements along the axis.
+
+With two of them around it, a recurrent layer runs backward in time.
+
+The ReverseLayer of Caffe forks (jolibrain/caffe #71).
 """
 
 from __future__ import annotations
@@ -14,14 +18,14 @@ from minicaffe.spec.fields import Int, Message
 
 
 class ReverseParam(Message):
-    """``axis``: the one that is turned round."""
+    """``axis``: the axis to reverse."""
 
     axis = Int(0)
 
 
 @register_layer
 class Reverse(Layer):
-    """A blob back to front; cannot be in place."""
+    """A blob in reverse order; cannot be in place."""
 
     messages = {"reverse_param": ReverseParam}
 

@@ -1,15 +1,15 @@
-"""RNN: a simple recurrent net over a sequence: each step sees its input and the step before.
+"""RNN: a simple recurrent net over a sequence: each step sees its input and the previous step.
 
     h_t = tanh(W_xh · x_t + b_h + W_static · x_static + W_hh · (cont_t · h_{t−1}))
     y_t = tanh(W_ho · h_t + b_o)
 
-Shapes, for T steps of N sequences: x (T, N, …) with I numbers a step, cont (T, N), perhaps a static input (N, …)
-with S numbers; y (T, N, D). With ``expose_hidden`` h_0 (1, N, D) is the last bottom and h_T the last top.
-Parameters, in this order: W_xh (D, I), b_h (D), W_static (D, S) where there is a static input, W_hh (D, D),
-W_ho (D, D), b_o (D).
-
     da_t = (W_hoᵀ · do_t + cont_{t+1} · W_hhᵀ · da_{t+1}) · (1 − h_t²)        do_t = dy_t · (1 − y_t²)
     dW_hh = Σ da_t · (cont_t · h_{t−1})ᵀ, and so on: products over all steps
+
+Shapes, for T steps of N sequences: x (T, N, …) with I numbers per step; cont (T, N); optionally a static input
+(N, …) with S numbers; y (T, N, D). With ``expose_hidden``, h_0 (1, N, D) is the last bottom and h_T the last top.
+Parameters, in this order: W_xh (D, I), b_h (D,), W_static (D, S) if there is a static input, W_hh (D, D), W_ho
+(D, D), b_o (D,).
 
 See ``recurrent.py``. In Caffe no gradient passes through exposed hidden states; here it does. Caffe's RNNLayer.
 """

@@ -1,13 +1,14 @@
 """ROIPooling: regions of interest of a feature map, each max-pooled to the same size.
 
-Shapes: x (N, C, H, W), regions (R, 5), a row (image, x1, y1, x2, y2) each, in pixels of the net's input -> y
+    y = max x over the pixels of a bin        dx = Σ dy at the first maximum of each bin
+
+Shapes: x (N, C, H, W), regions (R, 5) with rows (image, x1, y1, x2, y2) in pixels of the net's input -> y
 (R, C, PH, PW).
 
-    y = max x over the pixels of a bin        dx = Σ dy at the first maximum of its bin
+A region, multiplied by ``spatial_scale`` and rounded, is cut into PH × PW bins; the formula is in
+``ops/roi_pooling.py``. Regions get no gradient.
 
-A region times ``spatial_scale``, rounded, is cut into PH × PW bins; the formula is in ``ops/roi_pooling.py``.
-Regions get no gradient. The ROIPoolingLayer of Fast R-CNN's Caffe (Girshick 2015, arXiv 1504.08083;
-rbgirshick/caffe-fast-rcnn).
+The ROIPoolingLayer of Fast R-CNN's Caffe (Girshick 2015, arXiv 1504.08083; rbgirshick/caffe-fast-rcnn).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from minicaffe.spec.fields import Float, Int, Message
 
 
 class ROIPoolingParam(Message):
-    """``spatial_scale``: pixels of x for one pixel of the net's input, as 0.0625 for a stride of 16."""
+    """``spatial_scale``: pixels of x per pixel of the net's input, for example 0.0625 for a stride of 16."""
 
     pooled_h = Int(required=True, min=1)
     pooled_w = Int(required=True, min=1)
@@ -33,7 +34,7 @@ class ROIPoolingParam(Message):
 
 @register_layer
 class ROIPooling(Layer):
-    """As many images as regions, all of one size."""
+    """One image for each region, all of the same size."""
 
     messages = {"roi_pooling_param": ROIPoolingParam}
     bottoms = (2, 2)

@@ -1,8 +1,9 @@
-"""Scale: y = s · x + b, with s, and b of the same shape, along some axes of x.
+"""Scale: y = s · x + b, where s and b have the shape of some axes of x.
 
-s is a parameter or the second bottom; b is a parameter, with ``bias_term``.
+    dx = s · dy        ds = Σ dy · x        db = Σ dy        (sums over the elements that share an s or b)
 
-    dx = s · dy        ds = Σ dy · x        db = Σ dy        (sums over the places that share an element)
+Shapes: x, y (N, C, …); s, b (C,) by default. s is a parameter or the second bottom; b, a parameter, is only there
+with ``bias_term``.
 
 Caffe's ScaleLayer.
 """
@@ -23,9 +24,9 @@ from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
 class ScaleParam(Message):
-    """s covers ``num_axes`` axes of x from ``axis`` on (−1: all that are left; 0: one number for all).
+    """s spans ``num_axes`` axes of x, starting at ``axis`` (−1: to the last axis; 0: s is a single number).
 
-    With two bottoms, ``num_axes`` is that of the second. ``filler`` is 1 by default.
+    With two bottoms, ``num_axes`` is ignored: s has the axes of the second. ``filler`` fills with 1 by default.
     """
 
     axis = Int(1)

@@ -1,10 +1,10 @@
-"""ShuffleChannel: channels of each group dealt out over all groups, so that grouped convolutions mix.
-
-Shapes: x, y (C, …), C = g · c for g groups.
+"""ShuffleChannel: the channels of each group dealt out over all groups, so that grouped convolutions mix.
 
     y[j · g + i] = x[i · c + j]        dx[i · c + j] = dy[j · g + i]
 
-ShuffleNet (Zhang et al. 2017, arXiv 1707.01083), a layer of Caffe's forks (farmingyard/ShuffleNet).
+Shapes: x, y (N, C, …), stored (C, …, N), with C = g · c for g groups.
+
+ShuffleNet (Zhang et al. 2017, arXiv 1707.01083); a layer of Caffe's forks (farmingyard/ShuffleNet).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from minicaffe.spec.fields import Int, Message
 
 
 class ShuffleChannelParam(Message):
-    """``group``: g."""
+    """``group``: the number of groups, g."""
 
     group = Int(1, min=1)
 
 
 @register_layer
 class ShuffleChannel(Layer):
-    """The transpose of (groups, channels in a group)."""
+    """Transposes the channels, seen as (groups, channels per group)."""
 
     messages = {"shuffle_channel_param": ShuffleChannelParam}
 

@@ -1,11 +1,11 @@
-"""SigmoidCrossEntropyLoss: the cross entropy of sigmoids of scores and targets in [0, 1].
-
-Shapes: scores x and targets t, any shape, as many of the one as of the other.
+"""SigmoidCrossEntropyLoss: the cross entropy of the sigmoids of scores and targets in [0, 1].
 
     p = σ(x)        loss = −Σ (t·log p + (1 − t)·log(1 − p)) / n        dx = loss_weight · (p − t) / n
 
-The sum is computed as Σ max(x, 0) − x·t + log(1 + exp(−|x|)), in which nothing overflows. n is the batch size
-unless ``loss_param`` says otherwise. Caffe's SigmoidCrossEntropyLossLayer.
+Shapes: scores x (N, …), targets t (N, …) with equally many elements.
+
+The sum is computed as Σ max(x, 0) − x·t + log(1 + exp(−|x|)), which cannot overflow. n is the batch size unless
+``loss_param`` says otherwise. Caffe's SigmoidCrossEntropyLossLayer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         losses -= x * t
 
     def _counted(self, t: Array) -> Array | None:
-        """Which targets count (None: all); Caffe compares their whole part with ``ignore_label``."""
+        """Which targets count (None: all); as in Caffe, their integer part is compared with ``ignore_label``."""
         return None if self.ignore is None else self.xp.trunc(t) != self.ignore
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -1,4 +1,4 @@
-"""Silence: takes blobs that nothing else takes, so that they are no outputs of the net.
+"""Silence: takes blobs that no other layer takes, so that they are not outputs of the net.
 
 No gradient starts here, so there is no backward. Caffe's SilenceLayer.
 """

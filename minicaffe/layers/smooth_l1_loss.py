@@ -1,11 +1,11 @@
-"""SmoothL1Loss: squared distance where it is small, absolute distance where it is large.
+"""SmoothL1Loss: the squared distance where it is small, the absolute distance where it is large.
 
-Shapes: a, b (N, …), and perhaps weights inside and outside, w and v, all of one shape; d = w · (a − b).
-
-    loss = Σ v · f(d) / N        f(d) = (σ · d)² / 2 where |d| < 1 / σ², |d| − 1 / 2σ² elsewhere
+    loss = Σ v · f(d) / N,  d = w · (a − b)        f(d) = (σ · d)² / 2 if |d| < 1 / σ², else |d| − 1 / 2σ²
     da = loss_weight · v · w · f′(d) / N,  f′(d) = σ² · d, or the sign of d        db = −da
 
-The layer of Fast R-CNN's Caffe (Girshick 2015, arXiv 1504.08083; rbgirshick/caffe-fast-rcnn).
+Shapes: a, b (N, …), and optionally inside weights w and outside weights v, all of the same shape.
+
+The SmoothL1LossLayer of Fast R-CNN's Caffe (Girshick 2015, arXiv 1504.08083; rbgirshick/caffe-fast-rcnn).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from minicaffe.spec.fields import Float, Message
 
 
 class SmoothL1LossParam(Message):
-    """``sigma``: σ; the larger, the sooner the distance counts as it is."""
+    """``sigma``: σ; the larger it is, the smaller the distances that already count linearly."""
 
-    sigma = Float(1.0, above=0, max=1e18)  # its square is to be a float32
+    sigma = Float(1.0, above=0, max=1e18)  # its square must fit in a float32
 
 
 @register_layer
 class SmoothL1Loss(LossLayer):
-    """Regression of boxes; both a and b get a gradient, weights none."""
+    """Regression of boxes; a and b get gradients, the weights do not."""
 
     messages = {"smooth_l1_loss_param": SmoothL1LossParam}
     bottoms = (2, 4)
@@ -38,9 +38,7 @@ class SmoothL1Loss(LossLayer):
         super().reshape(bottom, top)
         self.square = self.spec.message(SmoothL1LossParam).sigma ** 2
         if len(bottom) == 3:
-            raise self.spec.error(
-                "bottom", "3 given; with weights there are those inside and those outside: 4"
-            )
+            raise self.spec.error("bottom", "3 given; give 2, or 4 with inside weights and outside weights")
         for name, blob in zip(self.spec.bottom, bottom, strict=True):
             if blob.shape != bottom[0].shape:
                 raise self.shape_error(

@@ -2,6 +2,8 @@
 
     dx = (dy − Σ_k dy_k · y_k) · y
 
+Shapes: x, y (N, C, …).
+
 Caffe's SoftmaxLayer.
 """
 
@@ -16,7 +18,7 @@ from minicaffe.spec.net import LayerSpec
 
 
 class SoftmaxParam(Message):
-    """``axis``: the one along which the outputs sum to 1."""
+    """``axis``: the axis along which the outputs sum to 1."""
 
     engine = ENGINE
     axis = Int(1)
@@ -24,7 +26,7 @@ class SoftmaxParam(Message):
 
 @register_layer
 class Softmax(Layer):
-    """Probabilities from scores; of the bottom's shape."""
+    """Probabilities from scores."""
 
     messages = {"softmax_param": SoftmaxParam}
     in_place = True

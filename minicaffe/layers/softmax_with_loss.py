@@ -1,11 +1,12 @@
 """SoftmaxWithLoss: the multinomial logistic loss of the softmax of scores.
 
-Shapes: scores x (N, …, C, …) with C classes along ``axis``, a label for each place that is left, in [0, C).
-
     p = softmax(x)        loss = −Σ log p[label] / n        dx = loss_weight · (p − onehot(label)) / n
 
-n is the number of labels that are not ignored, unless ``loss_param`` says otherwise. Caffe's
-SoftmaxWithLossLayer.
+Shapes: scores x (N, …, C, …) with C classes along ``axis``; labels (N, …) without that axis, in [0, C).
+
+n is the number of labels that are not ignored, unless ``loss_param`` says otherwise.
+
+Caffe's SoftmaxWithLossLayer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class SoftmaxWithLoss(LossLayer):
     tops = (1, 2)
 
     def class_axis(self) -> int:
-        """The axis of the classes, as the spec has it."""
+        """The axis of the classes, as given in the spec."""
         return self.spec.message(SoftmaxParam).axis
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
@@ -37,7 +38,7 @@ class SoftmaxWithLoss(LossLayer):
         shape = bottom[0].shape
         self.axis = canonical_axis(self, self.class_axis(), len(shape))
         self.classes = shape[self.axis]
-        self.places = shape[: self.axis] + shape[self.axis + 1 :]
+        self.label_shape = shape[: self.axis] + shape[self.axis + 1 :]
         self.outer = int(np.prod(shape[: self.axis]))
         self.stored_axis = bottom[0].stored_axis(self.axis)
         self.prob = self.new_array(self._classes_first(bottom[0].stored).shape)
@@ -45,11 +46,11 @@ class SoftmaxWithLoss(LossLayer):
         self.mode = self.spec.message(LossParam).mode()
         if len(top) > 1:
             top[1].reshape(*shape)
-        check_label_count(self, bottom[1], self.places, self.classes)
+        check_label_count(self, bottom[1], self.label_shape, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         softmax(self._classes_first(bottom[0].stored), out=self.prob)
-        labels, counts = read_labels(self, bottom[1], self.places, self.classes, self.ignore)
+        labels, counts = read_labels(self, bottom[1], self.label_shape, self.classes, self.ignore)
         self.labels, self.counts = (
             self._as_stored(labels),
             counts if counts is None else self._as_stored(counts),
@@ -61,14 +62,14 @@ class SoftmaxWithLoss(LossLayer):
             top[1].stored[...] = self.xp.moveaxis(self.prob, 0, self.stored_axis)
 
     def _classes_first(self, stored: Array) -> Array:
-        """A stored array with the axis of the classes moved to the front: the places in memory's order."""
+        """A stored array with the class axis moved to the front; the other axes stay in the order of storage."""
         if self.stored_axis == 0:
             return stored
         moved: Array = self.xp.moveaxis(stored, self.stored_axis, 0)
         return moved
 
     def _as_stored(self, labels: Array) -> Array:
-        """One number for each place, in that order too: the images last, if they are among the places."""
+        """Labels, or one number for each, with their axes in the order of storage: the batch, if any, last."""
         if self.axis == 0 or labels.ndim < 2:
             return labels
         moved: Array = self.xp.ascontiguousarray(self.xp.moveaxis(labels, 0, -1))
@@ -82,7 +83,7 @@ class SoftmaxWithLoss(LossLayer):
         dx *= top[0].stored_diff / self.divisor
 
     def total_loss(self, bottom: Blobs) -> Array:
-        """−Σ log p[label], over the labels that count."""
+        """−Σ log p[label] over the labels that count."""
         losses = cross_entropy(self.prob, self.labels)
         total: Array = losses.sum() if self.counts is None else (losses * self.counts).sum()
         return total

@@ -1,4 +1,4 @@
-"""Split: hands one blob to several layers; their gradients add.
+"""Split: passes one blob to several layers; their gradients add up.
 
     y_k = x        dx = Σ_k dy_k
 
@@ -14,13 +14,13 @@ from minicaffe.core.layer import Blobs, Layer, register_layer
 
 @register_layer
 class Split(Layer):
-    """Copies (without copying: the tops share the bottom's data) of a blob."""
+    """Several tops that share the data of one bottom."""
 
     tops = (1, None)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         names = self.setting.label_names.get(self.spec.bottom[0])
-        if names:  # the copies are labels too
+        if names:  # the tops are labels too
             self.setting.label_names.of_top.update(dict.fromkeys(self.spec.top, names))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

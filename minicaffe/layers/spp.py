@@ -1,13 +1,14 @@
-"""SPP: pooling over ever finer grids of bins, side by side: as many outputs for an image of any size.
+"""SPP: pooling over finer and finer grids of bins, for the same number of outputs whatever the size of the image.
 
-Shapes: x (C, H, W, N) -> y (C · (1 + 4 + 16 + …), N), ``pyramid_height`` terms; (C, 1, 1, N) for one.
+    level l     2^l × 2^l bins (fewer if rounding leaves none): windows of ceil(H / 2^l) × ceil(W / 2^l) pixels that
+                do not overlap; the image is padded on both sides to fit them
+    y           the outputs of the levels, one after the other, each with its channels first
+    dx          the sum of the gradients of the levels' poolings
 
-    level l     2^l × 2^l bins (fewer where rounding leaves none): windows of ceil(H / 2^l) × ceil(W / 2^l) pixels
-                that do not overlap, with what is missing for that many padded on both sides
-    y           the levels' outputs, each with its channels first, one after the other
+Shapes: x (N, C, H, W), stored (C, H, W, N) -> y (N, C · (1 + 4 + 16 + …)) with ``pyramid_height`` terms, or
+(N, C, 1, 1) with one term.
 
-dx is the sum of what the levels' poolings send down. Spatial pyramid pooling, He et al. 2014 (arXiv 1406.4729);
-Caffe's SPPLayer.
+Spatial pyramid pooling: He et al. 2014 (arXiv 1406.4729). Caffe's SPPLayer.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class SPP(Layer):
                 dx += share
 
     def _levels(self, stored: Array) -> list[Array]:
-        """The parts of the top's array that are the levels', each (C, rows, cols, N)."""
+        """The parts of the top's array that belong to the levels, each (C, rows, cols, N)."""
         flat, parts, start = stored.reshape(-1, stored.shape[-1]), [], 0
         for grid in self.grids:
             end = start + grid[0] * grid[1] * grid[2]

@@ -16,7 +16,7 @@ from minicaffe.spec.fields import Float, Message
 
 
 class SwishParam(Message):
-    """``beta``: how sharp the bend at 0 is."""
+    """``beta``: how sharp the bend at 0 is; for large β, Swish is close to ReLU."""
 
     beta = Float(1.0)
 

@@ -1,6 +1,6 @@
 """Threshold: y = 1 where x > threshold, 0 elsewhere.
 
-No gradient. Caffe's ThresholdLayer.
+There is no gradient. Caffe's ThresholdLayer.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
     y = [x, x, …]        dx = the sum of the parts of dy
 
+Shapes: x (N, C, …) -> y (N, tiles · C, …).
+
 Caffe's TileLayer.
 """
 
@@ -14,7 +16,7 @@ from minicaffe.spec.fields import Int, Message
 
 
 class TileParam(Message):
-    """``tiles``: how many times."""
+    """``tiles``: how many copies."""
 
     axis = Int(1)
     tiles = Int(required=True, min=1)
@@ -22,7 +24,7 @@ class TileParam(Message):
 
 @register_layer
 class Tile(Layer):
-    """Copies of a blob, side by side in one axis."""
+    """Copies of a blob, side by side along one axis."""
 
     messages = {"tile_param": TileParam}
 

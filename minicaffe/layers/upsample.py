@@ -1,10 +1,10 @@
-"""Upsample: each pixel becomes scale × scale equal pixels.
-
-Shapes: x (N, C, H, W) -> y (N, C, s·H, s·W).
+"""Upsample: each pixel becomes s × s equal pixels.
 
     y[h, w] = x[h // s, w // s]        dx = Σ dy over the s × s pixels
 
-Nearest-neighbour upsampling, as YOLO v3 has it, in Caffe's forks (eric612/MobileNet-YOLO).
+Shapes: x (N, C, H, W), stored (C, H, W, N) -> y (N, C, s·H, s·W).
+
+Nearest-neighbour upsampling, as in YOLO v3; a layer of Caffe's forks (eric612/MobileNet-YOLO).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from minicaffe.spec.fields import Int, Message
 
 
 class UpsampleParam(Message):
-    """``scale``: s."""
+    """``scale``: the factor s."""
 
     scale = Int(1, min=1)
 
 
 @register_layer
 class Upsample(Layer):
-    """An image enlarged by a whole number."""
+    """Images enlarged by a whole factor."""
 
     messages = {"upsample_param": UpsampleParam}
 

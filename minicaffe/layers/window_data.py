@@ -1,13 +1,14 @@
-"""WindowData: windows of images, cut out and resized: batches of objects and background, to train R-CNN on.
+"""WindowData: windows cut out of images and resized: batches of objects and background, to train R-CNN on.
 
-Tops: the windows (N, 3, s, s), s = ``crop_size`` of transform_param, in Caffe's channel order (blue, green, red);
-and their classes (N,), 0 for background. Of N windows, drawn at random, ``fg_fraction`` · N are foreground and come
-last.
+Shapes: the tops are the windows (N, 3, s, s), with s = ``crop_size`` of transform_param, in Caffe's channel order
+(blue, green, red), and their classes (N,), 0 for background. The N windows are drawn at random; the last
+``fg_fraction`` · N are foreground.
 
-``crop_mode`` warp resizes the window to a square, square takes the square around it; with ``context_pad`` that many
-pixels of the output, on each side, are of what lies around the window. What lies beyond the image is 0, after the
-mean. The file's form is in ``data/windows.py``. R-CNN (Girshick et al. 2014, arXiv 1311.2524); Caffe's
-WindowDataLayer.
+With ``crop_mode`` warp the window is resized to a square, with square the square around it is cut out. With
+``context_pad`` that many output pixels on each side show the surroundings of the window. Beyond the image's border
+pixels are 0, after subtracting the mean. The format of the window file is in ``data/windows.py``.
+
+R-CNN: Girshick et al. 2014 (arXiv 1311.2524). Caffe's WindowDataLayer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from minicaffe.spec.fields import Bool, Float, Int, Message, String
 
 
 class WindowDataParam(Message):
-    """``source``: the window file. ``cache_images``: the image files are kept in memory, as they are."""
+    """``source``: the window file. ``cache_images``: keep the image files in memory, undecoded."""
 
     source = String(required=True)
     scale = Float(1.0)
@@ -59,7 +60,7 @@ class WindowData(BatchSourceLayer):
         if 2 * param.context_pad >= transform.crop_size:
             raise param.error(
                 "context_pad",
-                f"{param.context_pad} on each side leave nothing of crop_size {transform.crop_size}",
+                f"{param.context_pad} on each side leaves nothing of crop_size {transform.crop_size}",
             )
         windows = read_windows(
             param.source, self.setting.folder, param.root_folder, param.fg_threshold, param.bg_threshold
@@ -79,11 +80,11 @@ class WindowData(BatchSourceLayer):
         )
 
     def _mean(self, transform: TransformParam) -> np.ndarray | None:
-        """(3, s, s), the middle of the mean image; (3, 1, 1), the mean values; or None. Raises SpecError."""
+        """The middle of the mean image (3, s, s), the mean values (3, 1, 1), or None. Raises SpecError."""
         size, values = transform.crop_size, transform.mean_value
         if transform.mean_file:
             mean = load_mean(find_path(transform.mean_file, lookup_folders(self.setting.folder), "mean file"))
-            first = (mean.shape[2] - size) // 2  # for the rows too, as Caffe has it
+            first = (mean.shape[2] - size) // 2  # for the rows too, as in Caffe
             mean = mean[:, first : first + size, first : first + size] if first >= 0 else mean
             if mean.shape != (3, size, size):
                 raise transform.error(

@@ -234,7 +234,7 @@ def test_memory_data_names_what_does_not_fit(make_net):
     layer = net.layers[0]
     with pytest.raises(mc.DataError, match="call the layer's set_input_arrays"):
         net.forward()
-    with pytest.raises(mc.DataError, match="3 images are no multiple of batch_size 2"):
+    with pytest.raises(mc.DataError, match="3 images are not a multiple of batch_size 2"):
         layer.set_input_arrays(np.zeros((3, 1, 3, 4)), np.zeros(3))
     with pytest.raises(mc.DataError, match=r"expected \(n, 1, 3, 4\)"):
         layer.set_input_arrays(np.zeros((2, 1, 3, 5)), np.zeros(2))

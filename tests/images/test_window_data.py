@@ -149,7 +149,7 @@ def test_a_broken_window_file_is_an_error_that_names_the_image(old, new, problem
     ("param", "transform", "problem"),
     [
         ({}, {}, "transform_param.crop_size: required"),
-        ({"context_pad": 2}, {"crop_size": 4}, "context_pad: 2 on each side leave nothing of crop_size 4"),
+        ({"context_pad": 2}, {"crop_size": 4}, "context_pad: 2 on each side leaves nothing of crop_size 4"),
         ({"crop_mode": "round"}, {"crop_size": 4}, "crop_mode: expected warp or square, got 'round'"),
         (
             {"fg_threshold": 2},

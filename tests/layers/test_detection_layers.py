@@ -357,7 +357,7 @@ WRONG = [
     (
         "type: PriorBox, prior_box_param: {min_size: 3, img_h: 9}",
         [(1, 1, 2, 2)] * 2,
-        "img_w: required beside img_h",
+        "img_w: required with img_h",
     ),
     (
         "type: PriorBox, prior_box_param: {min_size: 3, step: 1, step_w: 9}",

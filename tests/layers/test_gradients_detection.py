@@ -198,7 +198,7 @@ WRONG = [
     ("type: Upsample, upsample_param: {scale: 0}", [(2, 3, 4, 4)], "scale: 0 is out of range"),
     ("type: Normalize", [(4,)], "at least 2 axes"),
     ("type: Interp", [(1, 1, 3, 3)], "height: no size: give height and width"),
-    ("type: Interp, interp_param: {height: 3}", [(1, 1, 3, 3)], "width: required beside height"),
+    ("type: Interp, interp_param: {height: 3}", [(1, 1, 3, 3)], "width: required with height"),
     (
         "type: Interp, interp_param: {zoom_factor: 2, pad_beg: 1}",
         [(1, 1, 3, 3)],

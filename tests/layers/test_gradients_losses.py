@@ -251,7 +251,7 @@ def test_losses_of_a_float32_net_keep_float32_inside():
     ("layer", "shapes", "problem"),
     [
         ("type: EuclideanLoss", [(2, 3), (2, 4)], "differ in size"),
-        ("type: EuclideanLoss", [(2, 3), (3, 2)], "batches of"),
+        ("type: EuclideanLoss", [(2, 3), (3, 2)], "batch sizes"),
         ("type: SigmoidCrossEntropyLoss", [(2, 3), (2,)], "differ in size"),
         ("type: HingeLoss, hinge_loss_param: {norm: L3}", [(2, 3), (2,)], "expected one of L1, L2"),
         ("type: InfogainLoss", [(2, 3), (2,)], "source: required"),

@@ -174,7 +174,7 @@ def test_prelu_adds_to_the_gradient_of_its_slope(make_net):
 def test_prelu_refuses_other_channels_than_it_started_with(make_net):
     net = make_net(layer_net("type: PReLU", [(2, 3)]))
     net.blobs["x0"].reshape(2, 4)
-    with pytest.raises(ShapeError, match="bottom has 4 channels, the slopes are for 3"):
+    with pytest.raises(ShapeError, match="bottom has 4 channels, but the slopes are for 3"):
         net.reshape()
 
 

@@ -198,7 +198,7 @@ def test_unfit_bottoms_and_settings_are_an_error_at_the_layer(layer, shapes, pro
 def test_another_number_of_inputs_is_an_error():
     net = net_of(recurrent("LSTM"), (4, 2, 5), (4, 2))
     net.blobs["x0"].reshape(4, 2, 6)
-    with pytest.raises(mc.ShapeError, match="the weights are for 5 inputs a step"):
+    with pytest.raises(mc.ShapeError, match="the weights are for 5 inputs per step"):
         net.reshape()
 
 

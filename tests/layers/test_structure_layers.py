@@ -378,7 +378,7 @@ WRONG = [
     ("type: Flatten, top: x0", [(2, 3)], "Flatten cannot work in place"),
     ("type: Reshape, top: x0", [(2, 3)], "Reshape cannot work in place"),
     ("type: Reshape, reshape_param: {shape: {dim: [-1, -1]}}", [(2, 3)], "more than one -1"),
-    ("type: Reshape, reshape_param: {shape: {dim: [4, -1]}}", [(2, 3)], "do not divide by 4"),
+    ("type: Reshape, reshape_param: {shape: {dim: [4, -1]}}", [(2, 3)], "are not divisible by 4"),
     ("type: Reshape, reshape_param: {shape: {dim: [4, 2]}}", [(2, 3)], "has 8 numbers, but bottom"),
     ("type: Reshape, reshape_param: {shape: {dim: [2, 3, 0]}}", [(2, 3)], "0 copies axis 2"),
     ("type: Reshape, reshape_param: {axis: 3}", [(2, 3)], "axis: 3 is out of range"),

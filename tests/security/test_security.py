@@ -162,7 +162,7 @@ def subparsers(parser):
 
 
 def test_a_program_runs_modules_unless_it_says_not_to(folder):
-    with pytest.raises(mc.SpecError, match="is code, which is not run here"):
+    with pytest.raises(mc.SpecError, match="is code, and code is not run here"):
         mc.Net("net.yaml", trusted=False)
     assert not RAN.exists()
     x = np.ones((2, 3))

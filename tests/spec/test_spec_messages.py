@@ -160,7 +160,7 @@ def test_windows_wholly_beyond_the_image_are_told_once(caplog):
         y, said = pooled("{kernel_size: 1, stride: 5}", caplog)
     assert y.min() < -3.4e38
     assert len(said) == 1 and said[0].startswith(
-        "net.yaml:3: layer 'pool': the last windows lie wholly beyond"
+        "net.yaml:3: layer 'pool': the last windows lie entirely outside"
     )
     assert "round_mode: FLOOR" in said[0]
 
