@@ -4,7 +4,8 @@ import os
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+
+from tests import ROOT
 
 # Set before NumPy is imported. The suite is several processes, and BLAS threads that spin while waiting for a core
 # make factorizations ten times slower. minicaffe's workers and the tests that count threads are unaffected.
@@ -22,7 +23,7 @@ from minicaffe.spec.net import parse_net
 from tests.side_run import run_in_turn
 
 SIDE_RUN = pytest.StashKey()
-SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_addoption(parser):

@@ -10,9 +10,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
 
 
 class SideRun:

@@ -14,6 +14,7 @@ from minicaffe.classify.images import load_image, oversample, resize_image
 from minicaffe.cli.commands.classify import top_lines
 from minicaffe.cli.program import main
 from minicaffe.data.sources.backends import open_source
+from tests import ROOT
 from tests.golden_files import recorded
 from tests.pycaffe.pycaffe_cases import CLASSIFIED
 
@@ -24,7 +25,6 @@ SETTINGS = {
     "input_scale": 0.02,
     "image_dims": (12, 10),
 }
-ROOT = Path(__file__).parents[2]
 LENET = [f"{ROOT}/prototxt/lenet/deploy.yaml", "--weights", f"{ROOT}/models/lenet.npz"]
 NO_IMAGE = f"{ROOT}/README.md"
 

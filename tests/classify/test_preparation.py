@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from minicaffe.cli.program import main
 from minicaffe.compress import shrunk
 from minicaffe.data.preparation import KEY, MEAN_KEY, Preparation
 from minicaffe.spec.net import parse_net
+from tests import ROOT
 
 BODY = """
 - name: conv
@@ -228,7 +228,7 @@ def test_export_says_what_its_files_cannot(trained, capsys, output):
 
 
 def test_the_lenet_that_comes_with_the_package_says_what_its_test_data_go_through():
-    root = Path(__file__).parents[2]
+    root = ROOT
     data = mc.Net(root / "prototxt" / "lenet" / "train.yaml")
     data.close()
     deploy = mc.Net(root / "prototxt" / "lenet" / "deploy.yaml", weights=root / "models" / "lenet.npz")

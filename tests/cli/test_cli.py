@@ -16,9 +16,10 @@ from minicaffe.cli.commands import inspect
 from minicaffe.cli.parser import find_commands, make_parser
 from minicaffe.cli.program import main
 from minicaffe.core.net import Net
+from tests import ROOT
 from tests.train.training import write_job
 
-PROTOTXT = Path(__file__).parents[2] / "prototxt"
+PROTOTXT = ROOT / "prototxt"
 
 
 def test_train_trains_and_test_scores_the_snapshot(tmp_path, monkeypatch, capsys):

@@ -13,8 +13,8 @@ from PIL import Image
 
 import minicaffe as mc
 from minicaffe.cli.program import main
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.cpu_only("processes of their own")
 SOLVER = """
 net: net.yaml

@@ -11,8 +11,8 @@ import pytest
 from minicaffe.cli.program import main
 from minicaffe.compress import cost, fitting, selection
 from minicaffe.compress.workbench import Workbench
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "minicaffe" / "data" / "sample"
 SIZES = ["--batches", "3", "--calibration", "2"]
 SOLVER = """net: net.yaml

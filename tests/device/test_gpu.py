@@ -8,7 +8,6 @@ CuPy's rules, so that they are known to run before there is a GPU.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import minicaffe as mc
 from minicaffe.device import array
 from minicaffe.device.array import CPU, Device, gpu_problem, pool_bytes, to_host
 from minicaffe.spec.net import parse_net
-from tests import strict_cupy
+from tests import ROOT, strict_cupy
 from tests.strict_cupy import rules
 
 if problem := gpu_problem():
@@ -40,7 +39,6 @@ if not IS_DOUBLE:
 
 pytestmark = pytest.mark.gpu
 on_a_real_gpu = pytest.mark.skipif(IS_DOUBLE, reason="the double has nothing to show of it")
-ROOT = Path(__file__).parents[2]
 LENET = ROOT / "prototxt" / "lenet"
 
 

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,13 @@ import minicaffe as mc
 from minicaffe.layers import neuron
 from minicaffe.layers.absval import AbsVal
 from minicaffe.spec.net import parse_net
+from tests import ROOT
 from tests.device.in_package import SOURCE, in_package, needs_compiler, planted
 from tests.side_run import SideRun, run_in_turn
 from tests.strict_cupy import counting, cupy, cupyx
 from tests.strict_cupy.names import RECORD
 from tests.strict_cupy.record import find, record
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("double")
 
 

@@ -1,7 +1,5 @@
 """No layer and no solver waits for a GPU, but those in docs/gpu.md: waits are counted on the double of CuPy."""
 
-from pathlib import Path
-
 import pytest
 
 import minicaffe as mc
@@ -10,12 +8,12 @@ from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 from minicaffe.testing import layer_net
 from minicaffe.train.solver import Solver
+from tests import ROOT
 from tests.device.in_package import needs_compiler
 from tests.golden_files import FOLDER, parts, recorded
 from tests.layer_cases import LAYERS, one_layer
 from tests.strict_cupy import counting
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("double")
 
 

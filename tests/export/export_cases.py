@@ -1,14 +1,12 @@
 """Nets to export: our own with their trained weights, layers of low rank of every kind, and odd settings."""
 
-from pathlib import Path
-
 import numpy as np
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
 from minicaffe.spec.net import parse_net
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 INPUT = "name: {name}\nlayer:\n- {{name: data, type: Input, input_param: {{shape: {{dim: {shape}}}}}}}\n"
 FILLERS = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: uniform, min: -1}"
 PLAIN = "num_output: 8, kernel_size: 3, pad: 1"

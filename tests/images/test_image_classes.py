@@ -1,7 +1,6 @@
 """Folders of classes: numbered by name, alike in training and tests, kept in snapshots, and what is warned of."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from minicaffe.cli.program import main
 from minicaffe.data.sources.image_list import open_images
 from minicaffe.errors import DataError, TrainingError
 from minicaffe.spec.net import parse_net
+from tests import ROOT
 
 
 def write_classes(folder, *names, count=2):
@@ -199,7 +199,7 @@ def test_the_same_data_base_in_both_phases_is_warned_of(tmp_path, caplog):
 
 
 def test_the_net_of_the_docs_takes_folders_of_classes(tmp_path):
-    docs = Path(__file__).parents[2] / "docs" / "images.md"
+    docs = ROOT / "docs" / "images.md"
     text = docs.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     write_classes(tmp_path / "photos" / "train", "ant", "bee", "cat")
     write_classes(tmp_path / "photos" / "val", "ant", "cat")

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 SCRIPT = ROOT / "benchmarks" / "notebooks.py"
 CELLS = [
     "%matplotlib inline\nfrom pylab import *\nimport caffe\nfrom caffe import layers as L",

@@ -3,13 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
-ROOT = Path(__file__).parents[2]
 IN_ANY_ARCHIVE = {"README.md", "LICENSE", "pyproject.toml", "minicaffe"}  # setuptools puts these in
 MADE = {"snapshots", "data"}  # by the README's commands
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from minicaffe.data.sources.backends import open_source
 from minicaffe.pycaffe import __main__ as script
 from minicaffe.pycaffe import alias, io
 from minicaffe.pycaffe.proto import caffe_pb2
+from tests import ROOT
 
 pytest.importorskip("google.protobuf")
 
@@ -73,7 +73,7 @@ print(caffe.__name__, L.Input(ntop=1).fn.type_name, number, sys.argv[1:], __name
 """)
     (tmp_path / "helper.py").write_text("number = 5\n")
     command = [sys.executable, "-m", "minicaffe.pycaffe", str(tmp_path / "script.py"), "--flag"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "minicaffe.pycaffe Input 5 ['--flag'] __main__\n", done.stderr
 
 

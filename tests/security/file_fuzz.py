@@ -31,11 +31,11 @@ from minicaffe.data.mean import load_mean
 from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.data.sources.npz import open_npz
 from minicaffe.errors import MinicaffeError
+from tests import ROOT
 from tests.security.caffe_fuzz import damaged
 from tests.security.peak_memory import begin_peak, peak_memory
 
 SECONDS = 300  # of silence, after which a reader counts as hanging; machines may be busy
-ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "caffe"
 WORDS = [
     b"\0",

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests import ROOT
 from tests.security.peak_memory import peak_memory
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 10  # on a loaded machine too
 EACH = 500  # files for a child: where it dies, its last one is the culprit
 MEMORY = 3 << 30  # that a child may have: more than an image of the largest size takes

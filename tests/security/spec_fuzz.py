@@ -33,10 +33,10 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.summary import summarize
 from minicaffe.spec import fields
 from minicaffe.spec.net import LayerSpec, _layer_specs, parse_net
+from tests import ROOT
 from tests.layer_cases import LAYERS
 from tests.security.peak_memory import peak_memory
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 60  # of a child's own computing, for one case
 MEMORY = 3 << 30  # bytes of addresses that a child may have: more is refused as on a small machine
 LONGEST = 3000  # letters of an error

@@ -18,9 +18,9 @@ from minicaffe.core import layer
 from minicaffe.spec import net as net_specs
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.trust import SAFE, Trust, current, limited
+from tests import ROOT
 from tests.train.training import write_job
 
-ROOT = Path(__file__).parents[2]
 DEPLOY, WEIGHTS = ROOT / "prototxt" / "lenet" / "deploy.yaml", ROOT / "models" / "lenet.npz"
 MODULE = """
 open("code_has_run", "w").close()

@@ -1,17 +1,16 @@
 """Setting fields in the YAML text of a net: the fields change, and not one other byte."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from minicaffe.errors import SpecError
 from minicaffe.spec.edit import _write, set_layer_fields
 from minicaffe.spec.net import parse_net
+from tests import ROOT
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
-PROTOTXT = Path(__file__).parents[2] / "prototxt"
+PROTOTXT = ROOT / "prototxt"
 LONG = ("resnet101", "resnet152", "densenet121")  # the blocks of resnet50, and of googlenet, many of them
 NETS = sorted(
     path

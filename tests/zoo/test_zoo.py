@@ -3,7 +3,6 @@
 import runpy
 import tracemalloc
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from minicaffe.inspect.summary import count_multiply_adds, count_parameters
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import make_layer_spec, parse_net
+from tests import ROOT
 
-PROTOTXT = Path(__file__).parents[2] / "prototxt"
+PROTOTXT = ROOT / "prototxt"
 README = PROTOTXT / "README.md"
 SIZES = {"vgg19": 64}  # of images, where the published size takes seconds
 
