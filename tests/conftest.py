@@ -74,7 +74,7 @@ def refuse_shared_random_numbers():
 
 
 def pytest_collection_finish(session):
-    """What takes as long as all other tests begins before them, and runs beside them."""
+    """Starts, before any test, the runs that take as long as all other tests, and lets them run beside these."""
     if session.config.option.collectonly or session.config.getoption("--device") != "cpu":
         return
     runs = []
@@ -94,7 +94,7 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture
 def side_run(request, capsys):
-    """Waits for what the test's ``side_run`` began: its status and output. How far it is is shown meanwhile."""
+    """The status and output of the test's ``side_run``, once it has ended; its progress is shown meanwhile."""
 
     def show(progress):
         with capsys.disabled():
@@ -111,7 +111,7 @@ def on_the_chosen_device(request, monkeypatch):
 
 @pytest.fixture
 def double(request, monkeypatch):
-    """The double of CuPy is the device, whatever the other tests run on. What a test leaves undone is done then."""
+    """The double of CuPy is the device, whatever the other tests run on; what a test left running ends after it."""
     from tests.strict_cupy import cupy, cupyx
 
     monkeypatch.setattr(array, "cupy", cupy)
@@ -135,7 +135,7 @@ def rng():
 
 @pytest.fixture
 def in_thread():
-    """Gives what a function gives in a new thread, whose current GPU is number 0."""
+    """Runs a function in a new thread, whose current GPU is number 0, and returns its result."""
 
     def run(function):
         with ThreadPoolExecutor(1) as pool:

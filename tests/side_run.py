@@ -1,4 +1,4 @@
-"""Long runs beside the tests, such as one of pytest on the double: begun before these, and waited for after."""
+"""Long runs beside the tests, such as pytest on the double: started before the tests, and waited for after them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, the Transformer, the Classifier and ``minicaffe classify``, held against what pycaffe recorded."""
+"""Images, the Transformer, the Classifier and ``minicaffe classify``, compared with what pycaffe recorded."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ends: whatever a user forgets, or the terminal does, a command or a script ends by itself, and in order."""
+"""How programs end: whatever a user forgets or the terminal does, a command or script exits, and cleanly."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def threads():
-    """What lists the threads that have come since: other tests may have left nets open."""
+    """A function that lists the threads started since; other tests may have left nets open."""
     before = set(threading.enumerate())
     return lambda: [x for x in set(threading.enumerate()) - before if x.name == "minicaffe-prefetch"]
 

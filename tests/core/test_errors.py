@@ -1,4 +1,4 @@
-"""What is told of names in files: one line, not too long, and nothing that a terminal would obey."""
+"""How names from files are shown: on one line, not too long, and with nothing that a terminal would obey."""
 
 import logging
 

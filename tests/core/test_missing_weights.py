@@ -1,4 +1,4 @@
-"""Weights that lack layers of the net: who says so, who refuses, and what is no lack."""
+"""Weights that lack layers of the net: who warns, who refuses, and what does not count as missing."""
 
 import logging
 

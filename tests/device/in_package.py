@@ -1,4 +1,4 @@
-"""Code that lies in the package, as far as the double of CuPy can tell: it is strict to that alone."""
+"""Code that the double of CuPy takes for the package's: it is strict with that code only."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ SOURCE = 'extern "C" __global__ void twice(float* a, int n) { for (int i = 0; i 
 
 
 def planted(source, name="planted"):
-    """A function whose code lies in the package."""
+    """A function that appears to be defined in the package."""
     names = {"np": np, "xp": cupy, "cupyx": cupyx}
     exec(compile(source, str(PACKAGE / "planted.py"), "exec"), names)
     return names[name]
 
 
 def in_package(statement):
-    """Run a statement about a (on the device, 3 × 4), x (the same in NumPy) and out, in the package."""
+    """Run a statement about a (on the device, 3 × 4), x (the same in NumPy) and out, as if the package did."""
     a = cupy.arange(12, dtype=np.float32).reshape(3, 4)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
     planted(f"def planted(a, x, out):\n    {statement}")(a, x, cupy.empty_like(a))

@@ -1,4 +1,4 @@
-"""What a file is, for errors about a file that was given for one of another kind."""
+"""The kind of a file, for errors about a file of the wrong kind."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What tests of layers share."""
+"""Inputs that tests of layers share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The losses: gradients against central differences, and what recorded Caffe cannot hold."""
+"""The losses: gradients against central differences, and what recordings of Caffe cannot show."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The basis of a data matrix that is never held spans what LAPACK's SVD of the whole matrix spans."""
+"""The basis of a data matrix that is never whole in memory spans what LAPACK's SVD of the whole matrix spans."""
 
 from dataclasses import replace
 

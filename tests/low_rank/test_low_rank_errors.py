@@ -1,4 +1,4 @@
-"""What low-rank layers refuse, each in one line that says where: settings, weight files, numbers that are none."""
+"""What low-rank layers refuse, in one line that says where: settings, weight files, nan and infinity."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""The rank of a low-rank layer, from a number, a fraction, energy or flops; what it costs, and what is said."""
+"""The rank of a low-rank layer, from a number, a fraction, energy or flops; its cost, and what a summary says."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""docs/security.md, held: what a spec that somebody else wrote may do, and what is imported and written for it."""
+"""What docs/security.md promises: what a stranger's spec may do, and what is imported and written for it."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Spec files are told by what is in them, not by their names; only comments may have bytes that are not UTF-8."""
+"""The kind of a spec file follows from its contents, not its name; only its comments may be other than UTF-8."""
 
 import shutil
 

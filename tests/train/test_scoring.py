@@ -1,4 +1,4 @@
-"""Scoring: what ``minicaffe test`` and the test passes of training make of batches, and of what is not a number."""
+"""Scoring: what ``minicaffe test`` and the test passes of training make of batches, and of nan."""
 
 import logging
 import re
