@@ -19,12 +19,12 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block, blocks_of
 
-SHORTER = {  # what is added to a command, unless the page gives it
+SHORTER = {  # flags that a command gets, in place of the page's own
     "test": {"--iterations": "1"},
     "time": {"--iterations": "1"},
-    "lowrank select": {"--batches": "1", "--held-out": "1", "--calibration": "1"},
+    "lowrank select": {"--layers": "conv2", "--batches": "1", "--held-out": "1", "--calibration": "1"},
     "lowrank apply": {"--calibration": "1"},
-    "lowrank sweep": {"--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
+    "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
 }
 SHORT_SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
 SMALL_BATCH = 20
@@ -98,10 +98,7 @@ def run_command(words: list[str]) -> None:
 
     if words[0] == "minicaffe" or words[:2] == ["python", "train.py"]:
         words = ["minicaffe", "train", *words[2:]] if words[0] == "python" else words
-        name = " ".join(words[1:3]) if words[1] in ("lowrank", "data") else words[1]
-        given = {word.partition("=")[0] for word in words}
-        extra = [part for flag in SHORTER.get(name, {}).items() if flag[0] not in given for part in flag]
-        status = main([*words[1:], *extra])
+        status = main(shortened(words[1:]))
         assert status == 0, f"status {status}: {shlex.join(words)}"
     elif words[:3] == ["python", "-m", "minicaffe.pycaffe"] or (
         words[0] == "python" and Path(words[1]).is_file()
@@ -116,6 +113,15 @@ def run_command(words: list[str]) -> None:
         assert all((ROOT / word).exists() for word in named), f"no such file: {shlex.join(words)}"
     else:
         assert words[0] in KNOWN, f"unknown: {shlex.join(words)}"
+
+
+def shortened(words: list[str]) -> list[str]:
+    """A command's words, with the flags that make it short."""
+    flags = SHORTER.get(" ".join(words[:2]), SHORTER.get(words[0], {}))
+    own = [
+        word for word, before in zip(words, ["", *words], strict=False) if not {word, before} & flags.keys()
+    ]
+    return [*own, *(part for flag in flags.items() for part in flag)]
 
 
 def check_extras(arguments: list[str]) -> None:
