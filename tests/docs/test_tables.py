@@ -1,10 +1,7 @@
 """The tables of the documentation have a row for everything that there is, and for nothing else."""
 
 import argparse
-import inspect
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +12,13 @@ from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
 from minicaffe.data.sources.backends import BACKENDS
 from minicaffe.data.transformer import TransformParam
-from minicaffe.inspect.summary import layer_type_table
 from minicaffe.layers.data import DataParam
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train.lr_policy import policies
 from minicaffe.train.solvers.rule import update_rules
+from tests.docs.layer_rows import cells
 from tests.docs.pages import PAGES, ROOT, blocks_of, table_rows
 from tests.golden_files import FOLDER
 
@@ -30,8 +27,6 @@ pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 DOCS = ROOT / "docs"
 RECORDED_AS_FILES = {"HDF5Output", "WindowData"}  # tests/golden/hdf5_output.h5, windows.npz
 OURS = sorted(name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe."))
-FORMULAS = {name: formula.strip() for name, _, formula in
-            (row.strip().partition(" ") for row in layer_type_table().splitlines()[2:])}  # fmt: skip
 
 
 def names_in(cells):
@@ -57,13 +52,9 @@ LAYER_ROWS = {row[0]: row for row in table_rows(DOCS / "layers.md", "# Layers")}
 
 @pytest.mark.parametrize("layer_type", OURS)
 def test_layers_md_has_every_type_with_its_formula_its_fields_its_file_and_its_origin(layer_type):
-    cls = layer_classes[layer_type]
-    file = Path(inspect.getfile(sys.modules[cls.__module__]))
-    fields = ", ".join(f"`{name}`" for name in cls.messages if name != "low_rank_param")
-    link = f"[{file.name}](../minicaffe/layers/{file.name})"
-    expected = [layer_type, FORMULAS[layer_type], fields, link]
+    expected = cells(layer_type)
     assert layer_type in LAYER_ROWS, f"docs/layers.md lacks the row | {' | '.join(expected)} | … |"
-    assert LAYER_ROWS[layer_type][:4] == expected
+    assert LAYER_ROWS[layer_type][:4] == expected, "python -m tests.docs.layer_rows writes the rows anew"
     last = LAYER_ROWS[layer_type][4]
     assert last == origin(layer_type) or (origin(layer_type) == " ²" and last.endswith(" ²"))
 
