@@ -15,14 +15,10 @@ from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.low_rank.products import product_of_rank
-from tests.compress import lenet_cases
 from tests.compress.lenet_cases import SIZES, run, select, take_biases, with_ranks
 from tests.marks import on_the_cpu_alone
 
-# fixtures, which pytest finds under these names
-digits = lenet_cases.digits
-folder = lenet_cases.folder
-measured = lenet_cases.measured
+pytestmark = pytest.mark.usefixtures("folder")
 OTHERS = "other tests here search, fit and apply on the double"
 on_the_cpu = pytest.mark.cpu_only(f"of files and words; {OTHERS}")
 

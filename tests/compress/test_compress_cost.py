@@ -7,11 +7,6 @@ from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.spec.net import parse_net
-from tests.compress import lenet_cases
-
-# fixtures, which pytest finds under these names
-digits = lenet_cases.digits
-folder = lenet_cases.folder
 
 
 @pytest.fixture

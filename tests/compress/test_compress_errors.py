@@ -15,13 +15,9 @@ from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import load_net
 from minicaffe.spec.net import parse_net
-from tests.compress import lenet_cases
 from tests.compress.lenet_cases import SIZES, rewrite, select, with_ranks
 
-# fixtures, which pytest finds under these names
-digits = lenet_cases.digits
-folder = lenet_cases.folder
-measured = lenet_cases.measured
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def assert_one_line(capsys, arguments, message):
