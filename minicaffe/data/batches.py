@@ -61,7 +61,7 @@ class ImageBatches:
     def __init__(
         self, source: Source, transformer: DataTransformer, order: Order, with_labels: bool, slots: int
     ) -> None:
-        """``slots``: how many batches may be in use at a time. Raises DataError where labels are missing."""
+        """``slots``: how many batches may be in use at a time. Raises DataError if labels are missing."""
         self.source = source
         self.transformer = transformer
         self.order = order

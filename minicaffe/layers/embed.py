@@ -30,7 +30,7 @@ class EmbedParam(Message):
 
 @register_layer
 class Embed(Layer):
-    """Learned vectors for words or other classes."""
+    """A learned vector for each word, or other class."""
 
     messages = {"embed_param": EmbedParam}
 

@@ -42,7 +42,7 @@ class InterpParam(Message):
     def output_size(self, size: int, given: int | None) -> int | None:
         """The output's size along an axis where the input's is ``size``; ``given``: the height or width field."""
         zooms, shrinks = self.has("zoom_factor"), self.has("shrink_factor")
-        if zooms == shrinks and (given is not None or not zooms):  # deeplab-v2 looks at one factor first
+        if zooms == shrinks and (given is not None or not zooms):  # deeplab-v2 checks one factor first
             return given
         shrunk = (size - 1) // (self.shrink_factor or 1) + 1
         return shrunk + (shrunk - 1) * ((self.zoom_factor or 1) - 1)

@@ -29,7 +29,7 @@ class Split(Layer):
             blob.share_data(bottom[0])
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        """The data are shared."""
+        """Nothing to do: the tops share the bottom's data."""
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:

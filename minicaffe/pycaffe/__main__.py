@@ -1,4 +1,4 @@
-"""``python -m minicaffe.pycaffe script.py …`` runs a script that says ``import caffe``, with this package as it."""
+"""``python -m minicaffe.pycaffe script.py …`` runs a script that says ``import caffe``, and gets this package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Run the script that the first argument names, as ``python script.py …`` would; status 2 where it is none."""
     sys.excepthook = sys.__excepthook__  # the script's errors are shown as Python shows them
     if sys.argv[1:] in (["-h"], ["--help"]):
-        print(f"usage: {USAGE}: runs a script that says 'import caffe', with minicaffe as it")
+        print(f"usage: {USAGE}: runs a script that says 'import caffe', with minicaffe in its place")
         return
     if len(sys.argv) < 2:
         _refuse(f"give a script: {USAGE}")
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _check(script: Path) -> None:
-    """End unless the file can be read, and is text."""
+    """Exit unless the file is readable text."""
     if script.is_dir() and not (script / "__main__.py").is_file():
         _refuse(f"{script}: a folder, and there is no __main__.py in it; give a script")
     if script.is_dir():

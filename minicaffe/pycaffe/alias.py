@@ -8,11 +8,11 @@ import sys
 
 import minicaffe.pycaffe as package
 
-ONE_HERE = ("pycaffe", "_caffe")  # modules of Caffe's whose names are this package's own
+ONE_HERE = ("pycaffe", "_caffe")  # modules of Caffe whose names are in this package itself
 
 
 def install() -> None:
-    """Let ``import caffe``, ``from caffe.proto import caffe_pb2`` and alike mean this package, in this process."""
+    """Make ``import caffe``, ``from caffe.proto import caffe_pb2`` and the like give this package from now on."""
     sys.modules["caffe"] = package
     for name in ONE_HERE:
         sys.modules[f"caffe.{name}"] = package

@@ -1,4 +1,4 @@
-"""Blobs as pycaffe's scripts take them: ``data`` and ``diff`` are NumPy arrays that may be written in place.
+"""Blobs as scripts for pycaffe expect them: ``data`` and ``diff`` are NumPy arrays that may be written in place.
 
 On a CPU a Blob is that already. On a GPU a ``HostBlob`` stands for it, whose arrays are the blob's copies on the
 host; the blob itself sends to the device what was written there, before anything uses its memory (``HostCopies``).
@@ -47,7 +47,7 @@ class BlobVec(list[Any]):
         self._add = add
 
     def add_blob(self, *shape: int) -> None:
-        """Add a parameter of this shape, zeros. Raises MinicaffeError but in a script's layer."""
+        """Add a parameter of this shape, zeros. Raises MinicaffeError except in a script's layer."""
         if self._add is None:
             raise MinicaffeError("add_blob: parameters are added in 'setup' of a layer written in Python")
         self.append(self._add(shape))
@@ -61,7 +61,7 @@ class HostView:
         self._seen: dict[int, HostBlob] = {}
 
     def of(self, blob: Blob) -> Blob | HostBlob:
-        """What stands for a blob: the blob itself where the host is the device."""
+        """What represents a blob: the blob itself if the host is the device."""
         return self._seen.setdefault(id(blob), HostBlob(blob)) if self.is_needed else blob
 
     def of_all(self, blobs: Iterable[Blob]) -> BlobVec:

@@ -1,4 +1,4 @@
-"""Crop layers for a NetSpec that cut one blob to where another lies (``caffe/formats/coordinates.py``)."""
+"""Crop layers for a NetSpec that align one blob with another (``caffe/formats/coordinates.py``)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """A Crop layer that cuts ``top_from`` to where ``top_to`` lies. Raises AssertionError where they do not fit."""
+    """A Crop layer that aligns ``top_from`` with ``top_to``. Raises AssertionError if they do not fit."""
     axis, a, b = coord_map_from_to(top_from, top_to)
     assert np.all(a == 1), f"scale mismatch on crop (a = {a})"
     assert np.all(b <= 0), f"cannot crop negative offset (b = {b})"

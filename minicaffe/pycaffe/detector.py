@@ -49,7 +49,7 @@ class Detector(Net):
             raise ShapeError(f"context_pad {context_pad}: must be less than half of the net's input, {width}")
         self.context_pad = context_pad or 0
         self.crop_dims = np.array([height, width, channels])
-        # what the net takes for the mean, or for black
+        # what the net sees as the mean, or as black
         nothing = np.zeros((channels, height, width), np.float32)
         self.crop_mean = self.transformer.deprocess(name, nothing).reshape(self.crop_dims)
 
@@ -88,9 +88,9 @@ class Detector(Net):
         return self.detect_windows(zip(files, windows, strict=True))
 
     def crop(self, image: np.ndarray, window: Sequence[float]) -> np.ndarray:
-        """The window of an image (H, W, K), with its context, at the input's size, where it has one.
+        """The window of an image (H, W, K), with its context, at the input's size if it has one.
 
-        Without context, fractions of pixels are cut off. Raises ShapeError where it shows nothing of the image.
+        Without context, fractions of pixels are cut off. Raises ShapeError if it shows nothing of the image.
         """
         edges = np.asarray(window)
         if edges.shape != (4,) or edges.dtype.kind not in "fiu" or not np.isfinite(edges).all():
@@ -117,7 +117,7 @@ class Detector(Net):
 
 
 def _part(image: np.ndarray, corners: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Rows and columns of an image (H, W, K). Raises ShapeError where there are none of them."""
+    """Rows and columns of an image (H, W, K). Raises ShapeError if there are none of them."""
     part = image[corners[0] : corners[2], corners[1] : corners[3]]
     if not part.size:
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""A script's own functions around the layers of a net: ``before_forward`` and its kin.
+"""A script's own functions around the layers of a net: ``before_forward`` and the like.
 
 They are called with the layer's place among ``net.layers``, wherever the layer runs: in training too. Backward has
 them for the layers that have a gradient to compute, not for all.

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
-    """The data (or the diff) of a BlobProto, in its shape. Raises ValueError where they do not fit."""
+    """The data (or the diff) of a BlobProto, in its shape. Raises ValueError if they do not fit."""
     data = np.array(blob.diff if return_diff else blob.data)
     if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
         return data.reshape(blob.num, blob.channels, blob.height, blob.width)

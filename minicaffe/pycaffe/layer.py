@@ -23,7 +23,7 @@ from minicaffe.spec.net import LayerSpec
 class Layer:
     """Base of a script's own layers, for ``type: "Python"``.
 
-    From ``setup`` on it has ``param_str``, the text that the net gives it; ``phase``, ``caffe.TRAIN`` or
+    From ``setup`` on it has ``param_str``, the text from the net; ``phase``, ``caffe.TRAIN`` or
     ``caffe.TEST``; and ``blobs``, its parameters, of which ``self.blobs.add_blob(1, 2, 3)`` in ``setup`` adds one.
     All other names are the script's.
     """
@@ -34,7 +34,7 @@ class Layer:
     blobs: BlobVec
 
     def __init__(self, *_: Any) -> None:
-        """What Caffe hands to the constructor, the layer's message, is not there."""
+        """Caffe passes the layer's message to the constructor; here there is none."""
 
     @property
     def param_str_(self) -> str:
@@ -46,7 +46,7 @@ class Layer:
 
     @classmethod
     def as_core_layer(cls, spec: LayerSpec, setting: Setting) -> ScriptLayer:
-        """What a net runs: it hands the calls on to an object of this class."""
+        """What a net runs: it passes the calls on to an object of this class."""
         return ScriptLayer(spec, setting, cls)
 
 
@@ -84,7 +84,7 @@ class ScriptLayer(minicaffe.Layer):
 
     @property
     def has_backward(self) -> bool:
-        """Whether the script has written one."""
+        """Whether the script defines one."""
         return hasattr(self.script, "backward")
 
     def _call(self, name: str, first: Blobs, *rest: Any) -> None:

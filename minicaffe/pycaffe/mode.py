@@ -26,13 +26,13 @@ _process = _Process()
 
 
 def set_mode_cpu() -> None:
-    """Let nets that are made from now on compute on the CPU."""
+    """Make new nets compute on the CPU."""
     _process.uses_gpu = False
     choose_device("cpu")
 
 
 def set_mode_gpu() -> None:
-    """Let nets that are made from now on compute on the GPU; where there is none, warn and stay on the CPU."""
+    """Make new nets compute on the GPU; if there is none, warn and stay on the CPU."""
     _process.uses_gpu = True
     problem = gpu_problem()
     if problem:
@@ -41,19 +41,19 @@ def set_mode_gpu() -> None:
 
 
 def set_device(number: int) -> None:
-    """Choose the GPU that ``set_mode_gpu`` takes. Raises DeviceError where there is no such GPU."""
+    """Choose the GPU that ``set_mode_gpu`` takes. Raises DeviceError if there is no such GPU."""
     _process.gpu = int(number)
     if _process.uses_gpu:
         set_mode_gpu()
 
 
 def set_random_seed(seed: int) -> None:
-    """Make the random numbers of nets and solvers that are made from now on the same in every run."""
+    """Make the random numbers of new nets and solvers the same in every run."""
     _process.seeds = random.Random(seed)
 
 
 def next_seed() -> int | None:
-    """A seed for the next net or solver; None where ``set_random_seed`` was not called."""
+    """A seed for the next net or solver; None if ``set_random_seed`` was not called."""
     return None if _process.seeds is None else _process.seeds.getrandbits(48)
 
 
@@ -103,7 +103,7 @@ def has_nccl() -> bool:
 
 
 class NCCL:
-    """Caffe's way to train on several GPUs, which is not there: making one, or asking for its id, says so."""
+    """Caffe's way to train on several GPUs, which is not available: making one, or asking for its id, says so."""
 
     def __init__(self, *_: object) -> None:
         raise DeviceError(f"NCCL: {ONE_GPU}")

@@ -33,7 +33,7 @@ class Net:
     """A net to run forward and backward.
 
     ``Net("deploy.prototxt", caffe.TEST, weights="net.caffemodel", stages=[…], level=0)``; the older
-    ``Net(network_file, weights, phase)`` is understood too. All that the net is made of is found at its making:
+    ``Net(network_file, weights, phase)`` works too. Everything in the net is looked up once, when it is made:
     ``blobs``, ``params``, ``layers``, ``layer_dict``, ``inputs``, ``outputs``, ``top_names``, ``bottom_names`` and
     ``blob_loss_weights`` are plain attributes. ``core`` is the ``minicaffe.Net`` itself.
     """
@@ -65,7 +65,7 @@ class Net:
 
     @classmethod
     def of(cls, core: minicaffe.Net) -> Net:
-        """A net around one that is there already."""
+        """A net around an existing one."""
         net = cls.__new__(cls)
         net._hold(core)
         return net
@@ -160,7 +160,7 @@ class Net:
         self.core.run_backward(first, last)
 
     def _asked(self, blobs: Sequence[str] | None) -> Sequence[str]:
-        """Names of blobs that a script asks for. Raises MinicaffeError where there is no such blob."""
+        """The blobs that a script asks for. Raises MinicaffeError if there is no such blob."""
         if isinstance(blobs, str):
             raise MinicaffeError(f"'{blobs}': give a list of blobs, ['{blobs}']")
         for name in blobs or ():
@@ -212,7 +212,7 @@ class Net:
         return join(all_data, count), join(all_diffs, count)
 
     def reshape(self) -> None:
-        """Let every layer follow the shapes of its bottoms."""
+        """Let every layer adapt to the shapes of its bottoms."""
         self.core.reshape()
 
     def clear_param_diffs(self) -> None:
@@ -222,7 +222,7 @@ class Net:
             _ = param.blob.stored_diff
 
     def set_input_arrays(self, data: Any, labels: Any) -> None:
-        """Let the net's MemoryData layer give out these arrays."""
+        """Give these arrays to the net's MemoryData layer."""
         self.core.set_input_arrays(data, labels)
 
     _set_input_arrays = set_input_arrays
@@ -266,7 +266,7 @@ class Net:
         write_weights(self.core.as_saved(), path)
 
     def share_with(self, other: Net) -> None:
-        """Let parameters be those of the other net's layers of the same name, from now on."""
+        """Share the parameters of the other net's layers of the same name from now on."""
         self.core.share_with(other.core)
 
 

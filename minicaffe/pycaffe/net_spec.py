@@ -202,7 +202,7 @@ class NetSpec:
         return _write(map(_function, self.tops.values()), {top: name for name, top in self.tops.items()})
 
     def to_yaml(self) -> str:
-        """The net as the text of a YAML spec. Raises SpecError where it is no net that can be run."""
+        """The net as the text of a YAML spec. Raises SpecError if the net cannot be run."""
         tree, where = parse_prototxt(str(self.to_proto()), WHERE), Where(WHERE)
         check_kinds(tree, "NetParameter", where)
         return yaml_text(tree, Spec.read(as_yaml(tree), where), "Written by caffe.NetSpec.")

@@ -1,4 +1,4 @@
-"""caffe.SGDSolver and its kin, and ``get_solver``: a ``minicaffe.Solver`` with pycaffe's names.
+"""caffe.SGDSolver and the like, and ``get_solver``: a ``minicaffe.Solver`` with pycaffe's names.
 
 Snapshots are Caffe's files, .caffemodel and .solverstate, so that Caffe itself can go on from them.
 """
@@ -101,7 +101,7 @@ class Solver:
         self.core.step(iterations)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
-        """Train to ``max_iter``, from a solver state where one is given."""
+        """Train to ``max_iter``, from a solver state if one is given."""
         if resume_file is not None:
             self.restore(resume_file)
         self.core.solve()
@@ -115,7 +115,7 @@ class Solver:
         self.core.snapshot()
 
     def restore(self, path: str | Path) -> None:
-        """Go on from a .solverstate, .solverstate.h5 or .solverstate.npz."""
+        """Continue from a .solverstate, .solverstate.h5 or .solverstate.npz."""
         self.core.restore(path)
 
     def add_callback(self, on_start: Callback, on_gradients_ready: Callback) -> None:
@@ -123,7 +123,7 @@ class Solver:
         self.core.callbacks.append((on_start, on_gradients_ready))
 
     def share_weights(self, net: Net) -> None:
-        """Let another net's parameters be those of the net that is trained."""
+        """Let another net share the parameters of the net that is trained."""
         net.share_with(self.net)
 
 

@@ -15,12 +15,12 @@ class Timer:
         self._ms = 0.0
 
     def start(self) -> None:
-        """Begin to count, from zero; where it counts already, go on."""
+        """Start counting from zero; if already counting, go on."""
         if self._start is None:
             self._start = _now()
 
     def stop(self) -> None:
-        """Count no further."""
+        """Stop counting."""
         if self._start is not None:
             self._ms = (_now() - self._start) * 1000
             self._start = None
@@ -33,6 +33,6 @@ class Timer:
 
 
 def _now() -> float:
-    """Seconds, once all that was begun on the device is done."""
+    """Seconds, once everything started on the device is done."""
     synchronize()
     return time.perf_counter()

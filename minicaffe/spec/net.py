@@ -124,7 +124,7 @@ class LayerSpec(Message):
         return nearest(name, [field for field in self.fields if field.endswith("_param")]) or declare
 
     def message(self, message: builtins.type[MessageType]) -> MessageType:
-        """The layer's message of this class. Raises SpecError where it has none."""
+        """The layer's message of this class. Raises SpecError if it has none."""
         found = self.find_message(message)
         if found is None:
             raise SpecError(f"{self.where}: a layer of type {self.type} has no {message.__name__}")

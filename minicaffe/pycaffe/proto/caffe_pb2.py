@@ -1,4 +1,4 @@
-"""caffe_pb2: Caffe's messages as protobuf's classes, for ``google.protobuf.text_format`` and alike.
+"""caffe_pb2: Caffe's messages as protobuf classes, for ``google.protobuf.text_format`` and the like.
 
 They are made from the project's own ``caffe.proto`` and specs when one is first asked for: protobuf need only be
 there where it is used.
