@@ -173,7 +173,7 @@ class Reader:
 
     def _way(self, form: str, kind: str, way: int) -> Callable[[Path], object]:
         from minicaffe.classify.images import load_image
-        from minicaffe.data.sources import windows
+        from minicaffe.data import windows
         from minicaffe.data.sources.image_list import ImageList, ImageListSource, PackedNames, open_images
 
         def from_list(path: Path) -> None:
