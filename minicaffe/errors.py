@@ -1,7 +1,7 @@
 """What can go wrong, as one family. A message names the place, the problem and a fix, in one line.
 
-Names from files enter messages unchanged, whatever they contain: errors and the log make them printable here.
-``named`` and ``listing`` shorten names that would crowd out the rest of a message, and serve for printed text.
+Names from files enter messages unchanged, whatever they contain; errors and the log make them printable here.
+``named`` and ``listing`` shorten names that would crowd out the rest of a message or of printed output.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses of the programs: for what a user can fix, and after Ctrl-C
 LONGEST = 2000  # characters of a message: names from files may be as long as the files
-LONGEST_NAME = 300  # characters of a name in it
+LONGEST_NAME = 300  # characters of a name in a message
 
 
 class MinicaffeError(Exception):
@@ -47,7 +47,7 @@ class TrainingError(MinicaffeError):
 
 
 class WriteError(MinicaffeError):
-    """A file cannot be written: no permission, no such folder, a full disk."""
+    """A file cannot be written: no permission, no such folder, a full disk, …"""
 
 
 def one_line(error: object) -> str:
@@ -98,7 +98,7 @@ def either(names: Sequence[str]) -> str:
 
 
 def _show_record(record: logging.LogRecord) -> bool:
-    """A filter of the log that makes a record's message printable."""
+    """A log filter that makes a record's message printable."""
     record.msg, record.args = shown(record.getMessage()), ()
     return True
 

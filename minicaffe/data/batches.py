@@ -37,7 +37,7 @@ class Batches(Protocol):
         """Make batch number ``batch``. Raises DataError or SpecError."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close files."""
 
 
 class Ring:
@@ -71,13 +71,13 @@ class ImageBatches:
         if with_labels and labels is None:
             raise DataError(f"{source.name}: no labels ({source.no_labels}); add them, or have one top only")
         self.image_shape = transformer.output_shape(images[0].shape)
-        is_picture = images[0].dtype == np.uint8  # otherwise what a picture's bytes became is unknown
+        is_picture = images[0].dtype == np.uint8  # floats have been through unknown steps already
         self.preparation = transformer.preparation(images[0].shape) if is_picture else None
         self.label_shape = labels.shape[1:] if labels is not None else ()
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Caffe's shapes of the tops: (N, C, h, w), and (N,), or (N, L) where an image has L labels."""
+        """Caffe's shapes of the tops: (N, C, h, w), and (N,), or (N, L) if an image has L labels."""
         n = self.order.batch_size
         return [(n, *self.image_shape)] + [(n, *self.label_shape)] * self.with_labels
 
@@ -103,7 +103,7 @@ class ImageBatches:
             same_channels = shapes[odd][0] == usual[0]
             fix = self.source.one_size if same_channels else "make all of them grey, or all coloured"
             raise DataError(
-                f"{self.source.describe(names[odd])}: {size}, where others of its batch are {others}; "
+                f"{self.source.describe(names[odd])}: {size}, but others in its batch are {others}; "
                 f"{fix}, or batch_size: 1"
             )
         return usual

@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 30
 BAD_IMAGE = (OSError, ValueError)
 
 END_OF_JPEG = b"\xff\xd9"
-# For each EXIF orientation, the steps through rows and columns; for a sideways one, these are exchanged first.
+# For each EXIF orientation, the steps through rows and columns; for a sideways one, these are swapped first.
 UPRIGHT = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
 SIDEWAYS = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 # Grey is (r · red + g · green + b · blue + half) >> bits. Each of OpenCV's readers has its own numbers.
@@ -44,7 +44,7 @@ _warned_of: set[str] = set()
 
 
 class _Refused(ValueError):
-    """An error of our own, as opposed to Pillow's."""
+    """An error raised here, as opposed to one of Pillow's."""
 
 
 def decode_image(
@@ -55,7 +55,7 @@ def decode_image(
     ``color``: True makes it three channels, False one, None as many as the file has (alpha is dropped); with
     True and False it stands upright, as its EXIF data say (OpenCV's flags COLOR, GRAYSCALE and UNCHANGED).
     ``size``: (height, width) to resize to. If a file has several images, the first is taken. A JPEG that ends too
-    early is filled up, with a warning. Raises one of ``BAD_IMAGE`` if the file is no image that Caffe reads.
+    early is filled up, with a warning. Raises one of ``BAD_IMAGE`` if Caffe could not read the file as an image.
     """
     pixels = _decode(file, color)
     if size and size != pixels.shape[:2]:
@@ -86,7 +86,7 @@ def _decode(file: str | Path | BinaryIO, color: bool | None) -> np.ndarray:
     except OSError as error:
         if error.errno is None:
             raise ValueError(one_line(error)) from None
-        raise  # the system's, as for a missing file
+        raise  # from the system, for example for a missing file
     except (MemoryError, _Refused):
         raise
     except Exception as error:  # on damaged files Pillow's readers raise errors of any type
@@ -107,7 +107,7 @@ def _pixels(file: BinaryIO, color: bool | None) -> np.ndarray:
     with Image.open(file, formats=FORMATS) as image:
         _check_size(image)
         if color is False and image.mode == "RGB" and image.format in ("JPEG", "MPO"):
-            image.draft("L", None)  # takes the brightness that the file stores
+            image.draft("L", None)  # use the luminance stored in the file
         try:
             image.load()
         except OSError:
@@ -143,7 +143,7 @@ def _bytes_of(image: Image.Image) -> np.ndarray:
     """(H, W), or (H, W, 3) in red, green, blue; the upper 8 bits of 16 per pixel. Raises ValueError for more."""
     if image.mode.startswith("I"):
         if image.format == "TIFF" and max(image.tag_v2.get(258, (16,))) > 16:  # type: ignore[attr-defined]  # of TIFF
-            raise _Refused("32 bits a pixel, which OpenCV and Caffe refuse; write it with 8 or 16")
+            raise _Refused("32 bits per pixel, which OpenCV and Caffe refuse; write it with 8 or 16")
         return (np.asarray(image) >> 8 & 255).astype(np.uint8)
     if image.mode == "F":
         raise _Refused("floating point, which OpenCV and Caffe refuse; HDF5Data reads arrays of floats")
@@ -174,12 +174,12 @@ def _grey(pixels: np.ndarray, kind: str | None) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """The pixels, turned as the EXIF data say; Pillow has already turned those of a TIFF."""
-    held = image.info.get("exif") if image.format != "TIFF" else None
-    if not held:
+    data = image.info.get("exif") if image.format != "TIFF" else None
+    if not data:
         return pixels
     exif = Image.Exif()
     try:
-        exif.load(held)
+        exif.load(data)
         orientation = exif.get(0x0112, 1)
     except Exception:  # damaged ones are ignored, as in OpenCV
         return pixels

@@ -149,9 +149,9 @@ def _get_cifar10(folder: Path, source_url: str | None, progress: Progress) -> No
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
-            f"{folder}: is there, but has no train and test images; remove it, or give another --to"
+            f"{folder}: exists, but has no train and test images; remove it, or give another --to"
         )
-    with _folder_in_making(folder) as made:
+    with _folder_when_complete(folder) as made:
         if source_url and not _is_url(source_url):
             _fill_from_path(Path(source_url), made, progress)
         else:
@@ -165,7 +165,7 @@ def _has_images(folder: Path) -> bool:
 
 
 @contextmanager
-def _folder_in_making(folder: Path) -> Iterator[Path]:
+def _folder_when_complete(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``folder`` if the block succeeds, and is removed otherwise."""
     _make_folder(folder.parent)
     try:
@@ -174,7 +174,7 @@ def _folder_in_making(folder: Path) -> Iterator[Path]:
             made.mkdir()
             yield made
             if hasattr(os, "sync"):
-                os.sync()  # once for all: an fsync for each of 60,000 files takes minutes
+                os.sync()  # once for all files: an fsync for each of 60,000 takes minutes
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)
@@ -225,7 +225,7 @@ def _fill_from_folder(source: Path, made: Path, progress: Progress) -> None:
 
 
 def _fill_from_zip(source: Path, made: Path, progress: Progress) -> None:
-    """Take only members named like images of a class, so that no name can lead out of the folder."""
+    """Take only members that are named like images of a class, so that no name can lead out of the folder."""
     with zipfile.ZipFile(source) as archive:
         members = [(info, IMAGE_PATH.fullmatch(info.filename)) for info in archive.infolist()]
         chosen = [(info, match) for info, match in members if match]
@@ -261,10 +261,14 @@ def _fill_from_tar(source: Path, made: Path, progress: Progress) -> None:
 def _write_images(content: bytes, where: str, folder: Path, progress: Progress) -> None:
     """One .bin file -> ``folder``/<class>/NNNN.png, continuing the numbers there. Raises DataError."""
     if not content or len(content) % CIFAR10_RECORD:
-        raise DataError(f"{where}: {len(content):,} bytes are no multiple of {CIFAR10_RECORD}; get it again")
+        raise DataError(
+            f"{where}: {len(content):,} bytes are not a multiple of {CIFAR10_RECORD}; get it again"
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR10_RECORD)
     if records[:, 0].max() >= len(CIFAR10_CLASSES):
-        raise DataError(f"{where}: label {records[:, 0].max()} is no class of CIFAR-10; get the file again")
+        raise DataError(
+            f"{where}: label {records[:, 0].max()} is not a class of CIFAR-10; get the file again"
+        )
     for label, name in enumerate(CIFAR10_CLASSES):
         target = folder / name
         target.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from minicaffe.errors import DataError
 
 logger = logging.getLogger("minicaffe")
 KIND_OF_SUFFIX = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
-LONGEST_KEY = 511  # in an LMDB
+LONGEST_KEY = 511  # bytes, in an LMDB
 
 
 def image_datums(
@@ -46,7 +46,7 @@ def image_datums(
         where = source.describe(index)
         if is_one_size and image.shape != shape:
             size, first = (" × ".join(map(str, sizes)) for sizes in (image.shape, shape))
-            raise DataError(f"{where}: {size}, and the first {first}; give --resize-height, …")
+            raise DataError(f"{where}: {size}, but the first is {first}; give --resize-height, …")
         encoded = _encoded(source, index, image, encoding) if is_encoded else b""
         key = f"{number:08}_{source.listed.names[index]}".encode("utf-8", "surrogateescape")[:LONGEST_KEY]
         yield key, datum_of(where, image, labels, encoded)
@@ -58,7 +58,9 @@ def _encoded(source: ImageListSource, index: int, image: np.ndarray, encoding: s
     kind_of_file = KIND_OF_SUFFIX.get(file.suffix.lower())
     kind = encoding or kind_of_file
     if kind is None:
-        raise DataError(f"{source.describe(index)}: neither JPEG nor PNG by its name; give --encode-type png")
+        raise DataError(
+            f"{source.describe(index)}: its name is not a JPEG's or PNG's; give --encode-type png"
+        )
     if kind == kind_of_file and source.color and source.size is None:
         return file.read_bytes()
     return encode_image(image, kind)

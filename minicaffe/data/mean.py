@@ -18,7 +18,7 @@ AT_ONCE = 16
 
 
 def load_mean(path: Path) -> np.ndarray:
-    """The mean image, float32 (C, H, W). Raises DataError if the file is none."""
+    """The mean image, float32 (C, H, W). Raises DataError if the file is not one."""
     mean = load_array(path, "mean image", "mean")
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
@@ -33,24 +33,24 @@ def load_mean(path: Path) -> np.ndarray:
 
 
 def four_axes_hint(shape: tuple[int, ...]) -> str:
-    """What to do with a mean that has four axes, as blobs have: "; … give mean[0]"; "" for others."""
-    return "; it has four axes, as a blob: give mean[0]" if len(shape) == 4 else ""
+    """What to do with a mean that has four axes, like a blob: "; … give mean[0]"; "" for any other."""
+    return "; it has four axes, like a blob: give mean[0]" if len(shape) == 4 else ""
 
 
 def load_array(path: Path, what: str, name: str) -> np.ndarray:
     """The numbers of a .binaryproto, an .npy, or an .npz (the array ``name``, or the only one).
 
-    Raises DataError, which calls it no ``what``, if the file is damaged or none of these.
+    Raises DataError, which says that the file is not a ``what``, if it is damaged or none of these.
     """
     problem = f"not a {what} ({{}}); use .binaryproto, .npy or .npz"
     if path.suffix == ".binaryproto":
         with reading(path, DataError, problem):
             return _of_blob(path)
     with NumpyFile(path, DataError, problem) as file:
-        held = [*file.headers]
-        chosen = held[0] if len(held) == 1 else name
-        if chosen not in held:
-            raise DataError(f"{path}: no array named '{name}'; it holds {', '.join(held) or 'nothing'}")
+        names = [*file.headers]
+        chosen = names[0] if len(names) == 1 else name
+        if chosen not in names:
+            raise DataError(f"{path}: no array named '{name}'; it holds {', '.join(names) or 'nothing'}")
         return file.numbers(chosen)
 
 
@@ -63,7 +63,7 @@ def _of_blob(path: Path) -> np.ndarray:
 
 
 def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
-    """The mean of all images of a source, float32 (C, H, W). ``step`` is called with the number that comes next.
+    """The mean of all images of a source, float32 (C, H, W). ``step`` is told how many images come next.
 
     Raises DataError naming an image of another size.
     """
@@ -77,7 +77,7 @@ def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
             if image.shape != total.shape:
                 size, others = (" × ".join(map(str, shape)) for shape in (image.shape, total.shape))
                 raise DataError(
-                    f"{source.describe(int(index))}: {size}, and others {others}; {source.one_size}"
+                    f"{source.describe(int(index))}: {size}, but others are {others}; {source.one_size}"
                 )
             total += image
     mean: np.ndarray = total / len(source)
@@ -87,7 +87,7 @@ def mean_of(source: Source, step: Callable[[int], object]) -> np.ndarray:
 def save_mean(mean: np.ndarray, path: Path) -> None:
     """Write a mean image, (C, H, W), as its file's ending says, atomically. Raises DataError or WriteError."""
     if path.suffix not in (".binaryproto", ".npz", ".npy"):
-        raise DataError(f"{path}: a mean image's name ends in .binaryproto, .npz or .npy")
+        raise DataError(f"{path}: the name of a mean image must end in .binaryproto, .npz or .npy")
     with atomic_write(path) as file:
         if path.suffix == ".npz":
             np.savez(file, mean=mean)
@@ -96,6 +96,6 @@ def save_mean(mean: np.ndarray, path: Path) -> None:
         else:
             blob = message_class("BlobProto")()
             fill_blob(blob, mean[None])
-            blob.ClearField("shape")  # Caffe's own file has these four, and scripts read them
+            blob.ClearField("shape")  # Caffe's own files have the four fields below, and scripts read them
             blob.num, blob.channels, blob.height, blob.width = 1, *mean.shape
             file.write(blob.SerializeToString())

@@ -1,7 +1,7 @@
 """Which images make up batch k: a pure function of a seed and k.
 
 As in Caffe, batches run on from the end of one epoch into the next. Since nothing depends on what was drawn
-before, the number of the next batch is all that a snapshot has to keep.
+before, the number of the next batch is all that a snapshot has to store.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Order:
         self._last: tuple[int, np.ndarray] | None = None
 
     def end_a_pass(self) -> None:
-        """Make the batch that ends the first pass over the images shorter, so that no image comes twice in it."""
+        """Make the last batch of the first pass over the images shorter, so that no image comes twice."""
         self._ends = True
 
     def indices(self, batch: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Prefetcher: a thread that makes the next few batches while the net computes on this one."""
+"""Prefetcher: a thread that makes the next few batches while the net computes on the current one."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ class _Queue(Generic[Batch]):
             return numbered
 
     def stop(self) -> None:
-        if (
-            self.process != os.getpid()
-        ):  # a forked child has no such thread, and perhaps a lock that stays held
+        if self.process != os.getpid():  # a forked child has no such thread, and the lock may be held forever
             return
         with self.changed:
             self.stopped = True

@@ -47,7 +47,7 @@ class Preparation:
         return {KEY: np.array(json.dumps(settings)), **mean}
 
     def __str__(self) -> str:
-        """What is done to a picture, in words."""
+        """The steps that a picture goes through, in words."""
         dims = "{} × {}, and cropped".format(*self.image_dims) if self.image_dims else "the net's input"
         words = [f"resized to {dims}"]
         if self.channel_swap is None:
@@ -68,7 +68,7 @@ class Preparation:
 
 
 def default_preparation(channels: int) -> Preparation:
-    """What a net gets if nothing is known of it: colours as Caffe's nets expect them; grey as LeNet does."""
+    """The preparation for a net of which nothing is known: colour as Caffe's nets expect it, grey as LeNet does."""
     if channels == 3:
         return Preparation(channel_swap=(2, 1, 0), raw_scale=255.0)
     return Preparation(raw_scale=1.0)
@@ -89,13 +89,13 @@ def read_preparation(file: WeightReader) -> Preparation | None:
 
 
 def _checked(settings: Mapping[str, Any], mean: np.ndarray | None) -> Preparation:
-    """The preparation with these settings. Raises ValueError, KeyError or TypeError if they are none."""
+    """The preparation with these settings. Raises ValueError, KeyError or TypeError if they are not valid."""
     dims, swap = _whole(settings["image_dims"], 1), _whole(settings["channel_swap"], 0)
     if dims is not None and len(dims) != 2:
         raise ValueError(f"image_dims {dims}")
     names = settings["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("class_names are no texts")
+        raise ValueError("class_names are not strings")
     scales = [_scale(settings[name]) for name in ("raw_scale", "input_scale")]
     return Preparation(
         image_dims=dims,
@@ -118,11 +118,11 @@ def _whole(values: Sequence[int] | None, least: int) -> tuple[int, ...] | None:
     if values is None:
         return None
     if not isinstance(values, list) or not all(type(x) is int and least <= x < 2**31 for x in values):
-        raise ValueError(f"{values!r:.60} are no whole numbers")
+        raise ValueError(f"{values!r:.60} are not whole numbers")
     return tuple(values)
 
 
 def _scale(value: float | None) -> float | None:
     if value is not None and not (type(value) in (int, float) and abs(value) < LARGEST):
-        raise ValueError(f"{value!r:.60} is no scale")
+        raise ValueError(f"{value!r:.60} is not a scale")
     return value

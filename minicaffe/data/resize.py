@@ -2,8 +2,8 @@
 
     y[i] = (1 − f) · x[k] + f · x[k + 1],    k + f = (i + ½) · old / new − ½
 
-in both directions, from the four nearest pixels, even if the image shrinks. OpenCV computes in whole numbers: the
-weights have 11 bits, and where it rounds shows in the last bit of a pixel.
+in both directions, from the four nearest pixels, even if the image shrinks. OpenCV computes in integers: the
+weights have 11 bits, and the last bit of a pixel depends on where it rounds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``new`` places, the two old ones on either side of it, and their weights (2, new)."""
-    places = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
-    first = np.floor(places).astype(np.int64)
-    part = places - first.astype(np.float32)
+    """For each of ``new`` pixels, the old pixels on either side of its position, and their weights (2, new)."""
+    positions = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
+    first = np.floor(positions).astype(np.int64)
+    part = positions - first.astype(np.float32)
     weights = np.rint(np.stack([1 - part, part]) * np.float32(ONE)).astype(np.int32)
     return np.clip(first, 0, old - 1), np.clip(first + 1, 0, old - 1), weights

@@ -69,10 +69,10 @@ class DataTransformer:
         return (channels, crop, crop) if crop else (channels, height + pad, width + pad)
 
     def preparation(self, image_shape: Sequence[int]) -> Preparation | None:
-        """What an image (C, H, W) of bytes goes through at TEST, as for a picture; None if a picture cannot."""
+        """What an image (C, H, W) of bytes goes through at TEST; None if a Preparation cannot express it."""
         channels, height, width = image_shape
         _, h, w = self.output_shape(image_shape)
-        if channels not in (1, 3) or h > height or w > width:  # a frame of zeros
+        if channels not in (1, 3) or h > height or w > width:  # larger because of padding
             return None
         mean = None
         if self.mean_image is not None:
@@ -115,14 +115,14 @@ class DataTransformer:
             self._write(images, flips, corners, out)
             return
         for n, image in enumerate(images):
-            one = slice(n, n + 1)
-            self._write(image[None], flips[one], corners[one], out[..., one])
+            only = slice(n, n + 1)
+            self._write(image[None], flips[only], corners[only], out[..., only])
 
     def _check_output(self, image_shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         got = self.output_shape(image_shape)
         if got != wanted:
             has, others = (" × ".join(map(str, shape)) for shape in (got, wanted))
-            raise DataError(f"images of one batch differ: {has}, where {others} is expected; resize or crop")
+            raise DataError(f"images of one batch differ: {has}, but {others} is expected; resize or crop")
 
     def _draw(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's row and column, (N, 2)."""

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: the thread that makes them also sends them, so that the net need not wait."""
+"""Sends batches to the device: the thread that makes them also sends them, so that the net need not wait."""
 
 from __future__ import annotations
 

@@ -85,13 +85,13 @@ def _parse(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
         head = words[at : at + 7]
         try:
             if head[0] != "#" or int(head[1]) != number:
-                raise ValueError(f"'{' '.join(head[:2])}', where '# {number}' is expected")
+                raise ValueError(f"'{' '.join(head[:2])}', but '# {number}' is expected")
             _, _, _, count = map(int, head[3:])
             fields = words[at + 7 : at + 7 + FIELDS * count]
             rows = np.array(fields, np.float32).reshape(count, FIELDS)
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"{path}: image {number}: {named(str(error))}; see minicaffe/data/windows.py for the form"
+                f"{path}: image {number}: {named(str(error))}; see minicaffe/data/windows.py for the format"
             ) from None
         names.append(head[2])
         found.append(np.insert(rows, 0, number, axis=1))
@@ -115,8 +115,8 @@ def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str)
 
 @dataclass(frozen=True)
 class Cropping:
-    """How a window becomes an image of ``size`` × ``size``: warped as it is, or from the ``square`` around it,
-    with ``context_pad`` pixels of its surroundings on each side."""
+    """How a window becomes an image of ``size`` × ``size``: warped, or taken from the ``square`` around it, with
+    ``context_pad`` output pixels of its surroundings on each side."""
 
     size: int
     context_pad: int = 0
@@ -145,7 +145,7 @@ class Cropping:
         part = _inside(box + cut * [1, 1, -1, -1], image)
         factor = np.float32(self.size) / (box[2:] - box[:2] + 1).astype(np.float32)
         warped = round_half_away((part[2:] - part[:2] + 1).astype(np.float32) * factor)
-        pads = round_half_away(cut.astype(np.float32).reshape(2, 2) * factor)  # before, behind; of x, y
+        pads = round_half_away(cut.astype(np.float32).reshape(2, 2) * factor)  # (before, after) × (x, y)
         start = np.array([pads[1, 0] if mirror else pads[0, 0], pads[0, 1]])
         stop = np.minimum(start + np.maximum(warped, 1), self.size)
         return part, (slice(int(start[1]), int(stop[1])), slice(int(start[0]), int(stop[0])))
@@ -154,7 +154,7 @@ class Cropping:
 def _inside(box: np.ndarray, image: tuple[int, int]) -> np.ndarray:
     height, width = image
     if box.min() < 0 or box[0] > box[2] or box[1] > box[3] or box[2] >= width or box[3] >= height:
-        raise ValueError(f"window {box.tolist()} does not lie in the image of {height} × {width}")
+        raise ValueError(f"window {box.tolist()} is not inside the image of {height} × {width}")
     return box
 
 
@@ -197,7 +197,7 @@ class WindowBatches:
         return self
 
     def reseed(self, seed: int) -> None:
-        """Draw other windows from now on."""
+        """Draw different windows from now on."""
         self.seed = seed
 
     @property
@@ -219,7 +219,7 @@ class WindowBatches:
         size = self.cropping.size
         out = self._ring.buffer(batch, (3, size, size, len(rows)))
         out.fill(0)
-        for image in np.unique(rows[:, 0]):  # each is decoded once, however many windows are of it
+        for image in np.unique(rows[:, 0]):  # each is decoded once, however many of the windows it has
             with self._naming(image) as path:
                 pixels = decode_image(self._open(path))
                 for n in np.flatnonzero(rows[:, 0] == image):
@@ -228,7 +228,7 @@ class WindowBatches:
 
     @contextmanager
     def _naming(self, image: int) -> Iterator[Path]:
-        """The path of an image, which errors in the block will name."""
+        """The path of an image; errors raised in the block will name it."""
         path = self.windows.images[image]
         try:
             yield path

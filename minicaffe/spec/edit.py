@@ -19,7 +19,7 @@ from minicaffe.spec.reader import MERGE, Loader, Where, kind, line_of, nearest, 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 COMMA = re.compile(r"\s*,")
 ALIAS, NULL = "!alias", "tag:yaml.org,2002:null"
-Changes = Mapping[str, Any]  # a field's path -> its value; "" is the path of the whole
+Changes = Mapping[str, Any]  # a field's path -> its value; "" is the path of the whole field
 
 
 def set_layer_fields(text: str, changes: Mapping[str, Changes], file: str = "<string>") -> str:
@@ -63,7 +63,7 @@ def remove_layers(text: str, names: Collection[str], file: str = "<string>") -> 
                 continue
             editor.check(node, Where(file, layer=name), inside=False)
             if written.flow_style:
-                raise SpecError(f"{Where(file, line_of(node), name)}: write the list of layers one a line")
+                raise SpecError(f"{Where(file, line_of(node), name)}: write the list of layers one per line")
             editor.remove_item(node)
             found.add(name)
         expected[field] = kept
@@ -94,7 +94,7 @@ def _checked(text: str, expected: Any, file: str) -> str:
             return text
     except SpecError:
         pass
-    fix = "write it with one field a line, and without anchors"
+    fix = "write it with one field per line, and without anchors"
     raise SpecError(f"{file}: a layer's layout or anchors do not let it be changed in place; {fix}")
 
 
@@ -130,7 +130,7 @@ def _by_field(changes: Changes) -> dict[str, dict[str, Any]]:
         name, _, rest = path.partition(".")
         fields.setdefault(name, {})[rest] = value
         if "" in fields[name] and len(fields[name]) > 1:
-            raise SpecError(f"{name}: to be set both as a whole and in part; give one")
+            raise SpecError(f"{name}: set both as a whole and in part; give one of the two")
     return fields
 
 
@@ -284,7 +284,7 @@ class _Editor:
         self.edits.append((place, place, new))
 
     def end(self, node: yaml.Node) -> int:
-        """Where the text of a node ends; its end mark may be behind the comments and blank lines after it."""
+        """Where the text of a node ends; its end mark may come after the comments and blank lines that follow."""
         if _is_block(node):
             last = node.value[-1]
             return self.end(last[1] if isinstance(last, tuple) else last)
@@ -294,6 +294,6 @@ class _Editor:
         return end
 
     def line_end(self, place: int) -> int:
-        """Where the line of a place ends, before the line break."""
+        """Where the line that contains a position ends, before the line break."""
         found = LINE_BREAK.search(self.text, place)
         return found.start() if found else len(self.text)

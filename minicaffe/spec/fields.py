@@ -108,8 +108,8 @@ class String(Field[Value]):
         if node.tag == "tag:yaml.org,2002:null":
             raise SpecError(f"{where}: expected {self.expects}, got nothing")
         if odd := NO_TEXT.search(text):
-            what = "a NUL" if odd[0] == "\0" else "half of a letter (a surrogate)"
-            raise SpecError(f"{where}: expected {self.expects}, got '{text}', which has {what} in it")
+            what = "a NUL" if odd[0] == "\0" else "a lone surrogate (half a character)"
+            raise SpecError(f"{where}: expected {self.expects}, got '{text}', which contains {what}")
         return text
 
 
@@ -285,8 +285,8 @@ class Message:
     """A group of fields, as in ``caffe.proto``. Its attributes are the fields' values.
 
     ``has("field")`` says whether the file gave the field; ``error("field", …)`` makes a SpecError that points
-    at it. ``check`` is for what a subclass demands of several fields together. ``may_be_absent``: a layer that
-    does not give the message has None for it, instead of all defaults.
+    at it. A subclass checks in ``check`` what involves several fields. ``may_be_absent``: if a layer does not give
+    the message, its value is None, not a message with all defaults.
     """
 
     fields: ClassVar[dict[str, Field[Any]]] = {}
@@ -334,7 +334,7 @@ class Message:
         self._lines[name] = line
 
     def check(self) -> None:
-        """Raise ``self.error`` where the fields do not fit together. There is nothing to check in the base."""
+        """Raise ``self.error`` if the fields do not fit together. The base has nothing to check."""
 
     def has(self, name: str) -> bool:
         """Whether the field was given, rather than left at its default."""
@@ -360,5 +360,5 @@ class BlobShape(Message):
     dim = Int(min=0, repeated=True)
 
 
-# Which implementation Caffe is to use, in many layers' messages. There is one here, so it chooses nothing.
+# Which implementation Caffe should use, in the messages of many layers. There is only one here, so it is ignored.
 ENGINE = Enum("DEFAULT", "CAFFE", "CUDNN", default="DEFAULT")

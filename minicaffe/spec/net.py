@@ -51,7 +51,7 @@ class NetState(Message):
 
 
 class NetStateRule(Message):
-    """A rule is met when each of its given fields is."""
+    """A rule is met if all the fields that it gives are met."""
 
     phase = Enum("TRAIN", "TEST")
     min_level = Int()
@@ -108,7 +108,7 @@ class LayerSpec(Message):
 
     @property
     def brings_data(self) -> bool:
-        """Whether it reads or makes data; not what a caller fills (Input), or a training (Parameter)."""
+        """Whether the layer reads or generates data. Input, which a caller fills, and Parameter do not."""
         return not self.bottom and self.bottoms[0] == 0 and self.type not in ("Input", "Parameter")
 
     def check(self) -> None:
@@ -120,7 +120,7 @@ class LayerSpec(Message):
     def hint(self, name: str) -> str:
         if not (self.is_own and name.endswith("_param")):
             return super().hint(name)
-        declare = f"; say in the layer's class what fields it has: messages = {{'{name}': …}}"
+        declare = f"; declare its fields in the layer's class: messages = {{'{name}': …}}"
         return nearest(name, [field for field in self.fields if field.endswith("_param")]) or declare
 
     def message(self, message: builtins.type[MessageType]) -> MessageType:
@@ -157,7 +157,7 @@ layer_types: Mapping[str, type[LayerSpec]] = MappingProxyType(_layer_specs)  # b
 def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], **known: object) -> None:
     """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes.
 
-    ``known``: ``bottoms``, ``tops``, ``is_loss`` and ``is_own``, as ``LayerSpec`` has them.
+    ``known``: values for ``bottoms``, ``tops``, ``is_loss`` and ``is_own`` of its ``LayerSpec``.
     """
     attributes: dict[str, object] = {
         name: Nested(message, optional=message.may_be_absent) for name, message in messages.items()
@@ -190,13 +190,13 @@ class LayerField(Field[list[LayerSpec]]):
             layer = _read_common(node, where)
             if not (layer.include or layer.exclude):
                 raise SpecError(problem)
-            layer.problem = problem  # if the net is of a state that has this layer
+            layer.problem = problem  # raised only if the net's state selects this layer
             return layer
         return _layer_specs[type_name].read(node, where)
 
 
 def _read_common(node: yaml.MappingNode, where: Where) -> LayerSpec:
-    """The fields that every layer has, of a layer of unknown type."""
+    """A layer of unknown type, with only the fields that every layer has."""
     common = [(key, value) for key, value in node.value if key.value in LayerSpec.fields]
     return LayerSpec.read(yaml.MappingNode(node.tag, common, node.start_mark, node.end_mark), where)
 
@@ -207,7 +207,7 @@ def _scalar(node: yaml.MappingNode, name: str) -> str:
 
 
 class InputParam(Message):
-    """Of an Input layer, which is also what a net's own ``input`` becomes: a shape for each top, or one for all."""
+    """The shapes of an Input layer: one for each top, or one for all. A net's ``input`` becomes such a layer."""
 
     shape = Nested(BlobShape, repeated=True)
 
@@ -227,7 +227,7 @@ class NetSpec(Message):
 
     def hint(self, name: str) -> str:
         if name in ("net", "train_net", "test_net", "test_iter", "base_lr", "lr_policy", "max_iter"):
-            return "; this is a solver spec, and a net spec is wanted here"
+            return "; this is a solver spec, but a net spec is expected here"
         return super().hint(name)
 
     def check(self) -> None:
@@ -240,7 +240,7 @@ class NetSpec(Message):
             raise self.error("input", f"{len(self.input)} names but {shapes:g} shapes; give one for each")
 
     def set_input_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Change the shapes of inputs, given by name. Raises SpecError for a name that is no input."""
+        """Change the shapes of inputs, given by name. Raises SpecError for a name that is not an input."""
         given = {name: BlobShape(dim=list(shape)) for name, shape in shapes.items()}
         if given.keys() & set(self.input):
             shapes_now = [layer.message(InputParam).shape[0] for layer in self._input_layers()]
@@ -256,7 +256,7 @@ class NetSpec(Message):
                 param.shape = [given.get(n, s) for n, s in zip(tops, shapes_now, strict=True)]
         for name in given.keys() - set(names):
             hint = nearest(name, names) or f"; they are {', '.join(names) or 'none'}"
-            raise SpecError(f"{self.where}: '{name}' is no input of this net{hint}")
+            raise SpecError(f"{self.where}: '{name}' is not an input of this net{hint}")
 
     def layers_in(self, state: NetState) -> list[LayerSpec]:
         """The layers of a net in this state, with ``input`` fields turned into Input layers.
@@ -271,7 +271,7 @@ class NetSpec(Message):
             if layer.name in first:
                 seen = first[layer.name].line("name")
                 raise layer.error(
-                    "name", f"'{layer.name}' is the name of the layer at line {seen} too; rename one"
+                    "name", f"'{layer.name}' is also the name of the layer at line {seen}; rename one"
                 )
             first[layer.name] = layer
         return chosen

@@ -45,14 +45,14 @@ class Where:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the known name closest to ``word``, or "" where none is close."""
+    """ "; did you mean 'x'?" for the known name closest to ``word``, or "" if none is close."""
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word[:100].lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 
 class Loader(yaml.SafeLoader):
-    """Composes nodes. Refuses very deep nesting, keys that are no scalars, and text that is not UTF-8."""
+    """Composes nodes. Refuses very deep nesting, keys that are not scalars, and text that is not UTF-8."""
 
     def __init__(self, text: str) -> None:
         super().__init__(UNDECODED.sub("\ufffd", text))
@@ -71,7 +71,7 @@ class Loader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         if self.has_undecoded and "\ufffd" in node.value:
-            raise _problem(f"'{node.value}' is not UTF-8, which only comments need not be", node)
+            raise _problem(f"'{node.value}' is not UTF-8, as everything but comments must be", node)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -97,7 +97,9 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise SpecError(f"{Where(file, line)}: not valid YAML: {error.problem or error.context}") from None
     except RecursionError:
-        raise SpecError(f"{file}: not valid YAML: merges ('<<') too deep, or of themselves") from None
+        raise SpecError(
+            f"{file}: not valid YAML: merges ('<<') nested too deep, or merging themselves"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"{file}: not valid YAML: {one_line(error)}") from None
     finally:

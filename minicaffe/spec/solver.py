@@ -77,7 +77,7 @@ class SolverSpec(Message):
 
     def hint(self, name: str) -> str:
         if name in ("name", "layer", "layers", "input", "input_shape", "input_dim", "force_backward"):
-            return "; this is a net spec, and a solver spec is wanted here"
+            return "; this is a net spec, but a solver spec is expected here"
         return super().hint(name)
 
     def check(self) -> None:

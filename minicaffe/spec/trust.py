@@ -1,7 +1,7 @@
 """What a spec may do besides computing: run a user's modules, and write files. ``docs/security.md`` says why.
 
-A Python program decides for itself: there a spec may do both. ``minicaffe`` treats specs as data: its commands
-run in ``limited(…)``, where a spec may write to a few folders, and run modules only if the command is for that.
+A Python program decides for itself: there, a spec may do both. The ``minicaffe`` commands treat specs as data: they
+run in ``limited(…)``, where a spec may write to a few folders, and run modules only if that is a command's purpose.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Trust:
         """Why a spec in ``folder`` may not write to ``path``, or "" if it may. Links and ``..`` are followed."""
         try:
             real = os.path.realpath(path)
-        except ValueError:  # a NUL, or half a letter
-            return f"{path!a} is no name that a file can have; choose another path"
+        except ValueError:  # a NUL, or a lone surrogate
+            return f"{path!a} is not a valid file name; choose another path"
         if self.outputs is None or any(_lies_in(real, allowed) for allowed in (folder, *self.outputs)):
             return ""
         seen = f"'{path}'" if real == path else f"'{path}' is {real}, which"

@@ -67,7 +67,7 @@ COMMANDS = {
     "apply over the data": (["lowrank", "apply", "net.yaml", *LOW, "-o", "images.npz"], "images.npz: would be"),
     "select over the data": (["lowrank", "select", "net.yaml", *LOW, "--flops", "0.5", "-o", "images.yaml"],
                              "images.npz: would be"),
-    "lmdb over the data": (["data", "lmdb", "images.npz", "-o", "images.npz"], "images.npz: is there already"),
+    "lmdb over the data": (["data", "lmdb", "images.npz", "-o", "images.npz"], "images.npz: already exists"),
 }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_a_name_that_no_file_can_have_is_one_line(case, read):
     ],
 )
 def test_a_name_in_a_spec_has_no_zero_character(layer):
-    with pytest.raises(SpecError, match="which has a NUL in it"):
+    with pytest.raises(SpecError, match="which contains a NUL"):
         parse_net(f"layer: [{{{layer}}}]")
 
 

@@ -325,7 +325,7 @@ FLOW = (
     ("text", "array", "message"),
     [
         (LAYOUT.replace("  type: BatchNorm", "  type: TanH"), "conv/0", r"net.yaml: .*nothing to fold"),
-        (FLOW, "conv/0", r"net.yaml:1: layer 'norm': write the list of layers one a line"),
+        (FLOW, "conv/0", r"net.yaml:1: layer 'norm': write the list of layers one per line"),
         (LAYOUT, "elsewhere/0", r"w.npz: .*another net's weights"),
     ],
     ids=["nothing to fold", "a list in flow style", "weights of another net"],
@@ -380,7 +380,11 @@ def test_a_layer_that_refers_to_others_may_go(last):
 @pytest.mark.parametrize(
     ("text", "names", "message"),
     [
-        ("layer: [{name: a}, {name: b}]\n", ["a"], r"^n:1: layer 'a': write the list of layers one a line$"),
+        (
+            "layer: [{name: a}, {name: b}]\n",
+            ["a"],
+            r"^n:1: layer 'a': write the list of layers one per line$",
+        ),
         ("layer:\n- {name: a}\n- {name: b}\n", ["c"], r"^n: no layer is named 'c'"),
         ("layer:\n- {name: a}\n- {name: b}\n", ["a", "c"], r"^n: no layer is named 'c'"),
         ("layer:\n- &one {name: a}\n- {name: b, like: *one}\n", ["a"], r"^n:2: layer 'a': has an anchor"),

@@ -126,7 +126,7 @@ def test_flags_that_make_no_sense_are_one_line(folder, capsys, flags, message):
 def test_what_fails_half_way_leaves_nothing(folder, capsys):
     Image.new("RGB", (9, 9)).save(folder / "photos" / "bee" / "1.png")
     assert main(["data", "images", "photos", "--check-size", "-o", "db"]) == 2
-    assert "1.png: 3 × 9 × 9, and the first 3 × 6 × 5; give --resize-height" in capsys.readouterr().err
+    assert "1.png: 3 × 9 × 9, but the first is 3 × 6 × 5; give --resize-height" in capsys.readouterr().err
     (folder / "list.txt").write_text("ant/0.png 1 2\n")
     assert main(["data", "images", "list.txt", "--root", "photos", "-o", "db"]) == 2
     assert "list.txt:1): 2 labels; an LMDB has one" in capsys.readouterr().err
@@ -170,12 +170,12 @@ def test_the_mean_of_the_sample(folder):
 def test_what_has_no_mean_is_one_line(folder, capsys):
     Image.new("RGB", (9, 9)).save(folder / "photos" / "bee" / "1.png")
     assert main(["data", "mean", "photos", "-o", "mean.npz"]) == 2
-    message = "1.png: 3 × 9 × 9, and others 3 × 6 × 5; give --resize-height and --resize-width"
+    message = "1.png: 3 × 9 × 9, but others are 3 × 6 × 5; give --resize-height and --resize-width"
     assert message in capsys.readouterr().err
     assert main(["data", "mean", "sample/mnist-test", "--resize-height", "3", "-o", "mean.npz"]) == 2
     assert "--resize-height, --resize-width and --root are for image files" in capsys.readouterr().err
     assert main(["data", "mean", "sample/mnist-test", "-o", "mean.png"]) == 2
-    assert "a mean image's name ends in .binaryproto, .npz or .npy" in capsys.readouterr().err
+    assert "the name of a mean image must end in .binaryproto, .npz or .npy" in capsys.readouterr().err
     assert not list(folder.glob("mean.*"))
 
 

@@ -151,16 +151,16 @@ def test_data_bases_with_names_are_refused(tmp_path):
         named = base.open_db(b"named")
         with base.begin(write=True, db=named) as writing:
             writing.put(b"key", b"value")
-    with pytest.raises(DataError, match="db: holds databases with names"):
+    with pytest.raises(DataError, match="db: has named databases"):
         open_source("db", folder=tmp_path).read(np.arange(1))
 
 
 @pytest.mark.parametrize(
     ("at", "word", "message"),
     [
-        (16, struct.pack("<I", 7), "does not begin as one"),
-        (20, struct.pack("<I", 999), "version 999; there is 1"),
-        (40, struct.pack("<I", 1000), "damaged, or of a machine with other sizes"),
+        (16, struct.pack("<I", 7), "does not begin like one"),
+        (20, struct.pack("<I", 999), "version 999, not 1"),
+        (40, struct.pack("<I", 1000), "damaged, or written on a machine with other sizes"),
         (40 + 48 + 6, struct.pack("<H", 60), "its first pages are damaged"),
     ],
 )

@@ -303,8 +303,8 @@ def broken_sources(rng, folder):
         ("noise.tar.gz", "damaged or cut off"),
         ("short.tar.gz", "damaged or cut off|has no data_batch_1.bin"),
         ("empty", "holds no train/<class>"),
-        ("binary", "3,072 bytes are no multiple of 3073"),
-        ("label", "label 11 is no class"),
+        ("binary", "3,072 bytes are not a multiple of 3073"),
+        ("label", "label 11 is not a class"),
         ("gone", "no such file or folder"),
     ],
 )

@@ -169,7 +169,7 @@ def test_an_input_that_is_a_field_of_the_net_too(files):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--input-shape", "dota:1,6,9,9"], "'dota' is no input of this net; did you mean 'data'?"),
+        (["--input-shape", "dota:1,6,9,9"], "'dota' is not an input of this net; did you mean 'data'?"),
         (["--input-shape", "data:1,6,9,9", "--input-shape", "data:1,6,8,8"], "given twice"),
         (
             ["--input-shape", "data:1,5,12,12"],

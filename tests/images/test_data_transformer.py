@@ -133,7 +133,7 @@ def test_what_does_not_fit_names_its_field(tmp_path):
     with pytest.raises(SpecError, match=r"mean_file: its shape \(3, 5, 5\) is not the images', \(3, 7, 8\)"):
         DataTransformer(TransformParam(mean_file="mean.npy"), "TRAIN", tmp_path).output_shape((3, 7, 8))
     images = [np.zeros((3, 7, 8), np.uint8), np.zeros((3, 7, 9), np.uint8)]
-    with pytest.raises(DataError, match="3 × 7 × 9, where 3 × 7 × 8 is expected"):
+    with pytest.raises(DataError, match="3 × 7 × 9, but 3 × 7 × 8 is expected"):
         run(DataTransformer(TransformParam(), "TRAIN"), images)
     with pytest.raises(DataError, match=r"gone\.npy: no such mean file"):
         DataTransformer(TransformParam(mean_file="gone.npy"), "TRAIN", tmp_path)

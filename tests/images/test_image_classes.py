@@ -89,7 +89,7 @@ def test_a_test_net_of_its_own_file_is_numbered_by_the_training_net(folder):
 
 def test_a_test_folder_with_a_class_of_its_own_is_refused(folder):
     write_classes(folder / "val", "dog")
-    with pytest.raises(DataError, match=r"layer 'd': .*val: class dog is none of the classes trained on"):
+    with pytest.raises(DataError, match=r"layer 'd': .*val: class dog is not one of the classes trained on"):
         make_solver(folder)
 
 

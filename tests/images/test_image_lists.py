@@ -84,7 +84,7 @@ def test_a_list_without_labels_is_for_a_layer_with_one_top(folder):
     net = net_of(folder, "a.png\nb c.png\n", top="data")
     assert net.forward()["data"].shape == (2, 3, 3, 4)
     net.close()
-    with pytest.raises(DataError, match=r"no labels \(.*list\.txt:1 has a path alone"):
+    with pytest.raises(DataError, match=r"no labels \(.*list\.txt:1 has only a path"):
         net_of(folder, "a.png\nb c.png\n")
 
 
@@ -129,7 +129,7 @@ def test_an_image_of_another_size_names_layer_file_line_and_field(folder):
     net.close()
     message = str(caught.value)
     assert "net.yaml:2: layer 'images': " in message and "tall.png (named at" in message
-    assert "list.txt:3): 3 × 9 × 4, where others of its batch are 3 × 3 × 4" in message
+    assert "list.txt:3): 3 × 9 × 4, but others in its batch are 3 × 3 × 4" in message
     assert "give new_height and new_width in image_data_param" in message
 
 
@@ -155,7 +155,7 @@ def test_an_lmdb_names_the_key_of_an_image_of_another_size(tmp_path):
     layer = "{name: d, type: Data, top: [data, label], data_param: {source: db, batch_size: 3}}"
     net = mc.Net(parse_net(f"layer:\n- {layer}\n", str(tmp_path / "net.yaml")))
     with pytest.raises(
-        DataError, match=r"layer 'd': .*db: key b'odd one': 1 × 3 × 2, where .* give crop_size"
+        DataError, match=r"layer 'd': .*db: key b'odd one': 1 × 3 × 2, but .* give crop_size"
     ):
         net.forward()
     net.close()

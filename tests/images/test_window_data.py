@@ -127,8 +127,8 @@ def broken(text, old, new):
 
 
 FILES = [
-    ("# 0", "# 7", "image 0: '# 7', where '# 0' is expected"),
-    ("# 1", "+ 1", "image 1: '[+] 1', where '# 1' is expected"),
+    ("# 0", "# 7", "image 0: '# 7', but '# 0' is expected"),
+    ("# 1", "+ 1", "image 1: '[+] 1', but '# 1' is expected"),
     ("3 20 30\n3\n", "3 20 30\nmany\n", "image 0: invalid literal"),
     ("3 0.1 5 5 15 15\n", "3 0.1 5 5", "image 1: cannot reshape"),
     ("1 0.9 0 0", "1 high 0 0", "image 0: could not convert"),
@@ -176,9 +176,7 @@ def test_a_mean_image_without_a_middle_of_the_size_is_an_error(folder):
 def test_a_window_outside_of_its_image_is_an_error_that_names_it(box, folder):
     (folder / "windows.txt").write_text(f"# 0\n0.png\n3 20 30\n1\n1 0.9 {box}\n")
     net = window_net(folder, {"batch_size": 1, "fg_fraction": 1}, {"crop_size": 4})
-    with pytest.raises(
-        mc.DataError, match=r"image 0, .*0.png: window .* does not lie in the image of 20 × 30"
-    ):
+    with pytest.raises(mc.DataError, match=r"image 0, .*0.png: window .* is not inside the image of 20 × 30"):
         net.forward()
     net.close()
 

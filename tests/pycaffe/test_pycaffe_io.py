@@ -118,7 +118,7 @@ def test_digits_are_written_as_an_lmdb_that_a_net_of_caffe_reads(tmp_path, capsy
     np.testing.assert_array_equal(found["label"], labels)
     net.core.close()
     assert main(["data", "lmdb", "sample/mnist-test", "-o", str(out)]) == 2
-    assert "is there already; remove it, or choose another name" in capsys.readouterr().err
+    assert "already exists; remove it, or choose another name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("label", ["1.5", "1e+12", "nan", "inf"])
@@ -127,7 +127,7 @@ def test_an_lmdb_that_cannot_be_made_leaves_nothing(tmp_path, capsys, label):
     labels = np.array([0, float(label), 2])
     np.savez(tmp_path / "images.npz", data=np.zeros((3, 1, 2, 2), np.uint8), label=labels)
     assert main(["data", "lmdb", str(tmp_path / "images.npz"), "-o", str(tmp_path / "out")]) == 2
-    assert f"label {label}; an LMDB's labels are whole numbers, of 32 bits" in capsys.readouterr().err
+    assert f"label {label}; an LMDB's labels are 32-bit whole numbers" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]
 
 

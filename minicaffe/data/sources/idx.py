@@ -1,4 +1,4 @@
-"""IDX, the format in which MNIST comes: a big-endian header, then one array; often gzipped.
+"""IDX, MNIST's format: a big-endian header, then one array; often gzipped.
 
 Header: two zero bytes, a byte for the number type, a byte for the number of axes, and the length of each axis
 as a 32-bit number (http://yann.lecun.com/exdb/mnist, "The IDX file format").
@@ -26,7 +26,7 @@ PIECE = 1 << 24  # bytes read at a time, so that a header that lies about the si
 def open_idx(images: Path, labels: Path | None = None) -> ArraySource:
     """The images of an IDX file, with labels from the file ``labels`` or from the matching one beside it.
 
-    Raises DataError if a file is damaged, or if the two differ in their count.
+    Raises DataError if a file is damaged, or if there are not as many labels as images.
     """
     label_file = labels or label_file_of(images)
     pixels = read_idx(images)
@@ -67,7 +67,7 @@ def _read_array(path: Path, stream: BinaryIO | gzip.GzipFile) -> np.ndarray:
         raise DataError(f"{path}: the file is empty; get it again")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
         raise DataError(
-            f"{path}: not an IDX file (begins with bytes {magic.hex(' ')}, not 00 00 08 03 or alike)"
+            f"{path}: not an IDX file (begins with bytes {magic.hex(' ')}, not 00 00 08 03 or similar)"
         )
     header = stream.read(4 * magic[3])
     if len(header) < 4 * magic[3]:

@@ -25,7 +25,7 @@ from minicaffe.files.atomic import unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 CACHE_BYTES = 1 << 30  # decoded images are kept in memory up to this size
-LIST_FORM = "it must list 'path label', one image a line"
+LIST_FORM = "it must list 'path label', one image per line"
 
 
 class PackedNames:
@@ -96,7 +96,7 @@ class ImageListSource(Source):
         """``color`` and ``size`` as in ``decode_image``. Unless ``cache_bytes`` is 0, decodes the first image, to
         see whether all can be cached. Raises DataError."""
         self.name = listed.source
-        self.no_labels = f"{listed.place(0)} has a path alone, where 'path label' is wanted"
+        self.no_labels = f"{listed.place(0)} has only a path, but 'path label' is expected"
         self.listed = listed
         self.color = color
         self.size = size
@@ -120,19 +120,19 @@ class ImageListSource(Source):
         return self.listed.class_names
 
     def number_as(self, class_names: list[str]) -> list[str]:
-        """Number the labels by these classes, whichever the folder has; return those that it lacks.
+        """Renumber the labels by these classes; return the classes that the folder lacks.
 
         Raises DataError if the folder has images of another class.
         """
-        held, labels = self.listed.class_names, self.listed.labels
+        own_names, labels = self.listed.class_names, self.listed.labels
         assert labels is not None  # a folder of classes has them
-        used = {held[int(label)] for label in np.unique(labels)}
-        if strange := sorted(used - set(class_names)):
+        used = {own_names[int(label)] for label in np.unique(labels)}
+        if unknown := sorted(used - set(class_names)):
             raise DataError(
-                f"{self.name}: class {listing(strange)} is none of the classes trained on "
+                f"{self.name}: class {listing(unknown)} is not one of the classes trained on "
                 f"({listing(class_names)}); rename or remove the folder"
             )
-        numbers = [class_names.index(name) if name in class_names else -1 for name in held]
+        numbers = [class_names.index(name) if name in class_names else -1 for name in own_names]
         labels = np.array(numbers, np.float32)[labels.astype(np.int64)]
         self.listed = replace(self.listed, labels=labels, class_names=list(class_names))
         return [name for name in class_names if name not in used]
@@ -157,7 +157,7 @@ class ImageListSource(Source):
         return named(self.listed.file(index)) + (f" (named at {place})" if place else "")
 
     def _fill_cache(self, indices: np.ndarray) -> bool:
-        """Decode the images that are not in memory yet; return False if there is no cache, or no longer one."""
+        """Decode the images that are not cached yet; return False if there is no cache, or no longer one."""
         if self._cache is None:
             return False
         for i in np.unique(indices[~self._is_cached[indices]]):
@@ -229,7 +229,7 @@ def read_list(path: Path, is_image: Callable[[str], bool]) -> ImageList:
     """The lines "path label" of a list file; a path may contain spaces. Blank lines are skipped.
 
     A line may have several labels, or none, but as many as the first: the numbers at its end, unless ``is_image``
-    says that some belong to a path. Raises DataError naming the line if a label is missing or no number.
+    says that some belong to a path. Raises DataError naming the line if a label is missing or not a number.
     """
     try:
         found = os.stat(plain_file(path))
@@ -267,7 +267,7 @@ def _label_count(line: str, is_image: Callable[[str], bool]) -> int:
 
 
 def _labels_left_in(name: str, is_image: Callable[[str], bool]) -> int:
-    """How many labels a line has before those that were taken off: numbers, without which ``name`` is an image."""
+    """How many more labels a line has: numbers at the end of ``name``, without which it is the path of an image."""
     more = _label_count(name, is_image)
     return more if more and not is_image(name) and is_image(name.rsplit(None, more)[0]) else 0
 

@@ -1,6 +1,6 @@
-"""Reads the file of an LMDB without the library, which maps it into memory, where a damaged page ends the process.
+"""Reads an LMDB file without the lmdb library, which maps it into memory, where a damaged page crashes the process.
 
-meta      pages 0 and 1: the size of a page, and the tree; the one of the later transaction counts
+meta      pages 0 and 1: the size of a page, and the tree; the one with the later transaction counts
 branch    a header, and where its nodes are; a node: the number of a page below
 leaf      a header, and where its nodes are; a node: a key, and its value or the page where that begins
 overflow  a header, and a long value, on as many pages as it needs
@@ -54,7 +54,7 @@ BRANCH, LEAF, OVERFLOW, META_PAGE, KINDS = 1, 2, 4, 8, 0x6F
 ELSEWHERE, NAMED, SEVERAL = 1, 2, 4
 DEEPEST = 32  # as in the library
 NONE = 2**64 - 1  # the root of an empty tree
-LEAST_NODE = 10  # bytes, including its place
+LEAST_NODE = 10  # bytes, including its entry in the page's list of nodes
 AT_ONCE = 1 << 20  # bytes of pages that are examined together
 
 
@@ -62,8 +62,8 @@ class LmdbFile:
     """The values of an LMDB, numbered in the order of their keys.
 
     ``path`` is its folder or its file. It may be open elsewhere, also in this process; once it is written to, what
-    was opened before cannot be trusted, and ``check_unchanged`` says so. Raises DataError if it is no LMDB, or
-    damaged.
+    was opened before cannot be trusted, and ``check_unchanged`` says so. Raises DataError if it is not an LMDB or
+    is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +97,7 @@ class LmdbFile:
         key, value = node[NODE.size : start], node[start : start + size]
         if flags & (NAMED | SEVERAL):
             raise DataError(
-                f"{self.name}: holds databases with names, or several values for a key; Caffe's do not"
+                f"{self.name}: has named databases, or several values per key, which Caffe's do not have"
             )
         if flags & ELSEWHERE:
             value = self._read_overflow(int.from_bytes(node[start : start + 8], "little"), size)
@@ -138,17 +138,17 @@ class LmdbFile:
         size, main = int(meta["free"]["page_size"]), meta["main"]
         depth, root = int(main["depth"]), int(main["root"])
         if meta["magic"] != MAGIC or not meta["header"]["kind"] & META_PAGE:
-            raise self._no_lmdb("it does not begin as one")
+            raise self._no_lmdb("it does not begin like one")
         if meta["version"] != VERSION:
-            raise self._no_lmdb(f"version {meta['version']}; there is {VERSION}")
+            raise self._no_lmdb(f"version {meta['version']}, not {VERSION}")
         if size & (size - 1) or not 256 <= size <= 1 << 16 or int(meta["last"]) > 1 << 46:
-            raise self._no_lmdb("damaged, or of a machine with other sizes")
+            raise self._no_lmdb("damaged, or written on a machine with other sizes")
         if depth > DEEPEST or (root == NONE) != (depth == 0) or (depth and not 2 <= root <= meta["last"]):
             raise self._no_lmdb("its first pages are damaged")
         return meta
 
     def _find_values(self, tree: np.void) -> np.ndarray:
-        """The places of all nodes of the leaves, in the order of their keys."""
+        """The positions in the file of all leaf nodes, in the order of their keys."""
         if int(tree["root"]) == NONE:
             return np.empty(0, np.int64)
         pages, depth = np.array([tree["root"]], np.int64), int(tree["depth"])
@@ -162,7 +162,7 @@ class LmdbFile:
         return places
 
     def _find_in(self, pages: np.ndarray, kind: int, most: int) -> np.ndarray:
-        """What the nodes on all pages of a level point to: the pages below, or for leaves the nodes' places."""
+        """What the nodes on all pages of a level point to: the pages below, or for leaves the nodes' positions."""
         found: list[np.ndarray] = []
         step = max(1, AT_ONCE // self._page_size)
         for first in range(0, len(pages), step):
@@ -228,7 +228,7 @@ class LmdbFile:
     def _read(self, start: int, size: int) -> bytes:
         """Bytes of the file. Raises DataError if it has fewer, for instance because it was truncated since."""
         try:
-            if hasattr(os, "pread"):  # leaves the position alone, which a forked process shares
+            if hasattr(os, "pread"):  # does not move the file position, which forked processes share
                 data = os.pread(self._file.fileno(), size, start)
             else:
                 self._file.seek(start)
@@ -243,8 +243,8 @@ class LmdbFile:
         return data
 
     def _stamp(self) -> tuple[int, int]:
-        held = os.fstat(self._file.fileno())
-        return held.st_size, held.st_mtime_ns
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def _no_lmdb(self, problem: str) -> DataError:
         return DataError(f"{self.name}: not a readable LMDB ({problem}); write it again")

@@ -1,4 +1,4 @@
-"""Any source of images -> an LMDB of Datums, as Caffe's convert tools write it."""
+"""Writes any source of images as an LMDB of Datums, like Caffe's convert tools."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from minicaffe.data.sources.source import Source
 from minicaffe.errors import DataError, WriteError
 from minicaffe.files.atomic import atomic_folder, check_name, make_folder, refusal
 
-MAP_SIZE = 1 << 40  # the most that it may grow to, as in Caffe; the file has only what is written
+MAP_SIZE = 1 << 40  # the most that the file may grow to, as in Caffe; it takes only the space it needs
 AT_ONCE = 100
 
 
 def write_lmdb(source: Source, path: str | Path) -> int:
     """Write all images and labels of a source into a new folder; return their number.
 
-    Raises what ``write_datums`` raises, and DataError if a label is no whole number or the source is damaged.
+    Raises what ``write_datums`` raises, and DataError if a label is not a whole number or the source is damaged.
     """
     return write_datums(_datums(source), path)
 
@@ -35,7 +35,7 @@ def write_datums(datums: Iterable[tuple[bytes, bytes]], path: str | Path) -> int
     """
     lmdb, path = _import_lmdb(), Path(path)
     if os.path.exists(path):
-        raise WriteError(f"{path}: is there already; remove it, or choose another name")
+        raise WriteError(f"{path}: already exists; remove it, or choose another name")
     temporary, count, datums = path, 0, iter(datums)
     try:
         check_name(path)
@@ -78,7 +78,7 @@ def datum_of(where: str, image: np.ndarray, labels: np.ndarray | None, encoded: 
     if np.ndim(label):
         raise DataError(f"{where}: {np.size(label)} labels; an LMDB has one for each image")
     if not (float(label).is_integer() and abs(label) < 2**31):
-        raise DataError(f"{where}: label {label:g}; an LMDB's labels are whole numbers, of 32 bits")
+        raise DataError(f"{where}: label {label:g}; an LMDB's labels are 32-bit whole numbers")
     datum = message_class("Datum")(label=int(label))
     datum.channels, datum.height, datum.width = image.shape
     if encoded:

@@ -17,15 +17,15 @@ LABEL_NAMES = ("label", "labels", "y")
 def open_npz(path: Path) -> ArraySource:
     """The images of ``data`` (or ``images``, ``x``) and the labels of ``label`` (or ``labels``, ``y``).
 
-    Raises DataError if the file is damaged, or has no images or no numbers (pickled objects are never loaded).
+    Raises DataError if the file is damaged, or has no images or not numbers (pickled objects are never loaded).
     """
     with NumpyFile(path, DataError, "not a readable .npz file ({}); write it again") as file:
         if WHOLE in file.headers:
-            raise DataError(f"{path}: one bare array, not an .npz archive; save with numpy.savez")
+            raise DataError(f"{path}: a single bare array, not an .npz archive; save it with numpy.savez")
         images, labels = _first(file, IMAGE_NAMES), _first(file, LABEL_NAMES)
     if images is None:
-        held = ", ".join(file.headers) or "nothing"
-        raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {held}")
+        found = ", ".join(file.headers) or "nothing"
+        raise DataError(f"{path}: no array named {' or '.join(IMAGE_NAMES)}; it holds {found}")
     return ArraySource(
         str(path),
         images,

@@ -11,7 +11,7 @@ import numpy as np
 
 from minicaffe.errors import DataError
 
-Images = np.ndarray | list[np.ndarray]  # (n, C, H, W), or n arrays (C, h, w) where sizes differ
+Images = np.ndarray | list[np.ndarray]  # (n, C, H, W), or n arrays (C, h, w) if sizes differ
 
 
 class Source:
@@ -41,15 +41,15 @@ class Source:
         return f"{self.name}: image {index}"
 
     def shared_with(self, other: Source) -> int:
-        """How many of its images are, by their names, among another source's."""
+        """How many of its images another source has too, going by their names."""
         return len(self) if type(self) is type(other) and self.name == other.name else 0
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
 
 
 class ArraySource(Source):
-    """A source that is one array in memory, as the IDX and NPZ formats are."""
+    """A source that is one array in memory; for the IDX and NPZ formats."""
 
     def __init__(self, name: str, images: np.ndarray, labels: np.ndarray | None, no_labels: str = "") -> None:
         """``images``: (n, H, W), (n, C, H, W) or vectors (n, D), of any number type; ``labels``: (n,).
@@ -61,7 +61,9 @@ class ArraySource(Source):
         if images.size == 0:
             raise DataError(f"{name}: holds no images (shape {images.shape})")
         if labels is not None and len(labels) != len(images):
-            raise DataError(f"{name}: {len(images)} images, but {len(labels)} labels; they must be as many")
+            raise DataError(
+                f"{name}: {len(images)} images, but {len(labels)} labels; give one for each image"
+            )
         self.name = name
         self.images = as_pixels(_with_four_axes(images))
         self.labels = None if labels is None else np.ascontiguousarray(labels, np.float32)
@@ -97,10 +99,10 @@ def find_path(path: str | Path, folders: Sequence[str | Path], what: str = "data
     """
     candidates = list(dict.fromkeys(Path(folder) / path for folder in folders))
     for candidate in candidates:
-        if os.path.isfile(candidate) or os.path.isdir(candidate):  # False for names that no file can have
+        if os.path.isfile(candidate) or os.path.isdir(candidate):  # False for invalid names
             return candidate
         if os.path.exists(candidate):
-            raise DataError(f"{path}: a device or a pipe, and a {what} is wanted; check the path")
+            raise DataError(f"{path}: a device or a pipe, but a {what} is expected; check the path")
     if Path(path).is_absolute():
         raise DataError(f"{path}: no such {what}; {_fix(path)}")
     places = " and in ".join(dict.fromkeys(str(Path(folder).resolve()) for folder in folders))
