@@ -154,9 +154,7 @@ def test_an_lmdb_names_the_key_of_an_image_of_another_size(tmp_path):
             transaction.put(key, datum.SerializeToString())
     layer = "{name: d, type: Data, top: [data, label], data_param: {source: db, batch_size: 3}}"
     net = mc.Net(parse_net(f"layer:\n- {layer}\n", str(tmp_path / "net.yaml")))
-    with pytest.raises(
-        DataError, match=r"layer 'd': .*db: key b'odd one': 1 × 3 × 2, but .* give crop_size"
-    ):
+    with pytest.raises(DataError, match=r"layer 'd': .*db: key b'odd one': 1 × 3 × 2, but .* give crop_size"):
         net.forward()
     net.close()
 
