@@ -80,8 +80,8 @@ class VerticalConvolution(DenseConvolution):
         limit = max(1, PRODUCT_BYTES // (self.geometry.group * depth * self.dtype.itemsize))
         whole_rows = max(1, limit // max(1, count)) if count == width * batch else 1
         pieces = -(-count // limit) if whole_rows == 1 else 1
-        for k in range(pieces):
-            part = slice(columns.start + count * k // pieces, columns.start + count * (k + 1) // pieces)
+        for piece in workers.cut(count, pieces):
+            part = slice(columns.start + piece.start, columns.start + piece.stop)
             for h in range(0, height, whole_rows):
                 yield slice(h, min(h + whole_rows, height)), part
 
