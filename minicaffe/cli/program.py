@@ -13,13 +13,18 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from minicaffe.cli.caffe_flags import as_ours
 from minicaffe.cli.flags import trusting
 from minicaffe.cli.parser import make_parser
 from minicaffe.device import array
 from minicaffe.errors import INTERRUPTED, MinicaffeError, one_line, report
+
+if TYPE_CHECKING:
+    TextHandler = logging.StreamHandler[TextIO]
+else:
+    TextHandler = logging.StreamHandler  # which takes no type before Python 3.11
 
 OK, OUTPUT_CLOSED = 0, 1
 
@@ -72,7 +77,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-class _Output(logging.StreamHandler[TextIO]):
+class _Output(TextHandler):
     """Progress on stdout; if it cannot be written (``| head``, a full disk), the command ends.
 
     But a training goes on when its terminal goes away: SIGHUP has been handled, and the rest is not shown.
