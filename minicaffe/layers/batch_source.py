@@ -111,7 +111,7 @@ class BatchSourceLayer(Layer):
         if isinstance(size, int) and size > 0:
             number = number * size // self.batch_size
         logger.warning(
-            "%s: goes on in other data than the snapshot was written on: %s; its next batch is number %d",
+            "%s: continues on other data than the snapshot was written on: %s; its next batch is number %d",
             self.spec.where,
             ", ".join(f"{name} {data[name]}, which was {was}" for name, was in changed.items()),
             number,
@@ -130,7 +130,7 @@ def same_images(layers: Sequence[Layer], test_layers: Sequence[Layer]) -> Iterat
             if same := source.shared_with(trained):
                 yield (
                     f"{layer.spec.where}: {same:,} of its {len(source):,} images are trained on too (layer "
-                    f"'{other.name}'): what they measure is no accuracy on new images"
+                    f"'{other.name}'): what they measure is not the accuracy on new images"
                 )
 
 

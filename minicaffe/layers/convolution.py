@@ -127,7 +127,7 @@ class Convolution(MatrixProduct):
             if axes != self.spatial_axes or axes not in (1, 2, 3):
                 raise self.shape_error(
                     f"bottom '{name}' has shape {blob.shape}: {axes} axes after the channels (axis {self.axis}); "
-                    "expected 2, as in (N, C, H, W), or 1 or 3, and as many in all bottoms"
+                    "expected 2, as in (N, C, H, W), or 1 or 3, and the same number in all bottoms"
                 )
 
     def weight_shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Interp: an image enlarged or reduced by bilinear interpolation, its corners staying corners.
+"""Interp: an image enlarged or reduced by bilinear interpolation that takes corners to corners.
 
     y = A_h · x · A_wᵀ        dx = A_hᵀ · dy · A_w
 

@@ -1,4 +1,4 @@
-"""What layers have in common in which each output element depends only on the input element at its position."""
+"""What layers have in common if each output element depends only on the input element at the same position."""
 
 from __future__ import annotations
 

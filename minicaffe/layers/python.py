@@ -65,7 +65,7 @@ class Python(Layer):
         layer: Layer = (
             found(spec, setting) if issubclass(found, Layer) else found.as_core_layer(spec, setting)
         )
-        layer.param_str = param.param_str  # type: ignore[attr-defined]  # for the user's class alone
+        layer.param_str = param.param_str  # type: ignore[attr-defined]  # read by the user's class only
         layer.reshapes_always = True
         return layer
 

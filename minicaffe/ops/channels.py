@@ -81,50 +81,50 @@ class Broadcast:
 
 
 def _steps(x: Array) -> tuple[int, int]:
-    """The rows and the places of a block."""
-    rows, places, side = x.shape
+    """The number of rows in a block, and of elements of each row."""
+    rows, elements, side = x.shape
     if not on_cpu(x) or x.size <= CHUNK:
-        return max(rows, 1), max(places, 1)
-    fitting = CHUNK // (2 * places * side)  # of x and of y
+        return max(rows, 1), max(elements, 1)
+    fitting = CHUNK // (2 * elements * side)  # rows of x and of y
     if fitting == 0:
         return 1, max(1, CHUNK // (2 * side))
-    return min(fitting, -(-rows // workers.worker_count)), places
+    return min(fitting, -(-rows // workers.worker_count)), elements
 
 
-def _part(array: Array | None, rows: slice, places: slice) -> Array | None:
+def _part(array: Array | None, rows: slice, elements: slice) -> Array | None:
     """The block's part of an array; coefficients are cut by rows only."""
     if array is None:
         return None
-    return array[rows] if array.shape[1] == 1 else array[rows, places]
+    return array[rows] if array.shape[1] == 1 else array[rows, elements]
 
 
 def _visit(
     visit: Callable[[slice, int, list[Array | None]], None], first: Array, others: Sequence[Array | None]
 ) -> None:
     """Call ``visit(rows, number of the block in its rows, parts of the arrays)`` for all blocks, on all workers."""
-    rows, places, _ = first.shape
-    row_step, place_step = _steps(first)
+    rows, elements, _ = first.shape
+    row_step, step = _steps(first)
     arrays = [first, *others]
-    blocks = [(r, p) for r in range(0, rows, row_step) for p in range(0, places, place_step)]
+    blocks = [(row, start) for row in range(0, rows, row_step) for start in range(0, elements, step)]
     used = max(1, min(workers.worker_count, len(blocks)))
 
-    def visit_block(start: tuple[int, int], worker: int) -> None:
-        row, place = start
-        row_part, place_part = slice(row, row + row_step), slice(place, place + place_step)
-        visit(row_part, place // place_step, [_part(a, row_part, place_part) for a in arrays])
+    def visit_block(block: tuple[int, int], worker: int) -> None:
+        row, start = block
+        row_part, part = slice(row, row + row_step), slice(start, start + step)
+        visit(row_part, start // step, [_part(array, row_part, part) for array in arrays])
 
     workers.share(visit_block, blocks, used)
 
 
-def places_of_a_block(x: Array) -> int:
-    """How many places of a row ``in_blocks`` gives out at a time."""
+def elements_per_block(x: Array) -> int:
+    """How many elements of a row each block of ``in_blocks`` has."""
     return _steps(x)[1]
 
 
 def in_blocks(function: Callable[..., None], first: Array, *others: Array | None) -> None:
     """Call ``function`` on blocks of the arrays, the first of which is (R, I, T), on all workers.
 
-    It gets the blocks' parts: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
+    It gets the block's part of each array: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
     """
     _visit(lambda rows, number, parts: function(*parts), first, others)
 
@@ -132,12 +132,12 @@ def in_blocks(function: Callable[..., None], first: Array, *others: Array | None
 def block_sums(
     function: Callable[..., Sequence[Array]], count: int, first: Array, *others: Array | None
 ) -> Array:
-    """Like ``in_blocks``, where ``function`` returns ``count`` sums over its places, each (rows, T).
+    """Like ``in_blocks``, but ``function`` returns ``count`` sums over the elements of its rows, each (rows, T).
 
     Returns them for the B blocks of each row, (count, R, B, T).
     """
-    rows, places, side = first.shape
-    per_row = -(-places // _steps(first)[1])
+    rows, elements, side = first.shape
+    per_row = -(-elements // _steps(first)[1])
     sums: Array = module_of(first).empty((count, rows, per_row, side), first.dtype)
 
     def visit(row_part: slice, number: int, parts: list[Array | None]) -> None:
@@ -151,7 +151,7 @@ def block_sums(
 def row_sums(
     function: Callable[..., Sequence[Array]], count: int, first: Array, *others: Array | None
 ) -> Array:
-    """Like ``block_sums``, with the blocks' sums added: (count, R, 1, T)."""
+    """Like ``block_sums``, with the sums of the blocks added up: (count, R, 1, T)."""
     sums: Array = block_sums(function, count, first, *others).sum(axis=2, keepdims=True)
     return sums
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import scratch
-from minicaffe.ops.channels import block_sums, in_blocks, places_of_a_block, row_sums
+from minicaffe.ops.channels import block_sums, elements_per_block, in_blocks, row_sums
 
 ROW_THREADS = 256  # on a GPU, at most this many threads share a row
 KERNELS = kernels_beside(__file__)
@@ -37,13 +37,13 @@ def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
         square *= square
         return total, square.sum(axis=1)
 
-    places, step = x.shape[1], places_of_a_block(x)
+    count, step = x.shape[1], elements_per_block(x)
     totals, squares = block_sums(centred, 2, x, copy)
-    mean = totals.sum(axis=1, keepdims=True) / places
+    mean = totals.sum(axis=1, keepdims=True) / count
     for b in range(totals.shape[1]):
-        size = min(step, places - b * step)
+        size = min(step, count - b * step)
         squares[:, b] += size * (totals[:, b] / size - mean[:, 0]) ** 2
-    return mean, squares.sum(axis=1, keepdims=True) / places
+    return mean, squares.sum(axis=1, keepdims=True) / count
 
 
 def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
@@ -69,7 +69,7 @@ def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Ar
     if not on_cpu(x):
         _normalize_grad_on_device(x, dy, mean, inverse_std, out)
         return
-    places = x.shape[1]
+    count = x.shape[1]
 
     def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
         product = scratch(x, x.shape)
@@ -86,8 +86,8 @@ def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Ar
         dx *= inverse_std
 
     dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
-    slope = product_sum * inverse_std * inverse_std / places
-    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / places, out)
+    slope = product_sum * inverse_std * inverse_std / count
+    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / count, out)
 
 
 def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:

@@ -262,7 +262,7 @@ def test_a_resumed_run_says_that_its_data_are_others(job, tmp_path, caplog, fiel
     write_job(tmp_path, NET.replace(*RESUMED[field]), PLAIN)
     solver = mc.Solver(job)
     solver.restore(state)
-    assert "layer 'digits': goes on in other data" in caplog.text and field in caplog.text
+    assert "layer 'digits': continues on other data" in caplog.text and field in caplog.text
     assert solver.net.layers[0].prefetcher.number == (12 if field == "batch_size" else 6)  # iter_size is 2
     solver.close()
 
