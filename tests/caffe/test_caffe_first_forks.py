@@ -81,14 +81,14 @@ def test_a_crop_that_says_where_is_left_alone(tmp_path):
     [
         ([("p", "POOLING", POOL), ("y", "CROP", "", "p", "data")], "of different scales"),
         ([("c", "CONVOLUTION", CONV.format(3, "")), ("y", "CROP", "", "c", "data")], "too small"),
-        ([("f", "FLATTEN", ""), ("y", "CROP", "", "f", "data")], "cannot be told"),
-        ([("c", "CONVOLUTION", CONV.format("x", "")), ("y", "CROP", "", "c", "data")], "cannot be told"),
+        ([("f", "FLATTEN", ""), ("y", "CROP", "", "f", "data")], "does not follow"),
+        ([("c", "CONVOLUTION", CONV.format("x", "")), ("y", "CROP", "", "c", "data")], "does not follow"),
         (
             [("c", "CONVOLUTION", CONV.format(3, "stride: 0")), ("y", "CROP", "", "c", "data")],
-            "cannot be told",
+            "does not follow",
         ),
         ([("y", "CROP", "", "data")], "1 bottoms; a CROP has 2"),
-        ([("y", "CROP", "", "data", "nowhere")], "cannot be told"),
+        ([("y", "CROP", "", "data", "nowhere")], "does not follow"),
     ],
 )
 def test_a_place_that_cannot_be_told_is_one_line(lines, problem, tmp_path):
