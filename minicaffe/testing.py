@@ -53,7 +53,7 @@ def check_gradients(
     most: int | None = None,
     seed: int = 5,
 ) -> Net:
-    """Raise AssertionError unless backward is the derivative of forward, by all inputs and parameters.
+    """Raise AssertionError unless backward is the derivative of forward, by inputs and parameters.
 
     ``checked`` is a layer or a net: a registered Layer class; the YAML text of a layer, such as "type: ReLU,
     relu_param: {negative_slope: 0.1}", or of a net; a NetSpec; or a Net made with ``dtype="float64"``. The
@@ -67,6 +67,7 @@ def check_gradients(
     ``step`` is h. Backward and a difference d agree if they are within ``tolerance`` times |d| + max(1, the largest
     |d| of the blob). ``most`` bounds how many numbers of a blob are tried (default: 1000, on a GPU 12): those with
     the largest gradients, and others at random. Every forward draws the same random numbers, as Dropout needs.
+    ``phase`` and ``seed`` are for a net that is made here; all random numbers follow from ``seed``.
 
     Returns the net. The error has one line for each blob that fails, with its worst number: "conv1/0[3, 2, 0, 1]:
     backward 0.1234, central difference 0.5678". Parameters have the names that .npz files give them.
@@ -82,9 +83,9 @@ def check_gradients(
 
     names = list(inputs) if isinstance(inputs, Mapping) else net.inputs
     if len(names) != len(values) or not set(names) <= set(net.inputs):
-        raise MinicaffeError(
-            f"check_gradients: the inputs are {listing(net.inputs)}; given are {listing(names)}"
-        )
+        given_names = listing(names) if isinstance(inputs, Mapping) else len(values)
+        wanted = listing(net.inputs) or "none"
+        raise MinicaffeError(f"check_gradients: the inputs are {wanted}; given are {given_names}")
     function = _Function(net, dict(zip(names, values, strict=True)), rng)
     if net is not checked:
         function.move_params(rng)

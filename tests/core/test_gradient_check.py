@@ -138,7 +138,7 @@ def test_where_nothing_has_a_gradient_or_all_are_zero_the_check_says_so():
     ("checked", "inputs", "problem"),
     [
         (Square, [(2, 3)], "Square is no layer type"),
-        (NET, [(2, 4), (2, 4)], "the inputs are x; given are"),
+        (NET, [(2, 4), (2, 4)], "the inputs are x; given are 2"),
         (NET, {"y": (2, 4)}, "the inputs are x; given are y"),
         ("type: Tan", [(2, 3)], "unknown layer type 'Tan'"),
     ],
