@@ -125,4 +125,5 @@ def _import_onnx() -> ModuleType:
         import onnx
     except ImportError:
         raise DataError("ONNX models need the onnx package; pip install 'minicaffe[onnx]'") from None
-    return onnx
+    package: ModuleType = onnx
+    return package

@@ -65,7 +65,8 @@ def import_protobuf(extra: str = "lmdb") -> ModuleType:
         raise DataError(
             f"Caffe's binary files need the protobuf package; pip install 'minicaffe[{extra}]'"
         ) from None
-    return google.protobuf
+    package: ModuleType = google.protobuf
+    return package
 
 
 def file_descriptor(descriptor_pb2: ModuleType, package: str, messages: Schema) -> Any:

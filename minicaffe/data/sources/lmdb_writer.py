@@ -97,4 +97,5 @@ def _import_lmdb() -> ModuleType:
         import lmdb
     except ImportError:
         raise DataError("writing an LMDB needs the lmdb package; pip install 'minicaffe[lmdb]'") from None
-    return lmdb
+    package: ModuleType = lmdb
+    return package
