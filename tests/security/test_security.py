@@ -324,7 +324,7 @@ def test_a_spec_cannot_have_a_device_or_a_pipe_read_which_have_no_end(reader, pl
     os.symlink("/dev/zero", "link")
     os.mkfifo("pipe")
     layer = reader.replace("SOURCE", place)
-    with pytest.raises(mc.DataError, match=f"{place}: a device or a pipe, and a .* is wanted"):
+    with pytest.raises(mc.DataError, match=f"{place}: a device or a pipe, but a .* is expected"):
         mc.Net(parse_net(f"layer: [{{name: d, top: [a, b], {layer}}}]"))
 
 
