@@ -30,7 +30,7 @@ BOMBS = {
     "a name of itself": ("a: &a\n  ? *a\n  : 1", "1: .* name cannot be a mapping"),
     "a list of itself": ("layer: &a [*a]", "too many nodes"),
     "a mapping of itself": ("layer: &a {x: *a}", "too many nodes"),
-    "a merge of itself": ("layer: &a {<<: *a}", "merges .* of themselves"),
+    "a merge of itself": ("layer: &a {<<: *a}", "merges .* merging themselves"),
     "many merges of many fields": (merges(300, 30, 100), "too many nodes"),
     "many merges of the same few fields": (merges(100, 300, 100), "too many nodes"),
     "a deep list": ("a: " + "[" * 500, "1: .* nested more than 100 deep"),
