@@ -9,7 +9,8 @@ from __future__ import annotations
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
-from minicaffe.data.sources.backends import BACKENDS, open_source
+from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.source import BACKENDS
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
 from minicaffe.spec.fields import Bool, Enum, Int, Message, String

@@ -10,7 +10,7 @@ from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.cli.parser import make_parser
 from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
-from minicaffe.data.sources.backends import BACKENDS
+from minicaffe.data.sources.source import BACKENDS
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.data import DataParam
 from minicaffe.low_rank.param import LowRankParam

@@ -1,14 +1,13 @@
-"""The formats that ``Data`` reads, and how a path's format is recognised."""
+"""Opening a source of any format that ``Data`` reads. A file beside this one with a new format is found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
-from minicaffe.data.sources.idx import open_idx
-from minicaffe.data.sources.lmdb import LmdbSource
-from minicaffe.data.sources.npz import open_npz
-from minicaffe.data.sources.source import Source, find_path, lookup_folders
+from minicaffe.data.sources.source import BACKENDS, Backend, Source, find_path, lookup_folders
 from minicaffe.errors import DataError
 
 
@@ -16,23 +15,9 @@ def _no_leveldb(path: Path, labels: Path | None, color: bool | None) -> Source:
     raise DataError(f"{path}: LEVELDB is not supported; convert it to LMDB (Caffe's convert_imageset can)")
 
 
-def _is_lmdb(path: Path) -> bool:
-    return (path / "data.mdb").exists() if path.is_dir() else path.name.lower().endswith((".mdb", ".lmdb"))
-
-
-def _is_idx(path: Path) -> bool:
-    name = path.name.lower()
-    return path.is_file() and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
-
-
-# A format: whether a path belongs to it, by its name or, for a folder, by its contents; and how to open it, given
-# its path, the path of a label file, and ``color``.
-BACKENDS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Path | None, bool | None], Source]]] = {
-    "LMDB": (_is_lmdb, lambda path, labels, color: LmdbSource(path, color)),
-    "LEVELDB": (lambda path: (path / "CURRENT").exists(), _no_leveldb),
-    "NPZ": (lambda path: path.name.lower().endswith(".npz"), lambda path, labels, color: open_npz(path)),
-    "IDX": (_is_idx, lambda path, labels, color: open_idx(path, labels)),
-}
+BACKENDS["LEVELDB"] = Backend(lambda path: (path / "CURRENT").exists(), _no_leveldb)
+for module in iter_modules([str(Path(__file__).parent)], f"{__package__}."):
+    import_module(module.name)  # which enters its format
 
 SAMPLE_FOLDER = Path(__file__).parents[1] / "sample"
 SAMPLES = {  # what comes with the package
@@ -56,8 +41,7 @@ def open_source(
     """
     places = lookup_folders(folder)
     found, chosen = locate(path, backend, places)
-    _, opened = BACKENDS[chosen]
-    return opened(found, find_path(labels, places, "label file") if labels else None, color)
+    return BACKENDS[chosen].open(found, find_path(labels, places, "label file") if labels else None, color)
 
 
 def locate(path: str, backend: str | None, places: Sequence[Path]) -> tuple[Path, str]:
@@ -70,8 +54,8 @@ def locate(path: str, backend: str | None, places: Sequence[Path]) -> tuple[Path
 
 def backend_of(path: Path) -> str:
     """The format of an existing path. Raises DataError."""
-    for name, (recognises, _) in BACKENDS.items():
-        if recognises(path):
+    for name, backend in BACKENDS.items():
+        if backend.recognises(path):
             return name
     if path.is_dir():
         raise DataError(

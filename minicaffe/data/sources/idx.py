@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from minicaffe.data.sources.source import ArraySource
+from minicaffe.data.sources.source import BACKENDS, ArraySource, Backend
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import unreadable
 
@@ -102,3 +102,12 @@ def gzip_bytes(raw: bytes) -> bytes:
     compressed = bytearray(gzip.compress(raw, compresslevel=9, mtime=0))
     compressed[9] = 255
     return bytes(compressed)
+
+
+def _is_idx(path: Path) -> bool:
+    name = path.name.lower()
+    is_other = name.endswith((".npz", ".mdb", ".lmdb"))
+    return path.is_file() and not is_other and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
+
+
+BACKENDS["IDX"] = Backend(_is_idx, lambda path, labels, color: open_idx(path, labels))

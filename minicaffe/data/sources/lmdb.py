@@ -11,7 +11,7 @@ import numpy as np
 from minicaffe.caffe.formats.messages import import_protobuf, parse_message
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.sources.lmdb_file import LmdbFile
-from minicaffe.data.sources.source import Images, Source, stack
+from minicaffe.data.sources.source import BACKENDS, Backend, Images, Source, stack
 from minicaffe.errors import DataError, one_line
 
 
@@ -74,3 +74,10 @@ class LmdbSource(Source):
 
     def close(self) -> None:
         self._file.close()
+
+
+def _is_lmdb(path: Path) -> bool:
+    return (path / "data.mdb").exists() if path.is_dir() else path.name.lower().endswith((".mdb", ".lmdb"))
+
+
+BACKENDS["LMDB"] = Backend(_is_lmdb, lambda path, labels, color: LmdbSource(path, color))

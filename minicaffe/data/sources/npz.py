@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.data.sources.source import ArraySource
+from minicaffe.data.sources.source import BACKENDS, ArraySource, Backend
 from minicaffe.errors import DataError
 from minicaffe.files.numpy_files import WHOLE, NumpyFile
 
@@ -36,3 +36,8 @@ def open_npz(path: Path) -> ArraySource:
 
 def _first(file: NumpyFile, names: tuple[str, ...]) -> np.ndarray | None:
     return next((file.numbers(name) for name in names if name in file.headers), None)
+
+
+BACKENDS["NPZ"] = Backend(
+    lambda path: path.name.lower().endswith(".npz"), lambda path, labels, color: open_npz(path)
+)

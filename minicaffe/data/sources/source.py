@@ -1,9 +1,10 @@
-"""Source: labelled images that are read by number; and where the files of a source are looked up."""
+"""Source: labelled images that are read by number; the table of their formats; where files are looked up."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -120,3 +121,18 @@ def _fix(path: str | Path) -> str:
         if ("data", name) in pairwise(parts):
             return f"get it with 'minicaffe data get {name}'"
     return "check the path"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A format that a Data layer reads. The file of the format enters it in ``BACKENDS``.
+
+    ``recognises`` tells whether a path has the format, by its name or, for a folder, by its contents. ``open`` gets
+    the path, the path of a label file or None, and ``color`` (``decode_image``).
+    """
+
+    recognises: Callable[[Path], bool]
+    open: Callable[[Path, Path | None, bool | None], Source]
+
+
+BACKENDS: dict[str, Backend] = {}

@@ -1,3 +1,7 @@
-"""The update rules, one file each. A new rule is a new file and its name in this list."""
+"""The update rules, one file each: a new file here is a new rule."""
 
-from minicaffe.train.solvers import adadelta, adagrad, adam, nesterov, rmsprop, sgd
+from importlib import import_module
+from pkgutil import iter_modules
+
+for module in iter_modules(__path__, f"{__name__}."):
+    import_module(module.name)  # which registers the rule
