@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.compress.fitting import Fit
-from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan, Workbench
+from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan, Workbench, dense_params
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
@@ -33,7 +33,9 @@ def shrunk_text(text: str, spec: NetSpec, plan: Plan) -> str:
     layers = {layer.name: layer for layer in spec.layer or spec.layers}
     check_layers(path, layers, plan)
     changes: dict[str, dict[str, Any]] = {
-        name: {"low_rank_param": None} for name, x in layers.items() if x.has("low_rank_param")
+        name: {"low_rank_param": None, **({"param": _plain(dense_params(x))} if x.param else {})}
+        for name, x in layers.items()
+        if x.has("low_rank_param")
     }
     changes |= {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
     return set_layer_fields(text, changes, path)
@@ -55,14 +57,14 @@ def _changes(layer: LayerSpec, scheme: str, rank: int) -> dict[str, Any]:
     if not getattr(layer, message).bias_term:
         changes[f"{message}.bias_term"] = None  # true is the default
     if layer.param:
-        w, *bias = layer.param
-        changes["param"] = [_plain(param) for param in (w, w, *bias)]
+        w, *bias = dense_params(layer)
+        changes["param"] = _plain([w, w, *bias])
     return changes
 
 
-def _plain(param: ParamSpec) -> dict[str, float]:
-    given = {name: getattr(param, name) for name in ("lr_mult", "decay_mult") if param.has(name)}
-    return {name: int(value) if value == int(value) else value for name, value in given.items()}
+def _plain(params: Iterable[ParamSpec]) -> list[dict[str, float]]:
+    given = [{name: getattr(x, name) for name in ("lr_mult", "decay_mult") if x.has(name)} for x in params]
+    return [{name: int(v) if v == int(v) else v for name, v in values.items()} for values in given]
 
 
 def write_spec(plan: Plan, net: Path, out: Path) -> str:

@@ -24,10 +24,11 @@ from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.spec_formats import load_net
 from minicaffe.layers.inner_product import InnerProductParam
 from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import cost_of_rank
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
-from minicaffe.spec.net import NetSpec
+from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
 from minicaffe.train.scoring import first_not_finite, scores_not_finite
 
 CALIBRATION_BATCHES = 10
@@ -243,8 +244,20 @@ def without_low_rank(spec: NetSpec) -> NetSpec:
     spec = copy.deepcopy(spec)
     for layer in spec.layer or spec.layers:
         if "low_rank_param" in layer.fields:
+            layer.param = dense_params(layer)
             layer.drop("low_rank_param")
     return spec
+
+
+def dense_params(layer: LayerSpec) -> list[ParamSpec]:
+    """The ``param`` messages of a layer without its ``low_rank_param``: for the weights, and for the bias."""
+    low_rank = layer.find_message(LowRankParam)
+    if low_rank is None:
+        return layer.param
+    params = (
+        layer.param[:1] + layer.param[2:] if low_rank.factored else layer.param
+    )  # of two factors the first
+    return params[: 1 + getattr(layer, PARAM_OF_TYPE[layer.type]).bias_term]
 
 
 def with_biases(spec: NetSpec, names: Iterable[str]) -> NetSpec:

@@ -360,6 +360,24 @@ def test_apply_to_layers_without_a_bias_adds_none(capsys, folder):
 
 
 @on_the_cpu
+@pytest.mark.parametrize(
+    "rank", ["rank: 5, factored: true", "rank: 8, target: data"], ids=["factors", "basis"]
+)
+def test_apply_takes_param_messages_of_factors_and_of_a_basis(capsys, folder, rank):
+    with_ranks(folder, conv1=rank)
+    text = Path("low.yaml").read_text()
+    with_params = "- name: conv1\n  param: [{lr_mult: 1}, {lr_mult: 3}, {lr_mult: 0}]\n"
+    Path("low.yaml").write_text(re.sub(r"- name: conv1\n(  param: .*\n)?", with_params, text))
+    apply(capsys)
+    Net("low.yaml", weights="low.npz")
+    dense = Workbench(
+        "low.yaml", "lenet.npz", {"conv1": LayerRank("CHANNEL", 5)}, 2, adds_biases=False
+    ).original
+    conv1 = next(layer for layer in dense.layers if layer.name == "conv1")
+    assert [x.lr_mult for x in conv1.spec.param] == ([1, 0] if "factored" in rank else [1, 3])
+
+
+@on_the_cpu
 def test_apply_without_an_output_writes_beside_the_net(capsys, folder):
     with_ranks(folder, conv1="rank: 4")
     run(capsys, "lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "--calibration", "1")
