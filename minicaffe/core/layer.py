@@ -24,7 +24,7 @@ Blobs = Sequence[Blob]
 
 
 @dataclass
-class Setting:
+class NetSetting:
     """What the layers of one net share. ``told`` are the warnings that have been given, once for a net."""
 
     phase: str
@@ -67,7 +67,7 @@ class Layer:
     keeps_sign: ClassVar[bool] = False
     reshapes_always: bool = False
 
-    def __init__(self, spec: LayerSpec, setting: Setting) -> None:
+    def __init__(self, spec: LayerSpec, setting: NetSetting) -> None:
         self.spec = spec
         self.name = spec.name
         self.type = spec.type

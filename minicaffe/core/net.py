@@ -18,7 +18,7 @@ from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
-from minicaffe.core.layer import Layer, Setting, class_of, layer_classes
+from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
@@ -81,7 +81,7 @@ class Net:
         self.seed = secrets.randbits(63) if seed is None else seed
         device = current_device()
         folder = str(Path(self.spec.where.file).parent)
-        self.setting = Setting(
+        self.setting = NetSetting(
             self.state.phase,
             device,
             np.dtype(dtype),

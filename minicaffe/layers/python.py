@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from minicaffe.core.layer import Layer, Setting, register_layer
+from minicaffe.core.layer import Layer, NetSetting, register_layer
 from minicaffe.errors import SpecError, one_line
 from minicaffe.spec.fields import Bool, Message, String
 from minicaffe.spec.net import LayerSpec
@@ -56,7 +56,7 @@ class Python(Layer):
     tops = (0, None)
     param_str: str
 
-    def __new__(cls, spec: LayerSpec, setting: Setting) -> Layer:  # type: ignore[misc]  # of another class
+    def __new__(cls, spec: LayerSpec, setting: NetSetting) -> Layer:  # type: ignore[misc]  # of another class
         """The user's layer. Raises SpecError if it is not found."""
         param = spec.message(PythonParam)
         if not setting.trust.runs_python:

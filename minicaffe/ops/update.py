@@ -33,7 +33,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class UpdateStep:
     """What is the same for all elements of a parameter in one iteration.
 
     ``clip``: a 0-d array, or None; ``batches``: n, the passes whose gradients were added up.
@@ -47,7 +47,7 @@ class Step:
     clip: Array | None = None
 
 
-def update(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: Step) -> None:
+def update(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: UpdateStep) -> None:
     """Take a step: overwrite w with the new parameter and g with its update."""
     if on_cpu(w) or not rule.cuda:
         elementwise(lambda w, g, *history: _step(rule, w, g, history, step), w, g, *history)
@@ -61,7 +61,7 @@ def update(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: Ste
     )  # fmt: skip
 
 
-def _step(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: Step) -> None:
+def _step(rule: Rule, w: Array, g: Array, history: tuple[Array, ...], step: UpdateStep) -> None:
     if step.clip is not None:
         g *= step.clip
     if step.batches > 1:

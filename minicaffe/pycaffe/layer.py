@@ -14,7 +14,7 @@ from typing import Any
 
 import minicaffe
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Blobs, Setting
+from minicaffe.core.layer import Blobs, NetSetting
 from minicaffe.pycaffe.blobs import BlobVec, HostView
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.spec.net import LayerSpec
@@ -45,7 +45,7 @@ class Layer:
         """Once, before ``reshape``: read ``param_str``, make parameters."""
 
     @classmethod
-    def as_core_layer(cls, spec: LayerSpec, setting: Setting) -> ScriptLayer:
+    def as_core_layer(cls, spec: LayerSpec, setting: NetSetting) -> ScriptLayer:
         """What a net runs: it passes the calls on to an object of this class."""
         return ScriptLayer(spec, setting, cls)
 
@@ -56,7 +56,7 @@ class ScriptLayer(minicaffe.Layer):
     bottoms = (0, None)
     tops = (0, None)
 
-    def __init__(self, spec: LayerSpec, setting: Setting, cls: type[Layer]) -> None:
+    def __init__(self, spec: LayerSpec, setting: NetSetting, cls: type[Layer]) -> None:
         super().__init__(spec, setting)
         self.script = cls(spec)
         self.param_str = ""

@@ -19,7 +19,7 @@ from minicaffe.errors import TrainingError
 from minicaffe.files.spec_formats import open_net, open_solver, read_spec
 from minicaffe.files.state_formats import is_foreign_state, read_foreign_state
 from minicaffe.layers.batch_source import same_images
-from minicaffe.ops.update import Step, update
+from minicaffe.ops.update import UpdateStep, update
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
@@ -254,9 +254,9 @@ class Solver:
         self.iter += 1
         self._updates += 1
 
-    def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> Step:
+    def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> UpdateStep:
         spec = self.spec
-        return Step(
+        return UpdateStep(
             rate=rate * param.lr_mult,
             iteration=self.iter,
             decay=spec.weight_decay * param.decay_mult,

@@ -17,7 +17,7 @@ from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, sof
 from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution import depthwise, vertical
 from minicaffe.ops.convolution.geometry import Geometry, Window
-from minicaffe.ops.update import Step, update
+from minicaffe.ops.update import UpdateStep, update
 from minicaffe.spec.solver import parse_solver
 from minicaffe.train.solvers.rule import update_rules
 from tests.cuda import cuda_on_cpu
@@ -290,7 +290,7 @@ def test_an_update(dtype, name, options, clipped):
         if clipped:
             clip = np.array(0.5, dtype)
             clip = clip if isinstance(w, np.ndarray) else array.cupy.asarray(clip)
-        update(rule, w, g, history, Step(rate=0.3, iteration=4, clip=clip, **options))
+        update(rule, w, g, history, UpdateStep(rate=0.3, iteration=4, clip=clip, **options))
 
     w = random(5, 4, dtype=dtype)
     w[0, 0] = 0

@@ -1,4 +1,4 @@
-"""Setting fields in the YAML text of a net: the fields change, and not one other byte."""
+"""NetSetting fields in the YAML text of a net: the fields change, and not one other byte."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""Setting fields in nets of random layouts: whatever the layout, only the fields change."""
+"""NetSetting fields in nets of random layouts: whatever the layout, only the fields change."""
 
 import pytest
 
