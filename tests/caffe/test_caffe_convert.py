@@ -17,6 +17,8 @@ from minicaffe.errors import MinicaffeError, SpecError, WeightError
 from minicaffe.files.spec_formats import load_net, open_net
 from tests.golden_files import FOLDER, assert_near, parts, recorded
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 GOLDEN = FOLDER / "caffe"
 DATA = """name: "trained"
 layer {

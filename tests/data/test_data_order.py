@@ -11,6 +11,8 @@ from minicaffe.data.prefetch import Prefetcher, slots_for
 from minicaffe.data.sources.source import ArraySource
 from minicaffe.data.transformer import DataTransformer, TransformParam
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 
 def test_batches_run_on_through_the_end_of_an_epoch():
     order = Order(5, batch_size=3)

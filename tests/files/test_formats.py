@@ -15,6 +15,8 @@ from minicaffe.files.spec_formats import SpecFormat, open_net, open_solver, regi
 from minicaffe.files.weight_formats import WeightFormat, open_weights, register_weight_format
 from minicaffe.files.weight_reader import WeightReader
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 NET = """name: n
 layer:
 - {name: data, type: Input, input_param: {shape: {dim: [1, 3]}}}

@@ -19,6 +19,8 @@ from minicaffe.spec.net import parse_net
 from tests.golden_files import recorded
 from tests.pycaffe.pycaffe_cases import NETS, net_of
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 text_format = pytest.importorskip("google.protobuf.text_format")
 
 

@@ -12,6 +12,8 @@ from minicaffe.errors import ShapeError, SpecError
 from minicaffe.spec.fields import Int, Message
 from minicaffe.spec.net import _layer_specs, parse_net
 
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
 INPUT = "- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n"
 
 

@@ -1,5 +1,6 @@
 """What a type checker sees: a spec's attributes have the types that their fields declare."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import minicaffe
 
 pytest.importorskip("mypy", reason="mypy is not installed (pip install 'minicaffe[dev]')")
 
+pytestmark = pytest.mark.cpu_only("a type checker runs nothing")
 PACKAGE = Path(minicaffe.__file__).parent
 DECLARED = """
 from minicaffe.spec.fields import BlobShape, Bool, Enum, Float, Int, Message, Nested, String
@@ -42,43 +44,42 @@ TYPES = [
 ]
 
 
-def check(folder, *snippets):
-    """What mypy says of some modules, by the number of each; the package's specs are all that it follows."""
-    files = []
-    for number, text in enumerate(snippets):
-        files.append(folder / f"snippet_{number}.py")
-        files[-1].write_text(text)
+WRONG_VALUE = DECLARED.format(field="size = Int(1)", expression="0") + "Pool().size = 'large'\n"
+WRONG_DEFAULT = DECLARED.format(field="size = Int('large')", expression="0")
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What mypy says of each snippet, by its text; of the package it follows the specs alone."""
+    folder = tmp_path_factory.mktemp("types")
+    snippets = [DECLARED.format(field=field, expression=what) for field, what, _ in TYPES]
+    files = {
+        text: folder / f"snippet_{i}.py" for i, text in enumerate([*snippets, WRONG_VALUE, WRONG_DEFAULT])
+    }
+    for text, file in files.items():
+        file.write_text(text)
     sources = [PACKAGE / "errors.py", *(PACKAGE / "spec").glob("*.py")]
     options = ["--strict", "--follow-imports=skip", "--config-file=", f"--cache-dir={folder / 'cache'}"]
-    command = [sys.executable, "-m", "mypy", *options, *map(str, [*files, *sources])]
-    out = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True).stdout
-    said = {number: [] for number in range(len(snippets))}
-    for line in out.splitlines():
-        if "snippet_" in line:
-            said[int(line.split("snippet_")[1].split(".py")[0])].append(line)
-    return said
+    command = [sys.executable, "-m", "mypy", *options, *map(str, [*files.values(), *sources])]
+    out = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True).stdout.splitlines()
+    return {text: [line for line in out if f"{file.stem}.py" in line] for text, file in files.items()}
 
 
-def test_a_field_has_the_type_that_it_declares(tmp_path):
-    said = check(tmp_path, *(DECLARED.format(field=field, expression=what) for field, what, _ in TYPES))
-    for number, (field, expression, expected) in enumerate(TYPES):
-        shown = [line.replace(f"snippet_{number}.", "") for line in said[number]]
-        assert len(shown) == 1 and shown[0].endswith(f'Revealed type is "{expected}"'), (
-            field,
-            expression,
-            shown,
-        )
+@pytest.mark.parametrize(("field", "expression", "expected"), TYPES)
+def test_a_field_has_the_type_that_it_declares(said, field, expression, expected):
+    shown = [
+        re.sub(r"snippet_\d+\.(?!py)", "", x)
+        for x in said[DECLARED.format(field=field, expression=expression)]
+    ]
+    assert len(shown) == 1 and shown[0].endswith(f'Revealed type is "{expected}"'), shown
 
 
-def test_a_value_of_another_type_is_found(tmp_path):
-    snippet = DECLARED.format(field="size = Int(1)", expression="0") + "Pool().size = 'large'\n"
-    said = check(tmp_path, snippet)[0]
-    assert any('expression has type "str", variable has type "int"' in line for line in said), said
+def test_a_value_of_another_type_is_found(said):
+    assert any('expression has type "str", variable has type "int"' in line for line in said[WRONG_VALUE])
 
 
-def test_a_default_of_another_type_is_found(tmp_path):
-    said = check(tmp_path, DECLARED.format(field="size = Int('large')", expression="0"))[0]
-    assert any("[call-overload]" in line for line in said), said
+def test_a_default_of_another_type_is_found(said):
+    assert any("[call-overload]" in line for line in said[WRONG_DEFAULT])
 
 
 def test_checkers_are_told_that_the_package_has_types():
