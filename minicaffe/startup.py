@@ -4,6 +4,8 @@
 module would then run in its place, so the directory is removed again. Ctrl-C during the imports prints one word and
 exits with status 130, as it does later, without a traceback. A program that imports minicaffe keeps Python's
 behaviour in both.
+
+``import_all`` is for folders whose files register themselves: layer types, update rules, data formats, commands.
 """
 
 import os
@@ -12,7 +14,7 @@ import sys
 # Nothing else is imported, not even __future__: these two are loaded before sys.path has the working directory.
 TYPE_CHECKING = False  # a type checker takes this name for true
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
 MODULES = ("minicaffe", "minicaffe.cli", "minicaffe.pycaffe")  # what ``python -m`` runs
 TRAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train.py")
@@ -47,6 +49,16 @@ def show(kind: type[BaseException], error: BaseException, trace: "TracebackType 
         sys.exit(130)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def import_all(package: str) -> "list[ModuleType]":
+    """Import every module of a package, in the order of their names, and return them."""
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    return [
+        import_module(found.name) for found in iter_modules(import_module(package).__path__, f"{package}.")
+    ]
 
 
 if is_run_as_module():

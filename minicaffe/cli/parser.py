@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, NoReturn
 
 from minicaffe import __version__
-from minicaffe.cli import commands
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.errors import USER_ERROR
 from minicaffe.spec.reader import nearest
+from minicaffe.startup import import_all
 
 FIRST = ("train", "test", "time", "summary", "classify")  # in the help; the others follow by name
 
@@ -34,17 +32,17 @@ def find_commands() -> list[Command | CommandGroup]:
 
 
 def _commands() -> Iterator[Command | CommandGroup]:
-    for module in iter_modules(commands.__path__, f"{commands.__name__}."):
-        yield from import_module(module.name).COMMANDS
+    for module in import_all("minicaffe.cli.commands"):
+        yield from module.COMMANDS
 
 
 def _add_commands(
     parser: argparse.ArgumentParser,
-    to_add: Iterable[Command | CommandGroup],
+    commands: Iterable[Command | CommandGroup],
     common: argparse.ArgumentParser,
 ) -> None:
     subparsers = parser.add_subparsers(metavar="command", required=True)
-    for command in to_add:
+    for command in commands:
         if isinstance(command, CommandGroup):
             group = subparsers.add_parser(command.name, help=command.help, description=command.help)
             _add_commands(group, command.commands, common)

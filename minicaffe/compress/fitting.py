@@ -134,9 +134,8 @@ def fit_spatial(scheme: SpatialScheme, best: Array, xx: Array, rank: int) -> tup
     """left (g, C/g·kh, r), right (g, r, m·kw)."""
     start = svd(scheme.matrix(best.reshape(scheme.shape))).truncate(rank)
     vertical = start.u.swapaxes(1, 2)  # (g, r, C/g·kh)
-    pairs = [
-        _alternate(vertical[g], best[g], xx[g], scheme.shape[3]) for g in range(scheme.group)
-    ]  # group by group: their matrices are small
+    # group by group: their matrices are small
+    pairs = [_alternate(vertical[g], best[g], xx[g], scheme.shape[3]) for g in range(scheme.group)]
     xp = module_of(best)
     left = xp.stack([v.T for v, _ in pairs])
     right = xp.stack([h.transpose(1, 0, 2).reshape(rank, -1) for _, h in pairs])

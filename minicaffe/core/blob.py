@@ -42,9 +42,7 @@ class Blob:
         self._data_owner: Blob | None = None
         self._diff_owner: Blob | None = None
         self._diff_is_cleared = False
-        self._host_copies: HostCopies | None = (
-            None  # copies that a script has asked for, and may have written into
-        )
+        self._host_copies: HostCopies | None = None  # that a script has asked for, and may have written into
         self.shape: tuple[int, ...] = ()
         self.reshape(*shape)
 

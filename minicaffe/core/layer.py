@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
 from minicaffe.spec.trust import Trust
 
+logger = logging.getLogger("minicaffe")
 Blobs = Sequence[Blob]
 
 
@@ -275,8 +277,10 @@ def register_layer(type_or_class: str | type[Layer], cls: type[Layer] | None = N
 def _register(name: str, cls: type[Layer]) -> type[Layer]:
     if not issubclass(cls, Layer):
         raise MinicaffeError(f"register_layer: {cls.__name__} must be a subclass of minicaffe.Layer")
-    layer_classes[name] = cls
     is_own = not cls.__module__.startswith("minicaffe.")
+    if is_own and name in layer_classes and layer_classes[name].__module__.startswith("minicaffe."):
+        logger.warning("register_layer: '%s' replaces the layer type of this name; give it another", name)
+    layer_classes[name] = cls
     declare_layer_type(
         name, cls.messages, bottoms=cls.bottoms, tops=cls.tops, is_loss=cls.is_loss, is_own=is_own
     )

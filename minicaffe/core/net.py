@@ -430,7 +430,7 @@ class Net:
         layer = next((layer for layer in self.layers if layer.type == "MemoryData"), None)
         if layer is None:
             raise MinicaffeError(f"net '{self.name}' has no MemoryData layer; write into its input blobs")
-        layer.set_input_arrays(data, labels)  # type: ignore[attr-defined]  # core knows no layer types
+        layer.set_input_arrays(data, labels)  # type: ignore[attr-defined]  # MemoryData's: core imports no layer
 
     # -- state -----------------------------------------------------------------------------------------
 

@@ -150,9 +150,8 @@ def _bytes_of(image: Image.Image) -> np.ndarray:
     if image.mode == "CMYK" and image.format != "TIFF":
         return _from_cmyk(255 - np.asarray(image))
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    return np.asarray(
-        image if image.mode == mode else image.convert(mode)
-    )  # convert would copy even if equal
+    # convert would copy even an image of this mode
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:

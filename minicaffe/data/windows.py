@@ -139,9 +139,8 @@ class Cropping:
         half = np.full(2, half.max()) if self.square else half
         box = np.concatenate([round_half_away(centre - half * scale), round_half_away(centre + half * scale)])
         limit = np.array(image[::-1])
-        cut = np.concatenate(
-            [np.maximum(0, -box[:2]), np.maximum(0, box[2:] - limit + 1)]
-        )  # beyond the image
+        # how far the box reaches beyond the image
+        cut = np.concatenate([np.maximum(0, -box[:2]), np.maximum(0, box[2:] - limit + 1)])
         part = _inside(box + cut * [1, 1, -1, -1], image)
         factor = np.float32(self.size) / (box[2:] - box[:2] + 1).astype(np.float32)
         warped = round_half_away((part[2:] - part[:2] + 1).astype(np.float32) * factor)

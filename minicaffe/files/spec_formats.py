@@ -24,9 +24,8 @@ MAX_BYTES = 64 << 20  # of a text; the largest public nets have less than one Mi
 START = 4096  # bytes that show whether a file is a text
 PIECE = 1 << 20  # bytes that are read at a time: a read makes room for all that it asks for
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
-NO_SYNTAX = re.compile(
-    r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(\#[^\n]*)"""
-)  # quoted texts, and comments
+# quoted texts, and comments
+NO_SYNTAX = re.compile(r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(\#[^\n]*)""")
 
 Reader = Callable[[str, str], yaml.MappingNode]
 

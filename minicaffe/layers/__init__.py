@@ -1,10 +1,17 @@
-"""The layer types, one file each: a new file here is a new type.
+"""The layer types, one file each: every file here is imported, and registers what it defines.
 
-The low-rank variants, which have no type of their own, are in ``minicaffe/low_rank``.
+Some files have no type of their own, but what several share: ``neuron``, ``loss``, ``batch_source``, ``in_place``,
+``matrix_product``, ``recurrent``. The low-rank variants are in ``minicaffe/low_rank``.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-for module in iter_modules(__path__, f"{__name__}."):
-    import_module(module.name)  # which registers the layer
+from minicaffe.startup import import_all
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """``minicaffe.layers.relu``: a type checker does not see what ``import_all`` imports."""
+
+
+import_all(__name__)

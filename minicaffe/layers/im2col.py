@@ -61,9 +61,8 @@ class Im2col(Layer):
                 "use a smaller kernel, or pad more"
             )
         top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(window.kernel), *output)
-        before = (
-            shape[1:first] if self.axis else shape[:1]
-        )  # the axes around the spatial ones, see ``_images``
+        # the axes around the spatial ones, see ``_images``
+        before = shape[1:first] if self.axis else shape[:1]
         after = shape[:1] if self.axis else ()
         self.columns_shape = (*before, *window.kernel, *output, *after)
         self.padded = self.xp.zeros((*before, *padded, *after), self.dtype)

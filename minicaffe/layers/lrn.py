@@ -62,9 +62,7 @@ class LRN(Layer):
         self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        x = self.saved_input.save(
-            bottom[0].stored
-        )  # in place, an element's neighbours may be overwritten first
+        x = self.saved_input.save(bottom[0].stored)  # in place, neighbours may be overwritten first
         self.response.forward(x, out=top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -202,10 +202,8 @@ class LowRankLayer(MatrixProduct):
         """Two plain layers, or one where that costs less: the same choice as for this layer's own product."""
         made, axes = [], len(self._dense_shapes[0])
         for filters, window in self.low_rank.fixed_convolutions():
-            kernel = filters.shape[
-                6 - axes :
-            ]  # without kh for images of one axis; nothing of an InnerProduct's
-            shaped = to_host(filters).reshape(*filters.shape[:2], *kernel)
+            spatial = axes - 2  # of (kh, kw): both, kw alone for images of one axis, none of an InnerProduct
+            shaped = to_host(filters).reshape(*filters.shape[:2], *filters.shape[4 - spatial :])
             made.append(Stage(shaped, None, window, self.group))
         if self.bias_blob is not None:
             made[-1] = replace(made[-1], bias=to_host(self.bias_blob.data))

@@ -29,7 +29,7 @@ from minicaffe.spec.fields import (
 )
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
 
-OWN_TYPE = "; a layer of your own is 'type: Python', or --import MODULE registers its type"
+OWN_TYPE = "A layer of your own is 'type: Python', or --import MODULE registers its type"
 FILES_READ = ("source", "label_source", "mean_file")  # fields of layers' messages
 
 
@@ -183,16 +183,26 @@ class LayerField(Field[list[LayerSpec]]):
         where = Where(where.file, line_of(node), layer=name)
         type_name = _scalar(node, "type")
         if not type_name:
-            raise SpecError(f"{where.at(field='type')}: required, but not given; add 'type: …'")
+            raise _no_type(node, where)
         if type_name not in _layer_specs:
-            known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them"
-            problem = f"{where.at(field='type')}: unknown layer type '{type_name}'{known}{OWN_TYPE}"
+            known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them."
+            problem = f"{where.at(field='type')}: unknown layer type '{type_name}'{known} {OWN_TYPE}"
             layer = _read_common(node, where)
             if not (layer.include or layer.exclude):
                 raise SpecError(problem)
             layer.problem = problem  # raised only if the net's state selects this layer
             return layer
         return _layer_specs[type_name].read(node, where)
+
+
+def _no_type(node: yaml.MappingNode, where: Where) -> SpecError:
+    """What is wrong with a layer without a type: it is misspelt, is not a name, or is not there."""
+    for key, value in node.value:
+        if key.value == "type" and not isinstance(value, yaml.ScalarNode):
+            return SpecError(f"{where.at(field='type')}: expected a name, got a {kind(value)}")
+        if key.value not in LayerSpec.fields and (hint := nearest(str(key.value), ["type"])):
+            return SpecError(f"{where.at(line=line_of(key), field=str(key.value))}: unknown field{hint}")
+    return SpecError(f"{where.at(field='type')}: required, but not given; add 'type: …'")
 
 
 def _read_common(node: yaml.MappingNode, where: Where) -> LayerSpec:

@@ -83,9 +83,8 @@ def prefix_of(spec: SolverSpec) -> str:
 
 def check_prefix(prefix: str, iterations: int) -> None:
     """Make the folder of a prefix, and check that snapshots can be written there. Raises WriteError."""
-    probe = Path(
-        f"{start_of_name(prefix, iterations)}.solverstate.tmp"
-    )  # as long as the names of the snapshots
+    # a name as long as those of the snapshots
+    probe = Path(f"{start_of_name(prefix, iterations)}.solverstate.tmp")
     try:
         probe.write_bytes(b"")
         probe.unlink()

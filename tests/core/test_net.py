@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.core.layer import layer_classes
 from minicaffe.device.array import to_host
+from minicaffe.spec.net import parse_net
 from tests.core.small_nets import CHAIN, TRAIN
 from tests.layer_cases import LAYERS, one_layer
 
@@ -399,3 +401,35 @@ def test_propagate_down_on_labels_is_refused(make_net):
         make_net(
             TRAIN.replace("type: SoftmaxWithLoss", "type: SoftmaxWithLoss, propagate_down: [true, true]")
         )
+
+
+class Growing(mc.Layer):
+    """Its top is one larger after each reshape, of which there is one before each forward."""
+
+    reshapes_always = True
+    size = 0
+
+    def reshape(self, bottom, top):
+        self.size += 1
+        top[0].reshape(bottom[0].shape[0], self.size)
+
+    def forward(self, bottom, top):
+        top[0].stored[...] = 1
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].stored_diff[...] = 1
+
+
+def test_backward_is_refused_where_a_reshape_of_the_layers_own_has_changed_its_top():
+    mc.register_layer(Growing)
+    x = "- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}"
+    text = f"force_backward: true\nlayer:\n{x}\n- {{name: y, type: Growing}}"
+    try:
+        net = mc.Net(parse_net(text))
+        net.forward()
+        net.backward(y=np.ones((2, 2)))
+        net.reshape()
+        with pytest.raises(mc.MinicaffeError, match="has not run forward at this size"):
+            net.backward(y=np.ones((2, 3)))
+    finally:
+        layer_classes.pop("Growing")

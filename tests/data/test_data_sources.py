@@ -10,7 +10,7 @@ from PIL import Image
 
 from minicaffe.caffe.formats.messages import message_class
 from minicaffe.data.mean import load_mean
-from minicaffe.data.sources.backends import open_source
+from minicaffe.data.sources.backends import backend_of, open_source
 from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.data.sources.idx import gzip_bytes, idx_bytes, read_idx
 from minicaffe.data.sources.npz import open_npz
@@ -435,3 +435,14 @@ def test_a_truncated_lmdb_is_an_error_and_not_the_end_of_the_process(tmp_path, k
     with pytest.raises(DataError, match=r"the file ends after|not a readable LMDB|damaged"):
         source = open_source(str(tmp_path / "db"), "LMDB")
         source.read(np.arange(len(source)))
+
+
+def test_an_ending_counts_before_a_name_that_sounds_like_idx(tmp_path):
+    np.savez(tmp_path / "mnist-idx.npz", data=np.zeros((2, 4, 4), np.uint8))
+    assert backend_of(tmp_path / "mnist-idx.npz") == "NPZ"
+
+
+def test_a_folder_with_an_lmdb_is_one_whatever_else_is_in_it(tmp_path):
+    for name in ("CURRENT", "data.mdb"):
+        (tmp_path / name).write_bytes(b"")
+    assert backend_of(tmp_path) == "LMDB"

@@ -1,6 +1,7 @@
 """What is said of blobs and types that only another phase has, of own layers, and of windows beyond the image."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -180,3 +181,18 @@ def test_windows_that_see_a_pixel_are_not_told(caplog, pooling):
 def test_a_negative_size_is_refused_in_both_ways(bad):
     with pytest.raises(ShapeError, match="negative"):
         mc.Blob().reshape(*bad)
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        ("{name: x, type: [Softmax]}", "type: expected a name, got a list"),
+        ("{name: x, typ: Softmax}", "typ: unknown field; did you mean 'type'?"),
+        ("{name: x, Type: Softmax}", "Type: unknown field; did you mean 'type'?"),
+        ("{name: x, bottom: y}", "type: required, but not given"),
+        ("{name: x, type: Poolin}", "'Poolin'; did you mean 'Pooling'? A layer of your own"),
+    ],
+)
+def test_a_type_that_is_misspelt_or_no_name_is_named_as_such(layer, problem):
+    with pytest.raises(SpecError, match=re.escape(problem)):
+        parse_net(f"layer: [{layer}]")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 from minicaffe.data.sources.source import BACKENDS, Backend, Source, find_path, lookup_folders
 from minicaffe.errors import DataError
+from minicaffe.startup import import_all
 
 
 def _no_leveldb(path: Path, labels: Path | None, color: bool | None) -> Source:
     raise DataError(f"{path}: LEVELDB is not supported; convert it to LMDB (Caffe's convert_imageset can)")
 
 
+import_all("minicaffe.data.sources")  # each format enters itself in BACKENDS
 BACKENDS["LEVELDB"] = Backend(lambda path: (path / "CURRENT").exists(), _no_leveldb)
-for module in iter_modules([str(Path(__file__).parent)], f"{__package__}."):
-    import_module(module.name)  # which enters its format
 
 SAMPLE_FOLDER = Path(__file__).parents[1] / "sample"
 SAMPLES = {  # what comes with the package
@@ -54,7 +52,7 @@ def locate(path: str, backend: str | None, places: Sequence[Path]) -> tuple[Path
 
 def backend_of(path: Path) -> str:
     """The format of an existing path. Raises DataError."""
-    for name, backend in BACKENDS.items():
+    for name, backend in sorted(BACKENDS.items(), key=lambda item: item[1].is_guess):
         if backend.recognises(path):
             return name
     if path.is_dir():

@@ -106,8 +106,7 @@ def gzip_bytes(raw: bytes) -> bytes:
 
 def _is_idx(path: Path) -> bool:
     name = path.name.lower()
-    is_other = name.endswith((".npz", ".mdb", ".lmdb"))
-    return path.is_file() and not is_other and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
+    return path.is_file() and ("idx" in name or name.removesuffix(".gz").endswith("ubyte"))
 
 
-BACKENDS["IDX"] = Backend(_is_idx, lambda path, labels, color: open_idx(path, labels))
+BACKENDS["IDX"] = Backend(_is_idx, lambda path, labels, color: open_idx(path, labels), is_guess=True)

@@ -127,12 +127,14 @@ def _fix(path: str | Path) -> str:
 class Backend:
     """A format that a Data layer reads. The file of the format enters it in ``BACKENDS``.
 
-    ``recognises`` tells whether a path has the format, by its name or, for a folder, by its contents. ``open`` gets
-    the path, the path of a label file or None, and ``color`` (``decode_image``).
+    ``recognises`` tells whether a path has the format, by its name or, for a folder, by its contents; formats for
+    which that ``is_guess`` are asked last. ``open`` gets the path, the path of a label file or None, and ``color``
+    (``decode_image``).
     """
 
     recognises: Callable[[Path], bool]
     open: Callable[[Path, Path | None, bool | None], Source]
+    is_guess: bool = False
 
 
 BACKENDS: dict[str, Backend] = {}

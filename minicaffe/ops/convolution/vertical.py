@@ -37,9 +37,8 @@ class VerticalConvolution(DenseConvolution):
             out[...] = y
             return x
         _, height, width, batch = geometry.shape
-        y = out.reshape(
-            geometry.group, -1, geometry.output[0], width * batch
-        )  # a view, as its rows are contiguous
+        # a view, as the rows are contiguous
+        y = out.reshape(geometry.group, -1, geometry.output[0], width * batch)
         self._rows(x.reshape(geometry.group, -1, height, width * batch), self._stacked(w), y)
         if bias is not None:
             out += bias[:, None, None, None]

@@ -1,7 +1,13 @@
-"""The update rules, one file each: a new file here is a new rule."""
+"""The update rules, one file each: every file here is imported, and registers its rule. ``rule`` is their base."""
 
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-for module in iter_modules(__path__, f"{__name__}."):
-    import_module(module.name)  # which registers the rule
+from minicaffe.startup import import_all
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """``minicaffe.solvers.adam``: a type checker does not see what ``import_all`` imports."""
+
+
+import_all(__name__)
