@@ -166,4 +166,4 @@ def comments_of(text):
     return re.findall("# (?:in)?[0-9]+ü", text)
 
 
-SEEDS = pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 100, 50)], ids=str)
+SEEDS = pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 60, 30)], ids=str)

@@ -181,6 +181,7 @@ DUMMY = "{name: x, type: DummyData, dummy_data_param: {shape: {dim: [2, 3]}}}"
 IP = "{name: ip, type: InnerProduct, inner_product_param: {num_output: 2}"
 
 
+@pytest.mark.cpu_only("of the phase that a command chooses")
 @pytest.mark.parametrize(
     ("layers", "phase"),
     [

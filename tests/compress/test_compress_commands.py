@@ -176,6 +176,7 @@ def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_sam
     assert "low_rank_param" not in (folder / "deploy.yaml").read_text()
 
 
+@on_the_cpu
 def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
     output = select(capsys, "--flops", "0.1", "--finetune", "solver.yaml")
     found = re.search(r"^Wrote low_finetuned.npz: accuracy, held out: (\S+)$", output, re.MULTILINE)
@@ -422,7 +423,7 @@ TARGETS = {  # what is swept, its ranks in conv2, and in a spec the lowest ones 
 }
 
 
-@pytest.mark.parametrize("name", on_the_cpu_alone(TARGETS, ["weights"], OTHERS))
+@pytest.mark.parametrize("name", on_the_cpu_alone(TARGETS, ["weights", "weights, channel"], OTHERS))
 def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(capsys, folder, name):
     arguments, ranks, param, lowest = TARGETS[name]
     rows = sweep(capsys, *arguments, "--batches", "6")
@@ -464,6 +465,7 @@ def test_sweeps_of_other_targets_schemes_and_batches_measure_anew(capsys, measur
         assert len(measured) == before + 6
 
 
+@on_the_cpu
 def test_fitting_to_approximated_inputs_keeps_more_than_symmetric_fitting(capsys, folder):
     with_ranks(folder, conv1="rank: 4, scheme: spatial, factored: true", conv2="rank: 6, factored: true")
     losses = []

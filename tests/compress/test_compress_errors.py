@@ -244,6 +244,7 @@ def test_a_transposed_inner_product_can_be_approximated_or_is_refused_at_the_sta
     assert status == 0 or not (measured or Path("low.yaml").exists())
 
 
+@pytest.mark.cpu_only("of words and of the ranks that a spec gets; other searches run on the double")
 @pytest.mark.parametrize(
     "arguments", [["--flops", "1"], ["--flops", "0.5", "--layers", "conv2"]], ids=["all", "conv2"]
 )

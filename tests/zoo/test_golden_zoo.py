@@ -10,9 +10,11 @@ from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 from tests.golden.zoo.seeded import assert_digests_agree, digest, normal, parameters
 from tests.golden_files import FOLDER, recorded
+from tests.marks import on_the_cpu_alone
 
 PROTOTXT = FOLDER.parent.parent / "prototxt"
 CASES = yaml.safe_load((FOLDER / "zoo" / "nets.yaml").read_text())
+LARGE = ("fcn8s", "densenet121", "resnet50")
 
 
 def open_case(name, dtype=np.float32):
@@ -59,7 +61,7 @@ def relus_that_differ(net, other):
     return sum(int(((net.blobs[top].data > 0) != (other.blobs[top].data > 0)).sum()) for top in tops)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", on_the_cpu_alone(CASES, LARGE, "layers that the other nets have too"))
 def test_every_blob_and_every_gradient_of_the_net_is_caffes(name):
     """In float32; the gradients in float64 where float32's rounding turns a ReLU whose input is all but zero."""
     case, net = recorded("zoo/nets")[name], run(name)
