@@ -433,3 +433,17 @@ def test_backward_is_refused_where_a_reshape_of_the_layers_own_has_changed_its_t
             net.backward(y=np.ones((2, 3)))
     finally:
         layer_classes.pop("Growing")
+
+
+def test_a_class_that_replaces_a_layer_type_of_the_package_is_warned_of(caplog):
+    built_in = layer_classes["Silence"]
+    try:
+        mc.register_layer("Silence", Growing)
+        assert "'Silence' replaces the layer type of this name" in caplog.text
+        caplog.clear()
+        mc.register_layer("Growing", Growing)
+        mc.register_layer("Growing", Growing)
+        assert not caplog.text
+    finally:
+        layer_classes.pop("Growing", None)
+        mc.register_layer("Silence", built_in)
