@@ -31,10 +31,10 @@ from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
 
 import minicaffe as mc
 from minicaffe.cli.flags import add_device, choose_device, positive
+from minicaffe.core.table import format_table
 from minicaffe.device import array
 from minicaffe.device.array import CPU, current_device, describe_devices, synchronize
 from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.table import format_table
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 

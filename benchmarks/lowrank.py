@@ -34,9 +34,9 @@ from minicaffe.compress.cost import FlopCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.core.table import format_table
 from minicaffe.files.atomic import write_text
 from minicaffe.files.spec_formats import load_net
-from minicaffe.inspect.table import format_table
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 

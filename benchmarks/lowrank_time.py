@@ -22,8 +22,8 @@ import minicaffe as mc
 from minicaffe.compress.fold import fold
 from minicaffe.compress.shrunk import shrunk_text
 from minicaffe.compress.workbench import LayerRank
+from minicaffe.core.table import format_table
 from minicaffe.device.array import Array
-from minicaffe.inspect.table import format_table
 from minicaffe.layers.convolution import Convolution
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import TwoStage

@@ -22,7 +22,7 @@ from statistics import median
 import numpy as np
 
 import minicaffe as mc
-from minicaffe.inspect.table import format_table
+from minicaffe.core.table import format_table
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 

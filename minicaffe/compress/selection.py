@@ -18,8 +18,8 @@ from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.curves import Curve, Point, best_within, cheapest, make_curve
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.workbench import LayerRank, Measured, Plan, Workbench
+from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.table import format_table
 from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")

@@ -12,7 +12,7 @@ from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.workbench import DATA_BASES, LayerRank, Workbench
-from minicaffe.inspect.table import format_table
+from minicaffe.core.table import format_table
 from minicaffe.train.progress import Progress
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
+from minicaffe.core.table import format_table
 from minicaffe.errors import shown
-from minicaffe.inspect.table import format_table
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from statistics import median
 
 from minicaffe.core.net import Net
+from minicaffe.core.table import format_table
 from minicaffe.device.array import synchronize
-from minicaffe.inspect.table import format_table
 
 
 def time_net(net: Net, iterations: int) -> str:

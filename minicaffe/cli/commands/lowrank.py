@@ -17,11 +17,11 @@ from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, rank_of
 from minicaffe.core.net import Net
+from minicaffe.core.table import format_table
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
 from minicaffe.files.atomic import refuse_overwriting
 from minicaffe.files.spec_formats import load_net, load_solver
-from minicaffe.inspect.table import format_table
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
 
