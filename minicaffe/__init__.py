@@ -2,7 +2,8 @@
 
 from minicaffe import startup  # noqa: F401, I001  (before all else: it acts when imported)
 import minicaffe.caffe.formats  # (this registers Caffe's files, and the next the low-rank layers)
-import minicaffe.low_rank.layers  # noqa: F401
+import minicaffe.low_rank.layers
+import minicaffe.inspect.display  # noqa: F401  (and this how nets are shown)
 from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
 from minicaffe.core.blob import Blob

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
+from minicaffe.core.display import Drawing, draw_net
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
@@ -462,6 +463,25 @@ class Net:
     def class_names(self) -> list[str]:
         """The names of the classes of the net's images, label 0 first: their folders; [] if there are none."""
         return list(self.setting.label_names.first())
+
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        phase: str | None = None,
+        direction: str = "TB",
+        unfold: bool = False,
+    ) -> Drawing:
+        """A drawing of the net, which a notebook shows; with ``path`` also written as .svg, .png or .dot.
+
+        ``phase`` "both" adds the layers that only the other phase has; ``direction`` is "TB" (top to bottom) or
+        "LR" (left to right); ``unfold`` draws each of the blocks that a large net repeats. Raises WriteError, or
+        SpecError for a name that ends otherwise.
+        """
+        drawing = draw_net(self, phase=phase, direction=direction, unfold=unfold)
+        if path is not None:
+            drawing.save(path)
+        return drawing
 
     def close(self) -> None:
         """Close the data layers' files and stop their threads; so does the end of ``with Net(…) as net``."""
