@@ -78,6 +78,11 @@ class Factors:
         self.parameters: list[Blob] = [weights.blob]
         self.statistics: list[Blob] = []
 
+    @property
+    def are_made(self) -> bool:
+        """Whether there has been a factorization, so that ``rank`` is the present one."""
+        return True
+
     def filters(self, x: Array) -> Filters:
         """The factors for this pass, as the filters of two stages; x (C, H, W, N) is the first bottom."""
         raise NotImplementedError
@@ -142,6 +147,10 @@ class TruncatedWeights(Factors):
 
     def _randomized(self, matrix: Array) -> Svd:
         return randomized(matrix, self.rank, self._make_rng(), *self._range_finder)
+
+    @property
+    def are_made(self) -> bool:
+        return self._latest is not None
 
     def filters(self, x: Array) -> Filters:
         return self.fixed_filters()
@@ -244,6 +253,10 @@ class ProjectedWeights(Factors):
         self.q: Array | None = None  # of the latest pass
         self._is_checked = False  # loaded weights may have no basis
 
+    @property
+    def are_made(self) -> bool:
+        return self.q is not None
+
     def project(self, q: Array) -> Filters:
         """W·Q and Qᵀ as filters, for Q (g, n, r)."""
         self.q, self.rank = q, q.shape[-1]
@@ -316,6 +329,10 @@ class WeightBasis(ProjectedWeights):
         super().__init__(weights, param, rank, is_training)
         self.truncated = TruncatedWeights(weights, param, rank, make_rng)
         self._is_projected = True
+
+    @property
+    def are_made(self) -> bool:
+        return super().are_made or self.truncated.are_made
 
     def filters(self, x: Array) -> Filters:
         if not self.is_training:

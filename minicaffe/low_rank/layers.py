@@ -15,7 +15,8 @@ Osawa et al., HPCS 2017, doi 10.1109/HPCS.2017.37.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +73,11 @@ class LowRank:
         """r; with ``energy`` that of the latest factorization, and before the first the largest possible."""
         return self.factors.rank
 
+    @property
+    def is_rank_known(self) -> bool:
+        """Whether ``rank`` is the present one: with ``energy`` it is not before the first factorization."""
+        return self.param.energy is None or self.factors.are_made
+
     def product(self, index: int) -> TwoStage | OneStage:
         """The product for one bottom at the present rank."""
         if self._rank_of_products != self.rank:
@@ -81,8 +87,28 @@ class LowRank:
 
     def filters(self, x: Array) -> Filters:
         """The factors, which all bottoms share; x is the first of them. Raises TrainingError."""
-        try:
+        with self._factorizing():
             return self.factors.filters(x.reshape(self.dense[0].geometry.shape))
+
+    def energy_kept(self) -> float | None:
+        """The share of ‖W‖² that the factors keep of the weights as they are; with ``energy`` this finds the rank.
+
+        None where there is no W to compare with: the factors are parameters, or of the data. Raises TrainingError.
+        """
+        if self.param.factored or self.param.target == "DATA":
+            return None
+        with self._factorizing():
+            filters = self.factors.fixed_filters()
+        if filters is None:
+            return None
+        w, (left, right) = self.factors.weights.value(), self.scheme.factors(*filters)
+        whole, lost = (float((x.astype(np.float64) ** 2).sum()) for x in (w, w - left @ right))
+        return 1 - lost / whole if whole else 1.0
+
+    @contextmanager
+    def _factorizing(self) -> Iterator[None]:
+        try:
+            yield
         except np.linalg.LinAlgError as error:
             raise TrainingError(
                 f"{self.layer.spec.where}: no factorization ({error}); are its weights and inputs finite numbers?"
@@ -141,6 +167,9 @@ class LowRank:
     def note(self) -> str:
         """What a summary says of the layer."""
         what = "data" if self.param.target == "DATA" else self.param.scheme.lower()
+        if not self.is_rank_known:
+            of = "data" if self.param.target == "DATA" else "weights"
+            return f"the rank for energy {self.param.energy:g}, at most {self.full_rank}, is not known without {of}"
         share = f"{self.cost:.2f} of dense"
         if isinstance(self.product(0), OneStage):
             share += ", so computed as dense"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import (
@@ -21,7 +22,7 @@ from minicaffe.device.array import describe_devices
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.score import show_score
-from minicaffe.inspect.summary import is_deploy, layer_type_table, summarize
+from minicaffe.inspect.summary import as_json, energies_kept, layer_type_table, phase_for, summarize
 from minicaffe.inspect.timing import time_net
 from minicaffe.train.scoring import first_not_finite
 
@@ -48,7 +49,8 @@ def _add_test(sub: argparse.ArgumentParser) -> None:
 def time(args: argparse.Namespace) -> None:
     """Time each layer's forward and backward."""
     choose_device(args)
-    with _open(args, args.weights) as net:
+    net, _ = _open(args, args.weights)
+    with net:
         print(time_net(net, args.iterations))
         not_finite = first_not_finite(net)
     if not_finite is not None:
@@ -68,28 +70,42 @@ def _add_time(sub: argparse.ArgumentParser) -> None:
 
 
 def summary(args: argparse.Namespace) -> None:
-    """Show a net's layers, shapes, parameters and multiply-adds."""
+    """Show a net's layers: shapes, parameters, multiply-adds, memory, ranks."""
     if args.types:
         print(layer_type_table())
     elif args.net is None:
         raise SpecError("summary: give a net spec, or --types for the list of layer types")
     else:
-        with _open(args) as net:
-            print(summarize(net))
+        if args.json:
+            _log_to_stderr()
+        net, why = _open(args, args.weights)
+        with net:
+            energies = energies_kept(net) if args.weights else {}
+            print((as_json if args.json else summarize)(net, energies, why))
+
+
+def _log_to_stderr() -> None:
+    """Leave stdout to what a program reads."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def _add_summary(sub: argparse.ArgumentParser) -> None:
     add_net(sub, nargs="?")
     add_phase(sub)
+    sub.add_argument("--weights", metavar="FILE",
+                     help="weights (.npz or .caffemodel), for the ranks and the energy of these")  # fmt: skip
+    sub.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     sub.add_argument("--types", action="store_true", help="list the layer types instead")
     add_trust(sub, runs_python=False)
 
 
-def _open(args: argparse.Namespace, weights: str | None = None) -> Net:
-    """The net in --phase, or else in the phase it is for: a deploy net in test, any other in train."""
+def _open(args: argparse.Namespace, weights: str | None) -> tuple[Net, str]:
+    """The net in --phase, or else in the phase it is for: a deploy net in test, any other in train; and why."""
     spec = open_net(args.net)
-    phase = args.phase or ("test" if is_deploy(spec, args.level, args.stage) else "train")
-    return Net(spec, weights, phase, level=args.level, stages=args.stage)
+    phase, why = (args.phase, "") if args.phase else phase_for(spec, args.level, args.stage)
+    return Net(spec, weights, phase, level=args.level, stages=args.stage), why
 
 
 def device(args: argparse.Namespace) -> None:

@@ -1,0 +1,1 @@
+"""Looking into nets: summaries, drawings, logs, and what a notebook shows."""
