@@ -85,3 +85,19 @@ class Order:
         starts = np.cumsum([0, *self.blocks])
         blocks = rng.permutation(len(self.blocks)) if len(self.blocks) > 1 else [0]
         return np.concatenate([starts[b] + rng.permutation(self.blocks[b]) for b in blocks])
+
+
+class EvenOrder(Order):
+    """``count`` images that lie evenly among ``rows``, in their order: some of each class of a folder."""
+
+    def __init__(self, rows: int, count: int, batch_size: int) -> None:
+        super().__init__(count, batch_size)
+        self.numbers = np.arange(count) * rows // count
+
+    def indices(self, batch: int) -> np.ndarray:
+        chosen: np.ndarray = self.numbers[super().indices(batch)]
+        return chosen
+
+    def first(self) -> np.ndarray:
+        chosen: np.ndarray = self.numbers[super().first()]
+        return chosen

@@ -14,10 +14,40 @@ Stride s, pad p and dilation d are one number per spatial axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
+
+
+class ReceptiveField(NamedTuple):
+    """The pixels of the image that output o of some layer depends on, along each axis.
+
+    They are ``size`` pixels, from number o · ``stride`` + ``offset`` on, which is less than 0 in the padding.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: tuple[int, ...]
+
+    def under(self, window: Window) -> ReceptiveField:
+        """The field of an output of ``window``, which moves over outputs that have this one."""
+        axes = [*zip(*self, window.extent, window.stride, window.pad, strict=True)]
+        return ReceptiveField(
+            tuple(size + (extent - 1) * step for size, step, _, extent, _, _ in axes),
+            tuple(step * stride for _, step, _, _, stride, _ in axes),
+            tuple(offset - pad * step for _, step, offset, _, _, pad in axes),
+        )
+
+    def joined(self, other: ReceptiveField) -> ReceptiveField | None:
+        """The least field around this and another of the same stride, as of a sum; None if the strides differ."""
+        if self.stride != other.stride:
+            return None
+        begin = tuple(map(min, self.offset, other.offset))
+        ends = (tuple(map(sum, zip(field.offset, field.size, strict=True))) for field in (self, other))
+        size = tuple(end - start for end, start in zip(map(max, *ends), begin, strict=True))
+        return ReceptiveField(size, self.stride, begin)
 
 
 @dataclass(frozen=True)
@@ -46,6 +76,17 @@ class Window:
     def inside(self, image: tuple[int, ...]) -> tuple[slice, ...]:
         """Where an image (H, W) lies in the padded one: a slice for each axis."""
         return tuple(slice(p, p + size) for size, p in zip(image, self.pad, strict=True))
+
+    @staticmethod
+    def receptive_field(windows: Iterable[Window], axes: int = 2) -> ReceptiveField:
+        """What an output of the last of ``windows`` sees of the image that the first one moves over.
+
+        Without windows it is the pixel of the same place, along each of ``axes``.
+        """
+        field = ReceptiveField((1,) * axes, (1,) * axes, (0,) * axes)
+        for window in windows:
+            field = field.under(window)
+        return field
 
     def positions(self) -> Iterator[tuple[int, ...]]:
         """The kernel's positions (i, j), row by row."""
