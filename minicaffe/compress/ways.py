@@ -1,0 +1,116 @@
+"""Three ways to choose the r directions that a layer of low rank keeps, and what each loses, at every rank at once.
+
+    ``weights``   Ŵ = U·Uᵀ·W     U (m, r): leading left singular vectors of W (Eckart and Young 1936)
+    ``data``      Ŵ = W·Q·Qᵀ     Q (k, r): principal components of the data, of E[x·xᵀ] (Osawa et al. 2017)
+    ``fitted``    Ŵ = V·Vᵀ·W     V (m, r): those of the answers, of Cov(W·x) (``fit_channel``); b̂ = b + (W − Ŵ)·x̄
+
+The answers are y = W·x + b, in each of g groups. Each way projects, so that what is lost at rank r is a sum with a
+term for each direction beyond the r-th: one factorization gives the errors at all ranks.
+
+    weights   E‖y − ŷ‖² = Σ_{i>r} σ_i²·v_iᵀ·E[x·xᵀ]·v_i        ‖W − Ŵ‖² = Σ_{i>r} σ_i²
+    data      E‖y − ŷ‖² = Σ_{i>r} λ_i·‖W·q_i‖²                 ‖W − Ŵ‖² = Σ_{i>r} ‖W·q_i‖²
+    fitted    E‖y − ŷ‖² = Σ_{i>r} v_iᵀ·Cov(W·x)·v_i            ‖W − Ŵ‖² = Σ_{i>r} ‖Wᵀ·v_i‖²
+
+All in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicaffe.compress.fitting import best_weights, fit_channel
+from minicaffe.compress.moments import Moments
+from minicaffe.device.array import Array, module_of
+from minicaffe.low_rank.factorization import leading_eigenvectors, svd
+from minicaffe.low_rank.schemes import ChannelScheme
+
+
+@dataclass(frozen=True)
+class Directions:
+    """What one way keeps, the most important first; n = min(m, k) is the full rank.
+
+    ``vectors``: (g, m, n) of the answers, or for ``data`` (g, k, n) of the inputs. ``spectrum`` (g, n): σ of W, √λ
+    of the data, or √λ of the answers. The others have n + 1 entries, for ranks 0 to n:
+
+    ``response_errors``   √(E‖y − ŷ‖² / E‖W·x‖²), which in NumPy is norm(y - y_hat) / norm(w @ x)
+    ``weight_errors``     ‖W − Ŵ‖ / ‖W‖
+    ``energy``            the share that is kept of Σσ², or of Σλ
+    """
+
+    vectors: Array
+    spectrum: Array
+    response_errors: Array
+    weight_errors: Array
+    energy: Array
+
+
+def response_errors(w: Array, moments: Moments, way: str) -> Array:
+    """The errors (n + 1) of a layer's answers at ranks 0 … n = min(m, k), as ``Directions`` has them.
+
+    ``w`` (g, m, k) are the layer's weights, ``moments`` those of its inputs, ``way`` one of ``WAYS``.
+    """
+    return WAYS[way](w, moments).response_errors
+
+
+def of_weights(w: Array, moments: Moments) -> Directions:
+    """The singular vectors of w (g, m, k)."""
+    xp, w = module_of(w), w.astype(np.float64)
+    found = svd(w)
+    squares = found.s**2
+    lost = squares * xp.einsum("gnk,gnk->gn", found.vt @ moments.second, found.vt)
+    return _directions(found.u, found.s, lost, squares, squares, w, moments)
+
+
+def of_data(w: Array, moments: Moments) -> Directions:
+    """The principal components of the inputs. Means are not subtracted: the bias stays as it is."""
+    xp, w = module_of(w), w.astype(np.float64)
+    values, q = leading_eigenvectors(moments.second)
+    values = xp.maximum(values, 0)  # rounding
+    weights = ((w @ q) ** 2).sum(axis=1)  # ‖W·q_i‖²
+    return _directions(q, xp.sqrt(values), values * weights, weights, values, w, moments)
+
+
+def of_answers(w: Array, moments: Moments) -> Directions:
+    """The principal components of the answers: for each rank the least error that there is."""
+    xp, w = module_of(w), w.astype(np.float64)
+    scheme = ChannelScheme((w.shape[0] * w.shape[1], w.shape[2], 1, 1), len(w))
+    best, xx = best_weights(moments, w)
+    v, _ = fit_channel(scheme, best, xx, w.shape[1])
+    rows = v.swapaxes(1, 2) @ w
+    lost = xp.maximum(xp.einsum("gnk,gnk->gn", rows @ moments.xx, rows), 0)
+    return _directions(v, xp.sqrt(lost), lost, (rows * rows).sum(axis=2), lost, w, moments)
+
+
+WAYS: dict[str, Callable[[Array, Moments], Directions]] = {
+    "weights": of_weights,
+    "data": of_data,
+    "fitted": of_answers,
+}
+
+
+def _directions(
+    vectors: Array, spectrum: Array, lost: Array, weights: Array, energy: Array, w: Array, moments: Moments
+) -> Directions:
+    """From what each direction (g, …) adds to E‖y − ŷ‖², to ‖W − Ŵ‖² and to the energy."""
+    xp, n = module_of(w), min(w.shape[1:])
+    answers = xp.einsum("gmk,gmk->", w @ moments.second, w)
+
+    def root(squares: Array, total: Array) -> Array:
+        found: Array = xp.sqrt(_tails(squares)[: n + 1] / (total + (total == 0)))
+        return found
+
+    total = energy.sum()
+    kept = 1 - _tails(energy)[: n + 1] / (total + (total == 0))
+    return Directions(
+        vectors[..., :n], spectrum[:, :n], root(lost, answers), root(weights, (w * w).sum()), kept
+    )
+
+
+def _tails(terms: Array) -> Array:
+    """Of terms (g, n) the sums over all groups from the r-th term on, for r = 0 … n."""
+    xp = module_of(terms)
+    tails: Array = xp.concatenate([xp.cumsum(terms.sum(axis=0)[::-1])[::-1], xp.zeros(1)])
+    return tails
