@@ -121,8 +121,7 @@ class Workbench:
         with_bias = self.candidates if adds_biases else ()
         self.trial = Net(with_biases(spec, with_bias), phase="test", seed=0)
         self.asymmetric = asymmetric
-        with closing(Net(spec, phase="train", seed=0)) as trainer:
-            self.calibration = draw(trainer, calibration)
+        self.calibration = calibration_batches(spec, calibration)
         self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
         self._fitted: dict[tuple[object, ...], Fit] = {}
         self._asymmetric: dict[tuple[object, ...], moments.Moments] = {}
@@ -226,6 +225,12 @@ def rank_of(layer: LowRankLayer) -> LayerRank:
             "energy", "is found in every factorization anew; to apply ranks, give rank or flops"
         )
     return LayerRank("BASIS" if param.target == "DATA" else param.scheme, layer.low_rank.rank)
+
+
+def calibration_batches(spec: NetSpec, count: int) -> list[Batch]:
+    """Batches of a net's training data, in random order. Raises SpecError or DataError."""
+    with closing(Net(shuffled(spec), phase="train", seed=0)) as trainer:
+        return draw(trainer, count)
 
 
 def shuffled(spec: NetSpec) -> NetSpec:

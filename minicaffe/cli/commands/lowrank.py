@@ -1,4 +1,4 @@
-"""``minicaffe lowrank select|apply|sweep``: makes a trained net cheaper, and measures the loss of accuracy."""
+"""``minicaffe lowrank select|apply|sweep|errors``: makes a trained net cheaper, and measures what that loses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selector
-from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, rank_of
+from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
+from minicaffe.compress.ways import WAYS
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, calibration_batches, rank_of
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.device.array import current_device
@@ -154,6 +156,57 @@ def _add_sweep(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
 
 
+def errors(args: argparse.Namespace) -> None:
+    """Print how far the answers of each layer are off at some ranks, for factors found in three ways."""
+    choose_device(args)
+    with Net(args.net, weights=args.weights, phase="test", seed=0) as net:
+        layers = _matrix_layers(net, args.layers)
+        batches = calibration_batches(net.spec, args.calibration)
+        moments = input_moments(net, layers, batches)
+    rows = []
+    for layer in layers:
+        lost = [layer.directions(way, moments[layer.name]).response_errors for way in WAYS]
+        for rank in dict.fromkeys(_rank(given, layer.full_rank) for given in args.ranks):
+            cost = min(1.0, rank * layer.cost_of_rank / layer.product.geometry.multiply_adds)
+            shares = (*(f"{float(e[rank]):.3f}" for e in lost), f"{cost:.3f}")
+            rows.append((layer.name, str(rank), str(layer.full_rank), *shares))
+    print(format_table(("layer", "rank", "of", *WAYS, "multiply-adds"), rows, right=range(1, 7)))
+
+
+def _matrix_layers(net: Net, names: list[str] | None) -> list[MatrixLayer]:
+    """The layers of these names (None: all convolutions) that could be of low rank. Raises SpecError."""
+    found = []
+    for step in net.steps:
+        named = names is not None and step.layer.name in names
+        layer = matrix_layer(step) if named or (names is None and step.layer.type == "Convolution") else ""
+        if isinstance(layer, MatrixLayer):
+            found.append(layer)
+        elif named:
+            raise step.layer.spec.error("", f"{layer}; leave the layer out")
+    shrunk.check_layers(net.spec.where.file, [layer.name for layer in net.layers], names or [])
+    if not found:
+        raise SpecError(f"{net.spec.where.file}: no Convolution that could be of low rank; give --layers")
+    return found
+
+
+def _rank(given: float, full_rank: int) -> int:
+    """A rank, or a fraction of the full one."""
+    return min(full_rank, int(given)) if given >= 1 else max(1, round(given * full_rank))
+
+
+def _add_errors(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("net", help="a net spec with data layers (YAML)")
+    sub.add_argument("--weights", required=True, metavar="FILE", help="its trained weights")
+    sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
+                     help="the layers to look at (default: all convolutions)")  # fmt: skip
+    sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
+                     help="ranks, or fractions of the full rank (default: 0.1, 0.25 and 0.5)")  # fmt: skip
+    sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
+                     help="training batches that the answers are those of")  # fmt: skip
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
 def _draw(bench: Workbench, most: int, *counts: int | None) -> list[list[Batch]]:
     """Draw test batches for each purpose: as many as given, or else an even share, ``most`` at most.
 
@@ -247,6 +300,10 @@ def _share(text: str) -> float:
     return value
 
 
+def _ranks(text: str) -> list[float]:
+    return [float(positive(part)) if part.isdecimal() else _share(part) for part in text.split(",")]
+
+
 def _fractions(text: str) -> list[float]:
     return [_share(part) for part in text.split(",")]
 
@@ -262,6 +319,8 @@ COMMANDS = [
                     "lowrank apply net_lowrank.yaml --weights net.npz -o net_lowrank.npz"),
             Command("sweep", sweep_ranks, _add_sweep,
                     "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png"),
+            Command("errors", errors, _add_errors,
+                    "lowrank errors net.yaml --weights net.npz --layers conv2 --ranks 6,12,24"),
         ],
     )
 ]  # fmt: skip

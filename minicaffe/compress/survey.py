@@ -1,0 +1,121 @@
+"""What each layer of a net would lose at low rank: its weights, and the moments of its inputs over some batches.
+
+The net may have layers of low rank already: their weights are those that they approximate, or, if the factors are
+the parameters (``factored: true``), the product of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.moments import Moments, MomentSums, dense_product
+from minicaffe.compress.ways import WAYS, Directions
+from minicaffe.core.graph import Step
+from minicaffe.core.net import Net
+from minicaffe.device.array import Array
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.low_rank.factors import FactoredWeights
+from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.products import TwoStage
+from minicaffe.low_rank.schemes import ChannelScheme
+from minicaffe.ops.convolution.dense import DenseConvolution
+
+
+@dataclass(frozen=True)
+class MatrixLayer:
+    """A layer as one matrix product: the dense product, its weights W (g, m, k) and bias (M,).
+
+    ``rank`` is the one that the layer has already, in the way ``way`` (one of ``WAYS``, or "spatial"); None if it
+    is dense. With ``factored`` parameters W has no higher rank.
+    """
+
+    name: str
+    product: DenseConvolution
+    weights: Array
+    bias: Array | None
+    rank: int | None = None
+    way: str | None = None
+    factored: bool = False
+
+    @property
+    def scheme(self) -> ChannelScheme:
+        """How the weights are a matrix."""
+        return _scheme(self.product)
+
+    @property
+    def full_rank(self) -> int:
+        """The rank that loses nothing."""
+        return min(self.scheme.matrix_shape)
+
+    @property
+    def cost_of_rank(self) -> int:
+        """Multiply-adds of one image for each rank, while the two factors are applied one after the other."""
+        return TwoStage(self.product, self.scheme, 1).multiply_adds
+
+    @property
+    def break_even(self) -> int:
+        """The largest rank that costs no more than the dense layer: ⌊m·k / (m + k)⌋."""
+        return min(self.full_rank, self.product.geometry.multiply_adds // self.cost_of_rank)
+
+    def directions(self, way: str, moments: Moments) -> Directions:
+        """What is kept at every rank in one of ``WAYS``. Without a bias, nothing makes up for means."""
+        return WAYS[way](self.weights, moments if self.bias is not None else moments.uncentred())
+
+
+def matrix_layer(step: Step) -> MatrixLayer | str:
+    """The layer as one matrix product, or in a few words why it is none that could be of low rank."""
+    layer = step.layer
+    if not isinstance(layer, Convolution | InnerProduct):
+        return "no product of weights and inputs"
+    if len(step.bottom) > 1:
+        return "has several bottoms"
+    if layer.axis != 1:
+        return "its axis is not 1"
+    product, _, _ = layer.as_product(step.bottom[0], step.top[0])
+    if not isinstance(product, DenseConvolution):
+        return "is for three spatial axes, or has one filter for each channel"
+    if min(_scheme(product).matrix_shape) < 2:
+        return "its matrix has one row or one column: the rank is 1 already"
+    bias = layer.blobs[1].data if len(layer.blobs) > 1 else None
+    if isinstance(layer, LowRankLayer):
+        return _low_rank_layer(layer, product)
+    w = layer.stages()[0].weights
+    return MatrixLayer(layer.name, product, _matrix(product, layer.setting.device.put(w)), bias)
+
+
+def _low_rank_layer(layer: LowRankLayer, product: DenseConvolution) -> MatrixLayer:
+    low_rank, factors = layer.low_rank, layer.low_rank.factors
+    factored = isinstance(factors, FactoredWeights)
+    if isinstance(factors, FactoredWeights):
+        left, right = factors.scheme.factors(*factors.fixed_filters())
+        w = factors.scheme.weights(left @ right)
+    else:
+        w = factors.scheme.weights(factors.weights.value())
+    way = "data" if low_rank.param.target == "DATA" else "weights"
+    if low_rank.param.scheme == "SPATIAL":
+        way = "spatial"
+    bias = None if layer.bias_blob is None else layer.bias_blob.data
+    return MatrixLayer(layer.name, product, _matrix(product, w), bias, low_rank.rank, way, factored)
+
+
+def _scheme(product: DenseConvolution) -> ChannelScheme:
+    return ChannelScheme(product.geometry.weight_shape, product.geometry.group)
+
+
+def _matrix(product: DenseConvolution, w: Array) -> Array:
+    return _scheme(product).matrix(w.reshape(product.geometry.weight_shape))
+
+
+def input_moments(net: Net, layers: Sequence[MatrixLayer], batches: Sequence[Batch]) -> dict[str, Moments]:
+    """The moments of what some layers of a net see, and of W times that, in one pass over the batches."""
+    sums = {layer.name: MomentSums(layer.weights) for layer in layers}
+    last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
+    for batch in batches:
+        for i, step in enumerate(net.steps[: last + 1]):
+            run(net, batch, i, i)
+            if step.layer.name in sums:
+                sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
+    return {name: total.moments() for name, total in sums.items()}

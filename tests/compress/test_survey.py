@@ -1,0 +1,116 @@
+"""Which layers can be of low rank, what their weights are, and what ``minicaffe lowrank errors`` prints of them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minicaffe.cli.program import main
+from minicaffe.compress import moments
+from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
+from minicaffe.compress.ways import WAYS
+from minicaffe.compress.workbench import calibration_batches
+from minicaffe.core.net import Net
+from minicaffe.files.spec_formats import load_net
+from minicaffe.low_rank.products import product_of_rank
+from minicaffe.spec.net import parse_net
+from tests.compress.lenet_cases import run, with_ranks
+
+CONV = "type: Convolution, convolution_param: {num_output: 6, kernel_size: 3"
+# what a layer's spec says after its name: the layer's g, m, k, or why it is left out
+LAYERS = {
+    f"{CONV}}}": (1, 6, 36),
+    f"{CONV}, group: 2, bias_term: false}}": (2, 3, 18),
+    "type: InnerProduct, inner_product_param: {num_output: 5, transpose: true}": (1, 5, 120),
+    f"{CONV}}}, low_rank_param: {{rank: 2, scheme: spatial}}": (1, 6, 36),
+    f"{CONV}}}, low_rank_param: {{rank: 4, target: data}}": (1, 6, 36),
+    "type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, group: 4}": "one row or one column",
+    "type: InnerProduct, inner_product_param: {num_output: 5, axis: 2}": "its axis is not 1",
+    "type: ReLU": "no product",
+}
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_a_layer_is_a_matrix_or_there_is_a_reason(text):
+    fillers = "weight_filler: {type: xavier}, bias_filler: {type: constant, value: 1}"
+    expected = LAYERS[text]
+    filled = text.replace("num_output", f"{fillers}, num_output")
+    net = Net(parse_net(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 4, 6, 5]}}}\n"
+        f"- {{name: y, bottom: x, {filled}}}\n"
+    ), seed=1)  # fmt: skip
+    layer = matrix_layer(net.steps[-1])
+    if isinstance(expected, str):
+        assert isinstance(layer, str) and expected in layer
+        return
+    assert isinstance(layer, MatrixLayer)
+    assert layer.weights.shape == expected
+    assert (layer.bias is None) == ("bias_term: false" in text)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 4, 6, 5)).astype(np.float32)
+    found = input_moments(net, [layer], [{"x": x}])["y"]
+    answers = layer.weights @ found.x_mean[..., None]
+    if "low_rank" not in text:  # the weights are those that the layer computes with
+        bias = 0 if layer.bias is None else layer.bias.reshape(answers.shape)
+        mean = net.blobs["y"].data.reshape(
+            2, len(layer.weights), layer.weights.shape[1], layer.product.geometry.columns // 2
+        )
+        np.testing.assert_allclose((answers + bias)[..., 0], mean.mean((0, 3)), rtol=1e-4)
+    low = {"rank: 2": (2, "spatial"), "rank: 4": (4, "data")}
+    known = [value for key, value in low.items() if key in text]
+    assert (layer.rank, layer.way) == (known[0] if known else (None, None))
+
+
+def test_cost_of_a_rank_is_that_of_the_layer_that_would_run(folder):
+    net = Net("net.yaml", weights="lenet.npz")
+    layer = next(matrix_layer(step) for step in net.steps if step.layer.name == "conv2")
+    dense = layer.product.geometry.multiply_adds
+    assert layer.break_even == 50 * 500 // 550
+    for rank in (1, layer.break_even, layer.break_even + 1, 50):
+        assert min(dense, rank * layer.cost_of_rank) == product_of_rank(
+            layer.product, layer.scheme, rank
+        ).multiply_adds  # fmt: skip
+
+
+def test_layers_of_low_rank_have_the_weights_that_they_approximate_or_the_product_of_their_factors(folder):
+    with_ranks(folder, conv2="rank: 12", ip1="rank: 20, factored: true")
+    net, dense = Net("low.yaml", weights="lenet.npz"), Net("net.yaml", weights="lenet.npz")
+    conv2, ip1 = (matrix_layer(s) for s in net.steps if s.layer.name in ("conv2", "ip1"))
+    assert (conv2.rank, conv2.way, conv2.factored) == (12, "weights", False)
+    assert (ip1.rank, ip1.way, ip1.factored) == (20, "weights", True)
+    np.testing.assert_allclose(conv2.weights[0], dense.params["conv2"][0].data.reshape(50, 500))
+    assert np.linalg.matrix_rank(ip1.weights[0], tol=1e-4) == 20
+
+
+def test_moments_are_those_of_the_layers_that_are_fitted(folder):
+    net = Net("net.yaml", weights="lenet.npz", seed=0)
+    batches = calibration_batches(load_net("net.yaml"), 2)
+    layers = [matrix_layer(step) for step in net.steps if step.layer.name in ("conv1", "ip1")]
+    found, expected = input_moments(net, layers, batches), moments.of_layers(net, ["conv1", "ip1"], batches)
+    for name in ("conv1", "ip1"):
+        np.testing.assert_array_equal(found[name].xx, expected[name].xx)
+
+
+def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):
+    arguments = ["--weights", "lenet.npz", "--layers", "conv2", "--ranks", "12,0.5", "--calibration", "2"]
+    _, *lines = run(capsys, "lowrank", "errors", "net.yaml", *arguments).splitlines()
+    printed = [line.split() for line in lines]
+    assert printed[0] == ["layer", "rank", "of", *WAYS, "multiply-adds"]
+    assert [row[:3] for row in printed[2:]] == [["conv2", "12", "50"], ["conv2", "25", "50"]]
+    net = Net("net.yaml", weights="lenet.npz", seed=0)
+    layer = next(matrix_layer(step) for step in net.steps if step.layer.name == "conv2")
+    seen = input_moments(net, [layer], calibration_batches(load_net("net.yaml"), 2))["conv2"]
+    errors = [layer.directions(way, seen).response_errors[12] for way in WAYS]
+    assert printed[2][3:] == [f"{e:.3f}" for e in (*errors, 12 * 550 / 25000)]
+    assert errors[2] < errors[1] < errors[0]  # LeNet: what must be kept is the answers
+
+
+@pytest.mark.parametrize(
+    ("layers", "problem"),
+    [("pool1", "layer 'pool1': no product of weights"), ("conv3", "has no layer 'conv3'.*did you mean")],
+)
+def test_errors_of_a_layer_that_is_none(folder, capsys, layers, problem):
+    assert main(["lowrank", "errors", "net.yaml", "--weights", "lenet.npz", "--layers", layers]) == 2
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1
+    assert re.search(problem, error)
