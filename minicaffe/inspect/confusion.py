@@ -126,12 +126,12 @@ def find_answers(net: Net, layer: str | None = None) -> Answers:
     if layer is not None and layer not in comparing:
         raise SpecError(
             f"{net.spec.where.file}: no layer '{layer}' compares scores with labels{nearest(layer, comparing)}; "
-            f"there {'are' if len(comparing) > 1 else 'is'} {listing(list(comparing)) or 'none'}"
+            f"those that do: {listing(list(comparing)) or 'none'}"
         )
     if not comparing:
         raise SpecError(
-            f"{net.spec.where.file}: a confusion matrix needs a score for each class and labels, and no layer in "
-            f"phase {net.state.phase} compares these ({', '.join(COMPARING[:2])}); give the net that is trained"
+            f"{net.spec.where.file}: no layer in phase {net.state.phase} compares scores with labels, as "
+            "Accuracy and SoftmaxWithLoss do, so there is no confusion matrix; give the net that is trained (train.yaml)"
         )
     last = [name for name, step in comparing.items() if step.layer.type == "Accuracy"] or list(comparing)
     return _answers(net, comparing[layer or last[-1]])
@@ -160,3 +160,22 @@ def _source(net: Net, name: str) -> tuple[str, str]:
                 return name, step.layer.type
             name = step.layer.spec.bottom[0]
     return name, ""
+
+
+class ConfusionCounter:
+    """Counts what a net says of each class: ``look`` after each batch. Raises what ``find_answers`` raises."""
+
+    def __init__(self, net: Net, layer: str | None = None) -> None:
+        self.answers = find_answers(net, layer)
+        self._names = net.class_names or (net.preparation.class_names if net.preparation else ())
+        self._counts = np.zeros((self.answers.classes,) * 2, np.int64)
+
+    def look(self) -> None:
+        """Count the batch that the net is at."""
+        scores, labels, counted = self.answers.read(self.answers.scores.num)
+        said = said_classes(scores, labels)
+        self._counts += confusion_counts(labels[counted], said[counted], self.answers.classes)
+
+    def result(self) -> Confusion:
+        """All that was counted."""
+        return Confusion(self._counts, self._names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,8 +18,10 @@ logger = logging.getLogger("minicaffe")
 BATCHES = 50  # of data without a known size, as in Caffe
 
 
-def show_score(net: Net, batches: int | None = None) -> Score:
+def show_score(net: Net, batches: int | None = None, look: Callable[[], None] | None = None) -> Score:
     """Score a net over ``batches`` batches (default: one pass over its data), and log its outputs and its loss.
+
+    ``look`` is called after each batch, while the blobs have it.
 
     Raises SpecError for a net that has no data of its own, and DataError if a score is nan or a loss is not finite.
     """
@@ -29,6 +32,8 @@ def show_score(net: Net, batches: int | None = None) -> Score:
         for name in net.outputs:
             if net.blobs[name].count == 1:
                 logger.info("Batch %d, %s = %.6g", batch, name, to_host(net.blobs[name].data).item())
+        if look is not None:
+            look()
         return True
 
     result = score(net, batches, show)

@@ -21,6 +21,8 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import describe_devices
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import open_net
+from minicaffe.inspect.confusion import ConfusionCounter
+from minicaffe.inspect.confusion_table import confusion_text
 from minicaffe.inspect.score import show_score
 from minicaffe.inspect.summary import as_json, energies_kept, layer_type_table, phase_for, summarize
 from minicaffe.inspect.timing import time_net
@@ -32,8 +34,13 @@ logger = logging.getLogger("minicaffe")
 def test(args: argparse.Namespace) -> None:
     """Score a net on its test data."""
     choose_device(args)
+    wants_confusion = args.confusion or args.confusion_layer is not None
     with trained_net(args) as net:
-        show_score(net, args.iterations)
+        counter = ConfusionCounter(net, args.confusion_layer) if wants_confusion else None
+        show_score(net, args.iterations, counter.look if counter else None)
+    if counter:
+        print(f"\nConfusion of '{counter.answers.name}' (layer '{counter.answers.layer}')")
+        print(confusion_text(counter.result()))
 
 
 def _add_test(sub: argparse.ArgumentParser) -> None:
@@ -41,6 +48,11 @@ def _add_test(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights", metavar="FILE", required=True, help="weights (.npz or .caffemodel)")
     sub.add_argument("--iterations", type=positive, metavar="N",
                      help="batches (default: one pass over the data)")  # fmt: skip
+    sub.add_argument("--confusion", action="store_true",
+                     help="also show how often each class is taken for another")  # fmt: skip
+    sub.add_argument("--confusion-layer", metavar="LAYER",
+                     help="the same, with the scores that this layer compares with labels (default: the last "
+                     "Accuracy, or else the last loss)")  # fmt: skip
     add_allow_missing(sub)
     add_device(sub)
     add_trust(sub, runs_python=True)
