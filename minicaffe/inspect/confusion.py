@@ -131,7 +131,7 @@ def find_answers(net: Net, layer: str | None = None) -> Answers:
     if not comparing:
         raise SpecError(
             f"{net.spec.where.file}: no layer in phase {net.state.phase} compares scores with labels, as "
-            "Accuracy and SoftmaxWithLoss do, so there is no confusion matrix; give the net that is trained (train.yaml)"
+            "Accuracy and SoftmaxWithLoss do, so there is no confusion matrix; give the net that is trained"
         )
     last = [name for name, step in comparing.items() if step.layer.type == "Accuracy"] or list(comparing)
     return _answers(net, comparing[layer or last[-1]])
