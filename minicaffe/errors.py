@@ -50,6 +50,13 @@ class WriteError(MinicaffeError):
     """A file cannot be written: no permission, no such folder, a full disk, …"""
 
 
+class UnknownNameError(MinicaffeError, KeyError):
+    """A net has no blob, or no parameters, of this name. It is a KeyError too, as of any dictionary."""
+
+    def __str__(self) -> str:
+        return joined(self.args[0])  # KeyError would put it in quotes
+
+
 def one_line(error: object) -> str:
     """An error's message without line breaks; the name of its type if the message is empty."""
     return joined(str(error)) or type(error).__name__

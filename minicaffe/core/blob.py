@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicaffe.core.display import html_of
 from minicaffe.core.host_copies import HostCopies
 from minicaffe.device.array import CPU, Array, Device, current_device
 from minicaffe.errors import ShapeError
@@ -211,8 +212,21 @@ class Blob:
         if self._host_copies is not None:
             self._host_copies.outdate(what)
 
+    @property
+    def has_data(self) -> bool:
+        """Whether the data have been used yet: before that they are zeros that take no memory."""
+        return self.data_owner._data is not None
+
     def __repr__(self) -> str:
-        return f"Blob{self.shape} {self.dtype} on {self.device}"
+        about = f"Blob {self.shape} {self.dtype} on {self.device}"
+        if not self.has_data or not self.count:
+            return f"{about}, no data yet" if self.count else f"{about}, empty"
+        with self.device.entered():
+            numbers = [float(value) for value in (self.stored.min(), self.stored.mean(), self.stored.max())]
+        return "{}, min {:.4g}, mean {:.4g}, max {:.4g}".format(about, *numbers)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
 
 def _owner(other: Blob | None, blob: Blob, link: str) -> Blob | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +14,12 @@ from typing import Any, ClassVar, TypeVar, overload
 import numpy as np
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.display import html_of
 from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.core.label_names import LabelNames
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
-from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError
+from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError, named, shown
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
 from minicaffe.spec.trust import Trust
@@ -57,7 +60,8 @@ class Layer:
     the top has the bottom's sign. ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
     shapes depend on more than the bottoms'.
 
-    ``dtype`` is the net's number type: float32, or float64 for gradient checks.
+    ``dtype`` is the net's number type: float32, or float64 for gradient checks. ``bottom_blobs`` and ``top_blobs``
+    are the blobs that the net has connected the layer with.
     """
 
     messages: ClassVar[dict[str, type[Message]]] = {}
@@ -68,6 +72,8 @@ class Layer:
     shares_bottom: ClassVar[bool] = False
     keeps_sign: ClassVar[bool] = False
     reshapes_always: bool = False
+    bottom_blobs: Blobs = ()
+    top_blobs: Blobs = ()
 
     def __init__(self, spec: LayerSpec, setting: NetSetting) -> None:
         self.spec = spec
@@ -80,6 +86,16 @@ class Layer:
         self._fillers: list[FillerParam] = []
         self.param_propagate_down: list[bool] = []
         self.top_has_gradient: list[bool] = [True] * len(spec.top)
+
+    def __repr__(self) -> str:
+        ends = ((self.spec.bottom, self.bottom_blobs), (self.spec.top, self.top_blobs))
+        flow = [", ".join(f"{name} {blob.shape}" for name, blob in zip(*end, strict=False)) for end in ends]
+        shapes = ", ".join(str(blob.shape) for blob in self.blobs)
+        params = f"; parameters {shapes}" if shapes else ""
+        return shown(f"{self.type} '{named(self.name)}': {' → '.join(filter(None, flow))}{params}")
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         """Called once: check the spec and make the parameters. The shapes of the bottoms are known."""
@@ -277,6 +293,7 @@ def register_layer(type_or_class: str | type[Layer], cls: type[Layer] | None = N
 def _register(name: str, cls: type[Layer]) -> type[Layer]:
     if not issubclass(cls, Layer):
         raise MinicaffeError(f"register_layer: {cls.__name__} must be a subclass of minicaffe.Layer")
+    _put_formula_into_doc(name, cls)
     is_own = not cls.__module__.startswith("minicaffe.")
     if is_own and name in layer_classes and layer_classes[name].__module__.startswith("minicaffe."):
         logger.warning("register_layer: '%s' replaces the layer type of this name; give it another", name)
@@ -285,6 +302,14 @@ def _register(name: str, cls: type[Layer]) -> type[Layer]:
         name, cls.messages, bottoms=cls.bottoms, tops=cls.tops, is_loss=cls.is_loss, is_own=is_own
     )
     return cls
+
+
+def _put_formula_into_doc(name: str, cls: type[Layer]) -> None:
+    """Let ``help(layer)`` begin with the formula, which the docstring of the layer's module has."""
+    formula = inspect.getdoc(sys.modules.get(cls.__module__)) or ""
+    own = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+    if formula.startswith(f"{name}: ") and not own.startswith(formula):
+        cls.__doc__ = f"{formula}\n\n{own}".strip()
 
 
 def register_variant(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.errors import ShapeError
@@ -48,3 +50,9 @@ class LearnableParam:
             )
         setattr(self, field, its)
         self._given.add(field)
+
+
+def count_numbers(params: Iterable[LearnableParam]) -> tuple[int, int]:
+    """How many numbers some parameters have, and how many of these have ``lr_mult: 0``."""
+    counts = [(param.blob.count, param.lr_mult) for param in params]
+    return sum(count for count, _ in counts), sum(count for count, lr_mult in counts if lr_mult == 0)

@@ -16,19 +16,22 @@ import numpy as np
 
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob
-from minicaffe.core.display import Drawing, draw_net
+from minicaffe.core.by_name import ByName
+from minicaffe.core.display import Drawing, draw_net, html_of
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
-from minicaffe.core.learnable_param import LearnableParam
+from minicaffe.core.learnable_param import LearnableParam, count_numbers
+from minicaffe.core.only_input import are_names, as_input, check_only_input
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
-from minicaffe.errors import MinicaffeError, ShapeError, listing
-from minicaffe.files.spec_formats import has_weights, open_net
+from minicaffe.errors import MinicaffeError, ShapeError, UnknownNameError, listing, named, shown
+from minicaffe.files.spec_formats import has_weights, net_of_text, open_net
 from minicaffe.files.weight_formats import SavedLayer, SavedNet, format_to_write
 from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec import trust
+from minicaffe.spec.mapping import net_of_mapping
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 from minicaffe.spec.reader import nearest
 
@@ -38,12 +41,13 @@ logger = logging.getLogger("minicaffe")
 class Net:
     """A net built from a spec, ready to run.
 
-    ``spec`` is the path of a YAML file, of Caffe's .prototxt, or of a .caffemodel (a net with its weights), or a
-    ``NetSpec``; ``weights`` the path of a file to start from: .npz, .caffemodel or .caffemodel.h5;
-    ``phase`` "train" or "test"; ``level`` and ``stages`` choose among ``include``/``exclude`` rules, beside the
-    stages that the spec's own ``state`` has (its ``phase`` and ``level`` do not count, as in Caffe); ``dtype``
-    float32, or float64 for gradient checks; ``seed`` starts its random numbers (by default a new one);
-    ``class_names`` are the classes that label 0, 1, … are trained to be: a folder of images is numbered by them.
+    ``spec`` is the path of a YAML file, of Caffe's .prototxt, or of a .caffemodel (a net with its weights), a dict
+    with what such a file says, or a ``NetSpec`` (``from_text`` takes the text itself); ``weights`` the path of a
+    file to start from: .npz, .caffemodel or .caffemodel.h5; ``phase`` "train" or "test"; ``level`` and ``stages``
+    choose among ``include``/``exclude`` rules, beside the stages that the spec's own ``state`` has (its ``phase``
+    and ``level`` do not count, as in Caffe); ``dtype`` float32, or float64 for gradient checks; ``seed`` starts its
+    random numbers (by default a new one); ``class_names`` are the classes that label 0, 1, … are trained to be: a
+    folder of images is numbered by them.
     A spec that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside
     the working directory and the folder of the spec.
 
@@ -62,7 +66,7 @@ class Net:
 
     def __init__(
         self,
-        spec: str | Path | NetSpec,
+        spec: str | Path | Mapping[str, Any] | NetSpec,
         weights: str | Path | None = None,
         phase: str = "test",
         *,
@@ -73,7 +77,7 @@ class Net:
         class_names: Sequence[str] = (),
         trusted: bool = True,
     ) -> None:
-        self.spec = spec if isinstance(spec, NetSpec) else open_net(spec)
+        self.spec = _spec_of(spec)
         self.name = self.spec.name
         self.trusted = trusted
         self.state = make_state(phase, level, stages)
@@ -95,8 +99,9 @@ class Net:
         if self.state.phase == "TEST":
             training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
             self.setting.label_names.training_layers = self.spec.layers_for(training)
-        self.blobs: dict[str, Blob] = {}
-        self.params: dict[str, list[Blob]] = {}
+        owner = f"net '{named(self.name)}'"
+        self.blobs: ByName[Blob] = ByName(owner=owner, what="blob")
+        self.params: ByName[list[Blob]] = ByName(owner=owner, what="parameters of a layer")
         self.layers: list[Layer] = []
         self.steps: list[Step] = []
         self.learnable: list[LearnableParam] = []
@@ -120,10 +125,15 @@ class Net:
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
-        if weights is None and not isinstance(spec, NetSpec) and has_weights(spec):
+        if weights is None and isinstance(spec, (str, Path)) and has_weights(spec):
             weights = spec
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
             logger.warning("%s: the fillers' values stay there", problem)
+
+    @classmethod
+    def from_text(cls, text: str, weights: str | Path | None = None, phase: str = "test", **more: Any) -> Net:
+        """A net from the text of its spec, YAML or prototxt. All else is given as for ``Net``. Raises SpecError."""
+        return cls(net_of_text(text), weights, phase, **more)
 
     def _append(self, spec: LayerSpec) -> None:
         """Add one layer: connect it, make its parameters, and infer the shapes of its tops."""
@@ -138,9 +148,16 @@ class Net:
             layer.reshape(bottom, top)
         self.layers.append(layer)
         self.steps.append(Step(layer, bottom, top, _shapes_of(bottom, top)))
+        layer.bottom_blobs, layer.top_blobs = bottom, top
+        if layer.name not in layer.spec.top:
+            self.blobs.absent[layer.name] = (
+                f"; layer '{layer.name}' writes {listing(layer.spec.top) or 'none'}"
+            )
         self._add_params(layer)
         if layer.blobs:
             self.params[layer.name] = layer.blobs
+        else:
+            self.params.absent[layer.name] = f": a {layer.type} has none"
 
     def _add_params(self, layer: Layer) -> None:
         """List the layer's parameters for the solver, and share those whose name is taken already."""
@@ -165,7 +182,7 @@ class Net:
 
     def forward(
         self,
-        blobs: Sequence[str] | None = None,
+        blobs: Sequence[str] | Array | None = None,
         start: str | None = None,
         end: str | None = None,
         **inputs: Any,
@@ -175,15 +192,25 @@ class Net:
         Keyword arguments are first written into the blobs of these names. Returns copies, in Caffe's shapes, of the
         net's outputs (or of the tops of ``end``, if given) and of ``blobs``. Raises ShapeError if an input does not
         have the shape of its blob.
+
+        In place of the list of names, ``blobs`` may be the array of the net's only input. The size of its first
+        axis is the net's batch size from then on.
         """
+        if not (blobs is None or are_names(blobs)):
+            check_only_input(blobs, self.name, self.inputs, inputs)
+            (only,) = self.inputs
+            with self.lock:
+                given: dict[str, Any] = {only: as_input(blobs, only, self.blobs[only])}
+                self.blobs[only].reshape(*given[only].shape)
+                return self.forward(start=start, end=end, **given)
         first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
-        names += [name for name in blobs or [] if name not in names]
+        names += [name for name in blobs or () if name not in names]
         with self.lock, self.setting.device.entered():
             for name, value in inputs.items():
-                self._set(self._blob(name), name, value, "data")
+                self._set(self.blobs[name], name, value, "data")
             self.run_forward(first, last)
-            return {name: self._blob(name).data.copy() for name in names}
+            return {name: self.blobs[name].data.copy() for name in names}
 
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) forward, and return nothing."""
@@ -244,9 +271,9 @@ class Net:
         first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
         with self.lock, self.setting.device.entered():
             for name, value in diffs.items():
-                self._set(self._blob(name), name, value, "diff")
+                self._set(self.blobs[name], name, value, "diff")
             self.run_backward(first, last)
-            return {name: self._blob(name).diff.copy() for name in self.inputs if name in self.reached}
+            return {name: self.blobs[name].diff.copy() for name in self.inputs if name in self.reached}
 
     def run_backward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
@@ -488,16 +515,24 @@ class Net:
         for layer in self.layers:
             layer.close()
 
+    def __repr__(self) -> str:
+        name, (count, _) = self.name or Path(self.spec.where.file).name, count_numbers(self.learnable)
+        starts = [name for step in self.steps if not step.bottom for name in step.layer.spec.top]
+        flow = " → ".join(
+            ", ".join(f"{n} {self.blobs[n].shape}" for n in names) for names in (starts, self.outputs)
+        )
+        return shown(
+            f"Net '{named(name)}' ({self.state.phase}): {len(self.layers)} layers, {count:,} parameters; {flow}"
+        )
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
+
     def __enter__(self) -> Net:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            raise MinicaffeError(f"net '{self.name}' has no blob '{name}'{nearest(name, self.blobs)}")
-        return self.blobs[name]
 
     def _set(self, blob: Blob, name: str, value: Any, what: str) -> None:
         array = self.setting.device.put(value)
@@ -514,8 +549,14 @@ class Net:
             return default
         names = [layer.name for layer in self.layers]
         if name not in names:
-            raise MinicaffeError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
+            raise UnknownNameError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
         return names.index(name)
+
+
+def _spec_of(given: str | Path | Mapping[str, Any] | NetSpec) -> NetSpec:
+    if isinstance(given, NetSpec):
+        return given
+    return net_of_mapping(given) if isinstance(given, Mapping) else open_net(given)
 
 
 class Turn:

@@ -69,8 +69,16 @@ def register_spec_format(added: SpecFormat) -> None:
 
 def open_net(path: str | Path) -> NetSpec:
     """The net in a file of any format. Raises SpecError."""
+    if "\n" in str(path):
+        raise SpecError("a path has a single line; mc.Net.from_text takes the text of a spec")
     written_in, text = read_spec(path)
     return NetSpec.read(written_in.net(text, str(path)), Where(str(path)))
+
+
+def net_of_text(text: str) -> NetSpec:
+    """The net that a text describes, in any format for texts; "<text>" names it in errors. Raises SpecError."""
+    file = "<text>"
+    return NetSpec.read(_text_format(text, file).net(text, file), Where(file))
 
 
 def open_solver(path: str | Path) -> SolverSpec:

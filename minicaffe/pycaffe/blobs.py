@@ -25,6 +25,9 @@ class HostBlob:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.blob, name)
 
+    def __repr__(self) -> str:
+        return repr(self.blob)
+
     @property
     def data(self) -> np.ndarray:
         """The data, (N, C, H, W), to be written in place (``Blob.on_host``)."""

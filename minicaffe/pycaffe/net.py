@@ -23,7 +23,6 @@ from minicaffe.pycaffe.hooks import Hook, Hooks
 from minicaffe.pycaffe.layer import ScriptLayer
 from minicaffe.pycaffe.mode import next_seed
 from minicaffe.pycaffe.proto.caffe_pb2 import TEST, TRAIN
-from minicaffe.spec.reader import nearest
 
 logger = logging.getLogger("minicaffe")
 PHASES = {TRAIN: "TRAIN", TEST: "TEST"}
@@ -73,8 +72,8 @@ class Net:
     def _hold(self, core: minicaffe.Net) -> None:
         self.core = core
         host = HostView(core.setting.device)
-        self.blobs = OrderedDict((name, host.of(blob)) for name, blob in core.blobs.items())
-        self.params = OrderedDict((name, host.of_all(blobs)) for name, blobs in core.params.items())
+        self.blobs = core.blobs.alike((name, host.of(blob)) for name, blob in core.blobs.items())
+        self.params = core.params.alike((name, host.of_all(blobs)) for name, blobs in core.params.items())
         self.layers = [_as_seen(layer, host) for layer in core.layers]
         self._layer_names = [layer.name for layer in core.layers]
         self._blob_names = list(core.blobs)
@@ -163,12 +162,12 @@ class Net:
         """The blobs that a script asks for. Raises MinicaffeError if there is no such blob."""
         if isinstance(blobs, str):
             raise MinicaffeError(f"'{blobs}': give a list of blobs, ['{blobs}']")
-        for name in blobs or ():
-            if name not in self.blobs:
-                raise MinicaffeError(
-                    f"net '{self.core.name}' has no blob '{name}'{nearest(str(name), self.blobs)}"
-                )
-        return blobs or ()
+        if blobs is not None and not all(isinstance(name, str) for name in blobs):
+            by_name = ", ".join(f"{name}=…" for name in self.inputs)
+            raise MinicaffeError(f"give arrays by name: net.forward({by_name})")
+        return [
+            name for name in blobs or () if self.blobs[name] is not None
+        ]  # which says so if it is not there
 
     def _fill(self, what: str, arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
         if not arrays:

@@ -70,8 +70,9 @@ class Field(Generic[Value]):
         """The value of ``node``. Raises SpecError with ``where`` if it is not what the field expects."""
         if not self.repeated:
             return self.convert(node, where)
-        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        return [self.convert(item, where.at(line=line_of(item))) for item in items]
+        if not isinstance(node, yaml.SequenceNode):
+            return [self.convert(node, where.at(line=line_of(node)))]
+        return [self.convert(item, where.entry(item, i)) for i, item in enumerate(node.value)]
 
     def convert(self, node: yaml.Node, where: Where) -> Any:
         """One value. Raises SpecError."""

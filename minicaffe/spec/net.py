@@ -179,8 +179,9 @@ class LayerField(Field[list[LayerSpec]]):
     def convert(self, node: yaml.Node, where: Where) -> LayerSpec:
         if not isinstance(node, yaml.MappingNode):
             raise SpecError(f"{where}: expected {self.expects}, got a {kind(node)}")
-        name = _scalar(node, "name") or "?"
-        where = Where(where.file, line_of(node), layer=name)
+        name, line = _scalar(node, "name"), line_of(node)
+        if name or line:  # else its place among the layers says which it is
+            where = Where(where.file, line, layer=name or "?")
         type_name = _scalar(node, "type")
         if not type_name:
             raise _no_type(node, where)
@@ -279,10 +280,9 @@ class NetSpec(Message):
             if layer.problem:
                 raise SpecError(layer.problem)
             if layer.name in first:
-                seen = first[layer.name].line("name")
-                raise layer.error(
-                    "name", f"'{layer.name}' is also the name of the layer at line {seen}; rename one"
-                )
+                line = first[layer.name].line("name")
+                other = f"the layer at line {line}" if line else "another layer"
+                raise layer.error("name", f"'{layer.name}' is also the name of {other}; rename one")
             first[layer.name] = layer
         return chosen
 

@@ -20,6 +20,7 @@ from minicaffe.errors import SpecError, one_line
 MERGE = "tag:yaml.org,2002:merge"  # of the key "<<"
 MAX_NODES = 300_000  # an alias bomb exceeds this long before memory runs out
 MAX_DEPTH = 100
+NO_LINE = yaml.Mark("", 0, -1, 0, None, 0)  # of a spec that is no text
 UNDECODED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as ``read_spec`` passes it on
 
 
@@ -36,6 +37,11 @@ class Where:
         """The same place, narrowed down; a field is appended with a dot."""
         path = self.field if field is None else ".".join(filter(None, (self.field, field)))
         return replace(self, line=self.line if line is None else line, layer=layer or self.layer, field=path)
+
+    def entry(self, node: yaml.Node, index: int) -> Where:
+        """The place of one entry of a list: its line, or its index in a spec without lines."""
+        line = line_of(node)
+        return self.at(line=line) if line else replace(self, field=f"{self.field}[{index}]")
 
     def __str__(self) -> str:
         parts = [f"{self.file}:{self.line}" if self.line else self.file]
@@ -157,7 +163,7 @@ def _listed(node: yaml.Node) -> list[yaml.Node]:
 
 
 def line_of(node: yaml.Node) -> int:
-    """The line of a node, counted from 1."""
+    """The line of a node, counted from 1; 0 in a spec that is no text."""
     return node.start_mark.line + 1
 
 

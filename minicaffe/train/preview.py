@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minicaffe.core.layer import Layer
+from minicaffe.core.learnable_param import count_numbers
 from minicaffe.core.net import Net
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.python import PythonParam
@@ -27,8 +28,7 @@ def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
 
 def count_parameters(net: Net) -> tuple[int, int]:
     """The number of a net's parameters, and how many of them have ``lr_mult: 0``."""
-    fixed = sum(param.blob.count for param in net.learnable if param.lr_mult == 0)
-    return sum(param.blob.count for param in net.learnable), fixed
+    return count_numbers(net.learnable)
 
 
 def count_multiply_adds(net: Net) -> int:
