@@ -23,6 +23,7 @@ from minicaffe.errors import (
 )
 from minicaffe.core.layer import Layer, register_layer
 from minicaffe.core.net import Net
+from minicaffe.inspect.report.make import report
 from minicaffe.onnx.model import export_onnx
 from minicaffe.train import solvers
 from minicaffe.train.solver import Solver
@@ -48,6 +49,7 @@ __all__ = [
     "export_onnx",
     "layers",
     "register_layer",
+    "report",
     "set_device",
     "solvers",
     "to_device",

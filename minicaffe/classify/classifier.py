@@ -106,10 +106,20 @@ class Classifier:
         if oversample:
             crops = ten_crops(resized, self.crop_dims.tolist())
         else:
-            crops = np.stack([centre(image, self.crop_dims.tolist()) for image in resized])
-        inputs = np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
+            crops = self._centres(resized)
+        inputs = self._inputs(crops)
         scores = forward_all(self.net, {self.input: inputs}, [self.output])[self.output]
         return scores.reshape(len(resized), 10, -1).mean(1) if oversample else scores
+
+    def prepare(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """What the net's input takes of the centres of N images, (N, K, H, W). Raises what ``predict`` raises."""
+        return self._inputs(self._centres([self._resized(image) for image in self._checked(images)]))
+
+    def _centres(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        return np.stack([centre(image, self.crop_dims.tolist()) for image in images])
+
+    def _inputs(self, crops: np.ndarray) -> np.ndarray:
+        return np.stack([self.transformer.preprocess(self.input, crop) for crop in crops])
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         if self.preparation.as_bytes and image.shape[:2] != self.image_dims:

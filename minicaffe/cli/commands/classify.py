@@ -37,7 +37,7 @@ MAX_NUMBER = 1e38  # of float32, about
 def classify(args: argparse.Namespace) -> None:
     """Name the likeliest classes of images."""
     choose_device(args)
-    labels = _read_labels(args.labels) if args.labels is not None else []
+    labels = read_labels(args.labels) if args.labels is not None else []
     with trained_net(args) as net:
         _name_classes(net, labels, args)
 
@@ -46,6 +46,20 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net with one input of images: the deploy net (YAML or .prototxt)")
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     sub.add_argument("--weights", metavar="FILE", required=True, help="its weights (.npz or .caffemodel)")
+    add_picture_flags(sub)
+    sub.add_argument(
+        "--oversample",
+        action="store_true",
+        help="the mean over ten crops: corners, centre, and mirror images",
+    )
+    add_rules(sub)
+    add_allow_missing(sub)
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
+def add_picture_flags(sub: argparse.ArgumentParser) -> None:
+    """Add --labels, and the flags that say what image files go through."""
     sub.add_argument(
         "--labels",
         metavar="FILE",
@@ -61,22 +75,13 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
                      help="the order of red, green, blue (default: as in the weights)")  # fmt: skip
     sub.add_argument("--image-dims", type=_whole_numbers, metavar="H,W",
                      help="resize to this, then crop the input's size (default: as in the weights)")  # fmt: skip
-    sub.add_argument(
-        "--oversample",
-        action="store_true",
-        help="the mean over ten crops: corners, centre, and mirror images",
-    )
-    add_rules(sub)
-    add_allow_missing(sub)
-    add_device(sub)
-    add_trust(sub, runs_python=True)
 
 
 def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> None:
     """Print the likeliest classes of each image. Raises DataError for what is not an image, or gives nan."""
-    classifier = _make_classifier(net, args)
+    classifier = make_classifier(net, args)
     if labels:
-        _check_labels(labels, net.blobs[classifier.output], args.labels)
+        check_labels(labels, net.blobs[classifier.output], args.labels)
     else:
         labels = _known_names(classifier)
     blob = net.blobs[classifier.input]
@@ -94,7 +99,7 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
             print(f"  {line}")
 
 
-def _make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
+def make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
     """A classifier as the flags say; logs how images are prepared, which the weights or defaults may say."""
     classifier = Classifier(
         net,
@@ -126,7 +131,7 @@ def top_lines(scores: np.ndarray, labels: Sequence[str]) -> list[str]:
     return [f"{scores[i]:.4f}  {named(labels[i]) if i < len(labels) else i}" for i in best]
 
 
-def _read_labels(path: str) -> list[str]:
+def read_labels(path: str) -> list[str]:
     """The lines of a text file. Raises DataError if it is not a text file, or is empty."""
     try:
         check_name(path)
@@ -142,7 +147,7 @@ def _read_labels(path: str) -> list[str]:
     return text.splitlines()
 
 
-def _check_labels(labels: Sequence[str], output: Blob, path: str) -> None:
+def check_labels(labels: Sequence[str], output: Blob, path: str) -> None:
     """Raise DataError unless there is one name for each class, as Caffe's classification.cpp requires."""
     classes = output.count // output.num
     if len(labels) != classes:

@@ -1,0 +1,167 @@
+"""What a report says about each layer in words and numbers: its kind, settings, formula, count, window."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from minicaffe.core.graph import Step
+from minicaffe.core.layer import Layer
+from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.ops.convolution.geometry import Window
+from minicaffe.spec.fields import Message
+
+KINDS = {
+    "Convolution": "conv",
+    "Deconvolution": "conv",
+    "DepthwiseConvolution": "conv",
+    "InnerProduct": "ip",
+    "Pooling": "pool",
+    "SPP": "pool",
+    "ROIPooling": "pool",
+    "Input": "data",
+    "Softmax": "data",
+    "Accuracy": "data",
+}
+COMMON = (
+    "include",
+    "exclude",
+    "param",
+    "loss_weight",
+    "propagate_down",
+)  # of the fields that all layers have
+
+
+def kind_of(layer: Layer) -> str:
+    """conv, ip, pool, data (which includes what is read out), loss or other: what colours tell apart."""
+    if layer.is_loss:
+        return "loss"
+    return KINDS.get(layer.type, "data" if layer.spec.brings_data else "other")
+
+
+def formula_of(layer: Layer) -> str:
+    """The formula that opens the docstring of the layer's file; or what it says the layer computes."""
+    doc = inspect.getdoc(sys.modules[type(layer).__module__]) or ""
+    lines = doc.splitlines()
+    begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), None)
+    if begin is None:
+        return (lines[0].partition(": ")[2] or lines[0]) if lines else ""
+    end = next((i for i in range(begin, len(lines)) if not lines[i].startswith("    ")), len(lines))
+    return "\n".join(line[4:] for line in lines[begin:end])
+
+
+def settings_of(layer: Layer) -> list[tuple[str, str]]:
+    """The fields that the spec gives the layer, with their values, as a spec writes them."""
+    rows = [(name, _text(getattr(layer.spec, name))) for name in COMMON if layer.spec.has(name)]
+    for name in layer.messages:
+        message = getattr(layer.spec, name, None)
+        if message is not None and layer.spec.has(name):
+            rows += [
+                (field, _text(getattr(message, field))) for field in message.fields if message.has(field)
+            ]
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Message):
+        given = [f"{name}: {_text(getattr(value, name))}" for name in value.fields if value.has(name)]
+        return "{" + ", ".join(given) + "}"
+    if isinstance(value, (list, tuple)):
+        return _text(value[0]) if len(value) == 1 else "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def window_of(layer: Layer) -> Window | None:
+    """The window that slides over the layer's bottom, if there is one, of two spatial axes."""
+    window = getattr(layer, "window", None)
+    return window if isinstance(window, Window) and len(window.kernel) == 2 else None
+
+
+def count_text(step: Step) -> str:
+    """The layer's multiply-adds, spelled out: "50 · 20·5·5 · 8·8 = 1,600,000 multiply-adds"; "" for none."""
+    layer, count = step.layer, step.multiply_adds
+    if not count:
+        return ""
+    total = f"{count:,} multiply-adds"
+    if not layer.blobs or hasattr(layer, "low_rank"):
+        return total
+    weights, top = layer.blobs[0].shape, step.top[0].shape
+    size = top[2:] if len(top) > 2 else ()
+    if math.prod(weights) * math.prod(size) != count:
+        return total
+    rows, *window = weights
+    parts = [str(rows), "·".join(map(str, window)), "·".join(map(str, size))]
+    return " · ".join(part for part in parts if part) + f" = {total}"
+
+
+def rank_of(layer: Layer) -> dict[str, int] | None:
+    """The rank of a low-rank layer, and its full rank."""
+    low = getattr(layer, "low_rank", None)
+    return None if low is None else {"r": int(low.rank), "full": int(low.full_rank)}
+
+
+def facts(recording: Recording, recorded: RecordedLayer) -> dict[str, Any]:
+    """What the page knows of a layer, but for its arrays."""
+    layer, step = recorded.layer, recording.net.steps[recorded.step]
+    window = window_of(layer)
+    stages = [recording.stages[key] for key in recorded.tops]
+    return {
+        "name": layer.name,
+        "type": layer.type,
+        "kind": kind_of(layer),
+        "step": recorded.step,
+        "bottoms": recorded.bottoms,
+        "tops": recorded.tops,
+        "settings": settings_of(layer),
+        "formula": formula_of(layer),
+        "parameters": sum(blob.count for blob in layer.blobs),
+        "multiply_adds": step.multiply_adds,
+        "count_text": count_text(step),
+        "activation_bytes": 0 if layer.type == "Split" else 4 * sum(math.prod(s.shape) for s in stages),
+        "window": None
+        if window is None
+        else {
+            "kernel": list(window.kernel),
+            "stride": list(window.stride),
+            "pad": list(window.pad),
+            "dilation": list(window.dilation),
+        },
+        "group": int(getattr(layer, "group", 1)),
+        "rank": rank_of(layer),
+        "note": layer.note,
+    }
+
+
+BINS = 64
+
+
+def statistics(values: np.ndarray) -> dict[str, Any]:
+    """Least, mean, largest, standard deviation, zeros and share ≤ 0 of an array, with a histogram of its numbers.
+
+    Zeros are counted apart: the histogram is of the others.
+    """
+    flat = np.asarray(values, np.float32).ravel()
+    finite = flat[np.isfinite(flat)]
+    bad = flat.size - finite.size
+    if not finite.size:
+        return {"count": int(flat.size), "not_finite": int(bad)}
+    lo, hi = float(finite.min()), float(finite.max())
+    others = finite[finite != 0]
+    counts, _ = np.histogram(others, BINS, (lo, hi) if hi > lo else (lo - 0.5, lo + 0.5))
+    return {
+        "count": int(flat.size),
+        "min": lo,
+        "mean": float(finite.mean(dtype=np.float64)),
+        "max": hi,
+        "std": float(finite.std(dtype=np.float64)),
+        "zeros": int(finite.size - others.size),
+        "not_positive": int((finite <= 0).sum()),
+        "not_finite": int(bad),
+        "histogram": {"counts": counts.tolist(), "lo": lo, "hi": hi},
+    }

@@ -1,0 +1,207 @@
+"""Making a report: recording, packing, and the page around it."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minicaffe.classify.classifier import Classifier
+from minicaffe.core.net import Net, expect_net
+from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.files.atomic import write_text
+from minicaffe.inspect.report import ladder, weights
+from minicaffe.inspect.report.facts import facts
+from minicaffe.inspect.report.live import live
+from minicaffe.inspect.report.options import MB, Options
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.page import VIEWS, page
+from minicaffe.inspect.report.pictures import Pictures, from_data, from_images, from_inputs, has_data
+from minicaffe.inspect.report.record import Recording, copy_of, record
+from minicaffe.train.preview import count_multiply_adds, count_parameters
+
+logger = logging.getLogger("minicaffe")
+MAPS, KERNELS = 0.4, 0.15  # shares of the file
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report of a net: ``html`` is the whole page. In a notebook it shows itself."""
+
+    name: str
+    html: str
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file, atomically. Raises WriteError."""
+        write_text(path, self.html)
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{html.escape(self.html)}" style="width:100%;height:720px;border:0" '
+            f'title="report of {html.escape(self.name)}"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Report of '{self.name}', {len(self.html) / MB:.2f} MB; report.save('report.html') writes it"
+
+
+def report(
+    net: Net,
+    images: Sequence[Any] | None = None,
+    labels: Sequence[int] = (),
+    log: str | Path | Sequence[str | Path] = (),
+    *,
+    class_names: Sequence[str] = (),
+    count: int = 8,
+    test: int = 1000,
+    snapshots: Sequence[str | Path] = (),
+    sweep: str | Path | None = None,
+    layers: Sequence[str] = (),
+    time: int = 0,
+    max_size: float = 10.0,
+) -> Report:
+    """A report of a net: what it computes for some images, forward and backward, as one HTML page.
+
+    ``images`` are files, or arrays (H, W, K) as ``load_image`` reads them, and ``labels`` their classes. Without
+    images they are the first ``count`` of the net's data in phase test; or, for a net without data layers, what its
+    input blobs hold. ``log`` is a training log or several; ``max_size`` of the page is in MB. The net stays as
+    it is. Raises what nets raise, and DataError where there is nothing to show it, or ``max_size`` is too small.
+    """
+    expect_net(net, "report")
+    logs = [log] if isinstance(log, (str, Path)) else list(log)
+    options = Options(count, class_names, test, logs, snapshots, sweep, layers, time, max_size)
+    with copy_of(net) as twin:
+        if images is not None:
+            pictures = from_images(Classifier(twin), images, labels)
+        elif has_data(twin):
+            pictures = from_data(twin, count)
+        else:
+            for name in net.inputs:
+                twin.blobs[name].reshape(*net.blobs[name].shape)
+                twin.blobs[name].data[...] = net.blobs[name].data
+            pictures = from_inputs(twin, labels)
+        return make_report(twin, pictures, options)
+
+
+def make_report(net: Net, pictures: Pictures, options: Options, weights_name: str | None = "given") -> Report:
+    """The report of a net that is ours to run (``copy_of``). ``weights_name`` None: it is not trained."""
+    if not pictures.items:
+        raise DataError(f"net '{net.name}': no images to show it; give at least one")
+    recording = record(net, pictures, options.labels)
+    packer = Packer()
+    data = _data(recording, packer, options, weights_name)
+    text = page(f"{net.name or 'net'}: report", data, _graph(net), packer.html())
+    size = len(text.encode("utf-8", "replace"))
+    if size > options.budget(1):
+        raise DataError(
+            f"the report is {size / MB:.1f} MB, more than --max-size {options.max_size:g}: {packer.largest()} take "
+            "most; give fewer images, or a larger size"
+        )
+    return Report(net.name or "net", text)
+
+
+def _data(recording: Recording, packer: Packer, options: Options, weights_name: str | None) -> dict[str, Any]:
+    """What the page's JSON holds."""
+    net = recording.net
+    runs = live(recording, packer)
+    params = weights.parameters(recording, packer, options.budget(KERNELS))
+    layers = [{**facts(recording, layer), "params": params[layer.name]} for layer in recording.layers]
+    stages = ladder.stages(recording, packer, options.budget(MAPS), runs["on"])
+    scores = recording.scores
+    parameters, work = count_parameters(net)[0], count_multiply_adds(net)
+    return {
+        "format": FORMAT,
+        "title": net.name or "net",
+        "net": net.spec.where.file,
+        "phase": net.state.phase.lower(),
+        "weights": weights_name,
+        "untrained": weights_name is None,
+        "totals": {
+            "parameters": parameters,
+            "multiply_adds": work,
+            "activation_bytes": sum(layer["activation_bytes"] for layer in layers),
+            "ms": None,
+        },
+        "classes": list(recording.classes),
+        "images": [
+            {
+                "name": picture.name,
+                "label": picture.label,
+                "top": None if scores is None else int(scores[i].argmax()),
+                "thumbnail": None
+                if picture.thumbnail is None
+                else packer.add(picture.thumbnail, "u8", "images"),
+                "stretched": picture.stretched,
+            }
+            for i, picture in enumerate(recording.images)
+        ],
+        "input": _input(recording, packer),
+        "stages": stages,
+        "layers": layers,
+        "answer": recording.answer,
+        "softmax": recording.softmax,
+        "loss": {"name": recording.loss_name, "values": recording.losses, "problem": recording.no_gradient}
+        if recording.loss_name
+        else None,
+        "no_gradient": recording.no_gradient,
+        "live": runs,
+        "order": [name for name, _ in VIEWS],
+        "titles": dict(VIEWS),
+        "views": _views(recording, packer, options),
+        "truth": {
+            "parameters": parameters,
+            "multiply_adds": work,
+            "losses": recording.losses,
+            "scores": scores,
+        },
+    }
+
+
+def _input(recording: Recording, packer: Packer) -> dict[str, Any]:
+    """Which stage the picture is, and how it was prepared."""
+    found = recording.pictures.preparation
+    shape = recording.images[0].arrays[recording.input].shape[1:]
+    preparation = None
+    if found is not None:
+        mean: Any = None
+        if found.mean is not None:
+            mean = found.mean.tolist() if found.mean.ndim == 1 else packer.add(found.mean, "f32", "images")
+        preparation = {
+            "text": str(found),
+            "raw_scale": 1.0 if found.raw_scale is None else found.raw_scale,
+            "input_scale": 1.0 if found.input_scale is None else found.input_scale,
+            "mean": mean,
+            "channels": "grey" if shape[:1] == (1,) else "bgr" if found.channel_swap == (2, 1, 0) else "rgb",
+        }
+    return {"stage": recording.input, "shape": list(shape), "preparation": preparation}
+
+
+def _views(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
+    """What single views need, by their names; "missing" says what would fill one."""
+    found: dict[str, Any] = {}
+    for name, _ in VIEWS:
+        try:
+            module = importlib.import_module(f"minicaffe.inspect.report.views.{name}")
+        except ModuleNotFoundError:
+            found[name] = {}
+            continue
+        try:
+            found[name] = module.data(recording, packer, options)
+        except MinicaffeError as error:
+            raise type(error)(f"report, view '{name}': {error}") from None
+    return found
+
+
+def _graph(net: Net) -> str:
+    """The drawing of the net."""
+    try:
+        drawing = importlib.import_module("minicaffe.inspect.drawing")
+    except ModuleNotFoundError:
+        return ""
+    svg_of = getattr(drawing, "svg_of", None)
+    return "" if svg_of is None else str(svg_of(net, for_page=True))

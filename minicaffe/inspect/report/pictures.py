@@ -1,0 +1,159 @@
+"""The pictures that a report shows a net: from its own data layers, from files, or what its inputs hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.classify.classifier import Classifier, transformer_for
+from minicaffe.classify.images import load_image
+from minicaffe.compress.batches import draw
+from minicaffe.core.net import Net
+from minicaffe.data.preparation import Preparation
+from minicaffe.device.array import to_host
+from minicaffe.errors import DataError, ShapeError
+
+logger = logging.getLogger("minicaffe")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One item that a net is shown. ``arrays`` are what its input blobs take, by name, in Caffe's shapes (1, …).
+
+    ``thumbnail`` is the picture as a person sees it, uint8 (H, W, 3), or None for what is no picture; ``stretched``
+    says that its brightness was stretched, as the way back from the net's numbers is not known.
+    """
+
+    name: str
+    label: int | None
+    arrays: dict[str, np.ndarray]
+    thumbnail: np.ndarray | None = None
+    stretched: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The items, the blob that holds the picture, how it was prepared (None: not known), and names of classes."""
+
+    items: list[Picture]
+    input: str
+    preparation: Preparation | None
+    classes: tuple[str, ...]
+
+
+def has_data(net: Net) -> bool:
+    """Whether the net has data layers."""
+    return any(layer.spec.brings_data for layer in net.layers)
+
+
+def from_data(net: Net, count: int) -> Pictures:
+    """The first ``count`` items of a net's data layers, which move on."""
+    sources = [layer for layer in net.layers if layer.spec.brings_data]
+    first = next((blob for layer in sources for blob in layer.spec.top), "")
+    items: list[Picture] = []
+    while len(items) < count:
+        (batch,) = draw(net, 1)
+        arrays = {name: np.array(to_host(array), np.float32) for name, array in batch.items()}
+        size = len(arrays[first]) if arrays[first].ndim else 0
+        if not size or any(not a.ndim or len(a) != size for a in arrays.values()):
+            items = [_item(net, "the batch", arrays, first)]  # no common batch axis: it is shown as one
+            break
+        for i in range(min(size, count - len(items))):
+            one = {name: array[i : i + 1] for name, array in arrays.items()}
+            items.append(_item(net, f"test image {len(items)}", one, first))
+    return Pictures(items, first, net.preparation, _names(net))
+
+
+def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[int | None]) -> Pictures:
+    """Files, or arrays (H, W, K) as ``load_image`` reads them, prepared as ``classifier`` does.
+
+    Raises DataError or ShapeError for what is no image that the net takes.
+    """
+    net, name = classifier.net, classifier.input
+    color = net.blobs[name].channels == 3
+    items = []
+    for i, image in enumerate(images):
+        is_file = isinstance(image, (str, Path))
+        pixels = load_image(image, color) if is_file else np.asarray(image, np.float32)
+        array = classifier.prepare([pixels])
+        label = labels[i] if i < len(labels) else None
+        title = Path(image).name if is_file else f"image {i}"
+        items.append(_item(net, title, {name: array}, name, label, classifier.preparation))
+    return Pictures(items, name, classifier.preparation, classifier.class_names)
+
+
+def from_inputs(net: Net, labels: Sequence[int | None]) -> Pictures:
+    """What the net's inputs hold now. Raises DataError where that is all zeros."""
+    arrays = {name: np.array(to_host(net.blobs[name].data), np.float32) for name in net.inputs}
+    if not any(array.any() for array in arrays.values()):
+        raise DataError(
+            f"net '{net.name}': nothing to show it: it has no data layers and its inputs are zeros; give images, "
+            "or the net with its data (train.yaml)"
+        )
+    first = net.inputs[0]
+    sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(sizes) == 1 and 0 not in sizes and len(arrays) == 1:
+        parts = [{first: arrays[first][i : i + 1]} for i in range(len(arrays[first]))]
+    else:
+        parts = [arrays]
+    items = [
+        _item(net, f"input {i}", part, first, labels[i] if i < len(labels) else None)
+        for i, part in enumerate(parts)
+    ]
+    return Pictures(items, first, net.preparation, _names(net))
+
+
+def _names(net: Net) -> tuple[str, ...]:
+    return tuple(net.class_names) or (net.preparation.class_names if net.preparation else ())
+
+
+def _item(
+    net: Net,
+    name: str,
+    arrays: dict[str, np.ndarray],
+    first: str,
+    label: int | None = None,
+    preparation: Preparation | None = None,
+) -> Picture:
+    if label is None:
+        label = _label(net, arrays)
+    thumbnail, stretched = _thumbnail(arrays[first], preparation or net.preparation)
+    return Picture(name, label, arrays, thumbnail, stretched)
+
+
+def _label(net: Net, arrays: dict[str, np.ndarray]) -> int | None:
+    """The class of an item: the one whole number that a data layer's last top has."""
+    for layer in net.layers:
+        if layer.spec.brings_data and len(layer.spec.top) > 1:
+            value = arrays[layer.spec.top[-1]]
+            if value.size == 1 and value.item() == round(value.item()) >= 0:
+                return int(value.item())
+    return None
+
+
+def _thumbnail(array: np.ndarray, preparation: Preparation | None) -> tuple[np.ndarray | None, bool]:
+    """The picture (1, C, H, W) as uint8 (H, W, 3), and whether it was stretched; None for other shapes."""
+    if array.ndim != 4 or len(array) != 1 or array.shape[1] not in (1, 3) or array[0, 0].size < 4:
+        return None, False
+    pixels, stretched = array[0].transpose(1, 2, 0), True
+    if preparation is not None:
+        try:
+            transformer = transformer_for(
+                "x", array.shape, preparation.mean, preparation.input_scale, preparation.raw_scale,
+                preparation.channel_swap,
+            )  # fmt: skip
+            pixels, stretched = transformer.deprocess("x", array[0]).reshape(pixels.shape), False
+        except (DataError, ShapeError):  # of images of another size
+            stretched = True
+    if not stretched and (pixels.min() < -0.01 or pixels.max() > 1.01):
+        stretched = True
+    if stretched:
+        pixels = array[0].transpose(1, 2, 0)
+        pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-12)
+    codes = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(codes, (*codes.shape[:2], 3))), stretched

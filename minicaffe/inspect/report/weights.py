@@ -1,0 +1,85 @@
+"""The parameters that a report carries: all of them where the net can run in the page, else pictures of kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe.inspect.report.facts import statistics
+from minicaffe.inspect.report.pack import Packer, as_bytes
+from minicaffe.inspect.report.record import RecordedLayer, Recording
+
+F32, F16 = 500_000, 1_500_000  # parameters of a net, up to which all are carried in that precision
+CAPS = [(64, 49), (32, 16), (16, 8), (8, 3)]  # filters × slices of each that are shown
+NAMES = {"Convolution": "wb", "InnerProduct": "wb", "Deconvolution": "wb", "DepthwiseConvolution": "wb"}
+
+
+def precision(recording: Recording) -> str | None:
+    """How all parameters are carried: "f32", "f16", or None if they are too many."""
+    count = sum(param.blob.count for param in recording.net.learnable)
+    return "f32" if count <= F32 else "f16" if count <= F16 else None
+
+
+def parameters(recording: Recording, packer: Packer, budget: int) -> dict[str, list[dict[str, Any]]]:
+    """What the page knows of each layer's parameters. ``budget``: bytes of the file for pictures of kernels."""
+    dtype = precision(recording)
+    cap = CAPS[-1]
+    if dtype is None:
+        costs = ((c, sum(_cost(a, c) for layer in recording.layers for a in layer.params)) for c in CAPS)
+        cap = next((c for c, cost in costs if cost <= budget), cap)
+    return {layer.name: [_parameter(layer, i, dtype, cap, packer) for i in range(len(layer.params))]
+            for layer in recording.layers}  # fmt: skip
+
+
+def _parameter(
+    layer: RecordedLayer, index: int, dtype: str | None, cap: tuple[int, int], packer: Packer
+) -> dict[str, Any]:
+    array = layer.params[index]
+    letters = NAMES.get(layer.type, "") if not hasattr(layer.layer, "low_rank") else ""
+    shown, note = (array, None) if dtype else capped(array, cap)
+    kind = dtype or ("f32" if array.size <= 1024 else "u8")
+    if dtype == "f16" and array.size <= 1024:  # biases and statistics cost nothing, and add up
+        kind = "f32"
+    found = {
+        "name": letters[index] if index < len(letters) else str(index),
+        "key": f"{layer.name}/{index}",
+        "shape": list(array.shape),
+        "values": packer.add(shown, kind, f"{layer.name}/weights") if shown.size else None,
+        "note": note,
+        **statistics(array),
+    }
+    if layer.param_diffs:
+        diff = layer.param_diffs[index]
+        found["diff_mean"] = [float(np.abs(d).mean(dtype=np.float64)) for d in diff]
+        found["norm"] = float(np.linalg.norm(array.ravel().astype(np.float64)))
+    return found
+
+
+def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | None]:
+    """The first filters and slices of a parameter, and what was left out."""
+    filters, slices = cap
+    if array.size <= 1024:
+        return array, None
+    if array.ndim == 4:
+        shown = array[:filters, :slices]
+        note = f"{len(shown)} of {len(array)} filters, {shown.shape[1]} of {array.shape[1]} slices"
+    elif array.ndim == 2:
+        shown = array[:filters, : 16 * slices]
+        note = f"{len(shown)} of {len(array)} rows, {shown.shape[1]} of {array.shape[1]} columns"
+    else:
+        shown = array[: 16 * slices]
+        note = f"{len(shown)} of {len(array)}"
+    return shown, None if shown.shape == array.shape else note
+
+
+def _cost(array: np.ndarray, cap: tuple[int, int]) -> float:
+    """About the bytes of a parameter's picture in the file: weights hardly compress."""
+    shown, _ = capped(array, cap)
+    return shown.size * (4 if array.size <= 1024 else 1) * 4 / 3
+
+
+def restored(array: np.ndarray) -> np.ndarray:
+    """What a page reads of an array of 8 bits."""
+    codes, lo, hi = as_bytes(array)
+    return np.asarray(lo + codes * ((hi - lo) / 255), np.float32)
