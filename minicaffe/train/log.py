@@ -17,8 +17,10 @@ class TrainingLog:
 
     Each line has ``event``, ``iteration``, ``time`` (seconds since 1970) and the values of the event. The first
     event that a process writes is "start", with what ``start`` returns: ``run`` (kept on resuming), ``resumed``
-    (the state that it continues from, or null), ``net`` (its name), ``solver`` (the text of the spec) and ``seed``.
-    The others are "train", "test", "snapshot" and "resume". An incomplete last line, left by a kill, is removed.
+    (the state that it continues from, or null), ``weights`` (the files that it started from), ``net`` (its name),
+    ``losses`` (the outputs that are losses, with their weights), ``seed``, and the texts of the specs: ``solver``
+    and ``net_spec``. The others are "train", "test", "norms", "snapshot" and "resume". An incomplete last line,
+    left by a kill, is removed.
     """
 
     def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:
@@ -67,15 +69,15 @@ def last_run(prefix: str) -> str | None:
     """The run of the last "start" in a log; None if there is no log, or no start in it."""
     with suppress(OSError):
         for line in reversed(log_path(prefix).read_bytes().splitlines()):
-            event = _event(line) if b'"start"' in line else {}
+            event = event_of(line) if b'"start"' in line else {}
             run = event.get("run")
             if event.get("event") == "start" and isinstance(run, str):
                 return run
     return None
 
 
-def _event(line: bytes) -> dict[str, Any]:
-    """The event on a line; empty if the line is not a JSON object."""
+def event_of(line: bytes) -> dict[str, Any]:
+    """The event on a line of a log; empty if the line is not a JSON object."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -90,7 +92,7 @@ def _mend_end(path: Path) -> None:
     with path.open("rb+") as file:
         text = file.read()
         end = text.rfind(b"\n") + 1
-        if _event(text[end:]):
+        if event_of(text[end:]):
             file.write(b"\n")
         else:
             file.truncate(end)

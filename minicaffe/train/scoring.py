@@ -94,11 +94,7 @@ def images_of(net: Net) -> int:
 
 def output_lines(net: Net, values: Mapping[str, np.ndarray], phase: str) -> Iterator[str]:
     """The lines that Caffe prints for a net's outputs: one for each number, or one for a whole large output."""
-    weights = {
-        name: weight
-        for layer in net.layers
-        for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
-    }
+    weights = loss_weights(net)
     number = 0
     for name, array in values.items():
         if is_large(array):
@@ -110,6 +106,16 @@ def output_lines(net: Net, values: Mapping[str, np.ndarray], phase: str) -> Iter
             loss = f" (* {weight:g} = {weight * value:.6g} loss)" if weight else ""
             yield f"    {phase} net output #{number}: {name} = {value:.6g}{loss}"
             number += 1
+
+
+def loss_weights(net: Net) -> dict[str, float]:
+    """The weights of the outputs that are losses, by name."""
+    return {
+        name: weight
+        for layer in net.layers
+        for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
+        if weight and name in net.outputs
+    }
 
 
 def is_large(array: np.ndarray) -> bool:

@@ -25,11 +25,12 @@ from minicaffe.spec.net import NetSpec, NetState
 from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train import snapshots
+from minicaffe.train.console import Lines, Shown, own_lines
 from minicaffe.train.log import TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
+from minicaffe.train.norms import StepNorms
 from minicaffe.train.preview import sizes, untrained
-from minicaffe.train.progress import duration
-from minicaffe.train.scoring import first_not_finite, is_finite, output_lines, score
+from minicaffe.train.scoring import first_not_finite, is_finite, loss_weights, output_lines, score
 from minicaffe.train.snapshots import shapes_of
 from minicaffe.train.solvers.rule import update_rules
 
@@ -46,7 +47,9 @@ class Solver:
 
     Snapshots are named ``<prefix>_iter_<n>``; without a ``snapshot_prefix`` the solver's file gives the name, as in
     Caffe. ``net``, ``test_nets`` and ``iter`` are those of pycaffe's solver. Progress goes to the logger
-    "minicaffe", and to a JSON-lines file beside the snapshots. Raises SpecError, and whatever nets raise.
+    "minicaffe", and to a JSON-lines file beside the snapshots. With ``log_norms`` the file has, for each iteration
+    that is shown, the norms of parameters, gradients and updates too. ``lines`` says what is printed of such an
+    iteration (``console.py``). Raises SpecError, and whatever nets raise.
     """
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
@@ -87,13 +90,17 @@ class Solver:
                 for p in self._trained_params()
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
-        file = Path(self.spec.where.file)
-        self._text = read_spec(file)[1] if file.is_file() else ""
+        self._text = _text_of(self.spec)
+        is_inline = self.net.spec.where.file == self.spec.where.file
+        self._net_text = "" if is_inline else _text_of(self.net.spec)
+        self.log_norms = False
+        self.lines: Lines = own_lines
         self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
         self._request = ""
         self._saved_at = -1
         self._updates = 0
         self._resumed: str | None = None  # the state that this run continues from
+        self._weights: list[str] = []  # the files that it started from
         self.stopped_early = False
         for path in self.spec.weights:
             self.copy_from(self._find(path, "weights"))
@@ -143,6 +150,7 @@ class Solver:
     def copy_from(self, path: str | Path) -> None:
         """Start from weights, matched to layers by name (finetuning). Raises WeightError."""
         logger.info("Weights from %s: %s", path, self.net.copy_from(path))
+        self._weights.append(str(path))
 
     # -- training --------------------------------------------------------------------------------------
 
@@ -187,10 +195,19 @@ class Solver:
             "iteration": self.iter,
             "run": self.run,
             "resumed": self._resumed,
+            "weights": self._weights,
             "net": self.net.name,
+            "losses": self._losses(),
             "seed": self.seed,
             "solver": self._text,
+            "net_spec": self._net_text,
         }
+
+    def _losses(self) -> dict[str, float]:
+        weights: dict[str, float] = {}
+        for net in (self.net, *self.test_nets):
+            weights |= loss_weights(net)
+        return weights
 
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations. Raises TrainingError if the loss becomes nan or infinite."""
@@ -225,7 +242,11 @@ class Solver:
         rate = learning_rate(spec, self.iter)
         if shown:
             self._show(clock, last, rate)
+        params = self._trained_params() if shown and self.log_norms else []
+        norms = StepNorms(params, spec.iter_size) if params else None
         self.apply_update(rate)
+        if norms is not None:
+            self.log.write(event="norms", iteration=self.iter - 1, params=norms.after_update())
         if spec.snapshot and self.iter % spec.snapshot == 0:
             self.snapshot()
 
@@ -313,13 +334,13 @@ class Solver:
         return float(sum(float(loss) for loss in self.losses) / max(1, len(self.losses)))
 
     def _show(self, clock: _Clock, last: int, rate: float) -> None:
-        loss = self.smoothed_loss()
-        speed = clock.speed(self.iter)
-        left = f", {duration((last - self.iter) / speed)} left" if speed else ""
-        pace = f" ({speed:.4g} iter/s{left})" if speed else ""
-        logger.info("Iteration %d%s, loss = %.6g, lr = %.6g", self.iter, pace, loss, rate)
+        loss, speed = self.smoothed_loss(), clock.speed(self.iter)
         outputs = {name: to_host(self.net.blobs[name].data) for name in self.net.outputs}
-        for line in output_lines(self.net, outputs, "Train"):
+        shown = Shown(
+            self.iter, loss, rate, speed, last - self.iter, self.spec.display,
+            [*output_lines(self.net, outputs, "Train")],
+        )  # fmt: skip
+        for line in self.lines(shown):
             logger.info(line)
         self.log.write(event="train", iteration=self.iter, loss=loss, lr=rate, outputs=_plain(outputs))
 
@@ -504,6 +525,12 @@ class Solver:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _text_of(spec: SolverSpec | NetSpec) -> str:
+    """The text of the file that a spec comes from; "" where there is none."""
+    file = Path(spec.where.file)
+    return read_spec(file)[1] if file.is_file() else ""
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -297,8 +297,26 @@ def test_every_run_has_a_start_in_the_log_with_what_it_is(job, tmp_path):
     assert [event["resumed"] for event in starts] == [None, "snap/run_iter_2.solverstate.npz", None]
     for event in starts:
         assert (event["net"], event["seed"], event["solver"]) == ("small", 5, PLAIN)
+        assert (event["net_spec"], event["losses"], event["weights"]) == (NET, {"loss": 1}, [])
         assert event["time"] > 1e9
     assert events[0] == starts[0] and events[events.index(starts[1]) + 1]["event"] == "resume"
+
+
+def test_a_start_names_the_weights_it_began_from_and_has_an_inline_net_once(job, tmp_path, capsys):
+    mc.Solver(job).net.save(tmp_path / "start.npz")
+    job.write_text(SHORT)
+    assert main(["train", "solver.yaml", "--weights", "start.npz"]) == 0
+    inline = "net_param:\n" + "".join(f"  {line}\n" for line in NET.splitlines())
+    job.write_text(SHORT.replace("net: net.yaml\n", inline) + "weights: start.npz\n")
+    with mc.Solver(job) as solver:
+        solver.step(1)
+    with mc.Solver(parse_solver(SHORT), parse_net(NET)) as solver:
+        solver.step(1)
+    events = events_of(tmp_path / "snap" / "run.log.jsonl")
+    tuned, own, spoken = (event for event in events if event["event"] == "start")
+    assert tuned["weights"] == ["start.npz"] and own["weights"] == [str(tmp_path / "start.npz")]
+    assert (own["solver"], own["net_spec"]) == (job.read_text(), "")
+    assert (spoken["solver"], spoken["net_spec"], spoken["weights"]) == ("", "", [])
 
 
 @pytest.mark.parametrize("keep", [-1, -10])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,15 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.files.spec_formats import open_solver
 from minicaffe.files.state_formats import is_foreign_state
 from minicaffe.train import snapshots
+from minicaffe.train.console import GlogFormatter, caffe_lines
 from minicaffe.train.solver import Solver
 
 
 def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
+    if args.log_format == "caffe":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(GlogFormatter())
     spec = open_solver(args.solver)
     choose_device(args, spec)
     is_foreign = args.snapshot is not None and is_foreign_state(args.snapshot)
@@ -26,6 +31,9 @@ def train(args: argparse.Namespace) -> None:
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )
     solver = Solver(spec)
+    solver.log_norms = args.log_norms
+    if args.log_format == "caffe":
+        solver.lines = caffe_lines
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
         state = snapshots.latest(solver.prefix) if latest else args.snapshot
@@ -76,6 +84,17 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
+    sub.add_argument(
+        "--log-norms",
+        action="store_true",
+        help="log how large each parameter, its gradient and its update are, when an iteration is shown",
+    )
+    sub.add_argument(
+        "--log-format",
+        choices=["plain", "caffe"],
+        default="plain",
+        help="caffe: print what Caffe's parse_log.py and plot_training_log.py read (default: plain)",
+    )
     add_device(sub)
     add_trust(sub, runs_python=True)
 
