@@ -89,10 +89,14 @@ class Run:
         return {key: series for key, series in self.outputs.items() if key[1] not in self.losses}
 
 
-def read_logs(paths: Sequence[str | Path]) -> list[Run]:
-    """The runs of some logs, in order, with names that tell them apart. Raises DataError, as ``read_log`` does."""
+def read_logs(paths: Sequence[str | Path], last: int | None = None) -> list[Run]:
+    """The runs of some logs, in order, with names that tell them apart; ``last``: so many of each log, at most.
+
+    Raises DataError, as ``read_log`` does.
+    """
     labels = _labels([Path(path) for path in paths])
-    return [run for path, label in zip(paths, labels, strict=True) for run in read_log(path, label)]
+    runs = [read_log(path, label) for path, label in zip(paths, labels, strict=True)]
+    return [run for of_log in runs for run in of_log[-(last or 0) :]]
 
 
 def read_log(path: str | Path, name: str | None = None) -> list[Run]:
@@ -119,14 +123,15 @@ def read_log(path: str | Path, name: str | None = None) -> list[Run]:
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """At each place the mean of the ``width`` values around it; of fewer, but as many on both sides, at the ends.
+    """At each place the mean of the ``width`` values around it; of fewer at both ends.
 
-    Values that are not finite are left out; the mean of none is nan.
+    At the start, where a loss falls fast, there are as many on both sides, at the end as many as there are. Values
+    that are not finite are left out; the mean of none is nan.
     """
     half = max(0, width - 1) // 2
     means = []
     for i in range(len(values)):
-        reach = min(half, i, len(values) - 1 - i)
+        reach = min(half, i)
         near = [x for x in values[i - reach : i + reach + 1] if math.isfinite(x)]
         means.append(sum(near) / len(near) if near else NAN)
     return means

@@ -130,6 +130,9 @@ def test_names_tell_logs_apart(tmp_path):
         path.parent.mkdir(exist_ok=True)
         write_events(path, start("x"), train(0, 1.0))
     assert [run.name for run in read_logs(paths)] == ["a/run", "b/run", "other"]
+    with paths[0].open("a") as file:
+        file.write(json.dumps(start("y")) + "\n" + json.dumps(train(0, 1.0)) + "\n")
+    assert [run.name for run in read_logs(paths, last=1)] == ["a/run (2)", "b/run", "other"]
 
 
 # -- texts
@@ -221,8 +224,8 @@ def test_lines_that_are_no_events_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("width", "mean"), [(1, [1, 2, 6, 0]), (3, [1, 3, 8 / 3, 0]), (99, [1, 3, 8 / 3, 0])]
+    ("width", "mean"), [(1, [1, 2, 6, 0]), (3, [1, 3, 8 / 3, 3]), (99, [1, 3, 9 / 4, 9 / 4])]
 )
-def test_a_running_mean_has_as_many_on_both_sides(width, mean):
+def test_a_running_mean_has_as_many_on_both_sides_but_at_the_end(width, mean):
     assert running_mean([1, 2, 6, 0], width) == pytest.approx(mean)
     assert running_mean([1, math.nan, 3], 3)[1] == 2 and math.isnan(running_mean([math.nan], 5)[0])

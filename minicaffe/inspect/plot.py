@@ -1,0 +1,265 @@
+"""The curves of training runs as a picture (extra ``plot``): loss, scores, learning rate, sizes of the updates.
+
+Several runs are told apart by their dashes and by names at the ends of the lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from minicaffe.compress.plot import check
+from minicaffe.errors import DataError, shown
+from minicaffe.files.atomic import atomic_write
+from minicaffe.inspect.logs import NAN, Run, Series, running_mean
+
+TRAIN, TEST, SCORES, RATE = "#2f6db3", "#b23a48", "#2a7353", "#a85a14"  # blue, red, green, brown
+DASHES = ["solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3))]
+USUAL = (1e-4, 1e-2)  # ‖Δw‖ / ‖w‖ of a training that goes well lies between
+UNITS = [
+    (7200.0, "hours", 3600.0),
+    (300.0, "minutes", 60.0),
+    (0.0, "seconds", 1.0),
+]  # from how many seconds on
+SMALL = 8.0  # points, of what stands at the lines
+LONGEST = 60  # letters of a name
+MOST_NAMES = 8  # of parameters, at the ends of their lines
+REPRODUCIBLE: Any = {"svg.hashsalt": "minicaffe"}  # ids in an SVG are random otherwise
+
+
+@dataclass(frozen=True)
+class _Across:
+    """What goes from left to right: the name of the axis, and where the points of a series are on it."""
+
+    name: str
+    places: Callable[[Series], Sequence[float]]
+
+
+def plot_runs(runs: Sequence[Run], path: str | Path, x: str = "iteration", smooth: int | None = None) -> None:
+    """Draw runs into a PNG or SVG file, over the "iteration" or the "time".
+
+    ``smooth``: how many losses the thick line is the mean of; by default a 20th of them. Raises MinicaffeError
+    without matplotlib or for another kind of file, and DataError if a run does not have the times.
+    """
+    new_figure, kind = check(path)
+    import matplotlib
+
+    across = _across(runs, x)
+    parts: list[tuple[float, Callable[[Any, Sequence[Run], _Across], None]]] = [
+        (2.9, lambda axes, runs, across: _loss(axes, runs, across, smooth))
+    ]
+    if any(run.scores for run in runs):
+        parts.append((2.2, _scores))
+    if any(run.rate for run in runs):
+        parts.append((0.9, _rate))
+    if any(run.norms for run in runs):
+        parts.append((2.8, _ratios))
+    with matplotlib.rc_context(REPRODUCIBLE):
+        figure, all_axes = _lay_out(new_figure, [height for height, _ in parts], _longest_name(runs))
+        for axes, (_, draw) in zip(all_axes, parts, strict=True):
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.margins(x=0.01)
+            draw(axes, runs, across)
+            axes.tick_params(labelbottom=axes is all_axes[-1])
+        all_axes[-1].set_xlabel(across.name)
+        metadata = {"Date": None} if kind == "svg" else None
+        with atomic_write(path) as file:
+            figure.savefig(file, format=kind, dpi=120, metadata=metadata)
+
+
+def _lay_out(new_figure: Callable[..., Any], heights: Sequence[float], letters: int) -> tuple[Any, list[Any]]:
+    """A figure with axes below each other, so many inches high, and room at the right for names of some letters.
+
+    Matplotlib's own layouts solve equations, whose last bits differ from run to run.
+    """
+    left, right, top, bottom, between = 0.95, 0.2 + 0.6 * SMALL / 72 * letters, 0.4, 0.55, 0.45
+    width, height = left + 7.3 + right, top + sum(heights) + between * (len(heights) - 1) + bottom
+    figure = new_figure(figsize=(width, height))
+    found: list[Any] = []
+    y = height - top
+    for each in heights:
+        place = (left / width, (y - each) / height, 7.3 / width, each / height)
+        found.append(figure.add_axes(place, sharex=found[0] if found else None))
+        y -= each + between
+    return figure, found
+
+
+def _longest_name(runs: Sequence[Run]) -> int:
+    """The letters of the longest name at the end of a line."""
+    whats = (
+        [
+            *run.loss,
+            *(f"{name} ({phase})" if phase != "test" else name for phase, name in run.scores),
+            *run.norms,
+        ]
+        for run in runs
+    )
+    return max(
+        len(_named(runs, run, what)) for run, of_run in zip(runs, whats, strict=True) for what in of_run
+    )
+
+
+def smooth_width(runs: Sequence[Run]) -> int:
+    """The number of losses that a running mean takes where none is given: odd, and 1 for short runs."""
+    longest = max((len(run.loss["train"]) for run in runs if "train" in run.loss), default=0)
+    return longest // 20 // 2 * 2 + 1
+
+
+def _across(runs: Sequence[Run], x: str) -> _Across:
+    if x == "iteration":
+        return _Across("iteration", lambda series: series.iterations)
+    for run in runs:
+        if not all(math.isfinite(time) for series in run.loss.values() for time in series.seconds):
+            raise DataError(f"{run.file}: has no times; draw it over the iterations (--x iteration)")
+    longest = max((s.seconds[-1] for run in runs for s in run.loss.values()), default=0.0)
+    _, unit, length = next(entry for entry in UNITS if longest >= entry[0])
+    return _Across(f"{unit} of training", lambda series: [time / length for time in series.seconds])
+
+
+def _dash(number: int) -> Any:
+    return DASHES[number % len(DASHES)]
+
+
+def _named(runs: Sequence[Run], run: Run, what: str) -> str:
+    """What stands at the end of a line."""
+    return shown(f"{run.name}, {what}" if len(runs) > 1 else what, LONGEST)
+
+
+def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -> None:
+    """Training losses thin and their running means thick; test losses with dots; snapshots as ticks."""
+    width = smooth or smooth_width(runs)
+    ends = []
+    for number, run in enumerate(runs):
+        for phase, series in run.loss.items():
+            places = across.places(series)
+            if phase == "train":
+                values = running_mean(series.values, width)
+                if width > 1:
+                    axes.plot(places, series.values, color=TRAIN, linewidth=0.6, alpha=0.45)
+                axes.plot(places, values, color=TRAIN, linewidth=2, linestyle=_dash(number))
+                ends.append((_last(values), _named(runs, run, "train"), TRAIN))
+            else:
+                axes.plot(places, series.values, "o", color=TEST, linestyle=_dash(number), linewidth=1,
+                          markersize=3.5)  # fmt: skip
+                ends.append((_last(series.values), _named(runs, run, phase), TEST))
+        ticks = [across.places(Series((s.iteration,), (s.seconds,), (0.0,)))[0] for s in run.snapshots]
+        axes.plot(ticks, [0.0] * len(ticks), "|", color="black", markersize=9, clip_on=False,
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.set(ylabel="loss", title="Does the loss still fall?")
+    _legend(axes, runs, width)
+    _write_ends(axes, ends)
+
+
+def _legend(axes: Any, runs: Sequence[Run], width: int) -> None:
+    """What thick and thin lines, dots and ticks mean."""
+    from matplotlib.lines import Line2D
+
+    kinds: list[tuple[str, dict[str, Any]]] = []
+    if any("train" in run.loss for run in runs):
+        if width > 1:
+            kinds.append((f"training, mean of {width} shown", {"color": TRAIN, "linewidth": 2}))
+            kinds.append(("training, as shown", {"color": TRAIN, "linewidth": 0.6, "alpha": 0.6}))
+        else:
+            kinds.append(("training", {"color": TRAIN, "linewidth": 2}))
+    if any(phase != "train" for run in runs for phase in run.loss):
+        kinds.append(("test", {"color": TEST, "linewidth": 1, "marker": "o", "markersize": 3.5}))
+    if any(run.snapshots for run in runs):
+        kinds.append(("snapshot", {"color": "black", "marker": "|", "linestyle": "none", "markersize": 9}))
+    lines = [Line2D([], [], label=label, **style) for label, style in kinds]
+    axes.legend(handles=lines, fontsize=SMALL, loc="upper right", framealpha=0.8)
+
+
+def _scores(axes: Any, runs: Sequence[Run], across: _Across) -> None:
+    ends = []
+    for number, run in enumerate(runs):
+        for (phase, name), series in run.scores.items():
+            axes.plot(across.places(series), series.values, "o", color=SCORES, linestyle=_dash(number),
+                      linewidth=1.2, markersize=3.5)  # fmt: skip
+            of_phase = name if phase == "test" else f"{name} ({phase})"
+            ends.append((_last(series.values), _named(runs, run, of_phase), SCORES))
+    axes.set(ylabel="score", title="How well does it do?")
+    _write_ends(axes, ends)
+
+
+def _rate(axes: Any, runs: Sequence[Run], across: _Across) -> None:
+    ends = []
+    values = [value for run in runs for value in run.rate.values if value > 0]
+    for number, run in enumerate(runs):
+        axes.plot(
+            across.places(run.rate), run.rate.values, color=RATE, linewidth=1.5, linestyle=_dash(number)
+        )
+        if len(runs) > 1 and run.rate:
+            ends.append((_last(run.rate.values), run.name, RATE))
+    is_log = bool(values) and max(values) > 30 * min(values)
+    axes.set(ylabel=f"learning\nrate{' (log)' if is_log else ''}", yscale="log" if is_log else "linear")
+    _write_ends(axes, ends)
+
+
+def _ratios(axes: Any, runs: Sequence[Run], across: _Across) -> None:
+    """‖Δw‖ / ‖w‖: of each layer's first parameter, from the first layer, dark, to the last; of others thin."""
+    import matplotlib
+
+    axes.axhspan(*USUAL, color=SCORES, alpha=0.12, linewidth=0)
+    colours = matplotlib.colormaps["viridis"]
+    ends = []
+    for number, run in enumerate(runs):
+        ratios = {key: norms.ratio for key, norms in run.norms.items()}
+        first = {key: series for key, series in ratios.items() if key.endswith("/0")}
+        named = set(_names_to_show(first))
+        for i, (key, series) in enumerate(ratios.items()):
+            colour = colours(0.8 * i / max(1, len(ratios) - 1))
+            positive = [value if value > 0 else NAN for value in series.values]
+            weight = {"linewidth": 1.6} if key in first else {"linewidth": 0.5, "alpha": 0.6}
+            axes.plot(across.places(series), positive, color=colour, linestyle=_dash(number), **weight)
+            if key in named:
+                ends.append((_last(positive), _named(runs, run, key.removesuffix("/0")), colour))
+    axes.set(ylabel="‖Δw‖ / ‖w‖ (log)", yscale="log",
+             title="How large is an update beside the weights? Usual: the green band. Thin: biases")  # fmt: skip
+    _write_ends(axes, ends)
+
+
+def _names_to_show(ratios: Mapping[str, Series]) -> list[str]:
+    """All of them, if they are few; else the first, the last, and those that change most and least."""
+    if len(ratios) <= MOST_NAMES:
+        return [*ratios]
+    by_size = sorted(ratios, key=lambda key: _last(ratios[key].values))
+    return [next(iter(ratios)), [*ratios][-1], by_size[0], by_size[-1]]
+
+
+def _last(values: Sequence[float]) -> float:
+    """The last value that is a number, or nan."""
+    return next((value for value in reversed(values) if math.isfinite(value)), NAN)
+
+
+def _write_ends(axes: Any, ends: Sequence[tuple[float, str, Any]]) -> None:
+    """Write names right of the axes, each at the height of its line's end but apart from the others."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    placed = sorted((float(to_axes.transform((1, y))[1]), text, colour) for y, text, colour in _finite(ends))
+    gap = 1.25 * SMALL / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    heights = spread([y for y, _, _ in placed], gap)
+    for y, (_, text, colour) in zip(heights, placed, strict=True):
+        axes.annotate(text, (1, y), (4, 0), xycoords="axes fraction", textcoords="offset points", va="center",
+                      color=colour, fontsize=SMALL, annotation_clip=False, parse_math=False)  # fmt: skip
+
+
+def _finite(ends: Sequence[tuple[float, str, Any]]) -> list[tuple[float, str, Any]]:
+    return [end for end in ends if math.isfinite(end[0])]
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Sorted places, moved to be at least ``gap`` apart: those that would touch stand around their middle."""
+    groups: list[list[float]] = []
+    for place in places:
+        groups.append([place])
+        while len(groups) > 1:
+            below, above = groups[-2:]
+            room = fmean(above) - fmean(below) - gap * (len(below) + len(above)) / 2
+            if room >= -1e-12:
+                break
+            groups[-2:] = [below + above]
+    return [fmean(group) + gap * (i - (len(group) - 1) / 2) for group in groups for i in range(len(group))]
