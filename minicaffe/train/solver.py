@@ -26,6 +26,7 @@ from minicaffe.spec.reader import nearest
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train import snapshots
 from minicaffe.train.console import Lines, Shown, own_lines
+from minicaffe.train.in_notebook import show_how_far, shown_in_notebook
 from minicaffe.train.log import TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.norms import StepNorms
@@ -47,9 +48,9 @@ class Solver:
 
     Snapshots are named ``<prefix>_iter_<n>``; without a ``snapshot_prefix`` the solver's file gives the name, as in
     Caffe. ``net``, ``test_nets`` and ``iter`` are those of pycaffe's solver. Progress goes to the logger
-    "minicaffe", and to a JSON-lines file beside the snapshots. With ``log_norms`` the file has, for each iteration
-    that is shown, the norms of parameters, gradients and updates too. ``lines`` says what is printed of such an
-    iteration (``console.py``). Raises SpecError, and whatever nets raise.
+    "minicaffe", which a notebook shows, and to a JSON-lines file beside the snapshots. With ``log_norms`` the file
+    has, for each iteration that is shown, the norms of parameters, gradients and updates too. ``lines`` says what is
+    printed of such an iteration (``console.py``). Raises SpecError, and whatever nets raise.
     """
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
@@ -154,6 +155,7 @@ class Solver:
 
     # -- training --------------------------------------------------------------------------------------
 
+    @shown_in_notebook()
     def solve(self) -> None:
         """Train to ``max_iter``, then snapshot and test. Raises TrainingError, and SpecError without a max_iter."""
         last = self.spec.max_iter
@@ -209,6 +211,7 @@ class Solver:
             weights |= loss_weights(net)
         return weights
 
+    @shown_in_notebook()
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations. Raises TrainingError if the loss becomes nan or infinite."""
         last = self.iter + iterations
@@ -221,6 +224,7 @@ class Solver:
         with self.net.setting.device.entered():
             while self.iter < last and not self.stopped_early:
                 self._step(clock, last)
+                show_how_far(self.iter, last)
                 self._answer_request()
             self._look()
 
