@@ -49,8 +49,8 @@ class Solver:
     Snapshots are named ``<prefix>_iter_<n>``; without a ``snapshot_prefix`` the solver's file gives the name, as in
     Caffe. ``net``, ``test_nets`` and ``iter`` are those of pycaffe's solver. Progress goes to the logger
     "minicaffe", which a notebook shows, and to a JSON-lines file beside the snapshots. With ``log_norms`` the file
-    has, for each iteration that is shown, the norms of parameters, gradients and updates too. ``lines`` says what is
-    printed of such an iteration (``console.py``). Raises SpecError, and whatever nets raise.
+    has, for each iteration that is shown, the norms of parameters, gradients and updates too. ``lines`` says what
+    is printed of such an iteration (``console.py``). Raises SpecError, and whatever nets raise.
     """
 
     def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
