@@ -1,0 +1,141 @@
+"""View 5, Answer: where the score of each picture's best classes depends on the picture, and Grad-CAM.
+
+Grad-CAM of a convolution with outputs A (C, H, W) is Σ_c α_c · A_c, cut at 0, with α_c = −mean over H, W of dL/dA_c
+(Selvaraju et al. 2017, arXiv 1610.02391; there the gradient is that of the class's score, here that of −loss).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe.errors import MinicaffeError
+from minicaffe.inspect.report.occlusion import Places, colour_of, falls, places_on
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer, Ref
+from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.inspect.report.scorer import Scorer
+from minicaffe.layers.convolution import Convolution
+from minicaffe.train.progress import Progress
+
+BEST = 5  # classes whose maps are kept, and the label's
+MOST_MULTIPLY_ADDS = 700e9  # of all occlusions: some 20 s on two cores
+LARGEST_CAM = 28  # pixels a side; of larger maps squares of pixels are averaged
+
+
+def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
+    """The occlusion maps and Grad-CAM maps of the recorded pictures; "missing" for a net without classes."""
+    if recording.answer is None:
+        return {"missing": "this net gives no scores of classes"}
+    return {"occlusion": _occlusion(recording, packer), "cam": _cams(recording, packer)}
+
+
+# -- occlusion -------------------------------------------------------------------------------------------------
+
+
+def _occlusion(recording: Recording, packer: Packer) -> dict[str, Any]:
+    """The square's places and colour, and for each picture its classes' falls; or "why" there are none."""
+    arrays = [image.arrays[recording.input] for image in recording.images]
+    if any(array.shape != arrays[0].shape or array.ndim != 4 or array.shape[0] != 1 for array in arrays):
+        return {"why": "the net's input is no picture"}
+    pictures = np.concatenate(arrays)
+    places = places_on(*pictures.shape[2:])
+    colour = colour_of(pictures, _mean_is_subtracted(recording, pictures))
+    square = {"side": places.side, "tops": places.tops, "lefts": places.lefts, "colour": _rounded(colour)}
+    assert recording.answer is not None
+    blob = recording.stages[recording.answer].blob
+    try:
+        recording.feed(0)
+        scorer = Scorer(recording.net, recording.input, blob, recording.softmax)
+        work = scorer.multiply_adds * (places.count + 1)
+        count = min(len(pictures), int(MOST_MULTIPLY_ADDS // max(1, work)))
+        if not count:
+            sizes = (f"{number / 1e9:,.0f} G multiply-adds" for number in (work, MOST_MULTIPLY_ADDS))
+            return {**square, "why": "one picture takes {}; a report spends {} at most".format(*sizes)}
+        with scorer:
+            progress = Progress(count * places.count)
+            images = [
+                _picture(recording, scorer, packer, pictures, i, places, colour, progress)
+                for i in range(count)
+            ]
+    except MinicaffeError as error:
+        return {**square, "why": f"the net cannot run on covered pictures: {error}"}
+    return {**square, "is_log_p": scorer.is_log_p, "images": images}
+
+
+def _mean_is_subtracted(recording: Recording, pictures: np.ndarray) -> bool:
+    preparation = recording.pictures.preparation
+    if preparation is not None and preparation.mean is not None:
+        return True
+    return bool(pictures.min() < 0)
+
+
+def _picture(
+    recording: Recording,
+    scorer: Scorer,
+    packer: Packer,
+    pictures: np.ndarray,
+    number: int,
+    places: Places,
+    colour: np.ndarray,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The classes of a picture that have a map, their scores, and the maps: (classes, rows, columns)."""
+    scores, fall = falls(scorer, pictures[number], places, colour, progress)
+    classes = np.argsort(-scores, kind="stable")[:BEST].tolist()
+    label = recording.images[number].label
+    if label is not None and label < len(scores) and label not in classes:
+        classes.append(label)
+    return {
+        "classes": classes,
+        "scores": _rounded(scores[classes]),
+        "falls": packer.add(fall[classes], "f16", "occlusion"),
+    }
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values.ravel().tolist()]
+
+
+# -- Grad-CAM --------------------------------------------------------------------------------------------------
+
+
+def _cams(recording: Recording, packer: Packer) -> dict[str, Ref]:
+    """For each convolution the maps of all pictures, (n, h, w), each as parts of its largest value."""
+    cams = {}
+    for layer in recording.layers:
+        maps = cam(recording, layer)
+        if maps is not None:
+            largest = maps.max(axis=(1, 2), keepdims=True)
+            parts = maps / np.where(largest > 0, largest, 1)
+            cams[layer.name] = packer.add(np.rint(255 * parts).astype(np.uint8), "u8", "cam")
+    return cams
+
+
+def cam(recording: Recording, layer: RecordedLayer) -> np.ndarray | None:
+    """Grad-CAM of a layer's first top as the layers in place leave it, (n, h, w); None where there is none."""
+    if not isinstance(layer.layer, Convolution):
+        return None
+    stage = recording.stages[last_in_place(recording, layer.tops[0])]
+    if stage.diff is None or stage.values.ndim != 4 or stage.values[0, 0].size == 1:
+        return None
+    weights = -stage.diff.mean(axis=(2, 3), dtype=np.float64)
+    maps = np.maximum(np.einsum("nc,nchw->nhw", weights, stage.values), 0)
+    step = -(-max(maps.shape[1:]) // LARGEST_CAM)
+    if step > 1:
+        height, width = (size // step for size in maps.shape[1:])
+        squares = maps[:, : height * step, : width * step].reshape(len(maps), height, step, width, step)
+        maps = squares.mean((2, 4))
+    return np.asarray(maps)
+
+
+def last_in_place(recording: Recording, key: str) -> str:
+    """The stage that a blob has after the layers in place that follow."""
+    blob = recording.stages[key].blob
+    while True:
+        after = [layer for layer in recording.layers if key in layer.bottoms]
+        tops = [top for layer in after for top in layer.tops if recording.stages[top].blob == blob]
+        if not tops:
+            return key
+        key = tops[0]

@@ -1,0 +1,1 @@
+"""The chain rule of a recorded picture, line by line (``steps.walk``)."""

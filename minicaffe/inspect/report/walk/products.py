@@ -1,0 +1,64 @@
+"""The lines of inner products and convolutions: sums of weights times gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.inspect.report.walk.line import Line, Spot, Term, lines, sum_of
+from minicaffe.inspect.report.walk.windows import window_pixels, windows_at
+from minicaffe.ops.convolution.geometry import Window
+
+
+@lines.of("InnerProduct")
+def inner_product(spot: Spot) -> Line | None:
+    """dL/dx = Σ over units of w · dL/dy."""
+    dy, layer = spot.dy[0], spot.layer
+    transpose, axis = getattr(layer, "transpose", False), getattr(layer, "axis", 1)
+    if dy is None or dy.ndim != 1 or axis != 1 or len(spot.params[0].shape) != 2:
+        return None
+    w = spot.params[0].T if transpose else spot.params[0]
+    if w.shape != (dy.size, spot.x[0].size):  # factors of low rank
+        return None
+    at = spot.largest(0, None)
+    column = w[:, int(np.ravel_multi_index(at, spot.x[0].shape))]
+    terms = [
+        Term(f"unit {m}", (float(column[m]), float(dy[m])), m == spot.at[0])
+        for m in np.flatnonzero(dy).tolist()
+    ]
+    silent = dy.size - len(terms)
+    note = (
+        f"x goes into all {dy.size} units of {layer.name}, so their gradients add up, each times its weight."
+    )
+    note += f" {silent} of them have gradient 0." if silent else ""
+    return sum_of(at, "dL/dx = Σ w · dL/dy, over the units", terms, note)
+
+
+@lines.of("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+def convolution(spot: Spot) -> Line | None:
+    """dL/dx = Σ over the filters and the windows that x lies in of w · dL/dy."""
+    window, dy = getattr(spot.layer, "window", None), spot.dy[spot.top]
+    b, w = spot.top, spot.params[0]
+    x = spot.x[b]
+    if not isinstance(window, Window) or dy is None or x.ndim != 3 or w.ndim != 4 or len(dy) != len(w):
+        return None
+    group = x.shape[0] // w.shape[1]
+    if group * w.shape[1] != x.shape[0] or len(w) % group or w.shape[2:] != window.kernel:
+        return None
+    filters, channels = len(w) // group, w.shape[1]
+    g = spot.at[0] // filters
+    mask = np.zeros(x.shape, bool)
+    rows, columns = (window_pixels(window, axis, spot.at[1 + axis], x.shape[1 + axis]) for axis in (0, 1))
+    mask[g * channels : (g + 1) * channels, np.array(rows)[:, None], np.array(columns)] = True
+    c, *pixel = at = spot.largest(b, mask)
+    terms = []
+    for i, oy in windows_at(window, 0, pixel[0], dy.shape[1]):
+        for j, ox in windows_at(window, 1, pixel[1], dy.shape[2]):
+            for f in range(g * filters, (g + 1) * filters):
+                factors = (float(w[f, c - g * channels, i, j]), float(dy[f, oy, ox]))
+                name = f"filter {f}, w({i}, {j}), output ({oy}, {ox})"
+                terms.append(Term(name, factors, (f, oy, ox) == spot.at))
+    note = (
+        f"x lies in {len(terms) // filters} windows, each time under another weight, and each window feeds "
+        f"{filters} filters: {len(terms):,} products. This is one number of col2im(Wᵀ · dL/dY)."
+    )
+    return sum_of(at, "dL/dx = Σ w · dL/dy, over the filters and the windows that x is in", terms, note, b)

@@ -1,0 +1,23 @@
+"""Which pixels a window covers, and which windows cover a pixel."""
+
+from __future__ import annotations
+
+from minicaffe.ops.convolution.geometry import Window
+
+
+def window_pixels(window: Window, axis: int, output: int, length: int) -> list[int]:
+    """The pixels of the image, along one axis, in the window of an output."""
+    start = output * window.stride[axis] - window.pad[axis]
+    pixels = (start + k * window.dilation[axis] for k in range(window.kernel[axis]))
+    return [pixel for pixel in pixels if 0 <= pixel < length]
+
+
+def windows_at(window: Window, axis: int, pixel: int, outputs: int) -> list[tuple[int, int]]:
+    """The windows that a pixel lies in, along one axis: (place in the kernel, output), the outputs in order."""
+    found = []
+    for k in reversed(range(window.kernel[axis])):
+        start = pixel + window.pad[axis] - k * window.dilation[axis]
+        output, rest = divmod(start, window.stride[axis])
+        if not rest and 0 <= output < outputs:
+            found.append((k, output))
+    return found
