@@ -23,7 +23,7 @@ View("answer", (() => {
 
   // -- a picture on which the square moves --
   function coverable(canvas, at, name, move, end) {
-    const square = el("div", {class: "square", hidden: !at});
+    const square = el("div", {class: "square", hidden: !at, style: {background: O.shown || "#808080"}});
     const box = el("div", {class: "pixels", tabindex: "0", role: "application", "data-focus": name,
       "aria-label": `${canvas.getAttribute("aria-label")}; arrows move the square`}, canvas, square);
     const place = ([y, x]) => { square.hidden = false; Object.assign(square.style, {top: 100 * y / H + "%", left: 100 * x / W + "%",
@@ -89,72 +89,6 @@ View("answer", (() => {
     State.redraw();
   }
 
-  // -- the user's own pictures --
-  const UNIT = 8; // of the pad's pixels are one of the net's
-  let pad = null, drawn = null, isBright = null;
-  async function brightBackground() {
-    const ref = R.images[0].thumbnail, bytes = ref && await Pack.bytes(ref);
-    if (isBright === null) isBright = !!bytes && (bytes[0] + bytes[3 * W - 3] + bytes[3 * W * (H - 1)] + bytes[3 * W * H - 3]) / 4 > 127;
-  }
-  function makePad() {
-    pad = el("canvas", {width: W * UNIT, height: H * UNIT, class: "pad", tabindex: "0", role: "application", "data-focus": "pad",
-      "aria-label": "drawing pad: draw with the mouse, or move the pen with arrows while Shift is held"});
-    const context = pad.getContext("2d", {willReadFrequently: true});
-    Object.assign(context, {lineWidth: 2.4 * UNIT * Math.min(H, W) / 28, lineCap: "round", lineJoin: "round", strokeStyle: "#fff"});
-    let pen = [pad.width / 2, pad.height / 4];
-    const stroke = to => { context.beginPath(); context.moveTo(...pen); context.lineTo(...to); context.stroke(); pen = to; };
-    const under = event => { const r = pad.getBoundingClientRect(); return [(event.clientX - r.left) * pad.width / r.width, (event.clientY - r.top) * pad.height / r.height]; };
-    pad.onpointerdown = event => { pad.setPointerCapture(event.pointerId); pen = under(event); stroke(pen); };
-    pad.onpointermove = event => { if (event.buttons) stroke(under(event)); };
-    pad.onpointerup = show;
-    pad.onkeydown = event => {
-      const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
-      if (!step) return;
-      event.preventDefault(); event.stopPropagation();
-      const to = pen.map((v, k) => Math.max(0, Math.min(pad.width, v + 2 * UNIT * step[k])));
-      if (event.shiftKey) { stroke(to); show(); } else { pen = to; say(`pen at column ${Math.round(pen[0] / UNIT)}, row ${Math.round(pen[1] / UNIT)}`); }
-    };
-  }
-  // The drawing as MNIST's digits are: its larger side is 20 of 28 pixels, and its centre of mass is in the middle.
-  function centred() {
-    const w = pad.width, h = pad.height, a = pad.getContext("2d").getImageData(0, 0, w, h).data, out = new Uint8ClampedArray(4 * H * W);
-    let mass = 0, mx = 0, my = 0, [l, r, t, b] = [w, 0, h, 0];
-    for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
-      const v = a[4 * (y * w + x) + 3];
-      if (!v) continue;
-      mass += v; mx += v * x; my += v * y; l = Math.min(l, x); r = Math.max(r, x); t = Math.min(t, y); b = Math.max(b, y);
-    }
-    if (!mass) return null;
-    const s = Math.max(r - l, b - t, UNIT) / (Math.min(H, W) * 20 / 28);
-    for (let i = 0; i < H; i++) for (let j = 0; j < W; j++) {
-      const [x0, y0] = [Math.round(mx / mass + (j - W / 2) * s), Math.round(my / mass + (i - H / 2) * s)], n = Math.max(1, Math.round(s));
-      let sum = 0;
-      for (let y = Math.max(0, y0); y < Math.min(h, y0 + n); y++) for (let x = Math.max(0, x0); x < Math.min(w, x0 + n); x++) sum += a[4 * (y * w + x) + 3];
-      const v = sum / (n * n);
-      out.set([isBright ? 255 - v : v, isBright ? 255 - v : v, isBright ? 255 - v : v, 255], 4 * (i * W + j));
-    }
-    return out;
-  }
-  async function show() {
-    const rgba = centred();
-    if (!rgba) return;
-    if (drawn && Live.images.includes(drawn)) Live.remove(R.images.length + Live.images.indexOf(drawn));
-    const image = await Live.add(`drawing ${Live.images.length + 1}`, rgba);
-    drawn = own(image);
-    State.set({image, cover: null, class: null}); State.redraw();
-    say(`the net says ${className(drawn.top)}`);
-  }
-  function clear() { pad.getContext("2d").clearRect(0, 0, pad.width, pad.height); drawn = null; }
-  async function open(file, status) {
-    try {
-      const bitmap = await createImageBitmap(file), canvas = el("canvas", {width: W, height: H}), context = canvas.getContext("2d");
-      const [h, w] = D.dims || [H, W];
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, (W - w) / 2, (H - h) / 2, w, h);
-      State.set({image: await Live.add(file.name, context.getImageData(0, 0, W, H).data), cover: null, class: null});
-    } catch { status.textContent = `${file.name} is no picture that this browser reads.`; say(status.textContent); }
-  }
-
   async function draw(root) {
     const i = State.image, p = await Values.answer(i), {label, thumbnail} = meta(i), status = el("p", {class: "quiet", role: "status"});
     if (!p) { root.append(el("p", {}, "The scores of this image were not recorded.")); return; }
@@ -190,9 +124,9 @@ View("answer", (() => {
     const picture = thumbnail && O.side ? await Maps.image(i, scale) : null;
     const numbers = Array.from({length: State.imageCount()}, (_, n) => n);
 
-    const cards = [card("What the net says", list, line, isShare ? null : el("p", {class: "quiet"}, "Scores, not probabilities: they need not add up to 1."),
+    const cards = [], first = el("section", {}, el("h3", {}, "What the net says"), list, line, isShare ? null : el("p", {class: "quiet"}, "Scores, not probabilities: they need not add up to 1."),
       el("label", {class: "quiet"}, "thin lines: ", el("select", {"data-focus": "with", onchange: e => State.set({with: e.target.value || null})},
-        el("option", {value: ""}, "the image uncovered"), numbers.filter(n => n !== i).map(n => el("option", {value: n, selected: isCompared && n === other}, `compare with ${meta(n).name}`)))))];
+        el("option", {value: ""}, "the image uncovered"), numbers.filter(n => n !== i).map(n => el("option", {value: n, selected: isCompared && n === other}, `compare with ${meta(n).name}`)))));
     if (picture) cards.push(card("Cover it by hand", box(picture, "by-hand"),
       el("p", {class: "quiet"}, Live.on ? "Drag the square, or move it with arrows; the bars follow." : "Put the square anywhere: it goes to the nearest place that was recorded."),
       el("button", {"data-focus": "uncover", onclick: () => State.set({cover: null})}, "uncover")));
@@ -205,7 +139,7 @@ View("answer", (() => {
     } else if (picture) cards.push(card(`Where does ${className(chosen)} depend on?`, i >= R.images.length && !falls
       ? el("button", {onclick: e => { e.target.disabled = true; measure(i, status); }}, `cover it everywhere: ${O.tops.length * wide} passes`)
       : el("p", {class: "quiet"}, O.why ? `Not measured: ${O.why}.` : "Recorded for the best five classes, and for the first images only."), status));
-    const cam = D.cam && (D.cam[State.layer] ? State.layer : Object.keys(D.cam).pop());
+    const last = D.cam && Object.keys(D.cam).pop(), cam = last && (D.cam[State.layer] ? State.layer : last);
     if (picture && cam) {
       const ref = D.cam[cam], [n, h, w] = ref.shape, all = await Pack.bytes(ref);
       cards.push(card(`Grad-CAM of ${cam}`, ...(i < n ? [await tinted(i, scale, (y, x) => {
@@ -214,21 +148,10 @@ View("answer", (() => {
         return (1 - u) * ((1 - t) * v(y0, x0) + t * v(y0, x0 + 1)) + u * ((1 - t) * v(y0 + 1, x0) + t * v(y0 + 1, x0 + 1));
       }, 255, `Grad-CAM of ${cam}`), el("p", {class: "quiet"}, "Where maps lie that lower the loss",
         Number.isInteger(label) ? ` of ${className(label)}` : "", `. Only ${h} × ${w} places, one colour for all: not outlines, not how much.`)]
-        : [el("p", {class: "quiet"}, "Not for this image: it needs gradients, which were recorded for the first ones.")])));
+        : [el("p", {class: "quiet"}, "Not for this image: it needs gradients, which were recorded for the first ones.")]),
+      cam === last ? null : el("p", {}, el("button", {class: "link", onclick: () => State.set({layer: last})}, `of the last convolution, ${last}`))));
     }
-    if (Live.on && C === 1) {
-      await brightBackground();
-      if (!pad) makePad();
-      cards.push(card("Draw one yourself", el("div", {class: "pad-row"}, pad, i >= R.images.length ? el("div", {}, await Maps.image(i, 56 / Math.max(H, W)), el("p", {class: "quiet"}, "as the net sees it")) : null),
-        el("button", {"data-focus": "clear", onclick: () => { clear(); say("the pad is empty"); }}, "new drawing")));
-    }
-    if (Live.on && (C === 1 || C === 3)) {
-      const file = el("input", {type: "file", accept: "image/*", "aria-label": "a picture of yours", onchange: e => e.target.files[0] && open(e.target.files[0], status)});
-      cards.push(card("Or a picture of yours", file, el("p", {class: "quiet"}, "Or drop it here. ", R.input.preparation ? `It is ${R.input.preparation.text}.` : ""), k >= 0 ? status : null));
-      root.ondragover = e => e.preventDefault();
-      root.ondrop = e => { e.preventDefault(); if (e.dataTransfer.files[0]) open(e.dataTransfer.files[0], status); };
-    }
-    root.append(el("div", {class: "cards"}, cards));
+    root.append(el("div", {class: "two"}, el("div", {class: "left"}, first, await Pad.cards(root, i, D.dims || [H, W])), el("div", {class: "cards"}, cards)));
   }
 
   return {title: "What the net says, and what that depends on", draw, tries: "Draw a 4 that it takes for a 9.",

@@ -28,7 +28,20 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     """The occlusion maps and Grad-CAM maps of the recorded pictures; "missing" for a net without classes."""
     if recording.answer is None:
         return {"missing": "this net gives no scores of classes"}
-    return {"occlusion": _occlusion(recording, packer), "cam": _cams(recording, packer)}
+    return {
+        "occlusion": _occlusion(recording, packer),
+        "cam": _cams(recording, packer),
+        "dims": _dims(recording),
+    }
+
+
+def _dims(recording: Recording) -> list[int] | None:
+    """The size that a picture is resized to before it is cropped to the input's; None: the input's size."""
+    found, shape = recording.pictures.preparation, recording.images[0].arrays[recording.input].shape
+    if found is None or found.image_dims is None or len(shape) != 4:
+        return None
+    fits = all(size >= crop for size, crop in zip(found.image_dims, shape[2:], strict=True))
+    return list(found.image_dims) if fits else None
 
 
 # -- occlusion -------------------------------------------------------------------------------------------------
@@ -42,7 +55,13 @@ def _occlusion(recording: Recording, packer: Packer) -> dict[str, Any]:
     pictures = np.concatenate(arrays)
     places = places_on(*pictures.shape[2:])
     colour = colour_of(pictures, _mean_is_subtracted(recording, pictures))
-    square = {"side": places.side, "tops": places.tops, "lefts": places.lefts, "colour": _rounded(colour)}
+    square = {
+        "side": places.side,
+        "tops": places.tops,
+        "lefts": places.lefts,
+        "colour": _rounded(colour),
+        "shown": _as_css(colour, recording),
+    }
     assert recording.answer is not None
     blob = recording.stages[recording.answer].blob
     try:
@@ -69,6 +88,19 @@ def _mean_is_subtracted(recording: Recording, pictures: np.ndarray) -> bool:
     if preparation is not None and preparation.mean is not None:
         return True
     return bool(pictures.min() < 0)
+
+
+def _as_css(colour: np.ndarray, recording: Recording) -> str:
+    """The square's colour as a person sees it; grey where the way back from the net's numbers is not known."""
+    found = recording.pictures.preparation
+    if found is None or (found.mean is not None and found.mean.ndim > 1):
+        return "#808080"
+    mean = 0 if found.mean is None else found.mean
+    values = (colour / (found.input_scale or 1) + mean) / (found.raw_scale or 1)
+    if found.channel_swap is not None:
+        values = values[np.argsort(found.channel_swap)]
+    codes = np.rint(255 * values.clip(0, 1)).astype(int).tolist()
+    return "#{:02x}{:02x}{:02x}".format(*(codes if len(codes) == 3 else 3 * codes[:1]))
 
 
 def _picture(
