@@ -90,12 +90,12 @@ View("answer", (() => {
   }
 
   async function draw(root) {
-    const i = State.image, p = await Values.answer(i), {label, thumbnail} = meta(i), status = el("p", {class: "quiet", role: "status"});
+    const i = State.image, live = Values.isLive(), p = await Values.answer(i), {label, thumbnail} = meta(i), status = el("p", {class: "quiet", role: "status"});
     if (!p) { root.append(el("p", {}, "The scores of this image were not recorded.")); return; }
     const picked = number(State.class), chosen = picked !== null && picked < p.length ? picked : best(p, 1)[0], falls = await map(i);
     const at = State.cover && O.side && /^\d+,\d+$/.test(State.cover) ? State.cover.split(",").map(Number) : null;
     const other = number(State.with), isCompared = other !== null && other < State.imageCount() && other !== i;
-    const input = Live.on ? await Values.input(i) : null;
+    const input = live ? await Values.input(i) : null;
     const list = el("div", {class: "answers", role: "group", "aria-label": "what the net says"}), line = el("p", {class: "read-out"});
     const reference = isCompared ? await Values.answer(other) : null;
     let waiting = null, isBusy = false;
@@ -105,10 +105,10 @@ View("answer", (() => {
     async function update(to) {
       if (isBusy) { waiting = to; return; }
       isBusy = true;
-      const now = to && Live.on ? await says(covered(input, to)) : p;
-      list.replaceChildren(...bars(now, reference || (to && Live.on ? p : null), i, chosen));
-      const before = isShare ? p[chosen] : null, drop = to && !Live.on && k >= 0 ? fallAt(...to) : null;
-      const after = to && Live.on ? now[chosen] : drop !== null && isShare ? p[chosen] * Math.exp(-drop) : null;
+      const now = to && live ? await says(covered(input, to)) : p;
+      list.replaceChildren(...bars(now, reference || (to && live ? p : null), i, chosen));
+      const before = isShare ? p[chosen] : null, drop = to && !live && k >= 0 ? fallAt(...to) : null;
+      const after = to && live ? now[chosen] : drop !== null && isShare ? p[chosen] * Math.exp(-drop) : null;
       line.replaceChildren(...(!to ? ["Nothing is covered."] : after === null ? [drop === null ? "" : `Covered here, the score falls by ${fmt(drop)}.`]
         : [`Covered here, ${isShare ? "p" : "the score"} of ${className(chosen)} goes from `, num(before ?? p[chosen]), " to ", num(after), "."]));
       isBusy = false;
@@ -116,7 +116,7 @@ View("answer", (() => {
     }
     await update(at);
     const scale = Math.max(1, Math.floor(196 / Math.max(H, W))) * (Math.max(H, W) > 196 ? 196 / Math.max(H, W) : 1), boxes = [];
-    const snap = ([y, x]) => Live.on ? [y, x] : [O.tops[nearest(O.tops, y)], O.lefts[nearest(O.lefts, x)]];
+    const snap = ([y, x]) => live ? [y, x] : [O.tops[nearest(O.tops, y)], O.lefts[nearest(O.lefts, x)]];
     const move = to => { const place = snap(to); boxes.forEach(b => b.place(place)); update(place); };
     const end = to => { if (to) { const cover = snap(to).join(","); if (cover === State.cover) update(snap(to)); else State.set({cover}); say(line.textContent); } };
     const box = (canvas, name) => { const made = coverable(canvas, at, name, move, end); boxes.push(made); return made; };
@@ -128,7 +128,7 @@ View("answer", (() => {
       el("label", {class: "quiet"}, "thin lines: ", el("select", {"data-focus": "with", onchange: e => State.set({with: e.target.value || null})},
         el("option", {value: ""}, "the image uncovered"), numbers.filter(n => n !== i).map(n => el("option", {value: n, selected: isCompared && n === other}, `compare with ${meta(n).name}`)))));
     if (picture) cards.push(card("Cover it by hand", box(picture, "by-hand"),
-      el("p", {class: "quiet"}, Live.on ? "Drag the square, or move it with arrows; the bars follow." : "Put the square anywhere: it goes to the nearest place that was recorded."),
+      el("p", {class: "quiet"}, live ? "Drag the square, or move it with arrows; the bars follow." : "Put the square anywhere: it goes to the nearest place that was recorded."),
       el("button", {"data-focus": "uncover", onclick: () => State.set({cover: null})}, "uncover")));
     if (picture && k >= 0) {
       const extent = Math.max(...falls.falls[k].map(Math.abs)), canvas = await tinted(i, scale, (y, x) => fallAt(y - O.side / 2 + 0.5, x - O.side / 2 + 0.5), extent,

@@ -10,7 +10,7 @@ View("backward", (() => {
 
   // -- how large --
   function sizes(root, i) {
-    const layers = State.layers.filter(l => l.tops.length && R.stages[l.tops[0]].diff_mean), withWeights = layers.filter(l => l.params.length && l.params[0].diff_mean);
+    const layers = State.layers.filter(l => l.kind !== "loss" && l.tops.length && R.stages[l.tops[0]].diff_mean), withWeights = layers.filter(l => l.params.length && l.params[0].diff_mean);
     const shown = layers.length > 60 ? withWeights : layers, size = l => R.stages[l.tops[0]].diff_mean[i];
     const row = (l, value) => ({name: l.name, value, kind: l.kind, chosen: l.name === State.layer, key: l.name});
     const choose = row => State.set({layer: row.key});
@@ -22,10 +22,11 @@ View("backward", (() => {
         verdict ? el("b", {class: "warning"}, verdict) : "neither vanishing nor exploding", el("span", {class: "quiet"}, ` (by rule: below ${VANISHING}, above ${EXPLODING})`)));
     } else if (ends.length > 1) root.append(el("p", {class: "verdict", "data-verdict": "none"}, el("b", {class: "warning"}, `No gradient arrives at ${last.name}`), ": it is 0 everywhere."));
     const end = layers[layers.length - 1], both = el("div", {class: "two"});
-    both.append(Chart.bar({title: "How much would the loss change with a blob's numbers?", x: {label: "mean |dL/d blob|", log: true}, rows: shown.map(l => row(l, size(l))),
+    const log = values => ({log: true, lo: 10 ** Math.floor(Math.log10(Math.min(...values.filter(v => v > 0), 1)))});
+    both.append(Chart.bar({title: "How much would the loss change with a blob's numbers?", x: {label: "mean |dL/d blob|", ...log(shown.map(size))}, rows: shown.map(l => row(l, size(l))),
       width: 480, onselect: choose, reference: end && size(end) > 0 ? {value: size(end), label: `at ${end.name}`} : null}));
-    const isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
-    both.append(Chart.bar({title: `And with its weights?${isOne ? " (image 0)" : ""}`, x: {label: "mean |dL/dw|", log: true}, rows: withWeights.map(l => row(l, at(l.params[0].diff_mean, i))), width: 480, onselect: choose}));
+    const steep = l => at(l.params[0].diff_mean, i), isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
+    both.append(Chart.bar({title: `And with its weights?${isOne ? " (image 0)" : ""}`, x: {label: "mean |dL/dw|", ...log(withWeights.map(steep))}, rows: withWeights.map(l => row(l, steep(l))), width: 480, onselect: choose}));
     root.append(both);
   }
 
@@ -39,14 +40,14 @@ View("backward", (() => {
     return result;
   }
   function step(line, n) {
-    const layer = layerOf(line.layer), [key, index] = line.below, off = Math.abs(line.total - line.said) <= 1e-4 * Math.abs(line.said) + 1e-12;
+    const layer = layerOf(line.layer), [key, index] = line.below, letter = (line.formula.match(/dL\/d(\w)/) || [0, "x"])[1], isRight = Math.abs(line.total - line.said) <= 1e-4 * Math.abs(line.said) + 1e-12;
     const item = el("li", {class: line.layer === State.layer ? "chosen" : null, "data-line": line.layer},
       el("p", {}, el("button", {class: "link", "data-focus": `walk-${n}`, onclick: () => State.set({layer: line.layer})}, el("b", {}, line.layer)), el("span", {class: `kind ${layer.kind}`}, ` ${layer.type}`),
-        " · ", el("code", {}, line.formula || layer.formula.split("\n").pop().trim()), " · x is ", el("b", {}, `${R.stages[key].blob}, ${place(index)}`)));
+        " · ", el("code", {}, line.formula || layer.formula.split("\n").pop().trim()), ` · ${letter} is `, el("b", {}, `${R.stages[source(key)].blob}, ${place(index)}`)));
     if (line.table) item.append(el("table", {class: "cells", "aria-label": "gradient of the loss"}, el("thead", {}, el("tr", {}, line.head.map(h => el("th", {scope: "col"}, h)))),
       el("tbody", {}, line.table.map(row => el("tr", {class: row[0] === index[0] ? "chosen" : null}, row.map((v, k) => el(k ? "td" : "th", k ? {title: exact(v)} : {scope: "row"}, k ? fmt(v) : line.head[0] === "class" ? className(v) : String(v))))))));
-    item.append(el("p", {class: "sum"}, "dL/dx = ", line.terms ? [sum(line), " = "] : "", "total" in line ? [el("b", {"data-total": line.total}, num(line.total)), el("span", {class: "quiet"}, " · minicaffe: ")] : "",
-      el("span", {"data-said": line.said}, num(line.said)), "total" in line ? el("span", {class: off ? "true" : "warning"}, off ? " ✓" : " ✗") : el("span", {class: "quiet"}, ": this layer type has no line of its own here")));
+    item.append(el("p", {class: "sum"}, `dL/d${letter} = `, line.terms ? [sum(line), " = "] : "", "total" in line ? [el("b", {"data-total": line.total}, num(line.total)), el("span", {class: "quiet"}, " · minicaffe: ")] : "",
+      el("span", {"data-said": line.said}, num(line.said)), "total" in line ? el("span", {class: isRight ? "true" : "warning"}, isRight ? " ✓" : " ✗") : el("span", {class: "quiet"}, ": this layer type has no line of its own here")));
     if (line.note) item.append(el("p", {class: "quiet"}, line.note));
     if (line.terms && line.terms[0][0]) item.append(el("details", {class: "as-table"}, el("summary", {"aria-label": `terms of ${line.layer}`}, "terms"), el("table", {}, el("tbody", {},
       line.terms.map(t => el("tr", {}, el("th", {scope: "row"}, t[0], t[2] ? " ← the line above" : ""), t[1].map(f => el("td", {}, exact(f))), el("td", {}, "= " + exact(t[1].reduce((a, b) => a * b, 1)))))))));
@@ -62,15 +63,15 @@ View("backward", (() => {
 
   // -- maps --
   async function maps(root, i) {
-    const key = layerOf(State.layer).tops[0], found = key && await Values.diff(key, i), input = await Values.diff(R.input.stage, i), picture = await Maps.image(i);
+    const key = layerOf(State.layer).tops[0], found = key && await Values.diff(key, i), input = await Values.diff(R.input.stage, i), scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1)))), picture = await Maps.image(i, scale);
     const row = el("div", {class: "two"}), [c, h, w] = R.input.shape;
     if (picture) row.append(el("figure", {class: "chart"}, el("figcaption", {}, "the image"), picture));
     if (input.data && input.shape.length === 3) {
       const total = new Float32Array(h * w);
       if (input.shape[1] === h) for (let k = 0; k < c * h * w; k++) total[k % (h * w)] += input.data[k];
       const {lo, hi} = Maps.range(total);
-      if (input.shape[1] === h) row.append(el("figure", {class: "chart"}, el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"), Maps.tile(total, h, w, {label: "gradient of the image"}), Maps.legend(lo, hi, true),
-        el("p", {class: "quiet"}, "Blue: the loss grows if the pixel does; red: it falls.")));
+      if (input.shape[1] === h) row.append(el("figure", {class: "chart"}, el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"), Maps.tile(total, h, w, {scale, label: "gradient of the image"})),
+        el("div", {}, Maps.legend(lo, hi, true), el("p", {class: "quiet"}, "Blue: the loss grows if the pixel does; red: it falls.")));
     }
     root.append(row, el("h3", {}, `dL/d ${key}`));
     if (!found || !found.data) { root.append(el("p", {class: "quiet"}, "Not recorded for this layer and image.")); return; }
@@ -117,14 +118,15 @@ View("backward", (() => {
     root.append(el("p", {}, el("b", {}, layer.name), ": ", el("code", {}, isConv ? "dL/dw = Σ dL/dY · X, over the places of the window" : "dL/dw = dL/dY · X: one place")),
       el("p", {class: "fields"}, field(isConv ? "filter" : "unit", f, M, v => set(v, c, [ky, kx])), field("input map", c, slices, v => set(f, v, [ky, kx]))),
       el("p", {class: "quiet"}, `All ${kh} × ${kw} weights of this ${isConv ? "slice" : "unit for this map"}; click one, or move with arrows:`));
+    const shown = el("div", {class: "two"});
     if (kh * kw <= 400) {
-      const range = Maps.range(values), canvas = Maps.tile(values, kh, kw, {...range, scale: Math.max(6, Math.floor(200 / Math.max(kh, kw))), label: `dL/dw of ${layer.name}`});
-      root.append(el("div", {class: "two"}, Maps.pixels(canvas, values, kh, kw, {at: [ky, kx], name: "dL/dw", exact: isExact, focus: "weight", onpixel: (a, b) => set(f, c, [a, b])}),
-        kh * kw <= 64 ? Maps.table(values, kh, kw, {at: [ky, kx], label: "dL/dw of the slice"}) : ""));
+      const canvas = Maps.tile(values, kh, kw, {scale: Math.max(6, Math.floor(130 / Math.max(kh, kw))), label: `dL/dw of ${layer.name}`});
+      shown.append(Maps.pixels(canvas, values, kh, kw, {at: [ky, kx], name: "dL/dw", exact: isExact, focus: "weight", onpixel: (a, b) => set(f, c, [a, b])}),
+        kh * kw <= 64 ? Maps.table(values, kh, kw, {at: [ky, kx], label: "dL/dw of the slice"}) : "");
     }
     list.sort((a, b) => Math.abs(b[2] * b[3]) - Math.abs(a[2] * a[3]));
     const silent = list.every(t => t[2] === 0), dark = list.every(t => t[3] === 0), blame = sum !== 0 ? "" : silent ? `It is 0 because dL/dY is 0 for ${isConv ? "filter" : "unit"} ${f} at every place: nothing above passes a gradient to it.` : dark ? `It is 0 because X is 0 at every place: input map ${channel} is 0 there.` : "It is 0 because wherever dL/dY is not 0, X is.";
-    root.append(el("p", {class: "sum", "data-weight-gradient": sum}, `dL/dw(${[f, c, ky, kx].join(", ")}) = Σ over ${whole(list.length)} places = `, isExact ? "" : "≈ ", el("b", {}, num(sum))), el("p", {}, blame),
+    root.append(shown, el("p", {class: "sum", "data-weight-gradient": sum}, `dL/dw(${[f, c, ky, kx].join(", ")}) = Σ over ${whole(list.length)} places = `, isExact ? "" : "≈ ", el("b", {}, num(sum))), el("p", {}, blame),
       el("table", {class: "cells", "aria-label": "largest terms"}, el("thead", {}, el("tr", {}, ["place of Y", "dL/dY", "X", "product"].map(h => el("th", {scope: "col"}, h)))),
         el("tbody", {}, list.slice(0, 5).map(t => el("tr", {}, el("th", {scope: "row"}, isConv ? `(${t[0]}, ${t[1]})` : `unit ${f}`), [t[2], t[3], t[2] * t[3]].map(v => el("td", {title: exact(v)}, fmt(v))))))),
       list.length > 5 ? el("p", {class: "quiet"}, `and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`) : "");

@@ -73,7 +73,7 @@ const Pad = (() => {
   // The cards for an image `i`; a file may also be dropped on `root`.
   async function cards(root, i, dims) {
     const found = [], status = el("p", {role: "status"});
-    if (!Live.on || !W || (C !== 1 && C !== 3)) return found;
+    if (!Values.isLive() || !W || (C !== 1 && C !== 3)) return found;
     if (C === 1) {
       if (!pad) await make();
       const seen = i >= R.images.length && await Maps.image(i, 84 / Math.max(H, W));

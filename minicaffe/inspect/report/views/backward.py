@@ -12,10 +12,13 @@ import numpy as np
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import LEVEL, Packer, Ref
 from minicaffe.inspect.report.record import Recording
+from minicaffe.inspect.report.test_pass import FEWEST
+from minicaffe.inspect.report.tested import tested
 from minicaffe.inspect.report.walk.steps import Step, walk
 
 MOST_LINES = 1500  # of all walks: of deep nets fewer pictures have one
 SHARE = 0.05  # of the file, for exact gradients
+LISTED = 40  # dead units of a layer
 KEPT_EXACT = 1024  # numbers: gradients of smaller stages are exact in the page anyway
 
 
@@ -23,7 +26,8 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     """The walks, gradients of products' tops in float32, and dead units; "missing" where there is no gradient."""
     if recording.no_gradient:
         return {"missing": recording.no_gradient}
-    return {"walks": _walks(recording, packer), "exact": _exact(recording, packer, options.budget(SHARE))}
+    exact = _exact(recording, packer, options.budget(SHARE))
+    return {"walks": _walks(recording, packer), "exact": exact, **_units(recording, options)}
 
 
 # -- the walks -------------------------------------------------------------------------------------------------
@@ -90,3 +94,28 @@ def _exact(recording: Recording, packer: Packer, budget: int) -> dict[str, Ref]:
         if sum(len(zlib.compress(part.tobytes(), LEVEL)) for part in parts.values()) * 4 // 3 <= budget:
             return {key: packer.add(part, "f32", recording.stages[key].layer) for key, part in parts.items()}
     return {}
+
+
+# -- dead units ------------------------------------------------------------------------------------------------
+
+
+def _units(recording: Recording, options: Options) -> dict[str, Any]:
+    """The dead units of each ReLU, or why they are not known."""
+    result = tested(recording, options)
+    if result is None:
+        return {"no_units": "Needs test images: a net with its data (train.yaml), and --test 1000."}
+    if result.count < FEWEST:
+        return {"no_units": f"Needs {FEWEST} test images to tell; there were {result.count} (--test 1000)."}
+    if not result.dead:
+        return {"no_units": "The net has no ReLU that can be 0."}
+    layers = [
+        {
+            "name": name,
+            "dead": share,
+            "always_on": result.always_on[name],
+            "units": result.dead_units[name][:LISTED],
+            "more": max(0, len(result.dead_units[name]) - LISTED),
+        }
+        for name, share in result.dead.items()
+    ]
+    return {"units": {"count": result.count, "layers": layers}}
