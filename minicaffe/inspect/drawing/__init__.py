@@ -1,1 +1,10 @@
-"""A net as a picture: boxes, how they lie side by side and under each other, and what is written into them."""
+"""A net as a picture: boxes, how they lie side by side and under each other, and what is written into them.
+
+``wires`` finds who feeds whom, ``boxes`` what is drawn, ``parts`` divides it into series and branches, ``fold``
+stacks what is repeated, ``place`` and ``lanes`` find places, and ``layout`` calls these. ``ink`` turns a layout
+into shapes and texts, which ``svg`` and ``png`` write; ``dot`` leaves the places to Graphviz.
+"""
+
+from minicaffe.inspect.drawing.drawing import Drawing, draw, draw_spec, svg_of
+
+__all__ = ["Drawing", "draw", "draw_spec", "svg_of"]

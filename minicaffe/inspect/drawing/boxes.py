@@ -1,0 +1,274 @@
+"""Boxes: what is drawn of a net. A box for each layer, except for those that only change another layer's output.
+
+A layer in place becomes a row in the box that made its blob, and so does an activation, a BatchNorm, Scale or Bias
+that alone uses its bottom. Bottoms of which only labels or shapes are used are tags in the box, not edges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.inspect.drawing.measure import text_width
+from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
+from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, what
+from minicaffe.layers.recurrent import RecurrentLayer
+from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.products import OneStage
+
+KINDS = {
+    "Convolution": "conv", "Deconvolution": "conv", "DepthwiseConvolution": "conv",
+    "ConvolutionDepthwise": "conv", "InnerProduct": "ip", "Embed": "ip", "Pooling": "pool", "SPP": "pool",
+    "ROIPooling": "pool", "PSROIPooling": "pool", "Input": "data", "Accuracy": "data",
+}  # fmt: skip
+ALONE = {"LRN", "MVN", "Python", "Softmax"}  # types that may work in place, but are no activations
+WIDTH, SIDE, SMALL = 156.0, 9.0, 9.5  # of a box: its width, its margins, and the size of its lines' text
+SHAPE_ONLY = {("Crop", 1), ("PriorBox", 1)}  # bottoms of which only the shape is used
+
+
+@dataclass(eq=False)
+class Box:
+    """A layer and its rows. ``lines`` say what they do; ``tags`` name inputs that are not drawn as edges.
+
+    ``kind`` is "conv", "ip", "pool", "data", "loss" or "other". ``work`` and ``weights`` are multiply-adds and
+    parameters, ``shape`` that of one image's output. ``waist`` is rank / full rank of a layer of low rank, whose
+    stages are the first two lines; ``time`` the number of steps of a recurrent layer; ``letters`` number parameters
+    that are shared. ``badge`` names the phase of a layer that the other phase does not have.
+    """
+
+    name: str
+    type: str
+    kind: str
+    layers: list[str]
+    lines: list[str]
+    tags: list[str] = field(default_factory=list)
+    shape: str = ""
+    work: int = 0
+    weights: int = 0
+    waist: float | None = None
+    time: int | None = None
+    letters: list[int] = field(default_factory=list)
+    is_fixed: bool = False
+    badge: str = ""
+    is_double: bool = False
+    sentence: str = ""
+
+
+@dataclass(eq=False)
+class Edge:
+    """What one box hands to another: ``size`` bytes of one image. ``is_partial``: in one phase only."""
+
+    source: Box
+    target: Box
+    size: int = 0
+    is_partial: bool = False
+
+
+@dataclass
+class Boxes:
+    """What is drawn of a net: boxes, each after those that feed it, and edges; and the net's totals."""
+
+    boxes: list[Box]
+    edges: list[Edge]
+    work: int = 0
+    weights: int = 0
+
+
+def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
+    """The boxes of a net with so many parameters, seen in one phase or in both."""
+    wired = wiring(views)
+    groups = _groups(wired)
+    shared = _shared(wired.nodes)
+    home: dict[int, Box] = {}
+    boxes = []
+    for group in groups:
+        box = _box(group, wired, shared)
+        home.update({id(node): box for node in group})
+        boxes.append(box)
+    edges: dict[tuple[int, int], Edge] = {}
+    made: dict[int, list[str]] = {}
+    for wire in wired.wires:
+        source, target = home[id(wire.source)], home[id(wire.target)]
+        if source is target:
+            continue
+        if _is_tag(wire):
+            target.tags.append(f"← {_blob_name(wire)}")
+            continue
+        edge = edges.setdefault((id(source), id(target)), Edge(source, target, is_partial=True))
+        edge.size = max(edge.size, _bytes(wire.blob))
+        edge.is_partial &= len(wire.phases) < len(wired.phases)
+        made.setdefault(id(source), []).append(shape_text(wire.blob, wire.source.layer))
+    for box in boxes:
+        shapes = dict.fromkeys(shape for shape in made.get(id(box), ()) if shape)
+        box.shape = " · ".join(shapes) or box.shape
+        if box.kind == "other" and id(box) not in made and not box.type.endswith("Silence"):
+            box.kind = "data"  # what the net gives out
+    drawn = Boxes(boxes, list(edges.values()), sum(box.work for box in boxes), weights)
+    for box in boxes:
+        box.sentence = _sentence(box, drawn)
+    return drawn
+
+
+def _groups(wired: Wiring) -> list[list[Node]]:
+    """The nodes of each box: the layer, and those that are its rows."""
+    uses = Counter((id(wire.source), wire.top) for wire in wired.wires)
+    into: dict[int, list[Wire]] = {}
+    for wire in wired.wires:
+        into.setdefault(id(wire.target), []).append(wire)
+    groups: list[list[Node]] = []
+    group_of: dict[int, list[Node]] = {}
+    for node in wired.nodes:
+        wires = into.get(id(node), [])
+        group = group_of[id(wires[0].source)] if wires and _is_row(node, wires, uses) else None
+        if group is not None and (wires[0].is_in_place or group[-1] is wires[0].source):
+            group.append(node)
+        else:
+            group = [node]
+            groups.append(group)
+        group_of[id(node)] = group
+    return groups
+
+
+def _is_row(node: Node, wires: list[Wire], uses: Counter[tuple[int, int]]) -> bool:
+    """Whether a layer belongs into the box of its bottom's maker."""
+    if len({(id(wire.source), wire.top) for wire in wires}) > 1 or len(node.spec.top) != 1:
+        return False
+    wire = wires[0]
+    if wire.is_in_place:
+        return True
+    changes = layer_classes[node.spec.type].in_place and node.spec.type not in ALONE
+    alone = uses[id(wire.source), wire.top] == 1 and len(wire.source.spec.top) == 1
+    return changes and alone and node.phases == wire.source.phases
+
+
+def _is_tag(wire: Wire) -> bool:
+    """Whether an input is named in the box rather than drawn: a label, a shape, marks of where sequences begin."""
+    spec, is_given = wire.target.spec, not wire.source.spec.bottom
+    if (spec.type, wire.bottom) in SHAPE_ONLY:
+        return True
+    if not is_given or wire.bottom == 0:
+        return False
+    cls = layer_classes[spec.type]
+    takes_labels = spec.is_loss or any(spec.loss_weight) or spec.type == "Accuracy"
+    return takes_labels or (issubclass(cls, RecurrentLayer) and wire.bottom == 1)
+
+
+def _blob_name(wire: Wire) -> str:
+    """The name of the blob as its maker has it: a Split gives others."""
+    return wire.source.spec.top[wire.top]
+
+
+def _shared(nodes: Iterable[Node]) -> dict[int, list[int]]:
+    """The numbers of the shared parameters that a node has, by the node's id."""
+    holders: dict[object, list[Node]] = {}
+    for node in nodes:
+        blobs = node.step.layer.blobs if node.step else []
+        owners: list[object] = [id(blob.data_owner) for blob in blobs]
+        for owner in owners or [param.name for param in node.spec.param if param.name]:
+            holders.setdefault(owner, []).append(node)
+    letters: dict[int, list[int]] = {}
+    groups: dict[tuple[int, ...], int] = {}
+    for users in holders.values():
+        users = list(dict.fromkeys(users))
+        if len(users) > 1:
+            number = groups.setdefault(tuple(id(user) for user in users), len(groups) + 1)
+            for user in users:
+                if number not in letters.setdefault(id(user), []):
+                    letters[id(user)].append(number)
+    return letters
+
+
+def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]]) -> Box:
+    node = group[0]
+    spec, layer = node.spec, node.layer
+    lines, waist = [what(spec, layer)], None
+    if isinstance(layer, LowRankLayer):
+        lines = list(low_rank_lines(layer))
+        low = layer.low_rank
+        waist = 1.0 if isinstance(low.product(0), OneStage) else low.rank / low.full_rank
+    rows = [_row(row, node) for row in group[1:]]
+    steps = [n.step for n in group if n.step]
+    is_partial = len(node.phases) < len(wired.phases)
+    kind = KINDS.get(spec.type, "other")
+    if spec.is_loss or any(spec.loss_weight):
+        kind = "loss"
+    elif spec.brings_data:
+        kind = "data"
+    return Box(
+        spec.name,
+        spec.type,
+        kind,
+        [n.spec.name for n in group],
+        _with_rows(lines, rows),
+        shape=shape_text(steps[-1].top[0], steps[-1].layer) if steps and steps[-1].top else "",
+        work=sum(step.multiply_adds for step in steps),
+        weights=sum(blob.count for step in steps for blob in step.layer.blobs),
+        waist=waist,
+        time=node.step.bottom[0].shape[0] if node.step and isinstance(layer, RecurrentLayer) else None,
+        letters=sorted({letter for n in group for letter in shared.get(id(n), ())}),
+        is_fixed=_is_fixed(node),
+        badge=next(iter(node.phases)) if is_partial else "",
+        is_double=node.is_double,
+    )
+
+
+def _with_rows(lines: list[str], rows: list[str]) -> list[str]:
+    """The lines of a box with its rows, in the last line if there is room, or else in one of their own."""
+    joined = " · ".join(rows)
+    together = f"{lines[-1]} · {joined}"
+    if not rows:
+        return lines
+    fits = text_width(together, SMALL) <= WIDTH - 2 * SIDE
+    return [*lines[:-1], together] if fits else [*lines, joined]
+
+
+def _row(row: Node, host: Node) -> str:
+    """A row's words; with its phase, if only one has it."""
+    words = what(row.spec, row.step.layer if row.step else None)
+    return words if row.phases == host.phases else f"{words} ({', '.join(row.phases).lower()})"
+
+
+def _is_fixed(node: Node) -> bool:
+    """Whether the layer has parameters, and the spec says that none of them is trained."""
+    params = node.spec.param
+    has_any = bool(node.step.layer.blobs) if node.step else bool(params)
+    enough = len(params) >= len(node.step.layer.blobs) if node.step else True
+    return has_any and bool(params) and enough and node.spec.type not in ("BatchNorm", "BN") and all(
+        param.lr_mult == 0 for param in params
+    )  # fmt: skip
+
+
+def shape_text(blob: Blob | None, layer: Layer | None = None) -> str:
+    """The shape of one image's blob, "20×12×12"; of a sequence's, that of the whole. "" if it is one number."""
+    if blob is None:
+        return ""
+    return dims(blob.shape if isinstance(layer, RecurrentLayer) else blob.shape[1:])
+
+
+def _bytes(blob: Blob | None) -> int:
+    """The bytes of one image's blob."""
+    return math.prod(blob.shape[1:]) * blob.dtype.itemsize if blob is not None else 0
+
+
+def _sentence(box: Box, drawn: Boxes) -> str:
+    """The box in words, for those who hear it."""
+    first = f"{box.name}, {box.type}: {', '.join(box.lines)}"
+    parts = [first, f"output {box.shape}"] if box.shape else [first]
+    parts += [f"takes {tag.removeprefix('← ')} too" for tag in box.tags]
+    for number, total, noun in (
+        (box.weights, drawn.weights, "parameters"),
+        (box.work, drawn.work, "multiply-adds"),
+    ):
+        if number:
+            share = f" ({percent(number / total)} of all)" if total else ""
+            parts.append(f"{count(number)} {noun}{share}")
+    parts += [f"rank {box.waist:.0%} of the full rank"] if box.waist is not None else []
+    parts += [f"runs over {box.time} steps"] if box.time is not None else []
+    parts += ["its parameters are not trained"] if box.is_fixed else []
+    parts += [f"shares parameters (number {', '.join(map(str, box.letters))})"] if box.letters else []
+    parts += [f"only in phase {box.badge}"] if box.badge else []
+    return "; ".join(parts)

@@ -1,0 +1,97 @@
+"""Folding: blocks that a large net repeats are drawn once, as a stack with their number.
+
+Two blocks are equal if their layers have the same types, windows and connections; names and numbers of channels may
+differ. A block that has branches ends where they join.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from minicaffe.inspect.drawing.boxes import Box
+from minicaffe.inspect.drawing.parts import Empty, Fold, Mesh, Parallel, Part, Series, boxes_in
+
+MANY = 40  # boxes, above which a drawing is folded
+LEAST = 3  # equal blocks in a row
+LONGEST = 6  # parts of a series that a block may have
+COUNTS = re.compile(r"→ \d+")
+
+
+def folded(part: Part) -> Part:
+    """The part with its repeated blocks as Folds, if it has many boxes."""
+    return _fold(part) if sum(1 for _ in boxes_in(part)) > MANY else part
+
+
+def _fold(part: Part) -> Part:
+    if isinstance(part, Series):
+        return _fold_series(part)
+    if isinstance(part, Parallel):
+        return Parallel([_fold(branch) for branch in part.branches])
+    if isinstance(part, Mesh):
+        return Mesh([_fold(item) for item in part.items])
+    return part
+
+
+def _fold_series(series: Series) -> Series:
+    items, signs = series.items, [_signature(item) for item in series.items]
+    result: list[Part] = []
+    place = 0
+    while place < len(items):
+        length, count = _longest_run(items, signs, place)
+        if count:
+            units = [items[place + k * length : place + (k + 1) * length] for k in range(count)]
+            result.append(_stack(units))
+            place += length * count
+        else:
+            result.append(_fold(items[place]))
+            place += 1
+    return Series(result)
+
+
+def _longest_run(items: Sequence[Part], signs: Sequence[object], start: int) -> tuple[int, int]:
+    """The length of the block that begins at ``start`` and how often it follows itself; (0, 0) if it is no run."""
+    best = (0, 0)
+    for length in range(1, LONGEST + 1):
+        count = 1
+        unit = signs[start : start + length]
+        while signs[start + count * length : start + (count + 1) * length] == unit:
+            count += 1
+        if count >= LEAST and length * count > best[0] * best[1] and _is_block(items[start : start + length]):
+            best = (length, count)
+    return best
+
+
+def _is_block(unit: Sequence[Part]) -> bool:
+    """Whether a block ends in a box, where its branches, if it has any, have joined."""
+    return isinstance(unit[-1], Box)
+
+
+def _stack(units: Sequence[Sequence[Part]]) -> Fold:
+    columns = [[box for part in unit for box in boxes_in(part)] for unit in units]
+    return Fold(Series(list(units[0])), len(units), [list(same) for same in zip(*columns, strict=True)])
+
+
+def _signature(part: Part) -> object:
+    """What has to be equal for two parts to look alike."""
+    if isinstance(part, Box):
+        lines = tuple(COUNTS.sub("→", line) for line in part.lines)
+        return (part.type, lines, part.waist is not None, part.badge, len(part.tags))
+    if isinstance(part, Series):
+        return ("series", *(_signature(item) for item in part.items))
+    if isinstance(part, Parallel):
+        return ("parallel", *(_signature(branch) for branch in part.branches))
+    if isinstance(part, Mesh):
+        return ("mesh", *(box.name for box in boxes_in(part)))  # two meshes may be connected otherwise
+    return "empty" if isinstance(part, Empty) else id(part)
+
+
+def common_name(boxes: Sequence[Box]) -> str:
+    """What the names of a block's boxes begin with, "res4b1" of "res4b1_branch2a", …; else the name of the last."""
+    first, last = min(box.name for box in boxes), max(box.name for box in boxes)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    ends = [found.start() for found in re.finditer(r"[/_.\-]", first) if found.start() <= same]
+    if same == len(first) and len(first) < len(last):
+        ends.append(same)
+    name = first[: max(ends, default=0)]
+    return name if re.search(r"\d", name) else boxes[-1].name

@@ -1,0 +1,68 @@
+"""Sizes, and parts in their places: x runs across a drawing and y along it, whichever way it will be turned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from minicaffe.inspect.drawing.boxes import Box, Edge
+from minicaffe.inspect.drawing.parts import Fold
+
+COLUMN_GAP = 14.0
+LANE = 7.0  # half the width of a column that has an edge alone
+FRAME = 10.0  # between a stack's frame and what is in it
+TRACK = 7.0  # between two edges that run beside each other
+
+Point = tuple[float, float]
+Ways = dict[Edge, list[Point]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes across and along the drawing.
+
+    ``box`` gives a box's, ``beside`` what it needs on the right for what hangs on it; ``stem`` is the room below a
+    box for the shape of its output, ``arrow`` that above a box for the tip of an arrow, ``label`` that at the top
+    of a stack.
+    """
+
+    box: Callable[[Box], tuple[float, float]]
+    beside: Callable[[Box], float]
+    stem: float
+    arrow: float
+    label: float
+
+
+@dataclass
+class Frame:
+    """The frame of a stack."""
+
+    fold: Fold
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass
+class Placed:
+    """A part in its place: its extent left and right of the spine, and along it; what is in it; ways of edges."""
+
+    left: float
+    right: float
+    length: float
+    boxes: dict[Box, Point] = field(default_factory=dict)  # the middle of the upper side
+    ways: Ways = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
+
+    def add(self, other: Placed, x: float, y: float) -> None:
+        """Take in what another part has, moved by (x, y)."""
+        self.boxes.update({box: (bx + x, by + y) for box, (bx, by) in other.boxes.items()})
+        for edge, points in other.ways.items():
+            self.ways.setdefault(edge, []).extend((px + x, py + y) for px, py in points)
+        self.frames += [Frame(f.fold, f.left + x, f.top + y, f.right + x, f.bottom + y) for f in other.frames]
+
+
+def bend(width: float) -> float:
+    """The room along the drawing in which edges change columns that lie so far apart."""
+    return min(40.0, max(16.0, width / 12))

@@ -1,0 +1,123 @@
+"""Layout: everything of a drawing in its place, in pixels, from top to bottom or from left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
+from minicaffe.inspect.drawing.fold import folded
+from minicaffe.inspect.drawing.geometry import Point, Sizes
+from minicaffe.inspect.drawing.parts import Fold, Graph, Mesh, Parallel, Part, Series, boxes_in, divide
+from minicaffe.inspect.drawing.place import Placer
+
+HEAD, LINE, FOOT = 19.0, 12.0, 9.0  # of a box: its name, each line, and below them
+NOTCH = 12.0  # between the two stages of a layer of low rank
+LOOP = 40.0  # beside a recurrent layer
+ARROW = 6.0
+STEMS = {"TB": 14.0, "LR": 62.0}
+STACK_LABEL = {"TB": 15.0, "LR": 15.0}
+
+
+@dataclass
+class Rectangle:
+    """Where something lies."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass
+class Layout:
+    """The places of boxes, stacks and edges, whose ways are points; an edge bends where it changes columns."""
+
+    direction: str
+    width: float
+    height: float
+    boxes: dict[Box, Rectangle]
+    folds: dict[int, tuple[Fold, Rectangle]]
+    ways: dict[Edge, list[Point]]
+
+
+def box_size(box: Box) -> tuple[float, float]:
+    """The width and height of a box."""
+    notch = NOTCH if box.waist is not None and box.waist < 1 else 0
+    return WIDTH, HEAD + LINE * (len(box.lines) + len(box.tags)) + notch + FOOT
+
+
+def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout:
+    """The layout of a net's boxes. ``unfold`` draws all blocks that are repeated."""
+    part = divide(drawn.boxes, drawn.edges)
+    edges = drawn.edges
+    if not unfold:
+        part = folded(part)
+        edges = _without_hidden(part, edges)
+    graph = Graph(list(boxes_in(part)), edges)
+    is_lr = direction == "LR"
+
+    def size(box: Box) -> tuple[float, float]:
+        width, height = box_size(box)
+        return (height, width) if is_lr else (width, height)
+
+    def beside(box: Box) -> float:
+        loop = (LOOP / 2 if is_lr else LOOP) if box.time is not None else 0
+        return loop or (4.0 if box.is_double else 0.0)
+
+    placer = Placer(graph, Sizes(size, beside, STEMS[direction], ARROW, STACK_LABEL[direction]))
+    placed = placer.place(part)
+
+    def turned(x: float, y: float) -> Point:
+        return (y, x + placed.left) if is_lr else (x + placed.left, y)
+
+    def rectangle(left: float, top: float, right: float, bottom: float) -> Rectangle:
+        (x0, y0), (x1, y1) = turned(left, top), turned(right, bottom)
+        return Rectangle(x0, y0, x1 - x0, y1 - y0)
+
+    boxes = {}
+    for box, (x, y) in placed.boxes.items():
+        across, along = size(box)
+        boxes[box] = rectangle(x - across / 2, y, x + across / 2, y + along)
+    across = placed.left + placed.right
+    return Layout(
+        direction,
+        placed.length if is_lr else across,
+        across if is_lr else placed.length,
+        boxes,
+        {
+            i: (frame.fold, rectangle(frame.left, frame.top, frame.right, frame.bottom))
+            for i, frame in enumerate(placed.frames)
+        },
+        {edge: [turned(*point) for point in way] for edge, way in placer.ways(placed).items()},
+    )
+
+
+def _folds_in(part: Part) -> Iterator[Fold]:
+    if isinstance(part, Fold):
+        yield part
+    elif isinstance(part, (Series, Mesh)):
+        for item in part.items:
+            yield from _folds_in(item)
+    elif isinstance(part, Parallel):
+        for branch in part.branches:
+            yield from _folds_in(branch)
+
+
+def _without_hidden(part: Part, edges: list[Edge]) -> list[Edge]:
+    """The edges between boxes that are drawn: what follows a stack follows the block that stands for it."""
+    stands_for: dict[Box, tuple[Box, Fold]] = {}
+    for fold in _folds_in(part):
+        for same in fold.hidden:
+            stands_for.update(dict.fromkeys(same[1:], (same[0], fold)))
+            stands_for[same[0]] = (same[0], fold)
+    kept: dict[tuple[Box, Box], Edge] = {}
+    for edge in edges:
+        source, in_source = stands_for.get(edge.source, (edge.source, None))
+        target, in_target = stands_for.get(edge.target, (edge.target, None))
+        moved = source is not edge.source or target is not edge.target
+        if in_source is not None and in_source is in_target and moved:
+            continue
+        edge.source, edge.target = source, target
+        kept.setdefault((source, target), edge)
+    return list(kept.values())

@@ -1,0 +1,122 @@
+"""Wires: which layer feeds which, in one phase or in both at once. Split layers are dissolved into their users."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.graph import Step
+from minicaffe.core.layer import Layer
+from minicaffe.spec.net import LayerSpec
+
+
+@dataclass(frozen=True)
+class View:
+    """The layers of a net in one phase, connected; with their steps where the net could be made."""
+
+    phase: str
+    layers: Sequence[LayerSpec]
+    steps: Sequence[Step] | None = None
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer, in the phases that have it. ``is_double``: each phase has one of its own of this name."""
+
+    spec: LayerSpec
+    step: Step | None
+    phases: set[str]
+    is_double: bool = False
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer itself, where the net could be made."""
+        return self.step.layer if self.step else None
+
+
+@dataclass(eq=False)
+class Wire:
+    """Top number ``top`` of the source is bottom number ``bottom`` of the target."""
+
+    source: Node
+    top: int
+    target: Node
+    bottom: int
+    blob: Blob | None
+    phases: set[str]
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the target writes into the blob that it reads."""
+        return self.target.spec.bottom[self.bottom] in self.target.spec.top
+
+
+@dataclass
+class Wiring:
+    """Nodes, each after those that feed it, and the wires between them, in the order of their targets."""
+
+    phases: list[str]
+    nodes: list[Node] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+
+
+def wiring(views: Sequence[View]) -> Wiring:
+    """The layers of all views; one of the same name and type in two views is one node.
+
+    Raises SpecError where the views connect their layers in opposite orders.
+    """
+    result = Wiring([view.phase for view in views])
+    nodes: dict[tuple[str, str], Node] = {}
+    wires: dict[tuple[int, int, int, int], Wire] = {}
+    for view in views:
+        place = 0  # where the next layer goes that no view had yet
+        maker: dict[str, tuple[Node, int]] = {}
+        for index, spec in enumerate(view.layers):
+            if spec.type == "Split":
+                maker.update(dict.fromkeys(spec.top, maker[spec.bottom[0]]))
+                continue
+            step = view.steps[index] if view.steps else None
+            node = nodes.get((spec.name, spec.type))
+            if node is None:
+                node = nodes[spec.name, spec.type] = Node(spec, step, set())
+                result.nodes.insert(place, node)
+            elif node.spec.include or node.spec.exclude:
+                node.is_double = True
+            node.phases.add(view.phase)
+            place = result.nodes.index(node) + 1
+            for bottom, name in enumerate(spec.bottom):
+                source, top = maker[name]
+                blob = step.bottom[bottom] if step else None
+                key = (id(source), top, id(node), bottom)
+                wire = wires.setdefault(key, Wire(source, top, node, bottom, blob, set()))
+                wire.phases.add(view.phase)
+            maker.update({name: (node, top) for top, name in enumerate(spec.top)})
+    result.nodes = _sorted(result.nodes, list(wires.values()))
+    place_of = {id(node): i for i, node in enumerate(result.nodes)}
+    result.wires = sorted(wires.values(), key=lambda wire: (place_of[id(wire.target)], wire.bottom))
+    return result
+
+
+def _sorted(nodes: list[Node], wires: list[Wire]) -> list[Node]:
+    """The nodes in their order, but each after those that feed it."""
+    rank = {id(node): i for i, node in enumerate(nodes)}
+    waits = {id(node): 0 for node in nodes}
+    users: dict[int, list[Node]] = {id(node): [] for node in nodes}
+    for wire in wires:
+        waits[id(wire.target)] += 1
+        users[id(wire.source)].append(wire.target)
+    ready = [rank[id(node)] for node in nodes if not waits[id(node)]]
+    result: list[Node] = []
+    while ready:
+        node = nodes[heapq.heappop(ready)]
+        result.append(node)
+        for user in users[id(node)]:
+            waits[id(user)] -= 1
+            if not waits[id(user)]:
+                heapq.heappush(ready, rank[id(user)])
+    if len(result) < len(nodes):
+        odd = next(node for node in nodes if waits[id(node)])
+        raise odd.spec.error("", "the two phases connect it in opposite orders; draw one phase at a time")
+    return result
