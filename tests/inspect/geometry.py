@@ -1,46 +1,54 @@
 """What is wrong with the places in a layout: boxes that overlap, edges that cross boxes, things outside."""
 
+from itertools import pairwise
+
+import numpy as np
+
 from minicaffe.inspect.drawing.ink import bent
 from minicaffe.inspect.drawing.png import flat
+
+SHORT = 10  # pixels between two points of an edge that are looked at
+ALMOST = 0.5  # pixels that a line may lie in a box
 
 
 def faults(layout):
     """A line for each fault of a layout."""
+    boxes = list(layout.boxes)
+    places = [layout.boxes[box] for box in boxes]
+    x, y, w, h = np.array([(r.x, r.y, r.width, r.height) for r in places]).T
     found = []
-    places = sorted(layout.boxes.items(), key=lambda item: item[1].y)
-    for i, (box, a) in enumerate(places):
-        if min(a.x, a.y) < -1e-6 or a.x + a.width > layout.width + 1e-6 or a.y + a.height > layout.height + 1e-6:
-            found.append(f"{box.name} lies outside")
-        for other, b in places[i + 1 :]:
-            if b.y >= a.y + a.height:
-                break
-            if a.x < b.x + b.width and b.x < a.x + a.width:
-                found.append(f"{box.name} overlaps {other.name}")
+    outside = (x < 0) | (y < 0) | (x + w > layout.width + 1e-6) | (y + h > layout.height + 1e-6)
+    found += [f"{boxes[i].name} lies outside" for i in np.flatnonzero(outside)]
+    beside = (x[:, None] < (x + w)[None]) & (y[:, None] < (y + h)[None])
+    for i, j in np.argwhere(beside & beside.T & np.tri(len(boxes), k=-1, dtype=bool)):
+        found.append(f"{boxes[i].name} overlaps {boxes[j].name}")
     for edge, way in layout.ways.items():
-        points = flat(bent(way, layout.direction == "LR"), steps=8)
-        fine = [
-            (p[0] + (q[0] - p[0]) * k / n, p[1] + (q[1] - p[1]) * k / n)
-            for p, q in zip(points, points[1:], strict=False)
-            for n in [1 + int(max(abs(q[0] - p[0]), abs(q[1] - p[1])) / 20)]
-            for k in range(n + 1)
-        ]
-        for box, r in layout.boxes.items():
-            low, high, left, right = r.y + 0.5, r.y + r.height - 0.5, r.x + 0.5, r.x + r.width - 0.5
-            if any(left < x < right and low < y < high for x, y in fine):
-                found.append(f"{edge.source.name} → {edge.target.name} crosses {box.name}")
-        if not _goes_on(way, layout.direction):
-            found.append(f"{edge.source.name} → {edge.target.name} goes back")
-        if not (_touches(layout.boxes[edge.source], way[0]) and _touches(layout.boxes[edge.target], way[-1])):
-            found.append(f"{edge.source.name} → {edge.target.name} does not touch its boxes")
+        name = f"{edge.source.name} → {edge.target.name}"
+        px, py = _points(bent(way, layout.direction == "LR"))
+        inside = (px > (x + ALMOST)[:, None]) & (px < (x + w - ALMOST)[:, None])
+        inside &= (py > (y + ALMOST)[:, None]) & (py < (y + h - ALMOST)[:, None])
+        found += [f"{name} crosses {boxes[i].name}" for i in np.flatnonzero(inside.any(axis=1))]
+        along = 1 if layout.direction == "TB" else 0
+        if any(q[along] < p[along] - 1e-6 for p, q in pairwise(way)):
+            found.append(f"{name} goes back")
+        ends = zip((layout.boxes[edge.source], layout.boxes[edge.target]), (way[0], way[-1]), strict=True)
+        if not all(_touches(place, point) for place, point in ends):
+            found.append(f"{name} does not touch its boxes")
     return found
 
 
-def _goes_on(way, direction):
-    along = 1 if direction == "TB" else 0
-    return all(p[along] <= q[along] + 1e-6 for p, q in zip(way, way[1:], strict=False))
+def _points(path):
+    """Points on a path, close together."""
+    points = np.array(flat(path, steps=8))
+    n = 1 + int(np.abs(np.diff(points, axis=0)).max() / SHORT)
+    steps = np.arange(n)[:, None, None] / n
+    between = points[:-1] + steps * np.diff(points, axis=0)
+    return between.reshape(-1, 2).T
 
 
 def _touches(r, point):
+    """Whether a point lies on the outline of a box."""
     x, y = point
-    inside = r.x - 1e-6 <= x <= r.x + r.width + 1e-6 and r.y - 1e-6 <= y <= r.y + r.height + 1e-6
-    return inside and (min(abs(y - r.y), abs(y - r.y - r.height), abs(x - r.x), abs(x - r.x - r.width)) < 1e-6)
+    is_near = r.x - 1e-6 <= x <= r.x + r.width + 1e-6 and r.y - 1e-6 <= y <= r.y + r.height + 1e-6
+    sides = (y - r.y, y - r.y - r.height, x - r.x, x - r.x - r.width)
+    return is_near and min(map(abs, sides)) < 1e-6

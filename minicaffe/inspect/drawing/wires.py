@@ -71,7 +71,7 @@ def wiring(views: Sequence[View]) -> Wiring:
     nodes: dict[tuple[str, str], Node] = {}
     wires: dict[tuple[int, int, int, int], Wire] = {}
     for view in views:
-        place = 0  # where the next layer goes that no view had yet
+        last: Node | None = None
         maker: dict[str, tuple[Node, int]] = {}
         for index, spec in enumerate(view.layers):
             if spec.type == "Split":
@@ -81,11 +81,11 @@ def wiring(views: Sequence[View]) -> Wiring:
             node = nodes.get((spec.name, spec.type))
             if node is None:
                 node = nodes[spec.name, spec.type] = Node(spec, step, set())
-                result.nodes.insert(place, node)
+                result.nodes.insert(_place_after(last, result.nodes), node)
             elif node.spec.include or node.spec.exclude:
                 node.is_double = True
             node.phases.add(view.phase)
-            place = result.nodes.index(node) + 1
+            last = node
             for bottom, name in enumerate(spec.bottom):
                 source, top = maker[name]
                 blob = step.bottom[bottom] if step else None
@@ -97,6 +97,13 @@ def wiring(views: Sequence[View]) -> Wiring:
     place_of = {id(node): i for i, node in enumerate(result.nodes)}
     result.wires = sorted(wires.values(), key=lambda wire: (place_of[id(wire.target)], wire.bottom))
     return result
+
+
+def _place_after(node: Node | None, nodes: list[Node]) -> int:
+    """The place behind a node in a list: most often the end."""
+    if node is None:
+        return 0
+    return len(nodes) if node is nodes[-1] else nodes.index(node) + 1
 
 
 def _sorted(nodes: list[Node], wires: list[Wire]) -> list[Node]:
