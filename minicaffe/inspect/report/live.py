@@ -1,99 +1,50 @@
-"""Whether the net can run in the page, and what it needs there: an order of layers, and filters of low-rank layers.
-
-The engine in the page has these types. A net that has another one on the way to its answer, or is too large, is
-shown as it was recorded.
-"""
+"""Whether a net can run in the report's page, what the page runs then, and otherwise what stands in the way."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.report.facts import window_of
 from minicaffe.inspect.report.pack import Packer
-from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.inspect.report.program import NotLive, Program, program_of
+from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.weights import F16, precision
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
-MOST_WORK = 200_000_000  # multiply-adds for one picture
-TYPES = {
-    "Convolution", "InnerProduct", "Pooling", "ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "Power", "LRN",
-    "BatchNorm", "Scale", "Bias", "Eltwise", "Concat", "Slice", "Flatten", "Reshape", "Dropout", "Split", "Softmax",
-}  # fmt: skip
+MOST_WORK = 200_000_000  # multiply-adds of one image that a page has time for: about a second
+SMALL = 1024  # numbers: smaller parameters are float32 in any net
 
 
 def live(recording: Recording, packer: Packer) -> dict[str, Any]:
-    """``on``, ``why`` not, ``dtype`` of weights, ``order`` (names of layers), ``filters`` of low-rank layers."""
-    order = way_to_answer(recording)
-    why = obstacle(recording, order)
-    if why is not None:
-        return {"on": False, "why": why, "dtype": None, "order": [], "filters": {}}
+    """``live`` of the page: ``on``, ``why`` not, and the engine's ``input``, ``steps`` and ``params``.
+
+    ``params`` are references to arrays that are no blob of a layer, as the factors of weights; ``order`` names the
+    layers that run; ``dtype`` is the precision of the weights.
+    """
     dtype = precision(recording)
-    filters = {
-        layer.name: [
-            {"w": packer.add(w, dtype or "f16", f"{layer.name}/weights"), "kernel": list(window.kernel),
-             "stride": list(window.stride), "pad": list(window.pad), "dilation": list(window.dilation)}
-            for w, window in layer.layer.low_rank.fixed_convolutions()
-        ]
-        for layer in order
-        if hasattr(layer.layer, "low_rank")
-    }  # fmt: skip
-    return {
-        "on": True,
-        "why": None,
-        "dtype": dtype,
-        "order": [layer.name for layer in order],
-        "filters": filters,
+    try:
+        program = runnable(recording)
+    except NotLive as error:
+        return {"on": False, "why": str(error), "dtype": None, "order": []}
+    own = {f"{layer.name}/{i}" for layer in recording.layers for i in range(len(layer.params))}
+    params = {
+        key: packer.add(array, "f32" if array.size <= SMALL else dtype or "f32", f"{key.split('/')[0]}/weights")
+        for key, array in program.params.items()
+        if key not in own
     }
+    order = list(dict.fromkeys(step["layer"] for step in program.steps))
+    steps = {"input": program.input, "steps": program.steps, "params": params}
+    return {"on": True, "why": None, "dtype": dtype, "order": order, **steps}
 
 
-def way_to_answer(recording: Recording) -> list[RecordedLayer]:
-    """The layers that compute something on the way from the picture to the answer, in their order."""
+def runnable(recording: Recording) -> Program:
+    """The net as a program for the page. Raises NotLive, which says why there is none."""
+    net = recording.net
+    params, work = count_parameters(net)[0], count_multiply_adds(net)
     if recording.answer is None:
-        return []
-    needed = {recording.answer}
-    order = []
-    for layer in reversed(recording.layers):
-        if needed & set(layer.tops) and layer.bottoms:
-            order.append(layer)
-            needed |= set(layer.bottoms)
-    return order[::-1]
-
-
-def obstacle(recording: Recording, order: list[RecordedLayer]) -> str | None:
-    """Why the net cannot run in the page, in words; None if it can."""
-    if recording.answer is None:
-        return "the net has no classes"
-    if len(recording.images[0].arrays[recording.input].shape) != 4:
-        return "its input is no picture"
-    for layer in order:
-        problem = _problem(layer)
-        if problem:
-            return f"layer '{layer.name}' is {problem}"
-    count, work = count_parameters(recording.net)[0], count_multiply_adds(recording.net)
-    if count > F16:
-        return f"{count:,} parameters are more than {F16:,}"
+        raise NotLive("the net has no scores of classes, by which the page could check itself")
+    if params > F16:
+        raise NotLive(f"{params:,} parameters are more than the {F16:,} that a page can carry")
     if work > MOST_WORK:
-        return f"{work:,} multiply-adds for an image are more than {MOST_WORK:,}"
-    return None
-
-
-def _problem(layer: RecordedLayer) -> str | None:
-    """What the engine does not have of a layer."""
-    if layer.type not in TYPES:
-        return f"of type {layer.type}, which the page cannot compute"
-    if layer.type == "Convolution" and (len(layer.bottoms) > 1 or window_of(layer.layer) is None):
-        return "a convolution of several bottoms, or not of pictures"
-    if layer.type in ("Scale", "Bias") and len(layer.bottoms) > 1:
-        return f"a {layer.type} of two bottoms"
-    if layer.type == "Pooling" and layer.layer.param.pool == "STOCHASTIC":  # type: ignore[attr-defined]
-        return "a stochastic pooling"
-    low = getattr(layer.layer, "low_rank", None)
-    if low is not None:
-        try:
-            low.fixed_convolutions()
-        except MinicaffeError:
-            return "of low rank with a basis of each batch"
-        if getattr(layer.layer, "group", 1) > 1:
-            return "of low rank in groups"
-    return None
+        raise NotLive(f"{work:,} multiply-adds are more than the {MOST_WORK:,} that a page has time for")
+    keys = [(layer.bottoms, layer.tops) for layer in recording.layers]
+    return program_of(net, recording.input, recording.answer, keys)
