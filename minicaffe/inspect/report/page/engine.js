@@ -9,28 +9,32 @@ let params = {}; // Float64Arrays, so that products need no conversion
 // ---- products: y = w·X + b ---------------------------------------------------------------------------------
 
 // y[m·stride + at + p] = b[m] + Σ_k w[m, k] · columns[p, k] for rows m of w, in tiles of 4 rows by 2 columns.
-// At the edges a row or column of the tile is computed twice; that is cheaper than code of its own.
+// At the edges a row or column of the tile is computed again; that is cheaper than code of its own.
 const product = (w, b, first, rows, K, columns, n, y, at, stride) => {
-  for (let m = 0; m < rows; m += 4) {
-    const m1 = Math.min(m + 1, rows - 1), m2 = Math.min(m + 2, rows - 1), m3 = Math.min(m + 3, rows - 1);
-    const w0 = (first + m) * K, w1 = (first + m1) * K, w2 = (first + m2) * K, w3 = (first + m3) * K;
+  const last = first + rows - 1;
+  for (let m = first; m <= last; m += 4) {
+    const m1 = Math.min(m + 1, last), m2 = Math.min(m + 2, last), m3 = Math.min(m + 3, last);
+    const w0 = m * K, w1 = m1 * K, w2 = m2 * K, w3 = m3 * K;
     for (let p = 0; p < n; p += 2) {
-      const q = Math.min(p + 1, n - 1), x0 = p * K, x1 = q * K;
-      let a = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0;
+      const q = Math.min(p + 1, n - 1), xp = p * K, xq = q * K;
+      let p0 = 0, p1 = 0, p2 = 0, p3 = 0, q0 = 0, q1 = 0, q2 = 0, q3 = 0;
       for (let k = 0; k < K; k++) {
-        const u = columns[x0 + k], v = columns[x1 + k];
+        const u = columns[xp + k], v = columns[xq + k];
         const r = w[w0 + k], s = w[w1 + k], t = w[w2 + k], z = w[w3 + k];
-        a += r * u; c += s * u; d += t * u; e += z * u;
-        f += r * v; g += s * v; h += t * v; i += z * v;
+        p0 += r * u; p1 += s * u; p2 += t * u; p3 += z * u;
+        q0 += r * v; q1 += s * v; q2 += t * v; q3 += z * v;
       }
-      const o0 = (first + m) * stride + at, o1 = (first + m1) * stride + at;
-      const o2 = (first + m2) * stride + at, o3 = (first + m3) * stride + at;
-      const b0 = b ? b[first + m] : 0, b1 = b ? b[first + m1] : 0;
-      const b2 = b ? b[first + m2] : 0, b3 = b ? b[first + m3] : 0;
-      y[o0 + p] = a + b0; y[o1 + p] = c + b1; y[o2 + p] = d + b2; y[o3 + p] = e + b3;
-      y[o0 + q] = f + b0; y[o1 + q] = g + b1; y[o2 + q] = h + b2; y[o3 + q] = i + b3;
+      write(y, m * stride + at, p, q, p0, q0, b, m);
+      write(y, m1 * stride + at, p, q, p1, q1, b, m1);
+      write(y, m2 * stride + at, p, q, p2, q2, b, m2);
+      write(y, m3 * stride + at, p, q, p3, q3, b, m3);
     }
   }
+};
+const write = (y, row, p, q, atP, atQ, b, m) => {
+  const bias = b ? b[m] : 0;
+  y[row + p] = atP + bias;
+  y[row + q] = atQ + bias;
 };
 
 // The windows of outputs p0 … p0 + n − 1, one after the other: n columns of the im2col matrix X of one group.
