@@ -27,7 +27,9 @@ def live(recording: Recording, packer: Packer) -> dict[str, Any]:
         return {"on": False, "why": str(error), "dtype": None, "order": []}
     own = {f"{layer.name}/{i}" for layer in recording.layers for i in range(len(layer.params))}
     params = {
-        key: packer.add(array, "f32" if array.size <= SMALL else dtype or "f32", f"{key.split('/')[0]}/weights")
+        key: packer.add(
+            array, "f32" if array.size <= SMALL else dtype or "f32", f"{key.split('/')[0]}/weights"
+        )
         for key, array in program.params.items()
         if key not in own
     }

@@ -4,7 +4,7 @@ const Conv = (() => {
   const STEPS = {1: "window", 2: "column", 3: "all columns", 4: "W · X", 5: "output", 6: "rank r"};
   const BACK = {b1: "dY", b2: "dW = dY · Xᵀ", b3: "Wᵀ · dY", b4: "col2im"};
   const ROWS = 1000, CHOSEN = 8; // of more rows, those of this many input maps are drawn
-  const LABEL = 18, RIGHT = 236, GAP = 16;
+  const LABEL = 18, GAP = 16;
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   let playing = false, run = 0; // run: the number of the animation; a later one ends it
 
@@ -128,7 +128,7 @@ const Conv = (() => {
   // invisible; the labels have the numbers. The factors' sides are exact parts of W's: area is parameters.
   function sizes(m, width, height, rows, rank) {
     const extra = rank ? rank / m.M : 0, labels = LABEL * (rank ? 3 : 2) + (rank ? 12 : 6);
-    const room = height - labels, [a, b] = [Math.sqrt(rows), Math.sqrt(m.M)];
+    const room = height - labels, [a, b] = [Math.sqrt(m.K), Math.sqrt(m.M)];
     let mpx = Math.max(b / (a + b * (1 + extra)) * room, Math.min(2 * m.M, 0.3 * room));
     if (m.M > 1) mpx = Math.max(mpx, 90);
     mpx = Math.min(mpx, (room - 60) / (1 + extra));
@@ -138,7 +138,7 @@ const Conv = (() => {
     const top = Math.max(kpx, map, Math.min(beside, room - 100));
     if (top > kpx) mpx = (room - top) / (1 + extra);
     kpx = Math.min(kpx, Math.max(40, 12 * rows));
-    const left = Math.max(map, kpx), most = width - left - GAP - RIGHT - 24;
+    const left = Math.max(map, kpx), most = width - left - GAP - 24 - (m.small ? Math.max(190, 52 * m.kw + 6) : 236);
     const ppx = Math.max(24, Math.min(most, Math.max(Math.sqrt(m.n) * kpx / a, 4 * m.n, m.n > 1 ? 120 : 0)));
     return {mpx, kpx, ppx, map, top, left, rpx: mpx * extra};
   }
@@ -270,7 +270,7 @@ const Conv = (() => {
     // the output map
     const xR = x0 + Math.max(z.ppx + 24, 170), rowOf = data => g => data[f * m.n + g];
     const outs = isBack ? [[`dY: gradient of output map ${f}`, rowOf(m.dY)]] : [[`output map ${f}`, g => m.WX[f * m.n + g] + (m.b ? m.b[f] : 0)]];
-    if (rank) outs.push([`at rank ${rank}`, g => part.Y[f * m.n + g] + (m.b ? m.b[f] : 0)]);
+    if (rank && !m.own) outs.push([`at rank ${rank}`, g => part.Y[f * m.n + g] + (m.b ? m.b[f] : 0)]);
     const most = Math.min(Math.max(60, height - yY), outs.length > 1 ? 104 : 200), side = Math.min(most / m.ch, most / m.cw, 40);
     const row = Array.from({length: m.n}, (_, g) => outs[0][1](g));
     b.outputs = m.P === 1 ? [] : outs.map(([label, value], i) => block(figure, {name: i ? "low" : "output", label, x: xR + i * (m.cw * side + 20), y: yY, w: m.cw * side, h: m.ch * side,
@@ -413,11 +413,12 @@ const Conv = (() => {
       b4: [`col2im: every column goes back to its window, and where windows overlap their numbers add up: ${"dX"}.`],
     };
     if (rank) {
-      const error = norm(part.Y, m.WX) / (norm(m.WX) || 1), params = rank * (m.M + m.K), dense = m.M * m.K;
+      const error = m.own ? 0 : norm(part.Y, m.WX) / (norm(m.WX) || 1), params = rank * (m.M + m.K), dense = m.M * m.K;
       sentences[6] = [`W ≈ A·B, so Y ≈ A·(B·X): `, el("b", {class: "num"}, whole(params)), ` numbers in place of ${whole(dense)} (${percent(params / dense)}), `,
-        el("b", {class: "num"}, count(params * m.P)), ` multiply-adds in place of ${count(dense * m.P)}. Error of these answers: `, el("b", {class: "num", "data-read": "error"}, percent(error)), "."];
+        el("b", {class: "num"}, count(params * m.P)), ` multiply-adds in place of ${count(dense * m.P)}. `,
+        ...(m.own ? ["This layer has no other weights."] : ["Error of these answers: ", el("b", {class: "num", "data-read": "error"}, percent(error)), "."])];
       const near = part.Y[f * m.n + s] + bias;
-      sum.push(`output ${f} at ${place}: exact `, fixed(total, d), ` · at rank ${rank}: `, fixed(near, d));
+      if (!m.own) sum.push(`output ${f} at ${place}: exact `, fixed(total, d), ` · at rank ${rank}: `, fixed(near, d));
     } else if (now === "b2") {
       const v = m.dW[f * m.depth + k - from], dd = decimals(v);
       sum.push(`${m.n} products of row ${f} of dY and row ${k} of X: `, fixed(v, dd), ` = dL/dw of filter ${f}, map ${c}, place (${Math.floor(k % m.area / m.kw)}, ${k % m.kw})`,

@@ -2,7 +2,7 @@
 // that minicaffe recorded; otherwise the page goes on with what was recorded, and says so.
 const Live = (() => {
   const TOLERANCE = 1e-3, waiting = new Map();
-  const own = {on: false, failed: false, why: R.live.why, images: [], ready: null, forward, picture, add, remove};
+  const own = {on: false, failed: false, why: R.live.why, images: [], ready: null, start, forward, picture, add, remove};
   let worker = null, count = 0;
 
   function ask(message) {
@@ -12,7 +12,7 @@ const Live = (() => {
     });
   }
 
-  function start() {
+  function work() {
     const text = document.getElementById("engine").textContent;
     worker = new Worker(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
     worker.onmessage = ({data}) => {
@@ -81,7 +81,7 @@ const Live = (() => {
 
   async function check() {
     try {
-      start();
+      work();
       await load();
       const off = await difference();
       if (!(off <= TOLERANCE)) throw new Error(`its scores of image 0 differ by ${fmt(off)} from minicaffe's`);
@@ -90,9 +90,15 @@ const Live = (() => {
       own.failed = true;
       own.why = `The net in this page is not trusted: ${error.message}. Numbers are as they were recorded.`;
       if (worker) worker.terminate();
+      document.getElementById("top").after(el("p", {class: "error", role: "alert", id: "live-problem"}, own.why));
+      document.querySelector("#top .mode").replaceChildren("recorded");
     }
     State.redraw();
   }
-  if (R.live.on) own.ready = new Promise(done => setTimeout(() => check().then(done)));
+
+  // Called once the page stands; ready: when the net is trusted, or not.
+  function start() {
+    if (R.live.on) own.ready = check();
+  }
   return own;
 })();

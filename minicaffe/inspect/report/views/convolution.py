@@ -24,6 +24,7 @@ from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.schemes import ChannelScheme
+from minicaffe.ops.convolution.geometry import Window
 
 SHARE = 0.25  # of the file, for all of this view
 
@@ -88,10 +89,8 @@ class _Writer:
         image = _image(shape, is_product)
         window = layer.window
         if is_product:
-            kernel, stride, pad, dilation, output = image[1:], (1, 1), (0, 0), (1, 1), (1, 1)
-        else:
-            kernel, stride, pad, dilation = window.kernel, window.stride, window.pad, window.dilation
-            output = window.output_size(image[1:])
+            window = Window(image[1:])
+        output = window.output_size(image[1:])
         return {
             "bottom": recorded.bottoms[0],
             "top": recorded.tops[0],
@@ -99,10 +98,10 @@ class _Writer:
             "folded": is_product and len(shape) != 3,
             "input": list(image),
             "output": [layer.num_output, *output],
-            "kernel": list(kernel),
-            "stride": list(stride),
-            "pad": list(pad),
-            "dilation": list(dilation),
+            "kernel": list(window.kernel),
+            "stride": list(window.stride),
+            "pad": list(window.pad),
+            "dilation": list(window.dilation),
             "group": layer.group,
         }
 
@@ -166,7 +165,7 @@ def _is_transposed(layer: Any) -> bool:
 
 
 def _weights(layer: Any) -> dict[str, np.ndarray]:
-    """``w`` (M, K/g), or the factors ``a`` (M, r) and ``b_`` (r, K) of one group's channel scheme.
+    """``w`` (M, K/g); or ``left`` (M, r) and ``right`` (r, K), the factors of a channel scheme without groups.
 
     Raises SpecError where every batch has factors of its own.
     """
