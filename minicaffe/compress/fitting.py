@@ -64,6 +64,13 @@ def fit(scheme: Scheme, moments: Moments, rank: int, prior: Array | None = None)
 
 def best_weights(moments: Moments, prior: Array | float = 0) -> tuple[Array, Array]:
     """W* = (yx + λ·prior)·(xx + λ)⁻¹ (g, m, k), and xx + λ."""
+    ridge, xx = ridged(moments)
+    xp = module_of(xx)
+    return xp.linalg.solve(xx, (moments.yx + ridge * prior).swapaxes(1, 2)).swapaxes(1, 2), xx
+
+
+def ridged(moments: Moments) -> tuple[Array, Array]:
+    """λ (g, 1, 1), and xx + λ (g, k, k)."""
     xp = module_of(moments.xx)
     size = moments.xx.shape[-1]
     variance, power = (
@@ -71,8 +78,7 @@ def best_weights(moments: Moments, prior: Array | float = 0) -> tuple[Array, Arr
     )
     ridge = xp.maximum(RIDGE * variance, np.finfo(np.float32).eps ** 2 * power)  # what rounding x looks like
     ridge = ridge + (ridge == 0)
-    xx = moments.xx + ridge * xp.eye(size)
-    return xp.linalg.solve(xx, (moments.yx + ridge * prior).swapaxes(1, 2)).swapaxes(1, 2), xx
+    return ridge, moments.xx + ridge * xp.eye(size)
 
 
 def balanced(left: Array, right: Array) -> tuple[Array, Array]:

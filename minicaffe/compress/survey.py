@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.moments import Moments, MomentSums, dense_product
-from minicaffe.compress.ways import WAYS, Directions
+from minicaffe.compress.ways import WAYS, Directions, approximation
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
@@ -62,7 +62,14 @@ class MatrixLayer:
 
     def directions(self, way: str, moments: Moments) -> Directions:
         """What is kept at every rank in one of ``WAYS``. Without a bias, nothing makes up for means."""
-        return WAYS[way](self.weights, moments if self.bias is not None else moments.uncentred())
+        return WAYS[way](self.weights, self._seen(moments))
+
+    def approximation(self, way: str, moments: Moments, found: Directions, rank: int) -> tuple[Array, Array]:
+        """Ŵ (g, m, k) of a rank, and what is added to the bias, (M,), which without a bias is 0."""
+        return approximation(self.weights, self._seen(moments), way, found, rank)
+
+    def _seen(self, moments: Moments) -> Moments:
+        return moments if self.bias is not None else moments.uncentred()
 
 
 def matrix_layer(step: Step) -> MatrixLayer | str:

@@ -5,14 +5,18 @@ The experiment of Osawa et al. 2017, for data matrices (``DATA``) and for weight
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.workbench import DATA_BASES, LayerRank, Workbench
 from minicaffe.core.table import format_table
+from minicaffe.errors import DataError
 from minicaffe.train.progress import Progress
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
@@ -70,6 +74,29 @@ def sweep(
         rows.append(Row(**known))
         progress.say(" ".join(_cells(rows[-1])), is_new)
     return rows
+
+
+def read_rows(path: Path) -> dict[str, list[Row]]:
+    """The rows of each scheme in a sweep's journal; of several runs the latest row for a layer and fraction counts.
+
+    Raises DataError for a file that is none.
+    """
+    found: dict[str, dict[tuple[str, float], Row]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise DataError(f"{path}: cannot be read as a journal of 'lowrank sweep' ({reason})") from None
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # an incomplete line, or one of lowrank select
+            entry = json.loads(line)
+            scheme, group, fraction = json.loads(entry["key"])
+            found.setdefault(scheme, {})[group, fraction] = Row(**entry["value"])
+    if not any(found.values()):
+        raise DataError(
+            f"{path}: has no rows of 'lowrank sweep'; give the .journal.jsonl that it writes beside its plot"
+        )
+    return {scheme: list(rows.values()) for scheme, rows in found.items()}
 
 
 def _measure(

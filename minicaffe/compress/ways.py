@@ -7,7 +7,7 @@
 The answers are y = W·x + b, in each of g groups. Each way projects, so that what is lost at rank r is a sum with a
 term for each direction beyond the r-th: one factorization gives the errors at all ranks.
 
-    weights   E‖y − ŷ‖² = Σ_{i>r} σ_i²·v_iᵀ·E[x·xᵀ]·v_i        ‖W − Ŵ‖² = Σ_{i>r} σ_i²
+    weights   E‖y − ŷ‖² = Σ_{i>r} u_iᵀ·E[W·x·xᵀ·Wᵀ]·u_i        ‖W − Ŵ‖² = Σ_{i>r} σ_i²
     data      E‖y − ŷ‖² = Σ_{i>r} λ_i·‖W·q_i‖²                 ‖W − Ŵ‖² = Σ_{i>r} ‖W·q_i‖²
     fitted    E‖y − ŷ‖² = Σ_{i>r} v_iᵀ·Cov(W·x)·v_i            ‖W − Ŵ‖² = Σ_{i>r} ‖Wᵀ·v_i‖²
 
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.compress.fitting import best_weights, fit_channel
+from minicaffe.compress.fitting import fit_channel, ridged
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
-from minicaffe.low_rank.factorization import leading_eigenvectors, svd
+from minicaffe.low_rank.factorization import leading_eigenvectors
 from minicaffe.low_rank.schemes import ChannelScheme
 
 
@@ -47,6 +47,17 @@ class Directions:
     energy: Array
 
 
+def approximation(w: Array, moments: Moments, way: str, found: Directions, rank: int) -> tuple[Array, Array]:
+    """Ŵ (g, m, k) of a rank, and what is added to the bias, (g·m,), from the ``Directions`` of a way."""
+    kept = found.vectors[..., :rank]
+    turned = kept.swapaxes(1, 2)
+    if way == "data":
+        return (w @ kept) @ turned, module_of(w).zeros(w.shape[0] * w.shape[1])
+    weights = kept @ (turned @ w)
+    is_fitted = float(way == "fitted")
+    return weights, is_fitted * ((w - weights) @ moments.x_mean[:, :, None]).reshape(-1)
+
+
 def response_errors(w: Array, moments: Moments, way: str) -> Array:
     """The errors (n + 1) of a layer's answers at ranks 0 … n = min(m, k), as ``Directions`` has them.
 
@@ -58,10 +69,10 @@ def response_errors(w: Array, moments: Moments, way: str) -> Array:
 def of_weights(w: Array, moments: Moments) -> Directions:
     """The singular vectors of w (g, m, k)."""
     xp, w = module_of(w), w.astype(np.float64)
-    found = svd(w)
-    squares = found.s**2
-    lost = squares * xp.einsum("gnk,gnk->gn", found.vt @ moments.second, found.vt)
-    return _directions(found.u, found.s, lost, squares, squares, w, moments)
+    squares, u = leading_eigenvectors(w @ w.swapaxes(1, 2))  # cheaper than the SVD of W, which is long
+    squares, rows = xp.maximum(squares, 0), u.swapaxes(1, 2) @ w
+    lost = xp.einsum("gmk,gmk->gm", rows @ moments.second, rows)
+    return _directions(u, xp.sqrt(squares), lost, squares, squares, w, moments)
 
 
 def of_data(w: Array, moments: Moments) -> Directions:
@@ -77,8 +88,7 @@ def of_answers(w: Array, moments: Moments) -> Directions:
     """The principal components of the answers: for each rank the least error that there is."""
     xp, w = module_of(w), w.astype(np.float64)
     scheme = ChannelScheme((w.shape[0] * w.shape[1], w.shape[2], 1, 1), len(w))
-    best, xx = best_weights(moments, w)
-    v, _ = fit_channel(scheme, best, xx, w.shape[1])
+    v, _ = fit_channel(scheme, w, ridged(moments)[1], w.shape[1])  # as W itself is the best of all
     rows = v.swapaxes(1, 2) @ w
     lost = xp.maximum(xp.einsum("gnk,gnk->gn", rows @ moments.xx, rows), 0)
     return _directions(v, xp.sqrt(lost), lost, (rows * rows).sum(axis=2), lost, w, moments)

@@ -1,0 +1,162 @@
+// View 4: what a layer loses at rank r, in three ways; and the net with a rank for each layer.
+const Rank = (() => {
+  const V = R.views.low_rank, models = new Map(), curves = new Map();
+  const WAYS = {
+    weights: {letter: "a", name: "weights", long: "SVD of W", symbol: "σ of W", param: r => `{rank: ${r}}`},
+    data: {letter: "b", name: "data", long: "principal components of X, as in the paper", symbol: "√λ of X", param: r => `{rank: ${r}, target: data}`},
+    fitted: {letter: "c", name: "answers", long: "fitted to Y = W·X", symbol: "√λ of Y", param: r => `{rank: ${r}, factored: true}`},
+  };
+  const names = () => R.layers.map(l => l.name).filter(name => V.layers && V.layers[name]);
+  // The chosen layer, if it is one that was looked at; else the last such before it.
+  function layerName() {
+    const all = R.layers.map(l => l.name), at = all.indexOf(State.layer);
+    return names().filter(n => all.indexOf(n) <= at).pop() || names()[0];
+  }
+  const clamp = (r, layer) => Math.max(1, Math.min(layer.full, r));
+
+  // -- the plan: ranks by layer, in the address as "conv2:12,ip1:40" --
+  function plan() {
+    const found = {};
+    for (const part of (State.ranks || "").split(",")) {
+      const at = part.lastIndexOf(":"), name = part.slice(0, at);
+      if (at > 0 && V.layers[name]) found[name] = clamp(parseInt(part.slice(at + 1), 10) || 1, V.layers[name]);
+    }
+    return found;
+  }
+  function planWith(name, r) {
+    const next = {...plan(), [name]: r};
+    if (r === null) delete next[name];
+    return Object.entries(next).map(([n, rank]) => `${n}:${rank}`).join(",") || null;
+  }
+  const way = name => WAYS[State.way] ? State.way : WAYS[V.layers[name].way] ? V.layers[name].way : "fitted";
+  const rank = name => {
+    const layer = V.layers[name], shown = name === State.layer ? State.rank : null;
+    return clamp(shown ?? plan()[name] ?? layer.rank ?? Math.round(layer.full / 4), layer);
+  };
+  function setRank(name, r) {
+    r = clamp(r, V.layers[name]);
+    State.set({layer: name, rank: r, ranks: planWith(name, r)});
+  }
+
+  // -- numbers --
+  // Of each way: response, weight (errors), energy, spectrum; a number for each rank from 0 on.
+  async function numbers(name) {
+    if (!curves.has(name)) curves.set(name, (async () => {
+      const layer = V.layers[name], all = await Pack.array(layer.curves), spectra = await Pack.array(layer.spectra), n = layer.full + 1;
+      return Object.fromEntries(V.ways.map((w, i) => [w, {response: all.subarray(3 * i * n, (3 * i + 1) * n), weight: all.subarray((3 * i + 1) * n, (3 * i + 2) * n),
+        energy: all.subarray((3 * i + 2) * n, (3 * i + 3) * n), spectrum: spectra.subarray(i * (n - 1), (i + 1) * (n - 1))}]));
+    })());
+    return curves.get(name);
+  }
+  // W (M, k): what the layer's answers are computed with.
+  async function weights(name) {
+    const {bases} = V.layers[name], found = bases && bases.w ? await Pack.array(bases.w) : (await Values.param(name, 0)).data;
+    const {m, k, group} = V.layers[name];
+    return found && found.length === group * m * k ? found : null;
+  }
+  // W ≈ A·B with all the directions that are carried: A (M, c), B (groups, c, k). Those of rank r are its first r.
+  async function model(name, w) {
+    const key = name + " " + w;
+    if (!models.has(key)) models.set(key, build(name, w));
+    return models.get(key);
+  }
+  async function build(name, w) {
+    const {bases, m, k, group} = V.layers[name], W = bases ? await weights(name) : null;
+    if (!W) return null;
+    const base = await Pack.array(bases[w]), c = bases[w].shape[2], A = new Float64Array(group * m * c), B = new Float64Array(group * c * k);
+    for (let g = 0; g < group; g++)
+      for (let i = 0; i < m; i++) {
+        const f = g * m + i;
+        for (let j = 0; j < c; j++) {
+          const at = (g * c + j) * k;
+          let sum = 0;
+          if (w === "data") {
+            for (let t = 0; t < k; t++) sum += W[f * k + t] * (i ? B[at + t] : B[at + t] = base[(g * k + t) * c + j]);
+            A[f * c + j] = sum;
+          } else {
+            const u = A[f * c + j] = base[f * c + j];
+            for (let t = 0; t < k; t++) B[at + t] += u * W[f * k + t];
+          }
+        }
+      }
+    return {W, A, B, c, m, k, group, M: group * m, way: w, means: await Pack.array(V.layers[name].means)};
+  }
+  // Row f of Ŵ at rank r.
+  function row(o, f, r) {
+    const found = new Float64Array(o.k), from = Math.floor(f / o.m) * o.c;
+    for (let j = 0; j < Math.min(r, o.c); j++)
+      for (let t = 0, a = o.A[f * o.c + j], at = (from + j) * o.k; t < o.k; t++) found[t] += a * o.B[at + t];
+    return found;
+  }
+  // What the fitted way adds to the bias, so that means are kept.
+  function shift(o, r) {
+    const found = Float64Array.from(o.means, v => o.way === "fitted" ? v : 0);
+    return o.way === "fitted" ? found.map((v, f) => v - project(o, r, o.means, f, 1, 0)) : found;
+  }
+  // Element p of row f of U·Uᵀ·y, for y (M, P).
+  function project(o, r, y, f, P, p) {
+    const first = Math.floor(f / o.m) * o.m;
+    let sum = 0;
+    for (let j = 0; j < Math.min(r, o.c); j++) {
+      let z = 0;
+      for (let i = first; i < first + o.m; i++) z += o.A[i * o.c + j] * y[i * P + p];
+      sum += o.A[f * o.c + j] * z;
+    }
+    return sum;
+  }
+  // {A, B, bias, shapes} of rank r, or null: A (M, r) and B (groups · r, k), so that W ≈ A·B; bias is to be added.
+  async function factors(name, r, w = way(name)) {
+    const o = V.layers && V.layers[name] ? await model(name, w) : null;
+    if (!o || r > o.c) return null;
+    const A = Float32Array.from({length: o.M * r}, (_, i) => o.A[Math.floor(i / r) * o.c + i % r]);
+    const B = Float32Array.from({length: o.group * r * o.k}, (_, i) => {
+      const line = Math.floor(i / o.k);
+      return o.B[(Math.floor(line / r) * o.c + line % r) * o.k + i % o.k];
+    });
+    return {A, B, bias: shift(o, r), shapes: {A: [o.M, r], B: [o.group * r, o.k]}};
+  }
+  async function basis(name) {
+    const layer = V.layers && V.layers[name];
+    return layer && layer.bases && layer.group === 1 ? Pack.array(layer.bases.weights) : null;
+  }
+
+  // -- the net at these ranks --
+  // Parameters that stand in for the net's own; layers whose rank is not carried, or that have another scheme, stay.
+  async function params(ranks) {
+    const found = {}, left = [];
+    for (const [name, r] of Object.entries(ranks)) {
+      const steps = R.live.steps.filter(s => s.layer === name), layer = V.layers[name], o = await model(name, way(name));
+      const last = steps[steps.length - 1], b = last.params[1];
+      if (!o || r > o.c && r < layer.full || steps.length > 1 && (r > layer.rank || layer.way === "spatial")) { left.push(name); continue; }
+      if (r === layer.full) continue;
+      const bias = shift(o, r), ref = R.layers.flatMap(l => l.params).find(p => p.key === b);
+      if (b) found[b] = (await Pack.array(ref ? ref.values : R.live.params[b])).map((v, i) => v + bias[i]);
+      if (steps.length > 1) {
+        const {A, B} = await factors(name, r), R0 = layer.rank;
+        found[steps[0].params[0]] = Float32Array.from({length: R0 * o.k}, (_, i) => i < r * o.k ? B[i] : 0);
+        found[last.params[0]] = Float32Array.from({length: o.M * R0}, (_, i) => i % R0 < r ? A[Math.floor(i / R0) * r + i % R0] : 0);
+      } else {
+        const w = new Float32Array(o.M * o.k);
+        for (let f = 0; f < o.M; f++) w.set(row(o, f, r), f * o.k);
+        found[last.params[0]] = last.transpose ? w.map((_, i) => w[i % o.M * o.k + Math.floor(i / o.M)]) : w;
+      }
+    }
+    return {params: found, left};
+  }
+  const cost = (layer, r) => Math.min(layer.dense, r * layer.cost_of_rank);
+  const size = (layer, r) => Math.min(layer.m * layer.k, r * (layer.m + layer.k)) * layer.group;
+  function totals(ranks) {
+    let work = R.totals.multiply_adds, held = R.totals.parameters;
+    for (const [name, r] of Object.entries(ranks)) {
+      const layer = V.layers[name], now = layer.rank ?? layer.full;
+      work += cost(layer, r) - cost(layer, now);
+      held += size(layer, r) - (layer.rank && !layer.factored ? layer.m * layer.k * layer.group : size(layer, now));
+    }
+    return {work, held};
+  }
+  const probabilities = blobs => R.softmax ? Values.softmax(blobs[R.answer]) : blobs[R.answer];
+  const yaml = ranks => Object.entries(ranks).map(([name, r]) => `- name: ${name}\n  low_rank_param: ${WAYS[way(name)].param(r)}\n`).join("");
+
+  return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, project, factors, basis, params, cost, size, totals,
+    probabilities, yaml};
+})();

@@ -1,0 +1,266 @@
+"""View 4, Low rank: what each layer loses at each rank, in three ways, and what the page rebuilds Ŵ from.
+
+The page gets errors at all ranks, and in place of factors the bases that they follow from (``compress/ways.py``):
+U (m × r) of the weights, V (m × r) of the answers, Q (k × r) of the data, with which Ŵ = U·Uᵀ·W and so on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.compress.moments import Moments
+from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
+from minicaffe.compress.sweep import ALL, read_rows
+from minicaffe.compress.ways import WAYS, Directions
+from minicaffe.core.net import Net
+from minicaffe.device.array import to_host
+from minicaffe.errors import MinicaffeError
+from minicaffe.inspect.confusion import Answers, find_answers
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer, Ref
+from minicaffe.inspect.report.pictures import has_data
+from minicaffe.inspect.report.rank_accuracy import RankAccuracy, rank_accuracy
+from minicaffe.inspect.report.record import Recording
+from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_images
+from minicaffe.inspect.report.weights import F16, precision
+from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.train.preview import count_multiply_adds, count_parameters
+
+logger = logging.getLogger("minicaffe")
+DEPTH_CUBED = 8e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some ten seconds
+DEEPEST = 4608  # K of a layer that is asked for by name: a minute and a half
+COLUMN_WORK = 3e10  # multiply-adds for the covariances
+MOST_IMAGES = 512
+SHARE = 0.15  # of the file, for bases
+ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
+DATA_COLUMNS = 64
+TEST_IMAGES, TEST_WORK = 200, 20_000_000  # that the page measures on; multiply-adds for an image
+
+
+def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
+    """What the page's view needs, or ``missing``."""
+    layers, left_out = choose_layers(recording.net, options.layers)
+    if not layers:
+        what = left_out[0][1] if left_out else "the net has no Convolution and no InnerProduct"
+        return {"missing": what, "out": left_out}
+    answers = _answers(recording.net)  # now, while all blobs have the shapes of one batch
+    seen = seen_images(recording.net, recording.images, _affordable(layers))
+    logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
+    moments = input_moments(recording.net, list(layers.values()), seen.batches)
+    found = {
+        name: {way: layer.directions(way, moments[name]) for way in WAYS} for name, layer in layers.items()
+    }
+    accuracy = None
+    if answers and options.test:
+        accuracy = rank_accuracy(recording.net, answers, layers, moments, found, options.test)
+    carried = _bases(recording, packer, options, layers, found)
+    return {
+        "seen": {"count": seen.count, "what": seen.what},
+        "ways": list(WAYS),
+        "layers": {
+            name: {
+                **_numbers(layer, seen),
+                "curves": packer.add(_curves(found[name]), "f32", f"{name}/rank"),
+                "spectra": packer.add(_spectra(found[name]), "f32", f"{name}/rank"),
+                "means": packer.add(_means(layer, moments[name]), "f32", f"{name}/rank"),
+                "bases": carried.get(name),
+            }
+            for name, layer in layers.items()
+        },
+        "out": left_out,
+        "accuracy": None if accuracy is None else _measured(accuracy),
+        "sweep": _swept(options.sweep),
+        "test": _test_images(recording, packer, answers) if answers else None,
+    }
+
+
+def choose_layers(
+    net: Net, names: tuple[str, ...] | list[str] | Any = ()
+) -> tuple[dict[str, MatrixLayer], list[tuple[str, str]]]:
+    """The layers that are looked at, in the net's order, and of the other products (name, why not).
+
+    Without ``names`` the smallest first, until their eigenvectors would take too long.
+    """
+    found, left_out = {}, []
+    for step in net.steps:
+        layer = matrix_layer(step)
+        if isinstance(layer, MatrixLayer):
+            found[layer.name] = layer
+        elif step.layer.type in ("Convolution", "InnerProduct"):
+            left_out.append((step.layer.name, layer))
+    budget, chosen = DEPTH_CUBED, set()
+    for name, layer in sorted(found.items(), key=lambda item: _cube(item[1])):
+        depth = layer.scheme.matrix_shape[1]
+        if names:
+            if name in names and depth <= DEEPEST:
+                chosen.add(name)
+            else:
+                what = f"K = {depth:,} is more than {DEEPEST:,}" if name in names else "not among --layers"
+                left_out.append((name, what))
+        elif _cube(layer) <= budget:
+            chosen.add(name)
+            budget -= _cube(layer)
+        else:
+            what = f"K = {depth:,}: its principal components would take long; --layers {name} shows it"
+            left_out.append((name, what if depth <= DEEPEST else f"K = {depth:,} is more than {DEEPEST:,}"))
+    return {name: layer for name, layer in found.items() if name in chosen}, left_out
+
+
+def _cube(layer: MatrixLayer) -> float:
+    """About the work of the layer's factorizations."""
+    m, k = layer.scheme.matrix_shape
+    return float(layer.scheme.group) * (k**3 + m**3)
+
+
+def _affordable(layers: Mapping[str, MatrixLayer]) -> int:
+    """How many images the covariances are computed from."""
+    one = sum(
+        math.prod(layer.product.geometry.output) * layer.scheme.group * layer.scheme.matrix_shape[1] ** 2
+        for layer in layers.values()
+    )
+    return max(8, min(MOST_IMAGES, int(COLUMN_WORK / one)))
+
+
+# -- numbers -----------------------------------------------------------------------------------------------
+
+
+def _numbers(layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
+    m, k = layer.scheme.matrix_shape
+    geometry = layer.product.geometry
+    return {
+        "m": m,
+        "k": k,
+        "group": layer.scheme.group,
+        "kernel": list(geometry.window.kernel),
+        "full": layer.full_rank,
+        "rank": layer.rank,
+        "way": layer.way,
+        "factored": layer.factored,
+        "bias": layer.bias is not None,
+        "dense": geometry.multiply_adds,
+        "cost_of_rank": layer.cost_of_rank,
+        "break_even": layer.break_even,
+        "columns": seen.count * math.prod(geometry.output),
+    }
+
+
+def _curves(found: Mapping[str, Directions]) -> np.ndarray:
+    """(ways, 3, n + 1): errors of the answers and of W, and the energy kept, at ranks 0 … n."""
+    return np.stack(
+        [[to_host(c) for c in (d.response_errors, d.weight_errors, d.energy)] for d in found.values()]
+    )
+
+
+def _spectra(found: Mapping[str, Directions]) -> np.ndarray:
+    """(ways, n): root mean squares over the groups."""
+    return np.stack([to_host(((d.spectrum**2).mean(axis=0)) ** 0.5) for d in found.values()])
+
+
+def _means(layer: MatrixLayer, moments: Moments) -> np.ndarray:
+    """W·x̄ (M,), from which b̂ of the fitted way follows; zeros for a layer without a bias."""
+    means = layer.weights @ moments.x_mean[:, :, None] * (layer.bias is not None)
+    return to_host(means).reshape(-1)
+
+
+# -- bases -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """The arrays of one layer, (g, …), and about the bytes that they take in the file."""
+
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def size(self) -> float:
+        return sum(array.size for array in self.arrays.values()) * 2 * 4 / 3
+
+
+def _bases(
+    recording: Recording,
+    packer: Packer,
+    options: Options,
+    layers: Mapping[str, MatrixLayer],
+    found: Mapping[str, Mapping[str, Directions]],
+) -> dict[str, dict[str, Ref]]:
+    """References to U, V and Q, and to W where the page lacks it; first for layers with much work for their size."""
+    needs_w = precision(recording) is None
+    carried = {
+        name: _arrays(layer, found[name], needs_w or _is_turned(recording.net, name))
+        for name, layer in layers.items()
+    }
+    left = options.budget(SHARE)
+    refs = {}
+    for name in sorted(layers, key=lambda n: -layers[n].product.geometry.multiply_adds / carried[n].size):
+        if carried[name].size <= left:
+            left -= int(carried[name].size)
+            refs[name] = {
+                key: packer.add(array, "f16", f"{name}/rank") for key, array in carried[name].arrays.items()
+            }
+    return refs
+
+
+def _arrays(layer: MatrixLayer, found: Mapping[str, Directions], with_w: bool) -> _Carried:
+    most = layer.full_rank if layer.full_rank <= ALL_COLUMNS else max(layer.break_even, layer.rank or 0)
+    arrays = {
+        way: to_host(d.vectors[..., : min(most, DATA_COLUMNS) if way == "data" else most])
+        for way, d in found.items()
+    }
+    return _Carried({**arrays, **({"w": to_host(layer.weights)} if with_w else {})})
+
+
+def _is_turned(net: Net, name: str) -> bool:
+    """Whether the layer's first parameter is something else than W row by row."""
+    layer = next(layer for layer in net.layers if layer.name == name)
+    factored = isinstance(layer, LowRankLayer) and layer.low_rank.param.factored
+    return factored or bool(getattr(layer, "transpose", False))
+
+
+# -- accuracy ----------------------------------------------------------------------------------------------
+
+
+def _measured(found: RankAccuracy) -> dict[str, Any]:
+    return {"count": found.count, "dense": found.dense, "points": found.points}
+
+
+def _swept(path: str | Path | None) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Accuracies against rank by layer and scheme, from a journal of ``lowrank sweep``. Raises DataError."""
+    if path is None:
+        return {}
+    points: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for scheme, rows in read_rows(Path(path)).items():
+        for row in rows:
+            if row.layer != ALL and len(row.ranks) == 1:
+                points.setdefault(row.layer, {}).setdefault(scheme.lower(), []).append(
+                    (row.ranks[0], row.accuracy)
+                )
+    return {layer: {s: sorted(p) for s, p in ways.items()} for layer, ways in points.items()}
+
+
+def _answers(net: Net) -> Answers | None:
+    """Where a net with data has its scores and labels."""
+    try:
+        return find_answers(net) if has_data(net) else None
+    except MinicaffeError:
+        return None
+
+
+def _test_images(recording: Recording, packer: Packer, answers: Answers) -> dict[str, Any] | None:
+    """Test images that the page may run the net on, 8 bits for each channel, and their labels."""
+    net = recording.net
+    small = count_parameters(net)[0] <= F16 and count_multiply_adds(net) <= TEST_WORK
+    if not small or recording.answer is None:
+        return None
+    found = test_images(net, answers, recording.input, TEST_IMAGES)
+    if found is None:
+        return None
+    images, labels = found
+    planes = [packer.add(images[:, c], "u8", "test images") for c in range(images.shape[1])]
+    return {"planes": planes, "labels": labels.tolist(), "count": len(labels)}
