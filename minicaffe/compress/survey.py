@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.moments import Moments, MomentSums, dense_product
-from minicaffe.compress.ways import WAYS, Directions, approximation
+from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
@@ -64,9 +64,19 @@ class MatrixLayer:
         """What is kept at every rank in one of ``WAYS``. Without a bias, nothing makes up for means."""
         return WAYS[way](self.weights, self._seen(moments))
 
-    def approximation(self, way: str, moments: Moments, found: Directions, rank: int) -> tuple[Array, Array]:
-        """Ŵ (g, m, k) of a rank, and what is added to the bias, (M,), which without a bias is 0."""
-        return approximation(self.weights, self._seen(moments), way, found, rank)
+    def bias_change(self, way: str, moments: Moments, found: Directions, rank: int) -> Array:
+        """b̂ − b (M,) of a rank: what makes up for means in the way "fitted", and 0 in the others."""
+        means = self.means(moments)
+        if way != "fitted":
+            return 0 * means.reshape(-1)
+        v = found.vectors[..., :rank]
+        change: Array = means - v @ (v.swapaxes(1, 2) @ means)
+        return change.reshape(-1)
+
+    def means(self, moments: Moments) -> Array:
+        """W·x̄ (g, m, 1); zeros for a layer without a bias."""
+        means: Array = self.weights @ self._seen(moments).x_mean[:, :, None]
+        return means
 
     def _seen(self, moments: Moments) -> Moments:
         return moments if self.bias is not None else moments.uncentred()

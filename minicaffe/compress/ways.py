@@ -47,17 +47,6 @@ class Directions:
     energy: Array
 
 
-def approximation(w: Array, moments: Moments, way: str, found: Directions, rank: int) -> tuple[Array, Array]:
-    """Ŵ (g, m, k) of a rank, and what is added to the bias, (g·m,), from the ``Directions`` of a way."""
-    kept = found.vectors[..., :rank]
-    turned = kept.swapaxes(1, 2)
-    if way == "data":
-        return (w @ kept) @ turned, module_of(w).zeros(w.shape[0] * w.shape[1])
-    weights = kept @ (turned @ w)
-    is_fitted = float(way == "fitted")
-    return weights, is_fitted * ((w - weights) @ moments.x_mean[:, :, None]).reshape(-1)
-
-
 def response_errors(w: Array, moments: Moments, way: str) -> Array:
     """The errors (n + 1) of a layer's answers at ranks 0 … n = min(m, k), as ``Directions`` has them.
 

@@ -1,6 +1,6 @@
 """The accuracy of a net on some test images when one of its layers is approximated: for some ranks, in three ways.
 
-A layer's weights are replaced by Ŵ, and the net runs from that layer on.
+Ŷ of a rank follows from Y, or for the data from Qᵀ·X, by thin products; then the net runs from the next layer on.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minicaffe.compress.batches import Batch, draw, run
-from minicaffe.compress.moments import Moments
+from minicaffe.compress.moments import Moments, dense_product
 from minicaffe.compress.survey import MatrixLayer
 from minicaffe.compress.ways import Directions
-from minicaffe.core.layer import Layer
+from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
+from minicaffe.device.array import Array, module_of
 from minicaffe.inspect.confusion import Answers, said_classes
 from minicaffe.inspect.report.even_data import even_data
 from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.products import TwoStage
 from minicaffe.train.progress import Progress
 from minicaffe.train.scoring import images_of
 
-WORK = 3.2e10  # multiply-adds in all: some seconds
-MOST_RANKS, FEWEST_RANKS = 12, 4
-FEWEST_IMAGES = 100  # with fewer an accuracy says little
+WORK = 1.2e10  # multiply-adds in all: a few seconds
+RANKS = (12, 8, 5)  # that many are tried, or fewer where that is too much work
+IMAGES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,41 +45,43 @@ def rank_accuracy(
     moments: Mapping[str, Moments],
     directions: Mapping[str, Mapping[str, Directions]],
     most: int,
-) -> RankAccuracy | None:
-    """Measure on at most ``most`` test images of a net with data; None if that is too much work.
+) -> RankAccuracy:
+    """Measure on at most ``most`` test images of a net with data, for the layers for which that is little work.
 
-    The net keeps its weights and its place in the data.
+    Layers of low rank are left out. The net keeps its place in the data.
     """
-    steps = {step.layer.name: i for i, step in enumerate(net.steps)}
-    plain = [name for name in layers if _is_plain(net.layers[steps[name]])]
-    work = [step.multiply_adds for step in net.steps]
-    one = 3 * sum(sum(work[steps[name] :]) for name in plain)  # of all ways, at one rank, for one image
-    ranks = next(
-        (n for n in (MOST_RANKS, 8, 6, FEWEST_RANKS) if n * one * FEWEST_IMAGES * 2 <= WORK), FEWEST_RANKS
-    )
-    count = min(most, int(WORK / max(1, ranks * one)))
-    if count < min(most, FEWEST_IMAGES):
-        return None
-    batches = _test_batches(net, count)
-    trial = _Trial(net, answers, moments)
-    tried = {name: _ranks(layers[name], ranks) for name in plain}
-    progress = Progress(len(batches))
+    trial = _Trial(net, answers, layers, moments, directions)
+    batches = _test_batches(net, min(most, IMAGES))
+    images = sum(size for _, size in batches)
+    tried, progress = _choose(net, layers, images), Progress(images)
     for batch, size in batches:
-        trial.run_whole(batch, size)
-        for name in reversed(plain):  # so that what is before a layer is still that of the whole net
-            trial.run_layer(steps[name], layers[name], directions[name], tried[name], batch, size)
+        run(net, batch)
+        trial.count_whole(size)
+        for index in reversed(tried):  # so that what is before a layer is still that of the whole net
+            trial.try_layer(index, tried[index], batch, size)
         progress.say_some(size)
     return trial.result()
 
 
-def _is_plain(layer: Layer) -> bool:
-    """Whether the layer's first blob is W, row by row."""
-    return not isinstance(layer, LowRankLayer) and not getattr(layer, "transpose", False)
-
-
-def _ranks(layer: MatrixLayer, count: int) -> list[int]:
-    """Ranks up to the break-even point, dense where they are small."""
-    return sorted({round(r) for r in np.geomspace(1, max(2, layer.break_even), count).tolist()})
+def _choose(net: Net, layers: Mapping[str, MatrixLayer], images: int) -> dict[int, list[int]]:
+    """The ranks to try for layers, by their numbers in the net's order: the cheapest layers first."""
+    work = [step.multiply_adds for step in net.steps]
+    plain = [
+        (sum(work[i + 1 :]), i)
+        for i, step in enumerate(net.steps)
+        if step.layer.name in layers and not isinstance(step.layer, LowRankLayer)
+    ]
+    left, chosen = WORK, {}
+    for after, i in sorted(plain):
+        layer = layers[net.layers[i].name]
+        for count in RANKS:
+            ranks = sorted({round(r) for r in np.geomspace(1, max(2, layer.break_even), count).tolist()})
+            cost = images * (3 * len(ranks) * after + 3 * work[i])
+            if cost <= left:
+                left -= cost
+                chosen[i] = ranks
+                break
+    return dict(sorted(chosen.items()))
 
 
 def _test_batches(net: Net, most: int) -> list[tuple[Batch, int]]:
@@ -96,46 +100,49 @@ def _test_batches(net: Net, most: int) -> list[tuple[Batch, int]]:
 class _Trial:
     """Counts right answers."""
 
-    def __init__(self, net: Net, answers: Answers, moments: Mapping[str, Moments]) -> None:
-        self.net, self.answers, self.moments = net, answers, moments
+    def __init__(
+        self,
+        net: Net,
+        answers: Answers,
+        layers: Mapping[str, MatrixLayer],
+        moments: Mapping[str, Moments],
+        directions: Mapping[str, Mapping[str, Directions]],
+    ) -> None:
+        self.net, self.answers = net, answers
+        self.layers, self.moments, self.directions = layers, moments, directions
         self.count = self.right_dense = 0
         self.right: dict[tuple[str, str, int], int] = {}
         self.left_out: set[str] = set()  # layers from which the net cannot be run again
 
-    def run_whole(self, batch: Batch, size: int) -> None:
-        run(self.net, batch)
+    def count_whole(self, size: int) -> None:
+        """Count the answers of the whole net, which has just run."""
         self.said, counted, right = self._read(size)
         self.count += counted
         self.right_dense += right
 
-    def run_layer(
-        self,
-        index: int,
-        layer: MatrixLayer,
-        ways: Mapping[str, Directions],
-        ranks: list[int],
-        batch: Batch,
-        size: int,
-    ) -> None:
-        """All ranks of one layer, in all ways; its weights are put back."""
-        blobs = self.net.layers[index].blobs
-        exact = [blob.data.copy() for blob in blobs]
-        run(self.net, batch, index)
+    def try_layer(self, index: int, ranks: list[int], batch: Batch, size: int) -> None:
+        """All ranks of one layer, in all ways."""
+        step = self.net.steps[index]
+        layer, top = self.layers[step.layer.name], step.top[0].stored
+        run(self.net, batch, index, index)
+        exact = top.copy()
+        run(self.net, batch, index + 1)
         if not np.array_equal(self._read(size)[0], self.said):  # something before it was changed in place
             self.left_out.add(layer.name)
-        try:
-            for way, found in ways.items():
-                for rank in ranks:
-                    weights, shift = layer.approximation(way, self.moments[layer.name], found, rank)
-                    blobs[0].data[...] = weights.reshape(exact[0].shape)
-                    if len(blobs) > 1:
-                        blobs[1].data[...] = exact[1] + shift
-                    run(self.net, batch, index)
-                    key = layer.name, way, rank
-                    self.right[key] = self.right.get(key, 0) + self._read(size)[2]
-        finally:
-            for blob, array in zip(blobs, exact, strict=True):
-                blob.data[...] = array
+            return
+        bias = 0 if layer.bias is None else layer.bias.reshape(len(layer.weights), -1, 1)
+        answers = exact.reshape(*layer.weights.shape[:2], -1) - bias
+        for way, found in self.directions[layer.name].items():
+            kept = found.vectors[..., : max(ranks)].astype(exact.dtype)
+            left = layer.weights @ kept if way == "data" else kept
+            thin = _first_stage(step, layer, kept) if way == "data" else kept.swapaxes(1, 2) @ answers
+            for rank in ranks:
+                shift = layer.bias_change(way, self.moments[layer.name], found, rank)
+                shift = shift.reshape(*layer.weights.shape[:2], 1)
+                top[...] = (left[..., :rank] @ thin[:, :rank] + bias + shift).reshape(top.shape)
+                run(self.net, batch, index + 1)
+                key = layer.name, way, rank
+                self.right[key] = self.right.get(key, 0) + self._read(size)[2]
 
     def _read(self, size: int) -> tuple[np.ndarray, int, int]:
         """The scores; how many images count, and how many of them the net is right about."""
@@ -144,8 +151,20 @@ class _Trial:
         return scores, int(counted.sum()), int(right.sum())
 
     def result(self) -> RankAccuracy:
+        """What was counted."""
         points: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for (name, way, rank), right in self.right.items():
             if name not in self.left_out:
                 points.setdefault(name, {}).setdefault(way, []).append((rank, right / max(1, self.count)))
         return RankAccuracy(self.count, self.right_dense / max(1, self.count), points)
+
+
+def _first_stage(step: Step, layer: MatrixLayer, q: Array) -> Array:
+    """Qᵀ·X (g, r, P) of the present batch."""
+    product, x, _ = dense_product(step.layer, step.bottom[0], step.top[0])
+    stage = TwoStage(product, layer.scheme, q.shape[-1]).first
+    filters, _ = layer.scheme.filters(layer.weights @ q, q.swapaxes(1, 2))
+    hidden = module_of(q).empty(stage.geometry.output_shape, q.dtype)
+    stage.forward(x, module_of(q).ascontiguousarray(filters), hidden)
+    thin: Array = hidden.reshape(len(q), q.shape[-1], -1)
+    return thin

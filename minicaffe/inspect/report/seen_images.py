@@ -15,6 +15,7 @@ import numpy as np
 
 from minicaffe.compress.batches import Batch, draw
 from minicaffe.compress.workbench import shuffled
+from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError
@@ -100,15 +101,23 @@ def test_images(net: Net, answers: Answers, blob: str, most: int) -> tuple[np.nd
     """
     if len(net.blobs[blob].shape) != 4:
         return None
-    label_blob = next(name for name, found in net.blobs.items() if found is answers.labels)
+    label_blob = _read_as(net, answers.labels)
     images, labels = [], []
     with even_data(net, most) as chosen:
         for batch in _draw(net, most if chosen is None else len(chosen)):
-            if label_blob not in batch:
+            if label_blob not in batch or blob not in batch:
                 return None
             images.append(to_host(batch[blob]))
             labels.append(to_host(batch[label_blob]).reshape(-1))
     return np.concatenate(images), np.concatenate(labels).astype(np.int64)
+
+
+def _read_as(net: Net, blob: Blob) -> str:
+    """The name of a blob, or of the one that it is a copy of, which a Split layer makes."""
+    for step in net.steps:
+        if step.layer.type == "Split" and any(top is blob for top in step.top):
+            return _read_as(net, step.bottom[0])
+    return next(name for name, found in net.blobs.items() if found is blob)
 
 
 test_images.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.compress.moments import Moments
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.sweep import ALL, read_rows
 from minicaffe.compress.ways import WAYS, Directions
@@ -69,14 +68,14 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
                 **_numbers(layer, seen),
                 "curves": packer.add(_curves(found[name]), "f32", f"{name}/rank"),
                 "spectra": packer.add(_spectra(found[name]), "f32", f"{name}/rank"),
-                "means": packer.add(_means(layer, moments[name]), "f32", f"{name}/rank"),
+                "means": packer.add(to_host(layer.means(moments[name])).reshape(-1), "f32", f"{name}/rank"),
                 "bases": carried.get(name),
             }
             for name, layer in layers.items()
         },
         "out": left_out,
         "accuracy": None if accuracy is None else _measured(accuracy),
-        "sweep": _swept(options.sweep),
+        "sweep": swept(options.sweep),
         "test": _test_images(recording, packer, answers) if answers else None,
     }
 
@@ -163,12 +162,6 @@ def _spectra(found: Mapping[str, Directions]) -> np.ndarray:
     return np.stack([to_host(((d.spectrum**2).mean(axis=0)) ** 0.5) for d in found.values()])
 
 
-def _means(layer: MatrixLayer, moments: Moments) -> np.ndarray:
-    """W·x̄ (M,), from which b̂ of the fitted way follows; zeros for a layer without a bias."""
-    means = layer.weights @ moments.x_mean[:, :, None] * (layer.bias is not None)
-    return to_host(means).reshape(-1)
-
-
 # -- bases -------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +183,10 @@ def _bases(
     layers: Mapping[str, MatrixLayer],
     found: Mapping[str, Mapping[str, Directions]],
 ) -> dict[str, dict[str, Ref]]:
-    """References to U, V and Q, and to W where the page lacks it; first for layers with much work for their size."""
+    """References to U, V and Q, and to W where the page lacks it, as far as there is room.
+
+    Layers with much work for the size of their bases come first.
+    """
     needs_w = precision(recording) is None
     carried = {
         name: _arrays(layer, found[name], needs_w or _is_turned(recording.net, name))
@@ -230,7 +226,7 @@ def _measured(found: RankAccuracy) -> dict[str, Any]:
     return {"count": found.count, "dense": found.dense, "points": found.points}
 
 
-def _swept(path: str | Path | None) -> dict[str, dict[str, list[tuple[int, float]]]]:
+def swept(path: str | Path | None) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Accuracies against rank by layer and scheme, from a journal of ``lowrank sweep``. Raises DataError."""
     if path is None:
         return {}

@@ -1,0 +1,140 @@
+"""View 4, Python side: which layers are looked at, what their curves and bases are, and accuracy against rank."""
+
+import json
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.compress.batches import run
+from minicaffe.compress.survey import input_moments
+from minicaffe.compress.ways import WAYS
+from minicaffe.errors import DataError
+from minicaffe.inspect.confusion import find_answers
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.pictures import from_data
+from minicaffe.inspect.report.rank_accuracy import _test_batches, rank_accuracy
+from minicaffe.inspect.report.record import copy_of, record
+from minicaffe.inspect.report.seen_images import seen_images, test_images
+from minicaffe.inspect.report.views import low_rank
+from minicaffe.spec.net import parse_net
+from tests import ROOT
+
+LENET = ROOT / "prototxt" / "lenet" / "train.yaml", ROOT / "models" / "lenet.npz"
+WIDE = """
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 2, 6, 6]}}}
+- {name: small, type: Convolution, convolution_param: {num_output: 4, kernel_size: 3}}
+- {name: depthwise, type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, group: 4}}
+- {name: wide, type: InnerProduct, inner_product_param: {num_output: 40}}
+- {name: relu, type: ReLU}
+"""
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    with copy_of(mc.Net(*LENET, phase="test", seed=0)) as net:
+        yield net
+
+
+def measured(net, names, images):
+    """LeNet's accuracy at some ranks of some layers, with the moments and directions that it came from."""
+    answers = find_answers(net)
+    layers, _ = low_rank.choose_layers(net, names)
+    moments = input_moments(net, list(layers.values()), seen_images(net, (), 64).batches)
+    found = {n: {way: x.directions(way, moments[n]) for way in WAYS} for n, x in layers.items()}
+    return layers, moments, found, rank_accuracy(net, answers, layers, moments, found, images)
+
+
+def test_layers_are_taken_from_the_smallest_on_and_the_others_have_a_reason(monkeypatch):
+    net = mc.Net(parse_net(WIDE), seed=0)
+    layers, left_out = low_rank.choose_layers(net)
+    assert list(layers) == ["small", "wide"]
+    assert left_out == [("depthwise", "its matrix has one row or one column: the rank is 1 already")]
+    monkeypatch.setattr(low_rank, "DEPTH_CUBED", 18**3 + 4**3)
+    layers, left_out = low_rank.choose_layers(net)
+    assert list(layers) == ["small"]
+    assert left_out[1][0] == "wide" and "--layers wide shows it" in left_out[1][1]
+    layers, left_out = low_rank.choose_layers(net, ("wide",))  # asked for by name: however long it takes
+    assert list(layers) == ["wide"] and ("small", "not among --layers") in left_out
+
+
+def test_accuracies_are_those_of_nets_with_the_approximated_weights(lenet):
+    layers, moments, found, accuracy = measured(lenet, ("conv2", "ip2"), 30)
+    assert accuracy.count == 30 and set(accuracy.points) == {"conv2", "ip2"}
+    batches = _test_batches(lenet, 30)
+    answers = find_answers(lenet)
+    for way in WAYS:
+        rank, claimed = accuracy.points["conv2"][way][3]
+        vectors = found["conv2"][way].vectors[0, :, :rank]
+        w = layers["conv2"].weights[0].copy()
+        low = w @ vectors @ vectors.T if way == "data" else vectors @ vectors.T @ w
+        shift = layers["conv2"].bias_change(way, moments["conv2"], found["conv2"][way], rank)
+        blob, bias = lenet.params["conv2"]
+        exact = blob.data.copy(), bias.data.copy()
+        blob.data[...] = low.reshape(blob.shape)
+        bias.data[...] += shift
+        right = 0
+        for batch, size in batches:
+            run(lenet, batch)
+            scores, labels, _ = answers.read(size)
+            right += int((scores.argmax(1) == labels).sum())
+        blob.data[...], bias.data[...] = exact
+        assert 0.1 < claimed < 1 or way == "fitted"
+        assert claimed == pytest.approx(right / 30)
+
+
+def test_at_full_rank_nothing_is_lost(lenet, monkeypatch):
+    monkeypatch.setattr("minicaffe.inspect.report.rank_accuracy.np.geomspace", lambda *_: np.array([10.0]))
+    accuracy = measured(lenet, ("ip2",), 30)[-1]
+    for way in ("weights", "fitted"):
+        assert accuracy.points["ip2"][way] == [(10, accuracy.dense)]
+
+
+def test_layers_for_which_it_is_much_work_have_no_accuracy(lenet, monkeypatch):
+    monkeypatch.setattr("minicaffe.inspect.report.rank_accuracy.WORK", 1e6)
+    assert set(measured(lenet, ("conv2", "ip2"), 5)[-1].points) == {"ip2"}
+
+
+def test_test_images_are_the_inputs_of_the_net_with_their_labels(lenet):
+    images, labels = test_images(lenet, find_answers(lenet), "data", 40)
+    assert images.shape == (40, 1, 28, 28) and labels.shape == (40,)
+    assert len(set(labels.tolist())) > 5
+    run(lenet, {"data": images, "label": labels.astype(np.float32)})
+    assert (lenet.blobs["ip2"].data.argmax(1) == labels).mean() > 0.9
+
+
+def test_the_view_s_data_are_small_and_say_what_they_are_of(lenet):
+    recording = record(lenet, from_data(lenet, 1))
+    packer = Packer()
+    found = low_rank.data(recording, packer, Options(test=0, layers=("conv2",)))
+    json.dumps(found)
+    assert found["seen"] == {"count": 512, "what": "training images"}
+    assert found["accuracy"] is None and set(found["layers"]) == {"conv2"}
+    conv2 = found["layers"]["conv2"]
+    assert (conv2["m"], conv2["k"], conv2["full"], conv2["break_even"]) == (50, 500, 50, 45)
+    assert (conv2["dense"], conv2["cost_of_rank"], conv2["columns"]) == (1_600_000, 35_200, 512 * 64)
+    assert conv2["curves"]["shape"] == [3, 3, 51]
+    assert conv2["bases"]["weights"]["shape"] == [1, 50, 50]
+    assert conv2["bases"]["data"]["shape"] == [1, 500, 50]
+    assert found["test"]["count"] == 200
+    assert packer.size < 300_000
+
+
+def test_a_sweep_is_read_by_layer_and_scheme(tmp_path):
+    row = {"layer": "conv2", "fraction": 0.5, "ranks": [25], "accuracy": 0.9, "loss": 1, "energy": 1, "flops": 1,
+           "milliseconds": 1}  # fmt: skip
+    rows = [row, {**row, "fraction": 0.1, "ranks": [5], "accuracy": 0.4}, {**row, "layer": "all layers"}]
+    lines = [
+        json.dumps({"run": "a", "key": json.dumps(["SPATIAL", r["layer"], r["fraction"]]), "value": r})
+        for r in rows
+    ]
+    path = tmp_path / "net_sweep.journal.jsonl"
+    path.write_text("\n".join([*lines, '{"run": "incompl']))
+    assert low_rank.swept(path) == {"conv2": {"spatial": [(5, 0.4), (25, 0.9)]}}
+    path.write_text("hello\n")
+    with pytest.raises(DataError, match=r"no rows of 'lowrank sweep'; give the .journal.jsonl"):
+        low_rank.swept(path)
+    with pytest.raises(DataError, match="No such file"):
+        low_rank.swept(tmp_path / "none")
