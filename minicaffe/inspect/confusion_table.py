@@ -9,7 +9,7 @@ from minicaffe.core.table import format_table
 from minicaffe.inspect.confusion import Confusion
 
 MOST_CLASSES, MOST_PAIRS, FEW_PAIRS = 40, 20, 5
-WIDEST = 8  # characters of names above columns; wider ones are numbered
+WIDEST = 100  # characters of all names above columns; wider ones are numbered
 
 
 def confusion_text(confusion: Confusion) -> str:
@@ -31,7 +31,7 @@ def _matrix(confusion: Confusion) -> Iterator[str]:
     classes = range(len(confusion.counts))
     names = [confusion.name(c) for c in classes]
     has_names = bool(confusion.names)
-    heads = names if max(map(len, names)) <= WIDEST else [str(c) for c in classes]
+    heads = names if sum(len(name) + 2 for name in names) <= WIDEST else [str(c) for c in classes]
     rows = []
     for c, counts, recall in zip(classes, confusion.counts, confusion.recall, strict=True):
         name = f"{c}  {names[c]}" if has_names and heads != names else names[c]

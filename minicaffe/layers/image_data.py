@@ -11,8 +11,8 @@ import logging
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.batches import ImageBatches
 from minicaffe.data.order import Order
-from minicaffe.data.sources.image_list import ImageListSource, class_names, open_images
-from minicaffe.data.sources.source import lookup_folders
+from minicaffe.data.sources.image_list import ImageListSource, class_names, open_images, read_class_names
+from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.errors import listing
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
@@ -22,7 +22,10 @@ logger = logging.getLogger("minicaffe")
 
 
 class ImageDataParam(Message):
-    """Caffe's ImageDataParameter; ``source`` may also be a folder with a sub-folder per class."""
+    """Caffe's ImageDataParameter; ``source`` may also be a folder with a sub-folder per class.
+
+    ``class_names`` is an addition: a text file with the name of a class on each line, for the labels of a list.
+    """
 
     source = String(required=True)
     batch_size = Int(1, min=1)
@@ -32,6 +35,7 @@ class ImageDataParam(Message):
     new_width = Int(0, min=0)
     is_color = Bool(True)
     root_folder = String("")
+    class_names = String("")
 
     def check(self) -> None:
         if bool(self.new_height) != bool(self.new_width):
@@ -49,15 +53,23 @@ class ImageData(BatchSourceLayer):
         param = self.spec.message(ImageDataParam)
         size = (param.new_height, param.new_width) if param.new_height else None
         source = open_images(param.source, self.setting.folder, param.root_folder, param.is_color, size)
+        if param.class_names and source.class_names:
+            raise param.error("class_names", "a folder names its classes itself; leave this out")
+        if param.class_names:
+            source.name_classes(self._names_in(param))
         if source.class_names:
             self._number_classes(source)
         order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
         return image_batches(self, source, order, with_labels=len(top) > 1)
 
+    def _names_in(self, param: ImageDataParam) -> list[str]:
+        places = lookup_folders(self.setting.folder)
+        return read_class_names(find_path(param.class_names, places, "file of class names"))
+
     def _number_classes(self, source: ImageListSource) -> None:
-        """Number the folder's classes as in training: a missing class must not shift the others."""
+        """Number the classes as in training: a missing class must not shift the others."""
         names = self.setting.label_names
-        trained = [] if names.of_top else names.trained  # these belong to the first folder
+        trained = [] if names.of_top else names.trained  # these belong to the first layer that has classes
         known = list(trained or self._training_classes())
         missing = source.number_as(known) if known else []
         if missing:
@@ -65,12 +77,12 @@ class ImageData(BatchSourceLayer):
         names.of_top[self.spec.top[-1]] = source.class_names
 
     def _training_classes(self) -> list[str]:
-        """The classes of the folder that the same spec reads these tops from in training; [] if there is none."""
+        """The classes of the images that the same spec reads these tops from in training; [] if it names none."""
         for spec in self.setting.label_names.training_layers:
             if spec.type == "ImageData" and (spec.top or [spec.name]) == self.spec.top:
-                places = [
-                    place / spec.message(ImageDataParam).source
-                    for place in lookup_folders(self.setting.folder)
-                ]
+                param = spec.message(ImageDataParam)
+                if param.class_names:
+                    return self._names_in(param)
+                places = [place / param.source for place in lookup_folders(self.setting.folder)]
                 return next((class_names(place) for place in places if place.is_dir()), [])
         return []

@@ -30,7 +30,7 @@ from minicaffe.spec.fields import (
 from minicaffe.spec.reader import Where, kind, line_of, nearest, parse_yaml
 
 OWN_TYPE = "A layer of your own is 'type: Python', or --import MODULE registers its type"
-FILES_READ = ("source", "label_source", "mean_file")  # fields of layers' messages
+FILES_READ = ("source", "label_source", "class_names", "mean_file")  # fields of layers' messages
 
 
 class ParamSpec(Message):

@@ -36,7 +36,7 @@ def folder(tmp_path):
     for part in ("train", "val"):
         for name in ("cat", "dog", "fox"):
             (tmp_path / "photos" / part / name).mkdir(parents=True)
-            for number in range(2):
+            for number in range(4):
                 pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{number}.jpg")
     Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(tmp_path / "digit.png")

@@ -36,7 +36,9 @@ def data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
 
 @conversions.of("ImageData")
 def image_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
-    """A list of images; Caffe reads no folder."""
+    """A list of images; Caffe reads no folder, and names no classes."""
+    if plain.tree.child("image_data_param").pop("class_names"):
+        export.note(plain, "Caffe does not know class_names: they are left out")
     try:
         is_folder = find_path(plain.spec.message(ImageDataParam).source, export.folders).is_dir()
     except DataError as error:

@@ -57,8 +57,8 @@ class PackedNames:
 class ImageList:
     """Image files and their labels: (n,), or (n, L) if a line has L of them, or None.
 
-    ``base`` goes before each name. ``lines`` are the line numbers in the list ``source``; a folder has
-    ``class_names`` instead, and a label is the number of one.
+    ``base`` goes before each name. ``lines`` are the line numbers in the list ``source``, None for a folder. Where
+    there are ``class_names``, a label is the number of one: of a folder, or of a list with a file of names.
     """
 
     source: str
@@ -116,21 +116,40 @@ class ImageListSource(Source):
 
     @property
     def class_names(self) -> list[str]:
-        """The folder's classes, label 0 first; [] for a list."""
+        """The classes, label 0 first; [] for a list without a file of names."""
         return self.listed.class_names
 
-    def number_as(self, class_names: list[str]) -> list[str]:
-        """Renumber the labels by these classes; return the classes that the folder lacks.
+    def name_classes(self, class_names: list[str]) -> None:
+        """Give the labels 0, 1, … of a list these names. Raises DataError for a label that has none."""
+        labels = self.listed.labels
+        if labels is None or labels.ndim > 1:
+            raise DataError(
+                f"{self.name}: class_names are for a list with one label on each line; leave them out"
+            )
+        beyond = (labels != np.round(labels)) | (labels < 0) | (labels >= len(class_names))
+        if beyond.any():
+            first = int(beyond.argmax())
+            raise DataError(
+                f"{self.listed.place(first) or self.name}: label {labels[first]:g}, but class_names has "
+                f"{len(class_names)} names, for labels from 0 on; add its name, or change the label"
+            )
+        self.listed = replace(self.listed, class_names=class_names)
 
-        Raises DataError if the folder has images of another class.
+    def number_as(self, class_names: list[str]) -> list[str]:
+        """Renumber the labels by these classes; return those that no image is of.
+
+        Raises DataError if there are images of another class.
         """
         own_names, labels = self.listed.class_names, self.listed.labels
-        assert labels is not None  # a folder of classes has them
+        assert labels is not None  # classes have labels
         used = {own_names[int(label)] for label in np.unique(labels)}
         if unknown := sorted(used - set(class_names)):
+            fix = (
+                "rename or remove the folder" if self.listed.lines is None else "use the class_names of these"
+            )
             raise DataError(
                 f"{self.name}: class {listing(unknown)} is not one of the classes trained on "
-                f"({listing(class_names)}); rename or remove the folder"
+                f"({listing(class_names)}); {fix}"
             )
         numbers = [class_names.index(name) if name in class_names else -1 for name in own_names]
         labels = np.array(numbers, np.float32)[labels.astype(np.int64)]
@@ -306,6 +325,32 @@ def _read(path: Path, count: int, is_image: Callable[[str], bool]) -> ImageList:
         row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
         raise DataError(f"{path}:{lines[row]}: a label that is nan or infinite; write a number")
     return ImageList(str(path), names, numbers[:, 0] if count == 1 else numbers, lines)
+
+
+# -- names of classes ----------------------------------------------------------------------------------------
+
+
+def read_class_names(path: Path) -> list[str]:
+    """The lines of a text file, the name of label 0 first. Raises DataError unless they are different names."""
+    names = [line for _, line in _lines_of(path)]
+    if not names:
+        raise DataError(f"{path}: names no classes; write the name of one class on each line")
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(
+            f"{path}: the class '{named(twice)}' is there twice; give each class a name of its own"
+        )
+    return names
+
+
+def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        plain_file(path)
+        yield from _lines(path)
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; give a text file of names") from None
 
 
 # -- folders of classes --------------------------------------------------------------------------------------
