@@ -63,9 +63,9 @@ const Chart = (() => {
       text(box.left - 40, box.top - 8, axisText(yAxis), {class: "label"}));
   }
 
-  // series: [{name, x: [], y: [], kind?, dash?, thin?, dots?, marks?}]; bands: [{lo, hi, label}] of y;
+  // series: [{name, x: [], y: [], kind?, dash?, thin?, dots?}]; bands: [{lo, hi, label}] of y; marks: [{x, label}], as ticks;
   // cut: {x, label, onmove(x)}: a line that can be dragged; onpick(x).
-  function line({title, x: xAxis, y: yAxis, series, bands = [], cut, width = 520, height = 240, onpick}) {
+  function line({title, x: xAxis, y: yAxis, series, bands = [], marks = [], cut, width = 520, height = 240, onpick}) {
     const box = {left: 58, right: width - 96, top: 24, bottom: height - 40}, clip = `clip${ids++}`;
     const holder = el("div", {class: "holder"}), read = el("div", {class: "read", "aria-hidden": "true"});
     let zoom = null, at = null;
@@ -77,7 +77,7 @@ const Chart = (() => {
     }
     function readings(v) {
       const found = series.map(s => { const i = s.x.indexOf ? s.x.indexOf(v) : -1; return i < 0 ? null : `${s.name} ${fmt(s.y[i], 4)}`; });
-      return `${xAxis.label} ${fmt(v, 6)}: ` + found.filter(Boolean).join(" · ");
+      return `${xAxis.label} ${fmt(v, 6)}: ` + [...found, ...marks.filter(m => m.x === v).map(m => m.label)].filter(Boolean).join(" · ");
     }
     function draw() {
       const svg = frame(width, height, `${title} ${series.map(s => s.name).join(", ")} against ${xAxis.label}`);
@@ -90,6 +90,7 @@ const Chart = (() => {
           text(box.left + 4, top + 13, band.label, {class: "quiet"}));
       }
       axes(svg, x, y, xAxis, yAxis, box);
+      for (const m of marks) if (m.x >= x.lo && m.x <= x.hi) svg.append(el("line", {x1: x(m.x), x2: x(m.x), y1: box.bottom - 6, y2: box.bottom + 3, class: "axis", "data-mark": m.label}));
       const ends = [];
       series.forEach((s, i) => {
         const kind = s.kind || KINDS[i % 4], points = [];
@@ -104,6 +105,7 @@ const Chart = (() => {
       });
       ends.sort((a, b) => a[0] - b[0]);
       ends.forEach((e, i) => { if (i) e[0] = Math.max(e[0], ends[i - 1][0] + 13); });
+      for (let i = ends.length - 1, most = box.bottom - 4; i >= 0; i--, most -= 13) ends[i][0] = Math.min(ends[i][0], most);
       for (const [y, name, kind] of ends) svg.append(text(box.right + 4, y + 4, name, {class: `end ${kind}`}));
       if (cut) svg.append(el("line", {x1: x(cut.x), x2: x(cut.x), y1: box.top, y2: box.bottom, class: "cut"}),
         text(x(cut.x) + 4, box.top + 8, cut.label ?? "", {class: "cut-label"}));

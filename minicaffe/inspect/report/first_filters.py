@@ -1,0 +1,43 @@
+"""The filters of a net's first convolution, which can be looked at as pictures: they see the image itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicaffe.core.net import Net
+from minicaffe.device.array import to_host
+
+MOST = 64  # filters
+
+
+@dataclass(frozen=True, eq=False)
+class Filters:
+    """``values`` (M, C, kh, kw), C = 1, or 3 for red, green and blue. ``note`` says what is left out."""
+
+    layer: str
+    values: np.ndarray
+    note: str
+
+
+def first_filters(net: Net) -> Filters | None:
+    """Those of the first convolution; None for a net without, or one of low rank that has factors instead."""
+    layer = next((layer for layer in net.layers if layer.type == "Convolution"), None)
+    if layer is None or not layer.blobs or len(layer.blobs[0].shape) != 4:
+        return None
+    all_values = to_host(layer.blobs[0].data)
+    values, notes = all_values[:MOST], []
+    if len(all_values) > MOST:
+        notes.append(f"{MOST} of {len(all_values)} filters")
+    if values.shape[1] not in (1, 3):
+        notes.append(f"slice 0 of {values.shape[1]}")
+        values = values[:, :1]
+    elif values.shape[1] == 3 and _sees_bgr(net):
+        values = values[:, ::-1]
+    return Filters(layer.name, np.asarray(values, np.float32), ", ".join(notes))
+
+
+def _sees_bgr(net: Net) -> bool:
+    """Whether the net's images are blue, green, red: Caffe's are, where nothing else is known."""
+    return net.preparation is None or net.preparation.channel_swap == (2, 1, 0)

@@ -1,0 +1,125 @@
+"""View 7, Training: the curves of logs, and what snapshots of the weights saw and said."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.device.array import to_host
+from minicaffe.inspect.logs import Run, Series, read_logs
+from minicaffe.inspect.plot import smooth_width
+from minicaffe.inspect.report.first_filters import first_filters
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.record import Recording, copy_of, feed, running, softmax
+from minicaffe.train.progress import Progress
+
+POINTS, RATIOS = 1000, 250  # at most, of a curve
+PARAMS, SNAPSHOTS, IMAGES = 60, 40, 10  # at most
+
+
+def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
+    """``runs``, ``smooth`` (the width of the running mean) and ``snapshots``. Raises DataError and WeightError."""
+    if not options.logs and not options.snapshots:
+        return {"missing": "--log LOG"}
+    runs = read_logs(options.logs)
+    return {
+        "runs": [run_data(run) for run in runs],
+        "smooth": smooth_width(runs),
+        "snapshots": _snapshots(recording, packer, options.snapshots),
+    }
+
+
+def run_data(run: Run) -> dict[str, Any]:
+    """A run as the page has it; curves of many points are thinned, and ``note`` says so."""
+    longest = max((len(series) for series in run.loss.values()), default=0)
+    ratios = [(key, norms.ratio) for key, norms in run.norms.items()]
+    note = [f"one in {_step(longest, POINTS)} of {longest:,} points"] if longest > POINTS else []
+    if len(ratios) > PARAMS:
+        note.append(f"updates of {PARAMS} of {len(ratios)} parameters")
+        ratios = [ratios[i * len(ratios) // PARAMS] for i in range(PARAMS)]
+    return {
+        "name": run.name,
+        "net": run.net,
+        "seed": run.seed,
+        "solver": run.solver,
+        "note": "; ".join(note),
+        "resumes": list(run.resumes),
+        "loss": {phase: _points(series, POINTS) for phase, series in run.loss.items()},
+        "scores": [
+            {"name": name if phase == "test" else f"{name} ({phase})", **_points(series, POINTS)}
+            for (phase, name), series in run.scores.items()
+        ],
+        "rate": _points(run.rate, POINTS),
+        "snapshots": [[snapshot.iteration, _short(snapshot.seconds)] for snapshot in run.snapshots],
+        "ratios": [{"name": key, **_points(series, RATIOS)} for key, series in ratios],
+    }
+
+
+def _step(length: int, most: int) -> int:
+    return max(1, -(-length // most))
+
+
+def _points(series: Series, most: int) -> dict[str, list[Any]]:
+    """x iterations, s seconds, y values; the last one is kept."""
+    step = _step(len(series), most)
+    chosen = range((len(series) - 1) % step, len(series), step)
+    return {
+        "x": [series.iterations[i] for i in chosen],
+        "s": [_short(series.seconds[i]) for i in chosen],
+        "y": [_short(series.values[i]) for i in chosen],
+    }
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _snapshots(recording: Recording, packer: Packer, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """For each weight file the first convolution's filters, and the scores of some pictures."""
+    if not paths:
+        return []
+    chosen = [paths[i] for i in sorted({*np.linspace(0, len(paths) - 1, SNAPSHOTS).round().astype(int)})]
+    progress, found = Progress(len(chosen)), []
+    with copy_of(recording.net) as net:
+        for path in chosen:
+            net.copy_from(path)
+            number = re.search(r"_iter_(\d+)", Path(path).name)
+            filters = first_filters(net)
+            found.append(
+                {
+                    "name": Path(path).name,
+                    "iteration": int(number[1]) if number else None,
+                    "filters": None
+                    if filters is None
+                    else {
+                        "layer": filters.layer,
+                        "note": filters.note,
+                        "values": packer.add(filters.values, "u8", "snapshots"),
+                    },
+                    "scores": _scores(recording, net),
+                }
+            )
+            progress.say(f"Snapshot {Path(path).name}")
+    return found
+
+
+def _scores(recording: Recording, net: Any) -> list[list[float]] | None:
+    """The scores of the first pictures, (n, classes), as the net is now."""
+    if recording.answer is None:
+        return None
+    rows = []
+    for picture in recording.images[:IMAGES]:
+        feed(net, picture)
+        for i in running(net):
+            net.run_forward(i, i)
+        rows.append(to_host(net.blobs[recording.stages[recording.answer].blob].data).reshape(-1))
+    scores = np.stack(rows)
+    return [
+        [_short(float(x)) or 0.0 for x in row] for row in (softmax(scores) if recording.softmax else scores)
+    ]
