@@ -118,7 +118,8 @@ def _scores(recording: Recording, net: Any) -> list[list[float]] | None:
         feed(net, picture)
         for i in running(net):
             net.run_forward(i, i)
-        rows.append(to_host(net.blobs[recording.stages[recording.answer].blob].data).reshape(-1))
+        blob = net.blobs[recording.stages[recording.answer].blob]
+        rows.append(np.array(to_host(blob.data)).reshape(-1))
     scores = np.stack(rows)
     return [
         [_short(float(x)) or 0.0 for x in row] for row in (softmax(scores) if recording.softmax else scores)
