@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from minicaffe.errors import WriteError
+
+Listener = Callable[[dict[str, Any]], None]
 
 
 class TrainingLog:
@@ -20,12 +22,14 @@ class TrainingLog:
     (the state that it continues from, or null), ``weights`` (the files that it started from), ``net`` (its name),
     ``losses`` (the outputs that are losses, with their weights), ``seed``, and the texts of the specs: ``solver``
     and ``net_spec``. The others are "train", "test", "norms", "snapshot" and "resume". An incomplete last line,
-    left by a kill, is removed.
+    left by a kill, is removed. ``listeners`` are called with each event that was written.
     """
 
-    def __init__(self, prefix: str, start: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, prefix: str, start: Callable[[], dict[str, Any]], listeners: Sequence[Listener] = ()
+    ) -> None:
         self.path = log_path(prefix) if prefix else None
-        self._start = start
+        self._start, self._listeners = start, listeners
         self._file: IO[str] | None = None
 
     def start(self) -> None:
@@ -45,12 +49,15 @@ class TrainingLog:
                 _mend_end(self.path)
                 self._file = self.path.open("a", encoding="utf-8", buffering=1)
                 events = ({"event": "start", **self._start()}, *events)
-            for event in events:
-                self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
+            events = tuple({**event, "time": round(time.time(), 3)} for event in events)
+            self._file.writelines(json.dumps(event) + "\n" for event in events)
         except OSError as error:
             raise WriteError(
                 f"{self.path}: cannot be written ({error.strerror}); check snapshot_prefix"
             ) from None
+        for event in events:
+            for listener in self._listeners:
+                listener(event)
 
     def close(self) -> None:
         """Close the file, if it was opened."""

@@ -27,7 +27,7 @@ from minicaffe.spec.solver import SolverSpec
 from minicaffe.train import snapshots
 from minicaffe.train.console import Lines, Shown, own_lines
 from minicaffe.train.in_notebook import show_how_far, shown_in_notebook
-from minicaffe.train.log import TrainingLog
+from minicaffe.train.log import Listener, TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.norms import StepNorms
 from minicaffe.train.preview import sizes, untrained
@@ -96,6 +96,7 @@ class Solver:
         self._net_text = "" if is_inline else _text_of(self.net.spec)
         self.log_norms = False
         self.lines: Lines = own_lines
+        self.listeners: list[Listener] = []
         self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
         self._request = ""
         self._saved_at = -1
@@ -190,7 +191,7 @@ class Solver:
             logger.warning("No snapshot_prefix in the solver spec: nothing will be saved of this training")
 
     def _new_log(self, prefix: str) -> TrainingLog:
-        return TrainingLog(prefix, self._start_event)
+        return TrainingLog(prefix, self._start_event, self.listeners)
 
     def _start_event(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from minicaffe.cli.flags import add_device, add_trust, choose_device
 from minicaffe.errors import MinicaffeError
 from minicaffe.files.spec_formats import open_solver
 from minicaffe.files.state_formats import is_foreign_state
+from minicaffe.inspect.report.watch import LivePage
 from minicaffe.train import snapshots
 from minicaffe.train.console import GlogFormatter, caffe_lines
 from minicaffe.train.solver import Solver
@@ -34,6 +35,7 @@ def train(args: argparse.Namespace) -> None:
     solver.log_norms = args.log_norms
     if args.log_format == "caffe":
         solver.lines = caffe_lines
+    live = _live_page(solver) if args.live else None
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
         state = snapshots.latest(solver.prefix) if latest else args.snapshot
@@ -46,6 +48,17 @@ def train(args: argparse.Namespace) -> None:
             solver.solve()
     finally:
         solver.close()
+        if live is not None:
+            live.close()
+
+
+def _live_page(solver: Solver) -> LivePage:
+    """The page of the training, which hears of all events. Raises SpecError where nothing says its name."""
+    if not solver.prefix:
+        raise solver.spec.error("snapshot_prefix", "required for --live; give a path and the start of a name")
+    live = LivePage(solver.prefix, solver.net, solver.spec.max_iter)
+    solver.listeners.append(live)
+    return live
 
 
 @contextmanager
@@ -84,6 +97,11 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         sub.add_argument(f"--{name}_effect", choices=["stop", "snapshot", "none"], default=default,
                          help=f"what {name.upper()} does (default: {default})")  # fmt: skip
+    sub.add_argument(
+        "--live",
+        action="store_true",
+        help="write <prefix>.live.html: open it in a browser to watch the curves grow",
+    )
     sub.add_argument(
         "--log-norms",
         action="store_true",

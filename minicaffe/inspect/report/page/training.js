@@ -22,7 +22,9 @@ View("training", (() => {
   }
 
   function charts() {
-    const {runs} = data(), width = Number(State.smooth) || data().smooth, [x, places] = across();
+    const {runs} = data(), width = Number(State.smooth) || data().smooth, [axis, places] = across();
+    const ends = runs.flatMap(run => Object.values(run.loss)).flatMap(c => { const p = places(c); return [p[0], p[p.length - 1]]; });
+    const x = ends.length ? {...axis, lo: Math.min(...ends), hi: Math.max(...ends)} : axis;
     const short = name => name.length > 15 ? name.slice(0, 7) + "…" + name.slice(-7) : name;
     const named = (run, what) => runs.length > 1 ? short(run.name) + (what && ", " + what) : what;
     const curve = (run, c, what, more) => ({name: named(run, what), x: places(c), y: c.y, dash: DASHES[runs.indexOf(run) % DASHES.length], ...more});
@@ -35,10 +37,10 @@ View("training", (() => {
     const positive = rates.flatMap(s => s.y).filter(v => v > 0), isLog = Math.max(...positive) > 30 * Math.min(...positive);
     const all = runs.flatMap(run => run.ratios.map(c => [run, c])), first = all.filter(([, c]) => c.name.endsWith("/0"));
     const kinds = ["conv", "ip", "data", "pool", "loss", "other"];
-    const ends = first.length <= 8 ? first : [first[0], first[first.length - 1]];
+    const told = first.length <= 8 ? first : [first[0], first[first.length - 1]];
     const ratios = all.map(([run, c]) => {
       const layers = [...new Set(run.ratios.map(o => o.name.split("/")[0]))];
-      return curve(run, c, c.name.replace(/\/0$/, ""), {kind: kinds[layers.indexOf(c.name.split("/")[0]) % 6], thin: !ends.some(e => e[1] === c)});
+      return curve(run, c, c.name.replace(/\/0$/, ""), {kind: kinds[layers.indexOf(c.name.split("/")[0]) % 6], thin: !told.some(e => e[1] === c)});
     });
     const isShare = scores.every(s => s.y.every(v => v === null || (v >= 0 && v <= 1))), size = {width: 490};
     return [[
@@ -106,7 +108,7 @@ View("training", (() => {
 
   async function draw(root) {
     const {runs} = data();
-    if (runs.length) root.append(controls(), el("div", {style: {display: "flex", flexWrap: "wrap", gap: "0 28px"}}, charts()), table());
+    if (runs.length) root.append(controls(), el("div", {class: "charts", style: {display: "flex", flexWrap: "wrap", gap: "0 28px"}}, charts()), table());
     root.append(...await snapshots());
   }
 

@@ -1,0 +1,210 @@
+"""The live page of a training: what it is told, what it survives, and that its numbers are the log's."""
+
+import json
+import shutil
+
+import pytest
+
+import minicaffe as mc
+from minicaffe.cli.program import main
+from minicaffe.inspect.logs import read_log
+from minicaffe.inspect.report import watch
+from minicaffe.inspect.report.views.training import run_data
+from minicaffe.inspect.report.watch import LivePage
+from tests.train.training import SOLVER, write_job
+
+pytestmark = pytest.mark.cpu_only("pages are of NumPy's numbers")
+
+SHORT = SOLVER.replace("display: 5", "display: 2").replace("max_iter: 40", "max_iter: 18")
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_job(tmp_path, solver=SHORT)
+
+
+def events_of(script):
+    return [
+        json.loads(line.removeprefix("mc(").removesuffix(");")) for line in script.read_text().splitlines()
+    ]
+
+
+def small_net():
+    text = "input: x\ninput_shape: {dim: [1, 1, 8, 8]}\n"
+    conv = "layer: {name: c, type: Convolution, convolution_param: {num_output: 2, kernel_size: 3}}"
+    return mc.Net.from_text(text + conv)
+
+
+def start(run, resumed=None):
+    return {
+        "event": "start",
+        "iteration": 0,
+        "run": run,
+        "resumed": resumed,
+        "losses": {},
+        "time": 0.0,
+        "solver": "long",
+    }
+
+
+def train(iteration):
+    return {
+        "event": "train",
+        "iteration": iteration,
+        "loss": 1.5,
+        "lr": 0.1,
+        "outputs": {"x": 1},
+        "time": 1.0,
+    }
+
+
+# -- the files
+
+
+def test_a_training_tells_the_page_what_it_logs(job, tmp_path, capsys):
+    assert main(["train", str(job), "--live", "--log-norms"]) == 0
+    assert "snap/run.live.html; open it in a browser" in capsys.readouterr().out
+    told = events_of(tmp_path / "snap" / "run.live.js")
+    logged = [json.loads(line) for line in (tmp_path / "snap" / "run.log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in told if event["event"] != "filters"] == [
+        e["event"] for e in logged
+    ] + ["end"]
+    of_train = [(e["iteration"], e["loss"]) for e in logged if e["event"] == "train"]
+    assert [(e["iteration"], e["loss"]) for e in told if e["event"] == "train"] == of_train
+    norms = next(e["params"]["conv/0"] for e in logged if e["event"] == "norms")
+    ratio = next(e["ratios"]["conv/0"] for e in told if e["event"] == "norms")
+    assert ratio == pytest.approx(norms[2] / norms[0], rel=1e-3)
+    filters = next(event for event in told if event["event"] == "filters")
+    assert (filters["layer"], filters["shape"]) == ("conv", [6, 1, 5, 5])
+    page = (tmp_path / "snap" / "run.live.html").read_text()
+    assert '"source":"run.live.js"' in page and '"last":18' in page
+
+
+def test_without_the_flag_there_is_no_page(job, tmp_path):
+    assert main(["train", str(job)]) == 0
+    assert not list(tmp_path.glob("snap/*.live.*"))
+
+
+def test_nothing_is_written_before_anything_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    live = LivePage("name", small_net())
+    live.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_goes_on_and_another_begins_anew(tmp_path):
+    def tell(*events):
+        live = LivePage(str(tmp_path / "x y"), small_net())
+        for event in events:
+            live(event)
+        live.close()
+        return [event["event"] for event in events_of(tmp_path / "x y.live.js")]
+
+    assert tell(start("a"), train(0)) == ["start", "train", "filters", "end"]
+    with (tmp_path / "x y.live.js").open("a") as file:
+        file.write('mc({"event":"train","iterat')  # as a kill may leave it
+    again = ["start", "train", "filters", "start", "train", "filters", "end"]
+    assert tell(start("a", "x_iter_0.solverstate.npz"), train(0)) == again
+    assert tell(start("b"), train(0)) == ["start", "train", "filters", "end"]
+    assert '"source":"x%20y.live.js"' in (tmp_path / "x y.live.html").read_text()
+
+
+def test_many_events_are_thinned(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "MOST_EVENTS", 100)
+    monkeypatch.setattr(watch, "FILTERS_EVERY", 0)
+    live = LivePage(str(tmp_path / "x"), small_net())
+    live(start("a"))
+    for i in range(400):
+        live(train(i))
+    told = events_of(tmp_path / "x.live.js")
+    assert told[0]["event"] == "start" and len(told) <= 101
+    kinds = [event["event"] for event in told]
+    assert kinds.count("train") > 20 and told[-1] == {**told[-1], "event": "filters", "iteration": 399}
+    shown = [event["iteration"] for event in told if event["event"] == "train"]
+    assert shown == sorted(shown) and shown[0] == 0 and shown[-1] == 399
+
+
+def test_a_disk_that_fails_is_told_once_and_the_training_goes_on(job, tmp_path, caplog, monkeypatch):
+    caplog.set_level("WARNING", "minicaffe")
+    append, count = LivePage._append, []
+
+    def failing(self, kind, event):
+        count.append(kind)
+        if len(count) > 5:
+            with self.script.open("a") as file:
+                file.write('mc({"half')
+            raise OSError(28, "No space left on device")
+        append(self, kind, event)
+
+    monkeypatch.setattr(LivePage, "_append", failing)
+    assert main(["train", str(job), "--live"]) == 0
+    assert (tmp_path / "snap" / "run_iter_18.npz").exists()
+    assert len(count) == 6
+    assert len(events_of(tmp_path / "snap" / "run.live.js")) == 5  # no half line
+
+
+def test_a_folder_in_the_way_is_told(job, tmp_path, capsys):
+    (tmp_path / "snap" / "run.live.js").mkdir(parents=True)
+    assert main(["train", str(job), "--live"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("The live page stays as it is") == 1 and "run.live.js" in output
+
+
+# -- in a browser
+
+
+@pytest.fixture
+def live_page(job, browser, tmp_path):
+    """A page of a training that was resumed, with its log; the context is offline."""
+    for resume in ([], ["--snapshot", "snap/run_iter_14.solverstate.npz"]):
+        assert main(["train", str(job), "--live", "--log-norms", *resume]) == 0
+    context = browser.new_context(offline=True, viewport={"width": 1366, "height": 700})
+    tab, problems = context.new_page(), []
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto((tmp_path / "snap" / "run.live.html").as_uri())
+    tab.locator("body[data-read]").wait_for(timeout=20_000)
+    yield tab
+    context.close()
+    assert problems == []
+
+
+def close(one, other):
+    """Equal, numbers within rounding."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return one == other or one == pytest.approx(other, rel=1e-3, abs=2e-3)
+
+
+@pytest.mark.browser
+def test_the_page_has_the_numbers_of_the_log_and_goes_on_reading(live_page, tmp_path):
+    found = live_page.evaluate("() => R.views.training.runs[0]")
+    (run,) = read_log(tmp_path / "snap" / "run.log.jsonl")
+    expected = run_data(run)
+    assert expected["resumes"] == [14]
+    for key in ("loss", "scores", "rate", "snapshots", "ratios", "resumes", "seed"):
+        assert close(found[key], expected[key]), key
+    assert "iteration 16 of 18" in live_page.locator("#status").inner_text()
+    assert "the training has ended" in live_page.locator("#status").inner_text()
+    assert live_page.locator("[data-chart]").count() == 4
+    assert live_page.locator('[data-focus^="training-filter"]').count() == 6
+    with (tmp_path / "snap" / "run.live.js").open("a") as file:
+        file.write('mc({"event":"train","iteration":17,"loss":0.125,"lr":0.001,"time":2e9});\n')
+    live_page.get_by_text("iteration 17 of 18").wait_for(timeout=20_000)
+    assert "0.125" in live_page.locator("#status").inner_text()
+
+
+@pytest.mark.browser
+def test_a_page_without_its_script_says_what_it_lacks(job, browser, tmp_path):
+    live = LivePage(str(tmp_path / "x"), small_net())
+    live(start("a"))
+    shutil.move(tmp_path / "x.live.html", tmp_path / "moved.html")
+    (tmp_path / "x.live.js").unlink()
+    context = browser.new_context(offline=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "moved.html").as_uri())
+    tab.get_by_text("x.live.js is not beside this page").wait_for(timeout=20_000)
+    context.close()
