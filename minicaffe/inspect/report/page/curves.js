@@ -33,6 +33,7 @@ const Chart = (() => {
     return at;
   }
   const axisText = axis => [axis.label, axis.unit && `[${axis.unit}]`, axis.log && "(log)"].filter(Boolean).join(" ");
+  const tickText = t => t && (Math.abs(t) >= 1e6 || Math.abs(t) < 1e-4) ? fmt(t) : t.toLocaleString("en-US", {maximumSignificantDigits: 4}).replace("-", "−");
   const text = (x, y, content, attributes = {}) => el("text", {x, y, ...attributes}, content);
 
   function figure(kind, title, chart, head, rows, extra) {
@@ -55,16 +56,17 @@ const Chart = (() => {
   }
   function axes(svg, x, y, xAxis, yAxis, box) {
     for (const t of y.ticks) svg.append(el("line", {x1: box.left, x2: box.right, y1: y(t), y2: y(t), class: "tick"}),
-      text(box.left - 5, y(t) + 4, fmt(t, 3), {"text-anchor": "end"}));
+      text(box.left - 5, y(t) + 4, tickText(t), {"text-anchor": "end"}));
     for (const t of x.ticks) svg.append(el("line", {x1: x(t), x2: x(t), y1: box.bottom, y2: box.bottom + 4, class: "axis"}),
-      text(x(t), box.bottom + 16, Math.abs(t) >= 1e3 && Math.abs(t) < 1e6 ? whole(t) : fmt(t, 3), {"text-anchor": "middle"}));
+      text(x(t), box.bottom + 16, tickText(t), {"text-anchor": "middle"}));
     svg.append(el("line", {x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, class: "axis"}),
       text((box.left + box.right) / 2, box.bottom + 32, axisText(xAxis), {"text-anchor": "middle", class: "label"}),
       text(box.left - 40, box.top - 8, axisText(yAxis), {class: "label"}));
   }
 
   // series: [{name, x: [], y: [], kind?, dash?, thin?, dots?}]; bands: [{lo, hi, label}] of y; marks: [{x, label}], as ticks;
-  // cut: {x, label, onmove(x)}: a line that can be dragged; onpick(x).
+  // cut: {x, label, onmove(x), dots}: a line that can be dragged, with dots on the series; figure.move(x) moves it.
+  // onpick(x).
   function line({title, x: xAxis, y: yAxis, series, bands = [], marks = [], cut, width = 520, height = 240, onpick}) {
     const box = {left: 58, right: width - 96, top: 24, bottom: height - 40}, clip = `clip${ids++}`;
     const holder = el("div", {class: "holder"}), read = el("div", {class: "read", "aria-hidden": "true"});
@@ -107,8 +109,13 @@ const Chart = (() => {
       ends.forEach((e, i) => { if (i) e[0] = Math.max(e[0], ends[i - 1][0] + 13); });
       for (let i = ends.length - 1, most = box.bottom - 4; i >= 0; i--, most -= 13) ends[i][0] = Math.min(ends[i][0], most);
       for (const [y, name, kind] of ends) svg.append(text(box.right + 4, y + 4, name, {class: `end ${kind}`}));
-      if (cut) svg.append(el("line", {x1: x(cut.x), x2: x(cut.x), y1: box.top, y2: box.bottom, class: "cut"}),
-        text(x(cut.x) + 4, box.top + 8, cut.label ?? "", {class: "cut-label"}));
+      const cutting = el("g", {});
+      const moveCut = v => cutting.replaceChildren(el("line", {x1: x(v), x2: x(v), y1: box.top, y2: box.bottom, class: "cut"}),
+        text(x(v) + 4, box.top + 8, cut.label ?? "", {class: "cut-label"}), ...(cut.dots ? series : []).flatMap((s, i) => {
+          const at = s.y[Array.from(s.x).indexOf(v)];
+          return at > y.lo ? [el("circle", {cx: x(v), cy: y(at), r: 4, class: `dot ${s.kind || KINDS[i % 4]}`})] : [];
+        }));
+      if (cut) { moveCut(cut.x); svg.append(cutting); holder.move = v => { cut.x = v; moveCut(v); }; }
       const cursor = el("line", {x1: 0, x2: 0, y1: box.top, y2: box.bottom, class: "cursor"});
       cursor.style.display = "none";
       svg.append(cursor);
@@ -152,7 +159,9 @@ const Chart = (() => {
       if (cut && cut.onmove) cut.onmove(next);
     });
     const rows = () => xs.map(v => [v, ...series.map(s => { const i = Array.from(s.x).indexOf(v); return i < 0 ? "" : s.y[i]; })]);
-    return figure("line", title, el("div", {}, holder, read), [xAxis.label, ...series.map(s => s.name)], rows);
+    const made = figure("line", title, el("div", {}, holder, read), [xAxis.label, ...series.map(s => s.name)], rows);
+    made.move = v => holder.move(v);
+    return made;
   }
 
   // Horizontal bars: rows [{name, value, text?, kind?, chosen?, mark?, key?}]; reference: {value, label}; onselect(row).

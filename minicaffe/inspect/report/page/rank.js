@@ -3,8 +3,8 @@ const Rank = (() => {
   const V = R.views.low_rank, models = new Map(), curves = new Map();
   const WAYS = {
     weights: {letter: "a", name: "weights", long: "SVD of W", symbol: "σ of W", param: r => `{rank: ${r}}`},
-    data: {letter: "b", name: "data", long: "principal components of X, as in the paper", symbol: "√λ of X", param: r => `{rank: ${r}, target: data}`},
-    fitted: {letter: "c", name: "answers", long: "fitted to Y = W·X", symbol: "√λ of Y", param: r => `{rank: ${r}, factored: true}`},
+    data: {letter: "b", name: "data", long: "main directions of X", symbol: "√λ of X", param: r => `{rank: ${r}, target: data}`},
+    fitted: {letter: "c", name: "answers", long: "fitted to W·X", symbol: "√λ of Y", param: r => `{rank: ${r}, factored: true}`},
   };
   const names = () => R.layers.map(l => l.name).filter(name => V.layers && V.layers[name]);
   // The chosen layer, if it is one that was looked at; else the last such before it.
@@ -31,7 +31,7 @@ const Rank = (() => {
   const way = name => WAYS[State.way] ? State.way : WAYS[V.layers[name].way] ? V.layers[name].way : "fitted";
   const rank = name => {
     const layer = V.layers[name], shown = name === State.layer ? State.rank : null;
-    return clamp(shown ?? plan()[name] ?? layer.rank ?? Math.round(layer.full / 4), layer);
+    return clamp(shown ?? plan()[name] ?? layer.rank ?? Math.floor(layer.full / 4), layer);
   };
   function setRank(name, r) {
     r = clamp(r, V.layers[name]);
@@ -160,3 +160,216 @@ const Rank = (() => {
   return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, project, factors, basis, params, cost, size, totals,
     probabilities, yaml};
 })();
+
+View("low_rank", (() => {
+  const {V, WAYS} = Rank;
+  let drag = false, measuring = null, result = "", best = null;
+  const share = x => (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
+  const norm = a => Math.sqrt(a.reduce((sum, v) => sum + v * v, 0)) || 1;
+  const row = (...children) => el("div", {class: "row"}, children);
+  const captioned = (canvas, ...text) => el("figure", {class: "small"}, canvas, el("figcaption", {}, text));
+
+  // -- what is said of rank r --
+  function sentence(layer, r) {
+    const {m, k, group, dense, full, break_even: even} = layer, g = group > 1 ? group + " · " : "", all = group * m * k, held = group * r * (m + k), now = Rank.cost(layer, r);
+    return el("p", {id: "rank-cost"}, el("b", {}, `rank ${r} of ${full}: `), `${g}${r}·(${m} + ${whole(k)}) = `, el("b", {class: "num", "data-read": "parameters"}, whole(held)),
+      ` numbers in place of ${whole(all)} (${share(held / all)}), `, el("b", {class: "num", "data-read": "multiply-adds"}, whole(now)), ` of ${whole(dense)} multiply-adds (${share(now / dense)}). `,
+      el("span", {class: r > even ? "warning" : "quiet", "data-read": "break-even"}, r > even
+        ? `Beyond rank ${even} = ⌊${m}·${whole(k)} / (${m} + ${whole(k)})⌋ two thin products cost more than one: dense is cheaper, and that is what runs.` : `Break-even at rank ${even}.`));
+  }
+  function readings(name, numbers, r) {
+    const rows = [["answers off by", "response", true], ["W off by", "weight", true], ["energy kept", "energy", false]], chosen = Rank.way(name);
+    return el("table", {class: "net", id: "rank-readings", "aria-label": `errors at rank ${r}`},
+      el("thead", {}, el("tr", {}, el("td", {}, `rank ${r}`), V.ways.map(w => el("th", {scope: "col", class: w === chosen ? "chosen" : null}, `${WAYS[w].letter} ${WAYS[w].name}`)))),
+      el("tbody", {}, rows.map(([text, key, isError]) => {
+        const values = V.ways.map(w => numbers[w][key][r]), least = Math.min(...values);
+        return el("tr", {}, el("th", {scope: "row"}, text), V.ways.map((w, i) => el("td", {class: "number", title: exact(values[i]), "data-read": `${key}-${w}`},
+          el(isError && values[i] === least ? "b" : "span", {}, fmt(values[i])))));
+      })));
+  }
+
+  // -- pictures --
+  // k numbers as the slices of a filter, side by side: 64 at most.
+  function sheet(values, [C, h, w], label, range, room = 90) {
+    if (C > 1 && h * w === 1) [h, w, C] = [Math.ceil(C / Math.ceil(Math.sqrt(C))), Math.ceil(Math.sqrt(C)), 1];
+    const most = Math.min(C, 64), across = Math.ceil(Math.sqrt(most * (h + 1) / (w + 1))), W = across * (w + 1) - 1, H = Math.ceil(most / across) * (h + 1) - 1;
+    const data = new Float64Array(W * H);
+    for (let i = 0; i < Math.min(most * h * w, values.length); i++) {
+      const c = Math.floor(i / (h * w)), p = i % (h * w);
+      data[(Math.floor(c / across) * (h + 1) + Math.floor(p / w)) * W + c % across * (w + 1) + p % w] = values[i];
+    }
+    return Maps.tile(data, H, W, {...range, scale: Math.max(1, Math.floor(room / Math.max(H, W))), label});
+  }
+  function shapeOf(name) {
+    const {k, kernel: [h, w]} = V.layers[name], bottom = R.stages[layerOf(name).bottoms[0]].shape;
+    return layerOf(name).kind !== "ip" ? [k / (h * w), h, w] : bottom.length === 3 ? bottom : [k, 1, 1];
+  }
+  // Exact, at rank r, and the difference, in the same colours.
+  function trio(title, all, low, r, draw, approx = "") {
+    const off = Float64Array.from(all, (v, i) => v - low[i]), range = Maps.range(all);
+    return el("div", {}, el("h3", {}, title), row(captioned(draw(all, "exact", range), "exact"), captioned(draw(low, `rank ${r}`, range), `rank ${r}`),
+      captioned(draw(off, "difference", range), "off by ", el("b", {}, approx + share(norm(off) / norm(all))))));
+  }
+  function filter(name, o, r, f) {
+    return trio(`Filter ${f}`, o.W.subarray(f * o.k, (f + 1) * o.k), Rank.row(o, f, r), r, (values, label, range) => sheet(values, shapeOf(name), `filter ${f}, ${label}`, range));
+  }
+  // The answers of all filters, exact and at rank r: {P, exact(g), low(g)}; or why they are not known.
+  async function answers(name, o, r) {
+    const layer = V.layers[name], key = layerOf(name).tops[0], y = await Values.stage(key);
+    if (!y.data || y.data.length !== R.stages[key].shape.reduce((a, b) => a * b, 1)) return "Not all of its maps are in this page, so none at rank r.";
+    if (layer.rank && !layer.factored && (o.way !== "weights" || r > layer.rank)) return `This net computes it at rank ${layer.rank}; other answers are not in this page.`;
+    const P = y.data.length / o.M, exact = g => y.data.subarray(g * P, (g + 1) * P);
+    if (o.way === "data") {
+      if (!Values.isLive() || layer.rank) return "For way b a map at rank r needs the net to run in the page.";
+      const all = (await Live.forward(await Values.input(State.image), {params: (await Rank.params({[name]: r})).params}))[key];
+      return {P, y, exact, low: g => all.subarray(g * P, (g + 1) * P)};
+    }
+    const ref = layerOf(name).params.find(p => p.key === `${name}/${layer.factored ? 2 : 1}`);
+    const b = layer.bias && ref && ref.values ? await Pack.array(ref.values) : new Float32Array(o.M), d = Rank.shift(o, r);
+    const plain = Float32Array.from(y.data, (v, i) => v - b[Math.floor(i / P)]);
+    return {P, y, exact, low: g => Float64Array.from({length: P}, (_, p) => Rank.project(o, r, plain, g, P, p) + b[g] + d[g])};
+  }
+  async function maps(name, o, r, f) {
+    const found = await answers(name, o, r);
+    if (typeof found === "string") return el("div", {}, el("h3", {}, "Answers"), el("p", {class: "quiet"}, found));
+    const {P, exact, low, y} = found, side = Math.ceil(Math.sqrt(o.M)), approx = y.exact ? "" : "≈ ";
+    const [h, w] = P > 1 ? y.shape.slice(1) : [Math.ceil(o.M / side), side]; // one number for each filter: all of them
+    const all = get => P > 1 ? get(f) : Float64Array.from({length: h * w}, (_, g) => g < o.M ? get(g)[0] : 0);
+    return trio(P > 1 ? `Its answers: map ${f}` : `All ${o.M} answers`, all(exact), all(low), r,
+      (values, label, range) => Maps.tile(values, h, w, {...range, scale: Maps.scaleFor(h, w, 80, 100), label: `answers, ${label}`}), approx);
+  }
+
+  // W ≈ A·B, and how filter f is mixed from the rows of B.
+  function mix(name, o, r, f) {
+    const from = Math.floor(f / o.m), shape = shapeOf(name), tall = Math.max(40, Math.min(150, 3 * o.m)), long = Math.max(60, Math.min(400, o.k)), most = 24;
+    const line = j => o.B.subarray((from * o.c + j) * o.k, (from * o.c + j + 1) * o.k), a = j => o.A[f * o.c + j];
+    // a picture of rows × columns, with a frame around row f where it has one
+    const box = (label, values, rows, columns, h, w, isRow) => {
+      const canvas = Maps.tile(values, rows, columns, {scale: 1, label});
+      Object.assign(canvas.style, {height: h + "px", width: w + "px", cursor: isRow ? "pointer" : ""});
+      if (isRow) canvas.addEventListener("click", e => State.set({map: from * o.m + Math.min(o.m - 1, Math.floor(e.offsetY / h * o.m))}));
+      return captioned(el("div", {class: "pixels"}, canvas, isRow && el("div", {class: "mark", style: {left: 0, right: 0, top: 100 * (f % o.m) / o.m + "%", height: 100 / o.m + "%"}})), `${label}  ${rows} × ${whole(columns)}`);
+    };
+    const A = Float64Array.from({length: o.m * r}, (_, i) => o.A[(from * o.m + Math.floor(i / r)) * o.c + i % r]);
+    const size = Array.from({length: r}, (_, j) => Math.abs(a(j)) * norm(line(j))), order = [...size.keys()].sort((i, j) => size[j] - size[i]).slice(0, most);
+    return el("div", {id: "rank-mix"}, el("h3", {}, `${r} basis filters; each of the ${o.m} filters is a mix: its row of A`),
+      row(box("W", o.W.subarray(from * o.m * o.k, (from + 1) * o.m * o.k), o.m, o.k, tall, long, true), el("b", {}, "≈"), box("A", A, o.m, r, tall, Math.max(6, r * tall / o.m), true), el("b", {}, "·"),
+        box("B", o.B.subarray(from * o.c * o.k, (from * o.c + r) * o.k), r, o.k, Math.max(6, Math.min(tall, r * tall / o.m)), long)),
+      el("p", {}, `Filter ${f} at rank ${r} is the sum of these` + (r > most ? `, the ${most} largest of ${r}:` : ":")),
+      el("div", {class: "grid"}, order.map(j => el("figure", {class: "small framed"}, sheet(line(j), shape, `basis filter ${j}`, {}, 52), el("figcaption", {class: "num"}, fmt(a(j), 2))))));
+  }
+
+  // -- the net with a rank for each layer --
+  async function wholeNet() {
+    const ranks = Rank.plan(), {work, held} = Rank.totals(ranks), text = Rank.yaml(ranks);
+    const head = names => el("thead", {}, el("tr", {}, names.map(n => el("th", {scope: "col"}, n))));
+    const foot = (label, now, all, key) => el("tr", {}, el("th", {scope: "row", colspan: 3}, label), el("td", {class: "part", "data-read": key}, share(now / all)), el("td", {class: "number"}, whole(now)));
+    const choose = (name, value) => { if (value >= 1) Rank.setRank(name, value); else State.set({ranks: Rank.planWith(name, null), ...(name === State.layer ? {rank: null} : {})}); };
+    const rows = Rank.names().map(name => {
+      const layer = V.layers[name], r = ranks[name] ?? layer.rank, now = Rank.cost(layer, r ?? layer.full);
+      return el("tr", {class: name === Rank.layerName() ? "chosen" : null}, el("th", {scope: "row"}, el("button", {class: "link", "data-focus": `plan-${name}`, onclick: () => State.set({layer: name})}, name)),
+        el("td", {}, el("input", {type: "number", min: 1, max: layer.full, value: r ?? "", placeholder: "dense", "aria-label": `rank of ${name}`, "data-focus": `plan-rank-${name}`, onchange: e => choose(name, parseInt(e.target.value, 10))}), ` of ${layer.full}`),
+        el("td", {class: "number"}, whole(layer.break_even)), el("td", {class: "part"}, el("span", {class: "stick conv", style: {width: 60 * now / layer.dense + "px"}}), share(now / layer.dense)), el("td", {class: "number"}, whole(now)));
+    });
+    const field = el("textarea", {readonly: true, rows: 2 * Object.keys(ranks).length, cols: 44, "aria-label": "lines for the spec", "data-focus": "rank-yaml"}, text);
+    const copy = () => { field.focus(); field.select(); say(document.execCommand("copy") ? "copied" : "press Ctrl+C"); };
+    return el("section", {"aria-label": "the whole net"}, el("h3", {}, "The whole net: keep 98 % of its right answers, spend least"), row(
+      el("div", {}, el("table", {class: "net", id: "rank-plan"}, head(["layer", "rank", "break-even", "of its work", "multiply-adds"]), el("tbody", {}, rows),
+        el("tfoot", {}, foot("the whole net's work", work, R.totals.multiply_adds, "work"), foot("its parameters", held, R.totals.parameters, "held")))),
+      await scores(ranks, work),
+      text && el("div", {}, el("p", {}, "Lines for your spec ", el("button", {onclick: copy, "data-focus": "rank-copy"}, "copy")), field, text.includes("factored") && el("p", {class: "quiet"}, "minicaffe lowrank apply fits these factors."))));
+  }
+  async function scores(ranks, work) {
+    if (!Values.isLive()) return el("p", {class: "quiet"}, `Scores at these ranks: not known. ${(typeof Live === "object" && Live.why) || R.live.why || "The net does not run in this page yet."}`);
+    const {params, left} = await Rank.params(ranks), x = await Values.input(State.image), first = a => a.indexOf(Math.max(...a));
+    const [dense, low] = (await Promise.all([Live.forward(x, {}), Live.forward(x, {params})])).map(Rank.probabilities);
+    const top = Array.from(dense.keys()).sort((i, j) => Math.max(dense[j], low[j]) - Math.max(dense[i], low[i])).slice(0, 5);
+    const bar = (p, kind) => [el("td", {class: "number"}, fmt(p)), el("td", {class: "part"}, el("span", {class: `stick ${kind}`, style: {width: 90 * Math.max(0, Math.min(1, p)) + "px"}}))];
+    return el("div", {}, el("table", {class: "net", id: "rank-scores"}, el("thead", {}, el("tr", {}, [["this image", 1], ["dense", 2], ["at these ranks", 2]].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)))),
+      el("tbody", {}, top.map(c => el("tr", {}, el("th", {scope: "row"}, className(c)), bar(dense[c], "other"), bar(low[c], "conv"))))),
+    el("p", {id: "rank-class"}, first(dense) === first(low) ? "It keeps its class." : el("b", {class: "warning"}, `Its class is now ${className(first(low))}.`), left.length ? ` Left as they are: ${left.join(", ")}; this page has no factors for that.` : ""),
+    V.test ? el("button", {"data-focus": "rank-measure", onclick: () => measure(ranks, work)}, `measure on ${V.test.count} test images`) : el("p", {class: "quiet"}, "To measure on test images, make the report from the net with its data."),
+    el("p", {id: "rank-measured", "aria-live": "polite"}, result));
+  }
+  // The share of test images that the net is right about, with ± 1.96·√(p(1 − p)/n); another measurement ends this one.
+  async function measure(ranks, work) {
+    const mine = measuring = {}, {planes, labels, count} = V.test, data = await Promise.all(planes.map(Pack.array)), size = data[0].length / count;
+    const tell = text => { result = text; const node = document.getElementById("rank-measured"); if (node) node.textContent = text; };
+    const nets = [(await Rank.params(ranks)).params, ...(best ? [] : [{}])], right = [0, 0];
+    for (let i = 0; i < count; i++) {
+      const x = new Float32Array(size * planes.length);
+      data.forEach((plane, c) => x.set(plane.subarray(i * size, (i + 1) * size), c * size));
+      const said = await Promise.all(nets.map(async params => { const s = (await Live.forward(x, {params}))[R.answer]; return s.indexOf(Math.max(...s)); }));
+      if (mine !== measuring) return;
+      said.forEach((c, j) => { right[j] += c === labels[i]; });
+      if (i % 10 === 9) tell(`${i + 1} of ${count} …`);
+    }
+    best = best || {dense: right[1] / count, part: Infinity};
+    const p = right[0] / count, part = work / R.totals.multiply_adds, keeps = p >= 0.98 * best.dense;
+    if (keeps) best.part = Math.min(best.part, part);
+    tell(`${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt(p * (1 - p) / count)).toFixed(1)} of ${count} right (dense ${(100 * best.dense).toFixed(1)} %), with ${share(part)} of the work. ` +
+      (keeps ? "That keeps 98 % of them." : "That is less than 98 % of them.") + (best.part < Infinity ? ` Your best: ${share(best.part)}.` : ""));
+  }
+
+  function accuracy(name, width, r) {
+    const series = [...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [`${WAYS[w].letter} ${WAYS[w].name}`, points]),
+      ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points])];
+    if (!series.length) return el("div", {class: "chart"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
+      V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give --sweep JOURNAL, which minicaffe lowrank sweep writes."));
+    return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
+      series: series.map(([text, points]) => ({name: text, x: points.map(p => p[0]), y: points.map(p => p[1]), dots: "both"})), cut: {x: r}});
+  }
+
+  async function draw(root) {
+    const name = Rank.layerName(), layer = V.layers[name], numbers = await Rank.numbers(name), w = Rank.way(name), count = layer.group * layer.m;
+    const reason = (V.out.find(([other]) => other === State.layer) || [])[1], n = layer.full, f = Math.min(State.map, count - 1);
+    if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
+    const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
+    let r = Rank.rank(name), o = null;
+    const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
+      oninput: e => paint(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
+    const ways = el("div", {role: "group", "aria-label": "how the factors are found"}, V.ways.map(v => el("button", {"aria-pressed": String(v === w), "data-focus": `way-${v}`, "data-way": v, onclick: () => State.set({way: v})}, el("b", {}, WAYS[v].letter), ` ${WAYS[v].name}: ${WAYS[v].long}`)));
+    const cost = el("div"), table = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
+    const ranks = Array.from({length: n}, (_, i) => i + 1), cut = {x: r, dots: true, onmove: slide}, least = Math.min(...V.ways.flatMap(v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4)));
+    const charts = [
+      Chart.line({title: "How fast do the directions fade?", x: {label: "direction", lo: 1, hi: n}, y: {label: "size, as part of the first", log: true, lo: 10 ** Math.floor(Math.log10(least)), hi: 1}, width, height: 200, cut: {...cut},
+        series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranks, y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1))}))}),
+      Chart.line({title: "How far are the answers off?", x: {label: "rank", lo: 1, hi: n}, y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0}, width, height: 200, cut: {...cut},
+        series: V.ways.map(v => ({name: `${WAYS[v].letter} ${WAYS[v].name}`, x: ranks, y: Array.from(numbers[v].response).slice(1)}))}),
+      accuracy(name, width, r)];
+
+    // While it is dragged only what depends on r is drawn again; the state follows when it is let go.
+    function slide(v) {
+      if (!drag) addEventListener("pointerup", () => { drag = false; Rank.setRank(name, r); }, {once: true});
+      drag = true;
+      paint(Math.round(v));
+    }
+    async function paint(next) {
+      const mine = r = Math.max(1, Math.min(n, next));
+      slider.value = r;
+      cost.replaceChildren(sentence(layer, r));
+      table.replaceChildren(readings(name, numbers, r));
+      for (const chart of charts) if (chart.move) chart.move(r);
+      const isCarried = o && (r <= o.c || r === n), parts = isCarried ? [filter(name, o, r, f), await maps(name, o, r, f)] : [];
+      if (mine !== r) return;
+      pictures.replaceChildren(...parts, ...(isCarried ? [] : [el("p", {class: "quiet"}, o ? `Filters and maps are in this page up to rank ${o.c}.`
+        : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), table);
+      mixing.replaceChildren(...(isCarried && r <= o.c ? [mix(name, o, r, f)] : []));
+    }
+    const step = by => State.set({map: (f + by + count) % count});
+    o = layer.bases ? await Rank.model(name, w) : null;
+    await paint(r);
+    root.append(el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))), cost, pictures,
+      el("p", {class: "quiet"}, o && [el("button", {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)}, "‹"), ` filter ${f} of ${count} `, el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"), " · "],
+        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` + (layer.columns < 2 * layer.k ? `, few for K = ${whole(layer.k)}: on other images b and c lose more.` : "."),
+        layer.rank ? ` In this net the layer has rank ${layer.rank}${layer.way === "spatial" ? " of the spatial scheme, which this view does not show" : ""}.` : ""),
+      row(charts[0], charts[1]), row(charts[2], mixing), await wholeNet());
+  }
+
+  const step = by => () => { const name = Rank.layerName(); Rank.setRank(name, Rank.rank(name) + by); };
+  const next = () => State.set({way: V.ways[(V.ways.indexOf(Rank.way(Rank.layerName())) + 1) % V.ways.length]});
+  return {title: () => `Low rank: ${Rank.layerName()}`, draw,
+    say: "If the rows of W are nearly mixtures of r rows, W ≈ A·B: r·(M + K) numbers in place of M·K. What must be kept is not W but the answers W·X, so it pays to look at the data.",
+    tries: "Lowest rank at which this image keeps its class? And all images?",
+    keys: {"[": ["rank smaller", step(-1)], "]": ["rank larger", step(1)], "{": ["smaller by 10", step(-10)], "}": ["larger by 10", step(10)], r: ["all layers as in the net", () => State.set({ranks: null, rank: null})], w: ["next way", next]}};
+})());
