@@ -293,7 +293,7 @@ View("low_rank", (() => {
   }
   // The share of test images that the net is right about, with ± 1.96·√(p(1 − p)/n); another measurement ends this one.
   async function measure(ranks, work) {
-    const mine = measuring = {}, {planes, labels, count} = V.test, data = await Promise.all(planes.map(Pack.array)), size = data[0].length / count;
+    const mine = measuring = {}, {planes, labels, count} = V.test, data = await Promise.all(planes.map(Pack.array)), size = R.input.shape[1] * R.input.shape[2];
     const tell = text => { result = text; const node = document.getElementById("rank-measured"); if (node) node.textContent = text; };
     const nets = [(await Rank.params(ranks)).params, ...(best ? [] : [{}])], right = [0, 0];
     for (let i = 0; i < count; i++) {

@@ -50,7 +50,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         what = left_out[0][1] if left_out else "the net has no Convolution and no InnerProduct"
         return {"missing": what, "out": left_out}
     answers = _answers(recording.net)  # now, while all blobs have the shapes of one batch
-    seen = seen_images(recording.net, recording.images, _affordable(layers))
+    seen = seen_images(recording.net, recording.images, images_for(layers))
     logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
     found = {
@@ -118,7 +118,7 @@ def _cube(layer: MatrixLayer) -> float:
     return float(layer.scheme.group) * (k**3 + m**3)
 
 
-def _affordable(layers: Mapping[str, MatrixLayer]) -> int:
+def images_for(layers: Mapping[str, MatrixLayer]) -> int:
     """How many images the covariances are computed from."""
     one = sum(
         math.prod(layer.product.geometry.output) * layer.scheme.group * layer.scheme.matrix_shape[1] ** 2

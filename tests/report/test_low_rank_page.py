@@ -1,0 +1,207 @@
+"""View 4 in Chromium: its numbers are those of the factors that minicaffe fits; keys and handles move the rank."""
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.compress.fitting import fit, fit_data
+from minicaffe.compress.survey import input_moments, matrix_layer
+from minicaffe.compress.ways import WAYS
+from minicaffe.inspect.report.make import make_report
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pictures import from_data
+from minicaffe.inspect.report.record import copy_of
+from minicaffe.inspect.report.seen_images import seen_images
+from minicaffe.inspect.report.views.low_rank import choose_layers, images_for
+from minicaffe.low_rank.factorization import svd
+from minicaffe.spec.net import parse_net
+from tests import ROOT
+from tests.report.conftest import net_of
+
+RANKS = (1, 6, 12, 24, 45)
+TWIN = "prototxt/lenet/train.yaml"
+
+
+@pytest.fixture(scope="module")
+def conv2():
+    """LeNet's conv2 as a matrix, its bias, and the moments of its inputs that the report's errors are of."""
+    with copy_of(net_of("lenet")) as net:
+        layers, _ = choose_layers(net)
+        seen = seen_images(net, (), images_for(layers))
+        layer = layers["conv2"]
+        return layer, input_moments(net, [layer], seen.batches)["conv2"]
+
+
+def approximation(layer, moments, way, rank):
+    """W (M, K) of a rank and its bias (M,), by what fits layers in earnest."""
+    if way == "weights":
+        left, right = svd(layer.weights.astype(np.float64)).truncate(rank).factors()
+        return (left @ right)[0], layer.bias
+    if way == "data":
+        found = fit_data(layer.scheme, moments, rank, layer.weights, layer.bias)
+    else:
+        found = fit(layer.scheme, moments, rank, layer.weights)
+    return (found.left @ found.right)[0], layer.bias + layer.bias_change(
+        way, moments, layer.directions(way, moments), rank
+    )
+
+
+def shown(text):
+    return float(text.replace(",", "").replace("−", "-"))
+
+
+def read(page, what):
+    return page.tab.locator(f'[data-read="{what}"]').first.inner_text()
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_read_outs_are_those_of_the_fitted_factors(lenet_page, conv2, rank):
+    layer, moments = conv2
+    lenet_page.at(f"view=low_rank&layer=conv2&rank={rank}")
+    w, second = layer.weights[0].astype(np.float64), moments.second[0]
+    for way in WAYS:
+        low, bias = approximation(layer, moments, way, rank)
+        lost = w - low
+        change = (bias - layer.bias).astype(np.float64)
+        mean = lost @ moments.x_mean[0]
+        square = np.einsum("mk,kl,ml", lost, second, lost) - 2 * change @ mean + change @ change
+        error = np.sqrt(square / np.einsum("mk,kl,ml", w, second, w))
+        assert shown(read(lenet_page, f"response-{way}")) == pytest.approx(error, rel=6e-3)
+        of_weights = np.linalg.norm(lost) / np.linalg.norm(w)
+        assert shown(read(lenet_page, f"weight-{way}")) == pytest.approx(of_weights, rel=6e-3)
+    assert shown(read(lenet_page, "parameters")) == rank * 550
+    assert shown(read(lenet_page, "multiply-adds")) == rank * 550 * 64
+    assert ("cheaper" in read(lenet_page, "break-even")) == (rank > 45)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_page_s_own_weights_and_scores_are_those_of_the_fitted_factors(lenet_page, conv2, way):
+    layer, moments = conv2
+    expected, bias = approximation(layer, moments, way, 12)
+    lenet_page.at(f"view=low_rank&layer=conv2&way={way}&rank=12&ranks=conv2:12")
+    found = lenet_page.js(
+        "async way => { const f = await Rank.factors('conv2', 12, way); "
+        "return {A: [...f.A], B: [...f.B], bias: [...f.bias], shapes: f.shapes}; }",
+        way,
+    )
+    left, right = (np.reshape(found[name], found["shapes"][name]) for name in "AB")
+    np.testing.assert_allclose(left @ right, expected, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(found["bias"], bias - layer.bias, atol=2e-3)
+    with copy_of(net_of("lenet")) as net:
+        blobs = net.params["conv2"]
+        blobs[0].data[...] = expected.reshape(50, 20, 5, 5)
+        blobs[1].data[...] = bias
+        data = from_data(net, 1).items[0].arrays
+        for name, array in data.items():
+            net.blobs[name].reshape(*array.shape)
+            net.blobs[name].data[...] = array
+        net.run_forward(1)
+        scores = net.blobs["ip2"].data[0]
+    live = lenet_page.js(
+        "async () => { await Live.ready; const {params} = await Rank.params({conv2: 12}); "
+        "return [...(await Live.forward(await Values.input(0), {params}))[R.answer]]; }"
+    )
+    np.testing.assert_allclose(live, scores, atol=3e-3 * np.abs(scores).max())
+
+
+def test_keys_and_the_slider_move_the_rank_and_the_address_follows(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&rank=12").press("]", "]", "[")
+    assert lenet_page.js("State.hash()").endswith("rank=13&ranks=conv2%3A13")
+    assert read(lenet_page, "parameters") == "7,150"
+    lenet_page.press("}")
+    assert read(lenet_page, "parameters") == f"{23 * 550:,}"
+    slider = lenet_page.tab.get_by_label("rank of conv2").first.bounding_box()
+    mouse, y = lenet_page.tab.mouse, slider["y"] + slider["height"] / 2
+    mouse.move(slider["x"] + slider["width"] / 2, y)
+    mouse.down()
+    mouse.move(slider["x"] + 2, y, steps=3)
+    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").wait_for()  # while it is held
+    assert "rank=23" in lenet_page.js("State.hash()")
+    mouse.up()
+    lenet_page.press("w", "r")
+    assert "rank" not in lenet_page.js("State.hash()").replace("low_rank", "")
+
+
+def test_the_cut_of_a_chart_can_be_dragged(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&rank=12")
+    box = lenet_page.tab.locator('[data-chart="How fast do the directions fade?"] svg').bounding_box()
+    mouse, y = lenet_page.tab.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + 60, y)
+    mouse.down()
+    mouse.move(box["x"] + 61, y)
+    mouse.move(box["x"] + 59, y)
+    mouse.up()
+    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").wait_for()
+    lenet_page.drawn()
+    assert "rank=1&" in lenet_page.js("State.hash()")
+
+
+def test_the_plan_of_the_whole_net_has_lines_for_the_spec_that_minicaffe_reads(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&way=weights&ranks=conv2:12,ip1:40")
+    text = lenet_page.tab.get_by_label("lines for the spec").input_value()
+    assert text == "- name: conv2\n  low_rank_param: {rank: 12}\n- name: ip1\n  low_rank_param: {rank: 40}\n"
+    spec = (ROOT / TWIN).read_text()
+    for name, rank in (("conv2", 12), ("ip1", 40)):
+        spec = spec.replace(f"- name: {name}\n", f"- name: {name}\n  low_rank_param: {{rank: {rank}}}\n")
+    with mc.Net(parse_net(spec, str(ROOT / TWIN))) as net:
+        work = sum(step.multiply_adds for step in net.steps)
+    rows = lenet_page.tab.locator("#rank-plan tfoot tr").first.inner_text()
+    assert f"{work:,}" in rows
+
+
+def test_what_is_measured_on_test_images_is_their_accuracy(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&way=weights&ranks=conv2:2,ip1:3")
+    lenet_page.js("async () => { await Live.ready; R.views.low_rank.test.count = 20; }")
+    with copy_of(net_of("lenet")) as net:
+        layers = {
+            step.layer.name: matrix_layer(step) for step in net.steps if step.layer.name in ("conv2", "ip1")
+        }
+        lows = {
+            name: (svd(x.weights.astype(np.float64)).truncate({"conv2": 2, "ip1": 3}[name]).factors())
+            for name, x in layers.items()
+        }
+        for name, (left, right) in lows.items():
+            blob = net.params[name][0]
+            blob.data[...] = (left @ right).reshape(blob.shape)
+        net.blobs["data"].reshape(20, 1, 28, 28)
+        net.blobs["data"].data[...] = np.reshape(
+            lenet_page.js(
+                "async () => [...(await Pack.array(R.views.low_rank.test.planes[0])).subarray(0, 20 * 784)]"
+            ),
+            (20, 1, 28, 28),
+        )
+        net.blobs["label"].reshape(20)
+        net.blobs["label"].data[...] = lenet_page.js("R.views.low_rank.test.labels.slice(0, 20)")
+        net.run_forward(1)
+        accuracy = float(net.blobs["accuracy"].data)
+    assert 0.1 < accuracy < 1
+    lenet_page.tab.get_by_role("button", name="measure on").click()
+    said = lenet_page.tab.locator("#rank-measured", has_text="right (dense")
+    said.wait_for(timeout=20_000)
+    assert said.inner_text().startswith(f"{100 * accuracy:.1f} % ± ")
+
+
+def test_a_layer_of_low_rank_starts_at_the_rank_of_its_spec(make_page):
+    spec = (ROOT / TWIN).read_text()
+    for name, param in (("conv2", "{rank: 9}"), ("ip2", "{rank: 5, factored: true}")):
+        spec = spec.replace(f"- name: {name}\n", f"- name: {name}\n  low_rank_param: {param}\n")
+    net = mc.Net(
+        parse_net(spec, str(ROOT / TWIN)), weights=ROOT / "models" / "lenet.npz", phase="test", seed=0
+    )
+    with copy_of(net) as twin:
+        report = make_report(twin, from_data(twin, 1), Options(test=0, layers=("conv2", "ip2")))
+    page = make_page(report)
+    page.at("view=low_rank&layer=conv2")
+    assert read(page, "parameters") == f"{9 * 550:,}"
+    assert page.tab.get_by_label("rank of conv2").first.input_value() == "9"
+    assert page.tab.locator("#rank-class").inner_text().startswith("It keeps its class.")
+    assert read(page, "response-weights").startswith("0.515")  # of dense answers
+    page.at("view=low_rank&layer=ip2&rank=5")
+    assert shown(read(page, "response-weights")) == pytest.approx(0, abs=1e-3)
+    # a smaller rank fits into the net's two layers; a larger one does not
+    small, large = page.js(
+        "async () => [await Rank.params({conv2: 5, ip2: 3}), await Rank.params({conv2: 10})]"
+    )
+    assert small["left"] == [] and len(small["params"]) == 6
+    assert large["left"] == ["conv2"]
+    assert page.problems == []
