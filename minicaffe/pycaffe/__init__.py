@@ -5,7 +5,7 @@ says ``import caffe``.
 """
 
 from minicaffe.core.layer import layer_classes
-from minicaffe.pycaffe import coord_map, io
+from minicaffe.pycaffe import coord_map, draw, io
 from minicaffe.pycaffe.blobs import BlobVec
 from minicaffe.pycaffe.classifier import Classifier
 from minicaffe.pycaffe.detector import Detector

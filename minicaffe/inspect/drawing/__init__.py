@@ -5,6 +5,6 @@ stacks what is repeated, ``place`` and ``lanes`` find places, and ``layout`` cal
 into shapes and texts, which ``svg`` and ``png`` write; ``dot`` leaves the places to Graphviz.
 """
 
-from minicaffe.inspect.drawing.drawing import Drawing, draw, draw_spec, svg_of
+from minicaffe.inspect.drawing.drawing import Drawing, check_ending, draw, draw_spec, svg_of
 
-__all__ = ["Drawing", "draw", "draw_spec", "svg_of"]
+__all__ = ["Drawing", "check_ending", "draw", "draw_spec", "svg_of"]

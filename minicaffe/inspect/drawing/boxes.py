@@ -15,9 +15,10 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.inspect.drawing.measure import text_width
 from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
-from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, what
+from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, rank_asked, what
 from minicaffe.layers.recurrent import RecurrentLayer
 from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import OneStage
 
 KINDS = {
@@ -190,6 +191,10 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]]) -> Box:
         lines = list(low_rank_lines(layer))
         low = layer.low_rank
         waist = 1.0 if isinstance(low.product(0), OneStage) else low.rank / low.full_rank
+    elif (low_rank := spec.find_message(LowRankParam)) is not None and spec.has("low_rank_param"):
+        lines.append(rank_asked(low_rank))
+    if node.is_double:
+        lines[0] += ", one for each phase"
     rows = [_row(row, node) for row in group[1:]]
     steps = [n.step for n in group if n.step]
     is_partial = len(node.phases) < len(wired.phases)

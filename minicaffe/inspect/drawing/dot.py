@@ -17,10 +17,10 @@ def dot_text(layout: Layout, name: str) -> str:
         '  node [shape=box, style="rounded,filled", fontname="sans-serif", fontsize=10];',
     ]
     stacked: set[Box] = set()
-    for i, (fold, _) in layout.folds.items():
-        inside = list(boxes_in(fold))
+    for i, stack in enumerate(layout.folds):
+        inside = list(boxes_in(stack.fold))
         stacked.update(inside)
-        label = _quoted("  ".join(word for word in fold_words(fold) if word))
+        label = _quoted("  ".join(word for word in fold_words(stack.fold) if word))
         lines += [f"  subgraph cluster{i} {{", f"    label={label};"]
         lines += [f"    {_node(number[box], box)}" for box in inside]
         lines.append("  }")

@@ -45,6 +45,13 @@ class Drawing:
         """Where everything lies."""
         return lay_out(self.boxes, self.direction, self.unfold)
 
+    @property
+    def contents(self) -> str:
+        """How much is drawn, in words."""
+        layers = sum(len(box.layers) for box in self.boxes.boxes)
+        stacks = f", {len(self.layout.folds)} of them stacks of equal blocks" if self.layout.folds else ""
+        return f"{layers} layers in {len(self.layout.boxes)} boxes{stacks}"
+
     def svg(self, for_page: bool = False) -> str:
         """The picture as SVG; ``for_page`` without title and legend, and with boxes that are buttons."""
         title, subtitle = ("", "") if for_page else (self.title, self.subtitle)

@@ -14,6 +14,7 @@ from minicaffe.inspect.drawing.parts import Empty, Fold, Mesh, Parallel, Part, S
 
 MANY = 40  # boxes, above which a drawing is folded
 LEAST = 3  # equal blocks in a row
+LEAST_HIDDEN = 4  # boxes that a stack saves
 LONGEST = 6  # parts of a series that a block may have
 COUNTS = re.compile(r"→ \d+")
 
@@ -50,21 +51,22 @@ def _fold_series(series: Series) -> Series:
 
 
 def _longest_run(items: Sequence[Part], signs: Sequence[object], start: int) -> tuple[int, int]:
-    """The length of the block that begins at ``start`` and how often it follows itself; (0, 0) if it is no run."""
+    """The length of the block that begins at ``start`` and how often it follows itself; (0, 0) if it is no run.
+
+    A block ends in a box: where its branches, if it has any, have joined.
+    """
     best = (0, 0)
     for length in range(1, LONGEST + 1):
         count = 1
         unit = signs[start : start + length]
         while signs[start + count * length : start + (count + 1) * length] == unit:
             count += 1
-        if count >= LEAST and length * count > best[0] * best[1] and _is_block(items[start : start + length]):
+        block = items[start : start + length]
+        hidden = (count - 1) * sum(1 for part in block for _ in boxes_in(part))
+        is_enough = count >= LEAST and hidden >= LEAST_HIDDEN and isinstance(block[-1], Box)
+        if is_enough and length * count > best[0] * best[1]:
             best = (length, count)
     return best
-
-
-def _is_block(unit: Sequence[Part]) -> bool:
-    """Whether a block ends in a box, where its branches, if it has any, have joined."""
-    return isinstance(unit[-1], Box)
 
 
 def _stack(units: Sequence[Sequence[Part]]) -> Fold:
@@ -88,6 +90,8 @@ def _signature(part: Part) -> object:
 
 def common_name(boxes: Sequence[Box]) -> str:
     """What the names of a block's boxes begin with, "res4b1" of "res4b1_branch2a", …; else the name of the last."""
+    if len(boxes) == 1:
+        return boxes[0].name
     first, last = min(box.name for box in boxes), max(box.name for box in boxes)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     ends = [found.start() for found in re.finditer(r"[/_.\-]", first) if found.start() <= same]

@@ -35,9 +35,10 @@ class Sizes:
 
 @dataclass
 class Frame:
-    """The frame of a stack."""
+    """The frame of a stack. Edges come in, and go out, on its ``spine``."""
 
     fold: Fold
+    spine: float
     left: float
     top: float
     right: float
@@ -60,7 +61,9 @@ class Placed:
         self.boxes.update({box: (bx + x, by + y) for box, (bx, by) in other.boxes.items()})
         for edge, points in other.ways.items():
             self.ways.setdefault(edge, []).extend((px + x, py + y) for px, py in points)
-        self.frames += [Frame(f.fold, f.left + x, f.top + y, f.right + x, f.bottom + y) for f in other.frames]
+        self.frames += [
+            Frame(f.fold, f.spine + x, f.left + x, f.top + y, f.right + x, f.bottom + y) for f in other.frames
+        ]
 
 
 def bend(width: float) -> float:

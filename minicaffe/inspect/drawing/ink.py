@@ -19,9 +19,10 @@ from minicaffe.inspect.drawing.layout import (
     STEMS,
     Layout,
     Rectangle,
+    Stack,
 )
 from minicaffe.inspect.drawing.measure import Measure, fitted, text_width
-from minicaffe.inspect.drawing.parts import Fold, boxes_in
+from minicaffe.inspect.drawing.parts import Fold
 from minicaffe.inspect.drawing.words import count, percent
 
 LIGHT = {
@@ -92,8 +93,9 @@ def picture(
 class _Pen:
     def __init__(self, layout: Layout, drawn: Boxes, measure: Measure) -> None:
         self.layout, self.drawn, self.measure = layout, drawn, measure
-        self.stands_for = {same[0]: same for fold, _ in layout.folds.values() for same in fold.hidden}
+        self.stands_for = {same[0]: same for stack in layout.folds for same in stack.fold.hidden}
         self.shares = {box: self._share(box) for box in layout.boxes}
+        self.is_measured = any(box.shape for box in layout.boxes)
         self.largest = max((max(pair) for pair in self.shares.values()), default=0) or 1.0
 
     def _share(self, box: Box) -> tuple[float, float]:
@@ -105,14 +107,16 @@ class _Pen:
     def picture(self, title: str, subtitle: str) -> Picture:
         layout = self.layout
         width = max(layout.width + 2 * MARGIN, LEAST_WIDTH if title else 0)
-        head, foot = (46.0, 34.0) if title else (0.0, 0.0)
+        head, foot = 46.0 if title else 0.0, 34.0 if title and self.is_measured else 0.0
         self.dx, self.dy = (width - layout.width) / 2, MARGIN + head
         height = layout.height + 2 * MARGIN + head + foot
-        groups = [self._fold(fold, frame) for fold, frame in layout.folds.values()]
+        groups = [self._stack(stack) for stack in layout.folds]
         groups.append(Group([shape for edge, way in layout.ways.items() for shape in self._edge(edge, way)]))
         groups += [self._box(box, place) for box, place in layout.boxes.items()]
         if title:
-            groups += [self._title(title, subtitle, width), self._legend(width, height)]
+            groups.append(self._title(title, subtitle, width))
+        if title and self.is_measured:
+            groups.append(self._legend(width, height))
         return Picture(width, height, groups)
 
     def _moved(self, place: Rectangle) -> Rectangle:
@@ -135,40 +139,30 @@ class _Pen:
 
     # -- stacks ----------------------------------------------------------------------------------------
 
-    def _fold(self, fold: Fold, frame: Rectangle) -> Group:
-        place = self._moved(frame)
-        group = Group(fold=fold)
+    def _stack(self, stack: Stack) -> Group:
+        place = self._moved(stack.frame)
+        group = Group(fold=stack.fold)
         for shift in (6.0, 3.0, 0.0):
             path = rounded(place.x + shift, place.y + shift, place.width, place.height, 5)
+            group.items.append(Shape(path, "paper", 1, 0, True))
             tint = 0 if shift else 0.07
             group.items.append(Shape(path, "other", tint, 0.8, True, role="" if shift else "frame"))
-        number, names, channels = fold_words(fold)
-        spine = next(way for way in self._ways_into(fold)) if self.layout.direction == "TB" else None
-        y = place.y + 12
-        right = place.x + place.width - SIDE
-        texts = [number, names, channels]
-        room = right - place.x - SIDE if spine is None else spine + self.dx - place.x - SIDE - 5
-        left = f"{number}  {names}{f' · {channels}' if channels else ''}"
-        if self.measure(left, TINY, True) <= room:
-            group.items.append(Text(place.x + SIDE, y, left, TINY, "ink", True))
-        elif spine is None:
-            group.items.append(Text(place.x + SIDE, y, self._fit(left, room, TINY, True), TINY, "ink", True))
-        else:
-            group.items.append(Text(place.x + SIDE, y, number, TINY, "ink", True))
-            beside = self._fit(" · ".join(filter(None, texts[1:])), right - spine - self.dx - 5, TINY, False)
-            group.items.append(Text(spine + self.dx + 5, y, beside, TINY, "ink"))
+        self._label(stack, group, place)
         return group
 
-    def _ways_into(self, fold: Fold) -> list[float]:
-        """The x where edges come into a stack."""
-        inside = set(boxes_in(fold))
-        ways = self.layout.ways.items()
-        entries = [
-            next((p for p, q in itertools.pairwise(way) if p[0] == q[0]), way[-1])
-            for edge, way in ways
-            if edge.target in inside and edge.source not in inside
-        ]
-        return [x for x, _ in entries] or [next(r.x for b, r in self.layout.boxes.items() if b in inside)]
+    def _label(self, stack: Stack, group: Group, place: Rectangle) -> None:
+        """Number, names and channels at the top of a stack, left and right of the edge that comes in."""
+        words = [word for word in fold_words(stack.fold) if word]
+        y, right = place.y + 12, place.x + place.width - SIDE
+        spine = right if self.layout.direction == "LR" else stack.spine + self.dx - 6
+        together = f"{words[0]}  {' · '.join(words[1:])}"
+        room = spine - place.x - SIDE
+        if self.measure(together, TINY, True) <= room or self.layout.direction == "LR":
+            words = [self._fit(together, room, TINY, True)]
+        group.items.append(Text(place.x + SIDE, y, words[0], TINY, "ink", True))
+        if len(words) > 1:
+            beside = self._fit(" · ".join(words[1:]), right - spine - 12, TINY, False)
+            group.items.append(Text(spine + 12, y, beside, TINY, "ink"))
 
     # -- boxes -----------------------------------------------------------------------------------------
 

@@ -30,6 +30,15 @@ class Rectangle:
 
 
 @dataclass
+class Stack:
+    """A stack with its frame, and the x, or y if the drawing goes to the right, where edges come in and go out."""
+
+    fold: Fold
+    frame: Rectangle
+    spine: float
+
+
+@dataclass
 class Layout:
     """The places of boxes, stacks and edges, whose ways are points; an edge bends where it changes columns."""
 
@@ -37,7 +46,7 @@ class Layout:
     width: float
     height: float
     boxes: dict[Box, Rectangle]
-    folds: dict[int, tuple[Fold, Rectangle]]
+    folds: list[Stack]
     ways: dict[Edge, list[Point]]
 
 
@@ -85,10 +94,14 @@ def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout
         placed.length if is_lr else across,
         across if is_lr else placed.length,
         boxes,
-        {
-            i: (frame.fold, rectangle(frame.left, frame.top, frame.right, frame.bottom))
-            for i, frame in enumerate(placed.frames)
-        },
+        [
+            Stack(
+                frame.fold,
+                rectangle(frame.left, frame.top, frame.right, frame.bottom),
+                turned(frame.spine, 0)[1 if is_lr else 0],
+            )
+            for frame in placed.frames
+        ],
         {edge: [turned(*point) for point in way] for edge, way in placer.ways(placed).items()},
     )
 

@@ -151,7 +151,7 @@ class Placer:
         result = Placed(unit.left + FRAME, unit.right + FRAME + 6, top + begins + unit.length + FRAME + 6)
         result.add(unit, 0, top + begins)
         bottom = result.length - 6
-        result.frames.append(Frame(fold, -result.left, top, result.right - 6, bottom))
+        result.frames.append(Frame(fold, 0.0, -result.left, top, result.right - 6, bottom))
         inside = set(boxes_in(fold))
         for box in inside:
             for edge in self.graph.into[box]:

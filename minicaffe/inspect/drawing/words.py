@@ -14,6 +14,7 @@ from minicaffe.layers.pooling import PoolingParam
 from minicaffe.layers.python import PythonParam
 from minicaffe.layers.recurrent import RecurrentParam
 from minicaffe.low_rank.layers import LowRankLayer
+from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import OneStage
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.spec.net import LayerSpec
@@ -107,6 +108,12 @@ def low_rank_lines(layer: LowRankLayer) -> tuple[str, str]:
         return f"inner product → {middle}", f"→ {outputs}, {rank}"
     first, second = low.scheme.windows(window)
     return f"conv {_window(first, axes)} → {middle}", f"{_window(second, axes)} → {outputs}, {rank}"
+
+
+def rank_asked(param: LowRankParam) -> str:
+    """The rank that a spec asks for; what it comes to is known once there is a layer."""
+    given = [f"{name} {getattr(param, name):g}" for name in ("rank", "energy", "flops") if param.has(name)]
+    return f"low rank: {', '.join(given) or 'chosen by default'}"
 
 
 def count(number: int) -> str:
