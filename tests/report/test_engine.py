@@ -68,9 +68,9 @@ def worst(recording, blobs):
     return max(found.items(), key=lambda item: item[1])
 
 
-def every_step():
+def every_step(random_pool="STOCHASTIC"):
     """The net of all kinds of layers, with numbers where its fillers leave none."""
-    net = mc.Net(EVERY_STEP, seed=5)
+    net = mc.Net.from_text(EVERY_STEP.read_text().replace("STOCHASTIC", random_pool), seed=5)
     rng = np.random.default_rng(2)
     mean, variance, count = net.params["bn"]
     mean.data[...] = rng.normal(size=mean.shape)

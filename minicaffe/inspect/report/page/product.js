@@ -59,9 +59,8 @@ const Product = (() => {
     m.times = w => grouped(m, w, m.X);
     m.WX = m.times(m.w);
     m.extent = array => array.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
-    const dy = (await Values.diff(g.top, image));
-    m.dYall = dy.data && dy.data.length === M * m.P ? dy.data : null;
-    m.dYexact = dy.exact;
+    const dy = g.dy ? await carried(g.dy, image) : (await Values.diff(g.top, image)).data;
+    m.dYall = dy && dy.length === M * m.P ? dy : null;
     return m;
   }
   async function carried(ref, image) {
@@ -75,10 +74,11 @@ const Product = (() => {
       y.set(product(w.subarray(q * m.filters * m.depth), X.subarray(q * m.depth * m.n), m.filters, m.depth, m.n), q * m.filters * m.n);
     return y;
   }
-  const weight = (m, f, k) => { // null outside the blocks
+  // W at row f and column k of all groups' columns; null outside the blocks. Or another array of W's shape.
+  function weight(m, f, k, w = m.w) {
     const from = Math.floor(f / m.filters) * m.depth;
-    return k < from || k >= from + m.depth ? null : m.w[f * m.depth + k - from];
-  };
+    return k < from || k >= from + m.depth ? null : w[f * m.depth + k - from];
+  }
 
   // dY of the shown columns; dW = dY·Xᵀ over all columns is only whole if all are shown.
   function backward(m) {
@@ -113,7 +113,9 @@ const Product = (() => {
     if (m.g.group > 1) return null;
     const U = await bases(m);
     if (!U) return null;
-    const size = U.length / m.M, left = Float64Array.from({length: m.M * r}, (_, i) => U[Math.floor(i / r) * size + i % r]);
+    const size = U.length / m.M;
+    if (r > size) return null;
+    const left = Float64Array.from({length: m.M * r}, (_, i) => U[Math.floor(i / r) * size + i % r]);
     const up = Float64Array.from({length: r * m.M}, (_, i) => left[i % m.M * r + Math.floor(i / m.M)]);
     return {rank: r, left, right: product(up, m.w, r, m.M, m.K)};
   }
@@ -153,5 +155,5 @@ const Product = (() => {
     return Float64Array.from({length: M * M}, (_, i) => u[i - i % M + order[i % M]]);
   }
 
-  return {model, weight, backward, col2im, factors, product};
+  return {model, weight, backward, col2im, factors, eigenvectors, product};
 })();

@@ -8,15 +8,18 @@ others the bottoms and weights of some layers are carried as float16.
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
+from minicaffe.inspect.report.ladder import EXACT
 from minicaffe.inspect.report.live import runnable
-from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.options import MB, Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.program import PRODUCTS, NotLive
 from minicaffe.inspect.report.record import RecordedLayer, Recording, Stage
@@ -26,6 +29,7 @@ from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.geometry import Window
 
+Arrays = dict[str, np.ndarray]
 SHARE = 0.25  # of the file, for all of this view
 
 
@@ -46,33 +50,26 @@ class _Writer:
         shown = [layer for layer in self.recording.layers if layer.type in PRODUCTS]
         if not shown:
             return {"missing": "the net has no Convolution and no InnerProduct"}
-        try:
-            runnable(self.recording)
-            self.is_live = True
-        except NotLive:
-            self.is_live = False
+        drawable = []
         for layer in shown:
             try:
                 self.layers[layer.name] = self._geometry(layer)
-            except NotLive as error:
+                drawable.append((layer, _weights(layer.layer)))
+            except (NotLive, SpecError) as error:  # SpecError: every batch has factors of its own
                 self.layers[layer.name] = {"missing": str(error)}
-        for layer in sorted(shown, key=self._priority):
-            if "missing" not in self.layers[layer.name]:
-                self._fill(layer)
+        if self._is_live():
+            for layer, weights in drawable:
+                self._refer(layer, weights)
+        else:
+            self._carry(drawable)
         return {"layers": self.layers}
 
-    def _priority(self, layer: RecordedLayer) -> tuple[bool, int]:
-        """The first layer comes first, then small ones: as many as fit."""
-        first = next(other for other in self.recording.layers if other.type in PRODUCTS)
-        return layer is not first, self._size(layer, 1)
-
-    def _bottom(self, layer: RecordedLayer) -> Stage:
-        return self.recording.stages[layer.bottoms[0]]
-
-    def _size(self, layer: RecordedLayer, images: int) -> int:
-        """Bytes in the file of a layer's bottoms and weights in float16."""
-        numbers = images * math.prod(self._bottom(layer).shape) + sum(a.size for a in layer.params)
-        return 2 * numbers * 4 // 3
+    def _is_live(self) -> bool:
+        try:
+            runnable(self.recording)
+        except NotLive:
+            return False
+        return True
 
     # -- shapes ----------------------------------------------------------------------------------------
 
@@ -107,46 +104,80 @@ class _Writer:
 
     # -- arrays ----------------------------------------------------------------------------------------
 
-    def _fill(self, recorded: RecordedLayer) -> None:
-        """Add the references of a layer's arrays, or say why they are missing."""
+    def _refer(self, recorded: RecordedLayer, weights: Arrays) -> None:
+        """For a net that runs in the page: its own weights are there already, factors are added."""
         layer, entry = recorded.layer, self.layers[recorded.name]
-        if self.options.layers and recorded.name not in self.options.layers:
-            self.layers[recorded.name] = {"missing": f"not among --layers {','.join(self.options.layers)}"}
+        if set(weights) != {"w"} or isinstance(layer, LowRankLayer) or _is_transposed(layer):
+            entry.update({name: self._add(recorded, array, "f32") for name, array in weights.items()})
+        bias = _bias_blob(layer)
+        entry["bias"] = None if bias is None else layer.blobs.index(bias)
+        self._add_gradient(recorded, len(self.recording.images))
+
+    def _carry(self, drawable: list[tuple[RecordedLayer, Arrays]]) -> None:
+        """For other nets: the inputs and weights of as many layers as fit; of more images where there is room."""
+        budget, images, chosen = self.options.budget(SHARE), len(self.recording.images), self.options.layers
+        for layer, _ in drawable:
+            if chosen and layer.name not in chosen:
+                self.layers[layer.name] = {"missing": f"not among --layers {','.join(chosen)}"}
+        open_ = [(layer, weights) for layer, weights in drawable if "missing" not in self.layers[layer.name]]
+        sizes = {layer.name: self._size(layer, weights) for layer, weights in open_}
+        first = open_[0][0].name if open_ else ""
+        order = sorted(sizes, key=lambda name: (name != first, sum(sizes[name])))
+        counts = dict.fromkeys(order, 0)
+        for name in order:
+            if self.spent + sum(sizes[name]) <= budget:
+                counts[name] = 1
+                self.spent += sum(sizes[name])
+        for name in order:
+            more = (images - 1) * sizes[name][0]
+            if counts[name] and self.spent + more <= budget:
+                counts[name] = images
+                self.spent += more
+        for layer, weights in open_:
+            count, entry = counts[layer.name], self.layers[layer.name]
+            if not count:
+                entry.clear()
+                entry["missing"] = self._too_large(layer.name, sum(sizes[layer.name]))
+                continue
+            entry.update({name: self._add(layer, array, "f16") for name, array in weights.items()})
+            entry["x"] = self._add(layer, self._bottom(layer).values[:count], "f16")
+            bias = _bias_blob(layer.layer)
+            entry["b"] = None if bias is None else self._add(layer, to_host(bias.data), "f32")
+            self._add_gradient(layer, count)
+
+    def _too_large(self, name: str, size: int) -> str:
+        limit = f"this view's quarter of --max-size {self.options.max_size:g} MB"
+        return (
+            f"its input and weights would add {size / MB:,.1f} MB, more than is left of {limit}; "
+            f"'--layers {name}' carries it alone"
+        )
+
+    def _add_gradient(self, recorded: RecordedLayer, images: int) -> None:
+        """dY, where the page has it in 8 bits only, as float16."""
+        diff = self.recording.stages[recorded.tops[0]].diff
+        if diff is None or diff[0].size <= EXACT:
             return
-        try:
-            weights = _weights(layer)
-        except SpecError as error:
-            self.layers[recorded.name] = {"missing": str(error)}
-            return
-        plain = self.is_live and set(weights) == {"w"} and not _is_transposed(layer)
-        has_bias = len(recorded.params) > 1
-        if self.is_live:
-            if not plain:
-                entry.update({name: self._add(recorded, array, "f32") for name, array in weights.items()})
-            if isinstance(layer, LowRankLayer):
-                entry["bias"] = None if layer.bias_blob is None else layer.blobs.index(layer.bias_blob)
-            else:
-                entry["bias"] = 1 if has_bias else None
-            return
-        left = self.options.budget(SHARE) - self.spent
-        images = len(self.recording.images)
-        while images and self._size(recorded, images) > (left if images == 1 else left // 4):
-            images = images // 2
-        if not images:
-            size = self._size(recorded, 1) / 1e6
-            self.layers[recorded.name] = {
-                "missing": f"its input and weights would add {size:,.1f} MB, more than this view's quarter of "
-                f"--max-size {self.options.max_size:g} MB has left; --layers {recorded.name} puts it first"
-            }
-            return
-        self.spent += self._size(recorded, images)
-        entry.update({name: self._add(recorded, array, "f16") for name, array in weights.items()})
-        entry["x"] = self._add(recorded, self._bottom(recorded).values[:images], "f16")
-        biases = _bias(layer)
-        entry["b"] = None if biases is None else self._add(recorded, biases, "f32")
+        size = _packed(diff[:images])
+        if self.spent + size <= self.options.budget(SHARE):
+            self.spent += size
+            self.layers[recorded.name]["dy"] = self._add(recorded, diff[:images], "f16")
+
+    def _size(self, recorded: RecordedLayer, weights: Arrays) -> tuple[int, int]:
+        """Bytes in the file of one image's input, and of the weights, which do not compress."""
+        return _packed(self._bottom(recorded).values[:1]), sum(
+            array.size for array in weights.values()
+        ) * 8 // 3
+
+    def _bottom(self, layer: RecordedLayer) -> Stage:
+        return self.recording.stages[layer.bottoms[0]]
 
     def _add(self, recorded: RecordedLayer, array: np.ndarray, dtype: str) -> dict[str, Any]:
         return self.packer.add(array, dtype, f"{recorded.name}/product")
+
+
+def _packed(array: np.ndarray) -> int:
+    """About the bytes in the file of an array in float16: gradients and what a ReLU gives have many zeros."""
+    return len(zlib.compress(array.astype(np.float16).tobytes(), 1)) * 4 // 3
 
 
 def _image(shape: tuple[int, ...], is_product: bool) -> tuple[int, int, int]:
@@ -164,7 +195,7 @@ def _is_transposed(layer: Any) -> bool:
     return isinstance(layer, InnerProduct) and layer.spec.message(InnerProductParam).transpose
 
 
-def _weights(layer: Any) -> dict[str, np.ndarray]:
+def _weights(layer: Any) -> Arrays:
     """``w`` (M, K/g); or ``left`` (M, r) and ``right`` (r, K), the factors of a channel scheme without groups.
 
     Raises SpecError where every batch has factors of its own.
@@ -186,7 +217,7 @@ def _filters(layer: LowRankLayer) -> Any:
     return filters
 
 
-def _bias(layer: Any) -> np.ndarray | None:
+def _bias_blob(layer: Any) -> Blob | None:
     if isinstance(layer, LowRankLayer):
-        return None if layer.bias_blob is None else np.asarray(to_host(layer.bias_blob.data))
-    return np.asarray(to_host(layer.blobs[1].data)) if len(layer.blobs) > 1 else None
+        return layer.bias_blob
+    return layer.blobs[1] if len(layer.blobs) > 1 else None
