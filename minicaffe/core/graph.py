@@ -295,14 +295,17 @@ def find_needs(steps: Sequence[Step], forced: bool) -> None:
         needed = needed | tops if step.has_gradients else needed - tops
 
 
-def plan_backward(steps: Sequence[Step], starts: set[str]) -> set[str]:
+def plan_backward(steps: Sequence[Step], starts: set[str], last: int, tops: set[str]) -> set[str]:
     """Set ``is_active`` of each step: whether it lies between a start of gradients and something that needs one.
 
-    Gradients start at the losses and at the blobs in ``starts``. Returns the names of the bottoms that get one.
+    Gradients start at the losses, at the blobs in ``starts``, and at ``tops`` of step ``last``. Returns the
+    names of the bottoms that get one.
     """
     live, reached = set(starts), set()
-    for step in reversed(steps):
+    for i, step in reversed(list(enumerate(steps))):
         spec = step.layer.spec
+        if i == last:
+            live |= tops
         step.layer.top_has_gradient = [
             name in live or weight != 0 for name, weight in zip(spec.top, spec.loss_weight, strict=True)
         ]

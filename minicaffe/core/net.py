@@ -106,7 +106,7 @@ class Net:
         self.steps: list[Step] = []
         self.learnable: list[LearnableParam] = []
         self.reached: set[str] = set()
-        self._planned_for: set[str] | None = None  # the starts of gradients that backward is planned for
+        self._planned_for: tuple[set[str], int, set[str]] | None = None  # where gradients start
         self.lock = Turn()
         specs = graph.connect(
             self.spec.layers_in(self.state), layer_classes, self.spec.layers_left_out(self.state)
@@ -263,23 +263,28 @@ class Net:
     def backward(self, start: str | None = None, end: str | None = None, **diffs: Any) -> dict[str, Array]:
         """Run the layers backward, from ``start`` (a name; default: the last) down to ``end``, inclusive.
 
-        Gradients start at the losses, with their weights, and at every other output whose ``diff`` was written or
-        is given here as a keyword argument. Gradients of parameters are added to what is there: call
-        ``clear_param_diffs`` first. Returns copies of the gradients of the inputs, if they were computed
-        (``force_backward`` in the spec asks for them).
+        Gradients start at the losses, with their weights; at every other output whose ``diff`` was written or is
+        given here as a keyword argument; and likewise at the tops of ``start``. Gradients of parameters are added
+        to what is there: call ``clear_param_diffs`` first. Returns copies of the gradients of the inputs, if they
+        were computed (``force_backward`` in the spec asks for them).
         """
         first, last = self.layer_index(end, 0), self.layer_index(start, len(self.layers) - 1)
         with self.lock, self.setting.device.entered():
             for name, value in diffs.items():
                 self._set(self.blobs[name], name, value, "diff")
-            self.run_backward(first, last)
+            tops = self.layers[last].spec.top if start is not None else ()
+            self._check_starts(diffs, tops)
+            self.run_backward(first, last, tops)
             return {name: self.blobs[name].diff.copy() for name in self.inputs if name in self.reached}
 
-    def run_backward(self, first: int = 0, last: int | None = None) -> None:
-        """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing."""
+    def run_backward(self, first: int = 0, last: int | None = None, starts: Sequence[str] = ()) -> None:
+        """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing.
+
+        ``starts`` are tops of ``last`` at which gradients start if their ``diff`` was written.
+        """
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
-            self._plan_backward()
+            self._plan_backward(last, {name for name in starts if self.blobs[name].has_diff})
             for step in reversed(self.steps[first : last + 1]):
                 if step.is_active:
                     self._backward_step(step)
@@ -329,12 +334,26 @@ class Net:
             by, problem = self._overwritten[layer.name]
             raise by.error("top", problem)
 
-    def _plan_backward(self) -> None:
-        """Plan which steps run backward, if gradients start elsewhere than the last time."""
+    def _plan_backward(self, last: int = 0, tops: set[str] | None = None) -> None:
+        """Plan which steps run backward, if gradients start elsewhere than the last time.
+
+        They start at outputs, and at ``tops`` of the layer ``last``.
+        """
         starts = {name for name in self.gradient_starts if self.blobs[name].has_diff}
-        if starts != self._planned_for:
-            self.reached = graph.plan_backward(self.steps, starts)
-            self._planned_for = starts
+        plan = (starts, last, tops) if tops else (starts, 0, set[str]())
+        if plan != self._planned_for:
+            self.reached = graph.plan_backward(self.steps, *plan)
+            self._planned_for = plan
+
+    def _check_starts(self, diffs: Iterable[str], tops: Sequence[str]) -> None:
+        """Raise MinicaffeError for a diff that backward would overwrite, or never read."""
+        for name in diffs:
+            if name not in self.outputs and name not in tops:
+                maker = next(layer.name for layer in reversed(self.layers) if name in layer.spec.top)
+                raise MinicaffeError(
+                    f"backward: no gradient starts at '{name}', which is no output of net '{self.name}'; "
+                    f"start='{maker}' lets it start there"
+                )
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""

@@ -58,6 +58,29 @@ def test_forward_from_and_to_a_layer_runs_only_that_part(make_net, rng):
     np.testing.assert_allclose(zero, 1 / 5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("written", [True, False], ids=["written before", "given"])
+def test_gradients_start_at_the_tops_of_the_layer_that_backward_starts_from(make_net, rng, written):
+    net = make_net(CHAIN, phase="test")
+    x, dy = rng.standard_normal((2, 3, 6, 6)).astype("f4"), rng.standard_normal((2, 5)).astype("f4")
+    net.forward(data=x)
+    if written:
+        net.blobs["ip"].diff[...] = dy
+    net.backward(start="ip", **({} if written else {"ip": dy}))
+    weights, pooled = net.params["ip"][0].data, net.blobs["pool"].data.reshape(2, -1)
+    np.testing.assert_allclose(net.blobs["pool"].diff.reshape(2, -1), dy @ weights, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.params["ip"][0].diff, dy.T @ pooled, rtol=1e-5, atol=1e-6)
+    assert np.abs(net.params["conv"][0].diff).max() > 0
+
+
+def test_a_gradient_that_backward_would_never_read_is_refused(make_net, rng):
+    net = make_net(CHAIN, phase="test")
+    net.forward(data=rng.standard_normal((2, 3, 6, 6)).astype("f4"))
+    with pytest.raises(
+        mc.MinicaffeError, match=r"no gradient starts at 'ip', .* start='ip' lets it start there"
+    ):
+        net.backward(ip=np.ones((2, 5)))
+
+
 def test_a_reshaped_net_follows_its_input_and_comes_back(make_net, rng):
     net = make_net(CHAIN)
     x = rng.standard_normal((2, 3, 6, 6)).astype("f4")
