@@ -1,0 +1,80 @@
+// View 8: which classes the net takes for which, over the test images; and the images behind each cell.
+View("test_set", (() => {
+  const D = R.views.test_set || {}, FEW = 40, LOWEST = 20;
+  const share = p => p > 0.9995 && p < 1 ? "> 99.9 %" : percent(p);
+  const cellOf = text => /^\d+,\d+$/.test(text || "") ? text.split(",").map(Number) : null;
+  const countOf = ([t, s]) => D.counts ? D.counts[t][s] : (D.pairs.find(p => p[0] === t && p[1] === s) || [0, 0, 0])[2];
+  const name = c => R.classes[c] ?? String(c);
+  const choose = (t, s) => State.set({cell: `${t},${s}`});
+
+  // The cell that is looked at: of the address, or else the most frequent mistake.
+  function chosen() {
+    const cell = cellOf(State.cell);
+    if (cell && cell.every(c => c < D.classes)) return cell;
+    return D.pairs.length ? D.pairs[0].slice(0, 2) : [0, 0];
+  }
+
+  function sentence([t, s], n) {
+    const all = D.in_class[t], part = all ? ` (${percent(n / all)} of them)` : "";
+    return t === s ? `${whole(n)} of ${whole(all)} images of ${name(t)} were said to be ${name(s)}${part}.`
+      : `${whole(n)} of ${whole(all)} images of ${name(t)} were taken for ${name(s)}${part}.`;
+  }
+
+  // Images, as a grid: each with what was said of it, how surely, and the probability of its own class.
+  async function images(places, text, focus) {
+    const ref = D.pictures, data = ref && await Pack.bytes(ref);
+    const grid = Maps.grid(places.map(k => {
+      const [number, t, s, p, own] = D.examples[k];
+      const label = `test image ${number} of ${name(t)}: the net says ${name(s)} with ${share(p)}` + (t === s ? "" : `, and ${name(t)} with ${share(own)}`);
+      const h = ref ? ref.shape[1] : 0, w = ref ? ref.shape[2] : 0;
+      const picture = ref ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label}) : el("span", {}, `image ${number}`);
+      picture.title = label;
+      return {picture, text: text(t, s, p).replace(/ %$/, "\u00a0%"), number: k};
+    }), {focus, onselect: k => { say(label(k)); choose(D.examples[k][1], D.examples[k][2]); }});
+    grid.querySelectorAll(".number").forEach(n => Object.assign(n.style, {maxWidth: "88px", textAlign: "center"}));
+    return grid;
+  }
+  const label = k => `test image ${D.examples[k][0]}: ${name(D.examples[k][2])}, ${share(D.examples[k][3])}`;
+
+  function mistakes() {
+    const rows = D.pairs.map(([t, s, n]) => el("tr", {}, el("td", {}, name(t)), el("td", {class: "quiet"}, "taken for"),
+      el("td", {}, name(s)), el("td", {class: "number"}, whole(n)), el("td", {class: "number"}, percent(n / D.in_class[t])),
+      el("td", {}, el("button", {"data-focus": `pair-${t}-${s}`, "data-pair": `${t},${s}`, "aria-label": `look at ${name(t)} taken for ${name(s)}`, onclick: () => choose(t, s)}, "look"))));
+    if (!rows.length) return el("p", {}, "No mistakes among these images.");
+    return el("table", {"aria-label": "most frequent mistakes"}, el("thead", {}, el("tr", {}, ["true", "", "said", "images", "of its class", ""].map(h => el("th", {scope: "col"}, h)))), el("tbody", {}, rows));
+  }
+
+  // The matrix; long names stand upright above their columns.
+  function matrix(names, cell) {
+    const figure = Chart.matrix({title: "What was said of each class?", x: {label: "said"}, y: {label: "true"}, rows: names, columns: names, values: D.counts, chosen: cell, onselect: choose});
+    const isLong = names.some(name => name.length > 3);
+    figure.querySelectorAll(".matrix th").forEach(th => { th.style.whiteSpace = "nowrap"; });
+    if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
+    figure.querySelectorAll(".matrix td button").forEach(b => { b.style.minWidth = "30px"; b.style.minHeight = "26px"; });
+    figure.querySelector(".scroll").style.maxHeight = "none";
+    return figure;
+  }
+
+  async function draw(root) {
+    const cell = chosen(), places = D.cells[cell.join(",")] || [], n = countOf(cell);
+    const names = Array.from({length: D.classes}, (_, c) => name(c));
+    const known = D.recall.map((r, c) => [r, c]).filter(([r]) => r !== null).sort((a, b) => D.classes > FEW ? a[0] - b[0] : 0).slice(0, D.classes > FEW ? LOWEST : FEW);
+    const bars = Chart.bar({title: D.classes > FEW ? `Which ${LOWEST} classes does it know least?` : "How many images of each class did it know?",
+      x: {label: "recall: share of the class's images", unit: "%", lo: 0, hi: 100}, width: 480,
+      rows: known.map(([r, c]) => ({name: names[c], value: 100 * r, text: percent(r), kind: "conv", chosen: c === cell[0], key: c})), onselect: r => choose(r.key, r.key)});
+    const left = el("div", {},
+      el("p", {class: "read-out"}, "Accuracy ", el("b", {}, (100 * D.accuracy).toFixed(1) + " %"), ` ± ${(100 * D.margin).toFixed(1)} %, of `, whole(D.count), " test images"),
+      D.counts ? matrix(names, cell) : null,
+      el("h3", {}, D.pairs.length > 1 ? `The ${D.pairs.length} most frequent mistakes` : "Mistakes"), mistakes(), bars);
+    const more = places.length < n ? `The ${places.length} that the net was surest of. ` : "";
+    const right = el("div", {}, el("h3", {}, sentence(cell, n)),
+      places.length ? await images(places, (t, s, p) => share(p), "cell") : el("p", {class: "quiet"}, n ? "Their pictures are not in this file." : "No images here; click another cell."),
+      places.length ? el("p", {class: "quiet"}, `${more}Under each: the probability that the net gave to ${name(cell[1])}.`) : null,
+      D.mistakes.length ? [el("h3", {}, "Where was it surest, and wrong?"), await images(D.mistakes, (t, s, p) => `${name(t)} → ${name(s)} ${share(p)}`, "mistake")] : null);
+    root.append(el("div", {style: {display: "grid", gridTemplateColumns: "minmax(0, max-content) minmax(260px, 1fr)", gap: "10px 26px", alignItems: "start"}},
+      left, right));
+  }
+
+  return {title: "Which classes it takes for which", draw, tries: "Which two classes are confused most, and in which direction?",
+    say: "Rows: true class; columns: what the net said. Off the diagonal are mistakes; click one and look. Many are mistakes you would make."};
+})());

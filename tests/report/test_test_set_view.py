@@ -1,0 +1,99 @@
+"""View 8: its counts and pictures are the test pass's, in the page as in Python."""
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.record import Recording, record
+from minicaffe.inspect.report.test_pass import test_pass as pass_over
+from minicaffe.inspect.report.views import test_set
+from minicaffe.spec.net import parse_net
+from tests.report.conftest import OPTIONS, recording_of, shown_to
+
+ON_PAGE = [pytest.mark.browser, pytest.mark.cpu_only("a page looks the same wherever its numbers come from")]
+CLASSES = 50
+
+
+@pytest.fixture(scope="module")
+def result():
+    """What the shared report of LeNet was made of."""
+    return pass_over(recording_of("lenet").net, OPTIONS.test)
+
+
+def recording(layers):
+    data = "- {name: data, type: Data, top: [data, label], data_param: {source: sample/mnist-test, batch_size: 50}}"
+    net = mc.Net(parse_net(f"layer:\n{data}\n{layers}"), seed=1)
+    return record(net, shown_to(net))
+
+
+def test_of_many_classes_the_view_has_pairs_in_place_of_a_matrix():
+    found: Recording = recording(
+        f"- {{name: ip, type: InnerProduct, bottom: data, inner_product_param: {{num_output: {CLASSES}, "
+        "weight_filler: {type: xavier}}}\n- {name: accuracy, type: Accuracy, bottom: [ip, label]}"
+    )
+    view = test_set.data(found, Packer(), Options(test=200))
+    assert view["counts"] is None and view["classes"] == len(view["recall"]) == CLASSES
+    assert 5 < len(view["pairs"]) <= 20 and len(view["mistakes"]) == 24
+    assert set(view["cells"]) <= {f"{true},{said}" for true, said, _ in view["pairs"]}
+    assert sum(count is not None for count in view["recall"]) == 10
+
+
+def test_without_labels_or_a_test_pass_the_view_says_what_fills_it(lenet_recording):
+    assert test_set.data(lenet_recording, Packer(), Options(test=0)) == {"missing": "--test 1000"}
+    no_labels = recording(
+        "- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 3}}"
+    )
+    assert (
+        "no layer in phase TEST compares" in test_set.data(no_labels, Packer(), Options(test=50))["missing"]
+    )
+
+
+class TestPage:
+    pytestmark = ON_PAGE
+
+    def test_the_matrix_and_the_recall_are_those_of_the_pass(self, lenet_page, result):
+        lenet_page.at("view=test_set")
+        counts = [
+            [int(cell) for cell in row[1:]] for row in lenet_page.numbers("What was said of each class?")[1:]
+        ]
+        np.testing.assert_array_equal(counts, result.confusion.counts)
+        recall = [
+            float(row[1]) for row in lenet_page.numbers("How many images of each class did it know?")[1:]
+        ]
+        np.testing.assert_allclose(recall, 100 * result.confusion.recall, rtol=1e-6)
+        assert (
+            f"{100 * result.confusion.accuracy:.1f} %"
+            in lenet_page.tab.locator("main .read-out").inner_text()
+        )
+
+    def test_a_cell_leads_to_its_pictures_the_surest_first(self, lenet_page, result):
+        lenet_page.at("view=test_set&cell=3,3")
+        shown = lenet_page.tab.locator('main [data-focus^="cell-"] canvas')
+        names = [shown.nth(i).get_attribute("aria-label") for i in range(shown.count())]
+        examples = [result.examples[k] for k in result.cells[3, 3]]
+        assert len(names) == len(examples) == min(12, result.confusion.counts[3, 3])
+        assert [int(name.split()[2]) for name in names] == [example.number for example in examples]
+        pixels = lenet_page.js("""() => {
+            const canvas = document.querySelector('main [data-focus^="cell-"] canvas');
+            return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0);
+        }""")
+        np.testing.assert_array_equal(
+            np.reshape(pixels, (28, 28)), result.pictures[examples[0].picture, :, :, 0]
+        )
+
+    def test_arrows_and_enter_choose_a_cell(self, lenet_page, result):
+        lenet_page.at("view=test_set&cell=0,0")
+        lenet_page.tab.locator('main [data-cell="0,0"]').focus()
+        lenet_page.press("ArrowRight", "ArrowDown", "Enter")
+        assert "cell=1,1" in lenet_page.js("location.hash")
+        assert f"{result.confusion.counts[1, 1]} of" in lenet_page.tab.locator("main h3").nth(1).inner_text()
+
+    def test_the_mistakes_are_shown_with_both_names(self, lenet_page, result):
+        lenet_page.at("view=test_set")
+        shown = lenet_page.tab.locator('main [data-focus^="mistake-"]')
+        assert shown.count() == len(result.mistakes)
+        for i, k in enumerate(result.mistakes):
+            example = result.examples[k]
+            assert f"{example.true} → {example.said}" in shown.nth(i).inner_text()
