@@ -17,6 +17,7 @@ from minicaffe.core.net import Net
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, ShapeError
+from minicaffe.inspect.report.even_data import even_data
 
 logger = logging.getLogger("minicaffe")
 
@@ -52,21 +53,27 @@ def has_data(net: Net) -> bool:
 
 
 def from_data(net: Net, count: int) -> Pictures:
-    """The first ``count`` items of a net's data layers, which move on."""
+    """``count`` items of a net's data layers, or all if fewer, evenly from the data: so of several classes."""
     sources = [layer for layer in net.layers if layer.spec.brings_data]
     first = next((blob for layer in sources for blob in layer.spec.top), "")
+    with even_data(net, count) as numbers:
+        items = _drawn(net, first, range(count) if numbers is None else numbers)
+    return Pictures(items, first, net.preparation, _names(net))
+
+
+def _drawn(net: Net, first: str, numbers: range | np.ndarray) -> list[Picture]:
+    """The items with these numbers, which come next. A batch that is no row of items is one item."""
     items: list[Picture] = []
-    while len(items) < count:
+    while len(items) < len(numbers):
         (batch,) = draw(net, 1)
         arrays = {name: np.array(to_host(array), np.float32) for name, array in batch.items()}
         size = len(arrays[first]) if arrays[first].ndim else 0
         if not size or any(not a.ndim or len(a) != size for a in arrays.values()):
-            items = [_item(net, "the batch", arrays, first)]  # no common batch axis: it is shown as one
-            break
-        for i in range(min(size, count - len(items))):
+            return [_item(net, "the batch", arrays, first)]
+        for i, number in enumerate(numbers[len(items) : len(items) + size]):
             one = {name: array[i : i + 1] for name, array in arrays.items()}
-            items.append(_item(net, f"test image {len(items)}", one, first))
-    return Pictures(items, first, net.preparation, _names(net))
+            items.append(_item(net, f"test image {number}", one, first))
+    return items
 
 
 def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[int | None]) -> Pictures:
