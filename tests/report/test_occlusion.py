@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.report.occlusion import colour_of, covered, falls, places_on
+from minicaffe.inspect.report.occlusion import colour_of, covered, falls, few_places_on, places_on
 from minicaffe.inspect.report.scorer import Scorer
 from minicaffe.train.progress import Progress
 
@@ -37,6 +37,11 @@ def test_places_overlap_by_half_and_end_at_the_border():
     places = places_on(14, 21)
     assert (places.side, places.tops[-1] + places.side, places.lefts[-1] + places.side) == (2, 14, 21)
     assert places_on(3, 3).side == 1
+
+
+def test_for_large_nets_places_lie_side_by_side():
+    places = few_places_on(227, 227)
+    assert (places.side, places.count, places.tops[:2], places.tops[-1]) == (32, 64, (0, 32), 195)
 
 
 def test_scores_are_log_probabilities_of_any_number_of_pictures(net, rng):

@@ -4,9 +4,9 @@
 
 Above 0 where covering hurts the class, below 0 where it helps. It says what the score depends on, not why.
 
-The square's side is a seventh of the picture's shorter side, and it moves by half its side (Zeiler and Fergus
-2014, arXiv 1311.2901, section 4.2). Its colour is the mean: of the data, if that is subtracted from the net's
-pictures, or else of the pictures given.
+The square's side is a seventh of the picture's shorter side, and it moves by half its side, or by all of it (Zeiler
+and Fergus 2014, arXiv 1311.2901, section 4.2). Its colour is the mean: of the data, if that is subtracted from the
+net's pictures, or else of the pictures given.
 """
 
 from __future__ import annotations
@@ -37,14 +37,20 @@ class Places:
 
 
 def places_on(height: int, width: int) -> Places:
-    """The places on a picture of this size; the last of a row or column ends at the border."""
+    """The places on a picture of this size, half a side apart; the last of a row or column ends at the border."""
     side = max(1, round(min(height, width) / PARTS))
-    return Places(side, _starts(height, side), _starts(width, side))
+    return _places(height, width, side, max(1, side // 2))
 
 
-def _starts(length: int, side: int) -> tuple[int, ...]:
-    step, last = max(1, side // 2), length - side
-    return (*range(0, last, step), last)
+def few_places_on(height: int, width: int) -> Places:
+    """Places side by side: a quarter as many, for large nets."""
+    side = max(1, round(min(height, width) / PARTS))
+    return _places(height, width, side, side)
+
+
+def _places(height: int, width: int, side: int, step: int) -> Places:
+    rows, columns = ((*range(0, length - side, step), length - side) for length in (height, width))
+    return Places(side, rows, columns)
 
 
 def colour_of(pictures: np.ndarray, mean_is_subtracted: bool) -> np.ndarray:

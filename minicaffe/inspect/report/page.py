@@ -27,7 +27,7 @@ VIEWS = [
 ]
 SCRIPTS = [
     "pack", "state", "values", "maps", "curves", "graph", "live",
-    "net", "layer", "product", "conv", "rank", "pad", "answer", "backward", "training", "tests",
+    "net", "layer", "product", "conv", "rank", "pad", "answer", "walk", "weight", "backward", "training", "tests",
     "frame",
 ]  # fmt: skip
 

@@ -133,7 +133,7 @@ View("answer", (() => {
     if (picture && k >= 0) {
       const extent = Math.max(...falls.falls[k].map(Math.abs)), canvas = await tinted(i, scale, (y, x) => fallAt(y - O.side / 2 + 0.5, x - O.side / 2 + 0.5), extent,
         `occlusion map of ${className(chosen)}: ${what} falls by ${fmt(Math.min(...falls.falls[k]))} to ${fmt(Math.max(...falls.falls[k]))}`);
-      cards.push(card(`Where does ${className(chosen)} depend on?`, box(canvas, "occlusion"), el("p", {class: "quiet"}, el("b", {class: "plus"}, "blue"), `: covered there, ${what} falls, by `, num(extent), " at most; ",
+      cards.push(card(`Where does ${className(chosen)} depend on?`, box(canvas, "occlusion"), !extent ? el("p", {class: "quiet"}, "Covering changes nothing.") : el("p", {class: "quiet"}, el("b", {class: "plus"}, "blue"), `: covered there, ${what} falls, by `, num(extent), " at most; ",
         el("b", {class: "minus"}, "red"), ": it rises. Not a reason: the square is itself something the net has never seen."),
       el("details", {class: "as-table"}, el("summary", {}, "as table"), Maps.table(falls.falls[k], O.tops.length, wide, {label: `falls of ${what}`}))));
     } else if (picture) cards.push(card(`Where does ${className(chosen)} depend on?`, i >= R.images.length && !falls
@@ -154,6 +154,7 @@ View("answer", (() => {
     root.append(el("div", {class: "two"}, el("div", {class: "left"}, first, await Pad.cards(root, i, D.dims || [H, W])), el("div", {class: "cards"}, cards)));
   }
 
-  return {title: "What the net says, and what that depends on", draw, tries: "Draw a 4 that it takes for a 9.",
+  return {title: "What the net says, and what that depends on", draw,
+    tries: () => C === 1 && W && Values.isLive() ? "Draw a 4 that it takes for a 9." : "Cover as little as you can so that it says something else.",
     say: "Bars: the net's probabilities. They always add up to 1, also for a picture of nothing it knows. The map shows by how much the score falls when a patch is covered: what the score depends on, not a reason."};
 })());

@@ -46,17 +46,19 @@ const Pad = (() => {
     return out;
   }
 
-  async function choose(image) {
+  function choose(image) {
     State.set({image, cover: null, class: null}); State.redraw();
     say(`the net says ${className(Live.images[image - R.images.length].top)}`);
   }
-  async function show() {
+  let work = Promise.resolve(); // one drawing after another: each takes the place of the one before
+  const show = () => { work = work.then(add); };
+  async function add() {
     const rgba = centred();
     if (!rgba) return;
-    if (Live.images.includes(drawn)) Live.remove(R.images.length + Live.images.indexOf(drawn));
-    const image = await Live.add(`drawing ${Live.images.length + 1}`, rgba);
-    drawn = Live.images[image - R.images.length];
-    await choose(image);
+    const before = Live.images.indexOf(drawn), name = before < 0 ? `drawing ${Live.images.length + 1}` : drawn.name;
+    drawn = Live.images[await Live.add(name, rgba) - R.images.length];
+    if (before >= 0) Live.remove(R.images.length + before);
+    choose(R.images.length + Live.images.indexOf(drawn));
   }
   function clear() { pad.getContext("2d").clearRect(0, 0, pad.width, pad.height); drawn = null; say("the pad is empty"); }
 
@@ -66,7 +68,7 @@ const Pad = (() => {
       const bitmap = await createImageBitmap(file), context = el("canvas", {width: W, height: H}).getContext("2d");
       context.imageSmoothingQuality = "high";
       context.drawImage(bitmap, (W - w) / 2, (H - h) / 2, w, h);
-      await choose(await Live.add(file.name, context.getImageData(0, 0, W, H).data));
+      choose(await Live.add(file.name, context.getImageData(0, 0, W, H).data));
     } catch { status.textContent = `${file.name} is no picture that this browser reads.`; say(status.textContent); }
   }
 
@@ -76,6 +78,7 @@ const Pad = (() => {
     if (!Values.isLive() || !W || (C !== 1 && C !== 3)) return found;
     if (C === 1) {
       if (!pad) await make();
+      if (document.activeElement === pad) requestAnimationFrame(() => pad.focus({preventScroll: true})); // it moves into the new view
       const seen = i >= R.images.length && await Maps.image(i, 84 / Math.max(H, W));
       found.push(el("section", {}, el("h3", {}, "Draw one yourself"), el("div", {class: "pad-row"}, pad,
         el("div", {}, seen || null, el("p", {class: "quiet"}, seen ? "as the net sees it" : "Drawings join the images above."),

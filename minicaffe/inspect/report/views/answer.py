@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.report.occlusion import Places, colour_of, falls, places_on
+from minicaffe.inspect.report.occlusion import Places, colour_of, falls, few_places_on, places_on
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, Ref
 from minicaffe.inspect.report.record import RecordedLayer, Recording
@@ -20,7 +20,7 @@ from minicaffe.layers.convolution import Convolution
 from minicaffe.train.progress import Progress
 
 BEST = 5  # classes whose maps are kept, and the label's
-MOST_MULTIPLY_ADDS = 700e9  # of all occlusions: some 20 s on two cores
+MOST_MULTIPLY_ADDS = 200e9  # of all occlusions: some 10 s on two cores
 LARGEST_CAM = 28  # pixels a side; of larger maps squares of pixels are averaged
 
 
@@ -53,34 +53,37 @@ def _occlusion(recording: Recording, packer: Packer) -> dict[str, Any]:
     if any(array.shape != arrays[0].shape or array.ndim != 4 or array.shape[0] != 1 for array in arrays):
         return {"why": "the net's input is no picture"}
     pictures = np.concatenate(arrays)
-    places = places_on(*pictures.shape[2:])
     colour = colour_of(pictures, _mean_is_subtracted(recording, pictures))
-    square = {
-        "side": places.side,
-        "tops": places.tops,
-        "lefts": places.lefts,
-        "colour": _rounded(colour),
-        "shown": _as_css(colour, recording),
-    }
+    found: dict[str, Any] = {"colour": _rounded(colour), "shown": _as_css(colour, recording)}
     assert recording.answer is not None
-    blob = recording.stages[recording.answer].blob
     try:
         recording.feed(0)
+        blob = recording.stages[recording.answer].blob
         scorer = Scorer(recording.net, recording.input, blob, recording.softmax)
-        work = scorer.multiply_adds * (places.count + 1)
-        count = min(len(pictures), int(MOST_MULTIPLY_ADDS // max(1, work)))
+        places, count = _affordable(pictures, scorer.multiply_adds)
+        found |= {"side": places.side, "tops": places.tops, "lefts": places.lefts}
         if not count:
+            work = scorer.multiply_adds * places.count
             sizes = (f"{number / 1e9:,.0f} G multiply-adds" for number in (work, MOST_MULTIPLY_ADDS))
-            return {**square, "why": "one picture takes {}; a report spends {} at most".format(*sizes)}
+            return {**found, "why": "one image takes {}, and a report spends {} at most".format(*sizes)}
+        progress = Progress(count * places.count)
         with scorer:
-            progress = Progress(count * places.count)
-            images = [
+            found["images"] = [
                 _picture(recording, scorer, packer, pictures, i, places, colour, progress)
                 for i in range(count)
             ]
     except MinicaffeError as error:
-        return {**square, "why": f"the net cannot run on covered pictures: {error}"}
-    return {**square, "is_log_p": scorer.is_log_p, "images": images}
+        return {**found, "why": f"the net cannot run on covered images: {error}"}
+    return found
+
+
+def _affordable(pictures: np.ndarray, work: int) -> tuple[Places, int]:
+    """The places, and for how many pictures: many for all of them, or few for as many as there is time for."""
+    size = pictures.shape[2:]
+    many, few = places_on(*size), few_places_on(*size)
+    if work * many.count * len(pictures) <= MOST_MULTIPLY_ADDS:
+        return many, len(pictures)
+    return few, min(len(pictures), int(MOST_MULTIPLY_ADDS // max(1, work * few.count)))
 
 
 def _mean_is_subtracted(recording: Recording, pictures: np.ndarray) -> bool:

@@ -1,0 +1,181 @@
+"""View 6, Backward: sizes of gradients, the chain rule, one weight, dead units; against NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.inspect.report.options import Options
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.pictures import from_data
+from minicaffe.inspect.report.record import copy_of, record
+from minicaffe.inspect.report.tested import pass_of
+from minicaffe.inspect.report.views import backward
+from tests import ROOT
+from tests.report.conftest import NETS, OPTIONS, net_of
+
+pytestmark = pytest.mark.cpu_only("a page looks the same wherever its numbers come from")
+browser = pytest.mark.browser
+VERDICT = "() => document.querySelector('.verdict').dataset.verdict"
+
+
+def shown(text):
+    """A number as the page shows it, as a float."""
+    return float(text.replace("−", "-").replace("≈", "").replace(",", ""))
+
+
+def test_gradients_are_those_of_central_differences(rng):
+    """What is recorded is the derivative of the loss, down to the pixels. Noise keeps maxima from being equal."""
+    twin = copy_of(net_of("lenet"))
+    pictures = from_data(twin, 1)
+    arrays = pictures.items[0].arrays
+    arrays["data"] += rng.normal(0, 0.02, arrays["data"].shape)
+    diff = record(twin, pictures).stages["data"].diff[0]
+    spec, weights = NETS["lenet"]
+    net, step = mc.Net(ROOT / spec, ROOT / weights, dtype=np.float64), 1e-5
+    for k in np.argsort(-np.abs(diff).ravel())[:6]:
+        pixel, losses = np.unravel_index(k, diff.shape), []
+        for sign in (1, -1):
+            for name, array in arrays.items():
+                net.blobs[name].reshape(*array.shape)
+                net.blobs[name].data[...] = array
+            net.blobs["data"].data[(0, *pixel)] += sign * step
+            net.run_forward(1)
+            losses.append(float(net.loss()))
+        assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(float(diff[pixel]), rel=1e-4)
+
+
+def test_walks_are_kept_for_as_many_pictures_as_there_is_room(lenet_recording, monkeypatch):
+    everything = backward.data(lenet_recording, Packer(), OPTIONS)
+    assert len(everything["walks"]) == len(lenet_recording.images)
+    monkeypatch.setattr(backward, "MOST_LINES", 20)
+    assert len(backward.data(lenet_recording, Packer(), OPTIONS)["walks"]) == 2
+
+
+def test_exact_gradients_leave_pictures_out_to_fit(lenet_recording):
+    counts = []
+    for size in (10, 1, 0.1):
+        refs = backward.data(lenet_recording, Packer(), Options(test=0, max_size=size))["exact"]
+        counts.append(refs["conv1"]["shape"][0] if refs else 0)
+    assert counts == [4, 1, 0]
+
+
+def test_dead_units_are_those_of_the_test_pass(lenet_recording):
+    found = backward.data(lenet_recording, Packer(), OPTIONS)["units"]
+    result = pass_of(lenet_recording, OPTIONS)
+    assert found["count"] == result.count == 200
+    assert [(u["name"], u["dead"], len(u["units"])) for u in found["layers"]] == [
+        ("relu1", result.dead["relu1"], len(result.dead_units["relu1"]))
+    ]
+    few = backward.data(lenet_recording, Packer(), Options(test=0))
+    assert "test images" in few["no_units"]
+
+
+@browser
+def test_sizes_are_those_of_the_recording(lenet_page, lenet_recording):
+    lenet_page.at("view=backward&image=2")
+    rows = lenet_page.numbers("How much would the loss change with a blob's numbers?")[1:]
+    found = {name: shown(value) for name, value, _ in rows}
+    for layer in lenet_recording.layers:
+        if layer.name in found:
+            diff = lenet_recording.stages[layer.tops[0]].diff[2]
+            assert found[layer.name] == pytest.approx(np.abs(diff).mean(), rel=1e-5), layer.name
+    rows = lenet_page.numbers("And with its weights?")[1:]
+    assert [name for name, *_ in rows] == ["conv1", "conv2", "ip1", "ip2"]
+    for name, value, _ in rows:
+        diffs = lenet_recording.layer(name).param_diffs[0]
+        assert shown(value) == pytest.approx(np.abs(diffs[min(2, len(diffs) - 1)]).mean(), rel=1e-5)
+    assert lenet_page.js(VERDICT) == "none"
+
+
+@browser
+@pytest.mark.parametrize(("factor", "verdict"), [(1e-4, "vanishing"), (1e4, "exploding")])
+def test_the_rule_names_what_vanishes_and_what_explodes(lenet_page, factor, verdict):
+    lenet_page.js("f => { R.stages.conv1.diff_mean = R.stages.conv2.diff_mean.map(v => f * v); }", factor)
+    lenet_page.at("view=backward&image=1")
+    assert lenet_page.js(VERDICT) == verdict
+
+
+@browser
+@pytest.mark.parametrize("image", [0, 3])
+def test_every_line_of_the_walk_is_what_backward_has(lenet_page, lenet_recording, image):
+    lenet_page.at(f"view=backward&part=walk&image={image}")
+    lines = lenet_page.js(
+        """() => [...document.querySelectorAll('.walk li')].map(li => ({
+            layer: li.dataset.line, total: li.querySelector('[data-total] .num').textContent,
+            exact: li.querySelector('[data-total]').dataset.total, tick: li.textContent.includes('✓'),
+            place: li.querySelector('p b ~ b, p > b').textContent, sum: li.querySelector('.sum').textContent}))"""
+    )
+    assert [line["layer"] for line in lines] == [
+        "loss", "ip2", "relu1", "ip1", "pool2", "conv2", "pool1", "conv1",
+    ]  # fmt: skip
+    stages = ["ip2", "ip1@relu1", "ip1@ip1", "pool2", "conv2", "pool1", "conv1", "data"]
+    for line, key in zip(lines, stages, strict=True):
+        index = tuple(
+            int(n)
+            for n in "".join(c if c.isdigit() else " " for c in line["place"].partition(", ")[2]).split()
+        )
+        diff = lenet_recording.stages[key].diff[image][index]
+        assert line["tick"], line
+        assert float(line["exact"]) == pytest.approx(diff, rel=1e-4)
+        assert shown(line["total"]) == pytest.approx(diff, rel=6e-3)
+
+
+@browser
+def test_the_gradient_of_a_weight_is_the_net_s(lenet_page, lenet_recording, rng):
+    for layer, shape in (("conv2", (50, 20, 5, 5)), ("conv1", (20, 1, 5, 5))):
+        diff = lenet_recording.layer(layer).param_diffs[0][0]
+        for _ in range(3):
+            f, c, y, x = (int(rng.integers(n)) for n in shape)
+            lenet_page.at(f"view=backward&part=weight&layer={layer}&map={f}&weight={c},{y},{x}")
+            found = lenet_page.js(
+                "() => Number(document.querySelector('[data-weight-gradient]').dataset.weightGradient)"
+            )
+            bottom = lenet_page.js(
+                "key => Values.stage(key).then(stage => stage.exact)",
+                {"conv1": "data", "conv2": "pool1"}[layer],
+            )
+            limit = 1e-4 if bottom else 0.02
+            assert found == pytest.approx(diff[f, c, y, x], rel=limit, abs=limit * float(np.abs(diff).max()))
+    diff = lenet_recording.layer("ip2").param_diffs[0][0]
+    lenet_page.at("view=backward&part=weight&layer=ip2&map=2&weight=0,0,419")
+    found = lenet_page.js(
+        "() => Number(document.querySelector('[data-weight-gradient]').dataset.weightGradient)"
+    )
+    assert found == pytest.approx(diff[2, 419], rel=1e-4)
+
+
+@browser
+def test_a_weight_with_gradient_0_says_who_is_to_blame(lenet_page, lenet_recording):
+    values = lenet_recording.stages["ip1@relu1"].values[0]
+    silent = int(np.flatnonzero(values == 0)[0])
+    lenet_page.at(f"view=backward&part=weight&layer=ip2&map=2&weight=0,0,{silent}")
+    assert "because X is 0" in lenet_page.tab.locator("main").inner_text()
+    lenet_page.at(f"view=backward&part=weight&layer=ip1&map={silent}&weight=0,0,0")
+    assert "dL/dY is 0 for unit" in lenet_page.tab.locator("main").inner_text()
+
+
+@browser
+def test_the_view_is_led_by_keys(lenet_page):
+    lenet_page.at("view=backward&part=sizes&layer=conv2")
+    lenet_page.tab.locator("[data-part=weight]").focus()
+    lenet_page.press("Enter")
+    assert lenet_page.js("State.part") == "weight"
+    lenet_page.tab.locator("[data-focus=weight]").focus()
+    before = lenet_page.js("String(State.weight)")
+    lenet_page.press("ArrowRight", "ArrowDown")
+    assert lenet_page.js("State.weight") != before
+    assert lenet_page.js("document.activeElement.dataset.focus") == "weight"
+
+
+@browser
+def test_a_net_without_labels_walks_from_its_best_class(open_page):
+    page = open_page("quick")
+    page.at("view=backward&part=walk")
+    assert page.tab.locator(".walk li").count() == 12
+    assert page.tab.locator(".walk .warning").count() == 0
+    walk = json.loads(
+        page.js("() => Pack.bytes(R.views.backward.walks[0]).then(b => new TextDecoder().decode(b))")
+    )
+    assert walk[0]["layer"] == "prob"
