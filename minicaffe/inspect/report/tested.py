@@ -12,7 +12,7 @@ from minicaffe.inspect.report.test_pass import TestPass, test_pass
 _passes: WeakKeyDictionary[Recording, TestPass] = WeakKeyDictionary()
 
 
-def pass_of(recording: Recording, options: Options) -> TestPass | None:
+def tested(recording: Recording, options: Options) -> TestPass | None:
     """What ``options.test`` test images tell of a recorded net; None for a net without data, or for 0 images.
 
     Raises what the net's data raise.

@@ -13,7 +13,7 @@ from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import LEVEL, Packer, Ref
 from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.test_pass import FEWEST
-from minicaffe.inspect.report.tested import pass_of
+from minicaffe.inspect.report.tested import tested
 from minicaffe.inspect.report.walk.steps import Step, walk
 
 MOST_LINES = 1500  # of all walks: of deep nets fewer pictures have one
@@ -101,7 +101,7 @@ def _exact(recording: Recording, packer: Packer, budget: int) -> dict[str, Ref]:
 
 def _units(recording: Recording, options: Options) -> dict[str, Any]:
     """The dead units of each ReLU, or why they are not known."""
-    result = pass_of(recording, options)
+    result = tested(recording, options)
     if result is None:
         return {"no_units": "Needs test images: a net with its data (train.yaml), and --test 1000."}
     if result.count < FEWEST:
