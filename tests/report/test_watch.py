@@ -151,6 +151,12 @@ def test_a_folder_in_the_way_is_told(job, tmp_path, capsys):
     assert output.count("The live page stays as it is") == 1 and "run.live.js" in output
 
 
+def test_a_solver_that_shows_nothing_is_told(job, capsys):
+    job.write_text(SHORT.replace("display: 2", "display: 0").replace("max_iter: 18", "max_iter: 1"))
+    assert main(["train", str(job), "--live"]) == 0
+    assert "solver.yaml: display is 0, so no iteration is shown" in capsys.readouterr().out
+
+
 # -- in a browser
 
 

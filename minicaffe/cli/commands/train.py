@@ -18,6 +18,8 @@ from minicaffe.train import snapshots
 from minicaffe.train.console import GlogFormatter, caffe_lines
 from minicaffe.train.solver import Solver
 
+logger = logging.getLogger("minicaffe")
+
 
 def train(args: argparse.Namespace) -> None:
     """Train a net as its solver spec says."""
@@ -36,6 +38,8 @@ def train(args: argparse.Namespace) -> None:
     if args.log_format == "caffe":
         solver.lines = caffe_lines
     live = _live_page(solver) if args.live else None
+    if not spec.display and (args.live or args.log_norms):
+        logger.warning("%s: display is 0, so no iteration is shown: no losses and no norms", args.solver)
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
         state = snapshots.latest(solver.prefix) if latest else args.snapshot
@@ -46,6 +50,8 @@ def train(args: argparse.Namespace) -> None:
     try:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
             solver.solve()
+        if solver.log.path is not None:
+            logger.info("For its curves: minicaffe plot %s", solver.log.path)
     finally:
         solver.close()
         if live is not None:

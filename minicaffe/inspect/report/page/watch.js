@@ -71,7 +71,7 @@ const Watch = (() => {
     const {filters} = now;
     if (filters) {
       const step = (filters.hi - filters.lo) / 255, values = Float32Array.from(atob(filters.codes), c => filters.lo + step * c.charCodeAt(0));
-      root.querySelector(".charts").append(el("div", {style: {maxWidth: "310px"}}, view.filters(filters, values, filters.shape)));
+      root.querySelector(".charts").append(el("div", {style: {maxWidth: "270px"}}, view.filters(filters, values, filters.shape)));
     }
     main.replaceChildren(root);
     root.querySelectorAll("details > summary").forEach(s => { if (opened.includes(s.getAttribute("aria-label"))) s.parentElement.open = true; });
