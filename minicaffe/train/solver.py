@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.display import html_of
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
-from minicaffe.errors import TrainingError
+from minicaffe.errors import TrainingError, named, shown
 from minicaffe.files.spec_formats import open_net, open_solver, read_spec
 from minicaffe.files.state_formats import is_foreign_state, read_foreign_state
 from minicaffe.layers.batch_source import same_images
@@ -518,6 +519,18 @@ class Solver:
                 state.current_step,
                 passed,
             )
+
+    def __repr__(self) -> str:
+        last, name = self.spec.max_iter, self.net.name or Path(self.net.spec.where.file).name
+        whole = f" of {last:,}" if last is not None else ""
+        loss = f", loss {self.smoothed_loss():.6g}" if self.losses else ""
+        rate = learning_rate(self.spec, self.iter)
+        return shown(
+            f"Solver of '{named(name)}': {self.spec.type}, iteration {self.iter:,}{whole}, rate {rate:.6g}{loss}"
+        )
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     def close(self) -> None:
         """Close the data layers' files, threads and the log; so does the end of ``with Solver(…) as solver``."""
