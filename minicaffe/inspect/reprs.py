@@ -45,10 +45,11 @@ STYLE = """<style>
 .minicaffe{font:14px/1.4 system-ui,sans-serif;max-width:1200px;print-color-adjust:exact}
 .minicaffe p{margin:4px 0}
 .minicaffe .side{display:flex;gap:16px;align-items:flex-start;flex-wrap:wrap}
-.minicaffe .side>svg{flex:none;max-width:100%;height:auto}
+.minicaffe .scroll{max-height:720px;max-width:100%;overflow:auto}
+@media print{.minicaffe .scroll{max-height:none}}
 .minicaffe pre{font-size:13px;margin:6px 0;padding:4px 8px;background:#8882}
 .minicaffe table{border-collapse:collapse;margin:4px 0;font-variant-numeric:tabular-nums}
-.minicaffe th,.minicaffe td{padding:1px 8px;border:0;border-bottom:1px solid #8885;background:none}
+.minicaffe th,.minicaffe td{padding:1px 7px;border:0;border-bottom:1px solid #8885;background:none}
 .minicaffe th,.minicaffe td{text-align:left;white-space:nowrap}
 .minicaffe td.n,.minicaffe th.n{text-align:right}
 .minicaffe .quiet{opacity:.75}
@@ -76,8 +77,7 @@ def html_of_net(net: Net) -> str:
 
 
 def _drawing(net: Net) -> str:
-    drawing: str = net.draw().svg()
-    return drawing
+    return f'<div class="scroll">{net.draw().svg()}</div>'
 
 
 def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
@@ -96,7 +96,7 @@ def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
         lines.append(_tr(cells, kinds[row.name]))
     more = len(rows) - MOST_ROWS
     rest = f'<p class="quiet">and {more} layers more, which "minicaffe summary" shows</p>' if more > 0 else ""
-    return f"<div><table>{''.join(lines)}</table>{rest}</div>"
+    return f'<div class="scroll"><table>{"".join(lines)}</table>{rest}</div>'
 
 
 def html_of_layer(layer: Layer) -> str:

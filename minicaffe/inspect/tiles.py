@@ -94,7 +94,8 @@ def color_tiles_of(images: np.ndarray, columns: int | None = None) -> Tiles:
         sheets = [_sheet(_resized(one, side), columns, np.nan) for one in channels]
         codes = np.nan_to_num(np.stack(sheets, axis=-1)).astype(np.uint8)
         found = Image.fromarray(codes, "RGB").quantize(COLORS)
-        found.putpalette([*(found.getpalette() or [])[: 3 * COLORS], 128, 128, 128])
+        palette = (found.getpalette() or [])[: 3 * COLORS]
+        found.putpalette(palette + [128] * (3 * COLORS + 3 - len(palette)))
         found.paste(COLORS, mask=Image.fromarray(np.isnan(sheets[0])))  # the gaps
         png = _png(found, bytes([255] * COLORS + [0]))
         if len(png) <= LARGEST:

@@ -15,6 +15,7 @@ import minicaffe
 from minicaffe.caffe.formats.caffemodel import write_caffemodel
 from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.classify.batches import batches, count_of, forward_all, join
+from minicaffe.core.display import html_of
 from minicaffe.core.layer import Layer
 from minicaffe.errors import MinicaffeError
 from minicaffe.files.spec_formats import open_net
@@ -68,6 +69,12 @@ class Net:
         net = cls.__new__(cls)
         net._hold(core)
         return net
+
+    def __repr__(self) -> str:
+        return repr(self.core)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self.core)
 
     def _hold(self, core: minicaffe.Net) -> None:
         self.core = core
@@ -292,3 +299,6 @@ class LayerView:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
+
+    def __repr__(self) -> str:
+        return repr(self._layer)

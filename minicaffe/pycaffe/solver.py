@@ -15,6 +15,7 @@ import minicaffe
 from minicaffe.caffe.formats.caffemodel import write_caffemodel
 from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.caffe.formats.solverstate import CaffeState, write_state
+from minicaffe.core.display import html_of
 from minicaffe.device.array import Array, to_host
 from minicaffe.files.spec_formats import open_solver
 from minicaffe.pycaffe.mode import next_seed
@@ -85,6 +86,12 @@ class Solver:
         self.net = Net.of(self.core.net)
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
         self.param = spec
+
+    def __repr__(self) -> str:
+        return repr(self.core)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self.core)
 
     @property
     def iter(self) -> int:
