@@ -10,9 +10,9 @@ pytestmark = [
 
 def test_an_address_leads_to_a_state_and_keys_lead_on(lenet_page):
     lenet_page.at("view=layer&layer=conv1")
-    assert lenet_page.tab.locator("main h2").inner_text() == "conv1"
+    assert lenet_page.tab.locator("main h2").inner_text() == "conv1 · Convolution"
     lenet_page.press("ArrowDown")
-    assert lenet_page.tab.locator("main h2").inner_text() == "pool1"
+    assert lenet_page.tab.locator("main h2").inner_text() == "pool1 · Pooling"
     lenet_page.press("1")
     assert lenet_page.js("location.hash").startswith("#view=net")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
+from minicaffe.inspect.receptive_fields import receptive_fields
 from minicaffe.inspect.report.record import RecordedLayer, Recording
-from minicaffe.ops.convolution.geometry import Window
+from minicaffe.inspect.summary import LayerRow, layer_rows
+from minicaffe.ops.convolution.geometry import ReceptiveField, Window
 from minicaffe.spec.fields import Message
 
 KINDS = {
@@ -44,14 +47,16 @@ def kind_of(layer: Layer) -> str:
 
 
 def formula_of(layer: Layer) -> str:
-    """The formula that opens the docstring of the layer's file; or what it says the layer computes."""
-    doc = inspect.getdoc(sys.modules[type(layer).__module__]) or ""
-    lines = doc.splitlines()
-    begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), None)
-    if begin is None:
-        return (lines[0].partition(": ")[2] or lines[0]) if lines else ""
+    """The formulas that the docstring of the layer's file opens with; or what it says the layer computes."""
+    lines = (inspect.getdoc(sys.modules[type(layer).__module__]) or "").splitlines() or [""]
+    first = lines[0].partition(": ")[2] or lines[0]
+    begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
     end = next((i for i in range(begin, len(lines)) if not lines[i].startswith("    ")), len(lines))
-    return "\n".join(line[4:] for line in lines[begin:end])
+    block = [line[4:] for line in lines[begin:end]]
+    left = first.partition(" = ")[0]
+    if block and (left == first or any(line.split() and line.split()[0] == left for line in block)):
+        return "\n".join(block)
+    return "\n".join([re.split(r", (?![^(]*\))", first)[0].rstrip(".") if block else first, *block])
 
 
 def settings_of(layer: Layer) -> list[tuple[str, str]]:
@@ -100,17 +105,21 @@ def count_text(step: Step) -> str:
     return " · ".join(part for part in parts if part) + f" = {total}"
 
 
-def rank_of(layer: Layer) -> dict[str, int] | None:
-    """The rank of a low-rank layer, and its full rank."""
-    low = getattr(layer, "low_rank", None)
-    return None if low is None else {"r": int(low.rank), "full": int(low.full_rank)}
+def facts(recording: Recording) -> list[dict[str, Any]]:
+    """What the page knows of each layer, but for its arrays."""
+    rows = layer_rows(recording.net)
+    fields = receptive_fields(recording.net)
+    return [
+        _facts(layer, recording.net.steps[layer.step], row, fields[layer.name])
+        for layer, row in zip(recording.layers, rows, strict=True)
+    ]
 
 
-def facts(recording: Recording, recorded: RecordedLayer) -> dict[str, Any]:
-    """What the page knows of a layer, but for its arrays."""
-    layer, step = recorded.layer, recording.net.steps[recorded.step]
+def _facts(
+    recorded: RecordedLayer, step: Step, row: LayerRow, field: ReceptiveField | None
+) -> dict[str, Any]:
+    layer = recorded.layer
     window = window_of(layer)
-    stages = [recording.stages[key] for key in recorded.tops]
     return {
         "name": layer.name,
         "type": layer.type,
@@ -120,22 +129,22 @@ def facts(recording: Recording, recorded: RecordedLayer) -> dict[str, Any]:
         "tops": recorded.tops,
         "settings": settings_of(layer),
         "formula": formula_of(layer),
-        "parameters": sum(blob.count for blob in layer.blobs),
-        "multiply_adds": step.multiply_adds,
+        "parameters": row.params,
+        "parameters_share": row.params_share,
+        "multiply_adds": row.multiply_adds,
+        "multiply_adds_share": row.multiply_adds_share,
+        "activation_bytes": row.activation_bytes,
         "count_text": count_text(step),
-        "activation_bytes": 0 if layer.type == "Split" else 4 * sum(math.prod(s.shape) for s in stages),
-        "window": None
-        if window is None
-        else {
-            "kernel": list(window.kernel),
-            "stride": list(window.stride),
-            "pad": list(window.pad),
-            "dilation": list(window.dilation),
-        },
+        "window": None if window is None else _sizes(window, "kernel", "stride", "pad", "dilation"),
         "group": int(getattr(layer, "group", 1)),
-        "rank": rank_of(layer),
-        "note": layer.note,
+        "rank": None if row.rank is None else {"r": row.rank, "full": row.full_rank},
+        "receptive_field": None if field is None else _sizes(field, "size", "stride", "offset"),
+        "note": row.note,
     }
+
+
+def _sizes(owner: object, *names: str) -> dict[str, list[int]]:
+    return {name: list(getattr(owner, name)) for name in names}
 
 
 BINS = 64

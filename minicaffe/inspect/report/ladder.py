@@ -30,22 +30,43 @@ class Rung:
     images: int | None = None
 
 
-SIZES = [(None, None), (64, 56), (32, 28), (16, 28), (16, 14), (8, 14), (4, 7)]
+SIZES = [(None, None), (64, 56), (32, 28), (16, 28), (16, 14)]
+LAST = [(8, 14), (4, 7)]  # of one picture alone
+RUNGS = [Rung(*size, images) for images in (None, 4, 1) for size in SIZES] + [Rung(*size, 1) for size in LAST]
 
 
-def choose(recording: Recording, budget: int) -> tuple[Rung, bool, bool]:
-    """The first rung that fits ``budget`` bytes of the file, and whether stages in place and gradients fit too."""
-    kept = _final(recording)
-    rungs = [Rung(m, s, i) for i in (None, 4, 1) for m, s in SIZES[: 7 if i == 1 else 5]]
-    rung = next((r for r in rungs if _size(recording, kept, r, budget) <= budget), rungs[-1])
-    left = budget - _size(recording, kept, rung, budget)
-    others = [s for s in _stored(recording) if s.key not in {k.key for k in kept}]
-    in_place = _size(recording, others, rung, left)
-    if in_place <= left:
-        left -= in_place
-    shown = [*kept, *(others if in_place <= left else [])]
-    diffs = _size(recording, [s for s in shown if s.diff is not None], Rung(rung.maps, rung.side, 1), left)
-    return rung, in_place <= budget and in_place <= left + in_place, diffs <= left
+@dataclass(frozen=True)
+class Plan:
+    """What is stored: the rung, whether also what is overwritten in place, and gradients of how many images."""
+
+    rung: Rung
+    in_place: bool
+    gradients: int
+
+
+def choose(recording: Recording, budget: int) -> Plan:
+    """What fits ``budget`` bytes of the file: at least each blob as it is at the end, with the first gradient."""
+    count = len(recording.images)
+    final = _final(recording)
+    others = [stage for stage in _stored(recording) if stage.key not in {other.key for other in final}]
+
+    def least(rung: Rung) -> int:
+        size = _size(final, rung, rung.images or count, budget)
+        return size if size > budget else size + _size(_with_gradients(final), rung, 1, budget)
+
+    rung = next((r for r in RUNGS if (r.images or 0) < count and least(r) <= budget), RUNGS[-1])
+    images = min(count, rung.images or count)
+    left = budget - least(rung)
+    size = _size(others, rung, images, left) + _size(_with_gradients(others), rung, 1, left)
+    in_place = size <= left
+    left -= size if in_place else 0
+    stages = _with_gradients([*final, *(others if in_place else [])])
+    all_gradients = _size(stages, rung, images - 1, left) <= left
+    return Plan(rung, in_place, images if all_gradients else 1)
+
+
+def _with_gradients(stages: list[Stage]) -> list[Stage]:
+    return [stage for stage in stages if stage.diff is not None]
 
 
 def _stored(recording: Recording) -> list[Stage]:
@@ -59,24 +80,26 @@ def _final(recording: Recording) -> list[Stage]:
     return list({stage.blob: stage for stage in _stored(recording)}.values())
 
 
-def _size(recording: Recording, stages: list[Stage], rung: Rung, limit: int) -> int:
-    """The bytes that stages take in the file at a rung; any number beyond ``limit`` if it is more than that."""
-    images = rung.images or len(recording.images)
-    shapes = [_reduced_shape(stage, rung) for stage in stages]
-    least = sum(
-        4 * math.prod(s) if _is_exact(t) else DEFLATED * math.prod(s)
-        for s, t in zip(shapes, stages, strict=True)
-    )
-    if least * images * 4 / 3 > limit:
-        return limit + 1
-    total = 0
+def _size(stages: list[Stage], rung: Rung, images: int, limit: int) -> int:
+    """About the bytes that stages take in the file, as of the first image; more than ``limit`` if it is more."""
+    total = 0.0
     for stage in stages:
-        reduced, _ = reduce(stage.values[:images], rung)
+        total += _least_size(stage, rung) * images * 4 / 3
+    if total > limit:
+        return limit + 1
+    total = 0.0
+    for stage in stages:
+        reduced, _ = reduce(stage.values[:1], rung)
         codes = reduced.tobytes() if _is_exact(stage) else as_bytes(reduced)[0].tobytes()
-        total += len(zlib.compress(codes, LEVEL)) * 4 // 3
+        total += len(zlib.compress(codes, LEVEL)) * images * 4 / 3
         if total > limit:
-            break
-    return total
+            return limit + 1
+    return int(total)
+
+
+def _least_size(stage: Stage, rung: Rung) -> float:
+    """The bytes that one image's stage takes if it is compressed well."""
+    return math.prod(_reduced_shape(stage, rung)) * (4 if _is_exact(stage) else DEFLATED)
 
 
 def _is_exact(stage: Stage) -> bool:
@@ -134,17 +157,14 @@ def mean_size(values: np.ndarray) -> float:
     return float(np.abs(values).mean(dtype=np.float64)) if values.size else 0.0
 
 
-def stages(recording: Recording, packer: Packer, budget: int, exact_input: bool) -> dict[str, Any]:
-    """What the page knows of each stage: its statistics, and its arrays as far as they fit ``budget`` bytes.
+def stages(recording: Recording, packer: Packer, plan: Plan, exact_input: bool) -> dict[str, Any]:
+    """What the page knows of each stage: its statistics, and its arrays as far as ``plan`` says.
 
     ``exact_input``: the pictures themselves are stored as float32.
     """
-    rung, with_in_place, with_diffs = choose(recording, budget)
     final = {stage.key for stage in _final(recording)}
     found: dict[str, Any] = {}
     splits = {layer.name: layer for layer in recording.layers if layer.type == "Split"}
-    images = rung.images or len(recording.images)
-    all_diffs = with_diffs and rung.maps is None and images == len(recording.images)
     for key, stage in recording.stages.items():
         values = None
         how: dict[str, Any] = {"maps": None, "step": 1, "note": None}
@@ -156,12 +176,12 @@ def stages(recording: Recording, packer: Packer, budget: int, exact_input: bool)
             numbers = statistics(stage.values)
             if key == recording.input and exact_input:
                 values = packer.add(stage.values, "f32", stage.layer)
-            elif key in final or with_in_place:
-                reduced, how = reduce(stage.values[:images], rung)
+            elif key in final or plan.in_place:
+                reduced, how = reduce(stage.values, plan.rung)
                 values = packer.add(reduced, "f32" if _is_exact(stage) else "u8", stage.layer)
         diff = None
-        if stage.diff is not None and with_diffs and (key in final or with_in_place):
-            reduced, _ = reduce(stage.diff if all_diffs else stage.diff[:1], rung)
+        if stage.diff is not None and (key in final or plan.in_place):
+            reduced, _ = reduce(stage.diff[: plan.gradients], plan.rung)
             diff = packer.add(reduced, "f32" if _is_exact(stage) else "u8", stage.layer)
         found[key] = {
             "blob": stage.blob, "layer": stage.layer, "shape": list(stage.shape), "values": values, "diff": diff,

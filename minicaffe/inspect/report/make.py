@@ -14,6 +14,7 @@ from minicaffe.classify.classifier import Classifier
 from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.files.atomic import write_text
+from minicaffe.inspect.drawing import svg_of
 from minicaffe.inspect.report import ladder, weights
 from minicaffe.inspect.report.facts import facts
 from minicaffe.inspect.report.live import live
@@ -93,9 +94,13 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     if not pictures.items:
         raise DataError(f"net '{net.name}': no images to show it; give at least one")
     recording = record(net, pictures, options.labels)
+    plan = ladder.choose(recording, options.budget(MAPS))
+    if plan.rung.images is not None and plan.rung.images < len(pictures.items):
+        logger.info("%d images fit --max-size %g", plan.rung.images, options.max_size)
+        recording = recording.first(plan.rung.images)
     packer = Packer()
-    data = _data(recording, packer, options, weights_name)
-    text = page(f"{net.name or 'net'}: report", data, _graph(net), packer.html())
+    data = _data(recording, packer, plan, options, weights_name)
+    text = page(f"{net.name or 'net'}: report", data, *_drawings(net), packer.html())
     size = len(text.encode("utf-8", "replace"))
     if size > options.budget(1):
         raise DataError(
@@ -105,13 +110,15 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     return Report(net.name or "net", text)
 
 
-def _data(recording: Recording, packer: Packer, options: Options, weights_name: str | None) -> dict[str, Any]:
+def _data(
+    recording: Recording, packer: Packer, plan: ladder.Plan, options: Options, weights_name: str | None
+) -> dict[str, Any]:
     """What the page's JSON holds."""
     net = recording.net
     runs = live(recording, packer)
     params = weights.parameters(recording, packer, options.budget(KERNELS))
-    layers = [{**facts(recording, layer), "params": params[layer.name]} for layer in recording.layers]
-    stages = ladder.stages(recording, packer, options.budget(MAPS), runs["on"])
+    layers = [{**known, "params": params[known["name"]]} for known in facts(recording)]
+    stages = ladder.stages(recording, packer, plan, runs["on"])
     scores = recording.scores
     parameters, work = count_parameters(net)[0], count_multiply_adds(net)
     return {
@@ -136,7 +143,6 @@ def _data(recording: Recording, packer: Packer, options: Options, weights_name: 
                 "thumbnail": None
                 if picture.thumbnail is None
                 else packer.add(picture.thumbnail, "u8", "images"),
-                "stretched": picture.stretched,
             }
             for i, picture in enumerate(recording.images)
         ],
@@ -197,11 +203,7 @@ def _views(recording: Recording, packer: Packer, options: Options) -> dict[str, 
     return found
 
 
-def _graph(net: Net) -> str:
-    """The drawing of the net."""
-    try:
-        drawing = importlib.import_module("minicaffe.inspect.drawing")
-    except ModuleNotFoundError:
-        return ""
-    svg_of = getattr(drawing, "svg_of", None)
-    return "" if svg_of is None else str(svg_of(net, for_page=True))
+def _drawings(net: Net) -> tuple[str, str]:
+    """The drawing of the net, and the one with all that is repeated; "" where nothing is."""
+    folded = svg_of(net)
+    return folded, svg_of(net, unfold=True) if 'class="fold"' in folded else ""

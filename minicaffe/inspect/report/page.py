@@ -1,15 +1,19 @@
 """The page: its HTML, style and scripts (``page/``) put together with the data of a report.
 
+The scripts travel packed, as the arrays do.
+
 Whatever comes from a user's files is data: in the JSON every ``<`` is escaped, in HTML ``html.escape`` is used, and
 the scripts write text with ``textContent`` alone. A Content-Security-Policy lets the page load nothing.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -32,18 +36,32 @@ SCRIPTS = [
 ]  # fmt: skip
 
 
-def page(title: str, report: dict[str, Any], graph: str, packs: Iterable[str]) -> str:
-    """The whole page. ``graph`` is a drawing of the net as SVG, or "" for none."""
+def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: Iterable[str]) -> str:
+    """The whole page. ``graph`` is a drawing of the net as SVG, and ``unfolded`` with all that is repeated."""
     parts = {
         "title": html.escape(title),
-        "style": _file("style.css"),
+        "style": "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS)),
         "report": as_json(report),
         "graph": graph,
+        "unfolded": unfolded,
         "packs": "\n".join(packs),
-        "engine": _file("engine.js"),
-        "script": "\n".join(_file(f"{name}.js") for name in SCRIPTS),
+        "code": _code(),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("page.html"))
+
+
+@cache
+def _code() -> str:
+    """The scripts, packed: base64 of deflate of JSON."""
+    script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
+    code = {"engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
+    return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
+
+
+def _bare(script: str) -> str:
+    """A script without indentation, empty lines, and lines of comment."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def as_json(value: Any) -> str:

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.classify.classifier import Classifier, transformer_for
+from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
 from minicaffe.compress.batches import draw
 from minicaffe.core.net import Net
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import to_host
-from minicaffe.errors import DataError, ShapeError
+from minicaffe.errors import DataError
 from minicaffe.inspect.report.even_data import even_data
+from minicaffe.inspect.report.pixels import as_pixels
 
 logger = logging.getLogger("minicaffe")
 
@@ -26,15 +27,13 @@ logger = logging.getLogger("minicaffe")
 class Picture:
     """One item that a net is shown. ``arrays`` are what its input blobs take, by name, in Caffe's shapes (1, …).
 
-    ``thumbnail`` is the picture as a person sees it, uint8 (H, W, 3), or None for what is no picture; ``stretched``
-    says that its brightness was stretched, as the way back from the net's numbers is not known.
+    ``thumbnail`` is the picture as a person sees it, uint8 (H, W, 3), or None for what is no picture.
     """
 
     name: str
     label: int | None
     arrays: dict[str, np.ndarray]
     thumbnail: np.ndarray | None = None
-    stretched: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +128,7 @@ def _item(
 ) -> Picture:
     if label is None:
         label = _label(net, arrays)
-    thumbnail, stretched = _thumbnail(arrays[first], preparation or net.preparation)
-    return Picture(name, label, arrays, thumbnail, stretched)
+    return Picture(name, label, arrays, _thumbnail(arrays[first], preparation or net.preparation))
 
 
 def _label(net: Net, arrays: dict[str, np.ndarray]) -> int | None:
@@ -143,24 +141,9 @@ def _label(net: Net, arrays: dict[str, np.ndarray]) -> int | None:
     return None
 
 
-def _thumbnail(array: np.ndarray, preparation: Preparation | None) -> tuple[np.ndarray | None, bool]:
-    """The picture (1, C, H, W) as uint8 (H, W, 3), and whether it was stretched; None for other shapes."""
+def _thumbnail(array: np.ndarray, preparation: Preparation | None) -> np.ndarray | None:
+    """The picture (1, C, H, W) as uint8 (H, W, 3); None for other shapes."""
     if array.ndim != 4 or len(array) != 1 or array.shape[1] not in (1, 3) or array[0, 0].size < 4:
-        return None, False
-    pixels, stretched = array[0].transpose(1, 2, 0), True
-    if preparation is not None:
-        try:
-            transformer = transformer_for(
-                "x", array.shape, preparation.mean, preparation.input_scale, preparation.raw_scale,
-                preparation.channel_swap,
-            )  # fmt: skip
-            pixels, stretched = transformer.deprocess("x", array[0]).reshape(pixels.shape), False
-        except (DataError, ShapeError):  # of images of another size
-            stretched = True
-    if not stretched and (pixels.min() < -0.01 or pixels.max() > 1.01):
-        stretched = True
-    if stretched:
-        pixels = array[0].transpose(1, 2, 0)
-        pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-12)
-    codes = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(codes, (*codes.shape[:2], 3))), stretched
+        return None
+    pixels: np.ndarray = as_pixels(array, preparation)[0]
+    return pixels

@@ -26,7 +26,7 @@ from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")
 IN_MEMORY = 256 << 20  # bytes of recorded arrays; what is more lies in a temporary file
-MOST = 2 << 30  # bytes of recorded arrays: more pictures are left out
+MOST = 3 << 29  # bytes of recorded arrays: more pictures are left out
 SMALL = 4 << 20  # numbers: gradients of parameters are kept for each picture up to here, else for the first
 LOSS_TYPES = ("SoftmaxWithLoss", "SoftmaxLoss")
 
@@ -102,6 +102,18 @@ class Recording:
         values = self.stages[self.answer].values
         scores = values.reshape(len(values), -1)
         return softmax(scores) if self.softmax else scores
+
+    def first(self, count: int) -> Recording:
+        """The same of the first ``count`` pictures alone."""
+        stages = {
+            key: replace(
+                stage, values=stage.values[:count], diff=None if stage.diff is None else stage.diff[:count]
+            )
+            for key, stage in self.stages.items()
+        }
+        layers = [replace(x, param_diffs=[diff[:count] for diff in x.param_diffs]) for x in self.layers]
+        pictures = replace(self.pictures, items=self.pictures.items[:count])
+        return replace(self, pictures=pictures, stages=stages, layers=layers, losses=self.losses[:count])
 
     def layer(self, name: str) -> RecordedLayer:
         """The layer of that name."""

@@ -11,8 +11,8 @@ const Frame = (() => {
   // -- header --
   async function header() {
     const top = document.getElementById("top"), t = R.totals;
-    const facts = [[whole(t.parameters), "parameters"], [count(t.multiply_adds), "multiply-adds an image", whole(t.multiply_adds)],
-      [bytes(t.activation_bytes), "of blobs an image", whole(t.activation_bytes) + " bytes"]];
+    const facts = [[count(t.parameters), "parameters", whole(t.parameters)], [count(t.multiply_adds), "multiply-adds", whole(t.multiply_adds) + " for one image"],
+      [bytes(t.activation_bytes), "blobs", whole(t.activation_bytes) + " bytes for one image"]];
     if (t.ms !== null) facts.push([fmt(t.ms), "ms"]);
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
     top.replaceChildren(
@@ -39,7 +39,7 @@ const Frame = (() => {
       const label = `${shown.name}${says && `: the net says ${says}`}${isWrong ? `, wrong: it is ${className(shown.label)}` : ""}`;
       return el("button", {class: "image" + (isWrong ? " wrong" : ""), "data-image": i, "aria-pressed": String(i === State.image), title: label,
         "aria-label": label, tabindex: i === State.image ? "0" : "-1", "data-focus": `image-${i}`, onclick: () => State.set({image: i})},
-      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗ " : "", says.length > 9 ? says.slice(0, 8) + "…" : says || String(i)));
+      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗ " : "", says.length > 9 ? says.slice(0, 8) + "…" : R.classes.length ? says || String(i) : String(shown.top ?? i)));
     }));
     strip.replaceChildren(...cells);
     strip.onkeydown = event => {
@@ -80,8 +80,8 @@ const Frame = (() => {
     const why = missing(key);
     if (why) next.append(el("h2", {}, R.titles[key]), el("p", {class: "absent"}, "This view is empty: ", el("b", {}, why)));
     else next.append(
-      el("div", {class: "head"}, el("h2", {}, text(view.title)),
-        el("p", {class: "say"}, text(view.say)), el("p", {class: "try"}, el("b", {}, "Try: "), text(view.tries))), root);
+      el("div", {class: "head"}, el("div", {class: "words"}, el("h2", {}, text(view.title)),
+        el("p", {class: "say"}, text(view.say)), el("p", {class: "try"}, el("b", {}, "Try: "), text(view.tries))), text(view.aside)), root);
     main.querySelectorAll(".pending").forEach(node => node.remove());
     main.append(next);
     try {
@@ -143,6 +143,7 @@ const Frame = (() => {
     const box = dialog("find a layer", el("form", {method: "dialog", onsubmit: () => {
       const words = field.value.toLowerCase(), found = State.layers.find(l => l.name.toLowerCase() === words) ||
         State.layers.find(l => l.name.toLowerCase().includes(words));
+      if (words && found) Graph.reveal(found.name);
       if (words && found) State.set({layer: found.name, ...(State.view === "net" ? {view: "layer"} : {})});
       else say("no such layer");
     }}, el("label", {}, "layer ", field), el("datalist", {id: "layer-names"}, State.layers.map(l => el("option", {value: l.name}))), el("button", {}, "go")));
@@ -181,10 +182,6 @@ const Frame = (() => {
   }
 
   function start() {
-    if (typeof DecompressionStream !== "function") {
-      document.body.replaceChildren(el("p", {class: "error"}, "This page needs a browser of 2023 or later (DecompressionStream)."));
-      return;
-    }
     State.load();
     tabs();
     header();

@@ -1,60 +1,54 @@
-// The left rail: the drawing of the net, whose boxes choose a layer; or a list of layers where there is no drawing.
+// The left rail: the drawing of the net, whose boxes choose a layer; what is repeated is drawn once, until it is unfolded.
 const Graph = (() => {
   let boxes = new Map(); // layer name -> the element that stands for it
+  const rail = () => document.getElementById("rail");
 
-  function list() {
-    const rail = document.getElementById("rail");
-    const items = State.layers.map(layer => el("li", {}, el("button", {class: `box ${layer.kind}`, "data-layer": layer.name}, layer.name,
-      el("span", {class: "quiet"}, " " + layer.type))));
-    rail.append(el("ol", {class: "layers"}, items));
-  }
-
-  function sentence(layer) {
-    const shapes = layer.tops.map(key => R.stages[key].shape.join(" × ")).join(", ");
-    return `${layer.name}: ${layer.type}, top ${shapes || "one number"}` +
-      (layer.parameters ? `, ${whole(layer.parameters)} parameters` : "") +
-      (layer.multiply_adds ? `, ${whole(layer.multiply_adds)} multiply-adds` : "");
+  function ready() {
+    boxes = new Map();
+    for (const node of rail().querySelectorAll(".fold, .box")) {
+      for (const name of JSON.parse(node.dataset.layers)) boxes.set(name, node);
+      node.setAttribute("data-focus", "box-" + (node.dataset.layer || node.dataset.fold));
+    }
+    const svg = rail().querySelector("svg"), wide = Number(svg.getAttribute("width"));
+    const scale = Math.max(0.72, Math.min(1, 286 / wide)); // a wide net is drawn smaller, but so that it can be read
+    svg.style.width = wide * scale + "px";
+    svg.style.height = svg.getAttribute("height") * scale + "px";
   }
 
   function start() {
-    const rail = document.getElementById("rail");
-    if (!rail.querySelector("[data-layer]")) list();
-    for (const node of rail.querySelectorAll("[data-layer]")) {
-      const layer = layerOf(node.dataset.layer);
-      if (!layer) continue;
-      if (!boxes.has(layer.name)) boxes.set(layer.name, node);
-      node.setAttribute("role", "button");
-      node.setAttribute("tabindex", "-1");
-      node.setAttribute("aria-label", sentence(layer));
-      node.setAttribute("data-focus", "box-" + layer.name);
-    }
-    const chosen = event => event.target.closest("[data-layer]");
-    rail.addEventListener("click", event => { const node = chosen(event); if (node) choose(node.dataset.layer); });
-    rail.addEventListener("keydown", event => {
-      const node = chosen(event);
-      if (node && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); event.stopPropagation(); choose(node.dataset.layer); }
-    });
+    ready();
+    const act = event => {
+      const node = event.target.closest(".box, .fold");
+      if (!node) return;
+      event.preventDefault(); event.stopPropagation();
+      // from the table of all layers a box leads to its own view
+      if (node.dataset.fold) unfold(); else State.set({layer: node.dataset.layer, ...(State.view === "net" ? {view: "layer"} : {})});
+    };
+    rail().addEventListener("click", act);
+    rail().addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") act(event); });
     show(true);
   }
 
-  // A layer that is chosen in the rail is looked at: from the table of all layers this leads to its own view.
-  function choose(name) {
-    State.set({layer: name, ...(State.view === "net" ? {view: "layer"} : {})});
+  function unfold() {
+    const text = document.getElementById("unfolded").textContent;
+    if (!text.trim()) return;
+    rail().replaceChildren(document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true));
+    ready();
+    show(true);
   }
+  // Show a layer's own box, also if it is in a stack.
+  function reveal(name) { if (boxes.get(name) && boxes.get(name).dataset.fold) unfold(); }
 
   function show(isFirst) {
-    const inRail = document.getElementById("rail").contains(document.activeElement);
-    for (const [name, node] of boxes) {
-      const isChosen = name === State.layer;
-      node.classList.toggle("chosen", isChosen);
-      node.setAttribute("aria-pressed", String(isChosen));
-      node.setAttribute("tabindex", isChosen ? "0" : "-1");
-      if (isChosen) {
-        if (!isFirst || State.layer !== State.layers[0].name) node.scrollIntoView({block: "nearest"});
-        if (inRail) node.focus();
-      }
-    }
+    const isInRail = rail().contains(document.activeElement), node = boxes.get(State.layer);
+    for (const old of rail().querySelectorAll(".chosen")) { old.classList.remove("chosen"); old.setAttribute("tabindex", "-1"); old.setAttribute("aria-pressed", "false"); }
+    if (!node) return;
+    node.classList.add("chosen");
+    node.setAttribute("aria-pressed", "true");
+    node.setAttribute("tabindex", "0");
+    node.scrollIntoView({block: isFirst ? "center" : "nearest", inline: "center"});
+    if (isInRail) node.focus();
   }
 
-  return {start, show, sentence};
+  return {start, show, reveal};
 })();

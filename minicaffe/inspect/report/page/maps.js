@@ -5,18 +5,26 @@ const Maps = (() => {
   const parse = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
+  // Colours of 2 · LEVELS + 1 numbers from −1 to 1, as 32 bits: a map has many pixels.
+  const LEVELS = 1024;
   function palette() {
-    if (!colours) colours = {minus: parse(css("--minus")), zero: parse(css("--zero")), plus: parse(css("--plus"))};
+    if (!colours) {
+      const [minus, zero, plus] = ["--minus", "--zero", "--plus"].map(name => parse(css(name)));
+      colours = Uint32Array.from({length: 2 * LEVELS + 1}, (_, i) => {
+        const t = Math.abs(i / LEVELS - 1) ** 0.7, end = i < LEVELS ? minus : plus;
+        return zero.reduce((code, z, j) => code | Math.round(z + t * (end[j] - z)) << 8 * j, 255 << 24);
+      });
+    }
     return colours;
   }
   function forget() { colours = null; }
 
+  const PURPLE = 0xff800080; // of what is no number
+  const code = (v, extent) => v !== v ? PURPLE : palette()[extent > 0 ? Math.round(LEVELS * (1 + Math.max(-1, Math.min(1, v / extent)))) : LEVELS];
   // [red, green, blue] of a number; extent is the largest magnitude.
   function colour(v, extent) {
-    const {minus, zero, plus} = palette();
-    if (!Number.isFinite(v)) return [128, 0, 128];
-    const t = extent > 0 ? Math.min(1, Math.abs(v) / extent) ** 0.7 : 0, end = v < 0 ? minus : plus;
-    return zero.map((z, i) => Math.round(z + t * (end[i] - z)));
+    const c = code(v, extent);
+    return [c & 255, c >> 8 & 255, c >> 16 & 255];
   }
 
   function range(values) {
@@ -39,10 +47,8 @@ const Maps = (() => {
     const canvas = el("canvas", {width: w, height: h, role: "img", class: "map",
       "aria-label": `${label}, ${h} × ${w}, min ${fmt(own.lo)}, mean ${fmt(meanOf(values))}, max ${fmt(own.hi)}`});
     const context = canvas.getContext("2d"), image = context.createImageData(w, h);
-    for (let i = 0; i < h * w; i++) {
-      const [r, g, b] = colour(values[i], extent);
-      image.data.set([r, g, b, 255], 4 * i);
-    }
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < h * w; i++) pixels[i] = code(values[i], extent);
     context.putImageData(image, 0, 0);
     size(canvas, h, w, scale ?? scaleFor(h, w));
     return canvas;

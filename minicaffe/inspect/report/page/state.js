@@ -126,5 +126,8 @@ function source(key) {
   return maker && maker.type === "Split" ? source(maker.bottoms[0]) : key;
 }
 
+// What a stage is called: its blob, and where several layers write into that, the one that it comes after.
+const stageName = key => { const s = R.stages[key]; return key === s.blob ? key : `${s.blob} after ${s.layer}`; };
+
 // Speak a line to those who listen to the page.
 function say(text) { document.getElementById("spoken").textContent = text; }
