@@ -9,7 +9,7 @@ const Chart = (() => {
     const raw = (hi - lo) / wanted, power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map(s => s * power).find(s => s >= raw * 0.999);
     const found = [];
-    for (let t = Math.ceil(lo / step - 1e-9) * step; t <= hi + step * 1e-9; t += step) found.push(Math.abs(t) < step * 1e-9 ? 0 : Number(t.toPrecision(12)));
+    for (let t = Math.ceil(lo / step - 1e-9) * step; t <= hi + step * 1e-9; t += step) found.push(Math.abs(t) < step * 1e-9 ? 0 : t);
     return found;
   }
   function logTicks(lo, hi, wanted) {
@@ -31,11 +31,6 @@ const Chart = (() => {
     at.back = p => { const v = l + (p - a) / (b - a) * (h - l); return axis.log ? 10 ** v : v; };
     at.ticks = (axis.log ? logTicks : ticks)(lo, hi, Math.max(2, Math.round(Math.abs(b - a) / 60)));
     return at;
-  }
-  // A round number, without zeros at its end.
-  function tickText(t) {
-    if (t && (Math.abs(t) >= 1e5 || Math.abs(t) < 1e-3)) return t.toExponential().replace("e+", "e").replace(/-/g, "−");
-    return Number(t.toPrecision(6)).toLocaleString("en-US", {maximumSignificantDigits: 6}).replace(/-/g, "−");
   }
   const axisText = axis => [axis.label, axis.unit && `[${axis.unit}]`, axis.log && "(log)"].filter(Boolean).join(" ");
   const tickText = t => t && (Math.abs(t) >= 1e6 || Math.abs(t) < 1e-4) ? fmt(t) : t.toLocaleString("en-US", {maximumSignificantDigits: 4}).replace("-", "−");
