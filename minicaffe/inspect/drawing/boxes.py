@@ -91,6 +91,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         home.update({id(node): box for node in group})
         boxes.append(box)
     edges: dict[tuple[int, int], Edge] = {}
+    phases: dict[Edge, set[str]] = {}
     made: dict[int, list[str]] = {}
     for wire in wired.wires:
         source, target = home[id(wire.source)], home[id(wire.target)]
@@ -99,9 +100,10 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         if _is_tag(wire):
             target.tags.append(f"← {_blob_name(wire)}")
             continue
-        edge = edges.setdefault((id(source), id(target)), Edge(source, target, is_partial=True))
+        edge = edges.setdefault((id(source), id(target)), Edge(source, target))
+        phases.setdefault(edge, set()).update(wire.phases)
         edge.size = max(edge.size, _bytes(wire.blob))
-        edge.is_partial &= len(wire.phases) < len(wired.phases)
+        edge.is_partial = len(phases[edge]) < len(wired.phases)
         made.setdefault(id(source), []).append(shape_text(wire.blob, wire.source.layer))
     for box in boxes:
         shapes = dict.fromkeys(shape for shape in made.get(id(box), ()) if shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
 from minicaffe.inspect.drawing.fold import folded
@@ -58,8 +58,8 @@ def box_size(box: Box) -> tuple[float, float]:
 
 def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout:
     """The layout of a net's boxes. ``unfold`` draws all blocks that are repeated."""
-    part = divide(drawn.boxes, drawn.edges)
-    edges = drawn.edges
+    edges = [replace(edge) for edge in drawn.edges]  # folding changes them
+    part = divide(drawn.boxes, edges)
     if not unfold:
         part = folded(part)
         edges = _without_hidden(part, edges)

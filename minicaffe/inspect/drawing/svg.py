@@ -14,6 +14,7 @@ from minicaffe.inspect.drawing.parts import boxes_in
 
 CLASS = "mc-net"
 FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
+SPACES = re.compile(r"[\t\n\r]")  # of which an attribute would make blanks
 
 
 def svg_text(picture: Picture, label: str, for_page: bool = False) -> str:
@@ -111,4 +112,5 @@ def _number(value: float) -> str:
 
 def _quoted(text: str) -> str:
     """A text in which nothing means anything: characters that XML does not allow become "?"."""
-    return html.escape(FORBIDDEN.sub("?", text), quote=True)
+    escaped = html.escape(FORBIDDEN.sub("?", text), quote=True)
+    return SPACES.sub(lambda found: f"&#{ord(found[0])};", escaped)

@@ -1,0 +1,81 @@
+"""No two boxes of a drawing overlap, and no edge crosses a box."""
+
+from dataclasses import replace
+
+import pytest
+
+from minicaffe.files.spec_formats import open_net
+from minicaffe.inspect.drawing.boxes import boxes_of
+from minicaffe.inspect.drawing.drawing import view_of
+from minicaffe.inspect.drawing.layout import lay_out
+from minicaffe.inspect.drawing.parts import divide
+from tests import ROOT
+from tests.inspect.drawn import boxes, conv, join, shape_of, spec_of
+from tests.inspect.geometry import faults
+
+pytestmark = pytest.mark.cpu_only("of places in a picture: no device computes here")
+NETS = sorted(path for path in (ROOT / "prototxt").glob("*/*.yaml") if "solver" not in path.name)
+
+
+@pytest.mark.parametrize("path", NETS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_nothing_overlaps_in_the_drawings_of_our_nets(path):
+    spec = open_net(path)
+    phases = ["test"] if "deploy" in path.name or path.parent.name == "mtcnn" else ["train", "test"]
+    views = [view_of(spec, phase) for phase in phases]
+    drawn = boxes_of(views)
+    assert faults(lay_out(drawn, "TB", unfold=True)) == []
+    assert faults(lay_out(drawn, "LR")) == []
+
+
+DETECTOR = spec_of(
+    conv("a", "data"), conv("b", "a"), conv("c", "b"), conv("d", "c"), conv("e", "d"),
+    *[conv(f"loc_{x}", x) for x in "bde"],
+    *[conv(f"conf_{x}", x) for x in "bde"],
+    join("loc", *[f"loc_{x}" for x in "bde"], type="Concat"),
+    join("conf", *[f"conf_{x}" for x in "bde"], type="Concat"),
+    join("sum", "loc", "conf", "a", type="Concat"),
+)  # fmt: skip
+CROSSED = spec_of(
+    conv("a", "data"), conv("b", "data"), join("c", "a", "b"), join("d", "a", "b"), join("e", "b", "c", "d"),
+    join("f", "a", "d", "data"), conv("g", "data"), join("h", "e", "f", "g"), conv("end", "a"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", ["TB", "LR"])
+@pytest.mark.parametrize("spec", [DETECTOR, CROSSED], ids=["detector", "crossed"])
+def test_nothing_overlaps_in_a_mesh(spec, direction):
+    drawn = boxes(spec)
+    assert "[" in shape_of(divide(drawn.boxes, drawn.edges))
+    assert faults(lay_out(drawn, direction)) == []
+
+
+def test_faults_are_found():
+    drawn = boxes(spec_of(conv("a", "data"), conv("b", "a"), join("c", "a", "b")))
+    layout = lay_out(drawn)
+    assert faults(layout) == []
+    a, b = (box for box in drawn.boxes if box.name in "ab")
+    whole = layout.boxes[b]
+    layout.boxes[b] = replace(whole, y=layout.boxes[a].y + 10)
+    assert any("overlaps" in fault for fault in faults(layout))
+    layout.boxes[b] = replace(whole, x=whole.x + 100)
+    found = faults(layout)
+    assert any("lies outside" in fault for fault in found)
+    assert any("a → c crosses b" in fault for fault in found)
+    assert any("a → b does not touch its boxes" in fault for fault in found)
+
+
+def test_a_chain_is_one_straight_line():
+    layout = lay_out(boxes(spec_of(conv("a", "data"), conv("b", "a"))))
+    assert len({x for way in layout.ways.values() for x, _ in way}) == 1
+
+
+def test_the_longest_branch_stays_in_line_and_the_skip_lies_beside_it():
+    spec = spec_of(conv("a", "data"), conv("b", "a"), conv("c", "b"), join("d", "c", "data"))
+    layout = lay_out(boxes(spec))
+    middles = {box.name: place.x + place.width / 2 for box, place in layout.boxes.items()}
+    assert len(set(middles.values())) == 1
+    (skip,) = (
+        way for edge, way in layout.ways.items() if (edge.source.name, edge.target.name) == ("data", "d")
+    )
+    right = max(place.x + place.width for place in layout.boxes.values())
+    assert max(x for x, _ in skip) > right
