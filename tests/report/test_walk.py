@@ -140,6 +140,21 @@ def test_the_walk_goes_through_open_gates(make_net, rng):
     assert all(step.said for step in steps)
 
 
+def test_below_a_mean_the_walk_goes_through_an_open_gate_too(make_net):
+    """Of the windows it takes one in which some gate is open, though others have larger gradients."""
+    gates = layer("ReLU", name="r")
+    mean = layer("Pooling", "pooling_param: {pool: AVE, kernel_size: 2, stride: 2}", "r")
+    net = make_net("layer:\n" + PICTURE + gates + mean + PROB, seed=5)
+    net.blobs["data"].data[...] = -1
+    net.blobs["data"].data[0, 2, 5, 5] = 1  # the only open gate
+    twin = copy_of(net)
+    twin.blobs["data"].data[...] = net.blobs["data"].data
+    steps = walk(record(twin, from_inputs(twin, [2])), 0)
+    assert steps[-1].below == ("data", (2, 5, 5))
+    assert steps[-1].said != 0
+    check(steps)
+
+
 def test_gradients_of_several_users_add_up(make_net, rng):
     net = make_net("layer:\n" + PICTURE + LAYERS["concat"] + PROB, seed=5)
     recording = recorded(net, rng)

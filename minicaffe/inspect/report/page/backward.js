@@ -29,7 +29,7 @@ View("backward", (() => {
 
   // -- maps --
   async function maps(root, i) {
-    const key = layerOf(State.layer).tops[0], found = key && await Values.diff(key, i), input = await Values.diff(R.input.stage, i), scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1)))), picture = await Maps.image(i, scale);
+    const key = layerOf(State.layer).tops[0], found = key && await OneWeight.gradientOf(key, i), input = await Values.diff(R.input.stage, i), scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1)))), picture = await Maps.image(i, scale);
     const row = el("div", {class: "two"}), [c, h, w] = R.input.shape;
     if (picture) row.append(el("figure", {class: "chart"}, el("figcaption", {}, "the image"), picture));
     if (input.data && input.shape.length === 3) {

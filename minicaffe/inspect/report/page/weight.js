@@ -3,7 +3,7 @@ const OneWeight = (() => {
   // dL/dY: exact as far as there was room, else as recorded.
   async function gradientOf(key, i) {
     const exactly = R.views.backward.exact, ref = exactly && exactly[key];
-    if (ref && i < ref.shape[0]) { const n = Pack.count(ref) / ref.shape[0]; return {data: (await Pack.array(ref)).subarray(i * n, (i + 1) * n), exact: true, maps: null, step: 1}; }
+    if (ref && i < ref.shape[0]) { const n = Pack.count(ref) / ref.shape[0]; return {data: (await Pack.array(ref)).subarray(i * n, (i + 1) * n), exact: true, maps: null, step: 1, shape: R.stages[key].shape}; }
     return Values.diff(key, i);
   }
   async function draw(root, i) {
@@ -43,5 +43,5 @@ const OneWeight = (() => {
         el("tbody", {}, list.slice(0, 5).map(t => el("tr", {}, el("th", {scope: "row"}, isConv ? `(${t[0]}, ${t[1]})` : `unit ${f}`), [t[2], t[3], t[2] * t[3]].map(v => el("td", {title: exact(v)}, fmt(v))))))),
       list.length > 5 ? el("p", {class: "quiet"}, `and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`) : "");
   }
-  return {draw};
+  return {draw, gradientOf};
 })();

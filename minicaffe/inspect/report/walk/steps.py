@@ -18,6 +18,8 @@ from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.inspect.report.walk import branches, elements, pooling, products  # noqa: F401  (for their lines)
 from minicaffe.inspect.report.walk.line import Index, Line, Spot, line_of
 from minicaffe.inspect.report.walk.losses import cross_entropy
+from minicaffe.inspect.report.walk.windows import largest_in_windows
+from minicaffe.ops.convolution.geometry import Window
 
 PASSING = {  # layers whose dx at an index is dy there, times something
     "ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "Dropout", "BatchNorm", "Scale", "Bias", "ReLU6", "Swish", "Power",
@@ -124,18 +126,23 @@ class _Walk:
         self, layer: RecordedLayer, number: int, mask: np.ndarray | None, of_tops: bool = False
     ) -> Index:
         """Where, in a blob, the gradient is largest that gets through the gates below it."""
-        key = (layer.tops if of_tops else layer.bottoms)[number]
-        shape = self._values(key).shape
-        while (maker := self.maker[key]).type in PASSING and len(maker.bottoms) == 1:
-            if self._diff(maker.bottoms[0]) is None or self._values(maker.bottoms[0]).shape != shape:
-                break
-            key = maker.bottoms[0]
-        diff = self._diff(key)
-        if diff is None or not diff.size:
-            return (0,) * len(shape)
-        size = np.abs(diff.astype(np.float64))
+        size = self._reach((layer.tops if of_tops else layer.bottoms)[number])
         size = size if mask is None else np.where(mask, size, -1.0)
-        return tuple(int(i) for i in np.unravel_index(int(size.argmax()), shape))
+        if not size.size:
+            return (0,) * size.ndim
+        return tuple(int(i) for i in np.unravel_index(int(size.argmax()), size.shape))
+
+    def _reach(self, key: str) -> np.ndarray:
+        """|dL/dx| of each number of a stage; above a gate or a pooling the largest of what it passes on to."""
+        layer, values, diff = self.maker[key], self._values(key), self._diff(key)
+        if len(layer.bottoms) == 1 and self._diff(layer.bottoms[0]) is not None:
+            below = self._values(layer.bottoms[0]).shape
+            if layer.type in PASSING and below == values.shape:
+                return self._reach(layer.bottoms[0])
+            window = getattr(layer.layer, "window", None)
+            if layer.type == "Pooling" and isinstance(window, Window) and values.ndim == 3:
+                return largest_in_windows(self._reach(layer.bottoms[0]), window, values.shape[1:])
+        return np.zeros(values.shape) if diff is None else np.abs(diff.astype(np.float64))
 
     def _values(self, key: str) -> np.ndarray:
         return np.asarray(self.recording.stages[key].values[self.image])

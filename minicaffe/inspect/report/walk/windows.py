@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from minicaffe.ops.convolution.geometry import Window
 
 
@@ -20,4 +24,16 @@ def windows_at(window: Window, axis: int, pixel: int, outputs: int) -> list[tupl
         output, rest = divmod(start, window.stride[axis])
         if not rest and 0 <= output < outputs:
             found.append((k, output))
+    return found
+
+
+def largest_in_windows(maps: np.ndarray, window: Window, outputs: Sequence[int]) -> np.ndarray:
+    """The largest number in each window of maps (C, H, W) ≥ 0: (C, OH, OW)."""
+    last = [(n - 1) * s + e for n, s, e in zip(outputs, window.stride, window.extent, strict=True)]
+    after = [max(0, end - p - n) for end, p, n in zip(last, window.pad, maps.shape[1:], strict=True)]
+    padded = np.pad(maps, ((0, 0), *zip(window.pad, after, strict=True)))
+    found = np.zeros((len(maps), *outputs))
+    for position in window.positions():
+        rows, columns = window.under(position, tuple(outputs))
+        np.maximum(found, padded[:, rows, columns], out=found)
     return found
