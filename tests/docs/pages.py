@@ -2,6 +2,7 @@
 
 A block between ``` fences says its language. A block that cannot be run has a comment on the line above it that
 says why: <!-- not run: needs a GPU -->. A block whose first line is a comment with a file's name is that file.
+A block of ``python exercise`` is one that the reader has to complete or to mend.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests import ROOT
 PAGES = [
     *(path for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md") if (path := ROOT / name).exists()),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "course").glob("*.md")),
     *(ROOT / folder / "README.md" for folder in ("models", "prototxt", "benchmarks")),
 ]
 RUN = ("python", "yaml", "sh", "diff")
@@ -32,6 +34,7 @@ class Block:
     language: str
     text: str
     not_run: str | None
+    is_exercise: bool = False
 
     @property
     def place(self) -> str:
@@ -54,7 +57,10 @@ def blocks_of(page: Path) -> list[Block]:
             end = next(i for i in range(number + 1, len(lines)) if lines[i].startswith("```"))
             reason = NOT_RUN.fullmatch(lines[number - 1]) if number else None
             text = "\n".join(lines[number + 1 : end]) + "\n"
-            blocks.append(Block(page, number + 2, lines[number][3:].strip(), text, reason and reason[1]))
+            language, *rest = [*lines[number][3:].split(), ""][:2]
+            blocks.append(
+                Block(page, number + 2, language, text, reason and reason[1], rest == ["exercise"])
+            )
             number = end
         number += 1
     return blocks

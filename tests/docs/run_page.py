@@ -2,8 +2,10 @@
 
 First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
 layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it
-shows. Of the shell's commands those of minicaffe run, with flags that make them short. For other commands only the
-files and the extras that they name are looked up.
+shows, in which "…" stands for anything, and a number for all that are rounded to it. An exercise runs in a namespace
+of its own, and ends with an error, which the text after it shows, or prints what stands there. Of the shell's
+commands those of minicaffe run, with flags that make them short. For other commands only the files and the extras
+that they name are looked up.
 """
 
 from __future__ import annotations
@@ -141,12 +143,40 @@ def run_python(block: Block, names: dict[str, object]) -> str:
     return printed.getvalue()
 
 
+def run_exercise(block: Block, names: dict[str, object], following: Block | None) -> None:
+    """Run an exercise as it stands: it ends with an error, or prints what the text after it shows."""
+    try:
+        printed = run_python(block, dict(names))
+    except Exception as error:
+        printed = f"{type(error).__name__}: {error}\n"
+    else:
+        assert following is not None and following.language == "text", f"{block.place}: leaves nothing to do"
+    check_printed(printed, following)
+
+
 def check_printed(printed: str, following: Block | None) -> None:
     """Compare what a block printed with the block of text that follows it, if one does."""
     if following is not None and following.language == "text":
-        assert printed == following.text, (
+        assert is_shown(printed, following.text), (
             f"{following.place} shows\n{following.text}and it printed\n{printed}"
         )
+
+
+NUMBER = r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?"
+
+
+def is_shown(printed: str, shown: str) -> bool:
+    """Whether a text shows what was printed: "…" is anything, and a number with a point may be a rounded one."""
+    parts = re.split(f"(…|{NUMBER})", shown)
+    numbers = [part for part in parts if re.fullmatch(NUMBER, part)]
+    pattern = "".join(
+        ".*?" if part == "…" else f"({NUMBER})" if part in numbers else re.escape(part) for part in parts
+    )
+    found = re.fullmatch(pattern, printed, re.DOTALL)
+    return found is not None and all(
+        number == full or f"{float(full):.{len(number.partition('.')[2])}f}" == number
+        for number, full in zip(numbers, found.groups(), strict=True)
+    )
 
 
 def main(name: str) -> int:
@@ -169,6 +199,8 @@ def main(name: str) -> int:
                 read_yaml(block)
             elif block.language == "sh":
                 run_shell(block)
+            elif block.is_exercise:
+                run_exercise(block, names, following.get(block))
             elif block.language == "python":
                 check_printed(run_python(block, names), following.get(block))
         except BaseException:
