@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,23 @@ FILE_NAME = re.compile(r"# ([\w./-]+)\n")
 DETAILS = re.compile(r"<details><summary>(.*?)</summary>|</details>")  # HTML cannot go on in the next cell
 
 
-def cells_of(page: str) -> Iterator[dict[str, Any]]:
+def cells_of(page: str) -> list[dict[str, Any]]:
     """The cells of a page's text, in order."""
-    end, code = 0, None
+    cells: list[dict[str, Any]] = []
+    end = 0
     for block in BLOCK.finditer(page):
         language, text = block[1], block[2]
-        prose = page[end : block.start()]
+        cells += _markdown(page[end : block.start()])
         end = block.end()
-        if language == "text" and code is not None and not prose.strip():
-            code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": _lines(text)}]
-            continue
-        yield from _markdown(prose)
-        code = None
-        if (source := _source(language, text)) is None:
-            yield from _markdown(block[0])
+        source = _source(language, text)
+        if language == "text" and cells and cells[-1]["cell_type"] == "code":
+            cells[-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": _lines(text)}]
+        elif source is None:
+            cells += _markdown(block[0])
         else:
-            code = {
-                "cell_type": "code",
-                "metadata": {},
-                "source": source,
-                "outputs": [],
-                "execution_count": None,
-            }
-            yield code
-    yield from _markdown(page[end:])
+            code = {"metadata": {}, "source": source, "outputs": [], "execution_count": None}
+            cells.append({"cell_type": "code", **code})
+    return [*cells, *_markdown(page[end:])]
 
 
 def _source(language: str, text: str) -> list[str] | None:
@@ -56,10 +48,9 @@ def _source(language: str, text: str) -> list[str] | None:
     return None
 
 
-def _markdown(text: str) -> Iterator[dict[str, Any]]:
+def _markdown(text: str) -> list[dict[str, Any]]:
     text = DETAILS.sub(lambda found: f"**{found[1]}**" if found[1] else "", text).strip()
-    if text:
-        yield {"cell_type": "markdown", "metadata": {}, "source": _lines(text)}
+    return [{"cell_type": "markdown", "metadata": {}, "source": _lines(text)}] if text else []
 
 
 def _lines(text: str) -> list[str]:

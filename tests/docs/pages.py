@@ -58,9 +58,7 @@ def blocks_of(page: Path) -> list[Block]:
             reason = NOT_RUN.fullmatch(lines[number - 1]) if number else None
             text = "\n".join(lines[number + 1 : end]) + "\n"
             language, *rest = [*lines[number][3:].split(), ""][:2]
-            blocks.append(
-                Block(page, number + 2, language, text, reason and reason[1], rest == ["exercise"])
-            )
+            blocks.append(Block(page, number + 2, language, text, reason and reason[1], rest == ["exercise"]))
             number = end
         number += 1
     return blocks
