@@ -24,6 +24,7 @@ from tests.docs.pages import ROOT, RUN, Block, blocks_of
 SHORTER = {  # flags that a command gets, in place of the page's own
     "test": {"--iterations": "1"},
     "time": {"--iterations": "1"},
+    "report": {"--images": "1", "--test": "20"},
     "lowrank select": {"--layers": "conv2", "--batches": "1", "--held-out": "1", "--calibration": "1"},
     "lowrank apply": {"--calibration": "1"},
     "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
@@ -100,6 +101,7 @@ def run_command(words: list[str]) -> None:
 
     if words[0] == "minicaffe" or words[:2] == ["python", "train.py"]:
         words = ["minicaffe", "train", *words[2:]] if words[0] == "python" else words
+        words = [last_snapshot(word) for word in words]
         status = main(shortened(words[1:]))
         assert status == 0, f"status {status}: {shlex.join(words)}"
     elif words[:3] == ["python", "-m", "minicaffe.pycaffe"] or (
@@ -115,6 +117,12 @@ def run_command(words: list[str]) -> None:
         assert all((ROOT / word).exists() for word in named), f"no such file: {shlex.join(words)}"
     else:
         assert words[0] in KNOWN, f"unknown: {shlex.join(words)}"
+
+
+def last_snapshot(word: str) -> str:
+    """The name of a snapshot, with the iteration at which a shortened training ended."""
+    last = re.sub(r"_iter_\d+\.npz$", f"_iter_{SHORT_SOLVER['max_iter']}.npz", word)
+    return word if Path(word).exists() or not Path(last).exists() else last
 
 
 def shortened(words: list[str]) -> list[str]:
