@@ -2,8 +2,8 @@
 
 First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
 layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it
-shows, in which "…" stands for anything, and a number for all that are rounded to it. An exercise does not change the
-namespace, and ends with an error, which the text after it shows, or prints what stands there. Of the shell's
+shows, in which "…" stands for anything, and a number for all that are rounded to it. An exercise changes no
+names, and ends with an error, which the text after it shows, or prints what stands there. Of the shell's
 commands those of minicaffe run, with flags that make them short. For other commands only the files and the extras
 that they name are looked up.
 """
