@@ -104,10 +104,9 @@ def _longest_name(runs: Sequence[Run]) -> int:
     )
 
 
-def smooth_width(runs: Sequence[Run]) -> int:
-    """The number of losses that a running mean takes where none is given: odd, and 1 for short runs."""
-    longest = max((len(run.loss["train"]) for run in runs if "train" in run.loss), default=0)
-    return longest // 20 // 2 * 2 + 1
+def smooth_width(points: int) -> int:
+    """Of so many losses, how many a running mean takes where nothing is given: odd, and 1 for few."""
+    return points // 20 // 2 * 2 + 1
 
 
 def _across(runs: Sequence[Run], x: str) -> _Across:
@@ -132,7 +131,8 @@ def _named(runs: Sequence[Run], run: Run, what: str) -> str:
 
 def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -> None:
     """Training losses thin and their running means thick; test losses with dots; snapshots as ticks."""
-    width = smooth or smooth_width(runs)
+    longest = max((len(run.loss["train"]) for run in runs if "train" in run.loss), default=0)
+    width = smooth or smooth_width(longest)
     ends = []
     for number, run in enumerate(runs):
         for phase, series in run.loss.items():

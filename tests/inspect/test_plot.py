@@ -119,8 +119,9 @@ def test_names_at_the_ends_stand_apart():
     assert spread([0.1, 0.42, 0.5, 0.55], 0.1) == pytest.approx([0.1, 0.39, 0.49, 0.59])
 
 
-def test_short_runs_are_not_smoothed(log):
-    assert smooth_width(read_log(log)) == 1
+@pytest.mark.parametrize(("points", "width"), [(0, 1), (39, 1), (40, 3), (200, 11), (1000, 51)])
+def test_the_mean_is_of_a_20th_of_the_points_and_odd(points, width):
+    assert smooth_width(points) == width
 
 
 # -- TensorBoard

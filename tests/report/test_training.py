@@ -111,6 +111,13 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path):
     assert len(found["loss"]["train"]["x"]) == 900 and found["loss"]["train"]["x"][-1] == 4499
 
 
+def test_a_log_that_is_none_is_told_before_the_work(tmp_path, twin, pictures):
+    (tmp_path / "x.log").write_text("name: net\n")
+    with pytest.raises(mc.DataError) as raised:
+        make_report(twin, pictures, Options(logs=[tmp_path / "x.log"]))
+    assert str(raised.value).startswith(f"{tmp_path / 'x.log'}: not a training log")  # not from within a view
+
+
 # -- in the page
 
 

@@ -15,6 +15,7 @@ from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.files.atomic import write_text
 from minicaffe.inspect.drawing import svg_of
+from minicaffe.inspect.logs import read_logs
 from minicaffe.inspect.report import ladder, weights
 from minicaffe.inspect.report.facts import facts
 from minicaffe.inspect.report.live import live
@@ -93,6 +94,7 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     """The report of a net that is ours to run (``copy_of``). ``weights_name`` None: it is not trained."""
     if not pictures.items:
         raise DataError(f"net '{net.name}': no images to show it; give at least one")
+    read_logs(options.logs)  # a log that is none is told before the work
     recording = record(net, pictures, options.labels)
     plan = ladder.choose(recording, options.budget(MAPS))
     if plan.rung.images is not None and plan.rung.images < len(pictures.items):

@@ -19,18 +19,19 @@ from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.record import Recording, copy_of, feed, running, softmax
 from minicaffe.train.progress import Progress
 
-POINTS, RATIOS = 1000, 250  # at most, of a curve
-PARAMS, SNAPSHOTS, IMAGES = 60, 40, 10  # at most
+POINTS, RATIOS = 1000, 200  # at most, of a curve
+PARAMS, SNAPSHOTS, IMAGES = 40, 40, 10  # at most
 
 
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
     """``runs``, ``smooth`` (the width of the running mean) and ``snapshots``. Raises DataError and WeightError."""
     if not options.logs and not options.snapshots:
         return {"missing": "--log LOG"}
-    runs = read_logs(options.logs)
+    runs = [run_data(run) for run in read_logs(options.logs)]
+    longest = max((len(run["loss"]["train"]["x"]) for run in runs if "train" in run["loss"]), default=0)
     return {
-        "runs": [run_data(run) for run in runs],
-        "smooth": smooth_width(runs),
+        "runs": runs,
+        "smooth": smooth_width(longest),
         "snapshots": _snapshots(recording, packer, options.snapshots),
     }
 
