@@ -91,8 +91,8 @@ class Layer:
         ends = ((self.spec.bottom, self.bottom_blobs), (self.spec.top, self.top_blobs))
         flow = [", ".join(f"{name} {blob.shape}" for name, blob in zip(*end, strict=False)) for end in ends]
         shapes = ", ".join(str(blob.shape) for blob in self.blobs)
-        params = f"; parameters {shapes}" if shapes else ""
-        return shown(f"{self.type} '{named(self.name)}': {' → '.join(filter(None, flow))}{params}")
+        about = filter(None, (" → ".join(filter(None, flow)), shapes and f"parameters {shapes}"))
+        return shown(": ".join(filter(None, (f"{self.type} '{named(self.name)}'", "; ".join(about)))))
 
     def _repr_html_(self) -> str | None:
         return html_of(self)

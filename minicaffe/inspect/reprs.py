@@ -46,14 +46,13 @@ STYLE = """<style>
 .minicaffe p{margin:4px 0}
 .minicaffe .side{display:flex;gap:16px;align-items:flex-start;flex-wrap:wrap}
 .minicaffe .scroll{max-height:720px;max-width:100%;overflow:auto}
-@media print{.minicaffe .scroll{max-height:none}}
 .minicaffe pre{font-size:13px;margin:6px 0;padding:4px 8px;background:#8882}
 .minicaffe table{border-collapse:collapse;margin:4px 0;font-variant-numeric:tabular-nums}
 .minicaffe th,.minicaffe td{padding:1px 7px;border:0;border-bottom:1px solid #8885;background:none}
 .minicaffe th,.minicaffe td{text-align:left;white-space:nowrap}
 .minicaffe td.n,.minicaffe th.n{text-align:right}
 .minicaffe .quiet{opacity:.75}
-.minicaffe img{display:block;margin:4px 0;max-width:100%}
+.minicaffe img{display:block;margin:4px 0;max-width:100%;height:auto}
 .minicaffe td:first-child{border-left:4px solid #808a94}
 .minicaffe .conv td:first-child{border-left-color:#4a8fd6}
 .minicaffe .ip td:first-child{border-left-color:#9a72d0}
@@ -62,6 +61,8 @@ STYLE = """<style>
 .minicaffe .loss td:first-child{border-left-color:#cf5560}
 .minicaffe td.n span{display:block;padding-left:62px}
 .minicaffe td.n span{background:linear-gradient(#4a8fd699,#4a8fd699) no-repeat left/0 60%}
+@media print{.minicaffe .scroll{max-height:none;overflow:visible}.minicaffe table{font-size:11px}}
+@media print{.minicaffe th,.minicaffe td{padding:0 4px}.minicaffe td.n span{padding-left:0;background:none}}
 </style>"""
 
 
@@ -82,9 +83,8 @@ def _drawing(net: Net) -> str:
 
 def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
     has_ranks = any(row.full_rank for row in rows)
-    has_notes = any(row.note for row in rows)
     heads = ["layer", "type", "top", "parameters", "share", "multiply-adds", "share", "memory"]
-    heads += ["rank"] * has_ranks + [""] * has_notes
+    heads += ["rank"] * has_ranks
     lines = [_tr([_cell(head, 3 <= i < 9, "th") for i, head in enumerate(heads)])]
     for row in rows[:MOST_ROWS]:
         params, work = row.params, row.multiply_adds
@@ -92,11 +92,14 @@ def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
         cells += [_cell(f"{params:,}" if params else "", True), _share(row.params_share if params else None)]
         cells += [_cell(f"{work:,}" if work else "", True), _share(row.multiply_adds_share if work else None)]
         cells += [_cell(in_bytes(row.activation_bytes) if row.activation_bytes else "", True)]
-        cells += [_cell(rank_text(row), True)] * has_ranks + [_cell(note_of(row))] * has_notes
+        cells += [_cell(rank_text(row), True)] * has_ranks
         lines.append(_tr(cells, kinds[row.name]))
     more = len(rows) - MOST_ROWS
     rest = f'<p class="quiet">and {more} layers more, which "minicaffe summary" shows</p>' if more > 0 else ""
-    return f'<div class="scroll"><table>{"".join(lines)}</table>{rest}</div>'
+    notes = "".join(
+        f'<p class="quiet">{_text(f"{row.name}: {note_of(row)}")}</p>' for row in rows if row.note
+    )
+    return f'<div class="scroll"><table>{"".join(lines)}</table>{rest}{notes}</div>'
 
 
 def html_of_layer(layer: Layer) -> str:
@@ -312,7 +315,10 @@ def _picture(found: tiles.Tiles, caption: str) -> str:
 
 
 def _some(count: int, whole: int, what: str) -> str:
-    return f"{whole} {what}" if count == whole else f"{count} of {whole} {what}"
+    """How many of something: "20 maps", "1 map", "64 of 96 maps"."""
+    if count < whole:
+        return f"{count} of {whole} {what}"
+    return f"{whole} {what if whole > 1 else what.removesuffix('s')}"
 
 
 def _head(title: str, facts: Iterable[str]) -> str:
