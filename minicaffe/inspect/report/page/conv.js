@@ -29,35 +29,30 @@ const Conv = (() => {
       : strongest(m.n, i => m.WX[f * m.n + i] + (m.b ? m.b[f] : 0));
     const p = m.column(s), term = k => Product.weight(m, f, k) * m.X[k * m.n + s];
     const partial = c => { let sum = 0; for (let i = 0; i < m.area; i++) sum += term(c * m.area + i); return sum; };
-    let k = /^\d+$/.test(State.row) ? Number(State.row) : -1;
+    let k = at ? at[2] ?? -1 : -1;
     if (k < from || k >= from + m.depth) {
       const c = from / m.area + strongest(m.maps, i => partial(from / m.area + i));
       k = c * m.area + strongest(m.area, i => term(c * m.area + i));
     }
     return {f, s, p, y: Math.floor(p / m.ow), x: p % m.ow, k, c: Math.floor(k / m.area), from, partial};
   }
-  const placeOf = () => State.at && State.at.length === 2 ? State.at : null;
+  const placeOf = () => State.at && State.at.length > 1 ? State.at : null; // y, x and perhaps k
   function strongest(n, value) {
     let best = 0, most = -1;
     for (let i = 0; i < n; i++) { const v = Math.abs(value(i)); if (v > most) { most = v; best = i; } }
     return best;
   }
   // Choose filter f, shown column s, row k of X; a row of another group takes the first filter of its group along.
-  function pick(m, {f = State.map, s, k}) {
-    const patch = {map: f};
-    if (s !== undefined) { const p = m.column(s); patch.at = [Math.floor(p / m.ow), p % m.ow]; }
-    if (k !== undefined) {
-      const group = Math.floor(k / m.depth);
-      Object.assign(patch, {row: k, map: Math.floor(f / m.filters) === group ? f : group * m.filters});
-    }
-    State.set(patch);
+  function pick(m, chosen, {f = chosen.f, s = chosen.s, k = chosen.k}) {
+    const p = m.column(s), group = Math.floor(k / m.depth);
+    State.set({at: [Math.floor(p / m.ow), p % m.ow, k], map: Math.floor(f / m.filters) === group ? f : group * m.filters});
   }
   // A pixel (r, q) of the padded input: choose the window whose middle is nearest, and the pixel's place in it.
   function pickPixel(m, {k, y, x}, r, q, move) {
     const at = [r, q].map((v, i) => clamp(move ? [y, x][i] + move[i] : Math.round((v - (m.g.kernel[i] - 1) * m.g.dilation[i] / 2) / m.g.stride[i]), 0, [m.oh, m.ow][i] - 1));
     const [i, j] = at.map((v, a) => ([r, q][a] - v * m.g.stride[a]) / m.g.dilation[a]);
     const isSeen = !move && [i, j].every(Number.isInteger) && i >= 0 && j >= 0 && i < m.kh && j < m.kw;
-    State.set({at, row: isSeen ? Math.floor(k / m.area) * m.area + i * m.kw + j : k});
+    State.set({at: [...at, isSeen ? Math.floor(k / m.area) * m.area + i * m.kw + j : k]});
   }
 
   // ---- blocks ----
@@ -65,13 +60,16 @@ const Conv = (() => {
   // w × h pixels that show rows × cols numbers: at(r, c) is null where padding or another group makes a zero
   // (hatched), undefined where nothing is yet.
   function paint(w, h, rows, cols, extent, at) {
-    const canvas = el("canvas", {width: w, height: h}), context = canvas.getContext("2d"), image = context.createImageData(w, h);
-    const shades = Array.from({length: 257}, (_, i) => [...Maps.colour((i - 128) / 128, 1), 255]), zero = shades[128];
-    const hatch = zero.map(v => v > 128 ? v - 62 : v + 66);
+    const canvas = el("canvas", {width: w, height: h}), context = canvas.getContext("2d");
+    const image = context.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
+    const code = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+    const shades = Uint32Array.from({length: 257}, (_, i) => code(Maps.colour((i - 128) / 128, 1)));
+    const hatch = code(Maps.colour(0, 1).map(v => v > 128 ? v - 62 : v + 66)), column = Uint32Array.from({length: w}, (_, x) => Math.floor(x * cols / w));
     for (let y = 0, o = 0; y < h; y++)
-      for (let x = 0, r = Math.floor(y * rows / h); x < w; x++, o += 4) {
-        const v = at(r, Math.floor(x * cols / w));
-        if (v !== undefined) image.data.set(v === null ? ((x + y) % 6 ? zero : hatch) : shades[Math.round(128 + 128 * clamp(v / extent, -1, 1))], o);
+      for (let x = 0, r = Math.floor(y * rows / h); x < w; x++, o++) {
+        const v = at(r, column[x]);
+        if (v === null) pixels[o] = (x + y) % 6 ? shades[128] : hatch;
+        else if (v !== undefined) pixels[o] = shades[Math.round(128 + 128 * clamp(v / extent, -1, 1))];
       }
     context.putImageData(image, 0, 0);
     return canvas;
@@ -124,27 +122,45 @@ const Conv = (() => {
   async function draw(root) {
     const mine = ++run, name = layerName(), g = R.views.convolution.layers[name], now = step(), isBack = now[0] === "b";
     const give = text => root.append(el("p", {class: "absent"}, `${name}: ${text}.`));
-    const rank = now === "6" && !g.missing ? rankOf(g) : 0;
+    const rank = now === "6" && !g.missing ? rankOf(g, name) : 0;
     root.append(controls(name, now, rank));
     if (g.missing) return give(g.missing);
     const m = await Product.model(name, State.image, placeOf() || [g.output[1] >> 1, g.output[2] >> 1]);
     if (m.missing) return give(m.missing);
     if (isBack && !m.dYall) return give(R.no_gradient || "no whole gradient was recorded here for this image");
     if (isBack) Product.backward(m);
-    const chosen = choose(m), sentence = el("p", {class: "conv-sentence"}), figure = el("div", {class: "conv-figure"}), sum = el("p", {class: "conv-sum num"});
-    root.append(sentence, figure, sum);
     const low = rank ? await Product.factors(m, rank) : null;
-    const width = Math.max(640, root.clientWidth), height = clamp(innerHeight - figure.getBoundingClientRect().top - 78, 330, 560);
-    figure.style.height = px(height);
-    const part = {m, chosen, rank: low ? rank : 0, low, now, isBack, width, height, figure, till: {rows: m.K, columns: m.n, sums: m.n}};
-    const blocks = picture(part);
+    if (rank && !low) return give(m.g.group > 1 ? "the factors of a layer in groups are in view 4" : "no factors of this rank are carried");
+    const chosen = choose(m), part = {m, chosen, low, rank, now, isBack, till: {rows: m.K, columns: m.n, sums: m.n}};
+    if (low) part.Z = Product.product(low.right, m.X, rank, m.K, m.n);
+    if (low) part.Y = Product.product(low.left, part.Z, m.M, rank, m.n);
+    if (now === "3") part.repeats = repeats(m, chosen);
+    const sentence = el("p", {class: "conv-sentence"}), sum = el("p", {class: "conv-sum num"});
+    const figure = part.figure = el("div", {class: "conv-figure"});
+    root.append(sentence, figure, sum);
     words(part, sentence, sum);
-    if (rank && !low) sentence.replaceChildren(m.g.group > 1 ? "W of a layer in groups has factors for each group; view 4 shows them." : "Of this layer no factors of this rank are carried.");
+    part.width = Math.max(640, root.clientWidth);
+    part.height = clamp(innerHeight - figure.getBoundingClientRect().top - sum.offsetHeight - 54, 330, 560);
+    figure.style.height = px(part.height);
+    const blocks = picture(part);
     if (playing && !still()) animate(part, blocks, mine);
   }
 
+  // Where the chosen pixel of the input occurs in X: rows and shown columns.
+  function repeats(m, {k, p, c}) {
+    const at = m.place(k, p), found = [];
+    for (let g = 0; at >= 0 && g < m.n; g++)
+      for (let i = c * m.area; i < (c + 1) * m.area; i++) if (m.place(i, m.column(g)) === at) found.push([i, g]);
+    return found;
+  }
+
   const fullRank = g => Math.min(g.output[0], g.input[0] / g.group * g.kernel[0] * g.kernel[1]);
-  const rankOf = g => g.left ? g.left.shape[1] : clamp(State.rank ?? Math.round(fullRank(g) / 4), 1, fullRank(g));
+  // The layer's own rank; or the one chosen here or in view 4; at first a quarter.
+  function rankOf(g, name) {
+    if (g.left) return g.left.shape[1];
+    const known = typeof Rank === "object" && Rank.V.layers && Rank.V.layers[name] ? Rank.rank(name) : null;
+    return clamp(State.rank ?? known ?? Math.round(fullRank(g) / 4), 1, fullRank(g));
+  }
 
   function controls(name, now, rank) {
     const steps = stepsOf(now), keys = Object.keys(steps), g = R.views.convolution.layers[name];
@@ -159,8 +175,6 @@ const Conv = (() => {
       go(keys[next]);
     };
     return el("div", {class: "conv-bar"},
-      el("select", {"aria-label": "layer", "data-focus": "conv-layer", onchange: event => State.set({layer: event.target.value, row: null})},
-        names.map(one => el("option", {value: one, selected: one === name}, one))),
       el("div", {role: "radiogroup", "aria-label": "step", class: "conv-steps", onkeydown}, buttons),
       still() ? null : el("button", {"aria-pressed": String(playing), "data-focus": "conv-play", title: "Space", onclick: play}, playing ? "❚❚ pause" : "▶ play"),
       el("button", {"aria-pressed": String(now[0] === "b"), "data-focus": "conv-back", title: "b", onclick: turn}, "backward"),
@@ -184,6 +198,8 @@ const Conv = (() => {
     const x0 = z.left + GAP, yX = LABEL + z.top - z.K, yZ = 2 * LABEL + z.top + 6, R1 = z.M * rank / m.M, yY = rank ? yZ + R1 + 6 + LABEL : yZ;
     const on = from => isBack || number >= from, X = isBack && now !== "b2" ? m.dX : m.X, W = now === "b2" ? m.dW : m.w;
     const [sh, sw] = m.g.stride, [dh, dw] = m.g.dilation, [ph, pw] = m.g.pad, isPadded = ph + pw > 0;
+    // a filter of another group takes a row of its own group along
+    const choseFilter = (r, column = s) => pick(m, chosen, {f: r, s: column, k: k % m.depth + Math.floor(r / m.filters) * m.depth});
     const places = m.n < m.P ? `, ${m.ch} × ${m.cw} places` : "", b = {}, put = options => block(figure, options);
 
     // the input with its padding, or its gradient; of a large one the part that the shown windows see
@@ -194,29 +210,29 @@ const Conv = (() => {
       rows: ih, cols: iw, extent: m.extent(input), ghost: isGradient && now !== "b4", here: () => [y * sh - i0, x * sw - j0], onpick: (r, q, move) => pickPixel(m, chosen, r + i0, q + j0, move),
       at: (r, q) => { r += i0 - ph; q += j0 - pw; return r < 0 || q < 0 || r >= m.H || q >= m.W ? null : part.input[(c * m.H + r) * m.W + q]; }});
     b.X = put({name: "X", label: `${isGradient ? "Wᵀ·dY" : "X"}  ${whole(m.K)} × ${whole(m.P)}${isCut ? `: input maps ${c0}–${c0 + CHOSEN - 1}` : ""}${places}`, x: x0, y: yX, w: z.P, h: z.K,
-      rows, cols: m.n, extent: m.extent(X), ghost: !on(2) || now === "b1", here: () => [k - k0, s], onpick: (r, q) => pick(m, {s: q, k: k0 + r}),
+      rows, cols: m.n, extent: m.extent(X), ghost: !on(2) || now === "b1", here: () => [k - k0, s], onpick: (r, q) => pick(m, chosen, {s: q, k: k0 + r}),
       at: (r, q) => q >= till.columns || number === 2 && (q !== s || r + k0 >= till.rows) ? undefined : isPadded && m.place(k0 + r, m.column(q)) < 0 ? null : X[(k0 + r) * m.n + q]});
     let Y = isBack ? m.dY : m.WX;
     if (rank) {
-      const wide = Math.max(4, z.K * rank / m.K), Z = Product.product(low.right, m.X, rank, m.K, m.n);
+      const wide = Math.max(4, z.K * rank / m.K), {Z} = part;
       b.B = put({name: "B", label: `B  ${rank} × ${whole(m.K)}`, x: z.left - z.K, y: yZ, w: z.K, h: R1, rows: rank, cols: rows, extent: m.extent(low.right), at: (r, q) => low.right[r * m.K + k0 + q]});
       b.Z = put({name: "Z", label: `Z = B·X  ${rank} × ${whole(m.P)}`, x: x0, y: yZ, w: z.P, h: R1, rows: rank, cols: m.n, extent: m.extent(Z), at: (r, q) => Z[r * m.n + q]});
       b.W = put({name: "A", label: `A  ${m.M} × ${rank}`, x: z.left - wide, labelX: z.left - Math.max(wide, 84), y: yY, w: wide, h: z.M, rows: m.M, cols: rank, extent: m.extent(low.left),
-        at: (r, q) => low.left[r * rank + q], here: () => [f, 0], onpick: r => pick(m, {f: r})});
-      Y = part.Y = Product.product(low.left, Z, m.M, rank, m.n);
+        at: (r, q) => low.left[r * rank + q], here: () => [f, 0], onpick: r => choseFilter(r)});
+      Y = part.Y;
     } else
       b.W = put({name: "W", label: `${now === "b2" ? "dW" : "W"}  ${m.M} × ${whole(m.K)}${m.g.group > 1 ? `, ${m.g.group} groups` : ""}`, x: z.left - z.K, y: yY, w: z.K, h: z.M, rows: m.M, cols: rows,
-        extent: m.extent(W), ghost: !on(4) || now === "b1", at: (r, q) => Product.weight(m, r, k0 + q, W), here: () => [f, k - k0], onpick: (r, q) => pick(m, {f: r, k: k0 + q})});
+        extent: m.extent(W), ghost: !on(4) || now === "b1", at: (r, q) => Product.weight(m, r, k0 + q, W), here: () => [f, k - k0], onpick: (r, q) => pick(m, chosen, {f: r, k: k0 + q})});
     const bias = r => m.b && number >= 5 ? m.b[r] : 0;
     b.Y = put({name: "Y", label: `${isBack ? "dY" : `Y = ${rank ? "A·Z" : "W·X"}${m.b && number >= 5 ? " + b" : ""}`}  ${m.M} × ${whole(m.P)}`, x: x0, y: yY, w: z.P, h: z.M, rows: m.M, cols: m.n,
-      extent: m.extent(Y), ghost: !on(4), at: (r, q) => q < till.sums ? Y[r * m.n + q] + bias(r) : undefined, here: () => [f, s], onpick: (r, q) => pick(m, {f: r, s: q})});
+      extent: m.extent(Y), ghost: !on(4), at: (r, q) => q < till.sums ? Y[r * m.n + q] + bias(r) : undefined, here: () => [f, s], onpick: (r, q) => choseFilter(r, q)});
 
     // row f of Y, folded; at rank r the exact one beside it
     const xR = x0 + Math.max(z.P + 24, 170), exactly = isBack ? m.dY : m.WX;
     const outs = m.P === 1 ? [] : [[isBack ? `gradient of output map ${f}` : `output map ${f}`, exactly], ...rank && !m.own ? [[`at rank ${rank}`, Y]] : []];
     const side = Math.min(clamp(height - yY, 60, outs.length > 1 ? 104 : 200) / Math.max(m.ch, m.cw), 40), row = exactly.slice(f * m.n, (f + 1) * m.n).map(v => v + bias(f));
     b.outputs = outs.map(([label, data], i) => put({name: i ? "low" : "output", label, x: xR + i * (m.cw * side + 20), y: yY, w: m.cw * side, h: m.ch * side, rows: m.ch, cols: m.cw,
-      extent: m.extent(row), ghost: !on(5), at: (r, q) => data[f * m.n + r * m.cw + q] + bias(f), here: () => [y - m.py, x - m.px], onpick: (r, q) => pick(m, {s: r * m.cw + q})}));
+      extent: m.extent(row), ghost: !on(5), at: (r, q) => data[f * m.n + r * m.cw + q] + bias(f), here: () => [y - m.py, x - m.px], onpick: (r, q) => pick(m, chosen, {s: r * m.cw + q})}));
     tables(part, xR);
 
     // frames: pink what is chosen, dark a single number; dashed lines lead from one to the next
@@ -230,15 +246,9 @@ const Conv = (() => {
       line(x0, v, x0 + b.X.w, v, "conv-part");
       if (on(4)) line(h, b.B ? yZ : yY, h, b.B ? yZ + R1 : yY + z.M, "conv-part");
     }
-    if (number === 3) {
-      const at = m.place(k, chosen.p);
-      part.repeats = 0;
-      for (let g = 0; g < m.n; g++) {
-        const p = m.column(g);
-        if (sh * sw > 1) dot(pixel(Math.floor(p / m.ow), p % m.ow, 0, 0), 1.2, "conv-dot"); // a stride leaves gaps
-        for (let i = c * m.area; at >= 0 && i < (c + 1) * m.area; i++) if (m.place(i, p) === at) { part.repeats++; dot(b.X.part(i - k0, g), 2.5, "conv-repeat"); }
-      }
-    }
+    for (let g = 0; number === 3 && sh * sw > 1 && g < m.n; g++) // a stride leaves gaps between the windows
+      dot(pixel(Math.floor(m.column(g) / m.ow), m.column(g) % m.ow, 0, 0), 1.2, "conv-dot");
+    for (const [i, g] of part.repeats || []) if (i >= k0 && i < k0 + rows) dot(b.X.part(i - k0, g), 2.5, "conv-repeat");
     const column = b.X.part(0, s, rows), cell = b.Y.part(f, s), window = {...pixel(y, x, 0, 0), w: ((m.kw - 1) * dw + 1) * b.input.w / iw, h: ((m.kh - 1) * dh + 1) * b.input.h / ih};
     if (now !== "b1" && now !== "b2") {
       for (let i = 0; dh * dw > 1 && i < m.area; i++) mark(pixel(y, x, Math.floor(i / m.kw), i % m.kw), "thin");
@@ -299,7 +309,7 @@ const Conv = (() => {
     sentence.append(...{
       1: [`The window at output place ${place}: ${m.kh} × ${m.kw} numbers of ${m.C > 1 ? `each of the ${m.C} input maps` : "the input"}${m.g.pad[0] + m.g.pad[1] ? "; hatched is padding, which counts as 0" : ""}.`],
       2: [`Written one under the other, map after map, they are column ${p} of X: ${whole(m.K)} numbers.`],
-      3: [`All ${whole(m.P)} windows side by side are X. Here ${pixel} of map ${c} occurs ${part.repeats} times in it (dots).`],
+      3: [`All ${whole(m.P)} windows side by side are X. Here ${pixel} of map ${c} occurs ${part.repeats ? part.repeats.length : 0} times in it (dots).`],
       4: [`Row ${f} of W is filter ${f}${m.g.group > 1 ? `, for the ${m.maps} maps of its group` : ""}. Row ${f} times column ${p} is one number of Y, where they cross.`],
       5: [m.P === 1 ? `With the bias, row ${f} of Y is output ${f}.` : `With the bias, row ${f} of Y, folded to ${m.oh} × ${m.ow}, is output map ${f}. Column ${p} is its pixel ${place}.`],
       6: rank ? rankWords(part) : [],
@@ -327,7 +337,7 @@ const Conv = (() => {
   function rankWords({m, rank, Y}) {
     const norm = a => Math.sqrt(a.reduce((sum, v) => sum + v * v, 0)), params = rank * (m.M + m.K), dense = m.M * m.K;
     const bold = (text, read) => el("b", {class: "num", "data-read": read}, text), off = norm(Y.map((v, i) => v - m.WX[i])) / (norm(m.WX) || 1);
-    return ["W ≈ A·B, so Y ≈ A·(B·X): ", bold(whole(params), "params"), ` numbers in place of ${whole(dense)} (${percent(params / dense)}), `, bold(count(params * m.P)), ` multiply-adds in place of ${count(dense * m.P)}. `,
+    return [m.own ? "W = A·B, so Y = A·(B·X): " : "W ≈ A·B (by SVD), so Y ≈ A·(B·X): ", bold(whole(params), "params"), ` numbers in place of ${whole(dense)} (${percent(params / dense)}), `, bold(count(params * m.P)), ` multiply-adds in place of ${count(dense * m.P)}. `,
       ...m.own ? ["This layer has no other weights."] : ["These answers are off by ", bold(percent(off), "error"), "."]];
   }
   // What the net itself has at this place: exact, or as recorded in 8 bits.
@@ -370,11 +380,11 @@ const Conv = (() => {
     });
   }
 
-  return {draw, play, turn};
+  return {draw, play, turn, title: () => `Convolution: ${layerName()}`};
 })();
 
 View("convolution", {
-  title: "Convolution", draw: Conv.draw,
+  title: Conv.title, draw: Conv.draw,
   say: "A window of the input, written as one column; all windows side by side are the matrix X. A row of W times a column of X is one output pixel. " +
     "So a convolution is one matrix product, and a computer is very good at those.",
   tries: "How often does the pixel at (5, 5) occur in X? Why less at the border?",
