@@ -8,8 +8,6 @@ others the bottoms and weights of some layers are carried as float16.
 from __future__ import annotations
 
 import math
-import zlib
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,13 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.errors import SpecError
+from minicaffe.inspect.report.carried import Candidate, Carrier
 from minicaffe.inspect.report.ladder import EXACT
 from minicaffe.inspect.report.live import runnable
 from minicaffe.inspect.report.options import MB, Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.program import PRODUCTS, NotLive
-from minicaffe.inspect.report.record import RecordedLayer, Recording, Stage
+from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.low_rank.layers import LowRankLayer
@@ -30,6 +29,7 @@ from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.geometry import Window
 
 Arrays = dict[str, np.ndarray]
+Drawable = tuple[RecordedLayer, Arrays]
 SHARE = 0.25  # of the file, for all of this view
 
 
@@ -38,13 +38,11 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     return _Writer(recording, packer, options).run()
 
 
-@dataclass
 class _Writer:
-    recording: Recording
-    packer: Packer
-    options: Options
-    spent: int = 0
-    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def __init__(self, recording: Recording, packer: Packer, options: Options) -> None:
+        self.recording, self.packer, self.options = recording, packer, options
+        self.carrier = Carrier(recording, packer, options.budget(SHARE))
+        self.layers: dict[str, dict[str, Any]] = {}
 
     def run(self) -> dict[str, Any]:
         shown = [layer for layer in self.recording.layers if layer.type in PRODUCTS]
@@ -79,7 +77,7 @@ class _Writer:
         assert isinstance(layer, MatrixProduct)
         if layer.axis != 1 or len(recorded.tops) > 1:
             raise NotLive("this view shows layers of axis 1 with one bottom")
-        shape = self._bottom(recorded).shape
+        shape = self.recording.stages[recorded.bottoms[0]].shape
         is_product = isinstance(layer, InnerProduct)
         if not is_product and len(shape) not in (2, 3):
             raise NotLive(f"this view shows images of one or two axes, not {len(shape) - 1}")
@@ -113,37 +111,33 @@ class _Writer:
         entry["bias"] = None if bias is None else layer.blobs.index(bias)
         self._add_gradient(recorded, len(self.recording.images))
 
-    def _carry(self, drawable: list[tuple[RecordedLayer, Arrays]]) -> None:
+    def _carry(self, drawable: list[Drawable]) -> None:
         """For other nets: the inputs and weights of as many layers as fit; of more images where there is room."""
-        budget, images, chosen = self.options.budget(SHARE), len(self.recording.images), self.options.layers
-        for layer, _ in drawable:
-            if chosen and layer.name not in chosen:
-                self.layers[layer.name] = {"missing": f"not among --layers {','.join(chosen)}"}
-        open_ = [(layer, weights) for layer, weights in drawable if "missing" not in self.layers[layer.name]]
-        sizes = {layer.name: self._size(layer, weights) for layer, weights in open_}
-        first = open_[0][0].name if open_ else ""
-        order = sorted(sizes, key=lambda name: (name != first, sum(sizes[name])))
-        counts = dict.fromkeys(order, 0)
-        for name in order:
-            if self.spent + sum(sizes[name]) <= budget:
-                counts[name] = 1
-                self.spent += sum(sizes[name])
-        for name in order:
-            more = (images - 1) * sizes[name][0]
-            if counts[name] and self.spent + more <= budget:
-                counts[name] = images
-                self.spent += more
-        for layer, weights in open_:
-            count, entry = counts[layer.name], self.layers[layer.name]
-            if not count:
-                entry.clear()
-                entry["missing"] = self._too_large(layer.name, sum(sizes[layer.name]))
-                continue
-            entry.update({name: self._add(layer, array, "f16") for name, array in weights.items()})
-            entry["x"] = self._add(layer, self._bottom(layer).values[:count], "f16")
-            bias = _bias_blob(layer.layer)
-            entry["b"] = None if bias is None else self._add(layer, to_host(bias.data), "f32")
-            self._add_gradient(layer, count)
+        wanted = self.options.layers
+        waiting = [self._candidate(*d) for d in drawable if not wanted or d[0].name in wanted]
+        chosen = {layer.name: layer for layer in self.carrier.choose(waiting)}
+        inputs = self.carrier.inputs({layer.source for layer in chosen.values()})
+        for layer, weights in drawable:
+            entry = self.layers[layer.name]
+            if layer.name in chosen:
+                entry.update({name: self._add(layer, array, "f16") for name, array in weights.items()})
+                entry["x"] = inputs[chosen[layer.name].source]
+                bias = _bias_blob(layer.layer)
+                entry["b"] = None if bias is None else self._add(layer, to_host(bias.data), "f32")
+                self._add_gradient(layer, entry["x"]["shape"][0])
+            elif wanted and layer.name not in wanted:
+                self.layers[layer.name] = {"missing": f"not among --layers {','.join(wanted)}"}
+            else:
+                size = self.carrier.size(self._candidate(layer, weights), set())
+                self.layers[layer.name] = {"missing": self._too_large(layer.name, size)}
+
+    def _candidate(self, layer: RecordedLayer, weights: Arrays) -> Candidate:
+        entry, source = self.layers[layer.name], layer.bottoms[0]
+        kind = (*entry["kernel"], *entry["stride"], entry["group"] > 1, entry["product"])
+        makers = {key: other for other in self.recording.layers for key in other.tops}
+        while makers[source].type == "Split":
+            source = makers[source].bottoms[0]
+        return Candidate(layer.name, source, sum(array.size for array in weights.values()), kind)
 
     def _too_large(self, name: str, size: int) -> str:
         limit = f"this view's quarter of --max-size {self.options.max_size:g} MB"
@@ -153,31 +147,13 @@ class _Writer:
         )
 
     def _add_gradient(self, recorded: RecordedLayer, images: int) -> None:
-        """dY, where the page has it in 8 bits only, as float16."""
+        """dY, where the page has it in 8 bits only."""
         diff = self.recording.stages[recorded.tops[0]].diff
-        if diff is None or diff[0].size <= EXACT:
-            return
-        size = _packed(diff[:images])
-        if self.spent + size <= self.options.budget(SHARE):
-            self.spent += size
-            self.layers[recorded.name]["dy"] = self._add(recorded, diff[:images], "f16")
-
-    def _size(self, recorded: RecordedLayer, weights: Arrays) -> tuple[int, int]:
-        """Bytes in the file of one image's input, and of the weights, which do not compress."""
-        return _packed(self._bottom(recorded).values[:1]), sum(
-            array.size for array in weights.values()
-        ) * 8 // 3
-
-    def _bottom(self, layer: RecordedLayer) -> Stage:
-        return self.recording.stages[layer.bottoms[0]]
+        if diff is not None and diff[0].size > EXACT:
+            self.layers[recorded.name]["dy"] = self.carrier.add(diff[:images], f"{recorded.name}/product")
 
     def _add(self, recorded: RecordedLayer, array: np.ndarray, dtype: str) -> dict[str, Any]:
         return self.packer.add(array, dtype, f"{recorded.name}/product")
-
-
-def _packed(array: np.ndarray) -> int:
-    """About the bytes in the file of an array in float16: gradients and what a ReLU gives have many zeros."""
-    return len(zlib.compress(array.astype(np.float16).tobytes(), 1)) * 4 // 3
 
 
 def _image(shape: tuple[int, ...], is_product: bool) -> tuple[int, int, int]:
