@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from minicaffe.classify.classifier import Classifier
 from minicaffe.core.net import Net, expect_net
-from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.errors import DataError
 from minicaffe.files.atomic import write_text
 from minicaffe.inspect.drawing import svg_of
 from minicaffe.inspect.logs import read_logs
@@ -24,9 +23,27 @@ from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.page import VIEWS, page
 from minicaffe.inspect.report.pictures import Pictures, from_data, from_images, from_inputs, has_data
 from minicaffe.inspect.report.record import Recording, copy_of, record
+from minicaffe.inspect.report.views import (
+    answer,
+    backward,
+    convolution,
+    layer,
+    low_rank,
+    test_set,
+    training,
+)
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 logger = logging.getLogger("minicaffe")
+MODULES = {  # views that need more than the recording
+    "layer": layer,
+    "convolution": convolution,
+    "low_rank": low_rank,
+    "answer": answer,
+    "backward": backward,
+    "training": training,
+    "test_set": test_set,
+}
 MAPS, KERNELS = 0.4, 0.15  # shares of the file
 FORMAT = 1
 
@@ -120,6 +137,9 @@ def _data(
     runs = live(recording, packer)
     params = weights.parameters(recording, packer, options.budget(KERNELS))
     layers = [{**known, "params": params[known["name"]]} for known in facts(recording)]
+    times = recording.milliseconds(options.time) if options.time else []
+    for known, milliseconds in zip(layers, times, strict=False):
+        known["ms"] = milliseconds
     stages = ladder.stages(recording, packer, plan, runs["on"])
     scores = recording.scores
     parameters, work = count_parameters(net)[0], count_multiply_adds(net)
@@ -134,7 +154,7 @@ def _data(
             "parameters": parameters,
             "multiply_adds": work,
             "activation_bytes": sum(layer["activation_bytes"] for layer in layers),
-            "ms": None,
+            "ms": sum(times) if times else None,
         },
         "classes": list(recording.classes),
         "images": [
@@ -193,15 +213,8 @@ def _views(recording: Recording, packer: Packer, options: Options) -> dict[str, 
     """What single views need, by their names; "missing" says what would fill one."""
     found: dict[str, Any] = {}
     for name, _ in VIEWS:
-        try:
-            module = importlib.import_module(f"minicaffe.inspect.report.views.{name}")
-        except ModuleNotFoundError:
-            found[name] = {}
-            continue
-        try:
-            found[name] = module.data(recording, packer, options)
-        except MinicaffeError as error:
-            raise type(error)(f"report, view '{name}': {error}") from None
+        module = MODULES.get(name)
+        found[name] = {} if module is None else module.data(recording, packer, options)
     return found
 
 

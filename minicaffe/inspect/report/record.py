@@ -11,15 +11,17 @@ import copy
 import logging
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
-from minicaffe.device.array import to_host
+from minicaffe.device.array import synchronize, to_host
 from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.report.pictures import Picture, Pictures
 from minicaffe.train.progress import Progress
@@ -119,6 +121,18 @@ class Recording:
         """The layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
 
+    def milliseconds(self, passes: int) -> list[float]:
+        """The time of each layer's forward for one picture: the median of ``passes``, after one to warm up."""
+        seconds: list[list[float]] = [[] for _ in self.layers]
+        feed(self.net, self.images[0])
+        for _ in range(passes + 1):
+            for i in running(self.net):
+                start = time.perf_counter()
+                self.net.run_forward(i, i)
+                synchronize()
+                seconds[i].append(time.perf_counter() - start)
+        return [1e3 * median(each[1:]) if each else 0.0 for each in seconds]
+
     def feed(self, index: int) -> None:
         """Write a picture into the net's input blobs, and run the net forward."""
         feed(self.net, self.images[index])
@@ -191,12 +205,14 @@ class _Recorder:
             net.run_forward(i, i)
         self._choose_answer()
         self.count = self._affordable(len(items))
+        self.losses = [math.nan] * self.count
         self.new_array = _store(self._bytes_of_one() * self.count)
         progress = Progress(self.count)
-        for number, picture in enumerate(items[: self.count]):
+        for number in reversed(range(self.count)):  # the first one last: its gradients stay in the net
+            picture = items[number]
             self._forward(number, picture)
             self._backward(number, picture)
-            progress.say(f"{picture.name}: forward and backward")
+            progress.say(f"{self.count - number} of {self.count} images: forward and backward")
         shown = replace(self.pictures, items=items[: self.count])
         return Recording(
             net, self.pictures.input, shown, self.classes, self.stages, self.layers, self.losses,
@@ -229,12 +245,12 @@ class _Recorder:
             for key, name, blob in zip(layer.tops, step.layer.spec.top, step.top, strict=True):
                 if layer.type != "Split":
                     self._keep(key, name, layer.name, number, to_host(blob.data))
-                elif number == 0:  # its tops are its bottom
+                elif key not in self.stages:  # its tops are its bottom
                     self.stages[key] = Stage(key, name, layer.name, self.stages[layer.bottoms[0]].values)
 
     def _keep(self, key: str, name: str, layer: str, number: int, values: np.ndarray) -> None:
         shape = values.shape[1:] if values.ndim and len(values) == 1 else values.shape
-        if number == 0:
+        if key not in self.stages:
             self.stages[key] = Stage(key, name, layer, self.new_array((self.count, *shape)))
         stage = self.stages[key]
         if stage.shape != shape:  # as a detector's boxes
@@ -259,8 +275,6 @@ class _Recorder:
             for i in reversed(range(len(self.layers))):
                 self._backward_layer(i, number)
         except MinicaffeError as error:  # a layer without a gradient, or one that others overwrite
-            if number:
-                raise
             self.no_gradient, self.loss_name, self.losses = str(error), "", []
             for stage in self.stages.values():
                 stage.diff = None
@@ -272,7 +286,7 @@ class _Recorder:
         net = self.net
         if any(any(layer.spec.loss_weight) for layer in net.layers):
             self.loss_name = "loss"
-            self.losses.append(float(to_host(net.loss())))
+            self.losses[number] = float(to_host(net.loss()))
             return
         if self.answer is None:
             self.no_gradient = (
@@ -290,11 +304,11 @@ class _Recorder:
         if self.probabilities:
             p = max(float(scores[chosen]), 1e-30)
             self.loss_name = f"−log p of '{name}'"
-            self.losses.append(-math.log(p))
+            self.losses[number] = -math.log(p)
             diff[chosen] = -1 / p
         else:
             self.loss_name = f"−score of '{name}'"
-            self.losses.append(-float(scores[chosen]))
+            self.losses[number] = -float(scores[chosen])
             diff[chosen] = -1
         blob = net.blobs[name]
         blob.diff[...] = net.setting.device.put(diff.reshape(blob.shape), net.setting.dtype)
@@ -321,13 +335,15 @@ class _Recorder:
         stage.diff[number] = diff.reshape(stage.shape)
 
     def _keep_param_diffs(self, layer: RecordedLayer, step: Step, number: int) -> None:
-        count = self.count
-        if sum(param.blob.count for param in self.net.learnable) * count > SMALL:
-            count = 1
-        if number >= count or not any(step.layer.param_propagate_down):
+        """Copy a layer's gradients, if they are few; else those of the first picture are the net's own."""
+        if not any(step.layer.param_propagate_down):
+            return
+        if sum(param.blob.count for param in self.net.learnable) * self.count > SMALL:
+            if number == 0:
+                layer.param_diffs = [to_host(blob.diff)[None] for blob in step.layer.blobs]
             return
         if not layer.param_diffs:
-            layer.param_diffs = [np.zeros((count, *blob.shape), np.float32) for blob in step.layer.blobs]
+            layer.param_diffs = [np.zeros((self.count, *blob.shape), np.float32) for blob in step.layer.blobs]
         for kept, blob in zip(layer.param_diffs, step.layer.blobs, strict=True):
             kept[number] = to_host(blob.diff)
 
@@ -367,7 +383,7 @@ def _is_vector(shape: tuple[int, ...]) -> bool:
 
 
 def _layers(net: Net) -> list[RecordedLayer]:
-    """The layers with the keys of their stages. Parameters are copied."""
+    """The layers with the keys of their stages, and with the net's own parameters, which may be large."""
     writers: dict[str, int] = {}
     for layer in net.layers:
         for name in layer.spec.top:
@@ -378,7 +394,7 @@ def _layers(net: Net) -> list[RecordedLayer]:
         bottoms = [latest[name] for name in layer.spec.bottom]
         tops = [name if writers[name] == 1 else f"{name}@{layer.name}" for name in layer.spec.top]
         latest.update(zip(layer.spec.top, tops, strict=True))
-        params = [np.array(to_host(blob.data), np.float32) for blob in layer.blobs]
+        params = [np.asarray(to_host(blob.data), np.float32) for blob in layer.blobs]
         layers.append(RecordedLayer(layer.name, layer.type, number, layer, bottoms, tops, params))
     return layers
 
