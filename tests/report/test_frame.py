@@ -1,24 +1,193 @@
-"""The page of a report: it opens, offline, and is led by its address and by keys."""
+"""The page of a report: it opens, offline, is led by its address and by keys alone, and all in it has a name."""
 
+import numpy as np
 import pytest
+
+import minicaffe as mc
+from minicaffe.inspect.summary import layer_rows
+from tests.report.conftest import photos, recording_of
+from tests.report.test_page import HOSTILE, small_net
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.cpu_only("a page looks the same wherever its numbers come from"),
 ]
 
+# What can be used, or is a picture, and has no name of its own or in something labelled around it.
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, a, summary, canvas, [tabindex]")]
+    .filter(node => node.id !== "main" && !(node.textContent.trim() || node.title || node.labels?.length
+        || (node.tagName === "CANVAS" ? node.closest("[aria-label]") : node.getAttribute("aria-label"))))
+    .map(node => node.outerHTML.slice(0, 200))"""
 
-def test_an_address_leads_to_a_state_and_keys_lead_on(lenet_page):
-    lenet_page.at("view=layer&layer=conv1")
+# Texts whose contrast with what is behind them is less than 4.5 : 1.
+PALE = r"""() => {
+    const light = c => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+    const rgb = text => (text.match(/[\d.]+/g) || []).map(Number);
+    const luminance = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
+    const behind = node => {
+        for (; node; node = node.parentElement) {
+            const found = rgb(getComputedStyle(node).backgroundColor);
+            if (found.length === 3 || found[3] === 1) return found;
+        }
+        return [255, 255, 255];
+    };
+    const pale = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode.parentElement, style = getComputedStyle(node);
+        if (!walker.currentNode.textContent.trim() || !node.checkVisibility({checkVisibilityCSS: true})) continue;
+        if (node.closest("script, style, noscript, .share, .skip")) continue;
+        const color = rgb(node.namespaceURI.endsWith("svg") ? style.fill : style.color);
+        const [a, b] = [luminance(color), luminance(behind(node))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) pale.push(`${ratio.toFixed(1)} ${node.tagName} ${node.className} ${node.textContent}`);
+    }
+    return [...new Set(pale)];
+}"""
+
+
+def test_an_address_leads_to_a_state_and_back_leads_away_again(lenet_page):
+    lenet_page.at("view=layer&layer=conv1&image=2&map=3&at=4,5")
     assert lenet_page.tab.locator("main h2").inner_text() == "conv1 · Convolution"
+    assert lenet_page.js("[State.image, State.map, State.at]") == [2, 3, [4, 5]]
     lenet_page.press("ArrowDown")
-    assert lenet_page.tab.locator("main h2").inner_text() == "pool1 · Pooling"
-    lenet_page.press("1")
-    assert lenet_page.js("location.hash").startswith("#view=net")
+    assert lenet_page.js("State.layer") == "pool1"
+    lenet_page.tab.go_back()
+    lenet_page.tab.wait_for_timeout(50)
+    assert lenet_page.js("State.layer") == "conv1"
 
 
-def test_each_tab_has_a_view_or_says_what_fills_it(lenet_page):
-    for key in lenet_page.js("R.order"):
-        lenet_page.at(f"view={key}")
-        assert lenet_page.tab.locator("main h2").count() == 1, key
-        assert lenet_page.tab.locator("main .error").count() == 0, key
+@pytest.mark.parametrize(
+    "address", ["view=nonsense", "layer=none&image=99", "at=1,x&map=-1", "view=layer&map=900"]
+)
+def test_an_address_that_says_nonsense_leads_somewhere(lenet_page, address):
+    lenet_page.at(address)
+    assert lenet_page.tab.locator("main h2").count() == 1
+    assert lenet_page.tab.locator("main .error").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_each_view_is_there_with_a_name_for_everything_and_no_pale_text(lenet_page, theme):
+    lenet_page.tab.emulate_media(color_scheme=theme)
+    found = {}
+    for view in lenet_page.js("R.order"):
+        lenet_page.at(f"view={view}&layer=conv2")
+        assert lenet_page.tab.locator("main h2").count() == 1, view
+        assert lenet_page.tab.locator("main .error").count() == 0, view
+        found[view] = lenet_page.js(NAMELESS) + lenet_page.js(PALE)
+    lenet_page.tab.emulate_media(color_scheme="light")
+    assert {view: wrong for view, wrong in found.items() if wrong} == {}
+
+
+def test_a_whole_tour_needs_no_mouse(lenet_page):
+    page = lenet_page.at("view=net&layer=conv1")
+    for number, view in enumerate(page.js("R.order"), 1):
+        assert page.press(str(number)).js("State.view") == view
+    assert page.press("2", "ArrowDown", "ArrowDown").js("State.layer") == "conv2"
+    assert page.press("ArrowRight", "ArrowRight", "ArrowLeft").js("State.image") == 1
+    assert page.press("n").js("State.scale") == "map"
+    page.press("n")
+    page.tab.locator('[data-focus="map-conv2-0"]').focus()
+    page.press("ArrowRight", "ArrowRight", "Enter")
+    assert page.js("State.map") == 2
+    assert page.js("document.activeElement.dataset.focus") == "map-conv2-2"
+    page.tab.locator('[data-focus="pixels-conv2"]').focus()
+    page.press("ArrowRight", "ArrowRight", "ArrowDown")
+    assert page.js("State.at") == [1, 1]
+    assert "row 1, column 1" in page.tab.locator("#spoken").inner_text()
+    assert page.press("Escape").js("State.at") is None
+    dark = page.js("Maps.css('--dark')")
+    assert page.press("t").js("Maps.css('--dark')") != dark
+    page.press("t")
+    assert page.press("g").tab.locator("#rail").is_hidden()
+    page.press("g", "?")
+    assert page.tab.get_by_role("dialog").is_visible()
+    page.press("Escape", "/")
+    page.tab.keyboard.type("pool2")
+    page.press("Enter")
+    assert page.js("State.layer") == "pool2"
+    page.tab.locator("#rail .chosen").focus()
+    assert page.press("ArrowUp").js("document.activeElement.dataset.layer") == "conv2"
+
+
+def test_focus_can_be_seen(lenet_page):
+    lenet_page.at("view=layer&layer=conv1")
+    lenet_page.tab.keyboard.press("Tab")
+    for _ in range(8):
+        lenet_page.tab.keyboard.press("Tab")
+        style = "getComputedStyle(document.activeElement).outlineStyle + document.activeElement.tagName"
+        assert not lenet_page.js(style).startswith("noneBUTTON")
+
+
+def test_the_table_of_layers_has_the_numbers_of_the_net(lenet_page):
+    rows = lenet_page.at("view=net").js(
+        "() => [...document.querySelectorAll('table.net tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    expected = [row for row in layer_rows(recording_of("lenet").net) if row.type != "Split"]
+    assert [row[0] for row in rows] == [row.name for row in expected]
+    for row, known in zip(rows, expected, strict=True):
+        assert row[3] == (f"{known.params:,}" if known.params else "")
+        assert row[5] == (f"{known.multiply_adds:,}" if known.multiply_adds else "")
+    assert (
+        "conv2 does 70 % of the work with 5.8 % of the parameters"
+        in lenet_page.tab.locator(".say").inner_text()
+    )
+    work = lenet_page.numbers("Where is the work?")
+    assert ["conv2", "1600000", "70 %"] in work
+
+
+def test_statistics_of_every_blob_are_those_of_numpy(lenet_page, lenet_recording):
+    shown = lenet_page.js("R.stages")
+    for key, stage in lenet_recording.stages.items():
+        values, found = stage.values, shown[key]
+        assert found["shape"] == list(values.shape[1:])
+        exact = values.astype(np.float64)
+        for name in ("min", "mean", "max", "std"):
+            known = getattr(exact, name)()
+            np.testing.assert_allclose(found[name], known, rtol=1e-5, atol=1e-7, err_msg=f"{key} {name}")
+        assert found["zeros"] == (values == 0).sum()
+        assert sum(found["histogram"]["counts"]) + found["zeros"] == values.size
+
+
+def test_pictures_and_numbers_of_a_layer_are_those_that_the_net_computed(lenet_page, lenet_recording):
+    lenet_page.at("view=layer&layer=conv1&image=1&map=4&at=7,9")
+    value = float(lenet_recording.stages["conv1"].values[1, 4, 7, 9])
+    read = lenet_page.tab.locator(".layer-side .num").first
+    assert float(read.get_attribute("title").replace("−", "-")) == pytest.approx(value, abs=1e-4)
+    counts = lenet_page.numbers("How large is conv1?")[1:]
+    assert sum(int(row[1]) for row in counts) == lenet_recording.stages["conv1"].values.size
+    w = lenet_recording.layer("conv1").params[0]
+    drawn = lenet_page.js("() => Values.param('conv1', 0).then(p => [...p.data])")
+    np.testing.assert_allclose(drawn, w.ravel(), atol=1e-6)
+
+
+def test_a_gradient_is_read_as_it_was_recorded(lenet_page, lenet_recording):
+    diff = lenet_recording.stages["conv2"].diff[0]
+    drawn = lenet_page.js("() => Values.diff('conv2', 0).then(d => [...d.data])")
+    np.testing.assert_allclose(drawn, diff.ravel(), atol=np.ptp(diff) / 255)
+
+
+@pytest.fixture(scope="module")
+def odd_page(make_page):
+    """A page whose names are markup, in a frame as a notebook shows it."""
+    return make_page(mc.report(small_net(HOSTILE, HOSTILE), photos(2, 16), class_names=[HOSTILE] * 4))
+
+
+def test_names_that_are_markup_are_shown_as_they_are(odd_page):
+    odd_page.at("view=layer")
+    assert odd_page.tab.locator("h1").inner_text().startswith("</script><script>alert(1)")
+    assert odd_page.tab.locator("main h2").inner_text().startswith("</script>")
+    for view in odd_page.js("R.order"):
+        odd_page.at(f"view={view}")
+        assert odd_page.tab.locator("main .error").count() == 0, view
+    assert odd_page.problems == []
+
+
+def test_a_report_runs_within_a_notebook(odd_page, tmp_path):
+    (tmp_path / "notebook.html").write_text(mc.report(small_net(), photos(1, 16))._repr_html_(), "utf-8")
+    tab = odd_page.context.new_page()
+    tab.goto((tmp_path / "notebook.html").as_uri())
+    frame = tab.frame_locator("iframe")
+    frame.locator("body[data-drawn]").wait_for()
+    frame.locator('[data-view="layer"][role=tab]').click()
+    frame.locator("h2", has_text="Convolution").wait_for()
+    tab.close()

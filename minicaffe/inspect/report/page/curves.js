@@ -235,7 +235,7 @@ const Chart = (() => {
     const body = values.map((row, i) => el("tr", {}, el("th", {scope: "row"}, rows[i]), row.map((v, j) => {
       const [r, g, b] = Maps.colour(extent[i] ? v / extent[i] : 0, 1);
       const isChosen = chosen && chosen[0] === i && chosen[1] === j;
-      return el("td", {class: (square && i === j ? "diagonal" : "") + (isChosen ? " chosen" : ""), style: {backgroundColor: `rgb(${r},${g},${b})`, color: (r + 2 * g + b) / 4 > 128 ? "#000" : "#fff"}},
+      return el("td", {class: (square && i === j ? "diagonal" : "") + (isChosen ? " chosen" : ""), style: {backgroundColor: `rgb(${r},${g},${b})`, color: Maps.ink([r, g, b])}},
         el("button", {tabindex: "-1", "data-focus": `${title}-${i}-${j}`, "data-cell": `${i},${j}`, onclick: () => onselect && onselect(i, j),
           "aria-label": `${yAxis.label} ${rows[i]}, ${xAxis.label} ${columns[j]}: ${whole(v)}`}, v ? whole(v) : "·"));
     })));

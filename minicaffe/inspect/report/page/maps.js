@@ -27,6 +27,12 @@ const Maps = (() => {
     return [c & 255, c >> 8 & 255, c >> 16 & 255];
   }
 
+  // Black or white, whichever can be read better on a colour.
+  function ink(rgb) {
+    const [r, g, b] = rgb.map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
+  }
+
   function range(values) {
     let lo = Infinity, hi = -Infinity;
     for (const v of values) { if (v < lo) lo = v; if (v > hi) hi = v; }
@@ -149,7 +155,7 @@ const Maps = (() => {
     const rows = Array.from({length: h}, (_, y) => el("tr", {}, Array.from({length: w}, (_, x) => {
       const v = values[y * w + x], [r, g, b] = colour(v, extent);
       return el("td", {class: at && at[0] === y && at[1] === x ? "chosen" : null, title: exact(v),
-        style: {backgroundColor: `rgb(${r},${g},${b})`, color: (r + 2 * g + b) / 4 > 128 ? "#000" : "#fff"}}, fmt(v, digits));
+        style: {backgroundColor: `rgb(${r},${g},${b})`, color: ink([r, g, b])}}, fmt(v, digits));
     })));
     return el("table", {class: "cells", "aria-label": label}, el("tbody", {}, rows));
   }
@@ -165,5 +171,5 @@ const Maps = (() => {
       el("span", {class: "quiet"}, isOfBlob ? "one scale for all maps" : "each map has its own scale", " ", el("kbd", {}, "n")));
   }
 
-  return {tile, rgb, image, grid, pixels, table, legend, range, scaleFor, colour, css, forget, meanOf};
+  return {tile, rgb, image, grid, pixels, table, legend, range, scaleFor, colour, ink, css, forget, meanOf};
 })();

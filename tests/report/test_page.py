@@ -1,0 +1,133 @@
+"""What a report's page is made of: text that is data, the same bytes each time, and not too many of them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.errors import DataError
+from minicaffe.inspect.report.ladder import RUNGS, Rung, reduce
+from minicaffe.inspect.report.pack import Packer, as_bytes
+from minicaffe.inspect.report.page import as_json, page
+from minicaffe.inspect.report.pictures import from_images
+from minicaffe.inspect.report.record import copy_of, record
+from minicaffe.inspect.report.weights import restored
+from tests.report.conftest import photos
+
+pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
+
+HOSTILE = "</script><script>alert(1)</script><!-- \u2028 \U0001f600 \"'&" + "x" * 300
+SMALL = """
+name: NAME
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 3, 16, 16]}}}
+- name: CONV
+  type: Convolution
+  convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}
+- {name: relu, type: ReLU, top: CONV}
+- {name: pool, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 4, weight_filler: {type: xavier}}}
+- {name: prob, type: Softmax}
+"""
+
+
+def small_net(name="small", conv="conv"):
+    names = [
+        json.dumps(text, ensure_ascii=False).replace("\u2028", "\\L") for text in (name, conv)
+    ]  # as YAML has it
+    return mc.Net.from_text(SMALL.replace("NAME", names[0]).replace("CONV", names[1]), seed=1)
+
+
+@pytest.fixture(scope="module")
+def small_report():
+    return mc.report(small_net(), photos(2, 16))
+
+
+def test_the_same_input_gives_the_same_bytes(small_report):
+    assert mc.report(small_net(), photos(2, 16)).html == small_report.html
+
+
+def test_names_are_data():
+    text = mc.report(small_net(HOSTILE, HOSTILE), photos(1, 16), class_names=[HOSTILE] * 4).html
+    assert "<script>alert" not in text and "<!-- " not in text
+    report = json.loads(re.search(r'id="report">(.*?)</script>', text, re.DOTALL)[1])
+    assert report["title"] == HOSTILE and report["layers"][1]["name"] == HOSTILE
+    assert report["classes"] == [HOSTILE] * 4
+
+
+def test_json_has_no_number_that_is_none():
+    assert as_json({"a": [float("nan"), np.float32(1.5), np.arange(2)]}) == '{"a":[null,1.5,[0,1]]}'
+
+
+def test_a_policy_lets_the_page_load_nothing(small_report):
+    assert "default-src 'none'; script-src 'unsafe-inline' blob:" in small_report.html
+    assert not re.search(r'(src|href)="?(https?:|//)', small_report.html)
+
+
+def test_the_page_without_data_is_at_most_100_kb():
+    assert len(page("", {}, "", "", [])) <= 100_000
+
+
+def test_in_a_notebook_a_report_is_a_frame_of_its_own(small_report, tmp_path):
+    frame = small_report._repr_html_()
+    assert frame.startswith("<iframe srcdoc=") and "height:720px" in frame and "<script" not in frame
+    small_report.save(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text("utf-8") == small_report.html
+    assert "report.save" in repr(small_report)
+
+
+def test_a_size_that_cannot_be_reached_is_refused_with_what_takes_most():
+    with pytest.raises(DataError, match=r"more than --max-size 0\.1: '.+' take most"):
+        mc.report(small_net(), photos(2, 16), max_size=0.1)
+
+
+def test_a_net_without_data_needs_images():
+    with pytest.raises(DataError, match="nothing to show it"):
+        mc.report(small_net())
+
+
+def test_what_the_inputs_hold_is_shown():
+    net = small_net()
+    net.blobs["data"].data[...] = 1
+    assert '"name":"input 0"' in mc.report(net).html
+
+
+def test_an_array_of_8_bits_is_off_by_half_a_step_at_most(rng):
+    values = rng.normal(size=(7, 9)).astype(np.float32)
+    _, lo, hi = as_bytes(values)
+    np.testing.assert_allclose(restored(values), values, atol=(hi - lo) / 255 * 0.501)
+
+
+def test_a_packer_counts_what_it_writes(rng):
+    packer = Packer()
+    for pack in "ab":
+        packer.add(rng.normal(size=5000), "f32", pack)
+    assert packer.size == pytest.approx(sum(len(text) for text in packer.html()), rel=0.3)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_rung_says_what_it_left_out(rung, rng):
+    values = rng.normal(size=(2, 70, 30, 30)).astype(np.float32)
+    reduced, how = reduce(values, rung)
+    maps = list(range(70)) if how["maps"] is None else how["maps"]
+    step = how["step"]
+    assert reduced.shape == (2, len(maps), -(-30 // step), -(-30 // step))
+    np.testing.assert_allclose(reduced[1, -1, 0, 0], values[1, maps[-1], :step, :step].mean(), atol=1e-5)
+    assert (how["note"] is None) == (rung.maps in (None,) and rung.side in (None, 56))
+
+
+def test_a_rung_averages_what_is_left_at_the_edges():
+    values = np.arange(9000, dtype=np.float32).reshape(1, 1, 90, 100)
+    reduced, how = reduce(values, Rung(None, 28))
+    assert how["step"] == 4
+    assert reduced[0, 0, -1, -1] == values[0, 0, 88:, 96:].mean()
+
+
+def test_a_net_of_one_class_or_without_classes_has_no_answer():
+    text = SMALL.replace("NAME", "x").replace("CONV", "conv").split("- {name: ip,")[0]
+    with copy_of(mc.Net.from_text(text, seed=1)) as twin:
+        recording = record(twin, from_images(mc.Classifier(twin), photos(1, 16), ()))
+    assert recording.answer is None and recording.scores is None
+    assert "neither a loss nor classes" in recording.no_gradient
