@@ -37,7 +37,9 @@ from minicaffe.train.lr_policy import learning_rate
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 from minicaffe.train.solver import Solver
 
-MOST_ROWS = 250  # of a table of layers
+LARGEST = 90_000  # characters of a drawing, and of a table
+MOST_PICTURES = 150_000  # characters of all pictures of a layer
+MOST_NOTES = 20
 MOST_NUMBERS = 2_000_000  # that statistics are made of; of larger arrays some are taken
 FEW = 20  # numbers that are written out
 COLORS = "#4a8fd6", "#cf5560"  # of lines
@@ -78,7 +80,10 @@ def html_of_net(net: Net) -> str:
 
 
 def _drawing(net: Net) -> str:
-    return f'<div class="scroll">{net.draw().svg()}</div>'
+    svg = net.draw().svg()
+    if len(svg) > LARGEST:
+        return '<p class="quiet">The drawing is too large for here: net.draw() shows it.</p>'
+    return f'<div class="scroll">{svg}</div>'
 
 
 def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
@@ -86,7 +91,8 @@ def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
     heads = ["layer", "type", "top", "parameters", "share", "multiply-adds", "share", "memory"]
     heads += ["rank"] * has_ranks
     lines = [_tr([_cell(head, 3 <= i < 9, "th") for i, head in enumerate(heads)])]
-    for row in rows[:MOST_ROWS]:
+    size = 0
+    for row in rows:
         params, work = row.params, row.multiply_adds
         cells = [_cell(row.name), _cell(row.type), _cell(tops_text(row.tops))]
         cells += [_cell(f"{params:,}" if params else "", True), _share(row.params_share if params else None)]
@@ -94,11 +100,14 @@ def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
         cells += [_cell(in_bytes(row.activation_bytes) if row.activation_bytes else "", True)]
         cells += [_cell(rank_text(row), True)] * has_ranks
         lines.append(_tr(cells, kinds[row.name]))
-    more = len(rows) - MOST_ROWS
-    rest = f'<p class="quiet">and {more} layers more, which "minicaffe summary" shows</p>' if more > 0 else ""
-    notes = "".join(
-        f'<p class="quiet">{_text(f"{row.name}: {note_of(row)}")}</p>' for row in rows if row.note
-    )
+        size += len(lines[-1])
+        if size > LARGEST:
+            break
+    more = len(rows) + 1 - len(lines)
+    rest = f'<p class="quiet">and {more} layers more, which "minicaffe summary" shows</p>' if more else ""
+    noted = [f"{row.name}: {note_of(row)}" for row in rows if row.note]
+    noted[MOST_NOTES:] = [f"and {len(noted) - MOST_NOTES} such layers more"] * (len(noted) > MOST_NOTES)
+    notes = "".join(f'<p class="quiet">{_text(note)}</p>' for note in noted)
     return f'<div class="scroll"><table>{"".join(lines)}</table>{rest}{notes}</div>'
 
 
@@ -110,13 +119,18 @@ def html_of_layer(layer: Layer) -> str:
     table = [(side, f"{name} {_shape(blob)}") for side, (name, blob) in zip(rows, names, strict=True)]
     parts = [_head(layer.name, [layer.type, layer.note]), f"<pre>{_text(_formula(layer))}</pre>"]
     parts.append(_facts([*table, *settings_of(layer)]))
-    for i, blob in enumerate(layer.blobs):
-        parts.append(f"<p><b>params[{_text(repr(layer.name))}][{i}]</b> {_shape(blob)}{_range(blob)}</p>")
-        parts.append(_picture_of_parameter(layer, blob))
-    for name, blob in zip(layer.spec.top, layer.top_blobs, strict=False):
+    shown_blobs = [(f"params[{layer.name!r}][{i}]", blob) for i, blob in enumerate(layer.blobs)]
+    shown_blobs += [
+        (f"blobs[{name!r}]", blob) for name, blob in zip(layer.spec.top, layer.top_blobs, strict=False)
+    ]
+    room = MOST_PICTURES
+    for i, (name, blob) in enumerate(shown_blobs):
         if blob.has_data and blob.count:
-            parts.append(f"<p><b>blobs[{_text(repr(name))}]</b> {_shape(blob)}{_range(blob)}</p>")
-            parts.append(_picture_of_blob(_numbers(blob)))
+            parts.append(f"<p><b>{_text(name)}</b> {_shape(blob)}{_range(blob)}</p>")
+            is_parameter = i < len(layer.blobs)
+            picture = _picture_of_parameter(layer, blob) if is_parameter else _picture_of_blob(_numbers(blob))
+            room -= len(picture)
+            parts.append(picture if room > 0 else "")
     return _page(*parts)
 
 
@@ -130,8 +144,6 @@ def _formula(layer: Layer) -> str:
 
 def _picture_of_parameter(layer: Layer, blob: Blob) -> str:
     """Kernels as pictures; the weights of an InnerProduct as maps, where its bottom is of maps."""
-    if not blob.has_data or not blob.count:
-        return ""
     values = _numbers(blob)
     bottom = layer.bottom_blobs[0].shape if layer.bottom_blobs else ()
     if values.ndim == 2 and len(bottom) == 4 and bottom[3] > 1 and values[0].size == math.prod(bottom[1:]):
@@ -295,8 +307,6 @@ def _shape(blob: Blob) -> str:
 
 def _range(blob: Blob) -> str:
     """The least and the largest number of a blob that holds data."""
-    if not blob.has_data or not blob.count:
-        return ""
     values = _numbers(blob)
     lo, hi = float(values.min()), float(values.max())
     return f" = {lo:.4g}" if blob.count == 1 else f" · {lo:.4g} … {hi:.4g}"

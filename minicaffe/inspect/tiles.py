@@ -19,7 +19,7 @@ MOST = 64  # tiles
 SIDES = (64, 44, 28)  # pixels of a tile: the largest with which the PNG is small enough, or else the last
 LARGE_SIDES = (384, 256, 160)  # of a tile that stands alone
 LARGEST = 60_000  # bytes of a PNG
-TABLE = 200, 600  # pixels of a table's picture, at most: height and width
+TABLE = 160, 480  # pixels of a table's picture, at most: height and width
 WIDEST = 12  # tiles side by side
 GAP = 3  # pixels between tiles
 MINUS, PLUS = (207, 63, 63), (45, 122, 214)  # seen on white and on black
@@ -135,5 +135,5 @@ def _sheet(tiles: np.ndarray, columns: int, empty: float) -> np.ndarray:
 def _png(image: Image.Image, transparency: bytes | None = None) -> bytes:
     file = io.BytesIO()
     more = {} if transparency is None else {"transparency": transparency}
-    image.save(file, "PNG", optimize=True, **more)
+    image.save(file, "PNG", **more)
     return file.getvalue()
