@@ -94,7 +94,7 @@ def test_a_net_that_cannot_be_folded_is_cut(rng):
 def test_pictures_of_a_layer_with_many_tops_are_cut():
     noise = {"type": "gaussian"}
     tops = [f"y{i}" for i in range(6)]
-    data = {"shape": {"dim": [1, 64, 40, 40]}, "data_filler": noise}
+    data = {"shape": {"dim": [1, 64, 28, 28]}, "data_filler": noise}
     net = mc.Net({"layer": [{"name": "x", "type": "DummyData", "top": tops, "dummy_data_param": data}]})
     net.forward()
     told = text_of(net.layers[0])
