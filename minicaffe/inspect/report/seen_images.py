@@ -51,7 +51,9 @@ def seen_images(net: Net, pictures: Sequence[Picture], most: int) -> SeenImages:
                 logger.info("Low rank: no %s (%s)", what, error)
     chosen = pictures[:most]
     joined = {name: np.concatenate([p.arrays[name] for p in chosen]) for name in chosen[0].arrays}
-    return SeenImages([joined], len(chosen), "pictures of this report")
+    return SeenImages(
+        [joined], len(chosen), "picture of this report" if len(chosen) == 1 else "pictures of this report"
+    )
 
 
 def _training_batches(net: Net, most: int) -> list[Batch]:

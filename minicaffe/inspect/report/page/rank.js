@@ -88,21 +88,15 @@ const Rank = (() => {
       for (let t = 0, a = o.A[f * o.c + j], at = (from + j) * o.k; t < o.k; t++) found[t] += a * o.B[at + t];
     return found;
   }
-  // What the fitted way adds to the bias, so that means are kept.
+  // What the fitted way adds to the bias (M), so that means are kept: (I − V·Vᵀ)·W·x̄.
   function shift(o, r) {
-    const found = Float64Array.from(o.means, v => o.way === "fitted" ? v : 0);
-    return o.way === "fitted" ? found.map((v, f) => v - project(o, r, o.means, f, 1, 0)) : found;
-  }
-  // Element p of row f of U·Uᵀ·y, for y (M, P).
-  function project(o, r, y, f, P, p) {
-    const first = Math.floor(f / o.m) * o.m;
-    let sum = 0;
-    for (let j = 0; j < Math.min(r, o.c); j++) {
-      let z = 0;
-      for (let i = first; i < first + o.m; i++) z += o.A[i * o.c + j] * y[i * P + p];
-      sum += o.A[f * o.c + j] * z;
+    const found = new Float64Array(o.M);
+    if (o.way === "fitted") for (let g = 0; g < o.group; g++) {
+      const first = g * o.m, kept = new Float64Array(Math.min(r, o.c));
+      for (let i = first; i < first + o.m; i++) kept.forEach((_, j) => { kept[j] += o.A[i * o.c + j] * o.means[i]; });
+      for (let i = first; i < first + o.m; i++) found[i] = kept.reduce((left, z, j) => left - o.A[i * o.c + j] * z, o.means[i]);
     }
-    return sum;
+    return found;
   }
   // {A, B, bias, shapes} of rank r, or null: A (M, r) and B (groups · r, k), so that W ≈ A·B; bias is to be added.
   async function factors(name, r, w = way(name)) {
@@ -157,7 +151,7 @@ const Rank = (() => {
   const probabilities = blobs => R.softmax ? Values.softmax(blobs[R.answer]) : blobs[R.answer];
   const yaml = ranks => Object.entries(ranks).map(([name, r]) => `- name: ${name}\n  low_rank_param: ${WAYS[way(name)].param(r)}\n`).join("");
 
-  return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, project, factors, basis, params, cost, size, totals,
+  return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, factors, basis, params, cost, size, totals,
     probabilities, yaml};
 })();
 
@@ -192,7 +186,7 @@ View("low_rank", (() => {
   // k numbers as the slices of a filter, side by side: 64 at most.
   function sheet(values, [C, h, w], label, range, room = 90) {
     if (C > 1 && h * w === 1) [h, w, C] = [Math.ceil(C / Math.ceil(Math.sqrt(C))), Math.ceil(Math.sqrt(C)), 1];
-    const most = Math.min(C, 64), across = Math.ceil(Math.sqrt(most * (h + 1) / (w + 1))), W = across * (w + 1) - 1, H = Math.ceil(most / across) * (h + 1) - 1;
+    const most = Math.min(C, 64), across = most < 5 ? most : Math.ceil(Math.sqrt(most * (h + 1) / (w + 1))), W = across * (w + 1) - 1, H = Math.ceil(most / across) * (h + 1) - 1;
     const data = new Float64Array(W * H);
     for (let i = 0; i < Math.min(most * h * w, values.length); i++) {
       const c = Math.floor(i / (h * w)), p = i % (h * w);
@@ -213,30 +207,19 @@ View("low_rank", (() => {
   function filter(name, o, r, f) {
     return trio(`Filter ${f}`, o.W.subarray(f * o.k, (f + 1) * o.k), Rank.row(o, f, r), r, (values, label, range) => sheet(values, shapeOf(name), `filter ${f}, ${label}`, range));
   }
-  // The answers of all filters, exact and at rank r: {P, exact(g), low(g)}; or why they are not known.
-  async function answers(name, o, r) {
-    const layer = V.layers[name], key = layerOf(name).tops[0], y = await Values.stage(key);
-    if (!y.data || y.data.length !== R.stages[key].shape.reduce((a, b) => a * b, 1)) return "Not all of its maps are in this page, so none at rank r.";
-    if (layer.rank && !layer.factored && (o.way !== "weights" || r > layer.rank)) return `This net computes it at rank ${layer.rank}; other answers are not in this page.`;
-    const P = y.data.length / o.M, exact = g => y.data.subarray(g * P, (g + 1) * P);
-    if (o.way === "data") {
-      if (!Values.isLive() || layer.rank) return "For way b a map at rank r needs the net to run in the page.";
-      const all = (await Live.forward(await Values.input(State.image), {params: (await Rank.params({[name]: r})).params}))[key];
-      return {P, y, exact, low: g => all.subarray(g * P, (g + 1) * P)};
-    }
-    const ref = layerOf(name).params.find(p => p.key === `${name}/${layer.factored ? 2 : 1}`);
-    const b = layer.bias && ref && ref.values ? await Pack.array(ref.values) : new Float32Array(o.M), d = Rank.shift(o, r);
-    const plain = Float32Array.from(y.data, (v, i) => v - b[Math.floor(i / P)]);
-    return {P, y, exact, low: g => Float64Array.from({length: P}, (_, p) => Rank.project(o, r, plain, g, P, p) + b[g] + d[g])};
-  }
+  // What filters answer to this image, exact and at rank r: W·X and A·(B·X), with their biases. X is view 3's.
   async function maps(name, o, r, f) {
-    const found = await answers(name, o, r);
-    if (typeof found === "string") return el("div", {}, el("h3", {}, "Answers"), el("p", {class: "quiet"}, found));
-    const {P, exact, low, y} = found, side = Math.ceil(Math.sqrt(o.M)), approx = y.exact ? "" : "≈ ";
-    const [h, w] = P > 1 ? y.shape.slice(1) : [Math.ceil(o.M / side), side]; // one number for each filter: all of them
-    const all = get => P > 1 ? get(f) : Float64Array.from({length: h * w}, (_, g) => g < o.M ? get(g)[0] : 0);
-    return trio(P > 1 ? `Its answers: map ${f}` : `All ${o.M} answers`, all(exact), all(low), r,
-      (values, label, range) => Maps.tile(values, h, w, {...range, scale: Maps.scaleFor(h, w, 80, 100), label: `answers, ${label}`}), approx);
+    const g = R.views.convolution.layers && R.views.convolution.layers[name], x = g && !g.missing ? await Product.model(name, State.image, [0, 0]) : {missing: "its input is not in this page"};
+    if (x.missing) return el("div", {}, el("h3", {}, "Answers"), el("p", {class: "quiet"}, `Not shown: ${x.missing}.`));
+    const {n, X, b} = x, from = Math.floor(f / o.m), bias = Rank.shift(o, r), Z = new Float64Array(r * n), K = from * o.k;
+    const add = (y, at, c, k) => { for (let s = 0; s < n; s++) y[at + s] += c * X[(K + k) * n + s]; };
+    for (let j = 0; j < r; j++) for (let k = 0; k < o.k; k++) add(Z, j * n, o.B[(from * o.c + j) * o.k + k], k);
+    const exact = h => { const y = new Float64Array(n).fill(b ? b[h] : 0); for (let k = 0; k < o.k; k++) add(y, 0, o.W[h * o.k + k], k); return y; };
+    const low = h => Float64Array.from({length: n}, (_, s) => { let sum = (b ? b[h] : 0) + bias[h]; for (let j = 0; j < r; j++) sum += o.A[h * o.c + j] * Z[j * n + s]; return sum; });
+    const side = Math.ceil(Math.sqrt(o.M)), [h, w] = n > 1 ? [x.ch, x.cw] : [Math.ceil(o.M / side), side]; // of one number for each filter: all
+    const all = get => n > 1 ? get(f) : Float64Array.from({length: h * w}, (_, i) => i < o.M ? get(i)[0] : 0);
+    return trio(n === 1 ? `All ${o.M} answers` : `Its answers: map ${f}${n < x.P ? `, ${h} × ${w} of it` : ""}`, all(exact), all(low), r,
+      (values, label, range) => Maps.tile(values, h, w, {...range, scale: Maps.scaleFor(h, w, 64, 80), label: `answers, ${label}`}), Values.isLive() ? "" : "≈ ");
   }
 
   // W ≈ A·B, and how filter f is mixed from the rows of B.
@@ -273,7 +256,7 @@ View("low_rank", (() => {
     });
     const field = el("textarea", {readonly: true, rows: 2 * Object.keys(ranks).length, cols: 44, "aria-label": "lines for the spec", "data-focus": "rank-yaml"}, text);
     const copy = () => { field.focus(); field.select(); say(document.execCommand("copy") ? "copied" : "press Ctrl+C"); };
-    return el("section", {"aria-label": "the whole net"}, el("h3", {}, "The whole net: keep 98 % of its right answers, spend least"), row(
+    return el("section", {"aria-label": "the whole net"}, el("h3", {}, "The whole net" + (V.test && Values.isLive() ? ": keep 98 % of its right answers, spend least" : "")), row(
       el("div", {}, el("table", {class: "net", id: "rank-plan"}, head(["layer", "rank", "break-even", "of its work", "multiply-adds"]), el("tbody", {}, rows),
         el("tfoot", {}, foot("the whole net's work", work, R.totals.multiply_adds, "work"), foot("its parameters", held, R.totals.parameters, "held")))),
       await scores(ranks, work),
@@ -314,7 +297,7 @@ View("low_rank", (() => {
   function accuracy(name, width, r) {
     const series = [...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [`${WAYS[w].letter} ${WAYS[w].name}`, points]),
       ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points])];
-    if (!series.length) return el("div", {class: "chart"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
+    if (!series.length) return el("div", {class: "chart wide"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
       V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give --sweep JOURNAL, which minicaffe lowrank sweep writes."));
     return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
       series: series.map(([text, points]) => ({name: text, x: points.map(p => p[0]), y: points.map(p => p[1]), dots: "both"})), cut: {x: r}});
@@ -325,6 +308,7 @@ View("low_rank", (() => {
     const reason = (V.out.find(([other]) => other === State.layer) || [])[1], n = layer.full, f = Math.min(State.map, count - 1);
     if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
     const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
+    if (!numbers.weights.spectrum[0]) { root.append(el("p", {class: "absent"}, `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`)); return; }
     let r = Rank.rank(name), o = null;
     const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
       oninput: e => paint(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
@@ -332,7 +316,7 @@ View("low_rank", (() => {
     const cost = el("div"), table = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
     const ranks = Array.from({length: n}, (_, i) => i + 1), cut = {x: r, dots: true, onmove: slide}, least = Math.min(...V.ways.flatMap(v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4)));
     const charts = [
-      Chart.line({title: "How fast do the directions fade?", x: {label: "direction", lo: 1, hi: n}, y: {label: "size, as part of the first", log: true, lo: 10 ** Math.floor(Math.log10(least)), hi: 1}, width, height: 200, cut: {...cut},
+      Chart.line({title: "How fast do the directions fade?", x: {label: "direction", lo: 1, hi: n}, y: {label: "size, as part of the first", log: true, lo: 10 ** Math.floor(Math.log10(Math.min(0.1, least))), hi: 1}, width, height: 200, cut: {...cut},
         series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranks, y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1))}))}),
       Chart.line({title: "How far are the answers off?", x: {label: "rank", lo: 1, hi: n}, y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0}, width, height: 200, cut: {...cut},
         series: V.ways.map(v => ({name: `${WAYS[v].letter} ${WAYS[v].name}`, x: ranks, y: Array.from(numbers[v].response).slice(1)}))}),
@@ -361,7 +345,7 @@ View("low_rank", (() => {
     await paint(r);
     root.append(el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))), cost, pictures,
       el("p", {class: "quiet"}, o && [el("button", {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)}, "‹"), ` filter ${f} of ${count} `, el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"), " · "],
-        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` + (layer.columns < 2 * layer.k ? `, few for K = ${whole(layer.k)}: on other images b and c lose more.` : "."),
+        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` + (layer.columns < 2 * layer.k || V.seen.count < 16 ? ", few: on other images b and c lose more." : "."),
         layer.rank ? ` In this net the layer has rank ${layer.rank}${layer.way === "spatial" ? " of the spatial scheme, which this view does not show" : ""}.` : ""),
       row(charts[0], charts[1]), row(charts[2], mixing), await wholeNet());
   }

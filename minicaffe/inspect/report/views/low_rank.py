@@ -33,13 +33,13 @@ from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 logger = logging.getLogger("minicaffe")
-DEPTH_CUBED = 8e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some ten seconds
+DEPTH_CUBED = 2.5e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some seconds
 DEEPEST = 4608  # K of a layer that is asked for by name: a minute and a half
 COLUMN_WORK = 3e10  # multiply-adds for the covariances
 MOST_IMAGES = 512
-SHARE = 0.15  # of the file, for bases
+SHARE, SHARE_WITH_W = 0.15, 0.08  # of the file, for bases; where W goes with them, as the net is large
 ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
-DATA_COLUMNS = 64
+FEW_COLUMNS = 64  # of a basis of the data, and of all bases where W goes with them
 TEST_IMAGES, TEST_WORK = 200, 20_000_000  # that the page measures on; multiply-adds for an image
 
 
@@ -85,7 +85,8 @@ def choose_layers(
 ) -> tuple[dict[str, MatrixLayer], list[tuple[str, str]]]:
     """The layers that are looked at, in the net's order, and of the other products (name, why not).
 
-    Without ``names`` the smallest first, until their eigenvectors would take too long.
+    Without ``names`` those with much work for the size of their matrices come first, until their eigenvectors would
+    take too long.
     """
     found, left_out = {}, []
     for step in net.steps:
@@ -95,7 +96,7 @@ def choose_layers(
         elif step.layer.type in ("Convolution", "InnerProduct"):
             left_out.append((step.layer.name, layer))
     budget, chosen = DEPTH_CUBED, set()
-    for name, layer in sorted(found.items(), key=lambda item: _cube(item[1])):
+    for name, layer in sorted(found.items(), key=lambda item: _cube(item[1]) / _work(item[1])):
         depth = layer.scheme.matrix_shape[1]
         if names:
             if name in names and depth <= DEEPEST:
@@ -116,6 +117,10 @@ def _cube(layer: MatrixLayer) -> float:
     """About the work of the layer's factorizations."""
     m, k = layer.scheme.matrix_shape
     return float(layer.scheme.group) * (k**3 + m**3)
+
+
+def _work(layer: MatrixLayer) -> int:
+    return layer.product.geometry.multiply_adds
 
 
 def images_for(layers: Mapping[str, MatrixLayer]) -> int:
@@ -192,9 +197,9 @@ def _bases(
         name: _arrays(layer, found[name], needs_w or _is_turned(recording.net, name))
         for name, layer in layers.items()
     }
-    left = options.budget(SHARE)
+    left = options.budget(SHARE_WITH_W if needs_w else SHARE)
     refs = {}
-    for name in sorted(layers, key=lambda n: -layers[n].product.geometry.multiply_adds / carried[n].size):
+    for name in sorted(layers, key=lambda n: -_work(layers[n]) / carried[n].size):
         if carried[name].size <= left:
             left -= int(carried[name].size)
             refs[name] = {
@@ -205,9 +210,9 @@ def _bases(
 
 def _arrays(layer: MatrixLayer, found: Mapping[str, Directions], with_w: bool) -> _Carried:
     most = layer.full_rank if layer.full_rank <= ALL_COLUMNS else max(layer.break_even, layer.rank or 0)
+    few = min(most, FEW_COLUMNS)
     arrays = {
-        way: to_host(d.vectors[..., : min(most, DATA_COLUMNS) if way == "data" else most])
-        for way, d in found.items()
+        way: to_host(d.vectors[..., : few if way == "data" or with_w else most]) for way, d in found.items()
     }
     return _Carried({**arrays, **({"w": to_host(layer.weights)} if with_w else {})})
 
