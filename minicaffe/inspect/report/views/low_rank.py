@@ -210,9 +210,10 @@ def _bases(
 
 def _arrays(layer: MatrixLayer, found: Mapping[str, Directions], with_w: bool) -> _Carried:
     most = layer.full_rank if layer.full_rank <= ALL_COLUMNS else max(layer.break_even, layer.rank or 0)
-    few = min(most, FEW_COLUMNS)
+    few = max(FEW_COLUMNS, layer.rank or 0)
     arrays = {
-        way: to_host(d.vectors[..., : few if way == "data" or with_w else most]) for way, d in found.items()
+        way: to_host(d.vectors[..., : min(most, few) if way == "data" or with_w else most])
+        for way, d in found.items()
     }
     return _Carried({**arrays, **({"w": to_host(layer.weights)} if with_w else {})})
 
