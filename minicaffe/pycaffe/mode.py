@@ -10,6 +10,7 @@ import warnings
 from minicaffe.device.array import gpu_problem
 from minicaffe.device.array import set_device as choose_device
 from minicaffe.errors import DeviceError
+from minicaffe.train.console import GlogFormatter
 
 logger = logging.getLogger("minicaffe")
 GLOG_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
@@ -20,6 +21,7 @@ class _Process:
     gpu = 0
     uses_gpu = False
     seeds: random.Random | None = None
+    log_is_shown = False
 
 
 _process = _Process()
@@ -58,10 +60,20 @@ def next_seed() -> int | None:
 
 
 def init_log(level: int = 0, stderr: bool = True) -> None:
-    """Show the log from a level on (0: all, 1: warnings, 2: errors), on stderr or else on stdout."""
+    """Show the log from a level on (0: all, 1: warnings, 2: errors), on stderr or else on stdout.
+
+    Its lines are as Caffe's, so that scripts read them (``tools/extra/parse_log.py``).
+    """
     handler = logging.StreamHandler(sys.stderr if stderr else sys.stdout)
+    handler.setFormatter(GlogFormatter())
+    _process.log_is_shown = True
     logger.handlers = [handler]
     logger.setLevel(GLOG_LEVELS[min(max(level, 0), 3)])
+
+
+def log_is_shown() -> bool:
+    """Whether ``init_log`` was called."""
+    return _process.log_is_shown
 
 
 def log(message: str) -> None:

@@ -18,9 +18,10 @@ from minicaffe.caffe.formats.solverstate import CaffeState, write_state
 from minicaffe.core.display import html_of
 from minicaffe.device.array import Array, to_host
 from minicaffe.files.spec_formats import open_solver
-from minicaffe.pycaffe.mode import next_seed
+from minicaffe.pycaffe.mode import log_is_shown, next_seed
 from minicaffe.pycaffe.net import Net
 from minicaffe.spec.solver import SolverSpec
+from minicaffe.train.console import caffe_lines, own_lines
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.snapshots import start_of_name
 
@@ -37,6 +38,7 @@ class _Training(minicaffe.Solver):
     def __init__(self, spec: SolverSpec) -> None:
         self.callbacks: list[tuple[Callback, Callback]] = []
         super().__init__(spec)
+        self.lines = lambda shown: (caffe_lines if log_is_shown() else own_lines)(shown)
 
     def _accumulate(self) -> Array:
         for on_start, _ in self.callbacks:

@@ -188,6 +188,25 @@ def test_what_we_print_reads_as_our_log_does(job, capsys, kind):
         assert mine.values == pytest.approx(its.values, rel=1e-5)
 
 
+def test_what_a_script_of_pycaffe_prints_reads_as_caffes_log_does(job, capsys, monkeypatch):
+    from minicaffe import pycaffe as caffe
+
+    logger = caffe.mode.logger
+    monkeypatch.setattr(logger, "handlers", logger.handlers)
+    monkeypatch.setattr(logger, "level", logger.level)
+    monkeypatch.setattr(logger, "propagate", False)  # to what other tests have set up
+    monkeypatch.setattr(caffe.mode._process, "log_is_shown", False)
+    caffe.init_log()
+    caffe.AdamSolver(str(job)).solve()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line[:1] not in "IW" or not line[1:5].isdecimal()] == []
+    assert any(line.endswith("] Iteration 3, lr = 0.002") for line in lines)
+    job.with_name("err.txt").write_text("\n".join(lines))
+    (run,) = read_log("err.txt")
+    assert run.loss["train"].iterations == (0, 3, 6, 9, 12, 15, 18)
+    assert all(math.isfinite(time) for time in run.loss["train"].seconds)
+
+
 # -- what is none
 
 

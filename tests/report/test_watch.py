@@ -110,19 +110,35 @@ def test_a_resumed_run_goes_on_and_another_begins_anew(tmp_path):
     assert '"source":"x%20y.live.js"' in (tmp_path / "x y.live.html").read_text()
 
 
-def test_many_events_are_thinned(tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "MOST_EVENTS", 100)
-    monkeypatch.setattr(watch, "FILTERS_EVERY", 0)
-    live = LivePage(str(tmp_path / "x"), small_net())
-    live(start("a"))
-    for i in range(400):
-        live(train(i))
-    told = events_of(tmp_path / "x.live.js")
+@pytest.fixture
+def long(tmp_path, monkeypatch):
+    """Tells a page of 400 iterations that are shown, with filters after each; returns the events in its .js."""
+
+    def tell(**limits):
+        for name, value in {"FILTERS_EVERY": 0, **limits}.items():
+            monkeypatch.setattr(watch, name, value)
+        live = LivePage(str(tmp_path / "x"), small_net())
+        live(start("a"))
+        for i in range(400):
+            live(train(i))
+        return events_of(tmp_path / "x.live.js")
+
+    return tell
+
+
+def test_many_events_are_thinned(long):
+    told = long(MOST_EVENTS=100)
     assert told[0]["event"] == "start" and len(told) <= 101
-    kinds = [event["event"] for event in told]
-    assert kinds.count("train") > 20 and told[-1] == {**told[-1], "event": "filters", "iteration": 399}
     shown = [event["iteration"] for event in told if event["event"] == "train"]
-    assert shown == sorted(shown) and shown[0] == 0 and shown[-1] == 399
+    assert shown == sorted(shown) and shown[-1] == 399 and len(shown) > 20
+    assert told[-1]["event"] == "filters" and told[-1]["iteration"] == 399
+
+
+def test_filters_go_before_numbers_do(long):
+    """400 losses take 27 kB, 400 times the filters twice as much."""
+    told = long(MOST_BYTES=60_000)
+    assert [event["iteration"] for event in told if event["event"] == "train"] == [*range(400)]
+    assert sum(event["event"] == "filters" for event in told) < 350
 
 
 def test_a_disk_that_fails_is_told_once_and_the_training_goes_on(job, tmp_path, caplog, monkeypatch):
@@ -199,6 +215,8 @@ def test_the_page_has_the_numbers_of_the_log_and_goes_on_reading(live_page, tmp_
     assert live_page.locator('[data-focus^="training-filter"]').count() == 6
     with (tmp_path / "snap" / "run.live.js").open("a") as file:
         file.write('mc({"event":"train","iteration":17,"loss":0.125,"lr":0.001,"time":2e9});\n')
+    for _ in range(2):  # it reads at once when the pause ends
+        live_page.get_by_role("button", name="pause").click()
     live_page.get_by_text("iteration 17 of 18").wait_for(timeout=20_000)
     assert "0.125" in live_page.locator("#status").inner_text()
 

@@ -114,14 +114,18 @@ class LivePage:
         self._size += len(line)
 
     def _thin(self) -> None:
-        """Drop every second event of each kind, and all filters but the last."""
-        kept: list[tuple[str, bytes]] = []
-        seen: dict[str, int] = {}
+        """Drop all filters but the last; if that is not enough, every second event of each kind."""
         last = max((i for i, (kind, _) in enumerate(self._lines) if kind == "filters"), default=-1)
-        for i, (kind, line) in enumerate(self._lines):
-            seen[kind] = seen.get(kind, 0) + 1
-            if i == last or kind in FEW or (kind != "filters" and seen[kind] % 2):
-                kept.append((kind, line))
+        kept = [entry for i, entry in enumerate(self._lines) if entry[0] != "filters" or i == last]
+        if len(kept) > MOST_EVENTS or sum(len(line) for _, line in kept) > MOST_BYTES // 2:
+            seen: dict[str, int] = {}
+            for kind, _ in kept:
+                seen[kind] = seen.get(kind, 0) + 1
+            left, kept = kept, []
+            for kind, line in left:
+                seen[kind] -= 1
+                if kind in FEW or kind == "filters" or seen[kind] % 2 == 0:  # which keeps the newest
+                    kept.append((kind, line))
         self._lines = kept
         self._write_all()
 

@@ -2,7 +2,7 @@
 const mc = event => Watch.take(event);
 const Watch = (() => {
   const EVERY = 2000, POINTS = 1000, view = views.get("training");
-  let incoming = [], mark = "", reads = 0, isPaused = false, isOver = false, problem = "", changed = performance.now(), now = null;
+  let incoming = [], mark = "", reads = 0, idle = 0, isPaused = false, isOver = false, problem = "", changed = performance.now(), now = null;
 
   // -- events become a run, as in minicaffe/inspect/logs.py --
   const curve = () => ({x: [], s: [], y: []});
@@ -80,11 +80,14 @@ const Watch = (() => {
 
   // -- reading --
   function read() {
-    if (isPaused) { status(); return; }
     incoming = []; problem = "";
     const script = el("script", {src: `${R.source}?${reads++}`, onload: () => { script.remove(); got(); }, onerror: () => {
       script.remove(); problem = `${decodeURIComponent(R.source)} is not beside this page`; status(); }});
     document.head.append(script);
+  }
+  function tick() {
+    if (isPaused || (isOver && ++idle % 5)) status(); // one that has ended may be resumed
+    else read();
   }
   async function got() {
     const last = incoming[incoming.length - 1], mine = `${incoming.length} ${last && last.time} ${last && last.event}`;
@@ -98,12 +101,12 @@ const Watch = (() => {
     document.body.dataset.read = reads;
   }
   function start() {
-    const pause = el("button", {"aria-pressed": "false", onclick: () => { isPaused = !isPaused; pause.setAttribute("aria-pressed", String(isPaused)); read(); }}, "pause");
+    const pause = el("button", {"aria-pressed": "false", onclick: () => { isPaused = !isPaused; pause.setAttribute("aria-pressed", String(isPaused)); if (!isPaused) read(); }}, "pause");
     const theme = el("button", {"aria-label": "light or dark", onclick: () => { document.documentElement.dataset.theme = Maps.css("--dark") === "1" ? "light" : "dark"; Maps.forget(); draw(); }}, "◐");
     document.getElementById("top").append(el("h1", {}, R.title), el("span", {id: "status", class: "facts"}), el("span", {class: "tools"}, pause, theme));
     State.load(); State.on(draw);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { Maps.forget(); draw(); });
-    read(); setInterval(read, EVERY);
+    read(); setInterval(tick, EVERY);
   }
   return {take: event => incoming.push(event), start, build};
 })();
