@@ -14,11 +14,12 @@ from dataclasses import dataclass
 class Command:
     """``minicaffe NAME …`` calls ``run``, whose docstring is the command's help, with the flags that were given.
 
-    ``example`` is a whole command line that works, but for the word "minicaffe": it ends the help.
+    ``run`` may return an exit status other than 0. ``example`` is a whole command line that works, but for the
+    word "minicaffe": it ends the help.
     """
 
     name: str
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
     add_flags: Callable[[argparse.ArgumentParser], None]
     example: str
 

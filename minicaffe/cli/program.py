@@ -1,8 +1,9 @@
 """The program ``minicaffe``: it runs one command, and this file alone says how a command ends.
 
-The exit status is 0; 2 for an error that the user can fix, reported in one line that begins with "error:"; 130
-after Ctrl-C; 1 if nobody reads the output any more (``| head``). Any other error is a bug, and shows its traceback.
-A training that Ctrl-C stops at the end of an iteration has done what it was told: 0 (``--sigint_effect``).
+The exit status is 0; 1 if a check found something wrong, or nobody reads the output any more (``| head``); 2 for an
+error that the user can fix, reported in one line that begins with "error:"; 130 after Ctrl-C. Any other error is a
+bug, and shows its traceback. A training that Ctrl-C stops at the end of an iteration has done what it was told: 0
+(``--sigint_effect``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(error)
     try:
         with trusting(args):
-            args.function(args)
+            status: int | None = args.function(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug or problem is None:
             raise
         return report(problem)
-    return OK
+    return status or OK
 
 
 def _problem_of(error: Exception) -> str | None:

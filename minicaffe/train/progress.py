@@ -13,7 +13,8 @@ class Progress:
 
     EVERY = 5.0  # seconds between two lines
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, what: str = "images") -> None:
+        self.what = what  # that ``say_some`` counts
         self.steps, self.done = steps, 0
         self.start = self.said = time.perf_counter()
 
@@ -31,12 +32,12 @@ class Progress:
         logger.info("%s%s", text, f" ({duration(left)} left)" if self.done and left >= 1 else "")
 
     def say_some(self, count: int = 1) -> None:
-        """Count ``count`` more images; log how many are done every few seconds."""
+        """Count ``count`` more of what there are; log how many are done every few seconds."""
         now = time.perf_counter()
         if now - self.said >= self.EVERY and self.done:
             self.said = now
             left = duration(self.seconds_left())
-            logger.info("%s of %s images (%s left)", f"{self.done:,}", f"{self.steps:,}", left)
+            logger.info("%s of %s %s (%s left)", f"{self.done:,}", f"{self.steps:,}", self.what, left)
         self.done += count
 
 

@@ -10,9 +10,10 @@ import pytest
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
 from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.layers.relu import ReLU
 from minicaffe.layers.tanh import TanH
 from minicaffe.spec.net import parse_net
-from minicaffe.testing import away_from, check_gradients, layer_net
+from minicaffe.testing import away_from, check_gradients, compare_gradients, layer_net
 
 NET = """
 name: two
@@ -161,3 +162,47 @@ def test_numbers_near_corners_are_moved_off_them_and_no_others():
 def test_it_is_imported_by_those_who_ask_for_it_alone():
     script = "import sys, minicaffe; print('minicaffe.testing' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "False\n"
+
+
+# -- kinks ---------------------------------------------------------------------------------------------------
+
+
+def relu_at(*numbers):
+    return compare_gradients("type: ReLU", [np.array([numbers])]).blobs[0]
+
+
+def test_numbers_at_a_kink_are_counted_and_stepped_over():
+    blob = relu_at(0.0, 1.0, -1.0, 0.0)
+    assert (blob.tried, blob.kinks, blob.near, blob.wrong, blob.problem()) == (4, 2, 0, 0, "")
+    ties = np.array([[[[3.0, 3.0], [1.0, 2.0]]]])
+    check_gradients("type: Pooling, pooling_param: {kernel_size: 2}", [ties])
+    check_gradients("type: Eltwise, eltwise_param: {operation: MAX}", [np.ones((2, 2)), np.eye(2)])
+
+
+def test_numbers_beside_a_kink_are_compared_at_smaller_steps():
+    blob = relu_at(3e-6, 1.0, -4e-7)
+    assert (blob.kinks, blob.near, blob.wrong) == (0, 2, 0)
+
+
+def test_kinks_alone_say_nothing():
+    assert relu_at(0.0, 0.0).problem().startswith("x0: all 2 numbers tried are at kinks")
+
+
+def test_a_wrong_backward_is_found_among_kinks(monkeypatch):
+    def wrong(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = top[0].diff * np.where(bottom[0].data > 0, 1, 0.25)
+
+    monkeypatch.setattr(ReLU, "backward", wrong)
+    blob = relu_at(0.0, 1.0, -1.0, 0.0)
+    assert (blob.kinks, blob.wrong, blob.place) == (2, 1, (0, 2)) and blob.problem()
+
+
+def test_a_gradient_that_lies_beyond_the_slopes_of_a_kink_is_wrong(monkeypatch):
+    monkeypatch.setattr(ReLU, "backward", lambda self, top, down, bottom: bottom[0].diff.fill(9))
+    assert relu_at(0.0, 1.0).wrong == 2
+
+
+def test_each_number_is_told_of_before_it_is_tried():
+    told = []
+    compare_gradients("type: TanH", [(2, 3)], watch=lambda done, total: told.append((done, total)))
+    assert told == [(i, 6) for i in range(6)]

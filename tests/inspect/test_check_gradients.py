@@ -1,0 +1,162 @@
+"""``minicaffe check-gradients``: every layer type is right, a planted fault is named, nets get numbers that fit."""
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.cli.program import main
+from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.inspect.gradients import subject_of
+from minicaffe.inspect.layer_examples import EXAMPLES
+from minicaffe.layers.pooling import Pooling
+from minicaffe.testing import compare_gradients
+
+SOURCES = {"Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+NET = """
+name: small
+layer:
+- {name: mnist, type: Data, top: [data, label], data_param: {source: sample/mnist-test, batch_size: 30}}
+- {name: pool, type: Pooling, bottom: data, pooling_param: {kernel_size: 7, stride: 7}}
+- name: conv
+  type: Convolution
+  convolution_param: {num_output: 4, kernel_size: 2}
+  low_rank_param: {rank: 2, factored: true}
+- {name: relu, type: ReLU}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 10}}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+- {name: accuracy, type: Accuracy, bottom: [ip, label], include: {phase: TEST}}
+"""
+OWN = """
+import minicaffe as mc
+
+
+@mc.register_layer
+class Cubed(mc.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data ** 3
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = FACTOR * bottom[0].data ** 2 * top[0].diff
+"""
+
+
+@pytest.fixture
+def net_file(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(NET)
+    return str(path)
+
+
+def compared(text, **options):
+    subject = subject_of(text, **options)
+    return compare_gradients(subject.net, subject.inputs, by=subject.by, most=min(subject.most, 40))
+
+
+def test_every_type_with_a_gradient_has_an_example_and_no_other():
+    own = {name for name, cls in layer_classes.items() if cls.__module__.startswith("minicaffe.")}
+    assert {*EXAMPLES, *SOURCES} == {
+        name for name in own if layer_classes[name].backward is not Layer.backward
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_gradient_of_a_type_is_right(name):
+    found = compared(name)
+    assert found.blobs and found.problems() == []
+
+
+def test_a_net_with_data_gets_its_labels_and_few_images(net_file):
+    found = compared(net_file)
+    assert found.problems() == []
+    assert [blob.name for blob in found.blobs] == ["data", "conv/0", "conv/1", "conv/2", "ip/0", "ip/1"]
+    assert found.net.blobs["data"].shape == (4, 1, 28, 28)
+    with mc.Net(net_file) as plain:
+        np.testing.assert_array_equal(found.net.blobs["label"].data, plain.forward(["label"])["label"][:4])
+
+
+def test_a_net_of_inputs_gets_labels_that_are_classes(tmp_path):
+    path = tmp_path / "inputs.yaml"
+    shapes = "{name: %s, type: Input, input_param: {shape: {dim: %s}}}"
+    path.write_text(
+        f"layer:\n- {shapes % ('x', [64, 3])}\n- {shapes % ('y', [64])}\n"
+        "- {name: ip, type: InnerProduct, bottom: x, inner_product_param: {num_output: 7}}\n"
+        "- {name: loss, type: SoftmaxWithLoss, bottom: [ip, y]}\n- {name: again, type: Accuracy, bottom: [ip, y]}\n"
+    )
+    subject = subject_of(str(path))
+    labels = subject.inputs["y"]
+    assert labels.shape == (4,) and set(labels) <= set(range(7)) and len(set(labels)) > 1
+    assert compared(str(path)).problems() == []
+
+
+def test_a_deploy_net_is_checked_in_phase_test():
+    subject = subject_of("prototxt/lenet/deploy.yaml")
+    assert subject.title == "LeNet (test)" and subject.net.blobs["data"].shape == (4, 1, 28, 28)
+
+
+def test_a_wrong_backward_is_told_with_its_place_and_gives_exit_status_1(net_file, monkeypatch, capsys):
+    right = Pooling.backward
+
+    def wrong(self, top, propagate_down, bottom):
+        right(self, top, propagate_down, bottom)
+        bottom[0].diff[...] *= 1.01
+
+    assert main(["check-gradients", net_file, "--most", "20"]) == 0
+    assert "Right: all errors are below 1e-06" in capsys.readouterr().out
+    monkeypatch.setattr(Pooling, "backward", wrong)
+    assert main(["check-gradients", net_file, "--most", "20"]) == 1
+    out = capsys.readouterr().out
+    assert "WRONG: data (errors above 1e-06)" in out
+    row = next(line.split() for line in out.splitlines() if line.startswith("data"))
+    backward, difference = map(float, row[-4:-2])
+    assert backward == pytest.approx(1.01 * difference, rel=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "status"), [(3, 0), (2, 1)])
+def test_a_layer_type_of_ones_own_is_checked(factor, status, tmp_path, monkeypatch, capsys):
+    path = tmp_path / f"cubed{factor}.py"
+    path.write_text(OWN.replace("FACTOR", str(factor)))
+    try:
+        assert main(["check-gradients", "Cubed", "--import", str(path), "--shape", "2,3"]) == status
+    finally:
+        layer_classes.pop("Cubed", None)
+    assert ("x0" in capsys.readouterr().out) and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["type: Convolution, convolution_param: {num_output: 3, kernel_size: 2}, low_rank_param: {rank: 1}"],
+        ["type: SoftmaxWithLoss", "--shape", "5,4", "--shape", "5"],
+        ["HingeLoss", "--shape", "3,2", "--shape", "3"],
+        ["type: Eltwise", "--shape", "2,3", "--shape", "2,3", "--shape", "2,3"],
+        ["Pooling", "--shape", "1,1,9,9", "--most", "5"],
+    ],
+)
+def test_a_layer_may_be_text_and_its_shapes_may_be_given(words, capsys):
+    assert main(["check-gradients", *words]) == 0
+    assert "Right:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["Relu"], "neither a file nor a layer type; did you mean 'ReLU'?"),
+        (["ArgMax"], "this layer type has no gradient"),
+        (["Data"], "a layer without bottoms has no gradient"),
+        (["no.yaml"], "no.yaml"),
+        (["bottom: x"], "as the text of a layer it has no type"),
+        (["type: Convolution, convolution_param: {num_outputs: 3}"], "did you mean 'num_output'?"),
+        (["prototxt/lenet/deploy.yaml", "--shape", "1,2"], "--shape is for layers"),
+        (["ReLU", "--shape", "1,x"], "write sizes with commas"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line_and_exit_status_2(words, problem, capsys):
+    try:
+        status = main(["check-gradients", *words])
+    except SystemExit as error:
+        status = error.code
+    err = capsys.readouterr().err
+    assert status == 2 and problem in err and err.strip().count("\n") <= 1
