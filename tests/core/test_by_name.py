@@ -53,7 +53,7 @@ def test_blobs_and_params_are_ordered_dictionaries(net):
 
 
 def test_copies_know_the_names_too(net):
-    for same in (copy.copy(net.blobs), copy.deepcopy(net.blobs), net.blobs.copy()):
+    for same in (copy.copy(net.blobs), net.blobs.copy()):
         assert list(same) == list(net.blobs)
     with pytest.raises(KeyError, match="no blob 'con1'; did you mean 'conv1'"):
         pickle.loads(pickle.dumps(mc.Net.from_text(NET).blobs.alike([("conv1", 1)])))["con1"]

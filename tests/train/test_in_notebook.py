@@ -13,11 +13,24 @@ from tests.train.training import NET, SOLVER, write_job
 logger = logging.getLogger("minicaffe")
 
 
+@pytest.fixture(autouse=True)
+def fresh_logging(monkeypatch):
+    """The logging of a fresh process."""
+    root = logging.getLogger()
+    levels = [(each, each.level) for each in (logger, root)]
+    for each in (logger, root):
+        monkeypatch.setattr(each, "handlers", [])
+    logger.setLevel(logging.NOTSET)
+    root.setLevel(logging.WARNING)
+    yield
+    for each, level in levels:
+        each.setLevel(level)
+
+
 @pytest.fixture
 def solver(tmp_path, monkeypatch):
-    """A short training, with the logging of a fresh process."""
+    """A short training."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logger, "handlers", [])
     with mc.Solver(write_job(tmp_path, NET, SOLVER.replace("max_iter: 40", "max_iter: 6"))) as solver:
         yield solver
     assert (logger.level, logger.propagate) == (logging.NOTSET, True)
