@@ -108,9 +108,9 @@ def test_pictures_of_all_kinds_are_read_and_what_cannot_be_read_is_named(tmp_pat
     told = "\n".join(record.getMessage() for record in caplog.records)
     for part in ("a/broken.png (cannot identify it", "b/p0.png (the same as b/copy.png)", "empty"):
         assert part in told
-    assert "1 pictures in it, and in no folder of a class" in told
-    assert f"{folder / 'b'}: 1 pictures in folders within it" in told
-    assert "fewer than 20 pictures" in told and "a (7), b (4)" in told
+    assert "left out, as in no folder of a class: 1" in told
+    assert f"{folder / 'b'}: left out, as in folders within it; move them up: 1" in told
+    assert "fewer than 20 pictures, of which little can be learned: 2 (a (7), b (4))" in told
 
 
 REFUSED = {
@@ -118,7 +118,7 @@ REFUSED = {
     "no classes": (lambda p: p.mkdir(), "no pictures in sub-folders; make one folder for each class"),
     "pictures beside each other": (
         lambda p: (p.mkdir(), Image.new("L", (4, 4)).save(p / "x.png")),
-        "no pictures in sub-folders; 1 pictures lie in it, of no class",
+        "no pictures in sub-folders (and 1 in it, of no class); make one",
     ),
     "train and test in it": (
         lambda p: write_pictures(p / "train", 1),
@@ -212,6 +212,13 @@ def list_net(folder, names="names.txt", labels=(0, 1), phase="TRAIN"):
         f"image_data_param: {{source: list.txt, class_names: {names}}}}}\n"
     )
     return mc.Net(folder / "net.yaml", phase=phase.lower())
+
+
+def test_for_caffe_the_names_of_a_list_are_left_out(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\nsea lion\n")
+    notes = mc.export(list_net(tmp_path), tmp_path / "x.prototxt", tmp_path / "x.caffemodel")
+    assert "class_names" not in (tmp_path / "x.prototxt").read_text()
+    assert any("Caffe does not know class_names" in note for note in notes)
 
 
 def test_a_list_may_have_names_for_its_labels_and_its_weights_keep_them(tmp_path):

@@ -91,15 +91,14 @@ def survey(folder: Path, progress: Callable[[int], Callable[[int], object]] | No
             continue
         first_of[digest] = name
         result.pictures.append(_picture(name, used.index(int(label)), pixels))
-    _warn(f"{len(bad)} files cannot be read as pictures and are left out", bad)
-    _warn(f"{len(copies)} files are copies of others and are left out, as none may be trained and tested on",
-          copies)  # fmt: skip
+    _warn(f"Left out, as they cannot be read as pictures: {len(bad)}", bad)
+    _warn(f"Left out, as copies of others, since none may be trained and tested on: {len(copies)}", copies)
     _check_counts(result)
     return result
 
 
 def _scan(folder: Path) -> ImageList:
-    """The files of each class. Warns of others, and raises DataError where there are none, with what to do."""
+    """The files of each class. Warns of others; raises DataError where there are none, with what to do."""
     classes = class_names(folder)
     loose = _count(folder)
     nested = {name: _below(folder / name) for name in classes}
@@ -110,21 +109,19 @@ def _scan(folder: Path) -> ImageList:
                 f"{folder}: its folders ({listing(deeper)}) hold folders, not pictures; give the one that has a "
                 f"folder for each class, as in --images {folder / deeper[0]}"
             )
-        alone = f"; {loose} pictures lie in it, of no class" if loose else ""
+        alone = f" (and {loose} in it, of no class)" if loose else ""
         raise DataError(
             f"{folder}: no pictures in sub-folders{alone}; make one folder for each class and put its pictures "
             f"there ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})"
         )
     if loose:
-        logger.warning("%s: %d pictures in it, and in no folder of a class, are left out", folder, loose)
+        logger.warning("%s: left out, as in no folder of a class: %d", folder, loose)
     for name, count in nested.items():
         if count:
-            logger.warning(
-                "%s: %d pictures in folders within it are left out; move them up", folder / name, count
-            )
+            logger.warning("%s: left out, as in folders within it; move them up: %d", folder / name, count)
     empty = [name for name in classes if not _count(folder / name)]
     if empty:
-        logger.warning("%s: folders without pictures are left out: %s", folder, listing(empty))
+        logger.warning("%s: left out, as folders without pictures: %s", folder, listing(empty))
     return scan_folder(folder)
 
 
@@ -164,7 +161,7 @@ def _picture(name: str, label: int, pixels: NDArray[np.uint8]) -> Picture:
 
 def _warn(what: str, names: list[str]) -> None:
     if names:
-        logger.warning("%s: %s", what, listing(names, MOST_NAMED))
+        logger.warning("%s (%s)", what, listing(names, MOST_NAMED))
 
 
 def _check_counts(found: Survey) -> None:
@@ -182,7 +179,7 @@ def _check_counts(found: Survey) -> None:
             f"from and to test with, and {FEW} or more to learn something: add pictures, or move the folder away"
         )
     few = [f"{name} ({count})" for name, count in counts.items() if count < FEW]
-    _warn(f"Classes with fewer than {FEW} pictures, of which little can be learned", few)
+    _warn(f"Classes of fewer than {FEW} pictures, of which little can be learned: {len(few)}", few)
     for name in (*found.classes, *(picture.name for picture in found.pictures)):
         if name != name.strip() or len(name.splitlines()) != 1:
             raise DataError(
