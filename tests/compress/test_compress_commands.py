@@ -11,6 +11,7 @@ from minicaffe.compress import cost
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.selection import Selector
+from minicaffe.compress.sweep import read_rows
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
@@ -461,8 +462,13 @@ def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured
 def test_sweeps_of_other_targets_schemes_and_batches_measure_anew(capsys, measured):
     for more in ([], ["--target", "data"], ["--scheme", "channel"], ["--batches", "2"]):
         before = len(measured)
-        sweep(capsys, *CONV1, *more)
+        rows = sweep(capsys, *CONV1, *more)
         assert len(measured) == before + 6
+    read = read_rows(
+        Path("net_sweep_weights.journal.jsonl")
+    )  # as a report does: the latest of each layer and rank
+    assert set(read) == {"SPATIAL", "CHANNEL"}
+    assert [f"{row.accuracy:.4f}" for row in read["SPATIAL"]] == [row[3] for row in rows]
 
 
 @on_the_cpu

@@ -223,8 +223,9 @@ View("low_rank", (() => {
   }
 
   // W ≈ A·B, and how filter f is mixed from the rows of B.
-  function mix(name, o, r, f) {
-    const from = Math.floor(f / o.m), shape = shapeOf(name), tall = Math.max(40, Math.min(150, 3 * o.m)), long = Math.max(60, Math.min(400, o.k)), most = 24;
+  function mix(name, o, r, f, room) {
+    const from = Math.floor(f / o.m), shape = shapeOf(name), tall = Math.max(40, Math.min(150, 3 * o.m)), most = 24;
+    const broad = Math.max(6, Math.min(150, r * tall / o.m)), long = Math.max(60, Math.min(400, 3 * o.k, (room - broad - 70) / 2));
     const line = j => o.B.subarray((from * o.c + j) * o.k, (from * o.c + j + 1) * o.k), a = j => o.A[f * o.c + j];
     // a picture of rows × columns, with a frame around row f where it has one
     const box = (label, values, rows, columns, h, w, isRow) => {
@@ -236,7 +237,7 @@ View("low_rank", (() => {
     const A = Float64Array.from({length: o.m * r}, (_, i) => o.A[(from * o.m + Math.floor(i / r)) * o.c + i % r]);
     const size = Array.from({length: r}, (_, j) => Math.abs(a(j)) * norm(line(j))), order = [...size.keys()].sort((i, j) => size[j] - size[i]).slice(0, most);
     return el("div", {id: "rank-mix"}, el("h3", {}, `${r} basis filters; each of the ${o.m} filters is a mix: its row of A`),
-      row(box("W", o.W.subarray(from * o.m * o.k, (from + 1) * o.m * o.k), o.m, o.k, tall, long, true), el("b", {}, "≈"), box("A", A, o.m, r, tall, Math.max(6, r * tall / o.m), true), el("b", {}, "·"),
+      row(box("W", o.W.subarray(from * o.m * o.k, (from + 1) * o.m * o.k), o.m, o.k, tall, long, true), el("b", {}, "≈"), box("A", A, o.m, r, tall, broad, true), el("b", {}, "·"),
         box("B", o.B.subarray(from * o.c * o.k, (from * o.c + r) * o.k), r, o.k, Math.max(6, Math.min(tall, r * tall / o.m)), long)),
       el("p", {}, `Filter ${f} at rank ${r} is the sum of these` + (r > most ? `, the ${most} largest of ${r}:` : ":")),
       el("div", {class: "grid"}, order.map(j => el("figure", {class: "small framed"}, sheet(line(j), shape, `basis filter ${j}`, {}, 52), el("figcaption", {class: "num"}, fmt(a(j), 2))))));
@@ -294,12 +295,12 @@ View("low_rank", (() => {
       (keeps ? "That keeps 98 % of them." : "That is less than 98 % of them.") + (best.part < Infinity ? ` Your best: ${share(best.part)}.` : ""));
   }
 
-  function accuracy(name, width, r) {
+  function accuracy(name, width, r, n) {
     const series = [...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [`${WAYS[w].letter} ${WAYS[w].name}`, points]),
       ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points])];
     if (!series.length) return el("div", {class: "chart wide"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
       V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give --sweep JOURNAL, which minicaffe lowrank sweep writes."));
-    return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
+    return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1, hi: n, log: n > 64}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
       series: series.map(([text, points]) => ({name: text, x: points.map(p => p[0]), y: points.map(p => p[1]), dots: "both"})), cut: {x: r}});
   }
 
@@ -309,9 +310,9 @@ View("low_rank", (() => {
     if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
     const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
     if (!numbers.weights.spectrum[0]) { root.append(el("p", {class: "absent"}, `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`)); return; }
-    let r = Rank.rank(name), o = null;
+    let r = Rank.rank(name), o = null, waiting = false;
     const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
-      oninput: e => paint(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
+      oninput: e => soon(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
     const ways = el("div", {role: "group", "aria-label": "how the factors are found"}, V.ways.map(v => el("button", {"aria-pressed": String(v === w), "data-focus": `way-${v}`, "data-way": v, onclick: () => State.set({way: v})}, el("b", {}, WAYS[v].letter), ` ${WAYS[v].name}: ${WAYS[v].long}`)));
     const cost = el("div"), table = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
     const ranks = Array.from({length: n}, (_, i) => i + 1), cut = {x: r, dots: true, onmove: slide}, least = Math.min(...V.ways.flatMap(v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4)));
@@ -320,13 +321,18 @@ View("low_rank", (() => {
         series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranks, y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1))}))}),
       Chart.line({title: "How far are the answers off?", x: {label: "rank", lo: 1, hi: n}, y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0}, width, height: 200, cut: {...cut},
         series: V.ways.map(v => ({name: `${WAYS[v].letter} ${WAYS[v].name}`, x: ranks, y: Array.from(numbers[v].response).slice(1)}))}),
-      accuracy(name, width, r)];
+      accuracy(name, width, r, n)];
 
     // While it is dragged only what depends on r is drawn again; the state follows when it is let go.
     function slide(v) {
       if (!drag) addEventListener("pointerup", () => { drag = false; Rank.setRank(name, r); }, {once: true});
       drag = true;
-      paint(Math.round(v));
+      soon(Math.round(v));
+    }
+    function soon(v) {
+      r = Math.max(1, Math.min(n, v));
+      if (!waiting) requestAnimationFrame(() => { waiting = false; paint(r); });
+      waiting = true;
     }
     async function paint(next) {
       const mine = r = Math.max(1, Math.min(n, next));
@@ -338,7 +344,7 @@ View("low_rank", (() => {
       if (mine !== r) return;
       pictures.replaceChildren(...parts, ...(isCarried ? [] : [el("p", {class: "quiet"}, o ? `Filters and maps are in this page up to rank ${o.c}.`
         : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), table);
-      mixing.replaceChildren(...(isCarried && r <= o.c ? [mix(name, o, r, f)] : []));
+      mixing.replaceChildren(...(isCarried && r <= o.c ? [mix(name, o, r, f, room >= 740 ? width : room)] : []));
     }
     const step = by => State.set({map: (f + by + count) % count});
     o = layer.bases ? await Rank.model(name, w) : null;
