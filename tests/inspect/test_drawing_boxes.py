@@ -140,7 +140,7 @@ def test_low_rank_layers_show_their_two_stages_and_their_rank():
 
 def test_a_rank_that_does_not_pay_is_said_to_be_computed_as_dense():
     box = by_name(built(LOW_RANK % (16, "channel")))["conv"]
-    assert (box.lines, box.waist) == (["conv 3×3 → 16", "rank 16 of 16: dense is cheaper"], 1.0)
+    assert (box.lines, box.waist) == (["conv 3×3 → 16", "rank 16: dense is cheaper"], 1.0)
 
 
 def test_a_spec_alone_says_the_rank_that_it_asks_for():
@@ -203,5 +203,5 @@ def test_a_depthwise_convolution_is_called_so():
     drawn = built(
         f"layer:\n- {INPUT}\n- {conv('a', 'data').replace('kernel_size: 1', 'kernel_size: 3, group: 3')}\n"
     )
-    assert by_name(drawn)["a"].lines == ["depthwise conv 3×3 → 3"]
+    assert by_name(drawn)["a"].lines == ["depthwise 3×3 → 3"]
     assert by_name(drawn)["a"].weights == np.prod([3, 1, 3, 3]) + 3

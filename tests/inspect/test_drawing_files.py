@@ -126,7 +126,7 @@ def test_a_stack_names_the_layers_that_it_stands_for(monkeypatch):
     (stack,) = groups(svg, "fold")
     assert json.loads(stack.get("data-layers")) == names
     assert stack.get("data-fold") == names[0]
-    assert stack.get("aria-label").startswith("6 equal blocks, block0/conv … block5/conv")
+    assert stack.get("aria-label").startswith("6 equal blocks, block0/conv to block5/conv")
     assert len(groups(svg, "box")) == 2
     assert groups(drawing.svg_of(net, unfold=True), "fold") == []
 

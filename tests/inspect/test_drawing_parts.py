@@ -3,7 +3,7 @@
 import pytest
 
 from minicaffe.inspect.drawing import fold
-from minicaffe.inspect.drawing.parts import divide
+from minicaffe.inspect.drawing.parts import Fold, divide
 from tests.inspect.drawn import boxes, conv, divided, join, pool, shape_of, spec_of
 
 pytestmark = pytest.mark.cpu_only("of places in a picture: no device computes here")
@@ -113,3 +113,23 @@ def test_a_stack_is_named_by_what_the_names_of_its_block_share(names, common):
         spec_of(*[conv(name, "data" if not i else names[i - 1]) for i, name in enumerate(names)])
     ).boxes
     assert fold.common_name(found[1:]) == common
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([f"res4b{k}" for k in range(1, 36)], "res4b1 … 35"),
+        ([f"concat_2_{k}" for k in range(1, 6)], "concat_2_1 … 5"),
+        (
+            ["stage9/conv", "stage10/conv", "stage11/conv", "stage12/conv", "stage13/conv"],
+            "stage9/conv … 13/conv",
+        ),
+    ],
+)
+def test_a_stack_says_where_its_names_begin_and_end(names, words, monkeypatch):
+    monkeypatch.setattr(fold, "MANY", 3)
+    found = boxes(spec_of(*[conv(name, names[k - 1] if k else "data") for k, name in enumerate(names)]))
+    (stack,) = (
+        part for part in fold.folded(divide(found.boxes, found.edges)).items if isinstance(part, Fold)
+    )
+    assert fold.fold_words(stack) == (f"× {len(names)}", words, "")

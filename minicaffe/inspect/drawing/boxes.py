@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.core.layer import layer_classes
 from minicaffe.inspect.drawing.measure import text_width
 from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
 from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, rank_asked, what
@@ -83,11 +83,12 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
     """The boxes of a net with so many parameters, seen in one phase or in both."""
     wired = wiring(views)
     groups = _groups(wired)
+    whole = any(isinstance(node.layer, RecurrentLayer) for node in wired.nodes)
     shared = _shared(wired.nodes)
     home: dict[int, Box] = {}
     boxes = []
     for group in groups:
-        box = _box(group, wired, shared)
+        box = _box(group, wired, shared, whole)
         home.update({id(node): box for node in group})
         boxes.append(box)
     edges: dict[tuple[int, int], Edge] = {}
@@ -104,7 +105,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         phases.setdefault(edge, set()).update(wire.phases)
         edge.size = max(edge.size, _bytes(wire.blob))
         edge.is_partial = len(phases[edge]) < len(wired.phases)
-        made.setdefault(id(source), []).append(shape_text(wire.blob, wire.source.layer))
+        made.setdefault(id(source), []).append(shape_text(wire.blob, whole))
     for box in boxes:
         shapes = dict.fromkeys(shape for shape in made.get(id(box), ()) if shape)
         box.shape = " · ".join(shapes) or box.shape
@@ -185,7 +186,7 @@ def _shared(nodes: Iterable[Node]) -> dict[int, list[int]]:
     return letters
 
 
-def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]]) -> Box:
+def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: bool) -> Box:
     node = group[0]
     spec, layer = node.spec, node.layer
     lines, waist = [what(spec, layer)], None
@@ -211,7 +212,7 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]]) -> Box:
         kind,
         [n.spec.name for n in group],
         _with_rows(lines, rows),
-        shape=shape_text(steps[-1].top[0], steps[-1].layer) if steps and steps[-1].top else "",
+        shape=shape_text(steps[-1].top[0], whole) if steps and steps[-1].top else "",
         work=sum(step.multiply_adds for step in steps),
         weights=sum(blob.count for step in steps for blob in step.layer.blobs),
         waist=waist,
@@ -249,11 +250,11 @@ def _is_fixed(node: Node) -> bool:
     )  # fmt: skip
 
 
-def shape_text(blob: Blob | None, layer: Layer | None = None) -> str:
-    """The shape of one image's blob, "20×12×12"; of a sequence's, that of the whole. "" if it is one number."""
+def shape_text(blob: Blob | None, whole: bool = False) -> str:
+    """The shape of one image's blob, "20×12×12", or of the whole, as of sequences. "" if it is one number."""
     if blob is None:
         return ""
-    return dims(blob.shape if isinstance(layer, RecurrentLayer) else blob.shape[1:])
+    return dims(blob.shape if whole else blob.shape[1:])
 
 
 def _bytes(blob: Blob | None) -> int:

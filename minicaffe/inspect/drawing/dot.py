@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minicaffe.inspect.drawing.boxes import Box
-from minicaffe.inspect.drawing.ink import LIGHT, edge_width, fold_words
+from minicaffe.inspect.drawing.fold import fold_words
+from minicaffe.inspect.drawing.ink import LIGHT, edge_width
 from minicaffe.inspect.drawing.layout import Layout
 from minicaffe.inspect.drawing.parts import boxes_in
 

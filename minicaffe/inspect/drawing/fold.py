@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from minicaffe.inspect.drawing.boxes import Box
 from minicaffe.inspect.drawing.parts import Empty, Fold, Mesh, Parallel, Part, Series, boxes_in
+from minicaffe.inspect.drawing.words import count
 
 MANY = 40  # boxes, above which a drawing is folded
 LEAST = 3  # equal blocks in a row
@@ -99,3 +100,29 @@ def common_name(boxes: Sequence[Box]) -> str:
         ends.append(same)
     name = first[: max(ends, default=0)]
     return name if re.search(r"\d", name) else boxes[-1].name
+
+
+def fold_words(fold: Fold) -> tuple[str, str, str]:
+    """What a stack says of its blocks: "× 35", "res4b1 … 35", and its channels where they vary."""
+    units = [list(unit) for unit in zip(*fold.hidden, strict=True)]
+    first, last = common_name(units[0]), common_name(units[-1])
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    while same and last[same - 1].isdigit() and last[same].isdigit():
+        same -= 1  # numbers stay whole
+    before, after = (unit[-1].shape.split("×")[0] for unit in (units[0], units[-1]))
+    channels = f"{before} → {after} channels" if before != after else ""
+    return f"× {fold.count}", f"{first} … {last[same:]}", channels
+
+
+def fold_sentence(fold: Fold) -> str:
+    """The stack in words, for those who hear it."""
+    units = [list(unit) for unit in zip(*fold.hidden, strict=True)]
+    names = f"{common_name(units[0])} to {common_name(units[-1])}"
+    boxes = [box for same in fold.hidden for box in same]
+    weights, work = sum(b.weights for b in boxes), sum(b.work for b in boxes)
+    parts = [f"{fold.count} equal blocks, {names}", fold_words(fold)[2]]
+    parts += [
+        f"{count(weights)} parameters" if weights else "",
+        f"{count(work)} multiply-adds" if work else "",
+    ]
+    return "; ".join(filter(None, parts))

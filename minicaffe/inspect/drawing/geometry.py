@@ -30,7 +30,7 @@ class Sizes:
     beside: Callable[[Box], float]
     stem: float
     arrow: float
-    label: float
+    label: Callable[[Fold], float]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.inspect.drawing.boxes import SIDE, SMALL, Box, Boxes, Edge
-from minicaffe.inspect.drawing.fold import common_name
+from minicaffe.inspect.drawing.fold import fold_words
 from minicaffe.inspect.drawing.geometry import Point
 from minicaffe.inspect.drawing.layout import (
     ARROW,
@@ -23,7 +23,7 @@ from minicaffe.inspect.drawing.layout import (
 )
 from minicaffe.inspect.drawing.measure import Measure, fitted, text_width
 from minicaffe.inspect.drawing.parts import Fold
-from minicaffe.inspect.drawing.words import count, percent
+from minicaffe.inspect.drawing.words import percent
 
 LIGHT = {
     "conv": "#2f6db3", "ip": "#7a4fb0", "pool": "#a85a14", "data": "#2a7353", "loss": "#b23a48",
@@ -152,17 +152,18 @@ class _Pen:
 
     def _label(self, stack: Stack, group: Group, place: Rectangle) -> None:
         """Number, names and channels at the top of a stack, left and right of the edge that comes in."""
-        words = [word for word in fold_words(stack.fold) if word]
-        y, right = place.y + 12, place.x + place.width - SIDE
-        spine = right if self.layout.direction == "LR" else stack.spine + self.dx - 6
-        together = f"{words[0]}  {' · '.join(words[1:])}"
-        room = spine - place.x - SIDE
-        if self.measure(together, TINY, True) <= room or self.layout.direction == "LR":
-            words = [self._fit(together, room, TINY, True)]
-        group.items.append(Text(place.x + SIDE, y, words[0], TINY, "ink", True))
-        if len(words) > 1:
-            beside = self._fit(" · ".join(words[1:]), right - spine - 12, TINY, False)
-            group.items.append(Text(spine + 12, y, beside, TINY, "ink"))
+        number, names, channels = fold_words(stack.fold)
+        x, y, right = place.x + SIDE, place.y + 12, place.x + place.width - SIDE
+        is_lr = self.layout.direction == "LR"
+        spine = right if is_lr else stack.spine + self.dx - 6
+        together = "  ".join(filter(None, (number, names, channels)))
+        if is_lr or self.measure(together, TINY, True) <= spine - x:
+            group.items.append(Text(x, y, self._fit(together, spine - x, TINY, True), TINY, "ink", True))
+            return
+        group.items.append(Text(x, y, number, TINY, "ink", True))
+        for i, words in enumerate(filter(None, (names, channels))):
+            text = self._fit(words, right - spine - 12, TINY, False)
+            group.items.append(Text(spine + 12, y + i * LINE, text, TINY, "ink"))
 
     # -- boxes -----------------------------------------------------------------------------------------
 
@@ -255,7 +256,7 @@ class _Pen:
             x, y = place.x + place.width, place.y + place.height / 2
             path = [(x, y + 8), (x + 17, y + 8, x + 17, y - 8, x + 5, y - 8)]
             head = [(x, y - 8), (x + 5, y - 11), (x + 5, y - 5)]
-            label = Text(x + 14, y + 3, self._fit(text, LOOP - 14, TINY, False), TINY, "muted")
+            label = Text(x + 18, y + 3, self._fit(text, LOOP - 18, TINY, False), TINY, "muted")
         group.items += [
             Shape(path, box.kind, width=1.2),
             Shape(head, box.kind, 1, 0, True),
@@ -288,27 +289,6 @@ class _Pen:
             Text(MARGIN, y + 14, self._fit(note, width - 2 * MARGIN, SMALL, False), SMALL, "muted")
         )
         return group
-
-
-def fold_words(fold: Fold) -> tuple[str, str, str]:
-    """What a stack says of its blocks: "× 35", "res4b1 … res4b35", and its channels where they vary."""
-    units = [list(unit) for unit in zip(*fold.hidden, strict=True)]
-    names = f"{common_name(units[0])} … {common_name(units[-1])}"
-    first, last = (unit[-1].shape.split("×")[0] for unit in (units[0], units[-1]))
-    return f"× {fold.count}", names, f"{first} → {last} channels" if first != last else ""
-
-
-def fold_sentence(fold: Fold) -> str:
-    """The stack in words, for those who hear it."""
-    number, names, channels = fold_words(fold)
-    boxes = [box for same in fold.hidden for box in same]
-    weights, work = sum(b.weights for b in boxes), sum(b.work for b in boxes)
-    parts = [f"{number.removeprefix('× ')} equal blocks, {names}", channels]
-    parts += [
-        f"{count(weights)} parameters" if weights else "",
-        f"{count(work)} multiply-adds" if work else "",
-    ]
-    return "; ".join(filter(None, parts))
 
 
 def edge_width(size: int) -> float:

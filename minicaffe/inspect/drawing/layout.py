@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
-from minicaffe.inspect.drawing.fold import folded
+from minicaffe.inspect.drawing.fold import fold_words, folded
 from minicaffe.inspect.drawing.geometry import Point, Sizes
 from minicaffe.inspect.drawing.parts import Fold, Graph, Mesh, Parallel, Part, Series, boxes_in, divide
 from minicaffe.inspect.drawing.place import Placer
 
 HEAD, LINE, FOOT = 19.0, 12.0, 9.0  # of a box: its name, each line, and below them
-NOTCH = 12.0  # between the two stages of a layer of low rank
-LOOP = 40.0  # beside a recurrent layer
+NOTCH = 14.0  # between the two stages of a layer of low rank
+LOOP = 46.0  # beside a recurrent layer
 ARROW = 6.0
 STEMS = {"TB": 14.0, "LR": 62.0}
-STACK_LABEL = {"TB": 15.0, "LR": 15.0}
+STACK_LABEL = 15.0  # room at the top of a stack, for each line of its label
 
 
 @dataclass
@@ -74,7 +74,10 @@ def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout
         loop = (LOOP / 2 if is_lr else LOOP) if box.time is not None else 0
         return loop or (4.0 if box.is_double else 0.0)
 
-    placer = Placer(graph, Sizes(size, beside, STEMS[direction], ARROW, STACK_LABEL[direction]))
+    def label(fold: Fold) -> float:
+        return STACK_LABEL + (LINE if not is_lr and fold_words(fold)[2] else 0)
+
+    placer = Placer(graph, Sizes(size, beside, STEMS[direction], ARROW, label))
     placed = placer.place(part)
 
     def turned(x: float, y: float) -> Point:

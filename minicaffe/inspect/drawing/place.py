@@ -144,7 +144,8 @@ class Placer:
 
     def _fold(self, fold: Fold) -> Placed:
         unit = self.place(fold.unit)
-        begins = self.sizes.label
+        label = self.sizes.label(fold)
+        begins = label
         if not isinstance(fold.unit.items[0], Box):
             begins += bend(unit.left + unit.right)
         top = FRAME / 2
@@ -156,7 +157,7 @@ class Placer:
         for box in inside:
             for edge in self.graph.into[box]:
                 if edge.source not in inside:
-                    result.ways.setdefault(edge, []).extend([(0, 0), (0, top + self.sizes.label)])
+                    result.ways.setdefault(edge, []).extend([(0, 0), (0, top + label)])
             for edge in self.graph.out[box]:
                 if edge.target not in inside:
                     result.ways.setdefault(edge, []).append((0, result.length))

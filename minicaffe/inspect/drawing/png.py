@@ -78,7 +78,7 @@ class _Canvas:
         if shape.tint:
             self.draws.polygon(points, fill=_mixed(shape.color, shape.tint))
         if shape.width:
-            line = [*points, points[0]] if shape.is_closed else points
+            line = [*points, *points[:2]] if shape.is_closed else points
             width = max(1, round(shape.width * self.scale))
             for part in _dashes(line, self.scale) if shape.is_dashed else [line]:
                 self.draws.line(part, LIGHT[shape.color], width, joint="curve")

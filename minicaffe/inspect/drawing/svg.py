@@ -9,7 +9,8 @@ import html
 import json
 import re
 
-from minicaffe.inspect.drawing.ink import DARK, LIGHT, Group, Path, Picture, Shape, Text, fold_sentence
+from minicaffe.inspect.drawing.fold import fold_sentence
+from minicaffe.inspect.drawing.ink import DARK, LIGHT, Group, Path, Picture, Shape, Text
 from minicaffe.inspect.drawing.parts import boxes_in
 
 CLASS = "mc-net"

@@ -54,7 +54,7 @@ def _convolution(spec: LayerSpec, layer: Layer | None) -> str:
     word = "deconv" if spec.type == "Deconvolution" else "conv"
     groups = getattr(layer, "group", param.group)
     if spec.type == "DepthwiseConvolution" or groups == getattr(layer, "channels", 0) > 1:
-        word, groups = f"depthwise {word}", 1
+        word, groups = f"depthwise {word}".removesuffix(" conv"), 1
     many = f", {groups} groups" if groups > 1 else ""
     return f"{word} {_window(param.window(axes), axes)} → {param.num_output}{many}"
 
@@ -99,7 +99,7 @@ def low_rank_lines(layer: LowRankLayer) -> tuple[str, str]:
     low = layer.low_rank
     rank = f"rank {low.rank} of {low.full_rank}"
     if isinstance(low.product(0), OneStage):
-        return what(layer.spec, layer), f"{rank}: dense is cheaper"
+        return what(layer.spec, layer), f"rank {low.rank}: dense is cheaper"
     outputs = low.scheme.shape[0]
     middle = low.rank * low.scheme.group
     window = low.dense[0].geometry.window
