@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from minicaffe.files.spec_formats import open_net
-from minicaffe.inspect.drawing.boxes import boxes_of
+from minicaffe.inspect.drawing.boxes import Box, Boxes, Edge, boxes_of
 from minicaffe.inspect.drawing.drawing import view_of
 from minicaffe.inspect.drawing.layout import lay_out
 from minicaffe.inspect.drawing.parts import divide
@@ -79,3 +79,32 @@ def test_the_longest_branch_stays_in_line_and_the_skip_lies_beside_it():
     )
     right = max(place.x + place.width for place in layout.boxes.values())
     assert max(x for x, _ in skip) > right
+
+
+def graph_of(feeds):
+    """Boxes 0, 1, …, of which each is fed by those that ``feeds`` names."""
+    found = [Box(f"{i}", "Concat", "other", [f"{i}"], ["Concat"], shape="3×8×8") for i in range(len(feeds))]
+    return Boxes(
+        found, [Edge(found[j], found[i], 100) for i, sources in enumerate(feeds) for j in sorted(sources)]
+    )
+
+
+def test_nothing_overlaps_in_nets_that_are_connected_at_random(rng):
+    for _ in range(12):
+        feeds = [set()]
+        for i in range(1, rng.integers(5, 60)):
+            near = max(0, i - rng.choice([2, 3, 8, 60]))
+            feeds.append(set(rng.integers(near, i, rng.integers(0 if i % 9 == 0 else 1, 4)).tolist()))
+        for direction in ("TB", "LR"):
+            assert faults(lay_out(graph_of(feeds), direction)) == [], feeds
+
+
+def test_skips_within_skips_and_long_chains_are_no_matter_of_depth():
+    n = 100
+    nested = [set(), *({i} for i in range(n)), *({n + i, n - i} for i in range(n))]
+    sides = [set(), *({2 * (i // 2)} for i in range(2 * n))]
+    chain = [set(), *({i} for i in range(2000))]
+    for feeds in (nested, sides, chain):
+        layout = lay_out(graph_of(feeds), unfold=True)
+        corners = [(place.x, place.y) for place in layout.boxes.values()]
+        assert len(set(corners)) == len(feeds)

@@ -156,7 +156,7 @@ class _Pen:
         x, y, right = place.x + SIDE, place.y + 12, place.x + place.width - SIDE
         is_lr = self.layout.direction == "LR"
         spine = right if is_lr else stack.spine + self.dx - 6
-        together = "  ".join(filter(None, (number, names, channels)))
+        together = " · ".join(filter(None, (number, names, channels)))
         if is_lr or self.measure(together, TINY, True) <= spine - x:
             group.items.append(Text(x, y, self._fit(together, spine - x, TINY, True), TINY, "ink", True))
             return
@@ -230,7 +230,7 @@ class _Pen:
         """The shares of multiply-adds and of parameters, the largest share of any box being the whole width."""
         for share, color, up in zip(self.shares[box], ("conv", "ip"), (6.2, 3.4), strict=True):
             length = (place.width - 2 * SIDE) * share / self.largest
-            if length >= 0.5:
+            if length >= 1:
                 y = place.y + place.height - up
                 group.items.append(Shape(rectangle(place.x + SIDE, y, length, 2), color, 1, 0, True))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from minicaffe.inspect.drawing.boxes import Box, Edge
 
-DEEPEST = 60  # branches within branches; what lies deeper is drawn as a mesh
+DEEPEST = 40  # branches within branches; what lies deeper is a mesh, and in that as many again
 FEW = 2  # boxes that lead from a source of their own into a net: drawn beside the place where they join
 
 
@@ -212,6 +212,7 @@ class _Reducer:
         self.before: dict[int, set[int | Box]] = {}
         self.after: dict[int, set[int | Box]] = {}
         self.edges: dict[tuple[int, int], Edge] = {}
+        self.depth = dict.fromkeys(self.parts, 0)  # branches within branches
         for box, i in number.items():
             self.before[i] = {number.get(edge.source, edge.source) for edge in graph.into[box]}
             self.after[i] = {number.get(edge.target, edge.target) for edge in graph.out[box]}
@@ -240,6 +241,7 @@ class _Reducer:
         items = first.items if isinstance(first, Series) else [first]
         self.parts[i] = Series([*items, *(second.items if isinstance(second, Series) else [second])])
         self.after[i] = self.after.pop(j)
+        self.depth[i] = max(self.depth[i], self.depth.pop(j))
         for after in self.after[i]:
             if isinstance(after, int):
                 self.before[after] = {i if k == j else k for k in self.before[after]}
@@ -256,13 +258,14 @@ class _Reducer:
         for after, members in groups.items():
             branches: list[Part] = [self.parts[j] for j in sorted(members)]
             direct = bool(after) and after[0] in self.after[i] and isinstance(after[0], int)
-            if len(branches) + direct < 2:
+            if len(branches) + direct < 2 or max(self.depth[j] for j in members) >= DEEPEST:
                 continue
             if direct and isinstance(after[0], int):
                 branches.append(Empty(self.edges.pop((i, after[0]))))
                 self.after[i].discard(after[0])
                 self.before[after[0]].discard(i)
             keep, *gone = sorted(members)
+            self.depth[keep] = 1 + max(self.depth[j] for j in members)
             self.parts[keep] = Parallel(
                 [b for part in branches for b in (part.branches if isinstance(part, Parallel) else [part])]
             )
@@ -271,6 +274,6 @@ class _Reducer:
                 if after and isinstance(after[0], int):
                     self.before[after[0]].discard(j)
                     self.edges.pop((j, after[0]), None)
-                del self.parts[j], self.before[j], self.after[j]
+                del self.parts[j], self.before[j], self.after[j], self.depth[j]
             return True
         return False
