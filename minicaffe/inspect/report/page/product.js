@@ -107,6 +107,14 @@ const Product = (() => {
     return dx;
   }
 
+  // Where the chosen pixel of the input occurs in X: rows and shown columns.
+  function repeats(m, {k, p, c}) {
+    const at = m.place(k, p), found = [];
+    for (let s = 0; at >= 0 && s < m.n; s++)
+      for (let i = c * m.area; i < (c + 1) * m.area; i++) if (m.place(i, m.column(s)) === at) found.push([i, s]);
+    return found;
+  }
+
   // Factors of rank r: the layer's own; from the bases of view 4; or, of a small matrix, from its eigenvectors.
   async function factors(m, r) {
     if (m.own) return m.own;
@@ -155,5 +163,5 @@ const Product = (() => {
     return Float64Array.from({length: M * M}, (_, i) => u[i - i % M + order[i % M]]);
   }
 
-  return {model, weight, backward, col2im, factors, eigenvectors, product};
+  return {model, weight, backward, col2im, repeats, factors, eigenvectors, product};
 })();
