@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import reading
 from minicaffe.train.log import event_of
@@ -33,6 +35,12 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def thinned(self, most: int) -> Series:
+        """Every k-th point, so that there are at most ``most``; the last one among them."""
+        step = max(1, -(-len(self) // most))
+        first = (len(self) - 1) % step if len(self) else 0
+        return Series(self.iterations[first::step], self.seconds[first::step], self.values[first::step])
 
 
 @dataclass(frozen=True)
@@ -129,11 +137,14 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
     that are not finite are left out; the mean of none is nan.
     """
     half = max(0, width - 1) // 2
+    finite = np.isfinite(values)
+    numbers = np.where(finite, values, 0.0)
+    counts = np.concatenate([[0], np.cumsum(finite)])
     means = []
     for i in range(len(values)):
-        reach = min(half, i)
-        near = [x for x in values[i - reach : i + reach + 1] if math.isfinite(x)]
-        means.append(sum(near) / len(near) if near else NAN)
+        first, after = i - min(half, i), min(i + min(half, i) + 1, len(values))
+        count = counts[after] - counts[first]
+        means.append(float(numbers[first:after].sum() / count) if count else NAN)
     return means
 
 
@@ -362,6 +373,7 @@ class _Events:
 
 # -- texts
 
+_TOLD = re.compile("Iteration |net output|Snapshot|Res|Solving")  # what other lines lack
 _STAMP = re.compile(r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d(?:\.\d+)?)\s")
 _ITERATION = re.compile(r"\bIteration (\d+)\b(.*)")
 _LOSS, _RATE = re.compile(r"\bloss = (\S+)"), re.compile(r"\blr = (\S+)")
@@ -393,6 +405,8 @@ class _Text:
 
     def take(self, line: str) -> None:
         """Read one line."""
+        if not _TOLD.search(line):
+            return
         self._read_time(line)
         if found := _ITERATION.search(line):
             self._iterate(int(found[1]), found[2])

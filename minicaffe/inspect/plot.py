@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,6 +26,8 @@ UNITS = [
     (0.0, "seconds", 1.0),
 ]  # from how many seconds on
 SMALL = 8.0  # points, of what stands at the lines
+POINTS = 4000  # of a curve
+DOTS: Any = {"marker": "o", "markersize": 3.5}
 LONGEST = 60  # letters of a name
 MOST_NAMES = 8  # of parameters, at the ends of their lines
 REPRODUCIBLE: Any = {"svg.hashsalt": "minicaffe"}  # ids in an SVG are random otherwise
@@ -105,8 +107,8 @@ def _longest_name(runs: Sequence[Run]) -> int:
 
 
 def smooth_width(points: int) -> int:
-    """Of so many losses, how many a running mean takes where nothing is given: odd, and 1 for few."""
-    return points // 20 // 2 * 2 + 1
+    """Of so many losses, how many a running mean takes where nothing is given: odd, 1 for few."""
+    return min(points // 20 // 2 * 2 + 1, 101)
 
 
 def _across(runs: Sequence[Run], x: str) -> _Across:
@@ -136,16 +138,14 @@ def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -
     ends = []
     for number, run in enumerate(runs):
         for phase, series in run.loss.items():
-            places = across.places(series)
             if phase == "train":
-                values = running_mean(series.values, width)
+                mean = replace(series, values=tuple(running_mean(series.values, width)))
                 if width > 1:
-                    axes.plot(places, series.values, color=TRAIN, linewidth=0.6, alpha=0.45)
-                axes.plot(places, values, color=TRAIN, linewidth=2, linestyle=_dash(number))
-                ends.append((_last(values), _named(runs, run, "train"), TRAIN))
+                    _line(axes, across, series, color=TRAIN, linewidth=0.6, alpha=0.45)
+                _line(axes, across, mean, color=TRAIN, linewidth=2, linestyle=_dash(number))
+                ends.append((_last(mean.values), _named(runs, run, "train"), TRAIN))
             else:
-                axes.plot(places, series.values, "o", color=TEST, linestyle=_dash(number), linewidth=1,
-                          markersize=3.5)  # fmt: skip
+                _line(axes, across, series, color=TEST, linestyle=_dash(number), linewidth=1, **DOTS)
                 ends.append((_last(series.values), _named(runs, run, phase), TEST))
         ticks = [across.places(Series((s.iteration,), (s.seconds,), (0.0,)))[0] for s in run.snapshots]
         axes.plot(ticks, [0.0] * len(ticks), "|", color="black", markersize=9, clip_on=False,
@@ -153,6 +153,12 @@ def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -
     axes.set(ylabel="loss", title="Does the loss still fall?")
     _legend(axes, runs, width)
     _write_ends(axes, ends)
+
+
+def _line(axes: Any, across: _Across, series: Series, **style: Any) -> None:
+    """One curve; of many points only as many as can be seen."""
+    shown = series.thinned(POINTS)
+    axes.plot(across.places(shown), shown.values, **style)
 
 
 def _legend(axes: Any, runs: Sequence[Run], width: int) -> None:
@@ -167,7 +173,7 @@ def _legend(axes: Any, runs: Sequence[Run], width: int) -> None:
         else:
             kinds.append(("training", {"color": TRAIN, "linewidth": 2}))
     if any(phase != "train" for run in runs for phase in run.loss):
-        kinds.append(("test", {"color": TEST, "linewidth": 1, "marker": "o", "markersize": 3.5}))
+        kinds.append(("test", {"color": TEST, "linewidth": 1, **DOTS}))
     if any(run.snapshots for run in runs):
         kinds.append(("snapshot", {"color": "black", "marker": "|", "linestyle": "none", "markersize": 9}))
     lines = [Line2D([], [], label=label, **style) for label, style in kinds]
@@ -178,8 +184,7 @@ def _scores(axes: Any, runs: Sequence[Run], across: _Across) -> None:
     ends = []
     for number, run in enumerate(runs):
         for (phase, name), series in run.scores.items():
-            axes.plot(across.places(series), series.values, "o", color=SCORES, linestyle=_dash(number),
-                      linewidth=1.2, markersize=3.5)  # fmt: skip
+            _line(axes, across, series, color=SCORES, linestyle=_dash(number), linewidth=1.2, **DOTS)
             of_phase = name if phase == "test" else f"{name} ({phase})"
             ends.append((_last(series.values), _named(runs, run, of_phase), SCORES))
     axes.set(ylabel="score", title="How well does it do?")
@@ -190,9 +195,7 @@ def _rate(axes: Any, runs: Sequence[Run], across: _Across) -> None:
     ends = []
     values = [value for run in runs for value in run.rate.values if value > 0]
     for number, run in enumerate(runs):
-        axes.plot(
-            across.places(run.rate), run.rate.values, color=RATE, linewidth=1.5, linestyle=_dash(number)
-        )
+        _line(axes, across, run.rate, color=RATE, linewidth=1.5, linestyle=_dash(number))
         if len(runs) > 1 and run.rate:
             ends.append((_last(run.rate.values), run.name, RATE))
     is_log = bool(values) and max(values) > 30 * min(values)
@@ -213,11 +216,11 @@ def _ratios(axes: Any, runs: Sequence[Run], across: _Across) -> None:
         named = set(_names_to_show(first))
         for i, (key, series) in enumerate(ratios.items()):
             colour = colours(0.8 * i / max(1, len(ratios) - 1))
-            positive = [value if value > 0 else NAN for value in series.values]
+            positive = replace(series, values=tuple(value if value > 0 else NAN for value in series.values))
             weight = {"linewidth": 1.6} if key in first else {"linewidth": 0.5, "alpha": 0.6}
-            axes.plot(across.places(series), positive, color=colour, linestyle=_dash(number), **weight)
+            _line(axes, across, positive, color=colour, linestyle=_dash(number), **weight)
             if key in named:
-                ends.append((_last(positive), _named(runs, run, key.removesuffix("/0")), colour))
+                ends.append((_last(positive.values), _named(runs, run, key.removesuffix("/0")), colour))
     axes.set(ylabel="‖Δw‖ / ‖w‖ (log)", yscale="log",
              title="How large is an update beside the weights? Usual: the green band. Thin: biases")  # fmt: skip
     _write_ends(axes, ends)

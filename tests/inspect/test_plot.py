@@ -119,7 +119,7 @@ def test_names_at_the_ends_stand_apart():
     assert spread([0.1, 0.42, 0.5, 0.55], 0.1) == pytest.approx([0.1, 0.39, 0.49, 0.59])
 
 
-@pytest.mark.parametrize(("points", "width"), [(0, 1), (39, 1), (40, 3), (200, 11), (1000, 51)])
+@pytest.mark.parametrize(("points", "width"), [(0, 1), (39, 1), (40, 3), (200, 11), (1000, 51), (9999, 101)])
 def test_the_mean_is_of_a_20th_of_the_points_and_odd(points, width):
     assert smooth_width(points) == width
 

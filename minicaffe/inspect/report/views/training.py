@@ -40,7 +40,7 @@ def run_data(run: Run) -> dict[str, Any]:
     """A run as the page has it; curves of many points are thinned, and ``note`` says so."""
     longest = max((len(series) for series in run.loss.values()), default=0)
     ratios = [(key, norms.ratio) for key, norms in run.norms.items()]
-    note = [f"one in {_step(longest, POINTS)} of {longest:,} points"] if longest > POINTS else []
+    note = [f"one in {-(-longest // POINTS)} of {longest:,} points"] if longest > POINTS else []
     if len(ratios) > PARAMS:
         note.append(f"updates of {PARAMS} of {len(ratios)} parameters")
         ratios = [ratios[i * len(ratios) // PARAMS] for i in range(PARAMS)]
@@ -62,18 +62,13 @@ def run_data(run: Run) -> dict[str, Any]:
     }
 
 
-def _step(length: int, most: int) -> int:
-    return max(1, -(-length // most))
-
-
 def _points(series: Series, most: int) -> dict[str, list[Any]]:
-    """x iterations, s seconds, y values; the last one is kept."""
-    step = _step(len(series), most)
-    chosen = range((len(series) - 1) % step, len(series), step)
+    """x iterations, s seconds, y values."""
+    shown = series.thinned(most)
     return {
-        "x": [series.iterations[i] for i in chosen],
-        "s": [_short(series.seconds[i]) for i in chosen],
-        "y": [_short(series.values[i]) for i in chosen],
+        "x": list(shown.iterations),
+        "s": [_short(second) for second in shown.seconds],
+        "y": [_short(value) for value in shown.values],
     }
 
 
