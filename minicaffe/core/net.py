@@ -22,7 +22,7 @@ from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam, count_numbers
-from minicaffe.core.only_input import are_names, as_input, check_only_input
+from minicaffe.core.only_input import as_input, check_only_input, names_in
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
@@ -196,7 +196,8 @@ class Net:
         In place of the list of names, ``blobs`` may be the array of the net's only input. The size of its first
         axis is the net's batch size from then on.
         """
-        if not (blobs is None or are_names(blobs)):
+        asked = [] if blobs is None else names_in(blobs)
+        if asked is None:
             check_only_input(blobs, self.name, self.inputs, inputs)
             (only,) = self.inputs
             with self.lock:
@@ -205,7 +206,7 @@ class Net:
                 return self.forward(start=start, end=end, **given)
         first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
-        names += [name for name in blobs or () if name not in names]
+        names += [name for name in asked if name not in names]
         with self.lock, self.setting.device.entered():
             for name, value in inputs.items():
                 self._set(self.blobs[name], name, value, "data")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from minicaffe.core.blob import Blob
 from minicaffe.device.array import Array
 from minicaffe.errors import MinicaffeError, ShapeError, named
 
 
-def are_names(given: object) -> TypeGuard[Sequence[str]]:
-    """Whether the first argument of ``forward`` is a list of blobs, not an array."""
-    return isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given)
+def names_in(given: Any) -> list[str] | None:
+    """The names of blobs, if the first argument of ``forward`` is such; None for an array."""
+    if isinstance(given, (str, Mapping)) or getattr(given, "ndim", 1) != 1:
+        return None
+    names = list(given) if isinstance(given, Iterable) else [given]
+    return names if all(isinstance(name, str) for name in names) else None
 
 
 def check_only_input(given: object, net: str, inputs: Sequence[str], others: Mapping[str, Any]) -> None:

@@ -12,10 +12,10 @@ TWO = f"name: two\nlayer: [{INPUT.format('a')}, {INPUT.format('b')}, {{name: y, 
 NONE = "name: own\nlayer: [{name: x, type: DummyData, dummy_data_param: {shape: {dim: 2}}}, {name: y, type: ReLU}]"
 
 
-@pytest.mark.parametrize("batch", [4, 1, 7])
+@pytest.mark.parametrize("batch", [4, 1, 7, 0])
 def test_an_array_goes_to_the_only_input_with_its_batch(batch, rng):
     net, x = mc.Net.from_text(ONE), rng.standard_normal((batch, 3), np.float32)
-    for given in (x, x.tolist(), x.astype(np.float64), mc.to_device(x)):
+    for given in (x, x.astype(np.float64), mc.to_device(x), *([x.tolist()] if batch else [])):
         np.testing.assert_allclose(mc.to_host(net.forward(given)["y"]), 2 * x, rtol=1e-6)
     assert net.blobs["x"].shape == (batch, 3)
 
@@ -23,6 +23,8 @@ def test_an_array_goes_to_the_only_input_with_its_batch(batch, rng):
 def test_names_of_blobs_stay_what_they_were():
     net = mc.Net.from_text(ONE)
     assert list(net.forward(["x"])) == list(net.forward(("x",))) == ["y", "x"]
+    assert list(net.forward({"x": 0}.keys())) == list(net.forward(name for name in ["x"])) == ["y", "x"]
+    assert list(net.forward(np.array(["x"]))) == ["y", "x"]
     assert list(net.forward([])) == list(net.forward(None)) == ["y"]
 
 
