@@ -27,7 +27,7 @@ from minicaffe.layers.embed import EmbedParam
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import InputParam, LayerSpec, NetSpec, make_layer_spec, parse_net
 from minicaffe.spec.reader import nearest, parse_yaml
-from minicaffe.testing import Input, Shape, layer_net
+from minicaffe.testing import MOST_ON_GPU, Input, Shape, layer_net
 from minicaffe.train.preview import count_multiply_adds
 
 SEED = 5
@@ -106,7 +106,7 @@ def _made(title: str, text: str, type_name: str, shapes: Sequence[Shape]) -> Sub
     spec = parse_net(layer_net(text, [np.shape(x) if not isinstance(x, tuple) else x for x in inputs]))
     net = Net(spec, phase="train", dtype=np.float64, seed=SEED)
     _move_params(net)
-    return Subject(title, net, dict(zip(net.inputs, inputs, strict=True)), by, LAYER_MOST)
+    return Subject(title, net, dict(zip(net.inputs, inputs, strict=True)), by, _bounded(LAYER_MOST, net))
 
 
 def _bottoms(type_name: str, shapes: Sequence[Shape]) -> tuple[Sequence[Input], Sequence[str] | None]:
@@ -153,7 +153,11 @@ def _net(path: str, phase: str | None, level: int, stages: list[str]) -> Subject
     blobs = max(1, len(net.learnable) + len(net.inputs))
     most = int(max(LEAST, min(NET_MOST, WORK / (2 * work * blobs))))
     title = f"{net.name or path} ({phase})"
-    return Subject(title, net, _numbers(net, drawn, sizes), None, most)
+    return Subject(title, net, _numbers(net, drawn, sizes), None, _bounded(most, net))
+
+
+def _bounded(most: int, net: Net) -> int:
+    return most if net.setting.device.kind == "cpu" else min(most, MOST_ON_GPU)
 
 
 def _drawn(net: Net) -> dict[str, NDArray[np.float64]]:

@@ -57,7 +57,7 @@ def test_examples_are_the_most_confident_of_their_cell_with_the_pictures_of_thes
         np.testing.assert_allclose([result.examples[k].share for k in places], best, atol=1e-5)
         for k in places:
             (i,) = np.flatnonzero(order == result.examples[k].number)
-            assert i in own and result.examples[k].share == pytest.approx(prob[i, said], abs=1e-5)
+            assert i in own and result.examples[k].share == pytest.approx(float(prob[i, said]), abs=1e-5)
             np.testing.assert_array_equal(result.pictures[k], np.repeat(images[i, 0][:, :, None], 3, axis=2))
     wrong = np.flatnonzero(labels != prob.argmax(axis=1))
     assert sorted(result.examples[k].number for k in result.mistakes) == order[wrong].tolist()
