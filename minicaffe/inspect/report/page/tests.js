@@ -1,7 +1,6 @@
 // View 8: which classes the net takes for which, over the test images; and the images behind each cell.
 View("test_set", (() => {
   const D = R.views.test_set || {}, FEW = 40, LOWEST = 20;
-  const share = p => p > 0.9995 && p < 1 ? "> 99.9 %" : percent(p);
   const cellOf = text => /^\d+,\d+$/.test(text || "") ? text.split(",").map(Number) : null;
   const countOf = ([t, s]) => D.counts ? D.counts[t][s] : (D.pairs.find(p => p[0] === t && p[1] === s) || [0, 0, 0])[2];
   const name = c => R.classes[c] ?? String(c);
@@ -25,7 +24,7 @@ View("test_set", (() => {
     const ref = D.pictures, data = ref && await Pack.bytes(ref);
     const grid = Maps.grid(places.map(k => {
       const [number, t, s, p, own] = D.examples[k];
-      const label = `test image ${number} of ${name(t)}: the net says ${name(s)} with ${share(p)}` + (t === s ? "" : `, and ${name(t)} with ${share(own)}`);
+      const label = `test image ${number} of ${name(t)}: the net says ${name(s)} with ${percent(p)}` + (t === s ? "" : `, and ${name(t)} with ${percent(own)}`);
       const h = ref ? ref.shape[1] : 0, w = ref ? ref.shape[2] : 0;
       const picture = ref ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label}) : el("span", {}, `image ${number}`);
       picture.title = label;
@@ -34,14 +33,15 @@ View("test_set", (() => {
     grid.querySelectorAll(".number").forEach(n => Object.assign(n.style, {maxWidth: "88px", textAlign: "center"}));
     return grid;
   }
-  const label = k => `test image ${D.examples[k][0]}: ${name(D.examples[k][2])}, ${share(D.examples[k][3])}`;
+  const label = k => `test image ${D.examples[k][0]}: ${name(D.examples[k][2])}, ${percent(D.examples[k][3])}`;
 
   function mistakes() {
-    const rows = D.pairs.map(([t, s, n]) => el("tr", {}, el("td", {}, name(t)), el("td", {class: "quiet"}, "taken for"),
+    const rows = D.pairs.map(([t, s, n]) => el("tr", {}, el("td", {}, name(t)), el("td", {class: "quiet"}, "→"),
       el("td", {}, name(s)), el("td", {class: "number"}, whole(n)), el("td", {class: "number"}, percent(n / D.in_class[t])),
       el("td", {}, el("button", {"data-focus": `pair-${t}-${s}`, "data-pair": `${t},${s}`, "aria-label": `look at ${name(t)} taken for ${name(s)}`, onclick: () => choose(t, s)}, "look"))));
+    rows.forEach(row => row.querySelectorAll("td").forEach(cell => { Object.assign(cell.style, {paddingRight: "10px", whiteSpace: "nowrap"}); }));
     if (!rows.length) return el("p", {}, "No mistakes among these images.");
-    return el("table", {"aria-label": "most frequent mistakes"}, el("thead", {}, el("tr", {}, ["true", "", "said", "images", "of its class", ""].map(h => el("th", {scope: "col"}, h)))), el("tbody", {}, rows));
+    return el("table", {"aria-label": "most frequent mistakes"}, el("thead", {}, el("tr", {}, ["true", "", "said", "images", "share of its class", ""].map(h => el("th", {scope: "col"}, h)))), el("tbody", {}, rows));
   }
 
   // The matrix; long names stand upright above their columns.
@@ -68,13 +68,14 @@ View("test_set", (() => {
       el("h3", {}, D.pairs.length > 1 ? `The ${D.pairs.length} most frequent mistakes` : "Mistakes"), mistakes(), bars);
     const more = places.length < n ? `The ${places.length} that the net was surest of. ` : "";
     const right = el("div", {}, el("h3", {}, sentence(cell, n)),
-      places.length ? await images(places, (t, s, p) => share(p), "cell") : el("p", {class: "quiet"}, n ? "Their pictures are not in this file." : "No images here; click another cell."),
+      places.length ? await images(places, (t, s, p) => percent(p), "cell") : el("p", {class: "quiet"}, n ? "Their pictures are not in this file." : "No images here; click another cell."),
       places.length ? el("p", {class: "quiet"}, `${more}Under each: the probability that the net gave to ${name(cell[1])}.`) : null,
-      D.mistakes.length ? [el("h3", {}, "Where was it surest, and wrong?"), await images(D.mistakes, (t, s, p) => `${name(t)} → ${name(s)} ${share(p)}`, "mistake")] : null);
+      D.mistakes.length ? [el("h3", {}, "Where was it surest, and wrong?"), await images(D.mistakes, (t, s, p) => `${name(t)} → ${name(s)} ${percent(p)}`, "mistake")] : null);
     root.append(el("div", {style: {display: "grid", gridTemplateColumns: "minmax(0, max-content) minmax(260px, 1fr)", gap: "10px 26px", alignItems: "start"}},
       left, right));
   }
 
   return {title: "Which classes it takes for which", draw, tries: "Which two classes are confused most, and in which direction?",
-    say: "Rows: true class; columns: what the net said. Off the diagonal are mistakes; click one and look. Many are mistakes you would make."};
+    say: () => D.counts ? "Rows: true class; columns: what the net said. Off the diagonal are mistakes; click one and look. Many are mistakes you would make."
+      : "Each row: images of one class that the net took for another, the most frequent first. Look at some. Many are mistakes you would make."};
 })());
