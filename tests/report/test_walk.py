@@ -167,3 +167,17 @@ def test_gradients_of_several_users_add_up(make_net, rng):
 def test_without_a_gradient_there_is_no_walk(make_net, rng):
     net = make_net("layer:\n" + PICTURE + LAYERS["concat"] + layer("Silence", "top: []", "y", "end"))
     assert walk(recorded(net, rng), 0) == []
+
+
+def test_the_walk_finds_the_one_open_gate_below_a_sum_of_branches(make_net):
+    """Concat, Eltwise and Split pass gradients on: the walk looks below them for gates that are open."""
+    gates = layer("ReLU", name="r") + layer("ReLU", bottom="r", name="s") + layer("TanH", bottom="r", name="t")
+    branches = layer("Eltwise", bottom="[s, t]", name="e") + layer("Concat", bottom="[e, s]")
+    net = make_net("layer:\n" + PICTURE + gates + branches + PROB, seed=5)
+    net.blobs["data"].data[...] = -1
+    net.blobs["data"].data[0, 1, 3, 7] = 1  # the only open gate
+    twin = copy_of(net)
+    twin.blobs["data"].data[...] = net.blobs["data"].data
+    steps = walk(record(twin, from_inputs(twin, [2])), 0)
+    assert steps[-1].below == ("data", (1, 3, 7))
+    check(steps)

@@ -13,7 +13,7 @@ const Walk = (() => {
     return result;
   }
   function step(line, n) {
-    const layer = layerOf(line.layer), [key, index] = line.below, letter = (line.formula.match(/dL\/d(\w)/) || [0, "x"])[1], isRight = Math.abs(line.total - line.said) <= 1e-4 * Math.abs(line.said) + 1e-12;
+    const layer = layerOf(line.layer), [key, index] = line.below, letter = (line.formula.match(/dL\/d(\w)/) || [0, "x"])[1], isRight = Math.abs(line.total - line.said) <= 1e-4 * Math.abs(line.said) + 1e-9;
     const item = el("li", {id: `walk-line-${n}`, class: line.layer === State.layer ? "chosen" : null, "data-line": line.layer},
       el("p", {}, el("button", {class: "link", "data-focus": `walk-${n}`, onclick: () => State.set({layer: line.layer})}, el("b", {}, line.layer)), el("span", {class: `kind ${layer.kind}`}, ` ${layer.type}`),
         " · ", el("code", {}, line.formula || layer.formula.split("\n").pop().trim()), ` · ${letter} is `, el("b", {}, `${name(key)}, ${place(index)}`)));

@@ -10,6 +10,7 @@ it never ends at a shut gate while another is open.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ from minicaffe.inspect.report.walk.losses import cross_entropy
 from minicaffe.inspect.report.walk.windows import largest_in_windows
 from minicaffe.ops.convolution.geometry import Window
 
-PASSING = {  # layers whose dx at an index is dy there, times something
+PASSING = {  # layers whose dx at a number is dy there, times something
     "ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "Dropout", "BatchNorm", "Scale", "Bias", "ReLU6", "Swish", "Power",
+    "Split", "Flatten", "Reshape",
 }  # fmt: skip
 
 
@@ -133,16 +135,31 @@ class _Walk:
         return tuple(int(i) for i in np.unravel_index(int(size.argmax()), size.shape))
 
     def _reach(self, key: str) -> np.ndarray:
-        """|dL/dx| of each number of a stage; above a gate or a pooling the largest of what it passes on to."""
+        """The largest |dL/dx| that each number of a stage passes on to, down to the next layer that mixes."""
         layer, values, diff = self.maker[key], self._values(key), self._diff(key)
-        if len(layer.bottoms) == 1 and self._diff(layer.bottoms[0]) is not None:
-            below = self._values(layer.bottoms[0]).shape
-            if layer.type in PASSING and below == values.shape:
-                return self._reach(layer.bottoms[0])
-            window = getattr(layer.layer, "window", None)
-            if layer.type == "Pooling" and isinstance(window, Window) and values.ndim == 3:
-                return largest_in_windows(self._reach(layer.bottoms[0]), window, values.shape[1:])
+        below = [bottom for bottom in layer.bottoms if self._diff(bottom) is not None]
+        found = self._reach_below(layer, below, values.shape) if below else None
+        if found is not None:
+            return found
         return np.zeros(values.shape) if diff is None else np.abs(diff.astype(np.float64))
+
+    def _reach_below(
+        self, layer: RecordedLayer, below: list[str], shape: tuple[int, ...]
+    ) -> np.ndarray | None:
+        """The reach of a layer's top, of ``shape``, by that of its bottoms ``below``; None for a layer that mixes."""
+        if layer.type == "Eltwise":
+            return self._reach(max(below, key=lambda key: self.maker[key].step))
+        if layer.type == "Concat" and below == layer.bottoms:
+            return joined([self._reach(key) for key in below], shape)
+        if len(layer.bottoms) > 1:
+            return None
+        if layer.type == "Pooling":
+            window = getattr(layer.layer, "window", None)
+            if not isinstance(window, Window) or len(shape) != 3:
+                return None
+            return largest_in_windows(self._reach(below[0]), window, shape[1:])
+        same_size = self._values(below[0]).size == math.prod(shape)
+        return self._reach(below[0]).reshape(shape) if layer.type in PASSING and same_size else None
 
     def _values(self, key: str) -> np.ndarray:
         return np.asarray(self.recording.stages[key].values[self.image])
@@ -150,3 +167,9 @@ class _Walk:
     def _diff(self, key: str) -> np.ndarray | None:
         diff = self.recording.stages[key].diff
         return None if diff is None else diff[self.image]
+
+
+def joined(parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Arrays joined along the axis in which they are shorter than ``shape``."""
+    axis = next((k for k, size in enumerate(shape) if parts[0].shape[k] != size), 0)
+    return np.concatenate(parts, axis)
