@@ -146,7 +146,7 @@ class _Walk:
     def _reach_below(
         self, layer: RecordedLayer, below: list[str], shape: tuple[int, ...]
     ) -> np.ndarray | None:
-        """The reach of a layer's top, of ``shape``, by that of its bottoms ``below``; None for a layer that mixes."""
+        """The reach of a layer's top, of ``shape``, by that of the bottoms ``below``; None for one that mixes."""
         if layer.type == "Eltwise":
             return self._reach(max(below, key=lambda key: self.maker[key].step))
         if layer.type == "Concat" and below == layer.bottoms:
