@@ -171,7 +171,9 @@ def test_without_a_gradient_there_is_no_walk(make_net, rng):
 
 def test_the_walk_finds_the_one_open_gate_below_a_sum_of_branches(make_net):
     """Concat, Eltwise and Split pass gradients on: the walk looks below them for gates that are open."""
-    gates = layer("ReLU", name="r") + layer("ReLU", bottom="r", name="s") + layer("TanH", bottom="r", name="t")
+    gates = (
+        layer("ReLU", name="r") + layer("ReLU", bottom="r", name="s") + layer("TanH", bottom="r", name="t")
+    )
     branches = layer("Eltwise", bottom="[s, t]", name="e") + layer("Concat", bottom="[e, s]")
     net = make_net("layer:\n" + PICTURE + gates + branches + PROB, seed=5)
     net.blobs["data"].data[...] = -1
