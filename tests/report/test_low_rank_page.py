@@ -27,7 +27,7 @@ def conv2():
     """LeNet's conv2 as a matrix, its bias, and the moments of its inputs that the report's errors are of."""
     with copy_of(net_of("lenet")) as net:
         layers, _ = choose_layers(net)
-        seen = seen_images(net, (), images_for(layers))
+        seen = seen_images(net, (), images_for(net, layers))
         layer = layers["conv2"]
         return layer, input_moments(net, [layer], seen.batches)["conv2"]
 
@@ -134,6 +134,9 @@ def test_the_cut_of_a_chart_can_be_dragged(lenet_page):
     lenet_page.tab.locator('[data-read="parameters"]', has_text="550").wait_for()
     lenet_page.drawn()
     assert "rank=1&" in lenet_page.js("State.hash()")
+    lenet_page.tab.get_by_role("group", name="How fast do the directions fade").focus()
+    lenet_page.press("ArrowRight", "ArrowRight")  # the same by keys
+    assert read(lenet_page, "parameters") == f"{3 * 550:,}"
 
 
 def test_the_plan_of_the_whole_net_has_lines_for_the_spec_that_minicaffe_reads(lenet_page):

@@ -153,7 +153,7 @@ const Chart = (() => {
     holder.addEventListener("keydown", event => {
       if (!["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key) || !xs.length) return;
       event.preventDefault(); event.stopPropagation();
-      const here = at === null ? -1 : xs.indexOf(at), step = event.key === "ArrowLeft" ? -1 : 1;
+      const here = at !== null ? xs.indexOf(at) : cut ? xs.indexOf(cut.x) : -1, step = event.key === "ArrowLeft" ? -1 : 1;
       const next = xs[event.key === "Home" ? 0 : event.key === "End" ? xs.length - 1 : Math.max(0, Math.min(xs.length - 1, here + step))];
       holder.show(next); say(readings(next));
       if (cut && cut.onmove) cut.onmove(next);

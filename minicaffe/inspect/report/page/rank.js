@@ -16,17 +16,17 @@ const Rank = (() => {
 
   // -- the plan: ranks by layer, in the address as "conv2:12,ip1:40" --
   function plan() {
-    const found = {};
+    const found = {}, written = Object.fromEntries(names().map(name => [encodeURIComponent(name), name]));
     for (const part of (State.ranks || "").split(",")) {
-      const at = part.lastIndexOf(":"), name = part.slice(0, at);
-      if (at > 0 && V.layers[name]) found[name] = clamp(parseInt(part.slice(at + 1), 10) || 1, V.layers[name]);
+      const at = part.lastIndexOf(":"), name = written[part.slice(0, at)];
+      if (at > 0 && name) found[name] = clamp(parseInt(part.slice(at + 1), 10) || 1, V.layers[name]);
     }
     return found;
   }
   function planWith(name, r) {
     const next = {...plan(), [name]: r};
     if (r === null) delete next[name];
-    return Object.entries(next).map(([n, rank]) => `${n}:${rank}`).join(",") || null;
+    return Object.entries(next).map(([n, rank]) => `${encodeURIComponent(n)}:${rank}`).join(",") || null;
   }
   const way = name => WAYS[State.way] ? State.way : WAYS[V.layers[name].way] ? V.layers[name].way : "fitted";
   const rank = name => {
@@ -157,7 +157,7 @@ const Rank = (() => {
 
 View("low_rank", (() => {
   const {V, WAYS} = Rank;
-  let drag = false, measuring = null, result = "", best = null;
+  let measuring = null, result = "", best = null;
   const share = x => (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
   const norm = a => Math.sqrt(a.reduce((sum, v) => sum + v * v, 0)) || 1;
   const row = (...children) => el("div", {class: "row"}, children);
@@ -225,7 +225,7 @@ View("low_rank", (() => {
   // W ≈ A·B, and how filter f is mixed from the rows of B.
   function mix(name, o, r, f, room) {
     const from = Math.floor(f / o.m), shape = shapeOf(name), tall = Math.max(40, Math.min(150, 3 * o.m)), most = 24;
-    const broad = Math.max(6, Math.min(150, r * tall / o.m)), long = Math.max(60, Math.min(400, 3 * o.k, (room - broad - 70) / 2));
+    const broad = Math.max(6, Math.min(150, r * tall / o.m)), long = Math.max(60, Math.min(400, 3 * o.k, (room - Math.max(broad, 84) - 90) / 2));
     const line = j => o.B.subarray((from * o.c + j) * o.k, (from * o.c + j + 1) * o.k), a = j => o.A[f * o.c + j];
     // a picture of rows × columns, with a frame around row f where it has one
     const box = (label, values, rows, columns, h, w, isRow) => {
@@ -310,7 +310,7 @@ View("low_rank", (() => {
     if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
     const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
     if (!numbers.weights.spectrum[0]) { root.append(el("p", {class: "absent"}, `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`)); return; }
-    let r = Rank.rank(name), o = null, waiting = false;
+    let r = Rank.rank(name), o = null, waiting = false, held = false, moved = false;
     const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
       oninput: e => soon(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
     const ways = el("div", {role: "group", "aria-label": "how the factors are found"}, V.ways.map(v => el("button", {"aria-pressed": String(v === w), "data-focus": `way-${v}`, "data-way": v, onclick: () => State.set({way: v})}, el("b", {}, WAYS[v].letter), ` ${WAYS[v].name}: ${WAYS[v].long}`)));
@@ -324,9 +324,13 @@ View("low_rank", (() => {
       accuracy(name, width, r, n)];
 
     // While it is dragged only what depends on r is drawn again; the state follows when it is let go.
+    root.addEventListener("pointerdown", () => {
+      held = true;
+      addEventListener("pointerup", () => { held = false; if (moved) Rank.setRank(name, r); }, {once: true});
+    }, true);
     function slide(v) {
-      if (!drag) addEventListener("pointerup", () => { drag = false; Rank.setRank(name, r); }, {once: true});
-      drag = true;
+      if (!held) { Rank.setRank(name, Math.round(v)); return; } // an arrow key
+      moved = true;
       soon(Math.round(v));
     }
     function soon(v) {

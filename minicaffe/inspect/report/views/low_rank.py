@@ -33,9 +33,9 @@ from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 logger = logging.getLogger("minicaffe")
-DEPTH_CUBED = 2.5e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some seconds
+DEPTH_CUBED = 4e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some seconds
 DEEPEST = 4608  # K of a layer that is asked for by name: a minute and a half
-COLUMN_WORK = 3e10  # multiply-adds for the covariances
+COLUMN_WORK = 3e10  # multiply-adds for the covariances, and for the passes that give their columns
 MOST_IMAGES = 512
 SHARE, SHARE_WITH_W = 0.15, 0.08  # of the file, for bases; where W goes with them, as the net is large
 ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
@@ -50,7 +50,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         what = left_out[0][1] if left_out else "the net has no Convolution and no InnerProduct"
         return {"missing": what, "out": left_out}
     answers = _answers(recording.net)  # now, while all blobs have the shapes of one batch
-    seen = seen_images(recording.net, recording.images, images_for(layers))
+    seen = seen_images(recording.net, recording.images, images_for(recording.net, layers))
     logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
     found = {
@@ -123,9 +123,9 @@ def _work(layer: MatrixLayer) -> int:
     return layer.product.geometry.multiply_adds
 
 
-def images_for(layers: Mapping[str, MatrixLayer]) -> int:
+def images_for(net: Net, layers: Mapping[str, MatrixLayer]) -> int:
     """How many images the covariances are computed from."""
-    one = sum(
+    one = count_multiply_adds(net) + sum(
         math.prod(layer.product.geometry.output) * layer.scheme.group * layer.scheme.matrix_shape[1] ** 2
         for layer in layers.values()
     )
