@@ -45,7 +45,8 @@ View("training", (() => {
       [chart(loss, "Does the loss still fall?", {label: "loss", lo: Math.min(0, ...loss.flatMap(s => s.y))}, 260, {marks}),
         chart(rates, "Where was the learning rate cut?", {label: "learning rate", log: Math.max(...positive) > 30 * Math.min(...positive)}, 140, {marks})],
       [chart(scores, "How well does it do?", {label: "score", ...(isShare ? {lo: 0, hi: 1} : {})}, 180),
-        chart(ratios, "How large is an update beside the weights? (thin: biases)", {label: "‖Δw‖ / ‖w‖", log: true}, 240, {bands: [USUAL]})],
+        chart(ratios, "How large is an update beside the weights? (thin: biases)", {label: "‖Δw‖ / ‖w‖", log: true}, 240, {bands: [USUAL]})
+        || el("p", {class: "quiet"}, "How large the updates were is not in the log: train with --log-norms.")],
     ].map(column => el("div", {}, column));
   }
 
@@ -83,7 +84,8 @@ View("training", (() => {
       return {picture: Maps.rgb(pixels, h, w, {scale, label})};
     });
     return [el("h3", {}, `Filters of ${layer}`, note && el("span", {class: "quiet"}, ` (${note})`)),
-      Maps.grid(maps, {lo: -extent, hi: extent, scale, focus: "training-filter"}), c === 3 ? el("p", {class: "quiet"}, `red, green, blue; grey is 0, white ${fmt(extent)}`) : Maps.legend(lo, hi, true)];
+      Maps.grid(maps, {lo: -extent, hi: extent, scale, focus: "training-filter"}), el("p", {class: "quiet"},
+      c === 3 ? `in the image's colours; grey: 0, white: ${fmt(extent)}` : `blue: up to ${fmt(extent)}, red: down to ${fmt(-extent)}, background: 0`)];
   }
 
   async function snapshots() {
