@@ -105,7 +105,7 @@ def test_texts_are_cut_in_the_middle_to_fit_their_boxes(hostile):
         for text in g.iter(f"{SVG}text"):
             bold = text.get("font-weight") == "bold"
             assert text_width(text.text, float(text.get("font-size")), bold) <= 156
-    assert fitted("inception_4a/3x3_reduce", 80, 11, True) == "incep…duce"
+    assert fitted("inception_4a/3x3_reduce", 138, 11, True) == "incepti…/3x3_reduce"
     assert fitted("short", 80, 11) == "short"
     assert fitted("🎉" * 1000, 30, 10).count("🎉") == 1
     assert fitted("wide", 1, 10) == "…"

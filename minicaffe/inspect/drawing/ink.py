@@ -27,11 +27,11 @@ from minicaffe.inspect.drawing.words import percent
 
 LIGHT = {
     "conv": "#2f6db3", "ip": "#7a4fb0", "pool": "#a85a14", "data": "#2a7353", "loss": "#b23a48",
-    "other": "#57636f", "ink": "#1c2128", "muted": "#57606a", "line": "#8a949e", "paper": "#ffffff",
+    "other": "#57636f", "ink": "#1c2128", "muted": "#57606a", "edge": "#848e98", "paper": "#ffffff",
 }  # fmt: skip
 DARK = {
     "conv": "#79b8ff", "ip": "#c7a6ff", "pool": "#ffb366", "data": "#7fd4ac", "loss": "#ff8f9a",
-    "other": "#a7b1bc", "ink": "#e6edf3", "muted": "#9da7b3", "line": "#6e7781", "paper": "#0f1419",
+    "other": "#a7b1bc", "ink": "#e6edf3", "muted": "#9da7b3", "edge": "#7d8690", "paper": "#0f1419",
 }  # fmt: skip
 NAME, TINY = 11.0, 8.5  # sizes of texts
 MARGIN = 12.0
@@ -133,8 +133,8 @@ class _Pen:
         a, b = ((-ARROW, -3.0), (-ARROW, 3.0)) if is_lr else ((-3.0, -ARROW), (3.0, -ARROW))
         head: Path = [tip, (tip[0] + a[0], tip[1] + a[1]), (tip[0] + b[0], tip[1] + b[1])]
         return [
-            Shape(path, "line", width=edge_width(edge.size), is_dashed=edge.is_partial, role="edge"),
-            Shape(head, "line", tint=1, is_closed=True),
+            Shape(path, "edge", width=edge_width(edge.size), is_dashed=edge.is_partial, role="edge"),
+            Shape(head, "edge", tint=1, is_closed=True),
         ]
 
     # -- stacks ----------------------------------------------------------------------------------------

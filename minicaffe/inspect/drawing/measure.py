@@ -51,7 +51,8 @@ def fitted(text: str, width: float, size: float, bold: bool = False, measure: Me
     if measure(text, size, bold) <= width:
         return text
     for kept in range(min(len(text) - 1, int(width / size * 4)), 0, -1):
-        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        head = kept * 2 // 5  # the end of a name says more: "…/3x3_reduce"
+        short = f"{text[:head]}…{text[len(text) - kept + head :]}"
         if measure(short, size, bold) <= width:
             return short
     return "…"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 
 from minicaffe.inspect.drawing.fold import fold_sentence
 from minicaffe.inspect.drawing.ink import DARK, LIGHT, Group, Path, Picture, Shape, Text
@@ -82,14 +83,30 @@ def _shape(shape: Shape) -> str:
 
 
 def _d(path: Path) -> str:
-    first, rest = path[0], path[1:]
-    steps = [f"M{_pair(first)}"]
-    for step in rest:
-        if len(step) == 2:
-            steps.append(f"L{_pair(step)}")
+    """A path with each point relative to the one before, which is shorter."""
+    x, y = _tenths(path[0])
+    steps = [f"M{_pair((x, y))}"]
+    for step in path[1:]:
+        points = _tenths(step)
+        near = [value - (y if i % 2 else x) for i, value in enumerate(points)]
+        if len(near) > 2:
+            steps.append(f"c{_joined(near)}")
+        elif near[1] == 0:
+            steps.append(f"h{_number(near[0])}")
         else:
-            steps.append(f"C{_pair(step[:2])} {_pair(step[2:4])} {_pair(step[4:])}")
+            steps.append(f"v{_number(near[1])}" if near[0] == 0 else f"l{_joined(near)}")
+        x, y = points[-2:]
     return "".join(steps)
+
+
+def _tenths(point: Sequence[float]) -> list[float]:
+    """Coordinates as they are written: differences of these do not add up to more than they should."""
+    return [round(value, 1) for value in point]
+
+
+def _joined(values: Sequence[float]) -> str:
+    """Numbers with a blank between them, where a minus does not part them."""
+    return " ".join(_number(value) for value in values).replace(" -", "-")
 
 
 def _text(text: Text) -> str:
@@ -101,7 +118,7 @@ def _text(text: Text) -> str:
     )
 
 
-def _pair(point: tuple[float, ...]) -> str:
+def _pair(point: Sequence[float]) -> str:
     return f"{_number(point[0])} {_number(point[1])}"
 
 
