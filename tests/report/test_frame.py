@@ -166,6 +166,16 @@ def test_a_gradient_is_read_as_it_was_recorded(lenet_page, lenet_recording):
     np.testing.assert_allclose(drawn, diff.ravel(), atol=np.ptp(diff) / 255)
 
 
+@pytest.mark.parametrize("name", ["lenet", "rnet"])
+def test_the_view_of_a_layer_is_there_for_every_layer(open_page, name):
+    page = open_page(name)
+    for layer in page.js("State.layers.map(layer => layer.name)"):
+        page.at(f"view=layer&layer={layer}&at=1,1")
+        assert page.tab.locator("main .error").count() == 0, layer
+        assert page.tab.locator("main .formula").count() == 1, layer
+        assert page.tab.locator("main .layer-card").count() >= 1, layer
+
+
 @pytest.fixture(scope="module")
 def odd_page(make_page):
     """A page whose names are markup, in a frame as a notebook shows it."""

@@ -17,7 +17,7 @@ const Frame = (() => {
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
     top.replaceChildren(
       el("h1", {}, R.title),
-      el("span", {class: "quiet"}, `phase ${R.phase} · `, R.untrained ? el("b", {class: "warning"}, "untrained") : `weights ${R.weights}`),
+      el("span", {class: "quiet"}, el("span", {class: "phase"}, `phase ${R.phase} · `), R.untrained ? el("b", {class: "warning"}, "untrained") : `weights ${R.weights}`),
       el("span", {class: "facts"}, facts.map(([value, name, title]) => el("span", {title: title || null}, el("b", {class: "num"}, value), " " + name))),
       strip,
       el("span", {class: "mode", title: R.live.on ? "The net runs in this page." : `As it was recorded: ${R.live.why}.`}, R.live.on ? "live" : "recorded"),
@@ -39,7 +39,7 @@ const Frame = (() => {
       const label = `${shown.name}${says && `: the net says ${says}`}${isWrong ? `, wrong: it is ${className(shown.label)}` : ""}`;
       return el("button", {class: "image" + (isWrong ? " wrong" : ""), "data-image": i, "aria-pressed": String(i === State.image), title: label,
         "aria-label": label, tabindex: i === State.image ? "0" : "-1", "data-focus": `image-${i}`, onclick: () => State.set({image: i})},
-      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗ " : "", says.length > 9 ? says.slice(0, 8) + "…" : R.classes.length ? says || String(i) : String(shown.top ?? i)));
+      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗ " : "", says.length > 8 ? says.slice(0, 7) + "…" : R.classes.length ? says || String(i) : String(shown.top ?? i)));
     }));
     strip.replaceChildren(...cells);
     strip.onkeydown = event => {

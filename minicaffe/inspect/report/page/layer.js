@@ -33,7 +33,7 @@ View("layer", (() => {
       const isClasses = source(key) === R.answer;
       return Chart.bar({title: `What is in ${stageName(key)}?`, x: {label: "value"}, rows: Array.from(values.data, (v, i) => ({name: isClasses && R.classes.length ? className(i) : String(i), value: v, kind: v < 0 ? "minus" : "plus"})), label: isClasses && R.classes.length ? 110 : 40, row: 17});
     }
-    const w = Math.min(n, 50), h = Math.ceil(n / w), padded = new Float32Array(h * w).fill(NaN), range = Maps.range(values.data);
+    const w = [50, 64, 48, 40, 32, 25, 20].find(k => n % k === 0) || 50, h = Math.ceil(n / w), padded = new Float32Array(h * w), range = Maps.range(values.data);
     padded.set(values.data);
     return [Maps.legend(range.lo, range.hi), Maps.pixels(Maps.tile(padded, h, w, {...range, scale: 9, label: key}), padded, h, w, {at: State.at, name: key, exact: values.exact, focus: `pixels-${key}`, onpixel: (y, x) => State.set({at: [y, x]})}),
       quiet(`${n} numbers in rows of ${w}${values.note ? " · " + values.note : ""}`)];
@@ -115,6 +115,7 @@ View("layer", (() => {
         for (let a = ys[0]; a < ys[1]; a++) for (let b = xs[0]; b < xs[1]; b++) if (!best || data[a * w + b] > data[best[0] * w + best[1]]) best = [a, b];
         const box = (name, y0, x0, y1, x1) => frame.append(el("div", {class: `mark ${name}`, style: {top: 100 * y0 / h + "%", left: 100 * x0 / w + "%", height: 100 * (y1 - y0) / h + "%", width: 100 * (x1 - x0) / w + "%"}}));
         box("window", ys[0], xs[0], ys[1], xs[1]);
+        text = `the mean of this window is ${fmt(part(y.data, i, oh * ow)[State.at[0] * ow + State.at[1]], 4)}`;
         if (best && /MAX/i.test(layer.settings.find(s => s[0] === "pool")?.[1] ?? "MAX")) { box("best", best[0], best[1], best[0] + 1, best[1] + 1); text = `the largest of the window is at row ${best[0]}, column ${best[1]}: ${fmt(data[best[0] * w + best[1]], 4)}`; }
       }
       return [card(`Map ${y.maps ? y.maps[i] : i}: input and output`, el("div", {class: "pair"}, frame, el("span", {class: "sign"}, "→"), large(layer.tops[0], y)), quiet(text))];
@@ -186,8 +187,9 @@ View("layer", (() => {
       const values = await Values.stage(key), isMaps = values.data && values.shape.length === 3 && values.shape[1] * values.shape[2] > 1;
       const [c, ...size] = R.stages[key].shape, title = isMaps && c > 1 ? `${c} maps of ${size.join(" × ")}: ${stageName(key)}` : `${stageName(key)}: ${shape([c, ...size].filter(Boolean))}`;
       if (isMaps && c > 1 && !TYPES[layer.type] && !isNeuron) { const i = chosen(values, values.shape[0]); side.push(card(`Map ${values.maps ? values.maps[i] : i}`, large(key, values))); }
+      if (layer.type === "Softmax" && main.length) continue; // its table says it all
       const output = card(title, await shown(key, light));
-      if (main.some(node => node.querySelector(".filters"))) output.classList.add("beside");
+      if (main.some(node => node.querySelector?.(".filters"))) output.classList.add("beside");
       main.push(output);
     }
     if (layer.kind === "ip") main.push(...await matrix(layer));
