@@ -130,5 +130,5 @@ def _size(text: str) -> float:
 
 COMMANDS = [
     Command("report", report, _add_flags,
-            "report prototxt/lenet/train.yaml --weights models/lenet.npz -o report.html"),
+            "report prototxt/lenet/train.yaml --weights models/lenet.npz --layers conv2 -o report.html"),
 ]  # fmt: skip
