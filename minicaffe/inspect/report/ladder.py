@@ -32,6 +32,7 @@ class Rung:
 
 SIZES = [(None, None), (64, 56), (32, 28), (16, 28), (16, 14)]
 LAST = [(8, 14), (4, 7)]  # of one picture alone
+MAPS_ALONE = [Rung(*size) for size in SIZES + LAST]
 RUNGS = [Rung(*size, images) for images in (None, 4, 1) for size in SIZES] + [Rung(*size, 1) for size in LAST]
 
 
@@ -44,8 +45,11 @@ class Plan:
     gradients: int
 
 
-def choose(recording: Recording, budget: int) -> Plan:
-    """What fits ``budget`` bytes of the file: at least each blob as it is at the end, with the first gradient."""
+def choose(recording: Recording, budget: int, keeps_images: bool = False) -> Plan:
+    """What fits ``budget`` bytes of the file: at least each blob as it is at the end, with the first gradient.
+
+    ``keeps_images``: no image may be left out, only maps.
+    """
     count = len(recording.images)
     final = _final(recording)
     others = [stage for stage in _stored(recording) if stage.key not in {other.key for other in final}]
@@ -54,7 +58,8 @@ def choose(recording: Recording, budget: int) -> Plan:
         size = _size(final, rung, rung.images or count, budget)
         return size if size > budget else size + _size(_with_gradients(final), rung, 1, budget)
 
-    rung = next((r for r in RUNGS if (r.images or 0) < count and least(r) <= budget), RUNGS[-1])
+    rungs = MAPS_ALONE if keeps_images else [rung for rung in RUNGS if (rung.images or 0) < count]
+    rung = next((rung for rung in rungs if least(rung) <= budget), rungs[-1])
     images = min(count, rung.images or count)
     left = budget - least(rung)
     size = _size(others, rung, images, left) + _size(_with_gradients(others), rung, 1, left)

@@ -20,8 +20,9 @@ from minicaffe.inspect.report.facts import facts
 from minicaffe.inspect.report.live import live
 from minicaffe.inspect.report.options import MB, Options
 from minicaffe.inspect.report.pack import Packer
-from minicaffe.inspect.report.page import VIEWS, page
+from minicaffe.inspect.report.page import VIEWS, as_json, page
 from minicaffe.inspect.report.pictures import Pictures, from_data, from_images, from_inputs, has_data
+from minicaffe.inspect.report.pixels import shrunk
 from minicaffe.inspect.report.record import Recording, copy_of, record
 from minicaffe.inspect.report.views import (
     answer,
@@ -44,7 +45,9 @@ MODULES = {  # views that need more than the recording
     "training": training,
     "test_set": test_set,
 }
-MAPS, KERNELS = 0.4, 0.15  # shares of the file
+MAPS, KERNELS, THUMBNAILS = 0.4, 0.15, 0.1  # shares of the file
+SIDES = (256, 192, 128, 96, 64)  # pixels of thumbnails
+PAGE, STAGE_TEXT = 100_000, 1_000  # bytes of the page without data, and of what is said of a stage
 FORMAT = 1
 
 
@@ -87,8 +90,8 @@ def report(
     """A report of a net: what it computes for some images, forward and backward, as one HTML page.
 
     ``images`` are files, or arrays (H, W, K) as ``load_image`` reads them, and ``labels`` their classes. Without
-    images they are the first ``count`` of the net's data in phase test; or, for a net without data layers, what its
-    input blobs hold. ``log`` is a training log or several; ``max_size`` of the page is in MB. The net stays as
+    images they are the first ``count`` of the net's data in phase test; or, for a net without data layers, of what
+    its input blobs hold. ``log`` is a training log or several; ``max_size`` of the page is in MB. The net stays as
     it is. Raises what nets raise, and DataError where there is nothing to show it, or ``max_size`` is too small.
     """
     expect_net(net, "report")
@@ -103,7 +106,7 @@ def report(
             for name in net.inputs:
                 twin.blobs[name].reshape(*net.blobs[name].shape)
                 twin.blobs[name].data[...] = net.blobs[name].data
-            pictures = from_inputs(twin, labels)
+            pictures = from_inputs(twin, labels, count)
         return make_report(twin, pictures, options)
 
 
@@ -113,13 +116,19 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
         raise DataError(f"net '{net.name}': no images to show it; give at least one")
     read_logs(options.logs)  # a log that is none is told before the work
     recording = record(net, pictures, options.labels)
-    plan = ladder.choose(recording, options.budget(MAPS))
-    if plan.rung.images is not None and plan.rung.images < len(pictures.items):
-        logger.info("%d images fit --max-size %g", plan.rung.images, options.max_size)
-        recording = recording.first(plan.rung.images)
+    fitting = ladder.choose(recording, options.budget(MAPS)).rung.images
+    if fitting is not None and fitting < len(recording.images):
+        logger.info("%d images fit --max-size %g", fitting, options.max_size)
+        recording = recording.first(fitting)
     packer = Packer()
-    data = _data(recording, packer, plan, options, weights_name)
-    text = page(f"{net.name or 'net'}: report", data, *_drawings(net), packer.html())
+    drawings = _drawings(net)
+    data = _data(recording, packer, options, weights_name)
+    # what is left is for maps, after everything else has its place
+    fixed = len(as_json(data)) + STAGE_TEXT * len(recording.stages) + sum(map(len, drawings)) + PAGE
+    left = options.budget(1) - packer.size - fixed
+    plan = ladder.choose(recording, min(options.budget(MAPS), left), keeps_images=True)
+    data["stages"] = ladder.stages(recording, packer, plan, data["live"]["on"])
+    text = page(f"{net.name or 'net'}: report", data, *drawings, packer.html())
     size = len(text.encode("utf-8", "replace"))
     if size > options.budget(1):
         raise DataError(
@@ -129,10 +138,8 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     return Report(net.name or "net", text)
 
 
-def _data(
-    recording: Recording, packer: Packer, plan: ladder.Plan, options: Options, weights_name: str | None
-) -> dict[str, Any]:
-    """What the page's JSON holds."""
+def _data(recording: Recording, packer: Packer, options: Options, weights_name: str | None) -> dict[str, Any]:
+    """What the page's JSON holds, but for the stages."""
     net = recording.net
     runs = live(recording, packer)
     params = weights.parameters(recording, packer, options.budget(KERNELS))
@@ -140,8 +147,10 @@ def _data(
     times = recording.milliseconds(options.time) if options.time else []
     for known, milliseconds in zip(layers, times, strict=False):
         known["ms"] = milliseconds
-    stages = ladder.stages(recording, packer, plan, runs["on"])
     scores = recording.scores
+    side = next(
+        (s for s in SIDES if 4 * s * s * len(recording.images) <= options.budget(THUMBNAILS)), SIDES[-1]
+    )
     parameters, work = count_parameters(net)[0], count_multiply_adds(net)
     return {
         "format": FORMAT,
@@ -164,12 +173,11 @@ def _data(
                 "top": None if scores is None else int(scores[i].argmax()),
                 "thumbnail": None
                 if picture.thumbnail is None
-                else packer.add(picture.thumbnail, "u8", "images"),
+                else packer.add(shrunk(picture.thumbnail, side), "u8", "images"),
             }
             for i, picture in enumerate(recording.images)
         ],
         "input": _input(recording, packer),
-        "stages": stages,
         "layers": layers,
         "answer": recording.answer,
         "softmax": recording.softmax,

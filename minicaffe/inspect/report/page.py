@@ -41,7 +41,6 @@ def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: I
     """The whole page. ``graph`` is a drawing of the net as SVG, and ``unfolded`` with all that is repeated."""
     parts = {
         "title": html.escape(title),
-        "style": "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS)),
         "report": as_json(report),
         "graph": graph,
         "unfolded": unfolded,
@@ -53,9 +52,10 @@ def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: I
 
 @cache
 def _code() -> str:
-    """The scripts, packed: base64 of deflate of JSON."""
+    """The style and the scripts, packed: base64 of deflate of JSON."""
+    style = "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS))
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
-    code = {"engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
+    code = {"style": style, "engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
     return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
 
 

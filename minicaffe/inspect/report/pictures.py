@@ -93,8 +93,8 @@ def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[
     return Pictures(items, name, classifier.preparation, classifier.class_names)
 
 
-def from_inputs(net: Net, labels: Sequence[int | None]) -> Pictures:
-    """What the net's inputs hold now. Raises DataError where that is all zeros."""
+def from_inputs(net: Net, labels: Sequence[int | None], count: int) -> Pictures:
+    """The first ``count`` items of what the net's inputs hold now. Raises DataError where that is all zeros."""
     arrays = {name: np.array(to_host(net.blobs[name].data), np.float32) for name in net.inputs}
     if not any(array.any() for array in arrays.values()):
         raise DataError(
@@ -104,7 +104,7 @@ def from_inputs(net: Net, labels: Sequence[int | None]) -> Pictures:
     first = net.inputs[0]
     sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
     if len(sizes) == 1 and 0 not in sizes and len(arrays) == 1:
-        parts = [{first: arrays[first][i : i + 1]} for i in range(len(arrays[first]))]
+        parts = [{first: arrays[first][i : i + 1]} for i in range(min(count, len(arrays[first])))]
     else:
         parts = [arrays]
     items = [

@@ -9,6 +9,7 @@ const Maps = (() => {
   const LEVELS = 1024;
   function palette() {
     if (!colours) {
+      document.documentElement.dataset.drawn = css("--dark") === "1" ? "dark" : "light"; // print turns dark maps round
       const [minus, zero, plus] = ["--minus", "--zero", "--plus"].map(name => parse(css(name)));
       colours = Uint32Array.from({length: 2 * LEVELS + 1}, (_, i) => {
         const t = Math.abs(i / LEVELS - 1) ** 0.7, end = i < LEVELS ? minus : plus;
@@ -66,7 +67,7 @@ const Maps = (() => {
 
   // A picture: three planes, or bytes (h, w, 3), in its own colours.
   function rgb(data, h, w, {scale, label = "image"} = {}) {
-    const canvas = el("canvas", {width: w, height: h, role: "img", class: "map", "aria-label": `${label}, ${h} × ${w} pixels`});
+    const canvas = el("canvas", {width: w, height: h, role: "img", class: "map picture", "aria-label": `${label}, ${h} × ${w} pixels`});
     const context = canvas.getContext("2d"), image = context.createImageData(w, h);
     for (let i = 0; i < h * w; i++) image.data.set([data[3 * i], data[3 * i + 1], data[3 * i + 2], 255], 4 * i);
     context.putImageData(image, 0, 0);
