@@ -1,5 +1,7 @@
 """View 4 in Chromium: its numbers are those of the factors that minicaffe fits; keys and handles move the rank."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,10 @@ def test_the_page_s_own_weights_and_scores_are_those_of_the_fitted_factors(lenet
         "return [...(await Live.forward(await Values.input(0), {params}))[R.answer]]; }"
     )
     np.testing.assert_allclose(live, scores, atol=3e-3 * np.abs(scores).max())
+    said = lenet_page.tab.locator("#rank-verdict").inner_text()
+    best, p = re.search(r"→ class (\d) \(([\d.]+)\) at rank 12", said).groups()
+    powers = np.exp(scores - scores.max())
+    assert int(best) == scores.argmax() and float(p) == pytest.approx(1 / powers.sum(), abs=0.01)
 
 
 def test_keys_and_the_slider_move_the_rank_and_the_address_follows(lenet_page):

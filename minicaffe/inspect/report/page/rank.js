@@ -148,17 +148,21 @@ const Rank = (() => {
     }
     return {work, held};
   }
-  const probabilities = blobs => R.softmax ? Values.softmax(blobs[R.answer]) : blobs[R.answer];
+  // What the net says of the chosen image, dense (or as it is) and with these ranks: {dense, low, left}; live only.
+  async function scores(ranks) {
+    const {params: own, left} = await params(ranks), dense = await Values.answer(), s = (await Live.forward(await Values.input(State.image), {params: own}))[R.answer];
+    return {dense, low: R.softmax ? Values.softmax(s) : s, left};
+  }
   const yaml = ranks => Object.entries(ranks).map(([name, r]) => `- name: ${name}\n  low_rank_param: ${WAYS[way(name)].param(r)}\n`).join("");
 
-  return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, factors, basis, params, cost, size, totals,
-    probabilities, yaml};
+  return {V, WAYS, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, factors, basis, params, cost, size, totals, scores, yaml};
 })();
 
 View("low_rank", (() => {
   const {V, WAYS} = Rank;
   let measuring = null, result = "", best = null;
   const share = x => (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
+  const first = a => a.indexOf(Math.max(...a));
   const norm = a => Math.sqrt(a.reduce((sum, v) => sum + v * v, 0)) || 1;
   const row = (...children) => el("div", {class: "row"}, children);
   const captioned = (canvas, ...text) => el("figure", {class: "small"}, canvas, el("figcaption", {}, text));
@@ -180,6 +184,14 @@ View("low_rank", (() => {
         return el("tr", {}, el("th", {scope: "row"}, text), V.ways.map((w, i) => el("td", {class: "number", title: exact(values[i]), "data-read": `${key}-${w}`},
           el(isError && values[i] === least ? "b" : "span", {}, fmt(values[i])))));
       })));
+  }
+
+  // Whether this image keeps its class with the layer at rank r, and the others as they are planned.
+  async function verdict(name, r) {
+    if (!Values.isLive()) return "";
+    const ranks = {...Rank.plan(), [name]: r}, {dense, low, left} = await Rank.scores(ranks), [a, b] = [first(dense), first(low)];
+    if (left.includes(name)) return "";
+    return el("p", {id: "rank-verdict"}, `This image: ${className(a)} (${fmt(dense[a])}) → `, el("b", {class: a === b ? "" : "warning"}, `${className(b)} (${fmt(low[b])})`), Object.keys(ranks).length > 1 ? " at these ranks" : ` at rank ${r}`);
   }
 
   // -- pictures --
@@ -265,9 +277,7 @@ View("low_rank", (() => {
   }
   async function scores(ranks, work) {
     if (!Values.isLive()) return el("p", {class: "quiet"}, `Scores at these ranks: not known. ${(typeof Live === "object" && Live.why) || R.live.why || "The net does not run in this page yet."}`);
-    const {params, left} = await Rank.params(ranks), x = await Values.input(State.image), first = a => a.indexOf(Math.max(...a));
-    const [dense, low] = (await Promise.all([Live.forward(x, {}), Live.forward(x, {params})])).map(Rank.probabilities);
-    const top = Array.from(dense.keys()).sort((i, j) => Math.max(dense[j], low[j]) - Math.max(dense[i], low[i])).slice(0, 5);
+    const {dense, low, left} = await Rank.scores(ranks), top = Array.from(dense.keys()).sort((i, j) => Math.max(dense[j], low[j]) - Math.max(dense[i], low[i])).slice(0, 5);
     const bar = (p, kind) => [el("td", {class: "number"}, fmt(p)), el("td", {class: "part"}, el("span", {class: `stick ${kind}`, style: {width: 90 * Math.max(0, Math.min(1, p)) + "px"}}))];
     return el("div", {}, el("table", {class: "net", id: "rank-scores"}, el("thead", {}, el("tr", {}, [["this image", 1], ["dense", 2], ["at these ranks", 2]].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)))),
       el("tbody", {}, top.map(c => el("tr", {}, el("th", {scope: "row"}, className(c)), bar(dense[c], "other"), bar(low[c], "conv"))))),
@@ -345,7 +355,9 @@ View("low_rank", (() => {
       table.replaceChildren(readings(name, numbers, r));
       for (const chart of charts) if (chart.move) chart.move(r);
       const isCarried = o && (r <= o.c || r === n), parts = isCarried ? [filter(name, o, r, f), await maps(name, o, r, f)] : [];
+      const said = await verdict(name, r);
       if (mine !== r) return;
+      table.append(said);
       pictures.replaceChildren(...parts, ...(isCarried ? [] : [el("p", {class: "quiet"}, o ? `Filters and maps are in this page up to rank ${o.c}.`
         : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), table);
       mixing.replaceChildren(...(isCarried && r <= o.c ? [mix(name, o, r, f, room >= 740 ? width : room)] : []));
