@@ -151,7 +151,7 @@ View("answer", (() => {
         : [el("p", {class: "quiet"}, "Not for this image: it needs gradients, which were recorded for the first ones.")]),
       cam === last ? null : el("p", {}, el("button", {class: "link", onclick: () => State.set({layer: last})}, `of the last convolution, ${last}`))));
     }
-    root.append(el("div", {class: "two"}, el("div", {class: "left"}, first, await Pad.cards(root, i, D.dims || [H, W])), el("div", {class: "cards"}, cards)));
+    root.append(el("div", {class: "two"}, el("div", {class: "answer-left"}, first, await Pad.cards(root, i, D.dims || [H, W])), el("div", {class: "answer-cards"}, cards)));
   }
 
   return {title: "What the net says, and what that depends on", draw,

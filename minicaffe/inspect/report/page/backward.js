@@ -18,7 +18,7 @@ View("backward", (() => {
       root.append(el("p", {class: "verdict", "data-verdict": verdict || "none"}, `Blobs: ${first.name} has `, num(ratio), ` of ${last.name}'s mean |gradient|: `,
         verdict ? el("b", {class: "warning"}, verdict) : "neither vanishing nor exploding", el("span", {class: "quiet"}, ` (by rule: below ${VANISHING}, above ${EXPLODING})`)));
     } else if (ends.length > 1) root.append(el("p", {class: "verdict", "data-verdict": "none"}, el("b", {class: "warning"}, `No gradient arrives at ${last.name}`), ": it is 0 everywhere."));
-    const end = layers[layers.length - 1], both = el("div", {class: "two"});
+    const end = layers[layers.length - 1], both = el("div", {class: "beside"});
     const log = values => ({log: true, lo: 10 ** Math.floor(Math.log10(Math.min(...values.filter(v => v > 0), 1)))});
     both.append(Chart.bar({title: "How much would the loss change with a blob's numbers?", x: {label: "mean |dL/d blob|", ...log(shown.map(size))}, rows: shown.map(l => row(l, size(l))),
       width: 480, onselect: choose, reference: end && size(end) > 0 ? {value: size(end), label: `at ${end.name}`} : null}));
@@ -30,7 +30,7 @@ View("backward", (() => {
   // -- maps --
   async function maps(root, i) {
     const key = layerOf(State.layer).tops[0], found = key && await OneWeight.gradientOf(key, i), input = await Values.diff(R.input.stage, i), scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1)))), picture = await Maps.image(i, scale);
-    const row = el("div", {class: "two"}), [c, h, w] = R.input.shape;
+    const row = el("div", {class: "beside"}), [c, h, w] = R.input.shape;
     if (picture) row.append(el("figure", {class: "chart"}, el("figcaption", {}, "the image"), picture));
     if (input.data && input.shape.length === 3) {
       const total = new Float32Array(h * w);

@@ -30,7 +30,7 @@ const OneWeight = (() => {
     root.append(el("p", {}, el("b", {}, layer.name), ": ", el("code", {}, isConv ? "dL/dw = Σ dL/dY · X, over the places of the window" : "dL/dw = dL/dY · X: one place")),
       el("p", {class: "fields"}, field(isConv ? "filter" : "unit", f, M, v => set(v, c, [ky, kx])), field("input map", c, slices, v => set(f, v, [ky, kx]))),
       el("p", {class: "quiet"}, `All ${kh} × ${kw} weights of this ${isConv ? "slice" : "unit for this map"}; click one, or move with arrows:`));
-    const shown = el("div", {class: "two"});
+    const shown = el("div", {class: "beside"});
     if (kh * kw <= 400) {
       const canvas = Maps.tile(values, kh, kw, {scale: Math.max(6, Math.floor(130 / Math.max(kh, kw))), label: `dL/dw of ${layer.name}`});
       shown.append(Maps.pixels(canvas, values, kh, kw, {at: [ky, kx], name: "dL/dw", exact: isExact, focus: "weight", onpixel: (a, b) => set(f, c, [a, b])}),
