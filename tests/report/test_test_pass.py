@@ -90,8 +90,8 @@ def test_a_dead_unit_and_one_that_is_always_on_are_found(lenet, result, seen):
 
 
 def test_little_room_gives_smaller_patches_and_fewer_pictures_but_all_mistakes(lenet, result):
-    small = passes.test_pass(lenet, COUNT, room=40_000)
-    assert sum(patches.nbytes for patches in small.patches.values()) <= 40_000
+    small = passes.test_pass(lenet, COUNT, room=40_000, patch_room=30_000)
+    assert sum(patches.nbytes for patches in small.patches.values()) <= 30_000
     assert small.pictures.nbytes <= 40_000 < result.pictures.nbytes
     assert len(small.mistakes) == len(result.mistakes)
 

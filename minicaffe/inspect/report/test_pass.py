@@ -24,7 +24,7 @@ from minicaffe.inspect.report.units import UnitCollector
 from minicaffe.ops.convolution.geometry import ReceptiveField
 
 FEWEST = 100  # images, before a unit that is always 0 is called dead
-ROOM = 1_500_000  # bytes of pixels, of the pictures and again of the patches
+ROOM = 1_000_000  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +61,12 @@ class TestPass:
     __test__ = False  # pytest would take it for a test
 
 
-def test_pass(net: Net, most: int, room: int = ROOM) -> TestPass:
+def test_pass(net: Net, most: int, room: int = ROOM, patch_room: int = ROOM) -> TestPass:
     """Everything that the views tell of test images, from one pass over ``most`` of them (``run_test_pass``).
 
-    ``room`` bounds the bytes of pixels, those of pictures and again those of patches. Raises SpecError.
+    ``room`` bounds the bytes of the pictures, ``patch_room`` those of patches. Raises SpecError.
     """
-    units, patches = UnitCollector(net), PatchCollector(net, room)
+    units, patches = UnitCollector(net), PatchCollector(net, patch_room)
     collectors: list[Collector] = [units, patches]
     answers, problem = None, ""
     try:

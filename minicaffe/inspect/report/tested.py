@@ -9,6 +9,9 @@ from minicaffe.inspect.report.pictures import has_data
 from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.test_pass import TestPass, test_pass
 
+# Shares of the file, as bytes of pixels, which become a third more as text: of view 8's pictures, and of patches.
+PICTURES, PATCHES = 0.11, 0.04
+
 _passes: WeakKeyDictionary[Recording, TestPass] = WeakKeyDictionary()
 
 
@@ -20,5 +23,6 @@ def tested(recording: Recording, options: Options) -> TestPass | None:
     if not options.test or not has_data(recording.net):
         return None
     if recording not in _passes:
-        _passes[recording] = test_pass(recording.net, options.test)
+        room, patch_room = options.budget(PICTURES), options.budget(PATCHES)
+        _passes[recording] = test_pass(recording.net, options.test, room, patch_room)
     return _passes[recording]
