@@ -201,9 +201,14 @@ class Net:
             check_only_input(blobs, self.name, self.inputs, inputs)
             (only,) = self.inputs
             with self.lock:
-                given: dict[str, Any] = {only: as_input(blobs, only, self.blobs[only])}
-                self.blobs[only].reshape(*given[only].shape)
-                return self.forward(start=start, end=end, **given)
+                blob, shape = self.blobs[only], self.blobs[only].shape
+                given: dict[str, Any] = {only: as_input(blobs, only, blob)}
+                blob.reshape(*given[only].shape)
+                try:
+                    return self.forward(start=start, end=end, **given)
+                except ShapeError:  # of a layer that takes no other batch
+                    blob.reshape(*shape)
+                    raise
         first, last = self.layer_index(start, 0), self.layer_index(end, len(self.layers) - 1)
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
         names += [name for name in asked if name not in names]

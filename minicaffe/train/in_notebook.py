@@ -1,6 +1,6 @@
-"""Training in a notebook, or in IPython, shows its progress in the cell, without any set-up of logging.
+"""Long work in a notebook, or in IPython, shows its progress in the cell, without any set-up of logging.
 
-The lines are those of the log, as the command line shows them. Between them one line says how far the training is,
+The lines are those of the log, as the command line shows them. Between them one line says how far a training is,
 and how much time is left. Where a logging is set up, for INFO, it is that which shows the log, and nothing happens
 here; in a plain script nothing is shown, as Python's libraries have it.
 """

@@ -20,6 +20,16 @@ def test_an_array_goes_to_the_only_input_with_its_batch(batch, rng):
     assert net.blobs["x"].shape == (batch, 3)
 
 
+def test_a_batch_that_a_layer_cannot_take_leaves_the_net_as_it_was():
+    fixed = ONE.replace(
+        "type: Power, power_param: {scale: 2}", "type: Reshape, reshape_param: {shape: {dim: [4, 3]}}"
+    )
+    net = mc.Net.from_text(fixed)
+    with pytest.raises(mc.ShapeError, match="layer 'y'"):
+        net.forward(np.ones((2, 3)))
+    assert net.blobs["x"].shape == (4, 3) and net.forward(np.ones((4, 3)))["y"].sum() == 12
+
+
 def test_names_of_blobs_stay_what_they_were():
     net = mc.Net.from_text(ONE)
     assert list(net.forward(["x"])) == list(net.forward(("x",))) == ["y", "x"]

@@ -33,6 +33,7 @@ from minicaffe.inspect.report.views import (
     test_set,
     training,
 )
+from minicaffe.train.in_notebook import shown_in_notebook
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 logger = logging.getLogger("minicaffe")
@@ -72,6 +73,7 @@ class Report:
         return f"Report of '{self.name}', {len(self.html) / MB:.2f} MB; report.save('report.html') writes it"
 
 
+@shown_in_notebook()
 def report(
     net: Net,
     images: Sequence[Any] | None = None,
