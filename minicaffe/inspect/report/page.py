@@ -31,8 +31,8 @@ VIEWS = [
 ]
 SCRIPTS = [
     "pack", "state", "values", "maps", "curves", "graph", "live",
-    "net", "layer", "product", "figure", "staggered", "sums", "conv", "rank", "pad", "answer", "walk",
-    "weight", "backward", "training", "tests",
+    "net", "layer", "product", "figure", "staggered", "sums", "conv", "rank", "mix", "plan", "low_rank", "pad",
+    "answer", "walk", "weight", "backward", "training", "tests",
     "frame",
 ]  # fmt: skip
 
