@@ -94,20 +94,36 @@ def test_nothing_is_written_before_anything_is_told(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_goes_on_and_another_begins_anew(tmp_path):
+    """What a resumed run has done is in the log, even if there was no page then."""
+
     def tell(*events):
+        with (tmp_path / "x y.log.jsonl").open("a") as log:  # a start is written with the event after it
+            log.writelines(json.dumps(event) + "\n" for event in events)
         live = LivePage(str(tmp_path / "x y"), small_net())
         for event in events:
             live(event)
         live.close()
         return [event["event"] for event in events_of(tmp_path / "x y.live.js")]
 
-    assert tell(start("a"), train(0)) == ["start", "train", "filters", "end"]
-    with (tmp_path / "x y.live.js").open("a") as file:
-        file.write('mc({"event":"train","iterat')  # as a kill may leave it
-    again = ["start", "train", "filters", "start", "train", "filters", "end"]
-    assert tell(start("a", "x_iter_0.solverstate.npz"), train(0)) == again
     assert tell(start("b"), train(0)) == ["start", "train", "filters", "end"]
+    assert tell(start("a"), train(0)) == ["start", "train", "filters", "end"]
+    (tmp_path / "x y.live.js").unlink()
+    again = ["start", "train", "start", "train", "filters", "end"]
+    assert tell(start("a", "x_iter_0.solverstate.npz"), train(0)) == again
     assert '"source":"x%20y.live.js"' in (tmp_path / "x y.live.html").read_text()
+    (tmp_path / "x y.log.jsonl").unlink()
+    assert tell(start("c"), train(0)) == ["start", "train", "filters", "end"]
+
+
+def test_a_log_that_is_damaged_does_not_stop_the_training(job, tmp_path, capsys):
+    assert main(["train", str(job)]) == 0
+    log = tmp_path / "snap" / "run.log.jsonl"
+    log.write_text(log.read_text() + '{"event": "norms", "iteration": 3, "params": 7}\n')
+    assert main(["train", str(job), "--live", "--snapshot", "snap/run_iter_14.solverstate.npz"]) == 0
+    output = capsys.readouterr().out
+    assert (
+        output.count("The live page stays as it is") == 1 and "Iteration 16" in output.partition("stays")[2]
+    )
 
 
 @pytest.fixture
@@ -145,13 +161,13 @@ def test_a_disk_that_fails_is_told_once_and_the_training_goes_on(job, tmp_path, 
     caplog.set_level("WARNING", "minicaffe")
     append, count = LivePage._append, []
 
-    def failing(self, kind, event):
-        count.append(kind)
+    def failing(self, event):
+        count.append(event)
         if len(count) > 5:
             with self.script.open("a") as file:
                 file.write('mc({"half')
             raise OSError(28, "No space left on device")
-        append(self, kind, event)
+        append(self, event)
 
     monkeypatch.setattr(LivePage, "_append", failing)
     assert main(["train", str(job), "--live"]) == 0

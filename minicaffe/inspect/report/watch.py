@@ -13,7 +13,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -21,18 +22,18 @@ from typing import Any
 from urllib.parse import quote
 
 from minicaffe.core.net import Net
-from minicaffe.errors import MinicaffeError
-from minicaffe.files.atomic import atomic_write, write_text
+from minicaffe.errors import one_line
+from minicaffe.files.atomic import atomic_write, make_folder, write_text
 from minicaffe.inspect.report.first_filters import first_filters
 from minicaffe.inspect.report.pack import as_bytes
 from minicaffe.inspect.report.page import as_json
-from minicaffe.train.log import event_of
+from minicaffe.train.log import event_of, log_path
 
 logger = logging.getLogger("minicaffe")
 MOST_EVENTS, MOST_BYTES = 20_000, 4_000_000  # of the .js, which the page reads anew again and again
 FILTERS_EVERY = 10.0  # seconds
 RATIOS = 40  # parameters whose updates are shown
-FEW = ("start", "resume", "end")  # events that are not thinned
+FEW = ("start", "resume", "filters", "end")  # events that are not thinned
 NOT_SHOWN = {"start": ("solver", "net_spec", "weights"), "train": ("outputs",), "norms": ("params",)}
 SCRIPTS = ["state", "maps", "curves", "training", "watch"]
 NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net
@@ -42,7 +43,6 @@ NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net
     "order": ["training"],
     "views": {"training": {"runs": [], "smooth": 1, "snapshots": []}},
 }
-LINE = re.compile(rb"mc\((\{.*\})\);\s*")
 
 
 class LivePage:
@@ -55,7 +55,7 @@ class LivePage:
     def __init__(self, prefix: str, net: Net, last: int | None = None) -> None:
         """``net`` is the one that is trained, up to iteration ``last``."""
         self.page, self.script = Path(f"{prefix}.live.html"), Path(f"{prefix}.live.js")
-        self._net, self._last = net, last
+        self._prefix, self._net, self._last = prefix, net, last
         self._lines: list[tuple[str, bytes]] = []  # the kind of event, and what the .js has of it
         self._size = 0
         self._works = True
@@ -67,9 +67,9 @@ class LivePage:
             return
         try:
             self._add(event)
-        except (OSError, MinicaffeError) as error:
+        except Exception as error:  # of any kind: a training does not end because of its page
             self._works = False
-            logger.warning("The live page stays as it is: %s", error)
+            logger.warning("The live page stays as it is: %s", one_line(error))
             with suppress(OSError):  # a line that was written in part would keep the page from reading any
                 os.truncate(self.script, self._size)
 
@@ -82,69 +82,77 @@ class LivePage:
         kind = event["event"]
         if kind == "start":
             self._begin(event)
-        elif kind == "norms":
-            event = {**event, "ratios": _ratios(event["params"])}
-        self._append(kind, event)
+        self._append(event)
         if kind == "train" and time.monotonic() - self._filters_at >= FILTERS_EVERY:
             self._filters_at = time.monotonic()
             filters = _filters(self._net)
             if filters is not None:
-                self._append("filters", {"event": "filters", "iteration": event["iteration"], **filters})
+                self._append({"event": "filters", "iteration": event["iteration"], **filters})
         if len(self._lines) > MOST_EVENTS or self._size > MOST_BYTES:
             self._thin()
 
     def _begin(self, start: Mapping[str, Any]) -> None:
-        """Write the page; keep the events that are there if this run has written them."""
-        self.script.parent.mkdir(parents=True, exist_ok=True)
-        found = _lines_of(self.script)
-        first = next((event for kind, event, _ in found if kind == "start"), {})
-        goes_on = bool(start.get("resumed")) and first.get("run") == start.get("run")
-        self._lines = [(kind, line) for kind, _, line in found] if goes_on else []
-        self._write_all()
+        """Write the page, and of a run that is resumed what the log has of it."""
+        make_folder(self.script.parent)
+        earlier = _earlier(log_path(self._prefix), start["run"]) if start.get("resumed") else []
+        self._lines = [(event["event"], _line(event)) for event in earlier]
+        self._thin()
         title = f"{self._net.name or 'net'}: training"
         write_text(self.page, page_of(title, quote(self.script.name), self._last))
         logger.info("Live page: %s; open it in a browser", self.page)
 
-    def _append(self, kind: str, event: Mapping[str, Any]) -> None:
-        told = {key: value for key, value in event.items() if key not in NOT_SHOWN.get(kind, ())}
-        line = f"mc({as_json(told)});\n".encode("ascii")
+    def _append(self, event: Mapping[str, Any]) -> None:
+        line = _line(event)
         with self.script.open("ab", buffering=0) as file:  # in one piece: the page may read at any time
             file.write(line)
-        self._lines.append((kind, line))
+        self._lines.append((event["event"], line))
         self._size += len(line)
 
     def _thin(self) -> None:
-        """Drop all filters but the last; if that is not enough, every second event of each kind."""
+        """Drop all filters but the last; while that is not enough, every second event of each kind."""
         last = max((i for i, (kind, _) in enumerate(self._lines) if kind == "filters"), default=-1)
         kept = [entry for i, entry in enumerate(self._lines) if entry[0] != "filters" or i == last]
-        if len(kept) > MOST_EVENTS or sum(len(line) for _, line in kept) > MOST_BYTES // 2:
-            seen: dict[str, int] = {}
-            for kind, _ in kept:
-                seen[kind] = seen.get(kind, 0) + 1
-            left, kept = kept, []
-            for kind, line in left:
-                seen[kind] -= 1
-                if kind in FEW or kind == "filters" or seen[kind] % 2 == 0:  # which keeps the newest
-                    kept.append((kind, line))
-        self._lines = kept
-        self._write_all()
-
-    def _write_all(self) -> None:
+        while len(kept) > MOST_EVENTS // 2 or sum(len(line) for _, line in kept) > MOST_BYTES // 2:
+            before, kept = kept, _halved(kept)
+            if len(kept) == len(before):
+                break
         with atomic_write(self.script) as file:
-            file.writelines(line for _, line in self._lines)
-        self._size = sum(len(line) for _, line in self._lines)
+            file.writelines(line for _, line in kept)
+        self._lines, self._size = kept, sum(len(line) for _, line in kept)
 
 
-def _lines_of(script: Path) -> list[tuple[str, dict[str, Any], bytes]]:
-    """The kind, the event and the line of all whole lines of a .js; none if there is no such file."""
-    found = []
-    with suppress(OSError):
-        for line in script.read_bytes().splitlines(keepends=True):
-            match = LINE.fullmatch(line)
-            event = event_of(match[1]) if match else {}
-            if isinstance(event.get("event"), str) and event["event"] != "end":
-                found.append((event["event"], event, line))
-    return found
+def _earlier(log: Path, run: str) -> list[dict[str, Any]]:
+    """The events of a run in a log, before its last start."""
+    found: list[dict[str, Any]] = []
+    is_its, last_start = False, 0
+    with log.open("rb") as file:
+        for line in file:
+            event = event_of(line)
+            if event.get("event") == "start":
+                is_its, last_start = event.get("run") == run, len(found)
+            if is_its and isinstance(event.get("event"), str):
+                found.append(event)
+    return found[:last_start]
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    """The line of the .js for an event, without what the page does not show."""
+    kind = event["event"]
+    told = {key: value for key, value in event.items() if key not in NOT_SHOWN.get(kind, ())}
+    if kind == "norms":
+        told["ratios"] = _ratios(event["params"])
+    return f"mc({as_json(told)});\n".encode("ascii")
+
+
+def _halved(lines: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Every second line of each kind that is many, the newest among them."""
+    left = Counter(kind for kind, _ in lines)
+    kept = []
+    for kind, line in lines:
+        left[kind] -= 1
+        if kind in FEW or left[kind] % 2 == 0:
+            kept.append((kind, line))
+    return kept
 
 
 def _ratios(params: Mapping[str, list[float | None]]) -> dict[str, float]:

@@ -39,7 +39,7 @@ const Watch = (() => {
         for (const [name, value] of Object.entries(e.outputs)) {
           const v = [value].flat(9);
           if (v.length !== 1) continue;
-          if (name in run.losses) total = (total ?? 0) + run.losses[name] * v[0];
+          if (Object.hasOwn(run.losses, name)) total = (total ?? 0) + run.losses[name] * v[0];
           else add(named(run.scores, e.net ? `${name} (${phase})` : name), e, v[0]);
         }
         if (total !== null) add(run.loss[phase] ||= curve(), e, total);
