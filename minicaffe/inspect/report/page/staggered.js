@@ -59,7 +59,7 @@ const Staggered = (() => {
     const what = m.g.folded ? `the ${whole(m.H * m.W)} inputs, folded` : `input map ${c} of ${m.C}`;
     scene.input = isGradient ? Product.col2im(m, now === "b4" ? m.n : 0) : m.x;
     return block(scene.figure, "input", {x: 0, y: LABEL, w: seen.w * unit, h: seen.h * unit}, {
-      label: isGradient ? `dX: gradient of ${what}` : `${what} (${R.stages[m.g.bottom].blob})${seen.note}`,
+      label: isGradient ? `dX of ${what}` : `${what} (${R.stages[m.g.bottom].blob})${seen.note}`,
       rows: seen.h, cols: seen.w, extent: m.extent(scene.input), ghost: isGradient && now !== "b4",
       here: () => [y * stride[0] - seen.y, x * stride[1] - seen.x],
       onpick: (r, q, move) => Choice.pixel(m, chosen, r + seen.y, q + seen.x, move),
@@ -131,7 +131,7 @@ const Staggered = (() => {
     const most = clamp(at.height - at.bottom, 60, maps.length > 1 ? 104 : 200), side = Math.min(most / Math.max(m.ch, m.cw), 40);
     const extent = m.extent(maps[0][1].slice(f * m.n, (f + 1) * m.n).map(v => v + bias));
     return maps.map(([label, values], i) => block(scene.figure, i ? "low" : "output",
-      {x: at.right + i * (m.cw * side + 20), y: at.bottom, w: m.cw * side, h: m.ch * side}, {
+      {x: at.right + i * Math.max(m.cw * side + 20, 130), y: at.bottom, w: m.cw * side, h: m.ch * side}, {
         label, rows: m.ch, cols: m.cw, extent, ghost: number < 5, value: (r, q) => values[f * m.n + r * m.cw + q] + bias,
         here: () => [y - m.py, x - m.px], onpick: (r, q) => Choice.cell(m, chosen, {s: r * m.cw + q}),
         others: !i && {name: "output map", turn: by => Choice.filter(m, chosen, (f + by + m.M) % m.M)},
