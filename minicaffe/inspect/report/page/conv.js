@@ -164,7 +164,7 @@ View("convolution", (() => {
     const cells = Array.from({length: m.area}, (_, i) => {
       const k = c * m.area + i, to = b.X.part(k - rows.first, s), [r, q] = [Math.floor(i / m.kw), i % m.kw];
       const from = b.input.part(y * stride[0] + r * dilation[0] - seen.y, x * stride[1] + q * dilation[1] - seen.x);
-      const rect = el("rect", {fill: `rgb(${Maps.colour(m.X[k * m.n + s], extent)})`});
+      const rect = el("rect", {class: "conv-flying", fill: `rgb(${Maps.colour(m.X[k * m.n + s], extent)})`});
       b.over.svg.append(rect);
       return [rect, [from.x, from.y, from.w, from.h], [to.x, to.y, Math.max(2, to.w), Math.max(1.5, to.h)]];
     });
