@@ -20,7 +20,7 @@ from minicaffe.cli.flags import (
     trained_net,
 )
 from minicaffe.core.net import Net
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, WriteError, listing
 from minicaffe.files.atomic import refuse_overwriting
 from minicaffe.files.spec_formats import has_weights
 from minicaffe.inspect.report.make import make_report
@@ -36,6 +36,8 @@ def report(args: argparse.Namespace) -> None:
     choose_device(args)
     inputs = [args.net, *args.images, args.weights, args.labels, args.sweep, *args.log, *args.snapshots]
     refuse_overwriting([args.output], inputs)
+    if not Path(args.output).parent.is_dir():  # it would be seen only at the end
+        raise WriteError(f"{args.output}: cannot be written (no such folder); make it, or give another -o")
     names = read_labels(args.labels) if args.labels is not None else []
     with _net(args) as given, copy_of(given) as net:
         pictures = _pictures(net, names, args)
@@ -96,6 +98,15 @@ def _weights_name(args: argparse.Namespace) -> str | None:
 
 def _pictures(net: Net, names: Sequence[str], args: argparse.Namespace) -> Pictures:
     """The images to show: those that are named, or the net's own. Raises DataError or ShapeError."""
+    if args.images and has_data(net):
+        raise DataError(
+            f"{args.net}: has data layers, so it takes no image files; name none, or give the deploy net"
+        )
+    if len(net.inputs) > 1:
+        raise DataError(
+            f"{args.net}: has {len(net.inputs)} inputs ({listing(net.inputs)}); image files fill one. Fill their "
+            "blobs in Python, and mc.report(net) shows that"
+        )
     if args.images:
         classifier = make_classifier(net, args)
         if names:

@@ -116,6 +116,8 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     """The report of a net that is ours to run (``copy_of``). ``weights_name`` None: it is not trained."""
     if not pictures.items:
         raise DataError(f"net '{net.name}': no images to show it; give at least one")
+    for name in options.layers:
+        net.layer_index(name, 0)  # raises the error that names the nearest
     read_logs(options.logs)  # a log that is none is told before the work
     recording = record(net, pictures, options.labels)
     fitting = ladder.choose(recording, options.budget(MAPS)).rung.images

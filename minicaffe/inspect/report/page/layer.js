@@ -6,6 +6,7 @@ View("layer", (() => {
   const card = (title, ...content) => el("section", {class: "layer-card"}, el("h3", {}, title), content);
   const quiet = text => text ? el("p", {class: "quiet"}, text) : "";
   const shape = s => s.join(" × ") || "one number";
+  const areMaps = v => v.data && v.shape.length === 3 && v.shape[1] > 1;
   const chosen = (values, n) => values.maps ? Math.max(0, values.maps.indexOf(State.map)) : Math.min(State.map, n - 1);
 
   // -- maps and rows of numbers --
@@ -41,7 +42,7 @@ View("layer", (() => {
   async function shown(key, onhover) {
     const values = await Values.stage(key);
     if (!values.data) return quiet(`${key} (${shape(R.stages[key].shape)}): too large to be carried for this image; only its statistics are here`);
-    if (values.shape.length === 3 && values.shape[1] * values.shape[2] > 1) return values.shape[0] > 1 ? maps(key, values, onhover) : large(key, values);
+    if (areMaps(values)) return values.shape[0] > 1 ? maps(key, values, onhover) : large(key, values);
     if (values.shape.length === 2 || (values.shape.length === 3 && values.shape[2] > 1)) return grid2(key, values);
     return numbers(key, values);
   }
@@ -49,7 +50,7 @@ View("layer", (() => {
     const t = values.shape[0], d = values.data.length / t, turned = new Float32Array(t * d);
     values.data.forEach((v, i) => { turned[(i % d) * t + Math.floor(i / d)] = v; });
     const range = Maps.range(turned);
-    return [Maps.legend(range.lo, range.hi, true), Maps.tile(turned, d, t, {...range, scale: Maps.scaleFor(d, t, 240, 480), label: key}), quiet(`${d} numbers (down) at ${t} steps (to the right)`)];
+    return [Maps.legend(range.lo, range.hi, true), Maps.tile(turned, d, t, {...range, scale: Maps.scaleFor(d, t, 240, 480), label: key}), quiet(`${d} numbers (downwards) of each of ${t} steps (to the right)`)];
   }
 
   // -- statistics --
@@ -184,7 +185,7 @@ View("layer", (() => {
     const main = TYPES[layer.type] ? await TYPES[layer.type](layer) : isNeuron ? await neuron(layer) : [], side = [];
     if (layer.kind === "conv") main.push(...await kernels(layer, light));
     for (const key of tops) {
-      const values = await Values.stage(key), isMaps = values.data && values.shape.length === 3 && values.shape[1] * values.shape[2] > 1;
+      const values = await Values.stage(key), isMaps = areMaps(values);
       const [c, ...size] = R.stages[key].shape, title = isMaps && c > 1 ? `${c} maps of ${size.join(" × ")}: ${stageName(key)}` : `${stageName(key)}: ${shape([c, ...size].filter(Boolean))}`;
       if (isMaps && c > 1 && !TYPES[layer.type] && !isNeuron) { const i = chosen(values, values.shape[0]); side.push(card(`Map ${values.maps ? values.maps[i] : i}`, large(key, values))); }
       if (layer.type === "Softmax" && main.length) continue; // its table says it all
