@@ -162,12 +162,17 @@ def _source(net: Net, name: str) -> tuple[str, str]:
     return name, ""
 
 
+def names_of(net: Net) -> Sequence[str]:
+    """The names of a net's classes, as its images have them or as they came with its weights; or []."""
+    return net.class_names or (net.preparation.class_names if net.preparation is not None else [])
+
+
 class ConfusionCounter:
     """Counts what a net says of each class: ``look`` after each batch. Raises what ``find_answers`` raises."""
 
     def __init__(self, net: Net, layer: str | None = None) -> None:
         self.answers = find_answers(net, layer)
-        self._names = net.class_names or (net.preparation.class_names if net.preparation else ())
+        self._names = names_of(net)
         self._counts = np.zeros((self.answers.classes,) * 2, np.int64)
 
     def look(self) -> None:

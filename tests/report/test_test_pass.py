@@ -96,6 +96,25 @@ def test_little_room_gives_smaller_patches_and_fewer_pictures_but_all_mistakes(l
     assert len(small.mistakes) == len(result.mistakes)
 
 
+def test_a_cell_of_many_sure_mistakes_shows_twelve_and_all_have_their_pictures():
+    text = """
+layer:
+- {name: data, type: Data, top: [data, label], data_param: {source: sample/mnist-test, batch_size: 30}}
+- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 10, bias_filler: {type: constant}}}
+- {name: accuracy, type: Accuracy, bottom: [ip, label]}
+"""
+    with mc.Net(parse_net(text)) as net:
+        net.params["ip"][1].data[...] = net.setting.device.put(np.eye(10, dtype=np.float32)[3])
+        says_three = passes.test_pass(net, 600)
+    assert set(says_three.confusion.counts.sum(axis=0)) == {0, 600}
+    assert all(len(places) == PER_CELL for places in says_three.cells.values())
+    assert len(says_three.mistakes) == 24 and len(says_three.pictures) == len(says_three.examples)
+    source = next(layer for layer in net.layers if layer.type == "Data").batches.source
+    for k in says_three.mistakes:
+        image, _ = source.read(np.array([says_three.examples[k].number]))
+        np.testing.assert_array_equal(says_three.pictures[k, :, :, 0], image[0, 0])
+
+
 def test_the_data_go_on_where_they_were(lenet):
     first = lenet.forward(["data"])["data"]
     passes.run_test_pass(lenet, 70, [])

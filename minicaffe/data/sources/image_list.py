@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -335,11 +336,9 @@ def read_class_names(path: Path) -> list[str]:
     names = [line for _, line in _lines_of(path)]
     if not names:
         raise DataError(f"{path}: names no classes; write the name of one class on each line")
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise DataError(
-            f"{path}: the class '{named(twice)}' is there twice; give each class a name of its own"
-        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: the class '{named(twice[0])}' is there twice; give each a name of its own")
     return names
 
 

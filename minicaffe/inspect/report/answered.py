@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
-from minicaffe.inspect.confusion import Confusion, confusion_counts, find_answers, said_classes
+from minicaffe.inspect.confusion import Confusion, confusion_counts, find_answers, names_of, said_classes
 from minicaffe.inspect.report.pixels import shrunk
 from minicaffe.inspect.report.test_run import Batch
 
@@ -48,9 +48,9 @@ class Answered:
 class AnswerCollector:
     """What the net said of each image, and how sure it was. Raises SpecError where nothing compares with labels."""
 
-    def __init__(self, net: Net, layer: str | None = None) -> None:
-        self.answers = find_answers(net, layer)
-        self.names = net.class_names or (net.preparation.class_names if net.preparation else ())
+    def __init__(self, net: Net) -> None:
+        self.answers = find_answers(net)
+        self.names = names_of(net)
         self._rows: list[NDArray[np.float64]] = []  # number, true, said, share, own
         self._thumbnails: dict[int, NDArray[np.uint8]] = {}
 
@@ -70,9 +70,10 @@ class AnswerCollector:
         self._drop_thumbnails()
 
     def _drop_thumbnails(self) -> None:
-        """Keep those that are among the most confident of their cell, so that memory stays small."""
+        """Keep those that may be shown, so that memory stays small."""
         table = np.concatenate(self._rows)
-        kept = {int(number) for number in table[_rank_in_cell(table) < PER_CELL, 0]}
+        shown = np.concatenate([np.flatnonzero(_rank_in_cell(table) < PER_CELL), _surest_mistakes(table)])
+        kept = {int(number) for number in table[shown, 0]}
         self._thumbnails = {number: self._thumbnails[number] for number in kept & {*self._thumbnails}}
 
     def found(self, room: int) -> Answered:
@@ -82,32 +83,38 @@ class AnswerCollector:
         table, classes = np.concatenate(self._rows), self.answers.classes
         counts = confusion_counts(table[:, 1].astype(np.int64), table[:, 2].astype(np.int64), classes)
         confusion = Confusion(counts, self.names)
-        ranks = _rank_in_cell(table)
+        in_cells, mistakes = self._chosen(table, confusion, room), _surest_mistakes(table)
         sure = np.argsort(-table[:, 3], kind="stable")
-        wrong = sure[table[sure, 1] != table[sure, 2]][:MISTAKES]
+        places = sure[np.isin(sure, in_cells) | np.isin(sure, mistakes)]  # the most confident first
+        examples = [_example(table[place], k) for k, place in enumerate(places)]
+        cells: dict[tuple[int, int], list[int]] = {}
+        for k in np.flatnonzero(np.isin(places, in_cells)).tolist():
+            cells.setdefault((examples[k].true, examples[k].said), []).append(k)
+        where = {int(place): k for k, place in enumerate(places)}
+        found = Answered(confusion, examples, cells, [where[int(place)] for place in mistakes])
+        if self._thumbnails and examples:
+            found.pictures = _stacked([self._thumbnails[example.number] for example in examples])
+        return found
+
+    def _chosen(self, table: NDArray[np.float64], confusion: Confusion, room: int) -> NDArray[np.int64]:
+        """The rows that are examples of their cell: as many of each as there is room for, and at most 12."""
         shown = np.ones(len(table), bool)
-        if classes > MOST_CLASSES:
+        if self.answers.classes > MOST_CLASSES:
             listed = {pair[:2] for pair in confusion.pairs(MOST_PAIRS)}
             shown = np.array([(int(true), int(said)) in listed for true, said in table[:, 1:3]])
         bytes_each = max((picture.nbytes for picture in self._thumbnails.values()), default=0)
-        chosen = np.zeros(len(table), bool)
+        ranks, mistakes = _rank_in_cell(table), _surest_mistakes(table)
         for most in (PER_CELL, 8, 4, 2, 1, 0):
-            chosen = shown & (ranks < most)
-            chosen[wrong] = True
-            if np.count_nonzero(chosen) * bytes_each <= room:
+            chosen = np.flatnonzero(shown & (ranks < most))
+            if len(np.union1d(chosen, mistakes)) * bytes_each <= room:
                 break
-        places = sure[chosen[sure]]  # the most confident first
-        examples = [_example(table[place], k) for k, place in enumerate(places)]
-        cells: dict[tuple[int, int], list[int]] = {}
-        for k, place in enumerate(places):
-            if shown[place]:
-                cells.setdefault((examples[k].true, examples[k].said), []).append(k)
-        where = {int(place): k for k, place in enumerate(places)}
-        pictures = [self._thumbnails.get(example.number) for example in examples]
-        found = Answered(confusion, examples, cells, [where[int(place)] for place in wrong])
-        if self._thumbnails and all(picture is not None for picture in pictures):
-            found.pictures = _stacked([picture for picture in pictures if picture is not None])
-        return found
+        return chosen
+
+
+def _surest_mistakes(table: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows of the mistakes with the highest probabilities, these first."""
+    sure = np.argsort(-table[:, 3], kind="stable")
+    return sure[table[sure, 1] != table[sure, 2]][:MISTAKES]
 
 
 def _example(row: NDArray[np.float64], picture: int) -> Example:
