@@ -7,7 +7,7 @@ from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.record import softmax
 from minicaffe.inspect.report.views import answer
-from tests.report.conftest import OPTIONS, WAIT
+from tests.report.conftest import WAIT
 
 pytestmark = pytest.mark.cpu_only("a page looks the same wherever its numbers come from")
 browser = pytest.mark.browser
@@ -34,10 +34,10 @@ def says(page, image, number):
 
 def covered_by_hand(recording, image, top, left):
     """p of each class with the square at a place, by the recorded net itself."""
-    square = answer.data(recording, Packer(), OPTIONS)["occlusion"]
+    pictures = np.concatenate([image.arrays["data"] for image in recording.images])
     recording.feed(image)
-    blob, side = recording.net.blobs["data"], square["side"]
-    blob.data[:, :, top : top + side, left : left + side] = np.reshape(square["colour"], (-1, 1, 1))
+    blob = recording.net.blobs["data"]
+    blob.data[:, :, top : top + 4, left : left + 4] = pictures.mean()  # a seventh of 28 pixels
     recording.net.run_forward(1)
     return softmax(recording.net.blobs["ip2"].data.reshape(1, -1))[0]
 
@@ -96,7 +96,7 @@ def test_a_class_is_chosen_by_its_bar_with_the_keyboard(lenet_page):
     chosen = int(second.get_attribute("data-class"))
     second.focus()
     lenet_page.press("Enter")
-    assert lenet_page.js("Number(State.class)") == chosen
+    assert lenet_page.js("State.class") == f"0:{chosen}"
     assert f"class {chosen} depend on" in lenet_page.tab.locator("main").inner_text()
 
 
@@ -136,6 +136,61 @@ def test_a_drawn_digit_is_recognised(lenet_page, digit):
     assert shown(lenet_page.js(BARS)[0][1]) > 0.9
     assert lenet_page.js("State.imageCount()") == before + 1
     lenet_page.js("n => { State.set({image: 0}); Live.remove(n); State.redraw(); }", before)
+
+
+@browser
+def test_a_class_is_chosen_for_one_image_alone(lenet_page):
+    lenet_page.at("view=answer&image=0&class=0:5")
+    assert lenet_page.tab.locator(".says[aria-pressed=true]").get_attribute("data-class") == "5"
+    lenet_page.tab.locator("main").focus()
+    lenet_page.press("ArrowRight", "ArrowRight")
+    top = lenet_page.js("R.images[2].top")
+    assert lenet_page.tab.locator(".says[aria-pressed=true]").get_attribute("data-class") == str(top)
+
+
+@browser
+def test_thin_lines_are_those_of_another_image(lenet_page, lenet_recording):
+    lenet_page.at("view=answer&image=0&with=2")
+    thin = lenet_page.js(
+        """() => [...document.querySelectorAll('.says')].map(
+            b => [b.dataset.class, b.querySelector('.thin').style.left])"""
+    )
+    for c, left in thin:
+        assert float(left.rstrip("%")) == pytest.approx(
+            100 * lenet_recording.scores[2][int(c)], rel=1e-3, abs=1e-3
+        )
+
+
+@browser
+def test_a_picture_of_one_s_own_is_covered_in_the_page(lenet_page):
+    """Image 0 as a picture of one's own, covered at four places: the falls are those recorded."""
+    lenet_page.js("() => Live.ready")
+    recorded = lenet_page.js(
+        """async () => {
+            const o = R.views.answer.occlusion, all = await Pack.array(o.images[0].falls), rgba = [];
+            const found = [5, 6].map(row => [5, 6].map(column => all[o.lefts.length * row + column]));
+            for (const v of await Values.input(0)) rgba.push(v * 256, v * 256, v * 256, 255);
+            window.places = [[...o.tops], [...o.lefts]];
+            for (const starts of [o.tops, o.lefts]) starts.splice(0, starts.length, starts[5], starts[6]);
+            State.set({view: "answer", image: await Live.add("mine", Uint8ClampedArray.from(rgba))});
+            return found;
+        }"""
+    )
+    lenet_page.tab.get_by_role("button", name="cover it everywhere: 4 passes").click()
+    lenet_page.tab.locator(".card .cells").wait_for(state="attached", timeout=WAIT)
+    rows = lenet_page.js(
+        "() => [...document.querySelectorAll('.card .cells tr')].map(r => [...r.cells].map(c => Number(c.title)))"
+    )
+    lenet_page.js(
+        """() => {
+            const o = R.views.answer.occlusion, mine = State.imageCount() - 1;
+            [o.tops, o.lefts].forEach((starts, k) => starts.splice(0, starts.length, ...window.places[k]));
+            State.set({image: 0});
+            Live.remove(mine);
+            State.redraw();
+        }"""
+    )
+    np.testing.assert_allclose(rows, recorded, rtol=2e-3, atol=1e-3)
 
 
 @browser

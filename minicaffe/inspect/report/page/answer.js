@@ -15,7 +15,7 @@ View("answer", (() => {
     const shown = [...new Set([...best(p, 5), ...[label, chosen].filter(c => Number.isInteger(c) && c < p.length)])];
     const width = v => 100 * Math.max(0, Math.min(1, v / most)) + "%";
     return shown.map(c => el("button", {class: "says", "data-class": c, "aria-pressed": String(c === chosen), "data-focus": `class-${c}`,
-      "aria-label": `${className(c)}: ${fmt(p[c])}${c === label ? ", the true class" : ""}`, onclick: () => State.set({class: c})},
+      "aria-label": `${className(c)}: ${fmt(p[c])}${c === label ? ", the true class" : ""}`, onclick: () => State.set({class: `${i}:${c}`})},
     el("span", {class: "name"}, className(c), c === label ? el("b", {class: "true"}, " ✓ true") : ""),
     el("span", {class: "track"}, el("span", {class: "fill", style: {width: width(p[c])}}),
       thin ? el("span", {class: "thin", style: {left: width(thin[c])}}) : null), num(p[c])));
@@ -92,7 +92,7 @@ View("answer", (() => {
   async function draw(root) {
     const i = State.image, live = Values.isLive(), p = await Values.answer(i), {label, thumbnail} = meta(i), status = el("p", {class: "quiet", role: "status"});
     if (!p) { root.append(el("p", {}, "The scores of this image were not recorded.")); return; }
-    const picked = number(State.class), chosen = picked !== null && picked < p.length ? picked : best(p, 1)[0], falls = await map(i);
+    const [of, picked] = String(State.class || "").split(":").map(Number), chosen = of === i && picked < p.length ? picked : best(p, 1)[0], falls = await map(i);
     const at = State.cover && O.side && /^\d+,\d+$/.test(State.cover) ? State.cover.split(",").map(Number) : null;
     const other = number(State.with), isCompared = other !== null && other < State.imageCount() && other !== i;
     const input = live ? await Values.input(i) : null;
@@ -147,7 +147,7 @@ View("answer", (() => {
         const v = (a, b) => all[(i * h + Math.min(h - 1, a)) * w + Math.min(w - 1, b)], [u, t] = [fy - y0, fx - x0];
         return (1 - u) * ((1 - t) * v(y0, x0) + t * v(y0, x0 + 1)) + u * ((1 - t) * v(y0 + 1, x0) + t * v(y0 + 1, x0 + 1));
       }, 255, `Grad-CAM of ${cam}`), el("p", {class: "quiet"}, "Where maps lie that lower the loss",
-        Number.isInteger(label) ? ` of ${className(label)}` : "", `. Only ${h} × ${w} places, one colour for all: not outlines, not how much.`)]
+        ` of ${className(Number.isInteger(label) ? label : meta(i).top)}. Only ${h} × ${w} places, one colour for all: not outlines, not how much.`)]
         : [el("p", {class: "quiet"}, "Not for this image: it needs gradients, which were recorded for the first ones.")]),
       cam === last ? null : el("p", {}, el("button", {class: "link", onclick: () => State.set({layer: last})}, `of the last convolution, ${last}`))));
     }
