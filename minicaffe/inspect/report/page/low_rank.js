@@ -44,11 +44,11 @@ View("low_rank", (() => {
     if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
     const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
     if (!numbers.weights.spectrum[0]) { root.append(el("p", {class: "absent"}, `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`)); return; }
-    let r = Rank.rank(name), o = null, waiting = false, held = false, moved = false;
+    let r = Rank.rank(name), o = null, waiting = false, held = false, moved = false, asking = false;
     const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
       oninput: e => soon(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
     const ways = el("div", {role: "group", "aria-label": "how the factors are found"}, V.ways.map(v => el("button", {"aria-pressed": String(v === w), "data-focus": `way-${v}`, "data-way": v, onclick: () => State.set({way: v})}, el("b", {}, WAYS[v].letter), ` ${WAYS[v].name}: ${WAYS[v].long}`)));
-    const cost = el("div"), table = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
+    const cost = el("div"), table = el("div"), said = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
     const ranks = Array.from({length: n}, (_, i) => i + 1), cut = {x: r, dots: true, onmove: slide}, least = Math.min(...V.ways.flatMap(v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4)));
     const charts = [
       Chart.line({title: "How fast do the directions fade?", x: {label: "direction", lo: 1, hi: n}, y: {label: "size, as part of the first", log: true, lo: 10 ** Math.floor(Math.log10(Math.min(0.1, least))), hi: 1}, width, height: 200, cut: {...cut},
@@ -79,12 +79,17 @@ View("low_rank", (() => {
       table.replaceChildren(readings(name, numbers, r));
       for (const chart of charts) if (chart.move) chart.move(r);
       const isCarried = o && (r <= o.c || r === n), parts = isCarried ? [Mix.filter(name, o, r, f), await Mix.maps(name, o, r, f)] : [];
-      const said = await verdict(name, r);
       if (mine !== r) return;
-      table.append(said);
       pictures.replaceChildren(...parts, ...(isCarried ? [] : [el("p", {class: "quiet"}, o ? `Filters and maps are in this page up to rank ${o.c}.`
-        : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), table);
+        : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), el("div", {}, table, said));
       mixing.replaceChildren(...(isCarried && r <= o.c ? [Mix.draw(name, o, r, f, room >= 740 ? width : room)] : []));
+      if (Rank.isQuick) await ask(); else ask();
+    }
+    // One pass of the net at a time: the latest rank is asked for when the one before is answered.
+    async function ask() {
+      if (asking) return;
+      asking = true;
+      try { for (let at = null; at !== r;) { at = r; said.replaceChildren(await verdict(name, at)); } } finally { asking = false; }
     }
     const step = by => State.set({map: (f + by + count) % count});
     o = layer.bases ? await Rank.model(name, w) : null;

@@ -16,10 +16,12 @@ const Plan = (() => {
     });
     const field = el("textarea", {readonly: true, rows: 2 * Object.keys(ranks).length, cols: 44, "aria-label": "lines for the spec", "data-focus": "rank-yaml"}, text);
     const copy = () => { field.focus(); field.select(); say(document.execCommand("copy") ? "copied" : "press Ctrl+C"); };
+    const known = el("div"), asked = scores(ranks, work).then(found => known.replaceChildren(found));
+    if (Rank.isQuick) await asked;
     return el("section", {"aria-label": "the whole net"}, el("h3", {}, "The whole net" + (V.test && Values.isLive() ? ": keep 98 % of its right answers, spend least" : "")), row(
       el("div", {}, el("table", {class: "net", id: "rank-plan"}, head(["layer", "rank", "break-even", "of its work", "multiply-adds"]), el("tbody", {}, rows),
         el("tfoot", {}, foot("the whole net's work", work, R.totals.multiply_adds, "work"), foot("its parameters", held, R.totals.parameters, "held")))),
-      await scores(ranks, work),
+      known,
       text && el("div", {}, el("p", {}, "Lines for your spec ", el("button", {onclick: copy, "data-focus": "rank-copy"}, "copy")), field, text.includes("factored") && el("p", {class: "quiet"}, "minicaffe lowrank apply fits these factors."))));
   }
   async function scores(ranks, work) {

@@ -157,5 +157,5 @@ const Rank = (() => {
   }
   const yaml = ranks => Object.entries(ranks).map(([name, r]) => `- name: ${name}\n  low_rank_param: ${WAYS[way(name)].param(r)}\n`).join("");
 
-  return {V, WAYS, first, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, factors, basis, params, cost, size, totals, scores, yaml};
+  return {V, WAYS, first, isQuick: R.totals.multiply_adds <= 2e7, names, layerName, plan, planWith, way, rank, setRank, numbers, model, row, shift, factors, basis, params, cost, size, totals, scores, yaml};
 })();
