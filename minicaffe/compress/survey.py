@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.moments import Moments, MomentSums, dense_product
 from minicaffe.compress.ways import WAYS, Directions
+from minicaffe.compress.workbench import PARAM_OF_TYPE
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
@@ -85,7 +86,7 @@ class MatrixLayer:
 def matrix_layer(step: Step) -> MatrixLayer | str:
     """The layer as one matrix product, or in a few words why it is none that could be of low rank."""
     layer = step.layer
-    if not isinstance(layer, Convolution | InnerProduct):
+    if layer.type not in PARAM_OF_TYPE or not isinstance(layer, Convolution | InnerProduct):
         return "no product of weights and inputs"
     if len(step.bottom) > 1:
         return "has several bottoms"

@@ -26,6 +26,7 @@ LAYERS = {
     f"{CONV}}}, low_rank_param: {{rank: 4, target: data}}": (1, 6, 36),
     "type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, group: 4}": "one row or one column",
     "type: InnerProduct, inner_product_param: {num_output: 5, axis: 2}": "its axis is not 1",
+    "type: Deconvolution, convolution_param: {num_output: 4, kernel_size: 3}": "no product",
     "type: ReLU": "no product",
 }
 
