@@ -77,6 +77,7 @@ layer:
 - {name: data, type: DummyData, top: [x, y], include: {phase: TEST}, dummy_data_param: {shape: {dim: 4}}}
 - {name: ip, type: InnerProduct, bottom: x, inner_product_param: {num_output: 2}}
 - {name: drop, type: Dropout, bottom: ip, top: ip, include: {phase: TRAIN}}
+- {name: relu, type: ReLU, bottom: ip, top: ip}
 - {name: accuracy, type: Accuracy, bottom: [ip, y], include: {phase: TEST}}
 - {name: loss, type: SoftmaxWithLoss, bottom: [ip, y]}
 """
@@ -88,7 +89,7 @@ def test_layers_of_one_phase_have_a_badge_and_dashed_edges_and_equal_names_are_o
     assert list(named) == ["data", "ip", "accuracy", "loss"]
     assert named["data"].is_double and not named["data"].badge
     assert (named["accuracy"].badge, named["loss"].badge) == ("TEST", "")
-    assert named["ip"].lines == ["inner product → 2", "Dropout 0.5 (train)"]
+    assert named["ip"].lines == ["inner product → 2", "Dropout 0.5 (train) · ReLU"]
     partial = {(edge.source.name, edge.target.name): edge.is_partial for edge in drawn.edges}
     assert partial == {("data", "ip"): False, ("ip", "accuracy"): True, ("ip", "loss"): False}
 

@@ -150,6 +150,7 @@ def test_dot_has_a_node_for_each_box_and_the_shapes_beside_the_edges(lenet):
 def test_net_draw_writes_a_file_and_shows_itself_in_a_notebook(lenet, tmp_path):
     shown = lenet.draw(tmp_path / "net.svg")
     assert (tmp_path / "net.svg").read_text(encoding="utf-8") == shown.svg() == shown._repr_svg_()
+    assert repr(shown) == "Drawing of LeNet (TEST): 9 layers in 8 boxes"
     lenet.draw(tmp_path / "net.PNG")
     assert (tmp_path / "net.PNG").read_bytes()[:4] == b"\x89PNG"
 

@@ -126,27 +126,31 @@ def _groups(wired: Wiring) -> list[list[Node]]:
     groups: list[list[Node]] = []
     group_of: dict[int, list[Node]] = {}
     for node in wired.nodes:
-        wires = into.get(id(node), [])
-        group = group_of[id(wires[0].source)] if wires and _is_row(node, wires, uses) else None
-        if group is not None and (wires[0].is_in_place or group[-1] is wires[0].source):
-            group.append(node)
-        else:
-            group = [node]
+        group = _host(node, into.get(id(node), []), uses, group_of)
+        if group is None:
+            group = []
             groups.append(group)
+        group.append(node)
         group_of[id(node)] = group
     return groups
 
 
-def _is_row(node: Node, wires: list[Wire], uses: Counter[tuple[int, int]]) -> bool:
-    """Whether a layer belongs into the box of its bottom's maker."""
-    if len({(id(wire.source), wire.top) for wire in wires}) > 1 or len(node.spec.top) != 1:
-        return False
-    wire = wires[0]
-    if wire.is_in_place:
-        return True
-    changes = layer_classes[node.spec.type].in_place and node.spec.type not in ALONE
-    alone = uses[id(wire.source), wire.top] == 1 and len(wire.source.spec.top) == 1
-    return changes and alone and node.phases == wire.source.phases
+def _host(
+    node: Node, wires: list[Wire], uses: Counter[tuple[int, int]], group_of: dict[int, list[Node]]
+) -> list[Node] | None:
+    """The nodes of the box in which a layer is a row; None if it has a box of its own."""
+    hosts = {id(group_of[id(wire.source)]): group_of[id(wire.source)] for wire in wires}
+    if len(hosts) != 1 or len(node.spec.top) != 1:
+        return None
+    (host,) = hosts.values()
+    if all(wire.is_in_place for wire in wires):
+        return host
+    tops = {(id(wire.source), wire.top) for wire in wires}
+    source = wires[0].source
+    is_alone = len(tops) == 1 and uses[next(iter(tops))] == 1 and len(source.spec.top) == 1
+    changes_it = layer_classes[node.spec.type].in_place and node.spec.type not in ALONE
+    is_next = host[-1] is source and node.phases == source.phases
+    return host if is_alone and changes_it and is_next else None
 
 
 def _is_tag(wire: Wire) -> bool:

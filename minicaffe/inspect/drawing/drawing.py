@@ -30,7 +30,7 @@ DIRECTIONS = ("TB", "LR")
 PHASES = ("train", "test", "both")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawing:
     """A net as a picture; a notebook shows it. ``title`` and ``subtitle`` stand above it."""
 
@@ -72,6 +72,9 @@ class Drawing:
         write = check_ending(path)
         with atomic_write(path) as file:
             file.write(write(self))
+
+    def __repr__(self) -> str:
+        return f"Drawing of {self.title}: {self.contents}"
 
     def _repr_svg_(self) -> str:
         return self.svg()

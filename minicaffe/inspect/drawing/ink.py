@@ -94,6 +94,7 @@ class _Pen:
     def __init__(self, layout: Layout, drawn: Boxes, measure: Measure) -> None:
         self.layout, self.drawn, self.measure = layout, drawn, measure
         self.stands_for = {same[0]: same for stack in layout.folds for same in stack.fold.hidden}
+        self.feeding = {edge.source for edge in layout.ways}
         self.shares = {box: self._share(box) for box in layout.boxes}
         self.is_measured = any(box.shape for box in layout.boxes)
         self.largest = max((max(pair) for pair in self.shares.values()), default=0) or 1.0
@@ -191,7 +192,7 @@ class _Pen:
             )
             line += LINE + (NOTCH if notch is not None and i == 0 else 0)
         self._hairlines(box, group, place)
-        if self.layout.ways and any(edge.source is box for edge in self.layout.ways) and box.shape:
+        if box in self.feeding and box.shape:
             self._stem(box, group, place)
         if box.time is not None:
             self._loop(box, group, place)

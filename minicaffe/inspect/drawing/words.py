@@ -19,6 +19,7 @@ from minicaffe.low_rank.products import OneStage
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.spec.net import LayerSpec
 
+DEPTHWISE = ("DepthwiseConvolution", "ConvolutionDepthwise")
 Words = Callable[[Any, "Layer | None"], str]
 says: LayerTable[Words] = LayerTable()  # what a layer does, in a few words, by its type
 
@@ -47,13 +48,13 @@ def _window(window: Window, axes: int) -> str:
     return f"{dims(window.kernel[-axes:])}{_step(window.stride[-axes:])}{wide}"
 
 
-@says.of("Convolution", "Deconvolution", "DepthwiseConvolution")
+@says.of("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def _convolution(spec: LayerSpec, layer: Layer | None) -> str:
     param = spec.message(ConvolutionParam)
     axes = getattr(layer, "spatial_axes", max(2, len(param.kernel_size)))
     word = "deconv" if spec.type == "Deconvolution" else "conv"
     groups = getattr(layer, "group", param.group)
-    if spec.type == "DepthwiseConvolution" or groups == getattr(layer, "channels", 0) > 1:
+    if spec.type in DEPTHWISE or groups == getattr(layer, "channels", 0) > 1:
         word, groups = f"depthwise {word}".removesuffix(" conv"), 1
     many = f", {groups} groups" if groups > 1 else ""
     return f"{word} {_window(param.window(axes), axes)} → {param.num_output}{many}"
