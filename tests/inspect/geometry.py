@@ -8,6 +8,7 @@ from minicaffe.inspect.drawing.ink import bent
 from minicaffe.inspect.drawing.png import flat
 
 SHORT = 10  # pixels between two points of an edge that are looked at
+ROOM = 12  # pixels along the drawing in which an edge changes columns
 ALMOST = 0.5  # pixels that a line may lie in a box
 
 
@@ -31,6 +32,8 @@ def faults(layout):
         along = 1 if layout.direction == "TB" else 0
         if any(q[along] < p[along] - 1e-6 for p, q in pairwise(way)):
             found.append(f"{name} goes back")
+        if any(abs(q[1 - along] - p[1 - along]) > 1 and q[along] - p[along] < ROOM for p, q in pairwise(way)):
+            found.append(f"{name} has no room to change columns")
         ends = zip((layout.boxes[edge.source], layout.boxes[edge.target]), (way[0], way[-1]), strict=True)
         if not all(_touches(place, point) for place, point in ends):
             found.append(f"{name} does not touch its boxes")

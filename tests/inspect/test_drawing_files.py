@@ -13,7 +13,7 @@ import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.inspect import drawing
-from minicaffe.inspect.drawing import fold
+from minicaffe.inspect.drawing import fold, ink
 from minicaffe.inspect.drawing.measure import fitted, text_width
 from minicaffe.spec.net import parse_net
 from tests.inspect.drawn import INPUT, conv, join, spec_of
@@ -138,6 +138,26 @@ def test_a_png_has_two_pixels_for_each_unit_of_the_svg_and_its_colours(lenet):
     assert image.size == tuple(int(np.ceil(2 * float(root.get(side)))) for side in ("width", "height"))
     found = {color for _, color in image.getcolors(1 << 20)}
     assert {(0x2F, 0x6D, 0xB3), (0x7A, 0x4F, 0xB0), (0xA8, 0x5A, 0x14), (0x2A, 0x73, 0x53)} <= found
+
+
+def test_lines_at_the_foot_of_a_box_are_as_long_as_its_shares(lenet):
+    picture = ink.picture(lenet.draw().layout, lenet.draw().boxes)
+    feet = {
+        group.box.name: [s.path[1][0] - s.path[0][0] for s in group.items if isinstance(s, ink.Shape)][2:]
+        for group in picture.groups
+        if group.box
+    }
+    (work, weights), whole = feet["conv2"], feet["ip1"][1]
+    assert work / whole == pytest.approx((1_600_000 / 2_293_000) / (400_500 / 431_080))
+    assert weights / whole == pytest.approx(25_050 / 400_500)
+    assert feet["pool1"] == []
+
+
+def test_an_edge_is_wider_where_it_carries_more(lenet):
+    edges = {edge.source.name: ink.edge_width(edge.size) for edge in lenet.draw().layout.ways}
+    assert edges["conv1"] > edges["pool1"] > edges["ip2"]
+    widths = re.findall(r'class="s-edge edge"(?: stroke-width="([\d.]+)")?', lenet.draw().svg())
+    assert [float(width or 1) for width in widths] == [round(width, 1) for width in edges.values()]
 
 
 def test_dot_has_a_node_for_each_box_and_the_shapes_beside_the_edges(lenet):

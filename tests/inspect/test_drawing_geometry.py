@@ -108,3 +108,18 @@ def test_skips_within_skips_and_long_chains_are_no_matter_of_depth():
         layout = lay_out(graph_of(feeds), unfold=True)
         corners = [(place.x, place.y) for place in layout.boxes.values()]
         assert len(set(corners)) == len(feeds)
+
+
+def test_a_source_stands_just_above_the_place_where_it_is_needed():
+    feeds = [set(), {0}, {1}, {2}, {3}, set(), {4, 5}, {1, 6}]
+    layout = lay_out(graph_of(feeds))
+    bottoms = {box.name: place.y + place.height for box, place in layout.boxes.items()}
+    top = next(place.y for box, place in layout.boxes.items() if box.name == "6")
+    assert 0 < top - bottoms["5"] < 80
+
+
+def test_a_drawing_may_be_laid_out_again_in_another_way():
+    drawn = graph_of([set(), *({i} for i in range(60))])
+    assert len(lay_out(drawn).boxes) == 1
+    assert len(lay_out(drawn, unfold=True).ways) == 60
+    assert len(lay_out(drawn).folds) == 1
