@@ -24,6 +24,7 @@ from tests.docs.pages import ROOT, RUN, Block, blocks_of
 SHORTER = {  # flags that a command gets, in place of the page's own
     "test": {"--iterations": "1"},
     "time": {"--iterations": "1"},
+    "check-gradients": {"--most": "3"},
     "report": {"--images": "1", "--test": "20"},
     "lowrank select": {"--layers": "conv2", "--batches": "1", "--held-out": "1", "--calibration": "1"},
     "lowrank apply": {"--calibration": "1"},

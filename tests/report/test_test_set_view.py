@@ -12,7 +12,8 @@ from minicaffe.inspect.report.views import test_set
 from minicaffe.spec.net import parse_net
 from tests.report.conftest import OPTIONS, recording_of, shown_to
 
-ON_PAGE = [pytest.mark.browser, pytest.mark.cpu_only("a page looks the same wherever its numbers come from")]
+pytestmark = pytest.mark.cpu_only("a page looks the same wherever its numbers come from")
+browser = pytest.mark.browser
 CLASSES = 50
 
 
@@ -50,50 +51,47 @@ def test_without_labels_or_a_test_pass_the_view_says_what_fills_it(lenet_recordi
     )
 
 
-class TestPage:
-    pytestmark = ON_PAGE
+@browser
+def test_the_matrix_and_the_recall_are_those_of_the_pass(lenet_page, result):
+    lenet_page.at("view=test_set")
+    counts = [
+        [int(cell) for cell in row[1:]] for row in lenet_page.numbers("What was said of each class?")[1:]
+    ]
+    np.testing.assert_array_equal(counts, result.confusion.counts)
+    recall = [float(row[1]) for row in lenet_page.numbers("How many images of each class did it know?")[1:]]
+    np.testing.assert_allclose(recall, 100 * result.confusion.recall, rtol=1e-6)
+    assert f"{100 * result.confusion.accuracy:.1f} %" in lenet_page.tab.locator("main .read-out").inner_text()
 
-    def test_the_matrix_and_the_recall_are_those_of_the_pass(self, lenet_page, result):
-        lenet_page.at("view=test_set")
-        counts = [
-            [int(cell) for cell in row[1:]] for row in lenet_page.numbers("What was said of each class?")[1:]
-        ]
-        np.testing.assert_array_equal(counts, result.confusion.counts)
-        recall = [
-            float(row[1]) for row in lenet_page.numbers("How many images of each class did it know?")[1:]
-        ]
-        np.testing.assert_allclose(recall, 100 * result.confusion.recall, rtol=1e-6)
-        assert (
-            f"{100 * result.confusion.accuracy:.1f} %"
-            in lenet_page.tab.locator("main .read-out").inner_text()
-        )
 
-    def test_a_cell_leads_to_its_pictures_the_surest_first(self, lenet_page, result):
-        lenet_page.at("view=test_set&cell=3,3")
-        shown = lenet_page.tab.locator('main [data-focus^="cell-"] canvas')
-        names = [shown.nth(i).get_attribute("aria-label") for i in range(shown.count())]
-        examples = [result.examples[k] for k in result.cells[3, 3]]
-        assert len(names) == len(examples) == min(12, result.confusion.counts[3, 3])
-        assert [int(name.split()[2]) for name in names] == [example.number for example in examples]
-        pixels = lenet_page.js("""() => {
-            const canvas = document.querySelector('main [data-focus^="cell-"] canvas');
-            return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0);
-        }""")
-        np.testing.assert_array_equal(
-            np.reshape(pixels, (28, 28)), result.pictures[examples[0].picture, :, :, 0]
-        )
+@browser
+def test_a_cell_leads_to_its_pictures_the_surest_first(lenet_page, result):
+    lenet_page.at("view=test_set&cell=3,3")
+    shown = lenet_page.tab.locator('main [data-focus^="cell-"] canvas')
+    names = [shown.nth(i).get_attribute("aria-label") for i in range(shown.count())]
+    examples = [result.examples[k] for k in result.cells[3, 3]]
+    assert len(names) == len(examples) == min(12, result.confusion.counts[3, 3])
+    assert [int(name.split()[2]) for name in names] == [example.number for example in examples]
+    pixels = lenet_page.js("""() => {
+        const canvas = document.querySelector('main [data-focus^="cell-"] canvas');
+        return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0);
+    }""")
+    np.testing.assert_array_equal(np.reshape(pixels, (28, 28)), result.pictures[examples[0].picture, :, :, 0])
 
-    def test_arrows_and_enter_choose_a_cell(self, lenet_page, result):
-        lenet_page.at("view=test_set&cell=0,0")
-        lenet_page.tab.locator('main [data-cell="0,0"]').focus()
-        lenet_page.press("ArrowRight", "ArrowDown", "Enter")
-        assert "cell=1,1" in lenet_page.js("location.hash")
-        assert f"{result.confusion.counts[1, 1]} of" in lenet_page.tab.locator("main h3").nth(1).inner_text()
 
-    def test_the_mistakes_are_shown_with_both_names(self, lenet_page, result):
-        lenet_page.at("view=test_set")
-        shown = lenet_page.tab.locator('main [data-focus^="mistake-"]')
-        assert shown.count() == len(result.mistakes)
-        for i, k in enumerate(result.mistakes):
-            example = result.examples[k]
-            assert f"{example.true} → {example.said}" in shown.nth(i).inner_text()
+@browser
+def test_arrows_and_enter_choose_a_cell(lenet_page, result):
+    lenet_page.at("view=test_set&cell=0,0")
+    lenet_page.tab.locator('main [data-cell="0,0"]').focus()
+    lenet_page.press("ArrowRight", "ArrowDown", "Enter")
+    assert "cell=1,1" in lenet_page.js("location.hash")
+    assert f"{result.confusion.counts[1, 1]} of" in lenet_page.tab.locator("main h3").nth(1).inner_text()
+
+
+@browser
+def test_the_mistakes_are_shown_with_both_names(lenet_page, result):
+    lenet_page.at("view=test_set")
+    shown = lenet_page.tab.locator('main [data-focus^="mistake-"]')
+    assert shown.count() == len(result.mistakes)
+    for i, k in enumerate(result.mistakes):
+        example = result.examples[k]
+        assert f"{example.true} → {example.said}" in shown.nth(i).inner_text()
