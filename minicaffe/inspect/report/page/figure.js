@@ -25,9 +25,9 @@ const Figure = (() => {
   }
 
   // A picture of rows × cols numbers at {x, y, w, h} in a figure, with a label above it. A ghost has a frame only.
-  // onpick(r, c, move): it was clicked there, or moved there by an arrow from here(). ofOthers: {name, turn}: buttons
-  // for the one before and after it.
-  function block(figure, name, place, {label, labelX = place.x, rows, cols, extent, value, onpick, here, ghost, others}) {
+  // onpick(r, c, move): it was clicked there, or moved there by an arrow from here(). others: {name, turn}: buttons for
+  // the one before and after it. widest: of the label, in pixels.
+  function block(figure, name, place, {label, labelX = place.x, widest, rows, cols, extent, value, onpick, here, ghost, others}) {
     const {x, y} = place, w = Math.max(3, Math.round(place.w)), h = Math.max(3, Math.round(place.h));
     const box = el("div", {
       class: "conv-block" + (ghost ? " ghost" : ""), "data-block": name, "data-focus": "conv-" + name,
@@ -43,8 +43,8 @@ const Figure = (() => {
     }
     const button = (by, sign) => el("button", {class: "conv-turn", "data-focus": `conv-${name}${by}`,
       "aria-label": `${others.name} ${by < 0 ? "before" : "after"}`, onclick: () => others.turn(by)}, sign);
-    figure.append(el("div", {class: "conv-label", style: {left: px(labelX), top: px(y - LABEL)}}, label,
-      others && [" ", button(-1, "◂"), button(1, "▸")]), box);
+    figure.append(el("div", {class: "conv-label", style: {left: px(labelX), top: px(y - LABEL), maxWidth: widest ? px(widest) : ""}},
+      el("span", {}, label), others && [button(-1, "◂"), button(1, "▸")]), box);
 
     function text(r, c) {
       const v = value(r, c);

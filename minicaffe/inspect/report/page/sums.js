@@ -1,7 +1,7 @@
 // The words of view 3: a sentence for each step, and the chosen sum spelled out in numbers.
 const Sums = (() => {
   const decimal = (v, digits) => v.toFixed(digits).replace("-", "−");
-  const fixed = (v, digits, read) => el("b", {class: "num", title: exact(v), "data-read": read}, decimal(v, digits));
+  const fixed = (v, digits, read) => el("b", {class: "num", title: exact(v), "data-read": read}, digits > 6 ? fmt(v, 4) : decimal(v, digits));
   // Numbers of one sum get the same decimals: four digits of the largest.
   function digitsOf(...values) {
     const most = Math.max(...values.map(Math.abs));
