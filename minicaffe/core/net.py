@@ -26,14 +26,13 @@ from minicaffe.core.only_input import as_input, check_only_input, names_in
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
-from minicaffe.errors import MinicaffeError, ShapeError, UnknownNameError, listing, named, shown
+from minicaffe.errors import MinicaffeError, ShapeError, SpecError, listing, named, shown
 from minicaffe.files.spec_formats import has_weights, net_of_text, open_net
 from minicaffe.files.weight_formats import SavedLayer, SavedNet, format_to_write
 from minicaffe.files.weight_reader import WeightReader
 from minicaffe.spec import trust
 from minicaffe.spec.mapping import net_of_mapping
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
-from minicaffe.spec.reader import nearest
 
 logger = logging.getLogger("minicaffe")
 
@@ -52,10 +51,10 @@ class Net:
     the working directory and the folder of the spec.
 
     ``blobs`` maps names to Blobs, in the order in which they are made; ``params`` maps layer names to their
-    parameter Blobs; ``layers`` lists the layers, ``steps`` each layer with its bottoms and tops. ``inputs`` and
-    ``outputs`` are names of blobs, outputs sorted; ``reached`` names the bottoms that the last backward gave a
-    gradient. ``preparation`` says how pictures are prepared: as the data layers do it, or else as the weight file
-    says.
+    parameter Blobs; ``layers`` lists the layers, ``layer_dict`` has them by name, ``steps`` lists them with their
+    bottoms and tops. ``inputs`` and ``outputs`` are names of blobs, outputs sorted; ``reached`` names the bottoms
+    that the last backward gave a gradient. ``preparation`` says how pictures are prepared: as the data layers do it, or
+    else as the weight file says.
 
     Threads take turns, one pass at a time: ``forward``, given the inputs, returns the outputs that belong to
     them. A thread that reads or writes blobs itself holds ``lock`` then and during the pass: ``with net.lock: …``.
@@ -103,6 +102,7 @@ class Net:
         self.blobs: ByName[Blob] = ByName(owner=owner, what="blob")
         self.params: ByName[list[Blob]] = ByName(owner=owner, what="parameters of a layer")
         self.layers: list[Layer] = []
+        self.layer_dict: ByName[Layer] = ByName(owner=owner, what="layer")
         self.steps: list[Step] = []
         self.learnable: list[LearnableParam] = []
         self.reached: set[str] = set()
@@ -147,6 +147,7 @@ class Net:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
         self.layers.append(layer)
+        self.layer_dict[layer.name] = layer
         self.steps.append(Step(layer, bottom, top, _shapes_of(bottom, top)))
         layer.bottom_blobs, layer.top_blobs = bottom, top
         if layer.name not in layer.spec.top:
@@ -547,7 +548,7 @@ class Net:
             ", ".join(f"{n} {self.blobs[n].shape}" for n in names) for names in (starts, self.outputs)
         )
         return shown(
-            f"Net '{named(name)}' ({self.state.phase}): {len(self.layers)} layers, {count:,} parameters; {flow}"
+            f"Net '{named(name)}' ({self.state.phase}): {_count(self.layers)}, {count:,} parameters; {flow}"
         )
 
     def _repr_html_(self) -> str | None:
@@ -570,18 +571,24 @@ class Net:
 
     def layer_index(self, name: str | None, default: int) -> int:
         """The index of a layer in ``layers``, or ``default`` for None. Raises MinicaffeError if there is none."""
-        if name is None:
-            return default
-        names = [layer.name for layer in self.layers]
-        if name not in names:
-            raise UnknownNameError(f"net '{self.name}' has no layer '{name}'{nearest(name, names)}")
-        return names.index(name)
+        return default if name is None else self.layers.index(self.layer_dict[name])
 
 
 def _spec_of(given: str | Path | Mapping[str, Any] | NetSpec) -> NetSpec:
     if isinstance(given, NetSpec):
         return given
-    return net_of_mapping(given) if isinstance(given, Mapping) else open_net(given)
+    if isinstance(given, Mapping):
+        return net_of_mapping(given)
+    if not isinstance(given, (str, os.PathLike)):
+        mend = (
+            '{"layer": […]} makes one of a list of layers' if isinstance(given, list) else "give one of these"
+        )
+        raise SpecError(f"a net is a path, a dict or a NetSpec, not a {type(given).__name__}; {mend}")
+    return open_net(given)
+
+
+def _count(layers: Sequence[Layer]) -> str:
+    return f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
 
 
 class Turn:

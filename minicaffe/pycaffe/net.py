@@ -84,7 +84,7 @@ class Net:
         self.layers = [_as_seen(layer, host) for layer in core.layers]
         self._layer_names = [layer.name for layer in core.layers]
         self._blob_names = list(core.blobs)
-        self.layer_dict = OrderedDict(zip(self._layer_names, self.layers, strict=True))
+        self.layer_dict = core.layer_dict.alike(zip(self._layer_names, self.layers, strict=True))
         self.inputs, self.outputs = list(core.inputs), list(core.outputs)
         self.top_names = OrderedDict((layer.name, list(layer.spec.top)) for layer in core.layers)
         self.bottom_names = OrderedDict((layer.name, list(layer.spec.bottom)) for layer in core.layers)

@@ -33,6 +33,7 @@ def net(request):
         ("blobs", "xyz", "net 'small' has no blob 'xyz'; it has data, conv1, pool1"),
         ("blobs", 0, "net 'small' has no blob '0'; it has data, conv1, pool1"),
         ("blobs", "a\nb", r"net 'small' has no blob 'a b'; it has data, conv1, pool1"),
+        ("layer_dict", "pol1", "net 'small' has no layer 'pol1'; did you mean 'pool1'?"),
         ("params", "conv2", "net 'small' has no parameters of a layer 'conv2'; did you mean 'conv1'?"),
         ("params", "pool1", "net 'small' has no parameters of a layer 'pool1': a Pooling has none"),
     ],
@@ -62,6 +63,9 @@ def test_copies_know_the_names_too(net):
 def test_their_text_is_a_table_of_shapes(net):
     assert repr(net.blobs).splitlines()[:2] == ["data   (4, 1, 6, 6)", "conv1  (4, 2, 4, 4)"]
     assert repr(net.params) == "conv1  (2, 1, 3, 3)  (2,)"
+    assert (
+        repr(net.layer_dict).splitlines()[2] == "relu1  ReLU 'relu1': conv1 (4, 2, 4, 4) → conv1 (4, 2, 4, 4)"
+    )
 
 
 def test_wrong_layers_are_named_alike():

@@ -47,6 +47,14 @@ def test_an_error_names_the_path_of_keys(given, told):
     assert str(error.value) == told
 
 
+@pytest.mark.parametrize("given", [None, 3, [INPUT], INPUT.keys()])
+def test_what_is_no_spec_is_refused(given):
+    with pytest.raises(
+        mc.SpecError, match=f"a net is a path, a dict or a NetSpec, not a {type(given).__name__};"
+    ):
+        mc.Net(given)
+
+
 def test_a_dict_that_contains_itself_is_refused():
     given = with_conv()
     given["layer"].append(given)
