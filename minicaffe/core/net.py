@@ -53,8 +53,8 @@ class Net:
     ``blobs`` maps names to Blobs, in the order in which they are made; ``params`` maps layer names to their
     parameter Blobs; ``layers`` lists the layers, ``layer_dict`` has them by name, ``steps`` lists them with their
     bottoms and tops. ``inputs`` and ``outputs`` are names of blobs, outputs sorted; ``reached`` names the bottoms
-    that the last backward gave a gradient. ``preparation`` says how pictures are prepared: as the data layers do it, or
-    else as the weight file says.
+    that the last backward gave a gradient. ``preparation`` says how pictures are prepared: as the data layers do
+    it, or else as the weight file says.
 
     Threads take turns, one pass at a time: ``forward``, given the inputs, returns the outputs that belong to
     them. A thread that reads or writes blobs itself holds ``lock`` then and during the pass: ``with net.lock: …``.
