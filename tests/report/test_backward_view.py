@@ -179,3 +179,21 @@ def test_a_net_without_labels_walks_from_its_best_class(open_page):
         page.js("() => Pack.bytes(R.views.backward.walks[0]).then(b => new TextDecoder().decode(b))")
     )
     assert walk[0]["layer"] == "prob"
+
+
+@browser
+def test_a_whole_batch_has_no_weight_of_its_own(make_page, make_net):
+    """A net of several inputs is shown a batch at once: its products are no product of one image."""
+    net = make_net(
+        "layer:\n- {name: data, type: Input, top: [data, target], "
+        "input_param: {shape: [{dim: [3, 6]}, {dim: [3, 2]}]}}\n"
+        "- {name: y, type: InnerProduct, bottom: data, inner_product_param: {num_output: 2, "
+        "weight_filler: {type: xavier}}}\n- {name: loss, type: EuclideanLoss, bottom: [y, target]}\n"
+    )
+    net.blobs["data"].data[...] = 1
+    page = make_page(mc.report(net))
+    page.at("view=backward&part=weight")
+    assert "no plain product of one image" in page.tab.locator("main").inner_text()
+    page.at("view=backward&part=walk")
+    assert page.tab.locator(".walk li").count() == 2
+    assert page.problems == []
