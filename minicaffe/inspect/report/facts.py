@@ -150,6 +150,11 @@ def _sizes(owner: object, *names: str) -> dict[str, list[int]]:
 BINS = 64
 
 
+def rounded(x: float | np.floating[Any]) -> float:
+    """A number to seven digits, which are about what float32 has."""
+    return float(f"{x:.7g}")
+
+
 def statistics(values: np.ndarray) -> dict[str, Any]:
     """Least, mean, largest, standard deviation, zeros and share ≤ 0 of an array, with a histogram of its numbers.
 
@@ -160,15 +165,16 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
     bad = flat.size - finite.size
     if not finite.size:
         return {"count": int(flat.size), "not_finite": int(bad)}
-    lo, hi = float(finite.min()), float(finite.max())
+    lo, hi = rounded(finite.min()), rounded(finite.max())
     others = finite[finite != 0]
-    counts, _ = np.histogram(others, BINS, (lo, hi) if hi > lo else (lo - 0.5, lo + 0.5))
+    ends = (finite.min(), finite.max()) if hi > lo else (lo - 0.5, lo + 0.5)
+    counts, _ = np.histogram(others, BINS, ends)
     return {
         "count": int(flat.size),
         "min": lo,
-        "mean": float(finite.mean(dtype=np.float64)),
+        "mean": rounded(finite.mean(dtype=np.float64)),
         "max": hi,
-        "std": float(finite.std(dtype=np.float64)),
+        "std": rounded(finite.std(dtype=np.float64)),
         "zeros": int(finite.size - others.size),
         "not_positive": int((finite <= 0).sum()),
         "not_finite": int(bad),

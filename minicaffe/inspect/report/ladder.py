@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.inspect.report.facts import statistics
+from minicaffe.inspect.report.facts import rounded, statistics
 from minicaffe.inspect.report.pack import LEVEL, Packer, as_bytes
 from minicaffe.inspect.report.record import Recording, Stage
 
@@ -159,7 +159,7 @@ def shrink(values: np.ndarray, step: int) -> np.ndarray:
 
 def mean_size(values: np.ndarray) -> float:
     """The mean magnitude of an array."""
-    return float(np.abs(values).mean(dtype=np.float64)) if values.size else 0.0
+    return rounded(np.abs(values).mean(dtype=np.float64)) if values.size else 0.0
 
 
 def stages(recording: Recording, packer: Packer, plan: Plan, exact_input: bool) -> dict[str, Any]:

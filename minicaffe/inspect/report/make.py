@@ -148,6 +148,9 @@ def _data(recording: Recording, packer: Packer, options: Options, weights_name: 
     runs = live(recording, packer)
     params = weights.parameters(recording, packer, options.budget(KERNELS))
     layers = [{**known, "params": params[known["name"]]} for known in facts(recording)]
+    formulas = list(dict.fromkeys(known["formula"] for known in layers))
+    for known in layers:  # many layers have the same
+        known["formula"] = formulas.index(known["formula"])
     times = recording.milliseconds(options.time) if options.time else []
     for known, milliseconds in zip(layers, times, strict=False):
         known["ms"] = milliseconds
@@ -183,6 +186,7 @@ def _data(recording: Recording, packer: Packer, options: Options, weights_name: 
         ],
         "input": _input(recording, packer),
         "layers": layers,
+        "formulas": formulas,
         "answer": recording.answer,
         "softmax": recording.softmax,
         "loss": {"name": recording.loss_name, "values": recording.losses, "problem": recording.no_gradient}

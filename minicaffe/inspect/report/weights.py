@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.inspect.report.facts import statistics
+from minicaffe.inspect.report.facts import rounded, statistics
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.record import RecordedLayer, Recording
 
+EXACT = 64  # numbers: smaller parameters are float32, whatever the net's size
 F32, F16 = 500_000, 1_500_000  # parameters of a net, up to which all are carried in that precision
 CAPS = [(64, 49), (32, 16), (16, 8), (8, 3)]  # filters × slices of each that are shown
 NAMES = {"Convolution": "wb", "InnerProduct": "wb", "Deconvolution": "wb", "DepthwiseConvolution": "wb"}
@@ -38,7 +39,7 @@ def _parameter(
     array = layer.params[index]
     letters = NAMES.get(layer.type, "") if not hasattr(layer.layer, "low_rank") else ""
     shown, note = (array, None) if dtype else capped(array, cap)
-    kind = dtype or ("f32" if array.size <= 1024 else "u8")
+    kind = dtype or ("f32" if array.size <= EXACT else "u8")
     if dtype == "f16" and array.size <= 1024:  # biases and statistics cost nothing, and add up
         kind = "f32"
     found = {
@@ -51,15 +52,15 @@ def _parameter(
     }
     if layer.param_diffs:
         diff = layer.param_diffs[index]
-        found["diff_mean"] = [float(np.abs(d).mean(dtype=np.float64)) for d in diff]
-        found["norm"] = float(np.linalg.norm(array.ravel().astype(np.float64)))
+        found["diff_mean"] = [rounded(np.abs(d).mean(dtype=np.float64)) for d in diff]
+        found["norm"] = rounded(np.linalg.norm(array.ravel().astype(np.float64)))
     return found
 
 
 def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | None]:
     """The first filters and slices of a parameter, and what was left out."""
     filters, slices = cap
-    if array.size <= 1024:
+    if array.size <= EXACT:
         return array, None
     if array.ndim == 4:
         shown = array[:filters, :slices]
@@ -76,7 +77,7 @@ def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | N
 def _cost(array: np.ndarray, cap: tuple[int, int]) -> float:
     """About the bytes of a parameter's picture in the file: weights hardly compress."""
     shown, _ = capped(array, cap)
-    return shown.size * (4 if array.size <= 1024 else 1) * 4 / 3
+    return shown.size * (4 if array.size <= EXACT else 1) * 4 / 3
 
 
 def restored(array: np.ndarray) -> np.ndarray:

@@ -208,8 +208,9 @@ const Chart = (() => {
 
   // One bar of 100 %: parts [{name, value, kind}]; chosen: a name; onselect(name), onhover(name | null).
   function share({title, unit, parts, total, chosen, onselect, onhover}) {
-    const sum = total ?? parts.reduce((a, p) => a + p.value, 0), shown = parts.filter(p => p.value > 0);
-    const box = el("div", {class: "share", role: "group", "aria-label": title});
+    const sum = total ?? parts.reduce((a, p) => a + p.value, 0), all = parts.filter(p => p.value > 0);
+    const shown = all.filter(p => all.length < 60 || p.value >= 0.002 * sum || p.name === chosen); // what is too thin to be seen is left out
+    const box = el("div", {class: all.length < 60 ? "share" : "share many", role: "group", "aria-label": title});
     for (const p of shown) {
       const part = p.value / sum, label = `${p.name}: ${percent(part)}, ${whole(p.value)} ${unit}`;
       box.append(el("button", {class: `part ${p.kind}${p.name === chosen ? " chosen" : ""}`, style: {flexGrow: part * 1000, flexBasis: 0}, title: label,
@@ -226,7 +227,7 @@ const Chart = (() => {
       const next = buttons[Math.max(0, Math.min(buttons.length - 1, here + step))];
       buttons[here].tabIndex = -1; next.tabIndex = 0; next.focus(); say(next.getAttribute("aria-label"));
     });
-    return figure("shares", title, box, ["layer", unit, "share"], () => shown.map(p => [p.name, p.value, percent(p.value / sum)]));
+    return figure("shares", title, box, ["layer", unit, "share"], () => all.map(p => [p.name, p.value, percent(p.value / sum)]));
   }
 
   // A table of counts: values[row][column]; the colour is the share of the row; the diagonal is outlined.

@@ -39,8 +39,16 @@ View("layer", (() => {
     return [Maps.legend(range.lo, range.hi), Maps.pixels(Maps.tile(padded, h, w, {...range, scale: 9, label: key}), padded, h, w, {at: State.at, name: key, exact: values.exact, focus: `pixels-${key}`, onpixel: (y, x) => State.set({at: [y, x]})}),
       quiet(`${n} numbers in rows of ${w}${values.note ? " · " + values.note : ""}`)];
   }
-  async function shown(key, onhover) {
+  // A stage; where it is not carried but its blob is, as later layers have left it, that.
+  async function stageOr(key) {
     const values = await Values.stage(key);
+    if (values.data) return values;
+    const later = Object.keys(R.stages).find(k => k !== key && R.stages[k].blob === R.stages[key].blob && R.stages[k].values);
+    const found = later && await Values.stage(later);
+    return found && found.data ? {...found, note: [`as it is after ${R.stages[later].layer}`, found.note].filter(Boolean).join(" · ")} : values;
+  }
+  async function shown(key, onhover) {
+    const values = await stageOr(key);
     if (!values.data) return quiet(`${key} (${shape(R.stages[key].shape)}): too large to be carried for this image; only its statistics are here`);
     if (areMaps(values)) return values.shape[0] > 1 ? maps(key, values, onhover) : large(key, values);
     if (values.shape.length === 2 || (values.shape.length === 3 && values.shape[2] > 1)) return grid2(key, values);
@@ -174,7 +182,7 @@ View("layer", (() => {
 
   function about() {
     const layer = layerOf(State.layer), stages = keys => keys.map(k => `${R.stages[k].blob} ${shape(R.stages[k].shape)}`).join(" + ");
-    return el("div", {class: "about"}, el("pre", {class: "formula", tabindex: "0", "aria-label": "formula"}, layer.formula),
+    return el("div", {class: "about"}, el("pre", {class: "formula", tabindex: "0", "aria-label": "formula"}, R.formulas[layer.formula]),
       el("p", {class: "count"}, layer.bottoms.length ? `${stages(layer.bottoms.map(source))} → ` : "", stages(layer.tops)), layer.count_text ? el("p", {class: "count"}, layer.count_text) : "",
       el("div", {class: "settings"}, layer.settings.map(([name, value]) => el("span", {}, el("b", {}, name), " ", value)), quiet(layer.note)));
   }
@@ -185,7 +193,7 @@ View("layer", (() => {
     const main = TYPES[layer.type] ? await TYPES[layer.type](layer) : isNeuron ? await neuron(layer) : [], side = [];
     if (layer.kind === "conv") main.push(...await kernels(layer, light));
     for (const key of tops) {
-      const values = await Values.stage(key), isMaps = areMaps(values);
+      const values = await stageOr(key), isMaps = areMaps(values);
       const [c, ...size] = R.stages[key].shape, title = isMaps && c > 1 ? `${c} maps of ${size.join(" × ")}: ${stageName(key)}` : `${stageName(key)}: ${shape([c, ...size].filter(Boolean))}`;
       if (isMaps && c > 1 && !TYPES[layer.type] && !isNeuron) { const i = chosen(values, values.shape[0]); side.push(card(`Map ${values.maps ? values.maps[i] : i}`, large(key, values))); }
       if (layer.type === "Softmax" && main.length) continue; // its table says it all

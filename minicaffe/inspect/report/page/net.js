@@ -14,6 +14,12 @@ View("net", (() => {
   function sentence() {
     const worker = largest(l => l.multiply_adds);
     if (!R.totals.multiply_adds) return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image.";
+    if (worker.multiply_adds_share < 0.1) { // many layers: what they are counts more than which
+      const convs = State.layers.filter(l => l.kind === "conv"), sum = f => convs.reduce((a, l) => a + f(l), 0);
+      return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image. Here " +
+        `${convs.length} convolutions do ${percent(sum(l => l.multiply_adds_share))} of the work with ${percent(sum(l => l.parameters_share))} ` +
+        `of the parameters; none does more than ${percent(worker.multiply_adds_share)}.`;
+    }
     return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image. They are often in different " +
       `places: here ${worker.name} does ${percent(worker.multiply_adds / R.totals.multiply_adds)} of the work with ` +
       `${percent(worker.parameters / R.totals.parameters)} of the parameters.`;

@@ -16,7 +16,7 @@ const Walk = (() => {
     const layer = layerOf(line.layer), [key, index] = line.below, letter = (line.formula.match(/dL\/d(\w)/) || [0, "x"])[1], isRight = Math.abs(line.total - line.said) <= 1e-4 * Math.abs(line.said) + 1e-9;
     const item = el("li", {id: `walk-line-${n}`, class: line.layer === State.layer ? "chosen" : null, "data-line": line.layer},
       el("p", {}, el("button", {class: "link", "data-focus": `walk-${n}`, onclick: () => State.set({layer: line.layer})}, el("b", {}, line.layer)), el("span", {class: `kind ${layer.kind}`}, ` ${layer.type}`),
-        " · ", el("code", {}, line.formula || layer.formula.split("\n").pop().trim()), ` · ${letter} is `, el("b", {}, `${name(key)}, ${place(index)}`)));
+        " · ", el("code", {}, line.formula || R.formulas[layer.formula].split("\n").pop().trim()), ` · ${letter} is `, el("b", {}, `${name(key)}, ${place(index)}`)));
     if (line.table) item.append(el("table", {class: "cells", "aria-label": "gradient of the loss"}, el("thead", {}, el("tr", {}, line.head.map(h => el("th", {scope: "col"}, h)))),
       el("tbody", {}, line.table.map(row => el("tr", {class: row[0] === index[0] ? "chosen" : null}, row.map((v, k) => el(k ? "td" : "th", k ? {title: exact(v)} : {scope: "row"}, k ? fmt(v) : line.head[0] === "class" ? className(v) : String(v))))))));
     item.append(el("p", {class: "sum"}, `dL/d${letter} = `, line.terms ? [sum(line), " = "] : "", "total" in line ? [el("b", {"data-total": line.total}, num(line.total)), el("span", {class: "quiet"}, " · minicaffe: ")] : "",
