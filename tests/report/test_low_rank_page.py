@@ -204,6 +204,7 @@ def test_a_layer_of_low_rank_starts_at_the_rank_of_its_spec(make_page):
     assert read(page, "parameters") == f"{9 * 550:,}"
     assert page.tab.get_by_label("rank of conv2").first.input_value() == "9"
     assert page.tab.locator("#rank-class").inner_text().startswith("It keeps its class.")
+    assert "this net" in page.tab.locator("#rank-scores").inner_text()
     assert read(page, "response-weights").startswith("0.515")  # of dense answers
     page.at("view=low_rank&layer=ip2&rank=5")
     assert shown(read(page, "response-weights")) == pytest.approx(0, abs=1e-3)

@@ -33,7 +33,7 @@ View("low_rank", (() => {
     const series = [...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [`${WAYS[w].letter} ${WAYS[w].name}`, points]),
       ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points])];
     if (!series.length) return el("div", {class: "chart wide"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
-      V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give --sweep JOURNAL, which minicaffe lowrank sweep writes."));
+      V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give ", el("span", {style: {whiteSpace: "nowrap"}}, "--sweep JOURNAL"), ", which minicaffe lowrank sweep writes."));
     return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1, hi: n, log: n > 64}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
       series: series.map(([text, points]) => ({name: text, x: points.map(p => p[0]), y: points.map(p => p[1]), dots: "both"})), cut: {x: r}});
   }

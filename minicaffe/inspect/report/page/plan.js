@@ -1,6 +1,7 @@
 // The net with a rank for each layer, in view 4: what that costs, what it says, lines for the spec, and the game.
 const Plan = (() => {
   const {V, first} = Rank, {row} = Mix;
+  const unchanged = Object.values(V.layers || {}).some(layer => layer.rank) ? "this net" : "dense";
   let measuring = null, result = "", best = null;
 
   async function draw() {
@@ -28,7 +29,7 @@ const Plan = (() => {
     if (!Values.isLive()) return el("p", {class: "quiet"}, `Scores at these ranks: not known. ${(typeof Live === "object" && Live.why) || R.live.why || "The net does not run in this page yet."}`);
     const {dense, low, left} = await Rank.scores(ranks), top = Array.from(dense.keys()).sort((i, j) => Math.max(dense[j], low[j]) - Math.max(dense[i], low[i])).slice(0, 5);
     const bar = (p, kind) => [el("td", {class: "number"}, fmt(p)), el("td", {class: "part"}, el("span", {class: `stick ${kind}`, style: {width: 90 * Math.max(0, Math.min(1, p)) + "px"}}))];
-    return el("div", {}, el("table", {class: "net", id: "rank-scores"}, el("thead", {}, el("tr", {}, [["this image", 1], ["dense", 2], ["at these ranks", 2]].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)))),
+    return el("div", {}, el("table", {class: "net", id: "rank-scores"}, el("thead", {}, el("tr", {}, [["this image", 1], [unchanged, 2], ["at these ranks", 2]].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)))),
       el("tbody", {}, top.map(c => el("tr", {}, el("th", {scope: "row"}, className(c)), bar(dense[c], "other"), bar(low[c], "conv"))))),
     el("p", {id: "rank-class"}, first(dense) === first(low) ? "It keeps its class." : el("b", {class: "warning"}, `Its class is now ${className(first(low))}.`), left.length ? ` Left as they are: ${left.join(", ")}; this page has no factors for that.` : ""),
     V.test ? el("button", {"data-focus": "rank-measure", onclick: () => measure(ranks, work)}, `measure on ${V.test.count} test images`) : el("p", {class: "quiet"}, "To measure on test images, make the report from the net with its data."),
@@ -50,7 +51,7 @@ const Plan = (() => {
     best = best || {dense: right[1] / count, part: Infinity};
     const p = right[0] / count, part = work / R.totals.multiply_adds, keeps = p >= 0.98 * best.dense;
     if (keeps) best.part = Math.min(best.part, part);
-    tell(`${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt(p * (1 - p) / count)).toFixed(1)} of ${count} right (dense ${(100 * best.dense).toFixed(1)} %), with ${percent(part)} of the work. ` +
+    tell(`${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt(p * (1 - p) / count)).toFixed(1)} of ${count} right (${unchanged} ${(100 * best.dense).toFixed(1)} %), with ${percent(part)} of the work. ` +
       (keeps ? "That keeps 98 % of them." : "That is less than 98 % of them.") + (best.part < Infinity ? ` Your best: ${percent(best.part)}.` : ""));
   }
 
