@@ -11,6 +11,7 @@ from minicaffe.inspect.drawing.parts import Fold
 COLUMN_GAP = 14.0
 LANE = 7.0  # half the width of a column that has an edge alone
 FRAME = 10.0  # between a stack's frame and what is in it
+WIDEST_BEND = 40.0
 TRACK = 7.0  # between two edges that run beside each other
 
 Point = tuple[float, float]
@@ -68,4 +69,4 @@ class Placed:
 
 def bend(width: float) -> float:
     """The room along the drawing in which edges change columns that lie so far apart."""
-    return min(40.0, max(16.0, width / 12))
+    return min(WIDEST_BEND, max(16.0, width / 12))

@@ -293,8 +293,8 @@ class _Pen:
 
 
 def edge_width(size: int) -> float:
-    """The width of an edge that carries so many bytes: it grows with their logarithm."""
-    return min(4.0, max(0.8, 0.55 * math.log10(max(size, 1)) - 0.6))
+    """The width of an edge that carries so many bytes, 0 if that is not known: it grows with their logarithm."""
+    return 1.2 if not size else min(4.0, max(0.8, 0.55 * math.log10(size) - 0.6))
 
 
 def bent(points: Sequence[Point], is_lr: bool) -> Path:

@@ -7,12 +7,14 @@ box or in one of their own, and change columns only between parts, where nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from minicaffe.inspect.drawing.boxes import Box
 from minicaffe.inspect.drawing.geometry import (
     COLUMN_GAP,
     FRAME,
     LANE,
+    WIDEST_BEND,
     Frame,
     Placed,
     Point,
@@ -109,13 +111,32 @@ class Placer:
         if is_main:
             order.remove(longest)
             order.insert(0, longest)
-        spines, x = [0.0] * len(parts), 0.0
+        spines = [0.0] * len(parts)
+        done: list[int] = []
         for i in order:
-            x += parts[i].left
-            spines[i] = x
-            x += parts[i].right + COLUMN_GAP
+            ends = not self._feeds(parallel.branches[i]) and not isinstance(parallel.branches[i], Empty)
+            depth = parts[i].length if is_main and ends else inf  # what lies below does not matter to it
+            beside = (spines[j] + self._right(parts[j], depth) + COLUMN_GAP for j in done)
+            spines[i] = max(beside, default=0.0) + parts[i].left
+            done.append(i)
         middle = spines[longest] if is_main else (spines[order[0]] + spines[order[-1]]) / 2
         return [spine - middle for spine in spines]
+
+    def _right(self, part: Placed, depth: float) -> float:
+        """How far a part reaches to the right of its spine, down to a depth."""
+        if depth >= part.length:
+            return part.right
+        reach = -part.left
+        for box, (x, y) in part.boxes.items():
+            if y < depth + COLUMN_GAP:
+                reach = max(reach, x + self.sizes.box(box)[0] / 2 + self.sizes.beside(box))
+        for frame in part.frames:
+            if frame.top < depth + COLUMN_GAP:
+                reach = max(reach, frame.right + FRAME)
+        for way in part.ways.values():  # which bend a little above their points
+            if min(y for _, y in way) < depth + WIDEST_BEND:
+                reach = max(reach, *(x + LANE for x, _ in way))
+        return reach
 
     def _is_fed(self, part: Part) -> bool:
         """Whether an edge comes into the part."""
