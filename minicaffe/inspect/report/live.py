@@ -44,6 +44,8 @@ def runnable(recording: Recording) -> Program:
     params, work = count_parameters(net)[0], count_multiply_adds(net)
     if recording.answer is None:
         raise NotLive("the net has no scores of classes, by which the page could check itself")
+    if recording.images[0].arrays[recording.input].shape[:1] != (1,):
+        raise NotLive(f"its input '{recording.input}' is no single image")
     if params > F16:
         raise NotLive(f"{params:,} parameters are more than the {F16:,} that a page can carry")
     if work > MOST_WORK:

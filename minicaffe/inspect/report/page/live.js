@@ -47,9 +47,15 @@ const Live = (() => {
 
   // -- images of the user's own --
 
+  // Where it is not known how images are prepared: from black to white as the numbers of the recorded ones go.
+  function stretched() {
+    const {min, max} = R.stages[R.input.stage];
+    return {raw_scale: max - min, input_scale: 1, mean: [-min], channels: "rgb"};
+  }
+
   // What the net takes for a picture: RGBA bytes as canvases have them, of the input's height and width.
   async function picture(rgba) {
-    const [C, H, W] = R.input.shape, how = R.input.preparation, x = new Float32Array(C * H * W);
+    const [C, H, W] = R.input.shape, how = R.input.preparation || stretched(), x = new Float32Array(C * H * W);
     const mean = Array.isArray(how.mean) ? how.mean : how.mean && await Pack.array(how.mean);
     const grey = [0.299, 0.587, 0.114];
     for (let c = 0; c < C; c++)
