@@ -147,12 +147,12 @@ def _answers(net: Net, step: Step) -> Answers:
             "not one for each pixel",
         )
     param = layer.spec.find_message(AccuracyParam) or layer.spec.find_message(LossParam)
-    name, maker = _source(net, layer.spec.bottom[0])
+    name, maker = made_by(net, layer.spec.bottom[0])
     ignored = param.ignore_label if param is not None else None
     return Answers(layer.name, name, scores, labels, maker == "Softmax", ignored)
 
 
-def _source(net: Net, name: str) -> tuple[str, str]:
+def made_by(net: Net, name: str) -> tuple[str, str]:
     """The blob that a blob is a copy of, which Split layers make, and the type of the layer that wrote it last."""
     for step in reversed(net.steps):
         if name in step.layer.spec.top:

@@ -20,7 +20,7 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.files.spec_formats import open_net
-from minicaffe.inspect.confusion import COMPARING
+from minicaffe.inspect.confusion import COMPARING, made_by
 from minicaffe.inspect.layer_examples import EXAMPLES, IMAGE
 from minicaffe.inspect.summary import phase_for
 from minicaffe.layers.embed import EmbedParam
@@ -219,18 +219,17 @@ def _numbers(
 ) -> dict[str, NDArray[np.float64]]:
     """What the inputs get: random numbers for pictures; labels of the data, or else whole numbers that fit."""
     rng = np.random.default_rng(SEED)
-    numbers = {}
+    numbers: dict[str, NDArray[np.float64]] = {}
+    own = {name: array[: shapes[name][0]] if array.ndim else array for name, array in drawn.items()}
     for name in net.inputs:
-        shape = shapes[name]
-        if name in drawn and len(shape) < 2:
-            numbers[name] = drawn[name][: shape[0]] if shape else drawn[name]
-        else:
-            numbers[name] = rng.standard_normal(shape)
+        is_picture = name not in own or len(shapes[name]) > 1
+        numbers[name] = rng.standard_normal(shapes[name]) if is_picture else own[name]
     for step in net.steps:
         for i, below in enumerate(step.layer.spec.bottom):
-            name = _source(net, below)
-            if name in numbers and name not in drawn:
-                numbers[name] = _suited(step.layer, i, step.bottom[0].shape, numbers[name], rng)
+            name, _ = made_by(net, below)
+            if name in numbers:
+                suited = _suited(step.layer, i, step.bottom[0].shape, numbers[name], rng)
+                numbers[name] = own.get(name, suited) if suited is not numbers[name] else suited
     return numbers
 
 
@@ -250,9 +249,3 @@ def _suited(
     if layer.type == "SigmoidCrossEntropyLoss" and bottom == 1:
         return rng.random(numbers.shape)
     return numbers
-
-
-def _source(net: Net, name: str) -> str:
-    """The blob that a blob is a copy of, which Split layers make."""
-    maker = next((layer for layer in reversed(net.layers) if name in layer.spec.top), None)
-    return _source(net, maker.spec.bottom[0]) if maker is not None and maker.type == "Split" else name

@@ -91,6 +91,24 @@ def test_a_net_of_inputs_gets_labels_that_are_classes(tmp_path):
     assert compared(str(path)).problems() == []
 
 
+def test_labels_of_each_pixel_are_those_of_the_data(tmp_path):
+    path = tmp_path / "pixels.yaml"
+    path.write_text("""
+layer:
+- name: d
+  type: DummyData
+  top: [x, y]
+  dummy_data_param:
+    shape: [{dim: [8, 2, 3, 3]}, {dim: [8, 1, 3, 3]}]
+    data_filler: [{type: gaussian}, {type: constant, value: 4}]
+- {name: c, type: Convolution, bottom: x, convolution_param: {num_output: 5, kernel_size: 1}}
+- {name: loss, type: SoftmaxWithLoss, bottom: [c, y]}
+""")
+    subject = subject_of(str(path))
+    assert subject.inputs["y"].shape == (4, 1, 3, 3) and (subject.inputs["y"] == 4).all()
+    assert compared(str(path)).problems() == []
+
+
 def test_a_deploy_net_is_checked_in_phase_test():
     subject = subject_of("prototxt/lenet/deploy.yaml")
     assert subject.title == "LeNet (test)" and subject.net.blobs["data"].shape == (4, 1, 28, 28)

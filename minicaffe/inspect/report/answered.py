@@ -114,7 +114,8 @@ class AnswerCollector:
 def _surest_mistakes(table: NDArray[np.float64]) -> NDArray[np.int64]:
     """The rows of the mistakes with the highest probabilities, these first."""
     sure = np.argsort(-table[:, 3], kind="stable")
-    return sure[table[sure, 1] != table[sure, 2]][:MISTAKES]
+    mistakes: NDArray[np.int64] = sure[table[sure, 1] != table[sure, 2]][:MISTAKES]
+    return mistakes
 
 
 def _example(row: NDArray[np.float64], picture: int) -> Example:
