@@ -145,7 +145,10 @@ def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -
                 _line(axes, across, mean, color=TRAIN, linewidth=2, linestyle=_dash(number))
                 ends.append((_last(mean.values), _named(runs, run, "train"), TRAIN))
             else:
-                _line(axes, across, series, color=TEST, linestyle=_dash(number), linewidth=1, **DOTS)
+                dash = (
+                    _dash(number) if len(runs) > 1 else "none"
+                )  # tests are few: a line hides what it crosses
+                _line(axes, across, series, color=TEST, linestyle=dash, linewidth=1, **DOTS)
                 ends.append((_last(series.values), _named(runs, run, phase), TEST))
         ticks = [across.places(Series((s.iteration,), (s.seconds,), (0.0,)))[0] for s in run.snapshots]
         axes.plot(ticks, [0.0] * len(ticks), "|", color="black", markersize=9, clip_on=False,
@@ -173,7 +176,7 @@ def _legend(axes: Any, runs: Sequence[Run], width: int) -> None:
         else:
             kinds.append(("training", {"color": TRAIN, "linewidth": 2}))
     if any(phase != "train" for run in runs for phase in run.loss):
-        kinds.append(("test", {"color": TEST, "linewidth": 1, **DOTS}))
+        kinds.append(("test", {"color": TEST, "linewidth": 1 if len(runs) > 1 else 0, **DOTS}))
     if any(run.snapshots for run in runs):
         kinds.append(("snapshot", {"color": "black", "marker": "|", "linestyle": "none", "markersize": 9}))
     lines = [Line2D([], [], label=label, **style) for label, style in kinds]
@@ -199,7 +202,8 @@ def _rate(axes: Any, runs: Sequence[Run], across: _Across) -> None:
         if len(runs) > 1 and run.rate:
             ends.append((_last(run.rate.values), run.name, RATE))
     is_log = bool(values) and max(values) > 30 * min(values)
-    axes.set(ylabel=f"learning\nrate{' (log)' if is_log else ''}", yscale="log" if is_log else "linear")
+    axes.set(ylabel=f"rate{' (log)' if is_log else ''}", yscale="log" if is_log else "linear",
+             title="Where was the learning rate cut?")  # fmt: skip
     _write_ends(axes, ends)
 
 

@@ -63,7 +63,7 @@ def test_a_picture_has_losses_scores_rates_and_ratios_of_each_run(log, drawn, ca
     with Image.open("curves.png") as image:
         assert min(image.size) > 1000
     axes = drawn()
-    assert list(axes) == ["loss", "score", "learning\nrate", "‖Δw‖ / ‖w‖"]
+    assert list(axes) == ["loss", "score", "rate", "‖Δw‖ / ‖w‖"]
     first, second = read_log(log)
     raw, mean, test, ticks = axes["loss"].get_lines()[:4]
     assert [*raw.get_ydata()] == [*first.loss["train"].values] and [*raw.get_xdata()] == [0, 10, 20, 30, 40]
@@ -86,7 +86,7 @@ def test_a_picture_has_losses_scores_rates_and_ratios_of_each_run(log, drawn, ca
 def test_time_is_of_the_training(log, drawn):
     plot_runs(read_log(log)[:1], "a.svg", x="time")
     assert [*drawn()["loss"].get_lines()[0].get_xdata()] == [1, 11, 21, 31, 41]
-    assert drawn()["learning\nrate"].get_xlabel() == "seconds of training"
+    assert drawn()["rate"].get_xlabel() == "seconds of training"
 
 
 def test_the_same_log_gives_the_same_bytes(log):
