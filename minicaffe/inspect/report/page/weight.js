@@ -33,8 +33,8 @@ const OneWeight = (() => {
     const values = Float32Array.from({length: kh * kw}, (_, k) => total(terms(Math.floor(k / kw), k % kw))), list = terms(ky, kx), sum = total(list), isExact = x.exact && dy.exact;
     const field = (label, value, n, change) => el("label", {}, `${label} `, el("input", {type: "number", min: 0, max: n - 1, value, "data-focus": `weight-${label}`, onchange: e => change(limit(Number(e.target.value), n))}), ` of ${n}  `);
     root.append(el("p", {}, el("b", {}, layer.name), ": ", el("code", {}, isConv ? "dL/dw = Σ dL/dY · X, over the places of the window" : "dL/dw = dL/dY · X: one place")),
-      el("p", {class: "fields"}, field(isConv ? "filter" : "unit", f, M, v => set(v, c, [ky, kx])), field("input map", c, slices, v => set(f, v, [ky, kx])), kh * kw > 64 ? field("weight", ky * kw + kx, kh * kw, v => set(f, c, [Math.floor(v / kw), v % kw])) : ""),
-      el("p", {class: "quiet"}, `${kh} × ${kw} weights of this ${isConv ? "slice" : "unit for this map"}${kh * kw <= 400 ? "; click one, or move with arrows:" : ""}`));
+      el("p", {class: "fields"}, field(isConv ? "filter" : "unit", f, M, v => set(v, c, [ky, kx])), slices > 1 ? field("input map", c, slices, v => set(f, v, [ky, kx])) : "", kh * kw > 64 ? field("weight", ky * kw + kx, kh * kw, v => set(f, c, [Math.floor(v / kw), v % kw])) : ""),
+      el("p", {class: "quiet"}, `${kh} × ${kw} weights of this ${isConv ? "slice" : slices > 1 ? "unit for this map" : "unit"}${kh * kw <= 400 ? "; click one, or move with arrows:" : ""}`));
     const shown = el("div", {class: "beside"});
     if (kh * kw <= 400) {
       const canvas = Maps.tile(values, kh, kw, {scale: Math.max(6, Math.floor(130 / Math.max(kh, kw))), label: `dL/dw of ${layer.name}`});
@@ -43,7 +43,7 @@ const OneWeight = (() => {
     }
     list.sort((a, b) => Math.abs(b[2] * b[3]) - Math.abs(a[2] * a[3]));
     const silent = list.every(t => t[2] === 0), dark = list.every(t => t[3] === 0), blame = sum !== 0 ? "" : silent ? `It is 0 because dL/dY is 0 for ${isConv ? "filter" : "unit"} ${f} at every place: nothing above passes a gradient to it.` : dark ? `It is 0 because X is 0 at every place: input map ${channel} is 0 there.` : "It is 0 because wherever dL/dY is not 0, X is.";
-    root.append(shown, el("p", {class: "sum", "data-weight-gradient": sum}, `dL/dw(${[f, c, ky, kx].join(", ")}) = Σ over ${whole(list.length)} places = `, isExact ? "" : "≈ ", el("b", {}, num(sum))), el("p", {}, blame),
+    root.append(shown, el("p", {class: "sum", "data-weight-gradient": sum}, `dL/dw(${[f, c, ky, kx].join(", ")}) = ${isConv ? `Σ over ${whole(list.length)} places` : "dL/dY · X"} = `, isExact ? "" : "≈ ", el("b", {}, num(sum))), el("p", {}, blame),
       el("table", {class: "cells", "aria-label": "largest terms"}, el("thead", {}, el("tr", {}, ["place of Y", "dL/dY", "X", "product"].map(h => el("th", {scope: "col"}, h)))),
         el("tbody", {}, list.slice(0, 5).map(t => el("tr", {}, el("th", {scope: "row"}, isConv ? `(${t[0]}, ${t[1]})` : `unit ${f}`), [t[2], t[3], t[2] * t[3]].map(v => el("td", {title: exact(v)}, fmt(v))))))),
       list.length > 5 ? el("p", {class: "quiet"}, `and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`) : "");
