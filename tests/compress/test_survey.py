@@ -11,6 +11,7 @@ from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import calibration_batches
 from minicaffe.core.net import Net
+from minicaffe.device.array import to_device
 from minicaffe.files.spec_formats import load_net
 from minicaffe.low_rank.products import product_of_rank
 from minicaffe.spec.net import parse_net
@@ -49,7 +50,7 @@ def test_a_layer_is_a_matrix_or_there_is_a_reason(text):
     assert (layer.bias is None) == ("bias_term: false" in text)
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, 4, 6, 5)).astype(np.float32)
-    found = input_moments(net, [layer], [{"x": x}])["y"]
+    found = input_moments(net, [layer], [{"x": to_device(x)}])["y"]
     answers = layer.weights @ found.x_mean[..., None]
     if "low_rank" not in text:  # the weights are those that the layer computes with
         bias = 0 if layer.bias is None else layer.bias.reshape(answers.shape)

@@ -9,6 +9,7 @@ import minicaffe as mc
 from minicaffe.compress.batches import run
 from minicaffe.compress.survey import input_moments
 from minicaffe.compress.ways import WAYS
+from minicaffe.device.array import to_device
 from minicaffe.errors import DataError
 from minicaffe.inspect.confusion import find_answers
 from minicaffe.inspect.report.options import Options
@@ -101,7 +102,7 @@ def test_test_images_are_the_inputs_of_the_net_with_their_labels(lenet):
     images, labels = test_images(lenet, find_answers(lenet), "data", 40)
     assert images.shape == (40, 1, 28, 28) and labels.shape == (40,)
     assert len(set(labels.tolist())) > 5
-    run(lenet, {"data": images, "label": labels.astype(np.float32)})
+    run(lenet, {"data": to_device(images), "label": to_device(labels.astype(np.float32))})
     assert (lenet.blobs["ip2"].data.argmax(1) == labels).mean() > 0.9
 
 

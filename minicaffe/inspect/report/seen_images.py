@@ -50,7 +50,11 @@ def seen_images(net: Net, pictures: Sequence[Picture], most: int) -> SeenImages:
             except MinicaffeError as error:
                 logger.info("Low rank: no %s (%s)", what, error)
     chosen = pictures[:most]
-    joined = {name: np.concatenate([p.arrays[name] for p in chosen]) for name in chosen[0].arrays}
+    put = net.setting.device.put
+    joined = {
+        name: put(np.concatenate([p.arrays[name] for p in chosen]), net.setting.dtype)
+        for name in chosen[0].arrays
+    }
     return SeenImages(
         [joined], len(chosen), "picture of this report" if len(chosen) == 1 else "pictures of this report"
     )
@@ -86,7 +90,7 @@ def _draw(net: Net, most: int) -> list[Batch]:
         (batch,) = draw(net, 1)
         size = _size(batch)
         if count + size > most and all(a.ndim and len(a) == size for a in batch.values()):
-            batch = {name: to_host(array)[: most - count] for name, array in batch.items()}
+            batch = {name: array[: most - count] for name, array in batch.items()}
         batches.append(batch)
         count += size
     return batches
