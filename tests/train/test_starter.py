@@ -49,7 +49,7 @@ def test_three_commands_lead_from_a_folder_to_the_name_of_a_class(pictures, tmp_
     assert "rot       6 pictures to train on, 2 to validate with" in told
     assert f"minicaffe train '{folder}/solver.yaml'" in told
     solver = folder / "solver.yaml"
-    solver.write_text(solver.read_text().replace("max_iter: 600", "max_iter: 12"))
+    solver.write_text(solver.read_text().replace("max_iter: 400", "max_iter: 12"))
     assert main(["train", str(solver)]) == 0
     weights = str(folder / "solver_iter_12.npz")
     capsys.readouterr()
@@ -194,7 +194,7 @@ def test_the_net_is_for_pictures_of_their_size_and_colour(case, tmp_path):
 def test_validation_takes_all_pictures(validated, batches):
     plan = Plan("n", "r/", 2, 9 * validated, validated, 32, (1.0,))
     assert plan.test_batches == batches and 0 <= batches * plan.test_batch - validated < 5
-    assert 600 <= plan.iterations <= 8000
+    assert 400 <= plan.iterations <= 8000
     for text in (train_text, deploy_text, solver_text):
         assert "$" not in text(plan)
 

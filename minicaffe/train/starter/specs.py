@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def iterations(self) -> int:
-        """How long to train: 60 epochs, but at least 600 batches, and at most 8,000."""
-        return min(8000, max(600, round(60 * self.trained / TRAIN_BATCH / 100) * 100))
+        """How long to train: 60 epochs, but at least 400 batches, and at most 8,000."""
+        return min(8000, max(400, round(60 * self.trained / TRAIN_BATCH / 100) * 100))
 
 
 def side_for(median_side: int) -> int:
