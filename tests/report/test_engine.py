@@ -14,7 +14,6 @@ from minicaffe.inspect.report.record import copy_of, record
 from tests import ROOT
 
 EVERY_STEP = ROOT / "tests/report/every_step.yaml"
-LOW_RANK = "num_output: 50, kernel_size: 5}\n  low_rank_param: {rank: 12, scheme: %s}"
 RUN = """([text, program, params, input]) => {
   const floats = code => new Float32Array(Uint8Array.from(atob(code), c => c.charCodeAt(0)).buffer);
   const engine = new Function(text + "; return {load, forward};")();
@@ -79,23 +78,12 @@ def every_step(random_pool="STOCHASTIC"):
     return net
 
 
-def low_rank(scheme, folder):
-    text = (ROOT / "prototxt/lenet/deploy.yaml").read_text().replace(
-        "num_output: 50, kernel_size: 5}", LOW_RANK % scheme
-    )  # fmt: skip
-    path = folder / "net.yaml"
-    path.write_text(text.replace("dim: [64,", "dim: [1,"))
-    return mc.Net(path, ROOT / "models/lenet.npz")
+NETS = ["lenet", "cifar10_quick", "cifar10_full", "cifar10_vgg", "rnet", "every step"]
 
 
-NETS = ["lenet", "cifar10_quick", "cifar10_full", "cifar10_vgg", "rnet", "every step", "channel", "spatial"]
-
-
-def net_named(name, folder):
+def net_named(name):
     if name == "every step":
         return every_step()
-    if name in ("channel", "spatial"):
-        return low_rank(name, folder)
     if name == "rnet":
         return mc.Net(ROOT / "prototxt/mtcnn/rnet.yaml", seed=3)
     return mc.Net(ROOT / f"prototxt/{name}/deploy.yaml", ROOT / f"models/{name}.npz")
@@ -103,8 +91,8 @@ def net_named(name, folder):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", NETS)
-def test_every_blob_is_that_of_minicaffe(name, blank, tmp_path):
-    recording = recorded(net_named(name, tmp_path), scale=40 if name.startswith("cifar10") else 1)
+def test_every_blob_is_that_of_minicaffe(name, blank):
+    recording = recorded(net_named(name), scale=40 if name.startswith("cifar10") else 1)
     program = runnable(recording)
     precisions = [(np.float32, 1e-5), (np.float16, 2e-3)]
     for dtype, tolerance in precisions[name == "cifar10_vgg" :]:  # whose weights only travel as float16
