@@ -20,9 +20,10 @@ from minicaffe.spec.net import parse_net
 from tests import ROOT
 from tests.report.conftest import net_of
 
-pytestmark = pytest.mark.cpu_only(
-    "of a page: what is computed here is checked on the double in test_low_rank_view"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.cpu_only("of a page: test_low_rank_view checks on the double what is computed"),
+]
 RANKS = (1, 6, 12, 24, 45)
 TWIN = "prototxt/lenet/train.yaml"
 
