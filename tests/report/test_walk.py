@@ -76,7 +76,7 @@ def recorded(net, rng, sign=1):
     twin = copy_of(net)
     for name in net.inputs:
         twin.blobs[name].data[...] = net.blobs[name].data
-    return record(twin, from_inputs(twin, [2]))
+    return record(twin, from_inputs(twin, [2], 1))
 
 
 def check(steps):
@@ -149,7 +149,7 @@ def test_below_a_mean_the_walk_goes_through_an_open_gate_too(make_net):
     net.blobs["data"].data[0, 2, 5, 5] = 1  # the only open gate
     twin = copy_of(net)
     twin.blobs["data"].data[...] = net.blobs["data"].data
-    steps = walk(record(twin, from_inputs(twin, [2])), 0)
+    steps = walk(record(twin, from_inputs(twin, [2], 1)), 0)
     assert steps[-1].below == ("data", (2, 5, 5))
     assert steps[-1].said != 0
     check(steps)
@@ -180,6 +180,6 @@ def test_the_walk_finds_the_one_open_gate_below_a_sum_of_branches(make_net):
     net.blobs["data"].data[0, 1, 3, 7] = 1  # the only open gate
     twin = copy_of(net)
     twin.blobs["data"].data[...] = net.blobs["data"].data
-    steps = walk(record(twin, from_inputs(twin, [2])), 0)
+    steps = walk(record(twin, from_inputs(twin, [2], 1)), 0)
     assert steps[-1].below == ("data", (1, 3, 7))
     check(steps)

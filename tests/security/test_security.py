@@ -143,7 +143,8 @@ def test_a_command_that_runs_a_net_says_whose_code_it_imports(folder, capsys):
 def test_every_command_but_those_that_run_nets_takes_specs_as_data():
     allowed = {name for name, sub in subparsers(make_parser()).items() if sub.get_default("allow_python")}
     assert allowed == {"train", "test", "time", "classify", "fold",
-                       "lowrank select", "lowrank apply", "lowrank sweep"}  # fmt: skip
+                       "lowrank select", "lowrank apply", "lowrank sweep", "lowrank errors",
+                       "check-gradients", "report"}  # fmt: skip
 
 
 def test_a_command_without_a_word_on_it_takes_specs_as_data():

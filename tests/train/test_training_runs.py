@@ -295,9 +295,10 @@ def test_every_run_has_a_start_in_the_log_with_what_it_is(job, tmp_path):
     assert [event["iteration"] for event in starts] == [0, 2, 0]
     assert [event["run"] == first.run for event in starts] == [True, True, False]
     assert [event["resumed"] for event in starts] == [None, "snap/run_iter_2.solverstate.npz", None]
+    net = (tmp_path / "net.yaml").read_text()
     for event in starts:
         assert (event["net"], event["seed"], event["solver"]) == ("small", 5, PLAIN)
-        assert (event["net_spec"], event["losses"], event["weights"]) == (NET, {"loss": 1}, [])
+        assert (event["net_spec"], event["losses"], event["weights"]) == (net, {"loss": 1}, [])
         assert event["time"] > 1e9
     assert events[0] == starts[0] and events[events.index(starts[1]) + 1]["event"] == "resume"
 
