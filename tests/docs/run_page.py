@@ -25,7 +25,7 @@ SHORTER = {  # flags that a command gets, in place of the page's own
     "test": {"--iterations": "1"},
     "time": {"--iterations": "1"},
     "check-gradients": {"--most": "3"},
-    "report": {"--images": "1", "--test": "20"},
+    "report": {"--images": "1", "--test": "20", "--layers": "conv2"},
     "lowrank select": {"--layers": "conv2", "--batches": "1", "--held-out": "1", "--calibration": "1"},
     "lowrank apply": {"--calibration": "1"},
     "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
