@@ -3,9 +3,9 @@
 Shapes as in ``layers/convolution.py``, with rank r for each of g groups; InnerProduct is convolution of one-pixel
 images.
 
-    weights, channel    y = A · (B · X) + b             A (M/g, r), B (r, C/g·kh·kw)
-    weights, spatial    y = H ∗ (V ∗ x) + b             V (g·r, C/g, kh, 1), H (M, r, 1, kw)
-    data                y = (w·Q) · (Qᵀ · X) + b        Q (C/g·kh·kw, r)
+    weights, channel y = A · (B · X) + b  A (M/g, r), B (r, C/g·kh·kw)
+    weights, spatial y = H ∗ (V ∗ x) + b  V (g·r, C/g, kh, 1), H (M, r, 1, kw)
+    data             y = (w·Q)·(Qᵀ·X) + b Q (C/g·kh·kw, r)
 
 Backward goes through the same two stages: dx = col2im(Bᵀ · (Aᵀ · dy)), dA = dy · (B·X)ᵀ, dB = (Aᵀ·dy) · Xᵀ. Where A
 and B come from, and what becomes of dA and dB, is in ``factors.py``; the two stages are in ``products.py``. After

@@ -97,7 +97,7 @@ def test_a_class_is_chosen_by_its_bar_with_the_keyboard(lenet_page):
     second.focus()
     lenet_page.press("Enter")
     assert lenet_page.js("State.class") == f"0:{chosen}"
-    assert f"class {chosen} depend on" in lenet_page.tab.locator("main").inner_text()
+    assert f"class {chosen} depends on" in lenet_page.tab.locator("main").inner_text()
 
 
 @browser

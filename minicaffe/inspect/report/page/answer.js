@@ -133,10 +133,10 @@ View("answer", (() => {
     if (picture && k >= 0) {
       const extent = Math.max(...falls.falls[k].map(Math.abs)), canvas = await tinted(i, scale, (y, x) => fallAt(y - O.side / 2 + 0.5, x - O.side / 2 + 0.5), extent,
         `occlusion map of ${className(chosen)}: ${what} falls by ${fmt(Math.min(...falls.falls[k]))} to ${fmt(Math.max(...falls.falls[k]))}`);
-      cards.push(card(`Where does ${className(chosen)} depend on?`, box(canvas, "occlusion"), !extent ? el("p", {class: "quiet"}, "Covering changes nothing.") : el("p", {class: "quiet"}, el("b", {class: "plus"}, "blue"), `: covered there, ${what} falls, by `, num(extent), " at most; ",
+      cards.push(card(`What ${className(chosen)} depends on`, box(canvas, "occlusion"), !extent ? el("p", {class: "quiet"}, "Covering changes nothing.") : el("p", {class: "quiet"}, el("b", {class: "plus"}, "blue"), `: covered there, ${what} falls, by `, num(extent), " at most; ",
         el("b", {class: "minus"}, "red"), ": it rises. Not a reason: the square is itself something the net has never seen."),
       el("details", {class: "as-table"}, el("summary", {}, "as table"), Maps.table(falls.falls[k], O.tops.length, wide, {label: `falls of ${what}`}))));
-    } else if (picture) cards.push(card(`Where does ${className(chosen)} depend on?`, i >= R.images.length && !falls
+    } else if (picture) cards.push(card(`What ${className(chosen)} depends on`, i >= R.images.length && !falls
       ? el("button", {onclick: e => { e.target.disabled = true; measure(i, status); }}, `cover it everywhere: ${O.tops.length * wide} passes`)
       : el("p", {class: "quiet"}, O.why ? `Not measured: ${O.why}.` : "Recorded for the best five classes, and for the first images only."), status));
     const last = D.cam && Object.keys(D.cam).pop(), cam = last && (D.cam[State.layer] ? State.layer : last);

@@ -16,7 +16,7 @@ const Frame = (() => {
     if (t.ms !== null) facts.push([fmt(t.ms), "ms"]);
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
     top.replaceChildren(
-      el("h1", {}, R.title),
+      el("h1", {title: R.title}, R.title),
       el("span", {class: "quiet"}, el("span", {class: "phase"}, `phase ${R.phase} · `), R.untrained ? el("b", {class: "warning"}, "untrained") : `weights ${R.weights}`),
       el("span", {class: "facts"}, facts.map(([value, name, title]) => el("span", {title: title || null}, el("b", {class: "num"}, value), " " + name))),
       strip,

@@ -17,7 +17,7 @@ View("low_rank", (() => {
       el("tbody", {}, rows.map(([text, key, isError]) => {
         const values = V.ways.map(w => numbers[w][key][r]), least = Math.min(...values);
         return el("tr", {}, el("th", {scope: "row"}, text), V.ways.map((w, i) => el("td", {class: "number", title: exact(values[i]), "data-read": `${key}-${w}`},
-          el(isError && values[i] === least ? "b" : "span", {}, fmt(values[i])))));
+          el(isError && values[i] === least ? "b" : "span", {}, Math.abs(values[i]) < 1e-6 ? "0" : fmt(values[i])))));
       })));
   }
 

@@ -114,7 +114,7 @@ function count(n) {
     if (n >= size * 0.9995) return (n / size).toPrecision(3) + " " + letter;
   return String(n);
 }
-const bytes = n => count(n) + "B";
+const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
 function percent(x) { return x === 0 ? "0 %" : x < 0.001 ? "< 0.1 %" : (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %"; }
 
 const layerOf = name => R.layers.find(layer => layer.name === name);

@@ -65,7 +65,7 @@ const Sums = (() => {
     const digits = digitsOf(own, all, bias, total), nodes = [`${m.area} products${m.C > 1 ? ` of map ${c}` : ""}: `];
     if (m.C > 1) nodes.push(fixed(own, digits, "own"), ` · all ${m.maps} maps: `);
     nodes.push(fixed(all, digits, "all"));
-    if (m.b) nodes.push(` ${bias < 0 ? "−" : "+"} bias `, fixed(Math.abs(bias), digits, "bias"), " = ", fixed(total, digits, "total"));
+    if (m.b) nodes.push(" + bias ", fixed(bias, digits, "bias"), " = ", fixed(total, digits, "total"));
     if (rank && !m.own) nodes.push(` · at rank ${rank}: `, fixed(Y[f * m.n + s] + bias, digits, "low"));
     return [...nodes, said(Values.stage(m.g.top), m.M * m.P, f * m.P + p, digits)];
   }

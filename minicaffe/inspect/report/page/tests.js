@@ -39,19 +39,20 @@ View("test_set", (() => {
     const rows = D.pairs.map(([t, s, n]) => el("tr", {}, el("td", {}, name(t)), el("td", {class: "quiet"}, "→"),
       el("td", {}, name(s)), el("td", {class: "number"}, whole(n)), el("td", {class: "number"}, percent(n / D.in_class[t])),
       el("td", {}, el("button", {"data-focus": `pair-${t}-${s}`, "data-pair": `${t},${s}`, "aria-label": `look at ${name(t)} taken for ${name(s)}`, onclick: () => choose(t, s)}, "look"))));
-    rows.forEach(row => row.querySelectorAll("td").forEach(cell => { Object.assign(cell.style, {paddingRight: "10px", whiteSpace: "nowrap"}); }));
+    rows.forEach(row => row.querySelectorAll("td").forEach(cell => { Object.assign(cell.style, {paddingRight: "14px", whiteSpace: "nowrap"}); }));
     if (!rows.length) return el("p", {}, "No mistakes among these images.");
-    return el("table", {"aria-label": "most frequent mistakes"}, el("thead", {}, el("tr", {}, ["true", "", "said", "images", "share of its class", ""].map(h => el("th", {scope: "col"}, h)))), el("tbody", {}, rows));
+    return el("table", {"aria-label": "most frequent mistakes"}, el("thead", {}, el("tr", {}, ["true", "", "said", "images", "share of its class", ""].map(h => el("th", {scope: "col", style: {paddingRight: "14px"}}, h)))), el("tbody", {}, rows));
   }
 
   // The matrix; long names stand upright above their columns.
   function matrix(names, cell) {
     const figure = Chart.matrix({title: "What was said of each class?", x: {label: "said"}, y: {label: "true"}, rows: names, columns: names, values: D.counts, chosen: cell, onselect: choose});
     const isLong = names.some(name => name.length > 3);
-    figure.querySelectorAll(".matrix th").forEach(th => { th.style.whiteSpace = "nowrap"; });
-    if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
+    figure.querySelectorAll(".matrix th").forEach(th => { Object.assign(th.style, {whiteSpace: "nowrap", padding: "0 6px 0 0"}); });
+    figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {padding: "0", textAlign: "center"}));
+    if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {textAlign: "left", lineHeight: "30px", writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
     figure.querySelectorAll(".matrix td button").forEach(b => { b.style.minWidth = "30px"; b.style.minHeight = "26px"; });
-    figure.querySelector(".scroll").style.maxHeight = "none";
+    Object.assign(figure.querySelector(".scroll").style, {maxHeight: "none", padding: "1px 2px 2px 0"}); // room for outlines
     return figure;
   }
 
