@@ -170,6 +170,15 @@ def test_the_view_is_led_by_keys(lenet_page):
 
 
 @browser
+def test_dead_units_are_shown_beside_a_drawing_too(lenet_page):
+    lenet_page.js("() => Live.ready")
+    before = lenet_page.js("Live.add('drawing', new Uint8Array(4 * 28 * 28).fill(99))")
+    lenet_page.at(f"view=backward&part=units&image={before}")
+    assert lenet_page.tab.locator("main [data-units]").count() > 0
+    lenet_page.js("n => { State.set({image: 0}); Live.remove(n); State.redraw(); }", before)
+
+
+@browser
 def test_a_net_without_labels_walks_from_its_best_class(open_page):
     page = open_page("quick")
     page.at("view=backward&part=walk")

@@ -65,6 +65,14 @@ def test_an_address_that_says_nonsense_leads_somewhere(lenet_page, address):
     assert lenet_page.tab.locator("main .error").count() == 0
 
 
+def test_a_link_to_a_drawing_says_that_it_is_not_in_the_file(lenet_page):
+    lenet_page.at("view=answer&image=50")
+    note = lenet_page.tab.locator("#gone")
+    assert "Image 50 of this link was drawn" in note.inner_text() and lenet_page.js("State.image") == 0
+    lenet_page.press("ArrowRight")
+    assert note.count() == 0 and lenet_page.js("State.image") == 1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_each_view_is_there_with_a_name_for_everything_and_no_pale_text(lenet_page, theme):
     lenet_page.tab.emulate_media(color_scheme=theme)

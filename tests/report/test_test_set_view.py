@@ -95,3 +95,23 @@ def test_the_mistakes_are_shown_with_both_names(lenet_page, result):
     for i, k in enumerate(result.mistakes):
         example = result.examples[k]
         assert f"{example.true} → {example.said}" in shown.nth(i).inner_text()
+
+
+@browser
+def test_a_test_image_that_is_clicked_joins_the_images_and_the_net_answers(lenet_page, result):
+    lenet_page.js("() => Live.ready")
+    lenet_page.at("view=test_set&cell=3,3")
+    before = lenet_page.js("State.imageCount()")
+    for _ in range(2):  # the second time it is there already
+        lenet_page.at("view=test_set&cell=3,3")
+        lenet_page.tab.locator('main [data-focus^="cell-"]').first.click()
+        lenet_page.tab.locator(".view[data-view=answer]").wait_for()
+        lenet_page.drawn()
+    example = result.examples[result.cells[3, 3][0]]
+    assert lenet_page.js("State.imageCount()") == before + 1
+    own = lenet_page.js("(({name, label, top}) => [name, label, top])(Live.images.at(-1))")
+    assert own == [f"test image {example.number}", 3, 3]
+    scores = lenet_page.js("Live.forward(Live.images.at(-1).input).then(blobs => [...blobs[R.answer]])")
+    shares = np.exp(scores) / np.exp(scores).sum()
+    assert shares[3] == pytest.approx(example.share, abs=1e-6)
+    lenet_page.js("n => { State.set({image: 0}); Live.remove(n); State.redraw(); }", before)

@@ -67,7 +67,7 @@ View("backward", (() => {
     root.append(el("div", {class: "parts", role: "group", "aria-label": "parts of this view"}, PARTS.map(([key, title]) =>
       el("button", {"aria-pressed": String(key === chosen), "data-focus": `part-${key}`, "data-part": key, onclick: () => State.set({part: key})}, title))));
     if (i >= R.images.length && chosen !== "units") { root.append(el("p", {class: "absent"}, "Backward was recorded for the images of the report; choose one of them.")); return; }
-    const image = R.images[i], truth = Number.isInteger(image.label);
+    const image = R.images[i], truth = image && Number.isInteger(image.label); // the units are of all test images
     if (chosen !== "units") root.append(el("p", {class: "loss"}, `L, ${R.loss.name === "loss" ? "the net's loss" : R.loss.name} for ${image.name}`, truth ? ` (it is ${className(image.label)}${image.top !== null && image.top !== image.label ? `, the net says ${className(image.top)}` : ""})` : image.top !== null ? ` (of ${className(image.top)}, which the net says)` : "", ": ", el("b", {}, num(R.loss.values[i], 4))));
     await {sizes, walk: Walk.draw, maps, weight: OneWeight.draw, units}[chosen](root, i);
   }

@@ -82,6 +82,8 @@ const Frame = (() => {
     else next.append(
       el("div", {class: "head"}, el("div", {class: "words"}, el("h2", {}, text(view.title)),
         el("p", {class: "say"}, text(view.say)), el("p", {class: "try"}, el("b", {}, "Try: "), text(view.tries))), text(view.aside)), root);
+    if (State.gone !== null) next.prepend(el("p", {class: "absent", role: "status", id: "gone"},
+      `Image ${State.gone} of this link was drawn or opened in another window; it is not in this file. Here is ${R.images[0].name}.`));
     main.querySelectorAll(".pending").forEach(node => node.remove());
     main.append(next);
     try {

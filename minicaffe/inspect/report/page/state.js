@@ -24,7 +24,8 @@ const State = (() => {
     }
     if (!layers.some(l => l.name === found.layer)) found.layer = defaults.layer;
     if (!R.order.includes(found.view)) found.view = defaults.view;
-    found.image = Math.min(found.image, imageCount() - 1);
+    own.gone = found.image < imageCount() ? null : found.image; // a link to a drawing, which is not in the file
+    if (own.gone !== null) found.image = 0;
     return found;
   }
   const imageCount = () => R.images.length + (typeof Live === "object" && Live.images ? Live.images.length : 0);
@@ -54,6 +55,7 @@ const State = (() => {
     const changed = Object.keys(patch).filter(key => String(patch[key]) !== String(state[key]));
     if (!changed.length) return;
     Object.assign(state, patch);
+    if ("image" in patch) own.gone = null;
     write(changed.some(key => PUSHED.includes(key)));
     tell(changed);
   }
@@ -69,7 +71,7 @@ const State = (() => {
   addEventListener("hashchange", load);
 
   const own = {
-    set, load, hash, layers, imageCount,
+    set, load, hash, layers, imageCount, gone: null,
     on(f) { listeners.push(f); },
     redraw() { tell(["redraw"]); },
   };

@@ -19,17 +19,33 @@ View("test_set", (() => {
       : `${whole(n)} of ${whole(all)} images of ${name(t)} were taken for ${name(s)}${part}.`;
   }
 
+  // Whether a picture can be shown to the net in this page: it must be as large as the net's input.
+  const isOpen = () => Values.isLive() && D.pictures && D.pictures.shape[1] === R.input.shape[1] && D.pictures.shape[2] === R.input.shape[2];
+
+  // Let a test image join those of the report, and show the net's answer.
+  async function open(k, rgb) {
+    const [number, label] = D.examples[k], title = `test image ${number}`;
+    let at = [...R.images, ...Live.images].findIndex(image => image.name === title);
+    if (at < 0) {
+      const rgba = new Uint8Array(rgb.length / 3 * 4).fill(255);
+      for (let i = 0; i < rgb.length; i++) rgba[4 * Math.floor(i / 3) + i % 3] = rgb[i];
+      at = await Live.add(title, rgba);
+      Live.images[at - R.images.length].label = label;
+    }
+    State.set({view: "answer", image: at});
+    State.redraw();
+  }
+
   // Images, as a grid: each with what was said of it, how surely, and the probability of its own class.
   async function images(places, text, focus) {
-    const ref = D.pictures, data = ref && await Pack.bytes(ref);
+    const ref = D.pictures, data = ref && await Pack.bytes(ref), h = ref ? ref.shape[1] : 0, w = ref ? ref.shape[2] : 0;
     const grid = Maps.grid(places.map(k => {
       const [number, t, s, p, own] = D.examples[k];
       const label = `test image ${number} of ${name(t)}: the net says ${name(s)} with ${percent(p)}` + (t === s ? "" : `, and ${name(t)} with ${percent(own)}`);
-      const h = ref ? ref.shape[1] : 0, w = ref ? ref.shape[2] : 0;
       const picture = ref ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label}) : el("span", {}, `image ${number}`);
       picture.title = label;
       return {picture, text: text(t, s, p).replace(/ %$/, "\u00a0%"), number: k};
-    }), {focus, onselect: k => { say(label(k)); choose(D.examples[k][1], D.examples[k][2]); }});
+    }), {focus, onselect: k => { say(label(k)); isOpen() ? open(k, data.subarray(k * h * w * 3, (k + 1) * h * w * 3)) : choose(D.examples[k][1], D.examples[k][2]); }});
     grid.querySelectorAll(".number").forEach(n => Object.assign(n.style, {maxWidth: "88px", textAlign: "center"}));
     return grid;
   }
@@ -71,6 +87,7 @@ View("test_set", (() => {
     const right = el("div", {}, el("h3", {}, sentence(cell, n)),
       places.length ? await images(places, (t, s, p) => percent(p), "cell") : el("p", {class: "quiet"}, n ? "Their pictures are not in this file." : "No images here; click another cell."),
       places.length ? el("p", {class: "quiet"}, `${more}Under each: the probability that the net gave to ${name(cell[1])}.`) : null,
+      isOpen() ? el("p", {class: "quiet"}, "Click one to see what the net makes of it.") : null,
       D.mistakes.length ? [el("h3", {}, "Where was it surest, and wrong?"), await images(D.mistakes, (t, s, p) => `${name(t)} → ${name(s)} ${percent(p)}`, "mistake")] : null);
     root.append(el("div", {style: {display: "grid", gridTemplateColumns: "minmax(0, max-content) minmax(260px, 1fr)", gap: "10px 26px", alignItems: "start"}},
       left, right));
