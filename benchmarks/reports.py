@@ -101,15 +101,9 @@ def main() -> None:
             size = page.stat().st_size
             empty.write_text(f"<!doctype html><script type='text/plain'>{'x' * size}</script><p>empty")
             times = (opens(page), opens(empty)) if opens else ("", "")
-            rows.append(
-                (
-                    str(spec.relative_to(ROOT / "prototxt").with_suffix("")),
-                    f"{size / 1e6:.2f}",
-                    f"{seconds:.0f}",
-                    *times,
-                )
-            )
-            print(rows[-1], flush=True)
+            name = str(spec.relative_to(ROOT / "prototxt").with_suffix(""))
+            rows.append((name, f"{size / 1e6:.2f}", f"{seconds:.0f}", *times))
+            print(*rows[-1], file=sys.stderr, flush=True)
     print(format_table(HEAD, rows, right=(1, 2, 3, 4)))
 
 
