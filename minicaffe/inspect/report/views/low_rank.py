@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.compress.moments import Moments
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.sweep import ALL, read_rows
 from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.net import Net
-from minicaffe.device.array import to_host
+from minicaffe.device.array import on_cpu, to_host
+from minicaffe.device.workers import share_products, worker_count
 from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.confusion import Answers, find_answers
 from minicaffe.inspect.report.options import Options
@@ -31,6 +34,7 @@ from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_i
 from minicaffe.inspect.report.weights import F16, precision
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.train.preview import count_multiply_adds, count_parameters
+from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")
 DEPTH_CUBED = 4e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some seconds
@@ -53,9 +57,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     seen = seen_images(recording.net, recording.images, images_for(recording.net, layers))
     logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
-    found = {
-        name: {way: layer.directions(way, moments[name]) for way in WAYS} for name, layer in layers.items()
-    }
+    found = _directions(layers, moments)
     accuracy = None
     if answers and options.test:
         accuracy = rank_accuracy(recording.net, answers, layers, moments, found, options.test)
@@ -78,6 +80,39 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         "sweep": swept(options.sweep),
         "test": _test_images(recording, packer, answers) if answers else None,
     }
+
+
+def _directions(
+    layers: Mapping[str, MatrixLayer], moments: Mapping[str, Moments]
+) -> dict[str, dict[str, Directions]]:
+    """What each way keeps of each layer.
+
+    On a CPU the workers take the factorizations in turns, the largest first. One by one, with as many threads as
+    BLAS likes, they wait for each other at every column: on a busy machine that was ten times the work.
+    """
+    tasks = [(name, way) for way in WAYS for name in layers]
+    tasks.sort(key=lambda task: -_way_cube(layers[task[0]], task[1]))
+    total = sum(_way_cube(layers[name], way) for name, way in tasks)
+    found: dict[tuple[str, str], Directions] = {}
+    progress, lock = Progress(100, "% of the spectra"), threading.Lock()
+
+    def find(task: tuple[str, str], worker: int) -> None:
+        name, way = task
+        directions = layers[name].directions(way, moments[name])
+        with lock:
+            found[task] = directions
+            done = sum(_way_cube(layers[n], w) for n, w in found)
+            progress.say_some(int(100 * done / total) - progress.done)
+
+    on_host = all(on_cpu(layer.weights) for layer in layers.values())
+    share_products(find, tasks, worker_count if on_host else 1)
+    return {name: {way: found[name, way] for way in WAYS} for name in layers}
+
+
+def _way_cube(layer: MatrixLayer, way: str) -> float:
+    """About the work of one way's factorization."""
+    m, k = layer.scheme.matrix_shape
+    return float(layer.scheme.group) * (k if way == "data" else m) ** 3
 
 
 def choose_layers(
