@@ -109,7 +109,7 @@ View("answer", (() => {
       list.replaceChildren(...bars(now, reference || (to && live ? p : null), i, chosen));
       const before = isShare ? p[chosen] : null, drop = to && !live && k >= 0 ? fallAt(...to) : null;
       const after = to && live ? now[chosen] : drop !== null && isShare ? p[chosen] * Math.exp(-drop) : null;
-      line.replaceChildren(...(!to ? ["Nothing is covered."] : after === null ? [drop === null ? "" : `Covered here, the score falls by ${fmt(drop)}.`]
+      line.replaceChildren(...(!to ? [live || k >= 0 ? "Nothing is covered." : ""] : after === null ? [drop === null ? "" : `Covered here, the score falls by ${fmt(drop)}.`]
         : [`Covered here, ${isShare ? "p" : "the score"} of ${className(chosen)} goes from `, num(before ?? p[chosen]), " to ", num(after), "."]));
       isBusy = false;
       if (waiting) { const next = waiting; waiting = null; await update(next); }
@@ -127,7 +127,7 @@ View("answer", (() => {
     const cards = [], first = el("section", {}, el("h3", {}, "What the net says"), list, line, isShare ? null : el("p", {class: "quiet"}, "Scores, not probabilities: they need not add up to 1."),
       el("label", {class: "quiet"}, "thin lines: ", el("select", {"data-focus": "with", onchange: e => State.set({with: e.target.value || null})},
         el("option", {value: ""}, "the image uncovered"), numbers.filter(n => n !== i).map(n => el("option", {value: n, selected: isCompared && n === other}, `compare with ${meta(n).name}`)))));
-    if (picture) cards.push(card("Cover it by hand", box(picture, "by-hand"),
+    if (picture && (live || k >= 0)) cards.push(card("Cover it by hand", box(picture, "by-hand"),
       el("p", {class: "quiet"}, live ? "Drag the square, or move it with arrows; the bars follow." : "Put the square anywhere: it goes to the nearest place that was recorded."),
       el("button", {"data-focus": "uncover", onclick: () => State.set({cover: null})}, "uncover")));
     if (picture && k >= 0) {

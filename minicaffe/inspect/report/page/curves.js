@@ -170,12 +170,12 @@ const Chart = (() => {
     const svg = frame(width, height, `${title} ${rows.map(r => `${r.name} ${fmt(r.value)}`).join(", ")}`);
     const x = scale(axis.log ? axis : {lo: Math.min(0, ...rows.map(r => r.value)), ...axis}, rows.map(r => r.value), box.left, box.right);
     const base = axis.log ? box.left : x(Math.max(0, x.lo));
-    for (const t of x.ticks) svg.append(el("line", {x1: x(t), x2: x(t), y1: box.top, y2: box.bottom, class: "tick"}),
+    for (const t of axis.log && !rows.some(r => r.value > 0) ? [] : x.ticks) svg.append(el("line", {x1: x(t), x2: x(t), y1: box.top, y2: box.bottom, class: "tick"}),
       text(x(t), box.bottom + 16, tickText(t), {"text-anchor": "middle"}));
     svg.append(text((box.left + box.right) / 2, box.bottom + 32, axisText(axis), {"text-anchor": "middle", class: "label"}));
     rows.forEach((r, i) => {
       const y = box.top + i * row, end = Number.isFinite(r.value) && (!axis.log || r.value > 0) ? x(r.value) : base;
-      const name = r.name.length > 20 ? r.name.slice(0, 9) + "…" + r.name.slice(-9) : r.name;
+      const name = r.name.length > 20 ? r.name.slice(0, 4) + "…" + r.name.slice(-14) : r.name;
       svg.append(el("g", {class: `bar${r.chosen ? " chosen" : ""}`, onclick: () => onselect && onselect(r)},
         el("rect", {x: 0, y, width, height: row, class: "back"}),
         text(box.left - 6, y + row * 0.7, name, {"text-anchor": "end"}),

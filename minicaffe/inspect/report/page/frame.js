@@ -17,7 +17,7 @@ const Frame = (() => {
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
     top.replaceChildren(
       el("h1", {title: R.title}, R.title),
-      el("span", {class: "quiet"}, el("span", {class: "phase"}, `phase ${R.phase} · `), R.untrained ? el("b", {class: "warning"}, "untrained") : `weights ${R.weights}`),
+      el("span", {class: "quiet"}, el("span", {class: "phase"}, `phase ${R.phase} · `), R.untrained ? el("b", {class: "warning"}, `untrained${!t.parameters || R.layers.some(l => l.params.some(p => p.zeros < p.count && p.shape.length > 1)) ? "" : ": all weights are 0"}`) : `weights ${R.weights}`),
       el("span", {class: "facts"}, facts.map(([value, name, title]) => el("span", {title: title || null}, el("b", {class: "num"}, value), " " + name))),
       strip,
       el("span", {class: "mode", title: R.live.on ? "The net runs in this page." : `As it was recorded: ${R.live.why}.`}, R.live.on ? "live" : "recorded"),
@@ -78,7 +78,7 @@ const Frame = (() => {
     const next = el("div", {class: "view pending", "data-view": key});
     const root = el("div", {class: "root"});
     const why = missing(key);
-    if (why) next.append(el("h2", {}, R.titles[key]), el("p", {class: "absent"}, "This view is empty: ", el("b", {}, why)));
+    if (why) next.append(el("h2", {}, R.titles[key]), el("p", {class: "absent"}, "This view is empty; what is missing: ", el("b", {}, why)));
     else next.append(
       el("div", {class: "head"}, el("div", {class: "words"}, el("h2", {}, text(view.title)),
         el("p", {class: "say"}, text(view.say)), el("p", {class: "try"}, el("b", {}, "Try: "), text(view.tries))), text(view.aside)), root);

@@ -78,7 +78,7 @@ View("layer", (() => {
     const at = (c, y, x) => data[((f * slices + c) * kh + y) * kw + x];
     const order = R.input.preparation && R.input.preparation.channels === "rgb" ? [0, 1, 2] : [2, 1, 0];
     for (let s = 0; s < n; s++) for (let y = 0; y < kh; y++) for (let x = 0; x < kw; x++) {
-      const rgb = isColour ? order.map(c => Math.round(127.5 + 127.5 * at(c, y, x) / extent)) : Maps.colour(at(s, y, x), extent);
+      const rgb = isColour ? order.map(c => Math.round(127.5 + 127.5 * at(c, y, x) / (extent || 1))) : Maps.colour(at(s, y, x), extent);
       context.fillStyle = `rgb(${rgb.join(",")})`;
       context.fillRect(s * (kw * scale + 1) + x * scale, y * scale, scale, scale);
     }
@@ -90,7 +90,7 @@ View("layer", (() => {
     const range = Maps.range(w.data), extent = Math.max(-range.lo, range.hi), n = Math.min(w.shape[0], FILTERS);
     const isColour = w.shape[1] === 3 && layer.params[0].shape[1] === 3 && source(layer.bottoms[0]) === R.input.stage;
     const list = Array.from({length: n}, (_, f) => ({number: f, picture: filter(w.data, f, w.shape, extent, isColour)}));
-    const note = [w.note, !w.note && n < w.shape[0] && `the first ${n} of ${w.shape[0]} filters`, isColour ? "in colours: grey is 0" : layer.params[0].shape[1] > 1 && "one row for each filter, one square for each input map"].filter(Boolean).join(" · ");
+    const note = [w.note, !extent && "all are 0", !w.note && n < w.shape[0] && `the first ${n} of ${w.shape[0]} filters`, isColour ? "in colours: grey is 0" : layer.params[0].shape[1] > 1 && "one row for each filter, one square for each input map"].filter(Boolean).join(" · ");
     const isLong = !isColour && w.shape[1] > 1;
     return [card(`${layer.params[0].shape[0]} filters`, isColour ? "" : Maps.legend(range.lo, range.hi, true), quiet(note),
       el("div", {class: isLong ? "filters" : ""}, Maps.grid(list, {selected: State.map, focus: "filter", onhover: light, onselect: map => State.set({map, at: null}), columns: isLong ? 1 : 0})))];
@@ -210,7 +210,7 @@ View("layer", (() => {
   }
 
   const SAYS = {
-    conv: "Each filter slides over all input maps and answers strongly (blue) where the image looks like it, against it (red) where it looks like the opposite. White is 0.",
+    conv: "Each filter slides over all input maps and answers strongly (blue) where the image looks like it, against it (red) where it looks like the opposite. The colour of the page is 0.",
     ip: "Each output is a sum of all inputs, each times a weight: one row of W. A row whose weights resemble the input gives a large output.",
     pool: "Each output is the largest number of a window, or its mean. Moving the image by a pixel changes little here, and the maps get smaller.",
     data: "What goes into the net, or comes out of it, as the net sees it: numbers, after the mean is subtracted and the scale applied.",
