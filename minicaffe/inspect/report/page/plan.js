@@ -32,12 +32,13 @@ const Plan = (() => {
     return el("div", {}, el("table", {class: "net", id: "rank-scores"}, el("thead", {}, el("tr", {}, [["this image", 1], [unchanged, 2], ["at these ranks", 2]].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)))),
       el("tbody", {}, top.map(c => el("tr", {}, el("th", {scope: "row"}, className(c)), bar(dense[c], "other"), bar(low[c], "conv"))))),
     el("p", {id: "rank-class"}, first(dense) === first(low) ? "It keeps its class." : el("b", {class: "warning"}, `Its class is now ${className(first(low))}.`), left.length ? ` Left as they are: ${left.join(", ")}; this page has no factors for that.` : ""),
-    V.test ? el("button", {"data-focus": "rank-measure", onclick: () => measure(ranks, work)}, `measure on ${V.test.count} test images`) : el("p", {class: "quiet"}, "To measure on test images, make the report from the net with its data."),
+    V.test ? el("button", {"data-focus": "rank-measure", onclick: measure}, `measure on ${V.test.count} test images`) : el("p", {class: "quiet"}, "To measure on test images, make the report from the net with its data."),
     el("p", {id: "rank-measured", "aria-live": "polite"}, result));
   }
   // The share of test images that the net is right about, with ± 1.96·√(p(1 − p)/n); another measurement ends this one.
-  async function measure(ranks, work) {
-    const mine = measuring = {}, {planes, labels, count} = V.test, data = await Promise.all(planes.map(Pack.array)), size = R.input.shape[1] * R.input.shape[2];
+  async function measure() {
+    const ranks = Rank.plan(), {work} = Rank.totals(ranks); // of now: the button may have been drawn before a rank was typed
+    const names = Object.entries(ranks).map(([name, r]) => `${name} ${r}`).join(", ") || unchanged, mine = measuring = {}, {planes, labels, count} = V.test, data = await Promise.all(planes.map(Pack.array)), size = R.input.shape[1] * R.input.shape[2];
     const tell = text => { result = text; const node = document.getElementById("rank-measured"); if (node) node.textContent = text; };
     const nets = [(await Rank.params(ranks)).params, ...(best ? [] : [{}])], right = [0, 0];
     for (let i = 0; i < count; i++) {
@@ -51,7 +52,7 @@ const Plan = (() => {
     best = best || {dense: right[1] / count, part: Infinity};
     const p = right[0] / count, part = work / R.totals.multiply_adds, keeps = p >= 0.98 * best.dense;
     if (keeps) best.part = Math.min(best.part, part);
-    tell(`${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt(p * (1 - p) / count)).toFixed(1)} of ${count} right (${unchanged} ${(100 * best.dense).toFixed(1)} %), with ${percent(part)} of the work. ` +
+    tell(`${names}: ${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt(p * (1 - p) / count)).toFixed(1)} of ${count} right (${unchanged} ${(100 * best.dense).toFixed(1)} %), with ${percent(part)} of the work. ` +
       (keeps ? "That keeps 98 % of them." : "That is less than 98 % of them.") + (best.part < Infinity ? ` Your best: ${percent(best.part)}.` : ""));
   }
 
