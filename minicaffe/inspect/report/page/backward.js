@@ -58,7 +58,7 @@ View("backward", (() => {
   function units(root) {
     if (!D.units) { root.append(el("p", {class: "absent"}, D.no_units || "Needs at least 100 test images: a net with its data (train.yaml), and --test 1000.")); return; }
     root.append(el("p", {}, `Over ${whole(D.units.count)} test images. A dead unit is 0 for all of them: no gradient ever passes, so its weights do not learn. One that is always on does nothing that a linear layer could not.`),
-      el("table", {class: "settings", "aria-label": "dead units"}, el("thead", {}, el("tr", {}, ["layer", "dead", "always on", "dead units"].map(h => el("th", {scope: "col"}, h)))),
+      el("table", {class: "units", "aria-label": "dead units"}, el("thead", {}, el("tr", {}, ["layer", "dead", "always on", "which are dead"].map(h => el("th", {scope: "col"}, h)))),
         el("tbody", {}, D.units.layers.map(u => el("tr", {"data-units": u.name}, el("th", {scope: "row"}, el("button", {class: "link", onclick: () => State.set({layer: u.name, view: "layer"})}, u.name)), el("td", {}, percent(u.dead)), el("td", {}, percent(u.always_on)), el("td", {class: "quiet"}, u.units.length ? u.units.join(", ") + (u.more ? ` and ${u.more} more` : "") : "none"))))));
   }
 

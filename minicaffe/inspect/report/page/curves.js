@@ -173,17 +173,19 @@ const Chart = (() => {
     for (const t of axis.log && !rows.some(r => r.value > 0) ? [] : x.ticks) svg.append(el("line", {x1: x(t), x2: x(t), y1: box.top, y2: box.bottom, class: "tick"}),
       text(x(t), box.bottom + 16, tickText(t), {"text-anchor": "middle"}));
     svg.append(text((box.left + box.right) / 2, box.bottom + 32, axisText(axis), {"text-anchor": "middle", class: "label"}));
+    const values = [];
     rows.forEach((r, i) => {
       const y = box.top + i * row, end = Number.isFinite(r.value) && (!axis.log || r.value > 0) ? x(r.value) : base;
       const name = r.name.length > 20 ? r.name.slice(0, 4) + "…" + r.name.slice(-14) : r.name;
       svg.append(el("g", {class: `bar${r.chosen ? " chosen" : ""}`, onclick: () => onselect && onselect(r)},
         el("rect", {x: 0, y, width, height: row, class: "back"}),
         text(box.left - 6, y + row * 0.7, name, {"text-anchor": "end"}),
-        el("rect", {x: Math.min(base, end), y: y + 3, width: Math.max(1, Math.abs(end - base)), height: row - 6, class: `fill ${r.kind || "conv"}`}),
-        text(Math.max(base, end) + 5, y + row * 0.7, (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""))));
+        el("rect", {x: Math.min(base, end), y: y + 3, width: Math.max(1, Math.abs(end - base)), height: row - 6, class: `fill ${r.kind || "conv"}`})));
+      values.push(text(Math.max(base, end) + 5, y + row * 0.7, (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""), {class: "value"}));
     });
     if (reference && (!axis.log || reference.value > 0)) svg.append(el("line", {x1: x(reference.value), x2: x(reference.value), y1: box.top, y2: box.bottom, class: "cut"}),
       text(x(reference.value), box.top - 8, reference.label, {"text-anchor": "middle", class: "cut-label"}));
+    svg.append(...values); // over the line
     return figure("bar", title, svg, ["", axis.label, ""], () => rows.map(r => [r.name, r.value, r.mark ?? ""]));
   }
 
@@ -240,7 +242,7 @@ const Chart = (() => {
         el("button", {tabindex: "-1", "data-focus": `${title}-${i}-${j}`, "data-cell": `${i},${j}`, onclick: () => onselect && onselect(i, j),
           "aria-label": `${yAxis.label} ${rows[i]}, ${xAxis.label} ${columns[j]}: ${whole(v)}`}, v ? whole(v) : "·"));
     })));
-    const table = el("table", {class: "matrix"}, el("thead", {}, el("tr", {}, el("th", {}, `${yAxis.label} ↓ ${xAxis.label} →`), columns.map(c => el("th", {scope: "col"}, c)))), el("tbody", {}, body));
+    const table = el("table", {class: "matrix"}, el("thead", {}, el("tr", {}, el("th", {}, `${yAxis.label}\u00a0↓ ${xAxis.label}\u00a0→`), columns.map(c => el("th", {scope: "col"}, c)))), el("tbody", {}, body));
     const buttons = [...table.querySelectorAll("button")], wide = columns.length;
     const active = chosen ? chosen[0] * wide + chosen[1] : 0;
     if (buttons[active]) buttons[active].tabIndex = 0;

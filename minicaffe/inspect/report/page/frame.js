@@ -39,7 +39,7 @@ const Frame = (() => {
       const label = `${shown.name}${says && `: the net says ${says}`}${isWrong ? `, wrong: it is ${className(shown.label)}` : ""}`;
       return el("button", {class: "image" + (isWrong ? " wrong" : ""), "data-image": i, "aria-pressed": String(i === State.image), title: label,
         "aria-label": label, tabindex: i === State.image ? "0" : "-1", "data-focus": `image-${i}`, onclick: () => State.set({image: i})},
-      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗ " : "", !R.classes.length ? String(shown.top ?? i) : says.length > 8 ? says.slice(0, 7) + "…" : says || String(i)));
+      picture || el("span", {class: "blank"}, String(i)), el("span", {class: "number"}, isWrong ? "✗" : "", !R.classes.length ? String(shown.top ?? i) : says.length > 8 ? says.slice(0, 7) + "…" : says || String(i)));
     }));
     strip.replaceChildren(...cells);
     strip.onkeydown = event => {

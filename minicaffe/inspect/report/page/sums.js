@@ -39,7 +39,7 @@ const Sums = (() => {
       bold(count(params * m.P)), ` multiply-adds in place of ${count(dense * m.P)}. `];
     if (m.own) return ["W = A·B, so Y = A·(B·X): ", ...cost, "This layer has no other weights."];
     const off = norm(Y.map((v, i) => v - m.WX[i])) / (norm(m.WX) || 1);
-    return ["W ≈ A·B (by SVD), so Y ≈ A·(B·X): ", ...cost, "These answers are off by ", bold(percent(off), "error"), "."];
+    return ["W ≈ A·B (by SVD), so Y ≈ A·(B·X): ", ...cost, "These answers are off by ", bold(percent(off).replace(" ", "\u00a0"), "error"), "."];
   }
 
   // The nodes of the sum under the picture. What the net itself has there is added when it is known.

@@ -65,6 +65,7 @@ View("test_set", (() => {
     const figure = Chart.matrix({title: "What was said of each class?", x: {label: "said"}, y: {label: "true"}, rows: names, columns: names, values: D.counts, chosen: cell, onselect: choose});
     const isLong = names.some(name => name.length > 3);
     figure.querySelectorAll(".matrix th").forEach(th => { Object.assign(th.style, {whiteSpace: "nowrap", padding: "0 6px 0 0"}); });
+    figure.querySelector(".matrix th").style.whiteSpace = "normal"; // the corner: as wide as the names
     figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {padding: "0", textAlign: "center"}));
     if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {textAlign: "left", lineHeight: "30px", writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
     figure.querySelectorAll(".matrix td button").forEach(b => { b.style.minWidth = "30px"; b.style.minHeight = "26px"; });
