@@ -120,6 +120,7 @@ def test_a_stack_is_named_by_what_the_names_of_its_block_share(names, common):
     [
         ([f"res4b{k}" for k in range(1, 36)], "res4b1 … 35"),
         ([f"concat_2_{k}" for k in range(1, 6)], "concat_2_1 … 5"),
+        ([f"concat_3_{k}" for k in range(1, 12)], "concat_3_1 … 11"),
         (
             ["stage9/conv", "stage10/conv", "stage11/conv", "stage12/conv", "stage13/conv"],
             "stage9/conv … 13/conv",

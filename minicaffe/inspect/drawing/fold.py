@@ -106,7 +106,10 @@ def fold_words(fold: Fold) -> tuple[str, str, str]:
     """What a stack says of its blocks: "× 35", "res4b1 … 35", and its channels where they vary."""
     units = [list(unit) for unit in zip(*fold.hidden, strict=True)]
     first, last = common_name(units[0]), common_name(units[-1])
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        len(first) if len(first) < len(last) else 0,
+    )
     while same and last[same - 1].isdigit() and last[same].isdigit():
         same -= 1  # numbers stay whole
     before, after = (unit[-1].shape.split("×")[0] for unit in (units[0], units[-1]))

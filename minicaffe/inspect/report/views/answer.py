@@ -66,7 +66,7 @@ def _occlusion(recording: Recording, packer: Packer) -> dict[str, Any]:
             work = scorer.multiply_adds * places.count
             sizes = (f"{number / 1e9:,.0f} G multiply-adds" for number in (work, MOST_MULTIPLY_ADDS))
             return {**found, "why": "one image takes {}, and a report spends {} at most".format(*sizes)}
-        progress = Progress(count * places.count)
+        progress = Progress(count * places.count, "covered images")
         with scorer:
             found["images"] = [
                 _picture(recording, scorer, packer, pictures, i, places, colour, progress)
