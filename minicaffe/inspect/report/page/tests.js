@@ -67,7 +67,7 @@ View("test_set", (() => {
     figure.querySelectorAll(".matrix th").forEach(th => { Object.assign(th.style, {whiteSpace: "nowrap", padding: "0 6px 0 0"}); });
     figure.querySelector(".matrix th").style.whiteSpace = "normal"; // the corner: as wide as the names
     figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {padding: "0", textAlign: "center"}));
-    if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {textAlign: "left", lineHeight: "30px", writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
+    if (isLong) figure.querySelectorAll(".matrix thead th + th").forEach(th => Object.assign(th.style, {textAlign: "left", lineHeight: "30px", padding: "4px 0", writingMode: "vertical-rl", transform: "rotate(180deg)", verticalAlign: "bottom"}));
     figure.querySelectorAll(".matrix td button").forEach(b => { b.style.minWidth = "30px"; b.style.minHeight = "26px"; });
     Object.assign(figure.querySelector(".scroll").style, {maxHeight: "none", padding: "1px 2px 2px 0"}); // room for outlines
     return figure;
