@@ -168,7 +168,7 @@ const Chart = (() => {
   function bar({title, x: axis, rows, reference, onselect, width = 520, row = 20, label = 130}) {
     const top = reference ? 24 : 8, height = top + rows.length * row + 40, box = {left: label, right: width - 74, top, bottom: height - 40};
     const svg = frame(width, height, `${title} ${rows.map(r => `${r.name} ${fmt(r.value)}`).join(", ")}`);
-    const x = scale(axis.log ? axis : {lo: Math.min(0, ...rows.map(r => r.value)), ...axis}, rows.map(r => r.value), box.left, box.right);
+    const x = scale(axis.log ? axis : {lo: Math.min(0, ...rows.map(r => r.value)), ...axis}, [...rows.map(r => r.value), ...(reference ? [reference.value] : [])], box.left, box.right);
     const base = axis.log ? box.left : x(Math.max(0, x.lo));
     for (const t of axis.log && !rows.some(r => r.value > 0) ? [] : x.ticks) svg.append(el("line", {x1: x(t), x2: x(t), y1: box.top, y2: box.bottom, class: "tick"}),
       text(x(t), box.bottom + 16, tickText(t), {"text-anchor": "middle"}));
