@@ -1,7 +1,9 @@
 """What a report's page is made of: text that is data, the same bytes each time, and not too many of them."""
 
+import base64
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -88,6 +90,28 @@ def test_a_net_without_data_needs_images():
         mc.report(small_net())
 
 
+@pytest.mark.parametrize("label", [-1, "cat", 1.5, True])
+def test_a_label_that_is_no_number_of_a_class_is_refused(label):
+    """-1 would be taken for the last class: its gradient would be shown."""
+    net = small_net()
+    net.blobs["data"].data[...] = 1
+    for images in (photos(2, 16), None):
+        with pytest.raises(DataError, match="of image 0: give the number of a class, from 0 on"):
+            mc.report(net, images, labels=[label])
+
+
+@pytest.mark.parametrize(("layer", "left"), [("ip", ["conv"]), ("conv", [])])
+def test_weights_that_are_nan_leave_a_report(layer, left):
+    """As of a training that diverged: the report is where one looks for the layer."""
+    net = small_net()
+    net.params[layer][0].data[...] = np.nan
+    text = mc.report(net, photos(2, 16)).html
+    view = json.loads(re.search(r'id="report">(.*?)</script>', text, re.DOTALL)[1])["views"]["low_rank"]
+    assert list(view.get("layers", {})) == left
+    assert [layer, "its weights, or what goes into it, have nan or infinite numbers"] in view["out"]
+    assert ("missing" in view) == (not left)
+
+
 def test_what_the_inputs_hold_is_shown():
     net = small_net()
     net.blobs["data"].data[...] = 1
@@ -116,6 +140,14 @@ def test_a_rung_says_what_it_left_out(rung, rng):
     assert reduced.shape == (2, len(maps), -(-30 // step), -(-30 // step))
     np.testing.assert_allclose(reduced[1, -1, 0, 0], values[1, maps[-1], :step, :step].mean(), atol=1e-5)
     assert (how["note"] is None) == (rung.maps in (None,) and rung.side in (None, 56))
+
+
+def test_numbers_beyond_half_precision_stay_finite():
+    packer = Packer()
+    packer.add(np.float32([1e6, -1e6, 2]), "f16")
+    (text,) = re.findall(r">(.*?)</script>", "".join(packer.html()))
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f2")
+    assert codes[:3].tolist() == [65504, -65504, 2]
 
 
 def test_a_rung_averages_what_is_left_at_the_edges():

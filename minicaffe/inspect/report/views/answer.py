@@ -144,7 +144,7 @@ def _cams(recording: Recording, packer: Packer) -> dict[str, Ref]:
         if maps is not None:
             largest = maps.max(axis=(1, 2), keepdims=True)
             parts = maps / np.where(largest > 0, largest, 1)
-            cams[layer.name] = packer.add(np.rint(255 * parts).astype(np.uint8), "u8", "cam")
+            cams[layer.name] = packer.add(np.rint(255 * np.nan_to_num(parts)).astype(np.uint8), "u8", "cam")
     return cams
 
 

@@ -21,7 +21,7 @@ from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.sweep import ALL, read_rows
 from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.net import Net
-from minicaffe.device.array import on_cpu, to_host
+from minicaffe.device.array import module_of, on_cpu, to_host
 from minicaffe.device.workers import share_products, worker_count
 from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.confusion import Answers, find_answers
@@ -57,6 +57,11 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     seen = seen_images(recording.net, recording.images, images_for(recording.net, layers))
     logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
+    for name in [name for name, layer in layers.items() if not _is_finite(layer, moments[name])]:
+        left_out.append((name, "its weights, or what goes into it, have nan or infinite numbers"))
+        del layers[name]
+    if not layers:
+        return {"missing": left_out[-1][1], "out": left_out}
     found = _directions(layers, moments)
     accuracy = None
     if answers and options.test:
@@ -146,6 +151,12 @@ def choose_layers(
             what = f"K = {depth:,}: its principal components would take long; --layers {name} shows it"
             left_out.append((name, what if depth <= DEEPEST else f"K = {depth:,} is more than {DEEPEST:,}"))
     return {name: layer for name, layer in found.items() if name in chosen}, left_out
+
+
+def _is_finite(layer: MatrixLayer, moments: Moments) -> bool:
+    """Whether there are factorizations: of nan there are none, and of weights that diverged."""
+    arrays = [layer.weights, moments.xx, moments.yx, moments.yy, moments.x_mean, moments.y_mean]
+    return all(bool(module_of(array).isfinite(array).all()) for array in arrays)
 
 
 def _cube(layer: MatrixLayer) -> float:
