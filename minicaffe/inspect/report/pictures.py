@@ -78,7 +78,7 @@ def _drawn(net: Net, first: str, numbers: range | np.ndarray) -> list[Picture]:
 def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[int | None]) -> Pictures:
     """Files, or arrays (H, W, K) as ``load_image`` reads them, prepared as ``classifier`` does.
 
-    Raises DataError or ShapeError for what is no image that the net takes.
+    Raises DataError or ShapeError for what is no image that the net takes, and DataError for what is no label.
     """
     net, name = classifier.net, classifier.input
     color = net.blobs[name].channels == 3
@@ -87,14 +87,17 @@ def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[
         is_file = isinstance(image, (str, Path))
         pixels = load_image(image, color) if is_file else np.asarray(image, np.float32)
         array = classifier.prepare([pixels])
-        label = labels[i] if i < len(labels) else None
+        label = _given(labels, i)
         title = Path(image).name if is_file else f"image {i}"
         items.append(_item(net, title, {name: array}, name, label, classifier.preparation))
     return Pictures(items, name, classifier.preparation, classifier.class_names)
 
 
 def from_inputs(net: Net, labels: Sequence[int | None], count: int) -> Pictures:
-    """The first ``count`` items of what the net's inputs hold now. Raises DataError where that is all zeros."""
+    """The first ``count`` items of what the net's inputs hold now.
+
+    Raises DataError where that is all zeros, and for what is no label.
+    """
     arrays = {name: np.array(to_host(net.blobs[name].data), np.float32) for name in net.inputs}
     if not any(array.any() for array in arrays.values()):
         raise DataError(
@@ -107,11 +110,18 @@ def from_inputs(net: Net, labels: Sequence[int | None], count: int) -> Pictures:
         parts = [{first: arrays[first][i : i + 1]} for i in range(min(count, len(arrays[first])))]
     else:
         parts = [arrays]
-    items = [
-        _item(net, f"input {i}", part, first, labels[i] if i < len(labels) else None)
-        for i, part in enumerate(parts)
-    ]
+    items = [_item(net, f"input {i}", part, first, _given(labels, i)) for i, part in enumerate(parts)]
     return Pictures(items, first, net.preparation, _names(net))
+
+
+def _given(labels: Sequence[int | None], i: int) -> int | None:
+    """The label that was given for image i, if any. One below 0 would count from the last class."""
+    label = labels[i] if i < len(labels) else None
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
+        raise DataError(f"label {label!r} of image {i}: give the number of a class, from 0 on, or None")
+    return int(label)
 
 
 def _names(net: Net) -> tuple[str, ...]:
