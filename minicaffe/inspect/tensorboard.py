@@ -15,8 +15,8 @@ from minicaffe.inspect.logs import Run, Series
 def write_events(runs: Sequence[Run], folder: str | Path) -> None:
     """Write each run into a folder of its name in ``folder``. Times count from the start of the training.
 
-    Raises MinicaffeError without tensorboardX, and WriteError if such a folder has events already, to which
-    TensorBoard would add these.
+    Names that no folder can have are changed. Raises MinicaffeError without tensorboardX, and WriteError if such
+    a folder has events already, to which TensorBoard would add these.
     """
     try:
         from tensorboardX import SummaryWriter
@@ -24,7 +24,7 @@ def write_events(runs: Sequence[Run], folder: str | Path) -> None:
         raise MinicaffeError(
             "--tensorboard needs tensorboardX: pip install 'minicaffe[tensorboard]'"
         ) from None
-    places = [Path(folder) / re.sub(r"[^\w.() -]", "_", run.name) for run in runs]
+    places = [Path(folder) / name for name in _folders([run.name for run in runs])]
     for place in places:
         if any(place.glob("events.out.tfevents.*")):
             raise WriteError(f"{place}: has events already; remove it, or give another folder")
@@ -40,6 +40,18 @@ def write_events(runs: Sequence[Run], folder: str | Path) -> None:
                         writer.add_scalar(tag, value, step, walltime=time)
         except OSError as error:
             raise WriteError(f"{place}: cannot be written ({error.strerror})") from None
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """A folder's name for each run: no two the same, or TensorBoard would draw two runs as one."""
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^\w.() -]", "_", name).strip(".") or "run"
+        folder, number = plain, 2
+        while folder in found:
+            folder, number = f"{plain} {number}", number + 1
+        found.append(folder)
+    return found
 
 
 def tagged(run: Run) -> Iterator[tuple[str, Series]]:

@@ -14,6 +14,7 @@ from minicaffe.cli.program import main
 from minicaffe.inspect import plot as plot_module
 from minicaffe.inspect.logs import read_log
 from minicaffe.inspect.plot import plot_runs, smooth_width, spread
+from minicaffe.inspect.tensorboard import _folders
 from tests.golden_files import FOLDER
 
 pytestmark = pytest.mark.cpu_only("of files that are read")
@@ -155,6 +156,10 @@ def test_events_for_tensorboard_are_the_logs_numbers(log, capsys, monkeypatch):
     assert {tag for tag, _, _ in found} >= {"learning_rate", "weights/conv1/1", "gradients/conv1/1"}
     assert main(["plot", str(log), "--tensorboard", "board"]) == 2
     assert "has events already; remove it" in capsys.readouterr().err
+
+
+def test_runs_whose_names_no_folder_can_have_get_folders_of_their_own():
+    assert _folders(["a/b", "a:b", "a_b", "..", "..."]) == ["a_b", "a_b 2", "a_b 3", "run", "run 2"]
 
 
 def test_the_missing_extra_is_named(log, monkeypatch, capsys):
