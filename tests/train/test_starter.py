@@ -155,6 +155,14 @@ def test_nothing_is_written_over_or_among_the_pictures(pictures, project, capsys
         write_project(pictures.parent / "no" / "net", survey(pictures), 0.2)
 
 
+@pytest.mark.parametrize("size", ["15", "1025", "1e3"])
+def test_a_size_that_no_net_can_be_trained_at_is_refused(size, pictures, capsys):
+    place = pictures.parent / "sized"
+    with pytest.raises(SystemExit, match="2"):
+        main(["new", str(place), "--images", str(pictures), "--size", size])
+    assert "--size" in capsys.readouterr().err and not place.exists()
+
+
 def test_an_empty_folder_may_be_given_and_pictures_by_an_absolute_path_are_found_from_anywhere(
     pictures, tmp_path
 ):

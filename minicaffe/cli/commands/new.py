@@ -71,8 +71,8 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
 
 def _side(text: str) -> int:
     side = positive(text)
-    if side < 16:
-        raise argparse.ArgumentTypeError(f"'{text}' must be at least 16")
+    if not 16 <= side <= 1024:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number of pixels from 16 to 1024")
     return side
 
 
