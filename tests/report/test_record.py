@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+import minicaffe as mc
 from minicaffe.inspect.report.make import report
-from tests.report.conftest import net_of
+from minicaffe.inspect.report.pictures import from_images
+from minicaffe.inspect.report.record import copy_of, record
+from tests.report.conftest import net_of, photos
 
 pytestmark = pytest.mark.cpu_only("the recording copies to the host")
 
@@ -34,6 +37,23 @@ def test_the_loss_of_a_picture_is_its_own(lenet_recording):
     labels = [picture.label for picture in lenet_recording.images]
     p = lenet_recording.scores[np.arange(len(labels)), labels]
     np.testing.assert_allclose(lenet_recording.losses, -np.log(p), atol=1e-6)
+
+
+DEPLOY = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 3, 8, 8]}}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 4, weight_filler: {type: gaussian, std: 0.01}}}
+- {name: prob, type: Softmax}
+"""
+
+
+def test_a_net_without_a_loss_has_the_gradient_of_minus_log_p_and_ends_with_its_first_picture():
+    with copy_of(mc.Net.from_text(DEPLOY, seed=1)) as net:
+        found = record(net, from_images(mc.Classifier(net), photos(2, 8), [1, None]))
+        chosen = [1, int(found.scores[1].argmax())]  # without a label that of the class it says
+        np.testing.assert_allclose(found.losses, -np.log(found.scores[[0, 1], chosen]), atol=1e-6)
+        np.testing.assert_allclose(found.stages["ip"].diff, found.scores - np.eye(4)[chosen], atol=1e-6)
+        np.testing.assert_array_equal(net.blobs["ip"].diff, found.stages["ip"].diff[:1])
 
 
 def test_the_net_stays_as_it_was():
