@@ -1,8 +1,6 @@
 """``minicaffe.testing``: a right backward passes; of a wrong one it names the blob, the place and both numbers."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -157,11 +155,6 @@ def test_a_float32_net_is_refused():
 
 def test_numbers_near_corners_are_moved_off_them_and_no_others():
     np.testing.assert_array_equal(away_from([0, 6], [0.0004, 6.0, 0.5, -1.0], 0.01), [0.02, 6.02, 0.5, -1])
-
-
-def test_it_is_imported_by_those_who_ask_for_it_alone():
-    script = "import sys, minicaffe; print('minicaffe.testing' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "False\n"
 
 
 # -- kinks ---------------------------------------------------------------------------------------------------

@@ -47,3 +47,19 @@ def test_every_module_can_be_the_first_that_is_imported():
     ]
     done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, check=True)
     assert len(names) > 200 and done.stdout == ""
+
+
+def test_what_few_ask_for_is_not_imported_with_the_package():
+    """Every command would wait for it. ``mc.report`` is there all the same."""
+    late = (
+        "minicaffe.testing",
+        "minicaffe.compress",
+        "minicaffe.inspect.report",
+        "minicaffe.inspect.drawing",
+    )
+    program = (
+        f"import sys, minicaffe as mc; print(*[name for name in sys.modules if name.startswith({late})])"
+    )
+    program += "; print('report' in dir(mc), mc.report.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\nTrue report\n"
