@@ -16,29 +16,11 @@ def _draw_net(net: Net, *, phase: str | None = None, direction: str = "TB", unfo
     return draw(net, phase=phase, direction=direction, unfold=unfold)
 
 
-@html_of.register
-def _net(net: Net) -> str:
-    from minicaffe.inspect.reprs import html_of_net
+@html_of.register(Net)
+@html_of.register(Layer)
+@html_of.register(Blob)
+@html_of.register(Solver)
+def _html_of(shown: Net | Layer | Blob | Solver) -> str:
+    from minicaffe.inspect.reprs import page_of
 
-    return html_of_net(net)
-
-
-@html_of.register
-def _layer(layer: Layer) -> str:
-    from minicaffe.inspect.reprs import html_of_layer
-
-    return html_of_layer(layer)
-
-
-@html_of.register
-def _blob(blob: Blob) -> str:
-    from minicaffe.inspect.reprs import html_of_blob
-
-    return html_of_blob(blob)
-
-
-@html_of.register
-def _solver(solver: Solver) -> str:
-    from minicaffe.inspect.reprs import html_of_solver
-
-    return html_of_solver(solver)
+    return page_of(shown)

@@ -10,6 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,14 @@ STYLE = """<style>
 </style>"""
 
 
-def html_of_net(net: Net) -> str:
+@singledispatch
+def page_of(shown: object) -> str:
+    """The HTML of a net, a layer, a blob or a solver. Raises TypeError for anything else."""
+    raise TypeError(f"{type(shown).__name__}: has no page")
+
+
+@page_of.register
+def _net(net: Net) -> str:
     """The drawing of a net, and its table of layers."""
     params, fixed = count_parameters(net)
     rows = [row for row in layer_rows(net) if row.type != "Split"]  # which nobody has written
@@ -111,7 +119,8 @@ def _table(rows: Sequence[LayerRow], kinds: dict[str, str]) -> str:
     return f'<div class="scroll"><table>{"".join(lines)}</table>{rest}{notes}</div>'
 
 
-def html_of_layer(layer: Layer) -> str:
+@page_of.register
+def _layer(layer: Layer) -> str:
     """What a layer computes, with its settings, the shapes around it, and its parameters and top as pictures."""
     ends = ((layer.spec.bottom, layer.bottom_blobs), (layer.spec.top, layer.top_blobs))
     rows = [("from", "to")[i] for i, (_, blobs) in enumerate(ends) for _ in blobs]
@@ -169,7 +178,8 @@ def _picture_of_kernels(w: np.ndarray) -> str:
     )
 
 
-def html_of_blob(blob: Blob) -> str:
+@page_of.register
+def _blob(blob: Blob) -> str:
     """The shape of a blob, what numbers it holds and how they are spread, and its maps."""
     head = _head("Blob", [_shape(blob), str(blob.dtype), f"on {blob.device}"])
     if not blob.has_data or not blob.count:
@@ -239,7 +249,8 @@ def _picture_of_blob(values: np.ndarray) -> str:
     return ""
 
 
-def html_of_solver(solver: Solver) -> str:
+@page_of.register
+def _solver(solver: Solver) -> str:
     """Where a training is: its iteration, learning rate and loss; and the net that it trains."""
     spec, last = solver.spec, solver.spec.max_iter
     facts = [spec.type, f"iteration {solver.iter:,}" + (f" of {last:,}" if last is not None else "")]
@@ -251,7 +262,7 @@ def html_of_solver(solver: Solver) -> str:
     rows += [("snapshots", f"{solver.prefix}_iter_…")] if solver.prefix else []
     rows += [("log", str(solver.log.path))] if solver.log.path is not None else []
     parts = [_head(f"Solver of {title_of(solver.net)}", facts), bar, _facts(rows), _losses(solver)]
-    net = f"<details><summary>{_text(repr(solver.net))}</summary>{html_of_net(solver.net)}</details>"
+    net = f"<details><summary>{_text(repr(solver.net))}</summary>{_net(solver.net)}</details>"
     return _page(*parts, net)
 
 

@@ -10,7 +10,7 @@ from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.pictures import from_data
 from minicaffe.inspect.report.record import copy_of, record
-from minicaffe.inspect.report.tested import tested as pass_of
+from minicaffe.inspect.report.test_pass import tested as pass_of
 from minicaffe.inspect.report.views import backward
 from tests import ROOT
 from tests.report.conftest import NETS, OPTIONS, net_of

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,18 @@ from minicaffe.core.net import Net
 from minicaffe.errors import MinicaffeError, one_line
 from minicaffe.inspect.confusion import Confusion
 from minicaffe.inspect.report.answered import AnswerCollector, Answered, Example
+from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.patches import PatchCollector
+from minicaffe.inspect.report.pictures import has_data
+from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.test_run import Collector, run_test_pass
 from minicaffe.inspect.report.units import UnitCollector
 from minicaffe.ops.convolution.geometry import ReceptiveField
 
 FEWEST = 100  # images, before a unit that is always 0 is called dead
 ROOM = 1_000_000  # bytes
+# Shares of the file, as bytes of pixels, which become a third more as text: of view 8's pictures, and of patches.
+PICTURES, PATCHES = 0.11, 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +90,19 @@ def test_pass(net: Net, most: int, room: int = ROOM, patch_room: int = ROOM) -> 
 
 
 test_pass.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
+
+
+_passes: WeakKeyDictionary[Recording, TestPass] = WeakKeyDictionary()
+
+
+def tested(recording: Recording, options: Options) -> TestPass | None:
+    """What ``options.test`` test images tell of a recorded net, run once for all views.
+
+    None for a net without data, or for 0 images. Raises what the net's data raise.
+    """
+    if not options.test or not has_data(recording.net):
+        return None
+    if recording not in _passes:
+        room, patch_room = options.budget(PICTURES), options.budget(PATCHES)
+        _passes[recording] = test_pass(recording.net, options.test, room, patch_room)
+    return _passes[recording]

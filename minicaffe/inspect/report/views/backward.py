@@ -12,8 +12,7 @@ import numpy as np
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import LEVEL, Packer, Ref
 from minicaffe.inspect.report.record import Recording
-from minicaffe.inspect.report.test_pass import FEWEST
-from minicaffe.inspect.report.tested import tested
+from minicaffe.inspect.report.test_pass import FEWEST, tested
 from minicaffe.inspect.report.walk.steps import Step, walk
 
 MOST_LINES = 1500  # of all walks: of deep nets fewer pictures have one

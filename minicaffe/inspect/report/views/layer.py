@@ -10,7 +10,7 @@ from minicaffe.device.array import to_host
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.record import Recording
-from minicaffe.inspect.report.tested import tested
+from minicaffe.inspect.report.test_pass import tested
 from minicaffe.layers.lstm import LSTM
 
 GATES = ["i", "f", "o", "g"]

@@ -10,7 +10,7 @@ from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.pictures import has_data
 from minicaffe.inspect.report.record import Recording
-from minicaffe.inspect.report.tested import tested
+from minicaffe.inspect.report.test_pass import tested
 
 PAIRS = 5  # mistakes that are listed beside a matrix
 DIGITS = 6  # of probabilities
