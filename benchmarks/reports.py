@@ -2,10 +2,10 @@
 
     python benchmarks/reports.py [NET …]
 
-Nets without weights in models/ have random ones, from one seed: with the zeros that a deploy net starts from, every map
-would be one colour, and the file small. They see eight smooth random pictures;
-LeNet sees eight digits of its data. ``opens`` is the median of five times from the request until the first view is
-drawn (extra ``test-browser``, and Chromium), beside the same for a page of equal size that holds nothing.
+Nets without weights in models/ have random ones, from one seed: with the zeros that a deploy net starts from, every
+map would be one colour, and the file small. They see eight smooth random pictures; LeNet sees eight digits of its
+data. ``opens`` is the median of five times from the request until the first view is drawn (extra ``test-browser``,
+and Chromium), beside the same for a page of equal size that holds nothing.
 """
 
 from __future__ import annotations
