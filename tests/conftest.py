@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe import testing
 from minicaffe.device import array
 from minicaffe.spec.net import parse_net
 from tests.side_run import run_in_turn
@@ -44,13 +45,13 @@ def pytest_configure(config):
 
         array.cupy, array.cupyx = strict_cupy.cupy, strict_cupy.cupyx
         mc.set_device("gpu")
+        testing.MOST_ON_GPU = 4  # numbers of a blob: all are tried on the CPU, and the double is slow
 
 
 def pytest_collection_modifyitems(config, items):
     refuse_shared_random_numbers()
-    items.sort(
-        key=lambda item: item.get_closest_marker("side_run") is not None
-    )  # these wait for another process
+    # What waits for a process of its own is last, as that runs beside the others; in workers first, as the longest.
+    items.sort(key=is_side_run, reverse=is_worker(config))
     device = config.getoption("--device")
     if device == "cpu":
         return
@@ -61,6 +62,15 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for marker in item.iter_markers("cpu_only"):
             item.add_marker(pytest.mark.skip(reason=f"of the CPU alone: {marker.args[0]}"))
+
+
+def is_side_run(item):
+    return item.get_closest_marker("side_run") is not None
+
+
+def is_worker(config):
+    """Whether pytest-xdist (``-n 2``) shares out the tests, some of them to this process."""
+    return hasattr(config, "workerinput")
 
 
 def refuse_shared_random_numbers():
@@ -74,7 +84,10 @@ def refuse_shared_random_numbers():
 
 
 def pytest_collection_finish(session):
-    """Starts, before any test, the runs that take as long as all other tests, and lets them run beside these."""
+    """Starts, before any test, the runs that take as long as all other tests, and lets them run beside these.
+
+    A worker of pytest-xdist begins them one by one instead, as tests like others.
+    """
     if session.config.option.collectonly or session.config.getoption("--device") != "cpu":
         return
     runs = []
@@ -83,7 +96,8 @@ def pytest_collection_finish(session):
         for marker in () if is_skipped else item.iter_markers("side_run"):
             item.stash[SIDE_RUN] = marker.kwargs["begin"]()
             runs.append(item.stash[SIDE_RUN])
-    run_in_turn(runs)
+    if not is_worker(session.config):
+        run_in_turn(runs)
 
 
 def pytest_sessionfinish(session):
@@ -95,12 +109,16 @@ def pytest_sessionfinish(session):
 @pytest.fixture
 def side_run(request, capsys):
     """The status and output of the test's ``side_run``, once it has ended; its progress is shown meanwhile."""
+    run = request.node.stash[SIDE_RUN]
+    if is_worker(request.config):  # it takes this worker's core, and the other workers show progress
+        run.run()
+        return run.finish(lambda progress: None)
 
     def show(progress):
         with capsys.disabled():
             print(f"\n{request.node.name}: {progress} ", end="", flush=True)
 
-    return request.node.stash[SIDE_RUN].finish(show)
+    return run.finish(show)
 
 
 @pytest.fixture(autouse=True)
