@@ -120,7 +120,7 @@ def test_im2col_is_the_data_matrix_of_a_convolution(rng):
     np.testing.assert_allclose(np.moveaxis(got, 0, -1).reshape(expected.shape), expected, rtol=1e-6)
 
 
-POOLED = [((1, 2, 8, 6), 3), ((1, 3, 5, 4), 2), ((1, 1, 13, 11), 3), ((2, 3, 4, 5), 1), ((1, 1, 8, 8), 4)]
+POOLED = [((1, 2, 8, 6), 3), ((1, 3, 5, 4), 2), ((1, 1, 7, 6), 3), ((2, 3, 4, 5), 1), ((1, 1, 8, 8), 4)]
 
 
 SAMPLED = pytest.param("STOCHASTIC", marks=pytest.mark.cpu_only("a GPU's random numbers cannot be set back"))

@@ -8,11 +8,11 @@ from minicaffe.spec.net import parse_net
 from minicaffe.testing import check_gradients, layer_net
 
 CONVOLUTIONS = [
-    ((2, 3, 5, 4), "num_output: 6, kernel_size: 3"),
-    ((1, 2, 5, 7), "num_output: 4, kernel_h: 2, kernel_w: 3, stride_h: 2, stride_w: 1, pad_h: 0, pad_w: 1"),
-    ((2, 4, 5, 5), "num_output: 6, kernel_size: 3, group: 2, pad: 1"),
-    ((2, 2, 7, 6), "num_output: 5, kernel_size: 3, dilation: 2, pad: 2, stride: 2"),
-    ((1, 2, 2, 3), "num_output: 3, kernel_size: 5, pad: 2"),
+    ((2, 2, 4, 3), "num_output: 4, kernel_size: 3"),
+    ((1, 2, 5, 4), "num_output: 4, kernel_h: 2, kernel_w: 3, stride_h: 2, stride_w: 1, pad_h: 0, pad_w: 1"),
+    ((2, 4, 3, 3), "num_output: 6, kernel_size: 2, group: 2, pad: 1"),
+    ((2, 2, 4, 5), "num_output: 4, kernel_size: 2, dilation: 2, pad: 2, stride: 2"),
+    ((1, 1, 2, 3), "num_output: 3, kernel_size: 5, pad: 2"),
     ((3, 4, 4, 3), "num_output: 5, kernel_size: 1, bias_term: false"),
     ((2, 3, 8), "num_output: 4, kernel_size: 3, pad: 1, stride: 2"),
     ((2, 2, 3, 4, 3), "axis: 2, num_output: 4, kernel_size: 2"),
