@@ -1,77 +1,269 @@
-// View 6: how the loss would change: sizes of gradients, maps, dead units; walk.js and weight.js have its other parts.
-View("backward", (() => {
-  const D = R.views.backward || {}, VANISHING = 1e-3, EXPLODING = 1e3;
-  const PARTS = [["sizes", "How large"], ["walk", "Chain rule"], ["maps", "Maps"], ["weight", "One weight"], ["units", "Dead units"]];
-  const part = () => PARTS.some(([key]) => key === State.part) ? State.part : "sizes";
+// View 6: how the loss would change: sizes of gradients, maps, dead units. Its other parts: walk.js and weight.js.
+View("backward", () => {
+  const D = R.views.backward || {};
+  const VANISHING = 1e-3;
+  const EXPLODING = 1e3;
+  const PARTS = [
+    ["sizes", "How large"],
+    ["walk", "Chain rule"],
+    ["maps", "Maps"],
+    ["weight", "One weight"],
+    ["units", "Dead units"],
+  ];
+  const part = () => (PARTS.some(([key]) => key === State.part) ? State.part : "sizes");
   const at = (list, i) => list && list[Math.min(i, list.length - 1)];
 
   // -- how large --
   function sizes(root, i) {
-    const layers = State.layers.filter(l => l.kind !== "loss" && l.tops.length && R.stages[l.tops[0]].diff_mean), withWeights = layers.filter(l => l.params.length && l.params[0].diff_mean);
-    const shown = layers.length > 60 ? withWeights : layers, size = l => R.stages[l.tops[0]].diff_mean[i];
-    const row = (l, value) => ({name: l.name, value, kind: l.kind, chosen: l.name === State.layer, key: l.name});
+    const layers = State.layers.filter(
+      l => l.kind !== "loss" && l.tops.length && R.stages[l.tops[0]].diff_mean,
+    );
+    const withWeights = layers.filter(l => l.params.length && l.params[0].diff_mean);
+    const shown = layers.length > 60 ? withWeights : layers;
+    const size = l => R.stages[l.tops[0]].diff_mean[i];
+    const row = (l, value) => ({
+      name: l.name,
+      value,
+      kind: l.kind,
+      chosen: l.name === State.layer,
+      key: l.name,
+    });
     const choose = row => State.set({layer: row.key});
-    const kind = layers.filter(l => l.kind === "conv").length > 1 ? "conv" : "ip", ends = layers.filter(l => l.kind === kind);
+    const kind = layers.filter(l => l.kind === "conv").length > 1 ? "conv" : "ip";
+    const ends = layers.filter(l => l.kind === kind);
     const [first, last] = [ends[0], ends[ends.length - 1]];
     if (ends.length > 1 && size(last)) {
-      const ratio = size(first) / size(last), verdict = ratio < VANISHING ? "vanishing" : ratio > EXPLODING ? "exploding" : "";
-      root.append(el("p", {class: "verdict", "data-verdict": verdict || "none"}, `Blobs: ${first.name} has `, num(ratio), ` of ${last.name}'s mean |gradient|: `,
-        verdict ? el("b", {class: "warning"}, verdict) : "neither vanishing nor exploding", el("span", {class: "quiet"}, ` (by rule: below ${VANISHING}, above ${EXPLODING})`)));
-    } else if (ends.length > 1) root.append(el("p", {class: "verdict", "data-verdict": "none"}, el("b", {class: "warning"}, `No gradient arrives at ${last.name}`), ": it is 0 everywhere."));
-    const end = layers[layers.length - 1], both = el("div", {class: "beside"});
-    const log = values => ({log: true, lo: 10 ** Math.floor(Math.log10(Math.min(...values.filter(v => v > 0), 1)))});
-    both.append(Chart.bar({title: "How much would the loss change with a blob's numbers?", x: {label: "mean |dL/d blob|", ...log(shown.map(size))}, rows: shown.map(l => row(l, size(l))),
-      width: 480, onselect: choose, reference: end && size(end) > 0 ? {value: size(end), label: `at ${end.name}`} : null}));
-    const steep = l => at(l.params[0].diff_mean, i), isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
-    both.append(Chart.bar({title: `And with its weights?${isOne ? " (image 0)" : ""}`, x: {label: "mean |dL/dw|", ...log(withWeights.map(steep))}, rows: withWeights.map(l => row(l, steep(l))), width: 480, onselect: choose}));
+      const ratio = size(first) / size(last);
+      const verdict = ratio < VANISHING ? "vanishing" : ratio > EXPLODING ? "exploding" : "";
+      root.append(
+        el(
+          "p",
+          {class: "verdict", "data-verdict": verdict || "none"},
+          `Blobs: ${first.name} has `,
+          num(ratio),
+          ` of ${last.name}'s mean |gradient|: `,
+          verdict ? el("b", {class: "warning"}, verdict) : "neither vanishing nor exploding",
+          el("span", {class: "quiet"}, ` (by rule: below ${VANISHING}, above ${EXPLODING})`),
+        ),
+      );
+    } else if (ends.length > 1)
+      root.append(
+        el(
+          "p",
+          {class: "verdict", "data-verdict": "none"},
+          el("b", {class: "warning"}, `No gradient arrives at ${last.name}`),
+          ": it is 0 everywhere.",
+        ),
+      );
+    const end = layers[layers.length - 1];
+    const both = el("div", {class: "beside"});
+    const log = values => ({
+      log: true,
+      lo: 10 ** Math.floor(Math.log10(Math.min(...values.filter(v => v > 0), 1))),
+    });
+    both.append(
+      Chart.bar({
+        title: "How much would the loss change with a blob's numbers?",
+        x: {label: "mean |dL/d blob|", ...log(shown.map(size))},
+        rows: shown.map(l => row(l, size(l))),
+        width: 480,
+        onselect: choose,
+        reference: end && size(end) > 0 ? {value: size(end), label: `at ${end.name}`} : null,
+      }),
+    );
+    const steep = l => at(l.params[0].diff_mean, i);
+    const isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
+    both.append(
+      Chart.bar({
+        title: `And with its weights?${isOne ? " (image 0)" : ""}`,
+        x: {label: "mean |dL/dw|", ...log(withWeights.map(steep))},
+        rows: withWeights.map(l => row(l, steep(l))),
+        width: 480,
+        onselect: choose,
+      }),
+    );
     root.append(both);
   }
 
   // -- maps --
   async function maps(root, i) {
-    const key = layerOf(State.layer).tops[0], found = key && await OneWeight.gradientOf(key, i), input = await Values.diff(R.input.stage, i), scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1)))), picture = await Maps.image(i, scale);
-    const row = el("div", {class: "beside"}), [c, h, w] = R.input.shape;
+    const key = layerOf(State.layer).tops[0];
+    const found = key && (await OneWeight.gradientOf(key, i));
+    const input = await Values.diff(R.input.stage, i);
+    const scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1))));
+    const picture = await Maps.image(i, scale);
+    const row = el("div", {class: "beside"});
+    const [c, h, w] = R.input.shape;
     if (picture) row.append(el("figure", {class: "chart"}, el("figcaption", {}, "the image"), picture));
     if (input.data && input.shape.length === 3) {
       const total = new Float32Array(h * w);
       if (input.shape[1] === h) for (let k = 0; k < c * h * w; k++) total[k % (h * w)] += input.data[k];
       const {lo, hi} = Maps.range(total);
-      if (input.shape[1] === h) row.append(el("figure", {class: "chart"}, el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"), Maps.tile(total, h, w, {scale, label: "gradient of the image"})),
-        el("div", {}, Maps.legend(lo, hi, true), el("p", {class: "quiet"}, "Blue: the loss grows if the pixel does; red: it falls.")));
+      if (input.shape[1] === h)
+        row.append(
+          el(
+            "figure",
+            {class: "chart"},
+            el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"),
+            Maps.tile(total, h, w, {scale, label: "gradient of the image"}),
+          ),
+          el(
+            "div",
+            {},
+            Maps.legend(lo, hi, true),
+            el("p", {class: "quiet"}, "Blue: the loss grows if the pixel does; red: it falls."),
+          ),
+        );
     }
     root.append(row, el("h3", {}, `dL/d ${key}`));
-    if (!found || !found.data) { root.append(el("p", {class: "quiet"}, "Not recorded for this layer and image.")); return; }
-    const {lo, hi} = Maps.range(found.data), shared = State.scale === "blob" ? {lo, hi} : {};
-    root.append(el("p", {class: "quiet"}, found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"), Maps.legend(lo, hi));
+    if (!found || !found.data) {
+      root.append(el("p", {class: "quiet"}, "Not recorded for this layer and image."));
+      return;
+    }
+    const {lo, hi} = Maps.range(found.data);
+    const shared = State.scale === "blob" ? {lo, hi} : {};
+    root.append(
+      el("p", {class: "quiet"}, found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"),
+      Maps.legend(lo, hi),
+    );
     if (found.shape.length === 3) {
       const [n, fh, fw] = found.shape;
-      root.append(Maps.grid(Array.from({length: n}, (_, k) => ({values: found.data.subarray(k * fh * fw, (k + 1) * fh * fw), h: fh, w: fw, number: found.maps ? found.maps[k] : k, label: `gradient of ${key}, map ${k}`})),
-        {...shared, selected: State.map, onselect: map => State.set({map})}));
+      root.append(
+        Maps.grid(
+          Array.from({length: n}, (_, k) => ({
+            values: found.data.subarray(k * fh * fw, (k + 1) * fh * fw),
+            h: fh,
+            w: fw,
+            number: found.maps ? found.maps[k] : k,
+            label: `gradient of ${key}, map ${k}`,
+          })),
+          {...shared, selected: State.map, onselect: map => State.set({map})},
+        ),
+      );
     } else {
-      const wide = Math.min(found.data.length, 50), rows = Math.ceil(found.data.length / wide), padded = new Float32Array(rows * wide);
+      const wide = Math.min(found.data.length, 50);
+      const rows = Math.ceil(found.data.length / wide);
+      const padded = new Float32Array(rows * wide);
       padded.set(found.data);
-      root.append(found.data.length <= 50 ? Maps.table(padded, rows, wide) : Maps.tile(padded, rows, wide, {scale: 12, label: `gradient of ${key}, ${wide} numbers a row`}));
+      root.append(
+        found.data.length <= 50
+          ? Maps.table(padded, rows, wide)
+          : Maps.tile(padded, rows, wide, {scale: 12, label: `gradient of ${key}, ${wide} numbers a row`}),
+      );
     }
   }
 
   // -- dead units --
   function units(root) {
-    if (!D.units) { root.append(el("p", {class: "absent"}, D.no_units || "Needs at least 100 test images: a net with its data (train.yaml), and --test 1000.")); return; }
-    root.append(el("p", {}, `Over ${whole(D.units.count)} test images. A dead unit is 0 for all of them: no gradient ever passes, so its weights do not learn. One that is always on does nothing that a linear layer could not.`),
-      el("table", {class: "units", "aria-label": "dead units"}, el("thead", {}, el("tr", {}, ["layer", "dead", "always on", "which are dead"].map(h => el("th", {scope: "col"}, h)))),
-        el("tbody", {}, D.units.layers.map(u => el("tr", {"data-units": u.name}, el("th", {scope: "row"}, el("button", {class: "link", onclick: () => State.set({layer: u.name, view: "layer"})}, u.name)), el("td", {}, percent(u.dead)), el("td", {}, percent(u.always_on)), el("td", {class: "quiet"}, u.units.length ? u.units.join(", ") + (u.more ? ` and ${u.more} more` : "") : "none"))))));
+    if (!D.units) {
+      root.append(
+        el(
+          "p",
+          {class: "absent"},
+          D.no_units || "Needs at least 100 test images: a net with its data (train.yaml), and --test 1000.",
+        ),
+      );
+      return;
+    }
+    root.append(
+      el(
+        "p",
+        {},
+        `Over ${whole(D.units.count)} test images. A dead unit is 0 for all of them: no gradient ever ` +
+          "passes, so its weights do not learn. One that is always on does nothing that a linear layer could not.",
+      ),
+      el(
+        "table",
+        {class: "units", "aria-label": "dead units"},
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            ["layer", "dead", "always on", "which are dead"].map(h => el("th", {scope: "col"}, h)),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          D.units.layers.map(u =>
+            el(
+              "tr",
+              {"data-units": u.name},
+              el(
+                "th",
+                {scope: "row"},
+                el("button", {class: "link", onclick: () => State.set({layer: u.name, view: "layer"})}, u.name),
+              ),
+              el("td", {}, percent(u.dead)),
+              el("td", {}, percent(u.always_on)),
+              el(
+                "td",
+                {class: "quiet"},
+                u.units.length ? u.units.join(", ") + (u.more ? ` and ${u.more} more` : "") : "none",
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 
   async function draw(root) {
-    const i = State.image, chosen = part();
-    root.append(el("div", {class: "parts", role: "group", "aria-label": "parts of this view"}, PARTS.map(([key, title]) =>
-      el("button", {"aria-pressed": String(key === chosen), "data-focus": `part-${key}`, "data-part": key, onclick: () => State.set({part: key})}, title))));
-    if (i >= R.images.length && chosen !== "units") { root.append(el("p", {class: "absent"}, "Backward was recorded for the images of the report; choose one of them.")); return; }
-    const image = R.images[i], truth = image && Number.isInteger(image.label); // the units are of all test images
-    if (chosen !== "units") root.append(el("p", {class: "loss"}, `L, ${R.loss.name === "loss" ? "the net's loss" : R.loss.name} for ${image.name}`, truth ? ` (it is ${className(image.label)}${image.top !== null && image.top !== image.label ? `, the net says ${className(image.top)}` : ""})` : image.top !== null ? ` (of ${className(image.top)}, which the net says)` : "", ": ", el("b", {}, num(R.loss.values[i], 4))));
+    const i = State.image;
+    const chosen = part();
+    root.append(
+      el(
+        "div",
+        {class: "parts", role: "group", "aria-label": "parts of this view"},
+        PARTS.map(([key, title]) =>
+          el(
+            "button",
+            {
+              "aria-pressed": String(key === chosen),
+              "data-focus": `part-${key}`,
+              "data-part": key,
+              onclick: () => State.set({part: key}),
+            },
+            title,
+          ),
+        ),
+      ),
+    );
+    if (i >= R.images.length && chosen !== "units") {
+      root.append(
+        el("p", {class: "absent"}, "Backward was recorded for the images of the report; choose one of them."),
+      );
+      return;
+    }
+    const image = R.images[i];
+    const truth = image && Number.isInteger(image.label); // the units are of all test images
+    const top = image && image.top !== null ? className(image.top) : null;
+    const isRight = !top || image.top === image.label;
+    const classes = truth
+      ? ` (it is ${className(image.label)}${isRight ? "" : `, the net says ${top}`})`
+      : top && ` (of ${top}, which the net says)`;
+    if (chosen !== "units")
+      root.append(
+        el(
+          "p",
+          {class: "loss"},
+          `L, ${R.loss.name === "loss" ? "the net's loss" : R.loss.name} for ${image.name}`,
+          classes,
+          ": ",
+          el("b", {}, num(R.loss.values[i], 4)),
+        ),
+      );
     await {sizes, walk: Walk.draw, maps, weight: OneWeight.draw, units}[chosen](root, i);
   }
 
-  return {title: "Backward: which numbers would change the loss", draw, tries: "Pick a weight with gradient 0. Which unit is to blame?",
-    say: "Backward asks: if this number were a little larger, by how much would the loss grow? Each layer multiplies by its own derivative. Products of many small numbers vanish, of large ones explode."};
-})());
+  return {
+    title: "Backward: which numbers would change the loss",
+    draw,
+    tries: "Pick a weight with gradient 0. Which unit is to blame?",
+    say:
+      "Backward asks: if this number were a little larger, by how much would the loss grow? Each layer " +
+      "multiplies by its own derivative. Products of many small numbers vanish, of large ones explode.",
+  };
+});

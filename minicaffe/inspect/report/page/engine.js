@@ -1,6 +1,6 @@
-// The net that runs in the page: a list of simple steps over one image, made by report/program.py. This is the text of
-// a worker. A blob is a Float32Array in Caffe's order without the batch, C·H·W; sums are double. Caffe's rules
-// throughout: they are explained in the layers' own files.
+// The net that runs in the page: a list of simple steps over one image, made by report/program.py. This is the
+// text of a worker. A blob is a Float32Array in Caffe's order without the batch, C·H·W; sums are double. Caffe's
+// rules throughout: they are explained in the layers' own files.
 const LOWEST = -3.4028234663852886e38; // the maximum of a window that sees nothing of the image, as in Caffe
 const steps = {};
 let program = [];
@@ -92,7 +92,8 @@ steps.pooling = (s, [x]) => {
     for (let o = 0; o < oh; o++)
       for (let q = 0; q < ow; q++) {
         const top = o * sh - ph, left = q * sw - pw;
-        const area = Math.max(1, Math.min(top + kh, H + ph) - top) * Math.max(1, Math.min(left + kw, W + pw) - left);
+        const [tall, wide] = [Math.min(top + kh, H + ph) - top, Math.min(left + kw, W + pw) - left];
+        const area = Math.max(1, tall) * Math.max(1, wide);
         let most = LOWEST, sum = 0, squares = 0;
         for (let i = Math.max(0, top); i < Math.min(H, top + kh); i++)
           for (let j = Math.max(0, left); j < Math.min(W, left + kw); j++) {

@@ -1,4 +1,5 @@
-// The left rail: the drawing of the net, whose boxes choose a layer; what is repeated is drawn once, until it is unfolded.
+// The left rail: the drawing of the net, whose boxes choose a layer. What is repeated is drawn once, until it is
+// unfolded.
 const Graph = (() => {
   let boxes = new Map(); // layer name -> the element that stands for it
   const rail = () => document.getElementById("rail");
@@ -9,8 +10,10 @@ const Graph = (() => {
       for (const name of JSON.parse(node.dataset.layers)) boxes.set(name, node);
       node.setAttribute("data-focus", "box-" + (node.dataset.layer || node.dataset.fold));
     }
-    const svg = rail().querySelector("svg"), wide = Number(svg.getAttribute("width"));
-    const scale = Math.max(0.72, Math.min(1, 286 / wide)); // a wide net is drawn smaller, but so that it can be read
+    const svg = rail().querySelector("svg");
+    const wide = Number(svg.getAttribute("width"));
+    // a wide net is drawn smaller, but so that it can be read
+    const scale = Math.max(0.72, Math.min(1, 286 / wide));
     svg.style.width = wide * scale + "px";
     svg.style.height = svg.getAttribute("height") * scale + "px";
   }
@@ -20,28 +23,41 @@ const Graph = (() => {
     const act = event => {
       const node = event.target.closest(".box, .fold");
       if (!node) return;
-      event.preventDefault(); event.stopPropagation();
+      event.preventDefault();
+      event.stopPropagation();
       // from the table of all layers a box leads to its own view
-      if (node.dataset.fold) unfold(); else State.set({layer: node.dataset.layer, ...(State.view === "net" ? {view: "layer"} : {})});
+      if (node.dataset.fold) unfold();
+      else State.set({layer: node.dataset.layer, ...(State.view === "net" ? {view: "layer"} : {})});
     };
     rail().addEventListener("click", act);
-    rail().addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") act(event); });
+    rail().addEventListener("keydown", event => {
+      if (event.key === "Enter" || event.key === " ") act(event);
+    });
     show(true);
   }
 
   function unfold() {
     const text = document.getElementById("unfolded").textContent;
     if (!text.trim()) return;
-    rail().replaceChildren(document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true));
+    rail().replaceChildren(
+      document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true),
+    );
     ready();
     show(true);
   }
   // Show a layer's own box, also if it is in a stack.
-  function reveal(name) { if (boxes.get(name) && boxes.get(name).dataset.fold) unfold(); }
+  function reveal(name) {
+    if (boxes.get(name) && boxes.get(name).dataset.fold) unfold();
+  }
 
   function show(isFirst) {
-    const isInRail = rail().contains(document.activeElement), node = boxes.get(State.layer);
-    for (const old of rail().querySelectorAll(".chosen")) { old.classList.remove("chosen"); old.setAttribute("tabindex", "-1"); old.setAttribute("aria-pressed", "false"); }
+    const isInRail = rail().contains(document.activeElement);
+    const node = boxes.get(State.layer);
+    for (const old of rail().querySelectorAll(".chosen")) {
+      old.classList.remove("chosen");
+      old.setAttribute("tabindex", "-1");
+      old.setAttribute("aria-pressed", "false");
+    }
     if (!node) return;
     node.classList.add("chosen");
     node.setAttribute("aria-pressed", "true");

@@ -1,9 +1,22 @@
-// Live mode: the net runs in a worker (engine.js). Before it is trusted it runs image 0, and its scores must be those
-// that minicaffe recorded; otherwise the page goes on with what was recorded, and says so.
+// Live mode: the net runs in a worker (engine.js). Before it is trusted it runs image 0, and its scores must be
+// those that minicaffe recorded; otherwise the page goes on with what was recorded, and says so.
 const Live = (() => {
-  const TOLERANCE = 1e-3, waiting = new Map();
-  const own = {on: false, failed: false, why: R.live.why, images: [], ready: null, start, forward, picture, add, remove};
-  let worker = null, count = 0;
+  const TOLERANCE = 1e-3;
+  const waiting = new Map();
+  const own = {
+    on: false,
+    failed: false,
+    why: R.live.why,
+    images: [],
+    ready: null,
+    start,
+    forward,
+    picture,
+    add,
+    remove,
+  };
+  let worker = null;
+  let count = 0;
 
   function ask(message) {
     return new Promise((resolve, reject) => {
@@ -18,9 +31,12 @@ const Live = (() => {
     worker.onmessage = ({data}) => {
       const {resolve, reject} = waiting.get(data.id);
       waiting.delete(data.id);
-      if (data.error) reject(new Error(data.error)); else resolve(data.blobs);
+      if (data.error) reject(new Error(data.error));
+      else resolve(data.blobs);
     };
-    worker.onerror = event => { for (const {reject} of waiting.values()) reject(new Error(event.message)); };
+    worker.onerror = event => {
+      for (const {reject} of waiting.values()) reject(new Error(event.message));
+    };
   }
 
   async function load() {
@@ -28,22 +44,30 @@ const Live = (() => {
     for (const layer of R.layers) for (const param of layer.params) refs[param.key] = param.values;
     const keys = [...new Set(R.live.steps.flatMap(step => step.params))];
     const arrays = await Promise.all(keys.map(key => Pack.array(refs[key])));
-    await ask({program: {input: R.live.input, steps: R.live.steps},
-      params: Object.fromEntries(keys.map((key, i) => [key, arrays[i]]))});
+    await ask({
+      program: {input: R.live.input, steps: R.live.steps},
+      params: Object.fromEntries(keys.map((key, i) => [key, arrays[i]])),
+    });
   }
 
-  // The largest difference between recorded scores and those of the page, for image 0; of probabilities if there are.
+  // The largest difference between recorded scores and those of the page, for image 0; of probabilities if there
+  // are.
   async function difference() {
-    const ref = R.stages[R.answer].values, size = Pack.count(ref) / ref.shape[0];
-    const recorded = (await Pack.array(ref)).slice(0, size), found = (await forward(await Values.input(0)))[R.answer];
+    const ref = R.stages[R.answer].values;
+    const size = Pack.count(ref) / ref.shape[0];
+    const recorded = (await Pack.array(ref)).slice(0, size);
+    const found = (await forward(await Values.input(0)))[R.answer];
     const [a, b] = R.softmax ? [recorded, found].map(Values.softmax) : [recorded, found];
     const unit = Math.max(1, ...a.map(Math.abs));
     return a.length === b.length ? Math.max(...a.map((v, i) => Math.abs(v - b[i]) / unit)) : NaN;
   }
 
-  // All blobs for an input (Float32Array C·H·W) by their stages' keys. params: arrays by key ("conv2/0") that stand in
+  // All blobs for an input (Float32Array C·H·W) by their stages' keys. params: arrays by key ("conv2/0") that
+  // stand in
   // for the net's own.
-  function forward(input, {params} = {}) { return ask({input, replaced: params}); }
+  function forward(input, {params} = {}) {
+    return ask({input, replaced: params});
+  }
 
   // -- images of the user's own --
 
@@ -55,25 +79,34 @@ const Live = (() => {
 
   // What the net takes for a picture: RGBA bytes as canvases have them, of the input's height and width.
   async function picture(rgba) {
-    const [C, H, W] = R.input.shape, how = R.input.preparation || stretched(), x = new Float32Array(C * H * W);
-    const mean = Array.isArray(how.mean) ? how.mean : how.mean && await Pack.array(how.mean);
+    const [C, H, W] = R.input.shape;
+    const how = R.input.preparation || stretched();
+    const x = new Float32Array(C * H * W);
+    const mean = Array.isArray(how.mean) ? how.mean : how.mean && (await Pack.array(how.mean));
     const grey = [0.299, 0.587, 0.114];
     for (let c = 0; c < C; c++)
       for (let i = 0; i < H * W; i++) {
         const from = how.channels === "bgr" ? 2 - c : c;
         const byte = C === 1 ? grey.reduce((sum, g, j) => sum + g * rgba[4 * i + j], 0) : rgba[4 * i + from];
-        const shift = !mean ? 0 : mean.length === x.length ? mean[c * H * W + i] : mean[mean.length > 1 ? c : 0];
-        x[c * H * W + i] = (byte / 255 * how.raw_scale - shift) * how.input_scale;
+        const shift = !mean
+          ? 0
+          : mean.length === x.length
+            ? mean[c * H * W + i]
+            : mean[mean.length > 1 ? c : 0];
+        x[c * H * W + i] = ((byte / 255) * how.raw_scale - shift) * how.input_scale;
       }
     return x;
   }
 
   // Add a picture (RGBA bytes of the input's size) to the images; returns its number.
   async function add(name, rgba) {
-    const [C, H, W] = R.input.shape, data = new Uint8Array(3 * H * W), input = await picture(rgba);
+    const [C, H, W] = R.input.shape;
+    const data = new Uint8Array(3 * H * W);
+    const input = await picture(rgba);
     for (let i = 0; i < H * W; i++) for (let c = 0; c < 3; c++) data[3 * i + c] = rgba[4 * i + c];
     const entry = {name, label: null, top: null, input, thumbnail: {data, h: H, w: W}};
-    const blobs = await forward(input), scores = blobs[R.answer];
+    const blobs = await forward(input);
+    const scores = blobs[R.answer];
     entry.top = scores.indexOf(Math.max(...scores));
     own.images.push(entry);
     return R.images.length + own.images.length - 1;
@@ -96,7 +129,9 @@ const Live = (() => {
       own.failed = true;
       own.why = `The net in this page is not trusted: ${error.message}. Numbers are as they were recorded.`;
       if (worker) worker.terminate();
-      document.getElementById("top").after(el("p", {class: "error", role: "alert", id: "live-problem"}, own.why));
+      document
+        .getElementById("top")
+        .after(el("p", {class: "error", role: "alert", id: "live-problem"}, own.why));
       document.querySelector("#top .mode").replaceChildren("recorded");
     }
     State.redraw();

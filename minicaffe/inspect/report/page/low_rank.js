@@ -1,110 +1,387 @@
 // View 4: what a layer loses at rank r, in three ways.
-View("low_rank", (() => {
-  const {V, WAYS, first} = Rank, {row} = Mix;
+View("low_rank", () => {
+  const {V, WAYS, first} = Rank;
+  const {row} = Mix;
 
   // -- what is said of rank r --
   function sentence(layer, r) {
-    const {m, k, group, dense, full, break_even: even} = layer, g = group > 1 ? group + " · " : "", all = group * m * k, held = group * r * (m + k), now = Rank.cost(layer, r);
-    return el("p", {id: "rank-cost"}, el("b", {}, `rank ${r} of ${full}: `), `${g}${r}·(${m} + ${whole(k)}) = `, el("b", {class: "num", "data-read": "parameters"}, whole(held)),
-      ` numbers in place of ${whole(all)} (${percent(held / all)}), `, el("b", {class: "num", "data-read": "multiply-adds"}, whole(now)), ` of ${whole(dense)} multiply-adds (${percent(now / dense)}). `,
-      el("span", {class: r > even ? "warning" : "quiet", "data-read": "break-even"}, r > even
-        ? `Beyond rank ${even} = ⌊${m}·${whole(k)} / (${m} + ${whole(k)})⌋ two thin products cost more than one: dense is cheaper, and that is what runs.` : `Break-even at rank ${even}.`));
+    const {m, k, group, dense, full, break_even: even} = layer;
+    const g = group > 1 ? group + " · " : "";
+    const all = group * m * k;
+    const held = group * r * (m + k);
+    const now = Rank.cost(layer, r);
+    return el(
+      "p",
+      {id: "rank-cost"},
+      el("b", {}, `rank ${r} of ${full}: `),
+      `${g}${r}·(${m} + ${whole(k)}) = `,
+      el("b", {class: "num", "data-read": "parameters"}, whole(held)),
+      ` numbers in place of ${whole(all)} (${percent(held / all)}), `,
+      el("b", {class: "num", "data-read": "multiply-adds"}, whole(now)),
+      ` of ${whole(dense)} multiply-adds (${percent(now / dense)}). `,
+      el(
+        "span",
+        {class: r > even ? "warning" : "quiet", "data-read": "break-even"},
+        r > even
+          ? `Beyond rank ${even} = ⌊${m}·${whole(k)} / (${m} + ${whole(k)})⌋ two thin products cost more ` +
+              "than one: dense is cheaper, and that is what runs."
+          : `Break-even at rank ${even}.`,
+      ),
+    );
   }
   function readings(name, numbers, r) {
-    const rows = [["answers off by", "response", true], ["W off by", "weight", true], ["energy kept", "energy", false]], chosen = Rank.way(name);
-    return el("table", {class: "net", id: "rank-readings", "aria-label": `errors at rank ${r}`},
-      el("thead", {}, el("tr", {}, el("td", {}, `rank ${r}`), V.ways.map(w => el("th", {scope: "col", class: w === chosen ? "chosen" : null}, `${WAYS[w].letter} ${WAYS[w].name}`)))),
-      el("tbody", {}, rows.map(([text, key, isError]) => {
-        const values = V.ways.map(w => numbers[w][key][r]), least = Math.min(...values);
-        return el("tr", {}, el("th", {scope: "row"}, text), V.ways.map((w, i) => el("td", {class: "number", title: exact(values[i]), "data-read": `${key}-${w}`},
-          el(isError && values[i] === least ? "b" : "span", {}, Math.abs(values[i]) < 1e-6 ? "0" : fmt(values[i])))));
-      })));
+    const rows = [
+      ["answers off by", "response", true],
+      ["W off by", "weight", true],
+      ["energy kept", "energy", false],
+    ];
+    const chosen = Rank.way(name);
+    return el(
+      "table",
+      {class: "net", id: "rank-readings", "aria-label": `errors at rank ${r}`},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("td", {}, `rank ${r}`),
+          V.ways.map(w =>
+            el(
+              "th",
+              {scope: "col", class: w === chosen ? "chosen" : null},
+              `${WAYS[w].letter} ${WAYS[w].name}`,
+            ),
+          ),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map(([text, key, isError]) => {
+          const values = V.ways.map(w => numbers[w][key][r]);
+          const least = Math.min(...values);
+          return el(
+            "tr",
+            {},
+            el("th", {scope: "row"}, text),
+            V.ways.map((w, i) =>
+              el(
+                "td",
+                {class: "number", title: exact(values[i]), "data-read": `${key}-${w}`},
+                el(
+                  isError && values[i] === least ? "b" : "span",
+                  {},
+                  Math.abs(values[i]) < 1e-6 ? "0" : fmt(values[i]),
+                ),
+              ),
+            ),
+          );
+        }),
+      ),
+    );
   }
 
   // Whether this image keeps its class with the layer at rank r, and the others as they are planned.
   async function verdict(name, r) {
     if (!Values.isLive()) return "";
-    const ranks = {...Rank.plan(), [name]: r}, {dense, low, left} = await Rank.scores(ranks), [a, b] = [first(dense), first(low)];
+    const ranks = {...Rank.plan(), [name]: r};
+    const {dense, low, left} = await Rank.scores(ranks);
+    const [a, b] = [first(dense), first(low)];
     if (left.includes(name)) return "";
-    return el("p", {id: "rank-verdict"}, `This image: ${className(a)} (${fmt(dense[a])}) → `, el("b", {class: a === b ? "" : "warning"}, `${className(b)} (${fmt(low[b])})`), Object.keys(ranks).length > 1 ? " at these ranks" : ` at rank ${r}`);
+    return el(
+      "p",
+      {id: "rank-verdict"},
+      `This image: ${className(a)} (${fmt(dense[a])}) → `,
+      el("b", {class: a === b ? "" : "warning"}, `${className(b)} (${fmt(low[b])})`),
+      Object.keys(ranks).length > 1 ? " at these ranks" : ` at rank ${r}`,
+    );
   }
 
   function accuracy(name, width, r, n) {
-    const series = [...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [`${WAYS[w].letter} ${WAYS[w].name}`, points]),
-      ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points])];
-    if (!series.length) return el("div", {class: "chart wide"}, el("b", {}, "Accuracy against rank: not known. "), el("p", {class: "quiet"},
-      V.accuracy ? "It is much work for this layer: " : "Make the report from the net with its data and --test 1000, or ", "give ", el("span", {style: {whiteSpace: "nowrap"}}, "--sweep JOURNAL"), ", which minicaffe lowrank sweep writes."));
-    return Chart.line({title: "How often is the net right, with this layer alone at rank r?", x: {label: "rank", lo: 1, hi: n, log: n > 64}, y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1}, width, height: 210,
-      series: series.map(([text, points]) => ({name: text, x: points.map(p => p[0]), y: points.map(p => p[1]), dots: "both"})), cut: {x: r}});
+    const series = [
+      ...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [
+        `${WAYS[w].letter} ${WAYS[w].name}`,
+        points,
+      ]),
+      ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points]),
+    ];
+    if (!series.length)
+      return el(
+        "div",
+        {class: "chart wide"},
+        el("b", {}, "Accuracy against rank: not known. "),
+        el(
+          "p",
+          {class: "quiet"},
+          V.accuracy
+            ? "It is much work for this layer: "
+            : "Make the report from the net with its data and --test 1000, or ",
+          "give ",
+          el("span", {style: {whiteSpace: "nowrap"}}, "--sweep JOURNAL"),
+          ", which minicaffe lowrank sweep writes.",
+        ),
+      );
+    return Chart.line({
+      title: "How often is the net right, with this layer alone at rank r?",
+      x: {label: "rank", lo: 1, hi: n, log: n > 64},
+      y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1},
+      width,
+      height: 210,
+      series: series.map(([text, points]) => ({
+        name: text,
+        x: points.map(p => p[0]),
+        y: points.map(p => p[1]),
+        dots: "both",
+      })),
+      cut: {x: r},
+    });
   }
 
   async function draw(root) {
-    const name = Rank.layerName(), layer = V.layers[name], numbers = await Rank.numbers(name), w = Rank.way(name), count = layer.group * layer.m;
-    const reason = (V.out.find(([other]) => other === State.layer) || [])[1], n = layer.full, f = Math.min(State.map, count - 1);
-    if (name !== State.layer) root.append(el("p", {class: "quiet"}, reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `, "Shown is ", el("b", {}, name), "."));
-    const room = Math.max(300, document.getElementById("main").clientWidth - 32), width = room >= 640 ? Math.floor((room - 20) / 2) : room;
-    if (!numbers.weights.spectrum[0]) { root.append(el("p", {class: "absent"}, `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`)); return; }
-    let r = Rank.rank(name), o = null, waiting = false, held = false, moved = false, asking = false;
-    const slider = el("input", {type: "range", id: "rank-slider", min: 1, max: n, value: r, "aria-label": `rank of ${name}`, "data-focus": "rank-slider",
-      oninput: e => soon(Number(e.target.value)), onchange: () => Rank.setRank(name, r)});
-    const ways = el("div", {role: "group", "aria-label": "how the factors are found"}, V.ways.map(v => el("button", {"aria-pressed": String(v === w), "data-focus": `way-${v}`, "data-way": v, onclick: () => State.set({way: v})}, el("b", {}, WAYS[v].letter), ` ${WAYS[v].name}: ${WAYS[v].long}`)));
-    const cost = el("div"), table = el("div"), said = el("div"), pictures = el("div", {class: "row"}), mixing = el("div", {class: "wide"});
-    const ranks = Array.from({length: n}, (_, i) => i + 1), cut = {x: r, dots: true, onmove: slide}, least = Math.min(...V.ways.flatMap(v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4)));
+    const name = Rank.layerName();
+    const layer = V.layers[name];
+    const numbers = await Rank.numbers(name);
+    const w = Rank.way(name);
+    const count = layer.group * layer.m;
+    const reason = (V.out.find(([other]) => other === State.layer) || [])[1];
+    const n = layer.full;
+    const f = Math.min(State.map, count - 1);
+    if (name !== State.layer)
+      root.append(
+        el(
+          "p",
+          {class: "quiet"},
+          reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `,
+          "Shown is ",
+          el("b", {}, name),
+          ".",
+        ),
+      );
+    const room = Math.max(300, document.getElementById("main").clientWidth - 32);
+    const width = room >= 640 ? Math.floor((room - 20) / 2) : room;
+    if (!numbers.weights.spectrum[0]) {
+      root.append(
+        el(
+          "p",
+          {class: "absent"},
+          `All weights of ${name} are 0: there is nothing to factor. Give the net its --weights.`,
+        ),
+      );
+      return;
+    }
+    let r = Rank.rank(name);
+    let o = null;
+    let waiting = false;
+    let held = false;
+    let moved = false;
+    let asking = false;
+    const slider = el("input", {
+      type: "range",
+      id: "rank-slider",
+      min: 1,
+      max: n,
+      value: r,
+      "aria-label": `rank of ${name}`,
+      "data-focus": "rank-slider",
+      oninput: e => soon(Number(e.target.value)),
+      onchange: () => Rank.setRank(name, r),
+    });
+    const ways = el(
+      "div",
+      {role: "group", "aria-label": "how the factors are found"},
+      V.ways.map(v =>
+        el(
+          "button",
+          {
+            "aria-pressed": String(v === w),
+            "data-focus": `way-${v}`,
+            "data-way": v,
+            onclick: () => State.set({way: v}),
+          },
+          el("b", {}, WAYS[v].letter),
+          ` ${WAYS[v].name}: ${WAYS[v].long}`,
+        ),
+      ),
+    );
+    const cost = el("div");
+    const table = el("div");
+    const said = el("div");
+    const pictures = el("div", {class: "row"});
+    const mixing = el("div", {class: "wide"});
+    const ranks = Array.from({length: n}, (_, i) => i + 1);
+    const cut = {x: r, dots: true, onmove: slide};
+    const least = Math.min(
+      ...V.ways.flatMap(v =>
+        Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4),
+      ),
+    );
     const charts = [
-      Chart.line({title: "How fast do the directions fade?", x: {label: "direction", lo: 1, hi: n}, y: {label: "size, as part of the first", log: true, lo: 10 ** Math.floor(Math.log10(Math.min(0.1, least))), hi: 1}, width, height: 200, cut: {...cut},
-        series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranks, y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1))}))}),
-      Chart.line({title: "How far are the answers off?", x: {label: "rank", lo: 1, hi: n}, y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0}, width, height: 200, cut: {...cut},
-        series: V.ways.map(v => ({name: `${WAYS[v].letter} ${WAYS[v].name}`, x: ranks, y: Array.from(numbers[v].response).slice(1)}))}),
-      accuracy(name, width, r, n)];
+      Chart.line({
+        title: "How fast do the directions fade?",
+        x: {label: "direction", lo: 1, hi: n},
+        y: {
+          label: "size, as part of the first",
+          log: true,
+          lo: 10 ** Math.floor(Math.log10(Math.min(0.1, least))),
+          hi: 1,
+        },
+        width,
+        height: 200,
+        cut: {...cut},
+        series: V.ways.map(v => ({
+          name: WAYS[v].symbol,
+          x: ranks,
+          y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)),
+        })),
+      }),
+      Chart.line({
+        title: "How far are the answers off?",
+        x: {label: "rank", lo: 1, hi: n},
+        y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0},
+        width,
+        height: 200,
+        cut: {...cut},
+        series: V.ways.map(v => ({
+          name: `${WAYS[v].letter} ${WAYS[v].name}`,
+          x: ranks,
+          y: Array.from(numbers[v].response).slice(1),
+        })),
+      }),
+      accuracy(name, width, r, n),
+    ];
 
     // While it is dragged only what depends on r is drawn again; the state follows when it is let go.
-    root.addEventListener("pointerdown", () => {
-      held = true;
-      addEventListener("pointerup", () => { held = false; if (moved) Rank.setRank(name, r); }, {once: true});
-    }, true);
+    root.addEventListener(
+      "pointerdown",
+      () => {
+        held = true;
+        addEventListener(
+          "pointerup",
+          () => {
+            held = false;
+            if (moved) Rank.setRank(name, r);
+          },
+          {once: true},
+        );
+      },
+      true,
+    );
     function slide(v) {
-      if (!held) { Rank.setRank(name, Math.round(v)); return; } // an arrow key
+      if (!held) {
+        Rank.setRank(name, Math.round(v));
+        return;
+      } // an arrow key
       moved = true;
       soon(Math.round(v));
     }
     function soon(v) {
       r = Math.max(1, Math.min(n, v));
-      if (!waiting) requestAnimationFrame(() => { waiting = false; paint(r); });
+      if (!waiting)
+        requestAnimationFrame(() => {
+          waiting = false;
+          paint(r);
+        });
       waiting = true;
     }
     async function paint(next) {
-      const mine = r = Math.max(1, Math.min(n, next));
+      const mine = (r = Math.max(1, Math.min(n, next)));
       slider.value = r;
       cost.replaceChildren(sentence(layer, r));
       table.replaceChildren(readings(name, numbers, r));
       for (const chart of charts) if (chart.move) chart.move(r);
-      const isCarried = o && (r <= o.c || r === n), parts = isCarried ? [Mix.filter(name, o, r, f), await Mix.maps(name, o, r, f)] : [];
+      const isCarried = o && (r <= o.c || r === n);
+      const parts = isCarried ? [Mix.filter(name, o, r, f), await Mix.maps(name, o, r, f)] : [];
       if (mine !== r) return;
-      pictures.replaceChildren(...parts, ...(isCarried ? [] : [el("p", {class: "quiet"}, o ? `Filters and maps are in this page up to rank ${o.c}.`
-        : `No filters and maps at rank r: the page has no room for this layer's bases. --layers ${name}, or a larger --max-size, makes some.`)]), el("div", {}, table, said));
-      mixing.replaceChildren(...(isCarried && r <= o.c ? [Mix.draw(name, o, r, f, room >= 740 ? width : room)] : []));
-      if (Rank.isQuick) await ask(); else ask();
+      pictures.replaceChildren(
+        ...parts,
+        ...(isCarried
+          ? []
+          : [
+              el(
+                "p",
+                {class: "quiet"},
+                o
+                  ? `Filters and maps are in this page up to rank ${o.c}.`
+                  : "No filters and maps at rank r: the page has no room for this layer's bases. --layers " +
+                      `${name}, or a larger --max-size, makes some.`,
+              ),
+            ]),
+        el("div", {}, table, said),
+      );
+      mixing.replaceChildren(
+        ...(isCarried && r <= o.c ? [Mix.draw(name, o, r, f, room >= 740 ? width : room)] : []),
+      );
+      if (Rank.isQuick) await ask();
+      else ask();
     }
     // One pass of the net at a time: the latest rank is asked for when the one before is answered.
     async function ask() {
       if (asking) return;
       asking = true;
-      try { for (let at = null; at !== r;) { at = r; said.replaceChildren(await verdict(name, at)); } } finally { asking = false; }
+      try {
+        for (let at = null; at !== r;) {
+          at = r;
+          said.replaceChildren(await verdict(name, at));
+        }
+      } finally {
+        asking = false;
+      }
     }
     const step = by => State.set({map: (f + by + count) % count});
     o = layer.bases ? await Rank.model(name, w) : null;
     await paint(r);
-    root.append(el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))), cost, pictures,
-      el("p", {class: "quiet"}, o && [el("button", {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)}, "‹"), ` filter ${f} of ${count} `, el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"), " · "],
-        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` + (layer.columns < 2 * layer.k || V.seen.count < 16 ? ", few: on other images b and c lose more." : "."),
-        layer.rank ? ` In this net the layer has rank ${layer.rank}${layer.way === "spatial" ? " of the spatial scheme, which this view does not show" : ""}.` : ""),
-      row(charts[0], charts[1]), row(charts[2], mixing), await Plan.draw());
+    root.append(
+      el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))),
+      cost,
+      pictures,
+      el(
+        "p",
+        {class: "quiet"},
+        o && [
+          el(
+            "button",
+            {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)},
+            "‹",
+          ),
+          ` filter ${f} of ${count} `,
+          el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"),
+          " · ",
+        ],
+        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` +
+          (layer.columns < 2 * layer.k || V.seen.count < 16
+            ? ", few: on other images b and c lose more."
+            : "."),
+        layer.rank
+          ? ` In this net the layer has rank ${layer.rank}` +
+              (layer.way === "spatial" ? " of the spatial scheme, which this view does not show." : ".")
+          : "",
+      ),
+      row(charts[0], charts[1]),
+      row(charts[2], mixing),
+      await Plan.draw(),
+    );
   }
 
-  const step = by => () => { const name = Rank.layerName(); Rank.setRank(name, Rank.rank(name) + by); };
+  const step = by => () => {
+    const name = Rank.layerName();
+    Rank.setRank(name, Rank.rank(name) + by);
+  };
   const next = () => State.set({way: V.ways[(V.ways.indexOf(Rank.way(Rank.layerName())) + 1) % V.ways.length]});
-  return {title: () => `Low rank: ${Rank.layerName()}`, draw,
-    say: "If the rows of W are nearly mixtures of r rows, W ≈ A·B: r·(M + K) numbers in place of M·K. What must be kept is not W but the answers W·X, so it pays to look at the data.",
+  return {
+    title: () => `Low rank: ${Rank.layerName()}`,
+    draw,
+    say:
+      "If the rows of W are nearly mixtures of r rows, W ≈ A·B: r·(M + K) numbers in place of M·K. What " +
+      "must be kept is not W but the answers W·X, so it pays to look at the data.",
     tries: "Lowest rank at which this image keeps its class? And all images?",
-    keys: {"[": ["rank smaller", step(-1)], "]": ["rank larger", step(1)], "{": ["smaller by 10", step(-10)], "}": ["larger by 10", step(10)], r: ["all layers as in the net", () => State.set({ranks: null, rank: null})], w: ["next way", next]}};
-})());
+    keys: {
+      "[": ["rank smaller", step(-1)],
+      "]": ["rank larger", step(1)],
+      "{": ["smaller by 10", step(-10)],
+      "}": ["larger by 10", step(10)],
+      r: ["all layers as in the net", () => State.set({ranks: null, rank: null})],
+      w: ["next way", next],
+    },
+  };
+});

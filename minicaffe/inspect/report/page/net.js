@@ -1,38 +1,85 @@
 // View 1: the table of layers, and where parameters, work, memory and time are.
-View("net", (() => {
+View("net", () => {
   let sorted = null; // [column, direction]
   const COLUMNS = [
-    ["layer", l => l.name], ["type", l => l.type], ["top", l => l.tops.map(k => R.stages[k].shape.join(" × ") || "1").join(", ")],
-    ["parameters", l => l.parameters, "share"], ["multiply-adds", l => l.multiply_adds, "share"],
+    ["layer", l => l.name],
+    ["type", l => l.type],
+    ["top", l => l.tops.map(k => R.stages[k].shape.join(" × ") || "1").join(", ")],
+    ["parameters", l => l.parameters, "share"],
+    ["multiply-adds", l => l.multiply_adds, "share"],
     ["blobs", l => l.activation_bytes, "share", bytes],
-    ["rank", l => l.rank ? l.rank.r / l.rank.full : 0, "rank"], ["ms", l => l.ms ?? 0, "share", fmt],
+    ["rank", l => (l.rank ? l.rank.r / l.rank.full : 0), "rank"],
+    ["ms", l => l.ms ?? 0, "share", fmt],
   ];
-  const known = [[3, () => true], [4, () => true], [5, () => true], [6, () => R.layers.some(l => l.rank)], [7, () => R.totals.ms !== null]];
-  const totals = {3: R.totals.parameters, 4: R.totals.multiply_adds, 5: R.totals.activation_bytes, 7: R.totals.ms};
-  const largest = f => State.layers.reduce((a, b) => f(b) > f(a) ? b : a);
+  const known = [
+    [3, () => true],
+    [4, () => true],
+    [5, () => true],
+    [6, () => R.layers.some(l => l.rank)],
+    [7, () => R.totals.ms !== null],
+  ];
+  const totals = {
+    3: R.totals.parameters,
+    4: R.totals.multiply_adds,
+    5: R.totals.activation_bytes,
+    7: R.totals.ms,
+  };
+  const largest = f => State.layers.reduce((a, b) => (f(b) > f(a) ? b : a));
 
   function sentence() {
     const worker = largest(l => l.multiply_adds);
-    if (!R.totals.multiply_adds) return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image.";
-    if (worker.multiply_adds_share < 0.1) { // many layers: what they are counts more than which
-      const convs = State.layers.filter(l => l.kind === "conv"), sum = f => convs.reduce((a, l) => a + f(l), 0);
-      return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image. Here " +
-        `${convs.length} convolutions do ${percent(sum(l => l.multiply_adds_share))} of the work with ${percent(sum(l => l.parameters_share))} ` +
-        `of the parameters; none does more than ${percent(worker.multiply_adds_share)}.`;
+    if (!R.totals.multiply_adds)
+      return (
+        "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work " +
+        "for one image."
+      );
+    if (worker.multiply_adds_share < 0.1) {
+      // many layers: what they are counts more than which
+      const convs = State.layers.filter(l => l.kind === "conv");
+      const sum = f => convs.reduce((a, l) => a + f(l), 0);
+      return (
+        "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for " +
+        "one image. Here " +
+        `${convs.length} convolutions do ${percent(sum(l => l.multiply_adds_share))} of the work with ` +
+        `${percent(sum(l => l.parameters_share))} ` +
+        `of the parameters; none does more than ${percent(worker.multiply_adds_share)}.`
+      );
     }
-    return "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one image. They are often in different " +
-      `places: here ${worker.name} does ${percent(worker.multiply_adds / R.totals.multiply_adds)} of the work with ` +
-      `${percent(worker.parameters / R.totals.parameters)} of the parameters.`;
+    return (
+      "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one " +
+      "image. They are often in different " +
+      `places: here ${worker.name} does ${percent(worker.multiply_adds / R.totals.multiply_adds)} of ` +
+      "the work with " +
+      `${percent(worker.parameters / R.totals.parameters)} of the parameters.`
+    );
   }
 
   function bars(root) {
-    const light = name => root.querySelectorAll("[data-part]").forEach(n => n.classList.toggle("lit", n.dataset.part === name));
+    const light = name =>
+      root.querySelectorAll("[data-part]").forEach(n => n.classList.toggle("lit", n.dataset.part === name));
     const choose = name => State.set({layer: name});
-    return el("div", {class: "bars"}, known.filter(([c, isKnown]) => c !== 6 && isKnown()).map(([c]) => Chart.share({
-      title: ["Where are the parameters?", "Where is the work?", "Which blobs are large?", "", "Where does the time go?"][c - 3],
-      unit: ["parameters", "multiply-adds", "bytes", "", "ms"][c - 3], chosen: State.layer, onselect: choose, onhover: light,
-      parts: State.layers.map(l => ({name: l.name, value: COLUMNS[c][1](l), kind: l.kind})),
-    })));
+    return el(
+      "div",
+      {class: "bars"},
+      known
+        .filter(([c, isKnown]) => c !== 6 && isKnown())
+        .map(([c]) =>
+          Chart.share({
+            title: [
+              "Where are the parameters?",
+              "Where is the work?",
+              "Which blobs are large?",
+              "",
+              "Where does the time go?",
+            ][c - 3],
+            unit: ["parameters", "multiply-adds", "bytes", "", "ms"][c - 3],
+            chosen: State.layer,
+            onselect: choose,
+            onhover: light,
+            parts: State.layers.map(l => ({name: l.name, value: COLUMNS[c][1](l), kind: l.kind})),
+          }),
+        ),
+    );
   }
 
   function cell(l, [name, f, how, shown], c) {
@@ -40,23 +87,94 @@ View("net", (() => {
     if (how === "rank") return el("td", {class: "number"}, l.rank ? `${l.rank.r} of ${l.rank.full}` : "");
     if (how !== "share") return el("td", {class: c === 1 ? `kind ${l.kind}` : null}, v);
     const part = totals[c] ? v / totals[c] : 0;
-    return [el("td", {class: "number", title: v ? whole(v) : null}, v ? (shown || whole)(v) : ""),
-      el("td", {class: "part"}, v ? [el("span", {class: `stick ${l.kind}`, style: {width: 60 * part + "px"}}), percent(part)] : "")];
+    return [
+      el("td", {class: "number", title: v ? whole(v) : null}, v ? (shown || whole)(v) : ""),
+      el(
+        "td",
+        {class: "part"},
+        v ? [el("span", {class: `stick ${l.kind}`, style: {width: 60 * part + "px"}}), percent(part)] : "",
+      ),
+    ];
   }
 
   function draw(root) {
     const columns = COLUMNS.map((c, i) => [c, i]).filter(([, i]) => i < 3 || known.find(k => k[0] === i)[1]());
     let rows = [...State.layers];
-    if (sorted) rows.sort((a, b) => { const f = COLUMNS[sorted[0]][1], [x, y] = [f(a), f(b)]; return (x < y ? -1 : x > y ? 1 : 0) * sorted[1]; });
-    const head = columns.map(([[name, , how], i]) => el("th", {scope: "col", colspan: how === "share" ? 2 : 1,
-      "aria-sort": sorted && sorted[0] === i ? (sorted[1] > 0 ? "ascending" : "descending") : null},
-    el("button", {"data-focus": `sort-${name}`, onclick: () => { sorted = !sorted || sorted[0] !== i ? [i, i < 3 ? 1 : -1] : sorted[1] === (i < 3 ? 1 : -1) ? [i, -sorted[1]] : null; State.redraw(); }},
-      name, sorted && sorted[0] === i ? (sorted[1] > 0 ? " ▲" : " ▼") : "")));
+    if (sorted)
+      rows.sort((a, b) => {
+        const f = COLUMNS[sorted[0]][1];
+        const [x, y] = [f(a), f(b)];
+        return (x < y ? -1 : x > y ? 1 : 0) * sorted[1];
+      });
+    const head = columns.map(([[name, , how], i]) =>
+      el(
+        "th",
+        {
+          scope: "col",
+          colspan: how === "share" ? 2 : 1,
+          "aria-sort": sorted && sorted[0] === i ? (sorted[1] > 0 ? "ascending" : "descending") : null,
+        },
+        el(
+          "button",
+          {
+            "data-focus": `sort-${name}`,
+            onclick: () => {
+              sorted =
+                !sorted || sorted[0] !== i
+                  ? [i, i < 3 ? 1 : -1]
+                  : sorted[1] === (i < 3 ? 1 : -1)
+                    ? [i, -sorted[1]]
+                    : null;
+              State.redraw();
+            },
+          },
+          name,
+          sorted && sorted[0] === i ? (sorted[1] > 0 ? " ▲" : " ▼") : "",
+        ),
+      ),
+    );
     const open = l => State.set({layer: l.name, view: "layer"});
-    const body = rows.map(l => el("tr", {class: l.name === State.layer ? "chosen" : null, "data-layer-row": l.name, onclick: () => open(l)},
-      columns.map(([c, i]) => i === 0 ? el("th", {scope: "row"}, el("button", {class: "link", "data-focus": `row-${l.name}`, onclick: e => { e.stopPropagation(); open(l); }}, l.name)) : cell(l, c, i))));
-    root.append(bars(root), el("table", {class: "net", "aria-label": "layers"}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)));
+    const body = rows.map(l =>
+      el(
+        "tr",
+        {class: l.name === State.layer ? "chosen" : null, "data-layer-row": l.name, onclick: () => open(l)},
+        columns.map(([c, i]) =>
+          i === 0
+            ? el(
+                "th",
+                {scope: "row"},
+                el(
+                  "button",
+                  {
+                    class: "link",
+                    "data-focus": `row-${l.name}`,
+                    onclick: e => {
+                      e.stopPropagation();
+                      open(l);
+                    },
+                  },
+                  l.name,
+                ),
+              )
+            : cell(l, c, i),
+        ),
+      ),
+    );
+    root.append(
+      bars(root),
+      el(
+        "table",
+        {class: "net", "aria-label": "layers"},
+        el("thead", {}, el("tr", {}, head)),
+        el("tbody", {}, body),
+      ),
+    );
   }
 
-  return {title: "Where the parameters and the work are", draw, say: sentence, tries: "Which layer would you make cheaper first?"};
-})());
+  return {
+    title: "Where the parameters and the work are",
+    draw,
+    say: sentence,
+    tries: "Which layer would you make cheaper first?",
+  };
+});

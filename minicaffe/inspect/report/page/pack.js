@@ -1,10 +1,13 @@
-// Arrays: a reference {pack, offset, dtype, shape, lo, hi} -> numbers. A pack is decoded when it is first looked at.
+// Arrays: a reference {pack, offset, dtype, shape, lo, hi} -> numbers. A pack is decoded when it is first asked
+// for.
 const Pack = (() => {
-  const packs = new Map(), arrays = new Map();
+  const packs = new Map();
+  const arrays = new Map();
 
   async function decode(number) {
     const text = document.getElementById("pack-" + number).textContent;
-    const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text)
+    const raw = Uint8Array.fromBase64
+      ? Uint8Array.fromBase64(text)
       : Uint8Array.from(atob(text), c => c.charCodeAt(0));
     const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Response(stream).arrayBuffer();
@@ -19,8 +22,10 @@ const Pack = (() => {
 
   // half[h >> 10] and the mantissa: float16 by arithmetic
   function half(h) {
-    const sign = h & 0x8000 ? -1 : 1, e = (h >> 10) & 31, m = h & 1023;
-    return sign * (e ? e === 31 ? (m ? NaN : Infinity) : 2 ** (e - 15) * (1 + m / 1024) : 2 ** -24 * m);
+    const sign = h & 0x8000 ? -1 : 1;
+    const e = (h >> 10) & 31;
+    const m = h & 1023;
+    return sign * (e ? (e === 31 ? (m ? NaN : Infinity) : 2 ** (e - 15) * (1 + m / 1024)) : 2 ** -24 * m);
   }
   let halves = null;
   const table = () => halves || (halves = Float32Array.from({length: 65536}, (_, h) => half(h)));
@@ -30,10 +35,12 @@ const Pack = (() => {
   }
 
   async function make(ref) {
-    const data = await buffer(ref.pack), n = count(ref);
+    const data = await buffer(ref.pack);
+    const n = count(ref);
     if (ref.dtype === "f32") return new Float32Array(data, ref.offset, n);
     if (ref.dtype === "f16") {
-      const codes = new Uint16Array(data, ref.offset, n), t = table();
+      const codes = new Uint16Array(data, ref.offset, n);
+      const t = table();
       return Float32Array.from(codes, h => t[h]);
     }
     const step = (ref.hi - ref.lo) / 255;

@@ -1,45 +1,99 @@
 // Pictures of the user's own, where the net runs in the page: a pad to draw on, and files.
 const Pad = (() => {
-  const UNIT = 8, [C, H, W] = R.input.shape; // UNIT of the pad's pixels are one of the net's
-  let pad = null, pen = null, drawn = null, isBright = false;
+  const UNIT = 8;
+  const [C, H, W] = R.input.shape; // UNIT of the pad's pixels are one of the net's
+  let pad = null;
+  let pen = null;
+  let drawn = null;
+  let isBright = false;
 
   async function make() {
-    const ref = R.images[0].thumbnail, b = ref && await Pack.bytes(ref);
-    isBright = !!b && b[0] + b[3 * W - 3] + b[3 * W * (H - 1)] + b[3 * W * H - 3] > 4 * 127; // the corners: dark strokes on white
-    pad = el("canvas", {width: W * UNIT, height: H * UNIT, class: "pad", tabindex: "0", role: "application", "data-focus": "pad",
-      "aria-label": "drawing pad: draw with the mouse; or arrows move the pen, and draw while Shift is held"});
+    const ref = R.images[0].thumbnail;
+    const b = ref && (await Pack.bytes(ref));
+    // the corners: dark strokes on white
+    isBright = !!b && b[0] + b[3 * W - 3] + b[3 * W * (H - 1)] + b[3 * W * H - 3] > 4 * 127;
+    pad = el("canvas", {
+      width: W * UNIT,
+      height: H * UNIT,
+      class: "pad",
+      tabindex: "0",
+      role: "application",
+      "data-focus": "pad",
+      "aria-label": "drawing pad: draw with the mouse; or arrows move the pen, and draw while Shift is held",
+    });
     const context = pad.getContext("2d", {willReadFrequently: true});
-    Object.assign(context, {lineWidth: 2.4 * UNIT * Math.min(H, W) / 28, lineCap: "round", lineJoin: "round", strokeStyle: "#fff"});
+    Object.assign(context, {
+      lineWidth: (2.4 * UNIT * Math.min(H, W)) / 28,
+      lineCap: "round",
+      lineJoin: "round",
+      strokeStyle: "#fff",
+    });
     pen = [pad.width / 2, pad.height / 4];
-    const stroke = to => { context.beginPath(); context.moveTo(...pen); context.lineTo(...to); context.stroke(); pen = to; };
-    const under = e => { const r = pad.getBoundingClientRect(); return [(e.clientX - r.left) * pad.width / r.width, (e.clientY - r.top) * pad.height / r.height]; };
-    pad.onpointerdown = e => { pad.setPointerCapture(e.pointerId); pen = under(e); stroke(pen); };
-    pad.onpointermove = e => { if (e.buttons) stroke(under(e)); };
+    const stroke = to => {
+      context.beginPath();
+      context.moveTo(...pen);
+      context.lineTo(...to);
+      context.stroke();
+      pen = to;
+    };
+    const under = e => {
+      const r = pad.getBoundingClientRect();
+      return [((e.clientX - r.left) * pad.width) / r.width, ((e.clientY - r.top) * pad.height) / r.height];
+    };
+    pad.onpointerdown = e => {
+      pad.setPointerCapture(e.pointerId);
+      pen = under(e);
+      stroke(pen);
+    };
+    pad.onpointermove = e => {
+      if (e.buttons) stroke(under(e));
+    };
     pad.onpointerup = show;
     pad.onkeydown = e => {
       const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[e.key];
       if (!step) return;
-      e.preventDefault(); e.stopPropagation();
+      e.preventDefault();
+      e.stopPropagation();
       const to = pen.map((v, k) => Math.max(0, Math.min(UNIT * [W, H][k], v + 2 * UNIT * step[k])));
-      if (e.shiftKey) { stroke(to); show(); } else { pen = to; say(`pen at row ${Math.round(pen[1] / UNIT)}, column ${Math.round(pen[0] / UNIT)}`); }
+      if (e.shiftKey) {
+        stroke(to);
+        show();
+      } else {
+        pen = to;
+        say(`pen at row ${Math.round(pen[1] / UNIT)}, column ${Math.round(pen[0] / UNIT)}`);
+      }
     };
   }
 
   // The drawing as MNIST's digits are: its larger side is 20 of 28 pixels, and its centre of mass is in the middle.
   function centred() {
-    const w = pad.width, h = pad.height, a = pad.getContext("2d").getImageData(0, 0, w, h).data, out = new Uint8ClampedArray(4 * H * W);
-    const ink = (x, y) => x < 0 || y < 0 || x >= w || y >= h ? 0 : a[4 * (y * w + x) + 3];
+    const w = pad.width;
+    const h = pad.height;
+    const a = pad.getContext("2d").getImageData(0, 0, w, h).data;
+    const out = new Uint8ClampedArray(4 * H * W);
+    const ink = (x, y) => (x < 0 || y < 0 || x >= w || y >= h ? 0 : a[4 * (y * w + x) + 3]);
     let [mass, mx, my, l, r, t, b] = [0, 0, 0, w, 0, h, 0];
-    for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
-      const v = ink(x, y);
-      if (v) { mass += v; mx += v * x; my += v * y; l = Math.min(l, x); r = Math.max(r, x); t = Math.min(t, y); b = Math.max(b, y); }
-    }
+    for (let y = 0; y < h; y++)
+      for (let x = 0; x < w; x++) {
+        const v = ink(x, y);
+        if (v) {
+          mass += v;
+          mx += v * x;
+          my += v * y;
+          l = Math.min(l, x);
+          r = Math.max(r, x);
+          t = Math.min(t, y);
+          b = Math.max(b, y);
+        }
+      }
     if (!mass) return null;
-    const s = Math.max(r - l, b - t, UNIT) / (Math.min(H, W) * 20 / 28), n = Math.max(1, Math.round(s));
+    const s = Math.max(r - l, b - t, UNIT) / ((Math.min(H, W) * 20) / 28);
+    const n = Math.max(1, Math.round(s));
     for (let i = 0; i < H * W; i++) {
-      const x0 = Math.round(mx / mass + (i % W - W / 2) * s), y0 = Math.round(my / mass + (Math.floor(i / W) - H / 2) * s);
+      const x0 = Math.round(mx / mass + ((i % W) - W / 2) * s);
+      const y0 = Math.round(my / mass + (Math.floor(i / W) - H / 2) * s);
       let sum = 0;
-      for (let k = 0; k < n * n; k++) sum += ink(x0 + k % n, y0 + Math.floor(k / n));
+      for (let k = 0; k < n * n; k++) sum += ink(x0 + (k % n), y0 + Math.floor(k / n));
       const v = isBright ? 255 - sum / (n * n) : sum / (n * n);
       out.set([v, v, v, 255], 4 * i);
     }
@@ -47,48 +101,97 @@ const Pad = (() => {
   }
 
   function choose(image) {
-    State.set({image, cover: null, class: null}); State.redraw();
+    State.set({image, cover: null, class: null});
+    State.redraw();
     say(`the net says ${className(Live.images[image - R.images.length].top)}`);
   }
   let work = Promise.resolve(); // one drawing after another: each takes the place of the one before
-  const show = () => { work = work.then(add); };
+  const show = () => {
+    work = work.then(add);
+  };
   async function add() {
     const rgba = centred();
     if (!rgba) return;
-    const before = Live.images.indexOf(drawn), name = before < 0 ? `drawing ${Live.images.length + 1}` : drawn.name;
-    drawn = Live.images[await Live.add(name, rgba) - R.images.length];
+    const before = Live.images.indexOf(drawn);
+    const name = before < 0 ? `drawing ${Live.images.length + 1}` : drawn.name;
+    drawn = Live.images[(await Live.add(name, rgba)) - R.images.length];
     if (before >= 0) Live.remove(R.images.length + before);
     choose(R.images.length + Live.images.indexOf(drawn));
   }
-  function clear() { pad.getContext("2d").clearRect(0, 0, pad.width, pad.height); drawn = null; say("the pad is empty"); }
+  function clear() {
+    pad.getContext("2d").clearRect(0, 0, pad.width, pad.height);
+    drawn = null;
+    say("the pad is empty");
+  }
 
   // A picture from a file: resized to `dims` (height, width) and cropped in the middle, as classify does.
   async function open(file, [h, w], status) {
     try {
-      const bitmap = await createImageBitmap(file), context = el("canvas", {width: W, height: H}).getContext("2d");
+      const bitmap = await createImageBitmap(file);
+      const context = el("canvas", {width: W, height: H}).getContext("2d");
       context.imageSmoothingQuality = "high";
       context.drawImage(bitmap, (W - w) / 2, (H - h) / 2, w, h);
       choose(await Live.add(file.name, context.getImageData(0, 0, W, H).data));
-    } catch { status.textContent = `${file.name} is no picture that this browser reads.`; say(status.textContent); }
+    } catch {
+      status.textContent = `${file.name} is no picture that this browser reads.`;
+      say(status.textContent);
+    }
   }
 
   // The cards for an image `i`; a file may also be dropped on `root`.
   async function cards(root, i, dims) {
-    const found = [], status = el("p", {role: "status"});
+    const found = [];
+    const status = el("p", {role: "status"});
     if (!Values.isLive() || !W || (C !== 1 && C !== 3)) return found;
     if (C === 1) {
       if (!pad) await make();
-      if (document.activeElement === pad) requestAnimationFrame(() => pad.focus({preventScroll: true})); // it moves into the new view
-      const seen = i >= R.images.length && await Maps.image(i, 84 / Math.max(H, W));
-      found.push(el("section", {}, el("h3", {}, "Draw one yourself"), el("div", {class: "pad-row"}, pad,
-        el("div", {}, seen || null, el("p", {class: "quiet"}, seen ? "as the net sees it" : "Drawings join the images above."),
-          el("button", {"data-focus": "clear", onclick: clear}, "new drawing")))));
+      // it moves into the new view
+      if (document.activeElement === pad) requestAnimationFrame(() => pad.focus({preventScroll: true}));
+      const seen = i >= R.images.length && (await Maps.image(i, 84 / Math.max(H, W)));
+      found.push(
+        el(
+          "section",
+          {},
+          el("h3", {}, "Draw one yourself"),
+          el(
+            "div",
+            {class: "pad-row"},
+            pad,
+            el(
+              "div",
+              {},
+              seen || null,
+              el("p", {class: "quiet"}, seen ? "as the net sees it" : "Drawings join the images above."),
+              el("button", {"data-focus": "clear", onclick: clear}, "new drawing"),
+            ),
+          ),
+        ),
+      );
     }
-    const file = el("input", {type: "file", accept: "image/*", onchange: e => e.target.files[0] && open(e.target.files[0], dims, status)});
-    found.push(el("section", {}, el("label", {}, el("b", {}, "Or a picture of yours"), el("br"), file),
-      el("p", {class: "quiet"}, "It may be dropped here.", R.input.preparation ? ` It is ${R.input.preparation.text}.` : ""), status));
+    const file = el("input", {
+      type: "file",
+      accept: "image/*",
+      onchange: e => e.target.files[0] && open(e.target.files[0], dims, status),
+    });
+    found.push(
+      el(
+        "section",
+        {},
+        el("label", {}, el("b", {}, "Or a picture of yours"), el("br"), file),
+        el(
+          "p",
+          {class: "quiet"},
+          "It may be dropped here.",
+          R.input.preparation ? ` It is ${R.input.preparation.text}.` : "",
+        ),
+        status,
+      ),
+    );
     root.ondragover = e => e.preventDefault();
-    root.ondrop = e => { e.preventDefault(); if (e.dataTransfer.files[0]) open(e.dataTransfer.files[0], dims, status); };
+    root.ondrop = e => {
+      e.preventDefault();
+      if (e.dataTransfer.files[0]) open(e.dataTransfer.files[0], dims, status);
+    };
     return found;
   }
   return {cards};

@@ -19,19 +19,37 @@ const Values = (() => {
   async function pass(image) {
     if (!passes.has(image)) {
       if (passes.size > 12) passes.delete(passes.keys().next().value);
-      passes.set(image, input(image).then(x => Live.forward(x, {})));
+      passes.set(
+        image,
+        input(image).then(x => Live.forward(x, {})),
+      );
     }
     return passes.get(image);
   }
 
   function described(key, data, isExact) {
-    const stage = R.stages[key], step = stage.step || 1;
-    const shape = isExact || data === null ? stage.shape
-      : stage.shape.length === 3 ? [stage.maps ? stage.maps.length : stage.shape[0],
-        Math.ceil(stage.shape[1] / step), Math.ceil(stage.shape[2] / step)]
-        : stage.maps ? [stage.maps.length, ...stage.shape.slice(1)] : stage.shape;
-    return {data, shape, exact: isExact, maps: isExact ? null : stage.maps, step: isExact ? 1 : step,
-      note: isExact ? null : stage.note};
+    const stage = R.stages[key];
+    const step = stage.step || 1;
+    const shape =
+      isExact || data === null
+        ? stage.shape
+        : stage.shape.length === 3
+          ? [
+              stage.maps ? stage.maps.length : stage.shape[0],
+              Math.ceil(stage.shape[1] / step),
+              Math.ceil(stage.shape[2] / step),
+            ]
+          : stage.maps
+            ? [stage.maps.length, ...stage.shape.slice(1)]
+            : stage.shape;
+    return {
+      data,
+      shape,
+      exact: isExact,
+      maps: isExact ? null : stage.maps,
+      step: isExact ? 1 : step,
+      note: isExact ? null : stage.note,
+    };
   }
 
   // {data, shape, exact, maps, step, note} of a stage for one image; data is null where nothing was recorded.
@@ -59,12 +77,17 @@ const Values = (() => {
   async function param(layer, index) {
     const found = layerOf(layer).params[index];
     if (!found || !found.values) return {data: null, shape: found ? found.shape : [], exact: false, note: null};
-    return {data: await Pack.array(found.values), shape: found.values.shape, note: found.note,
-      exact: found.values.dtype === "f32" && !found.note};
+    return {
+      data: await Pack.array(found.values),
+      shape: found.values.shape,
+      note: found.note,
+      exact: found.values.dtype === "f32" && !found.note,
+    };
   }
 
   function softmax(scores) {
-    const top = Math.max(...scores), powers = Array.from(scores, s => Math.exp(s - top));
+    const top = Math.max(...scores);
+    const powers = Array.from(scores, s => Math.exp(s - top));
     const sum = powers.reduce((a, b) => a + b, 0);
     return Float32Array.from(powers, p => p / sum);
   }
