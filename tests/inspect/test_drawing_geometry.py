@@ -39,10 +39,13 @@ CROSSED = spec_of(
     conv("a", "data"), conv("b", "data"), join("c", "a", "b"), join("d", "a", "b"), join("e", "b", "c", "d"),
     join("f", "a", "d", "data"), conv("g", "data"), join("h", "e", "f", "g"), conv("end", "a"),
 )  # fmt: skip
+SKIP = spec_of(  # b → e is a branch beside c, and both are a part of the mesh
+    conv("a", "data"), conv("b", "data"), conv("c", "b"), conv("d", "b"), join("e", "a", "b", "c")
+)
 
 
 @pytest.mark.parametrize("direction", ["TB", "LR"])
-@pytest.mark.parametrize("spec", [DETECTOR, CROSSED], ids=["detector", "crossed"])
+@pytest.mark.parametrize("spec", [DETECTOR, CROSSED, SKIP], ids=["detector", "crossed", "skip"])
 def test_nothing_overlaps_in_a_mesh(spec, direction):
     drawn = boxes(spec)
     assert "[" in shape_of(divide(drawn.boxes, drawn.edges))

@@ -57,6 +57,19 @@ class Placed:
     ways: Ways = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
 
+    def enters(self, edge: Edge) -> float:
+        """The x where an edge comes into the part."""
+        return min(self._points(edge), key=lambda point: point[1])[0]
+
+    def leaves(self, edge: Edge) -> float:
+        """The x where an edge goes out of the part."""
+        return max(self._points(edge), key=lambda point: point[1])[0]
+
+    def _points(self, edge: Edge) -> list[Point]:
+        """The way of an edge in the part; without one, the box at which it ends."""
+        ends = (box for box in (edge.source, edge.target) if box in self.boxes)
+        return self.ways.get(edge) or [self.boxes[box] for box in ends]
+
     def add(self, other: Placed, x: float, y: float) -> None:
         """Take in what another part has, moved by (x, y)."""
         self.boxes.update({box: (bx + x, by + y) for box, (bx, by) in other.boxes.items()})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from minicaffe.inspect.drawing.boxes import Box, Edge
 from minicaffe.inspect.drawing.geometry import COLUMN_GAP, TRACK, Placed, bend
-from minicaffe.inspect.drawing.parts import Graph, Mesh, Part, boxes_in
+from minicaffe.inspect.drawing.parts import Empty, Graph, Mesh, Part, boxes_in, parts_in
 
 Span = tuple[int, int]  # the first and the last of some rows
 
@@ -43,7 +43,10 @@ class _Column:
 
 @dataclass
 class _Way:
-    """An edge between two rows, -1 being above the mesh: in a lane, on a track (gap, number), or directly."""
+    """An edge between two parts and their rows, -1 being above the mesh: in a lane, on a track, or directly.
+
+    A part is None outside the mesh. ``track`` is the number of the lane left of it, and its own there.
+    """
 
     edge: Edge
     source: int | None
@@ -68,13 +71,19 @@ class _Mesh:
             for edge in (*graph.into[box], *(e for e in graph.out[box] if e.target not in self.home))
             if self.home.get(edge.source) != self.home.get(edge.target)
         ]
+        self.through = {
+            each.edge: i
+            for i, item in enumerate(mesh.items)
+            for each in parts_in(item)
+            if isinstance(each, Empty)
+        }
         self.after: list[list[int]] = [[] for _ in parts]
         self.before: list[list[int]] = [[] for _ in parts]
         for edge in self.edges:
-            a, b = self.home.get(edge.source), self.home.get(edge.target)
-            if a is not None and b is not None and b not in self.after[a]:
-                self.after[a].append(b)
-                self.before[b].append(a)
+            for a, b in self._legs(edge):
+                if a is not None and b is not None and b not in self.after[a]:
+                    self.after[a].append(b)
+                    self.before[b].append(a)
         self.fed = {self.home[e.target] for e in self.edges if e.source not in self.home}
         self.order = self._order()
         self.row = self._rows()
@@ -84,7 +93,14 @@ class _Mesh:
         self.chained: set[tuple[int, int]] = set()
         self._put_into_lanes()
         self.tracks: list[list[_Column]] = [[] for _ in self.lanes]
-        self.ways = [self._way(edge) for edge in self.edges]
+        self.ways = [self._way(edge, a, b) for edge in self.edges for a, b in self._legs(edge)]
+
+    def _legs(self, edge: Edge) -> list[tuple[int | None, int | None]]:
+        """The parts between which an edge passes rows: two pairs if a part has a branch for it."""
+        stops = [self.home.get(edge.source), self.home.get(edge.target)]
+        if edge in self.through:
+            stops.insert(1, self.through[edge])
+        return [(a, b) for a, b in itertools.pairwise(stops) if a != b]
 
     def _order(self) -> list[int]:
         """The parts, each after those that feed it."""
@@ -140,9 +156,8 @@ class _Mesh:
             at = follows[at]
         return chain
 
-    def _way(self, edge: Edge) -> _Way:
-        """How an edge passes the rows between its ends."""
-        a, b = self.home.get(edge.source), self.home.get(edge.target)
+    def _way(self, edge: Edge, a: int | None, b: int | None) -> _Way:
+        """How an edge passes the rows between two parts."""
         rows = (-1 if a is None else self.row[a], self.count if b is None else self.row[b])
         way = _Way(edge, a, b, rows)
         passed = (rows[0] + 1, rows[1] - 1)
@@ -206,18 +221,12 @@ class _Mesh:
     def _leaves(self, way: _Way, x: Sequence[float]) -> float:
         """The x where an edge leaves its source's part."""
         assert way.source is not None
-        part = self.parts[way.source]
-        points = part.ways.get(way.edge)
-        inside = max(points, key=lambda p: p[1])[0] if points else part.boxes[way.edge.source][0]
-        return x[self.lane[way.source]] + inside
+        return x[self.lane[way.source]] + self.parts[way.source].leaves(way.edge)
 
     def _enters(self, way: _Way, x: Sequence[float]) -> float:
         """The x where an edge enters its target's part."""
         assert way.target is not None
-        part = self.parts[way.target]
-        points = part.ways.get(way.edge)
-        inside = min(points, key=lambda p: p[1])[0] if points else part.boxes[way.edge.target][0]
-        return x[self.lane[way.target]] + inside
+        return x[self.lane[way.target]] + self.parts[way.target].enters(way.edge)
 
     def _lane_places(self) -> list[float]:
         """The x of each lane's spine; 0 for the first."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
 from minicaffe.inspect.drawing.fold import fold_words, folded
 from minicaffe.inspect.drawing.geometry import Point, Sizes
-from minicaffe.inspect.drawing.parts import Fold, Graph, Mesh, Parallel, Part, Series, boxes_in, divide
+from minicaffe.inspect.drawing.parts import Fold, Graph, Part, boxes_in, divide, parts_in
 from minicaffe.inspect.drawing.place import Placer
 
 HEAD, LINE, FOOT = 19.0, 12.0, 9.0  # of a box: its name, each line, and below them
@@ -109,21 +108,10 @@ def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout
     )
 
 
-def _folds_in(part: Part) -> Iterator[Fold]:
-    if isinstance(part, Fold):
-        yield part
-    elif isinstance(part, (Series, Mesh)):
-        for item in part.items:
-            yield from _folds_in(item)
-    elif isinstance(part, Parallel):
-        for branch in part.branches:
-            yield from _folds_in(branch)
-
-
 def _without_hidden(part: Part, edges: list[Edge]) -> list[Edge]:
     """The edges between boxes that are drawn: what follows a stack follows the block that stands for it."""
     stands_for: dict[Box, tuple[Box, Fold]] = {}
-    for fold in _folds_in(part):
+    for fold in (each for each in parts_in(part) if isinstance(each, Fold)):
         for same in fold.hidden:
             stands_for.update(dict.fromkeys(same[1:], (same[0], fold)))
             stands_for[same[0]] = (same[0], fold)

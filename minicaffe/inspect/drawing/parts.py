@@ -59,19 +59,23 @@ class Fold:
 Part = Box | Empty | Series | Parallel | Mesh | Fold
 
 
-def boxes_in(part: Part) -> Iterator[Box]:
-    """The boxes that are drawn in a part, in a fixed order."""
+def parts_in(part: Part) -> Iterator[Part]:
+    """A part, and all that is drawn in it, in a fixed order."""
     stack: list[Part] = [part]
     while stack:
         top = stack.pop()
-        if isinstance(top, Box):
-            yield top
-        elif isinstance(top, (Series, Mesh)):
+        yield top
+        if isinstance(top, (Series, Mesh)):
             stack += reversed(top.items)
         elif isinstance(top, Parallel):
             stack += reversed(top.branches)
         elif isinstance(top, Fold):
             stack.append(top.unit)
+
+
+def boxes_in(part: Part) -> Iterator[Box]:
+    """The boxes that are drawn in a part, in a fixed order."""
+    return (each for each in parts_in(part) if isinstance(each, Box))
 
 
 class Graph:

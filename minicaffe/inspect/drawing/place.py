@@ -99,7 +99,7 @@ class Placer:
             result.add(part, x, y)
             if isinstance(branch, Empty):
                 result.ways[branch.edge] = [(x, 0), (x, length)]
-        self._open(parallel, result)
+        self._open(result)
         return result
 
     def _columns(self, parallel: Parallel, parts: Sequence[Placed]) -> list[float]:
@@ -149,19 +149,15 @@ class Placer:
         inside = set(boxes_in(part))
         return any(edge.target not in inside for box in inside for edge in self.graph.out[box])
 
-    def _open(self, part: Part, placed: Placed) -> None:
+    def _open(self, placed: Placed) -> None:
         """Let edges that come in from above or leave below do so in the columns where they go on."""
-        inside = set(boxes_in(part))
         for box in placed.boxes:
-            x, y = placed.boxes[box]
             for edge in self.graph.into[box]:
-                if edge.source not in inside:
-                    first = min(placed.ways.get(edge, []), key=lambda p: p[1], default=(x, y))
-                    placed.ways.setdefault(edge, []).append((first[0], 0))
+                if edge.source not in placed.boxes:
+                    placed.ways.setdefault(edge, []).append((placed.enters(edge), 0))
             for edge in self.graph.out[box]:
-                if edge.target not in inside:
-                    last = max(placed.ways.get(edge, []), key=lambda p: p[1], default=(x, y))
-                    placed.ways.setdefault(edge, []).append((last[0], placed.length))
+                if edge.target not in placed.boxes:
+                    placed.ways.setdefault(edge, []).append((placed.leaves(edge), placed.length))
 
     def _fold(self, fold: Fold) -> Placed:
         unit = self.place(fold.unit)
