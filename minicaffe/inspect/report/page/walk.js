@@ -66,7 +66,7 @@ const Walk = (() => {
             line.table.map(row =>
               el(
                 "tr",
-                {class: row[0] === index[0] ? "chosen" : null},
+                {class: row[0] === line.row ? "chosen" : null},
                 row.map((v, k) =>
                   el(
                     k ? "td" : "th",

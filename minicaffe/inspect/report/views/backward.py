@@ -65,7 +65,7 @@ def _line(step: Step) -> dict[str, Any]:
         found["terms"] = [[t.name, [_number(f) for f in t.factors], t.is_before] for t in line.terms]
         found["count"], found["rest"] = line.count, _number(line.rest)
     if line.table:
-        found["head"] = line.head
+        found["head"], found["row"] = line.head, line.row
         found["table"] = [[int(row[0]), *map(_number, row[1:])] for row in line.table]
     return found
 

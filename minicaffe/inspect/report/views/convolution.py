@@ -18,6 +18,7 @@ from minicaffe.errors import SpecError
 from minicaffe.inspect.report.carried import Candidate, Carrier
 from minicaffe.inspect.report.ladder import EXACT
 from minicaffe.inspect.report.live import runnable
+from minicaffe.inspect.report.matrices import factors_of, weights_of
 from minicaffe.inspect.report.options import MB, Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.program import PRODUCTS, NotLive
@@ -52,7 +53,7 @@ class _Writer:
         for layer in shown:
             try:
                 self.layers[layer.name] = self._geometry(layer)
-                drawable.append((layer, _weights(layer.layer)))
+                drawable.append((layer, _arrays(layer.layer)))
             except (NotLive, SpecError) as error:  # SpecError: every batch has factors of its own
                 self.layers[layer.name] = {"missing": str(error)}
         if self._is_live():
@@ -171,26 +172,17 @@ def _is_transposed(layer: Any) -> bool:
     return isinstance(layer, InnerProduct) and layer.spec.message(InnerProductParam).transpose
 
 
-def _weights(layer: Any) -> Arrays:
+def _arrays(layer: Any) -> Arrays:
     """``w`` (M, K/g); or ``left`` (M, r) and ``right`` (r, K), the factors of a channel scheme without groups.
 
     Raises SpecError where every batch has factors of its own.
     """
-    if not isinstance(layer, LowRankLayer):
-        (stage,) = layer.stages()
-        return {"w": np.asarray(stage.weights).reshape(layer.num_output, -1)}
-    layer.stages()  # refuses factors that are different for every batch
-    low = layer.low_rank
-    left, right = map(to_host, low.scheme.factors(*_filters(layer)))
-    if isinstance(low.scheme, ChannelScheme) and low.scheme.group == 1:
-        return {"left": left[0], "right": right[0]}
-    return {"w": np.asarray(low.scheme.weights(left @ right)).reshape(layer.num_output, -1)}
-
-
-def _filters(layer: LowRankLayer) -> Any:
-    filters = layer.low_rank.factors.fixed_filters()
-    assert filters is not None
-    return filters
+    if isinstance(layer, LowRankLayer):
+        scheme = layer.low_rank.scheme
+        if isinstance(scheme, ChannelScheme) and scheme.group == 1:
+            left, right = factors_of(layer)
+            return {"left": left[0], "right": right[0]}
+    return {"w": weights_of(layer)}
 
 
 def _bias_blob(layer: Any) -> Blob | None:

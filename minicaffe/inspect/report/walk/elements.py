@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from minicaffe.inspect.report.walk.line import Line, Spot, Term, lines, sum_of
+from minicaffe.layers.scale import ScaleParam
 
 
 def _slope(spot: Spot, slope: float, rule: str, note: str) -> Line:
@@ -98,7 +99,8 @@ def batch_norm(spot: Spot) -> Line | None:
 @lines.of("Scale")
 def scale(spot: Spot) -> Line | None:
     """dL/dx = s · dL/dy, with the learned s of the map."""
-    if len(spot.x) != 1 or spot.params[0].shape != spot.x[0].shape[:1]:
+    param = spot.layer.spec.message(ScaleParam)
+    if len(spot.x) != 1 or spot.params[0].ndim != 1 or param.axis not in (1, -spot.x[0].ndim):
         return None
     s = float(spot.params[0][spot.at[0]])
     return _slope(

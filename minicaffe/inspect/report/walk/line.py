@@ -37,7 +37,7 @@ class Line:
 
     ``terms`` are those of the sum that are shown, of ``count``; ``rest`` is the sum of the others. ``total`` is
     None where the layer type has no line of its own. ``table`` has the rows of a loss, under ``head``; the first
-    number of a row is an index. ``note`` says what the numbers mean.
+    number of a row is an index, which in the row of x is ``row``. ``note`` says what the numbers mean.
     """
 
     at: Index
@@ -50,15 +50,17 @@ class Line:
     note: str = ""
     head: tuple[str, ...] = ()
     table: tuple[tuple[float, ...], ...] = ()
+    row: int | None = None
 
 
 @dataclass
 class Spot:
     """Where the walk stands: at the number ``at`` of the layer's top ``top``, of one picture.
 
-    The arrays are those of the layer's blobs without the batch, ``dx`` and ``dy`` their gradients (None where there
-    is none). ``largest`` chooses, among the numbers of a bottom that a mask allows, where the walk goes on.
-    ``users`` are the names of the layers that take the tops; ``makers`` the steps that made the bottoms.
+    The arrays are those of the layer's blobs without the batch, unless a blob's first axis is none of one picture;
+    ``dx`` and ``dy`` are their gradients (None where there is none). ``largest`` chooses, among the numbers of a
+    bottom that a mask allows, where the walk goes on. ``users`` are the names of the layers that take the tops;
+    ``makers`` the steps that made the bottoms.
     """
 
     layer: Layer
@@ -79,6 +81,12 @@ class Spot:
         dy = self.dy[self.top]
         return 0.0 if dy is None else float(dy[self.at])
 
+    @property
+    def is_without_batch(self) -> bool:
+        """Whether no array has the first axis of its blob: 4 in the middle of a net that reshapes to (4, …)."""
+        blobs = zip(self.layer.bottom_blobs, self.x, strict=True)
+        return all(not blob.shape or x.ndim < len(blob.shape) for blob, x in blobs)
+
 
 LineOf = Callable[[Spot], "Line | None"]
 lines: LayerTable[LineOf] = LayerTable()
@@ -87,7 +95,7 @@ lines: LayerTable[LineOf] = LayerTable()
 def line_of(spot: Spot) -> Line:
     """The line of a spot's layer. A type that has none of its own goes on at the bottom's largest gradient."""
     own = lines.get(spot.layer.type)
-    line = None if own is None else own(spot)
+    line = None if own is None or not spot.is_without_batch else own(spot)
     if line is not None:
         return line
     bottom = next((i for i, dx in enumerate(spot.dx) if dx is not None), 0)

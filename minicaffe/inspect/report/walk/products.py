@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.errors import SpecError
+from minicaffe.inspect.report.matrices import weights_of
 from minicaffe.inspect.report.walk.line import Line, Spot, Term, lines, sum_of
 from minicaffe.inspect.report.walk.windows import window_pixels, windows_at
-from minicaffe.ops.convolution.geometry import Window
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.matrix_product import MatrixProduct
 
 
 @lines.of("InnerProduct")
 def inner_product(spot: Spot) -> Line | None:
     """dL/dx = Σ over units of w · dL/dy."""
     dy, layer = spot.dy[0], spot.layer
-    transpose, axis = getattr(layer, "transpose", False), getattr(layer, "axis", 1)
-    if dy is None or dy.ndim != 1 or axis != 1 or len(spot.params[0].shape) != 2:
-        return None
-    w = spot.params[0].T if transpose else spot.params[0]
-    if w.shape != (dy.size, spot.x[0].size):  # factors of low rank
+    assert isinstance(layer, MatrixProduct)
+    w = _weights(layer)
+    if dy is None or layer.axis != 1 or w is None:
         return None
     at = spot.largest(0, None)
     column = w[:, int(np.ravel_multi_index(at, spot.x[0].shape))]
@@ -36,18 +37,19 @@ def inner_product(spot: Spot) -> Line | None:
 @lines.of("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def convolution(spot: Spot) -> Line | None:
     """dL/dx = Σ over the filters and the windows that x lies in of w · dL/dy."""
-    window, dy = getattr(spot.layer, "window", None), spot.dy[spot.top]
-    b, w = spot.top, spot.params[0]
-    x = spot.x[b]
-    if not isinstance(window, Window) or dy is None or x.ndim != 3 or w.ndim != 4 or len(dy) != len(w):
+    layer, b = spot.layer, spot.top  # each bottom has a top
+    assert isinstance(layer, Convolution)
+    x, dy, window = spot.x[b], spot.dy[b], layer.window
+    w = _weights(layer)
+    if dy is None or layer.axis != 1 or layer.spatial_axes != 2 or w is None:
         return None
-    group = x.shape[0] // w.shape[1]
-    if group * w.shape[1] != x.shape[0] or len(w) % group or w.shape[2:] != window.kernel:
-        return None
-    filters, channels = len(w) // group, w.shape[1]
+    filters, channels = layer.num_output // layer.group, layer.channels // layer.group
+    w = w.reshape(layer.num_output, channels, *window.kernel)
     g = spot.at[0] // filters
-    mask = np.zeros(x.shape, bool)
     rows, columns = (window_pixels(window, axis, spot.at[1 + axis], x.shape[1 + axis]) for axis in (0, 1))
+    if not rows or not columns:  # the window lies in the padding
+        return None
+    mask = np.zeros(x.shape, bool)
     mask[g * channels : (g + 1) * channels, np.array(rows)[:, None], np.array(columns)] = True
     c, *pixel = at = spot.largest(b, mask)
     terms = []
@@ -62,3 +64,11 @@ def convolution(spot: Spot) -> Line | None:
         f"{filters} filters: {len(terms):,} products. This is one number of col2im(Wᵀ · dL/dY)."
     )
     return sum_of(at, "dL/dx = Σ w · dL/dy, over the filters and the windows that x is in", terms, note, b)
+
+
+def _weights(layer: MatrixProduct) -> np.ndarray | None:
+    """W (M, K/g); None where every batch has factors of its own."""
+    try:
+        return weights_of(layer)
+    except SpecError:
+        return None

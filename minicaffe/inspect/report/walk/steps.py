@@ -19,7 +19,8 @@ from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.inspect.report.walk import branches, elements, pooling, products  # noqa: F401  (for their lines)
 from minicaffe.inspect.report.walk.line import Index, Line, Spot, line_of
 from minicaffe.inspect.report.walk.losses import cross_entropy
-from minicaffe.inspect.report.walk.windows import largest_in_windows
+from minicaffe.inspect.report.walk.windows import in_image, largest_in_windows
+from minicaffe.layers.convolution import Convolution
 from minicaffe.ops.convolution.geometry import Window
 
 PASSING = {  # layers whose dx at a number is dy there, times something
@@ -66,14 +67,16 @@ class _Walk:
     def _first(self) -> Step | None:
         """The line of the loss: of the last layer with a loss weight, or of −log p of the answer."""
         recording = self.recording
-        weighted = [layer for layer in recording.layers if any(layer.layer.spec.loss_weight)]
+        weighted = [
+            key
+            for layer in recording.layers
+            for key, weight in zip(layer.tops, layer.layer.spec.loss_weight, strict=True)
+            if weight
+        ]
         if recording.no_gradient:
             return None
         if weighted:
-            loss = weighted[-1]
-            if loss.type == "Split":  # whose first top is the loss
-                loss = self.maker[loss.bottoms[0]]
-            return self._step(loss, None)
+            return self._line_of_loss(weighted[-1])
         if recording.answer is None:
             return None
         last = self.maker[recording.answer]
@@ -86,6 +89,17 @@ class _Walk:
         flat = int(np.ravel_multi_index(at, z.shape))
         line = cross_entropy(z.ravel().astype(np.float64), dz.ravel(), int(dy.ravel().argmin()), (flat,))
         return Step(last, None, (last.bottoms[0], at), line, float(dz[at]), None)
+
+    def _line_of_loss(self, key: str) -> Step:
+        """The line of the layer that made a weighted top; if it is no loss, of the largest number of the top."""
+        layer = self.maker[key]
+        if layer.type == "Split":  # of which one top is the loss
+            key = layer.bottoms[0]
+            layer = self.maker[key]
+        if layer.layer.is_loss:
+            return self._step(layer, None)
+        top = layer.tops.index(key)
+        return self._step(layer, self._largest(layer, top, None, of_tops=True), top)
 
     def _next(self, key: str, at: Index) -> Step | None:
         """The line through the layer that made a number, if a gradient goes on below it."""
@@ -141,7 +155,13 @@ class _Walk:
         found = self._reach_below(layer, below, values.shape) if below else None
         if found is not None:
             return found
-        return np.zeros(values.shape) if diff is None else np.abs(diff.astype(np.float64))
+        if diff is None:
+            return np.zeros(values.shape)
+        size = np.abs(diff.astype(np.float64))
+        if isinstance(layer.layer, Convolution) and values.ndim == 3 and layer.layer.spatial_axes == 2:
+            image = self._values(layer.bottoms[layer.tops.index(key)]).shape
+            size *= in_image(layer.layer.window, image[1:], size.shape[1:])
+        return size
 
     def _reach_below(
         self, layer: RecordedLayer, below: list[str], shape: tuple[int, ...]

@@ -16,6 +16,15 @@ def window_pixels(window: Window, axis: int, output: int, length: int) -> list[i
     return [pixel for pixel in pixels if 0 <= pixel < length]
 
 
+def in_image(window: Window, image: Sequence[int], outputs: Sequence[int]) -> np.ndarray:
+    """Of the windows (OH, OW) over an image (H, W): whether they cover a pixel, and do not lie in the padding."""
+    rows, columns = (
+        np.array([bool(window_pixels(window, axis, i, image[axis])) for i in range(outputs[axis])], bool)
+        for axis in (0, 1)
+    )
+    return np.asarray(rows[:, None] & columns)
+
+
 def windows_at(window: Window, axis: int, pixel: int, outputs: int) -> list[tuple[int, int]]:
     """The windows that a pixel lies in, along one axis: (place in the kernel, output), the outputs in order."""
     found = []
