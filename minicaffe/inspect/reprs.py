@@ -6,9 +6,7 @@ Colours are seen on a light page and on a dark one; text has the page's own.
 from __future__ import annotations
 
 import html
-import inspect
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
@@ -21,8 +19,9 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, shown
 from minicaffe.inspect import tiles
+from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.logs import Series, read_log
-from minicaffe.inspect.report.facts import BINS, formula_of, kind_of, settings_of, statistics
+from minicaffe.inspect.report.facts import BINS, kind_of, settings_of, statistics
 from minicaffe.inspect.summary import (
     LayerRow,
     in_bytes,
@@ -126,7 +125,7 @@ def _layer(layer: Layer) -> str:
     rows = [("from", "to")[i] for i, (_, blobs) in enumerate(ends) for _ in blobs]
     names = [(name, blob) for names, blobs in ends for name, blob in zip(names, blobs, strict=False)]
     table = [(side, f"{name} {_shape(blob)}") for side, (name, blob) in zip(rows, names, strict=True)]
-    parts = [_head(layer.name, [layer.type, layer.note]), f"<pre>{_text(_formula(layer))}</pre>"]
+    parts = [_head(layer.name, [layer.type, layer.note]), f"<pre>{_text(formula_of(layer))}</pre>"]
     parts.append(_facts([*table, *settings_of(layer)]))
     shown_blobs = [(f"params[{layer.name!r}][{i}]", blob) for i, blob in enumerate(layer.blobs)]
     shown_blobs += [
@@ -141,14 +140,6 @@ def _layer(layer: Layer) -> str:
             room -= len(picture)
             parts.append(picture if room > 0 else "")
     return _page(*parts)
-
-
-def _formula(layer: Layer) -> str:
-    """The first line of the docstring of the layer's file, and the formulas below it."""
-    doc = inspect.getdoc(sys.modules[type(layer).__module__]) or ""
-    first, formula = doc.partition("\n")[0], formula_of(layer)
-    first = first.partition(": ")[2] or first
-    return first.replace("``", "") + ("" if formula == first else f"\n\n{formula}")
 
 
 def _picture_of_parameter(layer: Layer, blob: Blob) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import named, shown
+from minicaffe.inspect.formula import sentence_of
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.train.preview import count_multiply_adds, count_parameters
@@ -217,9 +216,14 @@ def is_deploy(spec: NetSpec, level: int = 0, stages: Iterable[str] = ()) -> bool
 
 
 def layer_type_table() -> str:
-    """Every layer type with the first line of its module's docstring: its formula."""
-    rows = []
-    for name, cls in sorted(layer_classes.items()):
-        doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-        rows.append((name, doc.splitlines()[0].partition(": ")[2] or doc.splitlines()[0]))
-    return format_table(("type", "what it computes"), rows)
+    """Every layer type with the first line of its docstring: its formula."""
+    return format_table(("type", "what it computes"), list(_layer_types().items()))
+
+
+def layer_types_as_json() -> str:
+    """What ``layer_type_table`` shows as one JSON object: the types, each with what it computes."""
+    return json.dumps(_layer_types(), indent=1, ensure_ascii=False)
+
+
+def _layer_types() -> dict[str, str]:
+    return {name: sentence_of(cls) for name, cls in sorted(layer_classes.items())}

@@ -59,6 +59,7 @@ class ScriptLayer(minicaffe.Layer):
     def __init__(self, spec: LayerSpec, setting: NetSetting, cls: type[Layer]) -> None:
         super().__init__(spec, setting)
         self.script = cls(spec)
+        self.__doc__ = cls.__doc__ or ""  # which a notebook and a report show
         self.param_str = ""
         self._host = HostView(setting.device)
 

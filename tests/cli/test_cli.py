@@ -1,6 +1,7 @@
 """The commands, as a user types them."""
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -93,6 +94,8 @@ def test_summary_lists_the_layer_types(capsys):
     output = capsys.readouterr().out
     assert re.search(r"^Convolution +y = w ∗ x \+ b", output, re.MULTILINE)
     assert len(output.splitlines()) > 50
+    assert main(["summary", "--types", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["Convolution"].startswith("y = w ∗ x + b")
 
 
 def all_commands():

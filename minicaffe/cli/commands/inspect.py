@@ -24,7 +24,14 @@ from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.confusion import ConfusionCounter
 from minicaffe.inspect.confusion_table import confusion_text
 from minicaffe.inspect.score import show_score
-from minicaffe.inspect.summary import as_json, energies_kept, layer_type_table, phase_for, summarize
+from minicaffe.inspect.summary import (
+    as_json,
+    energies_kept,
+    layer_type_table,
+    layer_types_as_json,
+    phase_for,
+    summarize,
+)
 from minicaffe.inspect.timing import time_net
 from minicaffe.train.scoring import first_not_finite
 
@@ -83,13 +90,13 @@ def _add_time(sub: argparse.ArgumentParser) -> None:
 
 def summary(args: argparse.Namespace) -> None:
     """Show a net's layers: shapes, parameters, multiply-adds, memory, ranks."""
+    if args.json:
+        _log_to_stderr()
     if args.types:
-        print(layer_type_table())
+        print(layer_types_as_json() if args.json else layer_type_table())
     elif args.net is None:
         raise SpecError("summary: give a net spec, or --types for the list of layer types")
     else:
-        if args.json:
-            _log_to_stderr()
         net, why = _open(args, args.weights)
         with net:
             energies = energies_kept(net) if args.weights else {}

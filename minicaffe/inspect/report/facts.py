@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
-import sys
 from typing import Any
 
 import numpy as np
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
+from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.receptive_fields import receptive_fields
 from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.inspect.summary import LayerRow, layer_rows
@@ -44,19 +42,6 @@ def kind_of(layer: Layer) -> str:
     if layer.is_loss:
         return "loss"
     return KINDS.get(layer.type, "data" if layer.spec.brings_data else "other")
-
-
-def formula_of(layer: Layer) -> str:
-    """The formulas that the docstring of the layer's file opens with; or what it says the layer computes."""
-    lines = (inspect.getdoc(sys.modules[type(layer).__module__]) or "").splitlines() or [""]
-    first = lines[0].partition(": ")[2] or lines[0]
-    begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
-    end = next((i for i in range(begin, len(lines)) if not lines[i].startswith("    ")), len(lines))
-    block = [line[4:] for line in lines[begin:end]]
-    left = first.partition(" = ")[0]
-    if block and (left == first or any(line.split() and line.split()[0] == left for line in block)):
-        return "\n".join(block)
-    return "\n".join([re.split(r", (?![^(]*\))", first)[0].rstrip(".") if block else first, *block])
 
 
 def settings_of(layer: Layer) -> list[tuple[str, str]]:

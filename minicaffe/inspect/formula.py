@@ -1,0 +1,43 @@
+"""What a layer computes, as docstrings say it: a type of the package in its file's, a user's class in its own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from itertools import takewhile
+
+from minicaffe.core.layer import Layer
+
+
+def formula_of(layer: Layer) -> str:
+    """The first line of the docstring, without the name of the type, and the first formulas that stand below it.
+
+    Formulas are the lines that are indented, with the empty ones between them.
+    """
+    first, *lines = _lines_of(vars(layer).get("__doc__", _doc_of(type(layer))))
+    begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
+    block = takewhile(lambda line: not line or line.startswith("    "), lines[begin:])
+    formulas = "\n".join(line[4:] for line in block).rstrip()
+    return "\n".join(filter(None, [first, formulas])).replace("``", "")
+
+
+def sentence_of(cls: type[Layer]) -> str:
+    """The first line of the docstring, without the name of the type."""
+    return _lines_of(_doc_of(cls))[0]
+
+
+def _lines_of(doc: str) -> list[str]:
+    """The lines of a docstring: at least one, which may be empty."""
+    first, *lines = inspect.cleandoc(doc).splitlines() or [""]
+    return [re.sub(r"^\w+: ", "", first), *lines]
+
+
+def _doc_of(cls: type[Layer]) -> str:
+    """Of a class without a docstring it is that of the nearest one above it, below Layer."""
+    if cls is Layer:
+        return ""
+    if cls.__module__.startswith("minicaffe."):
+        return sys.modules[cls.__module__].__doc__ or ""
+    above = next(base for base in cls.__mro__[1:] if issubclass(base, Layer))
+    return cls.__doc__ or _doc_of(above)
