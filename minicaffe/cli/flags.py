@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,6 +147,21 @@ def _device_of(spec: SolverSpec) -> Device:
         return array.set_device(f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu")
     except DeviceError as error:
         raise spec.error("solver_mode", f"{error} (--device cpu)") from None
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Whether what is written to ``path`` comes out of stdout, as of /dev/stdout."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except (OSError, ValueError):  # no such file yet, or no stdout
+        return False
+
+
+def log_to_stderr() -> None:
+    """Leave stdout to what a program or a file is given."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def positive(text: str) -> int:

@@ -23,6 +23,7 @@ from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import TwoStage
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.train.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,17 @@ def _matrix(product: DenseConvolution, w: Array) -> Array:
 
 
 def input_moments(net: Net, layers: Sequence[MatrixLayer], batches: Sequence[Batch]) -> dict[str, Moments]:
-    """The moments of what some layers of a net see, and of W times that, in one pass over the batches."""
+    """The moments of what some layers of a net see, and of W times that, in one pass over the batches.
+
+    It logs how far it is.
+    """
     sums = {layer.name: MomentSums(layer.weights) for layer in layers}
     last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
-    for batch in batches:
+    progress, total = Progress(100, "% of the covariances"), len(batches) * (last + 1)
+    for n, batch in enumerate(batches):
         for i, step in enumerate(net.steps[: last + 1]):
             run(net, batch, i, i)
             if step.layer.name in sums:
                 sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
+            progress.say_some(100 * (n * (last + 1) + i + 1) // total - progress.done)
     return {name: total.moments() for name, total in sums.items()}

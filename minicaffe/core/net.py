@@ -376,14 +376,22 @@ class Net:
 
         Raises WeightError if the file cannot be read, or if its arrays do not fit the layer of their name.
         """
-        converters = {layer.name: layer.converter for layer in self.layers}
         with self.lock, self.setting.device.entered():
-            report = weights.copy_into(self.params, path, converters)
+            report = weights.copy_into(self.params, path, self._converters())
             self._parameters_changed()
         report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
         self._warn_of_other_classes(report)
         self._take_preparation(report)
         return report
+
+    def check_weights(self, path: str | Path) -> weights.CopyReport:
+        """What ``copy_from`` would report of a file, by the shapes in it; nothing is copied. Raises WeightError."""
+        report = weights.check_fit(self.params, path, self._converters())
+        report.missing = [name for name in report.missing if self._lacks_numbers(name, report.matched)]
+        return report
+
+    def _converters(self) -> dict[str, weights.Converter]:
+        return {layer.name: layer.converter for layer in self.layers}
 
     def prepare_as(self, preparation: Preparation) -> None:
         """Prepare pictures this way, as the data layers of another net do, whatever weight files say."""

@@ -18,6 +18,7 @@ from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
 
 LEARN_ANEW = "; rename the layer in the net to learn it from scratch"
+Reader = Callable[[], list[np.ndarray]]
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 
 
@@ -76,17 +77,8 @@ def copy_into(
     if no layer of the net is in the file.
     """
     with path if isinstance(path, WeightReader) else open_weights(path) as file:
-        layers = file.layers()
-        report = CopyReport.of(params, layers)
-        if params and not report.matched:
-            has = listing(list(layers), 3) or "no layers"
-            raise WeightError(
-                f"{file.path}: has no layer of this net (it has {has}); these are another net's weights"
-            )
-        found = {
-            name: _read_layer(file, name, params[name], layers[name], (converters or {}).get(name))
-            for name in report.matched
-        }
+        report, readers = _fit(params, file, converters or {})
+        found = {name: read() for name, read in readers.items()}
         report.preparation = read_preparation(file)
     for name, arrays in found.items():
         for blob, array in zip(params[name], arrays, strict=True):
@@ -94,13 +86,38 @@ def copy_into(
     return report
 
 
-def _read_layer(
+def check_fit(
+    params: Mapping[str, list[Blob]], path: str | Path, converters: Mapping[str, Converter] | None = None
+) -> CopyReport:
+    """What ``copy_into`` would report, by the shapes in the file; raises as it does, but copies nothing."""
+    with open_weights(path) as file:
+        return _fit(params, file, converters or {})[0]
+
+
+def _fit(
+    params: Mapping[str, list[Blob]], file: WeightReader, converters: Mapping[str, Converter]
+) -> tuple[CopyReport, dict[str, Reader]]:
+    """What matches, and for each layer that does a function that reads its arrays. Raises WeightError."""
+    layers = file.layers()
+    report = CopyReport.of(params, layers)
+    if params and not report.matched:
+        has = listing(list(layers), 3) or "no layers"
+        raise WeightError(
+            f"{file.path}: has no layer of this net (it has {has}); these are another net's weights"
+        )
+    readers = {
+        name: _reader(file, name, params[name], layers[name], converters.get(name)) for name in report.matched
+    }
+    return report, readers
+
+
+def _reader(
     file: WeightReader, name: str, blobs: list[Blob], keys: list[str], converter: Converter | None
-) -> list[np.ndarray]:
+) -> Reader:
     shapes = [file.shapes[key] for key in keys]
     convert = converter(shapes) if converter and shapes != [blob.shape for blob in blobs] else None
     if convert is not None:
-        return convert([file.read(key, shape) for key, shape in zip(keys, shapes, strict=True)])
+        return lambda: convert([file.read(key, shape) for key, shape in zip(keys, shapes, strict=True)])
     if len(keys) != len(blobs):
         raise WeightError(
             f"{file.path}: layer '{name}' has {len(keys)} arrays, the net's layer {len(blobs)} parameters"
@@ -108,4 +125,4 @@ def _read_layer(
         )
     for i, blob in enumerate(blobs):
         file.check(f"{name}/{i}", blob.shape, LEARN_ANEW)
-    return [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]
+    return lambda: [file.read(f"{name}/{i}", blob.shape) for i, blob in enumerate(blobs)]

@@ -65,6 +65,20 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise WriteError(refusal(path, error)) from error
 
 
+def refuse_unwritable(path: str | Path) -> None:
+    """Raise WriteError where a file of this name cannot be written: before long work, that is, not after it."""
+    path = Path(path)
+    try:
+        check_name(path)
+        if path.is_dir():
+            raise WriteError(f"{path}: is a folder; give the path of a file")
+        if not _is_stream(path):
+            with _unfinished(Path(os.path.realpath(path)), _new_file):
+                pass
+    except OSError as error:
+        raise WriteError(refusal(path, error)) from error
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, that takes the name ``path``, which is free, when the block ends.

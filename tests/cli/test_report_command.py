@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minicaffe.cli.commands import report as command
+from minicaffe.cli.flags import is_stdout
 from minicaffe.cli.program import main
 from tests import ROOT
 
@@ -37,17 +39,32 @@ def test_a_net_without_weights_is_called_untrained(files, capsys):
     assert "Wrote tiny.html" in capsys.readouterr().out
 
 
+def test_where_the_page_goes_to_stdout_nothing_else_does(files, capfd, monkeypatch):
+    assert is_stdout("/dev/stdout") and not is_stdout("tiny.html")
+    monkeypatch.setattr(command, "is_stdout", lambda path: True)
+    assert main(["report", "tiny.yaml", "digit.png", "-o", "tiny.html"]) == 0
+    said = capfd.readouterr()
+    assert said.out == "" and "Wrote tiny.html" in said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["tiny.yaml"], "name image files (minicaffe report NET IMAGE …)"),
         (["two.yaml", "digit.png"], "has 2 inputs (data, second); image files fill one"),
         (["tiny.yaml", "none.png"], "none.png: no such image"),
-        (["tiny.yaml", "digit.png", "-o", "none/x.html"], "none/x.html: cannot be written (no such folder)"),
+        (
+            ["tiny.yaml", "digit.png", "-o", "none/x.html"],
+            "none/x.html: cannot be written (No such file",
+        ),
         (["tiny.yaml", "digit.png", "-o", "digit.png"], "would be written over the digit.png that is read"),
         (["tiny.yaml", "digit.png", "--layers", "convv"], "has no layer 'convv'; did you mean 'conv'?"),
         (["tiny.yaml", "digit.png", "--max-size", "0.1"], "must be a number of megabytes"),
         (["tiny.yaml", "digit.png", "--log", "digit.png"], "digit.png"),
+        (["tiny.yaml", "digit.png", "-o", "/proc/x.html"], "/proc/x.html: cannot be written"),
+        (["tiny.yaml", "digit.png", "-o", "."], ".: is a folder; give the path of a file"),
+        (["tiny.yaml", "digit.png", "--snapshots", "none.npz"], "none.npz: cannot be read"),
+        (["tiny.yaml", "digit.png", "--sweep", "none.jsonl"], "none.jsonl: cannot be read as a journal"),
         (
             [str(ROOT / "prototxt/lenet/train.yaml"), "digit.png"],
             "has data layers, so it takes no image files",

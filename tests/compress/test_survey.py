@@ -15,6 +15,7 @@ from minicaffe.device.array import to_device
 from minicaffe.files.spec_formats import load_net
 from minicaffe.low_rank.products import product_of_rank
 from minicaffe.spec.net import parse_net
+from minicaffe.train.progress import Progress
 from tests.compress.lenet_cases import run, with_ranks
 
 CONV = "type: Convolution, convolution_param: {num_output: 6, kernel_size: 3"
@@ -91,6 +92,15 @@ def test_moments_are_those_of_the_layers_that_are_fitted(folder):
     found, expected = input_moments(net, layers, batches), moments.of_layers(net, ["conv1", "ip1"], batches)
     for name in ("conv1", "ip1"):
         np.testing.assert_array_equal(found[name].xx, expected[name].xx)
+
+
+def test_the_pass_over_the_batches_says_how_far_it_is(folder, caplog, monkeypatch):
+    caplog.set_level("INFO", "minicaffe")
+    monkeypatch.setattr(Progress, "EVERY", 0)
+    net = Net("net.yaml", weights="lenet.npz", seed=0)
+    layer = next(matrix_layer(step) for step in net.steps if step.layer.name == "conv1")
+    input_moments(net, [layer], calibration_batches(load_net("net.yaml"), 2))
+    assert "50 of 100 % of the covariances" in caplog.text
 
 
 def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.inspect.report import live
 from minicaffe.inspect.report.live import runnable
 from minicaffe.inspect.report.page import _file
 from minicaffe.inspect.report.pictures import Picture, Pictures
 from minicaffe.inspect.report.program import NotLive
 from minicaffe.inspect.report.record import copy_of, record
+from minicaffe.train.preview import count_multiply_adds
 from tests import ROOT
 
 EVERY_STEP = ROOT / "tests/report/every_step.yaml"
@@ -49,7 +51,7 @@ def run(page, recording, program, dtype):
     params = {
         key: array.astype(dtype) if array.size > 1024 else array for key, array in program.params.items()
     }
-    x = recording.stages[recording.input].values[0]
+    x = recording.stages[recording.input_stage].values[0]
     steps = {"input": program.input, "steps": program.steps}
     texts = {key: text_of(array) for key, array in params.items()}
     found = page.evaluate(RUN, [_file("engine.js"), steps, texts, text_of(x)])
@@ -107,6 +109,30 @@ def test_the_net_of_every_step_has_them_all():
         line.split(" ")[0][6:] for line in _file("engine.js").splitlines() if line.startswith("steps.")
     }
     assert ops == defined
+
+
+def test_a_layer_in_place_on_the_image_runs_in_the_page():
+    spec = """
+    layer:
+    - {name: data, type: Input, input_param: {shape: {dim: [1, 3, 4, 4]}}}
+    - {name: centred, type: Power, top: data, power_param: {shift: -0.5}}
+    - {name: ip, type: InnerProduct, inner_product_param: {num_output: 2}}
+    - {name: prob, type: Softmax}
+    """
+    recording = recorded(mc.Net.from_text(spec))
+    program = runnable(recording)
+    assert program.input == recording.input_stage == "data@data"
+    assert program.steps[0]["bottoms"] == ["data@data"] and program.steps[0]["op"] == "power"
+
+
+def test_nets_of_much_work_are_recorded(monkeypatch):
+    recording = recorded(every_step())
+    work = count_multiply_adds(recording.net)
+    monkeypatch.setattr(live, "MOST_WORK", work)
+    runnable(recording)
+    monkeypatch.setattr(live, "MOST_WORK", work - 1)
+    with pytest.raises(NotLive, match=f"{work:,} multiply-adds are more than the {work - 1:,}"):
+        runnable(recording)
 
 
 def why_not(spec, **options):

@@ -21,6 +21,7 @@ from minicaffe.inspect.report.seen_images import seen_images, test_images
 from minicaffe.inspect.report.views import low_rank
 from minicaffe.spec.net import parse_net
 from tests import ROOT
+from tests.report.conftest import net_of
 
 LENET = ROOT / "prototxt" / "lenet" / "train.yaml", ROOT / "models" / "lenet.npz"
 WIDE = """
@@ -139,3 +140,13 @@ def test_a_sweep_is_read_by_layer_and_scheme(tmp_path):
         low_rank.swept(path)
     with pytest.raises(DataError, match="No such file"):
         low_rank.swept(tmp_path / "none")
+
+
+def test_a_sweep_of_another_net_is_told_before_the_work(tmp_path, monkeypatch):
+    row = {"layer": "fire9", "fraction": 0.5, "ranks": [2], "accuracy": 0.9, "loss": 1, "energy": 1, "flops": 1,
+           "milliseconds": 1}  # fmt: skip
+    (tmp_path / "x.jsonl").write_text(
+        json.dumps({"key": json.dumps(["SPATIAL", "fire9", 0.5]), "value": row})
+    )
+    with copy_of(net_of("lenet")) as net, pytest.raises(DataError, match="another net: it has layers fire9"):
+        low_rank.check(net, Options(sweep=tmp_path / "x.jsonl"))

@@ -10,13 +10,14 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.errors import DataError
+from minicaffe.inspect.report.facts import told_zeros
 from minicaffe.inspect.report.ladder import RUNGS, Rung, reduce
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.page import as_json, page
 from minicaffe.inspect.report.pictures import from_images
 from minicaffe.inspect.report.record import copy_of, record
 from minicaffe.inspect.report.weights import restored
-from tests.report.conftest import photos
+from tests.report.conftest import net_of, photos
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -98,6 +99,37 @@ def test_a_label_that_is_no_number_of_a_class_is_refused(label):
     for images in (photos(2, 16), None):
         with pytest.raises(DataError, match="of image 0: give the number of a class, from 0 on"):
             mc.report(net, images, labels=[label])
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"labels": [1, 4]}, "label 4 of image 1: the net has 4 classes, from 0 to 3"),
+        ({"labels": [1, 2, 3]}, "3 labels for 2 images; give one for each, or None"),
+        ({"class_names": ["cat", "dog"]}, "names of 2 classes, but the net has 4"),
+    ],
+)
+def test_labels_and_names_that_do_not_fit_are_refused(given, problem):
+    with pytest.raises(DataError, match=problem):
+        mc.report(small_net(), photos(2, 16), **given)
+
+
+def test_labels_to_a_net_with_data_are_refused():
+    with pytest.raises(DataError, match="its labels come with its data"):
+        mc.report(net_of("lenet"), labels=[1])
+
+
+def test_a_net_whose_weights_are_0_is_told_to_want_weights(caplog):
+    """As a deploy net is without its weights: Caffe's filler is 0."""
+    filled = SMALL.replace("NAME", "x").replace("CONV", "conv").replace(", weight_filler: {type: xavier}", "")
+    text = mc.report(mc.Net.from_text(filled), photos(1, 16)).html
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("The weights of all layers are 0") and "(--weights FILE)" in told
+    assert f'"zeros":"{told}"' in text
+    net = small_net()
+    assert told_zeros(net) == ""
+    net.params["ip"][0].data[...] = 0
+    assert told_zeros(net).startswith("The weights of layer ip are 0")
 
 
 @pytest.mark.parametrize(("layer", "left"), [("ip", ["conv"]), ("conv", [])])

@@ -7,6 +7,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.inspect.logs import read_log, running_mean
+from minicaffe.inspect.report import make
 from minicaffe.inspect.report.first_filters import first_filters
 from minicaffe.inspect.report.make import make_report
 from minicaffe.inspect.report.options import Options
@@ -116,6 +117,37 @@ def test_a_log_that_is_none_is_told_before_the_work(tmp_path, twin, pictures):
     with pytest.raises(mc.DataError) as raised:
         make_report(twin, pictures, Options(logs=[tmp_path / "x.log"]))
     assert str(raised.value).startswith(f"{tmp_path / 'x.log'}: not a training log")  # not from within a view
+
+
+def test_solver_states_among_the_snapshots_are_left_out(trained, twin, pictures, caplog):
+    """As ``--snapshots snap/run_iter_*.npz`` names them."""
+    caplog.set_level("INFO", "minicaffe")
+    options = Options(snapshots=sorted(trained.glob("snap/run_iter_*.npz")))
+    assert len(options.snapshots) == 4
+    training.check(twin, options)
+    assert "2 solver states are left out" in caplog.text
+    found = training.data(record(twin, pictures), Packer(), options)["snapshots"]
+    assert {snapshot["iteration"] for snapshot in found} == {7, 14}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("none.npz", "none.npz: cannot be read"),
+        ("snap/run_iter_7.solverstate.npz", "a solver state, not weights"),
+        ("wide.npz", "'conv/0' has shape .* the net expects"),
+        ("half.npz", "half.npz: has no weights for layer ip; give snapshots of this net"),
+    ],
+)
+def test_snapshots_that_do_not_fit_are_told_before_the_work(
+    trained, twin, pictures, monkeypatch, name, problem
+):
+    weights = dict(np.load(trained / "snap" / "run_iter_7.npz"))
+    np.savez(trained / "half.npz", **{key: weights[key] for key in ("conv/0", "conv/1")})
+    np.savez(trained / "wide.npz", **{**weights, "conv/0": np.zeros((6, 1, 7, 7), np.float32)})
+    monkeypatch.setattr(make, "record", None)
+    with pytest.raises(mc.WeightError, match=problem):
+        make_report(twin, pictures, Options(snapshots=[trained / name]))
 
 
 # -- in the page

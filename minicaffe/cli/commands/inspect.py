@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import (
@@ -14,6 +13,7 @@ from minicaffe.cli.flags import (
     add_phase,
     add_trust,
     choose_device,
+    log_to_stderr,
     positive,
     trained_net,
 )
@@ -91,7 +91,7 @@ def _add_time(sub: argparse.ArgumentParser) -> None:
 def summary(args: argparse.Namespace) -> None:
     """Show a net's layers: shapes, parameters, multiply-adds, memory, ranks."""
     if args.json:
-        _log_to_stderr()
+        log_to_stderr()
     if args.types:
         print(layer_types_as_json() if args.json else layer_type_table())
     elif args.net is None:
@@ -101,13 +101,6 @@ def summary(args: argparse.Namespace) -> None:
         with net:
             energies = energies_kept(net) if args.weights else {}
             print((as_json if args.json else summarize)(net, energies, why))
-
-
-def _log_to_stderr() -> None:
-    """Leave stdout to what a program reads."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stderr)
 
 
 def _add_summary(sub: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.device.array import current_device
 from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
-from minicaffe.files.atomic import refuse_overwriting
+from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable
 from minicaffe.files.spec_formats import load_net, load_solver
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec import trust
@@ -230,10 +230,7 @@ def _bench(args: argparse.Namespace) -> Workbench:
 def _out(given: str | None, net: str, ending: str) -> Path:
     """The path to write to: the given one, or the net's with another ending. Raises WriteError if it cannot be."""
     out = Path(given) if given else Path(net).with_name(Path(net).stem + ending)
-    if out.is_dir():
-        raise WriteError(f"{out}: is a folder; give the path of a file")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise WriteError(f"{out}: its folder cannot be written; check that it exists and may be")
+    refuse_unwritable(out)
     return out
 
 

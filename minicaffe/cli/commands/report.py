@@ -16,12 +16,14 @@ from minicaffe.cli.flags import (
     add_rules,
     add_trust,
     choose_device,
+    is_stdout,
+    log_to_stderr,
     positive,
     trained_net,
 )
 from minicaffe.core.net import Net
-from minicaffe.errors import DataError, WriteError, listing
-from minicaffe.files.atomic import refuse_overwriting
+from minicaffe.errors import DataError, listing
+from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable
 from minicaffe.files.spec_formats import has_weights
 from minicaffe.inspect.report.make import make_report
 from minicaffe.inspect.report.options import MB, Options
@@ -33,11 +35,12 @@ logger = logging.getLogger("minicaffe")
 
 def report(args: argparse.Namespace) -> None:
     """Write one HTML file that shows what a net computes, layer by layer; small nets run in it."""
+    if is_stdout(args.output):  # -o /dev/stdout: the page alone goes there
+        log_to_stderr()
     choose_device(args)
     inputs = [args.net, *args.images, args.weights, args.labels, args.sweep, *args.log, *args.snapshots]
     refuse_overwriting([args.output], inputs)
-    if not Path(args.output).parent.is_dir():  # it would be seen only at the end
-        raise WriteError(f"{args.output}: cannot be written (no such folder); make it, or give another -o")
+    refuse_unwritable(args.output)
     names = read_labels(args.labels) if args.labels is not None else []
     with _net(args) as given, copy_of(given) as net:
         pictures = _pictures(net, names, args)

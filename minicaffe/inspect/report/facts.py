@@ -9,6 +9,8 @@ import numpy as np
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
+from minicaffe.errors import listing
 from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.receptive_fields import receptive_fields
 from minicaffe.inspect.report.record import RecordedLayer, Recording
@@ -42,6 +44,19 @@ def kind_of(layer: Layer) -> str:
     if layer.is_loss:
         return "loss"
     return KINDS.get(layer.type, "data" if layer.spec.brings_data else "other")
+
+
+def told_zeros(net: Net) -> str:
+    """What to know of a net that has layers whose weights are all 0, which is how they begin without a filler."""
+    weighty = [layer for layer in net.layers if kind_of(layer) in ("conv", "ip") and layer.blobs]
+    zeros = [layer.name for layer in weighty if not layer.blobs[0].data.any()]
+    if not zeros:
+        return ""
+    which = "all layers" if len(zeros) == len(weighty) else f"layer {listing(zeros, 3)}"
+    return (
+        f"The weights of {which} are 0, so nothing of the picture comes through: give the net its weights "
+        "(--weights FILE). Without them a layer begins as its weight_filler says, or else with zeros."
+    )
 
 
 def settings_of(layer: Layer) -> list[tuple[str, str]]:

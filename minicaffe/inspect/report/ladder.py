@@ -179,7 +179,7 @@ def stages(recording: Recording, packer: Packer, plan: Plan, exact_input: bool) 
             numbers = {k: source[k] for k in source if k not in ("values", "diff", "blob", "layer", *how)}
         else:
             numbers = statistics(stage.values)
-            if key == recording.input and exact_input:
+            if key == recording.input_stage and exact_input:
                 values = packer.add(stage.values, "f32", stage.layer)
             elif key in final or plan.in_place:
                 reduced, how = reduce(stage.values, plan.rung)

@@ -51,4 +51,4 @@ def runnable(recording: Recording) -> Program:
     if work > MOST_WORK:
         raise NotLive(f"{work:,} multiply-adds are more than the {MOST_WORK:,} that a page has time for")
     keys = [(layer.bottoms, layer.tops) for layer in recording.layers]
-    return program_of(net, recording.input, recording.answer, keys)
+    return program_of(net, recording.input_stage, recording.answer, keys)

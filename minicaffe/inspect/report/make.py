@@ -14,9 +14,8 @@ from minicaffe.core.net import Net, expect_net
 from minicaffe.errors import DataError
 from minicaffe.files.atomic import write_text
 from minicaffe.inspect.drawing import svg_of
-from minicaffe.inspect.logs import read_logs
 from minicaffe.inspect.report import ladder, weights
-from minicaffe.inspect.report.facts import facts
+from minicaffe.inspect.report.facts import facts, told_zeros
 from minicaffe.inspect.report.live import live
 from minicaffe.inspect.report.options import MB, Options
 from minicaffe.inspect.report.pack import Packer
@@ -94,7 +93,8 @@ def report(
     ``images`` are files, or arrays (H, W, K) as ``load_image`` reads them, and ``labels`` their classes. Without
     images they are the first ``count`` of the net's data in phase test; or, for a net without data layers, of what
     its input blobs hold. ``log`` is a training log or several; ``max_size`` of the page is in MB. The net stays as
-    it is. Raises what nets raise, and DataError where there is nothing to show it, or ``max_size`` is too small.
+    it is. Raises what nets raise, and DataError where there is nothing to show it, for labels and files that do not
+    fit, or where ``max_size`` is too small.
     """
     expect_net(net, "report")
     logs = [log] if isinstance(log, (str, Path)) else list(log)
@@ -103,6 +103,10 @@ def report(
         if images is not None:
             pictures = from_images(Classifier(twin), images, labels)
         elif has_data(twin):
+            if len(labels):
+                raise DataError(
+                    f"net '{net.name}': its labels come with its data; give labels to images of yours"
+                )
             pictures = from_data(twin, count)
         else:
             for name in net.inputs:
@@ -118,7 +122,11 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
         raise DataError(f"net '{net.name}': no images to show it; give at least one")
     for name in options.layers:
         net.layer_index(name, 0)  # raises the error that names the nearest
-    read_logs(options.logs)  # a log that is none is told before the work
+    for view in (training, low_rank):  # a file that cannot be shown is told before the work
+        view.check(net, options)
+    zeros = told_zeros(net)
+    if zeros:
+        logger.warning("%s", zeros)
     recording = record(net, pictures, options.labels)
     fitting = ladder.choose(recording, options.budget(MAPS)).rung.images
     if fitting is not None and fitting < len(recording.images):
@@ -126,7 +134,7 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
         recording = recording.first(fitting)
     packer = Packer()
     drawings = _drawings(net)
-    data = _data(recording, packer, options, weights_name)
+    data = {**_data(recording, packer, options, weights_name), "zeros": zeros}
     # what is left is for maps, after everything else has its place
     fixed = len(as_json(data)) + STAGE_TEXT * len(recording.stages) + sum(map(len, drawings)) + PAGE
     left = options.budget(1) - packer.size - fixed
@@ -222,7 +230,7 @@ def _input(recording: Recording, packer: Packer) -> dict[str, Any]:
             "mean": mean,
             "channels": "grey" if shape[:1] == (1,) else "bgr" if found.channel_swap == (2, 1, 0) else "rgb",
         }
-    return {"stage": recording.input, "shape": list(shape), "preparation": preparation}
+    return {"stage": recording.input_stage, "shape": list(shape), "preparation": preparation}
 
 
 def _views(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def from_images(classifier: Classifier, images: Sequence[Any], labels: Sequence[
     """
     net, name = classifier.net, classifier.input
     color = net.blobs[name].channels == 3
+    _check_count(labels, len(images))
     items = []
     for i, image in enumerate(images):
         is_file = isinstance(image, (str, Path))
@@ -110,8 +111,16 @@ def from_inputs(net: Net, labels: Sequence[int | None], count: int) -> Pictures:
         parts = [{first: arrays[first][i : i + 1]} for i in range(min(count, len(arrays[first])))]
     else:
         parts = [arrays]
+    _check_count(labels, len(arrays[first]) if len(arrays) == 1 and arrays[first].ndim else 1)
     items = [_item(net, f"input {i}", part, first, _given(labels, i)) for i, part in enumerate(parts)]
     return Pictures(items, first, net.preparation, _names(net))
+
+
+def _check_count(labels: Sequence[int | None], count: int) -> None:
+    if len(labels) > count:
+        raise DataError(
+            f"{len(labels)} labels for {count} image{'s' * (count > 1)}; give one for each, or None"
+        )
 
 
 def _given(labels: Sequence[int | None], i: int) -> int | None:

@@ -22,8 +22,8 @@ from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import synchronize, to_host
-from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.report.pictures import Picture, Pictures
+from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.inspect.report.pictures import Picture, Pictures, has_data
 from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")
@@ -95,6 +95,11 @@ class Recording:
     def images(self) -> list[Picture]:
         """The pictures."""
         return self.pictures.items
+
+    @property
+    def input_stage(self) -> str:
+        """The key of the pictures: the blob's name, unless a later layer overwrites them in place."""
+        return next(stage.key for stage in self.stages.values() if stage.blob == self.input)
 
     @property
     def scores(self) -> np.ndarray | None:
@@ -184,14 +189,17 @@ def feed(net: Net, picture: Picture) -> None:
 
 
 def record(net: Net, pictures: Pictures, classes: Sequence[str] = ()) -> Recording:
-    """Run a net, which is ours to run (``copy_of``), on pictures. Raises what its layers raise."""
-    recorder = _Recorder(net, pictures, tuple(classes) or pictures.classes)
-    return recorder.run()
+    """Run a net, which is ours to run (``copy_of``), on pictures. Raises what its layers raise.
+
+    Raises DataError where ``classes`` are not as many names as the net has classes, or a label is none of these.
+    """
+    return _Recorder(net, pictures, tuple(classes)).run()
 
 
 class _Recorder:
-    def __init__(self, net: Net, pictures: Pictures, classes: tuple[str, ...]) -> None:
-        self.net, self.pictures, self.classes = net, pictures, classes
+    def __init__(self, net: Net, pictures: Pictures, given: tuple[str, ...]) -> None:
+        self.net, self.pictures = net, pictures
+        self.given, self.classes = given, given or pictures.classes
         self.layers = _layers(net)
         self.stages: dict[str, Stage] = {}
         self.losses: list[float] = []
@@ -204,6 +212,7 @@ class _Recorder:
         for i in running(net):  # for the shapes; the first pass is also what others are compared with
             net.run_forward(i, i)
         self._choose_answer()
+        self._check_classes()
         self.count = self._affordable(len(items))
         self.losses = [math.nan] * self.count
         self.new_array = _store(self._bytes_of_one() * self.count)
@@ -370,6 +379,20 @@ class _Recorder:
                 "InnerProduct", "Convolution", "Pooling", "Sigmoid", "ReLU", "Dropout", "Flatten", "Reshape",
             ):  # fmt: skip
                 self.answer = self.layers[maker].tops[self.net.steps[maker].layer.spec.top.index(name)]
+
+    def _check_classes(self) -> None:
+        """Raise DataError for labels that somebody gave, or names, that are not those of the net's classes."""
+        if self.answer is None:
+            return
+        maker = next(layer for layer in self.layers if self.answer in layer.tops)
+        count = self.net.steps[maker.step].top[maker.tops.index(self.answer)].count
+        if self.given and len(self.given) != count:
+            raise DataError(f"names of {len(self.given)} classes, but the net has {count}")
+        for picture in self.pictures.items:
+            if picture.label is not None and picture.label >= count and not has_data(self.net):
+                raise DataError(
+                    f"label {picture.label} of {picture.name}: the net has {count} classes, from 0 to {count - 1}"
+                )
 
     def _source(self, key: str) -> str:
         """The stage that a Split copied, or the stage itself."""

@@ -28,8 +28,6 @@ const Frame = (() => {
       [bytes(t.activation_bytes), "blobs", whole(t.activation_bytes) + " bytes for one image"],
     ];
     if (t.ms !== null) facts.push([fmt(t.ms), "ms"]);
-    const weights = R.layers.flatMap(l => l.params).filter(p => p.shape.length > 1);
-    const areZero = t.parameters > 0 && weights.every(p => p.zeros === p.count);
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
     top.replaceChildren(
       el("h1", {title: R.title}, R.title),
@@ -38,7 +36,7 @@ const Frame = (() => {
         {class: "quiet"},
         el("span", {class: "phase"}, `phase ${R.phase} · `),
         R.untrained
-          ? el("b", {class: "warning"}, areZero ? "untrained: all weights are 0" : "untrained")
+          ? el("b", {class: "warning"}, R.zeros ? "untrained: weights are 0" : "untrained")
           : `weights ${R.weights}`,
       ),
       el(

@@ -161,6 +161,7 @@ View("net", () => {
       ),
     );
     root.append(
+      R.zeros ? el("p", {class: "warning", role: "note"}, R.zeros) : "",
       bars(root),
       el(
         "table",

@@ -23,7 +23,7 @@ from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.net import Net
 from minicaffe.device.array import module_of, on_cpu, to_host
 from minicaffe.device.workers import share_products, worker_count
-from minicaffe.errors import MinicaffeError
+from minicaffe.errors import DataError, MinicaffeError, listing
 from minicaffe.inspect.confusion import Answers, find_answers
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, Ref
@@ -45,6 +45,13 @@ SHARE, SHARE_WITH_W = 0.15, 0.08  # of the file, for bases; where W goes with th
 ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
 FEW_COLUMNS = 64  # of a basis of the data, and of all bases where W goes with them
 TEST_IMAGES, TEST_WORK = 200, 20_000_000  # that the page measures on; multiply-adds for an image
+
+
+def check(net: Net, options: Options) -> None:
+    """Read the journal that the view shows later. Raises DataError where it is none, or another net's."""
+    layers = list(swept(options.sweep))
+    if layers and not {layer.name for layer in net.layers}.intersection(layers):
+        raise DataError(f"{options.sweep}: a sweep of another net: it has layers {listing(layers, 3)}")
 
 
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:

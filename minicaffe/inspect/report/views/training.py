@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -10,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
+from minicaffe.errors import WeightError
+from minicaffe.files.state_formats import is_state
 from minicaffe.inspect.logs import Run, Series, read_logs
 from minicaffe.inspect.plot import smooth_width
 from minicaffe.inspect.report.first_filters import first_filters
@@ -19,8 +23,26 @@ from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.record import Recording, copy_of, feed, running, softmax
 from minicaffe.train.progress import Progress
 
+logger = logging.getLogger("minicaffe")
 POINTS, RATIOS = 1000, 200  # at most, of a curve
 PARAMS, SNAPSHOTS, IMAGES = 40, 40, 10  # at most
+
+
+def check(net: Net, options: Options) -> None:
+    """Read what the view shows later: before the work, an error is of use. Raises DataError and WeightError."""
+    read_logs(options.logs)
+    for path in weight_files(options.snapshots):
+        problem = net.check_weights(path).problem(path)
+        if problem:
+            raise WeightError(f"{problem}; give snapshots of this net")
+    left_out = len(options.snapshots) - len(weight_files(options.snapshots))
+    if left_out:
+        logger.info("--snapshots: %d solver states are left out; weights are shown", left_out)
+
+
+def weight_files(paths: Sequence[str | Path]) -> list[str | Path]:
+    """The files that hold weights: of ``run_iter_*.npz`` not the solver states, unless there are no others."""
+    return [path for path in paths if not is_state(path)] or list(paths)
 
 
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
@@ -80,6 +102,7 @@ def _snapshots(recording: Recording, packer: Packer, paths: Sequence[str | Path]
     """For each weight file the first convolution's filters, and the scores of some pictures."""
     if not paths:
         return []
+    paths = weight_files(paths)
     chosen = [paths[i] for i in sorted({*np.linspace(0, len(paths) - 1, SNAPSHOTS).round().astype(int)})]
     progress, found = Progress(len(chosen)), []
     with copy_of(recording.net) as net:
