@@ -6,10 +6,14 @@ shows, in which "…" stands for anything, and a number for all that are rounded
 names, and ends with an error, which the text after it shows, or prints what stands there. Of the shell's
 commands those of minicaffe run, with flags that make them short. For other commands only the files and the extras
 that they name are looked up.
+
+Without a page it runs those that come on standard input, each in a process that has all imports behind it: a line
+has the page, its working directory and a file for what it prints, with tabs between; the answer is its status.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -30,6 +34,7 @@ SHORTER = {  # flags that a command gets, in place of the page's own
     "lowrank apply": {"--calibration": "1"},
     "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
 }
+SHARES = (0.1, 0.5)  # of a layer's multiply-adds, that a search tries
 SHORT_SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
 SMALL_BATCH = 20
 KNOWN = (".", "git", "python3", "ruff", "mypy", "lint-imports")  # other programs, which are not run
@@ -99,6 +104,9 @@ def run_shell(block: Block) -> None:
 def run_command(words: list[str]) -> None:
     """Run a command of minicaffe; check what any other names."""
     from minicaffe.__main__ import main
+    from minicaffe.compress import cost, fitting, selection
+
+    cost.REPEATS, fitting.SWEEPS, selection.SHARES = 1, 2, SHARES
 
     if words[0] == "minicaffe" or words[:2] == ["python", "train.py"]:
         words = ["minicaffe", "train", *words[2:]] if words[0] == "python" else words
@@ -218,5 +226,26 @@ def main(name: str) -> int:
     return 0
 
 
+def serve() -> int:
+    """Run each page of standard input in a fork. There, it is ``main`` that returns."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+    import minicaffe.cli.program
+    import minicaffe.inspect.report.make  # noqa: F401
+
+    for line in sys.stdin:
+        page, folder, printed = line.rstrip("\n").split("\t")
+        if not (child := os.fork()):
+            with open(printed, "wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            os.chdir(folder)
+            sys.path.insert(0, folder)
+            return main(page)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1]) if sys.argv[1:] else serve())

@@ -50,20 +50,41 @@ def folder(tmp_path):
     return tmp_path
 
 
+def start(package, *page, **options):
+    path = f"{package}{os.pathsep}{ROOT}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.docs.run_page", *page],
+        env={**os.environ, "PYTHONPATH": path, "MINICAFFE_DEVICE": "cpu"},
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs a page, and returns its status and what it printed; one process has the imports of all pages."""
+    printed = tmp_path_factory.mktemp("printed") / "all"
+
+    def run(page, folder):
+        print(page, folder, printed, sep="\t", file=server.stdin, flush=True)
+        return int(server.stdout.readline()), printed.read_text(errors="replace")
+
+    with start(ROOT, cwd=ROOT, stdin=subprocess.PIPE) as server:
+        yield run
+
+
 @pytest.mark.parametrize("page", with_code(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_shows_runs(page, folder):
-    package = ROOT
+def test_what_a_page_shows_runs(page, folder, run):
+    name = str(page.relative_to(ROOT))
     if page.name in WITH_A_COPY_OF_THE_PACKAGE:
         shutil.copytree(ROOT / "minicaffe", folder / "minicaffe")
-        package = folder
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.docs.run_page", str(page.relative_to(ROOT))],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{ROOT}", "MINICAFFE_DEVICE": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+        with start(folder, name, cwd=folder, stderr=subprocess.STDOUT) as own:
+            printed = own.communicate()[0]
+        status = own.returncode
+    else:
+        status, printed = run(name, folder)
+    assert status == 0, printed[-9000:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
