@@ -29,11 +29,18 @@ VIEWS = [
     ("training", "Training"),
     ("test_set", "Test set"),
 ]
-SCRIPTS = [
-    "pack", "state", "values", "maps", "curves", "graph", "live",
-    "net", "layer", "product", "figure", "staggered", "sums", "conv", "rank", "mix", "plan", "low_rank", "pad",
-    "answer", "walk", "weight", "backward", "training", "tests",
-    "frame",
+SCRIPTS = [  # in this order: a script uses those before it as soon as it is read
+    "report", "state", "elements", "format", "pack", "values", "maps",
+    "chart", "line_chart", "bar_chart", "histogram", "share_chart", "matrix_chart",
+    "graph", "live",
+    "net",
+    "layer_maps", "layer_weights", "layer_types", "layer_tested", "layer",
+    "product", "figure", "choice", "layout", "frames", "window_tables", "staggered", "sums", "play", "conv",
+    "rank", "mix", "plan", "low_rank",
+    "pad", "answer",
+    "walk", "weight", "backward",
+    "training", "tests",
+    "keys", "header", "frame",
 ]  # fmt: skip
 
 

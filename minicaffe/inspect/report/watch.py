@@ -35,7 +35,7 @@ FILTERS_EVERY = 10.0  # seconds
 RATIOS = 40  # parameters whose updates are shown
 FEW = ("start", "resume", "filters", "end")  # events that are not thinned
 NOT_SHOWN = {"start": ("solver", "net_spec", "weights"), "train": ("outputs",), "norms": ("params",)}
-SCRIPTS = ["state", "maps", "curves", "training", "watch"]
+SCRIPTS = ["report", "state", "elements", "format", "maps", "chart", "line_chart", "training", "watch"]
 NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net
     "layers": [{"name": "net", "type": "", "kind": "other", "params": [], "tops": []}],
     "images": [{"name": ""}],

@@ -259,7 +259,7 @@ View("answer", () => {
       el("h3", {}, "What the net says"),
       list,
       line,
-      isShare ? null : el("p", {class: "quiet"}, "Scores, not probabilities: they need not add up to 1."),
+      isShare ? null : quiet("Scores, not probabilities: they need not add up to 1."),
       el(
         "label",
         {class: "quiet"},
@@ -281,9 +281,7 @@ View("answer", () => {
         card(
           "Cover it by hand",
           box(picture, "by-hand"),
-          el(
-            "p",
-            {class: "quiet"},
+          quiet(
             live
               ? "Drag the square, or move it with arrows; the bars follow."
               : "Put the square anywhere: it goes to the nearest place that was recorded.",
@@ -306,10 +304,8 @@ View("answer", () => {
           `What ${className(chosen)} depends on`,
           box(canvas, "occlusion"),
           !extent
-            ? el("p", {class: "quiet"}, "Covering changes nothing.")
-            : el(
-                "p",
-                {class: "quiet"},
+            ? quiet("Covering changes nothing.")
+            : quiet(
                 el("b", {class: "plus"}, "blue"),
                 `: covered there, ${what} falls, by `,
                 num(extent),
@@ -340,9 +336,7 @@ View("answer", () => {
                 },
                 `cover it everywhere: ${O.tops.length * wide} passes`,
               )
-            : el(
-                "p",
-                {class: "quiet"},
+            : quiet(
                 O.why
                   ? `Not measured: ${O.why}.`
                   : "Recorded for the best five classes, and for the first images only.",
@@ -380,21 +374,13 @@ View("answer", () => {
                   255,
                   `Grad-CAM of ${cam}`,
                 ),
-                el(
-                  "p",
-                  {class: "quiet"},
+                quiet(
                   "Where maps lie that lower the loss",
                   ` of ${className(Number.isInteger(label) ? label : meta(i).top)}. Only ${h} × ${w} ` +
                     "places, one colour for all: not outlines, not how much.",
                 ),
               ]
-            : [
-                el(
-                  "p",
-                  {class: "quiet"},
-                  "Not for this image: it needs gradients, which were recorded for the first ones.",
-                ),
-              ]),
+            : [quiet("Not for this image: it needs gradients, which were recorded for the first ones.")]),
           cam === last
             ? null
             : el(

@@ -111,21 +111,18 @@ View("backward", () => {
             "div",
             {},
             Maps.legend(lo, hi, true),
-            el("p", {class: "quiet"}, "Blue: the loss grows if the pixel does; red: it falls."),
+            quiet("Blue: the loss grows if the pixel does; red: it falls."),
           ),
         );
     }
     root.append(row, el("h3", {}, `dL/d ${key}`));
     if (!found || !found.data) {
-      root.append(el("p", {class: "quiet"}, "Not recorded for this layer and image."));
+      root.append(quiet("Not recorded for this layer and image."));
       return;
     }
     const {lo, hi} = Maps.range(found.data);
     const shared = State.scale === "blob" ? {lo, hi} : {};
-    root.append(
-      el("p", {class: "quiet"}, found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"),
-      Maps.legend(lo, hi),
-    );
+    root.append(quiet(found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"), Maps.legend(lo, hi));
     if (found.shape.length === 3) {
       const [n, fh, fw] = found.shape;
       root.append(
@@ -175,15 +172,7 @@ View("backward", () => {
       el(
         "table",
         {class: "units", "aria-label": "dead units"},
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            ["layer", "dead", "always on", "which are dead"].map(h => el("th", {scope: "col"}, h)),
-          ),
-        ),
+        headOf(["layer", "dead", "always on", "which are dead"]),
         el(
           "tbody",
           {},

@@ -1,78 +1,5 @@
-// View 3: window → column → product → output, step by step, and the way back. Its numbers are in product.js,
-// its picture in staggered.js, its words in sums.js.
-
-// What is chosen: filter f, output place (y, x) with its column (p; s among those shown) and row k of X, of
-// input map c. The address has f as map, and (y, x, k) as at.
-const Choice = (() => {
-  const {clamp} = Figure;
-  const place = () => (State.at && State.at.length > 1 ? State.at : null);
-
-  function strongest(n, value) {
-    let best = 0;
-    let most = -1;
-    for (let i = 0; i < n; i++) {
-      const v = Math.abs(value(i));
-      if (v > most) {
-        most = v;
-        best = i;
-      }
-    }
-    return best;
-  }
-  // From the address; what is not there is chosen where the answer is strongest.
-  function of(m) {
-    const f = Math.min(State.map, m.M - 1);
-    const from = Math.floor(f / m.filters) * m.depth;
-    const at = place();
-    const s = at
-      ? (clamp(at[0], 0, m.oh - 1) - m.py) * m.cw + clamp(at[1], 0, m.ow - 1) - m.px
-      : strongest(m.n, i => m.WX[f * m.n + i] + (m.b ? m.b[f] : 0));
-    const p = m.column(s);
-    const term = k => Product.weight(m, f, k) * m.X[k * m.n + s];
-    const partial = c => {
-      let sum = 0;
-      for (let i = 0; i < m.area; i++) sum += term(c * m.area + i);
-      return sum;
-    };
-    let k = at ? (at[2] ?? -1) : -1;
-    if (k < from || k >= from + m.depth) {
-      const c = from / m.area + strongest(m.maps, i => partial(from / m.area + i));
-      k = c * m.area + strongest(m.area, i => term(c * m.area + i));
-    }
-    return {f, s, p, y: Math.floor(p / m.ow), x: p % m.ow, k, c: Math.floor(k / m.area), from, partial};
-  }
-
-  // Choose f, s or k; a row of another group takes the first filter of its group along.
-  function cell(m, chosen, {f = chosen.f, s = chosen.s, k = chosen.k}) {
-    const p = m.column(s);
-    const group = Math.floor(k / m.depth);
-    State.set({
-      at: [Math.floor(p / m.ow), p % m.ow, k],
-      map: Math.floor(f / m.filters) === group ? f : group * m.filters,
-    });
-  }
-  // A filter; one of another group takes a row of its own group along.
-  function filter(m, chosen, f, s = chosen.s) {
-    cell(m, chosen, {f, s, k: (chosen.k % m.depth) + Math.floor(f / m.filters) * m.depth});
-  }
-  // The input map `by` further on, within the group.
-  function map(m, chosen, by) {
-    cell(m, chosen, {k: chosen.from + ((chosen.k - chosen.from + by * m.area + m.depth) % m.depth)});
-  }
-  // A pixel (r, q) of the padded input: the window whose middle is nearest, and the pixel's place in it; or, if an
-  // arrow moved there, the next window.
-  function pixel(m, {k, y, x}, r, q, move) {
-    const {kernel, stride, dilation} = m.g;
-    const now = [y, x];
-    const sizes = [m.oh, m.ow];
-    const nearest = (v, i) => Math.round((v - ((kernel[i] - 1) * dilation[i]) / 2) / stride[i]);
-    const at = [r, q].map((v, i) => clamp(move ? now[i] + move[i] : nearest(v, i), 0, sizes[i] - 1));
-    const [i, j] = at.map((v, a) => ([r, q][a] - v * stride[a]) / dilation[a]);
-    const isSeen = !move && [i, j].every(Number.isInteger) && i >= 0 && j >= 0 && i < m.kh && j < m.kw;
-    State.set({at: [...at, isSeen ? Math.floor(k / m.area) * m.area + i * m.kw + j : k]});
-  }
-  return {of, cell, filter, map, pixel, place};
-})();
+// View 3: window → column → product → output, step by step, and the way back. Its numbers are in product.js, what
+// is chosen in choice.js, its picture in staggered.js, its words in sums.js.
 
 View("convolution", () => {
   const STEPS = {1: "window", 2: "column", 3: "all columns", 4: "W · X", 5: "output", 6: "rank r"};
@@ -132,7 +59,8 @@ View("convolution", () => {
     const blocks = Staggered.draw(
       Object.assign(scene, {figure, height, width: Math.max(640, root.clientWidth)}),
     );
-    if (playing && !still()) animate(scene, blocks, mine);
+    const goesOn = () => mine === run && playing;
+    if (playing && !still()) Play.step(scene, blocks, goesOn, () => after(now, goesOn));
   }
 
   // ---- controls ----
@@ -224,74 +152,18 @@ View("convolution", () => {
     else State.redraw();
   }
 
-  // ---- playing ----
-
-  // A step takes a second, in which its block fills; then the next one begins.
-  function animate(scene, b, mine) {
-    const {m, now, till} = scene;
+  // After a step comes the next one; after the last the picture stands.
+  function after(now, goesOn) {
     const keys = Object.keys(stepsOf(now));
     const next = keys[keys.indexOf(now) + 1];
-    const move = now === "2" ? fly(scene, b) : null;
-    let begin = null;
-    const frame = time => {
-      if (mine !== run || !playing) return;
-      const t = Math.min(1, (time - (begin ??= time)) / 1000);
-      const filled = Math.ceil(t * m.n);
-      if (move) {
-        move(t / 0.6);
-        till.rows = Math.ceil((m.K * (t - 0.6)) / 0.4);
-        b.X.fill();
-      }
-      if (now === "3") {
-        till.columns = filled;
-        b.X.fill();
-      }
-      if (now === "4") {
-        till.sums = filled;
-        b.Y.fill();
-      }
-      if (now === "b4") {
-        scene.input = Product.col2im(m, filled);
-        b.input.fill();
-      }
-      if (t < 1) requestAnimationFrame(frame);
-      else if (next)
-        setTimeout(() => {
-          if (mine === run && playing) State.set({step: next});
-        }, 600);
-      else {
-        playing = false;
-        State.redraw();
-      }
-    };
-    requestAnimationFrame(frame);
-  }
-  // The window's cells fly to their places in the column: a function of the time from 0 to 1.
-  function fly({m, chosen, rows, seen}, b) {
-    const {s, c, y, x} = chosen;
-    const {stride, dilation} = m.g;
-    const extent = m.extent(m.X);
-    const cells = Array.from({length: m.area}, (_, i) => {
-      const k = c * m.area + i;
-      const to = b.X.part(k - rows.first, s);
-      const [r, q] = [Math.floor(i / m.kw), i % m.kw];
-      const from = b.input.part(
-        y * stride[0] + r * dilation[0] - seen.y,
-        x * stride[1] + q * dilation[1] - seen.x,
-      );
-      const rect = el("rect", {class: "conv-flying", fill: `rgb(${Maps.colour(m.X[k * m.n + s], extent)})`});
-      b.over.svg.append(rect);
-      return [rect, [from.x, from.y, from.w, from.h], [to.x, to.y, Math.max(2, to.w), Math.max(1.5, to.h)]];
-    });
-    return t =>
-      cells.forEach(([rect, from, to], i) => {
-        const u = clamp(t * 1.6 - (0.6 * i) / m.area, 0, 1);
-        const e = u * u * (3 - 2 * u);
-        ["x", "y", "width", "height"].forEach((name, a) =>
-          rect.setAttribute(name, from[a] + (to[a] - from[a]) * e),
-        );
-        rect.style.display = t >= 1 ? "none" : "";
-      });
+    if (!next) {
+      playing = false;
+      State.redraw();
+      return;
+    }
+    setTimeout(() => {
+      if (goesOn()) State.set({step: next});
+    }, 600);
   }
 
   return {

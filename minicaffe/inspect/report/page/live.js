@@ -100,7 +100,7 @@ const Live = (() => {
 
   // Add a picture (RGBA bytes of the input's size) to the images; returns its number.
   async function add(name, rgba) {
-    const [C, H, W] = R.input.shape;
+    const [, H, W] = R.input.shape;
     const data = new Uint8Array(3 * H * W);
     const input = await picture(rgba);
     for (let i = 0; i < H * W; i++) for (let c = 0; c < 3; c++) data[3 * i + c] = rgba[4 * i + c];

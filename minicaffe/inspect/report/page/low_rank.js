@@ -111,9 +111,7 @@ View("low_rank", () => {
         "div",
         {class: "chart wide"},
         el("b", {}, "Accuracy against rank: not known. "),
-        el(
-          "p",
-          {class: "quiet"},
+        quiet(
           V.accuracy
             ? "It is much work for this layer: "
             : "Make the report from the net with its data and --test 1000, or ",
@@ -149,9 +147,7 @@ View("low_rank", () => {
     const f = Math.min(State.map, count - 1);
     if (name !== State.layer)
       root.append(
-        el(
-          "p",
-          {class: "quiet"},
+        quiet(
           reason ? `${State.layer}: ${reason}. ` : `${State.layer} has no weights to factor. `,
           "Shown is ",
           el("b", {}, name),
@@ -298,9 +294,7 @@ View("low_rank", () => {
         ...(isCarried
           ? []
           : [
-              el(
-                "p",
-                {class: "quiet"},
+              quiet(
                 o
                   ? `Filters and maps are in this page up to rank ${o.c}.`
                   : "No filters and maps at rank r: the page has no room for this layer's bases. --layers " +
@@ -335,9 +329,7 @@ View("low_rank", () => {
       el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))),
       cost,
       pictures,
-      el(
-        "p",
-        {class: "quiet"},
+      quiet(
         o && [
           el(
             "button",

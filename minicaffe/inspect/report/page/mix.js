@@ -64,8 +64,7 @@ const Mix = (() => {
       g && !g.missing
         ? await Product.model(name, State.image, [0, 0])
         : {missing: "its input is not in this page"};
-    if (x.missing)
-      return el("div", {}, el("h3", {}, "Answers"), el("p", {class: "quiet"}, `Not shown: ${x.missing}.`));
+    if (x.missing) return el("div", {}, el("h3", {}, "Answers"), quiet(`Not shown: ${x.missing}.`));
     const {n, X, b} = x;
     const from = Math.floor(f / o.m);
     const bias = Rank.shift(o, r);

@@ -82,7 +82,7 @@ View("net", () => {
     );
   }
 
-  function cell(l, [name, f, how, shown], c) {
+  function cell(l, [, f, how, shown], c) {
     const v = f(l);
     if (how === "rank") return el("td", {class: "number"}, l.rank ? `${l.rank.r} of ${l.rank.full}` : "");
     if (how !== "share") return el("td", {class: c === 1 ? `kind ${l.kind}` : null}, v);

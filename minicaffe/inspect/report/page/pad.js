@@ -161,7 +161,7 @@ const Pad = (() => {
               "div",
               {},
               seen || null,
-              el("p", {class: "quiet"}, seen ? "as the net sees it" : "Drawings join the images above."),
+              quiet(seen ? "as the net sees it" : "Drawings join the images above."),
               el("button", {"data-focus": "clear", onclick: clear}, "new drawing"),
             ),
           ),
@@ -178,12 +178,7 @@ const Pad = (() => {
         "section",
         {},
         el("label", {}, el("b", {}, "Or a picture of yours"), el("br"), file),
-        el(
-          "p",
-          {class: "quiet"},
-          "It may be dropped here.",
-          R.input.preparation ? ` It is ${R.input.preparation.text}.` : "",
-        ),
+        quiet("It may be dropped here.", R.input.preparation ? ` It is ${R.input.preparation.text}.` : ""),
         status,
       ),
     );

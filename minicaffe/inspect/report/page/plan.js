@@ -11,16 +11,6 @@ const Plan = (() => {
     const ranks = Rank.plan();
     const {work, held} = Rank.totals(ranks);
     const text = Rank.yaml(ranks);
-    const head = names =>
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          names.map(n => el("th", {scope: "col"}, n)),
-        ),
-      );
     const foot = (label, now, all, key) =>
       el(
         "tr",
@@ -91,7 +81,7 @@ const Plan = (() => {
       say(document.execCommand("copy") ? "copied" : "press Ctrl+C");
     };
     const known = el("div");
-    const asked = scores(ranks, work).then(found => known.replaceChildren(found));
+    const asked = scores(ranks).then(found => known.replaceChildren(found));
     if (Rank.isQuick) await asked;
     return el(
       "section",
@@ -108,7 +98,7 @@ const Plan = (() => {
           el(
             "table",
             {class: "net", id: "rank-plan"},
-            head(["layer", "rank", "break-even", "of its work", "multiply-adds"]),
+            headOf(["layer", "rank", "break-even", "of its work", "multiply-adds"]),
             el("tbody", {}, rows),
             el(
               "tfoot",
@@ -130,17 +120,14 @@ const Plan = (() => {
               el("button", {onclick: copy, "data-focus": "rank-copy"}, "copy"),
             ),
             field,
-            text.includes("factored") &&
-              el("p", {class: "quiet"}, "minicaffe lowrank apply fits these factors."),
+            text.includes("factored") && quiet("minicaffe lowrank apply fits these factors."),
           ),
       ),
     );
   }
-  async function scores(ranks, work) {
+  async function scores(ranks) {
     if (!Values.isLive())
-      return el(
-        "p",
-        {class: "quiet"},
+      return quiet(
         "Scores at these ranks: not known. " +
           `${(typeof Live === "object" && Live.why) || R.live.why || "The net does not run in this page yet."}`,
       );
@@ -197,7 +184,7 @@ const Plan = (() => {
             {"data-focus": "rank-measure", onclick: measure},
             `measure on ${V.test.count} test images`,
           )
-        : el("p", {class: "quiet"}, "To measure on test images, make the report from the net with its data."),
+        : quiet("To measure on test images, make the report from the net with its data."),
       el("p", {id: "rank-measured", "aria-live": "polite"}, result),
     );
   }

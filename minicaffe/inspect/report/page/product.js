@@ -21,7 +21,7 @@ const Product = (() => {
   // All that a layer's product needs, for one image and the shown columns around output place `at`.
   async function model(name, image, at) {
     const g = R.views.convolution.layers[name];
-    const [M, oh, ow] = g.output;
+    const [, oh, ow] = g.output;
     const [py, px] = [
       [oh, at[0]],
       [ow, at[1]],

@@ -1,77 +1,9 @@
 // The picture of view 3. The product is staggered: X stands above Y and W left of it, so row f of W, column p
 // of X and cell (f, p) of Y line up. The input stands in the free corner, the output map right of Y.
 const Staggered = (() => {
-  const ROWS = 1000;
-  const CHOSEN = 8; // of more rows of X, those of this many input maps are drawn
-  const GAP = 16;
-  const {LABEL, clamp, px, block} = Figure; // pixels
+  const {LABEL, clamp, block} = Figure;
+  const {GAP, layout, rowsOf, partOf} = Layout;
   const size = (name, a, b) => `${name} ${whole(a)} × ${whole(b)}`;
-
-  // Where the blocks stand. Sides grow with the square roots of K, M and P, so that a long X does not make W
-  // invisible;
-  // labels have the numbers. Factors are exact parts of W: their area is parameters.
-  function layout(m, rank, width, height) {
-    const split = 1 + rank / m.M;
-    const room = height - (rank ? 3 * LABEL + 12 : 2 * LABEL + 6);
-    const roots = [m.K, m.M].map(Math.sqrt);
-    const tables = m.small ? 2 * (LABEL + 8 + 17 * m.kh) : 150;
-    const right = m.small ? Math.max(190, 52 * m.kw + 6) : 236;
-    let M = Math.max(
-      (roots[1] / (roots[0] + roots[1] * split)) * room,
-      Math.min(2 * m.M, 0.3 * room),
-      m.M > 1 ? 90 : 0,
-    );
-    M = Math.min(M, (room - 60) / split);
-    const map = Math.min(room - Math.max(M * split, 110), 230);
-    const K = Math.min(room - M * split, Math.max(40, 12 * m.K));
-    const top = Math.max(room - M * split, map, Math.min(tables, room - 100));
-    const left = Math.max(map, K, 200);
-    const widest = Math.max(24, width - left - GAP - 24 - right);
-    const P = clamp(Math.max((Math.sqrt(m.n) * K) / roots[0], 4 * m.n, m.n > 1 ? 120 : 0), 24, widest);
-    M = (room - top) / split;
-    const x = left + GAP;
-    const yZ = 2 * LABEL + top + 6;
-    const Z = (M * rank) / m.M;
-    const yY = rank ? yZ + Z + 6 + LABEL : yZ;
-    const thin = Math.max(4, (K * rank) / m.K);
-    return {
-      map,
-      right: x + Math.max(P + 24, 170),
-      bottom: yY,
-      height,
-      X: {x, y: LABEL + top - K, w: P, h: K},
-      Y: {x, y: yY, w: P, h: M},
-      W: {x: left - K, y: yY, w: K, h: M},
-      Z: {x, y: yZ, w: P, h: Z},
-      B: {x: left - K, y: yZ, w: K, h: Z},
-      A: {x: left - thin, y: yY, w: thin, h: M},
-    };
-  }
-
-  // The rows of X that are drawn, from `first` on.
-  function rowsOf(m, c) {
-    const isCut = m.K > ROWS && m.C > CHOSEN;
-    const map = isCut ? Math.min(m.C - CHOSEN, c - (c % CHOSEN)) : 0;
-    return {
-      first: map * m.area,
-      count: isCut ? CHOSEN * m.area : m.K,
-      note: isCut ? `: input maps ${map}–${map + CHOSEN - 1}` : "",
-    };
-  }
-  // The part of the padded input that is drawn: of a large one, what the shown windows see.
-  function partOf(m) {
-    const {stride, dilation, pad, kernel} = m.g;
-    const reach = i => (kernel[i] - 1) * dilation[i] + 1;
-    if (m.n === m.P || m.H + m.W <= 128)
-      return {y: 0, x: 0, h: m.H + 2 * pad[0], w: m.W + 2 * pad[1], note: ""};
-    return {
-      y: m.py * stride[0],
-      x: m.px * stride[1],
-      h: (m.ch - 1) * stride[0] + reach(0),
-      w: (m.cw - 1) * stride[1] + reach(1),
-      note: ", a part",
-    };
-  }
 
   // All blocks of a scene: {m, chosen, now, isBack, rank, low, Z, Y, repeats, figure, width, height, till}. till is
   // what an animation has filled so far.
@@ -91,8 +23,8 @@ const Staggered = (() => {
       ...(scene.rank ? factors(scene) : {W: weights(scene)}),
     };
     Object.assign(blocks, {Y: answers(scene), outputs: outputs(scene)});
-    figure.append(tables(scene));
-    return {...blocks, over: frames(scene, blocks)};
+    figure.append(WindowTables.tables(scene));
+    return {...blocks, over: Frames.frames(scene, blocks)};
   }
 
   function input(scene) {
@@ -241,149 +173,6 @@ const Staggered = (() => {
           onpick: (r, q) => Choice.cell(m, chosen, {s: r * m.cw + q}),
           others: !i && {name: "output map", turn: by => Choice.filter(m, chosen, (f + by + m.M) % m.M)},
         },
-      ),
-    );
-  }
-
-  // Frames: pink what is chosen, dark a single number; dashed lines lead from one to the next.
-  function frames(scene, b) {
-    const {m, chosen, now, number, isBack, rank, rows, seen} = scene;
-    const {f, s, y, x, k} = chosen;
-    const {stride, dilation} = m.g;
-    const over = Figure.overlay(scene.figure, scene.width, scene.height);
-    const {mark, line, dot} = over;
-    const pixel = (top, left, i, j) =>
-      b.input.part(top * stride[0] + i * dilation[0] - seen.y, left * stride[1] + j * dilation[1] - seen.x);
-    const tap = i => pixel(y, x, Math.floor(i / m.kw), i % m.kw);
-    const row = k - rows.first;
-    const isShown = row >= 0 && row < rows.count;
-    parts(scene, b, over);
-    for (let g = 0; number === 3 && stride[0] * stride[1] > 1 && g < m.n; g++)
-      // a stride leaves gaps between the windows
-      dot(pixel(Math.floor(m.column(g) / m.ow), m.column(g) % m.ow, 0, 0), 1.2, "conv-dot");
-    for (const [i, g] of scene.repeats || [])
-      if (i >= rows.first && i < rows.first + rows.count) dot(b.X.part(i - rows.first, g), 2.5, "conv-repeat");
-
-    const column = b.X.part(0, s, rows.count);
-    const cell = b.Y.part(f, s);
-    const first = tap(0);
-    const last = tap(m.area - 1);
-    const window = {x: first.x, y: first.y, w: last.x + last.w - first.x, h: last.y + last.h - first.y};
-    if (now !== "b1" && now !== "b2") {
-      for (let i = 0; dilation[0] * dilation[1] > 1 && i < m.area; i++) mark(tap(i), "thin");
-      mark(window);
-    }
-    if (number >= 2 && now !== "b1" && now !== "b2") {
-      line(window.x + window.w, window.y, column.x, column.y);
-      line(window.x + window.w, window.y + window.h, column.x, column.y + column.h);
-      mark(column);
-    }
-    if (number >= 2 && now !== "b1") {
-      mark(tap(k % m.area), "pixel");
-      if (isShown) mark(now === "b2" ? b.X.part(row, 0, 1, m.n) : b.X.part(row, s), "pixel");
-    }
-    if (now === "b2") mark(b.Y.part(f, 0, 1, m.n));
-    if (now === "b2" && isShown) mark(b.W.part(f, row), "pixel");
-    if (now === "b3" || now === "b4") mark(b.Y.part(0, s, m.M));
-    if ((now === "b3" || now === "b4") && isShown) mark(b.W.part(0, row, m.M));
-    if (!isBack && number >= 4) {
-      const filter = b.W.part(f, 0, 1, b.W.cols);
-      mark(filter);
-      line(filter.x + filter.w, filter.y + filter.h / 2, cell.x, cell.y + cell.h / 2);
-      line(column.x + column.w / 2, column.y + column.h, cell.x + cell.w / 2, cell.y);
-    }
-    if (rank) mark(b.Z.part(0, s, rank));
-    if (number >= 4) mark(cell, "pixel");
-    for (const [i, out] of number >= 5 && now !== "b3" ? b.outputs.entries() : []) {
-      const at = out.part(y - m.py, x - m.px);
-      mark(at);
-      if (!i) line(b.Y.x + b.Y.w, cell.y + cell.h / 2, at.x, at.y + at.h / 2);
-    }
-    return over;
-  }
-  // Thin lines part the input maps in X and in W (or B), where there is room.
-  function parts({m, number, rows, at}, b, {line}) {
-    const wide = b.B || b.W;
-    for (
-      let map = m.area;
-      map < rows.count && number >= 2 && (at.X.h * m.area) / rows.count >= 5;
-      map += m.area
-    ) {
-      const y = b.X.part(map, 0).y;
-      const x = wide.part(0, map).x;
-      line(b.X.x, y, b.X.x + b.X.w, y, "conv-part");
-      if (number >= 4) line(x, wide.y, x, wide.y + wide.h, "conv-part");
-    }
-  }
-
-  // The numbers of the window and of the filter's slice, beside X.
-  function tables({m, chosen, now, number, isBack, at}) {
-    const {f, s, k, c, p} = chosen;
-    const box = el("div", {
-      class: "conv-numbers" + (m.small ? "" : " beside"),
-      style: {left: px(at.right), top: "0px"},
-    });
-    const add = (label, value) => {
-      const values = Array.from({length: m.area}, (_, i) => value(c * m.area + i));
-      box.append(m.small ? cells(label, values, m, k - c * m.area) : coloured(label, values, m));
-    };
-    const slice = m.small ? `filter ${f}, its slice for map ${c}` : `filter ${f}, map ${c}`;
-    if (now === "b2") add(`dW of ${slice}`, i => Product.weight(m, f, i, m.dW));
-    else if (isBack && now !== "b1") add("this window's share of dX", i => m.dX[i * m.n + s]);
-    else if (!isBack)
-      add(m.small ? `the window, numbers of map ${c}` : `window, map ${c}`, i =>
-        m.place(i, p) < 0 ? null : m.X[i * m.n + s],
-      );
-    if (!isBack && number >= 4) add(slice, i => Product.weight(m, f, i));
-    return box;
-  }
-  const titled = (label, picture) => el("div", {}, el("div", {class: "conv-label"}, label), picture);
-  function coloured(label, values, m) {
-    const extent = m.extent(values);
-    const scale = clamp(Math.floor(100 / Math.max(m.kh, m.kw)), 1, 12);
-    return titled(
-      label,
-      Maps.tile(
-        values.map(v => v ?? 0),
-        m.kh,
-        m.kw,
-        {lo: -extent, hi: extent, scale, label},
-      ),
-    );
-  }
-  function cells(label, values, m, chosen) {
-    const extent = m.extent(values);
-    const power = extent > 0 && extent < 0.01 ? Math.floor(Math.log10(extent)) : 0;
-    const digits = power ? 2 : extent >= 100 ? 0 : extent >= 10 ? 1 : extent >= 0.1 ? 2 : 3;
-    const cell = (v, i) => {
-      const [r, g, b] = Maps.colour(v ?? 0, extent);
-      const ink = (r + 2 * g + b) / 4 > 128 ? "#000" : "#fff";
-      return el(
-        "td",
-        {
-          class: (i === chosen ? "chosen" : "") + (v === null ? " pad" : ""),
-          title: v === null ? "padding" : exact(v),
-          style: v === null ? {} : {backgroundColor: `rgb(${r},${g},${b})`, color: ink},
-        },
-        Sums.decimal((v ?? 0) / 10 ** power, digits),
-      );
-    };
-    const row = i =>
-      el(
-        "tr",
-        {},
-        values.slice(i * m.kw, (i + 1) * m.kw).map((v, j) => cell(v, i * m.kw + j)),
-      );
-    return titled(
-      label + (power ? `, times 1e${power}`.replace("-", "−") : ""),
-      el(
-        "table",
-        {class: "cells conv-cells", "aria-label": label},
-        el(
-          "tbody",
-          {},
-          Array.from({length: m.kh}, (_, i) => row(i)),
-        ),
       ),
     );
   }

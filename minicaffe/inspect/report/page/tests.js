@@ -222,15 +222,9 @@ View("test_set", () => {
       el("h3", {}, sentence(cell, n)),
       places.length
         ? await images(places, (t, s, p) => percent(p), "cell")
-        : el(
-            "p",
-            {class: "quiet"},
-            n ? "Their pictures are not in this file." : "No images here; click another cell.",
-          ),
-      places.length
-        ? el("p", {class: "quiet"}, `${more}Under each: the probability that the net gave to ${name(cell[1])}.`)
-        : null,
-      isOpen() ? el("p", {class: "quiet"}, "Click one to see what the net makes of it.") : null,
+        : quiet(n ? "Their pictures are not in this file." : "No images here; click another cell."),
+      places.length ? quiet(`${more}Under each: the probability that the net gave to ${name(cell[1])}.`) : null,
+      isOpen() ? quiet("Click one to see what the net makes of it.") : null,
       D.mistakes.length
         ? [
             el("h3", {}, "Where was it surest, and wrong?"),

@@ -112,7 +112,7 @@ View("training", () => {
           {label: "‖Δw‖ / ‖w‖", log: true},
           240,
           {bands: [USUAL]},
-        ) || el("p", {class: "quiet"}, "How large the updates were is not in the log: train with --log-norms."),
+        ) || quiet("How large the updates were is not in the log: train with --log-norms."),
       ],
     ].map(column => el("div", {}, column));
   }
@@ -140,20 +140,7 @@ View("training", () => {
       ` ${shown}`,
     );
   const tableOf = (label, heads, rows) =>
-    el(
-      "table",
-      {class: "net", "aria-label": label},
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          heads.map(h => el("th", {scope: "col"}, h)),
-        ),
-      ),
-      el("tbody", {}, rows),
-    );
+    el("table", {class: "net", "aria-label": label}, headOf(heads), el("tbody", {}, rows));
   const cells = (...values) => values.map(v => el("td", {}, v));
 
   function controls() {
@@ -234,9 +221,7 @@ View("training", () => {
     return [
       el("h3", {}, `Filters of ${layer}`, note && el("span", {class: "quiet"}, ` (${note})`)),
       Maps.grid(maps, {lo: -extent, hi: extent, scale, focus: "training-filter"}),
-      el(
-        "p",
-        {class: "quiet"},
+      quiet(
         c === 3
           ? `in the image's colours; grey: 0, white: ${fmt(extent)}`
           : `blue: up to ${fmt(extent)}, red: down to ${fmt(-extent)}, background: 0`,

@@ -51,15 +51,7 @@ const Walk = (() => {
         el(
           "table",
           {class: "cells", "aria-label": "gradient of the loss"},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              line.head.map(h => el("th", {scope: "col"}, h)),
-            ),
-          ),
+          headOf(line.head),
           el(
             "tbody",
             {},
@@ -97,7 +89,7 @@ const Walk = (() => {
           : el("span", {class: "quiet"}, ": this layer type has no line of its own here"),
       ),
     );
-    if (line.note) item.append(el("p", {class: "quiet"}, line.note));
+    if (line.note) item.append(quiet(line.note));
     if (line.terms && line.terms[0][0])
       item.append(
         el(
@@ -158,9 +150,7 @@ const Walk = (() => {
     }
     const lines = JSON.parse(decoder.decode(await Pack.bytes(ref)));
     root.append(
-      el(
-        "p",
-        {class: "quiet"},
+      quiet(
         "From the loss down, one number x in each blob: the one with the largest gradient among those below " +
           "the line before. ",
         el("span", {class: "before"}, "Pink"),

@@ -34,7 +34,7 @@ const OneWeight = (() => {
     const x = await Values.stage(bottom, i);
     const dy = await gradientOf(top, i);
     if (!x.data || !dy.data || x.maps || dy.maps || x.step > 1 || dy.step > 1) {
-      root.append(el("p", {class: "quiet"}, `Of ${layer.name} not everything was recorded for this image.`));
+      root.append(quiet(`Of ${layer.name} not everything was recorded for this image.`));
       return;
     }
     const w = layer.params[0].shape;
@@ -44,7 +44,7 @@ const OneWeight = (() => {
         ? x.shape.length !== 3 || w.length !== 4 || w[0] !== y[0]
         : y.length !== 1 || w.length !== 2 || w[0] * w[1] !== y[0] * x.data.length
     ) {
-      root.append(el("p", {class: "quiet"}, `${layer.name} is no plain product of one image here.`));
+      root.append(quiet(`${layer.name} is no plain product of one image here.`));
       return;
     }
     const [C, H, W] = x.shape.length === 3 ? x.shape : [1, 1, x.data.length];
@@ -114,9 +114,7 @@ const OneWeight = (() => {
           ? field("weight", ky * kw + kx, kh * kw, v => set(f, c, [Math.floor(v / kw), v % kw]))
           : "",
       ),
-      el(
-        "p",
-        {class: "quiet"},
+      quiet(
         `${kh} × ${kw} weights of this `,
         isConv ? "slice" : slices > 1 ? "unit for this map" : "unit",
         kh * kw <= 400 ? "; click one, or move with arrows:" : "",
@@ -166,15 +164,7 @@ const OneWeight = (() => {
       el(
         "table",
         {class: "cells", "aria-label": "largest terms"},
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            ["place of Y", "dL/dY", "X", "product"].map(h => el("th", {scope: "col"}, h)),
-          ),
-        ),
+        headOf(["place of Y", "dL/dY", "X", "product"]),
         el(
           "tbody",
           {},
@@ -189,11 +179,7 @@ const OneWeight = (() => {
         ),
       ),
       list.length > 5
-        ? el(
-            "p",
-            {class: "quiet"},
-            `and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`,
-          )
+        ? quiet(`and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`)
         : "",
     );
   }

@@ -1,0 +1,33 @@
+// Numbers as people read them: three significant digits, units, shares.
+
+// A number with three significant digits, and the exact one where the mouse rests.
+const exact = x => (Number.isFinite(x) ? String(Number(x.toPrecision(9))) : String(x));
+function fmt(x, digits = 3) {
+  if (x === null || x === undefined || Number.isNaN(x)) return "not a number";
+  if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
+  if (x === 0) return "0";
+  const size = Math.abs(x);
+  const text =
+    size >= 1e6 || size < 1e-4
+      ? x.toExponential(digits - 1).replace("e+", "e")
+      : size >= 10 ** digits
+        ? Math.round(x).toLocaleString("en-US")
+        : x.toPrecision(digits);
+  return text.replace(/-/g, "−");
+}
+const num = (x, digits) => el("span", {class: "num", title: exact(x)}, fmt(x, digits));
+const whole = n => n.toLocaleString("en-US");
+// 1600000 -> "1.60 M"
+function count(n) {
+  for (const [size, letter] of [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ])
+    if (n >= size * 0.9995) return (n / size).toPrecision(3) + " " + letter;
+  return String(n);
+}
+const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
+function percent(x) {
+  return x === 0 ? "0 %" : x < 0.001 ? "< 0.1 %" : (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
+}

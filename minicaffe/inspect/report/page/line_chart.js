@@ -1,0 +1,232 @@
+// Lines against one axis, as of a loss over iterations; a cursor reads them, a range can be zoomed, a cut dragged.
+Chart.line = (() => {
+  const {scale, axes, text, figure, frame} = Chart;
+  const KINDS = ["conv", "loss", "data", "pool"];
+  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+  let ids = 0;
+
+  // series: [{name, x: [], y: [], kind?, dash?, thin?, dots?}]; bands: [{lo, hi, label}] of y; marks: [{x,
+  // label}], as ticks;
+  // cut: {x, label, onmove(x), dots}: a line that can be dragged, with dots on the series; figure.move(x) moves it.
+  // onpick(x).
+  function line({
+    title,
+    x: xAxis,
+    y: yAxis,
+    series,
+    bands = [],
+    marks = [],
+    cut,
+    width = 520,
+    height = 240,
+    onpick,
+  }) {
+    const box = {left: 58, right: width - 96, top: 24, bottom: height - 40};
+    const clip = `clip${ids++}`;
+    const holder = el("div", {class: "holder"});
+    const read = el("div", {class: "read", "aria-hidden": "true"});
+    let zoom = null;
+    let at = null;
+    const all = key => series.flatMap(s => Array.from(s[key]));
+    const xs = [...new Set(all("x"))].sort((a, b) => a - b);
+
+    function nearest(v) {
+      return xs.length
+        ? xs.reduce((best, c) => (Math.abs(c - v) < Math.abs(best - v) ? c : best), xs[0])
+        : null;
+    }
+    function readings(v) {
+      const found = series.map(s => {
+        const i = s.x.indexOf ? s.x.indexOf(v) : -1;
+        return i < 0 ? null : `${s.name} ${fmt(s.y[i], 4)}`;
+      });
+      return (
+        `${xAxis.label} ${fmt(v, 6)}: ` +
+        [...found, ...marks.filter(m => m.x === v).map(m => m.label)].filter(Boolean).join(" · ")
+      );
+    }
+    function draw() {
+      const svg = frame(width, height, `${title} ${series.map(s => s.name).join(", ")} against ${xAxis.label}`);
+      const x = scale(zoom ? {...xAxis, lo: zoom[0], hi: zoom[1]} : xAxis, all("x"), box.left, box.right);
+      const y = scale(yAxis, all("y"), box.bottom, box.top);
+      svg.append(
+        el(
+          "defs",
+          {},
+          el(
+            "clipPath",
+            {id: clip},
+            el("rect", {
+              x: box.left,
+              y: box.top - 3,
+              width: box.right - box.left,
+              height: box.bottom - box.top + 6,
+            }),
+          ),
+        ),
+      );
+      for (const band of bands) {
+        const [top, bottom] = [y(Math.min(band.hi, y.hi)), y(Math.max(band.lo, y.lo))];
+        if (bottom > top)
+          svg.append(
+            el("rect", {x: box.left, width: box.right - box.left, y: top, height: bottom - top, class: "band"}),
+            text(box.left + 4, top + 13, band.label, {class: "quiet"}),
+          );
+      }
+      axes(svg, x, y, xAxis, yAxis, box);
+      for (const m of marks)
+        if (m.x >= x.lo && m.x <= x.hi)
+          svg.append(
+            el("line", {
+              x1: x(m.x),
+              x2: x(m.x),
+              y1: box.bottom - 6,
+              y2: box.bottom + 3,
+              class: "axis",
+              "data-mark": m.label,
+            }),
+          );
+      const ends = [];
+      series.forEach((s, i) => {
+        const kind = s.kind || KINDS[i % 4];
+        const points = [];
+        for (let j = 0; j < s.x.length; j++)
+          if (Number.isFinite(s.y[j]) && (!yAxis.log || s.y[j] > 0))
+            points.push([x(s.x[j]), y(s.y[j]), s.x[j]]);
+        if (!points.length) return;
+        if (!s.dots || s.dots === "both")
+          svg.append(
+            el("polyline", {
+              points: points.map(p => p[0].toFixed(1) + "," + p[1].toFixed(1)).join(" "),
+              class: `series ${kind}${s.thin ? " thin" : ""}`,
+              "stroke-dasharray": s.dash ?? DASHES[Math.floor(i % 4)],
+              "clip-path": `url(#${clip})`,
+            }),
+          );
+        if (s.dots)
+          for (const p of points)
+            svg.append(
+              el("circle", {cx: p[0], cy: p[1], r: 3, class: `dot ${kind}`, "clip-path": `url(#${clip})`}),
+            );
+        const last = points.filter(p => p[0] <= box.right + 1).pop();
+        if (last && !s.thin) ends.push([last[1], s.name, kind]);
+      });
+      ends.sort((a, b) => a[0] - b[0]);
+      ends.forEach((e, i) => {
+        if (i) e[0] = Math.max(e[0], ends[i - 1][0] + 13);
+      });
+      for (let i = ends.length - 1, most = box.bottom - 4; i >= 0; i--, most -= 13)
+        ends[i][0] = Math.min(ends[i][0], most);
+      for (const [y, name, kind] of ends) svg.append(text(box.right + 4, y + 4, name, {class: `end ${kind}`}));
+      const cutting = el("g", {});
+      const moveCut = v =>
+        cutting.replaceChildren(
+          el("line", {x1: x(v), x2: x(v), y1: box.top, y2: box.bottom, class: "cut"}),
+          text(x(v) + 4, box.top + 8, cut.label ?? "", {class: "cut-label"}),
+          ...(cut.dots ? series : []).flatMap((s, i) => {
+            const at = s.y[Array.from(s.x).indexOf(v)];
+            return at > y.lo
+              ? [el("circle", {cx: x(v), cy: y(at), r: 4, class: `dot ${s.kind || KINDS[i % 4]}`})]
+              : [];
+          }),
+        );
+      if (cut) {
+        moveCut(cut.x);
+        svg.append(cutting);
+        holder.move = v => {
+          cut.x = v;
+          moveCut(v);
+        };
+      }
+      const cursor = el("line", {x1: 0, x2: 0, y1: box.top, y2: box.bottom, class: "cursor"});
+      cursor.style.display = "none";
+      svg.append(cursor);
+      const show = v => {
+        if (v === null) {
+          cursor.style.display = "none";
+          read.textContent = "";
+          return;
+        }
+        at = v;
+        cursor.style.display = "";
+        cursor.setAttribute("x1", x(v));
+        cursor.setAttribute("x2", x(v));
+        read.textContent = readings(v);
+      };
+      const toX = event => {
+        const r = svg.getBoundingClientRect();
+        return x.back(((event.clientX - r.left) * width) / r.width);
+      };
+      let from = null;
+      svg.addEventListener("pointermove", event => {
+        show(nearest(toX(event)));
+        if (from !== null && cut && cut.onmove) cut.onmove(nearest(toX(event)));
+      });
+      svg.addEventListener("pointerleave", () => {
+        show(null);
+        from = null;
+      });
+      svg.addEventListener("pointerdown", event => {
+        from = toX(event);
+        if (cut && cut.onmove) cut.onmove(nearest(from));
+      });
+      svg.addEventListener("pointerup", event => {
+        const to = toX(event);
+        if (from === null) return;
+        if (!(cut && cut.onmove) && Math.abs(x(to) - x(from)) > 12) {
+          zoom = [Math.min(from, to), Math.max(from, to)];
+          draw();
+        } else if (onpick) onpick(nearest(to));
+        from = null;
+      });
+      svg.addEventListener("dblclick", () => {
+        zoom = null;
+        draw();
+      });
+      holder.replaceChildren(svg);
+      holder.show = show;
+    }
+    draw();
+    holder.tabIndex = 0;
+    holder.setAttribute("role", "group");
+    holder.setAttribute("data-focus", `chart-${title}`);
+    holder.setAttribute("aria-label", `${title}; left and right arrows read the values`);
+    holder.addEventListener("keydown", event => {
+      if (!["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key) || !xs.length) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const here = at !== null ? xs.indexOf(at) : cut ? xs.indexOf(cut.x) : -1;
+      const step = event.key === "ArrowLeft" ? -1 : 1;
+      const next =
+        xs[
+          event.key === "Home"
+            ? 0
+            : event.key === "End"
+              ? xs.length - 1
+              : Math.max(0, Math.min(xs.length - 1, here + step))
+        ];
+      holder.show(next);
+      say(readings(next));
+      if (cut && cut.onmove) cut.onmove(next);
+    });
+    const rows = () =>
+      xs.map(v => [
+        v,
+        ...series.map(s => {
+          const i = Array.from(s.x).indexOf(v);
+          return i < 0 ? "" : s.y[i];
+        }),
+      ]);
+    const made = figure(
+      "line",
+      title,
+      el("div", {}, holder, read),
+      [xAxis.label, ...series.map(s => s.name)],
+      rows,
+    );
+    made.move = v => holder.move(v);
+    return made;
+  }
+
+  return line;
+})();

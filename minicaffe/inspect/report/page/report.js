@@ -1,0 +1,26 @@
+// What the page shows: the report's data R, its views, and its layers, stages and classes by their names.
+
+const R = JSON.parse(document.getElementById("report").textContent);
+const views = new Map(); // key -> view, as View registers them
+
+// A view is what make() returns: draw(root, state) fills an empty root, and may be async; it is called again
+// whenever the state changes. say and tries are texts (or functions that return one); keys: {"x": ["what it
+// does", function]}.
+function View(key, make) {
+  views.set(key, make());
+}
+
+const layerOf = name => R.layers.find(layer => layer.name === name);
+const stageLayer = key => R.layers.find(layer => layer.tops.includes(key));
+const className = c => (c === null || c === undefined ? "?" : (R.classes[c] ?? "class " + c));
+// The stage before Splits, which copy it.
+function source(key) {
+  const maker = stageLayer(key);
+  return maker && maker.type === "Split" ? source(maker.bottoms[0]) : key;
+}
+
+// What a stage is called: its blob, and where several layers write into that, the one that it comes after.
+const stageName = key => {
+  const s = R.stages[key];
+  return key === s.blob ? key : `${s.blob} after ${s.layer}`;
+};
