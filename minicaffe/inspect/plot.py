@@ -51,9 +51,9 @@ def plot_runs(runs: Sequence[Run], path: str | Path, x: str = "iteration", smoot
     import matplotlib
 
     across = _across(runs, x)
-    parts: list[tuple[float, Callable[[Any, Sequence[Run], _Across], None]]] = [
-        (2.9, lambda axes, runs, across: _loss(axes, runs, across, smooth))
-    ]
+    parts: list[tuple[float, Callable[[Any, Sequence[Run], _Across], None]]] = []
+    if any(run.loss for run in runs):
+        parts.append((2.9, lambda axes, runs, across: _loss(axes, runs, across, smooth)))
     if any(run.scores for run in runs):
         parts.append((2.2, _scores))
     if any(run.rate for run in runs):
@@ -101,9 +101,8 @@ def _longest_name(runs: Sequence[Run]) -> int:
         ]
         for run in runs
     )
-    return max(
-        len(_named(runs, run, what)) for run, of_run in zip(runs, whats, strict=True) for what in of_run
-    )
+    names = (_named(runs, run, what) for run, of_run in zip(runs, whats, strict=True) for what in of_run)
+    return max((len(name) for name in names), default=max(len(run.name) for run in runs))
 
 
 def smooth_width(points: int) -> int:
@@ -117,7 +116,8 @@ def _across(runs: Sequence[Run], x: str) -> _Across:
     for run in runs:
         if not all(math.isfinite(time) for series in run.loss.values() for time in series.seconds):
             raise DataError(f"{run.file}: has no times; draw it over the iterations (--x iteration)")
-    longest = max((s.seconds[-1] for run in runs for s in run.loss.values()), default=0.0)
+    times = [time for run in runs for series in run.loss.values() for time in series.seconds]
+    longest = max(times, default=0.0)  # not the last: clocks are set back
     _, unit, length = next(entry for entry in UNITS if longest >= entry[0])
     return _Across(f"{unit} of training", lambda series: [time / length for time in series.seconds])
 
@@ -197,11 +197,12 @@ def _scores(axes: Any, runs: Sequence[Run], across: _Across) -> None:
 def _rate(axes: Any, runs: Sequence[Run], across: _Across) -> None:
     ends = []
     values = [value for run in runs for value in run.rate.values if value > 0]
-    for number, run in enumerate(runs):
-        _line(axes, across, run.rate, color=RATE, linewidth=1.5, linestyle=_dash(number))
-        if len(runs) > 1 and run.rate:
-            ends.append((_last(run.rate.values), run.name, RATE))
     is_log = bool(values) and max(values) > 30 * min(values)
+    for number, run in enumerate(runs):
+        rate = _positive(run.rate) if is_log else run.rate
+        _line(axes, across, rate, color=RATE, linewidth=1.5, linestyle=_dash(number))
+        if len(runs) > 1 and rate:
+            ends.append((_last(rate.values), shown(run.name, LONGEST), RATE))
     axes.set(ylabel=f"rate{' (log)' if is_log else ''}", yscale="log" if is_log else "linear",
              title="Where was the learning rate cut?")  # fmt: skip
     _write_ends(axes, ends)
@@ -220,7 +221,7 @@ def _ratios(axes: Any, runs: Sequence[Run], across: _Across) -> None:
         named = set(_names_to_show(first))
         for i, (key, series) in enumerate(ratios.items()):
             colour = colours(0.8 * i / max(1, len(ratios) - 1))
-            positive = replace(series, values=tuple(value if value > 0 else NAN for value in series.values))
+            positive = _positive(series)
             weight = {"linewidth": 1.6} if key in first else {"linewidth": 0.5, "alpha": 0.6}
             _line(axes, across, positive, color=colour, linestyle=_dash(number), **weight)
             if key in named:
@@ -238,6 +239,11 @@ def _names_to_show(ratios: Mapping[str, Series]) -> list[str]:
     return [next(iter(ratios)), [*ratios][-1], by_size[0], by_size[-1]]
 
 
+def _positive(series: Series) -> Series:
+    """The series for a logarithmic axis: nan in the place of numbers that it does not have."""
+    return replace(series, values=tuple(value if value > 0 else NAN for value in series.values))
+
+
 def _last(values: Sequence[float]) -> float:
     """The last value that is a number, or nan."""
     return next((value for value in reversed(values) if math.isfinite(value)), NAN)
@@ -245,6 +251,7 @@ def _last(values: Sequence[float]) -> float:
 
 def _write_ends(axes: Any, ends: Sequence[tuple[float, str, Any]]) -> None:
     """Write names right of the axes, each at the height of its line's end but apart from the others."""
+    axes.autoscale_view()  # the heights are those of the axes as they will be, with all that is in them
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted((float(to_axes.transform((1, y))[1]), text, colour) for y, text, colour in _finite(ends))
     gap = 1.25 * SMALL / (axes.get_position().height * axes.figure.get_figheight() * 72)

@@ -12,7 +12,7 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect import plot as plot_module
-from minicaffe.inspect.logs import read_log
+from minicaffe.inspect.logs import read_log, read_logs
 from minicaffe.inspect.plot import plot_runs, smooth_width, spread
 from minicaffe.inspect.tensorboard import _folders
 from tests.golden_files import FOLDER
@@ -112,6 +112,43 @@ def test_what_cannot_be_drawn_is_told_in_one_line(log, capsys, arguments, proble
     assert main(["plot", *(word.format(log=log) for word in arguments)]) == 2
     error = capsys.readouterr().err
     assert problem in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", ["loss", "score"])
+def test_a_name_stands_at_the_height_of_its_line_s_end(part, drawn, tmp_path):
+    (run,) = read_log(FOLDER / "training_log.txt")
+    plot_runs([run], tmp_path / "x.svg")
+    axes = drawn()[part]
+    series = {**run.loss, **{name: scores for (_, name), scores in run.scores.items()}}
+    for text in axes.texts:
+        end = axes.transData.transform((1, series[text.get_text()].values[-1]))
+        assert text.xy[1] == pytest.approx(axes.transAxes.inverted().transform(end)[1])
+
+
+def test_a_rate_that_ends_at_0_has_its_name(drawn, tmp_path):
+    """On a logarithmic axis: at the last rate that is on it."""
+    for name in "ab":
+        lines = [f"Iteration {i}, loss = 1, lr = {(1 - i / 40) ** 4}\n" for i in range(0, 41, 10)]
+        (tmp_path / f"{name}.log").write_text("".join(lines))
+    plot_runs(read_logs([tmp_path / "a.log", tmp_path / "b.log"]), tmp_path / "x.svg")
+    texts = drawn()["rate"].texts
+    assert [text.get_text() for text in texts] == ["a", "b"]
+    assert all(-0.3 < text.xy[1] < 0.3 for text in texts)
+
+
+def test_a_log_of_rates_alone_is_drawn(drawn, tmp_path):
+    """A log whose beginning was cut off may have no loss."""
+    path = tmp_path / "cut.log"
+    path.write_text("Iteration 100, lr = 0.1\nIteration 200, lr = 0.01\n")
+    plot_runs(read_log(path), tmp_path / "x.svg")
+    assert list(drawn()) == ["rate"]
+
+
+def test_a_clock_that_was_set_back_is_no_matter(tmp_path):
+    path = tmp_path / "back.log"
+    lines = [(f"02:{minute}:00", loss) for minute, loss in ((30, 2), (50, 1), (10, 0.5))]
+    path.write_text("".join(f"I1029 {at}.000000  1 a.cpp:1] Iteration 0, loss = {x}\n" for at, x in lines))
+    plot_runs(read_log(path), tmp_path / "x.svg", x="time")
 
 
 def test_names_at_the_ends_stand_apart():
