@@ -94,6 +94,20 @@ def test_layers_of_one_phase_have_a_badge_and_dashed_edges_and_equal_names_are_o
     assert partial == {("data", "ip"): False, ("ip", "accuracy"): True, ("ip", "loss"): False}
 
 
+LABELS_IN_TEST = """
+layer:
+- {name: data, type: DummyData, top: x, include: {phase: TRAIN}, dummy_data_param: {shape: {dim: 2}}}
+- {name: data, type: DummyData, top: [x, y], include: {phase: TEST}, dummy_data_param: {shape: {dim: 2}}}
+- {name: ip, type: InnerProduct, bottom: x, inner_product_param: {num_output: 2}}
+- {name: accuracy, type: Accuracy, bottom: [ip, y], include: {phase: TEST}}
+"""
+
+
+def test_a_layer_may_have_more_tops_in_one_phase():
+    drawn = boxes(parse_net(LABELS_IN_TEST), "train", "test")
+    assert by_name(drawn)["accuracy"].tags == ["← y"]
+
+
 def test_phases_that_run_in_opposite_directions_cannot_be_drawn_at_once():
     first = ", convolution_param: {num_output: 3, kernel_size: 1}"
     layers = [

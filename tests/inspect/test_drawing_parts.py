@@ -92,6 +92,13 @@ def test_blocks_with_other_windows_are_no_repeats(monkeypatch):
     assert folded(spec_of(*layers), monkeypatch).startswith("data 3×{(r1a r1b | -) r1} (r4a r4b | -) r4")
 
 
+def test_a_stack_of_trained_layers_has_none_that_are_not_trained(monkeypatch):
+    """The lock of the first block would stand for all."""
+    fixed = ", param: [{lr_mult: 0}, {lr_mult: 0}]"
+    layers = [conv(f"c{k}", f"c{k - 1}" if k else "data", more=fixed * (k < 5)) for k in range(10)]
+    assert folded(spec_of(*layers), monkeypatch) == "data 5×{c0} 5×{c5}"
+
+
 def test_small_nets_and_short_runs_are_not_folded(monkeypatch):
     layers = [conv(f"c{k}", "data" if not k else f"c{k - 1}") for k in range(8)]
     assert "×" not in folded(spec_of(*layers), monkeypatch, many=40)

@@ -99,7 +99,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         if source is target:
             continue
         if _is_tag(wire):
-            target.tags.append(f"← {_blob_name(wire)}")
+            target.tags.append(f"← {wire.name}")
             continue
         edge = edges.setdefault((id(source), id(target)), Edge(source, target))
         phases.setdefault(edge, set()).update(wire.phases)
@@ -163,11 +163,6 @@ def _is_tag(wire: Wire) -> bool:
     cls = layer_classes[spec.type]
     takes_labels = spec.is_loss or any(spec.loss_weight) or spec.type == "Accuracy"
     return takes_labels or (issubclass(cls, RecurrentLayer) and wire.bottom == 1)
-
-
-def _blob_name(wire: Wire) -> str:
-    """The name of the blob as its maker has it: a Split gives others."""
-    return wire.source.spec.top[wire.top]
 
 
 def _shared(nodes: Iterable[Node]) -> dict[int, list[int]]:

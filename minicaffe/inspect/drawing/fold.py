@@ -1,7 +1,7 @@
 """Folding: blocks that a large net repeats are drawn once, as a stack with their number.
 
-Two blocks are equal if their layers have the same types, windows and connections; names and numbers of channels may
-differ. A block that has branches ends where they join.
+Two blocks are equal if their layers have the same types, windows, connections and marks, such as that they are not
+trained; names and numbers of channels may differ. A block that has branches ends where they join.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def _signature(part: Part) -> object:
     """What has to be equal for two parts to look alike."""
     if isinstance(part, Box):
         lines = tuple(COUNTS.sub("→", line) for line in part.lines)
-        return (part.type, lines, part.waist is not None, part.badge, len(part.tags))
+        marks = (part.badge, part.is_double, part.is_fixed, bool(part.letters), part.time)
+        return (part.type, part.kind, lines, part.waist is not None, len(part.tags), marks)
     if isinstance(part, Series):
         return ("series", *(_signature(item) for item in part.items))
     if isinstance(part, Parallel):

@@ -38,19 +38,19 @@ class Node:
 
 @dataclass(eq=False)
 class Wire:
-    """Top number ``top`` of the source is bottom number ``bottom`` of the target."""
+    """Top number ``top`` of the source, named ``name`` there, is bottom number ``bottom`` of the target.
+
+    ``is_in_place``: the target writes into the blob that it reads.
+    """
 
     source: Node
     top: int
+    name: str
     target: Node
     bottom: int
     blob: Blob | None
+    is_in_place: bool
     phases: set[str]
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the target writes into the blob that it reads."""
-        return self.target.spec.bottom[self.bottom] in self.target.spec.top
 
 
 @dataclass
@@ -72,7 +72,7 @@ def wiring(views: Sequence[View]) -> Wiring:
     wires: dict[tuple[int, int, int, int], Wire] = {}
     for view in views:
         last: Node | None = None
-        maker: dict[str, tuple[Node, int]] = {}
+        maker: dict[str, tuple[Node, int, str]] = {}
         for index, spec in enumerate(view.layers):
             if spec.type == "Split":
                 maker.update(dict.fromkeys(spec.top, maker[spec.bottom[0]]))
@@ -87,12 +87,12 @@ def wiring(views: Sequence[View]) -> Wiring:
             node.phases.add(view.phase)
             last = node
             for bottom, name in enumerate(spec.bottom):
-                source, top = maker[name]
+                source, top, first_name = maker[name]
                 blob = step.bottom[bottom] if step else None
-                key = (id(source), top, id(node), bottom)
-                wire = wires.setdefault(key, Wire(source, top, node, bottom, blob, set()))
+                wire = Wire(source, top, first_name, node, bottom, blob, name in spec.top, set())
+                wire = wires.setdefault((id(source), top, id(node), bottom), wire)
                 wire.phases.add(view.phase)
-            maker.update({name: (node, top) for top, name in enumerate(spec.top)})
+            maker.update({name: (node, top, name) for top, name in enumerate(spec.top)})
     result.nodes = _sorted(result.nodes, list(wires.values()))
     place_of = {id(node): i for i, node in enumerate(result.nodes)}
     result.wires = sorted(wires.values(), key=lambda wire: (place_of[id(wire.target)], wire.bottom))
