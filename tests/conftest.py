@@ -90,6 +90,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for marker in item.iter_markers("cpu_only"):
             item.add_marker(pytest.mark.skip(reason=f"of the CPU alone: {marker.args[0]}"))
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.skip(reason="a page looks the same wherever its numbers come from"))
 
 
 def is_side_run(item):
@@ -116,7 +118,7 @@ def pytest_collection_finish(session):
 
     A worker of pytest-xdist begins them one by one instead, as tests like others.
     """
-    gc.freeze()  # nothing of what was collected goes away before the end, so it need not be looked through
+    gc.freeze()  # what was collected stays until the end: no need to look through it for garbage
     if session.config.option.collectonly or session.config.getoption("--device") != "cpu":
         return
     runs = []
@@ -130,6 +132,7 @@ def pytest_collection_finish(session):
 
 
 def pytest_sessionfinish(session):
+    gc.unfreeze()
     for item in getattr(session, "items", ()):
         if SIDE_RUN in item.stash:
             item.stash[SIDE_RUN].stop()

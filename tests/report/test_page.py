@@ -17,7 +17,9 @@ from minicaffe.inspect.report.page import as_json, page
 from minicaffe.inspect.report.pictures import from_images
 from minicaffe.inspect.report.record import copy_of, record
 from minicaffe.inspect.report.weights import restored
-from tests.report.conftest import net_of, photos
+from tests import ROOT
+from tests.device.in_package import needs_compiler
+from tests.report.conftest import NETS, net_of, photos
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -50,6 +52,22 @@ def small_report():
 
 def test_the_same_input_gives_the_same_bytes(small_report):
     assert mc.report(small_net(), photos(2, 16)).html == small_report.html
+
+
+@needs_compiler
+def test_a_net_on_a_gpu_has_the_numbers_of_one_on_the_cpu(double):
+    found = []
+    for device in ("cpu", "gpu"):
+        mc.set_device(device)
+        spec, weights = (ROOT / path for path in NETS["lenet"])
+        with mc.Net(spec, weights=weights, phase="test") as net:
+            text = mc.report(net, count=1, test=20, layers=["conv2"]).html
+        found.append(json.loads(re.search(r'id="report">(.*?)</script>', text, re.DOTALL)[1]))
+    on_cpu, on_gpu = found
+    for name in ("scores", "losses"):
+        np.testing.assert_allclose(on_gpu["truth"][name], on_cpu["truth"][name], rtol=1e-4, atol=1e-4)
+    assert on_gpu["views"].keys() == on_cpu["views"].keys()
+    assert on_gpu["views"]["test_set"]["counts"] == on_cpu["views"]["test_set"]["counts"]
 
 
 def test_names_are_data():
