@@ -84,6 +84,7 @@ def lenet(device, folder, weights=None):
     mc.set_device(device)
     text = (LENET / "solver.yaml").read_text().replace("net: train.yaml", f"net: {LENET / 'train.yaml'}")
     spec = folder / f"{device}.yaml"
+    text = text.replace("average_loss: 20", "average_loss: 5")
     spec.write_text(text.replace("snapshots/lenet", str(folder / device)))
     solver = mc.Solver(spec)
     if weights:
