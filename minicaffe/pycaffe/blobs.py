@@ -23,6 +23,8 @@ class HostBlob:
         self.blob = blob
 
     def __getattr__(self, name: str) -> Any:
+        if name == "blob":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.blob, name)
 
     def __repr__(self) -> str:

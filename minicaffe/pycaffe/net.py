@@ -298,6 +298,8 @@ class LayerView:
         self.blobs = host.of_all(layer.blobs)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_layer":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._layer, name)
 
     def __repr__(self) -> str:

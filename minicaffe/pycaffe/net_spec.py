@@ -191,6 +191,8 @@ class NetSpec:
         self.tops[name] = value
 
     def __getattr__(self, name: str) -> Top | Function:
+        if name == "tops":  # of a copy that is being made
+            raise AttributeError(name)
         if name not in self.tops:
             raise AttributeError(f"the net has no '{name}' yet{nearest(name, self.tops)}")
         return self.tops[name]

@@ -1,5 +1,7 @@
 """Blobs as a script sees them: what it writes counts in whatever it calls next, on a GPU (the double) too."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import minicaffe as mc
 import minicaffe.pycaffe as caffe
 from minicaffe.core.blob import Blob
 from minicaffe.core.host_copies import HostCopies
+from minicaffe.pycaffe.blobs import HostBlob, HostView
+from minicaffe.pycaffe.net import LayerView
 from tests.pycaffe.pycaffe_cases import CLASSIFIED
 
 pytest.importorskip("google.protobuf")
@@ -238,3 +242,18 @@ def test_a_copy_is_fetched_once_until_the_device_uses_its_own():
     for _ in range(2):
         copies.fetch("data", lambda: asked.append("data") or np.zeros(3))
     assert asked == ["data"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_blobs_layers_and_specs_can_be_copied(net, copied):
+    """Those on a GPU too, which pass on what they lack to another object: a copy has none at first."""
+    blob = Blob((2, 3))
+    blob.data[...] = 5
+    again = copied(HostBlob(blob))
+    assert again.shape == (2, 3) and (again.data == 5).all()
+    assert (again.blob is blob) == (copied is copy.copy)
+    layer = copied(LayerView(net.layers[2], HostView(blob.device)))
+    assert layer.type == "InnerProduct" and len(layer.blobs) == 2
+    spec = caffe.NetSpec()
+    spec.data = caffe.layers.DummyData(dummy_data_param={"shape": {"dim": [1, 2]}})
+    assert str(copied(spec).to_proto()) == str(spec.to_proto())

@@ -1,9 +1,12 @@
 """A recording has what the net computes, and leaves the net as it was."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.inspect.report import record as record_module
 from minicaffe.inspect.report.make import report
 from minicaffe.inspect.report.pictures import from_images
 from minicaffe.inspect.report.record import copy_of, record
@@ -54,6 +57,15 @@ def test_a_net_without_a_loss_has_the_gradient_of_minus_log_p_and_ends_with_its_
         np.testing.assert_allclose(found.losses, -np.log(found.scores[[0, 1], chosen]), atol=1e-6)
         np.testing.assert_allclose(found.stages["ip"].diff, found.scores - np.eye(4)[chosen], atol=1e-6)
         np.testing.assert_array_equal(net.blobs["ip"].diff, found.stages["ip"].diff[:1])
+
+
+def test_a_layer_that_is_disturbed_once_does_not_seem_slow(lenet_recording, monkeypatch):
+    """Each layer takes 1 s by this clock, but for one, once: 1000 s, as where another process has the core."""
+    spans = [1.0] * 100
+    spans[17] = 1000.0
+    clock = iter(np.cumsum([0, *(x for span in spans for x in (span, 0))]).tolist())
+    monkeypatch.setattr(record_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert set(lenet_recording.milliseconds(1)) == {0.0, 1000.0}
 
 
 def test_the_net_stays_as_it_was():
