@@ -24,6 +24,7 @@ from minicaffe.inspect.logs import Series, read_log
 from minicaffe.inspect.report.facts import BINS, kind_of, settings_of, statistics
 from minicaffe.inspect.summary import (
     LayerRow,
+    count_computed,
     in_bytes,
     layer_rows,
     note_of,
@@ -34,7 +35,7 @@ from minicaffe.inspect.summary import (
     tops_text,
 )
 from minicaffe.train.lr_policy import learning_rate
-from minicaffe.train.preview import count_multiply_adds, count_parameters
+from minicaffe.train.preview import count_multiply_adds
 from minicaffe.train.solver import Solver
 
 LARGEST = 90_000  # characters of a drawing, and of a table
@@ -77,7 +78,7 @@ def page_of(shown: object) -> str:
 @page_of.register
 def _net(net: Net) -> str:
     """The drawing of a net, and its table of layers."""
-    params, fixed = count_parameters(net)
+    params, fixed = count_computed(net)
     rows = [row for row in layer_rows(net) if row.type != "Split"]  # which nobody has written
     memory = sum(row.activation_bytes for row in rows)
     facts = [net.state.phase, f"{params:,} parameters", f"{fixed:,} of them not trained" if fixed else ""]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import layer_classes
+from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import named, shown
 from minicaffe.inspect.formula import sentence_of
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.net import NetSpec, make_state
-from minicaffe.train.preview import count_multiply_adds, count_parameters
+from minicaffe.train.preview import count_multiply_adds
 
 LONGEST_SPLIT = 31  # characters of the name of a Split, which nobody has written
 
@@ -25,9 +25,11 @@ LONGEST_SPLIT = 31  # characters of the name of a Split, which nobody has writte
 class LayerRow:
     """One layer of a net.
 
-    ``tops``: the names and shapes of its tops, for the batch that the net has. ``params``: the numbers in its
-    parameter blobs. ``params_share``: its part of the net's, 0 … 1, where a shared parameter belongs to the layer
-    that has it first. ``multiply_adds``: of one image, and ``multiply_adds_share`` its part of the net's.
+    ``tops``: the names and shapes of its tops, for the batch that the net has. ``params``: the numbers that it
+    computes with, which are those in its parameter blobs, or of low rank those of its factors; ``params_dense``:
+    those that a low-rank layer would have without, else None. ``params_share``: its part of the net's, 0 … 1, where
+    a shared parameter belongs to the layer that has it first. ``multiply_adds``: of one image, and
+    ``multiply_adds_share`` its part of the net's.
     ``activation_bytes``: the memory of its tops for one image, without gradients and work space; what lies in
     another blob's memory (in place, Split, Flatten, …) is 0 bytes; a top whose first axis is not the batch (a loss)
     counts whole.
@@ -39,6 +41,7 @@ class LayerRow:
     type: str
     tops: tuple[tuple[str, tuple[int, ...]], ...]
     params: int
+    params_dense: int | None
     params_share: float
     multiply_adds: int
     multiply_adds_share: float
@@ -51,7 +54,7 @@ class LayerRow:
 
 def layer_rows(net: Net, energies: Mapping[str, float] | None = None) -> list[LayerRow]:
     """A row for each layer of a net; ``energies``: the energy kept, by layer, as ``energies_kept`` returns it."""
-    params, work = count_parameters(net)[0], count_multiply_adds(net)
+    params, work = count_computed(net)[0], count_multiply_adds(net)
     batch, seen, first_with = batch_of(net), set[int](), dict[int, str]()
     rows = []
     for step in net.steps:
@@ -60,16 +63,23 @@ def layer_rows(net: Net, energies: Mapping[str, float] | None = None) -> list[La
         own = [blob for owner, blob in owners.items() if owner not in seen]
         seen |= owners.keys()
         shared = [first_with.setdefault(id(blob.data_owner), layer.name) for blob in layer.blobs]
-        owned = sum(b.count for b, owner in zip(layer.blobs, shared, strict=True) if owner == layer.name)
+        counts = computed_counts(layer)
+        owned = sum(n for n, owner in zip(counts, shared, strict=True) if owner == layer.name)
         others = dict.fromkeys(owner for owner in shared if owner != layer.name)
-        notes = [layer.note, f"shares parameters with {', '.join(map(named, others))}" if others else ""]
         low_rank = layer.low_rank if isinstance(layer, LowRankLayer) else None
+        dense = layer.dense_count if isinstance(layer, LowRankLayer) else None
+        notes = [
+            layer.note,
+            f"dense: {dense:,} parameters" if dense and dense != sum(counts) else "",
+            f"shares parameters with {', '.join(map(named, others))}" if others else "",
+        ]
         rows.append(
             LayerRow(
                 name=layer.name,
                 type=layer.type,
                 tops=tuple((n, b.shape) for n, b in zip(layer.spec.top, step.top, strict=True)),
-                params=sum(blob.count for blob in layer.blobs),
+                params=sum(counts),
+                params_dense=dense,
                 params_share=owned / params if params else 0.0,
                 multiply_adds=step.multiply_adds,
                 multiply_adds_share=step.multiply_adds / work if work else 0.0,
@@ -81,6 +91,21 @@ def layer_rows(net: Net, energies: Mapping[str, float] | None = None) -> list[La
             )
         )
     return rows
+
+
+def count_computed(net: Net) -> tuple[int, int]:
+    """How many numbers a net computes with, as the rows' ``params``, and how many of them have ``lr_mult: 0``."""
+    counts: dict[int, int] = {}
+    for layer in net.layers:
+        for blob, count in zip(layer.blobs, computed_counts(layer), strict=True):
+            counts.setdefault(id(blob.data_owner), count)
+    fixed = sum(counts[id(param.blob.data_owner)] for param in net.learnable if param.lr_mult == 0)
+    return sum(counts.values()), fixed
+
+
+def computed_counts(layer: Layer) -> list[int]:
+    """Of each parameter of a layer, with how many numbers it computes."""
+    return layer.computed_counts() if isinstance(layer, LowRankLayer) else [b.count for b in layer.blobs]
 
 
 def energies_kept(net: Net) -> dict[str, float]:
@@ -108,7 +133,7 @@ def _bytes_of_one(blob: Blob, batch: int) -> int:
 def summarize(net: Net, energies: Mapping[str, float] | None = None, why: str = "") -> str:
     """A table of the layers of a net, of ``layer_rows``; ``why`` says why it is shown in this phase."""
     rows = layer_rows(net, energies)
-    params, fixed = count_parameters(net)
+    params, fixed = count_computed(net)
     head = ("layer", "type", "top", "parameters", "share", "multiply-adds", "share", "memory", "rank")
     memory = in_bytes(sum(row.activation_bytes for row in rows))
     lines = [_cells(row) for row in rows]
@@ -146,7 +171,7 @@ def _cells(row: LayerRow) -> list[str]:
 def as_json(net: Net, energies: Mapping[str, float] | None = None, why: str = "") -> str:
     """What ``summarize`` shows as one JSON object, for programs; docs/cli.md lists its keys."""
     rows = layer_rows(net, energies)
-    params, fixed = count_parameters(net)
+    params, fixed = count_computed(net)
     found: dict[str, Any] = {
         "net": net.name,
         "phase": net.state.phase,

@@ -15,6 +15,7 @@ Osawa et al., HPCS 2017, doi 10.1109/HPCS.2017.37.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -150,6 +151,13 @@ class LowRank:
         return sum(self.product(i).multiply_adds for i in range(len(self.dense)))
 
     @property
+    def weight_count(self) -> int:
+        """The numbers of the two factors, or of W where that is what is multiplied with."""
+        if isinstance(self.product(0), OneStage):
+            return math.prod(self.scheme.shape)
+        return self.rank * sum(map(math.prod, self.scheme.filter_shapes))
+
+    @property
     def cost(self) -> float:
         """The multiply-adds of two stages as a share of the dense layer's."""
         return self.rank * cost_of_rank(self.dense[0], self.scheme)
@@ -240,6 +248,19 @@ class LowRankLayer(MatrixProduct):
 
     def multiply_adds(self, bottom: Blobs, top: Blobs) -> int:
         return self.low_rank.multiply_adds
+
+    @property
+    def dense_count(self) -> int:
+        """How many numbers the layer would have without low rank."""
+        return sum(map(math.prod, self._dense_shapes))
+
+    def computed_counts(self) -> list[int]:
+        """Of each parameter how many numbers the layer computes with: the factors', in the place of W."""
+        counts = [blob.count for blob in self.blobs]
+        if not self.low_rank.param.factored and self.low_rank.is_rank_known:
+            own = [0 if blob in self.low_rank.factors.statistics else blob.count for blob in self.blobs]
+            counts = [self.low_rank.weight_count, *own[1:]]
+        return counts
 
     @property
     def note(self) -> str:

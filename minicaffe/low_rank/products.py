@@ -46,6 +46,7 @@ class TwoStage:
         kind = DenseConvolution if isinstance(scheme, ChannelScheme) else VerticalConvolution
         self.first = kind(first, dense.dtype, dense.device)
         self.second = DenseConvolution(second, dense.dtype, dense.device)
+        self.geometries = [first, second]
         self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None
 
@@ -91,6 +92,7 @@ class OneStage:
 
     def __init__(self, dense: DenseConvolution, scheme: Scheme) -> None:
         self.dense, self.scheme = dense, scheme
+        self.geometries = [dense.geometry]
         self.multiply_adds = dense.geometry.multiply_adds
 
     def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:

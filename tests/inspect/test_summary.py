@@ -1,6 +1,7 @@
 """What a summary counts: shares, the memory of tops, ranks and energy; as a table and as JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.cli.program import main
+from minicaffe.inspect.report.facts import count_text
 from minicaffe.inspect.summary import as_json, energies_kept, layer_rows, summarize
 from minicaffe.spec.net import parse_net
 
@@ -83,6 +85,41 @@ def test_the_rank_for_an_energy_needs_weights():
     assert after.energy == pytest.approx(squares[:rank].sum() / squares.sum(), abs=1e-5)
     assert after.multiply_adds == rank * (20 * 25 + 50) * 64
     assert "ip" not in energies, "its factors are parameters: there is nothing to compare with"
+
+
+THIN = """
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 4, 12, 12]}}}
+- name: y
+  type: Convolution
+  convolution_param: {num_output: 20, kernel_size: 3, stride: 2, group: 2}
+  low_rank_param: {rank: 3, PARAM}
+"""
+
+
+@pytest.mark.parametrize(
+    ("param", "numbers", "spelled"),
+    [
+        (
+            "",
+            2 * 3 * (10 + 18),
+            "6 · 2·3·3 · 5·5 + 20 · 3 · 5·5 = 4,200 multiply-adds; dense it would be 9,000",
+        ),
+        ("factored: true", 2 * 3 * (10 + 18), "6 · 2·3·3 · 5·5 + 20 · 3 · 5·5"),
+        ("target: data", 2 * 3 * (10 + 18), "6 · 2·3·3 · 5·5 + 20 · 3 · 5·5"),
+        ("scheme: spatial", 2 * 3 * (2 * 3 + 10 * 3), "6 · 2·3 · 5·12 + 20 · 3·1·3 · 5·5"),
+        ("rank: 9", 360, "20 · 2·3·3 · 5·5 = 9,000 multiply-adds"),  # too costly: W itself is multiplied with
+    ],
+)
+def test_a_low_rank_layer_counts_the_numbers_that_it_computes_with(param, numbers, spelled):
+    text = THIN.replace("rank: 3, PARAM", param if "rank" in param else f"rank: 3, {param}")
+    net = mc.Net(parse_net(text), seed=1)
+    row = layer_rows(net)[1]
+    assert (row.params, row.params_dense, row.params_share) == (numbers + 20, 380, 1)
+    assert ("dense: 380 parameters" in row.note) == (numbers != 360)
+    assert json.loads(as_json(net))["params"] == numbers + 20
+    assert re.search(rf"^all layers +{numbers + 20:,} ", summarize(net), re.MULTILINE)
+    assert count_text(net.steps[1]).startswith(spelled)
 
 
 def test_weights_that_are_not_finite_have_no_rank():

@@ -7,7 +7,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.compress.batches import run
-from minicaffe.compress.survey import input_moments
+from minicaffe.compress.survey import input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.device.array import to_device
 from minicaffe.errors import DataError
@@ -17,8 +17,9 @@ from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.pictures import from_data
 from minicaffe.inspect.report.rank_accuracy import _test_batches, rank_accuracy
 from minicaffe.inspect.report.record import copy_of, record
-from minicaffe.inspect.report.seen_images import seen_images, test_images
+from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_images
 from minicaffe.inspect.report.views import low_rank
+from minicaffe.inspect.summary import layer_rows
 from minicaffe.spec.net import parse_net
 from tests import ROOT
 from tests.report.conftest import net_of
@@ -122,6 +123,17 @@ def test_the_view_s_data_are_small_and_say_what_they_are_of(lenet):
     assert conv2["bases"]["data"]["shape"] == [1, 500, 50]
     assert found["test"]["count"] == 200
     assert packer.size < 300_000
+
+
+@pytest.mark.parametrize("param", [{}, {"scheme": "spatial"}, {"factored": True}, None])
+def test_a_layer_has_the_numbers_and_the_work_of_the_table_of_layers(param):
+    low = {} if param is None else {"low_rank_param": {"rank": 3, **param}}
+    conv = {"type": "Convolution", "convolution_param": {"num_output": 20, "kernel_size": 3, "stride": 2}}
+    data = {"name": "x", "type": "Input", "input_param": {"shape": {"dim": [1, 4, 12, 12]}}}
+    net = mc.Net({"layer": [data, {"name": "y", **conv, **low}]}, seed=1)
+    row, layer = layer_rows(net)[1], matrix_layer(net.steps[1])
+    now = low_rank._numbers(net, layer, SeenImages([], 1, "images"))["now"]
+    assert now == {"numbers": row.params - 20, "work": row.multiply_adds}
 
 
 def test_a_sweep_is_read_by_layer_and_scheme(tmp_path):

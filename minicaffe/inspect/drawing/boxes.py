@@ -16,6 +16,7 @@ from minicaffe.core.layer import layer_classes
 from minicaffe.inspect.drawing.measure import text_width
 from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
 from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, rank_asked, what
+from minicaffe.inspect.summary import computed_counts
 from minicaffe.layers.recurrent import RecurrentLayer
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.param import LowRankParam
@@ -213,7 +214,7 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         _with_rows(lines, rows),
         shape=shape_text(steps[-1].top[0], whole) if steps and steps[-1].top else "",
         work=sum(step.multiply_adds for step in steps),
-        weights=sum(blob.count for step in steps for blob in step.layer.blobs),
+        weights=sum(sum(computed_counts(step.layer)) for step in steps),
         waist=waist,
         time=node.step.bottom[0].shape[0] if node.step and isinstance(layer, RecurrentLayer) else None,
         letters=sorted({letter for n in group for letter in shared.get(id(n), ())}),

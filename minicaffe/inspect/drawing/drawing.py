@@ -22,8 +22,9 @@ from minicaffe.inspect.drawing.png import png_bytes, png_width
 from minicaffe.inspect.drawing.svg import svg_text
 from minicaffe.inspect.drawing.wires import View
 from minicaffe.inspect.drawing.words import count
+from minicaffe.inspect.summary import count_computed
 from minicaffe.spec.net import NetSpec, make_state
-from minicaffe.train.preview import count_multiply_adds, count_parameters
+from minicaffe.train.preview import count_multiply_adds
 
 logger = logging.getLogger("minicaffe")
 DIRECTIONS = ("TB", "LR")
@@ -164,7 +165,7 @@ def _check(phase: str, direction: str) -> None:
 
 def _drawing(nets: list[Net], phase: str, direction: str, unfold: bool) -> Drawing:
     net = nets[0]
-    weights = count_parameters(net)[0]
+    weights = count_computed(net)[0]
     views = [View(each.state.phase, [layer.spec for layer in each.layers], each.steps) for each in nets]
     words = f"{count(weights)} parameters · {count(count_multiply_adds(net))} multiply-adds an image"
     return Drawing(boxes_of(views, weights), _title(net.name, phase), words, direction, unfold)

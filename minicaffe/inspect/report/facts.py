@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.receptive_fields import receptive_fields
 from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.inspect.summary import LayerRow, layer_rows
+from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.ops.convolution.geometry import ReceptiveField, Window
 from minicaffe.spec.fields import Message
 
@@ -94,15 +97,26 @@ def count_text(step: Step) -> str:
     if not count:
         return ""
     total = f"{count:,} multiply-adds"
-    if not layer.blobs or hasattr(layer, "low_rank"):
+    if not layer.blobs:
         return total
-    weights, top = layer.blobs[0].shape, step.top[0].shape
-    size = top[2:] if len(top) > 2 else ()
-    if math.prod(weights) * math.prod(size) != count:
+    dense = count
+    stages = [(layer.blobs[0].shape, step.top[0].shape[2:])]
+    if isinstance(layer, LowRankLayer):
+        dense = sum(product.geometry.multiply_adds for product in layer.low_rank.dense)
+        stages = [(g.weight_shape, g.output) for g in layer.low_rank.product(0).geometries]
+    if sum(math.prod(weights) * math.prod(size) for weights, size in stages) != count:
         return total
-    rows, *window = weights
-    parts = [str(rows), "·".join(map(str, window)), "·".join(map(str, size))]
-    return " · ".join(part for part in parts if part) + f" = {total}"
+    spelled = " + ".join(itertools.starmap(_product, stages))
+    return f"{spelled} = {total}" + (f"; dense it would be {dense:,}" if dense != count else "")
+
+
+def _product(weights: Sequence[int], size: Sequence[int]) -> str:
+    """Filters, numbers of each, places: "50 · 20·5·5 · 8·8"; sizes of 1 at the end are left out."""
+    while len(weights) > 2 and weights[-1] == 1:
+        weights = weights[:-1]
+    places = size if math.prod(size) > 1 else ()
+    parts = [str(weights[0]), "·".join(map(str, weights[1:])), "·".join(map(str, places))]
+    return " · ".join(part for part in parts if part)
 
 
 def facts(recording: Recording) -> list[dict[str, Any]]:
@@ -130,6 +144,7 @@ def _facts(
         "settings": settings_of(layer),
         "formula": formula_of(layer),
         "parameters": row.params,
+        "parameters_dense": row.params_dense,
         "parameters_share": row.params_share,
         "multiply_adds": row.multiply_adds,
         "multiply_adds_share": row.multiply_adds_share,

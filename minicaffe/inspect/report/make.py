@@ -32,8 +32,9 @@ from minicaffe.inspect.report.views import (
     test_set,
     training,
 )
+from minicaffe.inspect.summary import count_computed
 from minicaffe.train.in_notebook import shown_in_notebook
-from minicaffe.train.preview import count_multiply_adds, count_parameters
+from minicaffe.train.preview import count_multiply_adds
 
 logger = logging.getLogger("minicaffe")
 MODULES = {  # views that need more than the recording
@@ -166,7 +167,7 @@ def _data(recording: Recording, packer: Packer, options: Options, weights_name: 
     side = next(
         (s for s in SIDES if 4 * s * s * len(recording.images) <= options.budget(THUMBNAILS)), SIDES[-1]
     )
-    parameters, work = count_parameters(net)[0], count_multiply_adds(net)
+    parameters, work = count_computed(net)[0], count_multiply_adds(net)
     return {
         "format": FORMAT,
         "title": net.name or "net",

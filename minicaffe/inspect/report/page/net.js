@@ -160,6 +160,8 @@ View("net", () => {
         ),
       ),
     );
+    const thin = R.layers.filter(l => l.rank && l.parameters !== l.parameters_dense);
+    const sum = (layers, key) => layers.reduce((total, l) => total + l[key], 0);
     root.append(
       R.zeros ? el("p", {class: "warning", role: "note"}, R.zeros) : "",
       bars(root),
@@ -169,6 +171,15 @@ View("net", () => {
         el("thead", {}, el("tr", {}, head)),
         el("tbody", {}, body),
       ),
+      thin.length
+        ? el(
+            "p",
+            {class: "quiet"},
+            "A layer with a rank has the numbers and the work of its two factors: " +
+              `${whole(sum(thin, "parameters"))} parameters in place of ${whole(sum(thin, "parameters_dense"))}` +
+              (thin.length > 1 ? ` in the ${thin.length} of them.` : "."),
+          )
+        : "",
     );
   }
 

@@ -26,7 +26,7 @@ const Plan = (() => {
     const rows = Rank.names().map(name => {
       const layer = V.layers[name];
       const r = ranks[name] ?? layer.rank;
-      const now = Rank.cost(layer, r ?? layer.full);
+      const now = ranks[name] ? Rank.cost(layer, r) : layer.now.work;
       return el(
         "tr",
         {class: name === Rank.layerName() ? "chosen" : null},

@@ -217,10 +217,8 @@ const Rank = (() => {
     let held = R.totals.parameters;
     for (const [name, r] of Object.entries(ranks)) {
       const layer = V.layers[name];
-      const now = layer.rank ?? layer.full;
-      work += cost(layer, r) - cost(layer, now);
-      held +=
-        size(layer, r) - (layer.rank && !layer.factored ? layer.m * layer.k * layer.group : size(layer, now));
+      work += cost(layer, r) - layer.now.work;
+      held += size(layer, r) - layer.now.numbers;
     }
     return {work, held};
   }

@@ -32,6 +32,7 @@ from minicaffe.inspect.report.rank_accuracy import RankAccuracy, rank_accuracy
 from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_images
 from minicaffe.inspect.report.weights import F16, precision
+from minicaffe.inspect.summary import computed_counts
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 from minicaffe.train.progress import Progress
@@ -79,7 +80,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         "ways": list(WAYS),
         "layers": {
             name: {
-                **_numbers(layer, seen),
+                **_numbers(recording.net, layer, seen),
                 "curves": packer.add(_curves(found[name]), "f32", f"{name}/rank"),
                 "spectra": packer.add(_spectra(found[name]), "f32", f"{name}/rank"),
                 "means": packer.add(to_host(layer.means(moments[name])).reshape(-1), "f32", f"{name}/rank"),
@@ -188,9 +189,11 @@ def images_for(net: Net, layers: Mapping[str, MatrixLayer]) -> int:
 # -- numbers -----------------------------------------------------------------------------------------------
 
 
-def _numbers(layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
+def _numbers(net: Net, layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
     m, k = layer.scheme.matrix_shape
     geometry = layer.product.geometry
+    step = next(step for step in net.steps if step.layer.name == layer.name)
+    numbers = sum(computed_counts(step.layer)) - (0 if layer.bias is None else layer.bias.size)
     return {
         "m": m,
         "k": k,
@@ -202,6 +205,7 @@ def _numbers(layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
         "factored": layer.factored,
         "bias": layer.bias is not None,
         "dense": geometry.multiply_adds,
+        "now": {"numbers": numbers, "work": step.multiply_adds},
         "cost_of_rank": layer.cost_of_rank,
         "break_even": layer.break_even,
         "columns": seen.count * math.prod(geometry.output),
