@@ -139,12 +139,25 @@ def import_own(name: str, folder: Path) -> ModuleType:
     sys.meta_path.insert(0, finder)
     sys.meta_path.append(last)
     try:
-        if finder.name not in sys.modules and (found := importlib.util.find_spec(finder.name)):
+        if name not in sys.modules and (found := _find(name)):
             logger.info("Importing %s from %s", name, found.origin or "a folder")
         return importlib.import_module(name)
     finally:
         sys.meta_path.remove(finder)
         sys.meta_path.remove(last)
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where ``import name`` will find a module, looked up without running the packages around it."""
+    package = name.rpartition(".")[0]
+    if not package:
+        return importlib.util.find_spec(name)
+    if package in sys.modules:
+        places = getattr(sys.modules[package], "__path__", None)
+    else:
+        found = _find(package)
+        places = found and found.submodule_search_locations
+    return PathFinder.find_spec(name, [*places]) if places else None
 
 
 def _refusal(param: PythonParam, folder: str) -> SpecError:
