@@ -5,7 +5,7 @@ import os
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from tests import ROOT
 
@@ -21,12 +21,15 @@ import pytest
 
 import minicaffe as mc
 from minicaffe import testing
+from minicaffe.data.sources import idx
+from minicaffe.data.sources.idx import read_idx
 from minicaffe.device import array
 from minicaffe.spec import edit, reader
 from minicaffe.spec.net import parse_net
 from tests.side_run import run_in_turn
 
 SIDE_RUN = pytest.StashKey()
+SAMPLE = ROOT / "minicaffe" / "data" / "sample"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 Loader = edit.Loader  # the reader's, which ``edit`` keeps
 
@@ -54,6 +57,14 @@ class Remembering(Loader):
         """Nothing is held here."""
 
 
+@cache
+def sample(path):
+    """An array of the digits that come with the package. To unpack them took as long as many a test."""
+    digits = read_idx(path)
+    digits.flags.writeable = False
+    return digits
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--device",
@@ -66,6 +77,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     reader.Loader = Remembering
+    idx.read_idx = lambda path: sample(path) if path.parent == SAMPLE else read_idx(path)
     if config.getoption("--device") == "gpu" and (problem := array.gpu_problem()):
         raise pytest.UsageError(f"--device gpu: {problem}")
     if config.getoption("--device") == "double":
