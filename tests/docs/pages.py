@@ -2,7 +2,8 @@
 
 A block between ``` fences says its language. A block that cannot be run has a comment on the line above it that
 says why: <!-- not run: needs a GPU -->. A block whose first line is a comment with a file's name is that file.
-A block of ``python exercise`` is one that the reader has to complete or to mend.
+A block of ``python exercise`` is one that the reader has to complete or to mend. Of a block of ``text roughly`` the
+numbers may differ from what is printed: between machines, or since the tests have fewer images.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ class Block:
     language: str
     text: str
     not_run: str | None
-    is_exercise: bool = False
+    note: str = ""  # what stands after the language
+
+    @property
+    def is_exercise(self) -> bool:
+        """Whether the reader has to complete or to mend it."""
+        return self.note == "exercise"
 
     @property
     def place(self) -> str:
@@ -57,8 +63,8 @@ def blocks_of(page: Path) -> list[Block]:
             end = next(i for i in range(number + 1, len(lines)) if lines[i].startswith("```"))
             reason = NOT_RUN.fullmatch(lines[number - 1]) if number else None
             text = "\n".join(lines[number + 1 : end]) + "\n"
-            language, *rest = [*lines[number][3:].split(), ""][:2]
-            blocks.append(Block(page, number + 2, language, text, reason and reason[1], rest == ["exercise"]))
+            language, _, note = lines[number][3:].partition(" ")
+            blocks.append(Block(page, number + 2, language, text, reason and reason[1], note))
             number = end
         number += 1
     return blocks

@@ -2,10 +2,10 @@
 
 First every block that is a file is written, and every diff is applied. Then YAML is read, as a net, a list of
 layers or a solver. Python runs, in one namespace for the page; what it prints is what a block of text after it
-shows, in which "…" stands for anything, and a number for all that are rounded to it. An exercise changes no
-names, and ends with an error, which the text after it shows, or prints what stands there. Of the shell's
-commands those of minicaffe run, with flags that make them short. For other commands only the files and the extras
-that they name are looked up.
+shows, in which a number stands for all that are rounded to it. An exercise changes no names, and ends with an
+error, which the text after it shows; so it does with the wrong answers of ``wrong_answers.py``. Of the shell's
+commands those of minicaffe run, with flags that make them short, and cp. For other commands only the files and the
+extras that they name are looked up.
 
 Without a page it runs those that come on standard input, each in a process that has all imports behind it: a line
 has the page, its working directory and a file for what it prints, with tabs between; the answer is its status.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -24,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block, blocks_of
+from tests.docs.wrong_answers import with_wrong_answer
 
 SHORTER = {  # flags that a command gets, in place of the page's own
     "test": {"--iterations": "1"},
@@ -121,6 +123,8 @@ def run_command(words: list[str]) -> None:
         subprocess.run([sys.executable, *words[1:], "-q", "-p", "no:cacheprovider"], check=True)
     elif words[:2] == ["pip", "install"]:
         check_extras(words[2:])
+    elif words[0] == "cp":
+        shutil.copy(*words[1:])
     elif words[0] == "python":
         named = [word for word in words[1:] if "/" in word and not word.startswith("-")]
         assert all((ROOT / word).exists() for word in named), f"no such file: {shlex.join(words)}"
@@ -161,39 +165,51 @@ def run_python(block: Block, names: dict[str, object]) -> str:
 
 
 def run_exercise(block: Block, names: dict[str, object], following: Block | None) -> None:
-    """Run an exercise as it stands: it ends with an error, or prints what the text after it shows."""
+    """Run an exercise as it stands, and with a wrong answer: both end with an error, which tells what is wrong."""
+    error = error_of(block, dict(names))
+    assert error is not None, f"{block.place}: leaves nothing to do"
+    check_printed(f"{type(error).__name__}: {error}\n", following)
+    if wrong := with_wrong_answer(block):
+        error = error_of(wrong, dict(names))
+        assert isinstance(error, AssertionError) and str(error), (
+            f"{block.place}: takes a wrong answer ({error!r})"
+        )
+
+
+def error_of(block: Block, names: dict[str, object]) -> Exception | None:
+    """The error with which a block of Python ends."""
     try:
-        printed = run_python(block, dict(names))
+        run_python(block, names)
     except Exception as error:
-        printed = f"{type(error).__name__}: {error}\n"
-    else:
-        assert following is not None and following.language == "text", f"{block.place}: leaves nothing to do"
-    check_printed(printed, following)
+        return error
+    return None
 
 
 def check_printed(printed: str, following: Block | None) -> None:
     """Compare what a block printed with the block of text that follows it, if one does."""
     if following is not None and following.language == "text":
-        assert is_shown(printed, following.text), (
+        is_like = is_roughly_shown if following.note == "roughly" else is_shown
+        assert is_like(printed, following.text), (
             f"{following.place} shows\n{following.text}and it printed\n{printed}"
         )
 
 
 NUMBER = r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?"
+ANY_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def is_shown(printed: str, shown: str) -> bool:
-    """Whether a text shows what was printed: "…" is anything, and a number with a point may be a rounded one."""
-    parts = re.split(f"(…|{NUMBER})", shown)
-    numbers = [part for part in parts if re.fullmatch(NUMBER, part)]
-    pattern = "".join(
-        ".*?" if part == "…" else f"({NUMBER})" if part in numbers else re.escape(part) for part in parts
-    )
-    found = re.fullmatch(pattern, printed, re.DOTALL)
-    return found is not None and all(
+    """Whether a text shows what was printed: a number with a point may be a rounded one."""
+    numbers, full = (re.findall(NUMBER, text) for text in (shown, printed))
+    return re.sub(NUMBER, "#", printed) == re.sub(NUMBER, "#", shown) and all(
         number == full or f"{float(full):.{len(number.partition('.')[2])}f}" == number
-        for number, full in zip(numbers, found.groups(), strict=True)
+        for number, full in zip(numbers, full, strict=True)
     )
+
+
+def is_roughly_shown(printed: str, shown: str) -> bool:
+    """Whether a text shows what was printed but for its numbers."""
+    return ANY_NUMBER.sub("#", printed) == ANY_NUMBER.sub("#", shown)
 
 
 def main(name: str) -> int:
