@@ -61,11 +61,12 @@ def subject_of(
     """
     if text in layer_classes:
         return _type(text, shapes)
-    if not Path(text).exists() and ":" in text:
+    is_there = bool(text) and Path(text).exists()
+    if not is_there and ":" in text:
         return _layer(text, shapes)
-    if not Path(text).exists() and not any(mark in text for mark in "./\\"):
+    if not is_there and not any(mark in text for mark in "./\\"):
         raise SpecError(
-            f"check-gradients {text}: neither a file nor a layer type{nearest(text, layer_classes)}; "
+            f"check-gradients '{text}': neither a file nor a layer type{nearest(text, layer_classes)}; "
             "'minicaffe summary --types' lists the types, and --import FILE.py registers one of yours"
         )
     if shapes:
@@ -103,7 +104,8 @@ def _layer(text: str, shapes: Sequence[Shape]) -> Subject:
 def _made(title: str, text: str, type_name: str, shapes: Sequence[Shape]) -> Subject:
     """The net of one layer, with the bottoms of an example of its type unless ``shapes`` say otherwise."""
     inputs, by = _bottoms(type_name, shapes)
-    spec = parse_net(layer_net(text, [np.shape(x) if not isinstance(x, tuple) else x for x in inputs]))
+    shapes = [np.shape(x) if not isinstance(x, tuple) else x for x in inputs]
+    spec = parse_net(layer_net(text, shapes), "check-gradients")
     net = Net(spec, phase="train", dtype=np.float64, seed=SEED)
     _move_params(net)
     return Subject(title, net, dict(zip(net.inputs, inputs, strict=True)), by, _bounded(LAYER_MOST, net))
@@ -114,6 +116,11 @@ def _bottoms(type_name: str, shapes: Sequence[Shape]) -> tuple[Sequence[Input], 
     if type_name in EXAMPLES and not shapes:
         return EXAMPLES[type_name].inputs, EXAMPLES[type_name].by
     cls = layer_classes.get(type_name)
+    if cls is not None and 0 < len(shapes) < cls.bottoms[0]:
+        raise SpecError(
+            f"check-gradients {type_name}: takes {cls.bottoms[0]} bottoms, and --shape is there for {len(shapes)}; "
+            "give it once for each"
+        )
     rng = np.random.default_rng(SEED)
     if cls is not None and cls.is_loss:
         scores, *others = shapes or [(4, 3), (4,)]

@@ -164,11 +164,16 @@ def test_a_layer_may_be_text_and_its_shapes_may_be_given(words, capsys):
         (["Relu"], "neither a file nor a layer type; did you mean 'ReLU'?"),
         (["ArgMax"], "this layer type has no gradient"),
         (["Data"], "a layer without bottoms has no gradient"),
+        ([""], "neither a file nor a layer type"),
         (["no.yaml"], "no.yaml"),
         (["bottom: x"], "as the text of a layer it has no type"),
         (["type: Convolution, convolution_param: {num_outputs: 3}"], "did you mean 'num_output'?"),
         (["prototxt/lenet/deploy.yaml", "--shape", "1,2"], "--shape is for layers"),
         (["ReLU", "--shape", "1,x"], "write sizes with commas"),
+        (
+            ["SoftmaxWithLoss", "--shape", "4,3"],
+            "takes 2 bottoms, and --shape is there for 1",
+        ),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_exit_status_2(words, problem, capsys):
