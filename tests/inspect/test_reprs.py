@@ -149,6 +149,14 @@ def test_blobs_of_any_shape_can_be_shown(shape, what, rng):
     text_of(blob)
 
 
+@pytest.mark.parametrize("ends", [(1e8, 1e8 + 8), (0, 1e-45), (-3e38, 3e38)], ids=["close", "tiny", "far"])
+def test_numbers_at_the_limits_of_float32_have_a_histogram(ends):
+    blob = mc.Blob((40,))
+    blob.data[...] = ends[0]
+    blob.data[5:] = ends[1]
+    assert f"histogram from {np.float32(ends[0]):.4g} to {np.float32(ends[1]):.4g}" in blob._repr_html_()
+
+
 def test_names_are_data():
     net = mc.Net.from_text(
         f"name: {HOSTILE}\nlayer:\n- {{name: x, type: Input, input_param: {{shape: {{dim: [2, 3]}}}}}}\n"

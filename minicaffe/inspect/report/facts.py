@@ -182,8 +182,7 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
         return {"count": int(flat.size), "not_finite": int(bad)}
     lo, hi = rounded(finite.min()), rounded(finite.max())
     others = finite[finite != 0]
-    ends = (finite.min(), finite.max()) if hi > lo else (lo - 0.5, lo + 0.5)
-    counts, _ = np.histogram(others, BINS, ends)
+    ends = (float(finite.min()), float(finite.max())) if hi > lo else (lo - 0.5, lo + 0.5)
     return {
         "count": int(flat.size),
         "min": lo,
@@ -193,5 +192,16 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
         "zeros": int(finite.size - others.size),
         "not_positive": int((finite <= 0).sum()),
         "not_finite": int(bad),
-        "histogram": {"counts": counts.tolist(), "lo": lo, "hi": hi},
+        "histogram": {"counts": _histogram(others, ends).tolist(), "lo": lo, "hi": hi},
     }
+
+
+def _histogram(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """How many values (float32) lie in each of BINS parts between the ends.
+
+    In float64, a part at a time: between close ends float32 has too few numbers, and for far ones no distance.
+    """
+    counts = np.zeros(BINS, np.int64)
+    for start in range(0, len(values), 1 << 20):
+        counts += np.histogram(values[start : start + (1 << 20)].astype(np.float64), BINS, ends)[0]
+    return counts
