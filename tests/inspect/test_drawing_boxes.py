@@ -94,6 +94,25 @@ def test_layers_of_one_phase_have_a_badge_and_dashed_edges_and_equal_names_are_o
     assert partial == {("data", "ip"): False, ("ip", "accuracy"): True, ("ip", "loss"): False}
 
 
+def test_a_layer_of_which_the_bias_is_trained_has_no_lock():
+    layer = "type: InnerProduct, bottom: data, inner_product_param: {num_output: 2}"
+    net = mc.Net.from_text(f"layer:\n- {INPUT}\n- {{name: ip, {layer}, param: [{{lr_mult: 0}}]}}\n")
+    assert not by_name(net.draw().boxes)["ip"].is_fixed
+
+
+def test_an_edge_of_several_blobs_carries_the_largest():
+    net = mc.Net.from_text(
+        """
+        layer:
+        - {name: data, type: Input, input_param: {shape: {dim: [1, 6, 8, 8]}}}
+        - {name: s, type: Slice, bottom: data, top: [a, b], slice_param: {slice_point: 4}}
+        - {name: cat, type: Concat, bottom: [a, b]}
+        """
+    )
+    sizes = {edge.target.name: edge.size for edge in net.draw().boxes.edges}
+    assert sizes == {"s": 4 * 6 * 64, "cat": 4 * 4 * 64}
+
+
 LABELS_IN_TEST = """
 layer:
 - {name: data, type: DummyData, top: x, include: {phase: TRAIN}, dummy_data_param: {shape: {dim: 2}}}

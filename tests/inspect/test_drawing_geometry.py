@@ -7,7 +7,7 @@ import pytest
 from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.drawing.boxes import Box, Boxes, Edge, boxes_of
 from minicaffe.inspect.drawing.drawing import view_of
-from minicaffe.inspect.drawing.layout import lay_out
+from minicaffe.inspect.drawing.layout import LOOP, lay_out
 from minicaffe.inspect.drawing.parts import divide
 from tests import ROOT
 from tests.inspect.drawn import boxes, conv, join, shape_of, spec_of
@@ -75,13 +75,33 @@ def test_a_chain_is_one_straight_line():
 def test_the_longest_branch_stays_in_line_and_the_skip_lies_beside_it():
     spec = spec_of(conv("a", "data"), conv("b", "a"), conv("c", "b"), join("d", "c", "data"))
     layout = lay_out(boxes(spec))
-    middles = {box.name: place.x + place.width / 2 for box, place in layout.boxes.items()}
-    assert len(set(middles.values())) == 1
+    assert len(set(middles_of(layout).values())) == 1
     (skip,) = (
         way for edge, way in layout.ways.items() if (edge.source.name, edge.target.name) == ("data", "d")
     )
     right = max(place.x + place.width for place in layout.boxes.values())
     assert max(x for x, _ in skip) > right
+
+
+def middles_of(layout):
+    """The x of the middle of each box, by its name."""
+    return {box.name: place.x + place.width / 2 for box, place in layout.boxes.items()}
+
+
+@pytest.mark.parametrize(("length", "is_in_line"), [(4, True), (3, False)])
+def test_a_branch_much_longer_than_the_other_stays_in_line(length, is_in_line):
+    branch = [conv(f"long{i}", f"long{i - 1}" if i else "data") for i in range(length)]
+    spec = spec_of(*branch, conv("a", "data"), conv("b", "a"), join("end", f"long{length - 1}", "b"))
+    middles = middles_of(lay_out(boxes(spec)))
+    assert (middles["long0"] == middles["data"]) == is_in_line
+
+
+def test_a_short_branch_with_a_source_of_its_own_stands_where_it_is_needed():
+    other = "{name: other, type: Input, input_param: {shape: {dim: [1, 3, 8, 8]}}}"
+    long = [conv(f"long{i}", f"long{i - 1}" if i else "data") for i in range(5)]
+    spec = spec_of(*long, other, conv("a", "other"), conv("b", "a"), join("end", "long4", "b"))
+    bottoms = {box.name: place.y + place.height for box, place in lay_out(boxes(spec)).boxes.items()}
+    assert bottoms["b"] == bottoms["long4"]
 
 
 def graph_of(feeds):
@@ -119,6 +139,21 @@ def test_a_source_stands_just_above_the_place_where_it_is_needed():
     bottoms = {box.name: place.y + place.height for box, place in layout.boxes.items()}
     top = next(place.y for box, place in layout.boxes.items() if box.name == "6")
     assert 0 < top - bottoms["5"] < 80
+
+
+def test_beside_a_recurrent_layer_there_is_room_for_its_loop():
+    drawn = graph_of([set(), {0}, {0}, {1, 2}])
+    drawn.boxes[1].time = 5
+    places = {box.name: place for box, place in lay_out(drawn).boxes.items()}
+    assert places["2"].x - (places["1"].x + places["1"].width) >= LOOP
+
+
+def test_in_a_mesh_a_source_stands_in_the_row_above_its_user():
+    feeds = [set(), {0}, {0}, {1, 2}, {1, 3}, set(), {4, 5}, {2, 3, 6}]
+    drawn = graph_of(feeds)
+    assert shape_of(divide(drawn.boxes, drawn.edges)).startswith("0 [")
+    tops = {box.name: place.y for box, place in lay_out(drawn).boxes.items()}
+    assert tops["5"] == tops["4"]
 
 
 def test_a_drawing_may_be_laid_out_again_in_another_way():

@@ -84,6 +84,12 @@ def test_equal_blocks_are_a_stack_that_ends_where_their_branches_join(monkeypatc
     assert folded(spec_of(*layers, conv("z", "r4")), monkeypatch) == "data 4×{(r1a r1b | -) r1} z"
 
 
+def test_a_stack_does_not_end_where_branches_begin(monkeypatch):
+    """Though what is before the first block looks like what is after the others."""
+    layers = [layer for k in range(1, 5) for layer in residual(k, f"r{k - 1}")]
+    assert folded(spec_of(join("r0", "data", "data"), *layers), monkeypatch) == "data r0 4×{(r1a r1b | -) r1}"
+
+
 def test_blocks_with_other_windows_are_no_repeats(monkeypatch):
     layers = [
         layer for k in range(1, 5) for layer in residual(k, "data" if k == 1 else f"r{k - 1}", 1 + k // 4 * 2)

@@ -215,6 +215,11 @@ def test_the_walk_stays_in_the_image_where_a_window_may_lie_in_the_padding(make_
     check(steps)
 
 
+def test_at_a_sum_the_walk_takes_the_longer_branch(make_net, rng):
+    net = make_net("layer:\n" + PICTURE + LAYERS["sum"] + PROB, seed=5)
+    assert "c" in [step.layer.name for step in walk(recorded(net, noise(net, rng)), 0)]
+
+
 def test_gradients_of_several_users_add_up(make_net, rng):
     net = make_net("layer:\n" + PICTURE + LAYERS["concat"] + PROB, seed=5)
     split = next(step for step in walk(recorded(net, noise(net, rng)), 0) if step.layer.type == "Split")

@@ -80,7 +80,7 @@ def _signature(part: Part) -> object:
     if isinstance(part, Box):
         lines = tuple(COUNTS.sub("→", line) for line in part.lines)
         marks = (part.badge, part.is_double, part.is_fixed, bool(part.letters), part.time)
-        return (part.type, part.kind, lines, part.waist is not None, len(part.tags), marks)
+        return (part.type, lines, part.waist is not None, len(part.tags), marks)
     if isinstance(part, Series):
         return ("series", *(_signature(item) for item in part.items))
     if isinstance(part, Parallel):
