@@ -11,7 +11,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.inspect.report.make import Report
 from minicaffe.inspect.report.weights import precision
-from tests.report.conftest import net_of, recording_of, report_of
+from tests.report.conftest import OPTIONS, net_of, recording_of, report_of
 
 pytestmark = pytest.mark.browser
 IN_PAGE = """async key => { await Live.ready; const {data, exact} = await Values.stage(key, 1);
@@ -21,7 +21,7 @@ IN_PAGE = """async key => { await Live.ready; const {data, exact} = await Values
 @pytest.mark.parametrize("name", ["lenet", "quick"])
 def test_the_page_shows_minicaffes_numbers_of_every_blob(name, open_page):
     page, recording = open_page(name), recording_of(name)
-    assert precision(recording) == "f32"
+    assert precision(recording, OPTIONS) == "f32"
     live = {
         key for step in page.js("() => R.live.steps") for key in step["tops"] if not key.startswith("Z of")
     }

@@ -23,6 +23,16 @@ from tests.report.conftest import NETS, net_of, photos
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
+LARGER = """
+name: larger
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 3, 48, 48]}}}
+- {name: conv, type: Convolution, convolution_param: {num_output: 32, kernel_size: 5, weight_filler: {type: msra}}}
+- {name: relu, type: ReLU}
+- {name: pool, type: Pooling, pooling_param: {kernel_size: 2, stride: 2}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 32, weight_filler: {type: msra}}}
+- {name: prob, type: Softmax}
+"""
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 \U0001f600 \"'&" + "x" * 300
 SMALL = """
 name: NAME
@@ -100,8 +110,15 @@ def test_in_a_notebook_a_report_is_a_frame_of_its_own(small_report, tmp_path):
 
 
 def test_a_size_that_cannot_be_reached_is_refused_with_what_takes_most():
-    with pytest.raises(DataError, match=r"more than --max-size 0\.1: '.+' take most"):
+    with pytest.raises(DataError, match=r"more than --max-size 0\.1: '.+' take most; give a larger size$"):
         mc.report(small_net(), photos(2, 16), max_size=0.1)
+
+
+@pytest.mark.parametrize("size", [0.3, 1])
+def test_what_does_not_fit_is_left_out(size):
+    with mc.Net.from_text(LARGER, seed=1) as net:
+        made = mc.report(net, photos(3, 48), max_size=size)
+    assert 0.4 * size * 1e6 < len(made.html.encode()) <= size * 1e6
 
 
 def test_a_net_without_data_needs_images():

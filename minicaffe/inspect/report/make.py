@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ MODULES = {  # views that need more than the recording
     "training": training,
     "test_set": test_set,
 }
-MAPS, KERNELS, THUMBNAILS = 0.4, 0.15, 0.1  # shares of the file
+MAPS, THUMBNAILS = 0.4, 0.1  # shares of the file
 SIDES = (256, 192, 128, 96, 64)  # pixels of thumbnails
-PAGE, STAGE_TEXT = 100_000, 1_000  # bytes of the page without data, and of what is said of a stage
+PAGE, STAGE, LAYER = 100_000, 1_000, 1_200  # bytes of the page without data, and of what is said of each
 FORMAT = 1
 
 
@@ -129,24 +129,27 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     if zeros:
         logger.warning("%s", zeros)
     recording = record(net, pictures, options.labels)
+    drawings = _drawings(net)
+    told = STAGE * len(recording.stages) + LAYER * len(recording.layers)
+    options = replace(options, overhead=PAGE + sum(map(len, drawings)) + told)
     fitting = ladder.choose(recording, options.budget(MAPS)).rung.images
     if fitting is not None and fitting < len(recording.images):
         logger.info("%d images fit --max-size %g", fitting, options.max_size)
         recording = recording.first(fitting)
     packer = Packer()
-    drawings = _drawings(net)
     data = {**_data(recording, packer, options, weights_name), "zeros": zeros}
     # what is left is for maps, after everything else has its place
-    fixed = len(as_json(data)) + STAGE_TEXT * len(recording.stages) + sum(map(len, drawings)) + PAGE
-    left = options.budget(1) - packer.size - fixed
+    fixed = len(as_json(data)) + STAGE * len(recording.stages) + sum(map(len, drawings)) + PAGE
+    left = options.most_bytes - packer.size - fixed
     plan = ladder.choose(recording, min(options.budget(MAPS), left), keeps_images=True)
     data["stages"] = ladder.stages(recording, packer, plan, data["live"]["on"])
     text = page(f"{net.name or 'net'}: report", data, *drawings, packer.html())
     size = len(text.encode("utf-8", "replace"))
-    if size > options.budget(1):
+    if size > options.most_bytes:
+        fewer = "" if len(recording.images) == 1 else ", or fewer images"
         raise DataError(
-            f"the report is {size / MB:.1f} MB, more than --max-size {options.max_size:g}: {packer.largest()} take "
-            "most; give fewer images, or a larger size"
+            f"the report is {size / MB:.2f} MB at the least, more than --max-size {options.max_size:g}: "
+            f"{packer.largest()} take most; give a larger size{fewer}"
         )
     return Report(net.name or "net", text)
 
@@ -154,8 +157,8 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
 def _data(recording: Recording, packer: Packer, options: Options, weights_name: str | None) -> dict[str, Any]:
     """What the page's JSON holds, but for the stages."""
     net = recording.net
-    runs = live(recording, packer)
-    params = weights.parameters(recording, packer, options.budget(KERNELS))
+    runs = live(recording, packer, options)
+    params = weights.parameters(recording, packer, options)
     layers = [{**known, "params": params[known["name"]]} for known in facts(recording)]
     formulas = list(dict.fromkeys(known["formula"] for known in layers))
     for known in layers:  # many layers have the same

@@ -15,7 +15,8 @@ class Options:
 
     ``logs`` are training logs, ``snapshots`` weight files of one training, ``sweep`` a journal of a low-rank sweep;
     ``layers`` limits the views that look at single layers (() for all); ``time`` counts passes that are timed
-    (0 for none); ``labels`` are names of classes.
+    (0 for none); ``labels`` are names of classes. ``overhead``: bytes of the file for all that is no array, as far
+    as it is known.
     """
 
     images: int = 8
@@ -27,7 +28,13 @@ class Options:
     layers: Sequence[str] = ()
     time: int = 0
     max_size: float = 10.0
+    overhead: int = 0
+
+    @property
+    def most_bytes(self) -> int:
+        """``max_size`` in bytes."""
+        return int(self.max_size * MB)
 
     def budget(self, share: float) -> int:
-        """A share of ``max_size``, in bytes of the file."""
-        return int(share * self.max_size * MB)
+        """A share of what the file has for arrays, in bytes."""
+        return max(0, int(share * (self.most_bytes - self.overhead)))

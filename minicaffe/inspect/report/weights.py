@@ -7,24 +7,30 @@ from typing import Any
 import numpy as np
 
 from minicaffe.inspect.report.facts import rounded, statistics
+from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.record import RecordedLayer, Recording
 
 EXACT = 64  # numbers: smaller parameters are float32, whatever the net's size
 F32, F16 = 500_000, 1_500_000  # parameters of a net, up to which all are carried in that precision
+SHARE = 0.45  # of the file, that they may take
+KERNELS = 0.15  # of the file, for pictures of kernels
 CAPS = [(64, 49), (32, 16), (16, 8), (8, 3)]  # filters × slices of each that are shown
 NAMES = {"Convolution": "wb", "InnerProduct": "wb", "Deconvolution": "wb", "DepthwiseConvolution": "wb"}
 
 
-def precision(recording: Recording) -> str | None:
+def precision(recording: Recording, options: Options) -> str | None:
     """How all parameters are carried: "f32", "f16", or None if they are too many."""
     count = sum(param.blob.count for param in recording.net.learnable)
-    return "f32" if count <= F32 else "f16" if count <= F16 else None
+    for dtype, most, size in (("f32", F32, 4), ("f16", F16, 2)):
+        if count <= most and count * size * 4 / 3 <= options.budget(SHARE):
+            return dtype
+    return None
 
 
-def parameters(recording: Recording, packer: Packer, budget: int) -> dict[str, list[dict[str, Any]]]:
-    """What the page knows of each layer's parameters. ``budget``: bytes of the file for pictures of kernels."""
-    dtype = precision(recording)
+def parameters(recording: Recording, packer: Packer, options: Options) -> dict[str, list[dict[str, Any]]]:
+    """What the page knows of each layer's parameters."""
+    dtype, budget = precision(recording, options), options.budget(KERNELS)
     cap = CAPS[-1]
     if dtype is None:
         costs = ((c, sum(_cost(a, c) for layer in recording.layers for a in layer.params)) for c in CAPS)

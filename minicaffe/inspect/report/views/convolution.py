@@ -65,7 +65,7 @@ class _Writer:
 
     def _is_live(self) -> bool:
         try:
-            runnable(self.recording)
+            runnable(self.recording, self.options)
         except NotLive:
             return False
         return True

@@ -36,6 +36,7 @@ from minicaffe.inspect.summary import computed_counts
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 from minicaffe.train.progress import Progress
+from minicaffe.train.scoring import images_of
 
 logger = logging.getLogger("minicaffe")
 DEPTH_CUBED = 4e9  # Σ K³ + M³ of the layers that are looked at: their factorizations take some seconds
@@ -45,6 +46,7 @@ MOST_IMAGES = 512
 SHARE, SHARE_WITH_W = 0.15, 0.08  # of the file, for bases; where W goes with them, as the net is large
 ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
 FEW_COLUMNS = 64  # of a basis of the data, and of all bases where W goes with them
+SHARE_OF_TEST = 0.1  # of the file, for test images
 TEST_IMAGES, TEST_WORK = 200, 20_000_000  # that the page measures on; multiply-adds for an image
 
 
@@ -91,7 +93,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         "out": left_out,
         "accuracy": None if accuracy is None else _measured(accuracy),
         "sweep": swept(options.sweep),
-        "test": _test_images(recording, packer, answers) if answers else None,
+        "test": _test_images(recording, packer, options, answers) if answers else None,
     }
 
 
@@ -249,7 +251,7 @@ def _bases(
 
     Layers with much work for the size of their bases come first.
     """
-    needs_w = precision(recording) is None
+    needs_w = precision(recording, options) is None
     carried = {
         name: _arrays(layer, found[name], needs_w or _is_turned(recording.net, name))
         for name, layer in layers.items()
@@ -311,13 +313,18 @@ def _answers(net: Net) -> Answers | None:
         return None
 
 
-def _test_images(recording: Recording, packer: Packer, answers: Answers) -> dict[str, Any] | None:
+def _test_images(
+    recording: Recording, packer: Packer, options: Options, answers: Answers
+) -> dict[str, Any] | None:
     """Test images that the page may run the net on, 8 bits for each channel, and their labels."""
     net = recording.net
+    fitting = (
+        options.budget(SHARE_OF_TEST) * 3 // 4 // max(1, net.blobs[recording.input].count // images_of(net))
+    )
     small = count_parameters(net)[0] <= F16 and count_multiply_adds(net) <= TEST_WORK
-    if not small or recording.answer is None:
+    if not small or not fitting or recording.answer is None:
         return None
-    found = test_images(net, answers, recording.input, TEST_IMAGES)
+    found = test_images(net, answers, recording.input, min(TEST_IMAGES, fitting))
     if found is None:
         return None
     images, labels = found
