@@ -52,8 +52,8 @@ class Preparation:
         words = [f"resized to {dims}"]
         if self.channel_swap is None:
             words.append("channels as they are")
-        elif self.channel_swap == (2, 1, 0):
-            words.append("blue, green, red")
+        elif sorted(self.channel_swap) == [0, 1, 2]:
+            words.append(", ".join(("red", "green", "blue")[channel] for channel in self.channel_swap))
         else:
             words.append("channels " + ", ".join(map(str, self.channel_swap)))
         words.append(f"0 … {1 if self.raw_scale is None else self.raw_scale:g}")

@@ -134,7 +134,7 @@ def test_without_a_preparation_classify_says_what_it_assumes(trained, capsys, ca
 def test_a_flag_or_argument_takes_the_place_of_what_came_with_the_weights(trained, capsys):
     flags = ["--mean", "1,2,3", "--channel-swap", "0,1,2"]
     found, said = shown(capsys, "deploy.yaml", "--weights", "run_iter_2.npz", "pictures/cats/0.png", *flags)
-    assert "channels 0, 1, 2, 0 … 255, less 1, 2, 3, times 0.02" in said
+    assert "cropped, red, green, blue, 0 … 255, less 1, 2, 3, times 0.02" in said
     given = {"mean": np.array([1.0, 2, 3]), "channel_swap": (0, 1, 2)}
     scores = mc.Classifier("deploy.yaml", "run_iter_2.npz", **given).predict(
         [load_image("pictures/cats/0.png")]

@@ -245,3 +245,31 @@ def test_a_net_without_class_names_still_says_classes(open_page):
     page = open_page("rnet")
     page.at("view=answer")
     assert page.tab.locator(".says").count() == 2
+
+
+@browser
+def test_grad_cam_is_of_the_last_convolution_until_another_is_chosen(lenet_page):
+    lenet_page.at("view=answer")
+    title = lenet_page.tab.locator(".card h3", has_text="Grad-CAM of")
+    assert title.inner_text() == "Grad-CAM of conv2"
+    lenet_page.tab.locator("[data-focus=cam]").select_option("conv1")
+    lenet_page.drawn().tab.locator(".card h3", has_text="Grad-CAM of conv1").wait_for(timeout=WAIT)
+    lenet_page.tab.locator('#rail [data-layer="conv2"]').click()
+    lenet_page.drawn().tab.locator(".card h3", has_text="Grad-CAM of conv2").wait_for(timeout=WAIT)
+
+
+@browser
+def test_the_pad_is_in_the_view_that_is_shown_however_many_are_drawn_at_once(lenet_page):
+    lenet_page.js("() => Live.ready")
+    lenet_page.at("view=answer&image=0")
+    in_page = """async () => {
+        const image = Maps.image, slow = new Promise(done => setTimeout(done, 300));
+        Maps.image = async (...args) => { await slow; return image(...args); };
+        State.redraw();
+        await new Promise(done => setTimeout(done, 100));
+        Maps.image = image;
+        State.redraw(); // it overtakes the one before
+        await slow.then(() => new Promise(done => setTimeout(done, 300)));
+        return document.querySelectorAll(".view:not(.pending) canvas.pad").length;
+    }"""
+    assert lenet_page.js(in_page) == 1

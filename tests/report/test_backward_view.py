@@ -206,3 +206,13 @@ def test_a_whole_batch_has_no_weight_of_its_own(make_page, make_net):
     page.at("view=backward&part=walk")
     assert page.tab.locator(".walk li").count() == 2
     assert page.problems == []
+
+
+@browser
+def test_the_line_at_the_end_of_the_net_has_its_name_and_number(lenet_page):
+    lenet_page.at("view=backward")
+    label = lenet_page.tab.locator(".bar .cut-label, .plot .cut-label").first
+    end = lenet_page.js("fmt(R.stages.ip2.diff_mean[0])")
+    assert label.text_content() == f"at the end, ip2: {end}"
+    box, plot = label.bounding_box(), lenet_page.tab.locator(".chart.bar svg").first.bounding_box()
+    assert plot["x"] <= box["x"] and box["x"] + box["width"] <= plot["x"] + plot["width"]

@@ -1,11 +1,16 @@
 """The page of a report: it opens, offline, is led by its address and by keys alone, and all in it has a name."""
 
+import base64
+import json
+import re
+import zlib
+
 import numpy as np
 import pytest
 
 import minicaffe as mc
 from minicaffe.inspect.summary import layer_rows
-from tests.report.conftest import photos, recording_of
+from tests.report.conftest import WAIT, photos, recording_of
 from tests.report.test_page import HOSTILE, small_net
 
 pytestmark = [
@@ -185,9 +190,14 @@ def test_the_view_of_a_layer_is_there_for_every_layer(open_page, name):
 
 
 @pytest.fixture(scope="module")
-def odd_page(make_page):
-    """A page whose names are markup, in a frame as a notebook shows it."""
-    return make_page(mc.report(small_net(HOSTILE, HOSTILE), photos(2, 16), class_names=[HOSTILE] * 4))
+def odd_report():
+    """A report whose names are markup."""
+    return mc.report(small_net(HOSTILE, HOSTILE), photos(2, 16), class_names=[HOSTILE] * 4)
+
+
+@pytest.fixture(scope="module")
+def odd_page(odd_report, make_page):
+    return make_page(odd_report)
 
 
 def test_names_that_are_markup_are_shown_as_they_are(odd_page):
@@ -209,3 +219,77 @@ def test_a_report_runs_within_a_notebook(odd_page, tmp_path):
     frame.locator('[data-view="layer"][role=tab]').click()
     frame.locator("h2", has_text="Convolution").wait_for()
     tab.close()
+
+
+def test_what_is_printed_has_no_button_that_does_nothing_on_paper(lenet_page):
+    visible = """() => [...document.querySelectorAll("#main :is(button, select, input)")].filter(
+        node => node.checkVisibility() && !node.closest("table") && !node.matches(".cell, .says, .part, .link"))
+        .map(node => node.outerHTML.slice(0, 120))"""
+    for view in lenet_page.js("R.order"):
+        lenet_page.at(f"view={view}&layer=conv2")
+        lenet_page.tab.emulate_media(media="print")
+        assert lenet_page.js(visible) == [], view
+        lenet_page.tab.emulate_media(media="screen")
+
+
+def test_the_colours_of_maps_have_one_scale_or_each_map_its_own(lenet_page):
+    lenet_page.at("view=layer&layer=conv1")
+    filters, maps = lenet_page.tab.locator(".legend").all_inner_texts()
+    assert "scale" not in filters  # of filters there is one alone
+    assert "all maps have one scale; give each its own" in maps
+    lenet_page.tab.get_by_role("button", name="give each its own").click()
+    lenet_page.drawn().tab.get_by_role("button", name="one for all").wait_for()
+    assert "its largest" in lenet_page.tab.locator(".legend").nth(1).inner_text()
+    assert lenet_page.press("n").js("State.scale") == "blob"
+
+
+def test_a_number_and_its_word_agree(lenet_page):
+    found = lenet_page.js("[0, 1, 2, 1000].map(n => many(n, 'map')).concat(many(1, 'pass', 'passes'))")
+    assert found == ["0 maps", "1 map", "2 maps", "1,000 maps", "1 pass"]
+
+
+def test_the_page_says_live_only_after_its_check(lenet_page):
+    lenet_page.js("() => Live.ready")
+    assert lenet_page.tab.locator("#top .mode").inner_text() == "live"
+    tab = lenet_page.context.new_page()
+    tab.add_init_script("window.Worker = class { postMessage() {} }")  # that never answers
+    tab.goto(lenet_page.path.as_uri())
+    tab.locator("body[data-drawn]").wait_for()
+    assert tab.locator("#top .mode").inner_text() == "checking …"
+    tab.close()
+
+
+def with_code(html, change):
+    """A page whose packed scripts were changed: ``change`` takes and gives a text."""
+    code = json.loads(zlib.decompress(base64.b64decode(re.search(r'id="code">(.*?)<', html)[1])))
+    code["script"] = change(code["script"])
+    packed = base64.b64encode(zlib.compress(json.dumps(code).encode())).decode("ascii")
+    return re.sub(r'(id="code">)[^<]*', lambda match: match[1] + packed, html)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("no code", lambda html: re.sub(r'(id="code">)[^<]*', r"\1", html)),
+        ("half of it", lambda html: re.sub(r'(id="code">)[^<]{5000}', r"\1", html)),
+        ("a script that ends", lambda html: with_code(html, lambda script: script[: len(script) // 2])),
+        ("one that fails", lambda html: with_code(html, lambda script: "throw new Error('no'); " + script)),
+        ("none", lambda html: with_code(html, lambda script: "")),
+        ("no data", lambda html: re.sub(r'(id="report">)[^<]*', r"\1", html)),
+    ],
+)
+def test_a_page_of_which_a_part_is_missing_says_so(odd_page, odd_report, tmp_path, name, change):
+    (tmp_path / "broken.html").write_text(change(odd_report.html), "utf-8")
+    tab = odd_page.context.new_page()
+    tab.goto((tmp_path / "broken.html").as_uri())
+    line = tab.get_by_role("status").filter(has_text="This report cannot be shown: a part of it is missing")
+    line.wait_for(timeout=WAIT)
+    tab.close()
+
+
+def test_without_scripts_the_page_says_that_it_needs_them(browser, odd_page):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(odd_page.path.as_uri())
+    assert tab.get_by_text("This page needs JavaScript").is_visible()
+    context.close()

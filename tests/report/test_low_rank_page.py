@@ -219,3 +219,20 @@ def test_a_layer_of_low_rank_starts_at_the_rank_of_its_spec(make_page):
     assert small["left"] == [] and len(small["params"]) == 6
     assert large["left"] == ["conv2"]
     assert page.problems == []
+
+
+def test_on_a_small_screen_rank_cost_accuracy_and_filters_come_first(lenet_page):
+    lenet_page.tab.set_viewport_size({"width": 1024, "height": 700})
+    lenet_page.at("view=low_rank&layer=conv2&rank=12")
+    main = lenet_page.tab.locator("main")
+    main.evaluate("main => { main.scrollTop = 0; }")
+    order = ["#rank-slider", "#rank-cost", "#rank-right", ".small canvas", '[data-chart^="How fast"] svg']
+    tops = [main.locator(what).first.bounding_box()["y"] for what in order]
+    table = main.locator("#rank-readings").bounding_box()["y"]
+    lenet_page.tab.set_viewport_size({"width": 1366, "height": 700})
+    assert tops == sorted(tops) and tops[-1] < 650 < table
+    assert re.fullmatch(
+        r"[\d.]+ % of 200 test images right, with this layer alone at rank \d+( \(nearest measured\))?; "
+        r"as it is [\d.]+ %\.",
+        main.locator("#rank-right").inner_text(),
+    )

@@ -230,3 +230,9 @@ def test_a_net_of_one_class_or_without_classes_has_no_answer():
         recording = record(twin, from_images(mc.Classifier(twin), photos(1, 16), ()))
     assert recording.answer is None and recording.scores is None
     assert "neither a loss nor classes" in recording.no_gradient
+
+
+def test_one_layer_is_said_to_be_one(caplog):
+    with caplog.at_level("INFO", "minicaffe"):
+        mc.report(small_net(), photos(1, 16), layers=["conv"], max_size=2)
+    assert "Low rank: 1 layer, on 1 picture of this report" in caplog.text

@@ -207,3 +207,24 @@ def test_the_scrubber_shows_what_a_snapshot_answers(page, trained, twin, picture
     expected = [number for row, label in zip(first, labels, strict=True) for number in (max(row), row[label])]
     assert shown == pytest.approx(expected, rel=1e-6)
     assert page.problems == []
+
+
+@pytest.mark.browser
+def test_every_line_has_its_name_biases_too(page):
+    page.at("view=training")
+    chart = page.tab.locator('[data-chart^="How large is an update"]')
+    assert {"conv", "conv, bias", "ip", "ip, bias"} <= set(chart.locator(".end").all_text_contents())
+
+
+@pytest.mark.browser
+def test_where_the_rate_was_cut_is_asked_only_where_it_was(page):
+    """A policy as inv never cuts: the rate falls a little all the time."""
+    page.at("view=training")
+    assert "Where was the learning rate cut" in page.tab.locator(".try").inner_text()
+    page.js("() => { window.rate = R.views.training.runs[0].rate; }")
+    slow = "rate => ({...rate, y: rate.x.map(n => 0.01 * (1 + 0.0001 * n) ** -0.75)})"
+    page.js(f"() => {{ R.views.training.runs[0].rate = ({slow})(window.rate); }}")
+    page.at("view=training")
+    told = page.tab.locator("main").inner_text()
+    page.js("() => { R.views.training.runs[0].rate = window.rate; }")
+    assert "rate cut" not in told and "How large was the learning rate?" in told

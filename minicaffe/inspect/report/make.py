@@ -134,7 +134,8 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     options = replace(options, overhead=PAGE + sum(map(len, drawings)) + told)
     fitting = ladder.choose(recording, options.budget(MAPS)).rung.images
     if fitting is not None and fitting < len(recording.images):
-        logger.info("%d images fit --max-size %g", fitting, options.max_size)
+        fit = "1 image fits" if fitting == 1 else f"{fitting} images fit"
+        logger.info("%s --max-size %g", fit, options.max_size)
         recording = recording.first(fitting)
     packer = Packer()
     data = {**_data(recording, packer, options, weights_name), "zeros": zeros}

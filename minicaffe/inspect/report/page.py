@@ -37,7 +37,7 @@ SCRIPTS = [  # in this order: a script uses those before it as soon as it is rea
     "layer_maps", "layer_weights", "layer_types", "layer_tested", "layer",
     "product", "figure", "choice", "layout", "frames", "window_tables", "staggered", "sums", "play", "conv",
     "rank", "mix", "plan", "low_rank",
-    "pad", "answer",
+    "pad", "over_picture", "cover", "grad_cam", "answer",
     "walk", "weight", "backward",
     "training", "tests",
     "keys", "header", "frame",
@@ -67,9 +67,10 @@ def _code() -> str:
 
 
 def _bare(script: str) -> str:
-    """A script without indentation, empty lines, and lines of comment."""
+    """A script without indentation, lines of comment, and ends of lines beside brackets and commas."""
     lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    text = "\n".join(line for line in lines if line and not line.startswith("//"))
+    return re.sub(r"(?m)^(?!.*//)(.*[,(\[{])\n", r"\1", text)
 
 
 def as_json(value: Any) -> str:

@@ -1,12 +1,9 @@
 // View 5: what the net says of an image, and on which parts of the image that depends.
 View("answer", () => {
   const D = R.views.answer || {};
-  const O = D.occlusion || {};
+  const {O, coverable, covered, says, mapOf, nearest, measure} = Cover;
   const [C, H, W] = R.input.shape;
-  const PLUS = [88, 166, 255];
-  const MINUS = [255, 123, 114]; // over pictures, in both themes
   const isShare = R.softmax || (R.answer && stageLayer(R.answer).type === "Softmax");
-  const measured = new WeakMap();
   const what = isShare ? "log p" : "the score";
   const own = i => Live.images[i - R.images.length];
   const meta = i => (i < R.images.length ? R.images[i] : own(i));
@@ -47,122 +44,76 @@ View("answer", () => {
     );
   }
 
-  // -- a picture on which the square moves --
-  function coverable(canvas, at, name, move, end) {
-    const square = el("div", {class: "square", hidden: !at, style: {background: O.shown || "#808080"}});
-    const box = el(
-      "div",
-      {
-        class: "pixels",
-        tabindex: "0",
-        role: "application",
-        "data-focus": name,
-        "aria-label": `${canvas.getAttribute("aria-label")}; arrows move the square`,
-      },
-      canvas,
-      square,
+  // -- cards --
+  const card = (title, ...content) => el("section", {class: "card"}, el("h3", {}, title), ...content);
+
+  function byHand(live, picture) {
+    const made = card(
+      "Cover it by hand",
+      picture,
+      quiet(
+        live
+          ? "Drag the square, or move it with arrows; the bars follow."
+          : "Put the square anywhere: it goes to the nearest place that was recorded.",
+      ),
+      el("button", {"data-focus": "uncover", onclick: () => State.set({cover: null})}, "uncover"),
     );
-    const place = ([y, x]) => {
-      square.hidden = false;
-      Object.assign(square.style, {
-        top: (100 * y) / H + "%",
-        left: (100 * x) / W + "%",
-        width: (100 * O.side) / W + "%",
-        height: (100 * O.side) / H + "%",
-      });
-    };
-    const fit = ([y, x]) => [
-      Math.max(0, Math.min(H - O.side, Math.round(y))),
-      Math.max(0, Math.min(W - O.side, Math.round(x))),
-    ];
-    if (at) place(at);
-    box.place = place;
-    const under = event => {
-      const r = canvas.getBoundingClientRect();
-      return fit([
-        ((event.clientY - r.top) / r.height) * H - O.side / 2,
-        ((event.clientX - r.left) / r.width) * W - O.side / 2,
-      ]);
-    };
-    box.onpointerdown = event => {
-      box.setPointerCapture(event.pointerId);
-      at = under(event);
-      move(at);
-    };
-    box.onpointermove = event => {
-      if (event.buttons) {
-        at = under(event);
-        move(at);
-      }
-    };
-    box.onpointerup = () => end(at);
-    box.onkeydown = event => {
-      const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
-      if (!step) return;
-      event.preventDefault();
-      event.stopPropagation();
-      const by = Math.max(1, O.side >> 1);
-      end(at ? fit([at[0] + by * step[0], at[1] + by * step[1]]) : [0, 0]);
-    };
-    return box;
-  }
-  function covered(x, [top, left]) {
-    const out = Float32Array.from(x);
-    for (let c = 0; c < C; c++)
-      for (let y = top; y < top + O.side; y++)
-        out.fill(O.colour[c], (c * H + y) * W + left, (c * H + y) * W + left + O.side);
-    return out;
-  }
-  async function says(input) {
-    const scores = (await Live.forward(input))[R.answer];
-    return R.softmax ? Values.softmax(scores) : scores;
+    if (!State.cover) made.classList.add("controls"); // there is nothing to print
+    return made;
   }
 
-  // -- maps over the picture --
-  async function tinted(i, scale, value, extent, label) {
-    const canvas = await Maps.image(i, scale);
-    const context = canvas.getContext("2d");
-    const image = context.getImageData(0, 0, W, H);
-    const d = image.data;
-    for (let k = 0; k < H * W; k++) {
-      const v = value(Math.floor(k / W), k % W);
-      const a = extent > 0 ? 0.75 * Math.min(1, Math.abs(v) / extent) ** 0.7 : 0;
-      const to = v < 0 ? MINUS : PLUS;
-      const grey = 0.3 * d[4 * k] + 0.59 * d[4 * k + 1] + 0.11 * d[4 * k + 2];
-      for (let c = 0; c < 3; c++) d[4 * k + c] = (1 - a) * grey + a * to[c];
-    }
-    context.putImageData(image, 0, 0);
-    canvas.setAttribute("aria-label", label);
-    return canvas;
+  // The occlusion map of a class: by how much its score falls (rows · columns) with the square at each place.
+  async function depends(i, scale, chosen, falls, fallAt, box) {
+    const extent = Math.max(...falls.map(Math.abs));
+    const canvas = await OverPicture.tinted(
+      i,
+      scale,
+      (y, x) => fallAt(y - O.side / 2 + 0.5, x - O.side / 2 + 0.5),
+      extent,
+      `occlusion map of ${className(chosen)}: ${what} falls by ${fmt(Math.min(...falls))} to ` +
+        `${fmt(Math.max(...falls))}`,
+    );
+    return card(
+      `What ${className(chosen)} depends on`,
+      box(canvas, "occlusion"),
+      !extent
+        ? quiet("Covering changes nothing.")
+        : quiet(
+            el("b", {class: "plus"}, "blue"),
+            `: covered there, ${what} falls, by `,
+            num(extent),
+            " at most; ",
+            el("b", {class: "minus"}, "red"),
+            ": it rises. Not a reason: the square is itself something the net has never seen.",
+          ),
+      el(
+        "details",
+        {class: "as-table"},
+        el("summary", {}, "as table"),
+        Maps.table(falls, O.tops.length, O.lefts.length, {label: `falls of ${what}`}),
+      ),
+    );
   }
-  // {classes, falls: an array of rows × columns for each class} of an image, or null.
-  async function map(i) {
-    if (i >= R.images.length) return measured.get(own(i)) || null;
-    const found = O.images && O.images[i];
-    if (!found) return null;
-    const all = await Pack.array(found.falls);
-    const n = O.tops.length * O.lefts.length;
-    return {classes: found.classes, falls: found.classes.map((_, k) => all.subarray(k * n, (k + 1) * n))};
-  }
-  const nearest = (starts, v) =>
-    starts.reduce((a, s, k) => (Math.abs(s - v) < Math.abs(starts[a] - v) ? k : a), 0);
-  async function measure(i, status) {
-    const x = await Values.input(i);
-    const before = await says(x);
-    const falls = Array.from(before, () => new Float32Array(O.tops.length * O.lefts.length));
-    let k = 0;
-    for (const y of O.tops)
-      for (const l of O.lefts) {
-        const after = await says(covered(x, [y, l]));
-        falls.forEach((f, c) => {
-          f[k] = isShare
-            ? Math.log(Math.max(before[c], 1e-38) / Math.max(after[c], 1e-38))
-            : before[c] - after[c];
-        });
-        if (++k % 13 === 0) status.textContent = `${k} of ${O.tops.length * O.lefts.length} places`;
-      }
-    measured.set(own(i), {classes: [...falls.keys()], falls});
-    State.redraw();
+
+  // What stands there in place of the map: of an image of the user's own it can be measured now.
+  function notMeasured(i, chosen, falls) {
+    const status = el("p", {class: "quiet", role: "status"});
+    const start = event => {
+      event.target.disabled = true;
+      measure(i, isShare, status);
+    };
+    const passes = () => many(O.tops.length * O.lefts.length, "pass", "passes");
+    return card(
+      `What ${className(chosen)} depends on`,
+      i >= R.images.length && !falls
+        ? el("button", {onclick: start}, `cover it everywhere: ${passes()}`)
+        : quiet(
+            O.why
+              ? `Not measured: ${O.why}.`
+              : "Recorded for the best five classes, and for the first images only.",
+          ),
+      status,
+    );
   }
 
   async function draw(root) {
@@ -170,7 +121,6 @@ View("answer", () => {
     const live = Values.isLive();
     const p = await Values.answer(i);
     const {label, thumbnail} = meta(i);
-    const status = el("p", {class: "quiet", role: "status"});
     if (!p) {
       root.append(el("p", {}, "The scores of this image were not recorded."));
       return;
@@ -179,7 +129,7 @@ View("answer", () => {
       .split(":")
       .map(Number);
     const chosen = of === i && picked < p.length ? picked : best(p, 1)[0];
-    const falls = await map(i);
+    const falls = await mapOf(i);
     const at =
       State.cover && O.side && /^\d+,\d+$/.test(State.cover) ? State.cover.split(",").map(Number) : null;
     const other = number(State.with);
@@ -248,7 +198,6 @@ View("answer", () => {
       boxes.push(made);
       return made;
     };
-    const card = (title, ...content) => el("section", {class: "card"}, el("h3", {}, title), ...content);
     const picture = thumbnail && O.side ? await Maps.image(i, scale) : null;
     const numbers = Array.from({length: State.imageCount()}, (_, n) => n);
 
@@ -276,124 +225,12 @@ View("answer", () => {
         ),
       ),
     );
-    if (picture && (live || k >= 0))
-      cards.push(
-        card(
-          "Cover it by hand",
-          box(picture, "by-hand"),
-          quiet(
-            live
-              ? "Drag the square, or move it with arrows; the bars follow."
-              : "Put the square anywhere: it goes to the nearest place that was recorded.",
-          ),
-          el("button", {"data-focus": "uncover", onclick: () => State.set({cover: null})}, "uncover"),
-        ),
-      );
-    if (picture && k >= 0) {
-      const extent = Math.max(...falls.falls[k].map(Math.abs));
-      const canvas = await tinted(
-        i,
-        scale,
-        (y, x) => fallAt(y - O.side / 2 + 0.5, x - O.side / 2 + 0.5),
-        extent,
-        `occlusion map of ${className(chosen)}: ${what} falls by ${fmt(Math.min(...falls.falls[k]))} to ` +
-          `${fmt(Math.max(...falls.falls[k]))}`,
-      );
-      cards.push(
-        card(
-          `What ${className(chosen)} depends on`,
-          box(canvas, "occlusion"),
-          !extent
-            ? quiet("Covering changes nothing.")
-            : quiet(
-                el("b", {class: "plus"}, "blue"),
-                `: covered there, ${what} falls, by `,
-                num(extent),
-                " at most; ",
-                el("b", {class: "minus"}, "red"),
-                ": it rises. Not a reason: the square is itself something the net has never seen.",
-              ),
-          el(
-            "details",
-            {class: "as-table"},
-            el("summary", {}, "as table"),
-            Maps.table(falls.falls[k], O.tops.length, wide, {label: `falls of ${what}`}),
-          ),
-        ),
-      );
-    } else if (picture)
-      cards.push(
-        card(
-          `What ${className(chosen)} depends on`,
-          i >= R.images.length && !falls
-            ? el(
-                "button",
-                {
-                  onclick: e => {
-                    e.target.disabled = true;
-                    measure(i, status);
-                  },
-                },
-                `cover it everywhere: ${O.tops.length * wide} passes`,
-              )
-            : quiet(
-                O.why
-                  ? `Not measured: ${O.why}.`
-                  : "Recorded for the best five classes, and for the first images only.",
-              ),
-          status,
-        ),
-      );
-    const last = D.cam && Object.keys(D.cam).pop();
-    const cam = last && (D.cam[State.layer] ? State.layer : last);
-    if (picture && cam) {
-      const ref = D.cam[cam];
-      const [n, h, w] = ref.shape;
-      const all = await Pack.bytes(ref);
-      cards.push(
-        card(
-          `Grad-CAM of ${cam}`,
-          ...(i < n
-            ? [
-                await tinted(
-                  i,
-                  scale,
-                  (y, x) => {
-                    const [fy, fx] = [
-                      Math.max(0, Math.min(h - 1, ((y + 0.5) * h) / H - 0.5)),
-                      Math.max(0, Math.min(w - 1, ((x + 0.5) * w) / W - 0.5)),
-                    ];
-                    const [y0, x0] = [Math.floor(fy), Math.floor(fx)];
-                    const v = (a, b) => all[(i * h + Math.min(h - 1, a)) * w + Math.min(w - 1, b)];
-                    const [u, t] = [fy - y0, fx - x0];
-                    return (
-                      (1 - u) * ((1 - t) * v(y0, x0) + t * v(y0, x0 + 1)) +
-                      u * ((1 - t) * v(y0 + 1, x0) + t * v(y0 + 1, x0 + 1))
-                    );
-                  },
-                  255,
-                  `Grad-CAM of ${cam}`,
-                ),
-                quiet(
-                  "Where maps lie that lower the loss",
-                  ` of ${className(Number.isInteger(label) ? label : meta(i).top)}. Only ${h} × ${w} ` +
-                    "places, one colour for all: not outlines, not how much.",
-                ),
-              ]
-            : [quiet("Not for this image: it needs gradients, which were recorded for the first ones.")]),
-          cam === last
-            ? null
-            : el(
-                "p",
-                {},
-                el(
-                  "button",
-                  {class: "link", onclick: () => State.set({layer: last})},
-                  `of the last convolution, ${last}`,
-                ),
-              ),
-        ),
-      );
+    if (picture && (live || k >= 0)) cards.push(byHand(live, box(picture, "by-hand")));
+    if (picture && k >= 0) cards.push(await depends(i, scale, chosen, falls.falls[k], fallAt, box));
+    else if (picture) cards.push(notMeasured(i, chosen, falls));
+    if (picture && GradCam.chosen()) {
+      const of = className(Number.isInteger(label) ? label : meta(i).top);
+      cards.push(card(...(await GradCam.card(i, scale, of))));
     }
     root.append(
       el(
@@ -407,7 +244,9 @@ View("answer", () => {
 
   return {
     title: "What the net says, and what that depends on",
+    follow: GradCam.follow,
     draw,
+    shown: Pad.place,
     tries: () =>
       C === 1 && W && Values.isLive()
         ? "Draw a 4 that it takes for a 9."

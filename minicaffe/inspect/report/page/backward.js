@@ -68,7 +68,8 @@ View("backward", () => {
         rows: shown.map(l => row(l, size(l))),
         width: 480,
         onselect: choose,
-        reference: end && size(end) > 0 ? {value: size(end), label: `at ${end.name}`} : null,
+        reference:
+          end && size(end) > 0 ? {value: size(end), label: `at the end, ${end.name}: ${fmt(size(end))}`} : null,
       }),
     );
     const steep = l => at(l.params[0].diff_mean, i);
@@ -79,6 +80,7 @@ View("backward", () => {
         x: {label: "mean |dL/dw|", ...log(withWeights.map(steep))},
         rows: withWeights.map(l => row(l, steep(l))),
         width: 480,
+        top: 24, // so that rows stand beside those of the chart before
         onselect: choose,
       }),
     );
@@ -122,7 +124,10 @@ View("backward", () => {
     }
     const {lo, hi} = Maps.range(found.data);
     const shared = State.scale === "blob" ? {lo, hi} : {};
-    root.append(quiet(found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"), Maps.legend(lo, hi));
+    root.append(
+      quiet(found.note || "", found.exact ? "" : " ≈ recorded in 8 bits"),
+      Maps.legend(lo, hi, found.shape.length !== 3),
+    );
     if (found.shape.length === 3) {
       const [n, fh, fw] = found.shape;
       root.append(
@@ -166,7 +171,7 @@ View("backward", () => {
       el(
         "p",
         {},
-        `Over ${whole(D.units.count)} test images. A dead unit is 0 for all of them: no gradient ever ` +
+        `Over ${many(D.units.count, "test image")}. A dead unit is 0 for all of them: no gradient ever ` +
           "passes, so its weights do not learn. One that is always on does nothing that a linear layer could not.",
       ),
       el(
@@ -205,7 +210,7 @@ View("backward", () => {
     root.append(
       el(
         "div",
-        {class: "parts", role: "group", "aria-label": "parts of this view"},
+        {class: "parts controls", role: "group", "aria-label": "parts of this view"},
         PARTS.map(([key, title]) =>
           el(
             "button",

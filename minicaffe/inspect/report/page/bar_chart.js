@@ -4,8 +4,17 @@ Chart.bar = (() => {
 
   // Horizontal bars: rows [{name, value, text?, kind?, chosen?, mark?, key?}]; reference: {value, label};
   // onselect(row).
-  function bar({title, x: axis, rows, reference, onselect, width = 520, row = 20, label = 130}) {
-    const top = reference ? 24 : 8;
+  function bar({
+    title,
+    x: axis,
+    rows,
+    reference,
+    onselect,
+    width = 520,
+    row = 20,
+    label = 130,
+    top = reference ? 24 : 8,
+  }) {
     const height = top + rows.length * row + 40;
     const box = {left: label, right: width - 74, top, bottom: height - 40};
     const svg = frame(width, height, `${title} ${rows.map(r => `${r.name} ${fmt(r.value)}`).join(", ")}`);
@@ -53,10 +62,11 @@ Chart.bar = (() => {
         }),
       );
     });
+    const anchor = reference && x(reference.value) > (box.left + box.right) / 2 ? "end" : "start";
     if (reference && (!axis.log || reference.value > 0))
       svg.append(
         el("line", {x1: x(reference.value), x2: x(reference.value), y1: box.top, y2: box.bottom, class: "cut"}),
-        text(x(reference.value), box.top - 8, reference.label, {"text-anchor": "middle", class: "cut-label"}),
+        text(x(reference.value), box.top - 8, reference.label, {"text-anchor": anchor, class: "cut-label"}),
       );
     svg.append(...values); // over the line
     return figure("bar", title, svg, ["", axis.label, ""], () =>

@@ -110,7 +110,7 @@ View("convolution", () => {
     );
     return el(
       "div",
-      {class: "conv-bar"},
+      {class: "conv-bar controls"},
       el("div", {role: "radiogroup", "aria-label": "step", class: "conv-steps", onkeydown}, buttons),
       still() ? null : player,
       el(

@@ -31,3 +31,6 @@ const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
 function percent(x) {
   return x === 0 ? "0 %" : x < 0.001 ? "< 0.1 %" : (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
 }
+// 1 -> "1 map", 2 -> "2 maps"; of words that are irregular both are given.
+const many = (n, one, more = one + "s") =>
+  `${typeof n === "number" ? whole(n) : n} ${Number(n) === 1 ? one : more}`;

@@ -94,6 +94,7 @@ const Frame = (() => {
       next.remove();
       return;
     }
+    if (!why) view.shown?.(next);
     const focused = document.activeElement && document.activeElement.closest("[data-focus], [id]");
     const mark = focused && main.contains(focused) && focused !== main && (focused.dataset.focus || focused.id);
     const opened = [...main.querySelectorAll(".view:not(.pending) details[open] > summary")].map(
@@ -131,6 +132,7 @@ const Frame = (() => {
   }
 
   function start() {
+    document.getElementById("wait").remove();
     State.load();
     tabs();
     Header.draw();

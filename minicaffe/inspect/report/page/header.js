@@ -28,11 +28,7 @@ const Header = (() => {
         ),
       ),
       strip,
-      el(
-        "span",
-        {class: "mode", title: R.live.on ? "The net runs in this page." : `As it was recorded: ${R.live.why}.`},
-        R.live.on ? "live" : "recorded",
-      ),
+      el("span", {class: "mode"}),
       el(
         "span",
         {class: "tools"},
@@ -41,7 +37,20 @@ const Header = (() => {
         el("button", {"aria-label": "keys and help", title: "help (?)", onclick: Keys.help}, "?"),
       ),
     );
+    mode();
     await thumbnails(strip);
+  }
+
+  // Whether the numbers are computed in the page: only once it has checked itself.
+  function mode() {
+    const [text, title] = Live.on
+      ? ["live", "The net runs in this page."]
+      : R.live.on && !Live.failed
+        ? ["checking …", "The net is run in this page, and its scores compared with those that were recorded."]
+        : ["recorded", R.live.on ? Live.why : `As it was recorded: ${R.live.why}.`];
+    const node = document.querySelector("#top .mode");
+    node.textContent = text;
+    node.title = title;
   }
 
   async function thumbnails(strip) {
@@ -98,5 +107,5 @@ const Header = (() => {
     };
   }
 
-  return {draw, thumbnails};
+  return {draw, mode, thumbnails};
 })();

@@ -32,7 +32,7 @@ Chart.histogram = (() => {
     if (lo < 0 && hi > 0)
       svg.append(el("line", {x1: x(0), x2: x(0), y1: box.top, y2: box.bottom, class: "axis"}));
     const rows = () => counts.map((n, i) => [`${fmt(lo + i * step, 4)} … ${fmt(lo + (i + 1) * step, 4)}`, n]);
-    const extra = zeros ? quiet(`${whole(zeros)} zeros (${percent(zeros / total)}) not drawn`) : null;
+    const extra = zeros ? quiet(`${many(zeros, "zero")} (${percent(zeros / total)}) not drawn`) : null;
     return figure("histogram", title, svg, [axis.label, "how many"], rows, extra);
   }
 

@@ -24,7 +24,7 @@ const LayerMaps = (() => {
     }));
     const whole = [
       values.note,
-      c > n && `the first ${n} of ${c} maps`,
+      c > n && `the first ${n} of ${many(c, "map")}`,
       values.exact ? "" : "≈ recorded in 8 bits",
     ]
       .filter(Boolean)
@@ -92,7 +92,7 @@ const LayerMaps = (() => {
     const range = Maps.range(values.data);
     padded.set(values.data);
     return [
-      Maps.legend(range.lo, range.hi),
+      Maps.legend(range.lo, range.hi, true),
       Maps.pixels(Maps.tile(padded, h, w, {...range, scale: 9, label: key}), padded, h, w, {
         at: State.at,
         name: key,
@@ -100,7 +100,7 @@ const LayerMaps = (() => {
         focus: `pixels-${key}`,
         onpixel: (y, x) => State.set({at: [y, x]}),
       }),
-      quiet(`${n} numbers in rows of ${w}${values.note ? " · " + values.note : ""}`),
+      quiet(`${many(n, "number")} in rows of ${w}${values.note ? " · " + values.note : ""}`),
     ];
   }
   // A stage; where it is not carried but its blob is, as later layers have left it, that.
@@ -139,7 +139,7 @@ const LayerMaps = (() => {
     return [
       Maps.legend(range.lo, range.hi, true),
       Maps.tile(turned, d, t, {...range, scale: Maps.scaleFor(d, t, 240, 480), label: key}),
-      quiet(`${d} numbers (downwards) of each of ${t} steps (to the right)`),
+      quiet(`${many(d, "number")} (downwards) of each of ${many(t, "step")} (to the right)`),
     ];
   }
 

@@ -30,8 +30,8 @@ const LayerTested = (() => {
         `Filter ${f} fires most for`,
         el("div", {class: "pair"}, cells),
         quiet(
-          `of ${whole(R.views.layer.tested)} test images. Each output sees ${r.size.join(" × ")} pixels, ` +
-            `every ${r.stride[0]} pixel${r.stride[0] > 1 ? "s" : ""}.`,
+          `of ${many(R.views.layer.tested, "test image")}. Each output sees ${r.size.join(" × ")} pixels, ` +
+            (r.stride[0] > 1 ? `every ${r.stride[0]} pixels.` : "at every pixel."),
         ),
       ),
     ];

@@ -1,4 +1,4 @@
-// View 2, how a layer's output comes from its input, by its type: windows of pooling, sums of maps, softmax, neurons.
+// View 2, how an output comes from its input, by the layer's type: pooling's windows, sums, softmax, neurons.
 const LayerTypes = (() => {
   const {part, card, chosen, large, histogram} = LayerMaps;
 

@@ -58,7 +58,7 @@ const LayerWeights = (() => {
     const isLong = !isColour && w.shape[1] > 1;
     return [
       card(
-        `${layer.params[0].shape[0]} filters`,
+        many(layer.params[0].shape[0], "filter"),
         isColour ? "" : Maps.legend(range.lo, range.hi, true),
         quiet(note),
         el(
@@ -106,7 +106,7 @@ const LayerWeights = (() => {
       }));
       cards.push(
         card(
-          `Row ${row} of W, folded back to the ${c} maps that it looks at`,
+          `Row ${row} of W, folded back to ${c === 1 ? "the map" : `the ${c} maps`} that it looks at`,
           unit(m),
           Maps.grid(list, {...range, focus: "fold", scale: Maps.scaleFor(h, v, 32, 64)}),
         ),

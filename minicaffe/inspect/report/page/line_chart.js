@@ -109,7 +109,7 @@ Chart.line = (() => {
               el("circle", {cx: p[0], cy: p[1], r: 3, class: `dot ${kind}`, "clip-path": `url(#${clip})`}),
             );
         const last = points.filter(p => p[0] <= box.right + 1).pop();
-        if (last && !s.thin) ends.push([last[1], s.name, kind]);
+        if (last && (!s.thin || s.named)) ends.push([last[1], s.name, kind]);
       });
       ends.sort((a, b) => a[0] - b[0]);
       ends.forEach((e, i) => {

@@ -132,8 +132,8 @@ const Live = (() => {
       document
         .getElementById("top")
         .after(el("p", {class: "error", role: "alert", id: "live-problem"}, own.why));
-      document.querySelector("#top .mode").replaceChildren("recorded");
     }
+    Header.mode();
     State.redraw();
   }
 

@@ -16,7 +16,7 @@ View("low_rank", () => {
       el("b", {}, `rank ${r} of ${full}: `),
       `${g}${r}·(${m} + ${whole(k)}) = `,
       el("b", {class: "num", "data-read": "parameters"}, whole(held)),
-      ` numbers in place of ${whole(all)} (${percent(held / all)}), `,
+      ` ${held === 1 ? "number" : "numbers"} in place of ${whole(all)} (${percent(held / all)}), `,
       el("b", {class: "num", "data-read": "multiply-adds"}, whole(now)),
       ` of ${whole(dense)} multiply-adds (${percent(now / dense)}). `,
       el(
@@ -98,6 +98,53 @@ View("low_rank", () => {
     );
   }
 
+  // -- charts of all ranks; `cut` is the line at rank r --
+  const ranksTo = n => Array.from({length: n}, (_, i) => i + 1);
+  function fading(numbers, n, width, cut) {
+    const parts = v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1));
+    const least = Math.min(...V.ways.flatMap(v => parts(v).filter(s => s > 1e-4)));
+    const lo = 10 ** Math.floor(Math.log10(Math.min(0.1, least)));
+    return Chart.line({
+      title: "How fast do the directions fade?",
+      x: {label: "direction", lo: 1, hi: n},
+      y: {label: "size, as part of the first", log: true, lo, hi: 1},
+      width,
+      height: 200,
+      cut,
+      series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranksTo(n), y: parts(v)})),
+    });
+  }
+  function errors(numbers, n, width, cut) {
+    return Chart.line({
+      title: "How far are the answers off?",
+      x: {label: "rank", lo: 1, hi: n},
+      y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0},
+      width,
+      height: 200,
+      cut,
+      series: V.ways.map(v => ({
+        name: `${WAYS[v].letter} ${WAYS[v].name}`,
+        x: ranksTo(n),
+        y: Array.from(numbers[v].response).slice(1),
+      })),
+    });
+  }
+
+  // How often the net is right with this layer alone at a rank: of the measured ranks the nearest.
+  function nearest(name, r) {
+    const points = V.accuracy && V.accuracy.points[name] && V.accuracy.points[name][Rank.way(name)];
+    if (!points || !points.length) return "";
+    const [rank, right] = points.reduce((a, b) => (Math.abs(b[0] - r) < Math.abs(a[0] - r) ? b : a));
+    return el(
+      "p",
+      {id: "rank-right"},
+      el("b", {class: "num", "data-read": "accuracy"}, `${(100 * right).toFixed(1)} %`),
+      ` of ${many(V.accuracy.count, "test image")} right, with this layer alone at rank ${rank}`,
+      rank === r ? "" : " (nearest measured)",
+      `; as it is ${(100 * V.accuracy.dense).toFixed(1)} %.`,
+    );
+  }
+
   function accuracy(name, width, r, n) {
     const series = [
       ...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [
@@ -123,7 +170,7 @@ View("low_rank", () => {
     return Chart.line({
       title: "How often is the net right, with this layer alone at rank r?",
       x: {label: "rank", lo: 1, hi: n, log: n > 64},
-      y: {label: `accuracy${V.accuracy ? `, ${V.accuracy.count} test images` : ""}`, hi: 1},
+      y: {label: `accuracy${V.accuracy ? `, ${many(V.accuracy.count, "test image")}` : ""}`, hi: 1},
       width,
       height: 210,
       series: series.map(([text, points]) => ({
@@ -156,6 +203,7 @@ View("low_rank", () => {
       );
     const room = Math.max(300, document.getElementById("main").clientWidth - 32);
     const width = room >= 640 ? Math.floor((room - 20) / 2) : room;
+    const isWide = room >= 920; // the errors have room beside the pictures
     if (!numbers.weights.spectrum[0]) {
       root.append(
         el(
@@ -205,45 +253,10 @@ View("low_rank", () => {
     const said = el("div");
     const pictures = el("div", {class: "row"});
     const mixing = el("div", {class: "wide"});
-    const ranks = Array.from({length: n}, (_, i) => i + 1);
     const cut = {x: r, dots: true, onmove: slide};
-    const least = Math.min(
-      ...V.ways.flatMap(v =>
-        Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4),
-      ),
-    );
     const charts = [
-      Chart.line({
-        title: "How fast do the directions fade?",
-        x: {label: "direction", lo: 1, hi: n},
-        y: {
-          label: "size, as part of the first",
-          log: true,
-          lo: 10 ** Math.floor(Math.log10(Math.min(0.1, least))),
-          hi: 1,
-        },
-        width,
-        height: 200,
-        cut: {...cut},
-        series: V.ways.map(v => ({
-          name: WAYS[v].symbol,
-          x: ranks,
-          y: Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)),
-        })),
-      }),
-      Chart.line({
-        title: "How far are the answers off?",
-        x: {label: "rank", lo: 1, hi: n},
-        y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0},
-        width,
-        height: 200,
-        cut: {...cut},
-        series: V.ways.map(v => ({
-          name: `${WAYS[v].letter} ${WAYS[v].name}`,
-          x: ranks,
-          y: Array.from(numbers[v].response).slice(1),
-        })),
-      }),
+      fading(numbers, n, width, {...cut}),
+      errors(numbers, n, width, {...cut}),
       accuracy(name, width, r, n),
     ];
 
@@ -283,7 +296,7 @@ View("low_rank", () => {
     async function paint(next) {
       const mine = (r = Math.max(1, Math.min(n, next)));
       slider.value = r;
-      cost.replaceChildren(sentence(layer, r));
+      cost.replaceChildren(sentence(layer, r), nearest(name, r));
       table.replaceChildren(readings(name, numbers, r));
       for (const chart of charts) if (chart.move) chart.move(r);
       const isCarried = o && (r <= o.c || r === n);
@@ -301,7 +314,7 @@ View("low_rank", () => {
                       `${name}, or a larger --max-size, makes some.`,
               ),
             ]),
-        el("div", {}, table, said),
+        isWide ? table : "",
       );
       mixing.replaceChildren(
         ...(isCarried && r <= o.c ? [Mix.draw(name, o, r, f, room >= 740 ? width : room)] : []),
@@ -326,8 +339,9 @@ View("low_rank", () => {
     o = layer.bases ? await Rank.model(name, w) : null;
     await paint(r);
     root.append(
-      el("div", {class: "rank-bar"}, ways, el("label", {}, "rank", slider, el("kbd", {}, "[ ]"))),
+      el("div", {class: "rank-bar controls"}, el("label", {}, "rank", slider, el("kbd", {}, "[ ]")), ways),
       cost,
+      said,
       pictures,
       quiet(
         o && [
@@ -340,7 +354,7 @@ View("low_rank", () => {
           el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"),
           " · ",
         ],
-        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${whole(layer.columns)} columns of X` +
+        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${many(layer.columns, "column")} of X` +
           (layer.columns < 2 * layer.k || V.seen.count < 16
             ? ", few: on other images b and c lose more."
             : "."),
@@ -350,6 +364,7 @@ View("low_rank", () => {
           : "",
       ),
       row(charts[0], charts[1]),
+      isWide ? "" : table,
       row(charts[2], mixing),
       await Plan.draw(),
     );

@@ -257,9 +257,12 @@ const Maps = (() => {
     return el("table", {class: "cells", "aria-label": label}, el("tbody", {}, rows));
   }
 
-  // The legend of the colours: least, 0, largest; and over what they are scaled.
-  function legend(lo, hi, isOfBlob = State.scale === "blob") {
+  // The legend of the colours: least, 0, largest. Where `isFixed` is false it is that of several maps, which have
+  // one scale, or each its own, of which no numbers are said.
+  function legend(lo, hi, isFixed = false) {
+    const isOwn = !isFixed && State.scale === "map";
     const extent = extentOf({lo, hi});
+    const end = sign => (isOwn ? `${sign} its largest` : num(sign ? -extent : extent));
     const wide = 96;
     const bar = tile(
       Float32Array.from({length: wide}, (_, i) =>
@@ -273,19 +276,26 @@ const Maps = (() => {
     return el(
       "div",
       {class: "legend"},
-      el("span", {}, lo < 0 ? num(-extent) : "0"),
+      el("span", {}, lo < 0 ? end("−") : "0"),
       bar,
       lo < 0 ? el("span", {}, "· 0 in the middle ·") : null,
-      num(extent),
-      el(
-        "span",
-        {class: "quiet"},
-        isOfBlob ? "one scale for all maps" : "each map has its own scale",
-        " ",
-        el("kbd", {}, "n"),
-      ),
+      el("span", {}, end("")),
+      isFixed ? null : scaleChoice(isOwn),
     );
   }
+  const scaleChoice = isOwn =>
+    el(
+      "span",
+      {class: "quiet"},
+      isOwn ? "each map has its own scale; " : "all maps have one scale; ",
+      el(
+        "button",
+        {class: "link", "data-focus": "scale", onclick: () => State.set({scale: isOwn ? "blob" : "map"})},
+        isOwn ? "one for all" : "give each its own",
+      ),
+      " ",
+      el("kbd", {}, "n"),
+    );
 
   return {tile, rgb, image, grid, pixels, table, legend, range, scaleFor, colour, ink, css, forget, meanOf};
 })();

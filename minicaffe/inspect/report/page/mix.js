@@ -141,7 +141,7 @@ const Mix = (() => {
     return el(
       "div",
       {id: "rank-mix"},
-      el("h3", {}, `${r} basis filters; each of the ${o.m} filters is a mix: its row of A`),
+      el("h3", {}, `${many(r, "basis filter")}; each of the ${many(o.m, "filter")} is a mix: its row of A`),
       row(
         box("W", o.W.subarray(from * o.m * o.k, (from + 1) * o.m * o.k), o.m, o.k, tall, long, true),
         el("b", {}, "≈"),

@@ -40,7 +40,8 @@ View("net", () => {
       return (
         "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for " +
         "one image. Here " +
-        `${convs.length} convolutions do ${percent(sum(l => l.multiply_adds_share))} of the work with ` +
+        `${many(convs.length, "convolution does", "convolutions do")} ` +
+        `${percent(sum(l => l.multiply_adds_share))} of the work with ` +
         `${percent(sum(l => l.parameters_share))} ` +
         `of the parameters; none does more than ${percent(worker.multiply_adds_share)}.`
       );

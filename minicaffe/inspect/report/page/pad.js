@@ -145,18 +145,16 @@ const Pad = (() => {
     if (!Values.isLive() || !W || (C !== 1 && C !== 3)) return found;
     if (C === 1) {
       if (!pad) await make();
-      // it moves into the new view
-      if (document.activeElement === pad) requestAnimationFrame(() => pad.focus({preventScroll: true}));
       const seen = i >= R.images.length && (await Maps.image(i, 84 / Math.max(H, W)));
       found.push(
         el(
           "section",
-          {},
+          {class: "controls"},
           el("h3", {}, "Draw one yourself"),
           el(
             "div",
             {class: "pad-row"},
-            pad,
+            el("span", {class: "pad-place"}),
             el(
               "div",
               {},
@@ -176,7 +174,7 @@ const Pad = (() => {
     found.push(
       el(
         "section",
-        {},
+        {class: "controls"},
         el("label", {}, el("b", {}, "Or a picture of yours"), el("br"), file),
         quiet("It may be dropped here.", R.input.preparation ? ` It is ${R.input.preparation.text}.` : ""),
         status,
@@ -189,5 +187,12 @@ const Pad = (() => {
     };
     return found;
   }
-  return {cards};
+  // The one pad moves into a view that is shown now: of several that were drawn at once only one is.
+  function place(view) {
+    if (!pad) return;
+    const isUsed = document.activeElement === pad;
+    view.querySelector(".pad-place")?.append(pad);
+    if (isUsed) requestAnimationFrame(() => pad.focus({preventScroll: true}));
+  }
+  return {cards, place};
 })();

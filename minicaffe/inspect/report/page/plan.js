@@ -182,7 +182,7 @@ const Plan = (() => {
         ? el(
             "button",
             {"data-focus": "rank-measure", onclick: measure},
-            `measure on ${V.test.count} test images`,
+            `measure on ${many(V.test.count, "test image")}`,
           )
         : quiet("To measure on test images, make the report from the net with its data."),
       el("p", {id: "rank-measured", "aria-live": "polite"}, result),

@@ -5,7 +5,8 @@ const views = new Map(); // key -> view, as View registers them
 
 // A view is what make() returns: draw(root, state) fills an empty root, and may be async; it is called again
 // whenever the state changes. say and tries are texts (or functions that return one); keys: {"x": ["what it
-// does", function]}.
+// does", function]}; follow(layer): what else is chosen with a layer while the view is open; shown(element):
+// what was drawn takes its place in the page.
 function View(key, make) {
   views.set(key, make());
 }

@@ -58,6 +58,8 @@ const State = (() => {
   // Change some fields: State.set({layer: "conv2"}). A new layer starts at its first map; a field of null is
   // dropped.
   function set(patch) {
+    const follow = patch.view ? null : views.get(state.view)?.follow;
+    if (patch.layer && follow) patch = {...follow(patch.layer), ...patch};
     if (patch.layer && patch.layer !== state.layer) patch = {map: 0, at: null, rank: null, ...patch};
     const changed = Object.keys(patch).filter(key => String(patch[key]) !== String(state[key]));
     if (!changed.length) return;

@@ -123,13 +123,13 @@ const Sums = (() => {
     const total = all + bias;
     const digits = digitsOf(own, all, bias, total);
     const nodes = [`${m.area} products${m.C > 1 ? ` of map ${c}` : ""}: `];
-    if (m.C > 1) nodes.push(fixed(own, digits, "own"), ` · all ${m.maps} maps: `);
+    if (m.C > 1) nodes.push(fixed(own, digits, "own"), m.maps > 1 ? ` · all ${m.maps} maps: ` : " · ");
     nodes.push(fixed(all, digits, "all"));
     if (m.b) nodes.push(" + bias ", fixed(bias, digits, "bias"), " = ", fixed(total, digits, "total"));
     if (rank && !m.own) nodes.push(` · at rank ${rank}: `, fixed(Y[f * m.n + s] + bias, digits, "low"));
     return [...nodes, said(Values.stage(m.g.top), m.M * m.P, f * m.P + p, digits)];
   }
-  const shownOf = m => (m.n < m.P ? ` (over the ${whole(m.n)} places shown)` : "");
+  const shownOf = m => (m.n < m.P ? ` (over the ${many(m.n, "place")} shown)` : "");
 
   // What the net itself has: exact, or as recorded in 8 bits.
   function said(asked, size, at, digits) {

@@ -18,10 +18,11 @@ View("test_set", () => {
 
   function sentence([t, s], n) {
     const all = D.in_class[t];
+    const was = n === 1 ? "was" : "were";
     const part = all ? ` (${percent(n / all)} of them)` : "";
     return t === s
-      ? `${whole(n)} of ${whole(all)} images of ${name(t)} were said to be ${name(s)}${part}.`
-      : `${whole(n)} of ${whole(all)} images of ${name(t)} were taken for ${name(s)}${part}.`;
+      ? `${whole(n)} of ${many(all, "image")} of ${name(t)} ${was} said to be ${name(s)}${part}.`
+      : `${whole(n)} of ${many(all, "image")} of ${name(t)} ${was} taken for ${name(s)}${part}.`;
   }
 
   // Whether a picture can be shown to the net in this page: it must be as large as the net's input.

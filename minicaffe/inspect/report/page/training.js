@@ -2,6 +2,7 @@
 View("training", () => {
   const DASHES = ["", "6 3", "2 3", "8 3 2 3", "3 1 1 1", "12 4"];
   const USUAL = {lo: 1e-4, hi: 1e-2, label: "usual: 0.0001 to 0.01"};
+  const NAMED = 12; // of more lines in a chart only the first and the last have their names at them
   const KINDS = ["conv", "ip", "data", "pool", "loss", "other"];
   const UNITS = [
     [7200, "hours", 3600],
@@ -32,6 +33,13 @@ View("training", () => {
     if (State.x !== "time" || !longest) return [{label: "iteration"}, c => c.x];
     const [, name, size] = UNITS.find(u => longest >= u[0]);
     return [{label: `${name} of training`}, c => c.s.map(s => s / size)];
+  }
+
+  // Whether a rate was cut: it stays the same for most of the training, and falls at once.
+  function isCut({y}) {
+    const steps = y.slice(1).map((rate, i) => rate / y[i]);
+    const falls = steps.filter(step => step < 0.9).length;
+    return falls > 0 && 2 * steps.filter(step => step === 1).length >= steps.length;
   }
 
   function charts() {
@@ -74,13 +82,15 @@ View("training", () => {
     const positive = rates.flatMap(s => s.y).filter(v => v > 0);
     const weights = runs.flatMap(run => run.ratios.filter(c => c.name.endsWith("/0")));
     const told = weights.length > 8 ? [weights[0], weights[weights.length - 1]] : weights;
+    const isNamed = runs.flatMap(run => run.ratios).length <= NAMED;
     const ratios = runs.flatMap(run => {
       const layerOf = c => c.name.replace(/\/\d+$/, "");
       const layers = [...new Set(run.ratios.map(layerOf))];
       return run.ratios.map(c =>
-        curve(run, c, c.name.replace(/\/0$/, ""), {
+        curve(run, c, c.name.replace(/\/0$/, "").replace(/\/1$/, ", bias"), {
           kind: KINDS[layers.indexOf(layerOf(c)) % 6],
           thin: !told.includes(c),
+          named: isNamed,
         }),
       );
     });
@@ -98,7 +108,9 @@ View("training", () => {
         ),
         chart(
           rates,
-          "Where was the learning rate cut?",
+          runs.some(run => isCut(run.rate))
+            ? "Where was the learning rate cut?"
+            : "How large was the learning rate?",
           {label: "learning rate", log: Math.max(...positive) > 30 * Math.min(...positive)},
           140,
           {marks},
@@ -108,7 +120,7 @@ View("training", () => {
         chart(scores, "How well does it do?", {label: "score", ...(isShare ? {lo: 0, hi: 1} : {})}, 180),
         chart(
           ratios,
-          "How large is an update beside the weights? (thin: biases)",
+          `How large is an update beside the weights?${weights.length > 8 ? "" : " (thin: biases)"}`,
           {label: "‖Δw‖ / ‖w‖", log: true},
           240,
           {bands: [USUAL]},
@@ -159,7 +171,7 @@ View("training", () => {
       );
     return el(
       "p",
-      {},
+      {class: "controls"},
       "across: ",
       choice("iteration", "iterations"),
       hasTime ? choice("time", "time") : null,
@@ -278,6 +290,9 @@ View("training", () => {
     say:
       "Loss falls fast, then slowly. Test loss rising while train loss falls: it learns the training " +
       "images by heart. Updates of about 1/1000 of the weights are usual; 1/10 jumps, 1/100,000 sleeps.",
-    tries: "Where was the learning rate cut?",
+    tries: () =>
+      data().runs.some(run => isCut(run.rate))
+        ? "Where was the learning rate cut, and what did the loss do there?"
+        : "When did the loss stop falling fast? How large were the updates then?",
   };
 });

@@ -20,7 +20,7 @@ const Walk = (() => {
     const others = line.count - line.terms.length;
     const result = [];
     line.terms.forEach((term, k) => result.push(k ? " + " : "", product(term)));
-    if (others) result.push(` + ${whole(others)} others, `, el("span", {class: "term"}, signed(line.rest)));
+    if (others) result.push(` + ${many(others, "other")}, `, el("span", {class: "term"}, signed(line.rest)));
     return result;
   }
   function step(line, n) {
@@ -145,7 +145,7 @@ const Walk = (() => {
     const walks = R.views.backward.walks;
     const ref = walks && walks[i];
     if (!ref) {
-      root.append(el("p", {}, `Recorded for the first ${walks ? walks.length : 0} images.`));
+      root.append(el("p", {}, `Recorded for the first ${many(walks ? walks.length : 0, "image")}.`));
       return;
     }
     const lines = JSON.parse(decoder.decode(await Pack.bytes(ref)));

@@ -156,7 +156,7 @@ const OneWeight = (() => {
       el(
         "p",
         {class: "sum", "data-weight-gradient": sum},
-        `dL/dw(${[f, c, ky, kx].join(", ")}) = ${isConv ? `Σ over ${whole(list.length)} places` : "dL/dY · X"} = `,
+        `dL/dw(${[f, c, ky, kx].join(", ")}) = ${isConv ? `Σ over ${many(list.length, "place")}` : "dL/dY · X"} = `,
         isExact ? "" : "≈ ",
         el("b", {}, num(sum)),
       ),
@@ -179,7 +179,7 @@ const OneWeight = (() => {
         ),
       ),
       list.length > 5
-        ? quiet(`and ${list.length - 5} smaller ones, together ${fmt(sum - total(list.slice(0, 5)))}`)
+        ? quiet(`and ${many(list.length - 5, "smaller one")}, together ${fmt(sum - total(list.slice(0, 5)))}`)
         : "",
     );
   }

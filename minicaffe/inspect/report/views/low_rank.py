@@ -65,7 +65,8 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         return {"missing": what, "out": left_out}
     answers = _answers(recording.net)  # now, while all blobs have the shapes of one batch
     seen = seen_images(recording.net, recording.images, images_for(recording.net, layers))
-    logger.info("Low rank: %d layers, on %d %s", len(layers), seen.count, seen.what)
+    layers_are = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+    logger.info("Low rank: %s, on %d %s", layers_are, seen.count, seen.what)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
     for name in [name for name, layer in layers.items() if not _is_finite(layer, moments[name])]:
         left_out.append((name, "its weights, or what goes into it, have nan or infinite numbers"))
