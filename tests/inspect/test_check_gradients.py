@@ -91,6 +91,16 @@ def test_a_net_of_inputs_gets_labels_that_are_classes(tmp_path):
     assert compared(str(path)).problems() == []
 
 
+def test_parameters_that_do_not_learn_stay_as_the_spec_has_them():
+    """Others are moved: a constant filler hides faults. These may be a table, or an upsampling."""
+    filler = "weight_filler: {type: constant, value: 3}, bias_filler: {type: constant, value: 3}"
+    text = (
+        f"type: InnerProduct, param: [{{lr_mult: 0}}, {{}}], inner_product_param: {{num_output: 4, {filler}}}"
+    )
+    ((weights, bias),) = subject_of(text).net.params.values()
+    assert (weights.data == 3).all() and (bias.data != 3).all()
+
+
 def test_labels_of_each_pixel_are_those_of_the_data(tmp_path):
     path = tmp_path / "pixels.yaml"
     path.write_text("""
