@@ -120,7 +120,11 @@ const Plan = (() => {
               el("button", {onclick: copy, "data-focus": "rank-copy"}, "copy"),
             ),
             field,
-            text.includes("factored") && quiet("minicaffe lowrank apply fits these factors."),
+            text.includes("factored") &&
+              quiet(
+                "From training data, minicaffe lowrank apply fits these factors. Without data leave factored out: " +
+                  "the net then makes them of its weights, and minicaffe export writes them as two layers.",
+              ),
           ),
       ),
     );
