@@ -11,7 +11,7 @@ from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import calibration_batches
 from minicaffe.core.net import Net
-from minicaffe.device.array import to_device
+from minicaffe.device.array import to_device, to_host
 from minicaffe.files.spec_formats import load_net
 from minicaffe.low_rank.products import product_of_rank
 from minicaffe.spec.net import parse_net
@@ -62,6 +62,26 @@ def test_a_layer_is_a_matrix_or_there_is_a_reason(text):
     low = {"rank: 2": (2, "spatial"), "rank: 4": (4, "data")}
     known = [value for key, value in low.items() if key in text]
     assert (layer.rank, layer.way) == (known[0] if known else (None, None))
+
+
+def test_without_a_bias_nothing_makes_up_for_means():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((8, 4, 6, 5)).astype(np.float32) + 1
+    head = "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [8, 4, 6, 5]}}}\n"
+    filled = CONV.replace("num_output", "weight_filler: {type: xavier}, num_output")
+    found = {}
+    for term in ("true", "false"):
+        text = f"{head}- {{name: y, bottom: x, {filled}, bias_term: {term}}}}}\n"
+        net = Net(parse_net(text), seed=1)
+        layer = matrix_layer(net.steps[-1])
+        moments_of_x = input_moments(net, [layer], [{"x": to_device(x)}])["y"]
+        directions = layer.directions("fitted", moments_of_x)
+        found[term] = (
+            directions.response_errors[2],
+            layer.bias_change("fitted", moments_of_x, directions, 2),
+        )
+    assert found["true"][0] < found["false"][0]
+    assert abs(to_host(found["true"][1])).max() > 0 == abs(to_host(found["false"][1])).max()
 
 
 def test_cost_of_a_rank_is_that_of_the_layer_that_would_run(folder):

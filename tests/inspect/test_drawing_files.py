@@ -14,6 +14,7 @@ from minicaffe.cli.program import main
 from minicaffe.errors import SpecError
 from minicaffe.inspect import drawing
 from minicaffe.inspect.drawing import fold, ink
+from minicaffe.inspect.drawing.layout import STACK_LABEL
 from minicaffe.inspect.drawing.measure import fitted, text_width
 from minicaffe.spec.net import parse_net
 from tests.inspect.drawn import INPUT, conv, join, spec_of
@@ -129,6 +130,16 @@ def test_a_stack_names_the_layers_that_it_stands_for(monkeypatch):
     assert stack.get("aria-label").startswith("6 equal blocks, block0/conv to block5/conv")
     assert len(groups(svg, "box")) == 2
     assert groups(drawing.svg_of(net, unfold=True), "fold") == []
+
+
+def test_the_label_of_a_stack_lies_above_its_boxes_and_its_share_is_that_of_all(monkeypatch):
+    monkeypatch.setattr(fold, "MANY", 5)
+    net = mc.Net(spec_of(*[conv(f"c{k}", f"c{k - 1}" if k else "data") for k in range(6)]))
+    drawn = net.draw()
+    (stack,) = drawn.layout.folds
+    first = min(place.y for box, place in drawn.layout.boxes.items() if box.name == "c0")
+    assert first - stack.frame.y >= STACK_LABEL
+    assert "longest: 100 %" in drawn.svg()
 
 
 def test_a_png_has_two_pixels_for_each_unit_of_the_svg_and_its_colours(lenet):

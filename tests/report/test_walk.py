@@ -137,6 +137,7 @@ def test_the_walk_begins_at_the_net_s_own_loss(loss, make_net, rng):
 def test_the_loss_s_table_is_p_less_onehot(make_net, rng):
     net = make_net(with_loss("softmax"), seed=5)
     recording = recorded(net, noise(net, rng))
+    assert walk(recording, 0)[0].line.formula == "dL/dz = (p − onehot) · 0.5"
     (row, *_), dz = walk(recording, 0)[0].line.table, recording.stages["z"].diff[0]
     e = np.exp(recording.stages["z"].values[0].astype(np.float64))
     assert row == pytest.approx((0, e[0] / e.sum(), 1, e[0] / e.sum() - 1))
@@ -213,6 +214,11 @@ def test_the_walk_stays_in_the_image_where_a_window_may_lie_in_the_padding(make_
     steps = walk(recorded(net, noise(net, rng)), 0)
     assert steps[-1].below[0] == "data"
     check(steps)
+
+
+def test_a_loss_of_weight_1_multiplies_its_table_by_nothing(make_net, rng):
+    net = make_net(with_loss("softmax").replace("loss_weight: 0.5", "loss_weight: 1"), seed=5)
+    assert walk(recorded(net, noise(net, rng)), 0)[0].line.formula == "dL/dz = p − onehot"
 
 
 def test_at_a_sum_the_walk_takes_the_longer_branch(make_net, rng):

@@ -33,7 +33,7 @@ def cross_entropy(z: np.ndarray, dz: np.ndarray, label: int, at: Index, axis: in
     p = softmax(z.astype(np.float64))
     chosen = at[axis]
     onehot = np.arange(len(z)) == label
-    rows = largest_rows(dz, (p, onehot, p - onehot), keep=label)
+    rows = largest_rows(dz, (p, onehot, p - onehot))
     factor = scale_between(p - onehot, dz)
     total = float(p[chosen] - onehot[chosen]) * factor
     rule = "dL/dz = p − onehot" if factor == 1 else f"dL/dz = (p − onehot) · {factor:.4g}"
@@ -93,13 +93,9 @@ def _difference(
     return Line(at, formula, total=total, note=note, head=("number", *names, rule), table=rows, row=row)
 
 
-def largest_rows(
-    gradient: np.ndarray, columns: tuple[np.ndarray, ...], keep: int | None = None
-) -> tuple[tuple[float, ...], ...]:
-    """Rows (index, …columns) in order; of many those with the largest gradient, and ``keep``."""
+def largest_rows(gradient: np.ndarray, columns: tuple[np.ndarray, ...]) -> tuple[tuple[float, ...], ...]:
+    """Rows (index, …columns) in order; of many those with the largest gradient."""
     order = np.argsort(-np.abs(gradient), kind="stable")[:MOST_ROWS].tolist()
-    if keep is not None and keep not in order and 0 <= keep < len(gradient):
-        order[-1] = keep
     return tuple((i, *(float(column[i]) for column in columns)) for i in sorted(order))
 
 
