@@ -7,7 +7,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.cli.program import main
-from minicaffe.inspect.logs import read_log, read_logs, running_mean
+from minicaffe.inspect.logs import Series, read_log, read_logs, running_mean
 from tests.golden_files import FOLDER
 from tests.train.training import NET, SOLVER, write_job
 
@@ -208,6 +208,12 @@ def test_what_a_script_of_pycaffe_prints_reads_as_caffes_log_does(job, capsys, m
 
 
 # -- what is none
+
+
+def test_a_thinned_series_ends_where_the_whole_one_does():
+    numbers = tuple(range(11))
+    assert Series(numbers, numbers, numbers).thinned(4).iterations == (1, 4, 7, 10)
+    assert Series(numbers, numbers, numbers).thinned(11).values == numbers
 
 
 @pytest.mark.parametrize(

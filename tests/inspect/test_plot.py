@@ -12,8 +12,8 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect import plot as plot_module
-from minicaffe.inspect.logs import read_log, read_logs
-from minicaffe.inspect.plot import plot_runs, smooth_width, spread
+from minicaffe.inspect.logs import Series, read_log, read_logs
+from minicaffe.inspect.plot import _names_to_show, plot_runs, smooth_width, spread
 from minicaffe.inspect.tensorboard import _folders
 from tests.golden_files import FOLDER
 
@@ -149,6 +149,13 @@ def test_a_clock_that_was_set_back_is_no_matter(tmp_path):
     lines = [(f"02:{minute}:00", loss) for minute, loss in ((30, 2), (50, 1), (10, 0.5))]
     path.write_text("".join(f"I1029 {at}.000000  1 a.cpp:1] Iteration 0, loss = {x}\n" for at, x in lines))
     plot_runs(read_log(path), tmp_path / "x.svg", x="time")
+
+
+def test_of_many_ratios_the_first_the_last_the_least_and_the_largest_are_named():
+    ratios = {
+        f"{i}": Series((0,), (0.0,), (float(size),)) for i, size in enumerate([5, 9, 6, 1, 7, 8, 2, 3, 4])
+    }
+    assert _names_to_show(ratios) == ["0", "8", "3", "1"]
 
 
 def test_names_at_the_ends_stand_apart():
