@@ -10,10 +10,10 @@ import pytest
 import minicaffe as mc
 from minicaffe.device.array import to_host
 from minicaffe.files.spec_formats import load_net, load_solver
-from minicaffe.inspect.summary import count_multiply_adds, count_parameters
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import make_layer_spec, parse_net
+from minicaffe.train.preview import count_multiply_adds, count_parameters
 from tests import ROOT
 
 PROTOTXT = ROOT / "prototxt"
