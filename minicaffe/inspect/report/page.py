@@ -61,6 +61,7 @@ def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: I
 def _code() -> str:
     """The style and the scripts, packed: base64 of deflate of JSON."""
     style = "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS))
+    style = " ".join(re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).split())
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
     code = {"style": style, "engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
     return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
