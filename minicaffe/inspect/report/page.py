@@ -30,7 +30,8 @@ VIEWS = [
     ("test_set", "Test set"),
 ]
 SCRIPTS = [  # in this order: a script uses those before it as soon as it is read
-    "report", "state", "elements", "format", "pack", "values", "maps",
+    "report", "state", "elements", "format", "pack", "values",
+    "colours", "maps", "map_grid", "map_pixels",
     "chart", "line_chart", "bar_chart", "histogram", "share_chart", "matrix_chart",
     "graph", "live",
     "net",

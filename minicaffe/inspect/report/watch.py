@@ -35,7 +35,10 @@ FILTERS_EVERY = 10.0  # seconds
 RATIOS = 40  # parameters whose updates are shown
 FEW = ("start", "resume", "filters", "end")  # events that are not thinned
 NOT_SHOWN = {"start": ("solver", "net_spec", "weights"), "train": ("outputs",), "norms": ("params",)}
-SCRIPTS = ["report", "state", "elements", "format", "maps", "chart", "line_chart", "training", "watch"]
+SCRIPTS = [
+    "report", "state", "elements", "format", "colours", "maps", "map_grid", "chart", "line_chart",
+    "training", "watch",
+]  # fmt: skip
 NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net
     "layers": [{"name": "net", "type": "", "kind": "other", "params": [], "tops": []}],
     "images": [{"name": ""}],
