@@ -58,7 +58,7 @@ def report(args: argparse.Namespace) -> None:
 def _add_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("net", help="a net spec (YAML or .prototxt)")
     sub.add_argument("images", nargs="*", metavar="IMAGE",
-                     help="image files to show the net (default: the first of its test data)")  # fmt: skip
+                     help="image files to show the net (default: spread evenly over its test data)")  # fmt: skip
     sub.add_argument(
         "--weights", metavar="FILE", help="its weights (.npz or .caffemodel; default: as it begins)"
     )
