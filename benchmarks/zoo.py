@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import minicaffe as mc
-from minicaffe.inspect.summary import count_multiply_adds, count_parameters
+from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
 OWN = ("lenet", "cifar10")  # which are trained here, and small
