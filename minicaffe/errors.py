@@ -99,6 +99,12 @@ def listing(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(named(name) for name in names[:most]) + more
 
 
+def counted(count: int, what: str) -> str:
+    """A count with the word for what is counted: "1 batch", "2 batches", "1,000 images"."""
+    ending = "" if count == 1 else "es" if what.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count:,} {what}{ending}"
+
+
 def either(names: Sequence[str]) -> str:
     """Names as a choice: "a, b or c"."""
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -29,6 +29,8 @@ def load_image(file: str | Path, color: bool = True) -> np.ndarray:
         pixels = decode_image(file)
     except FileNotFoundError:
         raise DataError(f"{file}: no such image; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{file}: is a folder; name its images, as in {Path(file) / '*.jpg'}") from None
     except BAD_IMAGE as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
         raise DataError(f"{file}: cannot be read as an image ({problem})") from None

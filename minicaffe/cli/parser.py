@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from minicaffe import __version__
@@ -59,8 +59,36 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, **options)
+        self._words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, but let words after a flag be names too, as in "report NET --weights W IMAGE"."""
+        self._words = () if args is None else args
+        found, rest = super().parse_known_args(args, namespace)
+        return found, self._names_after_flags(found, rest)
+
+    def _names_after_flags(self, found: argparse.Namespace, rest: list[str]) -> list[str]:
+        """Give what is left over to the argument that may be of any number; return what is left then."""
+        last = next((x for x in reversed(self._get_positional_actions()) if x.nargs in ("?", "*", "+")), None)
+        names = [word for word in rest if not word.startswith("-")]
+        if last is None or not names:
+            return rest
+        given = getattr(found, last.dest)
+        if last.nargs != "?":
+            setattr(found, last.dest, [*given, *names])
+        elif given == last.default and len(names) == 1:
+            setattr(found, last.dest, names[0])
+        else:
+            return rest
+        return [word for word in rest if word.startswith("-")]
 
     def error(self, message: str) -> NoReturn:
+        """End the program; where names are missing, say which flag has taken them."""
+        greedy = [
+            flag for x in self._actions if x.nargs == "+" for flag in x.option_strings if flag in self._words
+        ]
+        if greedy and "required" in message:
+            message += f"; {greedy[0]} takes all words up to the next flag, so put it last"
         self.exit(USER_ERROR, f"error: {message} ('{self.prog} --help' says how)\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

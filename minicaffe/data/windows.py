@@ -107,9 +107,7 @@ def _resolve(names: list[str], path: Path, folder: str | Path, root_folder: str)
     base = next((base for base in bases if os.path.exists(base / names[0])), None)
     if base is None:
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
-        raise DataError(
-            f"{path}: image 0: no image {named(names[0])} in {places}; set root_folder, or --root"
-        )
+        raise DataError(f"{path}: image 0: no image {named(names[0])} in {places}; set root_folder")
     return [base / name for name in names]
 
 
@@ -233,7 +231,7 @@ class WindowBatches:
             yield path
         except FileNotFoundError:
             raise DataError(
-                f"{self.windows.name}: image {image}: no such file {named(str(path))}; set root_folder, or --root"
+                f"{self.windows.name}: image {image}: no such file {named(str(path))}; set root_folder"
             ) from None
         except BAD_IMAGE as error:
             raise DataError(

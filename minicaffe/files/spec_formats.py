@@ -17,11 +17,12 @@ from minicaffe.errors import SpecError, either
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.files.kinds import HDF5, NPZ, STARTS, kind_of
 from minicaffe.spec.net import NetSpec
-from minicaffe.spec.reader import Where, parse_yaml
+from minicaffe.spec.reader import Where, nearest, parse_yaml
 from minicaffe.spec.solver import SolverSpec
 
 MAX_BYTES = 64 << 20  # of a text; the largest public nets have less than one MiB
 START = 4096  # bytes that show whether a file is a text
+MOST_NAMED = 5  # specs, of a folder that was given in place of one
 PIECE = 1 << 20  # bytes that are read at a time: a read makes room for all that it asks for
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 # quoted texts, and comments
@@ -123,7 +124,7 @@ def read_spec(path: str | Path) -> tuple[SpecFormat, str]:
             while len(data) <= MAX_BYTES and (piece := file.read(PIECE)):
                 data += piece
     except OSError as error:
-        raise SpecError(unreadable(path, error)) from None
+        raise SpecError(_no_spec(path, error)) from None
     if len(data) > MAX_BYTES:
         raise SpecError(f"{path}: a text of more than {MAX_BYTES >> 20} MiB; is it a spec?")
     text = data.decode("utf-8", "surrogateescape")
@@ -142,7 +143,29 @@ def has_weights(net: object) -> bool:
         with open(net, "rb") as file:
             return _binary_format(net, file.read(START)) is not None
     except OSError as error:
-        raise SpecError(unreadable(net, error)) from None
+        raise SpecError(_no_spec(net, error)) from None
+
+
+def _no_spec(path: str | Path, error: OSError) -> str:
+    """The message for a spec that cannot be opened, with the names of those that may be meant."""
+    path = Path(path)
+    if isinstance(error, IsADirectoryError):
+        inside = [str(path / name) for name in _specs_in(path)]
+        return f"{path}: is a folder, and no spec; " + (
+            f"name one that is in it: {either(inside[:MOST_NAMED])}" if inside else "give the file of one"
+        )
+    hint = nearest(path.name, _specs_in(path.parent)) if isinstance(error, FileNotFoundError) else ""
+    return unreadable(path, error) + hint.replace("did you mean '", f"did you mean '{path.parent / '_'}"[:-1])
+
+
+def _specs_in(folder: Path) -> list[str]:
+    """The names of a folder's files that end as specs do: solvers first."""
+    endings = tuple(ending for known in _formats if known.sign for ending in known.endings)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(endings))
+    except OSError:
+        return []
+    return sorted(names, key=lambda name: "solver" not in name)
 
 
 def _binary_format(path: str | Path, start: bytes) -> SpecFormat | None:

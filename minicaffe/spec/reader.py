@@ -100,8 +100,9 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
         node = loader.get_single_node()
         _flatten(node)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise SpecError(f"{Where(file, line)}: not valid YAML: {error.problem or error.context}") from None
+        raise SpecError(
+            f"{Where(file, _line_of_problem(error))}: not valid YAML: {error.problem or error.context}"
+        ) from None
     except RecursionError:
         raise SpecError(
             f"{file}: not valid YAML: merges ('<<') nested too deep, or merging themselves"
@@ -118,6 +119,13 @@ def parse_yaml(text: str, file: str) -> yaml.MappingNode:
             f"{Where(file, line_of(node))}: a spec is a mapping of fields to values, not a {kind(node)}"
         )
     return node
+
+
+def _line_of_problem(error: yaml.MarkedYAMLError) -> int:
+    """Where what is wrong begins, or 0: a missing ":" is noticed a line later, what nobody closes at the end."""
+    is_noticed_late = error.context == "while scanning a simple key" or "stream" in (error.problem or "")
+    mark = (error.context_mark if is_noticed_late else None) or error.problem_mark
+    return mark.line + 1 if mark else 0
 
 
 def _flatten(root: yaml.Node | None) -> None:

@@ -166,6 +166,8 @@ class Solver:
         self._check_prefix(last)
         if self.iter >= last:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, last)
+            if self._resumed is not None and not is_foreign_state(self._resumed):
+                return  # what there is to save of it is saved
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, last)
         for line in sizes(self.net, self.spec.iter_size):
             logger.info(line)

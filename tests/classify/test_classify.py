@@ -412,7 +412,7 @@ def test_the_command_gives_a_net_of_caffe_what_it_is_used_to_or_what_flags_say(
         ([*LENET, NO_IMAGE, "--image-dims", "30"], "give height and width"),
         ([*LENET, NO_IMAGE, "--image-dims", "99999999,30"], "an image may have 10000 pixels a side"),
         ([*LENET, NO_IMAGE, "--image-dims", f"30,{10**30}"], "an image may have 10000 pixels a side"),
-        ([*LENET, f"{ROOT}/tests"], r"tests: cannot be read as an image \(Is a directory\)"),
+        ([*LENET, f"{ROOT}/tests"], r"tests: is a folder; name its images, as in .*tests/\*\.jpg"),
         ([*LENET, NO_IMAGE, "--mean", "1e39"], "--mean 1e39: not numbers that can be subtracted"),
         ([*LENET, NO_IMAGE, "--labels", "gone.txt"], "gone.txt: cannot be read"),
         ([f"{ROOT}/prototxt/lenet/train.yaml", *LENET[1:], NO_IMAGE], "use the deploy net"),
@@ -422,6 +422,13 @@ def test_the_command_reports_in_one_line(flags, message, capsys):
     assert main(["classify", *flags]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_a_file_that_is_no_image_does_not_keep_others_from_being_named(digit, capsys):
+    assert main(["classify", *LENET, NO_IMAGE, digit[0]]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "README.md: cannot be read as an image" in said.err
+    assert said.out.splitlines()[-6] == digit[0]
 
 
 def test_of_several_outputs_a_softmax_has_the_scores(digit, tmp_path, capsys):

@@ -165,6 +165,21 @@ def test_elsewhere_they_are_one_line(tmp_path, text):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("net: n.yaml\nmax_iter 40\ndisplay: 1\n", 2),  # no colon
+        ("name: 'n\nlayer:\n- name: x\n", 1),  # a quote, or a bracket, that nobody closes
+        ("name: n\nlayer: [\n  {name: x\n", 3),
+        ("name: n\nlayer:\n- name: x: y\n", 3),
+    ],
+)
+def test_broken_yaml_is_told_by_the_line_that_is_wrong(text, line, tmp_path):
+    (tmp_path / "n.yaml").write_text(text)
+    with pytest.raises(SpecError, match=rf"n\.yaml:{line}: not valid YAML"):
+        open_net(tmp_path / "n.yaml")
+
+
 def test_an_edited_spec_keeps_the_bytes_of_its_comments(tmp_path):
     from minicaffe.files.atomic import write_text
 

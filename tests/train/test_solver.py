@@ -316,6 +316,7 @@ def test_sigint_writes_a_snapshot_and_stops(job, tmp_path):
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Stopped early at iteration" in output
+    assert "To go on: minicaffe train solver.yaml --snapshot latest" in output
     assert len(list((tmp_path / "snap").glob("*.solverstate.npz"))) == 1
 
 

@@ -12,6 +12,7 @@ import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.data.decode import decode_image
 from minicaffe.errors import DataError, SpecError, WriteError
+from minicaffe.files.spec_formats import open_solver
 from minicaffe.train.starter.folder import Picture, survey
 from minicaffe.train.starter.project import write_project
 from minicaffe.train.starter.specs import Plan, deploy_text, solver_text, train_text
@@ -113,8 +114,25 @@ def test_pictures_of_all_kinds_are_read_and_what_cannot_be_read_is_named(tmp_pat
     for part in ("a/broken.png (cannot identify it", "b/p0.png (the same as b/copy.png)", "empty"):
         assert part in told
     assert "left out, as in no folder of a class: 1" in told
-    assert f"{folder / 'b'}: left out, as in folders within it; move them up: 1" in told
+    assert f"within that of a class: 1 picture of {folder / 'b' / 'more'}; move what is there into" in told
+    assert "no pictures that are read; convert them to JPEG or PNG: 1 (a/notes.txt)" in told
     assert "fewer than 20 pictures, of which little can be learned: 2 (a (7), b (4))" in told
+
+
+def test_too_few_pictures_of_a_class_are_refused_before_any_is_read(tmp_path):
+    folder = write_pictures(tmp_path / "p", 4, colours={"a": (1, 2, 3), "b": (9, 9, 9)})
+    (folder / "c").mkdir()
+    (folder / "c" / "one.png").touch()
+
+    def started(count):
+        raise AssertionError("pictures are read")
+
+    with pytest.raises(DataError, match=r"too few pictures of c \(1\)"):
+        survey(folder, started)
+
+
+def test_a_first_net_is_not_tested_before_it_has_statistics(project):
+    assert open_solver(project.folder / "solver.yaml").test_initialization is False
 
 
 REFUSED = {
@@ -127,6 +145,14 @@ REFUSED = {
     "train and test in it": (
         lambda p: write_pictures(p / "train", 1),
         "its folders (train) hold folders, not pictures; give the one that has a folder for each class, as in",
+    ),
+    "files of a format that is not read": (
+        lambda p: (
+            (p / "a").mkdir(parents=True),
+            (p / "a" / "IMG_1.HEIC").touch(),
+            (p / "a" / "x.HEIC").touch(),
+        ),
+        "none of the 2 files in its folders is a picture that is read, as a/IMG_1.HEIC; convert them to JPEG or",
     ),
     "one class": (lambda p: write_pictures(p, 4, colours={"a": (1, 2, 3)}), "pictures of one class only, a"),
     "few pictures": (lambda p: write_pictures(p, 3), "too few pictures of blue sky (3), grass (3), rot (3)"),

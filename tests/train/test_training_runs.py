@@ -35,6 +35,17 @@ def events_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_a_run_that_has_ended_is_not_saved_and_tested_again(job, tmp_path, capsys):
+    job.write_text(SHORT)
+    assert main(["train", "solver.yaml"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "snap").glob("*.npz")}
+    capsys.readouterr()
+    assert main(["train", "solver.yaml", "--snapshot", "latest"]) == 0
+    said = capsys.readouterr().out
+    assert "Nothing to train: iteration 4, max_iter 4" in said and "Solving" not in said
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "snap").glob("*.npz")}
+
+
 # -- where snapshots go
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from minicaffe.cli.flags import (
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.data.mean import load_mean
-from minicaffe.errors import DataError, named
+from minicaffe.errors import DataError, named, report
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.train.scoring import first_not_finite
 
@@ -34,12 +35,12 @@ NO_LABELS = "--labels {}: not a text file (UTF-8); give one with the name of a c
 MAX_NUMBER = 1e38  # of float32, about
 
 
-def classify(args: argparse.Namespace) -> None:
-    """Name the likeliest classes of images."""
+def classify(args: argparse.Namespace) -> int:
+    """Name the likeliest classes of images; exit status 2 if one of them is none."""
     choose_device(args)
     labels = read_labels(args.labels) if args.labels is not None else []
     with trained_net(args) as net:
-        _name_classes(net, labels, args)
+        return _name_classes(net, labels, args)
 
 
 def _add_flags(sub: argparse.ArgumentParser) -> None:
@@ -77,8 +78,11 @@ def add_picture_flags(sub: argparse.ArgumentParser) -> None:
                      help="resize to this, then crop the input's size (default: as in the weights)")  # fmt: skip
 
 
-def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> None:
-    """Print the likeliest classes of each image. Raises DataError for what is not an image, or gives nan."""
+def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> int:
+    """Print the likeliest classes of each image, or what keeps it from being read; return the exit status.
+
+    Raises DataError where the net gives nan.
+    """
     classifier = make_classifier(net, args)
     if labels:
         check_labels(labels, net.blobs[classifier.output], args.labels)
@@ -86,9 +90,15 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
         labels = _known_names(classifier)
     blob = net.blobs[classifier.input]
     blob.reshape(10 if args.oversample else 1, *blob.shape[1:])  # images come one by one
-    color = blob.channels == 3
+    color, status = blob.channels == 3, 0
     for path in args.images:
-        scores = classifier.predict([load_image(path, color)], args.oversample).ravel()
+        try:
+            image = load_image(path, color)
+        except DataError as error:  # others may be sound
+            sys.stdout.flush()
+            status = report(error)
+            continue
+        scores = classifier.predict([image], args.oversample).ravel()
         if np.isnan(scores).any():
             raise DataError(
                 f"{path}: the net gives nan ({first_not_finite(net)} is the first that is not finite); "
@@ -97,6 +107,7 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
         print(path)
         for line in top_lines(scores, labels):
             print(f"  {line}")
+    return status
 
 
 def make_classifier(net: Net, args: argparse.Namespace) -> Classifier:

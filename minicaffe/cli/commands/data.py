@@ -121,7 +121,10 @@ def _open_files(args: argparse.Namespace) -> ImageListSource:
         raise DataError("--resize-height and --resize-width: give both")
     size = (args.resize_height, args.resize_width) if args.resize_height else None
     source = ImageListSource(
-        find_images(args.source, root_folder=args.root), not args.gray, size, cache_bytes=0
+        find_images(args.source, root_folder=args.root, advice="set --root"),
+        not args.gray,
+        size,
+        cache_bytes=0,
     )
     source.one_size = "give --resize-height and --resize-width"
     return source

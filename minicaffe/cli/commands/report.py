@@ -68,10 +68,11 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
     add_picture_flags(sub)
     sub.add_argument("--test", type=_whole, default=1000, metavar="N",
                      help="how many test images to score; 0 for none")  # fmt: skip
-    sub.add_argument("--log", nargs="+", default=[], metavar="LOG", help="training logs, for their curves")
-    sub.add_argument(
-        "--snapshots", nargs="+", default=[], metavar="FILE", help="weights of one training, in order"
-    )
+    for flag, metavar, text in (
+        ("--log", "LOG", "training logs, for their curves"),
+        ("--snapshots", "FILE", "weights of one training, in order"),
+    ):
+        sub.add_argument(flag, nargs="+", action="extend", default=[], metavar=metavar, help=text)
     sub.add_argument(
         "--sweep", metavar="JOURNAL", help="a journal of 'lowrank sweep', for accuracy at each rank"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_device, add_trust, choose_device
@@ -50,8 +52,11 @@ def train(args: argparse.Namespace) -> None:
     try:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
             solver.solve()
+        if solver.stopped_early and solver.prefix:
+            logger.info("To go on: minicaffe train %s --snapshot latest", shlex.quote(args.solver))
         if solver.log.path is not None:
-            logger.info("For its curves: minicaffe plot %s", solver.log.path)
+            extra = "" if find_spec("matplotlib") else " (it needs matplotlib: pip install 'minicaffe[plot]')"
+            logger.info("For its curves: minicaffe plot %s%s", shlex.quote(str(solver.log.path)), extra)
     finally:
         solver.close()
         if live is not None:

@@ -218,8 +218,13 @@ def open_images(
     return ImageListSource(find_images(source, folder, root_folder), color, size)
 
 
-def find_images(source: str | Path, folder: str | Path = ".", root_folder: str = "") -> ImageList:
-    """What ``open_images`` opens. The place that has the first image of a list has them all. Raises DataError."""
+def find_images(
+    source: str | Path, folder: str | Path = ".", root_folder: str = "", advice: str = "set root_folder"
+) -> ImageList:
+    """What ``open_images`` opens. The place that has the first image of a list has them all.
+
+    Raises DataError, with ``advice`` where no place has it.
+    """
     path = find_path(source, lookup_folders(folder), "image list or folder")
     if path.is_dir():
         return scan_folder(path)
@@ -234,10 +239,14 @@ def find_images(source: str | Path, folder: str | Path = ".", root_folder: str =
         places = " and in ".join(dict.fromkeys(str(base.resolve()) for base in bases))
         name = named(listed.names[0])
         problem = f"'{name}' does not end in a label; " if listed.labels is None and " " in name else ""
-        raise DataError(
-            f"{listed.place(0)}: {problem}no image {name} in {places}; set root_folder, or --root"
-        )
-    return replace(listed, base=str(base), shared=listed)
+        raise DataError(f"{listed.place(0)}: {problem}no image {name} in {places}; {advice}")
+    return replace(listed, base=_plainly(base), shared=listed)
+
+
+def _plainly(folder: Path) -> str:
+    """A folder without "net/..", which crowds messages; as it is where a link makes that another folder."""
+    plain = os.path.normpath(folder)
+    return plain if os.path.realpath(plain) == os.path.realpath(folder) else str(folder)
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ net: train.yaml
 # Stochastic gradient descent that looks ahead along its momentum.
 type: Nesterov
 momentum: 0.9
-# The learning rate falls to 0 in a straight line. If the loss becomes nan, begin with a tenth of it.
+# The learning rate falls to 0 in a straight line. If the loss does not fall, or becomes nan, begin with a tenth.
 base_lr: 0.05
 lr_policy: poly
 power: 1
@@ -164,6 +164,9 @@ average_loss: $display
 # All validation pictures: batches of $test_batch.
 test_iter: $test_iter
 test_interval: $test_interval
+# Not before the first iteration: BatchNorm's statistics are zeros then, and the loss is so large that it makes all
+# others look alike in the curves.
+test_initialization: false
 # The same random numbers at every start.
 random_seed: 1
 """)
