@@ -8,6 +8,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.inspect.report import live
 from minicaffe.inspect.report.live import runnable
+from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.page import _file
 from minicaffe.inspect.report.pictures import Picture, Pictures
 from minicaffe.inspect.report.program import NotLive
@@ -95,7 +96,7 @@ def net_named(name):
 @pytest.mark.parametrize("name", NETS)
 def test_every_blob_is_that_of_minicaffe(name, blank):
     recording = recorded(net_named(name), scale=40 if name.startswith("cifar10") else 1)
-    program = runnable(recording)
+    program = runnable(recording, Options())
     precisions = [(np.float32, 1e-5), (np.float16, 2e-3)]
     for dtype, tolerance in precisions[name == "cifar10_vgg" :]:  # whose weights only travel as float16
         key, off = worst(recording, run(blank, recording, program, dtype))
@@ -104,7 +105,7 @@ def test_every_blob_is_that_of_minicaffe(name, blank):
 
 def test_the_net_of_every_step_has_them_all():
     """So that no step of the engine goes untested."""
-    ops = {step["op"] for step in runnable(recorded(every_step())).steps}
+    ops = {step["op"] for step in runnable(recorded(every_step()), Options()).steps}
     defined = {
         line.split(" ")[0][6:] for line in _file("engine.js").splitlines() if line.startswith("steps.")
     }
@@ -120,7 +121,7 @@ def test_a_layer_in_place_on_the_image_runs_in_the_page():
     - {name: prob, type: Softmax}
     """
     recording = recorded(mc.Net.from_text(spec))
-    program = runnable(recording)
+    program = runnable(recording, Options())
     assert program.input == recording.input_stage == "data@data"
     assert program.steps[0]["bottoms"] == ["data@data"] and program.steps[0]["op"] == "power"
 
@@ -129,16 +130,16 @@ def test_nets_of_much_work_are_recorded(monkeypatch):
     recording = recorded(every_step())
     work = count_multiply_adds(recording.net)
     monkeypatch.setattr(live, "MOST_WORK", work)
-    runnable(recording)
+    runnable(recording, Options())
     monkeypatch.setattr(live, "MOST_WORK", work - 1)
     with pytest.raises(NotLive, match=f"{work:,} multiply-adds are more than the {work - 1:,}"):
-        runnable(recording)
+        runnable(recording, Options())
 
 
 def why_not(spec, **options):
     net = mc.Net.from_text(spec) if isinstance(spec, str) else mc.Net(spec, **options)
     with pytest.raises(NotLive) as caught:
-        runnable(recorded(net))
+        runnable(recorded(net), Options())
     return str(caught.value)
 
 
