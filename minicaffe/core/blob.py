@@ -238,3 +238,10 @@ def _owner(other: Blob | None, blob: Blob, link: str) -> Blob | None:
 
 def _axis(blob: Blob, axis: int) -> int:
     return blob.shape[axis] if axis < len(blob.shape) else 1
+
+
+def advice_on_shape(name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to do about an array of another shape than the blob's, after the message that says so."""
+    if len(given) == len(wanted) == 4 and given[1:] == (*wanted[2:], wanted[1]):
+        return "its channels are last; give array.transpose(0, 3, 1, 2)"
+    return f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"

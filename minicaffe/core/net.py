@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core import debug, graph, weights
-from minicaffe.core.blob import Blob
+from minicaffe.core.blob import Blob, advice_on_shape
 from minicaffe.core.by_name import ByName
 from minicaffe.core.display import Drawing, draw_net, html_of
 from minicaffe.core.graph import Step
@@ -573,7 +573,7 @@ class Net:
         if array.shape != blob.shape:
             raise ShapeError(
                 f"{what} for blob '{name}' has shape {array.shape}, the blob {blob.shape}; "
-                f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"
+                f"{advice_on_shape(name, array.shape, blob.shape)}"
             )
         (blob.data if what == "data" else blob.diff)[...] = array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from minicaffe.core.blob import Blob
+from minicaffe.core.blob import Blob, advice_on_shape
 from minicaffe.device.array import Array
 from minicaffe.errors import MinicaffeError, ShapeError, named
 
@@ -52,6 +52,6 @@ def as_input(given: Any, name: str, blob: Blob) -> Array:
         shape = f"({', '.join(['N', *map(str, wanted)])})"
         raise ShapeError(
             f"input '{name}' has shape {array.shape}, the net takes {shape}; "
-            f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"
+            f"{advice_on_shape(name, array.shape, blob.shape)}"
         )
     return array

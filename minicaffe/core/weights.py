@@ -17,7 +17,7 @@ from minicaffe.errors import WeightError, listing
 from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
 
-LEARN_ANEW = "; rename the layer in the net to learn it from scratch"
+LEARN_ANEW = "; give weights of this net, or rename the layer in it to learn it from scratch"
 Reader = Callable[[], list[np.ndarray]]
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
 

@@ -15,6 +15,7 @@ import minicaffe
 from minicaffe.caffe.formats.caffemodel import write_caffemodel
 from minicaffe.caffe.formats.hdf5 import write_weights
 from minicaffe.classify.batches import batches, count_of, forward_all, join
+from minicaffe.core.blob import advice_on_shape
 from minicaffe.core.display import html_of
 from minicaffe.core.layer import Layer
 from minicaffe.errors import MinicaffeError
@@ -191,7 +192,7 @@ class Net:
             except (TypeError, ValueError):
                 raise MinicaffeError(
                     f"'{name}' has shape {np.shape(array)}, which does not fit the blob's, {target.shape}; "
-                    f"net.blobs['{name}'].reshape(*shape) and net.reshape() change it"
+                    f"{advice_on_shape(name, np.shape(array), target.shape)}"
                 ) from None
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:

@@ -70,3 +70,19 @@ def test_what_cannot_be_the_input_is_told_how_to_call(text, given, told):
 def test_pycaffe_takes_arrays_by_name_alone():
     with pytest.raises(mc.MinicaffeError, match=r"give arrays by name: net.forward\(x=…\)"):
         caffe.Net.of(mc.Net.from_text(ONE)).forward(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("call", [lambda net, x: net.forward(x), lambda net, x: net.forward(data=x)])
+@pytest.mark.parametrize("is_pycaffe", [False, True])
+def test_pictures_with_their_channels_last_are_told_to_be_turned(call, is_pycaffe):
+    text = (
+        "layer: [{name: data, type: Input, input_param: {shape: {dim: [2, 3, 5, 4]}}}, {name: y, type: ReLU}]"
+    )
+    net, x = mc.Net.from_text(text), np.ones((2, 5, 4, 3), np.float32)
+    if is_pycaffe:
+        net, call = caffe.Net.of(net), lambda net, x: net.forward(data=x)
+    with pytest.raises(
+        mc.MinicaffeError, match=r"its channels are last; give array\.transpose\(0, 3, 1, 2\)"
+    ):
+        call(net, x)
+    call(net, x.transpose(0, 3, 1, 2))

@@ -59,7 +59,7 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
         if found is None:
             odd = text[place : place + 20].split("\n")[0]
             advice = (
-                "is its quote closed (and not very far)?"
+                "is its closing quote missing, or far away?"
                 if odd[0] in "\"'"
                 else "remove it, or put it in quotes"
             )
