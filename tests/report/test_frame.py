@@ -78,6 +78,49 @@ def test_a_link_to_a_drawing_says_that_it_is_not_in_the_file(lenet_page):
     assert note.count() == 0 and lenet_page.js("State.image") == 1
 
 
+@pytest.mark.parametrize(
+    ("address", "text", "correct"),
+    [
+        ("view=layer&layer=conv9", "no layer conv9 in this net; here is conv1", "#view=layer"),
+        (
+            "view=layer&layer=conv2&map=70",
+            "conv2 has no map 70: they are 0 … 49",
+            "#view=layer&layer=conv2&map=49",
+        ),
+        ("view=layer&layer=conv2&at=20,30", "8 × 8 places", "#view=layer&layer=conv2"),
+        ("view=views", "no view views", "#view=net"),
+    ],
+)
+def test_a_link_that_is_corrected_says_so(lenet_page, address, text, correct):
+    lenet_page.at("view=net")
+    lenet_page.js("address => { delete document.body.dataset.drawn; location.hash = address; }", address)
+    lenet_page.drawn()
+    note = lenet_page.tab.locator("#gone")
+    assert text in note.inner_text()
+    assert lenet_page.js("location.hash") == correct
+    lenet_page.press("3")
+    assert note.count() == 0
+
+
+def test_a_link_holds_what_its_view_uses_and_the_ranks(lenet_page):
+    lenet_page.at("view=backward&part=units&class=0:5&cell=1,1&ranks=conv2:6&image=1&layer=conv2&at=1,1")
+    assert (
+        lenet_page.press("5").js("location.hash")
+        == "#view=answer&layer=conv2&image=1&class=0%3A5&ranks=conv2%3A6"
+    )
+    assert (
+        lenet_page.press("8").js("location.hash")
+        == "#view=test_set&layer=conv2&image=1&cell=1,1&ranks=conv2%3A6"
+    )
+
+
+def test_help_names_each_key_once(lenet_page):
+    lenet_page.at("view=convolution").press("?")
+    keys = lenet_page.tab.locator("dialog kbd").all_inner_texts()
+    lenet_page.press("Escape")
+    assert len(keys) == len(set(keys)) and {"Space", "r", "["} <= set(keys)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_each_view_is_there_with_a_name_for_everything_and_no_pale_text(lenet_page, theme):
     lenet_page.tab.emulate_media(color_scheme=theme)

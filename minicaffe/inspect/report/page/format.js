@@ -31,6 +31,8 @@ const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
 function percent(x) {
   return x === 0 ? "0 %" : x < 0.001 ? "< 0.1 %" : (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
 }
+// One of n that are counted from 0: 18, 20 -> "18 (of 0 … 19)".
+const outOf = (i, n) => (n > 1 ? `${i} (of 0 … ${n - 1})` : String(i));
 // 1 -> "1 map", 2 -> "2 maps"; of words that are irregular both are given.
 const many = (n, one, more = one + "s") =>
   `${typeof n === "number" ? whole(n) : n} ${Number(n) === 1 ? one : more}`;

@@ -73,15 +73,8 @@ const Frame = (() => {
         ),
         root,
       );
-    if (State.gone !== null)
-      next.prepend(
-        el(
-          "p",
-          {class: "absent", role: "status", id: "gone"},
-          `Image ${State.gone} of this link was drawn or opened in another window; it is not in this file. ` +
-            `Here is ${R.images[0].name}.`,
-        ),
-      );
+    if (State.notes.length)
+      next.prepend(el("p", {class: "warning", role: "status", id: "gone"}, State.notes.join(" ")));
     main.querySelectorAll(".pending").forEach(node => node.remove());
     main.append(next);
     try {

@@ -4,14 +4,11 @@ const Keys = (() => {
     ["1 … 8", "views"],
     ["↑ ↓", "layer before, after"],
     ["← →", "image before, after"],
-    ["[ ]", "rank smaller, larger"],
     ["arrows", "in a map: choose a pixel; among maps: move"],
     ["Enter", "open"],
-    ["Space", "play, pause"],
     ["Esc", "up; close"],
     ["/", "find a layer"],
     ["n", "colours: one scale for all maps, or one for each"],
-    ["r", "reset ranks"],
     ["t", "light or dark"],
     ["g", "hide or show the net"],
     ["?", "this list"],
@@ -43,11 +40,12 @@ const Keys = (() => {
     return box;
   }
   function help() {
-    const view = views.get(State.view);
-    const own = Object.entries((view && view.keys) || {}).map(([key, [what]]) => [
-      key === " " ? "Space" : key,
-      what,
-    ]);
+    const own = R.order.flatMap(name =>
+      Object.entries(views.get(name)?.keys || {}).map(([key, [what]]) => [
+        key === " " ? "Space" : key,
+        `${R.titles[name]}: ${what}`,
+      ]),
+    );
     const row = ([key, what]) => el("tr", {}, el("th", {scope: "row"}, el("kbd", {}, key)), el("td", {}, what));
     const box = dialog(
       "help",

@@ -350,7 +350,7 @@ View("low_rank", () => {
             {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)},
             "‹",
           ),
-          ` filter ${f} of ${count} `,
+          ` filter ${outOf(f, count)} `,
           el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"),
           " · ",
         ],

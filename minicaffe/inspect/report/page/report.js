@@ -20,8 +20,11 @@ function source(key) {
   return maker && maker.type === "Split" ? source(maker.bottoms[0]) : key;
 }
 
-// What a stage is called: its blob, and where several layers write into that, the one that it comes after.
+// What a stage is called: its blob; and where several layers write into that, the one that overwrites it next, or
+// the last one.
 const stageName = key => {
   const s = R.stages[key];
-  return key === s.blob ? key : `${s.blob} after ${s.layer}`;
+  if (key === s.blob) return key;
+  const next = R.layers.find(l => l.bottoms.includes(key) && l.tops.some(top => R.stages[top].blob === s.blob));
+  return next ? `${s.blob} before ${next.name}` : `${s.blob} after ${s.layer}`;
 };

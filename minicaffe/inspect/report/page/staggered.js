@@ -32,7 +32,7 @@ const Staggered = (() => {
     const {y, x, c} = chosen;
     const {pad, stride} = m.g;
     const unit = Math.min(at.map / seen.h, at.map / seen.w, 40);
-    const what = m.g.folded ? `the ${whole(m.H * m.W)} inputs, folded` : `input map ${c} of ${m.C}`;
+    const what = m.g.folded ? `the ${whole(m.H * m.W)} inputs, folded` : `input map ${outOf(c, m.C)}`;
     scene.input = isGradient ? Product.col2im(m, now === "b4" ? m.n : 0) : m.x;
     return block(
       scene.figure,

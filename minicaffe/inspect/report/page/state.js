@@ -7,6 +7,24 @@ const State = (() => {
   const defaults = {view: "net", layer: first.name, image: 0, map: 0, at: null, rank: null, scale: "blob"};
   const state = {...defaults};
   const PUSHED = ["view", "layer"];
+  // Fields that some views alone have: in the others they stay out of the address.
+  const OF_VIEWS = {
+    map: ["layer", "convolution", "low_rank", "backward"],
+    at: ["layer", "convolution"],
+    scale: ["layer", "backward"],
+    rank: ["convolution", "low_rank"],
+    step: ["convolution"],
+    class: ["answer"],
+    cover: ["answer"],
+    with: ["answer"],
+    cam: ["answer"],
+    part: ["backward"],
+    weight: ["backward"],
+    x: ["training"],
+    smooth: ["training"],
+    snapshot: ["training"],
+    cell: ["test_set"],
+  };
   let pending = null;
 
   function parse(hash) {
@@ -18,18 +36,53 @@ const State = (() => {
         if (/^\d+(,\d+)*$/.test(text)) found.at = text.split(",").map(Number);
       } else found[key] = text;
     }
-    if (!layers.some(l => l.name === found.layer)) found.layer = defaults.layer;
-    if (!R.order.includes(found.view)) found.view = defaults.view;
-    own.gone = found.image < imageCount() ? null : found.image; // a link to a drawing, which is not in the file
-    if (own.gone !== null) found.image = 0;
+    own.notes = corrected(found);
     return found;
+  }
+  // Change what is not there to what is; returns a sentence for each change.
+  function corrected(found) {
+    const notes = [];
+    const change = (key, to, text) => {
+      found[key] = to;
+      notes.push(text);
+    };
+    const {view, layer, image, map, at} = found;
+    if (!R.order.includes(view))
+      change("view", defaults.view, `There is no view ${view}; here is ${R.titles[defaults.view]}.`);
+    if (!layers.some(l => l.name === layer))
+      change("layer", defaults.layer, `There is no layer ${layer} in this net; here is ${defaults.layer}.`);
+    if (image >= imageCount())
+      change(
+        "image",
+        0,
+        `Image ${image} of this link was drawn or opened in another window; it is not in this file. ` +
+          `Here is ${R.images[0].name}.`,
+      );
+    const shapes = layerOf(found.layer).tops.map(key => R.stages[key].shape);
+    const most = shapes.length ? Math.max(...shapes.map(([c]) => c ?? Infinity)) - 1 : Infinity;
+    const word = shapes.some(s => s.length === 3) ? "map" : "unit";
+    if (map > most)
+      change(
+        "map",
+        most,
+        `${found.layer} has no ${word} ${map}: they are 0 … ${most}. Here is ${word} ${most}.`,
+      );
+    const [, h, w] = shapes.find(s => s.length === 3) || [];
+    if (at && (at[0] >= h || at[1] >= w))
+      change(
+        "at",
+        null,
+        `The maps of ${found.layer} have ${h} × ${w} places: row ${at[0]}, column ${at[1]} is none of them.`,
+      );
+    return notes;
   }
   const imageCount = () => R.images.length + (typeof Live === "object" && Live.images ? Live.images.length : 0);
 
   function hash() {
     const parts = new URLSearchParams();
     for (const [key, value] of Object.entries(state))
-      if (value !== null && value !== undefined && (key === "view" || String(value) !== String(defaults[key])))
+      if (OF_VIEWS[key] && !OF_VIEWS[key].includes(state.view)) continue;
+      else if (value !== null && value !== undefined && (key === "view" || String(value) !== String(defaults[key])))
         parts.set(key, String(value));
     return "#" + parts.toString().replace(/%2C/g, ",").replace(/%2F/g, "/");
   }
@@ -64,7 +117,7 @@ const State = (() => {
     const changed = Object.keys(patch).filter(key => String(patch[key]) !== String(state[key]));
     if (!changed.length) return;
     Object.assign(state, patch);
-    if ("image" in patch) own.gone = null;
+    own.notes = [];
     write(changed.some(key => PUSHED.includes(key)));
     tell(changed);
   }
@@ -75,10 +128,10 @@ const State = (() => {
       key => String(state[key]) !== String(found[key]),
     );
     for (const key of changed) state[key] = found[key];
-    if (changed.length) tell(changed);
+    if (own.notes.length) write(false);
+    if (changed.length || own.notes.length) tell([...changed, "redraw"]);
   }
-  addEventListener("popstate", load);
-  addEventListener("hashchange", load);
+  addEventListener("hashchange", load); // whatever goes back or forward changes the hash, too
 
   const own = {
     set,
@@ -86,7 +139,7 @@ const State = (() => {
     hash,
     layers,
     imageCount,
-    gone: null,
+    notes: [], // of a link: what of it is not there
     on(f) {
       listeners.push(f);
     },

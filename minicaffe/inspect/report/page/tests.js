@@ -6,7 +6,7 @@ View("test_set", () => {
   const cellOf = text => (/^\d+,\d+$/.test(text || "") ? text.split(",").map(Number) : null);
   const countOf = ([t, s]) =>
     D.counts ? D.counts[t][s] : (D.pairs.find(p => p[0] === t && p[1] === s) || [0, 0, 0])[2];
-  const name = c => R.classes[c] ?? String(c);
+  const name = c => R.classes[c] ?? String(c); // where there is little room
   const choose = (t, s) => State.set({cell: `${t},${s}`});
 
   // The cell that is looked at: of the address, or else the most frequent mistake.
@@ -21,8 +21,8 @@ View("test_set", () => {
     const was = n === 1 ? "was" : "were";
     const part = all ? ` (${percent(n / all)} of them)` : "";
     return t === s
-      ? `${whole(n)} of ${many(all, "image")} of ${name(t)} ${was} said to be ${name(s)}${part}.`
-      : `${whole(n)} of ${many(all, "image")} of ${name(t)} ${was} taken for ${name(s)}${part}.`;
+      ? `${whole(n)} of ${many(all, "image")} of ${className(t)} ${was} said to be ${className(s)}${part}.`
+      : `${whole(n)} of ${many(all, "image")} of ${className(t)} ${was} taken for ${className(s)}${part}.`;
   }
 
   // Whether a picture can be shown to the net in this page: it must be as large as the net's input.
@@ -57,8 +57,8 @@ View("test_set", () => {
       places.map(k => {
         const [number, t, s, p, own] = D.examples[k];
         const label =
-          `test image ${number} of ${name(t)}: the net says ${name(s)} with ${percent(p)}` +
-          (t === s ? "" : `, and ${name(t)} with ${percent(own)}`);
+          `test image ${number} of ${className(t)}: the net says ${className(s)} with ${percent(p)}` +
+          (t === s ? "" : `, and ${className(t)} with ${percent(own)}`);
         const picture = ref
           ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label})
           : el("span", {}, `image ${number}`);
@@ -80,16 +80,16 @@ View("test_set", () => {
       .forEach(n => Object.assign(n.style, {maxWidth: "88px", textAlign: "center"}));
     return grid;
   }
-  const label = k => `test image ${D.examples[k][0]}: ${name(D.examples[k][2])}, ${percent(D.examples[k][3])}`;
+  const label = k => `test image ${D.examples[k][0]}: ${className(D.examples[k][2])}, ${percent(D.examples[k][3])}`;
 
   function mistakes() {
     const rows = D.pairs.map(([t, s, n]) =>
       el(
         "tr",
         {},
-        el("td", {}, name(t)),
+        el("td", {}, className(t)),
         el("td", {class: "quiet"}, "→"),
-        el("td", {}, name(s)),
+        el("td", {}, className(s)),
         el("td", {class: "number"}, whole(n)),
         el("td", {class: "number"}, percent(n / D.in_class[t])),
         el(
@@ -100,7 +100,7 @@ View("test_set", () => {
             {
               "data-focus": `pair-${t}-${s}`,
               "data-pair": `${t},${s}`,
-              "aria-label": `look at ${name(t)} taken for ${name(s)}`,
+              "aria-label": `look at ${className(t)} taken for ${className(s)}`,
               onclick: () => choose(t, s),
             },
             "look",
@@ -190,7 +190,7 @@ View("test_set", () => {
       x: {label: "recall: share of the class's images", unit: "%", lo: 0, hi: 100},
       width: 480,
       rows: known.map(([r, c]) => ({
-        name: names[c],
+        name: className(c),
         value: 100 * r,
         text: percent(r),
         kind: "conv",
@@ -224,7 +224,7 @@ View("test_set", () => {
       places.length
         ? await images(places, (t, s, p) => percent(p), "cell")
         : quiet(n ? "Their pictures are not in this file." : "No images here; click another cell."),
-      places.length ? quiet(`${more}Under each: the probability that the net gave to ${name(cell[1])}.`) : null,
+      places.length ? quiet(`${more}Under each: the probability that the net gave to ${className(cell[1])}.`) : null,
       isOpen() ? quiet("Click one to see what the net makes of it.") : null,
       D.mistakes.length
         ? [

@@ -5,10 +5,7 @@ const Walk = (() => {
   const signed = v => (v < 0 ? `(${fmt(v)})` : fmt(v));
   const place = at =>
     at.length === 3 ? `map ${at[0]} at (${at[1]}, ${at[2]})` : at.length ? at.join(", ") : "the number";
-  const name = key => {
-    const s = R.stages[source(key)];
-    return source(key) === s.blob ? s.blob : `${s.blob} after ${s.layer}`;
-  };
+  const name = key => stageName(source(key));
 
   const product = ([name, factors, isBefore]) =>
     el(
@@ -145,7 +142,10 @@ const Walk = (() => {
     const walks = R.views.backward.walks;
     const ref = walks && walks[i];
     if (!ref) {
-      root.append(el("p", {}, `Recorded for the first ${many(walks ? walks.length : 0, "image")}.`));
+      root.append(
+        el("p", {}, `Recorded for the first ${many(walks ? walks.length : 0, "image")}. `),
+        el("button", {onclick: () => State.set({image: 0})}, `look at ${R.images[0].name}`),
+      );
       return;
     }
     const lines = JSON.parse(decoder.decode(await Pack.bytes(ref)));

@@ -91,7 +91,7 @@ const OneWeight = (() => {
           "data-focus": `weight-${label}`,
           onchange: e => change(limit(Number(e.target.value), n)),
         }),
-        ` of ${n}  `,
+        ` of 0 … ${n - 1}  `,
       );
     root.append(
       el(
