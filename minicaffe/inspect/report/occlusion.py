@@ -19,6 +19,7 @@ import numpy as np
 from minicaffe.inspect.report.scorer import Scorer
 from minicaffe.train.progress import Progress
 
+BEST = 5  # classes whose maps are kept, and the label's
 PARTS = 7  # the square is this part of the shorter side
 
 
@@ -58,6 +59,14 @@ def colour_of(pictures: np.ndarray, mean_is_subtracted: bool) -> np.ndarray:
     if mean_is_subtracted:
         return np.zeros(pictures.shape[1], np.float32)
     return np.asarray(pictures.mean(axis=(0, 2, 3), dtype=np.float64), np.float32)
+
+
+def best_classes(scores: np.ndarray, label: int | None) -> list[int]:
+    """The BEST classes by their scores (classes,), the best first, and the label if it is none of them."""
+    classes: list[int] = np.argsort(-scores, kind="stable")[:BEST].tolist()
+    if label is not None and label < len(scores) and label not in classes:
+        classes.append(label)
+    return classes
 
 
 def covered(picture: np.ndarray, places: Places, colour: np.ndarray, which: Sequence[int]) -> np.ndarray:

@@ -74,7 +74,7 @@ View("answer", () => {
         `${fmt(Math.max(...falls))}`,
     );
     return card(
-      `What ${className(chosen)} depends on`,
+      "Occlusion map",
       box(canvas, "occlusion"),
       !extent
         ? quiet("Covering changes nothing.")
@@ -104,7 +104,7 @@ View("answer", () => {
     };
     const passes = () => many(O.tops.length * O.lefts.length, "pass", "passes");
     return card(
-      `What ${className(chosen)} depends on`,
+      "Occlusion map",
       i >= R.images.length && !falls
         ? el("button", {onclick: start}, `cover it everywhere: ${passes()}`)
         : quiet(
@@ -120,7 +120,7 @@ View("answer", () => {
     const i = State.image;
     const live = Values.isLive();
     const p = await Values.answer(i);
-    const {label, thumbnail} = meta(i);
+    const {thumbnail} = meta(i);
     if (!p) {
       root.append(el("p", {}, "The scores of this image were not recorded."));
       return;
@@ -228,16 +228,18 @@ View("answer", () => {
     if (picture && (live || k >= 0)) cards.push(byHand(live, box(picture, "by-hand")));
     if (picture && k >= 0) cards.push(await depends(i, scale, chosen, falls.falls[k], fallAt, box));
     else if (picture) cards.push(notMeasured(i, chosen, falls));
-    if (picture && GradCam.chosen()) {
-      const of = className(Number.isInteger(label) ? label : meta(i).top);
-      cards.push(card(...(await GradCam.card(i, scale, of))));
-    }
+    if (picture && GradCam.chosen()) cards.push(card(...(await GradCam.card(i, scale, chosen))));
     root.append(
       el(
         "div",
         {class: "two"},
         el("div", {class: "answer-left"}, first, await Pad.cards(root, i, D.dims || [H, W])),
-        el("div", {class: "answer-cards"}, cards),
+        el(
+          "div",
+          {class: "answer-cards"},
+          cards.length ? el("h3", {}, `What ${className(chosen)} depends on`) : null,
+          cards,
+        ),
       ),
     );
   }

@@ -27,6 +27,16 @@ function say(text) {
 // A quiet line; nothing where there is nothing to say.
 const quiet = (...content) => (content.flat(3).some(Boolean) ? el("p", {class: "quiet"}, ...content) : "");
 
+// In place of what needs gradients, where an image of the user's own is chosen.
+const noGradients = what =>
+  el(
+    "p",
+    {class: "quiet"},
+    `${what} needs gradients. This page runs the net forward only, so of a picture of yours there are none; they ` +
+      "were recorded for the images of the report. ",
+    el("button", {onclick: () => State.set({image: 0})}, `look at ${R.images[0].name}`),
+  );
+
 // The head of a table: a title for each column.
 const headOf = titles =>
   el(

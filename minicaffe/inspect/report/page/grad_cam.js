@@ -25,22 +25,34 @@ const GradCam = (() => {
       ),
     );
 
-  // What is drawn of image i; picture size: `scale`; label: the class whose loss it is of.
-  async function card(i, scale, label) {
+  // The parts of the card for image i and class c; the picture is drawn at `scale`.
+  async function card(i, scale, c) {
     const cam = chosen();
+    const title = `Grad-CAM of ${cam}`;
+    if (i >= R.images.length) return [title, noGradients("Grad-CAM")];
+    const recorded = D.cam_classes[i];
+    const k = recorded.indexOf(c);
+    if (k < 0)
+      return [
+        title,
+        quiet(`Not recorded for ${className(c)}; it is there for:`),
+        recorded.map(other =>
+          el("button", {onclick: () => State.set({class: `${i}:${other}`})}, className(other)),
+        ),
+      ];
     const ref = D.cam[cam];
-    const [n, h, w] = ref.shape;
+    const [, h, w] = ref.shape;
     const all = await Pack.bytes(ref);
-    const value = OverPicture.between([h, w], (y, x) => all[(i * h + y) * w + x]);
+    const first = D.cam_classes.slice(0, i).reduce((sum, classes) => sum + classes.length, k);
+    const value = OverPicture.between([h, w], (y, x) => all[(first * h + y) * w + x]);
+    const side = Math.round(R.stages[layerOf(cam).tops[0]].shape[1] / h);
     return [
-      `Grad-CAM of ${cam}`,
-      i < n ? await OverPicture.tinted(i, scale, value, 255, `Grad-CAM of ${cam}`) : "",
-      i < n
-        ? quiet(
-            `Where maps lie that lower the loss of ${label}. Only ${h} × ${w} places, one colour for all: `,
-            "not outlines, not how much.",
-          )
-        : quiet("Not for this image: it needs gradients, which were recorded for the first ones."),
+      title,
+      await OverPicture.tinted(i, scale, value, 255, `${title} for ${className(c)}`),
+      quiet(
+        `Blue: there the maps of ${cam} raise the score, most where it is strongest. They have `,
+        side > 1 ? `${h * side} × ${w * side} places, of which ${side} × ${side} are averaged here.` : `${h} × ${w} places.`,
+      ),
       choice(cam),
     ];
   }

@@ -77,17 +77,18 @@ const Live = (() => {
     return {raw_scale: max - min, input_scale: 1, mean: [-min], channels: "rgb"};
   }
 
+  const greyOf = (rgba, i) => 0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2];
+
   // What the net takes for a picture: RGBA bytes as canvases have them, of the input's height and width.
   async function picture(rgba) {
     const [C, H, W] = R.input.shape;
     const how = R.input.preparation || stretched();
     const x = new Float32Array(C * H * W);
     const mean = Array.isArray(how.mean) ? how.mean : how.mean && (await Pack.array(how.mean));
-    const grey = [0.299, 0.587, 0.114];
     for (let c = 0; c < C; c++)
       for (let i = 0; i < H * W; i++) {
         const from = how.channels === "bgr" ? 2 - c : c;
-        const byte = C === 1 ? grey.reduce((sum, g, j) => sum + g * rgba[4 * i + j], 0) : rgba[4 * i + from];
+        const byte = C === 1 ? greyOf(rgba, i) : rgba[4 * i + from];
         const shift = !mean
           ? 0
           : mean.length === x.length
@@ -100,10 +101,11 @@ const Live = (() => {
 
   // Add a picture (RGBA bytes of the input's size) to the images; returns its number.
   async function add(name, rgba) {
-    const [, H, W] = R.input.shape;
+    const [C, H, W] = R.input.shape;
     const data = new Uint8Array(3 * H * W);
     const input = await picture(rgba);
-    for (let i = 0; i < H * W; i++) for (let c = 0; c < 3; c++) data[3 * i + c] = rgba[4 * i + c];
+    for (let i = 0; i < H * W; i++)
+      for (let c = 0; c < 3; c++) data[3 * i + c] = C === 1 ? Math.round(greyOf(rgba, i)) : rgba[4 * i + c];
     const entry = {name, label: null, top: null, input, thumbnail: {data, h: H, w: W}};
     const blobs = await forward(input);
     const scores = blobs[R.answer];

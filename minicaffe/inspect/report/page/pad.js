@@ -5,13 +5,21 @@ const Pad = (() => {
   let pad = null;
   let pen = null;
   let drawn = null;
-  let isBright = false;
+  let isBright = false; // whether the report's images are dark on light
+
+  // How bright the edges of a picture (h, w, 3) are on the average, 0 … 255.
+  function edge(rgb, h, w) {
+    const seen = [];
+    for (let y = 0; y < h; y++)
+      for (let x = 0; x < w; x++)
+        if (!y || !x || y === h - 1 || x === w - 1) seen.push(rgb[3 * (y * w + x)]);
+    return Maps.meanOf(seen);
+  }
 
   async function make() {
-    const ref = R.images[0].thumbnail;
-    const b = ref && (await Pack.bytes(ref));
-    // the corners: dark strokes on white
-    isBright = !!b && b[0] + b[3 * W - 3] + b[3 * W * (H - 1)] + b[3 * W * H - 3] > 4 * 127;
+    const refs = R.images.map(image => image.thumbnail).filter(Boolean);
+    const edges = await Promise.all(refs.map(async ref => edge(await Pack.bytes(ref), ...ref.shape)));
+    isBright = Maps.meanOf(edges) > 127;
     pad = el("canvas", {
       width: W * UNIT,
       height: H * UNIT,
@@ -138,18 +146,57 @@ const Pad = (() => {
     }
   }
 
+  // Of a net of one channel, for a picture from a file: a button that makes black of white and white of black, and
+  // what to know where the net's images are the other way round.
+  function inversion(i) {
+    const shown = Live.images[i - R.images.length];
+    if (!shown || shown === drawn) return [];
+    const {data, h, w} = shown.thumbnail;
+    const way = bright => (bright ? "dark on light" : "light on dark");
+    const isOther = edge(data, h, w) > 127 !== isBright;
+    const invert = async () => {
+      const pixels = Uint8Array.from({length: 4 * h * w}, (_, k) => 255 - data[3 * (k >> 2) + Math.min(2, k % 4)]);
+      const image = await Live.add(shown.name, pixels);
+      Live.remove(i);
+      choose(image - 1);
+    };
+    return [
+      el("button", {"data-focus": "invert", onclick: invert}, "invert it"),
+      isOther &&
+        el(
+          "p",
+          {id: "other-way"},
+          el("b", {}, `This picture is ${way(!isBright)}`),
+          `; what the net knows is ${way(isBright)}. Invert it.`,
+        ),
+    ];
+  }
+
   // The cards for an image `i`; a file may also be dropped on `root`.
   async function cards(root, i, dims) {
     const found = [];
     const status = el("p", {role: "status"});
     if (!Values.isLive() || !W || (C !== 1 && C !== 3)) return found;
+    const file = el("input", {
+      type: "file",
+      accept: "image/*",
+      hidden: true,
+      "aria-label": "a picture of yours",
+      onchange: e => e.target.files[0] && open(e.target.files[0], dims, status),
+    });
+    const opener = [el("button", {"data-focus": "open", onclick: () => file.click()}, "open a file …"), file, status];
+    const hint = quiet(
+      "A picture may be dropped here, too.",
+      R.input.preparation ? ` It is ${R.input.preparation.text}.` : "",
+    );
     if (C === 1) {
       if (!pad) await make();
+      const [invert, warning] = inversion(i);
       const seen = i >= R.images.length && (await Maps.image(i, 84 / Math.max(H, W)));
       found.push(
         el(
           "section",
-          {class: "controls"},
+          {class: "controls drawing"},
           el("h3", {}, "Draw one yourself"),
           el(
             "div",
@@ -158,28 +205,16 @@ const Pad = (() => {
             el(
               "div",
               {},
-              seen || null,
-              quiet(seen ? "as the net sees it" : "Drawings join the images above."),
               el("button", {"data-focus": "clear", onclick: clear}, "new drawing"),
+              opener,
+              invert,
+              seen ? [seen, quiet("as the net sees it")] : quiet("It joins the images above."),
             ),
           ),
+          warning || hint,
         ),
       );
-    }
-    const file = el("input", {
-      type: "file",
-      accept: "image/*",
-      onchange: e => e.target.files[0] && open(e.target.files[0], dims, status),
-    });
-    found.push(
-      el(
-        "section",
-        {class: "controls"},
-        el("label", {}, el("b", {}, "Or a picture of yours"), el("br"), file),
-        quiet("It may be dropped here.", R.input.preparation ? ` It is ${R.input.preparation.text}.` : ""),
-        status,
-      ),
-    );
+    } else found.push(el("section", {class: "controls"}, el("h3", {}, "A picture of yours"), opener, hint));
     root.ondragover = e => e.preventDefault();
     root.ondrop = e => {
       e.preventDefault();

@@ -1,8 +1,4 @@
-"""View 5, Answer: where the score of each picture's best classes depends on the picture, and Grad-CAM.
-
-Grad-CAM of a convolution with outputs A (C, H, W) is Σ_c α_c · A_c, cut at 0, with α_c = −mean over H, W of dL/dA_c
-(Selvaraju et al. 2017, arXiv 1610.02391; there the gradient is that of the class's score, here that of −loss).
-"""
+"""View 5, Answer: where the score of each picture's best classes depends on the picture, and Grad-CAM."""
 
 from __future__ import annotations
 
@@ -11,17 +7,22 @@ from typing import Any
 import numpy as np
 
 from minicaffe.errors import MinicaffeError
-from minicaffe.inspect.report.occlusion import Places, colour_of, falls, few_places_on, places_on
+from minicaffe.inspect.report.grad_cam import grad_cams
+from minicaffe.inspect.report.occlusion import (
+    Places,
+    best_classes,
+    colour_of,
+    falls,
+    few_places_on,
+    places_on,
+)
 from minicaffe.inspect.report.options import Options
-from minicaffe.inspect.report.pack import Packer, Ref
-from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.inspect.report.pack import Packer
+from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.scorer import Scorer
-from minicaffe.layers.convolution import Convolution
 from minicaffe.train.progress import Progress
 
-BEST = 5  # classes whose maps are kept, and the label's
 MOST_MULTIPLY_ADDS = 200e9  # of all occlusions: some 10 s on two cores
-LARGEST_CAM = 28  # pixels a side; of larger maps squares of pixels are averaged
 
 
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         return {"missing": "this net gives no scores of classes"}
     return {
         "occlusion": _occlusion(recording, packer),
-        "cam": _cams(recording, packer),
+        **_cams(recording, packer),
         "dims": _dims(recording),
     }
 
@@ -118,10 +119,7 @@ def _picture(
 ) -> dict[str, Any]:
     """The classes of a picture that have a map, their scores, and the maps: (classes, rows, columns)."""
     scores, fall = falls(scorer, pictures[number], places, colour, progress)
-    classes = np.argsort(-scores, kind="stable")[:BEST].tolist()
-    label = recording.images[number].label
-    if label is not None and label < len(scores) and label not in classes:
-        classes.append(label)
+    classes = best_classes(scores, recording.images[number].label)
     return {
         "classes": classes,
         "scores": _rounded(scores[classes]),
@@ -136,41 +134,12 @@ def _rounded(values: np.ndarray) -> list[float]:
 # -- Grad-CAM --------------------------------------------------------------------------------------------------
 
 
-def _cams(recording: Recording, packer: Packer) -> dict[str, Ref]:
-    """For each convolution the maps of all pictures, (n, h, w), each as parts of its largest value."""
-    cams = {}
-    for layer in recording.layers:
-        maps = cam(recording, layer)
-        if maps is not None:
-            largest = maps.max(axis=(1, 2), keepdims=True)
-            parts = maps / np.where(largest > 0, largest, 1)
-            cams[layer.name] = packer.add(np.rint(255 * np.nan_to_num(parts)).astype(np.uint8), "u8", "cam")
-    return cams
-
-
-def cam(recording: Recording, layer: RecordedLayer) -> np.ndarray | None:
-    """Grad-CAM of a layer's first top as the layers in place leave it, (n, h, w); None where there is none."""
-    if not isinstance(layer.layer, Convolution):
-        return None
-    stage = recording.stages[last_in_place(recording, layer.tops[0])]
-    if stage.diff is None or stage.values.ndim != 4 or stage.values[0, 0].size == 1:
-        return None
-    weights = -stage.diff.mean(axis=(2, 3), dtype=np.float64)
-    maps = np.maximum(np.einsum("nc,nchw->nhw", weights, stage.values), 0)
-    step = -(-max(maps.shape[1:]) // LARGEST_CAM)
-    if step > 1:
-        height, width = (size // step for size in maps.shape[1:])
-        squares = maps[:, : height * step, : width * step].reshape(len(maps), height, step, width, step)
-        maps = squares.mean((2, 4))
-    return np.asarray(maps)
-
-
-def last_in_place(recording: Recording, key: str) -> str:
-    """The stage that a blob has after the layers in place that follow."""
-    blob = recording.stages[key].blob
-    while True:
-        after = [layer for layer in recording.layers if key in layer.bottoms]
-        tops = [top for layer in after for top in layer.tops if recording.stages[top].blob == blob]
-        if not tops:
-            return key
-        key = tops[0]
+def _cams(recording: Recording, packer: Packer) -> dict[str, Any]:
+    """The maps of each convolution, (n, h, w), each as parts of its largest value; and whose classes they are."""
+    classes, maps = grad_cams(recording)
+    refs = {}
+    for name, values in maps.items():
+        largest = values.max(axis=(1, 2), keepdims=True)
+        parts = np.nan_to_num(values / np.where(largest > 0, largest, 1))
+        refs[name] = packer.add(np.rint(255 * parts).astype(np.uint8), "u8", "cam")
+    return {"cam": refs, "cam_classes": classes}
