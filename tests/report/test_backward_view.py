@@ -1,6 +1,7 @@
 """View 6, Backward: sizes of gradients, the chain rule, one weight, dead units; against NumPy."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_dead_units_are_those_of_the_test_pass(lenet_recording):
     assert "test images" in few["no_units"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "text"), [(1000, "the net's test data have only 40."), (40, "it was given 40: --test 1000.")]
+)
+def test_too_few_images_for_dead_units_say_whether_there_are_more(lenet_recording, monkeypatch, wanted, text):
+    monkeypatch.setattr(backward, "tested", lambda *_: SimpleNamespace(count=40))
+    found = backward.data(lenet_recording, Packer(), Options(test=wanted))
+    assert found["no_units"] == f"Needs 100 test images to tell; {text}"
+
+
 @browser
 def test_sizes_are_those_of_the_recording(lenet_page, lenet_recording):
     lenet_page.at("view=backward&image=2")
@@ -92,9 +102,11 @@ def test_sizes_are_those_of_the_recording(lenet_page, lenet_recording):
 @browser
 @pytest.mark.parametrize(("factor", "verdict"), [(1e-4, "vanishing"), (1e4, "exploding")])
 def test_the_rule_names_what_vanishes_and_what_explodes(lenet_page, factor, verdict):
+    before = lenet_page.js("R.stages.conv1.diff_mean")
     lenet_page.js("f => { R.stages.conv1.diff_mean = R.stages.conv2.diff_mean.map(v => f * v); }", factor)
     lenet_page.at("view=backward&image=1")
     assert lenet_page.js(VERDICT) == verdict
+    lenet_page.js("before => { R.stages.conv1.diff_mean = before; }", before)
 
 
 @browser
@@ -216,3 +228,25 @@ def test_the_line_at_the_end_of_the_net_has_its_name_and_number(lenet_page):
     assert label.text_content() == f"at the end, ip2: {end}"
     box, plot = label.bounding_box(), lenet_page.tab.locator(".chart.bar svg").first.bounding_box()
     assert plot["x"] <= box["x"] and box["x"] + box["width"] <= plot["x"] + plot["width"]
+
+
+@browser
+def test_no_layer_lies_at_the_end_of_the_axis_for_being_the_smallest(lenet_page):
+    lenet_page.at("view=backward&image=0")
+    chart = lenet_page.tab.locator(".chart.bar").first
+    places = chart.evaluate(
+        "node => [...node.querySelectorAll('circle.dot')].map(c => Number(c.getAttribute('cx')))"
+    )
+    left = chart.evaluate(
+        "node => Math.min(...[...node.querySelectorAll('line.tick')].map(l => l.getAttribute('x1')))"
+    )
+    assert len(places) == len(lenet_page.numbers("How much would the loss change with a blob's numbers?")) - 1
+    assert min(places) > left + 60
+
+
+@browser
+def test_a_stage_that_is_overwritten_is_called_by_what_overwrites_it(lenet_page):
+    lenet_page.at("view=backward&part=maps&layer=ip1")
+    assert lenet_page.tab.locator("main h3").last.inner_text() == "dL/d ip1 before relu1"
+    assert lenet_page.js("stageName('ip1@relu1')") == "ip1 after relu1"
+    assert lenet_page.js("stageName('conv1')") == "conv1"

@@ -57,10 +57,11 @@ View("backward", () => {
       );
     const end = layers[layers.length - 1];
     const both = el("div", {class: "beside"});
-    const log = values => ({
-      log: true,
-      lo: 10 ** Math.floor(Math.log10(Math.min(...values.filter(v => v > 0), 1))),
-    });
+    // three decades at least, so that what is nearly as large lies near
+    const log = values => {
+      const powers = values.filter(v => v > 0).map(Math.log10);
+      return {log: true, lo: 10 ** Math.floor(Math.min(...powers, Math.max(-3, ...powers) - 2))};
+    };
     both.append(
       Chart.bar({
         title: "How much would the loss change with a blob's numbers?",
@@ -117,7 +118,7 @@ View("backward", () => {
           ),
         );
     }
-    root.append(row, el("h3", {}, `dL/d ${key}`));
+    root.append(row, el("h3", {}, key ? `dL/d ${stageName(key)}` : State.layer));
     if (!found || !found.data) {
       root.append(quiet("Not recorded for this layer and image."));
       return;
@@ -137,7 +138,7 @@ View("backward", () => {
             h: fh,
             w: fw,
             number: found.maps ? found.maps[k] : k,
-            label: `gradient of ${key}, map ${k}`,
+            label: `gradient of ${stageName(key)}, map ${k}`,
           })),
           {...shared, selected: State.map, onselect: map => State.set({map})},
         ),
@@ -150,7 +151,7 @@ View("backward", () => {
       root.append(
         found.data.length <= 50
           ? Maps.table(padded, rows, wide)
-          : Maps.tile(padded, rows, wide, {scale: 12, label: `gradient of ${key}, ${wide} numbers a row`}),
+          : Maps.tile(padded, rows, wide, {scale: 12, label: `gradient of ${stageName(key)}, ${wide} numbers a row`}),
       );
     }
   }
@@ -226,9 +227,7 @@ View("backward", () => {
       ),
     );
     if (i >= R.images.length && chosen !== "units") {
-      root.append(
-        el("p", {class: "absent"}, "Backward was recorded for the images of the report; choose one of them."),
-      );
+      root.append(noGradients("This view"));
       return;
     }
     const image = R.images[i];

@@ -1,4 +1,4 @@
-// Horizontal bars, one for each name.
+// Horizontal bars, one for each name; dots on an axis in logarithms, which has no 0 for a bar to begin at.
 Chart.bar = (() => {
   const {scale, axisText, tickText, text, figure, frame} = Chart;
 
@@ -47,17 +47,19 @@ Chart.bar = (() => {
           {class: `bar${r.chosen ? " chosen" : ""}`, onclick: () => onselect && onselect(r)},
           el("rect", {x: 0, y, width, height: row, class: "back"}),
           text(box.left - 6, y + row * 0.7, name, {"text-anchor": "end"}),
-          el("rect", {
-            x: Math.min(base, end),
-            y: y + 3,
-            width: Math.max(1, Math.abs(end - base)),
-            height: row - 6,
-            class: `fill ${r.kind || "conv"}`,
-          }),
+          axis.log
+            ? r.value > 0 && el("circle", {cx: end, cy: y + row / 2, r: 5, class: `dot ${r.kind || "conv"}`})
+            : el("rect", {
+                x: Math.min(base, end),
+                y: y + 3,
+                width: Math.max(1, Math.abs(end - base)),
+                height: row - 6,
+                class: `fill ${r.kind || "conv"}`,
+              }),
         ),
       );
       values.push(
-        text(Math.max(base, end) + 5, y + row * 0.7, (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""), {
+        text(Math.max(base, end) + (axis.log ? 9 : 5), y + row * 0.7, (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""), {
           class: "value",
         }),
       );

@@ -104,7 +104,10 @@ def _units(recording: Recording, options: Options) -> dict[str, Any]:
     if result is None:
         return {"no_units": "Needs test images: a net with its data (train.yaml), and --test 1000."}
     if result.count < FEWEST:
-        return {"no_units": f"Needs {FEWEST} test images to tell; there were {result.count} (--test 1000)."}
+        needs = f"Needs {FEWEST} test images to tell"
+        if result.count < options.test:
+            return {"no_units": f"{needs}; the net's test data have only {result.count}."}
+        return {"no_units": f"{needs}; it was given {result.count}: --test 1000."}
     if not result.dead:
         return {"no_units": "The net has no ReLU that can be 0."}
     layers = [
