@@ -113,11 +113,8 @@ def test_a_page_whose_exercise_leaves_nothing_to_do_does_not_run(tmp_path):
 
 
 @page_by_page
-def test_a_notebook_has_the_blocks_of_its_page_in_order(page, tmp_path):
-    written = tmp_path / "page.ipynb"
-    command = [sys.executable, str(ROOT / "docs" / "as_notebook.py"), str(page), "-o", str(written)]
-    subprocess.run(command, check=True, capture_output=True)
-    notebook = json.loads(written.read_text(encoding="utf-8"))
+def test_a_notebook_has_the_blocks_of_its_page_in_order(page):
+    notebook = json.loads(notebook_of(page.read_text(encoding="utf-8"), "."))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     expected = []
@@ -165,6 +162,15 @@ def test_the_links_of_a_notebook_lead_somewhere_from_where_it_lies(page, tmp_pat
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     for target in re.findall(r"\]\(([^)]+)\)", "".join(texts)):
         assert target.startswith("https://") or (tmp_path / target.partition("#")[0]).exists(), target
+
+
+def test_a_notebook_is_named_after_its_page_and_lies_where_the_command_was_given(tmp_path):
+    command = [sys.executable, str(ROOT / "docs" / "as_notebook.py"), str(COURSE / "inside.md")]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    written = (tmp_path / "inside.ipynb").read_text(encoding="utf-8")
+    assert written == notebook_of(
+        (COURSE / "inside.md").read_text("utf-8"), os.path.relpath(COURSE, tmp_path)
+    )
 
 
 @pytest.mark.parametrize(
