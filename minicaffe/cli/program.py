@@ -1,9 +1,9 @@
 """The program ``minicaffe``: it runs one command, and this file alone says how a command ends.
 
 The exit status is 0; 1 if a check found something wrong, or nobody reads the output any more (``| head``); 2 for an
-error that the user can fix, reported in one line that begins with "error:"; 130 after Ctrl-C. Any other error is a
-bug, and shows its traceback. A training that Ctrl-C stops at the end of an iteration has done what it was told: 0
-(``--sigint_effect``).
+error that the user can fix, in a spec or in a layer of theirs, reported in one line that begins with "error:"; 130
+after Ctrl-C. Any other error is a bug, and shows its traceback. A training that Ctrl-C stops at the end of an
+iteration has done what it was told: 0 (``--sigint_effect``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from minicaffe.cli.flags import trusting
 from minicaffe.cli.parser import make_parser
 from minicaffe.device import array
 from minicaffe.errors import INTERRUPTED, MinicaffeError, one_line, report
+from minicaffe.layers.python import place_in_own
 
 if TYPE_CHECKING:
     TextHandler = logging.StreamHandler[TextIO]
@@ -65,6 +66,8 @@ def _problem_of(error: Exception) -> str | None:
         return one_line(error)
     if array.is_device_error(error):
         return f"the GPU failed ({one_line(error)}); try --device cpu, or see docs/gpu.md"
+    if place := place_in_own(error):
+        return f"{place}: {type(error).__name__}: {one_line(error)} (--debug shows the traceback)"
     return None
 
 

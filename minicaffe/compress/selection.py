@@ -52,7 +52,8 @@ class Selector:
         self.bench, self.cost, self.journal = bench, cost, journal
         self.batches = {"curve": chosen_on[:CURVE_BATCHES], "chosen on": chosen_on, "held out": held_out}
         self.dense = {name: self.measure({}, name) for name in self.batches}
-        logger.info("Dense: %s", _words(self.dense["chosen on"], self.dense["chosen on"]))
+        dense = self.dense["chosen on"]
+        logger.info("Dense: %s, on %s", _words(dense, dense), self._ON["chosen on"])
 
     def measure(self, plan: Plan, on: str) -> Measured:
         """Accuracy and loss of a plan on the batches of that name; from the journal if it has them."""
@@ -124,11 +125,14 @@ class Selector:
             )
         return self._selection(plan)
 
+    _ON = {"chosen on": "the batches that plans are chosen on", "held out": "batches held out, to verify"}
+
     def _drop(self, plan: Plan, on: str) -> float:
         measured = self.measure(plan, on)
         drop = self.dense[on].accuracy - measured.accuracy
         share = self.cost.total(plan) / self.cost.total({})
-        logger.info("%s %.3f: %s, %s", self.cost.name, share, _words(measured, self.dense[on]), on)
+        words = _words(measured, self.dense[on])
+        logger.info("%s %.3f of %s: %s, on %s", self.cost.name, share, self.cost.of_what, words, self._ON[on])
         return drop
 
     def _selection(self, plan: Plan) -> Selection:

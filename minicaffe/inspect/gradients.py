@@ -8,7 +8,9 @@ whole ones where a layer reads them as classes. Parameters are moved off what th
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +35,37 @@ from minicaffe.train.preview import count_multiply_adds
 SEED = 5
 FEW = 4  # images of a batch: with fewer, BatchNorm has hardly a gradient
 LAYER_MOST, NET_MOST, LEAST = 1000, 50, 2  # numbers of a blob that are tried
+MADE_UP = re.compile(
+    r"check-gradients(:\d+)?: (layer 'L': )?|layer 'L': "
+)  # places in the net around a layer
 WORK = 100e9  # multiply-adds that a check of a net may take, about
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """``net`` (float64) is checked with ``inputs``, by those of ``by`` (None: all); ``most`` numbers of a blob."""
+    """``net`` (float64) is checked with ``inputs``, by those of ``by`` (None: all); ``most`` numbers of a blob.
+
+    ``is_layer``: the net was made around a single layer.
+    """
 
     title: str
     net: Net
     inputs: Mapping[str, Input]
     by: Sequence[str] | None
     most: int
+    is_layer: bool = False
+
+    def named_in_errors(self) -> AbstractContextManager[None]:
+        """A context in which errors name what is checked, and not the net that was made around a layer."""
+        return _named_in_errors(self.title) if self.is_layer else nullcontext()
+
+
+@contextmanager
+def _named_in_errors(title: str) -> Iterator[None]:
+    try:
+        yield
+    except MinicaffeError as error:
+        raise type(error)(f"check-gradients {title}: {MADE_UP.sub('', str(error))}") from error
 
 
 def subject_of(
@@ -98,17 +119,19 @@ def _layer(text: str, shapes: Sequence[Shape]) -> Subject:
         raise SpecError(
             f"check-gradients '{text}': no file of this name, and as the text of a layer it has no type"
         )
-    return _made("layer", text, fields["type"], shapes)
+    return _made(fields["type"], text, fields["type"], shapes)
 
 
 def _made(title: str, text: str, type_name: str, shapes: Sequence[Shape]) -> Subject:
     """The net of one layer, with the bottoms of an example of its type unless ``shapes`` say otherwise."""
     inputs, by = _bottoms(type_name, shapes)
     shapes = [np.shape(x) if not isinstance(x, tuple) else x for x in inputs]
-    spec = parse_net(layer_net(text, shapes), "check-gradients")
-    net = Net(spec, phase="train", dtype=np.float64, seed=SEED)
+    with _named_in_errors(title):
+        spec = parse_net(layer_net(text, shapes), "check-gradients")
+        net = Net(spec, phase="train", dtype=np.float64, seed=SEED)
     _move_params(net)
-    return Subject(title, net, dict(zip(net.inputs, inputs, strict=True)), by, _bounded(LAYER_MOST, net))
+    arrays = dict(zip(net.inputs, inputs, strict=True))
+    return Subject(title, net, arrays, by, _bounded(LAYER_MOST, net), is_layer=True)
 
 
 def _bottoms(type_name: str, shapes: Sequence[Shape]) -> tuple[Sequence[Input], Sequence[str] | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from minicaffe.core.net import Net
 from minicaffe.data.order import Order
 from minicaffe.device.array import to_host
-from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.errors import DataError, MinicaffeError, counted
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.train.scoring import Score, is_large, score, summary_of
 
@@ -27,10 +27,11 @@ def show_score(net: Net, batches: int | None = None, look: Callable[[], None] | 
     """
     _check_has_data(net)
     batches = _one_pass(net) if batches is None else batches
+    assert batches is not None
 
     def show(batch: int) -> bool:
         for name in net.outputs:
-            if net.blobs[name].count == 1:
+            if net.blobs[name].count == 1 and batches > 1:  # of a single batch the mean says it
                 logger.info("Batch %d, %s = %.6g", batch, name, to_host(net.blobs[name].data).item())
         if look is not None:
             look()
@@ -99,14 +100,18 @@ def _one_pass(net: Net) -> int:
         if problem is None:
             for order in orders:
                 order.end_a_pass()
-            logger.info("One pass: %d images, %d batches of %d and one of %d", count, whole, size, rest)
+            some = f"{counted(whole, 'batch')} of {size} and " if whole else ""
+            logger.info("One pass: %s, %sone of %d", counted(count, "image"), some, rest)
             return whole + 1
         if whole:
-            logger.info("%d batches of %d images; the last %d are left out (%s)", whole, size, rest, problem)
+            left_out = "the last is" if rest == 1 else f"the last {rest} are"
+            some = f"{counted(whole, 'batch')} of {counted(size, 'image')}"
+            logger.info("%s; %s left out (%s)", some, left_out, problem)
             return whole
     batches = whole + bool(rest)
-    twice = f", so that {size - rest} come twice" if rest else ""
-    logger.info("One pass: %d images, %d batches of %d%s", count, batches, size, twice)
+    again = size - rest
+    twice = f", so that {again} {'comes' if again == 1 else 'come'} twice" if rest else ""
+    logger.info("One pass: %s, %s of %d%s", counted(count, "image"), counted(batches, "batch"), size, twice)
     return batches
 
 

@@ -35,6 +35,7 @@ from minicaffe.spec.reader import nearest
 from minicaffe.spec.trust import UntrustedError
 
 logger = logging.getLogger("minicaffe")
+own_modules: set[str] = set()  # the names, at the top, of the modules that ``import_own`` has imported
 
 
 class PythonParam(Message):
@@ -135,6 +136,7 @@ def import_own(name: str, folder: Path) -> ModuleType:
     """
     folders = [str(folder.absolute()), ""]
     finder, last = _Finder(name.partition(".")[0], folders), _LastFinder(folders)
+    own_modules.add(finder.name)
     importlib.invalidate_caches()
     sys.meta_path.insert(0, finder)
     sys.meta_path.append(last)
@@ -158,6 +160,17 @@ def _find(name: str) -> ModuleSpec | None:
         found = _find(package)
         places = found and found.submodule_search_locations
     return PathFinder.find_spec(name, [*places]) if places else None
+
+
+def place_in_own(error: BaseException) -> str | None:
+    """Where a user's module was when it raised an error, or called what did: "file.py:12"; None if none was."""
+    place, trace = None, error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in own_modules:
+            place = f"{frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def _refusal(param: PythonParam, folder: str) -> SpecError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from minicaffe.core.layer import Layer
 from minicaffe.core.learnable_param import count_numbers
 from minicaffe.core.net import Net
+from minicaffe.errors import counted
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.python import PythonParam
 
@@ -18,11 +19,11 @@ def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
     yield f"Net: {params:,} parameters{of_them}, {count_multiply_adds(net):,} multiply-adds an image"
     for layer in net.layers:
         if isinstance(layer, BatchSourceLayer) and layer.rows:
-            classes = f" of {layer.classes:,} classes" if layer.classes else ""
+            classes = f" of {counted(layer.classes, 'class')}" if layer.classes else ""
             epoch = layer.rows / (layer.batch_size * iter_size)
             yield (
-                f"Data of layer '{layer.name}': {layer.rows:,} images{classes}, {layer.batch_size:,} a batch: "
-                f"an epoch is {epoch:,.4g} iterations"
+                f"Data of layer '{layer.name}': {counted(layer.rows, 'image')}{classes}, "
+                f"{layer.batch_size:,} a batch: an epoch is {epoch:,.4g} iterations"
             )
 
 

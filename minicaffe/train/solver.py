@@ -101,6 +101,7 @@ class Solver:
         self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
         self._request = ""
         self._saved_at = -1
+        self._is_warned = False  # of parameters that are not finite
         self._updates = 0
         self._resumed: str | None = None  # the state that this run continues from
         self._weights: list[str] = []  # the files that it started from
@@ -351,6 +352,12 @@ class Solver:
         for line in self.lines(shown):
             logger.info(line)
         self.log.write(event="train", iteration=self.iter, loss=loss, lr=rate, outputs=_plain(outputs))
+        if not self._is_warned and (problem := self._weights_problem()):
+            self._is_warned = True
+            logger.warning(
+                "Iteration %d: %s: training has diverged, whatever the loss: stop it, and lower base_lr (%g)",
+                self.iter, problem, self.spec.base_lr,
+            )  # fmt: skip
 
     def _look(self) -> None:
         """Check that the last loss is finite. On a GPU this waits for it."""
@@ -378,12 +385,17 @@ class Solver:
         )
 
     def _check_weights(self) -> None:
-        """Raise TrainingError if the last update has made a parameter nan or infinite."""
+        """Raise TrainingError if an update has made a parameter nan or infinite."""
+        if problem := self._weights_problem():
+            raise self._diverged(f"iteration {self.iter}: {problem}, so there is no snapshot")
+
+    def _weights_problem(self) -> str:
+        """Which parameter is nan or infinite; "" if none is. Waits for the device."""
         for layer, blobs in self.net.params.items():
             for i, blob in enumerate(blobs):
                 if not is_finite(self.net, blob):
-                    problem = f"parameter {i} of layer '{layer}' is not finite, so there is no snapshot"
-                    raise self._diverged(f"iteration {self.iter}: {problem}")
+                    return f"parameter {i} of layer '{layer}' is not finite"
+        return ""
 
     # -- snapshots -------------------------------------------------------------------------------------
 

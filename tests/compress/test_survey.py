@@ -137,6 +137,13 @@ def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):
     assert errors[2] < errors[1] < errors[0]  # LeNet: what must be kept is the answers
 
 
+def test_errors_says_where_a_rank_is_none_of_the_layer_or_saves_no_work(folder, capsys):
+    arguments = ["--weights", "lenet.npz", "--layers", "conv1", "--ranks", "12,99", "--calibration", "1"]
+    said = run(capsys, "lowrank", "errors", "net.yaml", *arguments)
+    assert "conv1: above rank 11 two factors are no less work than the layer" in said  # 20 · 25 / (20 + 25)
+    assert "conv1: no rank is above 20, its full rank, which is shown" in said
+
+
 @pytest.mark.parametrize(
     ("layers", "problem"),
     [("pool1", "layer 'pool1': no product of weights"), ("conv3", "has no layer 'conv3'.*did you mean")],

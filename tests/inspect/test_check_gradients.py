@@ -1,5 +1,7 @@
 """``minicaffe check-gradients``: every layer type is right, a planted fault is named, nets get numbers that fit."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -168,6 +170,32 @@ def test_a_layer_may_be_text_and_its_shapes_may_be_given(words, capsys):
     assert "Right:" in capsys.readouterr().out
 
 
+SLIPS = {
+    "a typing error": ("bottom[0].data ** 3", "bottom[0].dat ** 3", 2, "own.py:11: AttributeError: "),
+    "a top that is not written": (
+        "top[0].data[...] = bottom",
+        "y = bottom",
+        1,
+        "The top is 0 everywhere: does",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_a_layer_of_ones_own_is_told_by_its_line(slip, tmp_path, monkeypatch, capsys):
+    right, wrong, status, told = SLIPS[slip]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(layer_classes, "Cubed", None)  # taken out again at the end
+    del layer_classes["Cubed"]
+    (tmp_path / "own.py").write_text(OWN.replace(right, wrong).replace("FACTOR", "3"))
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    assert main(["check-gradients", "Cubed", "--import", "own.py"]) == status
+    said = capsys.readouterr()
+    assert told in said.err + said.out and said.err.count("\n") == (status == 2)
+    if status == 1:
+        assert "Cubed: backward against central differences" in said.out
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -177,7 +205,11 @@ def test_a_layer_may_be_text_and_its_shapes_may_be_given(words, capsys):
         ([""], "neither a file nor a layer type"),
         (["no.yaml"], "no.yaml"),
         (["bottom: x"], "as the text of a layer it has no type"),
-        (["type: Convolution, convolution_param: {num_outputs: 3}"], "did you mean 'num_output'?"),
+        (
+            ["type: Convolution, convolution_param: {num_outputs: 3}"],
+            "error: check-gradients Convolution: convolution_param.num_outputs: unknown field; did you mean",
+        ),
+        (["type: Pooling, pooling_param: {kernel_size: 30}"], "error: check-gradients Pooling: a window of"),
         (["prototxt/lenet/deploy.yaml", "--shape", "1,2"], "--shape is for layers"),
         (["ReLU", "--shape", "1,x"], "write sizes with commas"),
         (

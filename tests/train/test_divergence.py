@@ -59,6 +59,17 @@ def test_a_training_that_diverges_shows_one_test_of_it_and_says_what_that_is(tmp
     assert output.out.count("loss = nan (") == 1 == output.out.count("scores of nan are wrong ones")
 
 
+def test_a_parameter_that_is_not_finite_is_told_once_where_the_loss_does_not_show_it(caplog):
+    """As the variance of a BatchNorm, which training does not read."""
+    solver = squares(1e-3, more="display: 1\n")
+    solver.net.params["ip"][1].data[...] = np.inf
+    solver.net.layers[1].forward = lambda bottom, top: None
+    solver.step(3)
+    told = [r.getMessage() for r in caplog.records if "training has diverged" in r.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("Iteration 0: parameter 1 of layer 'ip' is not finite: training has diverged")
+
+
 def test_an_iteration_that_diverges_writes_no_snapshot(tmp_path, monkeypatch):
     text = SOLVER.replace("type: Adam", "type: SGD").replace("base_lr: 0.002", "base_lr: 1e39")
     solver = mc.Solver(job_in(tmp_path, monkeypatch, solver=text.replace("snapshot: 7", "snapshot: 1")))

@@ -182,10 +182,11 @@ def test_the_test_command_takes_each_image_once(scored, capsys):
     """1,000 images in batches of 300: the mean is that of one batch of 1,000."""
     assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
     said = capsys.readouterr().out
-    assert "One pass: 1000 images, 3 batches of 300 and one of 100" in said
+    assert "One pass: 1,000 images, 3 batches of 300 and one of 100" in said
     (scored / "net.yaml").write_text(SCORED.format(1000))
     assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
     whole = capsys.readouterr().out
+    assert "One pass: 1,000 images, 1 batch of 1000\n" in whole and "Batch 0" not in whole
     by_batches, at_once = numbers_of(said), numbers_of(whole)
     assert len(at_once) == 13  # the loss twice, the accuracy, and that of each class
     assert by_batches == pytest.approx(at_once, rel=1e-5)  # sums of float32 in another order

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+import numpy as np
+
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_device, add_rules, add_trust, choose_device, positive
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
-from minicaffe.errors import SpecError
+from minicaffe.device.array import to_host
+from minicaffe.errors import SpecError, counted
 from minicaffe.inspect.gradients import Subject, subject_of
 from minicaffe.layers.eltwise import EltwiseParam
 from minicaffe.layers.pooling import PoolingParam
@@ -26,7 +29,7 @@ def check_gradients(args: argparse.Namespace) -> int:
     """Compare gradients with central differences; exit status 1 if one is wrong."""
     choose_device(args)
     subject = subject_of(args.checked, args.shape, args.phase, args.level, args.stage)
-    with subject.net:
+    with subject.net, subject.named_in_errors():
         progress: list[Progress] = []
 
         def watch(done: int, total: int) -> None:
@@ -57,19 +60,29 @@ def _lines(subject: Subject, compared: GradientComparison, wrong: list[BlobGradi
     yield format_table(head, [_row(blob) for blob in compared.blobs], right=(1, 2, 3, 4, 6, 7))
     kinks, near = sum(blob.kinks for blob in compared.blobs), sum(blob.near for blob in compared.blobs)
     bent = _bent_layers(compared.net)
-    if kinks and bent:
-        yield f"{kinks} numbers are at a kink, where there is no derivative, and were stepped over ({bent})"
-    elif kinks:
-        yield f"{kinks} numbers are at a kink, where there is no derivative, and were stepped over"
+    if kinks:
+        where = f" ({bent})" if bent else ""
+        yield f"{counted(kinks, 'number')} at a kink, where there is no derivative, stepped over{where}"
     if near:
-        yield f"{near} numbers are beside a kink, and were compared at smaller steps"
+        yield f"{counted(near, 'number')} beside a kink, compared at smaller steps"
     nothing = [blob.name for blob in compared.blobs if blob.place is None and not _is_wrong(blob)]
     if nothing:
         yield f"Of {', '.join(nothing)} nothing can be said: the result does not depend on them, or has kinks alone"
+    for name in _never_written(compared):
+        top = "The top" if len(compared.net.outputs) == 1 else f"The top '{name}'"
+        yield f"{top} is 0 everywhere: does the forward of its layer write it, as in top[0].data[...] = …?"
     if wrong:
         yield f"WRONG: {', '.join(blob.name for blob in wrong)} (errors above {TOLERANCE:g})"
     else:
         yield f"Right: all errors are below {TOLERANCE:g}"
+
+
+def _never_written(compared: GradientComparison) -> Iterator[str]:
+    """The outputs that are all 0, where some result depends on nothing."""
+    if any(blob.says_nothing for blob in compared.blobs):
+        for name in compared.net.outputs:
+            if not np.any(to_host(compared.net.blobs[name].data)):
+                yield name
 
 
 def _row(blob: BlobGradients) -> tuple[str, ...]:

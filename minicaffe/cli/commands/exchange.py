@@ -11,7 +11,7 @@ from minicaffe.caffe.exchange.export import export
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_allow_missing, add_net, add_rules, add_trust, trained_net
 from minicaffe.compress.fold import fold
-from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.errors import MinicaffeError, SpecError, counted
 from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
 from minicaffe.files.spec_formats import open_net, read_yaml
 from minicaffe.onnx.model import export_onnx
@@ -121,7 +121,8 @@ def fold_net(args: argparse.Namespace) -> None:
     text, folded = fold(args.net, read_yaml(args.net), net)
     write_text(out, text)
     folded.save(out.with_suffix(".npz"))
-    print(f"Wrote {out} and {out.with_suffix('.npz')}: {len(net.layers) - len(folded.layers)} layers less")
+    less = len(net.layers) - len(folded.layers)
+    print(f"Wrote {out} and {out.with_suffix('.npz')}: {counted(less, 'layer')} less")
 
 
 def _add_fold(sub: argparse.ArgumentParser) -> None:

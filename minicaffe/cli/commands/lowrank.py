@@ -21,7 +21,7 @@ from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, calibra
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.device.array import current_device
-from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError
+from minicaffe.errors import DataError, MinicaffeError, SpecError, WriteError, counted
 from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable
 from minicaffe.files.spec_formats import load_net, load_solver
 from minicaffe.low_rank.layers import LowRankLayer
@@ -163,14 +163,25 @@ def errors(args: argparse.Namespace) -> None:
         layers = _matrix_layers(net, args.layers)
         batches = calibration_batches(net.spec, args.calibration)
         moments = input_moments(net, layers, batches)
-    rows = []
+    rows, notes = [], []
     for layer in layers:
         lost = [layer.directions(way, moments[layer.name]).response_errors for way in WAYS]
-        for rank in dict.fromkeys(_rank(given, layer.full_rank) for given in args.ranks):
+        ranks = dict.fromkeys(_rank(given, layer.full_rank) for given in args.ranks)
+        if max(args.ranks) > layer.full_rank:
+            logger.warning(
+                "%s: no rank is above %d, its full rank, which is shown", layer.name, layer.full_rank
+            )
+        if max(ranks) > layer.break_even:
+            notes.append(
+                f"{layer.name}: above rank {layer.break_even} two factors are no less work than the layer"
+            )
+        for rank in ranks:
             cost = min(1.0, rank * layer.cost_of_rank / layer.product.geometry.multiply_adds)
             shares = (*(f"{float(e[rank]):.3f}" for e in lost), f"{cost:.3f}")
             rows.append((layer.name, str(rank), str(layer.full_rank), *shares))
     print(format_table(("layer", "rank", "of", *WAYS, "multiply-adds"), rows, right=range(1, 7)))
+    for note in notes:
+        print(note)
 
 
 def _matrix_layers(net: Net, names: list[str] | None) -> list[MatrixLayer]:
@@ -195,8 +206,10 @@ def _rank(given: float, full_rank: int) -> int:
 
 
 def _add_errors(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("net", help="a net spec with data layers (YAML)")
-    sub.add_argument("--weights", required=True, metavar="FILE", help="its trained weights")
+    sub.add_argument("net", help="a net spec with data layers (YAML or .prototxt)")
+    sub.add_argument(
+        "--weights", required=True, metavar="FILE", help="its trained weights (.npz or .caffemodel)"
+    )
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
                      help="the layers to look at (default: all convolutions)")  # fmt: skip
     sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
@@ -253,8 +266,8 @@ def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: s
         raise WriteError(f"the journal of measurements, {problem}")
     journal = Journal(path, run)
     if journal.known:
-        found = len(journal.known)
-        logger.info("%d measurements are taken from %s; delete it to measure anew", found, journal.path)
+        found = counted(len(journal.known), "measurement")
+        logger.info("%s taken from %s; delete it to measure anew", found, journal.path)
     return journal
 
 

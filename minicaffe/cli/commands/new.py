@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import positive
-from minicaffe.errors import named
+from minicaffe.errors import counted, named
 from minicaffe.train.progress import Progress
 from minicaffe.train.starter.folder import Survey, survey
 from minicaffe.train.starter.project import Project, check_place, write_project
@@ -31,7 +31,7 @@ def _said(found: Survey, project: Project) -> Iterator[str]:
     width = max(len(named(name)) for name in found.classes)
     for name, count in zip(found.classes, found.counts(), strict=True):
         kept = sum(found.classes[picture.label] == name for picture in project.validated)
-        yield f"  {named(name):{width}}  {count - kept:,} pictures to train on, {kept:,} to validate with"
+        yield f"  {named(name):{width}}  {counted(count - kept, 'picture')} to train on, {kept:,} to validate with"
     kind, size = "grey" if plan.is_grey else "colour", f"{plan.side} × {plan.side}"
     yield f"Wrote {project.folder}: a net for {size} {kind} pictures, to train for {plan.iterations:,} iterations"
     yield "Next:"

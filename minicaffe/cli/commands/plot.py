@@ -7,6 +7,7 @@ import logging
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import positive
+from minicaffe.errors import counted
 from minicaffe.files.atomic import refuse_overwriting
 from minicaffe.inspect.logs import read_logs
 from minicaffe.inspect.plot import plot_runs
@@ -24,8 +25,8 @@ def plot(args: argparse.Namespace) -> None:
     if args.tensorboard:
         write_events(runs, args.tensorboard)
         logger.info(
-            "Events of %d runs in %s; look at them with: tensorboard --logdir %s",
-            len(runs),
+            "Events of %s in %s; look at them with: tensorboard --logdir %s",
+            counted(len(runs), "run"),
             args.tensorboard,
             args.tensorboard,
         )
