@@ -195,6 +195,12 @@ def test_shared_parameters_have_the_same_number_and_fixed_ones_a_lock():
     assert [name for name, box in named.items() if box.is_fixed] == ["c"]
 
 
+def test_shared_parameters_are_counted_once_at_the_first_box_that_has_them():
+    shared = ", param: [{name: w}, {name: b}]"
+    net = f"layer:\n- {INPUT}\n- {conv('a', 'data', 1, shared)}\n- {conv('b', 'a', 1, shared)}\n"
+    assert [box.weights for box in built(net).boxes] == [0, 12, 0]
+
+
 def test_a_recurrent_layer_says_its_steps():
     drawn = built(
         "layer:\n"

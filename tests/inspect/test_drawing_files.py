@@ -215,6 +215,20 @@ def test_a_net_without_its_data_is_drawn_without_shapes(tmp_path, capsys):
     assert "Python Own" in file.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("weights", ["models/cifar10_quick.npz", "no_such_file.npz"])
+def test_weights_that_do_not_fit_are_an_error(weights, tmp_path, capsys):
+    file = tmp_path / "net.svg"
+    assert main(["draw", "prototxt/lenet/deploy.yaml", "--weights", weights, "-o", str(file)]) == 2
+    assert weights in capsys.readouterr().err and not file.exists()
+
+
+def test_the_legend_says_what_the_lines_of_a_stack_are(monkeypatch):
+    monkeypatch.setattr(fold, "MANY", 5)
+    net = mc.Net(spec_of(*[conv(f"c{k}", f"c{k - 1}" if k else "data") for k in range(6)]))
+    assert "in all its blocks together" in net.draw().svg()
+    assert "in all its blocks together" not in net.draw(unfold=True).svg()
+
+
 def test_the_command_refuses_other_endings_and_its_own_input(tmp_path, capsys):
     net = tmp_path / "net.svg"
     net.write_text(f"layer:\n- {INPUT}\n")

@@ -1,10 +1,14 @@
 """How a drawing is divided into series and branches, and what is folded."""
 
+import re
+
 import pytest
 
+import minicaffe as mc
 from minicaffe.inspect.drawing import fold
 from minicaffe.inspect.drawing.parts import Fold, divide
 from tests.inspect.drawn import boxes, conv, divided, join, pool, shape_of, spec_of
+from tests.inspect.geometry import faults
 
 pytestmark = pytest.mark.cpu_only("of places in a picture: no device computes here")
 
@@ -146,4 +150,42 @@ def test_a_stack_says_where_its_names_begin_and_end(names, words, monkeypatch):
     (stack,) = (
         part for part in fold.folded(divide(found.boxes, found.edges)).items if isinstance(part, Fold)
     )
-    assert fold.fold_words(stack) == (f"× {len(names)}", words, "")
+    said = fold.fold_words(stack)
+    assert (said.number, said.names, said.channels) == (f"× {len(names)}", words, "")
+
+
+def stack_of(*blocks, monkeypatch):
+    """The parts of a net of such convolutions (their strides and outputs), one after the other, folded."""
+    monkeypatch.setattr(fold, "MANY", 3)
+    convolutions = [
+        conv(f"conv{k}/dw", f"conv{k - 1}/dw" if k else "data").replace(
+            "num_output: 3", f"num_output: {outputs}, stride: {stride}"
+        )
+        for k, (stride, outputs) in enumerate(blocks)
+    ]
+    head = "{name: data, type: Input, input_param: {shape: {dim: [1, 3, 64, 64]}}}"
+    net = mc.Net(spec_of(*convolutions, join("end", f"conv{len(blocks) - 1}/dw", type="Softmax"), head=head))
+    return net, net.draw().layout.folds
+
+
+def test_blocks_that_halve_their_maps_are_no_stack(monkeypatch):
+    assert stack_of(*[(2, 4)] * 6, monkeypatch=monkeypatch)[1] == []
+    assert len(stack_of(*[(1, 4)] * 6, monkeypatch=monkeypatch)[1]) == 1
+
+
+def test_the_arrow_after_a_stack_says_what_the_last_block_gives(monkeypatch):
+    net, _ = stack_of(*[(1, 64 << k) for k in range(5)], monkeypatch=monkeypatch)
+    for direction in ("TB", "LR"):
+        picture = net.draw(direction=direction)
+        assert ">64×64×64</text>" in picture.svg() and ">1024×64×64</text>" in picture.svg()
+        assert 'label="1024×64×64"' in picture.dot()
+        assert faults(picture.layout) == []
+
+
+def test_of_a_stacks_label_the_names_are_cut_and_the_numbers_are_not(monkeypatch):
+    net, (stack,) = stack_of(*[(1, 64 << k) for k in range(5)], monkeypatch=monkeypatch)
+    texts = re.findall(r">([^<]+)</text>", net.draw().svg())
+    assert "× 5" in texts and "conv0/dw … 4/dw" in texts and "64 → 1024 ch." in texts
+    whole, *shorter = fold.fold_words(stack.fold).on_one_line()
+    assert whole == "× 5 · conv0/dw … 4/dw · 64 → 1024 channels"
+    assert shorter == ["× 5 · … conv4/dw · 64 → 1024 channels", "× 5 · 64 → 1024 channels"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import layer_classes
+from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.inspect.drawing.measure import text_width
 from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
 from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, rank_asked, what
@@ -37,9 +37,10 @@ class Box:
     """A layer and its rows. ``lines`` say what they do; ``tags`` name inputs that are not drawn as edges.
 
     ``kind`` is "conv", "ip", "pool", "data", "loss" or "other". ``work`` and ``weights`` are multiply-adds and
-    parameters, ``shape`` that of one image's output. ``waist`` is rank / full rank of a layer of low rank, whose
-    stages are the first two lines; ``time`` the number of steps of a recurrent layer; ``letters`` number parameters
-    that are shared. ``badge`` names the phase of a layer that the other phase does not have.
+    parameters (a shared one belongs to the first box that has it), ``shape`` that of one image's output. ``waist``
+    is rank / full rank of a layer of low rank, whose stages are the first two lines; ``time`` the number of steps
+    of a recurrent layer; ``letters`` number parameters that are shared. ``badge`` names the phase of a layer that
+    the other phase does not have.
     """
 
     name: str
@@ -87,9 +88,11 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
     whole = any(isinstance(node.layer, RecurrentLayer) for node in wired.nodes)
     shared = _shared(wired.nodes)
     home: dict[int, Box] = {}
+    counted: set[int] = set()
     boxes = []
     for group in groups:
         box = _box(group, wired, shared, whole)
+        box.weights = sum(_own_weights(node.step.layer, counted) for node in group if node.step)
         home.update({id(node): box for node in group})
         boxes.append(box)
     edges: dict[tuple[int, int], Edge] = {}
@@ -214,7 +217,6 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         _with_rows(lines, rows),
         shape=shape_text(steps[-1].top[0], whole) if steps and steps[-1].top else "",
         work=sum(step.multiply_adds for step in steps),
-        weights=sum(sum(computed_counts(step.layer)) for step in steps),
         waist=waist,
         time=node.step.bottom[0].shape[0] if node.step and isinstance(layer, RecurrentLayer) else None,
         letters=sorted({letter for n in group for letter in shared.get(id(n), ())}),
@@ -222,6 +224,14 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         badge=next(iter(node.phases)) if is_partial else "",
         is_double=node.is_double,
     )
+
+
+def _own_weights(layer: Layer, counted: set[int]) -> int:
+    """How many parameters a layer has of its own: those that are shared belong to the first that has them."""
+    owners = [id(blob.data_owner) for blob in layer.blobs]
+    numbers = sum(n for n, owner in zip(computed_counts(layer), owners, strict=True) if owner not in counted)
+    counted.update(owners)
+    return numbers
 
 
 def _with_rows(lines: list[str], rows: list[str]) -> list[str]:

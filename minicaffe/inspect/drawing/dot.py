@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minicaffe.inspect.drawing.boxes import Box
-from minicaffe.inspect.drawing.fold import fold_words
+from minicaffe.inspect.drawing.fold import fold_words, shape_after
 from minicaffe.inspect.drawing.ink import LIGHT, edge_width
 from minicaffe.inspect.drawing.layout import Layout
 from minicaffe.inspect.drawing.parts import boxes_in
@@ -21,16 +21,18 @@ def dot_text(layout: Layout, name: str) -> str:
     for i, stack in enumerate(layout.folds):
         inside = list(boxes_in(stack.fold))
         stacked.update(inside)
-        label = _quoted("  ".join(word for word in fold_words(stack.fold) if word))
+        label = _quoted(fold_words(stack.fold).on_one_line()[0])
         lines += [f"  subgraph cluster{i} {{", f"    label={label};"]
         lines += [f"    {_node(number[box], box)}" for box in inside]
         lines.append("  }")
     lines += [f"  {_node(number[box], box)}" for box in layout.boxes if box not in stacked]
+    ends = {stack.fold.hidden[-1][0]: shape_after(stack.fold) for stack in layout.folds}
     for edge in layout.ways:
-        shape = f", label={_quoted(edge.source.shape)}" if edge.source.shape else ""
+        words = ends.get(edge.source) or edge.source.shape
+        shape = f", label={_quoted(words)}" if words else ""
         style = ", style=dashed" if edge.is_partial else ""
-        ends = f"{number[edge.source]} -> {number[edge.target]}"
-        lines.append(f"  {ends} [penwidth={edge_width(edge.size):.1f}{shape}{style}];")
+        way = f"{number[edge.source]} -> {number[edge.target]}"
+        lines.append(f"  {way} [penwidth={edge_width(edge.size):.1f}{shape}{style}];")
     return "\n".join([*lines, "}", ""])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
-from minicaffe.errors import MinicaffeError, SpecError, either
+from minicaffe.errors import MinicaffeError, SpecError, WeightError, either
 from minicaffe.files.atomic import atomic_write
 from minicaffe.inspect.drawing.boxes import Boxes, boxes_of
 from minicaffe.inspect.drawing.dot import dot_text
@@ -130,12 +130,14 @@ def draw_spec(
 ) -> Drawing:
     """A drawing of a spec: of its net, or, where its data are not there, of its layers without their shapes.
 
-    Raises SpecError where the layers cannot be connected.
+    Raises SpecError where the layers cannot be connected, and WeightError for weights that do not fit them.
     """
     _check(phase, direction)
     try:
         with Net(spec, weights, "train" if phase == "both" else phase, level=level, stages=stages) as net:
             return draw(net, phase=phase, direction=direction, unfold=unfold)
+    except WeightError:
+        raise
     except MinicaffeError as error:
         views = [
             view_of(spec, each, level, stages) for each in (["train", "test"] if phase == "both" else [phase])

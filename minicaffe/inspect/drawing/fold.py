@@ -1,13 +1,15 @@
 """Folding: blocks that a large net repeats are drawn once, as a stack with their number.
 
 Two blocks are equal if their layers have the same types, windows, connections and marks, such as that they are not
-trained; names and numbers of channels may differ. A block that has branches ends where they join.
+trained, and maps of the same size; names and numbers of channels may differ. A block that has branches ends where
+they join.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from minicaffe.inspect.drawing.boxes import Box
 from minicaffe.inspect.drawing.parts import Empty, Fold, Mesh, Parallel, Part, Series, boxes_in
@@ -80,7 +82,7 @@ def _signature(part: Part) -> object:
     if isinstance(part, Box):
         lines = tuple(COUNTS.sub("→", line) for line in part.lines)
         marks = (part.badge, part.is_double, part.is_fixed, bool(part.letters), part.time)
-        return (part.type, lines, part.waist is not None, len(part.tags), marks)
+        return (part.type, lines, _sizes(part), part.waist is not None, len(part.tags), marks)
     if isinstance(part, Series):
         return ("series", *(_signature(item) for item in part.items))
     if isinstance(part, Parallel):
@@ -88,6 +90,11 @@ def _signature(part: Part) -> object:
     if isinstance(part, Mesh):
         return ("mesh", *(box.name for box in boxes_in(part)))  # two meshes may be connected otherwise
     return "empty" if isinstance(part, Empty) else id(part)
+
+
+def _sizes(box: Box) -> tuple[str, ...]:
+    """The shapes of a box's outputs without their channels: blocks that halve their maps are not equal."""
+    return tuple(shape.partition("×")[2] for shape in box.shape.split(" · "))
 
 
 def common_name(boxes: Sequence[Box]) -> str:
@@ -103,8 +110,26 @@ def common_name(boxes: Sequence[Box]) -> str:
     return name if re.search(r"\d", name) else boxes[-1].name
 
 
-def fold_words(fold: Fold) -> tuple[str, str, str]:
-    """What a stack says of its blocks: "× 35", "res4b1 … 35", and its channels where they vary."""
+@dataclass(frozen=True)
+class FoldWords:
+    """What a stack says of its blocks: ``number`` "× 35", ``names`` "res4b1 … 35", and ``channels`` if they vary.
+
+    ``last`` is the name of the last block alone, "… res4b35", for where there is no room for both.
+    """
+
+    number: str
+    names: str
+    last: str
+    channels: str
+
+    def on_one_line(self) -> list[str]:
+        """The whole on one line, and shorter: names go first, and numbers never."""
+        names = (self.names, self.last, "")
+        return [" · ".join(filter(None, (self.number, name, self.channels))) for name in names]
+
+
+def fold_words(fold: Fold) -> FoldWords:
+    """What a stack says of its blocks."""
     units = [list(unit) for unit in zip(*fold.hidden, strict=True)]
     first, last = common_name(units[0]), common_name(units[-1])
     same = next(
@@ -115,7 +140,13 @@ def fold_words(fold: Fold) -> tuple[str, str, str]:
         same -= 1  # numbers stay whole
     before, after = (unit[-1].shape.split("×")[0] for unit in (units[0], units[-1]))
     channels = f"{before} → {after} channels" if before != after else ""
-    return f"× {fold.count}", f"{first} … {last[same:]}", channels
+    return FoldWords(f"× {fold.count}", f"{first} … {last[same:]}", f"… {last}", channels)
+
+
+def shape_after(fold: Fold) -> str:
+    """The last block's output where it is another than that of the block that is drawn, else ""."""
+    first, *_, last = fold.hidden[-1]
+    return last.shape if last.shape != first.shape else ""
 
 
 def fold_sentence(fold: Fold) -> str:
@@ -124,7 +155,7 @@ def fold_sentence(fold: Fold) -> str:
     names = f"{common_name(units[0])} to {common_name(units[-1])}"
     boxes = [box for same in fold.hidden for box in same]
     weights, work = sum(b.weights for b in boxes), sum(b.work for b in boxes)
-    parts = [f"{fold.count} equal blocks, {names}", fold_words(fold)[2]]
+    parts = [f"{fold.count} equal blocks, {names}", fold_words(fold).channels]
     parts += [
         f"{count(weights)} parameters" if weights else "",
         f"{count(work)} multiply-adds" if work else "",

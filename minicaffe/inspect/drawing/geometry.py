@@ -12,7 +12,7 @@ COLUMN_GAP = 14.0
 LANE = 7.0  # half the width of a column that has an edge alone
 FRAME = 10.0  # between a stack's frame and what is in it
 WIDEST_BEND = 40.0
-TRACK = 7.0  # between two edges that run beside each other
+TRACK = 12.0  # between two edges that run beside each other
 
 Point = tuple[float, float]
 Ways = dict[Edge, list[Point]]
@@ -24,7 +24,7 @@ class Sizes:
 
     ``box`` gives a box's, ``beside`` what it needs on the right for what hangs on it; ``stem`` is the room below a
     box for the shape of its output, ``arrow`` that above a box for the tip of an arrow, ``label`` that at the top
-    of a stack.
+    of a stack, and ``after`` that below it for its last block's output.
     """
 
     box: Callable[[Box], tuple[float, float]]
@@ -32,6 +32,7 @@ class Sizes:
     stem: float
     arrow: float
     label: Callable[[Fold], float]
+    after: Callable[[Fold], float]
 
 
 @dataclass

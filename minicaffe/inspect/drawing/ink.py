@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.inspect.drawing.boxes import SIDE, SMALL, Box, Boxes, Edge
-from minicaffe.inspect.drawing.fold import fold_words
+from minicaffe.inspect.drawing.fold import fold_words, shape_after
 from minicaffe.inspect.drawing.geometry import Point
 from minicaffe.inspect.drawing.layout import (
     ARROW,
@@ -35,6 +35,7 @@ DARK = {
 }  # fmt: skip
 NAME, TINY = 11.0, 8.5  # sizes of texts
 MARGIN = 12.0
+LEGEND = 14.0  # height of a line
 LEAST_WIDTH = 400.0  # of a drawing with a title and a legend
 Path = list[tuple[float, ...]]  # points: (x, y) after a straight line, (x1, y1, x2, y2, x, y) after a curve
 
@@ -108,7 +109,8 @@ class _Pen:
     def picture(self, title: str, subtitle: str) -> Picture:
         layout = self.layout
         width = max(layout.width + 2 * MARGIN, LEAST_WIDTH if title else 0)
-        head, foot = 46.0 if title else 0.0, 34.0 if title and self.is_measured else 0.0
+        head = 46.0 if title else 0.0
+        foot = 20.0 + LEGEND * len(self._notes()) if title and self.is_measured else 0.0
         self.dx, self.dy = (width - layout.width) / 2, MARGIN + head
         height = layout.height + 2 * MARGIN + head + foot
         groups = [self._stack(stack) for stack in layout.folds]
@@ -149,22 +151,43 @@ class _Pen:
             tint = 0 if shift else 0.07
             group.items.append(Shape(path, "other", tint, 0.8, True, role="" if shift else "frame"))
         self._label(stack, group, place)
+        self._after(stack, group, place)
         return group
+
+    def _after(self, stack: Stack, group: Group, place: Rectangle) -> None:
+        """The last block's output beside the edge that leaves the stack, where it is not that of the first."""
+        text = shape_after(stack.fold)
+        if not text or stack.fold.hidden[-1][0] not in self.feeding:
+            return
+        if self.layout.direction == "LR":
+            x, y = place.x + place.width + 8, stack.spine + self.dy - 4
+            text = self._fit(text, STEMS["LR"] - 2, TINY, False)
+        else:
+            x, y = stack.spine + self.dx + 5, place.y + place.height + 6 + 10.5
+        group.items.append(Text(x, y, text, TINY, "muted"))
 
     def _label(self, stack: Stack, group: Group, place: Rectangle) -> None:
         """Number, names and channels at the top of a stack, left and right of the edge that comes in."""
-        number, names, channels = fold_words(stack.fold)
-        x, y, right = place.x + SIDE, place.y + 12, place.x + place.width - SIDE
+        words = fold_words(stack.fold)
+        x, y, right = place.x + SIDE, place.y + 12, place.x + place.width - 4
         is_lr = self.layout.direction == "LR"
         spine = right if is_lr else stack.spine + self.dx - 6
-        together = " · ".join(filter(None, (number, names, channels)))
-        if is_lr or self.measure(together, TINY, True) <= spine - x:
-            group.items.append(Text(x, y, self._fit(together, spine - x, TINY, True), TINY, "ink", True))
+        whole, *shorter = words.on_one_line()
+        if is_lr or self.measure(whole, TINY, True) <= spine - x:
+            group.items.append(
+                Text(x, y, self._first_fit([whole, *shorter], spine - x, True), TINY, "ink", True)
+            )
             return
-        group.items.append(Text(x, y, number, TINY, "ink", True))
-        for i, words in enumerate(filter(None, (names, channels))):
-            text = self._fit(words, right - spine - 12, TINY, False)
+        group.items.append(Text(x, y, words.number, TINY, "ink", True))
+        short = words.channels.removesuffix("annels") + "." if words.channels else ""
+        for i, choices in enumerate(filter(all, ((words.names, words.last), (words.channels, short)))):
+            text = self._first_fit(choices, right - spine - 12, False)
             group.items.append(Text(spine + 12, y + i * LINE, text, TINY, "ink"))
+
+    def _first_fit(self, choices: Sequence[str], width: float, bold: bool) -> str:
+        """The first of some tiny texts that fits; of the last, what does."""
+        fitting = (text for text in choices if self.measure(text, TINY, bold) <= width)
+        return next(fitting, "") or self._fit(choices[-1], width, TINY, bold)
 
     # -- boxes -----------------------------------------------------------------------------------------
 
@@ -239,7 +262,7 @@ class _Pen:
         """The shape of the output, beside the edge that leaves the box."""
         if self.layout.direction == "LR":
             text = self._fit(box.shape, STEMS["LR"] + ARROW - 8, TINY, False)
-            x, y = place.x + place.width + 3, place.y + place.height / 2 - 4
+            x, y = place.x + place.width + (6 if box.is_double else 3), place.y + place.height / 2 - 4
         else:
             text = self._fit(box.shape, place.width / 2 - 8, TINY, False)
             x, y = place.x + place.width / 2 + 5, place.y + place.height + 10.5
@@ -277,7 +300,8 @@ class _Pen:
 
     def _legend(self, width: float, height: float) -> Group:
         """What the lines at the foot of the boxes, and the numbers at the edges, mean."""
-        y = height - MARGIN - 14
+        notes = self._notes()
+        y = height - MARGIN - LEGEND * len(notes)
         group = Group()
         x = MARGIN
         largest = f"a layer's share (longest: {percent(self.largest)})"
@@ -285,11 +309,17 @@ class _Pen:
             group.items.append(Shape(rectangle(x, y - 4, 18, 2), color, 1, 0, True))
             group.items.append(Text(x + 23, y, word, SMALL, "muted"))
             x += 23 + self.measure(word, SMALL, False) + 14
-        note = "beside an arrow: one image's output, channels × height × width"
-        group.items.append(
-            Text(MARGIN, y + 14, self._fit(note, width - 2 * MARGIN, SMALL, False), SMALL, "muted")
-        )
+        for i, note in enumerate(notes, 1):
+            text = self._fit(note, width - 2 * MARGIN, SMALL, False)
+            group.items.append(Text(MARGIN, y + LEGEND * i, text, SMALL, "muted"))
         return group
+
+    def _notes(self) -> list[str]:
+        """The lines of the legend below the first."""
+        stacks = (
+            ["in a stack: the share of this layer in all its blocks together"] if self.layout.folds else []
+        )
+        return [*stacks, "beside an arrow: one image's output, channels × height × width"]
 
 
 def edge_width(size: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
-from minicaffe.inspect.drawing.fold import fold_words, folded
+from minicaffe.inspect.drawing.fold import fold_words, folded, shape_after
 from minicaffe.inspect.drawing.geometry import Point, Sizes
 from minicaffe.inspect.drawing.parts import Fold, Graph, Part, boxes_in, divide, parts_in
 from minicaffe.inspect.drawing.place import Placer
@@ -74,9 +74,12 @@ def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout
         return loop or (4.0 if box.is_double else 0.0)
 
     def label(fold: Fold) -> float:
-        return STACK_LABEL + (LINE if not is_lr and fold_words(fold)[2] else 0)
+        return STACK_LABEL + (LINE if not is_lr and fold_words(fold).channels else 0)
 
-    placer = Placer(graph, Sizes(size, beside, STEMS[direction], ARROW, label))
+    def after(fold: Fold) -> float:
+        return STEMS[direction] if shape_after(fold) else 0.0
+
+    placer = Placer(graph, Sizes(size, beside, STEMS[direction], ARROW, label, after))
     placed = placer.place(part)
 
     def turned(x: float, y: float) -> Point:

@@ -166,9 +166,9 @@ class Placer:
         if not isinstance(fold.unit.items[0], Box):
             begins += bend(unit.left + unit.right)
         top = FRAME / 2
-        result = Placed(unit.left + FRAME, unit.right + FRAME + 6, top + begins + unit.length + FRAME + 6)
+        bottom = top + begins + unit.length + FRAME
+        result = Placed(unit.left + FRAME, unit.right + FRAME + 6, bottom + 6 + self.sizes.after(fold))
         result.add(unit, 0, top + begins)
-        bottom = result.length - 6
         result.frames.append(Frame(fold, 0.0, -result.left, top, result.right - 6, bottom))
         inside = set(boxes_in(fold))
         for box in inside:
