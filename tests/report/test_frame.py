@@ -114,6 +114,25 @@ def test_a_link_holds_what_its_view_uses_and_the_ranks(lenet_page):
     )
 
 
+def test_the_header_stays_one_line_with_many_images_and_the_chosen_one_in_sight(lenet_page):
+    lenet_page.js("() => Live.ready")
+    height = "document.getElementById('top').offsetHeight"
+    lenet_page.at("view=net&image=0")
+    before, first = lenet_page.js(height), lenet_page.js("State.imageCount()")
+    for _ in range(20):
+        lenet_page.js("Live.add('drawing', new Uint8Array(4 * 28 * 28).fill(99))")
+    lenet_page.at(f"view=net&image={first + 19}")
+    chosen = lenet_page.tab.locator(f'#top [data-image="{first + 19}"]')
+    chosen.wait_for(timeout=WAIT)
+    strip, cell = lenet_page.tab.locator("#top .images").bounding_box(), chosen.bounding_box()
+    assert cell["x"] + cell["width"] <= strip["x"] + strip["width"] + 2
+    assert lenet_page.js(height) <= before + 20  # a scroll bar
+    lenet_page.js(
+        "n => { State.set({image: 0}); while (State.imageCount() > n) Live.remove(n); State.redraw(); }",
+        first,
+    )
+
+
 def test_help_names_each_key_once(lenet_page):
     lenet_page.at("view=convolution").press("?")
     keys = lenet_page.tab.locator("dialog kbd").all_inner_texts()

@@ -44,6 +44,7 @@ const Frame = (() => {
   // -- the view --
   async function draw() {
     const mine = ++drawing;
+    delete document.body.dataset.drawn; // until it is
     const key = State.view;
     const view = views.get(key);
     const main = document.getElementById("main");

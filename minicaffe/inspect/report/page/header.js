@@ -97,6 +97,7 @@ const Header = (() => {
       }),
     );
     strip.replaceChildren(...cells);
+    cells[State.image]?.scrollIntoView({block: "nearest", inline: "nearest"});
     strip.onkeydown = event => {
       const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
       if (!step) return;
