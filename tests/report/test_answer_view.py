@@ -12,6 +12,7 @@ from tests.report.conftest import WAIT
 
 pytestmark = pytest.mark.cpu_only("a page looks the same wherever its numbers come from")
 browser = pytest.mark.browser
+ROOM = 100_000
 BARS = """() => [...document.querySelectorAll('.says')].map(
     b => [Number(b.dataset.class), b.querySelector('.num').textContent, b.textContent])"""
 STROKES = {  # places on the pad, from 0 to 1
@@ -49,7 +50,7 @@ def test_grad_cam_is_the_sum_of_maps_by_their_mean_gradient(lenet_recording, mon
     monkeypatch.setattr(grad_cam, "MOST_MULTIPLY_ADDS", most)
     recording, stage = lenet_recording, lenet_recording.stages["conv2"]
     before = recording.net.params["conv1"][0].diff.copy()
-    classes, maps = grad_cam.grad_cams(recording)
+    classes, maps = grad_cam.grad_cams(recording, ROOM)
     assert {len(each) for each in classes} == ({5} if most else {1})
     assert len(maps["conv2"]) == sum(len(each) for each in classes)
     start = 0
@@ -63,10 +64,17 @@ def test_grad_cam_is_the_sum_of_maps_by_their_mean_gradient(lenet_recording, mon
     np.testing.assert_array_equal(recording.net.params["conv1"][0].diff, before)
 
 
+def test_grad_cam_has_fewer_classes_where_there_is_little_room(lenet_recording):
+    size = 24 * 24 + 8 * 8
+    for room, count in ((4 * 6 * size, 5), (4 * 2 * size, 1), (4 * 2 * size - 1, 1)):
+        classes, maps = grad_cam.grad_cams(lenet_recording, room)
+        assert [len(each) for each in classes] == [count] * 4 and len(maps["conv1"]) == 4 * count
+
+
 def test_grad_cam_of_another_class_is_of_its_own_score(lenet_recording):
     """Against differences: what raises log p of the second class, of a map moved as a whole."""
     recording, net, step = lenet_recording, lenet_recording.net, 1e-2
-    classes, maps = grad_cam.grad_cams(recording)
+    classes, maps = grad_cam.grad_cams(recording, ROOM)
     second, values, alphas = classes[0][1], recording.stages["conv2"].values[0], []
     conv2 = net.layer_index("conv2", 0)
     for channel in range(len(values)):

@@ -315,9 +315,10 @@ def test_the_page_says_live_only_after_its_check(lenet_page):
     assert lenet_page.tab.locator("#top .mode").inner_text() == "live"
     tab = lenet_page.context.new_page()
     tab.add_init_script("window.Worker = class { postMessage() {} }")  # that never answers
-    tab.goto(lenet_page.path.as_uri())
+    tab.goto(lenet_page.path.as_uri() + "#view=layer&layer=conv2")
     tab.locator("body[data-drawn]").wait_for()
     assert tab.locator("#top .mode").inner_text() == "checking …"
+    assert "≈ recorded in 8 bits" in tab.locator("main").inner_text()
     tab.close()
 
 

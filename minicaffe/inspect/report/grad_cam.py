@@ -25,15 +25,16 @@ MOST_MULTIPLY_ADDS = 50e9  # of all passes: some seconds on two cores
 LARGEST = 32  # pixels a side; of larger maps squares of pixels are averaged
 
 
-def grad_cams(recording: Recording) -> tuple[list[list[int]], dict[str, np.ndarray]]:
+def grad_cams(recording: Recording, room: int) -> tuple[list[list[int]], dict[str, np.ndarray]]:
     """The classes of each picture, and each convolution's maps (n, h, w): picture by picture, class by class.
 
-    The classes are the best ones and the label; where these would take too long, the one of the picture's loss.
+    The classes are the best ones and the label, or the best one and the label if all maps are to be ``room``
+    numbers at most. Where these would take too long or too much room, it is the one of the picture's loss.
     """
     found = ((layer.name, _stage(recording, layer)) for layer in recording.layers)
     stages = {name: stage for name, stage in found if stage is not None}
     try:
-        classes, alphas = _of_best_classes(recording, stages)
+        classes, alphas = _of_best_classes(recording, stages, room)
     except MinicaffeError:  # the scores depend on more than the picture
         classes, alphas = _of_losses(recording, stages)
     counts = [len(each) for each in classes]
@@ -102,22 +103,27 @@ def _of_losses(
 
 
 def _of_best_classes(
-    recording: Recording, stages: dict[str, Stage]
+    recording: Recording, stages: dict[str, Stage], room: int
 ) -> tuple[list[list[int]], dict[str, list[np.ndarray]]]:
     """Of the best classes and the label, by a pass backward for each. Raises MinicaffeError if that is too much."""
     assert recording.answer is not None
     net, blob = recording.net, recording.stages[recording.answer].blob
     scorer = Scorer(net, recording.input, blob, recording.softmax)
-    passes = len(recording.images) * (BEST + 2)
-    if scorer.multiply_adds * passes > MOST_MULTIPLY_ADDS:
-        raise MinicaffeError(f"{passes} passes take too long")
+    count = len(recording.images)
+    size = sum(_averaged(np.empty((1, *stage.shape[1:]))).size for stage in stages.values())
+    for best in (BEST, 1):
+        work = scorer.multiply_adds * count * (best + 2)  # a pass forward, and one backward for each class
+        if size * count * (best + 1) <= room and work <= MOST_MULTIPLY_ADDS:
+            break
+    else:
+        raise MinicaffeError("too large")
     by_layer = {stage.layer: name for name, stage in stages.items()}
     classes: list[list[int]] = []
     alphas: dict[str, list[np.ndarray]] = {name: [] for name in stages}
     with scorer, _without_parameters(net):
         for image in recording.images:
             scores = scorer(image.arrays[recording.input])[0]
-            classes.append(best_classes(scores, image.label))
+            classes.append(best_classes(scores, image.label, best))
             for chosen in classes[-1]:
                 for each in net.blobs.values():
                     each.clear_diff()

@@ -61,9 +61,9 @@ def colour_of(pictures: np.ndarray, mean_is_subtracted: bool) -> np.ndarray:
     return np.asarray(pictures.mean(axis=(0, 2, 3), dtype=np.float64), np.float32)
 
 
-def best_classes(scores: np.ndarray, label: int | None) -> list[int]:
-    """The BEST classes by their scores (classes,), the best first, and the label if it is none of them."""
-    classes: list[int] = np.argsort(-scores, kind="stable")[:BEST].tolist()
+def best_classes(scores: np.ndarray, label: int | None, most: int = BEST) -> list[int]:
+    """The ``most`` best classes by their scores (classes,), and the label if it is none of them."""
+    classes: list[int] = np.argsort(-scores, kind="stable")[:most].tolist()
     if label is not None and label < len(scores) and label not in classes:
         classes.append(label)
     return classes

@@ -22,6 +22,7 @@ from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.scorer import Scorer
 from minicaffe.train.progress import Progress
 
+CAMS = 0.05  # of the file, for the maps of Grad-CAM
 MOST_MULTIPLY_ADDS = 200e9  # of all occlusions: some 10 s on two cores
 
 
@@ -31,7 +32,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         return {"missing": "this net gives no scores of classes"}
     return {
         "occlusion": _occlusion(recording, packer),
-        **_cams(recording, packer),
+        **_cams(recording, packer, options.budget(CAMS)),
         "dims": _dims(recording),
     }
 
@@ -134,9 +135,9 @@ def _rounded(values: np.ndarray) -> list[float]:
 # -- Grad-CAM --------------------------------------------------------------------------------------------------
 
 
-def _cams(recording: Recording, packer: Packer) -> dict[str, Any]:
+def _cams(recording: Recording, packer: Packer, room: int) -> dict[str, Any]:
     """The maps of each convolution, (n, h, w), each as parts of its largest value; and whose classes they are."""
-    classes, maps = grad_cams(recording)
+    classes, maps = grad_cams(recording, room)
     refs = {}
     for name, values in maps.items():
         largest = values.max(axis=(1, 2), keepdims=True)
