@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,16 @@ class Run:
     resumes: tuple[int, ...] = ()
 
     @property
+    def diverged_at(self) -> int | None:
+        """The first iteration with a loss that is no number; None if all are."""
+        points = [
+            (i, y)
+            for series in self.loss.values()
+            for i, y in zip(series.iterations, series.values, strict=True)
+        ]
+        return min((i for i, y in points if not math.isfinite(y)), default=None)
+
+    @property
     def scores(self) -> dict[tuple[str, str], Series]:
         """The outputs that are no losses, such as an accuracy."""
         return {key: series for key, series in self.outputs.items() if key[1] not in self.losses}
@@ -100,15 +110,20 @@ class Run:
 def read_logs(paths: Sequence[str | Path], last: int | None = None) -> list[Run]:
     """The runs of some logs, in order, with names that tell them apart; ``last``: so many of each log, at most.
 
-    Raises DataError, as ``read_log`` does.
+    They are named by their nets; where nets of several logs have one name, by the logs. Raises DataError, as
+    ``read_log`` does.
     """
     labels = _labels([Path(path) for path in paths])
-    runs = [read_log(path, label) for path, label in zip(paths, labels, strict=True)]
+    runs = [read_log(path) for path in paths]
+    nets = [{run.net for run in of_log} for of_log in runs]
+    for i, label in enumerate(labels):
+        if nets[i] & set().union(*nets[:i], *nets[i + 1 :]):
+            runs[i] = _numbered(runs[i], [label] * len(runs[i]))
     return [run for of_log in runs for run in of_log[-(last or 0) :]]
 
 
 def read_log(path: str | Path, name: str | None = None) -> list[Run]:
-    """The runs of a log that have at least one number; ``name`` names them, by default that of the file.
+    """The runs of a log that have at least one number; ``name`` names them, by default their net, or else the file.
 
     Raises DataError if it cannot be read, is not a log, or if no iteration was shown yet.
     """
@@ -125,9 +140,17 @@ def read_log(path: str | Path, name: str | None = None) -> list[Run]:
         raise DataError(
             f"{path}: no iteration was shown in it yet; let it train for longer, or lower 'display' in the solver"
         )
-    label = name or _stem(path)
-    names = [f"{label} ({i + 1})" if len(shown) > 1 else label for i in range(len(shown))]
-    return [run.frozen(name, str(path)) for run, name in zip(shown, names, strict=True)]
+    frozen = [run.frozen(str(path)) for run in shown]
+    return _numbered(frozen, [name or run.net or _stem(path) for run in frozen])
+
+
+def _numbered(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """The runs of a log with these names, and with a number where one is that of several."""
+    found = []
+    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+        number = f" ({names[: i + 1].count(name)})" if names.count(name) > 1 else ""
+        found.append(replace(run, name=name + number))
+    return found
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
@@ -225,7 +248,7 @@ class _Run:
     def has_written(self, state: str) -> bool:
         return any(Path(snapshot.file).name == Path(state).name for snapshot in self.snapshots)
 
-    def frozen(self, name: str, file: str) -> Run:
+    def frozen(self, file: str) -> Run:
         series = {key: Series(*zip(*points, strict=True)) for key, points in self.points.items()}
         norms = {
             key[1]: Norms(*(series["norm", key[1], kind] for kind in "wgd"))
@@ -233,7 +256,7 @@ class _Run:
             if key[0] == "norm" and key[2] == "w"
         }
         return Run(
-            name=name,
+            name="",
             file=file,
             loss={key[1]: points for key, points in series.items() if key[0] == "loss"},
             outputs={(key[1], key[2]): points for key, points in series.items() if key[0] == "output"},
@@ -327,6 +350,12 @@ class _Events:
                 run.losses = dict.fromkeys(names, 1.0)
             run.add_outputs(phase, iteration, time, outputs)
             run.add_test_loss(phase, iteration, time, outputs)
+        elif kind == "end":
+            shown = run.points.get(("loss", "train"))
+            if shown and shown[-1][0] < iteration:
+                run.add(("loss", "train"), iteration, time, _number(event.get("loss")))
+                if "lr" in event:
+                    run.add(("rate",), iteration, time, _number(event["lr"]))
         elif kind == "norms" and isinstance(event.get("params"), dict):
             for key, norms in event["params"].items():
                 if isinstance(norms, list) and len(norms) == 3:

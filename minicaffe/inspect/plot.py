@@ -1,6 +1,7 @@
 """The curves of training runs as a picture (extra ``plot``): loss, scores, learning rate, sizes of the updates.
 
-Several runs are told apart by their dashes and by names at the ends of the lines.
+Several runs are told apart by their dashes, shades and marks, which a legend names, and by names at the ends of the
+lines.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from minicaffe.files.atomic import atomic_write
 from minicaffe.inspect.logs import NAN, Run, Series, running_mean
 
 TRAIN, TEST, SCORES, RATE = "#2f6db3", "#b23a48", "#2a7353", "#a85a14"  # blue, red, green, brown
-DASHES = ["solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3))]
+RUN = "#333333"  # of a run's mark in the legend, whatever the curve
+DASHES = ["solid", (0, (4, 2.5)), (0, (1, 2.5)), (0, (7, 2.5, 1, 2.5)), (0, (3, 2, 1, 2, 1, 2)), (0, (9, 4))]
+MARKERS = "os^Dvp"
+SHADES = [0.0, 0.4, 0.2]  # how far the colour of a run is on the way to white
 USUAL = (1e-4, 1e-2)  # ‖Δw‖ / ‖w‖ of a training that goes well lies between
 UNITS = [
     (7200.0, "hours", 3600.0),
@@ -27,7 +31,8 @@ UNITS = [
 ]  # from how many seconds on
 SMALL = 8.0  # points, of what stands at the lines
 POINTS = 4000  # of a curve
-DOTS: Any = {"marker": "o", "markersize": 3.5}
+DOT_SIZE = 3.5
+LABEL_AT = -0.095  # of the width of the axes: where the names of y axes stand, whatever stands at their ticks
 LONGEST = 60  # letters of a name
 MOST_NAMES = 8  # of parameters, at the ends of their lines
 REPRODUCIBLE: Any = {"svg.hashsalt": "minicaffe"}  # ids in an SVG are random otherwise
@@ -68,6 +73,7 @@ def plot_runs(runs: Sequence[Run], path: str | Path, x: str = "iteration", smoot
             axes.margins(x=0.01)
             draw(axes, runs, across)
             axes.tick_params(labelbottom=axes is all_axes[-1])
+            axes.yaxis.set_label_coords(LABEL_AT, 0.5)
         all_axes[-1].set_xlabel(across.name)
         metadata = {"Date": None} if kind == "svg" else None
         with atomic_write(path) as file:
@@ -122,8 +128,14 @@ def _across(runs: Sequence[Run], x: str) -> _Across:
     return _Across(f"{unit} of training", lambda series: [time / length for time in series.seconds])
 
 
-def _dash(number: int) -> Any:
-    return DASHES[number % len(DASHES)]
+def _look(number: int, colour: str, marked: bool = False) -> dict[str, Any]:
+    """Colour and dash of a run's line, and its mark at each point."""
+    from matplotlib.colors import to_rgb
+
+    white = SHADES[number % len(SHADES)]
+    shade = tuple(part + (1 - part) * white for part in to_rgb(colour))
+    mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": DOT_SIZE} if marked else {}
+    return {"color": shade, "linestyle": DASHES[number % len(DASHES)], **mark}
 
 
 def _named(runs: Sequence[Run], run: Run, what: str) -> str:
@@ -141,14 +153,18 @@ def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -
             if phase == "train":
                 mean = replace(series, values=tuple(running_mean(series.values, width)))
                 if width > 1:
-                    _line(axes, across, series, color=TRAIN, linewidth=0.6, alpha=0.45)
-                _line(axes, across, mean, color=TRAIN, linewidth=2, linestyle=_dash(number))
+                    _line(
+                        axes,
+                        across,
+                        series,
+                        color=TRAIN,
+                        linewidth=0.6,
+                        alpha=0.45 if len(runs) == 1 else 0.2,
+                    )
+                _line(axes, across, mean, linewidth=2, **_look(number, TRAIN))
                 ends.append((_last(mean.values), _named(runs, run, "train"), TRAIN))
             else:
-                dash = (
-                    _dash(number) if len(runs) > 1 else "none"
-                )  # tests are few: a line hides what it crosses
-                _line(axes, across, series, color=TEST, linestyle=dash, linewidth=1, **DOTS)
+                _line(axes, across, series, linewidth=1, **_look(number, TEST, marked=True))
                 ends.append((_last(series.values), _named(runs, run, phase), TEST))
         ticks = [across.places(Series((s.iteration,), (s.seconds,), (0.0,)))[0] for s in run.snapshots]
         axes.plot(ticks, [0.0] * len(ticks), "|", color="black", markersize=9, clip_on=False,
@@ -165,29 +181,39 @@ def _line(axes: Any, across: _Across, series: Series, **style: Any) -> None:
 
 
 def _legend(axes: Any, runs: Sequence[Run], width: int) -> None:
-    """What thick and thin lines, dots and ticks mean."""
+    """What thick and thin lines, dots and ticks mean; which run is which; and which have diverged."""
     from matplotlib.lines import Line2D
 
     kinds: list[tuple[str, dict[str, Any]]] = []
     if any("train" in run.loss for run in runs):
         if width > 1:
-            kinds.append((f"training, mean of {width} shown", {"color": TRAIN, "linewidth": 2}))
-            kinds.append(("training, as shown", {"color": TRAIN, "linewidth": 0.6, "alpha": 0.6}))
+            kinds.append((f"train, mean of {width} shown", {"color": TRAIN, "linewidth": 2}))
+            kinds.append(("train, as shown", {"color": TRAIN, "linewidth": 0.6, "alpha": 0.6}))
         else:
-            kinds.append(("training", {"color": TRAIN, "linewidth": 2}))
+            kinds.append(("train", {"color": TRAIN, "linewidth": 2}))
     if any(phase != "train" for run in runs for phase in run.loss):
-        kinds.append(("test", {"color": TEST, "linewidth": 1 if len(runs) > 1 else 0, **DOTS}))
+        kinds.append(("test", {"color": TEST, "linewidth": 1, "marker": MARKERS[0], "markersize": DOT_SIZE}))
     if any(run.snapshots for run in runs):
         kinds.append(("snapshot", {"color": "black", "marker": "|", "linestyle": "none", "markersize": 9}))
+    for number, run in enumerate(runs):
+        if len(runs) > 1:
+            kinds.append((shown(run.name, LONGEST), {"linewidth": 1.5, **_look(number, RUN, marked=True)}))
+        if run.diverged_at is not None:
+            whose = f"{run.name} " if len(runs) > 1 else ""
+            kinds.append(
+                (shown(f"{whose}diverged at iteration {run.diverged_at:,}", LONGEST), {"linewidth": 0})
+            )
     lines = [Line2D([], [], label=label, **style) for label, style in kinds]
-    axes.legend(handles=lines, fontsize=SMALL, loc="upper right", framealpha=0.8)
+    legend = axes.legend(handles=lines, fontsize=SMALL, loc="upper right", framealpha=0.8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names may have a $
 
 
 def _scores(axes: Any, runs: Sequence[Run], across: _Across) -> None:
     ends = []
     for number, run in enumerate(runs):
         for (phase, name), series in run.scores.items():
-            _line(axes, across, series, color=SCORES, linestyle=_dash(number), linewidth=1.2, **DOTS)
+            _line(axes, across, series, linewidth=1.2, **_look(number, SCORES, marked=True))
             of_phase = name if phase == "test" else f"{name} ({phase})"
             ends.append((_last(series.values), _named(runs, run, of_phase), SCORES))
     axes.set(ylabel="score", title="How well does it do?")
@@ -200,11 +226,13 @@ def _rate(axes: Any, runs: Sequence[Run], across: _Across) -> None:
     is_log = bool(values) and max(values) > 30 * min(values)
     for number, run in enumerate(runs):
         rate = _positive(run.rate) if is_log else run.rate
-        _line(axes, across, rate, color=RATE, linewidth=1.5, linestyle=_dash(number))
+        _line(axes, across, rate, linewidth=1.5, **_look(number, RATE))
         if len(runs) > 1 and rate:
             ends.append((_last(rate.values), shown(run.name, LONGEST), RATE))
     axes.set(ylabel=f"rate{' (log)' if is_log else ''}", yscale="log" if is_log else "linear",
              title="Where was the learning rate cut?")  # fmt: skip
+    if not is_log:
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4))  # long numbers would run into the axis's name
     _write_ends(axes, ends)
 
 
@@ -223,7 +251,7 @@ def _ratios(axes: Any, runs: Sequence[Run], across: _Across) -> None:
             colour = colours(0.8 * i / max(1, len(ratios) - 1))
             positive = _positive(series)
             weight = {"linewidth": 1.6} if key in first else {"linewidth": 0.5, "alpha": 0.6}
-            _line(axes, across, positive, color=colour, linestyle=_dash(number), **weight)
+            _line(axes, across, positive, color=colour, linestyle=DASHES[number % len(DASHES)], **weight)
             if key in named:
                 ends.append((_last(positive.values), _named(runs, run, key.removesuffix("/0")), colour))
     axes.set(ylabel="‖Δw‖ / ‖w‖ (log)", yscale="log",

@@ -21,8 +21,9 @@ class TrainingLog:
     event that a process writes is "start", with what ``start`` returns: ``run`` (kept on resuming), ``resumed``
     (the state that it continues from, or null), ``weights`` (the files that it started from), ``net`` (its name),
     ``losses`` (the outputs that are losses, with their weights), ``seed``, and the texts of the specs: ``solver``
-    and ``net_spec``. The others are "train", "test", "norms", "snapshot" and "resume". An incomplete last line,
-    left by a kill, is removed. ``listeners`` are called with each event that was written.
+    and ``net_spec``. The others are "train", "test", "norms", "snapshot", "resume" and "end", whose ``loss`` and
+    ``lr`` are the last ones; the loss is null if training has diverged. An incomplete last line, left by a kill, is
+    removed. ``listeners`` are called with each event that was written.
     """
 
     def __init__(

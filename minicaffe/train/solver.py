@@ -174,12 +174,15 @@ class Solver:
             logger.info(line)
         self.step(max(0, last - self.iter))
         spec = self.spec
+        ended = self._show_end()
         if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
             self._save("the trained weights")
         if self.stopped_early:
             logger.info("Stopped early at iteration %d", self.iter)
         elif spec.test_interval and self.iter % spec.test_interval == 0:
             self.test_all()
+        if ended:
+            self.log.write(event="end", **ended)
 
     def _check_prefix(self, last: int) -> None:
         """Fail now if the weights could not be saved after the training. Raises SpecError or WriteError."""
@@ -359,6 +362,16 @@ class Solver:
                 self.iter, problem, self.spec.base_lr,
             )  # fmt: skip
 
+    def _show_end(self) -> dict[str, Any]:
+        """Show the last loss, and the last rate; return these for the log. Nothing where no iteration was run."""
+        if not self.losses:
+            return {}
+        loss, rate = self.smoothed_loss(), learning_rate(self.spec, max(0, self.iter - 1))
+        if self.spec.display:
+            for line in self.lines(Shown(self.iter, loss, rate, 0.0, 0, self.spec.display, [])):
+                logger.info(line)
+        return {"iteration": self.iter, "loss": loss, "lr": rate}
+
     def _look(self) -> None:
         """Check that the last loss is finite. On a GPU this waits for it."""
         if self.losses:
@@ -367,6 +380,8 @@ class Solver:
     def _check_loss(self, loss: float) -> None:
         if np.isfinite(loss):
             return
+        if self._updates:
+            self.log.write(event="end", iteration=self.iter, loss=None)
         problem = f"iteration {self.iter}: the loss is {loss}"
         if not self._updates:
             first = first_not_finite(self.net)

@@ -49,11 +49,14 @@ def test_a_log_of_ours_has_what_the_solver_has_shown(job, caplog):
         solver.solve()
         seed = solver.seed
     (run,) = read_log("snap/run.log.jsonl")
-    assert (run.name, run.net, run.seed, run.losses) == ("run", "small", seed, {"loss"})
+    assert (run.name, run.net, run.seed, run.losses) == ("small", "small", seed, {"loss"})
     assert (run.solver, run.net_spec) == (job.read_text(), job.with_name("net.yaml").read_text())
-    assert run.loss["train"].iterations == (0, 3, 6, 9, 12, 15, 18) and run.loss["test"].iterations == (0, 15)
+    assert run.loss["train"].iterations == (0, 3, 6, 9, 12, 15, 18, 20) and run.loss["test"].iterations == (
+        0,
+        15,
+    )
     for iteration, loss in losses_of(run).items():
-        assert f"Iteration {iteration}" in caplog.text and f"loss = {loss:.6g}, lr" in caplog.text
+        assert f"Iteration {iteration}" in caplog.text and f"loss = {loss:.6g}" in caplog.text
     assert set(run.scores) == {("test", "accuracy")}
     assert run.outputs["test", "loss"] == run.loss["test"]
     assert run.rate.values[:5] == (0.002,) * 5 and run.rate.values[5] == pytest.approx(0.0014)
@@ -70,7 +73,7 @@ def test_two_runs_of_one_log_do_not_mix_and_a_run_resumed_is_one(job):
         solver.restore("snap/run_iter_7.solverstate.npz")
         solver.step(6)
     first, second = read_log("snap/run.log.jsonl")
-    assert [first.name, second.name] == ["run (1)", "run (2)"]
+    assert [first.name, second.name] == ["small (1)", "small (2)"]
     assert first.loss["train"].iterations == (0, 3, 6, 9) and first.resumes == ()
     assert second.loss["train"].iterations == (0, 3, 6, 9, 12) and second.resumes == (7,)
     assert losses_of(first)[9] == losses_of(second)[9]
@@ -135,13 +138,36 @@ def test_names_tell_logs_apart(tmp_path):
     assert [run.name for run in read_logs(paths, last=1)] == ["a/run (2)", "b/run", "other"]
 
 
+def test_runs_are_named_by_their_nets_unless_these_have_one_name(tmp_path):
+    nets = {"a": ["pets"], "b": ["birds", "fish", "birds"], "c": ["pets"]}
+    for name, of_log in nets.items():
+        events = [e for i, net in enumerate(of_log) for e in (start(f"{name}{i}", net=net), train(0, 1.0))]
+        write_events(tmp_path / f"{name}.log.jsonl", *events)
+    logs = [tmp_path / f"{name}.log.jsonl" for name in nets]
+    assert [run.name for run in read_logs(logs[:2])] == ["pets", "birds (1)", "fish", "birds (2)"]
+    assert [run.name for run in read_logs(logs)] == ["a", "birds (1)", "fish", "birds (2)", "c"]
+
+
+def test_the_last_loss_of_a_run_is_that_of_its_end_and_null_where_it_diverged(tmp_path):
+    def ended(**more):
+        end = {"event": "end", "iteration": 7, "time": 9.0, **more}
+        (run,) = read_log(
+            write_events(tmp_path / "x.log.jsonl", start("x"), train(0, 2.0), train(5, 1.0), end)
+        )
+        return run
+
+    assert ended(loss=0.5).loss["train"].values == (2.0, 1.0, 0.5) and ended(loss=0.5).diverged_at is None
+    assert ended(loss=None).diverged_at == 7
+    assert ended(iteration=5, loss=0.5).loss["train"].iterations == (0, 5)
+
+
 # -- texts
 
 
 def test_caffes_log_is_read_and_its_resumed_run_joined():
     """training_log.txt: 20 iterations, then again from the snapshot at 10."""
     (run,) = read_log(FOLDER / "training_log.txt")
-    assert (run.name, run.net, run.losses) == ("training_log", "Small", {"loss"})
+    assert (run.name, run.net, run.losses) == ("Small", "Small", {"loss"})
     assert run.loss["train"].iterations == (0, 4, 8, 12, 16, 20)
     assert run.loss["test"].iterations == (0, 10, 20) and run.resumes == (10,)
     assert set(run.scores) == {("test", "accuracy")}  # per_class has four numbers
@@ -203,7 +229,7 @@ def test_what_a_script_of_pycaffe_prints_reads_as_caffes_log_does(job, capsys, m
     assert any(line.endswith("] Iteration 3, lr = 0.002") for line in lines)
     job.with_name("err.txt").write_text("\n".join(lines))
     (run,) = read_log("err.txt")
-    assert run.loss["train"].iterations == (0, 3, 6, 9, 12, 15, 18)
+    assert run.loss["train"].iterations == (0, 3, 6, 9, 12, 15, 18, 20)
     assert all(math.isfinite(time) for time in run.loss["train"].seconds)
 
 

@@ -71,8 +71,18 @@ def test_a_picture_has_losses_scores_rates_and_ratios_of_each_run(log, drawn, ca
     assert mean.get_ydata()[1] == pytest.approx(sum(first.loss["train"].values[:3]) / 3)
     assert [*test.get_ydata()] == [*first.loss["test"].values]
     assert [*ticks.get_xdata()] == [snapshot.iteration for snapshot in first.snapshots]
-    styles = {line.get_linestyle() for line in axes["score"].get_lines()}
-    assert len(styles) == 2  # a dash for each run
+    of_runs = axes["score"].get_lines()
+    for look in ("get_linestyle", "get_color", "get_marker"):  # each run has its own
+        assert len({getattr(line, look)() for line in of_runs}) == 2
+    legend = [text.get_text() for text in axes["loss"].get_legend().get_texts()]
+    assert legend == [
+        "train, mean of 3 shown",
+        "train, as shown",
+        "test",
+        "snapshot",
+        "$_x_$ (1)",
+        "$_x_$ (2)",
+    ]
     names = [text.get_text() for text in axes["score"].texts]
     assert sorted(names) == ["$_x_$ (1), accuracy", "$_x_$ (2), accuracy"]
     ratios = [*axes["‖Δw‖ / ‖w‖"].get_lines()[2].get_ydata()]
@@ -82,6 +92,15 @@ def test_a_picture_has_losses_scores_rates_and_ratios_of_each_run(log, drawn, ca
         "$_x_$ (2), conv1",
         "$_x_$ (2), conv11",
     ]  # which are those that change least and most, too
+
+
+def test_a_run_that_diverged_says_where_and_its_tests_are_joined(log, drawn):
+    with log.open("a") as file:
+        file.write(json.dumps({"event": "end", "iteration": 47, "loss": None, "time": 60}))
+    plot_runs(read_log(log)[1:], "a.svg")
+    axes = drawn()["loss"]
+    assert "diverged at iteration 47" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [line.get_linestyle() for line in axes.get_lines() if line.get_marker() == "o"] == ["-"]
 
 
 def test_time_is_of_the_training(log, drawn):

@@ -67,9 +67,8 @@ def test_a_training_tells_the_page_what_it_logs(job, tmp_path, capsys):
     assert "snap/run.live.html; open it in a browser" in capsys.readouterr().out
     told = events_of(tmp_path / "snap" / "run.live.js")
     logged = [json.loads(line) for line in (tmp_path / "snap" / "run.log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in told if event["event"] != "filters"] == [
-        e["event"] for e in logged
-    ] + ["end"]
+    kinds = [event["event"] for event in told if event["event"] != "filters"]
+    assert kinds == [e["event"] for e in logged] and kinds[-1] == "end" and kinds.count("end") == 1
     of_train = [(e["iteration"], e["loss"]) for e in logged if e["event"] == "train"]
     assert [(e["iteration"], e["loss"]) for e in told if e["event"] == "train"] == of_train
     norms = next(e["params"]["conv/0"] for e in logged if e["event"] == "norms")
@@ -233,15 +232,15 @@ def test_the_page_has_the_numbers_of_the_log_and_goes_on_reading(live_page, tmp_
     assert expected["resumes"] == [14]
     for key in ("loss", "scores", "rate", "snapshots", "ratios", "resumes", "seed"):
         assert close(found[key], expected[key]), key
-    assert "iteration 16 of 18" in live_page.locator("#status").inner_text()
+    assert "iteration 18 of 18" in live_page.locator("#status").inner_text()
     assert "the training has ended" in live_page.locator("#status").inner_text()
     assert live_page.locator("[data-chart]").count() == 4
     assert live_page.locator('[data-focus^="training-filter"]').count() == 6
     with (tmp_path / "snap" / "run.live.js").open("a") as file:
-        file.write('mc({"event":"train","iteration":17,"loss":0.125,"lr":0.001,"time":2e9});\n')
+        file.write('mc({"event":"train","iteration":19,"loss":0.125,"lr":0.001,"time":2e9});\n')
     for _ in range(2):  # it reads at once when the pause ends
         live_page.get_by_role("button", name="pause").click()
-    live_page.get_by_text("iteration 17 of 18").wait_for(timeout=20_000)
+    live_page.get_by_text("iteration 19 of 18").wait_for(timeout=20_000)
     assert "0.125" in live_page.locator("#status").inner_text()
 
 

@@ -60,5 +60,5 @@ def test_parse_log_sh_cuts_the_right_words_out(lines):
     losses = [line.split("=")[1].strip() for line in lines if ", loss = " in line]
     rates = [line.split()[8] for line in lines if ", lr = " in line]
     scores = [line.split()[10] for line in lines if "Test net output #0" in line]
-    assert (len(losses), len(rates), len(scores)) == (4, 4, 2)
+    assert (len(losses), len(rates), len(scores)) == (5, 5, 2)  # the end's, too
     assert all(0 < float(number) < 10 for number in (*losses, *rates, *scores))

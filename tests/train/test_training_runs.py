@@ -56,6 +56,7 @@ def test_without_a_prefix_snapshots_and_the_log_are_named_after_the_solver_file(
         f"solver_iter_{n}{kind}.npz" for n in (2, 4) for kind in ("", ".solverstate")
     ]
     assert (tmp_path / "solver.log.jsonl").is_file()
+    job.write_text(job.read_text().replace("max_iter: 4", "max_iter: 5"))
     assert main(["train", "solver.yaml", "--snapshot", "latest"]) == 0
     starts = [event for event in events_of(tmp_path / "solver.log.jsonl") if event["event"] == "start"]
     assert [event["resumed"] for event in starts] == [None, "solver_iter_4.solverstate.npz"]

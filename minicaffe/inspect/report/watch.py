@@ -77,8 +77,8 @@ class LivePage:
                 os.truncate(self.script, self._size)
 
     def close(self) -> None:
-        """Tell the page that no more will come."""
-        if self._lines:
+        """Tell the page that no more will come, unless the log has told it."""
+        if self._lines and self._lines[-1][0] != "end":
             self({"event": "end", "time": round(time.time(), 3)})
 
     def _add(self, event: Mapping[str, Any]) -> None:

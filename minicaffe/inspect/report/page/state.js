@@ -4,7 +4,7 @@ const State = (() => {
   const listeners = [];
   const layers = R.layers.filter(l => l.type !== "Split");
   const first = layers.find(l => l.kind === "conv") || layers.find(l => l.params.length) || layers[0];
-  const defaults = {view: "net", layer: first.name, image: 0, map: 0, at: null, rank: null, scale: "blob"};
+  const defaults = {view: R.order[0], layer: first.name, image: 0, map: 0, at: null, rank: null, scale: "blob"};
   const state = {...defaults};
   const PUSHED = ["view", "layer"];
   // Fields that some views alone have: in the others they stay out of the address.

@@ -65,7 +65,7 @@ View("training", () => {
     const loss = runs.flatMap(run =>
       Object.entries(run.loss).flatMap(([phase, c]) =>
         phase !== "train"
-          ? [curve(run, c, phase, {kind: "loss", dots: isMany ? "both" : true})]
+          ? [curve(run, c, phase, {kind: "loss", dots: "both"})]
           : [
               ...(width > 1 ? [curve(run, c, "train, as shown", {kind: "conv", thin: true})] : []),
               curve(run, {...c, y: means(c.y, width)}, "train", {kind: "conv"}),

@@ -91,7 +91,14 @@ const Watch = (() => {
         for (const [key, ratio] of Object.entries(e.ratios)) add(named(run.ratios, key), e, ratio);
       else if (e.event === "snapshot") run.snapshots.push([e.iteration, seconds(e.time)]);
       else if (e.event === "filters") run.filters = e;
-      else if (e.event === "end") isOver = true;
+      else if (e.event === "end") {
+        isOver = true;
+        const {x} = (run.loss.train ||= curve());
+        if (e.loss !== undefined && !(x[x.length - 1] >= e.iteration)) {
+          add(run.loss.train, e, e.loss);
+          if (e.lr !== undefined) add(run.rate, e, e.lr);
+        }
+      }
     }
     if (run)
       for (const c of curves()) {
@@ -108,7 +115,7 @@ const Watch = (() => {
     const n = train ? train.x[train.x.length - 1] : null;
     const ago = Math.round((performance.now() - changed) / 1000);
     const of = R.last ? ` of ${whole(R.last)}` : "";
-    const last = c => num(c.y[c.y.length - 1]);
+    const last = c => num(c.y[c.y.length - 1] ?? NaN);
     document
       .getElementById("status")
       .replaceChildren(
