@@ -63,6 +63,8 @@ class Net:
     Raises SpecError, ShapeError, WeightError or DataError. Warns of layers that the weight file does not have.
     """
 
+    _classes: Mapping[str, type[Layer]] = layer_classes  # by type; a sketch of a net has others too
+
     def __init__(
         self,
         spec: str | Path | Mapping[str, Any] | NetSpec,
@@ -109,7 +111,7 @@ class Net:
         self._planned_for: tuple[set[str], int, set[str]] | None = None  # where gradients start
         self.lock = Turn()
         specs = graph.connect(
-            self.spec.layers_in(self.state), layer_classes, self.spec.layers_left_out(self.state)
+            self.spec.layers_in(self.state), self._classes, self.spec.layers_left_out(self.state)
         )
         with device.entered():
             for layer_spec in specs:
@@ -118,7 +120,7 @@ class Net:
         self.outputs = graph.find_outputs(self.steps)
         self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)
         graph.find_needs(self.steps, self.spec.force_backward)
-        self._overwritten = graph.overwritten_tops(specs, layer_classes)
+        self._overwritten = graph.overwritten_tops(specs, self._classes)
         has_loss = any(any(layer_spec.loss_weight) for layer_spec in specs)
         if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
             self._check_overwritten()

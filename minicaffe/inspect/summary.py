@@ -237,7 +237,7 @@ def is_deploy(spec: NetSpec, level: int = 0, stages: Iterable[str] = ()) -> bool
     """Whether a net is for use only: in phase TRAIN it has neither data layers nor a loss."""
     layers = spec.layers_in(make_state("train", level, [*spec.state.stage, *stages]))
     has_data = any(layer.brings_data for layer in layers)
-    return not has_data and not any(layer_classes[x.type].is_loss or any(x.loss_weight) for x in layers)
+    return not has_data and not any(layer.is_loss or any(layer.loss_weight) for layer in layers)
 
 
 def layer_type_table() -> str:

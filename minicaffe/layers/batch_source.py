@@ -41,9 +41,16 @@ class BatchSourceLayer(Layer):
         try:
             self.batches = self.make_batches(top)
         except DataError as error:
-            raise DataError(f"{self.spec.where}: {error}") from None
+            is_missing = ": no such " in str(error) and str(error).endswith("check the path")
+            remedy = self._without_data() if is_missing else ""
+            raise DataError(f"{self.spec.where}: {error}{remedy}") from None
         upload = Upload(self.batches, self.setting.device, slots_for(self.depth))
         self.prefetcher = Prefetcher(upload, self.depth)
+
+    def _without_data(self) -> str:
+        """How the net can be looked at where its data are not there."""
+        give = f"--input-shape {self.spec.top[0]}:1,3,224,224 -o DIR"
+        return f", or look at the net without data: 'minicaffe convert NET {give}' gives it an input of that size"
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)

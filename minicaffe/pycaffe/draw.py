@@ -18,7 +18,7 @@ from minicaffe.errors import MinicaffeError, either
 from minicaffe.files.atomic import atomic_write
 from minicaffe.inspect.drawing import Drawing, draw, draw_spec
 from minicaffe.pycaffe.net import PHASES, Net
-from minicaffe.spec.net import NetSpec
+from minicaffe.spec.net import NetSpec, unknown_types_allowed
 from minicaffe.spec.reader import Where
 
 WHERE = "<NetParameter>"
@@ -97,7 +97,8 @@ def get_pydot_graph(
     core = caffe_net.core if isinstance(caffe_net, Net) else caffe_net
     if isinstance(core, minicaffe.Net):
         return Graph(draw(core, phase=None if phase is None else wanted, direction=direction))
-    spec = NetSpec.read(PROTOTXT.net(str(core), WHERE), Where(WHERE))
+    with unknown_types_allowed():
+        spec = NetSpec.read(PROTOTXT.net(str(core), WHERE), Where(WHERE))
     return Graph(draw_spec(spec, wanted, direction=direction))
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import builtins  # in LayerSpec, ``type`` is a field
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -154,6 +156,19 @@ _layer_specs: dict[str, type[LayerSpec]] = {}
 layer_types: Mapping[str, type[LayerSpec]] = MappingProxyType(_layer_specs)  # by the name of the type
 
 
+_allows_unknown: ContextVar[bool] = ContextVar("allows_unknown", default=False)
+
+
+@contextmanager
+def unknown_types_allowed() -> Iterator[None]:
+    """While the block runs, specs are read with layers of unknown types, whose ``problem`` says so."""
+    token = _allows_unknown.set(True)
+    try:
+        yield
+    finally:
+        _allows_unknown.reset(token)
+
+
 def declare_layer_type(type_name: str, messages: Mapping[str, type[Message]], **known: object) -> None:
     """Make a layer type known to specs, with the messages (``convolution_param``, …) that it takes.
 
@@ -189,7 +204,7 @@ class LayerField(Field[list[LayerSpec]]):
             known = nearest(type_name, _layer_specs) or "; 'minicaffe summary --types' lists them."
             problem = f"{where.at(field='type')}: unknown layer type '{type_name}'{known} {OWN_TYPE}"
             layer = _read_common(node, where)
-            if not (layer.include or layer.exclude):
+            if not (layer.include or layer.exclude or _allows_unknown.get()):
                 raise SpecError(problem)
             layer.problem = problem  # raised only if the net's state selects this layer
             return layer

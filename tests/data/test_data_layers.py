@@ -191,8 +191,9 @@ def test_new_height_alone_is_an_error_that_names_its_line(tmp_path):
 def test_missing_source_names_file_line_and_layer(tmp_path):
     with pytest.raises(
         mc.DataError, match=r"net\.yaml:3: layer 'images': gone: no such image list or folder"
-    ):
+    ) as raised:
         mc.Net(write_spec(tmp_path, images_spec("gone")))
+    assert "minicaffe convert NET --input-shape" in str(raised.value)
 
 
 def test_hdf5_tops_are_data_sets_of_any_shape(tmp_path):

@@ -229,6 +229,44 @@ def test_the_legend_says_what_the_lines_of_a_stack_are(monkeypatch):
     assert "in all its blocks together" not in net.draw(unfold=True).svg()
 
 
+PARTLY = (  # the shapes before "own" are known
+    f"layer:\n- {INPUT}\n- {conv('a', 'data')}\n"
+    "- {name: own, type: %s, bottom: a, top: [b, c]%s}\n"
+    "- {name: r, type: ReLU, bottom: b, top: b}\n- {name: s, type: Sigmoid, bottom: a}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (("Python", ", python_param: {module: m, layer: Own}"), "is code, and code is not run here"),
+        (("Strange", ", strange_param: {size: 3}"), "unknown layer type 'Strange'"),
+    ],
+)
+def test_a_layer_that_cannot_be_made_is_a_box_and_the_shapes_before_it_are_drawn(
+    layer, why, tmp_path, capsys
+):
+    net, file = tmp_path / "net.yaml", tmp_path / "net.svg"
+    net.write_text(PARTLY % layer)
+    assert main(["draw", str(net), "-o", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert why in told and "drawn without the shapes after it" in told
+    svg = file.read_text(encoding="utf-8")
+    assert [g.get("data-layer") for g in groups(svg, "box")] == ["data", "a", "own", "s"]
+    assert ">3×8×8</text>" in svg and "no shapes are known after own" in svg and "longest" not in svg
+    assert main(["summary", str(net)]) == 2
+
+
+def test_a_net_whose_data_and_loss_are_unknown_is_drawn_in_phase_train(tmp_path, capsys):
+    net, file = tmp_path / "net.prototxt", tmp_path / "net.dot"
+    net.write_text(
+        'layer { name: "d" type: "AnnotatedData" top: "d" top: "l" include { phase: TRAIN } }\n'
+        'layer { name: "e" type: "MultiBoxLoss" bottom: "d" bottom: "l" top: "e" include { phase: TRAIN } }\n'
+    )
+    assert main(["draw", str(net), "-o", str(file)]) == 0
+    assert "(TRAIN)" in (dot := file.read_text(encoding="utf-8")) and "← l" in dot
+
+
 def test_the_command_refuses_other_endings_and_its_own_input(tmp_path, capsys):
     net = tmp_path / "net.svg"
     net.write_text(f"layer:\n- {INPUT}\n")

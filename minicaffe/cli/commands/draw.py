@@ -9,18 +9,18 @@ from minicaffe.cli.flags import add_net, add_trust
 from minicaffe.files.atomic import refuse_overwriting
 from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.drawing import check_ending, draw_spec
-from minicaffe.inspect.summary import is_deploy
+from minicaffe.spec.net import unknown_types_allowed
 
 
 def draw(args: argparse.Namespace) -> None:
     """Draw a net: its layers, how they are connected, where its work and its parameters are."""
     check_ending(args.output)
     refuse_overwriting([args.output], [args.net, args.weights])
-    spec = open_net(args.net)
-    phase = args.phase or ("test" if is_deploy(spec, args.level, args.stage) else "train")
+    with unknown_types_allowed():
+        spec = open_net(args.net)
     drawing = draw_spec(
         spec,
-        phase,
+        args.phase,
         weights=args.weights,
         level=args.level,
         stages=args.stage,

@@ -82,7 +82,10 @@ class Boxes:
 
 
 def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
-    """The boxes of a net with so many parameters, seen in one phase or in both."""
+    """The boxes of a net with so many parameters, seen in one phase or in both.
+
+    If some layers could not be made, there are no totals, and so no shares.
+    """
     wired = wiring(views)
     groups = _groups(wired)
     whole = any(isinstance(node.layer, RecurrentLayer) for node in wired.nodes)
@@ -115,7 +118,9 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         box.shape = " · ".join(shapes) or box.shape
         if box.kind == "other" and id(box) not in made and not box.type.endswith("Silence"):
             box.kind = "data"  # what the net gives out
-    drawn = Boxes(boxes, list(edges.values()), sum(box.work for box in boxes), weights)
+    is_whole = all(step for view in views for step in view.steps or ())
+    work = sum(box.work for box in boxes) if is_whole else 0
+    drawn = Boxes(boxes, list(edges.values()), work, weights if is_whole else 0)
     for box in boxes:
         box.sentence = _sentence(box, drawn)
     return drawn
@@ -152,7 +157,8 @@ def _host(
     tops = {(id(wire.source), wire.top) for wire in wires}
     source = wires[0].source
     is_alone = len(tops) == 1 and uses[next(iter(tops))] == 1 and len(source.spec.top) == 1
-    changes_it = layer_classes[node.spec.type].in_place and node.spec.type not in ALONE
+    cls = layer_classes.get(node.spec.type)
+    changes_it = cls is not None and cls.in_place and node.spec.type not in ALONE
     is_next = host[-1] is source and node.phases == source.phases
     return host if is_alone and changes_it and is_next else None
 
@@ -164,7 +170,7 @@ def _is_tag(wire: Wire) -> bool:
         return True
     if not is_given or wire.bottom == 0:
         return False
-    cls = layer_classes[spec.type]
+    cls = layer_classes.get(spec.type, Layer)
     takes_labels = spec.is_loss or any(spec.loss_weight) or spec.type == "Accuracy"
     return takes_labels or (issubclass(cls, RecurrentLayer) and wire.bottom == 1)
 

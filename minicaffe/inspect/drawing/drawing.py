@@ -11,7 +11,7 @@ from pathlib import Path
 from minicaffe.core import graph
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
-from minicaffe.errors import MinicaffeError, SpecError, WeightError, either
+from minicaffe.errors import MinicaffeError, SpecError, WeightError, either, listing
 from minicaffe.files.atomic import atomic_write
 from minicaffe.inspect.drawing.boxes import Boxes, boxes_of
 from minicaffe.inspect.drawing.dot import dot_text
@@ -19,10 +19,11 @@ from minicaffe.inspect.drawing.ink import picture
 from minicaffe.inspect.drawing.layout import Layout, lay_out
 from minicaffe.inspect.drawing.measure import Measure
 from minicaffe.inspect.drawing.png import png_bytes, png_width
+from minicaffe.inspect.drawing.sketch import Sketch, without_problems
 from minicaffe.inspect.drawing.svg import svg_text
 from minicaffe.inspect.drawing.wires import View
 from minicaffe.inspect.drawing.words import count
-from minicaffe.inspect.summary import count_computed
+from minicaffe.inspect.summary import count_computed, is_deploy
 from minicaffe.spec.net import NetSpec, make_state
 from minicaffe.train.preview import count_multiply_adds
 
@@ -120,7 +121,7 @@ def draw(net: Net, *, phase: str | None = None, direction: str = "TB", unfold: b
 
 def draw_spec(
     spec: NetSpec,
-    phase: str,
+    phase: str | None = None,
     *,
     weights: str | None = None,
     level: int = 0,
@@ -128,10 +129,13 @@ def draw_spec(
     direction: str = "TB",
     unfold: bool = False,
 ) -> Drawing:
-    """A drawing of a spec: of its net, or, where its data are not there, of its layers without their shapes.
+    """A drawing of a spec: of its net, or, if that cannot be made, of its layers, with the shapes that are known.
 
+    Without ``phase`` it is TRAIN, or of a net without data and loss TEST. A warning says what is missing: data,
+    code that is not run, or a type that is not known, if the spec was read with ``unknown_types_allowed``.
     Raises SpecError where the layers cannot be connected, and WeightError for weights that do not fit them.
     """
+    phase = phase or _phase_of(spec, level, stages)
     _check(phase, direction)
     try:
         with Net(spec, weights, "train" if phase == "both" else phase, level=level, stages=stages) as net:
@@ -139,11 +143,29 @@ def draw_spec(
     except WeightError:
         raise
     except MinicaffeError as error:
-        views = [
-            view_of(spec, each, level, stages) for each in (["train", "test"] if phase == "both" else [phase])
-        ]
-        logger.warning("%s; drawn without shapes", error)
-        return Drawing(boxes_of(views), _title(spec.name, phase), "shapes are not known", direction, unfold)
+        reason = error
+    views, problems = list[View](), dict[str, MinicaffeError]()
+    for each in ["train", "test"] if phase == "both" else [phase]:
+        sketch = Sketch(spec, weights, each, level, stages)
+        sketch.close()
+        views.append(sketch.view)
+        problems.update(sketch.problems)
+    is_known = any(step and step.bottom for view in views for step in view.steps or ())
+    for problem in problems.values():
+        logger.warning("%s; drawn without %s", problem, "the shapes after it" if is_known else "shapes")
+    if not problems:
+        logger.warning("%s; drawn all the same", reason)
+    words = f"no shapes are known after {listing(list(problems))}" if is_known else "shapes are not known"
+    words = words if problems else "this net does not run"
+    return Drawing(boxes_of(views), _title(spec.name, phase), words, direction, unfold)
+
+
+def _phase_of(spec: NetSpec, level: int, stages: Iterable[str]) -> str:
+    """The phase that a net is drawn in if none is asked for; of types that are not known it is a guess."""
+    unknown = [layer for layer in spec.layer or spec.layers if layer.problem]
+    if any(not layer.bottom or layer.type.endswith("Loss") for layer in unknown):
+        return "train"
+    return "test" if is_deploy(without_problems(spec), level, stages) else "train"
 
 
 def view_of(spec: NetSpec, phase: str, level: int = 0, stages: Iterable[str] = ()) -> View:

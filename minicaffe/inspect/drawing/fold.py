@@ -19,6 +19,7 @@ MANY = 40  # boxes, above which a drawing is folded
 LEAST = 3  # equal blocks in a row
 LEAST_HIDDEN = 4  # boxes that a stack saves
 LONGEST = 6  # parts of a series that a block may have
+STRIDE = re.compile(r"\d/\d")
 COUNTS = re.compile(r"→ \d+")
 
 
@@ -94,6 +95,8 @@ def _signature(part: Part) -> object:
 
 def _sizes(box: Box) -> tuple[str, ...]:
     """The shapes of a box's outputs without their channels: blocks that halve their maps are not equal."""
+    if not box.shape and any(STRIDE.search(line) for line in box.lines):
+        return (box.name,)
     return tuple(shape.partition("×")[2] for shape in box.shape.split(" · "))
 
 

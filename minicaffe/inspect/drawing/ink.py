@@ -97,6 +97,7 @@ class _Pen:
         self.stands_for = {same[0]: same for stack in layout.folds for same in stack.fold.hidden}
         self.feeding = {edge.source for edge in layout.ways}
         self.shares = {box: self._share(box) for box in layout.boxes}
+        self.has_shares = any(any(pair) for pair in self.shares.values())
         self.is_measured = any(box.shape for box in layout.boxes)
         self.largest = max((max(pair) for pair in self.shares.values()), default=0) or 1.0
 
@@ -104,13 +105,15 @@ class _Pen:
         """The box's shares of all multiply-adds and of all parameters; of all boxes that it stands for."""
         boxes = self.stands_for.get(box, [box])
         work, weights = sum(b.work for b in boxes), sum(b.weights for b in boxes)
-        return work / max(1, self.drawn.work), weights / max(1, self.drawn.weights)
+        drawn = self.drawn
+        return work / drawn.work if drawn.work else 0.0, weights / drawn.weights if drawn.weights else 0.0
 
     def picture(self, title: str, subtitle: str) -> Picture:
         layout = self.layout
         width = max(layout.width + 2 * MARGIN, LEAST_WIDTH if title else 0)
         head = 46.0 if title else 0.0
-        foot = 20.0 + LEGEND * len(self._notes()) if title and self.is_measured else 0.0
+        rows = len(self._notes()) + self.has_shares
+        foot = 6.0 + LEGEND * rows if title and self.is_measured else 0.0
         self.dx, self.dy = (width - layout.width) / 2, MARGIN + head
         height = layout.height + 2 * MARGIN + head + foot
         groups = [self._stack(stack) for stack in layout.folds]
@@ -305,7 +308,8 @@ class _Pen:
         group = Group()
         x = MARGIN
         largest = f"a layer's share (longest: {percent(self.largest)})"
-        for color, word in (("conv", "multiply-adds"), ("ip", f"parameters: {largest}")):
+        lines = (("conv", "multiply-adds"), ("ip", f"parameters: {largest}")) if self.has_shares else ()
+        for color, word in lines:
             group.items.append(Shape(rectangle(x, y - 4, 18, 2), color, 1, 0, True))
             group.items.append(Text(x + 23, y, word, SMALL, "muted"))
             x += 23 + self.measure(word, SMALL, False) + 14
@@ -316,9 +320,8 @@ class _Pen:
 
     def _notes(self) -> list[str]:
         """The lines of the legend below the first."""
-        stacks = (
-            ["in a stack: the share of this layer in all its blocks together"] if self.layout.folds else []
-        )
+        is_summed = self.has_shares and self.layout.folds
+        stacks = ["in a stack: the share of this layer in all its blocks together"] if is_summed else []
         return [*stacks, "beside an arrow: one image's output, channels × height × width"]
 
 

@@ -14,11 +14,11 @@ from minicaffe.spec.net import LayerSpec
 
 @dataclass(frozen=True)
 class View:
-    """The layers of a net in one phase, connected; with their steps where the net could be made."""
+    """The layers of a net in one phase, connected; with the steps of those that could be made."""
 
     phase: str
     layers: Sequence[LayerSpec]
-    steps: Sequence[Step] | None = None
+    steps: Sequence[Step | None] | None = None
 
 
 @dataclass(eq=False)
@@ -88,7 +88,8 @@ def wiring(views: Sequence[View]) -> Wiring:
             last = node
             for bottom, name in enumerate(spec.bottom):
                 source, top, first_name = maker[name]
-                blob = step.bottom[bottom] if step else None
+                made = source.step.top[top] if source.step else None
+                blob = step.bottom[bottom] if step else made
                 wire = Wire(source, top, first_name, node, bottom, blob, name in spec.top, set())
                 wire = wires.setdefault((id(source), top, id(node), bottom), wire)
                 wire.phases.add(view.phase)
