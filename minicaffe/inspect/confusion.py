@@ -40,10 +40,9 @@ class Confusion:
         return float(np.trace(self.counts)) / max(1, self.count)
 
     @property
-    def margin(self) -> float:
-        """1.96·√(p(1 − p)/n): in 95 of 100 test sets of this size p differs from the net's accuracy by less."""
-        p = self.accuracy
-        return 1.96 * math.sqrt(p * (1 - p) / max(1, self.count))
+    def interval(self) -> tuple[float, float]:
+        """Between what the net's accuracy on all such images lies: ``wilson_interval`` of these."""
+        return wilson_interval(self.accuracy, self.count)
 
     @property
     def recall(self) -> NDArray[np.float64]:
@@ -54,15 +53,39 @@ class Confusion:
         return share
 
     def pairs(self, most: int) -> list[tuple[int, int, int]]:
-        """The ``most`` frequent mistakes: (true class, class said, images), the most frequent first."""
+        """The ``most`` frequent mistakes: (true class, class said, images), the most frequent first.
+
+        Those that are as frequent as the last of them follow, until there are twice as many.
+        """
         wrong = self.counts - np.diag(np.diagonal(self.counts))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        places = (divmod(int(place), len(wrong)) for place in order)
-        return [(true, said, int(wrong[true, said])) for true, said in places if wrong[true, said]]
+        order = np.argsort(-wrong, axis=None, kind="stable")[: 2 * most]
+        places = [divmod(int(place), len(wrong)) for place in order]
+        least = max(1, wrong[places[:most][-1]])
+        return [(true, said, int(wrong[true, said])) for true, said in places if wrong[true, said] >= least]
+
+    def as_frequent(self, pairs: Sequence[tuple[int, int, int]]) -> int:
+        """How many mistakes that ``pairs`` lacks are as frequent as the last of these."""
+        if not pairs:
+            return 0
+        wrong = self.counts - np.diag(np.diagonal(self.counts))
+        return int((wrong >= pairs[-1][2]).sum()) - len(pairs)
 
     def name(self, label: int) -> str:
         """The name of a class, or else its number."""
         return self.names[label] if label < len(self.names) else str(label)
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Between what the share of all images lies when it is ``share`` among ``count`` of them; in 95 of 100 cases.
+
+    Wilson's interval (1927), which, unlike p ± 1.96·√(p(1 − p)/n), is of use near 0 and 1. (0, 1) of no images.
+    """
+    if not count:
+        return 0.0, 1.0
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def confusion_counts(labels: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -19,9 +19,10 @@ def confusion_text(confusion: Confusion) -> str:
     """
     lines = [*_matrix(confusion)] if len(confusion.counts) <= MOST_CLASSES else []
     most = FEW_PAIRS if lines else MOST_PAIRS
-    accuracy, margin = 100 * confusion.accuracy, 100 * confusion.margin
+    lo, hi = confusion.interval
     lines += [
-        f"Accuracy {accuracy:.1f} % ± {margin:.1f} % ({confusion.count:,} images)",
+        f"Accuracy {100 * confusion.accuracy:.1f} % of {confusion.count:,} images; "
+        f"of all such images {100 * lo:.1f} to {100 * hi:.1f} %",
         *_pairs(confusion, most),
     ]
     return "\n".join(lines)
@@ -59,3 +60,6 @@ def _pairs(confusion: Confusion, most: int) -> Iterator[str]:
         for true, said, count in pairs
     ]
     yield format_table(("true", "", "said", "images", "of its class"), rows, right=(3, 4))
+    more = confusion.as_frequent(pairs)
+    if more:
+        yield f"and {more:,} more with {pairs[-1][2]:,} image{'s' if pairs[-1][2] > 1 else ''} each"

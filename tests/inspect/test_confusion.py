@@ -11,6 +11,7 @@ from minicaffe.inspect.confusion import (
     confusion_counts,
     find_answers,
     said_classes,
+    wilson_interval,
 )
 from minicaffe.inspect.confusion_table import confusion_text
 from minicaffe.spec.net import parse_net
@@ -50,14 +51,33 @@ def test_counts_and_accuracy_are_those_of_a_loop_and_of_the_accuracy_layer(rng):
     assert confusion.accuracy == pytest.approx(float(net.blobs["accuracy"].data))
 
 
-def test_recall_margin_and_pairs():
+def test_recall_interval_and_pairs():
     confusion = Confusion(np.array([[8, 2, 0], [0, 0, 0], [3, 0, 7]]), ["cat", "dog"])
     assert (confusion.count, confusion.accuracy) == (20, 0.75)
-    assert confusion.margin == pytest.approx(1.96 * (0.75 * 0.25 / 20) ** 0.5)
+    assert confusion.interval == pytest.approx((0.531295, 0.888140), abs=1e-6)
     np.testing.assert_array_equal(confusion.recall, [0.8, np.nan, 0.7])
     assert confusion.pairs(5) == [(2, 0, 3), (0, 1, 2)] and confusion.pairs(1) == [(2, 0, 3)]
     assert [confusion.name(c) for c in range(3)] == ["cat", "dog", "2"]
     assert Confusion(np.zeros((2, 2), int)).accuracy == 0
+
+
+def test_an_accuracy_of_0_or_1_is_not_taken_for_certain():
+    assert wilson_interval(1.0, 200) == pytest.approx((0.981154, 1.0), abs=1e-6)
+    assert wilson_interval(0.0, 200) == pytest.approx((0.0, 0.018846), abs=1e-6)
+    assert wilson_interval(0.0, 0) == (0.0, 1.0)
+    for p, n in ((1.0, 200), (0.755, 1000), (0.1, 10)):  # Wilson's are the p' from which p is 1.96 sigma away
+        for bound in wilson_interval(p, n):
+            assert abs(p - bound) == pytest.approx(1.96 * (bound * (1 - bound) / n) ** 0.5, abs=1e-9)
+
+
+def test_mistakes_as_frequent_as_the_last_one_listed_are_listed_or_counted():
+    ring = Confusion(np.roll(2 * np.eye(6, dtype=int), 1, axis=1))
+    assert [count for *_, count in ring.pairs(5)] == [2] * 6 and ring.as_frequent(ring.pairs(5)) == 0
+    assert "more with" not in confusion_text(ring)
+    many = Confusion(2 - 2 * np.eye(6, dtype=int))
+    assert len(many.pairs(5)) == 10 and many.as_frequent(many.pairs(5)) == 20
+    assert confusion_text(many).endswith("and 20 more with 2 images each")
+    assert Confusion(np.eye(2, dtype=int)).as_frequent([]) == 0
 
 
 def test_the_last_accuracy_is_taken_unless_a_layer_is_named(rng):
@@ -114,7 +134,7 @@ Rows: true class; columns: what the net said
 cat    8    2    ·  80.0 %
 dog    ·    ·    ·       –
 emu    3    ·    7  70.0 %
-Accuracy 75.0 % ± 19.0 % (20 images)
+Accuracy 75.0 % of 20 images; of all such images 53.1 to 88.8 %
 The most frequent mistakes:
 true             said  images  of its class
 ----  ---------  ----  ------  ------------
@@ -127,12 +147,12 @@ cat   taken for  dog        2          20 %"""
 
 
 def test_of_many_classes_the_table_lists_the_twenty_most_confused_pairs(rng):
-    counts = rng.integers(100, size=(50, 50))
+    counts = rng.permutation(2500).reshape(50, 50)
     lines = confusion_text(Confusion(counts)).splitlines()
     assert len(lines) == 1 + 1 + 2 + 20
     true, said, count = Confusion(counts).pairs(1)[0]
     assert counts[true, said] == count == (counts - np.diag(np.diag(counts))).max()
-    assert lines[4].split() == [str(true), "taken", "for", str(said), str(count), *lines[4].split()[5:]]
+    assert lines[4].split() == [str(true), "taken", "for", str(said), f"{count:,}", *lines[4].split()[5:]]
 
 
 def test_a_single_class_is_always_said():
@@ -144,6 +164,9 @@ def test_the_command_prints_it_after_the_score(capsys):
     assert main([*lenet, "--confusion"]) == 0
     out = capsys.readouterr().out
     shown = next(line for line in out.splitlines() if line.startswith("accuracy = ")).split()[-1]
-    assert f"Accuracy {100 * float(shown):.1f} % ± " in out and "Confusion of 'ip2' (layer 'accuracy')" in out
+    assert (
+        f"Accuracy {100 * float(shown):.1f} % of 200 images; of all such images " in out
+        and "Confusion of 'ip2' (layer 'accuracy')" in out
+    )
     assert main([*lenet, "--confusion-layer", "loss"]) == 0
     assert "Confusion of 'ip2' (layer 'loss')" in capsys.readouterr().out

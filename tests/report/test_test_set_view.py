@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.inspect.confusion import wilson_interval
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer
 from minicaffe.inspect.report.record import Recording, record
@@ -36,7 +37,7 @@ def test_of_many_classes_the_view_has_pairs_in_place_of_a_matrix():
     )
     view = test_set.data(found, Packer(), Options(test=200))
     assert view["counts"] is None and view["classes"] == len(view["recall"]) == CLASSES
-    assert 5 < len(view["pairs"]) <= 20 and len(view["mistakes"]) == 24
+    assert 5 < len(view["pairs"]) <= 40 and len(view["mistakes"]) == 24
     assert set(view["cells"]) <= {f"{true},{said}" for true, said, _ in view["pairs"]}
     assert sum(count is not None for count in view["recall"]) == 10
 
@@ -60,7 +61,12 @@ def test_the_matrix_and_the_recall_are_those_of_the_pass(lenet_page, result):
     np.testing.assert_array_equal(counts, result.confusion.counts)
     recall = [float(row[1]) for row in lenet_page.numbers("How many images of each class did it know?")[1:]]
     np.testing.assert_allclose(recall, 100 * result.confusion.recall, rtol=1e-6)
-    assert f"{100 * result.confusion.accuracy:.1f} %" in lenet_page.tab.locator("main .read-out").inner_text()
+    lo, hi = (f"{100 * share:.1f}" for share in result.confusion.interval)
+    said = f"{100 * result.confusion.accuracy:.1f} % of 200 test images; of all such images {lo} to {hi} %"
+    assert said in lenet_page.tab.locator("main .read-out").inner_text()
+    for p, n in ((1.0, 200), (0.755, 1000), (0.0, 7)):  # as Python's
+        assert lenet_page.js("([p, n]) => wilson(p, n)", [p, n]) == pytest.approx(wilson_interval(p, n))
+    assert lenet_page.js("between([0.9, 1])") == "90.0 to 100.0 %"
 
 
 @browser
@@ -94,7 +100,8 @@ def test_the_mistakes_are_shown_with_both_names(lenet_page, result):
     assert shown.count() == len(result.mistakes)
     for i, k in enumerate(result.mistakes):
         example = result.examples[k]
-        assert f"{example.true} → {example.said}" in shown.nth(i).inner_text()
+        lines = shown.nth(i).inner_text().strip().splitlines()
+        assert lines[0] == f"{example.true} → {example.said}" and lines[1].endswith("%")  # not "585 %"
 
 
 @browser

@@ -28,6 +28,15 @@ function count(n) {
   return String(n);
 }
 const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
+// The accuracy of all images, between which two numbers it lies when it is p among n of them: Wilson's interval,
+// as wilson_interval in confusion.py.
+function wilson(p, n) {
+  const z = 1.96;
+  const middle = (p + (z * z) / (2 * n)) / (1 + (z * z) / n);
+  const reach = (z / (1 + (z * z) / n)) * Math.sqrt((p * (1 - p)) / n + (z / (2 * n)) ** 2);
+  return [Math.max(0, middle - reach), Math.min(1, middle + reach)];
+}
+const between = ([lo, hi]) => `${(100 * lo).toFixed(1)} to ${(100 * hi).toFixed(1)} %`;
 function percent(x) {
   return x === 0 ? "0 %" : x < 0.001 ? "< 0.1 %" : (100 * x).toFixed(x < 0.0995 ? 1 : 0) + " %";
 }

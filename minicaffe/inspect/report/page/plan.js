@@ -192,8 +192,7 @@ const Plan = (() => {
       el("p", {id: "rank-measured", "aria-live": "polite"}, result),
     );
   }
-  // The share of test images that the net is right about, with ± 1.96·√(p(1 − p)/n); another measurement ends
-  // this one.
+  // The share of test images that the net is right about, and of all such images; another measurement ends this one.
   async function measure() {
     const ranks = Rank.plan();
     const {work} = Rank.totals(ranks); // of now: the button may have been drawn before a rank was typed
@@ -233,8 +232,9 @@ const Plan = (() => {
     const keeps = p >= 0.98 * best.dense;
     if (keeps) best.part = Math.min(best.part, part);
     tell(
-      `${names}: ${(100 * p).toFixed(1)} % ± ${(196 * Math.sqrt((p * (1 - p)) / count)).toFixed(1)} of ` +
-        `${count} right (${unchanged} ${(100 * best.dense).toFixed(1)} %), with ${percent(part)} of the work. ` +
+      `${names}: ${(100 * p).toFixed(1)} % of ${count} right (${unchanged} ` +
+        `${(100 * best.dense).toFixed(1)} %), of all such images ${between(wilson(p, count))}, with ` +
+        `${percent(part)} of the work. ` +
         (keeps ? "That keeps 98 % of them." : "That is less than 98 % of them.") +
         (best.part < Infinity ? ` Your best: ${percent(best.part)}.` : ""),
     );

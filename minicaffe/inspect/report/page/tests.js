@@ -63,7 +63,7 @@ View("test_set", () => {
           ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label})
           : el("span", {}, `image ${number}`);
         picture.title = label;
-        return {picture, text: text(t, s, p).replace(/ %$/, "\u00a0%"), number: k};
+        return {picture, text: [text(t, s, p)].flat().map(line => el("span", {style: {display: "block"}}, line)), number: k};
       }),
       {
         focus,
@@ -114,22 +114,28 @@ View("test_set", () => {
       }),
     );
     if (!rows.length) return el("p", {}, "No mistakes among these images.");
-    return el(
-      "table",
-      {"aria-label": "most frequent mistakes"},
+    const least = D.pairs[D.pairs.length - 1][2];
+    return [
       el(
-        "thead",
-        {},
+        "table",
+        {"aria-label": "most frequent mistakes"},
         el(
-          "tr",
+          "thead",
           {},
-          ["true", "", "said", "images", "share of its class", ""].map(h =>
-            el("th", {scope: "col", style: {paddingRight: "14px"}}, h),
+          el(
+            "tr",
+            {},
+            ["true", "", "said", "images", "share of its class", ""].map(h =>
+              el("th", {scope: "col", style: {paddingRight: "14px"}}, h),
+            ),
           ),
         ),
+        el("tbody", {}, rows),
       ),
-      el("tbody", {}, rows),
-    );
+      D.as_frequent
+        ? quiet(`and ${whole(D.as_frequent)} more with ${whole(least)} image${least > 1 ? "s" : ""} each`)
+        : null,
+    ];
   }
 
   // The matrix; long names stand upright above their columns.
@@ -207,9 +213,7 @@ View("test_set", () => {
         {class: "read-out"},
         "Accuracy ",
         el("b", {}, (100 * D.accuracy).toFixed(1) + " %"),
-        ` ± ${(100 * D.margin).toFixed(1)} %, of `,
-        whole(D.count),
-        " test images",
+        ` of ${whole(D.count)} test images; of all such images ${between(D.interval)}`,
       ),
       D.counts ? matrix(names, cell) : null,
       el("h3", {}, D.pairs.length > 1 ? `The ${D.pairs.length} most frequent mistakes` : "Mistakes"),
@@ -229,7 +233,7 @@ View("test_set", () => {
       D.mistakes.length
         ? [
             el("h3", {}, "Where was it surest, and wrong?"),
-            await images(D.mistakes, (t, s, p) => `${name(t)} → ${name(s)} ${percent(p)}`, "mistake"),
+            await images(D.mistakes, (t, s, p) => [`${name(t)} → ${name(s)}`, percent(p)], "mistake"),
           ]
         : null,
     );

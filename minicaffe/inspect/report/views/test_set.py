@@ -27,13 +27,15 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     if confusion is None:
         return {"missing": f"a net that says one class for each image ({found.no_confusion})"}
     is_small = len(confusion.counts) <= MOST_CLASSES
+    pairs = confusion.pairs(PAIRS if is_small else MOST_PAIRS)
     return {
         "count": confusion.count,
         "accuracy": confusion.accuracy,
-        "margin": confusion.margin,
+        "interval": list(confusion.interval),
         "classes": len(confusion.counts),
         "counts": confusion.counts.tolist() if is_small else None,
-        "pairs": confusion.pairs(PAIRS if is_small else MOST_PAIRS),
+        "pairs": pairs,
+        "as_frequent": confusion.as_frequent(pairs),
         "in_class": confusion.counts.sum(axis=1).tolist(),
         "recall": [None if math.isnan(share) else share for share in confusion.recall.tolist()],
         "examples": [_example(example) for example in found.examples],
