@@ -19,7 +19,15 @@ def formula_of(layer: Layer) -> str:
     begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
     block = takewhile(lambda line: not line or line.startswith("    "), lines[begin:])
     formulas = "\n".join(line[4:] for line in block).rstrip()
-    return "\n".join(filter(None, [first, formulas])).replace("``", "")
+    no_bias = "There is no b here: bias_term is false." if _lacks_bias(layer) else ""
+    return "\n".join(filter(None, [first, formulas, no_bias])).replace("``", "")
+
+
+def _lacks_bias(layer: Layer) -> bool:
+    """Whether the spec of a layer says, or leaves it so, that it has no bias."""
+    spec = getattr(layer, "spec", None)  # None: of a layer that only its formula is asked of
+    messages = [getattr(spec, name, None) for name in layer.messages] if spec is not None else []
+    return any(getattr(message, "bias_term", True) is False for message in messages)
 
 
 def sentence_of(cls: type[Layer]) -> str:

@@ -33,6 +33,7 @@ SMALL = 8.0  # points, of what stands at the lines
 POINTS = 4000  # of a curve
 DOT_SIZE = 3.5
 LABEL_AT = -0.095  # of the width of the axes: where the names of y axes stand, whatever stands at their ticks
+OUTLIER = 20  # times the largest loss that follows: a first loss above that is left out of the axis
 LONGEST = 60  # letters of a name
 MOST_NAMES = 8  # of parameters, at the ends of their lines
 REPRODUCIBLE: Any = {"svg.hashsalt": "minicaffe"}  # ids in an SVG are random otherwise
@@ -170,8 +171,30 @@ def _loss(axes: Any, runs: Sequence[Run], across: _Across, smooth: int | None) -
         axes.plot(ticks, [0.0] * len(ticks), "|", color="black", markersize=9, clip_on=False,
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set(ylabel="loss", title="Does the loss still fall?")
+    limits, above = loss_limits(runs)
+    if limits is not None:
+        axes.set_ylim(limits)
+        axes.annotate("\n".join(above), (0.25, 1), (0, -4), xycoords="axes fraction", textcoords="offset points",
+                      va="top", fontsize=SMALL, parse_math=False)  # fmt: skip
     _legend(axes, runs, width)
     _write_ends(axes, ends)
+
+
+def loss_limits(runs: Sequence[Run]) -> tuple[tuple[float, float] | None, list[str]]:
+    """Where an axis of losses begins and ends, and what lies above: "test: 65.5 at iteration 0 is above".
+
+    None and nothing, unless a first loss is so large that all others would lie flat on the axis.
+    """
+    named = [(_named(runs, run, phase), series) for run in runs for phase, series in run.loss.items()]
+    later = [v for _, series in named for v in series.values[1:] if math.isfinite(v)]
+    most = OUTLIER * max(later, default=math.inf)
+    high = [(name, s) for name, s in named if s and math.isfinite(s.values[0]) and s.values[0] > most]
+    if not high or most <= 0:
+        return None, []
+    others = [v for _, series in named for v in series.values if v <= most]
+    room = 0.05 * (max(others) - min(others))
+    told = [f"{name}: {s.values[0]:.3g} at iteration {s.iterations[0]:,} is above" for name, s in high]
+    return (min(others) - room, max(others) + room), told
 
 
 def _line(axes: Any, across: _Across, series: Series, **style: Any) -> None:

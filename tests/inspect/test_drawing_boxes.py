@@ -193,6 +193,8 @@ def test_shared_parameters_have_the_same_number_and_fixed_ones_a_lock():
     named = by_name(drawn)
     assert {name: box.letters for name, box in named.items() if box.letters} == {"a": [1], "b": [1]}
     assert [name for name, box in named.items() if box.is_fixed] == ["c"]
+    assert named["a"].weights > named["b"].weights == 3  # biases: w is counted once, where it is first
+    assert sum(box.weights for box in drawn.boxes) == drawn.weights
 
 
 def test_shared_parameters_are_counted_once_at_the_first_box_that_has_them():

@@ -13,7 +13,7 @@ import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect import plot as plot_module
 from minicaffe.inspect.logs import Series, read_log, read_logs
-from minicaffe.inspect.plot import _names_to_show, plot_runs, smooth_width, spread
+from minicaffe.inspect.plot import _names_to_show, loss_limits, plot_runs, smooth_width, spread
 from minicaffe.inspect.tensorboard import _folders
 from tests.golden_files import FOLDER
 
@@ -161,6 +161,22 @@ def test_a_log_of_rates_alone_is_drawn(drawn, tmp_path):
     path.write_text("Iteration 100, lr = 0.1\nIteration 200, lr = 0.01\n")
     plot_runs(read_log(path), tmp_path / "x.svg")
     assert list(drawn()) == ["rate"]
+
+
+def test_a_first_loss_beside_which_all_others_lie_flat_is_told_and_left_out_of_the_axis(drawn, tmp_path):
+    events = [{"event": "start", "iteration": 0, "run": "a", "losses": {"loss": 1}, "time": 0}]
+    for i, (loss, test) in enumerate([(2.5, 65.54), (0.9, 1.5), (0.4, 0.7)]):
+        at = {"iteration": 20 * i, "time": i + 1}
+        events += [{"event": "test", "net": 0, "outputs": {"loss": test}, **at},
+                   {"event": "train", "loss": loss, "lr": 0.1, **at}]  # fmt: skip
+    path = tmp_path / "a.log.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    runs = read_log(path)
+    assert loss_limits(runs)[1] == ["test: 65.5 at iteration 0 is above"]
+    plot_runs(runs, tmp_path / "a.svg")
+    axes = drawn()["loss"]
+    assert axes.get_ylim()[1] == pytest.approx(2.5 + 0.05 * 2.1) and axes.get_ylim()[0] < 0.4
+    assert "test: 65.5 at iteration 0 is above" in [text.get_text() for text in axes.texts]
 
 
 def test_a_clock_that_was_set_back_is_no_matter(tmp_path):

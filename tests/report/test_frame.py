@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.inspect.summary import layer_rows
+from minicaffe.inspect.summary import in_bytes, layer_rows
+from minicaffe.spec.net import parse_net
 from tests.report.conftest import WAIT, photos, recording_of
 from tests.report.test_page import HOSTILE, small_net
 
@@ -202,6 +203,7 @@ def test_the_table_of_layers_has_the_numbers_of_the_net(lenet_page):
     for row, known in zip(rows, expected, strict=True):
         assert row[3] == (f"{known.params:,}" if known.params else "")
         assert row[5] == (f"{known.multiply_adds:,}" if known.multiply_adds else "")
+        assert row[7] == (in_bytes(known.activation_bytes) if known.activation_bytes else "")  # as summary
     assert (
         "conv2 does 70 % of the work with 5.8 % of the parameters"
         in lenet_page.tab.locator(".say").inner_text()
@@ -249,6 +251,69 @@ def test_the_view_of_a_layer_is_there_for_every_layer(open_page, name):
         assert page.tab.locator("main .error").count() == 0, layer
         assert page.tab.locator("main .formula").count() == 1, layer
         assert page.tab.locator("main .layer-card").count() >= 1, layer
+
+
+BRANCHES = """
+name: branches
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 3, 16, 16]}}}
+- {name: stem, type: Pooling, pooling_param: {pool: MAX, kernel_size: 2, stride: 2}}
+- {name: left, type: InnerProduct, bottom: stem, top: left, param: {name: w}, %s}
+- {name: middle, type: InnerProduct, bottom: stem, top: middle, %s}
+- {name: right, type: InnerProduct, bottom: stem, top: right, param: {name: w}, %s}
+- {name: all, type: Concat, bottom: [left, middle, right], top: all}
+- {name: score, type: InnerProduct, bottom: all, %s}
+- {name: prob, type: Softmax, bottom: score}
+""" % (4 * ("inner_product_param: {num_output: 3, bias_term: false, weight_filler: {type: msra}}",))
+
+
+@pytest.fixture(scope="module")
+def branches(make_page):
+    """A page of a wide net, whose classes have long names and two of whose layers share parameters; and the net."""
+    net = mc.Net(parse_net(BRANCHES), seed=1)
+    names = ["blackcurrant", "watermelon", "strawberry"]
+    return make_page(mc.report(net, photos(8, 16), class_names=names, test=0)), net
+
+
+def test_parameters_that_layers_share_are_the_first_one_s_as_in_summary(branches):
+    page, net = branches
+    share = {row.name: row.params_share for row in layer_rows(net)}
+    assert share["left"] > 0 and share["right"] == 0
+    cells = page.at("view=net").js(
+        "() => Object.fromEntries([...document.querySelectorAll('table.net tbody tr')]"
+        ".map(r => [r.cells[0].textContent, r.cells[4].textContent]))"
+    )
+    bar = {row[0]: row[2] for row in page.numbers("Where are the parameters?")[1:]}
+    for name in ("left", "right", "middle"):
+        assert cells[name] == bar.get(name, "0 %") == page.js("percent", share[name])
+
+
+def test_the_header_is_one_row_with_whole_names_and_the_rail_has_the_whole_drawing(branches):
+    page, _ = branches
+    page.at("view=net")
+    found = page.js(
+        """() => ({
+          row: new Set(["h1", ".images", ".mode", ".tools"].map(s => {
+            const r = document.querySelector("#top " + s).getBoundingClientRect();
+            return Math.round((r.top + r.bottom) / 2 / 6);
+          })).size,
+          right: document.querySelector("#top .tools").getBoundingClientRect().right,
+          cut: [...document.querySelectorAll("#top .number")].filter(n => n.scrollWidth > n.clientWidth).length,
+          rail: document.getElementById("rail").scrollWidth - document.getElementById("rail").clientWidth})"""
+    )
+    assert found["row"] == 1 and found["right"] < 1366 and found["cut"] == 0 and found["rail"] <= 0
+
+
+def test_g_gives_the_view_the_whole_width_without_its_introduction(lenet_page):
+    size = "() => document.querySelector('[data-block=X]').getBoundingClientRect().toJSON()"
+    before = lenet_page.at("view=convolution&layer=conv2&step=5").js(size)
+    wide = lenet_page.press("g").js(size)
+    right = lenet_page.js("document.querySelector('.conv-numbers').getBoundingClientRect().right")
+    hidden = [lenet_page.tab.locator(what).is_hidden() for what in ("#rail", ".say", ".try")]
+    lenet_page.press("g")
+    assert hidden == [True] * 3
+    assert wide["width"] > 1.3 * before["width"] and wide["height"] > 1.2 * before["height"]
+    assert right > 0.9 * 1366
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,47 @@ def test_keys_and_the_slider_move_the_rank_and_the_address_follows(lenet_page):
     assert "rank=23" in lenet_page.js("State.hash()")
     mouse.up()
     lenet_page.press("w", "r")
-    assert "rank" not in lenet_page.js("State.hash()").replace("low_rank", "")
+    assert lenet_page.js("State.hash()").endswith("ranks=none")  # all dense, above and in the table
+    assert "rank 50 of 50" in lenet_page.tab.locator("#rank-cost").inner_text()
+    assert lenet_page.tab.locator("#rank-plan").get_by_label("rank of conv2").input_value() == ""
+
+
+def test_as_it_is_opened_the_rank_above_is_that_of_the_whole_net_s_table(lenet_page):
+    lenet_page.js("Live.ready")
+    for layer, rank in (("conv2", 12), ("ip1", 125)):
+        lenet_page.at(f"view=low_rank&layer={layer}")
+        assert f"rank {rank} of" in lenet_page.tab.locator("#rank-cost").inner_text()
+        assert lenet_page.tab.locator("#rank-plan").get_by_label(f"rank of {layer}").input_value() == str(
+            rank
+        )
+        said = lenet_page.tab.locator("#rank-verdict").inner_text()
+        p = re.search(r"→ class \d \(([\d.]+)\)", said)[1]
+        assert lenet_page.tab.locator("#rank-scores tr").nth(1).locator("td").nth(2).inner_text() == p
+    lenet_page.at("view=low_rank&layer=conv2&ranks=ip1:40")  # of a plan without it: as in the net
+    assert "rank 50 of 50" in lenet_page.tab.locator("#rank-cost").inner_text()
+
+
+def test_each_error_says_of_what_it_is_and_leads_to_the_other(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&rank=12")
+    main = lenet_page.tab.locator("#main")
+    assert "‖Y − Ŷ‖ / ‖Y‖ over 512 training images, 32,768 columns of X; for this image" in main.inner_text()
+    main.get_by_role("button", name="view 3, step 6").click()
+    lenet_page.tab.locator(".view[data-view=convolution] .conv-sentence").wait_for()
+    assert "to this image are off by" in lenet_page.drawn().tab.locator(".conv-sentence").inner_text()
+    main.get_by_role("button", name="view 4").click()
+    lenet_page.tab.locator(".view[data-view=low_rank] #rank-cost", has_text="rank 12 of 50").wait_for()
+
+
+def test_the_accuracy_s_axis_begins_at_a_tick_and_no_dot_is_cut(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2")
+    chart = lenet_page.tab.locator('[data-chart^="How often is the net right"] svg')
+    texts, dots, clips = chart.evaluate(
+        "svg => [[...svg.querySelectorAll('text')].map(t => t.textContent), svg.querySelectorAll('.dot').length, "
+        "svg.querySelectorAll('.dot[clip-path]').length]"
+    )
+    assert {"0", "1"} <= {*texts} and clips == 0
+    points = lenet_page.js("R.views.low_rank.accuracy.points.conv2")
+    assert dots == sum(map(len, points.values()))
 
 
 def test_the_cut_of_a_chart_can_be_dragged(lenet_page):

@@ -50,6 +50,15 @@ def measured(net, names, images):
     return layers, moments, found, rank_accuracy(net, answers, layers, moments, found, images)
 
 
+def test_images_that_come_again_are_not_counted_as_more():
+    data = "- {name: data, type: Data, top: [data, label], data_param: {source: sample/mnist-test, batch_size: 50}}"
+    ip = "- {name: ip, type: InnerProduct, bottom: data, inner_product_param: {num_output: 3}}"
+    with mc.Net(parse_net(f"layer:\n{data}\n{ip}"), phase="test", seed=0) as net:
+        rows = net.layers[0].rows
+        assert seen_images(net, (), 60).text == "60 training images"
+        assert seen_images(net, (), rows + 50).text == f"{rows:,} training images, drawn {rows + 50:,} times"
+
+
 def test_layers_are_taken_from_the_smallest_on_and_the_others_have_a_reason(monkeypatch):
     net = mc.Net(parse_net(WIDE), seed=0)
     layers, left_out = low_rank.choose_layers(net)
@@ -113,7 +122,7 @@ def test_the_view_s_data_are_small_and_say_what_they_are_of(lenet):
     packer = Packer()
     found = low_rank.data(recording, packer, Options(test=0, layers=("conv2",)))
     json.dumps(found)
-    assert found["seen"] == {"count": 512, "what": "training images"}
+    assert found["seen"] == {"count": 512, "text": "512 training images"}
     assert found["accuracy"] is None and set(found["layers"]) == {"conv2"}
     conv2 = found["layers"]["conv2"]
     assert (conv2["m"], conv2["k"], conv2["full"], conv2["break_even"]) == (50, 500, 50, 45)

@@ -184,6 +184,22 @@ def test_the_charts_are_the_log(page, run):
 
 
 @pytest.mark.browser
+def test_a_first_loss_that_flattens_all_others_is_told_and_left_out(page):
+    page.at("view=training")
+    whole = page.tab.locator('[data-chart="Does the loss still fall?"]')
+    circles = whole.locator("circle").count()
+    first = page.js(
+        "() => { const {y} = R.views.training.runs[0].loss.test; State.redraw(); return y.splice(0, 1, 6554)[0]; }"
+    )
+    page.tab.get_by_text("test: 6,554 at iteration 0 is above").wait_for()
+    assert whole.locator("circle").count() == circles - 1
+    highest = whole.locator("polyline").last.evaluate("n => Math.min(...[...n.points].map(p => p.y))")
+    assert highest < 60  # in 24 … 220: the others fill the axis
+    page.js("was => { R.views.training.runs[0].loss.test.y[0] = was; State.redraw(); }", first)
+    page.tab.get_by_text("is above").wait_for(state="detached")
+
+
+@pytest.mark.browser
 def test_time_goes_across_when_it_is_chosen(page, run):
     page.at("view=training")
     page.tab.get_by_role("button", name="time", exact=True).click()

@@ -22,6 +22,7 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.inspect.confusion import Answers
 from minicaffe.inspect.report.even_data import even_data
 from minicaffe.inspect.report.pictures import Picture, has_data
+from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.net import NetSpec
 
 logger = logging.getLogger("minicaffe")
@@ -30,11 +31,22 @@ BATCHES = 64  # at most: a net that has one image in a batch
 
 @dataclass(frozen=True, eq=False)
 class SeenImages:
-    """Batches of ``count`` images in all; ``what`` they are, in the plural."""
+    """Batches of ``count`` images in all; ``what`` they are, in the plural.
+
+    Of ``rows`` images, if that is known: fewer of them come more than once, cropped or mirrored in another way.
+    """
 
     batches: list[Batch]
     count: int
     what: str
+    rows: int | None = None
+
+    @property
+    def text(self) -> str:
+        """How many of what: "512 training images"."""
+        if self.rows is not None and self.rows < self.count:
+            return f"{self.rows:,} {self.what}, drawn {self.count:,} times"
+        return f"{self.count:,} {self.what}"
 
 
 def seen_images(net: Net, pictures: Sequence[Picture], most: int) -> SeenImages:
@@ -45,8 +57,8 @@ def seen_images(net: Net, pictures: Sequence[Picture], most: int) -> SeenImages:
     if has_data(net):
         for take, what in ((_training_batches, "training images"), (_test_batches, "test images")):
             try:
-                batches = take(net, most)
-                return SeenImages(batches, sum(map(_size, batches)), what)
+                batches, rows = take(net, most)
+                return SeenImages(batches, sum(map(_size, batches)), what, rows)
             except MinicaffeError as error:
                 logger.info("Low rank: no %s (%s)", what, error)
     chosen = pictures[:most]
@@ -60,18 +72,24 @@ def seen_images(net: Net, pictures: Sequence[Picture], most: int) -> SeenImages:
     )
 
 
-def _training_batches(net: Net, most: int) -> list[Batch]:
+def _training_batches(net: Net, most: int) -> tuple[list[Batch], int | None]:
     spec = _data_layers(net.spec)
     stages = [name for name in net.state.stage if name not in spec.state.stage]
     with closing(
         Net(spec, phase="train", level=net.state.level, stages=stages, seed=0, trusted=net.trusted)
     ) as source:
-        return _draw(source, most)
+        return _draw(source, most), _rows(source)
 
 
-def _test_batches(net: Net, most: int) -> list[Batch]:
+def _test_batches(net: Net, most: int) -> tuple[list[Batch], int | None]:
     with even_data(net, most):
-        return _draw(net, most)
+        return _draw(net, most), _rows(net)
+
+
+def _rows(net: Net) -> int | None:
+    """The number of images that a net's data have; None if that is not known."""
+    layers = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer) and layer.rows]
+    return min((layer.rows for layer in layers), default=None)
 
 
 def _data_layers(spec: NetSpec) -> NetSpec:

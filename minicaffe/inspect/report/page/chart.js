@@ -21,7 +21,7 @@ const Chart = (() => {
     for (let e = a; e <= b; e += step) found.push(10 ** e);
     return found;
   }
-  // {log, lo, hi}, from a to b in pixels.
+  // {log, lo, hi, even}, from a to b in pixels; even: the ends are ticks.
   function scale(axis, values, a, b) {
     const usable = values.filter(v => Number.isFinite(v) && (!axis.log || v > 0));
     let lo = axis.lo ?? Math.min(...usable);
@@ -40,6 +40,13 @@ const Chart = (() => {
         hi += d / 2;
       }
     }
+    const wanted = Math.max(2, Math.round(Math.abs(b - a) / 60));
+    if (axis.even) {
+      const [first, second] = ticks(lo, hi, wanted);
+      const step = second - first;
+      lo = Math.floor(lo / step + 1e-9) * step;
+      hi = Math.ceil(hi / step - 1e-9) * step;
+    }
     const f = axis.log ? Math.log10 : v => v;
     const [l, h] = [f(lo), f(hi)];
     const at = v => a + ((f(v) - l) / (h - l)) * (b - a);
@@ -49,7 +56,7 @@ const Chart = (() => {
       const v = l + ((p - a) / (b - a)) * (h - l);
       return axis.log ? 10 ** v : v;
     };
-    at.ticks = (axis.log ? logTicks : ticks)(lo, hi, Math.max(2, Math.round(Math.abs(b - a) / 60)));
+    at.ticks = (axis.log ? logTicks : ticks)(lo, hi, wanted);
     return at;
   }
   const axisText = axis =>

@@ -46,15 +46,15 @@ View("convolution", () => {
           : "no factors of this rank are carried",
       );
 
-    const scene = {m, chosen: Choice.of(m), low, rank, now, isBack, till: {rows: m.K, columns: m.n, sums: m.n}};
+    const scene = {m, name, chosen: Choice.of(m), low, rank, now, isBack, till: {rows: m.K, columns: m.n, sums: m.n}};
     if (low) scene.Z = Product.product(low.right, m.X, rank, m.K, m.n);
     if (low) scene.Y = Product.product(low.left, scene.Z, m.M, rank, m.n);
     if (now === "3") scene.repeats = Product.repeats(m, scene.chosen);
     const figure = el("div", {class: "conv-figure"});
     const sum = el("p", {class: "conv-sum num"}, Sums.sum(scene));
     root.append(el("p", {class: "conv-sentence"}, Sums.sentence(scene)), figure, sum);
-    const below = sum.offsetHeight + 36;
-    const height = clamp(innerHeight - figure.getBoundingClientRect().top - below, 330, 560);
+    const below = sum.offsetHeight + 40;
+    const height = clamp(innerHeight - figure.getBoundingClientRect().top - below, 310, 860);
     figure.style.height = px(height);
     const blocks = Staggered.draw(
       Object.assign(scene, {figure, height, width: Math.max(640, root.clientWidth)}),
@@ -66,11 +66,10 @@ View("convolution", () => {
   // ---- controls ----
 
   const fullRank = g => Math.min(g.output[0], (g.input[0] / g.group) * g.kernel[0] * g.kernel[1]);
-  // The layer's own rank; or the one chosen here or in view 4; at first a quarter.
+  // The layer's own rank; or the one chosen here or in view 4; or a quarter.
   function rankOf(g, name) {
     if (g.left) return g.left.shape[1];
-    const known = typeof Rank === "object" && Rank.V.layers && Rank.V.layers[name] ? Rank.rank(name) : null;
-    return clamp(State.rank ?? known ?? Math.round(fullRank(g) / 4), 1, fullRank(g));
+    return clamp(State.rank ?? Rank.plan()[name] ?? Math.floor(fullRank(g) / 4), 1, fullRank(g));
   }
 
   function controls(g, now, rank) {
@@ -170,9 +169,8 @@ View("convolution", () => {
     title: () => `Convolution: ${layerName()}`,
     draw,
     say:
-      "A window of the input, written as one column; all windows side by side are the matrix X. A row of W " +
-      "times a column of X is one output pixel. " +
-      "So a convolution is one matrix product, and a computer is very good at those.",
+      "A window of the input is written as one column; all of them side by side are the matrix X. A row of W " +
+      "times a column of X is one output pixel: a convolution is one matrix product.",
     tries: "Click any pixel. How often does the one at (5, 5) occur in X? Why less at the border?",
     keys: {" ": ["play the steps, pause", play], b: ["backward, forward", turn]},
   };

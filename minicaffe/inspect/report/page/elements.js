@@ -37,6 +37,10 @@ const noGradients = what =>
     el("button", {onclick: () => State.set({image: 0})}, `look at ${R.images[0].name}`),
   );
 
+// Words that lead to another place of the page, as State.set does.
+const link = (text, patch) =>
+  el("button", {class: "link", "data-focus": `link-${text}`, onclick: () => State.set(patch)}, text);
+
 // The head of a table: a title for each column.
 const headOf = titles =>
   el(

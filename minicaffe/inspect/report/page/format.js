@@ -27,7 +27,18 @@ function count(n) {
     if (n >= size * 0.9995) return (n / size).toPrecision(3) + " " + letter;
   return String(n);
 }
-const bytes = n => count(n) + (n < 999.5 ? " B" : "B");
+// 12288 -> "12.0 KiB", as in_bytes in summary.py
+function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  while (n >= 1000 && units.length > 1) {
+    n /= 1024;
+    units.shift();
+  }
+  const digits = units[0] === "B" || n >= 100 ? 0 : n >= 10 ? 1 : 2;
+  const scaled = n * 10 ** digits;
+  const nearest = scaled % 1 === 0.5 ? 2 * Math.round(scaled / 2) : Math.round(scaled); // a half to even, as Python
+  return (nearest / 10 ** digits).toFixed(digits) + " " + units[0];
+}
 // The accuracy of all images, between which two numbers it lies when it is p among n of them: Wilson's interval,
 // as wilson_interval in confusion.py.
 function wilson(p, n) {

@@ -1,6 +1,7 @@
 // The left rail: the drawing of the net, whose boxes choose a layer. What is repeated is drawn once, until it is
 // unfolded.
 const Graph = (() => {
+  const LEAST = 0.72; // of a drawing's own size
   let boxes = new Map(); // layer name -> the element that stands for it
   const rail = () => document.getElementById("rail");
 
@@ -10,15 +11,22 @@ const Graph = (() => {
       for (const name of JSON.parse(node.dataset.layers)) boxes.set(name, node);
       node.setAttribute("data-focus", "box-" + (node.dataset.layer || node.dataset.fold));
     }
+    fit();
+  }
+  // As large as the rail: of a wide net smaller, but so that it can be read; the rest is there by scrolling.
+  function fit() {
     const svg = rail().querySelector("svg");
     const wide = Number(svg.getAttribute("width"));
-    // a wide net is drawn smaller, but so that it can be read
-    const scale = Math.max(0.72, Math.min(1, 286 / wide));
+    const scale = Math.max(LEAST, Math.min(1.6, (rail().clientWidth - 12) / wide));
     svg.style.width = wide * scale + "px";
     svg.style.height = svg.getAttribute("height") * scale + "px";
+    rail().classList.toggle("wide", wide * scale > rail().clientWidth);
   }
 
   function start() {
+    const wide = Number(rail().querySelector("svg").getAttribute("width"));
+    if (innerWidth > 800) // a wide net gets more room
+      rail().style.width = Math.max(300, Math.min(0.34 * innerWidth, LEAST * wide + 30)) + "px";
     ready();
     const act = event => {
       const node = event.target.closest(".box, .fold");
@@ -29,6 +37,7 @@ const Graph = (() => {
       if (node.dataset.fold) unfold();
       else State.set({layer: node.dataset.layer, ...(State.view === "net" ? {view: "layer"} : {})});
     };
+    new ResizeObserver(fit).observe(rail());
     rail().addEventListener("click", act);
     rail().addEventListener("keydown", event => {
       if (event.key === "Enter" || event.key === " ") act(event);

@@ -6,7 +6,7 @@ const Header = (() => {
     const facts = [
       [count(t.parameters), "parameters", whole(t.parameters)],
       [count(t.multiply_adds), "multiply-adds", whole(t.multiply_adds) + " for one image"],
-      [bytes(t.activation_bytes), "blobs", whole(t.activation_bytes) + " bytes for one image"],
+      [bytes(t.activation_bytes), "memory", whole(t.activation_bytes) + " bytes: all blobs of one image"],
     ];
     if (t.ms !== null) facts.push([fmt(t.ms), "ms"]);
     const strip = el("div", {class: "images", role: "group", "aria-label": "images"});
@@ -32,7 +32,7 @@ const Header = (() => {
       el(
         "span",
         {class: "tools"},
-        el("button", {"aria-label": "hide or show the net", title: "the net (g)", onclick: Keys.rail}, "▤"),
+        el("button", {"aria-label": "hide or show the net", title: "the net and the introductions (g)", onclick: Keys.rail}, "▤"),
         el("button", {"aria-label": "light or dark", title: "light or dark (t)", onclick: Keys.theme}, "◐"),
         el("button", {"aria-label": "keys and help", title: "help (?)", onclick: Keys.help}, "?"),
       ),
@@ -89,9 +89,7 @@ const Header = (() => {
             isWrong ? "✗" : "",
             !R.classes.length
               ? String(shown.top ?? i)
-              : says.length > 8
-                ? says.slice(0, 7) + "…"
-                : says || String(i),
+              : says || String(i),
           ),
         );
       }),

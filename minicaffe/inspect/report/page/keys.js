@@ -10,7 +10,7 @@ const Keys = (() => {
     ["/", "find a layer"],
     ["n", "colours: one scale for all maps, or one for each"],
     ["t", "light or dark"],
-    ["g", "hide or show the net"],
+    ["g", "hide or show the net and the introductions"],
     ["?", "this list"],
   ];
   function move(what, step) {

@@ -8,7 +8,11 @@ View("layer", () => {
     return el(
       "div",
       {class: "about"},
-      el("pre", {class: "formula", tabindex: "0", "aria-label": "formula"}, R.formulas[layer.formula]),
+      el(
+        "pre",
+        {class: "formula", tabindex: "0", "aria-label": "formula"},
+        R.formulas[layer.formula].split("\n").map(line => el("span", {}, line + "\n")),
+      ),
       el(
         "p",
         {class: "count"},

@@ -11,6 +11,9 @@ const LayerTested = (() => {
     if (f >= c) return [];
     const values = await Pack.array(found.values);
     const r = layer.receptive_field;
+    const scale = Maps.scaleFor(h, w, 48, 72);
+    const fitting = Math.floor(((innerWidth > 1180 ? 340 : 250) + 4) / (w * scale + 6));
+    const across = fitting >= n ? n : Math.max(1, Math.min(fitting, Math.ceil(n / 2))); // 6, or 3 and 3
     const cells = Array.from(
       {length: n},
       (_, i) =>
@@ -19,7 +22,7 @@ const LayerTested = (() => {
           "figure",
           {class: "patch"},
           Maps.rgb(part(all, f * n + i, h * w * 3), h, w, {
-            scale: Maps.scaleFor(h, w, 48, 72),
+            scale,
             label: `patch ${i}`,
           }),
           el("figcaption", {}, fmt(values[f * n + i])),
@@ -28,7 +31,7 @@ const LayerTested = (() => {
     return [
       card(
         `Filter ${f} fires most for`,
-        el("div", {class: "pair"}, cells),
+        el("div", {class: "patches", style: {gridTemplateColumns: `repeat(${across}, max-content)`}}, cells),
         quiet(
           `of ${many(R.views.layer.tested, "test image")}. Each output sees ${r.size.join(" × ")} pixels, ` +
             (r.stride[0] > 1 ? `every ${r.stride[0]} pixels.` : "at every pixel."),

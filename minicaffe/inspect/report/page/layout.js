@@ -20,12 +20,12 @@ const Layout = (() => {
       m.M > 1 ? 90 : 0,
     );
     M = Math.min(M, (room - 60) / split);
-    const map = Math.min(room - Math.max(M * split, 110), 230);
+    const map = Math.min(room - Math.max(M * split, 110), Math.max(230, width / 5));
     const K = Math.min(room - M * split, Math.max(40, 12 * m.K));
     const top = Math.max(room - M * split, map, Math.min(tables, room - 100));
     const left = Math.max(map, K, 200);
     const widest = Math.max(24, width - left - GAP - 24 - right);
-    const P = clamp(Math.max((Math.sqrt(m.n) * K) / roots[0], 4 * m.n, m.n > 1 ? 120 : 0), 24, widest);
+    const P = clamp(Math.max((Math.sqrt(m.n) * K) / roots[0], 12 * m.n, m.n > 1 ? 120 : 0), 24, widest);
     M = (room - top) / split;
     const x = left + GAP;
     const yZ = 2 * LABEL + top + 6;

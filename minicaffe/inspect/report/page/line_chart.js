@@ -103,11 +103,12 @@ Chart.line = (() => {
               "clip-path": `url(#${clip})`,
             }),
           );
+        // dots are whole, or not there
+        const isInside = p =>
+          p[0] > box.left - 1 && p[0] < box.right + 1 && p[1] > box.top - 1 && p[1] < box.bottom + 1;
         if (s.dots)
-          for (const p of points)
-            svg.append(
-              el("circle", {cx: p[0], cy: p[1], r: 3, class: `dot ${kind}`, "clip-path": `url(#${clip})`}),
-            );
+          for (const p of points.filter(isInside))
+            svg.append(el("circle", {cx: p[0], cy: p[1], r: 3, class: `dot ${kind}`}));
         const last = points.filter(p => p[0] <= box.right + 1).pop();
         if (last && (!s.thin || s.named)) ends.push([last[1], s.name, kind]);
       });

@@ -118,7 +118,7 @@ View("low_rank", () => {
     return Chart.line({
       title: "How far are the answers off?",
       x: {label: "rank", lo: 1, hi: n},
-      y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0},
+      y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0, even: true},
       width,
       height: 200,
       cut,
@@ -159,9 +159,12 @@ View("low_rank", () => {
         {class: "chart wide"},
         el("b", {}, "Accuracy against rank: not known. "),
         quiet(
-          V.accuracy
-            ? "It is much work for this layer: "
-            : "Make the report from the net with its data and --test 1000, or ",
+          !V.accuracy
+            ? "Make the report from the net with its data and --test 1000, or "
+            : V.layers[name].rank
+              ? "The layer is of low rank already. To compare ranks, "
+              : `For each rank everything after ${name} would run again on all test images, which takes long. ` +
+                "A sweep does it: ",
           "give ",
           el("span", {style: {whiteSpace: "nowrap"}}, "--sweep JOURNAL"),
           ", which minicaffe lowrank sweep writes.",
@@ -170,7 +173,7 @@ View("low_rank", () => {
     return Chart.line({
       title: "How often is the net right, with this layer alone at rank r?",
       x: {label: "rank", lo: 1, hi: n, log: n > 64},
-      y: {label: `accuracy${V.accuracy ? `, ${many(V.accuracy.count, "test image")}` : ""}`, hi: 1},
+      y: {label: `accuracy${V.accuracy ? `, ${many(V.accuracy.count, "test image")}` : ""}`, hi: 1, even: true},
       width,
       height: 210,
       series: series.map(([text, points]) => ({
@@ -354,10 +357,12 @@ View("low_rank", () => {
           el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"),
           " · ",
         ],
-        `Errors are those of ${whole(V.seen.count)} ${V.seen.what}, ${many(layer.columns, "column")} of X` +
-          (layer.columns < 2 * layer.k || V.seen.count < 16
-            ? ", few: on other images b and c lose more."
-            : "."),
+        `Answers are off by ‖Y − Ŷ‖ / ‖Y‖ over ${V.seen.text}, ${many(layer.columns, "column")} of X` +
+          (layer.columns < 2 * layer.k || V.seen.count < 16 ? ", few: on other images b and c lose more" : ""),
+        ...(R.views.convolution.layers?.[name]?.missing === undefined && layer.group === 1
+          ? ["; for this image alone, by a: ", link("view 3, step 6", {view: "convolution", step: "6", layer: name, rank: r})]
+          : []),
+        ".",
         layer.rank
           ? ` In this net the layer has rank ${layer.rank}` +
               (layer.way === "spatial" ? " of the spatial scheme, which this view does not show." : ".")
@@ -387,7 +392,7 @@ View("low_rank", () => {
       "]": ["rank larger", step(1)],
       "{": ["smaller by 10", step(-10)],
       "}": ["larger by 10", step(10)],
-      r: ["all layers as in the net", () => State.set({ranks: null, rank: null})],
+      r: ["all layers as in the net", () => State.set({ranks: "none", rank: null})],
       w: ["next way", next],
     },
   };

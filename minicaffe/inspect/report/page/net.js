@@ -7,7 +7,7 @@ View("net", () => {
     ["top", l => l.tops.map(k => R.stages[k].shape.join(" × ") || "1").join(", ")],
     ["parameters", l => l.parameters, "share"],
     ["multiply-adds", l => l.multiply_adds, "share"],
-    ["blobs", l => l.activation_bytes, "share", bytes],
+    ["memory", l => l.activation_bytes, "share", bytes],
     ["rank", l => (l.rank ? l.rank.r / l.rank.full : 0), "rank"],
     ["ms", l => l.ms ?? 0, "share", fmt],
   ];
@@ -24,6 +24,8 @@ View("net", () => {
     5: R.totals.activation_bytes,
     7: R.totals.ms,
   };
+  // A layer's part of a column: of parameters that layers share, all is the first one's, as in summary.
+  const part = (l, c) => (c === 3 ? l.parameters_share : totals[c] ? COLUMNS[c][1](l) / totals[c] : 0);
   const largest = f => State.layers.reduce((a, b) => (f(b) > f(a) ? b : a));
 
   function sentence() {
@@ -51,7 +53,7 @@ View("net", () => {
       "image. They are often in different " +
       `places: here ${worker.name} does ${percent(worker.multiply_adds / R.totals.multiply_adds)} of ` +
       "the work with " +
-      `${percent(worker.parameters / R.totals.parameters)} of the parameters.`
+      `${percent(worker.parameters_share)} of the parameters.`
     );
   }
 
@@ -77,7 +79,7 @@ View("net", () => {
             chosen: State.layer,
             onselect: choose,
             onhover: light,
-            parts: State.layers.map(l => ({name: l.name, value: COLUMNS[c][1](l), kind: l.kind})),
+            parts: State.layers.map(l => ({name: l.name, value: part(l, c) * totals[c], kind: l.kind})),
           }),
         ),
     );
@@ -87,13 +89,13 @@ View("net", () => {
     const v = f(l);
     if (how === "rank") return el("td", {class: "number"}, l.rank ? `${l.rank.r} of ${l.rank.full}` : "");
     if (how !== "share") return el("td", {class: c === 1 ? `kind ${l.kind}` : null}, v);
-    const part = totals[c] ? v / totals[c] : 0;
+    const share = part(l, c);
     return [
       el("td", {class: "number", title: v ? whole(v) : null}, v ? (shown || whole)(v) : ""),
       el(
         "td",
         {class: "part"},
-        v ? [el("span", {class: `stick ${l.kind}`, style: {width: 60 * part + "px"}}), percent(part)] : "",
+        v ? [el("span", {class: `stick ${l.kind}`, style: {width: 60 * share + "px"}}), percent(share)] : "",
       ),
     ];
   }

@@ -35,15 +35,20 @@ const Rank = (() => {
 
   const first = a => a.indexOf(Math.max(...a)); // the place of the largest
 
-  // -- the plan: ranks by layer, in the address as "conv2:12,ip1:40" --
+  // -- the plan: ranks by layer, in the address as "conv2:12,ip1:40", or "none" --
+  // Before any is chosen, it is a quarter of the shown layer's full rank, unless that is of low rank already.
   function plan() {
     const found = {};
+    const shown = layerName();
+    const layer = V.layers && V.layers[shown];
     const written = Object.fromEntries(names().map(name => [encodeURIComponent(name), name]));
     for (const part of (State.ranks || "").split(",")) {
       const at = part.lastIndexOf(":");
       const name = written[part.slice(0, at)];
       if (at > 0 && name) found[name] = clamp(parseInt(part.slice(at + 1), 10) || 1, V.layers[name]);
     }
+    if (layer && shown === State.layer && State.rank !== null) found[shown] = clamp(State.rank, layer);
+    else if (layer && !State.ranks && !layer.rank) found[shown] = clamp(Math.floor(layer.full / 4), layer);
     return found;
   }
   function planWith(name, r) {
@@ -52,15 +57,11 @@ const Rank = (() => {
     return (
       Object.entries(next)
         .map(([n, rank]) => `${encodeURIComponent(n)}:${rank}`)
-        .join(",") || null
+        .join(",") || "none"
     );
   }
   const way = name => (WAYS[State.way] ? State.way : WAYS[V.layers[name].way] ? V.layers[name].way : "fitted");
-  const rank = name => {
-    const layer = V.layers[name];
-    const shown = name === State.layer ? State.rank : null;
-    return clamp(shown ?? plan()[name] ?? layer.rank ?? Math.floor(layer.full / 4), layer);
-  };
+  const rank = name => plan()[name] ?? V.layers[name].rank ?? V.layers[name].full;
   function setRank(name, r) {
     r = clamp(r, V.layers[name]);
     State.set({layer: name, rank: r, ranks: planWith(name, r)});

@@ -65,7 +65,7 @@ const Sums = (() => {
     }
   }
 
-  function ofRank({m, rank, Y}) {
+  function ofRank({m, name, rank, Y}) {
     const norm = a => Math.sqrt(a.reduce((sum, v) => sum + v * v, 0));
     const params = rank * (m.M + m.K);
     const dense = m.M * m.K;
@@ -81,8 +81,12 @@ const Sums = (() => {
     return [
       "W ≈ A·B (by SVD), so Y ≈ A·(B·X): ",
       ...cost,
-      "These answers are off by ",
+      "Its answers to this image are off by ",
       bold(percent(off).replace(" ", "\u00a0"), "error"),
+      " (‖Y − Ŷ‖ / ‖Y‖)",
+      ...(Rank.V.layers && Rank.V.layers[name]
+        ? ["; over many images, and with better factors: ", link("view 4", {view: "low_rank", rank})]
+        : []),
       ".",
     ];
   }
@@ -133,10 +137,11 @@ const Sums = (() => {
 
   // What the net itself has: exact, or as recorded in 8 bits.
   function said(asked, size, at, digits) {
-    const node = el("span");
+    const node = el("span", {style: {visibility: "hidden"}}, " · the net: ", decimal(0.1, digits)); // its room
     asked.then(({data, exact}) => {
-      if (data && data.length === size)
-        node.append(" · the net: ", exact ? "" : "≈ ", fixed(data[at], digits, "net"));
+      const isKnown = data && data.length === size;
+      node.replaceChildren(...(isKnown ? [" · the net: ", exact ? "" : "≈ ", fixed(data[at], digits, "net")] : []));
+      node.style.visibility = "";
     });
     return node;
   }

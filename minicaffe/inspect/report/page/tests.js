@@ -133,7 +133,7 @@ View("test_set", () => {
         el("tbody", {}, rows),
       ),
       D.as_frequent
-        ? quiet(`and ${whole(D.as_frequent)} more with ${whole(least)} image${least > 1 ? "s" : ""} each`)
+        ? quiet(`and ${whole(D.as_frequent)} more with ${many(least, "image")} each`)
         : null,
     ];
   }

@@ -1,6 +1,7 @@
 // View 7: curves of training logs; filters and scores of snapshots. The live page draws with it, too.
 View("training", () => {
   const DASHES = ["", "6 3", "2 3", "8 3 2 3", "3 1 1 1", "12 4"];
+  const OUTLIER = 20; // times the largest loss that follows: a first loss above that is left out, as in plot.py
   const USUAL = {lo: 1e-4, hi: 1e-2, label: "usual: 0.0001 to 0.01"};
   const NAMED = 12; // of more lines in a chart only the first and the last have their names at them
   const KINDS = ["conv", "ip", "data", "pool", "loss", "other"];
@@ -72,6 +73,10 @@ View("training", () => {
             ],
       ),
     );
+    const all = runs.flatMap(run => Object.entries(run.loss).map(([phase, c]) => curve(run, c, phase)));
+    const later = all.flatMap(s => s.y.slice(1)).filter(Number.isFinite);
+    const most = later.length ? OUTLIER * Math.max(...later) : Infinity;
+    const above = most > 0 ? all.filter(s => s.y[0] > most) : [];
     const marks = runs.flatMap(run =>
       run.snapshots.map(([n, s]) => ({x: places({x: [n], s: [s]})[0], label: `snapshot of ${n}`})),
     );
@@ -102,10 +107,15 @@ View("training", () => {
         chart(
           loss,
           "Does the loss still fall?",
-          {label: "loss", lo: Math.min(0, ...loss.flatMap(s => s.y))},
+          {
+            label: "loss",
+            lo: Math.min(0, ...loss.flatMap(s => s.y)),
+            ...(above.length ? {hi: 1.05 * Math.max(...all.flatMap(s => s.y).filter(v => v <= most))} : {}),
+          },
           260,
           {marks},
         ),
+        ...above.map(s => quiet(`${s.name}: ${fmt(s.y[0])} at ${x.label} ${fmt(s.x[0])} is above`)),
         chart(
           rates,
           runs.some(run => isCut(run.rate))

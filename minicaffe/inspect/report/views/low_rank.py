@@ -66,7 +66,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
     answers = _answers(recording.net)  # now, while all blobs have the shapes of one batch
     seen = seen_images(recording.net, recording.images, images_for(recording.net, layers))
     layers_are = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
-    logger.info("Low rank: %s, on %d %s", layers_are, seen.count, seen.what)
+    logger.info("Low rank: %s, on %s", layers_are, seen.text)
     moments = input_moments(recording.net, list(layers.values()), seen.batches)
     for name in [name for name, layer in layers.items() if not _is_finite(layer, moments[name])]:
         left_out.append((name, "its weights, or what goes into it, have nan or infinite numbers"))
@@ -79,7 +79,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         accuracy = rank_accuracy(recording.net, answers, layers, moments, found, options.test)
     carried = _bases(recording, packer, options, layers, found)
     return {
-        "seen": {"count": seen.count, "what": seen.what},
+        "seen": {"count": seen.count, "text": seen.text},
         "ways": list(WAYS),
         "layers": {
             name: {
