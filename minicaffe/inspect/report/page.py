@@ -63,16 +63,20 @@ def _code() -> str:
     """The style and the scripts, packed: base64 of deflate of JSON."""
     style = "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS))
     style = " ".join(re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).split())
+    style = re.sub(r" ?([{};]) ?", r"\1", style)
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
     code = {"style": style, "engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
     return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
 
 
 def _bare(script: str) -> str:
-    """A script without indentation, lines of comment, and ends of lines beside brackets and commas."""
-    lines = (line.strip() for line in script.splitlines())
+    """A script without indentation and comments, and in fewer lines: what a line begins or ends with shows that it
+    goes on. A line with // in a string stays as it is.
+    """
+    lines = (re.sub(r" // [^\"'`]*$", "", line.strip()) for line in script.splitlines())
     text = "\n".join(line for line in lines if line and not line.startswith("//"))
-    return re.sub(r"(?m)^(?!.*//)(.*[,(\[{])\n", r"\1", text)
+    text = re.sub(r"(?m)^(?!.*//)(.*[,(\[{;])\n", r"\1", text)
+    return re.sub(r"(?m)^(?!.*//)(.*)\n(?=[.?:)\]}]|&&|\|\||\+ )", r"\1", text)
 
 
 def as_json(value: Any) -> str:
