@@ -334,6 +334,18 @@ def test_both_maps_are_of_the_class_that_is_chosen(lenet_page):
     assert main.locator("h3", has_text="class").count() == 1
 
 
+@browser
+def test_a_class_without_grad_cam_leads_to_those_that_have_it(lenet_page):
+    lenet_page.at("view=answer&image=0")
+    classes = lenet_page.js("R.views.answer.cam_classes[0]")
+    lenet_page.js("c => { R.views.answer.cam_classes[0] = [c]; }", classes[0])
+    lenet_page.at(f"view=answer&image=0&class=0:{classes[1]}")
+    card = lenet_page.tab.locator(".card", has_text=f"Not recorded for class {classes[1]}")
+    card.get_by_role("button", name=f"class {classes[0]}").click()
+    lenet_page.tab.locator('canvas[aria-label^="Grad-CAM"]').wait_for(timeout=WAIT)
+    lenet_page.js("classes => { R.views.answer.cam_classes[0] = classes; }", classes)
+
+
 @pytest.fixture
 def red_seven(tmp_path):
     """A red 7 on white, as a file."""

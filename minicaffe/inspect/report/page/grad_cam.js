@@ -45,13 +45,17 @@ const GradCam = (() => {
     const all = await Pack.bytes(ref);
     const first = D.cam_classes.slice(0, i).reduce((sum, classes) => sum + classes.length, k);
     const value = OverPicture.between([h, w], (y, x) => all[(first * h + y) * w + x]);
-    const side = Math.round(R.stages[layerOf(cam).tops[0]].shape[1] / h);
+    const [, height, width] = R.stages[layerOf(cam).tops[0]].shape;
+    const isBlue = all.subarray(first * h * w, (first + 1) * h * w).some(v => v > 0);
     return [
       title,
       await OverPicture.tinted(i, scale, value, 255, `${title} for ${className(c)}`),
       quiet(
-        `Blue: there the maps of ${cam} raise the score, most where it is strongest. They have `,
-        side > 1 ? `${h * side} × ${w * side} places, of which ${side} × ${side} are averaged here.` : `${h} × ${w} places.`,
+        isBlue
+          ? `Blue: there the maps of ${cam} raise the score, most where it is strongest. `
+          : `Nowhere do the maps of ${cam} raise the score. `,
+        `They have ${height} × ${width} places`,
+        height > h ? `, of which ${Math.floor(height / h)} × ${Math.floor(width / w)} are averaged here.` : ".",
       ),
       choice(cam),
     ];
