@@ -107,6 +107,8 @@ class Page:
         self.tab.on("requestfailed", lambda request: self.problems.append(f"asked for {request.url[:100]}"))
         self.tab.goto(path.as_uri())
         self.tab.locator("body[data-drawn]").wait_for(timeout=WAIT)
+        self.tab.evaluate("() => Live.ready")  # after its check the page draws itself once more
+        self.settled()
 
     def _note(self, kind, text):
         if kind in ("error", "warning") or "Content Security Policy" in text:
@@ -126,14 +128,18 @@ class Page:
         self.tab.locator("body[data-drawn]").wait_for(timeout=WAIT)
         return self
 
+    def settled(self):
+        """Wait until what changed just now is drawn."""
+        self.tab.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+        return self.drawn()
+
     def press(self, *keys):
         """Press keys, waiting after each until the page is drawn again."""
         for key in keys:
             self.tab.keyboard.press(key)
-            self.tab.evaluate(
-                "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-            )
-            self.drawn()
+            self.settled()
         return self
 
     def numbers(self, chart):
