@@ -151,7 +151,10 @@ View("backward", () => {
       root.append(
         found.data.length <= 50
           ? Maps.table(padded, rows, wide)
-          : Maps.tile(padded, rows, wide, {scale: 12, label: `gradient of ${stageName(key)}, ${wide} numbers a row`}),
+          : Maps.tile(padded, rows, wide, {
+              scale: 12,
+              label: `gradient of ${stageName(key)}, ${wide} numbers a row`,
+            }),
       );
     }
   }

@@ -59,9 +59,14 @@ Chart.bar = (() => {
         ),
       );
       values.push(
-        text(Math.max(base, end) + (axis.log ? 9 : 5), y + row * 0.7, (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""), {
-          class: "value",
-        }),
+        text(
+          Math.max(base, end) + (axis.log ? 9 : 5),
+          y + row * 0.7,
+          (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""),
+          {
+            class: "value",
+          },
+        ),
       );
     });
     const anchor = reference && x(reference.value) > (box.left + box.right) / 2 ? "end" : "start";

@@ -11,8 +11,7 @@ const Pad = (() => {
   function edge(rgb, h, w) {
     const seen = [];
     for (let y = 0; y < h; y++)
-      for (let x = 0; x < w; x++)
-        if (!y || !x || y === h - 1 || x === w - 1) seen.push(rgb[3 * (y * w + x)]);
+      for (let x = 0; x < w; x++) if (!y || !x || y === h - 1 || x === w - 1) seen.push(rgb[3 * (y * w + x)]);
     return Maps.meanOf(seen);
   }
 
@@ -155,7 +154,10 @@ const Pad = (() => {
     const way = bright => (bright ? "dark on light" : "light on dark");
     const isOther = edge(data, h, w) > 127 !== isBright;
     const invert = async () => {
-      const pixels = Uint8Array.from({length: 4 * h * w}, (_, k) => 255 - data[3 * (k >> 2) + Math.min(2, k % 4)]);
+      const pixels = Uint8Array.from(
+        {length: 4 * h * w},
+        (_, k) => 255 - data[3 * (k >> 2) + Math.min(2, k % 4)],
+      );
       const image = await Live.add(shown.name, pixels);
       Live.remove(i);
       choose(image - 1);
@@ -184,7 +186,11 @@ const Pad = (() => {
       "aria-label": "a picture of yours",
       onchange: e => e.target.files[0] && open(e.target.files[0], dims, status),
     });
-    const opener = [el("button", {"data-focus": "open", onclick: () => file.click()}, "open a file …"), file, status];
+    const opener = [
+      el("button", {"data-focus": "open", onclick: () => file.click()}, "open a file …"),
+      file,
+      status,
+    ];
     const hint = quiet(
       "A picture may be dropped here, too.",
       R.input.preparation ? ` It is ${R.input.preparation.text}.` : "",

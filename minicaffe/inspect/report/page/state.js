@@ -82,7 +82,11 @@ const State = (() => {
     const parts = new URLSearchParams();
     for (const [key, value] of Object.entries(state))
       if (OF_VIEWS[key] && !OF_VIEWS[key].includes(state.view)) continue;
-      else if (value !== null && value !== undefined && (key === "view" || String(value) !== String(defaults[key])))
+      else if (
+        value !== null &&
+        value !== undefined &&
+        (key === "view" || String(value) !== String(defaults[key]))
+      )
         parts.set(key, String(value));
     return "#" + parts.toString().replace(/%2C/g, ",").replace(/%2F/g, "/");
   }

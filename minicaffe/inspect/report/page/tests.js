@@ -80,7 +80,8 @@ View("test_set", () => {
       .forEach(n => Object.assign(n.style, {maxWidth: "88px", textAlign: "center"}));
     return grid;
   }
-  const label = k => `test image ${D.examples[k][0]}: ${className(D.examples[k][2])}, ${percent(D.examples[k][3])}`;
+  const label = k =>
+    `test image ${D.examples[k][0]}: ${className(D.examples[k][2])}, ${percent(D.examples[k][3])}`;
 
   function mistakes() {
     const rows = D.pairs.map(([t, s, n]) =>
@@ -228,7 +229,9 @@ View("test_set", () => {
       places.length
         ? await images(places, (t, s, p) => percent(p), "cell")
         : quiet(n ? "Their pictures are not in this file." : "No images here; click another cell."),
-      places.length ? quiet(`${more}Under each: the probability that the net gave to ${className(cell[1])}.`) : null,
+      places.length
+        ? quiet(`${more}Under each: the probability that the net gave to ${className(cell[1])}.`)
+        : null,
       isOpen() ? quiet("Click one to see what the net makes of it.") : null,
       D.mistakes.length
         ? [
