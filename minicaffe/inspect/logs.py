@@ -205,17 +205,17 @@ class _Run:
         self.losses: dict[str, float] = marks.pop("losses", {})  # the weights of outputs that are losses
         self.resumes: list[int] = []
         self._zero: float | None = None  # when the training would have begun, had it never stopped
-        self._trained = 0.0  # seconds
+        self._trained = 0.0  # seconds, before the last start or resume
 
     @property
     def is_empty(self) -> bool:
         return not self.points
 
     def seconds(self, time: float) -> float:
-        """The seconds of training at a time."""
+        """The seconds of training at a time; one before the run began (below a newer header) is its start."""
         if not math.isfinite(time):
             return NAN
-        if self._zero is None:
+        if self._zero is None or time - self._zero < self._trained:
             self._zero = time - self._trained
         return round(time - self._zero, 6)
 

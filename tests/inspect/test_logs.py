@@ -193,6 +193,23 @@ def test_an_older_log_without_paces_goes_over_the_new_year(tmp_path):
     assert math.isnan(run.loss["train"].values[1]) and run.rate.values == (1e-05,)
 
 
+HEADERS = """I1129 14:00:00.000000   12 solver.cpp:279] Solving LeNet
+I1129 10:00:01.000000   12 solver.cpp:228] Iteration 0, loss = 2.3
+I1129 10:00:11.000000   12 solver.cpp:228] Iteration 50, loss = 1
+I1129 10:00:12.000000   12 solver.cpp:449] Snapshotting solver state to binary proto file x_iter_50.solverstate
+I1129 15:00:00.000000   12 solver.cpp:279] Solving LeNet
+I1129 15:00:00.000000   12 caffe.cpp:241] Resuming from x_iter_50.solverstate
+I1129 11:00:05.000000   12 solver.cpp:228] Iteration 50, loss = 0.9
+I1129 11:00:15.000000   12 solver.cpp:228] Iteration 100, loss = 0.5
+"""
+
+
+def test_headers_that_are_newer_than_the_lines_below_take_no_time(tmp_path):
+    (tmp_path / "caffe.log").write_text(HEADERS)
+    (run,) = read_log(tmp_path / "caffe.log")
+    assert run.loss["train"].seconds == (0.0, 11.0, 21.0) and run.resumes == (50,)
+
+
 @pytest.mark.parametrize("kind", ["plain", "caffe"])
 def test_what_we_print_reads_as_our_log_does(job, capsys, kind):
     assert main(["train", str(job), "--log-format", kind]) == 0
