@@ -233,6 +233,8 @@ def test_a_recurrent_layer_says_its_steps():
         ("type: Pooling, pooling_param: {pool: AVE, global_pooling: true}", "global average pool"),
         ("type: InnerProduct, inner_product_param: {num_output: 9}", "inner product → 9"),
         ("type: Eltwise, bottom: [a, b], eltwise_param: {operation: MAX}", "Eltwise maximum"),
+        ("type: Eltwise, bottom: [a, b], eltwise_param: {coeff: [1, -0.5]}", "Eltwise sum × 1, −0.5"),
+        ("type: Eltwise, bottom: [a, b], eltwise_param: {coeff: [1, 1]}", "Eltwise sum"),
         ("type: Python, python_param: {module: m, layer: Proposal}", "Python Proposal"),
         ("type: Softmax", "Softmax"),
     ],
@@ -247,3 +249,20 @@ def test_a_depthwise_convolution_is_called_so():
     )
     assert by_name(drawn)["a"].lines == ["depthwise 3×3 → 3"]
     assert by_name(drawn)["a"].weights == np.prod([3, 1, 3, 3]) + 3
+
+
+def test_tops_of_different_shapes_are_listed_and_so_is_one_that_nobody_takes():
+    sliced = (
+        f"layer:\n- {INPUT}\n"
+        "- {name: s, type: Slice, bottom: data, top: [a, b], slice_param: {slice_point: 1}}\n"
+        "- {name: r, type: ReLU, bottom: a, top: r}\n"
+    )
+    named = by_name(built(sliced))
+    assert named["s"].tops == ["a: 1×8×8", "b: 2×8×8, net output"]
+    assert named["data"].tops == named["r"].tops == []
+
+
+def test_what_a_layer_does_is_never_cut_but_goes_on_in_a_second_line():
+    param = "{num_output: 12, kernel_size: 3, pad: 2, dilation: 2, group: 3}"
+    drawn = built(f"layer:\n- {INPUT}\n- {{name: a, type: Convolution, convolution_param: {param}}}\n")
+    assert by_name(drawn)["a"].lines == ["depthwise 3×3 dilated 2", "→ 12"]

@@ -15,7 +15,7 @@ from minicaffe.errors import SpecError
 from minicaffe.inspect import drawing
 from minicaffe.inspect.drawing import fold, ink
 from minicaffe.inspect.drawing.layout import STACK_LABEL
-from minicaffe.inspect.drawing.measure import fitted, text_width
+from minicaffe.inspect.drawing.measure import fitted, fitted_name, text_width
 from minicaffe.spec.net import parse_net
 from tests.inspect.drawn import INPUT, conv, join, spec_of
 
@@ -110,6 +110,20 @@ def test_texts_are_cut_in_the_middle_to_fit_their_boxes(hostile):
     assert fitted("short", 80, 11) == "short"
     assert fitted("🎉" * 1000, 30, 10).count("🎉") == 1
     assert fitted("wide", 1, 10) == "…"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"inception_{block}/{size}_reduce" for block in ("3a", "3b", "4a", "5b") for size in ("3x3", "5x5")],
+        [f"conv{k}_mbox_{part}_perm" for k in ("13", "14_2", "15_2") for part in ("conf", "priorbox")],
+    ],
+)
+def test_names_that_differ_still_differ_when_they_are_cut(names):
+    short = [fitted_name(name, names, 138, 11) for name in names]
+    assert len(set(short)) == len(names)
+    assert all(text_width(name, 11, True) <= 138 for name in short)
+    assert fitted_name("conv14_2_mbox_conf_perm", ["short"], 138, 11) == "conv14_2…conf_perm"
 
 
 def test_the_same_net_gives_the_same_bytes():

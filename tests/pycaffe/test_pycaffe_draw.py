@@ -99,3 +99,8 @@ def test_labels_and_colours_are_pycaffes(net_param):
     assert caffe.draw.choose_color_by_layertype("Convolution") == "#FF5050"
     assert caffe.draw.choose_color_by_layertype("ReLU") == "#6495ED"
     assert caffe.draw.get_pooling_types_dict() == {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}
+
+
+def test_a_layer_of_an_unknown_type_is_drawn_as_a_box():
+    net = 'layer { name: "d" type: "Strange" top: "d" } layer { name: "r" type: "ReLU" bottom: "d" top: "r" }'
+    assert 'label="d\\nStrange' in caffe.draw.get_pydot_graph(net, "TB").to_string()

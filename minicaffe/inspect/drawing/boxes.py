@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, layer_classes
-from minicaffe.inspect.drawing.measure import text_width
+from minicaffe.inspect.drawing.measure import text_width, wrapped
 from minicaffe.inspect.drawing.wires import Node, View, Wire, Wiring, wiring
 from minicaffe.inspect.drawing.words import count, dims, low_rank_lines, percent, rank_asked, what
 from minicaffe.inspect.summary import computed_counts
@@ -29,12 +29,14 @@ KINDS = {
 }  # fmt: skip
 ALONE = {"LRN", "MVN", "Python", "Softmax"}  # types that may work in place, but are no activations
 WIDTH, SIDE, SMALL = 156.0, 9.0, 9.5  # of a box: its width, its margins, and the size of its lines' text
+MOST_TOPS = 8  # that a box lists
 SHAPE_ONLY = {("Crop", 1), ("PriorBox", 1)}  # bottoms of which only the shape is used
 
 
 @dataclass(eq=False)
 class Box:
-    """A layer and its rows. ``lines`` say what they do; ``tags`` name inputs that are not drawn as edges.
+    """A layer and its rows. ``lines`` say what they do, ``tops`` what it gives if those are blobs of different
+    shapes; ``tags`` name inputs that are not drawn as edges.
 
     ``kind`` is "conv", "ip", "pool", "data", "loss" or "other". ``work`` and ``weights`` are multiply-adds and
     parameters (a shared one belongs to the first box that has it), ``shape`` that of one image's output. ``waist``
@@ -48,6 +50,7 @@ class Box:
     kind: str
     layers: list[str]
     lines: list[str]
+    tops: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     shape: str = ""
     work: int = 0
@@ -97,6 +100,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
         box = _box(group, wired, shared, whole)
         box.weights = sum(_own_weights(node.step.layer, counted) for node in group if node.step)
         home.update({id(node): box for node in group})
+        box.tops = _tops(group[0], wired, whole)
         boxes.append(box)
     edges: dict[tuple[int, int], Edge] = {}
     phases: dict[Edge, set[str]] = {}
@@ -207,6 +211,8 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         lines.append(rank_asked(low_rank))
     if node.is_double:
         lines[0] += ", one for each phase"
+    if waist is None:
+        lines = [part for line in lines for part in wrapped(line, WIDTH - 2 * SIDE, SMALL)]
     rows = [_row(row, node) for row in group[1:]]
     steps = [n.step for n in group if n.step]
     is_partial = len(node.phases) < len(wired.phases)
@@ -232,6 +238,22 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
     )
 
 
+def _tops(node: Node, wired: Wiring, whole: bool) -> list[str]:
+    """What a layer gives, blob by blob, if their shapes differ or if one of them is for nobody."""
+    if node.step is None or len(node.spec.top) < 2 or node.spec.brings_data:
+        return []
+    used = {wire.top for wire in wired.wires if wire.source is node}
+    shapes = [shape_text(blob, whole) for blob in node.step.top]
+    if len(set(shapes)) == 1 and len(used) == len(shapes):
+        return []
+    told = [
+        f"{name}: {shape or 'one number'}{'' if i in used else ', net output'}"
+        for i, (name, shape) in enumerate(zip(node.spec.top, shapes, strict=True))
+    ]
+    more = len(told) - MOST_TOPS
+    return told if more <= 0 else [*told[:MOST_TOPS], f"and {more} more"]
+
+
 def _own_weights(layer: Layer, counted: set[int]) -> int:
     """How many parameters a layer has of its own: those that are shared belong to the first that has them."""
     owners = [id(blob.data_owner) for blob in layer.blobs]
@@ -241,13 +263,13 @@ def _own_weights(layer: Layer, counted: set[int]) -> int:
 
 
 def _with_rows(lines: list[str], rows: list[str]) -> list[str]:
-    """The lines of a box with its rows, in the last line if there is room, or else in one of their own."""
+    """The lines of a box with its rows, in the last line if there is room, or else in their own."""
     joined = " · ".join(rows)
     together = f"{lines[-1]} · {joined}"
     if not rows:
         return lines
     fits = text_width(together, SMALL) <= WIDTH - 2 * SIDE
-    return [*lines[:-1], together] if fits else [*lines, joined]
+    return [*lines[:-1], together] if fits else [*lines, *wrapped(joined, WIDTH - 2 * SIDE, SMALL)]
 
 
 def _row(row: Node, host: Node) -> str:

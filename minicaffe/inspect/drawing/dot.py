@@ -37,7 +37,7 @@ def dot_text(layout: Layout, name: str) -> str:
 
 
 def _node(number: str, box: Box) -> str:
-    label = "\n".join([box.name, *box.lines, *box.tags])
+    label = "\n".join([box.name, *box.lines, *box.tops, *box.tags])
     color = LIGHT[box.kind]
     dashed = ', style="rounded,filled,dashed"' if box.badge else ""
     return f'{number} [label={_quoted(label)}, color="{color}", fillcolor="{color}1a"{dashed}];'

@@ -81,9 +81,9 @@ def _stack(units: Sequence[Sequence[Part]]) -> Fold:
 def _signature(part: Part) -> object:
     """What has to be equal for two parts to look alike."""
     if isinstance(part, Box):
-        lines = tuple(COUNTS.sub("→", line) for line in part.lines)
+        lines = COUNTS.sub("→", " ".join(part.lines).replace(" · ", " "))  # where they break does not matter
         marks = (part.badge, part.is_double, part.is_fixed, bool(part.letters), part.time)
-        return (part.type, lines, _sizes(part), part.waist is not None, len(part.tags), marks)
+        return (part.type, lines, _sizes(part), part.waist is not None, len(part.tops), len(part.tags), marks)
     if isinstance(part, Series):
         return ("series", *(_signature(item) for item in part.items))
     if isinstance(part, Parallel):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from minicaffe.inspect.drawing.boxes import SIDE, SMALL, Box, Boxes, Edge
+from minicaffe.inspect.drawing.boxes import SIDE, SMALL, WIDTH, Box, Boxes, Edge
 from minicaffe.inspect.drawing.fold import fold_words, shape_after
 from minicaffe.inspect.drawing.geometry import Point
 from minicaffe.inspect.drawing.layout import (
@@ -21,7 +21,7 @@ from minicaffe.inspect.drawing.layout import (
     Rectangle,
     Stack,
 )
-from minicaffe.inspect.drawing.measure import Measure, fitted, text_width
+from minicaffe.inspect.drawing.measure import Measure, fitted, fitted_name, text_width
 from minicaffe.inspect.drawing.parts import Fold
 from minicaffe.inspect.drawing.words import percent
 
@@ -95,6 +95,8 @@ class _Pen:
     def __init__(self, layout: Layout, drawn: Boxes, measure: Measure) -> None:
         self.layout, self.drawn, self.measure = layout, drawn, measure
         self.stands_for = {same[0]: same for stack in layout.folds for same in stack.fold.hidden}
+        names = (box.name for box in layout.boxes)
+        self.long_names = [name for name in names if text_width(name, NAME, True) > WIDTH - 2 * SIDE - 20]
         self.feeding = {edge.source for edge in layout.ways}
         self.shares = {box: self._share(box) for box in layout.boxes}
         self.has_shares = any(any(pair) for pair in self.shares.values())
@@ -208,17 +210,17 @@ class _Pen:
         for top, bottom in [(y, y + h)] if notch is None else [(y, notch - 6), (notch + 6, y + h)]:
             group.items.append(Shape(rectangle(x, top, 3.5, bottom - top), box.kind, 1, 0, True))
         right = self._marks(box, group, x + w - 6, y)
-        name = self._fit(box.name, right - x - SIDE, NAME, True)
+        name = fitted_name(box.name, self.long_names, right - x - SIDE, NAME, self.measure)
         group.items.append(Text(x + SIDE, y + 14, name, NAME, "ink", True))
         line = y + HEAD + 9
-        for i, text in enumerate([*box.lines, *box.tags]):
-            color = "muted" if i < len(box.lines) else "data"
+        for i, text in enumerate([*box.lines, *box.tops, *box.tags]):
+            color = "data" if i >= len(box.lines) + len(box.tops) else "muted"
             group.items.append(
                 Text(x + SIDE, line, self._fit(text, w - 2 * SIDE, SMALL, False), SMALL, color)
             )
             line += LINE + (NOTCH if notch is not None and i == 0 else 0)
         self._hairlines(box, group, place)
-        if box in self.feeding and box.shape:
+        if box in self.feeding and box.shape and not box.tops:
             self._stem(box, group, place)
         if box.time is not None:
             self._loop(box, group, place)

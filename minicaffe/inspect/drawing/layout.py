@@ -52,7 +52,7 @@ class Layout:
 def box_size(box: Box) -> tuple[float, float]:
     """The width and height of a box."""
     notch = NOTCH if box.waist is not None and box.waist < 1 else 0
-    return WIDTH, HEAD + LINE * (len(box.lines) + len(box.tags)) + notch + FOOT
+    return WIDTH, HEAD + LINE * (len(box.lines) + len(box.tops) + len(box.tags)) + notch + FOOT
 
 
 def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout:

@@ -5,8 +5,9 @@ The widths are those of DejaVu Sans, wider than most: a text that is measured by
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 WIDTHS = {  # of a character, in hundredths of the font's size; of a bold one below
     char: width
@@ -27,6 +28,10 @@ BOLD_WIDTHS = {
     for char in chars
 }  # fmt: skip
 
+BREAKS = re.compile(r" (?=[→·]|dilated )|(?<=,) ")
+SEPARATORS = "/_-. "
+SHORTER = 4  # characters that a cut name may have less than fit, so that its words stay whole
+MOST_CUTS = 80  # of a name that are tried
 Measure = Callable[[str, float, bool], float]  # of a text, its size and whether it is bold: its width
 
 
@@ -43,9 +48,26 @@ def _unusual(char: str) -> int:
     return 140 if wide else 110 if unicodedata.category(char).startswith(("Z", "P", "S")) else 85
 
 
+def printable(text: str) -> str:
+    """The text with "?" for each character that cannot be drawn."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """What a layer does, on as many lines as it needs: broken at commas, arrows and dots."""
+    lines: list[str] = []
+    for piece in BREAKS.split(text):
+        together = f"{lines[-1]} {piece}" if lines else piece
+        if lines and text_width(together, size) <= width:
+            lines[-1] = together
+        else:
+            lines.append(piece.removeprefix("· "))
+    return lines
+
+
 def fitted(text: str, width: float, size: float, bold: bool = False, measure: Measure = text_width) -> str:
     """The text on one line, with "…" for its middle where it is wider than ``width``."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text)
     if len(text) > 400:
         text = f"{text[:200]}{text[-200:]}"
     if measure(text, size, bold) <= width:
@@ -56,3 +78,38 @@ def fitted(text: str, width: float, size: float, bold: bool = False, measure: Me
         if measure(short, size, bold) <= width:
             return short
     return "…"
+
+
+def fitted_name(
+    name: str, others: Iterable[str], width: float, size: float, measure: Measure = text_width
+) -> str:
+    """A bold name on one line, cut so that it differs from all ``others``, between words if possible."""
+    name = printable(name)
+    short = fitted(name, width, size, True, measure)
+    if short == name or len(name) > 400:
+        return short
+    kept = len(short) - 1
+
+    def cost(cut: tuple[int, int]) -> float:
+        head, tail = cut
+        place = len(name) - tail
+        ragged = _break(name, head, name[head]) if head else 0
+        ragged += _break(name, place, name[place - 1])
+        return ragged + (kept - head - tail) / 2 + abs(head - kept * 2 / 5) / 4
+
+    cuts = [(head, n - head) for n in range(max(1, kept - SHORTER), kept + 1) for head in range(n)]
+    others = [other for other in others if other != name]
+    for head, tail in sorted(cuts, key=cost)[:MOST_CUTS]:
+        begin, end = name[:head], name[len(name) - tail :]
+        if any(other.startswith(begin) and other.endswith(end) for other in others):
+            continue
+        if measure(f"{begin}…{end}", size, True) <= width:
+            return f"{begin}…{end}"
+    return short
+
+
+def _break(name: str, place: int, dropped: str) -> int:
+    """How bad it is to cut a name at a place: 0 at a separator, which is dropped, 1 at a number, else 2."""
+    if dropped in SEPARATORS:
+        return 0
+    return 1 if name[place - 1].isdigit() != name[place].isdigit() else 2

@@ -76,8 +76,10 @@ def _pooling(spec: LayerSpec, layer: Layer | None) -> str:
 
 @says.of("Eltwise")
 def _eltwise(spec: LayerSpec, layer: Layer | None) -> str:
-    kind = {"PROD": "product", "SUM": "sum", "MAX": "maximum"}[spec.message(EltwiseParam).operation]
-    return f"Eltwise {kind}"
+    param = spec.message(EltwiseParam)
+    kind = {"PROD": "product", "SUM": "sum", "MAX": "maximum"}[param.operation]
+    weights = ", ".join(f"{number:g}" for number in param.coeff).replace("-", "−")
+    return f"Eltwise {kind} × {weights}" if set(param.coeff) - {1} else f"Eltwise {kind}"
 
 
 @says.of("Dropout")
