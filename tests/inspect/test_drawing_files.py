@@ -271,6 +271,17 @@ def test_a_layer_that_cannot_be_made_is_a_box_and_the_shapes_before_it_are_drawn
     assert main(["summary", str(net)]) == 2
 
 
+def test_a_net_that_cannot_be_trained_is_drawn_with_all_its_shapes(tmp_path, capsys):
+    net, file = tmp_path / "net.yaml", tmp_path / "net.svg"
+    net.write_text(
+        f"layer:\n- {INPUT}\n- {conv('a', 'data')}\n- {{name: s, type: Softmax, bottom: a, top: s}}\n"
+        "- {name: p, type: Power, bottom: s, top: s}\n- {name: loss, type: EuclideanLoss, bottom: [s, data]}\n"
+    )
+    assert main(["draw", str(net), "-o", str(file), "--phase", "train"]) == 0
+    assert "needs its top in backward" in (told := capsys.readouterr().out) and "drawn all the same" in told
+    assert "this net cannot be made" in (svg := file.read_text(encoding="utf-8")) and ">3×8×8</text>" in svg
+
+
 def test_a_net_whose_data_and_loss_are_unknown_is_drawn_in_phase_train(tmp_path, capsys):
     net, file = tmp_path / "net.prototxt", tmp_path / "net.dot"
     net.write_text(

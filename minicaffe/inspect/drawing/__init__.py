@@ -2,7 +2,8 @@
 
 ``wires`` finds who feeds whom, ``boxes`` what is drawn, ``parts`` divides it into series and branches, ``fold``
 stacks what is repeated, ``place`` and ``lanes`` find places, and ``layout`` calls these. ``ink`` turns a layout
-into shapes and texts, which ``svg`` and ``png`` write; ``dot`` leaves the places to Graphviz.
+into shapes and texts, which ``svg`` and ``png`` write; ``dot`` leaves the places to Graphviz. ``sketch`` makes what
+it can of a net that cannot be made.
 """
 
 from minicaffe.inspect.drawing.drawing import Drawing, check_ending, draw, draw_spec, svg_of

@@ -156,7 +156,7 @@ def draw_spec(
     if not problems:
         logger.warning("%s; drawn all the same", reason)
     words = f"no shapes are known after {listing(list(problems))}" if is_known else "shapes are not known"
-    words = words if problems else "this net does not run"
+    words = words if problems else "this net cannot be made"
     return Drawing(boxes_of(views), _title(spec.name, phase), words, direction, unfold)
 
 
