@@ -266,8 +266,8 @@ def _journal(args: argparse.Namespace, out: Path, batches: list[Batch], *more: s
         raise WriteError(f"the journal of measurements, {problem}")
     journal = Journal(path, run)
     if journal.known:
-        found = counted(len(journal.known), "measurement")
-        logger.info("%s taken from %s; delete it to measure anew", found, journal.path)
+        found, are = counted(len(journal.known), "measurement"), "is" if len(journal.known) == 1 else "are"
+        logger.info("%s %s taken from %s; delete it to measure anew", found, are, journal.path)
     return journal
 
 
