@@ -21,7 +21,7 @@ class FlopCost:
     """Multiply-adds of the candidates, for one image."""
 
     name = "FLOPs"
-    of_what = "these layers, dense"
+    of_what = "these layers when dense"
 
     def __init__(self, bench: Workbench) -> None:
         self.candidates = bench.candidates

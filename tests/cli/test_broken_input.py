@@ -239,7 +239,7 @@ SOLVERS = [
 FLAGS = [
     ("a prototxt that is not there", ["train", "solver.prototxt"], r"solver.prototxt: cannot be read"),
     ("a solver that is not there", ["train", "nothing.yaml"], r"nothing.yaml: cannot be read"),
-    ("a folder for a solver", ["train", "."], r"cannot be read"),
+    ("a folder for a solver", ["train", "."], r"is a folder, and no spec; name one that is in it"),
     ("binary for a solver", ["train", "weights.npz"], r"holds weights alone, not a net"),
     (
         "an unknown device",

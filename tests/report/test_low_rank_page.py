@@ -129,7 +129,7 @@ def test_keys_and_the_slider_move_the_rank_and_the_address_follows(lenet_page):
     assert "rank=23" in lenet_page.js("State.hash()")
     mouse.up()
     lenet_page.press("w", "r")
-    assert lenet_page.js("State.hash()").endswith("ranks=none")  # all dense, above and in the table
+    assert "ranks=none" in lenet_page.js("State.hash()")  # all dense, above and in the table
     assert "rank 50 of 50" in lenet_page.tab.locator("#rank-cost").inner_text()
     assert lenet_page.tab.locator("#rank-plan").get_by_label("rank of conv2").input_value() == ""
 

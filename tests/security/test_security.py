@@ -144,16 +144,16 @@ def test_a_command_that_runs_a_net_says_whose_code_it_imports(folder, capsys):
 
 @pytest.mark.parametrize("is_loaded", [False, True], ids=["package is new", "package is loaded"])
 def test_of_a_module_in_a_package_it_names_the_file_of_the_module(is_loaded, folder, monkeypatch, capsys):
-    Path("own").mkdir()
-    Path("own/__init__.py").write_text("")
-    Path("own_layers.py").rename("own/layers.py")
-    Path("net.yaml").write_text(NET.replace("own_layers", "own.layers"))
+    Path("own_package").mkdir()
+    Path("own_package/__init__.py").write_text("")
+    Path("own_layers.py").rename("own_package/layers.py")
+    Path("net.yaml").write_text(NET.replace("own_layers", "own_package.layers"))
     if is_loaded:
         monkeypatch.syspath_prepend(str(folder))
-        importlib.import_module("own")
+        importlib.import_module("own_package")
     assert main(["time", "net.yaml", "--iterations", "1", "--device", "cpu"]) == 0
-    assert f"Importing own.layers from {folder}/own/layers.py\n" in capsys.readouterr().out
-    for name in ("own", "own.layers"):
+    assert f"Importing own_package.layers from {folder}/own_package/layers.py\n" in capsys.readouterr().out
+    for name in ("own_package", "own_package.layers"):
         sys.modules.pop(name)
 
 

@@ -20,7 +20,7 @@ from minicaffe.data.sources.backends import SAMPLES, backend_of, open_source
 from minicaffe.data.sources.image_list import ImageListSource, find_images
 from minicaffe.data.sources.lmdb_writer import write_datums, write_lmdb
 from minicaffe.data.sources.source import Source
-from minicaffe.errors import DataError, counted, named
+from minicaffe.errors import DataError, named
 from minicaffe.train.progress import Progress
 
 
@@ -53,7 +53,7 @@ def write_images(args: argparse.Namespace) -> None:
     )
     count = write_datums(datums, args.output)
     lost = f"; {len(source) - count:,} could not be read" if count < len(source) else ""
-    print(f"Wrote {counted(count, 'image')} to {args.output}{lost}")
+    print(f"Wrote {count} image{'s' * (count != 1)} to {args.output}{lost}")
     for label, name in enumerate(source.class_names):
         print(f"  {label}  {named(name)}")
 
@@ -137,7 +137,7 @@ def write_as_lmdb(args: argparse.Namespace) -> None:
         count = write_lmdb(source, args.output)
     finally:
         source.close()
-    print(f"Wrote {counted(count, 'image')} to {args.output}")
+    print(f"Wrote {count} image{'s' * (count != 1)} to {args.output}")
 
 
 def _add_lmdb(sub: argparse.ArgumentParser) -> None:
