@@ -10,6 +10,7 @@ from minicaffe.inspect.report.facts import rounded, statistics
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.low_rank.layers import LowRankLayer
 
 EXACT = 64  # numbers: smaller parameters are float32, whatever the net's size
 F32, F16 = 500_000, 1_500_000  # parameters of a net, up to which all are carried in that precision
@@ -43,7 +44,7 @@ def _parameter(
     layer: RecordedLayer, index: int, dtype: str | None, cap: tuple[int, int], packer: Packer
 ) -> dict[str, Any]:
     array = layer.params[index]
-    letters = NAMES.get(layer.type, "") if not hasattr(layer.layer, "low_rank") else ""
+    letters = _letters(layer)
     shown, note = (array, None) if dtype else capped(array, cap)
     kind = dtype or ("f32" if array.size <= EXACT else "u8")
     if dtype == "f16" and array.size <= 1024:  # biases and statistics cost nothing, and add up
@@ -61,6 +62,15 @@ def _parameter(
         found["diff_mean"] = [rounded(np.abs(d).mean(dtype=np.float64)) for d in diff]
         found["norm"] = rounded(np.linalg.norm(array.ravel().astype(np.float64)))
     return found
+
+
+def _letters(layer: RecordedLayer) -> str:
+    """The names of a layer's first parameters in its formula, one letter each; "" for factors."""
+    if not isinstance(layer.layer, LowRankLayer):
+        return NAMES.get(layer.type, "")
+    if layer.layer.low_rank.param.factored:
+        return ""
+    return "w" if layer.layer.bias_blob is None else "wb"
 
 
 def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | None]:

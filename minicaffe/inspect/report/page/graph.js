@@ -2,6 +2,7 @@
 // unfolded.
 const Graph = (() => {
   const LEAST = 0.72; // of a drawing's own size
+  let opened = 0; // the rail's width in pixels, until somebody pulls it wider
   let boxes = new Map(); // layer name -> the element that stands for it
   const rail = () => document.getElementById("rail");
 
@@ -17,7 +18,8 @@ const Graph = (() => {
   function fit() {
     const svg = rail().querySelector("svg");
     const wide = Number(svg.getAttribute("width"));
-    const scale = Math.max(LEAST, Math.min(1.6, (rail().clientWidth - 12) / wide));
+    const most = rail().clientWidth > opened ? 1.6 : 1;
+    const scale = Math.max(LEAST, Math.min(most, (rail().clientWidth - 12) / wide));
     svg.style.width = wide * scale + "px";
     svg.style.height = svg.getAttribute("height") * scale + "px";
     rail().classList.toggle("wide", wide * scale > rail().clientWidth);
@@ -26,7 +28,8 @@ const Graph = (() => {
   function start() {
     const wide = Number(rail().querySelector("svg").getAttribute("width"));
     if (innerWidth > 800) // a wide net gets more room
-      rail().style.width = Math.max(300, Math.min(0.34 * innerWidth, LEAST * wide + 30)) + "px";
+      rail().style.width = Math.max(300, Math.min(0.3 * innerWidth, LEAST * wide + 30)) + "px";
+    opened = rail().clientWidth;
     ready();
     const act = event => {
       const node = event.target.closest(".box, .fold");

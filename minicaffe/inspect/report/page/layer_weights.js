@@ -46,6 +46,7 @@ const LayerWeights = (() => {
       picture: filter(w.data, f, w.shape, extent, isColour),
     }));
     const note = [
+      layer.rank && `of W as it is stored: the layer computes with rank ${layer.rank.r}, as view 4 shows`,
       w.note,
       !extent && "all are 0",
       !w.note && n < w.shape[0] && `the first ${n} of ${w.shape[0]} filters`,

@@ -3,7 +3,8 @@ const State = (() => {
   const NUMBERS = ["image", "map", "rank"];
   const listeners = [];
   const layers = R.layers.filter(l => l.type !== "Split");
-  const first = layers.find(l => l.kind === "conv") || layers.find(l => l.params.length) || layers[0];
+  const convs = layers.filter(l => l.kind === "conv");
+  const first = convs.find(l => l.rank) || convs[0] || layers.find(l => l.params.length) || layers[0];
   const defaults = {view: R.order[0], layer: first.name, image: 0, map: 0, at: null, rank: null, scale: "blob"};
   const state = {...defaults};
   const PUSHED = ["view", "layer"];
