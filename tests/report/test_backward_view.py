@@ -250,3 +250,21 @@ def test_a_stage_that_is_overwritten_is_called_by_what_overwrites_it(lenet_page)
     assert lenet_page.tab.locator("main h3").last.inner_text() == "dL/d ip1 before relu1"
     assert lenet_page.js("stageName('ip1@relu1')") == "ip1 after relu1"
     assert lenet_page.js("stageName('conv1')") == "conv1"
+
+
+@browser
+def test_a_deep_net_is_lines_over_its_layers_and_says_which_weights_are_locked(make_page):
+    lines = ["- {name: data, type: Input, input_param: {shape: {dim: [1, 1, 2, 2]}}}"]
+    for i in range(42):
+        locked = "param: {lr_mult: 0}, " if i == 3 else ""
+        fields = "num_output: 4, bias_term: false, weight_filler: {type: xavier}"
+        lines.append(f"- {{name: ip{i}, type: InnerProduct, {locked}inner_product_param: {{{fields}}}}}")
+    lines.append("- {name: prob, type: Softmax}")
+    net = mc.Net.from_text("layer:\n" + "\n".join(lines), seed=2)
+    page = make_page(mc.report(net, [np.full((2, 2, 1), 0.5, np.float32)]))
+    sizes = page.at("view=backward").numbers("How much would the loss change with a blob's numbers?")
+    truth = page.js("() => R.stages.ip7.diff_mean[0]")
+    assert [shown(row[1]) for row in sizes if row[0] == "8"] == [pytest.approx(truth, rel=1e-3)]
+    assert "No gradient of the weights of ip3 (lr_mult 0)" in page.tab.locator("main").inner_text()
+    assert page.at("view=backward&part=walk").tab.locator("details .chain").count() == 1
+    assert page.problems == []

@@ -55,7 +55,8 @@ def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: I
         "packs": "\n".join(packs),
         "code": _code(),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("page.html"))
+    template = re.sub(r"(?m)^// .*\n", "", _file("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 @cache
@@ -63,7 +64,7 @@ def _code() -> str:
     """The style and the scripts, packed: base64 of deflate of JSON."""
     style = "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS))
     style = " ".join(re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).split())
-    style = re.sub(r" ?([{};]) ?", r"\1", style)
+    style = re.sub(r" ?([{};>]) ?|([:,]) ", r"\1\2", style)
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
     code = {"style": style, "engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
     return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
@@ -71,9 +72,12 @@ def _code() -> str:
 
 def _bare(script: str) -> str:
     """A script without indentation and comments, and in fewer lines: what a line begins or ends with shows that it
-    goes on. A line with // in a string stays as it is.
+    goes on. A line with // in a string stays as it is, and so do spaces in a line with a string.
     """
-    lines = (re.sub(r" // [^\"'`]*$", "", line.strip()) for line in script.splitlines())
+    lines = [re.sub(r" // [^\"'`]*$", "", line.strip()) for line in script.splitlines()]
+    lines = [
+        line if re.search("[\"'`/]", line) else re.sub(r" ?([,:=<>?*&|]+) ", r"\1", line) for line in lines
+    ]
     text = "\n".join(line for line in lines if line and not line.startswith("//"))
     text = re.sub(r"(?m)^(?!.*//)(.*[,(\[{;])\n", r"\1", text)
     return re.sub(r"(?m)^(?!.*//)(.*)\n(?=[.?:)\]}]|&&|\|\||\+ )", r"\1", text)

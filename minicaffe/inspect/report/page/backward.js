@@ -3,6 +3,7 @@ View("backward", () => {
   const D = R.views.backward || {};
   const VANISHING = 1e-3;
   const EXPLODING = 1e3;
+  const MANY = 40; // layers, whose bars no screen holds
   const PARTS = [
     ["sizes", "How large"],
     ["walk", "Chain rule"],
@@ -32,7 +33,7 @@ View("backward", () => {
     const kind = layers.filter(l => l.kind === "conv").length > 1 ? "conv" : "ip";
     const ends = layers.filter(l => l.kind === kind);
     const [first, last] = [ends[0], ends[ends.length - 1]];
-    if (ends.length > 1 && size(last)) {
+    if (ends[1] && size(last)) {
       const ratio = size(first) / size(last);
       const verdict = ratio < VANISHING ? "vanishing" : ratio > EXPLODING ? "exploding" : "";
       root.append(
@@ -46,7 +47,7 @@ View("backward", () => {
           el("span", {class: "quiet"}, ` (by rule: below ${VANISHING}, above ${EXPLODING})`),
         ),
       );
-    } else if (ends.length > 1)
+    } else if (ends[1])
       root.append(
         el(
           "p",
@@ -55,6 +56,11 @@ View("backward", () => {
           ": it is 0 everywhere.",
         ),
       );
+    const steep = l => at(l.params[0].diff_mean, i);
+    if (shown.length > MANY) {
+      root.append(overDepth(["blobs", layers, size], ["weights", withWeights, steep]), locked(layers));
+      return;
+    }
     const end = layers[layers.length - 1];
     const both = el("div", {class: "beside"});
     // three decades at least, so that what is nearly as large lies near
@@ -73,7 +79,6 @@ View("backward", () => {
           end && size(end) > 0 ? {value: size(end), label: `at the end, ${end.name}: ${fmt(size(end))}`} : null,
       }),
     );
-    const steep = l => at(l.params[0].diff_mean, i);
     const isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
     both.append(
       Chart.bar({
@@ -85,7 +90,26 @@ View("backward", () => {
         onselect: choose,
       }),
     );
-    root.append(both);
+    root.append(both, locked(layers));
+  }
+  // The same of a deep net, over its layers from the image to the loss.
+  function overDepth(...series) {
+    return Chart.line({
+      title: "How much would the loss change with a blob's numbers?",
+      x: {label: "layer"},
+      y: {label: "mean |gradient|", log: true},
+      series: series.map(([name, layers, size]) => {
+        const shown = layers.filter(l => size(l) > 0);
+        return {name, x: shown.map(l => R.layers.indexOf(l)), y: shown.map(size), dots: true};
+      }),
+      width: 900,
+      onpick: x => State.set({layer: R.layers[x].name}),
+    });
+  }
+  // Which layers have weights, but no gradient of them.
+  function locked(layers) {
+    const names = layers.filter(l => l.params.length && !l.params[0].diff_mean).map(l => l.name);
+    return names[0] ? quiet(`No gradient of the weights of ${names.slice(0, 5).join(", ")} (lr_mult 0)`) : "";
   }
 
   // -- maps --

@@ -1,6 +1,7 @@
 // View 6, the chain rule: from the loss down to the image one number x of each layer, and the terms of its
 // gradient.
 const Walk = (() => {
+  const FEW = 14; // lines, whose links fit above the first of them
   const decoder = new TextDecoder();
   const signed = v => (v < 0 ? `(${fmt(v)})` : fmt(v));
   const place = at =>
@@ -116,7 +117,7 @@ const Walk = (() => {
   }
   // The chain in one row: the gradients that were computed, each a link to its line.
   function chain(lines) {
-    return el(
+    const links = el(
       "p",
       {class: "chain", "aria-label": "the chain"},
       lines.map((line, n) => [
@@ -137,6 +138,8 @@ const Walk = (() => {
         ),
       ]),
     );
+    if (lines.length <= FEW) return links;
+    return el("details", {}, el("summary", {}, "the chain in one row"), links);
   }
   async function draw(root, i) {
     const walks = R.views.backward.walks;

@@ -19,7 +19,7 @@ DIGITS = 6  # of probabilities
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
     """Counts, mistakes and their pictures, from the test pass; "missing" where there is none."""
     if not has_data(recording.net):
-        return {"missing": "the net with its test data and labels (train.yaml)"}
+        return {"missing": "the net with its test data and labels, as train.yaml, in place of the deploy net"}
     found = tested(recording, options)
     if found is None:
         return {"missing": "--test 1000"}

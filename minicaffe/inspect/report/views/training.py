@@ -48,7 +48,9 @@ def weight_files(paths: Sequence[str | Path]) -> list[str | Path]:
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
     """``runs``, ``smooth`` (the width of the running mean) and ``snapshots``. Raises DataError and WeightError."""
     if not options.logs and not options.snapshots:
-        return {"missing": "--log LOG"}
+        return {
+            "missing": "a training log: --log LOG, which training writes beside its snapshots (NAME.log.jsonl)"
+        }
     runs = [run_data(run) for run in read_logs(options.logs)]
     longest = max((len(run["loss"]["train"]["x"]) for run in runs if "train" in run["loss"]), default=0)
     return {
