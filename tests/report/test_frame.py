@@ -154,6 +154,24 @@ def test_each_view_is_there_with_a_name_for_everything_and_no_pale_text(lenet_pa
     assert {view: wrong for view, wrong in found.items() if wrong} == {}
 
 
+def test_a_page_is_dark_where_the_system_is_until_its_reader_chooses_and_paper_is_always_light(lenet_page):
+    tab, back = lenet_page.tab, "getComputedStyle(document.body).backgroundColor"
+    tab.reload()
+    light = lenet_page.drawn().js(back)
+    tab.emulate_media(color_scheme="dark")
+    tab.locator(":root[data-theme=dark]").wait_for()
+    dark = lenet_page.drawn().js(back)
+    assert dark != light
+    assert lenet_page.press("t").js(back) == light
+    tab.emulate_media(color_scheme="light")
+    assert lenet_page.press("t").js(back) == dark  # chosen: the system's wish is heard no more
+    tab.emulate_media(media="print")
+    assert lenet_page.js(back) == light
+    tab.emulate_media(media="screen")
+    tab.reload()
+    assert lenet_page.drawn().js(back) == light
+
+
 def test_a_whole_tour_needs_no_mouse(lenet_page):
     page = lenet_page.at("view=net&layer=conv1")
     for number, view in enumerate(page.js("R.order"), 1):
@@ -389,9 +407,10 @@ def test_the_page_says_live_only_after_its_check(lenet_page):
 
 def with_code(html, change):
     """A page whose packed scripts were changed: ``change`` takes and gives a text."""
-    code = json.loads(zlib.decompress(base64.b64decode(re.search(r'id="code">(.*?)<', html)[1])))
+    text = re.search(r'id="code">(.*?)<', html)[1].replace("v", "<")
+    code = json.loads(zlib.decompress(base64.a85decode(text)))
     code["script"] = change(code["script"])
-    packed = base64.b64encode(zlib.compress(json.dumps(code).encode())).decode("ascii")
+    packed = base64.a85encode(zlib.compress(json.dumps(code).encode())).decode("ascii").replace("<", "v")
     return re.sub(r'(id="code">)[^<]*', lambda match: match[1] + packed, html)
 
 

@@ -31,7 +31,7 @@ VIEWS = [
 ]
 SCRIPTS = [  # in this order: a script uses those before it as soon as it is read
     "report", "state", "elements", "format", "pack", "values",
-    "colours", "maps", "map_grid", "map_pixels",
+    "colours", "theme", "maps", "map_grid", "map_pixels",
     "chart", "line_chart", "bar_chart", "histogram", "share_chart", "matrix_chart",
     "graph", "live",
     "net",
@@ -61,13 +61,13 @@ def page(title: str, report: dict[str, Any], graph: str, unfolded: str, packs: I
 
 @cache
 def _code() -> str:
-    """The style and the scripts, packed: base64 of deflate of JSON."""
+    """The style and the scripts, packed: base 85 of deflate of JSON; v stands for <, which would end an element."""
     style = "".join(_file(f"{name}.css") for name in ("style", *SCRIPTS))
     style = " ".join(re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).split())
     style = re.sub(r" ?([{};>]) ?|([:,]) ", r"\1\2", style)
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
     code = {"style": style, "engine": _bare(_file("engine.js")), "script": f'"use strict";\n{_bare(script)}'}
-    return base64.b64encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii")
+    return base64.a85encode(zlib.compress(json.dumps(code).encode(), 9)).decode("ascii").replace("<", "v")
 
 
 def _bare(script: str) -> str:

@@ -36,7 +36,7 @@ RATIOS = 40  # parameters whose updates are shown
 FEW = ("start", "resume", "filters", "end")  # events that are not thinned
 NOT_SHOWN = {"start": ("solver", "net_spec", "weights"), "train": ("outputs",), "norms": ("params",)}
 SCRIPTS = [
-    "report", "state", "elements", "format", "colours", "maps", "map_grid", "chart", "line_chart",
+    "report", "state", "elements", "format", "colours", "theme", "maps", "map_grid", "chart", "line_chart",
     "training", "watch",
 ]  # fmt: skip
 NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net

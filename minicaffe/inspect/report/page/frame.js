@@ -133,10 +133,6 @@ const Frame = (() => {
     Graph.start();
     State.on(changed);
     document.addEventListener("keydown", Keys.press);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      Maps.forget();
-      State.redraw();
-    });
     if (typeof Live === "object" && Live.start) Live.start();
     draw();
   }

@@ -20,13 +20,6 @@ const Keys = (() => {
       State.set({layer: State.layers[Math.max(0, Math.min(State.layers.length - 1, here + step))].name});
     }
   }
-  function theme() {
-    const html = document.documentElement;
-    const isDark = Maps.css("--dark") === "1";
-    html.dataset.theme = isDark ? "light" : "dark";
-    Maps.forget();
-    State.redraw();
-  }
   function rail() {
     document.body.classList.toggle("no-rail");
     State.redraw();
@@ -107,7 +100,7 @@ const Keys = (() => {
       ArrowRight: () => move("image", 1),
       "/": find,
       n: () => State.set({scale: State.scale === "blob" ? "map" : "blob"}),
-      t: theme,
+      t: Theme.change,
       g: rail,
       "?": help,
       Escape: () =>
@@ -126,5 +119,5 @@ const Keys = (() => {
     f(State);
   }
 
-  return {press, move, theme, rail, help};
+  return {press, move, rail, help};
 })();

@@ -1,6 +1,6 @@
 // Maps: numbers as pixels; the legend of their colours; numbers as cells of a table, coloured alike.
 const Maps = (() => {
-  const {code, colour, ink, css, forget} = Colours;
+  const {code, colour, ink, css} = Colours;
 
   function range(values) {
     let lo = Infinity;
@@ -139,5 +139,5 @@ const Maps = (() => {
       el("kbd", {}, "n"),
     );
 
-  return {tile, rgb, image, table, legend, range, scaleFor, colour, ink, css, forget, meanOf};
+  return {tile, rgb, image, table, legend, range, scaleFor, colour, ink, css, meanOf};
 })();

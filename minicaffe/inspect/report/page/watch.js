@@ -214,18 +214,7 @@ const Watch = (() => {
       },
       "pause",
     );
-    const theme = el(
-      "button",
-      {
-        "aria-label": "light or dark",
-        onclick: () => {
-          document.documentElement.dataset.theme = Maps.css("--dark") === "1" ? "light" : "dark";
-          Maps.forget();
-          draw();
-        },
-      },
-      "◐",
-    );
+    const theme = el("button", {"aria-label": "light or dark", onclick: Theme.change}, "◐");
     document
       .getElementById("top")
       .append(
@@ -235,10 +224,6 @@ const Watch = (() => {
       );
     State.load();
     State.on(draw);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      Maps.forget();
-      draw();
-    });
     read();
     setInterval(tick, EVERY);
   }
