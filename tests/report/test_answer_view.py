@@ -296,12 +296,58 @@ def test_a_net_without_class_names_still_says_classes(open_page):
 @browser
 def test_grad_cam_is_of_the_last_convolution_until_another_is_chosen(lenet_page):
     lenet_page.at("view=answer")
-    title = lenet_page.tab.locator(".card h3", has_text="Grad-CAM of")
-    assert title.inner_text() == "Grad-CAM of conv2"
+    map_of = "canvas[aria-label^='Grad-CAM of {} ']".format
+    assert lenet_page.tab.locator(map_of("conv2")).count() == 1
     lenet_page.tab.locator("[data-focus=cam]").select_option("conv1")
-    lenet_page.drawn().tab.locator(".card h3", has_text="Grad-CAM of conv1").wait_for(timeout=WAIT)
+    lenet_page.drawn().tab.locator(map_of("conv1")).wait_for(timeout=WAIT)
     lenet_page.tab.locator('#rail [data-layer="conv2"]').click()
-    lenet_page.drawn().tab.locator(".card h3", has_text="Grad-CAM of conv2").wait_for(timeout=WAIT)
+    lenet_page.drawn().tab.locator(map_of("conv2")).wait_for(timeout=WAIT)
+
+
+@browser
+def test_grad_cam_is_of_a_layer_before_the_last_where_that_shows_nothing(lenet_page):
+    """And says so; the same layer is left out for what was chosen by hand."""
+    forget = "() => { const {cam} = R.views.answer, {bytes} = Pack; Pack.bytes = bytes.own || bytes; }"
+    lenet_page.js(
+        """() => { const {bytes} = Pack, {conv2} = R.views.answer.cam;
+        Pack.bytes = async ref => (ref === conv2 ? new Uint8Array(Pack.count(ref)) : bytes(ref));
+        Pack.bytes.own = bytes; }"""
+    )
+    try:
+        lenet_page.at("view=answer&image=0")
+        text = lenet_page.tab.locator(".card", has_text="Grad-CAM").inner_text()
+        assert "maps of conv1 raise log p. Those of conv2, the last, do not." in text
+        lenet_page.at("view=answer&image=0&cam=conv2")
+        assert "Nowhere do" in lenet_page.tab.locator(".card", has_text="Grad-CAM").inner_text()
+    finally:
+        lenet_page.js(forget)
+
+
+@browser
+def test_the_picture_is_seen_where_a_number_is_below_a_third_of_the_largest(lenet_page):
+    lenet_page.at("view=answer&image=0")
+    pixels = lenet_page.js(
+        """async () => {
+        const rows = async canvas => {
+            const copy = new OffscreenCanvas(28, 28).getContext("2d", {willReadFrequently: true});
+            copy.drawImage(await canvas, 0, 0);
+            return [...copy.getImageData(0, 9, 28, 1).data];
+        };
+        const tinted = OverPicture.tinted(0, 1, (y, x) => x - 27, 27, "map");
+        return [await rows(Maps.image(0, 1)), await rows(tinted)]; }"""
+    )
+    picture, tinted = np.array(pixels).reshape(2, 28, 4)
+    assert (tinted[19:] == picture[19:]).all()
+    assert (tinted[:9, 0] > tinted[:9, 2] + 20).all()  # red
+
+
+@browser
+def test_maps_over_the_picture_say_what_their_colours_are(lenet_page, lenet_recording):
+    lenet_page.at("view=answer&image=0")
+    found = lenet_page.js("Cover.mapOf(0).then(({falls}) => [Math.min(...falls[0]), Math.max(...falls[0])])")
+    legends = lenet_page.tab.locator(".card .legend")
+    assert [shown(text) for text in legends.nth(0).inner_text().split()] == pytest.approx(found, rel=6e-3)
+    assert legends.nth(1).inner_text().split() == ["0", "the", "most"]
 
 
 @browser
@@ -377,15 +423,16 @@ def test_a_net_of_one_channel_shows_a_picture_as_grey_and_inverts_it(lenet_page,
 
 
 @browser
-def test_pad_and_bars_are_seen_together(lenet_page):
+def test_bars_pictures_and_pad_are_on_the_first_screen(lenet_page):
     lenet_page.js("() => Live.ready")
     try:
         for width in (1024, 1366):
             lenet_page.tab.set_viewport_size({"width": width, "height": 700})
             lenet_page.at("view=answer&image=0")
-            for part in (".says >> nth=0", ".says >> nth=4", "canvas.pad", "[data-focus=open]"):
-                box = lenet_page.tab.locator(part).bounding_box()
-                assert box["y"] >= 0 and box["y"] + box["height"] <= 700, (width, part)
+            for part in (".says", "canvas.pad", "[data-focus=open]", ".card canvas", ".card .legend"):
+                for found in lenet_page.tab.locator(part).all():
+                    box = found.bounding_box()
+                    assert box["y"] >= 0 and box["y"] + box["height"] <= 700, (width, part)
     finally:
         lenet_page.tab.set_viewport_size({"width": 1366, "height": 700})
 

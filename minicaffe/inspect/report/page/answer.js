@@ -64,7 +64,8 @@ View("answer", () => {
 
   // The occlusion map of a class: by how much its score falls (rows · columns) with the square at each place.
   async function depends(i, scale, chosen, falls, fallAt, box) {
-    const extent = Math.max(...falls.map(Math.abs));
+    const [lo, hi] = [Math.min(0, ...falls), Math.max(0, ...falls)];
+    const extent = Math.max(-lo, hi);
     const canvas = await OverPicture.tinted(
       i,
       scale,
@@ -78,14 +79,14 @@ View("answer", () => {
       box(canvas, "occlusion"),
       !extent
         ? quiet("Covering changes nothing.")
-        : quiet(
-            el("b", {class: "plus"}, "blue"),
-            `: covered there, ${what} falls, by `,
-            num(extent),
-            " at most; ",
-            el("b", {class: "minus"}, "red"),
-            ": it rises. Not a reason: the square is itself something the net has never seen.",
-          ),
+        : [
+            OverPicture.legend(lo, hi, lo ? num(lo) : "0", hi ? num(hi) : "0"),
+            quiet(
+              `By how much ${what} falls with the square there`,
+              lo < -extent / 3 && [" (", el("b", {class: "minus"}, "red"), ": it rises)"],
+              ". Not a reason: the square is itself something the net has never seen.",
+            ),
+          ],
       el(
         "details",
         {class: "as-table"},
@@ -176,8 +177,8 @@ View("answer", () => {
       }
     }
     await update(at);
-    const scale =
-      Math.max(1, Math.floor(196 / Math.max(H, W))) * (Math.max(H, W) > 196 ? 196 / Math.max(H, W) : 1);
+    const room = (document.getElementById("main").clientWidth < 1000 ? 160 : 196) / Math.max(H, W);
+    const scale = room < 1 ? room : Math.floor(room);
     const boxes = [];
     const snap = ([y, x]) => (live ? [y, x] : [O.tops[nearest(O.tops, y)], O.lefts[nearest(O.lefts, x)]]);
     const move = to => {
@@ -228,7 +229,7 @@ View("answer", () => {
     if (picture && (live || k >= 0)) cards.push(byHand(live, box(picture, "by-hand")));
     if (picture && k >= 0) cards.push(await depends(i, scale, chosen, falls.falls[k], fallAt, box));
     else if (picture) cards.push(notMeasured(i, chosen, falls));
-    if (picture && GradCam.chosen()) cards.push(card(...(await GradCam.card(i, scale, chosen))));
+    if (picture && GradCam.has) cards.push(card(...(await GradCam.card(i, scale, chosen, what))));
     root.append(
       el(
         "div",
@@ -255,6 +256,6 @@ View("answer", () => {
         : "Cover as little as you can so that it says something else.",
     say:
       "Bars: the net's probabilities. They always add up to 1, also for a picture of nothing it knows. " +
-      "The map shows by how much the score falls when a patch is covered: what the score depends on, not a reason.",
+      "The map shows how far the score falls when a patch is covered: what it depends on, not a reason.",
   };
 });

@@ -191,7 +191,9 @@ const Pad = (() => {
       file,
       status,
     ];
-    const hint = quiet(
+    const hint = el(
+      "p",
+      {class: "quiet controls"},
       "A picture may be dropped here, too.",
       R.input.preparation ? ` It is ${R.input.preparation.text}.` : "",
     );
@@ -217,8 +219,9 @@ const Pad = (() => {
               seen ? [seen, quiet("as the net sees it")] : quiet("It joins the images above."),
             ),
           ),
-          warning || hint,
+          warning,
         ),
+        warning ? null : hint,
       );
     } else found.push(el("section", {class: "controls"}, el("h3", {}, "A picture of yours"), opener, hint));
     root.ondragover = e => e.preventDefault();
