@@ -85,13 +85,13 @@ def test_too_few_images_for_dead_units_say_whether_there_are_more(lenet_recordin
 @browser
 def test_sizes_are_those_of_the_recording(lenet_page, lenet_recording):
     lenet_page.at("view=backward&image=2")
-    rows = lenet_page.numbers("How much would the loss change with a blob's numbers?")[1:]
+    rows = lenet_page.numbers("How much do blobs change the loss?")[1:]
     found = {name: shown(value) for name, value, _ in rows}
     for layer in lenet_recording.layers:
         if layer.name in found:
             diff = lenet_recording.stages[layer.tops[0]].diff[2]
             assert found[layer.name] == pytest.approx(np.abs(diff).mean(), rel=1e-5), layer.name
-    rows = lenet_page.numbers("And with its weights?")[1:]
+    rows = lenet_page.numbers("And how much do weights?")[1:]
     assert [name for name, *_ in rows] == ["conv1", "conv2", "ip1", "ip2"]
     for name, value, _ in rows:
         diffs = lenet_recording.layer(name).param_diffs[0]
@@ -240,8 +240,50 @@ def test_no_layer_lies_at_the_end_of_the_axis_for_being_the_smallest(lenet_page)
     left = chart.evaluate(
         "node => Math.min(...[...node.querySelectorAll('line.tick')].map(l => l.getAttribute('x1')))"
     )
-    assert len(places) == len(lenet_page.numbers("How much would the loss change with a blob's numbers?")) - 1
+    assert len(places) == len(lenet_page.numbers("How much do blobs change the loss?")) - 1
     assert min(places) > left + 60
+
+
+@browser
+def test_no_line_runs_through_a_value(lenet_page):
+    lenet_page.at("view=backward&image=0")
+    chart = lenet_page.tab.locator(".chart.bar").first
+    line, *values = chart.evaluate(
+        "node => [...node.querySelectorAll('.cut, .value')].map(n => n.getBoundingClientRect().x)"
+    )
+    assert len(values) == 8 and min(values) > line
+
+
+@browser
+@pytest.mark.parametrize("width", [1024, 1366])
+def test_both_charts_of_sizes_are_on_the_first_screen(lenet_page, width):
+    lenet_page.tab.set_viewport_size({"width": width, "height": 700})
+    try:
+        for chart in lenet_page.at("view=backward&image=0").tab.locator(".chart.bar svg").all():
+            box = chart.bounding_box()
+            assert box["y"] + box["height"] <= 700 and box["x"] + box["width"] <= width
+    finally:
+        lenet_page.tab.set_viewport_size({"width": 1366, "height": 700})
+
+
+@browser
+def test_maps_that_were_not_recorded_give_way_to_what_was(lenet_page):
+    """What the layers in place leave, the first images, or the way to more room."""
+    main = lenet_page.tab.locator("main")
+    before = lenet_page.js("() => Object.fromEntries(Object.entries(R.stages).map(([k, s]) => [k, s.diff]))")
+    try:
+        lenet_page.js("() => { R.stages['ip1@ip1'].diff = null; }")
+        lenet_page.at("view=backward&part=maps&layer=ip1")
+        assert main.locator("h3").last.inner_text() == "dL/d ip1 after relu1"
+        lenet_page.js("() => { R.stages['ip1@relu1'].diff.shape[0] = 1; }")
+        lenet_page.at("view=backward&part=maps&layer=ip1&image=1")
+        assert "Recorded for the first image alone." in main.inner_text()
+        assert main.get_by_role("button", name="look at test image 0").count() == 1
+        lenet_page.js("() => { R.stages['ip1@relu1'].diff = null; }")
+        lenet_page.at("view=backward&part=maps&layer=ip1&image=0")
+        assert "Not recorded for want of room: see --max-size." in main.inner_text()
+    finally:
+        lenet_page.js("before => { for (const k in before) R.stages[k].diff = before[k]; }", before)
 
 
 @browser
@@ -262,7 +304,7 @@ def test_a_deep_net_is_lines_over_its_layers_and_says_which_weights_are_locked(m
     lines.append("- {name: prob, type: Softmax}")
     net = mc.Net.from_text("layer:\n" + "\n".join(lines), seed=2)
     page = make_page(mc.report(net, [np.full((2, 2, 1), 0.5, np.float32)]))
-    sizes = page.at("view=backward").numbers("How much would the loss change with a blob's numbers?")
+    sizes = page.at("view=backward").numbers("How much do blobs change the loss?")
     truth = page.js("() => R.stages.ip7.diff_mean[0]")
     assert [shown(row[1]) for row in sizes if row[0] == "8"] == [pytest.approx(truth, rel=1e-3)]
     assert "No gradient of the weights of ip3 (lr_mult 0)" in page.tab.locator("main").inner_text()

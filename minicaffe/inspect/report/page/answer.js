@@ -177,7 +177,7 @@ View("answer", () => {
       }
     }
     await update(at);
-    const room = (document.getElementById("main").clientWidth < 1000 ? 160 : 196) / Math.max(H, W);
+    const room = (roomOf() < 1000 ? 160 : 196) / Math.max(H, W);
     const scale = room < 1 ? room : Math.floor(room);
     const boxes = [];
     const snap = ([y, x]) => (live ? [y, x] : [O.tops[nearest(O.tops, y)], O.lefts[nearest(O.lefts, x)]]);

@@ -4,6 +4,7 @@ View("backward", () => {
   const VANISHING = 1e-3;
   const EXPLODING = 1e3;
   const MANY = 40; // layers, whose bars no screen holds
+  const SIZES = "How much do blobs change the loss?";
   const PARTS = [
     ["sizes", "How large"],
     ["walk", "Chain rule"],
@@ -64,16 +65,17 @@ View("backward", () => {
     const end = layers[layers.length - 1];
     const both = el("div", {class: "beside"});
     // three decades at least, so that what is nearly as large lies near
+    const width = Math.min(480, (roomOf() - 26) / 2);
     const log = values => {
       const powers = values.filter(v => v > 0).map(Math.log10);
       return {log: true, lo: 10 ** Math.floor(Math.min(...powers, Math.max(-3, ...powers) - 2))};
     };
     both.append(
       Chart.bar({
-        title: "How much would the loss change with a blob's numbers?",
+        title: SIZES,
         x: {label: "mean |dL/d blob|", ...log(shown.map(size))},
         rows: shown.map(l => row(l, size(l))),
-        width: 480,
+        width,
         onselect: choose,
         reference:
           end && size(end) > 0 ? {value: size(end), label: `at the end, ${end.name}: ${fmt(size(end))}`} : null,
@@ -82,10 +84,10 @@ View("backward", () => {
     const isOne = i > 0 && withWeights.some(l => l.params[0].diff_mean.length === 1);
     both.append(
       Chart.bar({
-        title: `And with its weights?${isOne ? " (image 0)" : ""}`,
+        title: `And how much do weights?${isOne ? " (image 0)" : ""}`,
         x: {label: "mean |dL/dw|", ...log(withWeights.map(steep))},
         rows: withWeights.map(l => row(l, steep(l))),
-        width: 480,
+        width,
         top: 24, // so that rows stand beside those of the chart before
         onselect: choose,
       }),
@@ -95,14 +97,14 @@ View("backward", () => {
   // The same of a deep net, over its layers from the image to the loss.
   function overDepth(...series) {
     return Chart.line({
-      title: "How much would the loss change with a blob's numbers?",
+      title: SIZES,
       x: {label: "layer"},
       y: {label: "mean |gradient|", log: true},
       series: series.map(([name, layers, size]) => {
         const shown = layers.filter(l => size(l) > 0);
         return {name, x: shown.map(l => R.layers.indexOf(l)), y: shown.map(size), dots: true};
       }),
-      width: 900,
+      width: Math.min(900, roomOf()),
       onpick: x => State.set({layer: R.layers[x].name}),
     });
   }
@@ -114,37 +116,47 @@ View("backward", () => {
 
   // -- maps --
   async function maps(root, i) {
-    const key = layerOf(State.layer).tops[0];
+    const own = layerOf(State.layer).tops[0];
+    // where there is no room for that, it is of what the layers in place leave
+    const left = own && Object.keys(R.stages).findLast(key => R.stages[key].blob === R.stages[own].blob);
+    const key = own && R.stages[own].diff ? own : left;
     const found = key && (await OneWeight.gradientOf(key, i));
     const input = await Values.diff(R.input.stage, i);
-    const scale = Math.max(1, Math.floor(168 / Math.max(...R.input.shape.slice(1))));
+    const room = 168 / Math.max(...R.input.shape.slice(1));
+    const scale = room < 1 ? room : Math.floor(room);
     const picture = await Maps.image(i, scale);
     const row = el("div", {class: "beside"});
     const [c, h, w] = R.input.shape;
     if (picture) row.append(el("figure", {class: "chart"}, el("figcaption", {}, "the image"), picture));
     if (input.data && input.shape.length === 3) {
-      const total = new Float32Array(h * w);
-      if (input.shape[1] === h) for (let k = 0; k < c * h * w; k++) total[k % (h * w)] += input.data[k];
+      const [, gh, gw] = input.shape; // smaller than the image where pixels are averaged
+      const total = new Float32Array(gh * gw);
+      input.data.forEach((v, k) => (total[k % (gh * gw)] += v));
       const {lo, hi} = Maps.range(total);
-      if (input.shape[1] === h)
-        row.append(
-          el(
-            "figure",
-            {class: "chart"},
-            el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"),
-            Maps.tile(total, h, w, {scale, label: "gradient of the image"}),
-          ),
-          el(
-            "div",
-            {},
-            Maps.legend(lo, hi, true),
-            quiet("Blue: the loss grows if the pixel does; red: it falls."),
-          ),
-        );
+      row.append(
+        el(
+          "figure",
+          {class: "chart"},
+          el("figcaption", {}, c > 1 ? "dL/d image, channels added" : "dL/d image"),
+          Maps.tile(total, gh, gw, {scale: (scale * h) / gh, label: "gradient of the image"}),
+        ),
+        el(
+          "div",
+          {style: {flex: "1 1 180px"}},
+          Maps.legend(lo, hi, true),
+          quiet("Blue: the loss grows if the pixel does; red: it falls."),
+          quiet(input.note),
+        ),
+      );
     }
     root.append(row, el("h3", {}, key ? `dL/d ${stageName(key)}` : State.layer));
     if (!found || !found.data) {
-      root.append(quiet("Not recorded for this layer and image."));
+      const {diff, diff_mean: size} = R.stages[key] || {};
+      root.append(
+        ...(diff
+          ? Walk.firstOnly(diff.shape[0])
+          : [quiet(size ? "Not recorded for want of room: see --max-size." : "No gradient arrives here.")]),
+      );
       return;
     }
     const {lo, hi} = Maps.range(found.data);

@@ -3,7 +3,7 @@ Chart.bar = (() => {
   const {scale, axisText, tickText, text, figure, frame} = Chart;
 
   // Horizontal bars: rows [{name, value, text?, kind?, chosen?, mark?, key?}]; reference: {value, label};
-  // onselect(row).
+  // onselect(row). The values of dots are a column at the right.
   function bar({
     title,
     x: axis,
@@ -12,7 +12,7 @@ Chart.bar = (() => {
     onselect,
     width = 520,
     row = 20,
-    label = 130,
+    label = Math.min(130, 10 + 7 * Math.max(3, ...rows.map(r => r.name.length))),
     top = reference ? 24 : 8,
   }) {
     const height = top + rows.length * row + 40;
@@ -60,7 +60,7 @@ Chart.bar = (() => {
       );
       values.push(
         text(
-          Math.max(base, end) + (axis.log ? 9 : 5),
+          axis.log ? box.right + 10 : Math.max(base, end) + 5,
           y + row * 0.7,
           (r.text ?? fmt(r.value)) + (r.mark ? " " + r.mark : ""),
           {

@@ -19,6 +19,9 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+// How wide a view is at most.
+const roomOf = () => document.getElementById("main").clientWidth - 28;
+
 // Speak a line to those who listen to the page.
 function say(text) {
   document.getElementById("spoken").textContent = text;

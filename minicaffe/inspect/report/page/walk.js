@@ -141,14 +141,15 @@ const Walk = (() => {
     if (lines.length <= FEW) return links;
     return el("details", {}, el("summary", {}, "the chain in one row"), links);
   }
+  const firstOnly = n => [
+    el("p", {}, `Recorded for ${n === 1 ? "the first image alone" : `the first ${n} images`}.`),
+    el("button", {onclick: () => State.set({image: 0})}, `look at ${R.images[0].name}`),
+  ];
   async function draw(root, i) {
     const walks = R.views.backward.walks;
     const ref = walks && walks[i];
     if (!ref) {
-      root.append(
-        el("p", {}, `Recorded for the first ${many(walks ? walks.length : 0, "image")}. `),
-        el("button", {onclick: () => State.set({image: 0})}, `look at ${R.images[0].name}`),
-      );
+      root.append(...firstOnly(walks ? walks.length : 0));
       return;
     }
     const lines = JSON.parse(decoder.decode(await Pack.bytes(ref)));
@@ -163,5 +164,5 @@ const Walk = (() => {
       el("ol", {class: "walk"}, lines.map(step)),
     );
   }
-  return {draw};
+  return {draw, firstOnly};
 })();
