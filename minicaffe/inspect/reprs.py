@@ -189,7 +189,7 @@ def _statistics(values: np.ndarray) -> str:
     every = -(-flat.size // MOST_NUMBERS)
     found = statistics(flat[::every])
     bad = found.get("not_finite", 0)
-    parts = [f'<p class="quiet">of every {every}th number:</p>'] if every > 1 else []
+    parts = [f'<p class="quiet">of one number in {every}:</p>'] if every > 1 else []
     if bad:
         parts.append(f"<p><b>{bad:,} of {found['count']:,} numbers are not finite</b></p>")
     if flat.size <= FEW:

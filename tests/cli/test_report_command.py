@@ -24,10 +24,11 @@ SECOND = "- {name: second, type: Input, input_param: {shape: {dim: [1, 1, 8, 8]}
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """In the working directory: tiny.yaml, two.yaml with two inputs, and digit.png."""
+    """In the working directory: tiny.yaml, two.yaml with two inputs, digit.png, and names.txt."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(NET.replace("MORE", ""))
     (tmp_path / "two.yaml").write_text(NET.replace("MORE", SECOND))
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "digit.png")
     return tmp_path
 
@@ -68,6 +69,14 @@ def test_where_the_page_goes_to_stdout_nothing_else_does(files, capfd, monkeypat
         (
             [str(ROOT / "prototxt/lenet/train.yaml"), "digit.png"],
             "has data layers, so it takes no image files",
+        ),
+        (
+            [str(ROOT / "prototxt/lenet/train.yaml"), "--labels", "names.txt"],
+            "--labels names.txt: 2 names, but the net has 10 classes",
+        ),
+        (
+            ["tiny.yaml", "digit.png", "--labels", "names.txt"],
+            "--labels names.txt: 2 names, but the net has 3 classes",
         ),
     ],
 )

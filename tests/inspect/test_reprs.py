@@ -12,6 +12,8 @@ from PIL import Image
 
 import minicaffe as mc
 import minicaffe.pycaffe as caffe
+from minicaffe.inspect import reprs
+from minicaffe.inspect.logs import Series
 from minicaffe.inspect.summary import layer_rows
 from minicaffe.inspect.tiles import LARGEST, SIDES, color_tiles_of, table_of, tiles_of
 
@@ -155,6 +157,26 @@ def test_numbers_at_the_limits_of_float32_have_a_histogram(ends):
     blob.data[...] = ends[0]
     blob.data[5:] = ends[1]
     assert f"histogram from {np.float32(ends[0]):.4g} to {np.float32(ends[1]):.4g}" in blob._repr_html_()
+
+
+@pytest.mark.parametrize(("most", "every"), [(26, 1), (25, 1), (24, 2), (12, 3), (9, 3)])
+def test_of_many_numbers_every_kth_is_looked_at(monkeypatch, most, every):
+    monkeypatch.setattr(reprs, "MOST_NUMBERS", most)
+    values = np.arange(25, dtype=np.float32)
+    values[1] = 100  # which is left out
+    text = reprs._statistics(values)
+    assert (f"of one number in {every}:" in text) == ("of one number in" in text) == (every > 1)
+    kept = values[::every]
+    assert f"max {kept.max():.4g} " in text and f"mean {kept.mean():.4g} " in text
+
+
+def test_a_curve_has_two_points_at_least():
+    point, nan = Series((5,), (1.0,), (0.5,)), Series((5, 6), (1.0, 2.0), (0.5, float("nan")))
+    assert reprs._curve({"train": point, "test": nan}) == ""
+    line = Series((0, 8), (1.0, 2.0), (2.0, 1.0))
+    found = reprs._curve({"test": point, "train": line})
+    assert re.findall('points="([^"]*)"', found) == ["30.0,5.0 430.0,55.0"]
+    assert "train loss 1" in found and "test loss" not in found
 
 
 def test_names_are_data():

@@ -71,6 +71,22 @@ def test_a_picture_of_ones_own_is_prepared_as_minicaffe_does(open_page):
     assert np.abs(np.array(found) - mine.ravel()).max() <= 1e-4 * np.abs(mine).max()
 
 
+@pytest.mark.parametrize("order", [None, [0, 1, 2], [1, 2, 0]])
+def test_channels_of_a_picture_of_ones_own_go_in_the_order_of_the_net(open_page, order):
+    page, pixels = open_page("quick"), np.random.default_rng(1).integers(0, 256, (32, 32, 4), np.uint8)
+    found = page.js(
+        """async ([bytes, channels]) => {
+          const before = R.input.preparation;
+          R.input.preparation = {raw_scale: 255, input_scale: 1, mean: null, channels};
+          const x = await Live.picture(Uint8ClampedArray.from(bytes));
+          R.input.preparation = before;
+          return Array.from(x);
+        }""",
+        [pixels.ravel().tolist(), order],
+    )
+    np.testing.assert_allclose(found, pixels[..., order or [0, 1, 2]].transpose(2, 0, 1).ravel(), rtol=1e-6)
+
+
 def test_a_picture_of_ones_own_gets_an_answer_and_can_be_removed(lenet_page):
     found = lenet_page.js(
         """async () => {

@@ -141,7 +141,7 @@ def test_a_label_that_is_no_number_of_a_class_is_refused(label):
     [
         ({"labels": [1, 4]}, "label 4 of image 1: the net has 4 classes, from 0 to 3"),
         ({"labels": [1, 2, 3]}, "3 labels for 2 images; give one for each, or None"),
-        ({"class_names": ["cat", "dog"]}, "names of 2 classes, but the net has 4"),
+        ({"class_names": ["cat", "dog"]}, "class_names: 2 names, but the net has 4 classes"),
     ],
 )
 def test_labels_and_names_that_do_not_fit_are_refused(given, problem):

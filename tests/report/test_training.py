@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.data.preparation import Preparation
 from minicaffe.inspect.logs import read_log, running_mean
 from minicaffe.inspect.report import make
 from minicaffe.inspect.report.first_filters import first_filters
@@ -93,6 +94,9 @@ def test_colour_filters_are_turned_to_red_green_blue():
     filters = first_filters(net)
     np.testing.assert_array_equal(filters.values, values[:64, ::-1])
     assert (filters.layer, filters.note) == ("c", "64 of 70 filters")
+    for order in ((0, 1, 2), (1, 2, 0)):  # a filter's channel 1 sees the image's channel order[1]
+        net.preparation = Preparation(channel_swap=order)
+        np.testing.assert_array_equal(first_filters(net).values[:, order], values[:64])
     assert (
         first_filters(mc.Net.from_text("input: x\ninput_shape: {dim: [1, 3]}\nlayer: {name: r, type: ReLU}"))
         is None

@@ -46,7 +46,7 @@ def report(args: argparse.Namespace) -> None:
         pictures = _pictures(net, names, args)
         options = Options(
             args.count, names, args.test, args.log, args.snapshots, args.sweep, args.layers, args.time,
-            args.max_size,
+            args.max_size, labels_from=f"--labels {args.labels}",
         )  # fmt: skip
         made = make_report(net, pictures, options, _weights_name(args))
     made.save(args.output)

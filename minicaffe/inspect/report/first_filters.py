@@ -33,11 +33,11 @@ def first_filters(net: Net) -> Filters | None:
     if values.shape[1] not in (1, 3):
         notes.append(f"slice 0 of {values.shape[1]}")
         values = values[:, :1]
-    elif values.shape[1] == 3 and _sees_bgr(net):
-        values = values[:, ::-1]
+    elif values.shape[1] == 3:
+        values = values[:, np.argsort(_channels(net))]
     return Filters(layer.name, np.asarray(values, np.float32), ", ".join(notes))
 
 
-def _sees_bgr(net: Net) -> bool:
-    """Whether the net's images are blue, green, red: Caffe's are, where nothing else is known."""
-    return net.preparation is None or net.preparation.channel_swap == (2, 1, 0)
+def _channels(net: Net) -> tuple[int, ...]:
+    """What the channels of the net's images are, of red, green, blue: Caffe's are (2, 1, 0), if no one says it."""
+    return (2, 1, 0) if net.preparation is None else net.preparation.channel_swap or (0, 1, 2)

@@ -128,7 +128,7 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     zeros = told_zeros(net)
     if zeros:
         logger.warning("%s", zeros)
-    recording = record(net, pictures, options.labels)
+    recording = record(net, pictures, options.labels, options.labels_from)
     drawings = _drawings(net)
     told = STAGE * len(recording.stages) + LAYER * len(recording.layers)
     options = replace(options, overhead=PAGE + sum(map(len, drawings)) + told)
@@ -233,7 +233,7 @@ def _input(recording: Recording, packer: Packer) -> dict[str, Any]:
             "raw_scale": 1.0 if found.raw_scale is None else found.raw_scale,
             "input_scale": 1.0 if found.input_scale is None else found.input_scale,
             "mean": mean,
-            "channels": "grey" if shape[:1] == (1,) else "bgr" if found.channel_swap == (2, 1, 0) else "rgb",
+            "channels": None if found.channel_swap is None else list(found.channel_swap),
         }
     return {"stage": recording.input_stage, "shape": list(shape), "preparation": preparation}
 

@@ -15,8 +15,8 @@ class Options:
 
     ``logs`` are training logs, ``snapshots`` weight files of one training, ``sweep`` a journal of a low-rank sweep;
     ``layers`` limits the views that look at single layers (() for all); ``time`` counts passes that are timed
-    (0 for none); ``labels`` are names of classes. ``overhead``: bytes of the file for all that is no array, as far
-    as it is known.
+    (0 for none); ``labels`` are names of classes, and ``labels_from`` says in errors who gave them. ``overhead``:
+    bytes of the file for all that is no array, as far as it is known.
     """
 
     images: int = 8
@@ -29,6 +29,7 @@ class Options:
     time: int = 0
     max_size: float = 10.0
     overhead: int = 0
+    labels_from: str = "class_names"
 
     @property
     def most_bytes(self) -> int:

@@ -29,7 +29,6 @@ logger = logging.getLogger("minicaffe")
 IN_MEMORY = 256 << 20  # bytes of recorded arrays; what is more lies in a temporary file
 MOST = 3 << 29  # bytes of recorded arrays: more pictures are left out
 SMALL = 4 << 20  # numbers: gradients of parameters are kept for each picture up to here, else for the first
-LOSS_TYPES = ("SoftmaxWithLoss", "SoftmaxLoss")
 
 
 @dataclass(eq=False)
@@ -190,18 +189,21 @@ def feed(net: Net, picture: Picture) -> None:
         net.blobs[name].data[...] = net.setting.device.put(array, net.setting.dtype)
 
 
-def record(net: Net, pictures: Pictures, classes: Sequence[str] = ()) -> Recording:
+def record(
+    net: Net, pictures: Pictures, classes: Sequence[str] = (), classes_from: str = "class_names"
+) -> Recording:
     """Run a net, which is ours to run (``copy_of``), on pictures. Raises what its layers raise.
 
-    Raises DataError where ``classes`` are not as many names as the net has classes, or a label is none of these.
+    Raises DataError where ``classes`` are not as many names as the net has classes, which names ``classes_from``,
+    or where a label is none of these.
     """
-    return _Recorder(net, pictures, tuple(classes)).run()
+    return _Recorder(net, pictures, tuple(classes), classes_from).run()
 
 
 class _Recorder:
-    def __init__(self, net: Net, pictures: Pictures, given: tuple[str, ...]) -> None:
+    def __init__(self, net: Net, pictures: Pictures, given: tuple[str, ...], given_by: str) -> None:
         self.net, self.pictures = net, pictures
-        self.given, self.classes = given, given or pictures.classes
+        self.given, self.given_by, self.classes = given, given_by, given or pictures.classes
         self.layers = _layers(net)
         self.stages: dict[str, Stage] = {}
         self.losses: list[float] = []
@@ -370,7 +372,7 @@ class _Recorder:
                 return
         for i in reversed(range(len(self.layers))):
             step, layer = self.net.steps[i], self.layers[i]
-            if step.layer.type in LOSS_TYPES and _is_vector(step.bottom[0].shape):
+            if step.layer.type == "SoftmaxWithLoss" and _is_vector(step.bottom[0].shape):
                 self.answer, self.softmax = self._source(layer.bottoms[0]), True
                 return
         has_loss = any(step.layer.is_loss for step in self.net.steps)
@@ -389,7 +391,7 @@ class _Recorder:
         maker = next(layer for layer in self.layers if self.answer in layer.tops)
         count = self.net.steps[maker.step].top[maker.tops.index(self.answer)].count
         if self.given and len(self.given) != count:
-            raise DataError(f"names of {len(self.given)} classes, but the net has {count}")
+            raise DataError(f"{self.given_by}: {len(self.given)} names, but the net has {count} classes")
         for picture in self.pictures.items:
             if picture.label is not None and picture.label >= count and not has_data(self.net):
                 raise DataError(

@@ -21,7 +21,8 @@ const LayerWeights = (() => {
     });
     const context = canvas.getContext("2d");
     const at = (c, y, x) => data[((f * slices + c) * kh + y) * kw + x];
-    const order = R.input.preparation && R.input.preparation.channels === "rgb" ? [0, 1, 2] : [2, 1, 0];
+    const {channels} = R.input.preparation || {channels: [2, 1, 0]};
+    const order = [0, 1, 2].map(c => (channels ? channels.indexOf(c) : c));
     for (let s = 0; s < n; s++)
       for (let y = 0; y < kh; y++)
         for (let x = 0; x < kw; x++) {

@@ -74,7 +74,7 @@ const Live = (() => {
   // Where it is not known how images are prepared: from black to white as the numbers of the recorded ones go.
   function stretched() {
     const {min, max} = R.stages[R.input.stage];
-    return {raw_scale: max - min, input_scale: 1, mean: [-min], channels: "rgb"};
+    return {raw_scale: max - min, input_scale: 1, mean: [-min]};
   }
 
   const greyOf = (rgba, i) => 0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2];
@@ -87,8 +87,7 @@ const Live = (() => {
     const mean = Array.isArray(how.mean) ? how.mean : how.mean && (await Pack.array(how.mean));
     for (let c = 0; c < C; c++)
       for (let i = 0; i < H * W; i++) {
-        const from = how.channels === "bgr" ? 2 - c : c;
-        const byte = C === 1 ? greyOf(rgba, i) : rgba[4 * i + from];
+        const byte = C === 1 ? greyOf(rgba, i) : rgba[4 * i + (how.channels ? how.channels[c] : c)];
         const shift = !mean
           ? 0
           : mean.length === x.length
