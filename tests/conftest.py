@@ -34,7 +34,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 Loader = edit.Loader  # the reader's, which ``edit`` keeps
 
 
-@lru_cache(maxsize=300)
+@lru_cache(maxsize=2000)
 def composed(text):
     """The nodes of a YAML text, which nothing changes once ``<<`` is resolved. An error is found anew each time."""
     loader = Loader(text)

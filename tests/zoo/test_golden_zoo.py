@@ -14,7 +14,7 @@ from tests.marks import on_the_cpu_alone
 
 PROTOTXT = FOLDER.parent.parent / "prototxt"
 CASES = yaml.safe_load((FOLDER / "zoo" / "nets.yaml").read_text())
-LARGE = ("fcn8s", "densenet121", "resnet50")
+LARGE = ("fcn8s", "densenet121", "resnet50", "vgg16", "mobilenet_v1", "nin")
 
 
 def open_case(name, dtype=np.float32):
