@@ -154,6 +154,15 @@ def test_snapshots_that_do_not_fit_are_told_before_the_work(
         make_report(twin, pictures, Options(snapshots=[trained / name]))
 
 
+def test_a_run_that_diverged_says_when(tmp_path):
+    event = {"event": "train", "iteration": 0, "loss": 2.5, "lr": 9, "outputs": {}, "time": 0}
+    end = {"event": "end", "iteration": 3, "loss": None, "time": 1}
+    log = tmp_path / "x.log.jsonl"
+    for events, iteration in (([event, end], 3), ([event], None)):
+        log.write_text("".join(json.dumps(event) + "\n" for event in events))
+        assert training.run_data(read_log(log)[0])["diverged"] == iteration
+
+
 # -- in the page
 
 
@@ -174,7 +183,7 @@ def test_the_charts_are_the_log(page, run):
     mean = running_mean(raw.values, 3)
     assert numbers(rows, "train") == pytest.approx(dict(zip(raw.iterations, mean, strict=True)), rel=1e-6)
     assert numbers(rows, "test") == pytest.approx(dict(zip(test.iterations, test.values, strict=True)))
-    ratios = page.numbers("How large is an update beside the weights? (thin: biases)")
+    ratios = page.numbers("How large is an update beside the weights?")
     ratio = run.norms["conv/0"].ratio
     assert numbers(ratios, "conv") == pytest.approx(
         dict(zip(ratio.iterations, ratio.values, strict=True)), rel=1e-6
@@ -201,6 +210,41 @@ def test_a_first_loss_that_flattens_all_others_is_told_and_left_out(page):
     assert highest < 60  # in 24 … 220: the others fill the axis
     page.js("was => { R.views.training.runs[0].loss.test.y[0] = was; State.redraw(); }", first)
     page.tab.get_by_text("is above").wait_for(state="detached")
+
+
+@pytest.mark.browser
+def test_a_run_that_diverged_at_once_is_a_point_and_a_word(page):
+    page.js(
+        """() => {
+        const [run] = window.runs = R.views.training.runs;
+        const train = {x: [0, 3], s: [0, 1], y: [2.5, null]};
+        R.views.training.runs = [{...run, loss: {train}, diverged: 3}];
+        }"""
+    )
+    try:
+        chart = page.at("view=training").tab.locator('[data-chart="Does the loss still fall?"]')
+        assert chart.locator("circle").count() == 1
+        assert "It diverged at iteration 3." in page.tab.locator("main").inner_text()
+    finally:
+        page.js("() => { R.views.training.runs = window.runs; }")
+    assert "diverged" not in page.at("view=training").tab.locator("main").inner_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1024, 1366])
+def test_all_curves_are_on_the_first_screen(page, width):
+    page.tab.set_viewport_size({"width": width, "height": 700})
+    try:
+        page.at("view=training").js(
+            "() => document.querySelectorAll('main details').forEach(d => { d.open = false; })"
+        )
+        charts = page.tab.locator(".chart svg").all()
+        assert len(charts) == 4
+        for chart in charts:
+            box = chart.bounding_box()
+            assert box["y"] + box["height"] <= 700 and box["x"] + box["width"] <= width
+    finally:
+        page.tab.set_viewport_size({"width": 1366, "height": 700})
 
 
 @pytest.mark.browser

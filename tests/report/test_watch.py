@@ -230,7 +230,7 @@ def test_the_page_has_the_numbers_of_the_log_and_goes_on_reading(live_page, tmp_
     (run,) = read_log(tmp_path / "snap" / "run.log.jsonl")
     expected = run_data(run)
     assert expected["resumes"] == [14]
-    for key in ("loss", "scores", "rate", "snapshots", "ratios", "resumes", "seed"):
+    for key in ("loss", "scores", "rate", "snapshots", "ratios", "resumes", "seed", "diverged"):
         assert close(found[key], expected[key]), key
     assert "iteration 18 of 18" in live_page.locator("#status").inner_text()
     assert "the training has ended" in live_page.locator("#status").inner_text()
@@ -242,6 +242,12 @@ def test_the_page_has_the_numbers_of_the_log_and_goes_on_reading(live_page, tmp_
         live_page.get_by_role("button", name="pause").click()
     live_page.get_by_text("iteration 19 of 18").wait_for(timeout=20_000)
     assert "0.125" in live_page.locator("#status").inner_text()
+    (loss,) = live_page.evaluate("() => Object.keys(R.views.training.runs[0].losses)")
+    with (tmp_path / "snap" / "run.live.js").open("a") as file:
+        file.write(f'mc({{"event":"test","iteration":20,"outputs":{{"{loss}":null}},"time":2e9}});\n')
+    for _ in range(2):
+        live_page.get_by_role("button", name="pause").click()
+    live_page.get_by_text("It diverged at iteration 20.").wait_for(timeout=20_000)
 
 
 @pytest.mark.browser

@@ -45,7 +45,9 @@ View("training", () => {
 
   function charts() {
     const {runs} = data();
-    const width = Number(State.smooth) || data().smooth;
+    const mean = Number(State.smooth) || data().smooth;
+    const room = roomOf();
+    const width = Math.min(490, room > 640 ? (room - 28) / 2 : room);
     const [axis, places] = across();
     const isMany = runs.length > 1;
     const ends = runs
@@ -61,6 +63,7 @@ View("training", () => {
       x: places(c),
       y: c.y,
       dash: DASHES[runs.indexOf(run) % DASHES.length],
+      dots: c.y.filter(Number.isFinite).length < 2 && "both", // one point has no line
       ...more,
     });
     const loss = runs.flatMap(run =>
@@ -68,8 +71,8 @@ View("training", () => {
         phase !== "train"
           ? [curve(run, c, phase, {kind: "loss", dots: "both"})]
           : [
-              ...(width > 1 ? [curve(run, c, "train, as shown", {kind: "conv", thin: true})] : []),
-              curve(run, {...c, y: means(c.y, width)}, "train", {kind: "conv"}),
+              ...(mean > 1 ? [curve(run, c, "train, as shown", {kind: "conv", thin: true})] : []),
+              curve(run, {...c, y: means(c.y, mean)}, "train", {kind: "conv"}),
             ],
       ),
     );
@@ -85,6 +88,7 @@ View("training", () => {
     );
     const rates = runs.map(run => curve(run, run.rate, "", {kind: "pool"}));
     const positive = rates.flatMap(s => s.y).filter(v => v > 0);
+    const isWide = Math.max(...positive) > 30 * Math.min(...positive);
     const weights = runs.flatMap(run => run.ratios.filter(c => c.name.endsWith("/0")));
     const told = weights.length > 8 ? [weights[0], weights[weights.length - 1]] : weights;
     const isNamed = runs.flatMap(run => run.ratios).length <= NAMED;
@@ -101,9 +105,15 @@ View("training", () => {
     });
     const isShare = scores.every(s => s.y.every(v => v === null || (v >= 0 && v <= 1)));
     const chart = (series, title, y, height, more) =>
-      series.some(s => s.x.length) ? Chart.line({title, x, y, series, height, width: 490, ...more}) : null;
+      series.some(s => s.x.length) ? Chart.line({title, x, y, series, height, width, ...more}) : null;
     return [
       [
+        ...runs
+          .filter(run => Number.isInteger(run.diverged))
+          .map(run => {
+            const which = isMany ? short(run.name) : "It";
+            return el("p", {class: "warning"}, `${which} diverged at iteration ${whole(run.diverged)}.`);
+          }),
         chart(
           loss,
           "Does the loss still fall?",
@@ -112,7 +122,7 @@ View("training", () => {
             lo: Math.min(0, ...loss.flatMap(s => s.y)),
             ...(above.length ? {hi: 1.05 * Math.max(...all.flatMap(s => s.y).filter(v => v <= most))} : {}),
           },
-          260,
+          230,
           {marks},
         ),
         ...above.map(s => quiet(`${s.name}: ${fmt(s.y[0])} at ${x.label} ${fmt(s.x[0])} is above`)),
@@ -121,22 +131,22 @@ View("training", () => {
           runs.some(run => isCut(run.rate))
             ? "Where was the learning rate cut?"
             : "How large was the learning rate?",
-          {label: "learning rate", log: Math.max(...positive) > 30 * Math.min(...positive)},
-          140,
+          {label: "learning rate", ...(isWide ? {log: true} : {lo: 0})},
+          110,
           {marks},
         ),
       ],
       [
-        chart(scores, "How well does it do?", {label: "score", ...(isShare ? {lo: 0, hi: 1} : {})}, 180),
+        chart(scores, "How well does it do?", {label: "score", ...(isShare ? {lo: 0, hi: 1} : {})}, 130),
         chart(
           ratios,
-          `How large is an update beside the weights?${weights.length > 8 ? "" : " (thin: biases)"}`,
+          `How large is an update beside the weights?${isNamed || weights.length > 8 ? "" : " (thin: biases)"}`,
           {label: "‖Δw‖ / ‖w‖", log: true},
-          240,
+          205,
           {bands: [USUAL]},
         ) || quiet("How large the updates were is not in the log: train with --log-norms."),
       ],
-    ].map(column => el("div", {}, column));
+    ].map(column => el("div", {style: {width: `${width}px`}}, column));
   }
 
   const flex = (...parts) =>
@@ -187,7 +197,7 @@ View("training", () => {
       hasTime ? choice("time", "time") : null,
       " ",
       slider("smooth", "thick line: mean of ", 1, 101, 2, width, width),
-      el("span", {class: "quiet"}, " · ticks below the loss: snapshots"),
+      runs.some(run => run.snapshots.length) && el("span", {class: "quiet"}, " · ticks: snapshots"),
     );
   }
 

@@ -83,10 +83,10 @@ const Watch = (() => {
         for (const [name, value] of Object.entries(e.outputs)) {
           const v = [value].flat(9);
           if (v.length !== 1) continue;
-          if (Object.hasOwn(run.losses, name)) total = (total ?? 0) + run.losses[name] * v[0];
+          if (Object.hasOwn(run.losses, name)) total = (total ?? 0) + run.losses[name] * (v[0] ?? NaN);
           else add(named(run.scores, e.net ? `${name} (${phase})` : name), e, v[0]);
         }
-        if (total !== null) add((run.loss[phase] ||= curve()), e, total);
+        if (total !== null) add((run.loss[phase] ||= curve()), e, Number.isFinite(total) ? total : null);
       } else if (e.event === "norms")
         for (const [key, ratio] of Object.entries(e.ratios)) add(named(run.ratios, key), e, ratio);
       else if (e.event === "snapshot") run.snapshots.push([e.iteration, seconds(e.time)]);
@@ -100,12 +100,15 @@ const Watch = (() => {
         }
       }
     }
-    if (run)
+    if (run) {
+      const bad = Object.values(run.loss).flatMap(c => c.x.filter((_, i) => c.y[i] === null));
+      run.diverged = bad.length ? Math.min(...bad) : null;
       for (const c of curves()) {
         const step = Math.ceil(c.x.length / POINTS) || 1;
         for (const key of ["x", "s", "y"])
           c[key] = c[key].filter((_, i) => (c.x.length - 1 - i) % step === 0 || step === 1);
       }
+    }
     return run;
   }
 

@@ -75,6 +75,7 @@ def run_data(run: Run) -> dict[str, Any]:
         "solver": run.solver,
         "note": "; ".join(note),
         "resumes": list(run.resumes),
+        "diverged": run.diverged_at,
         "loss": {phase: _points(series, POINTS) for phase, series in run.loss.items()},
         "scores": [
             {"name": name if phase == "test" else f"{name} ({phase})", **_points(series, POINTS)}
