@@ -126,6 +126,17 @@ def test_names_that_differ_still_differ_when_they_are_cut(names):
     assert fitted_name("conv14_2_mbox_conf_perm", ["short"], 138, 11) == "conv14_2…conf_perm"
 
 
+def test_where_there_is_little_room_boxes_are_narrower_and_names_stand_in_two_lines():
+    names = [f"inception_3a/{size}_reduce" for size in ("1x1", "3x3", "5x5")]
+    with mc.Net(spec_of(*[conv(name, "data") for name in names], join("all", *names))) as net:
+        found = {room: ET.fromstring(drawing.svg_of(net, room=room)) for room in (1000, 400, 100)}
+    widths = {room: float(svg.get("width")) for room, svg in found.items()}
+    assert 400 - 3 < widths[400] - 2 * ink.NO_TITLE <= 400 < widths[1000] and widths[100] < 400
+    texts = [text.text for text in found[100].iter(f"{SVG}text")]
+    assert texts.count("inception_3a/") == 3
+    assert {name.partition("/")[2] for name in names} <= set(texts)
+
+
 def test_the_same_net_gives_the_same_bytes():
     once, again = (mc.Net("prototxt/cifar10_quick/deploy.yaml", seed=k).draw() for k in (1, 2))
     assert once.svg() == again.svg()

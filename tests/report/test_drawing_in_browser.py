@@ -37,6 +37,8 @@ def test_every_text_lies_in_its_box(browser):
     )
     svgs = [
         svg_of(odd),
+        svg_of(odd, room=0),
+        svg_of(mc.Net("prototxt/googlenet/deploy.yaml", phase="test"), room=0),
         both_phases("prototxt/lenet/train.yaml"),
         both_phases("prototxt/googlenet/deploy.yaml"),
     ]

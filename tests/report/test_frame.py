@@ -219,9 +219,9 @@ def test_the_table_of_layers_has_the_numbers_of_the_net(lenet_page):
     expected = [row for row in layer_rows(recording_of("lenet").net) if row.type != "Split"]
     assert [row[0] for row in rows] == [row.name for row in expected]
     for row, known in zip(rows, expected, strict=True):
-        assert row[3] == (f"{known.params:,}" if known.params else "")
-        assert row[5] == (f"{known.multiply_adds:,}" if known.multiply_adds else "")
-        assert row[7] == (in_bytes(known.activation_bytes) if known.activation_bytes else "")  # as summary
+        assert row[2] == (f"{known.params:,}" if known.params else "")
+        assert row[4] == (f"{known.multiply_adds:,}" if known.multiply_adds else "")
+        assert row[6] == (in_bytes(known.activation_bytes) if known.activation_bytes else "")  # as summary
     assert (
         "conv2 does 70 % of the work with 5.8 % of the parameters"
         in lenet_page.tab.locator(".say").inner_text()
@@ -299,7 +299,7 @@ def test_parameters_that_layers_share_are_the_first_one_s_as_in_summary(branches
     assert share["left"] > 0 and share["right"] == 0
     cells = page.at("view=net").js(
         "() => Object.fromEntries([...document.querySelectorAll('table.net tbody tr')]"
-        ".map(r => [r.cells[0].textContent, r.cells[4].textContent]))"
+        ".map(r => [r.cells[0].textContent, r.cells[3].textContent]))"
     )
     bar = {row[0]: row[2] for row in page.numbers("Where are the parameters?")[1:]}
     for name in ("left", "right", "middle"):

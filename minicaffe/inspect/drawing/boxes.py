@@ -7,6 +7,7 @@ that alone uses its bottom. Bottoms of which only labels or shapes are used are 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ KINDS = {
     "ROIPooling": "pool", "PSROIPooling": "pool", "Input": "data", "Accuracy": "data",
 }  # fmt: skip
 ALONE = {"LRN", "MVN", "Python", "Softmax"}  # types that may work in place, but are no activations
-WIDTH, SIDE, SMALL = 156.0, 9.0, 9.5  # of a box: its width, its margins, and the size of its lines' text
+WIDTH, SIDE = 156.0, 9.0  # of a box, and its margins
+NAME, SMALL, TINY = 11.0, 9.5, 8.5  # sizes of texts: of a name, of the lines below it, of what is beside
+NARROW = 100.0  # of a box beside others, where there is little room
 MOST_TOPS = 8  # that a box lists
 SHAPE_ONLY = {("Crop", 1), ("PriorBox", 1)}  # bottoms of which only the shape is used
 
@@ -39,10 +42,11 @@ class Box:
     shapes; ``tags`` name inputs that are not drawn as edges.
 
     ``kind`` is "conv", "ip", "pool", "data", "loss" or "other". ``work`` and ``weights`` are multiply-adds and
-    parameters (a shared one belongs to the first box that has it), ``shape`` that of one image's output. ``waist``
-    is rank / full rank of a layer of low rank, whose stages are the first two lines; ``time`` the number of steps
-    of a recurrent layer; ``letters`` number parameters that are shared. ``badge`` names the phase of a layer that
-    the other phase does not have.
+    parameters (a shared one belongs to the first box that has it), ``shape`` that of one image's output. ``path``
+    is what the name begins with if that stands above the rest of it, in a narrow box. ``waist`` is rank / full rank
+    of a layer of low rank, whose first stage is the first line; ``time`` the number of steps of a recurrent layer;
+    ``letters`` number parameters that are shared. ``badge`` names the phase of a layer that the other phase does
+    not have.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Box:
     is_fixed: bool = False
     badge: str = ""
     is_double: bool = False
+    path: str = ""
     sentence: str = ""
 
 
@@ -76,16 +81,17 @@ class Edge:
 
 @dataclass
 class Boxes:
-    """What is drawn of a net: boxes, each after those that feed it, and edges; and the net's totals."""
+    """What is drawn of a net: boxes, each after those that feed it, and edges; the net's totals; a box's width."""
 
     boxes: list[Box]
     edges: list[Edge]
     work: int = 0
     weights: int = 0
+    width: float = WIDTH
 
 
-def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
-    """The boxes of a net with so many parameters, seen in one phase or in both.
+def boxes_of(views: Sequence[View], weights: int = 0, width: float = WIDTH) -> Boxes:
+    """The boxes, so wide, of a net with so many parameters, seen in one phase or in both.
 
     If some layers could not be made, there are no totals, and so no shares.
     """
@@ -97,7 +103,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
     counted: set[int] = set()
     boxes = []
     for group in groups:
-        box = _box(group, wired, shared, whole)
+        box = _box(group, wired, shared, whole, width - 2 * SIDE)
         box.weights = sum(_own_weights(node.step.layer, counted) for node in group if node.step)
         home.update({id(node): box for node in group})
         box.tops = _tops(group[0], wired, whole)
@@ -124,7 +130,7 @@ def boxes_of(views: Sequence[View], weights: int = 0) -> Boxes:
             box.kind = "data"  # what the net gives out
     is_whole = all(step for view in views for step in view.steps or ())
     work = sum(box.work for box in boxes) if is_whole else 0
-    drawn = Boxes(boxes, list(edges.values()), work, weights if is_whole else 0)
+    drawn = Boxes(boxes, list(edges.values()), work, weights if is_whole else 0, width)
     for box in boxes:
         box.sentence = _sentence(box, drawn)
     return drawn
@@ -199,7 +205,8 @@ def _shared(nodes: Iterable[Node]) -> dict[int, list[int]]:
     return letters
 
 
-def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: bool) -> Box:
+def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: bool, room: float) -> Box:
+    """The box of a layer and its rows, whose lines are as long as there is ``room``."""
     node = group[0]
     spec, layer = node.spec, node.layer
     lines, waist = [what(spec, layer)], None
@@ -211,8 +218,8 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         lines.append(rank_asked(low_rank))
     if node.is_double:
         lines[0] += ", one for each phase"
-    if waist is None:
-        lines = [part for line in lines for part in wrapped(line, WIDTH - 2 * SIDE, SMALL)]
+    stage = [] if waist is None else [lines.pop(0)]  # above the waist there is one line
+    lines = [*stage, *(part for line in lines for part in wrapped(line, room, SMALL))]
     rows = [_row(row, node) for row in group[1:]]
     steps = [n.step for n in group if n.step]
     is_partial = len(node.phases) < len(wired.phases)
@@ -226,7 +233,7 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         spec.type,
         kind,
         [n.spec.name for n in group],
-        _with_rows(lines, rows),
+        _with_rows(lines, rows, room),
         shape=shape_text(steps[-1].top[0], whole) if steps and steps[-1].top else "",
         work=sum(step.multiply_adds for step in steps),
         waist=waist,
@@ -235,7 +242,17 @@ def _box(group: list[Node], wired: Wiring, shared: dict[int, list[int]], whole: 
         is_fixed=_is_fixed(node),
         badge=next(iter(node.phases)) if is_partial else "",
         is_double=node.is_double,
+        path=_path(spec.name, room) if room < WIDTH - 2 * SIDE else "",
     )
+
+
+def _path(name: str, room: float) -> str:
+    """What a name begins with if the rest alone has room: "inception_3a/" of "inception_3a/3x3_reduce", else ""."""
+    if text_width(name, NAME, True) <= room:
+        return ""
+    rests = (found.end() for sign in ("/", r"[_.\- ]") for found in re.finditer(sign, name))
+    fitting = (place for place in rests if 0 < text_width(name[place:], NAME, True) <= room)
+    return name[: next(fitting, 0)]
 
 
 def _tops(node: Node, wired: Wiring, whole: bool) -> list[str]:
@@ -262,14 +279,14 @@ def _own_weights(layer: Layer, counted: set[int]) -> int:
     return numbers
 
 
-def _with_rows(lines: list[str], rows: list[str]) -> list[str]:
+def _with_rows(lines: list[str], rows: list[str], room: float) -> list[str]:
     """The lines of a box with its rows, in the last line if there is room, or else in their own."""
     joined = " · ".join(rows)
     together = f"{lines[-1]} · {joined}"
     if not rows:
         return lines
-    fits = text_width(together, SMALL) <= WIDTH - 2 * SIDE
-    return [*lines[:-1], together] if fits else [*lines, *wrapped(joined, WIDTH - 2 * SIDE, SMALL)]
+    fits = text_width(together, SMALL) <= room
+    return [*lines[:-1], together] if fits else [*lines, *wrapped(joined, room, SMALL)]
 
 
 def _row(row: Node, host: Node) -> str:

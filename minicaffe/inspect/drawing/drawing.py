@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
 from minicaffe.errors import MinicaffeError, SpecError, WeightError, either, listing
 from minicaffe.files.atomic import atomic_write
-from minicaffe.inspect.drawing.boxes import Boxes, boxes_of
+from minicaffe.inspect.drawing.boxes import NARROW, WIDTH, Boxes, boxes_of
 from minicaffe.inspect.drawing.dot import dot_text
 from minicaffe.inspect.drawing.ink import picture
 from minicaffe.inspect.drawing.layout import Layout, lay_out
@@ -175,9 +176,22 @@ def view_of(spec: NetSpec, phase: str, level: int = 0, stages: Iterable[str] = (
     return View(state.phase, layers)
 
 
-def svg_of(net: Net, *, unfold: bool = False, for_page: bool = True) -> str:
-    """A net's drawing as SVG; ``for_page``: its boxes are buttons, and the page has colours and paper."""
-    return draw(net, unfold=unfold).svg(for_page)
+def svg_of(net: Net, *, unfold: bool = False, for_page: bool = True, room: float = math.inf) -> str:
+    """A net's drawing as SVG; ``for_page``: its boxes are buttons, and the page has colours and paper.
+
+    Where it would be wider than ``room`` its boxes are narrower, down to NARROW.
+    """
+
+    def drawn(width: float) -> Drawing:
+        return _drawing([net], net.state.phase.lower(), "TB", unfold, width)
+
+    usual = drawn(WIDTH)
+    wide = usual.layout.width
+    if wide <= room:
+        return usual.svg(for_page)
+    narrow = drawn(NARROW).layout.width
+    columns = (wide - narrow) / (WIDTH - NARROW)
+    return drawn(max(NARROW, NARROW + (room - narrow) // columns)).svg(for_page)
 
 
 def _check(phase: str, direction: str) -> None:
@@ -187,12 +201,12 @@ def _check(phase: str, direction: str) -> None:
         raise SpecError(f"direction '{direction}': must be {either(list(DIRECTIONS))}")
 
 
-def _drawing(nets: list[Net], phase: str, direction: str, unfold: bool) -> Drawing:
+def _drawing(nets: list[Net], phase: str, direction: str, unfold: bool, width: float = WIDTH) -> Drawing:
     net = nets[0]
     weights = count_computed(net)[0]
     views = [View(each.state.phase, [layer.spec for layer in each.layers], each.steps) for each in nets]
     words = f"{count(weights)} parameters · {count(count_multiply_adds(net))} multiply-adds an image"
-    return Drawing(boxes_of(views, weights), _title(net.name, phase), words, direction, unfold)
+    return Drawing(boxes_of(views, weights, width), _title(net.name, phase), words, direction, unfold)
 
 
 def _title(name: str, phase: str) -> str:

@@ -7,15 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from minicaffe.inspect.drawing.boxes import SIDE, SMALL, WIDTH, Box, Boxes, Edge
+from minicaffe.inspect.drawing.boxes import NAME, SIDE, SMALL, TINY, Box, Boxes, Edge
 from minicaffe.inspect.drawing.fold import fold_words, shape_after
-from minicaffe.inspect.drawing.geometry import Point
+from minicaffe.inspect.drawing.geometry import COLUMN_GAP, Point
 from minicaffe.inspect.drawing.layout import (
     ARROW,
     HEAD,
     LINE,
     LOOP,
     NOTCH,
+    PATH,
     STEMS,
     Layout,
     Rectangle,
@@ -33,8 +34,7 @@ DARK = {
     "conv": "#79b8ff", "ip": "#c7a6ff", "pool": "#ffb366", "data": "#7fd4ac", "loss": "#ff8f9a",
     "other": "#a7b1bc", "ink": "#e6edf3", "muted": "#9da7b3", "edge": "#7d8690", "paper": "#0f1419",
 }  # fmt: skip
-NAME, TINY = 11.0, 8.5  # sizes of texts
-MARGIN = 12.0
+MARGIN, NO_TITLE = 12.0, 4.0  # around a drawing; around one in a page, which has no title
 LEGEND = 14.0  # height of a line
 LEAST_WIDTH = 400.0  # of a drawing with a title and a legend
 Path = list[tuple[float, ...]]  # points: (x, y) after a straight line, (x1, y1, x2, y2, x, y) after a curve
@@ -96,7 +96,8 @@ class _Pen:
         self.layout, self.drawn, self.measure = layout, drawn, measure
         self.stands_for = {same[0]: same for stack in layout.folds for same in stack.fold.hidden}
         names = (box.name for box in layout.boxes)
-        self.long_names = [name for name in names if text_width(name, NAME, True) > WIDTH - 2 * SIDE - 20]
+        room = drawn.width - 2 * SIDE - 20
+        self.long_names = [name for name in names if text_width(name, NAME, True) > room]
         self.feeding = {edge.source for edge in layout.ways}
         self.shares = {box: self._share(box) for box in layout.boxes}
         self.has_shares = any(any(pair) for pair in self.shares.values())
@@ -112,12 +113,13 @@ class _Pen:
 
     def picture(self, title: str, subtitle: str) -> Picture:
         layout = self.layout
-        width = max(layout.width + 2 * MARGIN, LEAST_WIDTH if title else 0)
+        margin = MARGIN if title else NO_TITLE
+        width = max(layout.width + 2 * margin, LEAST_WIDTH if title else 0)
         head = 46.0 if title else 0.0
         rows = len(self._notes()) + self.has_shares
         foot = 6.0 + LEGEND * rows if title and self.is_measured else 0.0
-        self.dx, self.dy = (width - layout.width) / 2, MARGIN + head
-        height = layout.height + 2 * MARGIN + head + foot
+        self.dx, self.dy = (width - layout.width) / 2, margin + head
+        height = layout.height + 2 * margin + head + foot
         groups = [self._stack(stack) for stack in layout.folds]
         groups.append(Group([shape for edge, way in layout.ways.items() for shape in self._edge(edge, way)]))
         groups += [self._box(box, place) for box, place in layout.boxes.items()]
@@ -199,7 +201,8 @@ class _Pen:
     def _box(self, box: Box, where: Rectangle) -> Group:
         place = self._moved(where)
         x, y, w, h = place.x, place.y, place.width, place.height
-        notch = y + HEAD + LINE + NOTCH / 2 if box.waist is not None and box.waist < 1 else None
+        head = y + (PATH if box.path else 0)
+        notch = head + HEAD + LINE + NOTCH / 2 if box.waist is not None and box.waist < 1 else None
         group = Group(box=box)
         if box.is_double:
             group.items.append(Shape(rounded(x + 3, y + 3, w, h, 3), box.kind, 0.08, 1, True))
@@ -210,9 +213,14 @@ class _Pen:
         for top, bottom in [(y, y + h)] if notch is None else [(y, notch - 6), (notch + 6, y + h)]:
             group.items.append(Shape(rectangle(x, top, 3.5, bottom - top), box.kind, 1, 0, True))
         right = self._marks(box, group, x + w - 6, y)
-        name = fitted_name(box.name, self.long_names, right - x - SIDE, NAME, self.measure)
-        group.items.append(Text(x + SIDE, y + 14, name, NAME, "ink", True))
-        line = y + HEAD + 9
+        if box.path:
+            begin = self._fit(box.path, right - x - SIDE, TINY, False)
+            group.items.append(Text(x + SIDE, y + 12, begin, TINY, "muted"))
+            right = x + w - 6
+        name = box.name.removeprefix(box.path)
+        name = fitted_name(name, [] if box.path else self.long_names, right - x - SIDE, NAME, self.measure)
+        group.items.append(Text(x + SIDE, head + 14, name, NAME, "ink", True))
+        line = head + HEAD + 9
         for i, text in enumerate([*box.lines, *box.tops, *box.tags]):
             color = "data" if i >= len(box.lines) + len(box.tops) else "muted"
             group.items.append(
@@ -269,7 +277,7 @@ class _Pen:
             text = self._fit(box.shape, STEMS["LR"] + ARROW - 8, TINY, False)
             x, y = place.x + place.width + (6 if box.is_double else 3), place.y + place.height / 2 - 4
         else:
-            text = self._fit(box.shape, place.width / 2 - 8, TINY, False)
+            text = self._fit(box.shape, place.width / 2 + COLUMN_GAP - 5, TINY, False)
             x, y = place.x + place.width / 2 + 5, place.y + place.height + 10.5
         group.items.append(Text(x, y, text, TINY, "muted"))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from minicaffe.inspect.drawing.boxes import WIDTH, Box, Boxes, Edge
+from minicaffe.inspect.drawing.boxes import Box, Boxes, Edge
 from minicaffe.inspect.drawing.fold import fold_words, folded, shape_after
 from minicaffe.inspect.drawing.geometry import Point, Sizes
 from minicaffe.inspect.drawing.parts import Fold, Graph, Part, boxes_in, divide, parts_in
 from minicaffe.inspect.drawing.place import Placer
 
 HEAD, LINE, FOOT = 19.0, 12.0, 9.0  # of a box: its name, each line, and below them
+PATH = 10.0  # above its name
 NOTCH = 14.0  # between the two stages of a layer of low rank
 LOOP = 46.0  # beside a recurrent layer
 ARROW = 6.0
@@ -49,10 +50,11 @@ class Layout:
     ways: dict[Edge, list[Point]]
 
 
-def box_size(box: Box) -> tuple[float, float]:
-    """The width and height of a box."""
+def box_height(box: Box) -> float:
+    """The height of a box."""
     notch = NOTCH if box.waist is not None and box.waist < 1 else 0
-    return WIDTH, HEAD + LINE * (len(box.lines) + len(box.tops) + len(box.tags)) + notch + FOOT
+    path = PATH if box.path else 0
+    return path + HEAD + LINE * (len(box.lines) + len(box.tops) + len(box.tags)) + notch + FOOT
 
 
 def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout:
@@ -66,8 +68,8 @@ def lay_out(drawn: Boxes, direction: str = "TB", unfold: bool = False) -> Layout
     is_lr = direction == "LR"
 
     def size(box: Box) -> tuple[float, float]:
-        width, height = box_size(box)
-        return (height, width) if is_lr else (width, height)
+        height = box_height(box)
+        return (height, drawn.width) if is_lr else (drawn.width, height)
 
     def beside(box: Box) -> float:
         loop = (LOOP / 2 if is_lr else LOOP) if box.time is not None else 0

@@ -15,6 +15,7 @@ from minicaffe.core.net import Net
 from minicaffe.errors import listing
 from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.receptive_fields import receptive_fields
+from minicaffe.inspect.report.blocks import blocks_of
 from minicaffe.inspect.report.record import RecordedLayer, Recording
 from minicaffe.inspect.summary import LayerRow, layer_rows
 from minicaffe.low_rank.layers import LowRankLayer
@@ -123,19 +124,21 @@ def facts(recording: Recording) -> list[dict[str, Any]]:
     """What the page knows of each layer, but for its arrays."""
     rows = layer_rows(recording.net)
     fields = receptive_fields(recording.net)
+    blocks = blocks_of(recording, [kind_of(recorded.layer) for recorded in recording.layers])
     return [
-        _facts(layer, recording.net.steps[layer.step], row, fields[layer.name])
-        for layer, row in zip(recording.layers, rows, strict=True)
+        _facts(layer, block, recording.net.steps[layer.step], row, fields[layer.name])
+        for layer, block, row in zip(recording.layers, blocks, rows, strict=True)
     ]
 
 
 def _facts(
-    recorded: RecordedLayer, step: Step, row: LayerRow, field: ReceptiveField | None
+    recorded: RecordedLayer, block: str, step: Step, row: LayerRow, field: ReceptiveField | None
 ) -> dict[str, Any]:
     layer = recorded.layer
     window = window_of(layer)
     return {
         "name": layer.name,
+        "block": block,
         "type": layer.type,
         "kind": kind_of(layer),
         "step": recorded.step,

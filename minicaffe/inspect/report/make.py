@@ -48,6 +48,7 @@ MODULES = {  # views that need more than the recording
 }
 MAPS, THUMBNAILS = 0.4, 0.1  # shares of the file
 SIDES = (256, 192, 128, 96, 64)  # pixels of thumbnails
+RAIL = 264  # pixels for the drawing of most nets beside the view
 PAGE, STAGE, LAYER = 100_000, 1_000, 1_200  # bytes of the page without data, and of what is said of each
 FORMAT = 1
 
@@ -249,5 +250,5 @@ def _views(recording: Recording, packer: Packer, options: Options) -> dict[str, 
 
 def _drawings(net: Net) -> tuple[str, str]:
     """The drawing of the net, and the one with all that is repeated; "" where nothing is."""
-    folded = svg_of(net)
-    return folded, svg_of(net, unfold=True) if 'class="fold"' in folded else ""
+    folded = svg_of(net, room=RAIL)
+    return folded, svg_of(net, unfold=True, room=RAIL) if 'class="fold"' in folded else ""

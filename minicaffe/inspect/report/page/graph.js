@@ -1,7 +1,7 @@
 // The left rail: the drawing of the net, whose boxes choose a layer. What is repeated is drawn once, until it is
 // unfolded.
 const Graph = (() => {
-  const LEAST = 0.72; // of a drawing's own size
+  const LEAST = 0.68; // of a drawing's own size
   let opened = 0; // the rail's width in pixels, until somebody pulls it wider
   let boxes = new Map(); // layer name -> the element that stands for it
   const rail = () => document.getElementById("rail");
@@ -28,7 +28,20 @@ const Graph = (() => {
   function start() {
     const wide = Number(rail().querySelector("svg").getAttribute("width"));
     if (innerWidth > 800) // a wide net gets more room
-      rail().style.width = Math.max(300, Math.min(0.3 * innerWidth, LEAST * wide + 30)) + "px";
+      rail().style.width = Math.max(300, Math.min(wide + 30, Math.max(0.3 * innerWidth, LEAST * wide + 30))) + "px";
+    rail().append(
+      el(
+        "p",
+        {class: "key"},
+        "beside an arrow: maps × height × width",
+        el("br"),
+        [["conv", "multiply-adds "], ["ip", "parameters"]].map(([kind, text]) => [
+          el("span", {class: `kind ${kind}`}, "▬ "),
+          text,
+        ]),
+        ": share of all",
+      ),
+    );
     opened = rail().clientWidth;
     ready();
     const act = event => {
@@ -51,9 +64,8 @@ const Graph = (() => {
   function unfold() {
     const text = document.getElementById("unfolded").textContent;
     if (!text.trim()) return;
-    rail().replaceChildren(
-      document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true),
-    );
+    const drawing = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+    rail().querySelector("svg").replaceWith(document.importNode(drawing, true));
     ready();
     show(true);
   }

@@ -1,60 +1,44 @@
 // View 1: the table of layers, and where parameters, work, memory and time are.
 View("net", () => {
-  let sorted = null; // [column, direction]
+  let sorted = null; // [column, 1 or −1]
+  // title, value, how it is shown, in which format, question and unit of its bar
   const COLUMNS = [
     ["layer", l => l.name],
     ["type", l => l.type],
-    ["top", l => l.tops.map(k => R.stages[k].shape.join(" × ") || "1").join(", ")],
-    ["parameters", l => l.parameters, "share"],
-    ["multiply-adds", l => l.multiply_adds, "share"],
-    ["memory", l => l.activation_bytes, "share", bytes],
+    ["parameters", l => l.parameters, "share", whole, "Where are the parameters?", "parameters"],
+    ["multiply-adds", l => l.multiply_adds, "share", whole, "Where is the work?", "multiply-adds"],
+    ["memory", l => l.activation_bytes, "share", bytes, "Which blobs are large?", "bytes"],
+    ["ms", l => l.ms ?? 0, "share", fmt, "Where does the time go?", "ms"],
     ["rank", l => (l.rank ? l.rank.r / l.rank.full : 0), "rank"],
-    ["ms", l => l.ms ?? 0, "share", fmt],
-  ];
-  const known = [
-    [3, () => true],
-    [4, () => true],
-    [5, () => true],
-    [6, () => R.layers.some(l => l.rank)],
-    [7, () => R.totals.ms !== null],
-  ];
+    ["output", l => l.tops.map(k => R.stages[k].shape.join(" × ") || "1").join(", "), "output"],
+  ].filter(
+    ([name]) =>
+      (name !== "rank" || R.layers.some(l => l.rank)) && (name !== "ms" || R.totals.ms !== null),
+  );
   const totals = {
-    3: R.totals.parameters,
-    4: R.totals.multiply_adds,
-    5: R.totals.activation_bytes,
-    7: R.totals.ms,
+    parameters: R.totals.parameters,
+    "multiply-adds": R.totals.multiply_adds,
+    memory: R.totals.activation_bytes,
+    ms: R.totals.ms,
   };
   // A layer's part of a column: of parameters that layers share, all is the first one's, as in summary.
-  const part = (l, c) => (c === 3 ? l.parameters_share : totals[c] ? COLUMNS[c][1](l) / totals[c] : 0);
-  const largest = f => State.layers.reduce((a, b) => (f(b) > f(a) ? b : a));
+  const part = (l, [name, f]) =>
+    name === "parameters" ? l.parameters_share : totals[name] ? f(l) / totals[name] : 0;
 
   function sentence() {
-    const worker = largest(l => l.multiply_adds);
-    if (!R.totals.multiply_adds)
-      return (
-        "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work " +
-        "for one image."
-      );
-    if (worker.multiply_adds_share < 0.1) {
-      // many layers: what they are counts more than which
-      const convs = State.layers.filter(l => l.kind === "conv");
-      const sum = f => convs.reduce((a, l) => a + f(l), 0);
-      return (
-        "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for " +
-        "one image. Here " +
-        `${many(convs.length, "convolution does", "convolutions do")} ` +
-        `${percent(sum(l => l.multiply_adds_share))} of the work with ` +
-        `${percent(sum(l => l.parameters_share))} ` +
-        `of the parameters; none does more than ${percent(worker.multiply_adds_share)}.`
-      );
+    const isInBlocks = State.layers.some(l => l.block !== l.name);
+    const shares = new Map(); // of work and of parameters
+    for (const {block, multiply_adds_share, parameters_share} of State.layers) {
+      const [work, size] = shares.get(block) || [0, 0];
+      shares.set(block, [work + multiply_adds_share, size + parameters_share]);
     }
-    return (
-      "Each row is one layer. Parameters are the numbers that were learned, multiply-adds the work for one " +
-      "image. They are often in different " +
-      `places: here ${worker.name} does ${percent(worker.multiply_adds / R.totals.multiply_adds)} of ` +
-      "the work with " +
-      `${percent(worker.parameters_share)} of the parameters.`
-    );
+    const [name, [work, size]] = [...shares].reduce((a, b) => (b[1][0] > a[1][0] ? b : a));
+    return [
+      `Each row is one layer${isInBlocks ? ", each part of a bar a block of layers" : ""}.`,
+      "Parameters are the numbers that were learned, multiply-adds the work for one image.",
+      work > 2 * size ? "They are often in different places: here" : "Here",
+      `${name} does ${percent(work)} of the work with ${percent(size)} of the parameters.`,
+    ].slice(0, work ? 4 : 2).join(" ");
   }
 
   function bars(root) {
@@ -64,88 +48,83 @@ View("net", () => {
     return el(
       "div",
       {class: "bars"},
-      known
-        .filter(([c, isKnown]) => c !== 6 && isKnown())
-        .map(([c]) =>
-          Chart.share({
-            title: [
-              "Where are the parameters?",
-              "Where is the work?",
-              "Which blobs are large?",
-              "",
-              "Where does the time go?",
-            ][c - 3],
-            unit: ["parameters", "multiply-adds", "bytes", "", "ms"][c - 3],
-            chosen: State.layer,
-            onselect: choose,
-            onhover: light,
-            parts: State.layers.map(l => ({name: l.name, value: part(l, c) * totals[c], kind: l.kind})),
-          }),
-        ),
+      COLUMNS.filter(c => c[4]).map(c =>
+        Chart.share({
+          title: c[4],
+          unit: c[5],
+          chosen: State.layer,
+          onselect: choose,
+          onhover: light,
+          layers: State.layers.map(l => ({...l, value: part(l, c) * totals[c[0]]})),
+        }),
+      ),
     );
   }
 
-  function cell(l, [, f, how, shown], c) {
+  function cell(l, c) {
+    const [name, f, how, format] = c;
     const v = f(l);
     if (how === "rank") return el("td", {class: "number"}, l.rank ? `${l.rank.r} of ${l.rank.full}` : "");
-    if (how !== "share") return el("td", {class: c === 1 ? `kind ${l.kind}` : null}, v);
+    if (how !== "share") return el("td", {class: name === "type" ? `kind ${l.kind}` : name}, v);
     const share = part(l, c);
+    const shown = format === whole && totals[name] >= 1e8 ? count : format;
     return [
-      el("td", {class: "number", title: v ? whole(v) : null}, v ? (shown || whole)(v) : ""),
+      el("td", {class: "number", title: v ? whole(v) : null}, v ? shown(v) : ""),
       el(
         "td",
-        {class: "part"},
-        v ? [el("span", {class: `stick ${l.kind}`, style: {width: 60 * share + "px"}}), percent(share)] : "",
+        {class: `part ${name}`},
+        v ? [el("span", {class: `stick ${l.kind}`, style: {width: 40 * share + "px"}}), percent(share)] : "",
       ),
     ];
   }
 
-  function draw(root) {
-    const columns = COLUMNS.map((c, i) => [c, i]).filter(([, i]) => i < 3 || known.find(k => k[0] === i)[1]());
-    let rows = [...State.layers];
-    if (sorted)
-      rows.sort((a, b) => {
-        const f = COLUMNS[sorted[0]][1];
-        const [x, y] = [f(a), f(b)];
-        return (x < y ? -1 : x > y ? 1 : 0) * sorted[1];
-      });
-    const head = columns.map(([[name, , how], i]) =>
+  function head(c) {
+    const [name, , how] = c;
+    const first = how && how !== "output" ? -1 : 1;
+    const way = sorted && sorted[0] === c ? sorted[1] : 0;
+    return [
       el(
         "th",
         {
           scope: "col",
-          colspan: how === "share" ? 2 : 1,
-          "aria-sort": sorted && sorted[0] === i ? (sorted[1] > 0 ? "ascending" : "descending") : null,
+          class: first < 0 ? "number" : name,
+          "aria-sort": way ? (way > 0 ? "ascending" : "descending") : null,
         },
         el(
           "button",
           {
             "data-focus": `sort-${name}`,
             onclick: () => {
-              sorted =
-                !sorted || sorted[0] !== i
-                  ? [i, i < 3 ? 1 : -1]
-                  : sorted[1] === (i < 3 ? 1 : -1)
-                    ? [i, -sorted[1]]
-                    : null;
+              sorted = way === -first ? null : [c, way ? -first : first];
               State.redraw();
             },
           },
           name,
-          sorted && sorted[0] === i ? (sorted[1] > 0 ? " ▲" : " ▼") : "",
+          way ? (way > 0 ? " ▲" : " ▼") : "",
         ),
       ),
-    );
+      how === "share" && el("th", {scope: "col", class: `part ${name}`}, "share"),
+    ];
+  }
+
+  function draw(root) {
+    const rows = [...State.layers];
+    if (sorted)
+      rows.sort((a, b) => {
+        const [[, f], way] = sorted;
+        const [x, y] = [f(a), f(b)];
+        return (x < y ? -1 : x > y ? 1 : 0) * way;
+      });
     const open = l => State.set({layer: l.name, view: "layer"});
     const body = rows.map(l =>
       el(
         "tr",
         {class: l.name === State.layer ? "chosen" : null, "data-layer-row": l.name, onclick: () => open(l)},
-        columns.map(([c, i]) =>
+        COLUMNS.map((c, i) =>
           i === 0
             ? el(
                 "th",
-                {scope: "row"},
+                {scope: "row", title: l.name},
                 el(
                   "button",
                   {
@@ -159,7 +138,7 @@ View("net", () => {
                   l.name,
                 ),
               )
-            : cell(l, c, i),
+            : cell(l, c),
         ),
       ),
     );
@@ -169,10 +148,14 @@ View("net", () => {
       R.zeros ? el("p", {class: "warning", role: "note"}, R.zeros) : "",
       bars(root),
       el(
-        "table",
-        {class: "net", "aria-label": "layers"},
-        el("thead", {}, el("tr", {}, head)),
-        el("tbody", {}, body),
+        "div",
+        {class: "sideways"},
+        el(
+          "table",
+          {class: "net", "aria-label": "layers"},
+          el("thead", {}, el("tr", {}, COLUMNS.map(head))),
+          el("tbody", {}, body),
+        ),
       ),
       thin.length
         ? el(

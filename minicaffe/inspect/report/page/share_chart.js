@@ -1,42 +1,51 @@
 // One bar of 100 %, whose parts can be chosen.
 Chart.share = (() => {
-  const {figure} = Chart;
+  // The longest text that fits into each part: a name is whole or not there.
+  const label = new ResizeObserver(entries => {
+    for (const {target} of entries)
+      for (const button of target.children)
+        button.texts.some(text => {
+          button.textContent = text;
+          return button.scrollWidth <= button.clientWidth;
+        });
+  });
 
-  // One bar of 100 %: parts [{name, value, kind}]; chosen: a name; onselect(name), onhover(name | null).
-  function share({title, unit, parts, total, chosen, onselect, onhover}) {
-    const sum = total ?? parts.reduce((a, p) => a + p.value, 0);
-    const all = parts.filter(p => p.value > 0);
-    // what is too thin to be seen is left out
-    const shown = all.filter(p => all.length < 60 || p.value >= 0.002 * sum || p.name === chosen);
-    const box = el("div", {
-      class: all.length < 60 ? "share" : "share many",
-      role: "group",
-      "aria-label": title,
-    });
-    for (const p of shown) {
-      const part = p.value / sum;
-      const label = `${p.name}: ${percent(part)}, ${whole(p.value)} ${unit}`;
-      box.append(
-        el(
-          "button",
-          {
-            class: `part ${p.kind}${p.name === chosen ? " chosen" : ""}`,
-            style: {flexGrow: part * 1000, flexBasis: 0},
-            title: label,
-            "aria-label": label,
-            "data-part": p.name,
-            tabindex: p.name === chosen ? "0" : "-1",
-            "data-focus": `${title}-${p.name}`,
-            onclick: () => onselect && onselect(p.name),
-            onmouseenter: () => onhover && onhover(p.name),
-            onmouseleave: () => onhover && onhover(null),
-            onfocus: () => onhover && onhover(p.name),
-          },
-          part > 0.08 ? `${p.name} ${percent(part)}` : "",
-        ),
-      );
+  // layers [{name, block, value, kind}]; those of a block are one part, of the colour of the largest. chosen: a
+  // layer's name; onselect(name of the largest), onhover(block | null).
+  function share({title, unit, layers, chosen, onselect, onhover}) {
+    const all = layers.filter(l => l.value > 0);
+    const sum = all.reduce((a, l) => a + l.value, 0);
+    const blocks = new Map();
+    for (const l of all) blocks.set(l.block, [...(blocks.get(l.block) || []), l]);
+    const here = layers.find(l => l.name === chosen)?.block;
+    const buttons = [];
+    const box = el("div", {class: "share", role: "group", "aria-label": title});
+    for (const [block, members] of blocks) {
+      const value = members.reduce((a, l) => a + l.value, 0);
+      const most = members.reduce((a, b) => (b.value > a.value ? b : a));
+      const text =
+        `${block}: ${members.length > 1 ? `${members.length} layers, ` : ""}` +
+        `${percent(value / sum)}, ${whole(value)} ${unit}`;
+      const button = el("button", {
+          class: `part ${most.kind}${block === here ? " chosen" : ""}`,
+          style: {flexGrow: (1000 * value) / sum, flexBasis: 0},
+          title: text,
+          "aria-label": text,
+          "data-part": block,
+          tabindex: block === here ? "0" : "-1",
+          "data-focus": `${title}-${block}`,
+          onclick: () => onselect(most.name),
+          onmouseenter: () => onhover(block),
+          onmouseleave: () => onhover(null),
+          onfocus: () => onhover(block),
+        });
+      const short = members.length > 1 ? block.split(/[/_.-]/).pop() : block;
+      const part = percent(value / sum);
+      button.texts = [`${block} ${part}`, `${short} ${part}`, short, ""];
+      buttons.push(button);
     }
-    const buttons = [...box.children];
+    box.append(...buttons);
+    label.observe(box);
     if (buttons.length && !buttons.some(b => b.tabIndex === 0)) buttons[0].tabIndex = 0;
     box.addEventListener("keydown", event => {
       const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
@@ -50,8 +59,8 @@ Chart.share = (() => {
       next.focus();
       say(next.getAttribute("aria-label"));
     });
-    return figure("shares", title, box, ["layer", unit, "share"], () =>
-      all.map(p => [p.name, p.value, percent(p.value / sum)]),
+    return Chart.figure("shares", title, box, ["layer", unit, "share"], () =>
+      all.map(l => [l.name, l.value, percent(l.value / sum)]),
     );
   }
 
