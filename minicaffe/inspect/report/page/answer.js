@@ -253,7 +253,9 @@ View("answer", () => {
     tries: () =>
       C === 1 && W && Values.isLive()
         ? "Draw a 4 that it takes for a 9."
-        : "Cover as little as you can so that it says something else.",
+        : Values.isLive() || O.images
+          ? "Cover as little as you can so that it says something else."
+          : "Compare it with another image, whose bars are the thin lines.",
     say:
       "Bars: the net's probabilities. They always add up to 1, also for a picture of nothing it knows. " +
       "The map shows how far the score falls when a patch is covered: what it depends on, not a reason.",
