@@ -19,8 +19,8 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-// How wide a view is at most.
-const roomOf = () => document.getElementById("main").clientWidth - 28;
+// How wide a view is at least: with its margins, and a scroll bar that may come.
+const roomOf = () => document.getElementById("main").offsetWidth - 46;
 
 // Speak a line to those who listen to the page.
 function say(text) {
