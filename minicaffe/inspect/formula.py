@@ -19,8 +19,14 @@ def formula_of(layer: Layer) -> str:
     begin = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
     block = takewhile(lambda line: not line or line.startswith("    "), lines[begin:])
     formulas = "\n".join(line[4:] for line in block).rstrip()
-    no_bias = "There is no b here: bias_term is false." if _lacks_bias(layer) else ""
-    return "\n".join(filter(None, [first, formulas, no_bias])).replace("``", "")
+    text = "\n".join(filter(None, [first, formulas])).replace("``", "")
+    return _without_bias(text) if _lacks_bias(layer) else text
+
+
+def _without_bias(text: str) -> str:
+    """Formulas without b: neither where it is added, nor its gradient, nor what is said of it."""
+    text = re.sub(r" \+ b\b| \(and b\)|(?m: *\bdb = .+?(?=   |$))", "", text)
+    return re.sub(r"\n+", "\n", text).strip()
 
 
 def _lacks_bias(layer: Layer) -> bool:

@@ -1,6 +1,6 @@
 """LRN: each element divided by a power of the energy around it.
 
-    y = x / (k + α/n · Σ x²)^β        dx: see ``ops/lrn.py``
+    y = x / s^β,  s = k + α/n · Σ x²        dx = dy / s^β − 2αβ/n · x · Σ (dy · x / s^(β+1))
 
 Shapes: x, y (N, C, H, W), stored (C, H, W, N).
 

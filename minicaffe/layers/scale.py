@@ -1,6 +1,6 @@
-"""Scale: y = s · x + b, where s and b have the shape of some axes of x.
+"""Scale: y = s · x + b, where s (and b) has the shape of some axes of x.
 
-    dx = s · dy        ds = Σ dy · x        db = Σ dy        (sums over the elements that share an s or b)
+    dx = s · dy        ds = Σ dy · x        db = Σ dy        (sums over the elements that share an s)
 
 Shapes: x, y (N, C, …); s, b (C,) by default. s is a parameter or the second bottom; b, a parameter, is only there
 with ``bias_term``.

@@ -246,7 +246,7 @@ def test_statistics_of_every_blob_are_those_of_numpy(lenet_page, lenet_recording
 def test_pictures_and_numbers_of_a_layer_are_those_that_the_net_computed(lenet_page, lenet_recording):
     lenet_page.at("view=layer&layer=conv1&image=1&map=4&at=7,9")
     value = float(lenet_recording.stages["conv1"].values[1, 4, 7, 9])
-    read = lenet_page.tab.locator(".layer-side .num").first
+    read = lenet_page.tab.locator(".layer-first .quiet .num")
     assert float(read.get_attribute("title").replace("−", "-")) == pytest.approx(value, abs=1e-4)
     counts = lenet_page.numbers("How large is conv1?")[1:]
     assert sum(int(row[1]) for row in counts) == lenet_recording.stages["conv1"].values.size

@@ -17,6 +17,7 @@ from minicaffe.inspect.formula import formula_of
 from minicaffe.inspect.receptive_fields import receptive_fields
 from minicaffe.inspect.report.blocks import blocks_of
 from minicaffe.inspect.report.record import RecordedLayer, Recording
+from minicaffe.inspect.report.says import said
 from minicaffe.inspect.summary import LayerRow, layer_rows
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.ops.convolution.geometry import ReceptiveField, Window
@@ -127,6 +128,7 @@ def facts(recording: Recording) -> list[dict[str, Any]]:
     blocks = blocks_of(recording, [kind_of(recorded.layer) for recorded in recording.layers])
     return [
         _facts(layer, block, recording.net.steps[layer.step], row, fields[layer.name])
+        | said(layer, recording)
         for layer, block, row in zip(recording.layers, blocks, rows, strict=True)
     ]
 

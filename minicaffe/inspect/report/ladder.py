@@ -138,7 +138,7 @@ def reduce(values: np.ndarray, rung: Rung) -> tuple[np.ndarray, dict[str, Any]]:
     count = shape[0] if most is None else min(shape[0], most)
     indices = None
     if count < shape[0]:
-        indices = [i * shape[0] // count for i in range(count)]
+        indices = evenly(shape[0], count)
         values = values[:, indices]
     step = _step(shape, rung)
     if step > 1:
@@ -146,6 +146,11 @@ def reduce(values: np.ndarray, rung: Rung) -> tuple[np.ndarray, dict[str, Any]]:
     notes = [f"{count:,} of {shape[0]:,} {'maps' if len(shape) == 3 else 'numbers'}"] if indices else []
     notes += [f"means of {step} × {step} pixels"] if step > 1 else []
     return np.asarray(values), {"maps": indices, "step": step, "note": ", ".join(notes) or None}
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Which of ``total`` channels stand for all: those of half the count are among those of the whole."""
+    return [i * total // count for i in range(count)]
 
 
 def shrink(values: np.ndarray, step: int) -> np.ndarray:

@@ -133,13 +133,14 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     drawings = _drawings(net)
     told = STAGE * len(recording.stages) + LAYER * len(recording.layers)
     options = replace(options, overhead=PAGE + sum(map(len, drawings)) + told)
-    fitting = ladder.choose(recording, options.budget(MAPS)).rung.images
+    rung = ladder.choose(recording, options.budget(MAPS)).rung
+    fitting = rung.images
     if fitting is not None and fitting < len(recording.images):
         fit = "1 image fits" if fitting == 1 else f"{fitting} images fit"
         logger.info("%s --max-size %g", fit, options.max_size)
         recording = recording.first(fitting)
     packer = Packer()
-    data = {**_data(recording, packer, options, weights_name), "zeros": zeros}
+    data = {**_data(recording, packer, options, weights_name, rung.maps), "zeros": zeros}
     # what is left is for maps, after everything else has its place
     fixed = len(as_json(data)) + STAGE * len(recording.stages) + sum(map(len, drawings)) + PAGE
     left = options.most_bytes - packer.size - fixed
@@ -156,11 +157,13 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
     return Report(net.name or "net", text)
 
 
-def _data(recording: Recording, packer: Packer, options: Options, weights_name: str | None) -> dict[str, Any]:
+def _data(
+    recording: Recording, packer: Packer, options: Options, weights_name: str | None, maps: int | None
+) -> dict[str, Any]:
     """What the page's JSON holds, but for the stages."""
     net = recording.net
     runs = live(recording, packer, options)
-    params = weights.parameters(recording, packer, options)
+    params = weights.parameters(recording, packer, options, maps)
     layers = [{**known, "params": params[known["name"]]} for known in facts(recording)]
     formulas = list(dict.fromkeys(known["formula"] for known in layers))
     for known in layers:  # many layers have the same

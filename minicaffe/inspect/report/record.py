@@ -373,7 +373,7 @@ class _Recorder:
         for i in reversed(range(len(self.layers))):
             step, layer = self.net.steps[i], self.layers[i]
             if step.layer.type == "SoftmaxWithLoss" and _is_vector(step.bottom[0].shape):
-                self.answer, self.softmax = self._source(layer.bottoms[0]), True
+                self.answer, self.softmax = source(self.layers, layer.bottoms[0]), True
                 return
         has_loss = any(step.layer.is_loss for step in self.net.steps)
         if len(self.net.outputs) == 1 and not has_loss:
@@ -398,10 +398,11 @@ class _Recorder:
                     f"label {picture.label} of {picture.name}: the net has {count} classes, from 0 to {count - 1}"
                 )
 
-    def _source(self, key: str) -> str:
-        """The stage that a Split copied, or the stage itself."""
-        maker = next(layer for layer in self.layers if key in layer.tops)
-        return self._source(maker.bottoms[0]) if maker.type == "Split" else key
+
+def source(layers: list[RecordedLayer], key: str) -> str:
+    """The stage that a Split copied, or the stage itself."""
+    maker = next(layer for layer in layers if key in layer.tops)
+    return source(layers, maker.bottoms[0]) if maker.type == "Split" else key
 
 
 def _is_vector(shape: tuple[int, ...]) -> bool:

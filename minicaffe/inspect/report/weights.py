@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.inspect.report.facts import rounded, statistics
+from minicaffe.inspect.report.ladder import evenly
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.record import RecordedLayer, Recording
@@ -16,7 +17,7 @@ EXACT = 64  # numbers: smaller parameters are float32, whatever the net's size
 F32, F16 = 500_000, 1_500_000  # parameters of a net, up to which all are carried in that precision
 SHARE = 0.45  # of the file, that they may take
 KERNELS = 0.15  # of the file, for pictures of kernels
-CAPS = [(64, 49), (32, 16), (16, 8), (8, 3)]  # filters × slices of each that are shown
+CAPS = [(64, 64), (32, 32), (16, 16), (16, 8), (8, 4), (8, 3)]  # filters × slices of each that are shown
 NAMES = {"Convolution": "wb", "InnerProduct": "wb", "Deconvolution": "wb", "DepthwiseConvolution": "wb"}
 
 
@@ -29,12 +30,18 @@ def precision(recording: Recording, options: Options) -> str | None:
     return None
 
 
-def parameters(recording: Recording, packer: Packer, options: Options) -> dict[str, list[dict[str, Any]]]:
-    """What the page knows of each layer's parameters."""
+def parameters(
+    recording: Recording, packer: Packer, options: Options, maps: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """What the page knows of each layer's parameters.
+
+    ``maps``: of each stage about so many are shown (None: all); filters are those of the same channels.
+    """
     dtype, budget = precision(recording, options), options.budget(KERNELS)
-    cap = CAPS[-1]
+    caps = [(min(filters, maps or filters), min(slices, maps or slices)) for filters, slices in CAPS]
+    cap = caps[-1]
     if dtype is None:
-        costs = ((c, sum(_cost(a, c) for layer in recording.layers for a in layer.params)) for c in CAPS)
+        costs = ((c, sum(_cost(a, c) for layer in recording.layers for a in layer.params)) for c in caps)
         cap = next((c for c, cost in costs if cost <= budget), cap)
     return {layer.name: [_parameter(layer, i, dtype, cap, packer) for i in range(len(layer.params))]
             for layer in recording.layers}  # fmt: skip
@@ -45,7 +52,7 @@ def _parameter(
 ) -> dict[str, Any]:
     array = layer.params[index]
     letters = _letters(layer)
-    shown, note = (array, None) if dtype else capped(array, cap)
+    shown, note, channels = (array, None, [None, None]) if dtype else capped(array, cap)
     kind = dtype or ("f32" if array.size <= EXACT else "u8")
     if dtype == "f16" and array.size <= 1024:  # biases and statistics cost nothing, and add up
         kind = "f32"
@@ -55,6 +62,7 @@ def _parameter(
         "shape": list(array.shape),
         "values": packer.add(shown, kind, f"{layer.name}/weights") if shown.size else None,
         "note": note,
+        "channels": channels,
         **statistics(array),
     }
     if layer.param_diffs:
@@ -73,13 +81,24 @@ def _letters(layer: RecordedLayer) -> str:
     return "w" if layer.layer.bias_blob is None else "wb"
 
 
-def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | None]:
-    """The first filters and slices of a parameter, and what was left out."""
+Channels = list[list[int] | None]
+
+
+def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | None, Channels]:
+    """Some filters and slices of a parameter, what was left out, and the numbers of both (None: all).
+
+    They are of the same channels as the maps that are shown (``ladder.reduce``).
+    """
     filters, slices = cap
+    channels: Channels = [None, None]
     if array.size <= EXACT:
-        return array, None
+        return array, None, channels
     if array.ndim == 4:
-        shown = array[:filters, :slices]
+        shown = array
+        for axis, most in enumerate(cap):
+            if array.shape[axis] > most:
+                channels[axis] = chosen = evenly(array.shape[axis], most)
+                shown = shown.take(chosen, axis)
         note = f"{len(shown)} of {len(array)} filters, {shown.shape[1]} of {array.shape[1]} slices"
     elif array.ndim == 2:
         shown = array[:filters, : 16 * slices]
@@ -87,12 +106,12 @@ def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | N
     else:
         shown = array[: 16 * slices]
         note = f"{len(shown)} of {len(array)}"
-    return shown, None if shown.shape == array.shape else note
+    return shown, None if shown.shape == array.shape else note, channels
 
 
 def _cost(array: np.ndarray, cap: tuple[int, int]) -> float:
     """About the bytes of a parameter's picture in the file: weights hardly compress."""
-    shown, _ = capped(array, cap)
+    shown, *_ = capped(array, cap)
     return shown.size * (4 if array.size <= EXACT else 1) * 4 / 3
 
 

@@ -10,7 +10,9 @@ View("convolution", () => {
   let playing = false;
   let run = 0; // run: the number of the last drawing; the animation of another one ends
 
-  const step = () => (STEPS[State.step] || BACK[State.step] ? State.step : "5");
+  // The chosen step; else what a layer is about: its output, or the two products of one of low rank.
+  const step = () =>
+    STEPS[State.step] || BACK[State.step] ? State.step : layerOf(layerName()).rank ? "6" : "5";
   const stepsOf = now => (now[0] === "b" ? BACK : STEPS);
   // The chosen layer, or the last product before it, or the first.
   function layerName() {
@@ -141,7 +143,7 @@ View("convolution", () => {
   }
   function turn() {
     playing = false;
-    State.set({step: step()[0] === "b" ? "5" : "b2"});
+    State.set({step: step()[0] === "b" ? null : "b2"});
   }
   function play() {
     if (still()) return;

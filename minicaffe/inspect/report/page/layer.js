@@ -1,25 +1,23 @@
 // View 2: one layer: formula, settings, count; its parameters and what it makes of the image, by its type.
 View("layer", () => {
-  const {card, shape, areMaps, chosen, large, stageOr, shown, histogram} = LayerMaps;
+  const {card, shape, areMaps, numberOf, image, scene, sign, large, reading, stageOr, shown, histogram} = LayerMaps;
 
   function about() {
     const layer = layerOf(State.layer);
     const stages = keys => keys.map(k => `${R.stages[k].blob} ${shape(R.stages[k].shape)}`).join(" + ");
+    const [first, ...more] = R.formulas[layer.formula].split("\n").map(line => el("span", {}, line + "\n"));
     return el(
       "div",
       {class: "about"},
-      el(
-        "pre",
-        {class: "formula", tabindex: "0", "aria-label": "formula"},
-        R.formulas[layer.formula].split("\n").map(line => el("span", {}, line + "\n")),
-      ),
+      more.length
+        ? el("details", {class: "formula"}, el("summary", {"aria-label": "formula"}, first), el("pre", {}, more))
+        : el("pre", {class: "formula"}, first),
       el(
         "p",
-        {class: "count"},
-        layer.bottoms.length ? `${stages(layer.bottoms.map(source))} → ` : "",
-        stages(layer.tops),
+        {class: "settings count"},
+        el("span", {}, layer.bottoms.length ? `${stages(layer.bottoms.map(source))} → ` : "", stages(layer.tops)),
+        el("span", {}, layer.count_text),
       ),
-      layer.count_text ? el("p", {class: "count"}, layer.count_text) : "",
       el(
         "div",
         {class: "settings"},
@@ -31,36 +29,38 @@ View("layer", () => {
 
   async function draw(root) {
     const layer = layerOf(State.layer);
-    const tops = layer.tops;
-    const light = f =>
-      root.querySelectorAll("[data-map]").forEach(n => n.classList.toggle("lit", Number(n.dataset.map) === f));
-    const isNeuron = LayerTypes.isNeuron(layer);
-    const main = await LayerTypes.cards(layer);
-    const side = [];
-    if (layer.kind === "conv") main.push(...(await LayerWeights.kernels(layer, light)));
-    for (const key of tops) {
+    const filters = layer.kind === "conv" ? await LayerWeights.filters(layer) : null;
+    const cards = await (layer.kind === "conv"
+      ? LayerWeights.conv(layer, filters)
+      : layer.kind === "ip"
+        ? LayerWeights.ip(layer)
+        : LayerTypes.cards(layer));
+    const [, ...main] = cards;
+    let [first] = cards;
+    for (const key of layer.tops) {
       const values = await stageOr(key);
       const isMaps = areMaps(values);
       const [c, ...size] = R.stages[key].shape;
+      const name = stageName(values.key || key);
       const title =
         isMaps && c > 1
-          ? `${c} maps of ${size.join(" × ")}: ${stageName(key)}`
-          : `${stageName(key)}: ${shape([c, ...size].filter(Boolean))}`;
-      if (isMaps && c > 1 && !LayerTypes.has(layer)) {
-        const i = chosen(values, values.shape[0]);
-        side.push(card(`Map ${values.maps ? values.maps[i] : i}`, large(key, values)));
-      }
-      if (layer.type === "Softmax" && main.length) continue; // its table says it all
-      const output = card(title, await shown(key, light));
-      if (main.some(node => node.querySelector?.(".filters"))) output.classList.add("beside");
-      main.push(output);
+          ? `${c} maps of ${size.join(" × ")}${filters ? ", each below its filter" : ""}: ${name}`
+          : `${name}: ${shape(R.stages[key].shape)}`;
+      if (layer.type === "Softmax" && first) continue; // its table says it all
+      const output = card(title, await shown(key, values, key === layer.tops[0] && filters));
+      output.classList.add("all");
+      if (isMaps && c > 1 && !first)
+        first = scene(`Map ${numberOf(values)}`, [large(key, values, name)], reading([values]));
+      if (first) main.unshift(output);
+      else first = output;
     }
-    if (layer.kind === "ip") main.push(...(await LayerWeights.matrix(layer)));
-    side.push(...(await LayerTested.patches(layer)));
+    const isFirst = !layer.bottoms.length || layer.bottoms.some(key => source(key) === R.input.stage);
+    const picture = await image(isFirst ? 140 : 72);
+    const patches = await LayerTested.patches(layer);
     const stats = [
-      ...(isNeuron
+      ...(LayerTypes.isNeuron(layer)
         ? []
-        : tops
+        : layer.tops
             .filter(key => R.stages[key].shape.length)
             .map(key => histogram(`How large is ${stageName(key)}?`, R.stages[key], "value, all images"))),
       ...layer.params.map(p =>
@@ -71,44 +71,23 @@ View("layer", () => {
         ),
       ),
     ].filter(Boolean);
-    main.push(
-      ...(await LayerTested.gates(layer)),
-      ...(stats.length ? [card("How the numbers are spread", el("div", {class: "pair"}, stats))] : []),
-    );
     root.append(
       el(
         "div",
         {class: "layer-cards"},
-        el("div", {class: "layer-main"}, main),
-        side.length ? el("div", {class: "layer-side"}, side) : "",
+        el("div", {class: "layer-first"}, picture, picture && !filters && isFirst ? sign("→") : "", first),
+        innerWidth > 1180 ? [patches, main] : [main, patches],
+        await LayerTested.gates(layer),
+        stats.length > 0 && card("How the numbers are spread", el("div", {class: "pair"}, stats)),
       ),
     );
   }
 
-  const SAYS = {
-    conv:
-      "Each filter slides over all input maps and answers strongly (blue) where the image looks like " +
-      "it, against it (red) where it looks like the opposite. The colour of the page is 0.",
-    ip:
-      "Each output is a sum of all inputs, each times a weight: one row of W. A row whose weights " +
-      "resemble the input gives a large output.",
-    pool:
-      "Each output is the largest number of a window, or its mean. Moving the image by a pixel changes " +
-      "little here, and the maps get smaller.",
-    data:
-      "What goes into the net, or comes out of it, as the net sees it: numbers, after the mean is " +
-      "subtracted and the scale applied.",
-    loss: "One number that is small where the net is right. Training makes it smaller, by its gradients.",
-    other: "What this layer makes of the numbers that it gets, for the image that is chosen above.",
-  };
   return {
     title: () => `${State.layer} · ${layerOf(State.layer).type}`,
     draw,
     aside: about,
-    say: () => SAYS[layerOf(State.layer).type === "Softmax" ? "other" : layerOf(State.layer).kind],
-    tries: () =>
-      layerOf(State.layer).kind === "conv"
-        ? "Find a filter for vertical strokes. Check it on another image."
-        : "Go through the images with ← and →. What stays the same?",
+    say: () => layerOf(State.layer).say,
+    tries: () => layerOf(State.layer).try,
   };
 });

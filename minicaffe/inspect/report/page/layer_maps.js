@@ -9,64 +9,113 @@ const LayerMaps = (() => {
   const chosen = (values, n) =>
     values.maps ? Math.max(0, values.maps.indexOf(State.map)) : Math.min(State.map, n - 1);
 
-  // All maps of a stage, and the chosen one larger, whose pixels can be read.
-  function maps(key, values, onhover) {
+  // The number of the map that is chosen, or of the first where that is not carried.
+  const numberOf = values => {
+    const i = chosen(values, values.shape[0]);
+    return values.maps ? values.maps[i] : i;
+  };
+  const map = (values, i = chosen(values, values.shape[0])) =>
+    part(values.data, i, values.shape[1] * values.shape[2]);
+  const figure = (picture, ...caption) =>
+    el("figure", {class: "patch"}, picture, el("figcaption", {}, caption));
+  // Pictures with signs between them, and a line below.
+  const scene = (title, parts, ...below) =>
+    card(title, el("div", {class: "scene"}, parts), el("div", {class: "settings"}, below));
+  const told = (name, data) => {
+    const {lo, hi} = Maps.range(data);
+    return `${name}: ${fmt(lo)}\u00a0…\u00a0${fmt(hi)}`;
+  };
+  const sign = text => el("span", {class: "sign"}, text);
+
+  // A picture made about `side` pixels large, in whole steps where it grows much.
+  function fit(canvas, side) {
+    const {width, height} = canvas;
+    const scale = side / Math.max(width, height);
+    const by = scale > 2 ? Math.floor(scale) : scale;
+    Object.assign(canvas.style, {
+      width: width * by + "px",
+      height: height * by + "px",
+      imageRendering: scale < 1 ? "auto" : "",
+    });
+    return canvas;
+  }
+  // The image that is chosen; nothing of what is no picture.
+  async function image(side) {
+    const canvas = await Maps.image(State.image, null);
+    return canvas && figure(fit(canvas, side), R.images[State.image]?.name ?? "your picture");
+  }
+  // Several maps in one picture: what a filter sees, or its slices.
+  function mosaic(list, h, w, {lo, hi, side, label}) {
+    const gap = h * w > 1 ? 1 : 0;
+    const n = list.length;
+    const root = Math.ceil(Math.sqrt(n));
+    const across = n % root && n % (root + 1) === 0 ? root + 1 : root; // rows that are full, if there are
+    const [dy, dx] = [h + gap, w + gap];
+    const [high, wide] = [Math.ceil(n / across) * dy - gap, across * dx - gap];
+    const all = new Float32Array(high * wide);
+    list.forEach((data, i) => {
+      const from = Math.floor(i / across) * dy * wide + (i % across) * dx;
+      for (let y = 0; y < h; y++) all.set(data.subarray(y * w, (y + 1) * w), from + y * wide);
+    });
+    const canvas = fit(Maps.tile(all, high, wide, {lo, hi, label}), side);
+    const context = canvas.getContext("2d");
+    for (let x = w; gap && x < wide; x += dx) context.clearRect(x, 0, 1, high);
+    for (let y = h; gap && y < high; y += dy) context.clearRect(0, y, wide, 1);
+    if (n % across) context.clearRect((n % across) * dx, high - h, wide, h);
+    canvas.classList.add("mosaic");
+    canvas.setAttribute("aria-label", label);
+    return canvas;
+  }
+
+  // All maps of a stage, each below its filter where there are filters.
+  function maps(key, values, filters) {
     const [c, h, w] = values.shape;
     const n = Math.min(c, MOST);
     const range = Maps.range(values.data);
     const shared = State.scale === "blob" ? range : {};
-    const list = Array.from({length: n}, (_, i) => ({
-      values: part(values.data, i, h * w),
-      h,
-      w,
-      number: values.maps ? values.maps[i] : i,
-      label: `${key}, map ${values.maps ? values.maps[i] : i}`,
-    }));
-    const whole = [
+    const list = Array.from({length: n}, (_, i) => {
+      const number = values.maps ? values.maps[i] : i;
+      const label = `${stageName(key)}, map ${number}`;
+      const picture = Maps.tile(part(values.data, i, h * w), h, w, {...shared, label});
+      const above = filters?.drawn(number, 60);
+      return {number, picture: above ? el("span", {class: "above"}, above, picture) : picture};
+    });
+    const said = [
       values.note,
       c > n && `the first ${n} of ${many(c, "map")}`,
       values.exact ? "" : "≈ recorded in 8 bits",
-    ]
-      .filter(Boolean)
-      .join(" · ");
+      ...(filters ? filters.notes : []),
+    ];
     return [
       Maps.legend(range.lo, range.hi),
-      quiet(whole),
-      Maps.grid(list, {
-        ...shared,
-        selected: State.map,
-        focus: `map-${key}`,
-        onhover,
-        onselect: map => State.set({map, at: null}),
-      }),
+      quiet(said.filter(Boolean).join(" · ")),
+      Maps.grid(list, {selected: State.map, focus: `map-${key}`, onselect: map => State.set({map, at: null})}),
     ];
   }
-  function large(key, values, extra = {}) {
-    const [c, h, w] = values.shape;
-    const i = chosen(values, c);
-    const data = part(values.data, i, h * w);
-    const range = State.scale === "blob" ? Maps.range(values.data) : Maps.range(data);
+  // The chosen map, whose pixels can be read.
+  function large(key, values, caption = stageName(key), extra = {}) {
+    const [, h, w] = values.shape;
+    const data = map(values);
     const canvas = Maps.tile(data, h, w, {
-      ...range,
-      scale: Maps.scaleFor(h, w, 190, 224),
-      label: `${key}, map ${values.maps ? values.maps[i] : i}`,
+      ...(State.scale === "blob" ? Maps.range(values.data) : Maps.range(data)),
+      scale: Maps.scaleFor(h, w, 140, 180),
+      label: `${stageName(key)}, map ${numberOf(values)}`,
     });
-    const at = State.at && State.at[0] < h && State.at[1] < w ? State.at : null;
-    const read = at
-      ? [`row ${at[0]}, column ${at[1]}: `, values.exact ? "" : "≈ ", num(data[at[0] * w + at[1]], 5)]
-      : "choose a pixel";
-    return el(
-      "div",
-      {},
-      Maps.pixels(canvas, data, h, w, {
-        at,
-        name: key,
-        exact: values.exact,
-        focus: `pixels-${key}`,
-        onpixel: (y, x) => State.set({at: [y, x]}),
-        ...extra,
-      }),
-      quiet(read),
+    const at = placeIn(values);
+    const onpixel = (y, x) => State.set({at: [y, x]});
+    const own = {at, name: stageName(key), exact: values.exact, focus: `pixels-${key}`, onpixel};
+    return figure(Maps.pixels(canvas, data, h, w, {...own, ...extra}), told(caption, data));
+  }
+  const placeIn = ({shape: [, h, w]}) => (State.at && State.at[0] < h && State.at[1] < w ? State.at : null);
+  // The numbers of several maps at the chosen pixel, the last one of which is made of the others.
+  function reading(list, sign = "→") {
+    const last = list.length - 1;
+    const at = placeIn(list[last]);
+    if (!at || list.some(v => !placeIn(v))) return quiet("Choose a pixel to read its number.");
+    const number = v => [v.exact ? "" : "≈ ", num(map(v)[at[0] * v.shape[2] + at[1]], 5)];
+    return quiet(
+      `row ${at[0]}, column ${at[1]}: `,
+      list.map((v, i) => [i ? ` ${last > 1 && i === last ? "=" : sign} ` : "", number(v)]),
     );
   }
   function numbers(key, values) {
@@ -81,11 +130,15 @@ const LayerMaps = (() => {
           name: isClasses && R.classes.length ? className(i) : String(i),
           value: v,
           kind: v < 0 ? "minus" : "plus",
+          key: i,
+          chosen: i === State.map,
         })),
+        onselect: ({key}) => State.set({map: key}),
         label: isClasses && R.classes.length ? 110 : 40,
         row: 17,
       });
     }
+    const i = chosen(values, n);
     const w = [50, 64, 48, 40, 32, 25, 20].find(k => n % k === 0) || 50;
     const h = Math.ceil(n / w);
     const padded = new Float32Array(h * w);
@@ -94,13 +147,17 @@ const LayerMaps = (() => {
     return [
       Maps.legend(range.lo, range.hi, true),
       Maps.pixels(Maps.tile(padded, h, w, {...range, scale: 9, label: key}), padded, h, w, {
-        at: State.at,
-        name: key,
+        at: [Math.floor(i / w), i % w],
+        name: stageName(key),
         exact: values.exact,
         focus: `pixels-${key}`,
-        onpixel: (y, x) => State.set({at: [y, x]}),
+        onpixel: (y, x) => y * w + x < n && State.set({map: values.maps ? values.maps[y * w + x] : y * w + x}),
       }),
-      quiet(`${many(n, "number")} in rows of ${w}${values.note ? " · " + values.note : ""}`),
+      quiet(
+        `number ${numberOf(values)}: `,
+        num(values.data[i], 5),
+        ` · ${many(n, "number")} in rows of ${w}${values.note ? " · " + values.note : ""}`,
+      ),
     ];
   }
   // A stage; where it is not carried but its blob is, as later layers have left it, that.
@@ -112,17 +169,23 @@ const LayerMaps = (() => {
     );
     const found = later && (await Values.stage(later));
     return found && found.data
-      ? {...found, note: [`as it is after ${R.stages[later].layer}`, found.note].filter(Boolean).join(" · ")}
+      ? {
+          ...found,
+          key: later,
+          note: [found.note, `${R.stages[key].layer}'s own are not in this file`]
+            .filter(Boolean)
+            .join(" · "),
+        }
       : values;
   }
-  async function shown(key, onhover) {
-    const values = await stageOr(key);
+  async function shown(key, values, filters) {
     if (!values.data)
       return quiet(
         `${key} (${shape(R.stages[key].shape)}): too large to be carried for this image; only its ` +
           "statistics are here",
       );
-    if (areMaps(values)) return values.shape[0] > 1 ? maps(key, values, onhover) : large(key, values);
+    if (areMaps(values) && values.shape[0] > 1) return maps(key, values, filters);
+    if (areMaps(values)) return [large(key, values, "numbers"), reading([values])];
     if (values.shape.length === 2 || (values.shape.length === 3 && values.shape[2] > 1))
       return grid2(key, values);
     return numbers(key, values);
@@ -146,6 +209,8 @@ const LayerMaps = (() => {
   // -- statistics --
   function histogram(title, s, label) {
     if (!s.histogram) return null;
+    if (s.zeros === s.count)
+      return el("div", {class: "stats"}, el("figcaption", {}, title), quiet(`All ${whole(s.count)} are 0.`));
     return el(
       "div",
       {class: "stats"},
@@ -173,5 +238,25 @@ const LayerMaps = (() => {
     );
   }
 
-  return {MOST, part, card, shape, areMaps, chosen, large, stageOr, shown, histogram};
+  return {
+    MOST,
+    part,
+    card,
+    shape,
+    areMaps,
+    numberOf,
+    map,
+    placeIn,
+    figure,
+    scene,
+    told,
+    sign,
+    image,
+    mosaic,
+    large,
+    reading,
+    stageOr,
+    shown,
+    histogram,
+  };
 })();

@@ -12,8 +12,7 @@ const LayerTested = (() => {
     const values = await Pack.array(found.values);
     const r = layer.receptive_field;
     const scale = Maps.scaleFor(h, w, 48, 72);
-    const fitting = Math.floor(((innerWidth > 1180 ? 340 : 250) + 4) / (w * scale + 6));
-    const across = fitting >= n ? n : Math.max(1, Math.min(fitting, Math.ceil(n / 2))); // 6, or 3 and 3
+    const across = innerWidth > 1180 ? Math.ceil(n / 2) : n; // two rows, or one
     const cells = Array.from(
       {length: n},
       (_, i) =>

@@ -1,34 +1,23 @@
 // View 2, how an output comes from its input, by the layer's type: pooling's windows, sums, softmax, neurons.
 const LayerTypes = (() => {
-  const {part, card, chosen, large, histogram} = LayerMaps;
+  const {card, areMaps, numberOf, map, placeIn, scene, sign} = LayerMaps;
+  const {large, reading, stageOr, histogram} = LayerMaps;
 
+  const both = layer => Promise.all([source(layer.bottoms[0]), layer.tops[0]].map(stageOr));
   const TYPES = {
     async Pooling(layer) {
-      const x = await Values.stage(layer.bottoms[0]);
-      const y = await Values.stage(layer.tops[0]);
-      if (!x.data || !y.data || x.step > 1 || !layer.window) return [];
+      const [x, y] = await both(layer);
+      if (!areMaps(x) || !y.data || y.shape.length !== 3) return [];
       const [, h, w] = x.shape;
-      const [, oh, ow] = y.shape;
-      const {kernel, stride, pad} = layer.window;
-      const i = chosen(y, y.shape[0]);
-      const j = x.maps ? x.maps.indexOf(y.maps ? y.maps[i] : i) : i;
-      if (j < 0) return [];
-      const data = part(x.data, j, h * w);
-      const range = Maps.range(x.data);
-      const frame = Maps.pixels(
-        Maps.tile(data, h, w, {
-          ...range,
-          scale: Maps.scaleFor(h, w, 190, 224),
-          label: `${stageName(layer.bottoms[0])}, map ${State.map}`,
-        }),
-        data,
-        h,
-        w,
-        {name: stageName(layer.bottoms[0]), focus: "window"},
-      );
-      let text = "choose a pixel of the output: its window is outlined here";
-      if (State.at && State.at[0] < oh && State.at[1] < ow) {
-        const [top, left] = [0, 1].map(a => State.at[a] * stride[a] - pad[a]);
+      const data = map(x);
+      const {kernel, stride, pad} = layer.window || {};
+      const isWhole = x.step === 1 && y.step === 1 && layer.window;
+      const from = source(layer.bottoms[0]);
+      const input = large(from, x, stageName(x.key || from), {at: null, onpixel: null});
+      const at = placeIn(y);
+      let text = isWhole ? "Choose a pixel of the output: its window is outlined in the input." : "";
+      if (isWhole && at) {
+        const [top, left] = [0, 1].map(a => at[a] * stride[a] - pad[a]);
         const ys = [Math.max(0, top), Math.min(h, top + kernel[0])];
         const xs = [Math.max(0, left), Math.min(w, left + kernel[1])];
         let best = null;
@@ -36,7 +25,7 @@ const LayerTypes = (() => {
           for (let b = xs[0]; b < xs[1]; b++)
             if (!best || data[a * w + b] > data[best[0] * w + best[1]]) best = [a, b];
         const box = (name, y0, x0, y1, x1) =>
-          frame.append(
+          input.firstChild.append(
             el("div", {
               class: `mark ${name}`,
               style: {
@@ -48,7 +37,7 @@ const LayerTypes = (() => {
             }),
           );
         box("window", ys[0], xs[0], ys[1], xs[1]);
-        text = `the mean of this window is ${fmt(part(y.data, i, oh * ow)[State.at[0] * ow + State.at[1]], 4)}`;
+        text = `the mean of this window is ${fmt(map(y)[at[0] * y.shape[2] + at[1]], 4)}`;
         if (best && /MAX/i.test(layer.settings.find(s => s[0] === "pool")?.[1] ?? "MAX")) {
           box("best", best[0], best[1], best[0] + 1, best[1] + 1);
           text =
@@ -57,33 +46,28 @@ const LayerTypes = (() => {
         }
       }
       return [
-        card(
-          `Map ${y.maps ? y.maps[i] : i}: input and output`,
-          el("div", {class: "pair"}, frame, el("span", {class: "sign"}, "→"), large(layer.tops[0], y)),
+        scene(
+          `Map ${numberOf(y)}: input and output`,
+          [input, sign("→"), large(layer.tops[0], y)],
           quiet(text),
         ),
       ];
     },
     async Eltwise(layer) {
-      const all = await Promise.all([...layer.bottoms, ...layer.tops].map(key => Values.stage(key)));
-      if (all.some(v => !v.data || v.shape.length !== 3)) return [];
-      const how = layer.settings.find(s => s[0] === "operation")?.[1] ?? "SUM";
-      const sign = {PROD: "·", MAX: "max"}[how] || "+";
       const keys = [...layer.bottoms, ...layer.tops];
+      const all = await Promise.all(keys.map(stageOr));
+      if (!all.every(areMaps)) return [];
+      const how = layer.settings.find(s => s[0] === "operation")?.[1] ?? "SUM";
+      const op = {PROD: "·", MAX: "max"}[how] || "+";
+      const y = all[all.length - 1];
       return [
-        card(
-          `Map ${State.map}: ${keys
-            .slice(0, -1)
-            .map(k => stageName(source(k)))
-            .join(` ${sign} `)} = ${stageName(keys[keys.length - 1])}`,
-          el(
-            "div",
-            {class: "pair"},
-            all.map((v, i) => [
-              i ? el("span", {class: "sign"}, i === all.length - 1 ? "=" : sign) : "",
-              large(keys[i], v),
-            ]),
-          ),
+        scene(
+          `Map ${numberOf(y)}, number by number`,
+          all.map((v, i) => [
+            i ? sign(v !== y ? op : y.key ? "→" : "=") : "",
+            large(keys[i], v, stageName(v.key || source(keys[i]))),
+          ]),
+          reading(all, op),
         ),
       ];
     },
@@ -127,35 +111,39 @@ const LayerTypes = (() => {
               ),
             ),
           ),
+          quiet(z.data.length > 20 && "the 20 largest"),
         ),
-        quiet(z.data.length > 20 ? "the 20 largest" : ""),
       ];
     },
     async Concat(layer) {
+      const y = await stageOr(layer.tops[0]);
       let from = 0;
       return [
-        card(
+        scene(
           "From where the maps come",
-          el(
-            "ol",
-            {},
-            layer.bottoms.map(key => {
-              const n = R.stages[key].shape[0];
-              const text = `${from} … ${from + n - 1}: ${stageName(source(key))}`;
-              from += n;
-              return el("li", {}, text);
-            }),
-          ),
+          [
+            el(
+              "ul",
+              {},
+              layer.bottoms.map(key => {
+                const n = R.stages[key].shape[0];
+                const here = State.map >= from && State.map < from + n;
+                const text = `${from} … ${from + n - 1}: ${R.stages[source(key)].blob}`;
+                from += n;
+                return el("li", {}, here ? el("b", {}, text) : text);
+              }),
+            ),
+            areMaps(y) && large(layer.tops[0], y, `map ${numberOf(y)}`),
+          ],
+          areMaps(y) && reading([y]),
         ),
       ];
     },
   };
+  // Before and after.
   async function neuron(layer) {
-    // before and after, for layers that work on each number alone, or on each channel
     const [a, b] = [source(layer.bottoms[0]), layer.tops[0]];
-    const x = await Values.stage(a);
-    const y = await Values.stage(b);
-    const s = R.stages[b];
+    const [x, y] = await both(layer);
     const cards = [
       card(
         "Before and after, over all images",
@@ -163,48 +151,29 @@ const LayerTypes = (() => {
           "div",
           {class: "pair"},
           histogram(`How large is ${stageName(a)}?`, R.stages[a], "value before"),
-          histogram(`How large is ${stageName(b)}?`, s, "value after"),
+          histogram(`How large is ${stageName(b)}?`, R.stages[b], "value after"),
         ),
-        layer.type === "ReLU" ? quiet(`${percent(s.zeros / s.count)} of the numbers are 0 after it.`) : "",
       ),
     ];
-    if (x.data && y.data && y.shape.length === 3 && y.shape[1] > 1)
+    if (areMaps(x) && areMaps(y) && x.key !== (y.key || b))
       cards.unshift(
-        card(
-          `Map ${State.map}: before and after`,
-          el("div", {class: "pair"}, large(a, x), el("span", {class: "sign"}, "→"), large(b, y)),
+        scene(
+          `Map ${numberOf(y)}: before and after`,
+          [large(a, x, stageName(x.key || a)), sign("→"), large(b, y, stageName(y.key || b))],
+          reading([x, y]),
         ),
       );
     return cards;
   }
-  const NEURONS = [
-    "ReLU",
-    "PReLU",
-    "ELU",
-    "Sigmoid",
-    "TanH",
-    "ReLU6",
-    "Swish",
-    "BatchNorm",
-    "Scale",
-    "Bias",
-    "BN",
-    "Power",
-    "LRN",
-    "AbsVal",
-    "Exp",
-    "Log",
-    "BNLL",
-    "Clip",
-    "Dropout",
-  ];
-
-  const isNeuron = layer => NEURONS.includes(layer.type) && layer.bottoms.length > 0;
-  const has = layer => Boolean(TYPES[layer.type]) || isNeuron(layer);
-  // The cards of a layer; none where its type has no picture of its own.
+  // Whether a layer makes as many numbers as it gets, of one blob.
+  const isNeuron = ({kind, bottoms, tops}) =>
+    kind === "other" &&
+    bottoms.length === 1 &&
+    String(R.stages[tops[0]]?.shape) === String(R.stages[source(bottoms[0])].shape);
+  // The cards of a layer, the one of the chosen map first; none where its type has no picture of its own.
   async function cards(layer) {
     if (TYPES[layer.type]) return TYPES[layer.type](layer);
     return isNeuron(layer) ? neuron(layer) : [];
   }
-  return {has, isNeuron, cards};
+  return {isNeuron, cards};
 })();

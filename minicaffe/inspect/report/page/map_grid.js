@@ -4,11 +4,10 @@ Maps.grid = (() => {
 
   // Many maps, as buttons: maps is a list of {values, h, w, label, number}. One is in the order of tabs; arrows
   // move. {lo, hi}: one range for all; else each has its own. onselect(number), selected: a number.
-  function grid(maps, {lo, hi, scale, selected, onselect, onhover, focus = "grid", columns} = {}) {
+  function grid(maps, {lo, hi, scale, selected, onselect, focus = "grid"} = {}) {
     const box = el("div", {
       class: "grid",
       role: "group",
-      style: columns ? {display: "grid", gridTemplateColumns: `repeat(${columns}, max-content)`} : {},
     });
     const buttons = maps.map((map, i) => {
       const number = map.number ?? i;
@@ -23,8 +22,6 @@ Maps.grid = (() => {
           "data-focus": `${focus}-${number}`,
           tabindex: "-1",
           onclick: () => onselect && onselect(number),
-          onmouseenter: () => onhover && onhover(number),
-          onfocus: () => onhover && onhover(number),
         },
         picture,
         el("span", {class: "number"}, map.text ?? String(number)),
@@ -39,7 +36,7 @@ Maps.grid = (() => {
       const here = buttons.indexOf(document.activeElement);
       if (here < 0) return;
       const top = buttons[here].offsetTop;
-      const wide = columns || Math.max(1, buttons.filter(b => b.offsetTop === buttons[0].offsetTop).length);
+      const wide = Math.max(1, buttons.filter(b => b.offsetTop === buttons[0].offsetTop).length);
       const step = {
         ArrowLeft: -1,
         ArrowRight: 1,

@@ -101,7 +101,7 @@ const Maps = (() => {
 
   // The legend of the colours: least, 0, largest. Where `isFixed` is false it is that of several maps, which have
   // one scale, or each its own, of which no numbers are said.
-  function legend(lo, hi, isFixed = false) {
+  function legend(lo, hi, isFixed = false, of = "") {
     const isOwn = !isFixed && State.scale === "map";
     const extent = extentOf({lo, hi});
     const end = sign => (isOwn ? `${sign} its largest` : num(sign ? -extent : extent));
@@ -118,6 +118,7 @@ const Maps = (() => {
     return el(
       "div",
       {class: "legend"},
+      of,
       el("span", {}, lo < 0 ? end("−") : "0"),
       bar,
       lo < 0 ? el("span", {}, "· 0 in the middle ·") : null,

@@ -20,11 +20,14 @@ function source(key) {
   return maker && maker.type === "Split" ? source(maker.bottoms[0]) : key;
 }
 
-// What a stage is called: its blob; and where several layers write into that, the one that overwrites it next, or
-// the last one.
+// What a stage is called: its blob; and where several layers write into that, the layer that has written it, or, of
+// what the first one makes, the layer that overwrites it.
 const stageName = key => {
   const s = R.stages[key];
   if (key === s.blob) return key;
+  const {bottoms} = layerOf(s.layer);
   const next = R.layers.find(l => l.bottoms.includes(key) && l.tops.some(top => R.stages[top].blob === s.blob));
-  return next ? `${s.blob} before ${next.name}` : `${s.blob} after ${s.layer}`;
+  return next && !bottoms.some(b => R.stages[b].blob === s.blob)
+    ? `${s.blob} before ${next.name}`
+    : `${s.blob} after ${s.layer}`;
 };

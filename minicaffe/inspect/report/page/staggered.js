@@ -32,14 +32,14 @@ const Staggered = (() => {
     const {y, x, c} = chosen;
     const {pad, stride} = m.g;
     const unit = Math.min(at.map / seen.h, at.map / seen.w, 40);
-    const what = m.g.folded ? `the ${whole(m.H * m.W)} inputs, folded` : `map ${outOf(c, m.C)}`;
+    const what = m.g.folded ? `the ${whole(m.H * m.W)} inputs, folded` : `map ${c} of ${R.stages[m.g.bottom].blob}`;
     scene.input = isGradient ? Product.col2im(m, now === "b4" ? m.n : 0) : m.x;
     return block(
       scene.figure,
       "input",
       {x: 0, y: LABEL, w: seen.w * unit, h: seen.h * unit},
       {
-        label: isGradient ? `dX of ${what}` : `input ${R.stages[m.g.bottom].blob}, ${what}${seen.note}`,
+        label: (isGradient ? "dX, " : "") + what + (m.C > 1 ? ` (0 … ${m.C - 1})` : "") + seen.note,
         rows: seen.h,
         cols: seen.w,
         extent: m.extent(scene.input),
