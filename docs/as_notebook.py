@@ -1,8 +1,9 @@
 """Writes a page of the course as a Jupyter notebook: ``python docs/as_notebook.py docs/course/im2col.md``.
 
 Text becomes cells of Markdown, Python becomes cells of code, commands become "!minicaffe …", and a block that is a
-file a cell that writes it. What a block prints on the page is the output of its cell. Solutions are folded up, and
-links lead from the notebook to where they lead from the page.
+file a cell that writes it. What a block prints on the page is the output of its cell. An exercise is a cell that
+may raise, so that "Run All" goes on after it. Solutions are folded up, and links lead from the notebook to where
+they lead from the page. A notebook runs in the environment of its kernel: what a page installs goes there.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*) ?([^\n]*)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+)\n")
 DETAILS = re.compile(r"<details><summary>(.*?)</summary>|</details>")
+ACTIVATION = re.compile(r"^(?:\.|source) \S+/activate\n", re.MULTILINE)
+INSTALLATION = re.compile(r"^python3 -m venv (\S+) && \1/bin/(pip install .*)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")  # to another file
 
 
@@ -25,18 +28,22 @@ def cells_of(page: str) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
     end, title = 0, ""  # the title of the solution that a cell belongs to
     for block in BLOCK.finditer(page):
-        language, text = block[1], block[2]
+        language, note, text = block.groups()
         markdown, title = _markdown(page[end : block.start()], title)
         cells += markdown
         end = block.end()
         source = _source(language, text)
         if language == "text" and cells and cells[-1]["cell_type"] == "code":
-            cells[-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": _lines(text)}]
+            cells[-1]["outputs"] = [_output(text, "tags" in cells[-1]["metadata"])]
         elif source is None:
             cells += _markdown(block[0], title)[0]
         else:
-            folded = {"jupyter": {"source_hidden": True, "outputs_hidden": True}} if title else {}
-            code = {"metadata": folded, "source": source, "outputs": [], "execution_count": None}
+            metadata: dict[str, Any] = {}
+            if title:
+                metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+            if note == "exercise":
+                metadata["tags"] = ["raises-exception"]
+            code = {"metadata": metadata, "source": source, "outputs": [], "execution_count": None}
             cells.append({"cell_type": "code", **code})
     return [*cells, *_markdown(page[end:], title)[0]]
 
@@ -49,8 +56,22 @@ def _source(language: str, text: str) -> list[str] | None:
     if language == "python":
         return _lines(text)
     if language == "sh":
-        return _lines(re.sub(r"^(?=\S)", "!", text.replace("\\\n", " "), flags=re.MULTILINE))
+        return _lines(_commands(text.replace("\\\n", " ")))
     return None
+
+
+def _commands(text: str) -> str:
+    """Commands of a shell in a notebook. Each has a shell of its own, in which activating changes nothing."""
+    text = INSTALLATION.sub(r"%\2", ACTIVATION.sub("", text))
+    return re.sub(r"^(?=[^\s%])", "!", text, flags=re.MULTILINE)
+
+
+def _output(text: str, is_error: bool) -> dict[str, Any]:
+    """What stands below a cell: what it prints, or the error with which an exercise ends."""
+    if not is_error:
+        return {"output_type": "stream", "name": "stdout", "text": _lines(text)}
+    name, _, message = text.strip().partition(": ")
+    return {"output_type": "error", "ename": name, "evalue": message, "traceback": [text.strip()]}
 
 
 def _markdown(text: str, title: str) -> tuple[list[dict[str, Any]], str]:

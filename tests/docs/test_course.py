@@ -18,6 +18,8 @@ pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 COURSE = ROOT / "docs" / "course"
 COURSE_PAGES = [page for page in PAGES if page.parent == COURSE]
 page_by_page = pytest.mark.parametrize("page", COURSE_PAGES, ids=lambda page: page.stem)
+INSTALLATION = re.compile(r"^python3 -m venv \.venv && \.venv/bin/(pip install .*)", re.MULTILINE)
+ACTIVATION = re.compile(r"^\. \.venv/bin/activate\n", re.MULTILINE)
 notebook_of = runpy.run_path(str(ROOT / "docs" / "as_notebook.py"))["notebook"]
 
 
@@ -125,16 +127,49 @@ def test_a_notebook_has_the_blocks_of_its_page_in_order(page):
         elif block.language == "python":
             expected.append(text)
         elif block.language == "sh":
-            expected.append("\n".join(f"!{line}" for line in text.replace("\\\n", " ").splitlines()))
+            text = INSTALLATION.sub(r"%\1", ACTIVATION.sub("", text))
+            lines = text.replace("\\\n", " ").splitlines()
+            expected.append("\n".join(line if line.startswith("%") else f"!{line}" for line in lines))
     assert cells == expected
     shown = [
-        "".join(output["text"])
+        "".join(output["text"] if output["output_type"] == "stream" else output["traceback"])
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
         for output in cell["outputs"]
     ]
     assert shown == [b.text.rstrip("\n") for b in blocks_of(page) if b.language == "text"]
     assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+
+
+@page_by_page
+def test_a_notebook_may_run_on_after_an_exercise_and_after_nothing_else(page):
+    cells = json.loads(notebook_of(page.read_text(encoding="utf-8"), "."))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    may_raise = ["raises-exception" in cell["metadata"].get("tags", []) for cell in code]
+    assert may_raise == [
+        block.is_exercise for block in blocks_of(page) if block.language in ("python", "sh", "yaml")
+    ]
+    for cell in code:
+        for output in cell["outputs"]:
+            assert (output["output_type"] == "error") == ("tags" in cell["metadata"])
+
+
+def test_a_notebook_installs_into_its_kernel_and_activates_nothing():
+    install = "python3 -m venv .venv && .venv/bin/pip install '.[cpu]'\n. .venv/bin/activate"
+    page = f"```sh\n{install}\nminicaffe device\n```\n"
+    (cell,) = json.loads(notebook_of(page, "."))["cells"]
+    assert "".join(cell["source"]) == "%pip install '.[cpu]'\n!minicaffe device"
+
+
+def test_an_error_of_an_exercise_is_the_error_of_its_cell():
+    page = "```python exercise\nraise ValueError('a: b')\n```\n```text\nValueError: a: b\n```\n"
+    (cell,) = json.loads(notebook_of(page, "."))["cells"]
+    (output,) = cell["outputs"]
+    assert (output["ename"], output["evalue"], output["traceback"]) == (
+        "ValueError",
+        "a: b",
+        ["ValueError: a: b"],
+    )
 
 
 @page_by_page
