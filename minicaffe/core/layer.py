@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -30,7 +31,10 @@ Blobs = Sequence[Blob]
 
 @dataclass
 class NetSetting:
-    """What the layers of one net share. ``told`` are the warnings that have been given, once for a net."""
+    """What the layers of one net share. ``told`` are the warnings that have been given, once for a net.
+
+    ``layers`` are those that the net is made of, and ``weights`` the file that it starts from, if it does.
+    """
 
     phase: str
     device: Device
@@ -41,6 +45,8 @@ class NetSetting:
     trust: Trust
     label_names: LabelNames = field(default_factory=LabelNames)
     told: set[str] = field(default_factory=set)
+    layers: Sequence[LayerSpec] = ()
+    weights: str | Path | None = None
 
 
 class Layer:

@@ -113,6 +113,9 @@ class Net:
         specs = graph.connect(
             self.spec.layers_in(self.state), self._classes, self.spec.layers_left_out(self.state)
         )
+        if weights is None and isinstance(spec, (str, Path)) and has_weights(spec):
+            weights = spec
+        self.setting.layers, self.setting.weights = specs, weights
         with device.entered():
             for layer_spec in specs:
                 self._append(layer_spec)
@@ -127,8 +130,6 @@ class Net:
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
-        if weights is None and isinstance(spec, (str, Path)) and has_weights(spec):
-            weights = spec
         if weights is not None and (problem := self.copy_from(weights).problem(weights)):
             logger.warning("%s: the fillers' values stay there", problem)
 

@@ -18,6 +18,7 @@ from minicaffe.data.sources.source import Source
 from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.layers.missing_data import Sizes, remedy
 
 logger = logging.getLogger("minicaffe")
 
@@ -42,15 +43,14 @@ class BatchSourceLayer(Layer):
             self.batches = self.make_batches(top)
         except DataError as error:
             is_missing = ": no such " in str(error) and str(error).endswith("check the path")
-            remedy = self._without_data() if is_missing else ""
-            raise DataError(f"{self.spec.where}: {error}{remedy}") from None
+            mend = remedy(self.spec, self.setting, self.sizes_read()) if is_missing else ""
+            raise DataError(f"{self.spec.where}: {error}{mend}") from None
         upload = Upload(self.batches, self.setting.device, slots_for(self.depth))
         self.prefetcher = Prefetcher(upload, self.depth)
 
-    def _without_data(self) -> str:
-        """How the net can be looked at where its data are not there."""
-        give = f"--input-shape {self.spec.top[0]}:1,3,224,224 -o DIR"
-        return f", or look at the net without data: 'minicaffe convert NET {give}' gives it an input of that size"
+    def sizes_read(self) -> Sizes:
+        """C, H and W of the images that are read, as far as the spec says so."""
+        return None, None, None
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)

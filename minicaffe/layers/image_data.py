@@ -16,6 +16,7 @@ from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.errors import listing
 from minicaffe.layers.batch_source import BatchSourceLayer, image_batches
+from minicaffe.layers.missing_data import Sizes
 from minicaffe.spec.fields import Bool, Int, Message, String
 
 logger = logging.getLogger("minicaffe")
@@ -61,6 +62,10 @@ class ImageData(BatchSourceLayer):
             self._number_classes(source)
         order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
         return image_batches(self, source, order, with_labels=len(top) > 1)
+
+    def sizes_read(self) -> Sizes:
+        param = self.spec.message(ImageDataParam)
+        return 3 if param.is_color else 1, param.new_height or None, param.new_width or None
 
     def _names_in(self, param: ImageDataParam) -> list[str]:
         places = lookup_folders(self.setting.folder)

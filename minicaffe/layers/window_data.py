@@ -22,6 +22,7 @@ from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.data.windows import Cropping, WindowBatches, read_windows
 from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.layers.missing_data import Sizes
 from minicaffe.spec.fields import Bool, Float, Int, Message, String
 
 
@@ -78,6 +79,9 @@ class WindowData(BatchSourceLayer):
             param.scale * transform.scale,
             param.cache_images,
         )
+
+    def sizes_read(self) -> Sizes:
+        return 3, None, None
 
     def _mean(self, transform: TransformParam) -> np.ndarray | None:
         """The middle of the mean image (3, s, s), the mean values (3, 1, 1), or None. Raises SpecError."""

@@ -193,7 +193,37 @@ def test_missing_source_names_file_line_and_layer(tmp_path):
         mc.DataError, match=r"net\.yaml:3: layer 'images': gone: no such image list or folder"
     ) as raised:
         mc.Net(write_spec(tmp_path, images_spec("gone")))
-    assert "minicaffe convert NET --input-shape" in str(raised.value)
+    assert "minicaffe convert NET --input-shape data:1,3,H,W -o DIR" in str(raised.value)
+
+
+LMDB = "data_param: {source: gone_lmdb, batch_size: 4, backend: LMDB}"
+
+
+@pytest.mark.parametrize(
+    ("data", "weights", "shape"),
+    [
+        (f"Data, {LMDB}", False, "data:N,C,H,W -o DIR' gives it an input of that size (write"),
+        (f"Data, {LMDB}", True, "data:1,6,H,W -o DIR' gives it an input of that size (write numbers for H, W)"),
+        (f"Data, {LMDB}, transform_param: {{crop_size: 227}}", True, "data:1,6,227,227 -o DIR' gives it"),
+        (f"Data, {LMDB}, transform_param: {{mean_value: [1, 2, 3]}}", False, "data:1,3,H,W -o DIR'"),
+        (f"Data, {LMDB}, transform_param: {{mean_file: mean.npy}}", False, "data:1,4,20,30 -o DIR'"),
+        (f"Data, {LMDB}, transform_param: {{mean_file: mean.npy, crop_size: 12}}", False, "data:1,4,12,12"),
+        (f"Data, {LMDB}, transform_param: {{force_gray: true, mean_file: none.npy}}", False, "data:1,1,H,W"),
+        ("ImageData, image_data_param: {source: gone, is_color: false, new_height: 9, new_width: 7}", False,
+         "data:1,1,9,7 -o DIR'"),
+        ("ImageData, image_data_param: {source: gone, new_height: 9, new_width: 7}", True, "data:1,6,9,7 -o DIR'"),
+    ],
+)  # fmt: skip
+def test_missing_data_tell_how_to_look_at_the_net_with_its_own_shape(tmp_path, data, weights, shape):
+    """Channels as the first layer's weights have them, wherever these are known; never a size of another net."""
+    np.save(tmp_path / "mean.npy", np.zeros((4, 20, 30), np.float32))
+    conv = "\n- {name: conv, type: Convolution, convolution_param: {num_output: 2, kernel_size: 3, group: 2}}"
+    inputs = "{name: data, type: Input, input_param: {shape: {dim: [1, 6, 5, 5]}}}"
+    mc.Net.from_text(f"layer:\n- {inputs}{conv}").save(tmp_path / "w.npz")
+    spec = write_spec(tmp_path, f"layer:\n- {{name: data, type: {data}}}{conv}")
+    with pytest.raises(mc.DataError) as raised:
+        mc.Net(spec, tmp_path / "w.npz" if weights else None)
+    assert f"--input-shape {shape}" in str(raised.value)
 
 
 def test_hdf5_tops_are_data_sets_of_any_shape(tmp_path):
