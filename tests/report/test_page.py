@@ -10,13 +10,15 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.errors import DataError
+from minicaffe.inspect.report.carried import packed_size
 from minicaffe.inspect.report.facts import told_zeros
 from minicaffe.inspect.report.ladder import RUNGS, Rung, reduce
 from minicaffe.inspect.report.pack import Packer, as_bytes
 from minicaffe.inspect.report.page import as_json, page
 from minicaffe.inspect.report.pictures import from_images
 from minicaffe.inspect.report.record import copy_of, record
-from minicaffe.inspect.report.weights import restored
+from minicaffe.inspect.report.views import low_rank, test_set
+from minicaffe.inspect.report.weights import capped, restored
 from tests import ROOT
 from tests.device.in_package import needs_compiler
 from tests.report.conftest import NETS, net_of, photos
@@ -109,9 +111,24 @@ def test_in_a_notebook_a_report_is_a_frame_of_its_own(small_report, tmp_path):
     assert "report.save" in repr(small_report)
 
 
-def test_a_size_that_cannot_be_reached_is_refused_with_what_takes_most():
-    with pytest.raises(DataError, match=r"more than --max-size 0\.1: '.+' take most; give a larger size$"):
+def test_a_size_that_cannot_be_reached_is_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.delattr("minicaffe.inspect.report.make.record")
+    with pytest.raises(DataError, match=r"0\.1\d MB at the least, more than --max-size 0\.1: the page itself, .+ "
+                       r"take most; give a larger size, or fewer images$"):  # fmt: skip
         mc.report(small_net(), photos(2, 16), max_size=0.1)
+
+
+def test_what_is_too_large_with_the_fewest_maps_is_refused_before_the_views_work(monkeypatch):
+    """And the least size that is told is one that can be had."""
+    for module in (low_rank, test_set):
+        monkeypatch.delattr(module, "data")
+    with mc.Net.from_text(LARGER, seed=1) as net:
+        with pytest.raises(DataError, match=r"MB at the least, more than --max-size 0\.115: ") as refused:
+            mc.report(net, photos(3, 48), max_size=0.115)
+        monkeypatch.undo()
+        least = float(re.search(r"([\d.]+) MB at the least", str(refused.value))[1])
+        made = mc.report(net, photos(3, 48), max_size=least + 0.02)
+    assert (least - 0.01) * 1e6 <= len(made.html) <= (least + 0.02) * 1e6
 
 
 @pytest.mark.parametrize("size", [0.3, 1])
@@ -191,11 +208,13 @@ def test_an_array_of_8_bits_is_off_by_half_a_step_at_most(rng):
     np.testing.assert_allclose(restored(values), values, atol=(hi - lo) / 255 * 0.501)
 
 
-def test_a_packer_counts_what_it_writes(rng):
+@pytest.mark.parametrize("count", [5000, 50])
+def test_a_packer_counts_what_it_writes(rng, count):
     packer = Packer()
-    for pack in "ab":
-        packer.add(rng.normal(size=5000), "f32", pack)
-    assert packer.size == pytest.approx(sum(len(text) for text in packer.html()), rel=0.3)
+    for pack in range(20):
+        packer.add(rng.normal(size=count), "f32", str(pack))
+    bare = sum(len(f'<script type="text/plain" id="pack-{pack}"></script>') for pack in range(20))
+    assert packer.size == pytest.approx(sum(len(text) for text in packer.html()) - bare, rel=0.02)
 
 
 @pytest.mark.parametrize("rung", RUNGS)
@@ -209,12 +228,31 @@ def test_a_rung_says_what_it_left_out(rung, rng):
     assert (how["note"] is None) == (rung.maps in (None,) and rung.side in (None, 56))
 
 
-def test_numbers_beyond_half_precision_stay_finite():
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([65504, -2, 0], "f16"),
+        ([1e6, -1e6, 2], "f32"),
+        ([2**-14, 1e-9], "f16"),
+        ([3e-7, -1e-9], "f32"),  # gradients of deep nets: float16 would make 0 of the second
+        ([0, 0], "f16"),
+        ([np.inf, np.nan, 2], "f16"),
+        ([], "f16"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_half_precision_cannot_hold_are_float32(values, dtype):
     packer = Packer()
-    packer.add(np.float32([1e6, -1e6, 2]), "f16")
+    array = np.float32(values)
+    ref = packer.add(array, "f16")
     (text,) = re.findall(r">(.*?)</script>", "".join(packer.html()))
-    codes = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f2")
-    assert codes[:3].tolist() == [65504, -65504, 2]
+    read = np.frombuffer(zlib.decompress(base64.b64decode(text)), f"<f{int(dtype[1:]) // 8}")[: len(values)]
+    assert ref["dtype"] == dtype
+    finite = np.isfinite(array)
+    largest = np.abs(array[finite]).max(initial=0)
+    np.testing.assert_allclose(read[finite], array[finite], atol=2**-11 * largest)
+    np.testing.assert_array_equal(np.isfinite(read), finite)
+    assert packed_size(np.full(5000, 1e6, np.float32)) > 0  # without a warning
 
 
 def test_a_rung_averages_what_is_left_at_the_edges():
@@ -236,3 +274,18 @@ def test_one_layer_is_said_to_be_one(caplog):
     with caplog.at_level("INFO", "minicaffe"):
         mc.report(small_net(), photos(1, 16), layers=["conv"], max_size=2)
     assert "Low rank: 1 layer, on 1 picture of this report" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((40, 1, 5, 5), "8 of 40 filters"),  # nothing of "1 of 1 slices"
+        ((6, 20, 5, 5), "3 of 20 slices of each"),
+        ((40, 20, 5, 5), "8 of 40 filters, 3 of 20 slices of each"),
+        ((2000, 40), "8 of 2,000 rows"),
+        ((1200,), "48 of 1,200 numbers"),
+        ((6, 3, 9, 9), None),
+    ],
+)
+def test_a_note_names_what_is_cut_and_nothing_else(shape, note):
+    assert capped(np.zeros(shape, np.float32), (8, 3))[1] == note

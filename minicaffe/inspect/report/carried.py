@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.inspect.report.pack import Packer, Ref
+from minicaffe.inspect.report.pack import Packer, Ref, as_floats
 from minicaffe.inspect.report.record import Recording
 
 
@@ -80,5 +80,5 @@ class Carrier:
 
 
 def packed_size(array: np.ndarray) -> int:
-    """About the bytes in the file of an array in float16: gradients and what a ReLU gives have many zeros."""
-    return len(zlib.compress(array.astype(np.float16).tobytes(), 1)) * 4 // 3
+    """About the bytes that an array takes in the file: gradients and what a ReLU gives have many zeros."""
+    return len(zlib.compress(as_floats(array).tobytes(), 1)) * 4 // 3

@@ -11,7 +11,7 @@ from typing import Any
 
 from minicaffe.classify.classifier import Classifier
 from minicaffe.core.net import Net, expect_net
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, counted
 from minicaffe.files.atomic import write_text
 from minicaffe.inspect.drawing import svg_of
 from minicaffe.inspect.report import ladder, weights
@@ -50,7 +50,44 @@ MAPS, THUMBNAILS = 0.4, 0.1  # shares of the file
 SIDES = (256, 192, 128, 96, 64)  # pixels of thumbnails
 RAIL = 264  # pixels for the drawing of most nets beside the view
 PAGE, STAGE, LAYER = 100_000, 1_000, 1_200  # bytes of the page without data, and of what is said of each
+LEAST = 500  # bytes of what is said of a layer and its top, where there is little to say
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The size that a report may have."""
+
+    net: Net
+    drawings: tuple[str, str]
+    max_size: float  # MB
+    images: int
+
+    def check_before(self) -> None:
+        """Raise DataError where page, drawings and words alone are too large: nothing has to be computed then."""
+        self.check(self._page + self._drawn + LEAST * len(self.net.layers), Packer())
+
+    def check(self, size: int, packer: Packer) -> None:
+        """Raise DataError, which says what takes most, where a report of ``size`` bytes or more is too large."""
+        if size <= int(self.max_size * MB):
+            return
+        sizes = {f"'{name}'": count for name, count in packer.sizes.items()}
+        words = f"the words about {counted(len(self.net.layers), 'layer')}"
+        rest = max(size - self._page - self._drawn - sum(sizes.values()), 0)
+        sizes |= {"the page itself": self._page, "its drawings": self._drawn, words: rest}
+        fewer = "" if self.images == 1 else ", or fewer images"
+        raise DataError(
+            f"the report is {size / MB:.2f} MB at the least, more than --max-size {self.max_size:g}: "
+            f"{', '.join(sorted(sizes, key=lambda name: -sizes[name])[:3])} take most; give a larger size{fewer}"
+        )
+
+    @property
+    def _page(self) -> int:
+        return len(page("", {}, "", "", []))
+
+    @property
+    def _drawn(self) -> int:
+        return sum(len(drawing.encode("utf-8", "replace")) for drawing in self.drawings)
 
 
 @dataclass(frozen=True)
@@ -126,13 +163,17 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
         net.layer_index(name, 0)  # raises the error that names the nearest
     for view in (training, low_rank):  # a file that cannot be shown is told before the work
         view.check(net, options)
+    drawings = _drawings(net)
+    limit = Limit(net, drawings, options.max_size, len(pictures.items))
+    limit.check_before()
     zeros = told_zeros(net)
     if zeros:
         logger.warning("%s", zeros)
     recording = record(net, pictures, options.labels, options.labels_from)
-    drawings = _drawings(net)
     told = STAGE * len(recording.stages) + LAYER * len(recording.layers)
     options = replace(options, overhead=PAGE + sum(map(len, drawings)) + told)
+    if options.overhead > options.most_bytes // 2:
+        _check_least(recording, options, drawings, limit)
     rung = ladder.choose(recording, options.budget(MAPS)).rung
     fitting = rung.images
     if fitting is not None and fitting < len(recording.images):
@@ -141,26 +182,31 @@ def make_report(net: Net, pictures: Pictures, options: Options, weights_name: st
         recording = recording.first(fitting)
     packer = Packer()
     data = {**_data(recording, packer, options, weights_name, rung.maps), "zeros": zeros}
+    data["views"] = _views(recording, packer, options)
     # what is left is for maps, after everything else has its place
     fixed = len(as_json(data)) + STAGE * len(recording.stages) + sum(map(len, drawings)) + PAGE
     left = options.most_bytes - packer.size - fixed
     plan = ladder.choose(recording, min(options.budget(MAPS), left), keeps_images=True)
     data["stages"] = ladder.stages(recording, packer, plan, data["live"]["on"])
     text = page(f"{net.name or 'net'}: report", data, *drawings, packer.html())
-    size = len(text.encode("utf-8", "replace"))
-    if size > options.most_bytes:
-        fewer = "" if len(recording.images) == 1 else ", or fewer images"
-        raise DataError(
-            f"the report is {size / MB:.2f} MB at the least, more than --max-size {options.max_size:g}: "
-            f"{packer.largest()} take most; give a larger size{fewer}"
-        )
+    limit.check(len(text.encode("utf-8", "replace")), packer)
     return Report(net.name or "net", text)
+
+
+def _check_least(recording: Recording, options: Options, drawings: tuple[str, str], limit: Limit) -> None:
+    """Raise DataError where not even one image with the fewest maps would fit, before the views do their work."""
+    options, packer = replace(options, overhead=options.most_bytes), Packer()  # no budget at all
+    first = recording.first(1)
+    plan = ladder.choose(first, 0, keeps_images=True)
+    data = _data(first, packer, options, None, plan.rung.maps)
+    data["stages"] = ladder.stages(first, packer, plan, False)
+    limit.check(len(page("", data, *drawings, packer.html()).encode("utf-8", "replace")), packer)
 
 
 def _data(
     recording: Recording, packer: Packer, options: Options, weights_name: str | None, maps: int | None
 ) -> dict[str, Any]:
-    """What the page's JSON holds, but for the stages."""
+    """What the page's JSON holds, but for the stages and what single views need."""
     net = recording.net
     runs = live(recording, packer, options)
     params = weights.parameters(recording, packer, options, maps)
@@ -213,7 +259,7 @@ def _data(
         "live": runs,
         "order": [name for name, _ in VIEWS],
         "titles": dict(VIEWS),
-        "views": _views(recording, packer, options),
+        "views": {},
         "truth": {
             "parameters": parameters,
             "multiply_adds": work,

@@ -93,20 +93,20 @@ def capped(array: np.ndarray, cap: tuple[int, int]) -> tuple[np.ndarray, str | N
     channels: Channels = [None, None]
     if array.size <= EXACT:
         return array, None, channels
+    names: tuple[str, ...] = ("numbers",)
     if array.ndim == 4:
-        shown = array
+        shown, names = array, ("filters", "slices of each")
         for axis, most in enumerate(cap):
             if array.shape[axis] > most:
                 channels[axis] = chosen = evenly(array.shape[axis], most)
                 shown = shown.take(chosen, axis)
-        note = f"{len(shown)} of {len(array)} filters, {shown.shape[1]} of {array.shape[1]} slices"
     elif array.ndim == 2:
-        shown = array[:filters, : 16 * slices]
-        note = f"{len(shown)} of {len(array)} rows, {shown.shape[1]} of {array.shape[1]} columns"
+        shown, names = array[:filters, : 16 * slices], ("rows", "columns")
     else:
         shown = array[: 16 * slices]
-        note = f"{len(shown)} of {len(array)}"
-    return shown, None if shown.shape == array.shape else note, channels
+    counts = zip(shown.shape, array.shape, names, strict=False)
+    cut = [f"{few:,} of {count:,} {name}" for few, count, name in counts if few < count]
+    return shown, ", ".join(cut) or None, channels
 
 
 def _cost(array: np.ndarray, cap: tuple[int, int]) -> float:

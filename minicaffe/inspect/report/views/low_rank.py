@@ -46,6 +46,7 @@ MOST_IMAGES = 512
 SHARE, SHARE_WITH_W = 0.15, 0.08  # of the file, for bases; where W goes with them, as the net is large
 ALL_COLUMNS = 128  # of a basis: up to here it is whole; beyond, as far as a rank is cheaper
 FEW_COLUMNS = 64  # of a basis of the data, and of all bases where W goes with them
+SHARE_OF_CURVES = 0.25  # of the file, for what each rank keeps
 SHARE_OF_TEST = 0.1  # of the file, for test images
 TEST_IMAGES, TEST_WORK = 200, 20_000_000  # that the page measures on; multiply-adds for an image
 
@@ -60,6 +61,9 @@ def check(net: Net, options: Options) -> None:
 def data(recording: Recording, packer: Packer, options: Options) -> dict[str, Any]:
     """What the page's view needs, or ``missing``."""
     layers, left_out = choose_layers(recording.net, options.layers)
+    for name in _without_room(layers, options):
+        left_out.append((name, f"no room in --max-size {options.max_size:g}; --layers {name} shows it"))
+        del layers[name]
     if not layers:
         what = left_out[0][1] if left_out else "the net has no Convolution and no InnerProduct"
         return {"missing": what, "out": left_out}
@@ -96,6 +100,27 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         "sweep": swept(options.sweep),
         "test": _test_images(recording, packer, options, answers) if answers else None,
     }
+
+
+def _without_room(layers: Mapping[str, MatrixLayer], options: Options) -> list[str]:
+    """The layers whose numbers at all ranks find no room in the file: those with little work for their size first.
+
+    A layer that is asked for by name always has room.
+    """
+    left, out = options.budget(SHARE_OF_CURVES), []
+    for name in sorted(layers, key=lambda name: -_work(layers[name]) / _told(layers[name])):
+        size = _told(layers[name])
+        fits = size <= left or bool(options.layers)
+        left -= size if fits else 0
+        if not fits:
+            out.append(name)
+    return out
+
+
+def _told(layer: MatrixLayer) -> int:
+    """Bytes in the file of a layer's curves, spectra and means: three ways, at ranks 0 … n."""
+    ways, depth = len(WAYS), layer.scheme.group * layer.scheme.matrix_shape[1]
+    return (ways * (3 * (layer.full_rank + 1) + layer.full_rank) + depth) * 4 * 4 // 3
 
 
 def _directions(
