@@ -12,7 +12,7 @@ from minicaffe.data.order import Order
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, MinicaffeError, counted
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.train.scoring import Score, is_large, score, summary_of
+from minicaffe.train.scoring import Score, is_large, loss_weights, score, summary_of
 
 logger = logging.getLogger("minicaffe")
 BATCHES = 50  # of data without a known size, as in Caffe
@@ -20,6 +20,9 @@ BATCHES = 50  # of data without a known size, as in Caffe
 
 def show_score(net: Net, batches: int | None = None, look: Callable[[], None] | None = None) -> Score:
     """Score a net over ``batches`` batches (default: one pass over its data), and log its outputs and its loss.
+
+    The lines are those of ``caffe test``: each batch's outputs (not of a single batch, of which the means say the
+    same), the loss as the solver counts it, Σ weight · loss over all losses, then the mean of each output.
 
     ``look`` is called after each batch, while the blobs have it.
 
@@ -70,7 +73,9 @@ def _check_has_data(net: Net) -> None:
 def _lines(net: Net, name: str, mean: np.ndarray) -> list[str]:
     """The numbers of an output, one a line, with the names of classes if these are known; or a summary of many."""
     if mean.size == 1:
-        return [f"{name} = {mean.item():.6g}"]
+        weight = loss_weights(net).get(name, 1)
+        part = f" (* {weight:g} = {weight * mean.item():.6g} loss)" if weight != 1 else ""
+        return [f"{name} = {mean.item():.6g}{part}"]
     if is_large(mean):
         return [f"{name} = {summary_of(mean)}"]
     names = net.preparation.class_names if net.preparation is not None else ()

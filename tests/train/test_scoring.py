@@ -259,6 +259,21 @@ def test_a_loss_is_said_of_a_net_that_has_one(scored, capsys, has_loss):
     assert "\naccuracy = " in said and ("\nLoss: " in said) == has_loss
 
 
+def test_the_lines_are_caffes_each_once_and_a_weight_tells_how_a_loss_counts(scored, capsys):
+    second = "- {{name: half, type: SoftmaxWithLoss, bottom: [ip, label], loss_weight: 0.5}}\n"
+    (scored / "net.yaml").write_text((SCORED + second).format(500))
+    assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    means = [line for line in lines if "Batch" not in line and "oss" in line]
+    loss = next(float(line.partition(" = ")[2]) for line in means if line.startswith("loss = "))
+    assert means == [
+        f"Loss: {1.5 * loss:.6g}",
+        f"half = {loss:.6g} (* 0.5 = {loss / 2:.6g} loss)",
+        f"loss = {loss:.6g}",
+    ]
+    assert len({line.partition(" = ")[0] for line in lines}) == len(lines)
+
+
 # -- outputs of many numbers -------------------------------------------------------------------------------
 
 
