@@ -26,6 +26,7 @@ logger = logging.getLogger("minicaffe")
 SHARES = (0.05, 0.08, 0.12, 0.17, 0.24, 0.34, 0.48, 0.7)  # of a layer's dense multiply-adds
 CURVE_BATCHES = 10  # for the curves; plans are measured on all
 ROUNDS = 5  # of choosing and verifying
+ON = {"chosen on": "the batches that plans are chosen on", "held out": "batches held out, to verify"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Selector:
     ) -> None:
         self.bench, self.cost, self.journal = bench, cost, journal
         self.batches = {"curve": chosen_on[:CURVE_BATCHES], "chosen on": chosen_on, "held out": held_out}
+        self._told: set[str] = set()
         self.dense = {name: self.measure({}, name) for name in self.batches}
         dense = self.dense["chosen on"]
-        logger.info("Dense: %s, on %s", _words(dense, dense), self._ON["chosen on"])
+        logger.info("Dense: %s, on %s", _words(dense, dense), ON["chosen on"])
 
     def measure(self, plan: Plan, on: str) -> Measured:
         """Accuracy and loss of a plan on the batches of that name; from the journal if it has them."""
@@ -125,14 +127,15 @@ class Selector:
             )
         return self._selection(plan)
 
-    _ON = {"chosen on": "the batches that plans are chosen on", "held out": "batches held out, to verify"}
-
     def _drop(self, plan: Plan, on: str) -> float:
         measured = self.measure(plan, on)
         drop = self.dense[on].accuracy - measured.accuracy
         share = self.cost.total(plan) / self.cost.total({})
         words = _words(measured, self.dense[on])
-        logger.info("%s %.3f of %s: %s, on %s", self.cost.name, share, self.cost.of_what, words, self._ON[on])
+        line = f"{self.cost.name} {share:.3f} of {self.cost.of_what}: {words}, on {ON[on]}"
+        if line not in self._told:  # a later round comes by the same plans
+            logger.info("%s", line)
+        self._told.add(line)
         return drop
 
     def _selection(self, plan: Plan) -> Selection:
@@ -157,7 +160,7 @@ def table(selector: Selector, found: Selection) -> str:
     for on, measured in (("chosen on", found.chosen_on), ("held out", found.held_out)):
         dense = selector.dense[on].accuracy
         drop = f"{100 * (measured.accuracy - dense):+.2f} points"
-        lines.append(f"accuracy, {on}: {measured.accuracy:.4f} (dense {dense:.4f}, {drop})")
+        lines.append(f"accuracy on {ON[on]}: {measured.accuracy:.4f} (dense {dense:.4f}, {drop})")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from minicaffe.cli.program import main
 from minicaffe.compress import cost
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
-from minicaffe.compress.selection import Selector
+from minicaffe.compress.selection import ON, Selector
 from minicaffe.compress.sweep import read_rows
 from minicaffe.compress.workbench import LayerRank, Workbench
 from minicaffe.core.net import Net
@@ -44,7 +44,7 @@ def accuracy(capsys, net="low.yaml", weights="low.npz"):
 
 def printed(output, on):
     """The accuracy that ``select`` has printed, and the dense net's."""
-    found = re.search(rf"^accuracy, {on}: (\S+) \(dense (\S+), ", output, re.MULTILINE)
+    found = re.search(rf"^accuracy on {ON[on]}: (\S+) \(dense (\S+), ", output, re.MULTILINE)
     return float(found[1]), float(found[2])
 
 
@@ -180,7 +180,7 @@ def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_sam
 @on_the_cpu
 def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
     output = select(capsys, "--flops", "0.1", "--finetune", "solver.yaml")
-    found = re.search(r"^Wrote low_finetuned.npz: accuracy, held out: (\S+)$", output, re.MULTILINE)
+    found = re.search(r"^Wrote low_finetuned.npz: accuracy on batches held out: (\S+)$", output, re.MULTILINE)
     bench = Workbench("net.yaml", "lenet.npz", calibration=1)
     draw(bench.original, 3)
     net = Net("low.yaml", weights="low_finetuned.npz")

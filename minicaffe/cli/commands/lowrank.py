@@ -75,7 +75,7 @@ def select(args: argparse.Namespace) -> None:
     if args.finetune:
         with shrunk.finetune(args.finetune, out, weights, tuned) as trained:
             accuracy = bench.measure(held_out, trained).accuracy
-        logger.info("Wrote %s: accuracy, held out: %.4f", tuned, accuracy)
+        logger.info("Wrote %s: accuracy on batches held out: %.4f", tuned, accuracy)
     bench.close()
 
 
