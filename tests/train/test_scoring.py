@@ -265,12 +265,10 @@ def test_the_lines_are_caffes_each_once_and_a_weight_tells_how_a_loss_counts(sco
     assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
     lines = capsys.readouterr().out.splitlines()
     means = [line for line in lines if "Batch" not in line and "oss" in line]
-    loss = next(float(line.partition(" = ")[2]) for line in means if line.startswith("loss = "))
-    assert means == [
-        f"Loss: {1.5 * loss:.6g}",
-        f"half = {loss:.6g} (* 0.5 = {loss / 2:.6g} loss)",
-        f"loss = {loss:.6g}",
-    ]
+    number = r"(\d+\.\d+)"
+    pattern = rf"Loss: {number}\nhalf = {number} \(\* 0\.5 = {number} loss\)\nloss = {number}"
+    total, half, part, loss = map(float, re.fullmatch(pattern, "\n".join(means)).groups())
+    np.testing.assert_allclose([total, half, part], [1.5 * loss, loss, loss / 2], rtol=1e-4)
     assert len({line.partition(" = ")[0] for line in lines}) == len(lines)
 
 
