@@ -12,14 +12,17 @@ const Chart = (() => {
       found.push(Math.abs(t) < step * 1e-9 ? 0 : t);
     return found;
   }
+  // 1, 2, 5, 10 …; where there is no room for these 1, 10 …, or each second power, and so on.
   function logTicks(lo, hi, wanted) {
-    const a = Math.ceil(Math.log10(lo) - 1e-9);
-    const b = Math.floor(Math.log10(hi) + 1e-9);
-    if (b - a < 1) return ticks(lo, hi, wanted);
-    const step = Math.max(1, Math.ceil((b - a + 1) / wanted));
-    const found = [];
-    for (let e = a; e <= b; e += step) found.push(10 ** e);
-    return found;
+    for (let step = 0; ; step++) {
+      const found = [];
+      const by = step || 1;
+      for (let e = by * Math.floor(Math.log10(lo) / by); 10 ** e <= hi * 1.001; e += by)
+        for (const head of step ? [1] : [1, 2, 5]) found.push(head * 10 ** e);
+      const inside = found.filter(t => t >= lo * 0.999 && t <= hi * 1.001);
+      if (inside.length < 2) return ticks(lo, hi, wanted);
+      if (inside.length <= wanted) return inside;
+    }
   }
   // {log, lo, hi, even}, from a to b in pixels; even: the ends are ticks.
   function scale(axis, values, a, b) {
@@ -40,7 +43,7 @@ const Chart = (() => {
         hi += d / 2;
       }
     }
-    const wanted = Math.max(2, Math.round(Math.abs(b - a) / 60));
+    const wanted = Math.max(2, Math.round(b < a ? (a - b) / (axis.log ? 20 : 28) : (b - a) / 50)); // up, or across
     if (axis.even) {
       const [first, second] = ticks(lo, hi, wanted);
       const step = second - first;

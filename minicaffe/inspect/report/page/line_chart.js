@@ -30,20 +30,36 @@ Chart.line = (() => {
     const all = key => series.flatMap(s => Array.from(s[key]));
     const xs = [...new Set(all("x"))].sort((a, b) => a - b);
 
+    const yAt = (s, v) => s.y[Array.from(s.x).indexOf(v)];
     function nearest(v) {
       return xs.length
         ? xs.reduce((best, c) => (Math.abs(c - v) < Math.abs(best - v) ? c : best), xs[0])
         : null;
     }
     function readings(v) {
-      const found = series.map(s => {
-        const i = s.x.indexOf ? s.x.indexOf(v) : -1;
-        return i < 0 ? null : `${s.name} ${fmt(s.y[i], 4)}`;
-      });
+      const found = series.map(s => [s.name, yAt(s, v)]).filter(([, y]) => y !== undefined);
       return (
         `${xAxis.label} ${fmt(v, 6)}: ` +
-        [...found, ...marks.filter(m => m.x === v).map(m => m.label)].filter(Boolean).join(" · ")
+        [
+          ...found.map(([name, y]) => `${name} ${fmt(y, 4)}`),
+          ...marks.filter(m => m.x === v).map(m => m.label),
+        ].join(" · ")
       );
+    }
+    const isAtSide = end => end.x > box.right - 30;
+    // Names at the ends of lines, pushed apart; from one that had to move, a thin line leads to its end.
+    function name(svg, ends) {
+      const least = Math.min(15, (box.bottom - box.top) / ends.length);
+      const isMoved = e => Math.abs(e.at - e.y) > 4;
+      ends.sort((a, b) => a.y - b.y);
+      ends.forEach((e, i) => (e.at = i ? Math.max(e.y, ends[i - 1].at + least) : e.y));
+      for (let i = ends.length - 1, most = box.bottom - 3; i >= 0; i--, most = ends[i + 1].at - least)
+        ends[i].at = Math.min(ends[i].at, most);
+      for (const e of ends) {
+        const x = (isAtSide(e) ? box.right : e.x) + (ends.some(isMoved) ? 18 : 4);
+        if (isMoved(e)) svg.append(el("line", {x1: e.x + 3, y1: e.y, x2: x - 2, y2: e.at, class: "axis"}));
+        svg.append(text(x, e.at + 4, e.name, {class: `end ${e.kind}`}));
+      }
     }
     function draw() {
       const svg = frame(width, height, `${title} ${series.map(s => s.name).join(", ")} against ${xAxis.label}`);
@@ -110,22 +126,15 @@ Chart.line = (() => {
           for (const p of points.filter(isInside))
             svg.append(el("circle", {cx: p[0], cy: p[1], r: 3, class: `dot ${kind}`}));
         const last = points.filter(p => p[0] <= box.right + 1).pop();
-        if (last && (!s.thin || s.named)) ends.push([last[1], s.name, kind]);
+        if (last && s.name && (!s.thin || s.named)) ends.push({x: last[0], y: last[1], name: s.name, kind});
       });
-      ends.sort((a, b) => a[0] - b[0]);
-      ends.forEach((e, i) => {
-        if (i) e[0] = Math.max(e[0], ends[i - 1][0] + 13);
-      });
-      for (let i = ends.length - 1, most = box.bottom - 4; i >= 0; i--, most -= 13)
-        ends[i][0] = Math.min(ends[i][0], most);
-      for (const [y, name, kind] of ends) svg.append(text(box.right + 4, y + 4, name, {class: `end ${kind}`}));
       const cutting = el("g", {});
       const moveCut = v =>
         cutting.replaceChildren(
           el("line", {x1: x(v), x2: x(v), y1: box.top, y2: box.bottom, class: "cut"}),
           text(x(v) + 4, box.top + 8, cut.label ?? "", {class: "cut-label"}),
           ...(cut.dots ? series : []).flatMap((s, i) => {
-            const at = s.y[Array.from(s.x).indexOf(v)];
+            const at = yAt(s, v);
             return at > y.lo
               ? [el("circle", {cx: x(v), cy: y(at), r: 4, class: `dot ${s.kind || KINDS[i % 4]}`})]
               : [];
@@ -139,6 +148,7 @@ Chart.line = (() => {
           moveCut(v);
         };
       }
+      for (const at of [true, false]) name(svg, ends.filter(e => isAtSide(e) === at));
       const cursor = el("line", {x1: 0, x2: 0, y1: box.top, y2: box.bottom, class: "cursor"});
       cursor.style.display = "none";
       svg.append(cursor);
@@ -193,31 +203,20 @@ Chart.line = (() => {
     holder.setAttribute("data-focus", `chart-${title}`);
     holder.setAttribute("aria-label", `${title}; left and right arrows read the values`);
     holder.addEventListener("keydown", event => {
-      if (!["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key) || !xs.length) return;
-      event.preventDefault();
-      event.stopPropagation();
-      const here = at !== null ? xs.indexOf(at) : cut ? xs.indexOf(cut.x) : -1;
-      const step = event.key === "ArrowLeft" ? -1 : 1;
+      const here = xs.indexOf(at ?? cut?.x);
+      const end = xs.length - 1;
       const next =
         xs[
-          event.key === "Home"
-            ? 0
-            : event.key === "End"
-              ? xs.length - 1
-              : Math.max(0, Math.min(xs.length - 1, here + step))
+          {ArrowLeft: Math.max(0, here - 1), ArrowRight: Math.min(end, here + 1), Home: 0, End: end}[event.key]
         ];
+      if (next === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
       holder.show(next);
       say(readings(next));
       if (cut && cut.onmove) cut.onmove(next);
     });
-    const rows = () =>
-      xs.map(v => [
-        v,
-        ...series.map(s => {
-          const i = Array.from(s.x).indexOf(v);
-          return i < 0 ? "" : s.y[i];
-        }),
-      ]);
+    const rows = () => xs.map(v => [v, ...series.map(s => yAt(s, v))]);
     const made = figure(
       "line",
       title,
