@@ -291,6 +291,7 @@ View("backward", () => {
   }
 
   return {
+    choices: {part: PARTS.map(([key]) => key)},
     title: "Backward: which numbers would change the loss",
     draw,
     tries: "Pick a weight with gradient 0. Which unit is to blame?",

@@ -75,6 +75,31 @@ const State = (() => {
         null,
         `The maps of ${found.layer} have ${h} × ${w} places: row ${at[0]}, column ${at[1]} is none of them.`,
       );
+    const fullOf = Object.fromEntries(
+      Object.entries(R.views.low_rank?.layers || {}).map(([name, {full}]) => [encodeURIComponent(name), full]),
+    );
+    const full = fullOf[encodeURIComponent(found.layer)];
+    const rank = Math.max(1, Math.min(full, found.rank)); // not a number where no rank is known
+    if (rank && found.rank !== null && rank !== found.rank)
+      change("rank", rank, `${found.layer} has no rank ${found.rank}: they are 1 … ${full}. Here is rank ${rank}.`);
+    const isThere = part => {
+      const [name, r] = part.split(":");
+      return part === "none" || (r >= 1 && r <= fullOf[name]);
+    };
+    const ranks = (found.ranks || "none").split(",");
+    if (!ranks.every(isThere))
+      change(
+        "ranks",
+        ranks.filter(isThere).join(",") || null,
+        `There is no rank ${ranks.filter(part => !isThere(part)).join(", ")}.`,
+      );
+    const chosen = found.class && found.class.split(":")[1];
+    const classes = R.stages[R.answer]?.shape[0];
+    if (chosen && classes && !(chosen >= 0 && chosen < classes))
+      change("class", null, `There is no class ${chosen} in this net: they are 0 … ${classes - 1}.`);
+    for (const [key, those] of Object.entries(views.get(found.view)?.choices || {}))
+      if (found[key] && those && !those.includes(found[key]))
+        change(key, null, `There is no ${key} ${found[key]} in this view: there are ${those.join(", ")}.`);
     return notes;
   }
   const imageCount = () => R.images.length + (typeof Live === "object" && Live.images ? Live.images.length : 0);
