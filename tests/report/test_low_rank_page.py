@@ -1,6 +1,7 @@
 """View 4 in Chromium: its numbers are those of the factors that minicaffe fits; keys and handles move the rank."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -261,18 +262,95 @@ def test_a_layer_of_low_rank_starts_at_the_rank_of_its_spec(make_page):
     assert page.problems == []
 
 
-def test_on_a_small_screen_rank_cost_accuracy_and_filters_come_first(lenet_page):
-    lenet_page.tab.set_viewport_size({"width": 1024, "height": 700})
-    lenet_page.at("view=low_rank&layer=conv2&rank=12")
+@pytest.mark.parametrize("layer", ["conv2", "ip1"])
+@pytest.mark.parametrize("width", [1024, 1366])
+def test_rank_cost_accuracy_filters_and_charts_with_their_axes_are_in_the_first_screen(
+    lenet_page, width, layer
+):
+    lenet_page.tab.set_viewport_size({"width": width, "height": 700})
+    lenet_page.at(f"view=low_rank&layer={layer}")
     main = lenet_page.tab.locator("main")
     main.evaluate("main => { main.scrollTop = 0; }")
     order = ["#rank-slider", "#rank-cost", "#rank-right", ".small canvas", '[data-chart^="How fast"] svg']
     tops = [main.locator(what).first.bounding_box()["y"] for what in order]
+    charts = [main.locator(f'[data-chart^="How {what}"] svg').bounding_box() for what in ("fast", "far")]
     table = main.locator("#rank-readings").bounding_box()["y"]
     lenet_page.tab.set_viewport_size({"width": 1366, "height": 700})
-    assert tops == sorted(tops) and tops[-1] < 650 < table
+    assert tops == sorted(tops) and all(box["y"] + box["height"] <= 700 for box in charts)
+    assert (table < charts[0]["y"]) == (width == 1366)
     assert re.fullmatch(
-        r"[\d.]+ % of 200 test images right, with this layer alone at rank \d+( \(nearest measured\))?; "
-        r"as it is [\d.]+ %\.",
+        r"[\d.]+ % of 200 test images right with this layer alone at rank \d+, [\d.]+ % as it is\.",
         main.locator("#rank-right").inner_text(),
     )
+
+
+@pytest.mark.parametrize("layer", ["conv2", "ip1"])
+def test_names_at_the_ends_of_lines_do_not_overlap(lenet_page, layer):
+    lenet_page.at(f"view=low_rank&layer={layer}")
+    for chart in lenet_page.tab.locator("#main .chart.line").all():
+        boxes = chart.evaluate(
+            "chart => [...chart.querySelectorAll('.end')].map(e => e.getBoundingClientRect())"
+            ".map(b => [b.top, b.bottom]).sort((a, b) => a[0] - b[0])"
+        )
+        assert len(boxes) == 3
+        assert all(a[1] <= b[0] + 0.5 for a, b in pairwise(boxes)), boxes
+
+
+def test_an_axis_has_as_many_ticks_as_there_is_room_for(lenet_page):
+    ticks = "([log, lo, hi, from, to]) => Chart.scale({log, lo, hi}, [], from, to).ticks"
+    assert lenet_page.js(ticks, [True, 1e-4, 1, 130, 0]) == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1])
+    assert lenet_page.js(ticks, [True, 0.1, 1, 130, 0]) == pytest.approx([0.1, 0.2, 0.5, 1])
+    assert lenet_page.js(ticks, [True, 1, 64, 0, 330]) == [1, 2, 5, 10, 20, 50]
+    assert lenet_page.js(ticks, [True, 1e-12, 1, 130, 0]) == pytest.approx([10**e for e in range(-12, 1, 2)])
+    assert lenet_page.js(ticks, [True, 3, 4, 0, 330]) == pytest.approx([3, 3.2, 3.4, 3.6, 3.8, 4])
+    assert lenet_page.js(ticks, [False, 1, 64, 0, 180]) == [20, 40, 60]
+
+
+def test_a_small_difference_is_drawn_in_stronger_colours_and_that_is_said(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2&rank=40")
+    figure = lenet_page.tab.locator("#rank-pictures figure", has_text="colours ×").last
+    assert int(re.search(r"colours ×(\d+)", figure.inner_text())[1]) > 5
+    darkest = figure.locator("canvas").evaluate(
+        "c => Math.min(...c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    assert darkest < 60  # of 255 in each channel, as of the exact map
+
+
+SHARED = """
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 8, 10, 10]}}}
+- {name: one, type: Convolution, convolution_param: {num_output: 8, kernel_size: 3, pad: 1,
+   weight_filler: {type: xavier}}, param: [{name: w}, {name: b}]}
+- {name: two, type: Convolution, convolution_param: {num_output: 8, kernel_size: 3, pad: 1,
+   weight_filler: {type: xavier}}, param: [{name: w}, {name: b}]}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 5, weight_filler: {type: xavier}}}
+- {name: prob, type: Softmax}
+"""
+
+
+def test_a_rank_is_for_one_of_two_layers_that_share_their_weights(make_page):
+    with mc.Net.from_text(SHARED, seed=1) as net:
+        net.blobs["x"].data[...] = np.random.default_rng(3).normal(size=(1, 8, 10, 10))
+        report = mc.report(net)
+        spec = SHARED.replace("name: one,", "name: one, low_rank_param: {rank: 3},")
+        with mc.Net.from_text(spec, seed=1) as low:
+            low.params["one"][0].data[...] = net.params["one"][0].data
+            low.params["ip"][0].data[...] = net.params["ip"][0].data
+            low.blobs["x"].data[...] = net.blobs["x"].data
+            low.run_forward(1)
+            expected = low.blobs["prob"].data[0]
+    page = make_page(report)
+    page.at("view=low_rank&layer=one&way=weights&rank=3")
+    assert "one shares its weights with two:" in page.tab.locator("#main").inner_text()
+    np.testing.assert_allclose(
+        page.js("async () => { await Live.ready; return [...(await Rank.scores({one: 3})).low]; }"),
+        expected,
+        atol=1e-3,
+    )
+    held = "ranks => Rank.totals(ranks).held - R.totals.parameters"
+    factors = 3 * (8 + 72)
+    assert page.js(held, {"one": 3}) == factors  # W stays, for two
+    assert page.js(held, {"one": 3, "two": 3}) == 2 * factors - 8 * 72
+    lines = page.js("State.set({way: 'fitted'}), Rank.yaml({one: 3})")
+    mc.Net.from_text(SHARED.replace("name: one,", "name: one, " + lines.split("\n")[1].strip() + ","))
+    assert page.problems == []

@@ -20,6 +20,7 @@ from minicaffe.inspect.report.record import copy_of, record
 from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_images
 from minicaffe.inspect.report.views import low_rank
 from minicaffe.inspect.summary import layer_rows
+from minicaffe.low_rank.factorization import svd
 from minicaffe.spec.net import parse_net
 from tests import ROOT
 from tests.report.conftest import net_of
@@ -98,15 +99,23 @@ def test_accuracies_are_those_of_nets_with_the_approximated_weights(lenet):
 
 
 def test_at_full_rank_nothing_is_lost(lenet, monkeypatch):
-    monkeypatch.setattr("minicaffe.inspect.report.rank_accuracy.np.geomspace", lambda *_: np.array([10.0]))
+    monkeypatch.setattr("minicaffe.inspect.report.rank_accuracy.first_rank", lambda layer: layer.full_rank)
     accuracy = measured(lenet, ("ip2",), 30)[-1]
     for way in ("weights", "fitted"):
-        assert accuracy.points["ip2"][way] == [(10, accuracy.dense)]
+        assert accuracy.points["ip2"][way][-1] == (10, accuracy.dense)
 
 
 def test_layers_for_which_it_is_much_work_have_no_accuracy(lenet, monkeypatch):
     monkeypatch.setattr("minicaffe.inspect.report.rank_accuracy.WORK", 1e6)
     assert set(measured(lenet, ("conv2", "ip2"), 5)[-1].points) == {"ip2"}
+
+
+def test_accuracy_is_measured_at_the_rank_that_is_shown_first(lenet):
+    layers, *_, accuracy = measured(lenet, ("conv2", "ip2"), 5)
+    for name, layer in layers.items():
+        first = low_rank._numbers(lenet, layer, SeenImages([], 1, "images"))["start"]
+        assert first == layer.full_rank // 4
+        assert all(first in dict(points) for points in accuracy.points[name].values())
 
 
 def test_test_images_are_the_inputs_of_the_net_with_their_labels(lenet):
@@ -132,6 +141,39 @@ def test_the_view_s_data_are_small_and_say_what_they_are_of(lenet):
     assert conv2["bases"]["data"]["shape"] == [1, 500, 50]
     assert found["test"]["count"] == 200
     assert packer.size < 300_000
+
+
+SPATIAL = """
+layer:
+- {name: x, type: Input, input_param: {shape: {dim: [1, 4, 4, 4]}}}
+- {name: y, type: Convolution, convolution_param: {num_output: 8, kernel_size: 3, weight_filler: {type: xavier}},
+   low_rank_param: {rank: 3, scheme: spatial}}
+"""
+
+
+def test_a_layer_with_few_columns_or_split_in_space_has_a_note():
+    """The error and the work are those of the layer; then of the split that is shown, at the same work."""
+
+    def lost(w, rank):
+        left, right = svd(w).truncate(rank).factors()
+        return np.linalg.norm(w - left @ right) / np.linalg.norm(w)
+
+    with mc.Net.from_text(SPATIAL, seed=1) as net:
+        net.blobs["x"].data[...] = np.random.default_rng(1).normal(size=(1, 4, 4, 4))
+        net.run_forward(1)
+        seen = SeenImages([{"x": net.blobs["x"].data.copy()}], 1, "1 image")
+        step, layer = net.steps[1], matrix_layer(net.steps[1])
+        moments = input_moments(net, [layer], seen.batches)["y"]
+        few, spatial = low_rank._notes(net, layer, seen, layer.directions("weights", moments))
+    assert few.startswith("b and c are fitted to only 4 columns of X. From rank 4 on they are exact")
+    work, same = step.multiply_adds, round(step.multiply_adds / layer.cost_of_rank)
+    w = layer.weights[0].astype(np.float64)
+    in_space = w.reshape(8, 4, 3, 3).transpose(1, 2, 0, 3).reshape(12, 24)
+    assert spatial == (
+        f"In this net y is split in space: 3 filters of 3 × 1, then 8 of 1 × 3 ({work:,} multiply-adds, W off by "
+        f"{lost(in_space, 3):.3g}). Shown is the other split, W ≈ A·B: as much work gives it rank {same} "
+        f"(W off by {lost(w, same):.3g} by a)."
+    )
 
 
 @pytest.mark.parametrize("param", [{}, {"scheme": "spatial"}, {"factored": True}, None])

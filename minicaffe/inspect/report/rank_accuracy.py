@@ -63,6 +63,11 @@ def rank_accuracy(
     return trial.result()
 
 
+def first_rank(layer: MatrixLayer) -> int:
+    """The rank that a layer has when it is first shown."""
+    return max(1, layer.full_rank // 4)
+
+
 def _choose(net: Net, layers: Mapping[str, MatrixLayer], images: int) -> dict[int, list[int]]:
     """The ranks to try for layers, by their numbers in the net's order: the cheapest layers first."""
     work = [step.multiply_adds for step in net.steps]
@@ -75,7 +80,8 @@ def _choose(net: Net, layers: Mapping[str, MatrixLayer], images: int) -> dict[in
     for after, i in sorted(plain):
         layer = layers[net.layers[i].name]
         for count in RANKS:
-            ranks = sorted({round(r) for r in np.geomspace(1, max(2, layer.break_even), count).tolist()})
+            even = np.geomspace(1, max(2, layer.break_even), count).tolist()
+            ranks = sorted({first_rank(layer), *map(round, even)})
             cost = images * (3 * len(ranks) * after + 3 * work[i])
             if cost <= left:
                 left -= cost

@@ -2,6 +2,7 @@
 View("low_rank", () => {
   const {V, WAYS, first} = Rank;
   const {row} = Mix;
+  const wayName = w => `${WAYS[w].letter} ${WAYS[w].name}`;
 
   // -- what is said of rank r --
   function sentence(layer, r) {
@@ -16,7 +17,7 @@ View("low_rank", () => {
       el("b", {}, `rank ${r} of ${full}: `),
       `${g}${r}·(${m} + ${whole(k)}) = `,
       el("b", {class: "num", "data-read": "parameters"}, whole(held)),
-      ` ${held === 1 ? "number" : "numbers"} in place of ${whole(all)} (${percent(held / all)}), `,
+      ` of ${whole(all)} numbers (${percent(held / all)}), `,
       el("b", {class: "num", "data-read": "multiply-adds"}, whole(now)),
       ` of ${whole(dense)} multiply-adds (${percent(now / dense)}). `,
       el(
@@ -50,7 +51,7 @@ View("low_rank", () => {
             el(
               "th",
               {scope: "col", class: w === chosen ? "chosen" : null},
-              `${WAYS[w].letter} ${WAYS[w].name}`,
+              wayName(w),
             ),
           ),
         ),
@@ -92,42 +93,38 @@ View("low_rank", () => {
     return el(
       "p",
       {id: "rank-verdict"},
-      `This image: ${className(a)} (${fmt(dense[a])}) → `,
+      `This image: ${className(a)} (${Rank.unit} ${fmt(dense[a])}) → `,
       el("b", {class: a === b ? "" : "warning"}, `${className(b)} (${fmt(low[b])})`),
       Object.keys(ranks).length > 1 ? " at these ranks" : ` at rank ${r}`,
     );
   }
 
   // -- charts of all ranks; `cut` is the line at rank r --
-  const ranksTo = n => Array.from({length: n}, (_, i) => i + 1);
-  function fading(numbers, n, width, cut) {
-    const parts = v => Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1));
-    const least = Math.min(...V.ways.flatMap(v => parts(v).filter(s => s > 1e-4)));
-    const lo = 10 ** Math.floor(Math.log10(Math.min(0.1, least)));
-    return Chart.line({
-      title: "How fast do the directions fade?",
-      x: {label: "direction", lo: 1, hi: n},
-      y: {label: "size, as part of the first", log: true, lo, hi: 1},
-      width,
-      height: 200,
-      cut,
-      series: V.ways.map(v => ({name: WAYS[v].symbol, x: ranksTo(n), y: parts(v)})),
-    });
-  }
-  function errors(numbers, n, width, cut) {
-    return Chart.line({
-      title: "How far are the answers off?",
-      x: {label: "rank", lo: 1, hi: n},
-      y: {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0, even: true},
-      width,
-      height: 200,
-      cut,
-      series: V.ways.map(v => ({
-        name: `${WAYS[v].letter} ${WAYS[v].name}`,
-        x: ranksTo(n),
-        y: Array.from(numbers[v].response).slice(1),
-      })),
-    });
+  function curves(numbers, n, size, cut) {
+    const parts = v =>
+      Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4); // else rounding
+    const lo = 10 ** Math.floor(Math.log10(Math.min(0.1, ...V.ways.flatMap(parts))));
+    const line = (title, label, y, name, values) =>
+      Chart.line({
+        title,
+        x: {label, lo: 1, hi: n},
+        y,
+        ...size,
+        cut: {...cut},
+        series: V.ways.map(v => ({name: name(v), x: values(v).map((_, i) => i + 1), y: values(v)})),
+      });
+    return [
+      line(
+        "How fast do the directions fade?",
+        "direction",
+        {label: "size, as part of the first", log: true, lo, hi: 1},
+        v => WAYS[v].symbol,
+        parts,
+      ),
+      line("How far are the answers off?", "rank", {label: "‖Y − Ŷ‖ / ‖Y‖", lo: 0, even: true}, wayName, v =>
+        Array.from(numbers[v].response).slice(1),
+      ),
+    ];
   }
 
   // How often the net is right with this layer alone at a rank: of the measured ranks the nearest.
@@ -139,16 +136,16 @@ View("low_rank", () => {
       "p",
       {id: "rank-right"},
       el("b", {class: "num", "data-read": "accuracy"}, `${(100 * right).toFixed(1)} %`),
-      ` of ${many(V.accuracy.count, "test image")} right, with this layer alone at rank ${rank}`,
+      ` of ${many(V.accuracy.count, "test image")} right with this layer alone at rank ${rank}`,
       rank === r ? "" : " (nearest measured)",
-      `; as it is ${(100 * V.accuracy.dense).toFixed(1)} %.`,
+      `, ${(100 * V.accuracy.dense).toFixed(1)} % as it is.`,
     );
   }
 
   function accuracy(name, width, r, n) {
     const series = [
       ...Object.entries((V.accuracy && V.accuracy.points[name]) || {}).map(([w, points]) => [
-        `${WAYS[w].letter} ${WAYS[w].name}`,
+        wayName(w),
         points,
       ]),
       ...Object.entries(V.sweep[name] || {}).map(([scheme, points]) => [`sweep, ${scheme}`, points]),
@@ -161,7 +158,7 @@ View("low_rank", () => {
         quiet(
           !V.accuracy
             ? "Make the report from the net with its data and --test 1000, or "
-            : V.layers[name].rank
+            : V.layers[name].way
               ? "The layer is of low rank already. To compare ranks, "
               : `For each rank everything after ${name} would run again on all test images, which takes long. ` +
                 "A sweep does it: ",
@@ -206,7 +203,7 @@ View("low_rank", () => {
       );
     const room = Math.max(300, document.getElementById("main").clientWidth - 32);
     const width = room >= 640 ? Math.floor((room - 20) / 2) : room;
-    const isWide = room >= 920; // the errors have room beside the pictures
+    const isWide = room >= 960; // the errors have room beside the pictures
     if (!numbers.weights.spectrum[0]) {
       root.append(
         el(
@@ -251,17 +248,28 @@ View("low_rank", () => {
         ),
       ),
     );
+    const turn = (by, label, sign) =>
+      el(
+        "button",
+        {"aria-label": label, "data-focus": label, onclick: () => State.set({map: (f + by + count) % count})},
+        sign,
+      );
+    const filter = [
+      "Filter ",
+      turn(-1, "filter before", "‹"),
+      ` ${f} `,
+      turn(1, "next filter", "›"),
+      el("span", {title: "counted from 0"}, ` of ${count}`),
+    ];
     const cost = el("div");
     const table = el("div");
-    const said = el("div");
-    const pictures = el("div", {class: "row"});
+    const right = el("div");
+    const said = el("div", {}, Values.isLive() && "…");
+    const pictures = el("div", {class: "row", id: "rank-pictures"});
     const mixing = el("div", {class: "wide"});
+    const both = row();
     const cut = {x: r, dots: true, onmove: slide};
-    const charts = [
-      fading(numbers, n, width, {...cut}),
-      errors(numbers, n, width, {...cut}),
-      accuracy(name, width, r, n),
-    ];
+    let charts = [];
 
     // While it is dragged only what depends on r is drawn again; the state follows when it is let go.
     root.addEventListener(
@@ -299,26 +307,23 @@ View("low_rank", () => {
     async function paint(next) {
       const mine = (r = Math.max(1, Math.min(n, next)));
       slider.value = r;
-      cost.replaceChildren(sentence(layer, r), nearest(name, r));
+      cost.replaceChildren(sentence(layer, r));
+      right.replaceChildren(nearest(name, r));
       table.replaceChildren(readings(name, numbers, r));
       for (const chart of charts) if (chart.move) chart.move(r);
       const isCarried = o && (r <= o.c || r === n);
-      const parts = isCarried ? [Mix.filter(name, o, r, f), await Mix.maps(name, o, r, f)] : [];
+      const parts = isCarried
+        ? [Mix.filter(name, o, r, f, filter), await Mix.maps(name, o, r, f)]
+        : [
+            quiet(
+              o
+                ? `Filters and maps are in this page up to rank ${o.c}.`
+                : "No filters and maps at rank r: the page has no room for this layer's bases. --layers " +
+                    `${name}, or a larger --max-size, makes some.`,
+            ),
+          ];
       if (mine !== r) return;
-      pictures.replaceChildren(
-        ...parts,
-        ...(isCarried
-          ? []
-          : [
-              quiet(
-                o
-                  ? `Filters and maps are in this page up to rank ${o.c}.`
-                  : "No filters and maps at rank r: the page has no room for this layer's bases. --layers " +
-                      `${name}, or a larger --max-size, makes some.`,
-              ),
-            ]),
-        isWide ? table : "",
-      );
+      pictures.replaceChildren(...parts, isWide ? table : "");
       mixing.replaceChildren(
         ...(isCarried && r <= o.c ? [Mix.draw(name, o, r, f, room >= 740 ? width : room)] : []),
       );
@@ -338,41 +343,35 @@ View("low_rank", () => {
         asking = false;
       }
     }
-    const step = by => State.set({map: (f + by + count) % count});
     o = layer.bases ? await Rank.model(name, w) : null;
     await paint(r);
     root.append(
-      el("div", {class: "rank-bar controls"}, el("label", {}, "rank", slider, el("kbd", {}, "[ ]")), ways),
+      el("div", {class: "rank-bar controls"}, el("label", {}, "rank", slider, "keys ", el("kbd", {}, "[ ]")), ways),
       cost,
-      said,
+      row(right, said),
+      ...layer.notes.map(note => quiet(note)),
       pictures,
+      both,
+      isWide ? "" : table,
       quiet(
-        o && [
-          el(
-            "button",
-            {"aria-label": "filter before", "data-focus": "filter-before", onclick: () => step(-1)},
-            "‹",
-          ),
-          ` filter ${outOf(f, count)} `,
-          el("button", {"aria-label": "next filter", "data-focus": "filter-next", onclick: () => step(1)}, "›"),
-          " · ",
-        ],
-        `Answers are off by ‖Y − Ŷ‖ / ‖Y‖ over ${V.seen.text}, ${many(layer.columns, "column")} of X` +
-          (layer.columns < 2 * layer.k || V.seen.count < 16 ? ", few: on other images b and c lose more" : ""),
+        `Answers are off by ‖Y − Ŷ‖ / ‖Y‖ over ${V.seen.text}, ${many(layer.columns, "column")} of X`,
         ...(R.views.convolution.layers?.[name]?.missing === undefined && layer.group === 1
           ? ["; for this image alone, by a: ", link("view 3, step 6", {view: "convolution", step: "6", layer: name, rank: r})]
           : []),
         ".",
-        layer.rank
-          ? ` In this net the layer has rank ${layer.rank}` +
-              (layer.way === "spatial" ? " of the spatial scheme, which this view does not show." : ".")
+        layer.columns < 2 * layer.k || V.seen.count < 16
+          ? " On other images b and c lose more: they are fitted to these alone."
           : "",
+        layer.rank ? ` In this net the layer has rank ${layer.rank}.` : "",
       ),
-      row(charts[0], charts[1]),
-      isWide ? "" : table,
-      row(charts[2], mixing),
-      await Plan.draw(),
     );
+    // Both charts, with their axes, end where the first screen does.
+    const top = both.getBoundingClientRect().top - root.parentElement.getBoundingClientRect().top;
+    const height = Math.max(140, Math.min(220, document.getElementById("main").clientHeight - top - 32));
+    charts = curves(numbers, n, {width, height}, cut);
+    both.append(...charts);
+    charts.push(accuracy(name, width, r, n));
+    root.append(row(charts[2], mixing), await Plan.draw());
   }
 
   const step = by => () => {
@@ -386,6 +385,7 @@ View("low_rank", () => {
     say:
       "If the rows of W are nearly mixtures of r rows, W ≈ A·B: r·(M + K) numbers in place of M·K. What " +
       "must be kept is not W but the answers W·X, so it pays to look at the data.",
+    choices: {way: V.ways},
     tries: "Lowest rank at which this image keeps its class? And all images?",
     keys: {
       "[": ["rank smaller", step(-1)],

@@ -29,10 +29,12 @@ const Mix = (() => {
     const bottom = R.stages[layerOf(name).bottoms[0]].shape;
     return layerOf(name).kind !== "ip" ? [k / (h * w), h, w] : bottom.length === 3 ? bottom : [k, 1, 1];
   }
-  // Exact, at rank r, and the difference, in the same colours.
+  // Exact, at rank r, and the difference: in the same colours, or where it is small, in some times as strong ones.
   function trio(title, all, low, r, draw, approx = "") {
     const off = Float64Array.from(all, (v, i) => v - low[i]);
     const range = Maps.range(all);
+    const most = ({lo, hi}) => Math.max(-lo, hi);
+    const times = Math.max(1, Math.min(100, Math.floor(most(range) / most(Maps.range(off))) || 1));
     return el(
       "div",
       {},
@@ -41,16 +43,17 @@ const Mix = (() => {
         captioned(draw(all, "exact", range), "exact"),
         captioned(draw(low, `rank ${r}`, range), `rank ${r}`),
         captioned(
-          draw(off, "difference", range),
+          draw(off, "difference", {lo: range.lo / times, hi: range.hi / times}),
           "off by ",
           el("b", {}, approx + percent(norm(off) / norm(all))),
+          times > 1 && `, colours ×${times}`,
         ),
       ),
     );
   }
-  function filter(name, o, r, f) {
+  function filter(name, o, r, f, title) {
     return trio(
-      `Filter ${f}`,
+      title,
       o.W.subarray(f * o.k, (f + 1) * o.k),
       Rank.row(o, f, r),
       r,
@@ -159,7 +162,8 @@ const Mix = (() => {
       el(
         "p",
         {},
-        `Filter ${f} at rank ${r} is the sum of these` + (r > most ? `, the ${most} largest of ${r}:` : ":"),
+        `Filter ${f} at rank ${r} is the sum of these, each times the number below it` +
+          (r > most ? `; the ${most} largest of ${r}:` : ":"),
       ),
       el(
         "div",

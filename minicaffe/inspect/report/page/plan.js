@@ -2,7 +2,7 @@
 const Plan = (() => {
   const {V, first} = Rank;
   const {row} = Mix;
-  const unchanged = Object.values(V.layers || {}).some(layer => layer.rank) ? "this net" : "dense";
+  const unchanged = Object.values(V.layers || {}).some(layer => layer.way) ? "this net" : "dense";
   let measuring = null;
   let result = "";
   let best = null;
@@ -160,7 +160,7 @@ const Plan = (() => {
             "tr",
             {},
             [
-              ["this image", 1],
+              [`this image: ${Rank.unit}`, 1],
               [unchanged, 2],
               ["at these ranks", 2],
             ].map(([t, n]) => el("th", {scope: "col", colspan: n}, t)),

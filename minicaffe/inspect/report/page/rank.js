@@ -36,7 +36,7 @@ const Rank = (() => {
   const first = a => a.indexOf(Math.max(...a)); // the place of the largest
 
   // -- the plan: ranks by layer, in the address as "conv2:12,ip1:40", or "none" --
-  // Before any is chosen, it is a quarter of the shown layer's full rank, unless that is of low rank already.
+  // Before any is chosen, the shown layer has the rank that it starts with, unless it is of low rank already.
   function plan() {
     const found = {};
     const shown = layerName();
@@ -48,7 +48,7 @@ const Rank = (() => {
       if (at > 0 && name) found[name] = clamp(parseInt(part.slice(at + 1), 10) || 1, V.layers[name]);
     }
     if (layer && shown === State.layer && State.rank !== null) found[shown] = clamp(State.rank, layer);
-    else if (layer && !State.ranks && !layer.rank) found[shown] = clamp(Math.floor(layer.full / 4), layer);
+    else if (layer && !State.ranks && !layer.rank) found[shown] = layer.start;
     return found;
   }
   function planWith(name, r) {
@@ -219,7 +219,10 @@ const Rank = (() => {
     for (const [name, r] of Object.entries(ranks)) {
       const layer = V.layers[name];
       work += cost(layer, r) - layer.now.work;
-      held += size(layer, r) - layer.now.numbers;
+      held += size(layer, r);
+      // W itself goes when no layer needs it any more, and only once
+      if ([name, ...layer.shared].every(n => ranks[n]) && layer.shared.every(n => n < name))
+        held -= layer.now.numbers;
     }
     return {work, held};
   }
@@ -232,13 +235,17 @@ const Rank = (() => {
   }
   const yaml = ranks =>
     Object.entries(ranks)
-      .map(([name, r]) => `- name: ${name}\n  low_rank_param: ${WAYS[way(name)].param(r)}\n`)
+      .map(([name, r]) => {
+        const w = V.layers[name].shared.length ? "weights" : way(name); // factors cannot be shared with a dense layer
+        return `- name: ${name}\n  low_rank_param: ${WAYS[w].param(r)}\n`;
+      })
       .join("");
 
   return {
     V,
     WAYS,
     first,
+    unit: R.softmax || (R.answer && stageLayer(R.answer).type === "Softmax") ? "probability" : "score",
     isQuick: R.totals.multiply_adds <= 2e7,
     names,
     layerName,

@@ -20,15 +20,16 @@ from minicaffe.compress.moments import Moments
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.sweep import ALL, read_rows
 from minicaffe.compress.ways import WAYS, Directions
+from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import module_of, on_cpu, to_host
 from minicaffe.device.workers import share_products, worker_count
-from minicaffe.errors import DataError, MinicaffeError, listing
+from minicaffe.errors import DataError, MinicaffeError, counted, listing
 from minicaffe.inspect.confusion import Answers, find_answers
 from minicaffe.inspect.report.options import Options
 from minicaffe.inspect.report.pack import Packer, Ref
 from minicaffe.inspect.report.pictures import has_data
-from minicaffe.inspect.report.rank_accuracy import RankAccuracy, rank_accuracy
+from minicaffe.inspect.report.rank_accuracy import RankAccuracy, first_rank, rank_accuracy
 from minicaffe.inspect.report.record import Recording
 from minicaffe.inspect.report.seen_images import SeenImages, seen_images, test_images
 from minicaffe.inspect.report.weights import F16, precision
@@ -88,6 +89,7 @@ def data(recording: Recording, packer: Packer, options: Options) -> dict[str, An
         "layers": {
             name: {
                 **_numbers(recording.net, layer, seen),
+                "notes": _notes(recording.net, layer, seen, found[name]["weights"]),
                 "curves": packer.add(_curves(found[name]), "f32", f"{name}/rank"),
                 "spectra": packer.add(_spectra(found[name]), "f32", f"{name}/rank"),
                 "means": packer.add(to_host(layer.means(moments[name])).reshape(-1), "f32", f"{name}/rank"),
@@ -228,7 +230,9 @@ def _numbers(net: Net, layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
         "group": layer.scheme.group,
         "kernel": list(geometry.window.kernel),
         "full": layer.full_rank,
-        "rank": layer.rank,
+        "start": first_rank(layer),
+        "rank": None if layer.way == "spatial" else layer.rank,
+        "shared": _sharers(net, step.layer),
         "way": layer.way,
         "factored": layer.factored,
         "bias": layer.bias is not None,
@@ -236,8 +240,59 @@ def _numbers(net: Net, layer: MatrixLayer, seen: SeenImages) -> dict[str, Any]:
         "now": {"numbers": numbers, "work": step.multiply_adds},
         "cost_of_rank": layer.cost_of_rank,
         "break_even": layer.break_even,
-        "columns": seen.count * math.prod(geometry.output),
+        "columns": _columns(layer, seen),
     }
+
+
+def _notes(net: Net, layer: MatrixLayer, seen: SeenImages, by_weights: Directions) -> list[str]:
+    """What is to be known of a layer before its numbers are believed."""
+    columns, name = _columns(layer, seen), layer.name
+    step = next(step for step in net.steps if step.layer.name == name)
+    notes = []
+    if columns < layer.full_rank:
+        notes.append(
+            f"b and c are fitted to only {counted(columns, 'column')} of X. From rank {columns:,} on they are "
+            "exact on these, which says nothing of other images."
+        )
+    if sharers := _sharers(net, step.layer):
+        notes.append(
+            f"{name} shares its weights with {listing(sharers)}: a rank chosen here is for {name} alone."
+        )
+    if layer.way == "spatial" and isinstance(step.layer, LowRankLayer):
+        notes.append(_spatial_note(layer, step.layer, step.multiply_adds, by_weights))
+    return notes
+
+
+def _spatial_note(layer: MatrixLayer, own: LowRankLayer, work: int, by_weights: Directions) -> str:
+    """How a layer of the spatial scheme is split, and the split over filters that is as much work."""
+    geometry = layer.product.geometry
+    filters, (kh, kw) = geometry.weight_shape[0], geometry.window.kernel
+    first = (layer.rank or 0) * layer.scheme.group
+    same = min(layer.full_rank, max(1, round(work / layer.cost_of_rank)))
+    kept = own.low_rank.energy_kept()
+    lost = other = ""
+    if kept is not None:
+        lost = f", W off by {max(0.0, 1 - kept) ** 0.5:.3g}"
+        other = f" (W off by {float(by_weights.weight_errors[same]):.3g} by a)"
+    return (
+        f"In this net {layer.name} is split in space: {counted(first, 'filter')} of {kh} × 1, then {filters:,} of "
+        f"1 × {kw} ({work:,} multiply-adds{lost}). Shown is the other split, W ≈ A·B: as much work gives it rank "
+        f"{same:,}{other}."
+    )
+
+
+def _columns(layer: MatrixLayer, seen: SeenImages) -> int:
+    return seen.count * math.prod(layer.product.geometry.output)
+
+
+def _sharers(net: Net, layer: Layer) -> list[str]:
+    """The other layers that have the layer's weights."""
+    weights = layer.blobs[0].data_owner
+    return [
+        other.name
+        for other in net.layers
+        if other is not layer and any(blob.data_owner is weights for blob in other.blobs)
+    ]
 
 
 def _curves(found: Mapping[str, Directions]) -> np.ndarray:
