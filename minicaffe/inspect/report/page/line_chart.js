@@ -23,7 +23,13 @@ Chart.line = (() => {
   }) {
     const box = {left: 58, right: width - 96, top: 24, bottom: height - 40};
     const clip = `clip${ids++}`;
-    const holder = el("div", {class: "holder"});
+    const holder = el("div", {
+      class: "holder",
+      tabindex: 0,
+      role: "group",
+      "data-focus": `chart-${title}`,
+      "aria-label": `${title}; left and right arrows read the values`,
+    });
     const read = el("div", {class: "read", "aria-hidden": "true"});
     let zoom = null;
     let at = null;
@@ -149,20 +155,16 @@ Chart.line = (() => {
         };
       }
       for (const at of [true, false]) name(svg, ends.filter(e => isAtSide(e) === at));
-      const cursor = el("line", {x1: 0, x2: 0, y1: box.top, y2: box.bottom, class: "cursor"});
-      cursor.style.display = "none";
+      const cursor = el("g", {});
       svg.append(cursor);
       const show = v => {
-        if (v === null) {
-          cursor.style.display = "none";
-          read.textContent = "";
-          return;
-        }
-        at = v;
-        cursor.style.display = "";
-        cursor.setAttribute("x1", x(v));
-        cursor.setAttribute("x2", x(v));
-        read.textContent = readings(v);
+        at = v ?? at;
+        read.textContent = v === null ? "" : readings(v);
+        cursor.replaceChildren(
+          ...(v === null
+            ? []
+            : [el("line", {x1: x(v), x2: x(v), y1: box.top, y2: box.bottom, class: "cursor"})]),
+        );
       };
       const toX = event => {
         const r = svg.getBoundingClientRect();
@@ -198,10 +200,6 @@ Chart.line = (() => {
       holder.show = show;
     }
     draw();
-    holder.tabIndex = 0;
-    holder.setAttribute("role", "group");
-    holder.setAttribute("data-focus", `chart-${title}`);
-    holder.setAttribute("aria-label", `${title}; left and right arrows read the values`);
     holder.addEventListener("keydown", event => {
       const here = xs.indexOf(at ?? cut?.x);
       const end = xs.length - 1;

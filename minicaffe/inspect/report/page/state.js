@@ -87,12 +87,8 @@ const State = (() => {
       return part === "none" || (r >= 1 && r <= fullOf[name]);
     };
     const ranks = (found.ranks || "none").split(",");
-    if (!ranks.every(isThere))
-      change(
-        "ranks",
-        ranks.filter(isThere).join(",") || null,
-        `There is no rank ${ranks.filter(part => !isThere(part)).join(", ")}.`,
-      );
+    const gone = ranks.filter(part => !isThere(part)).join(", ");
+    if (gone) change("ranks", ranks.filter(isThere).join(",") || null, `There is no rank ${gone}.`);
     const chosen = found.class && found.class.split(":")[1];
     const classes = R.stages[R.answer]?.shape[0];
     if (chosen && classes && !(chosen >= 0 && chosen < classes))
