@@ -35,7 +35,10 @@ layer:
 - {name: again, type: Pooling, bottom: wide, top: again, pooling_param: {kernel_size: 2, stride: 2}}
 - {name: sum, type: Eltwise, bottom: [pool, again], top: sum}
 - {name: both, type: Concat, bottom: [pool, sum], top: both}
-- {name: ip, type: InnerProduct, bottom: both, top: ip, inner_product_param: {num_output: 5}}
+- {name: parts, type: Slice, bottom: both, top: [one, two], slice_param: {slice_point: 200}}
+- {name: hush, type: Silence, bottom: [one, two]}
+- {name: all, type: Pooling, bottom: both, top: all, pooling_param: {pool: AVE, global_pooling: true}}
+- {name: ip, type: InnerProduct, bottom: all, top: ip, inner_product_param: {num_output: 5}}
 - {name: prob, type: Softmax, bottom: ip, top: prob}
 """
 BOXES = """selectors => selectors.map(s => {
@@ -166,7 +169,10 @@ SAID = {
     "again": ["the largest of 2 × 2 pixels"],
     "sum": ["pool and again, of 700 × 5 × 5 numbers each, are added"],
     "both": ["700 + 700 = 1400 maps"],
-    "ip": ["Each of the 5 outputs is a sum of the 35,000 numbers of both"],
+    "parts": ["1400 × 5 × 5 numbers are cut into 2 parts: 200 × 5 × 5 and 1200 × 5 × 5."],
+    "hush": ["Takes blobs that no other layer takes"],
+    "all": ["Of each of the 1400 maps of both one number is left: the mean of its pixels."],
+    "ip": ["Each of the 5 outputs is a sum of the 1,400 numbers of all"],
     "prob": ["5 scores of ip become probabilities"],
 }
 

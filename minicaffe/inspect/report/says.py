@@ -34,6 +34,8 @@ def said(layer: RecordedLayer, recording: Recording) -> dict[str, str]:
     if not layer.bottoms:
         say = about.data()
     tries = TRIES.get(layer.type, TRY)
+    if about.after[1:] == (1, 1):  # there is no pixel to be chosen
+        tries = TRY
     if layer.type == "Convolution" and about.sees_picture():
         tries = "Find a filter for vertical strokes. Check it on another image."
     return {"say": say, "try": tries}
@@ -163,7 +165,7 @@ def _inner_product(about: _Layer) -> str:
     outputs, inputs = math.prod(about.after), math.prod(about.before)
     return (
         f"Each of the {outputs:,} outputs is a sum of the {inputs:,} numbers of {about.name()}, each times a "
-        "weight. These are one row of W. A row that resembles the input gives a large output."
+        "weight, of one row of W. A row that resembles the input gives a large output."
     )
 
 

@@ -35,25 +35,27 @@ View("layer", () => {
       : layer.kind === "ip"
         ? LayerWeights.ip(layer)
         : LayerTypes.cards(layer));
-    const [, ...main] = cards;
-    let [first] = cards;
+    let [first, ...main] = cards;
+    const outputs = [];
     for (const key of layer.tops) {
       const values = await stageOr(key);
+      const own = key === layer.tops[0] ? filters : null;
       const isMaps = areMaps(values);
       const [c, ...size] = R.stages[key].shape;
       const name = stageName(values.key || key);
       const title =
         isMaps && c > 1
-          ? `${c} maps of ${size.join(" × ")}${filters ? ", each below its filter" : ""}: ${name}`
+          ? `${c} maps of ${size.join(" × ")}${own ? ", each below its filter" : ""}: ${name}`
           : `${name}: ${shape(R.stages[key].shape)}`;
       if (layer.type === "Softmax" && first) continue; // its table says it all
-      const output = card(title, await shown(key, values, key === layer.tops[0] && filters));
+      const output = card(title, await shown(key, values, own));
       output.classList.add("all");
       if (isMaps && c > 1 && !first)
         first = scene(`Map ${numberOf(values)}`, [large(key, values, name)], reading([values]));
-      if (first) main.unshift(output);
+      if (first) outputs.push(output);
       else first = output;
     }
+    main = [...outputs, ...main];
     const isFirst = !layer.bottoms.length || layer.bottoms.some(key => source(key) === R.input.stage);
     const picture = await image(isFirst ? 140 : 72);
     const patches = await LayerTested.patches(layer);

@@ -11,7 +11,7 @@ const LayerTypes = (() => {
       const [, h, w] = x.shape;
       const data = map(x);
       const {kernel, stride, pad} = layer.window || {};
-      const isWhole = x.step === 1 && y.step === 1 && layer.window;
+      const isWhole = x.step === 1 && y.step === 1 && layer.window && areMaps(y);
       const from = source(layer.bottoms[0]);
       const input = large(from, x, stageName(x.key || from), {at: null, onpixel: null});
       const at = placeIn(y);

@@ -64,18 +64,18 @@ const LayerWeights = (() => {
     const parts = [];
     const carried = x.data && areMaps(x) ? x.maps || Array.from({length: x.shape[0]}, (_, c) => c) : [];
     const channels = (found ? found.all : carried).filter(c => carried.includes(first + c)).slice(0, SLICES);
-    if (isPicture(layer.bottoms[0])) parts.push(sign("∗"));
-    else if (channels.length) {
+    if (!isPicture(layer.bottoms[0])) parts.push(sign("⋯"));
+    if (parts.length && channels.length) {
       const [, h, w] = x.shape;
       const maps = channels.map(c => part(x.data, carried.indexOf(first + c), h * w));
       const all = R.stages[layer.bottoms[0]].shape[0];
       const count = maps.length < all ? `${maps.length} of ${all} maps` : many(all, "map");
       const label = `${R.stages[source(layer.bottoms[0])].blob}: ${count}`;
-      parts.push(sign("⋯"), figure(mosaic(maps, h, w, {...Maps.range(x.data), side, label}), label), sign("∗"));
-    } else parts.push(sign("⋯"));
+      parts.push(figure(mosaic(maps, h, w, {...Maps.range(x.data), side, label}), label));
+    }
     const size = isPicture(layer.bottoms[0]) ? 100 : side;
     const filter = found?.drawn(k, size, channels.length ? channels : undefined);
-    if (filter) parts.push(figure(filter, `filter ${k}: ${found.size}`));
+    if (filter) parts.push(sign("∗"), figure(filter, `filter ${k}: ${found.size}`));
     parts.push(sign(filter ? equals(layer, y, await biasOf(layer, k)) : "→"));
     parts.push(large(layer.tops[0], y, `map ${k}`));
     return [
