@@ -100,7 +100,7 @@ def test_filters_and_maps_that_are_carried_are_those_of_the_same_channels():
     array = np.arange(96 * 40, dtype=np.float32).reshape(96, 40, 1, 1)
     shown, note, (rows, columns) = capped(array, (16, 8))
     assert rows == evenly(96, 16) and columns == evenly(40, 8)
-    assert note == "16 of 96 filters, 8 of 40 slices"
+    assert note == "16 of 96 filters, 8 of 40 slices of each"
     np.testing.assert_array_equal(shown, array[rows][:, columns])
     for total in (40, 96, 700):
         assert set(evenly(total, 16)) <= set(evenly(total, 32))

@@ -65,7 +65,7 @@ const LayerTypes = (() => {
           `Map ${numberOf(y)}, number by number`,
           all.map((v, i) => [
             i ? sign(v !== y ? op : y.key ? "→" : "=") : "",
-            large(keys[i], v, stageName(v.key || source(keys[i]))),
+            large(keys[i], v, v === y ? stageName(y.key || keys[i]) : R.stages[source(keys[i])].blob),
           ]),
           reading(all, op),
         ),
