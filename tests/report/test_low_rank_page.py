@@ -279,7 +279,7 @@ def test_rank_cost_accuracy_filters_and_charts_with_their_axes_are_in_the_first_
     assert tops == sorted(tops) and all(box["y"] + box["height"] <= 700 for box in charts)
     assert (table < charts[0]["y"]) == (width == 1366)
     assert re.fullmatch(
-        r"[\d.]+ % of 200 test images right with this layer alone at rank \d+, [\d.]+ % as it is\.",
+        r"[\d.]+ % of 200 test images right, measured with this layer alone at rank \d+; [\d.]+ % as it is\.",
         main.locator("#rank-right").inner_text(),
     )
 

@@ -136,9 +136,8 @@ View("low_rank", () => {
       "p",
       {id: "rank-right"},
       el("b", {class: "num", "data-read": "accuracy"}, `${(100 * right).toFixed(1)} %`),
-      ` of ${many(V.accuracy.count, "test image")} right with this layer alone at rank ${rank}`,
-      rank === r ? "" : " (nearest measured)",
-      `, ${(100 * V.accuracy.dense).toFixed(1)} % as it is.`,
+      ` of ${many(V.accuracy.count, "test image")} right, measured with this layer alone at rank ${rank}; ` +
+        `${(100 * V.accuracy.dense).toFixed(1)} % as it is.`,
     );
   }
 

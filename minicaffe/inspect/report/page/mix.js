@@ -34,7 +34,8 @@ const Mix = (() => {
     const off = Float64Array.from(all, (v, i) => v - low[i]);
     const range = Maps.range(all);
     const most = ({lo, hi}) => Math.max(-lo, hi);
-    const times = Math.max(1, Math.min(100, Math.floor(most(range) / most(Maps.range(off))) || 1));
+    const part = norm(off) / norm(all);
+    const times = part < 0.001 ? 1 : Math.max(1, Math.floor(most(range) / most(Maps.range(off)))); // else rounding
     return el(
       "div",
       {},
@@ -45,7 +46,7 @@ const Mix = (() => {
         captioned(
           draw(off, "difference", {lo: range.lo / times, hi: range.hi / times}),
           "off by ",
-          el("b", {}, approx + percent(norm(off) / norm(all))),
+          el("b", {}, approx + percent(part)),
           times > 1 && `, colours ×${times}`,
         ),
       ),
