@@ -1,12 +1,15 @@
 """No two boxes of a drawing overlap, and no edge crosses a box."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from minicaffe.files.spec_formats import open_net
+from minicaffe.inspect.drawing import fold
 from minicaffe.inspect.drawing.boxes import Box, Boxes, Edge, boxes_of
 from minicaffe.inspect.drawing.drawing import view_of
+from minicaffe.inspect.drawing.geometry import COLUMN_GAP, FRAME, LANE
 from minicaffe.inspect.drawing.layout import LOOP, lay_out
 from minicaffe.inspect.drawing.parts import divide
 from tests import ROOT
@@ -161,3 +164,133 @@ def test_a_drawing_may_be_laid_out_again_in_another_way():
     assert len(lay_out(drawn).boxes) == 1
     assert len(lay_out(drawn, unfold=True).ways) == 60
     assert len(lay_out(drawn).folds) == 1
+
+
+def lines_beside(layout):
+    """Where the way of an edge runs in a column that is neither its source's nor its target's: {"0 → 6": {x}}."""
+    middles = middles_of(layout)
+    found = {}
+    for edge, way in layout.ways.items():
+        ends = edge.source.name, edge.target.name
+        runs = {p[0] for p, q in pairwise(way) if p[0] == q[0]} - {middles[name] for name in ends}
+        if runs:
+            found[" → ".join(ends)] = runs
+    return found
+
+
+@pytest.mark.parametrize(
+    ("feeds", "one", "other"),
+    [
+        ([set(), {0}, {0}, {2}, {0, 2, 3}, {2}, {0, 2, 4}], "0 → 6", "2 → 6"),
+        ([set(), {0}, {1}, {2}, {2}, {1, 2}, {2, 4}, {1, 2, 5}], "1 → 7", "2 → 7"),
+    ],
+)
+def test_in_a_mesh_edges_to_one_box_share_a_track_and_edges_to_others_do_not(feeds, one, other):
+    lines = lines_beside(lay_out(graph_of(feeds)))
+    assert lines[one] == lines[other]
+    assert all(lines[edge] != lines[one] for edge in lines if edge[-1] != one[-1])
+
+
+def test_a_track_has_room_in_the_width_of_its_mesh():
+    """A mesh that stands left of another branch, whose boxes its outermost track would else touch."""
+    feeds = [set(), {0}, {0}, {2}, {3}, {3, 4}, {4, 5}, {4, 6}, {2, 7}, {8}, {9}, {10}, {11}]
+    drawn = graph_of(feeds)
+    for box in drawn.boxes[1::2]:
+        box.time = 3
+    assert faults(lay_out(drawn)) == []
+
+
+def gap_between(layout, left, right):
+    """The room between two boxes that stand beside each other."""
+    places = {box.name: place for box, place in layout.boxes.items()}
+    return places[right].x - places[left].x - places[left].width
+
+
+def test_beside_a_branch_that_ends_only_what_is_as_deep_takes_room():
+    feeds = [set(), {0}, {0}, {1}]  # 2 ends beside 1, and 3 lies below
+    for recurrent, room in ((3, 0), (1, LOOP)):
+        drawn = graph_of(feeds)
+        drawn.boxes[recurrent].time = 3
+        assert gap_between(lay_out(drawn), "1", "2") == room + COLUMN_GAP, recurrent
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        [set(), {0}, {0, 1}, {0}],  # beside 0 → 2
+        [set(), {0}, {0}, {0, 2}],
+        [set(), {0}, {0}, {1}, {0}, {2}, {2}, {6}, {6}],  # 5 lies just below 3
+        [set(), {0}, {1}, {0, 1}, {0, 2, 3}, {4}],
+    ],
+)
+def test_what_stands_beside_a_long_branch_keeps_off_its_edges_and_boxes(feeds):
+    for times in ((), (1, 3, 5, 7)):
+        drawn = graph_of(feeds)
+        for i in times:
+            if i < len(drawn.boxes):
+                drawn.boxes[i].time = 3
+        layout = lay_out(drawn)
+        assert faults(layout) == []
+        assert rooms_beside_lines(layout) >= COLUMN_GAP
+
+
+@pytest.mark.parametrize("feeds", [[set(), {0}, {0}, {0, 2}], [set(), {0}, {0}, {0, 2}, {2}]])
+def test_what_ends_beside_a_long_branch_keeps_off_the_columns_of_its_edges(feeds):
+    """Also of one that only begins to bend where the short branch has ended."""
+    layout = lay_out(graph_of(feeds))
+    boxes = {box.name: place for box, place in layout.boxes.items()}
+    columns = [x for edge, way in layout.ways.items() if edge.target.name != "1" for x, _ in way]
+    assert boxes["1"].x - max(columns) == COLUMN_GAP + LANE
+
+
+def test_edges_far_below_a_branch_that_ends_are_no_matter_to_it():
+    assert gap_between(lay_out(graph_of([set(), {0}, {0}, {1}, {1}])), "1", "2") == COLUMN_GAP
+
+
+def rooms_beside_lines(layout):
+    """The least room between a box and an edge that passes it."""
+    rooms = [1000.0]
+    for way in layout.ways.values():
+        for (x, top), (right, bottom) in pairwise(way):
+            for place in layout.boxes.values():
+                if x == right and top < place.y + place.height and bottom > place.y:
+                    rooms.append(max(place.x - x, x - place.x - place.width))
+    return min(rooms)
+
+
+def test_what_stands_beside_a_stack_keeps_off_its_frame(monkeypatch):
+    monkeypatch.setattr(fold, "MANY", 3)
+    names = ["data", "r1", "r2", "r3", "r4"]
+    blocks = [
+        layer
+        for before, name in pairwise(names)
+        for layer in (
+            conv(f"{name}a", before),
+            conv(f"{name}b", f"{name}a"),
+            join(name, f"{name}b", before),
+        )
+    ]
+    layout = lay_out(boxes(spec_of(conv("aux", "data"), *blocks)))
+    (stack,) = layout.folds
+    aux = next(place for box, place in layout.boxes.items() if box.name == "aux")
+    assert faults(layout) == []
+    assert aux.x - stack.frame.x - stack.frame.width == FRAME + COLUMN_GAP
+
+
+def test_faults_of_what_is_too_close_are_found():
+    layout = lay_out(graph_of([set(), {0}, {0, 1}, {0}]))
+    assert faults(layout) == []
+    edge = next(edge for edge in layout.ways if (edge.source.name, edge.target.name) == ("0", "2"))
+    one = next(place for box, place in layout.boxes.items() if box.name == "1")
+    x = one.x + one.width + 2
+    layout.ways[edge] = [
+        layout.ways[edge][0],
+        (x, one.y - 1),
+        (x, one.y + one.height + 1),
+        layout.ways[edge][-1],
+    ]
+    assert any("0 → 2 is close to 1" in fault for fault in faults(layout))
+    other = next(edge for edge in layout.ways if (edge.source.name, edge.target.name) == ("1", "2"))
+    odd = Edge(next(box for box in layout.boxes if box.name == "3"), other.source)
+    layout.ways[odd] = layout.ways[other]
+    assert any("runs over" in fault for fault in faults(layout))
