@@ -191,6 +191,16 @@ def test_in_a_mesh_edges_to_one_box_share_a_track_and_edges_to_others_do_not(fee
     assert all(lines[edge] != lines[one] for edge in lines if edge[-1] != one[-1])
 
 
+def test_in_a_mesh_edges_to_one_box_share_a_free_lane_too():
+    drawn = graph_of([set(), {0}, {0, 1}, {2}, {1}, {0}, {1, 2}, {1, 5}, {1, 4, 6}])
+    for box in drawn.boxes[1::2]:
+        box.time = 3
+    layout = lay_out(drawn)
+    lines = lines_beside(layout)
+    assert middles_of(layout)["4"] in lines["1 → 8"]
+    assert "4 → 8" not in lines  # it goes down below its source
+
+
 def test_a_track_has_room_in_the_width_of_its_mesh():
     """A mesh that stands left of another branch, whose boxes its outermost track would else touch."""
     feeds = [set(), {0}, {0}, {2}, {3}, {3, 4}, {4, 5}, {4, 6}, {2, 7}, {8}, {9}, {10}, {11}]

@@ -135,6 +135,14 @@ def test_the_chosen_box_is_in_sight_wherever_it_is(deep):
         assert found, name
 
 
+def test_a_chosen_layer_in_a_stack_marks_the_stack(deep):
+    deep.js("State.set({layer: 'inception_4c/1x1'})")
+    deep.settled()
+    assert deep.tab.locator("#rail .chosen").get_attribute("class") == "fold chosen"
+    width = "getComputedStyle(document.querySelector('#rail .chosen > .frame')).strokeWidth"
+    assert deep.js(width) == "2.5px"
+
+
 def test_a_drawing_wider_than_the_rail_says_so(deep):
     deep.js("() => { document.getElementById('rail').style.width = '200px'; }")
     deep.tab.locator("#rail.wide").wait_for()

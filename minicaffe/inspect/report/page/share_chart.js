@@ -39,9 +39,9 @@ Chart.share = (() => {
           onmouseleave: () => onhover(null),
           onfocus: () => onhover(block),
         });
-      const short = members.length > 1 ? block.split(/[/_.-]/).pop() : block;
+      const short = block.replace(/^\D+[/_.-](?=\d+[a-z])/, ""); // inception_4a -> 4a
       const part = percent(value / sum);
-      button.texts = [`${block} ${part}`, `${short} ${part}`, short, ""];
+      button.texts = [`${block} ${part}\u2009`, `${short} ${part}\u2009`, short, ""];
       buttons.push(button);
     }
     box.append(...buttons);
