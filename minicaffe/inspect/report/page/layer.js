@@ -29,12 +29,9 @@ View("layer", () => {
 
   async function draw(root) {
     const layer = layerOf(State.layer);
-    const filters = layer.kind === "conv" ? await LayerWeights.filters(layer) : null;
-    const cards = await (layer.kind === "conv"
-      ? LayerWeights.conv(layer, filters)
-      : layer.kind === "ip"
-        ? LayerWeights.ip(layer)
-        : LayerTypes.cards(layer));
+    const {kind} = layer;
+    const filters = kind === "conv" ? await LayerWeights.filters(layer) : null;
+    const cards = await (LayerWeights[kind] || LayerTypes.cards)(layer, filters);
     let [first, ...main] = cards;
     const outputs = [];
     for (const key of layer.tops) {

@@ -6,7 +6,7 @@ Maps.pixels = (() => {
     values,
     h,
     w,
-    {at, onpixel, onhover, name = "map", exact = true, focus = "pixels"} = {},
+    {at, onpixel, name = "map", exact = true, focus = "pixels"} = {},
   ) {
     const frame = el("div", {
       class: "pixels",
@@ -35,9 +35,7 @@ Maps.pixels = (() => {
     };
     canvas.addEventListener("mousemove", event => {
       const found = under(event);
-      if (!found) return;
-      canvas.title = text(...found);
-      if (onhover) onhover(...found);
+      if (found) canvas.title = text(...found);
     });
     canvas.addEventListener("click", event => {
       const found = under(event);
