@@ -101,8 +101,9 @@ View("low_rank", () => {
 
   // -- charts of all ranks; `cut` is the line at rank r --
   function curves(numbers, n, size, cut) {
+    // smaller ones are rounding
     const parts = v =>
-      Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4); // else rounding
+      Array.from(numbers[v].spectrum, s => s / (numbers[v].spectrum[0] || 1)).filter(s => s > 1e-4);
     const lo = 10 ** Math.floor(Math.log10(Math.min(0.1, ...V.ways.flatMap(parts))));
     const line = (title, label, y, name, values) =>
       Chart.line({
@@ -355,7 +356,10 @@ View("low_rank", () => {
       quiet(
         `Answers are off by ‖Y − Ŷ‖ / ‖Y‖ over ${V.seen.text}, ${many(layer.columns, "column")} of X`,
         ...(R.views.convolution.layers?.[name]?.missing === undefined && layer.group === 1
-          ? ["; for this image alone, by a: ", link("view 3, step 6", {view: "convolution", step: "6", layer: name, rank: r})]
+          ? [
+              "; for this image alone, by a: ",
+              link("view 3, step 6", {view: "convolution", step: "6", layer: name, rank: r}),
+            ]
           : []),
         ".",
         layer.columns < 2 * layer.k || V.seen.count < 16

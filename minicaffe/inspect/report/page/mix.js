@@ -94,7 +94,9 @@ const Mix = (() => {
     const all = get =>
       n > 1 ? get(f) : Float64Array.from({length: h * w}, (_, i) => (i < o.M ? get(i)[0] : 0));
     return trio(
-      n === 1 ? `All ${o.M} answers to this image` : `Its answers to this image: map ${f}${n < x.P ? `, ${h} × ${w} of it` : ""}`,
+      n === 1
+        ? `All ${o.M} answers to this image`
+        : `Its answers to this image: map ${f}${n < x.P ? `, ${h} × ${w} of it` : ""}`,
       all(exact),
       all(low),
       r,

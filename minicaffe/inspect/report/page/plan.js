@@ -122,8 +122,8 @@ const Plan = (() => {
             field,
             text.includes("factored") &&
               quiet(
-                "From training data, minicaffe lowrank apply fits these factors. Without data leave factored out: " +
-                  "the net then makes them of its weights, and minicaffe export writes them as two layers.",
+                "From training data, minicaffe lowrank apply fits these factors. Without data leave factored " +
+                  "out: the net then makes them of its weights, and minicaffe export writes them as two layers.",
               ),
           ),
       ),
@@ -192,7 +192,8 @@ const Plan = (() => {
       el("p", {id: "rank-measured", "aria-live": "polite"}, result),
     );
   }
-  // The share of test images that the net is right about, and of all such images; another measurement ends this one.
+  // The share of test images that the net is right about, and of all such images; another measurement ends this
+  // one.
   async function measure() {
     const ranks = Rank.plan();
     const {work} = Rank.totals(ranks); // of now: the button may have been drawn before a rank was typed

@@ -236,7 +236,8 @@ const Rank = (() => {
   const yaml = ranks =>
     Object.entries(ranks)
       .map(([name, r]) => {
-        const w = V.layers[name].shared.length ? "weights" : way(name); // factors cannot be shared with a dense layer
+        // a dense layer cannot share factors
+        const w = V.layers[name].shared.length ? "weights" : way(name);
         return `- name: ${name}\n  low_rank_param: ${WAYS[w].param(r)}\n`;
       })
       .join("");
