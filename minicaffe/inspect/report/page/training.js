@@ -2,7 +2,7 @@
 View("training", () => {
   const DASHES = ["", "6 3", "2 3", "8 3 2 3", "3 1 1 1", "12 4"];
   const OUTLIER = 20; // times the largest loss that follows: a first loss above that is left out, as in plot.py
-  const USUAL = {lo: 1e-4, hi: 1e-2, label: "usual: 0.0001 to 0.01"};
+  const USUAL = {lo: 1e-4, hi: 1e-2, label: ""};
   const NAMED = 12; // of more lines in a chart only the first and the last have their names at them
   const KINDS = ["conv", "ip", "data", "pool", "loss", "other"];
   const UNITS = [
@@ -141,7 +141,7 @@ View("training", () => {
         chart(
           ratios,
           `How large is an update beside the weights?${isNamed || weights.length > 8 ? "" : " (thin: biases)"}`,
-          {label: "‖Δw‖ / ‖w‖", log: true},
+          {label: "‖Δw‖ / ‖w‖; grey: usual, 0.0001 to 0.01", log: true},
           205,
           {bands: [USUAL]},
         ) || quiet("How large the updates were is not in the log: train with --log-norms."),
