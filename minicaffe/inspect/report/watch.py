@@ -41,6 +41,7 @@ SCRIPTS = [
 ]  # fmt: skip
 NO_NET: dict[str, Any] = {  # what the scripts of a report find of its net
     "layers": [{"name": "net", "type": "", "kind": "other", "params": [], "tops": []}],
+    "stages": {},
     "images": [{"name": ""}],
     "classes": [],
     "order": ["training"],
