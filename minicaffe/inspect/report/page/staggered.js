@@ -39,7 +39,7 @@ const Staggered = (() => {
       "input",
       {x: 0, y: LABEL, w: seen.w * unit, h: seen.h * unit},
       {
-        label: (isGradient ? "dX, " : "") + what + (m.C > 1 ? ` (0 … ${m.C - 1})` : "") + seen.note,
+        label: (isGradient ? "dX, " : "") + what + (seen.note || (m.C > 1 ? ` (0 … ${m.C - 1})` : "")),
         rows: seen.h,
         cols: seen.w,
         extent: m.extent(scene.input),
