@@ -330,6 +330,11 @@ def test_the_header_is_one_row_with_whole_names_and_the_rail_has_the_whole_drawi
     assert found["row"] == 1 and found["right"] < 1366 and found["cut"] == 0 and found["rail"] <= 0
 
 
+def test_a_number_below_an_image_is_said_to_be_a_class_and_a_name_speaks_for_itself(lenet_page, branches):
+    strips = [page.tab.locator("#top .images").inner_text() for page in (lenet_page, branches[0])]
+    assert [text.startswith("class") for text in strips] == [True, False]
+
+
 def test_g_gives_the_view_the_whole_width_without_its_introduction(lenet_page):
     size = "() => document.querySelector('[data-block=X]').getBoundingClientRect().toJSON()"
     before = lenet_page.at("view=convolution&layer=conv2&step=5").js(size)

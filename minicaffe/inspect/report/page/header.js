@@ -94,7 +94,8 @@ const Header = (() => {
         );
       }),
     );
-    strip.replaceChildren(...cells);
+    const what = R.classes.length ? "" : Number.isInteger(R.images[0].top) ? "class" : "image"; // the numbers
+    strip.replaceChildren(quiet(what), ...cells);
     cells[State.image]?.scrollIntoView({block: "nearest", inline: "nearest"});
     strip.onkeydown = event => {
       const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
