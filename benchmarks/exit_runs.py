@@ -29,7 +29,7 @@ from PIL import Image
 import minicaffe as mc
 from minicaffe.caffe.formats.messages import message_class
 
-PHOTOS = 20
+PHOTOS, SIZE = 20, (900, 1200)
 SECONDS = 120  # what takes longer is taken to hang
 CLASSIFIER = """
 - name: conv
@@ -68,7 +68,7 @@ def make_data(folder: Path) -> None:
     photos = []
     for number in range(PHOTOS):
         file = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (900, 1200, 3), np.uint8)).save(file, "jpeg", quality=90)
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), np.uint8)).save(file, "jpeg", quality=90)
         photos.append(file.getvalue())
         Path(folder, f"{number}.jpg").write_bytes(photos[-1])
     Path(folder, "photos.txt").write_text("".join(f"{i % PHOTOS}.jpg {i % 10}\n" for i in range(60)))

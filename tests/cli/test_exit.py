@@ -116,7 +116,7 @@ def test_a_few_runs_of_every_command_over_every_kind_of_data_end_by_themselves(f
     pytest.importorskip("lmdb")
     pytest.importorskip("h5py")
     program = runpy.run_path(str(ROOT / "benchmarks" / "exit_runs.py"))
-    program["main"].__globals__["PHOTOS"] = 3  # which are read again and again
+    program["main"].__globals__.update(PHOTOS=3, SIZE=(225, 300))  # which are read again and again
     failed, shown = program["main"](2), capsys.readouterr().out
     assert failed == 0 and "0 of 2 runs failed" in shown, shown
 

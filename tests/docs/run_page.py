@@ -34,9 +34,10 @@ SHORTER = {  # flags that a command gets, in place of the page's own
     "report": {"--images": "1", "--test": "20", "--layers": "conv2"},
     "lowrank select": {"--layers": "conv2", "--batches": "1", "--held-out": "1", "--calibration": "1"},
     "lowrank apply": {"--calibration": "1"},
-    "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.1,0.3"},
+    "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.3"},
+    "lowrank errors": {"--calibration": "1"},
 }
-SHARES = (0.1, 0.5)  # of a layer's multiply-adds, that a search tries
+SHARES = (0.3,)  # of a layer's multiply-adds, that a search tries
 SHORT_SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
 SMALL_BATCH = 20
 KNOWN = (".", "git", "python3", "ruff", "mypy", "lint-imports")  # other programs, which are not run
@@ -103,12 +104,19 @@ def run_shell(block: Block) -> None:
                 run_command([re.sub(r"^\.venv(-test)?/bin/", "", words[0]), *words[1:]])
 
 
+def compute_little() -> None:
+    """Let searches, and reports of a net, end soon: on a page they have to run, other tests say what they find."""
+    from minicaffe.compress import cost, fitting, selection
+    from minicaffe.inspect.report import rank_accuracy
+    from minicaffe.inspect.report.views import low_rank
+
+    cost.REPEATS, fitting.SWEEPS, selection.SHARES, selection.ROUNDS = 1, 1, SHARES, 1
+    low_rank.MOST_IMAGES, rank_accuracy.IMAGES, rank_accuracy.RANKS = 8, SMALL_BATCH, (2,)
+
+
 def run_command(words: list[str]) -> None:
     """Run a command of minicaffe; check what any other names."""
     from minicaffe.__main__ import main
-    from minicaffe.compress import cost, fitting, selection
-
-    cost.REPEATS, fitting.SWEEPS, selection.SHARES = 1, 2, SHARES
 
     if words[0] == "minicaffe" or words[:2] == ["python", "train.py"]:
         words = ["minicaffe", "train", *words[2:]] if words[0] == "python" else words
@@ -223,6 +231,7 @@ def main(name: str) -> int:
             Path(block.file_name).write_text(block.text, encoding="utf-8")
         elif block.language == "diff":
             apply_diff(block.text)
+    compute_little()  # of the package as the page has changed it
     names: dict[str, object] = {"__name__": "__page__"}
     for block in blocks:
         try:
@@ -247,9 +256,12 @@ def serve() -> int:
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
-    import minicaffe.cli.program
     import minicaffe.inspect.report.make  # noqa: F401
+    from minicaffe.cli.parser import make_parser
+    from minicaffe.inspect.report.page import page as empty_page
 
+    make_parser()
+    empty_page("", {}, "", "", [])  # which packs the scripts, once for all
     for line in sys.stdin:
         page, folder, printed = line.rstrip("\n").split("\t")
         if not (child := os.fork()):
