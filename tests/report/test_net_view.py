@@ -143,10 +143,36 @@ def test_a_chosen_layer_in_a_stack_marks_the_stack(deep):
     assert deep.js(width) == "2.5px"
 
 
+def test_a_drawing_too_wide_to_be_seen_whole_leaves_room_for_the_view(make_page):
+    names = [f"branch{i}" for i in range(14)]
+    layers = [
+        "{name: data, type: Input, input_param: {shape: {dim: [1, 3, 8, 8]}}}",
+        *(
+            f"{{name: {name}, type: InnerProduct, bottom: data, inner_product_param: {{num_output: 2, "
+            "weight_filler: {type: msra}}}"
+            for name in names
+        ),
+        f"{{name: all, type: Concat, bottom: [{', '.join(names)}]}}",
+        "{name: prob, type: Softmax}",
+    ]
+    net = mc.Net.from_text("layer:\n" + "".join(f"- {layer}\n" for layer in layers))
+    page = make_page(mc.report(net, photos(1, 8), test=0)).at("view=layer&layer=branch13")
+    found = page.js(
+        """() => {
+          const rail = document.getElementById("rail"), place = rail.getBoundingClientRect();
+          const box = rail.querySelector(".chosen").getBoundingClientRect();
+          return [rail.clientWidth, rail.classList.contains("wide"),
+                  box.left >= place.left && box.right <= place.right,
+                  getComputedStyle(rail.querySelector(".edge")).stroke];
+        }"""
+    )
+    assert found[0] <= 0.31 * 1366 and found[1:] == [True, True, "rgb(132, 142, 152)"]  # ink.LIGHT["edge"]
+
+
 def test_a_drawing_wider_than_the_rail_says_so(deep):
     deep.js("() => { document.getElementById('rail').style.width = '200px'; }")
     deep.tab.locator("#rail.wide").wait_for()
     after = deep.js("getComputedStyle(document.querySelector('#rail .key'), '::after').content")
     deep.js("() => { document.getElementById('rail').style.width = '600px'; }")
     deep.tab.locator("#rail:not(.wide)").wait_for()
-    assert "It goes on sideways" in after
+    assert after == '"It goes on sideways – scroll or pull the edge."'

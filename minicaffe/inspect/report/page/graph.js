@@ -27,8 +27,11 @@ const Graph = (() => {
 
   function start() {
     const wide = Number(rail().querySelector("svg").getAttribute("width"));
-    if (innerWidth > 800) // a wide net gets more room
-      rail().style.width = Math.max(300, Math.min(wide + 30, Math.max(0.3 * innerWidth, LEAST * wide + 30))) + "px";
+    if (innerWidth > 800) {
+      // a wide net gets more room, and most if it can be seen whole then
+      const most = LEAST * wide + 30 > 0.36 * innerWidth ? 0.3 * innerWidth : LEAST * wide + 30;
+      rail().style.width = Math.max(300, Math.min(wide + 30, Math.max(0.3 * innerWidth, most))) + "px";
+    }
     rail().append(
       el(
         "p",
