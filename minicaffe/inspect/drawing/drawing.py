@@ -52,7 +52,9 @@ class Drawing:
     def contents(self) -> str:
         """How much is drawn, in words."""
         layers = sum(len(box.layers) for box in self.boxes.boxes)
-        stacks = f", {len(self.layout.folds)} of them stacks of equal blocks" if self.layout.folds else ""
+        count = len(self.layout.folds)
+        which = "one of them a stack" if count == 1 else f"{count} of them stacks"
+        stacks = f", {which} of equal blocks" if count else ""
         return f"{layers} layers in {len(self.layout.boxes)} boxes{stacks}"
 
     def svg(self, for_page: bool = False) -> str:
