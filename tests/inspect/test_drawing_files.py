@@ -4,6 +4,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,6 +202,20 @@ def test_dot_has_a_node_for_each_box_and_the_shapes_beside_the_edges(lenet):
     assert dot.startswith('digraph "LeNet (TEST)" {\n  rankdir=LR;')
     assert 'b1 [label="conv1\\nconv 5×5 → 20"' in dot
     assert re.search(r'b0 -> b1 \[penwidth=[\d.]+, label="1×28×28"\];', dot)
+
+
+@pytest.mark.parametrize(
+    ("folds", "words"),
+    [
+        ([], ""),
+        ([1], ", one of them a stack of equal blocks"),
+        ([1, 2], ", 2 of them stacks of equal blocks"),
+    ],
+)
+def test_the_words_about_stacks_count_them(lenet, monkeypatch, folds, words):
+    drawn = lenet.draw()
+    monkeypatch.setitem(vars(drawn), "layout", SimpleNamespace(folds=folds, boxes=drawn.layout.boxes))
+    assert drawn.contents == f"9 layers in 8 boxes{words}"
 
 
 def test_net_draw_writes_a_file_and_shows_itself_in_a_notebook(lenet, tmp_path):

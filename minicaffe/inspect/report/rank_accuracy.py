@@ -53,7 +53,7 @@ def rank_accuracy(
     trial = _Trial(net, answers, layers, moments, directions)
     batches = _test_batches(net, min(most, IMAGES))
     images = sum(size for _, size in batches)
-    tried, progress = _choose(net, layers, images), Progress(images)
+    tried, progress = _choose(net, layers, images), Progress(images, "images scored at several ranks")
     for batch, size in batches:
         run(net, batch)
         trial.count_whole(size)

@@ -57,7 +57,7 @@ def run_test_pass(net: Net, most: int, collectors: Sequence[Collector]) -> int:
     pictures = picture_blob(net)
     with even_data(net, most) as chosen, net.lock:
         numbers = np.arange(most) if chosen is None else chosen
-        progress, done = Progress(len(numbers)), 0
+        progress, done = Progress(len(numbers), "test images scored"), 0
         while done < len(numbers):
             batch: Batch | None = None
             for i, step in enumerate(net.steps):
