@@ -48,7 +48,8 @@ View("convolution", () => {
           : "no factors of this rank are carried",
       );
 
-    const scene = {m, name, chosen: Choice.of(m), low, rank, now, isBack, till: {rows: m.K, columns: m.n, sums: m.n}};
+    const till = {rows: m.K, columns: m.n, sums: m.n};
+    const scene = {m, name, chosen: Choice.of(m), low, rank, now, isBack, till};
     if (low) scene.Z = Product.product(low.right, m.X, rank, m.K, m.n);
     if (low) scene.Y = Product.product(low.left, scene.Z, m.M, rank, m.n);
     if (now === "3") scene.repeats = Product.repeats(m, scene.chosen);

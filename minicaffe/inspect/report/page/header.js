@@ -32,7 +32,11 @@ const Header = (() => {
       el(
         "span",
         {class: "tools"},
-        el("button", {"aria-label": "hide or show the net", title: "the net and the introductions (g)", onclick: Keys.rail}, "▤"),
+        el(
+          "button",
+          {"aria-label": "hide or show the net", title: "the net and the introductions (g)", onclick: Keys.rail},
+          "▤",
+        ),
         el("button", {"aria-label": "light or dark", title: "light or dark (t)", onclick: Theme.change}, "◐"),
         el("button", {"aria-label": "keys and help", title: "help (?)", onclick: Keys.help}, "?"),
       ),

@@ -63,7 +63,8 @@ View("test_set", () => {
           ? Maps.rgb(data.subarray(k * h * w * 3, (k + 1) * h * w * 3), h, w, {label})
           : el("span", {}, `image ${number}`);
         picture.title = label;
-        return {picture, text: [text(t, s, p)].flat().map(line => el("span", {style: {display: "block"}}, line)), number: k};
+        const lines = [text(t, s, p)].flat().map(line => el("span", {style: {display: "block"}}, line));
+        return {picture, text: lines, number: k};
       }),
       {
         focus,
