@@ -94,6 +94,16 @@ def test_products_forward_and_backward_are_minicaffes(name, odd_windows):
         assert off <= 2e-5 * max(1e-3, np.abs(values).max()), key
 
 
+def test_rank_r_of_a_layer_in_groups_leads_to_view_4(odd_windows):
+    page, _ = odd_windows
+    page.at("view=convolution&layer=dw&step=6")
+    assert (
+        page.tab.locator("main .absent").inner_text()
+        == "dw: each group has its own factors; they are in view 4."
+    )
+    assert page.tab.locator("main input[type=range]").count() == 0
+
+
 def test_factors_of_rank_r_are_those_of_the_svd(lenet_page):
     recording = recording_of("lenet")
     x, w = column_of(recording, "conv2")
@@ -174,11 +184,9 @@ def test_playing_leads_through_the_steps(make_page, report_named):
 )
 def test_the_picture_fits_on_a_screen(state, lenet_page):
     lenet_page.at("view=convolution&" + state)
-    assert (
-        lenet_page.js(
-            "() => { const m = document.getElementById('main'); return m.scrollHeight - m.clientHeight; }"
-        )
-        <= 0
+    assert lenet_page.js(
+        "() => { const m = document.getElementById('main');"
+        " return m.scrollHeight <= m.clientHeight && m.scrollWidth <= m.clientWidth; }"
     )
     overlaps = lenet_page.js(
         """() => {

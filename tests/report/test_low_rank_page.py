@@ -126,7 +126,7 @@ def test_keys_and_the_slider_move_the_rank_and_the_address_follows(lenet_page):
     mouse.move(slider["x"] + slider["width"] / 2, y)
     mouse.down()
     mouse.move(slider["x"] + 2, y, steps=3)
-    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").wait_for()  # while it is held
+    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").first.wait_for()  # while it is held
     assert "rank=23" in lenet_page.js("State.hash()")
     mouse.up()
     lenet_page.press("w", "r")
@@ -182,7 +182,7 @@ def test_the_cut_of_a_chart_can_be_dragged(lenet_page):
     mouse.move(box["x"] + 61, y)
     mouse.move(box["x"] + 59, y)
     mouse.up()
-    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").wait_for()
+    lenet_page.tab.locator('[data-read="parameters"]', has_text="550").first.wait_for()
     lenet_page.drawn()
     assert "rank=1&" in lenet_page.js("State.hash()")
     lenet_page.tab.get_by_role("group", name="How fast do the directions fade").focus()

@@ -32,20 +32,21 @@ View("convolution", () => {
     const g = layers[name];
     const now = step();
     const isBack = now[0] === "b";
-    const give = text => root.append(el("p", {class: "absent"}, `${name}: ${text}.`));
+    const give = (...text) => root.append(el("p", {class: "absent"}, `${name}: `, text, "."));
     const rank = now === "6" && !g.missing ? rankOf(g, name) : 0;
     root.append(controls(g, now, rank));
     if (g.missing) return give(g.missing);
     const m = await Product.model(name, State.image, Choice.place() || [g.output[1] >> 1, g.output[2] >> 1]);
     if (m.missing) return give(m.missing);
     if (isBack && !m.dYall) return give(R.no_gradient || "no whole gradient was recorded here for this image");
+    if (isBack && !m.dYall.some(Boolean)) return give("no gradient arrives here, dY is 0 everywhere");
     if (isBack) Product.backward(m);
     const low = rank ? await Product.factors(m, rank) : null;
     if (rank && !low)
       return give(
-        m.g.group > 1
-          ? "the factors of a layer in groups are in view 4"
-          : "no factors of this rank are carried",
+        ...(m.g.group > 1
+          ? ["each group has its own factors; they are in ", link("view 4", {view: "low_rank"})]
+          : ["no factors of this rank are carried"]),
       );
 
     const till = {rows: m.K, columns: m.n, sums: m.n};
@@ -68,7 +69,7 @@ View("convolution", () => {
 
   // ---- controls ----
 
-  const fullRank = g => Math.min(g.output[0], (g.input[0] / g.group) * g.kernel[0] * g.kernel[1]);
+  const fullRank = g => Math.min(g.output[0], g.input[0] * g.kernel[0] * g.kernel[1]) / g.group;
   // The layer's own rank; or the one chosen here or in view 4; or a quarter.
   function rankOf(g, name) {
     if (g.left) return g.left.shape[1];
@@ -120,7 +121,7 @@ View("convolution", () => {
         {"aria-pressed": String(now[0] === "b"), "data-focus": "conv-back", title: "b", onclick: turn},
         "backward",
       ),
-      rank ? slider(g, rank) : null,
+      rank && g.group === 1 ? slider(g, rank) : null,
     );
   }
   function slider(g, value) {

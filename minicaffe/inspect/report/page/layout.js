@@ -13,7 +13,8 @@ const Layout = (() => {
     const room = height - (rank ? 3 * LABEL + 12 : 2 * LABEL + 6);
     const roots = [m.K, m.M].map(Math.sqrt);
     const tables = m.small ? 2 * (LABEL + 8 + 17 * m.kh) : 150;
-    const right = m.small ? Math.max(190, 52 * m.kw + 6) : 236;
+    // at rank r two output maps stand there
+    const right = Math.max(rank && !m.own ? 240 : 190, m.small ? 52 * m.kw + 6 : 236);
     let M = Math.max(
       (roots[1] / (roots[0] + roots[1] * split)) * room,
       Math.min(2 * m.M, 0.3 * room),

@@ -202,7 +202,7 @@ View("low_rank", () => {
         ),
       );
     const room = Math.max(300, document.getElementById("main").clientWidth - 32);
-    const width = room >= 640 ? Math.floor((room - 20) / 2) : room;
+    const width = room >= 600 ? Math.floor((room - 20) / 2) : room;
     const isWide = room >= 960; // the errors have room beside the pictures
     if (!numbers.weights.spectrum[0]) {
       root.append(

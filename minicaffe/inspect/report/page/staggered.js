@@ -64,6 +64,7 @@ const Staggered = (() => {
     const places = m.n < m.P ? `, ${m.ch} × ${m.cw} places` : "";
     return block(scene.figure, "X", scene.at.X, {
       label: size(isGradient ? "Wᵀ·dY" : "X", m.K, m.P) + rows.note + places,
+      widest: scene.at.right - scene.at.X.x - 8,
       rows: rows.count,
       cols: m.n,
       extent: m.extent(X),
@@ -152,7 +153,7 @@ const Staggered = (() => {
     const {f, y, x} = chosen;
     const bias = biasOf(scene)(f);
     if (m.P === 1) return [];
-    const maps = [[isBack ? `gradient of output map ${f}` : `output map ${f}`, isBack ? m.dY : m.WX]];
+    const maps = [[isBack ? `dY, output map ${f}` : `output map ${f}`, isBack ? m.dY : m.WX]];
     if (rank && !m.own) maps.push([`at rank ${rank}`, scene.Y]);
     const most = clamp(at.height - at.bottom, 60, maps.length > 1 ? 104 : 200);
     const side = Math.min(most / Math.max(m.ch, m.cw), 40);

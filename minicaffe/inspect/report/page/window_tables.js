@@ -13,7 +13,7 @@ const WindowTables = (() => {
       const values = Array.from({length: m.area}, (_, i) => value(c * m.area + i));
       box.append(m.small ? cells(label, values, m, k - c * m.area) : coloured(label, values, m));
     };
-    const slice = m.small ? `filter ${f}, its slice for map ${c}` : `filter ${f}, map ${c}`;
+    const slice = `filter ${f}, map ${c}`;
     if (now === "b2") add(`dW of ${slice}`, i => Product.weight(m, f, i, m.dW));
     else if (isBack && now !== "b1") add("this window's share of dX", i => m.dX[i * m.n + s]);
     else if (!isBack)
