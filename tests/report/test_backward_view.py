@@ -310,3 +310,14 @@ def test_a_deep_net_is_lines_over_its_layers_and_says_which_weights_are_locked(m
     assert "No gradient of the weights of ip3 (lr_mult 0)" in page.tab.locator("main").inner_text()
     assert page.at("view=backward&part=walk").tab.locator("details .chain").count() == 1
     assert page.problems == []
+
+
+def test_a_loss_of_0_is_said_to_have_no_gradient(open_page):
+    page = open_page("quick")
+    page.js("() => { globalThis.lossBefore = R.loss.values[0]; R.loss.values[0] = 0; }")
+    page.at("view=backward")
+    said = page.tab.locator("main .loss").inner_text()
+    page.js("() => { R.loss.values[0] = lossBefore; }")
+    assert said.endswith(": 0, the least it can be: all gradients before it are 0")
+    page.at("view=backward")
+    assert "the least" not in page.tab.locator("main .loss").inner_text()

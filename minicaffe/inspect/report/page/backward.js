@@ -59,7 +59,8 @@ View("backward", () => {
       );
     const steep = l => at(l.params[0].diff_mean, i);
     if (shown.length > MANY) {
-      root.append(overDepth(["blobs", layers, size], ["weights", withWeights, steep]), locked(layers));
+      const lines = size(last) && overDepth(["blobs", layers, size], ["weights", withWeights, steep]);
+      root.append(lines || "", locked(layers));
       return;
     }
     const end = layers[layers.length - 1];
@@ -111,7 +112,7 @@ View("backward", () => {
   // Which layers have weights, but no gradient of them.
   function locked(layers) {
     const names = layers.filter(l => l.params.length && !l.params[0].diff_mean).map(l => l.name);
-    return names[0] ? quiet(`No gradient of the weights of ${names.slice(0, 5).join(", ")} (lr_mult 0)`) : "";
+    return names[0] ? quiet(`No gradient of the weights of ${names.slice(0, 5).join(", ")}${names[5] ? ", …" : ""} (lr_mult 0)`) : "";
   }
 
   // -- maps --
@@ -285,6 +286,7 @@ View("backward", () => {
           classes,
           ": ",
           el("b", {}, num(R.loss.values[i], 4)),
+          R.loss.name !== "loss" && !R.loss.values[i] && ", the least it can be: all gradients before it are 0",
         ),
       );
     await {sizes, walk: Walk.draw, maps, weight: OneWeight.draw, units}[chosen](root, i);

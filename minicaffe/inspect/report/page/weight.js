@@ -34,7 +34,13 @@ const OneWeight = (() => {
     const x = await Values.stage(bottom, i);
     const dy = await gradientOf(top, i);
     if (!x.data || !dy.data || x.maps || dy.maps || x.step > 1 || dy.step > 1) {
-      root.append(quiet(`Of ${layer.name} not everything was recorded for this image.`));
+      root.append(
+        quiet(
+          `Of ${layer.name} not everything was recorded for this image. What is known of dW is in `,
+          link("view 3", {view: "convolution", step: "b2"}),
+          ".",
+        ),
+      );
       return;
     }
     const w = layer.params[0].shape;
