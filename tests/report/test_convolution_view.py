@@ -198,6 +198,27 @@ def test_the_picture_fits_on_a_screen(state, lenet_page):
     assert overlaps == 0
 
 
+def test_a_number_of_the_sum_is_on_the_line_of_its_name(lenet_page):
+    lenet_page.at("view=convolution&layer=conv2&step=6&rank=12")
+    lenet_page.tab.locator('.conv-sum [data-read="net"]').wait_for()
+    text = lenet_page.tab.locator(".conv-sum").text_content()
+    assert "at\u00a0rank\u00a012:\u00a0" in text and "the\u00a0net:\u00a0" in text
+
+
+def test_what_is_chosen_is_seen_on_red(lenet_page):
+    """Pink on red is not: a line in the colour of the page runs beside it."""
+    lenet_page.at("view=convolution&layer=conv2&step=4")
+    style = "([s, p]) => getComputedStyle(document.querySelector('#main ' + s))[p]"
+    back = lenet_page.js(
+        "() => { const n = document.body.appendChild(document.createElement('i')); n.style.color = 'var(--back)'; "
+        "const c = getComputedStyle(n).color; n.remove(); return c; }"
+    )
+    assert back in lenet_page.js(style, [".cells .chosen", "boxShadow"])
+    assert back in lenet_page.js(style, [".conv-mark", "filter"])
+    lenet_page.at("view=backward&part=weight&layer=conv1")
+    assert back in lenet_page.js(style, [".pixels .mark", "boxShadow"])
+
+
 def test_a_net_that_does_not_run_in_the_page_carries_what_fits():
     """Small layers first; the others say what they would take."""
     from minicaffe.inspect.report.pack import Packer

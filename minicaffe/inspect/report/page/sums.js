@@ -130,17 +130,19 @@ const Sums = (() => {
     if (m.C > 1) nodes.push(fixed(own, digits, "own"), m.maps > 1 ? ` · all ${m.maps} maps: ` : " · ");
     nodes.push(fixed(all, digits, "all"));
     if (m.b) nodes.push(" + bias ", fixed(bias, digits, "bias"), " = ", fixed(total, digits, "total"));
-    if (rank && !m.own) nodes.push(` · at rank ${rank}: `, fixed(Y[f * m.n + s] + bias, digits, "low"));
+    if (rank && !m.own)
+      nodes.push(` · at\u00a0rank\u00a0${rank}:\u00a0`, fixed(Y[f * m.n + s] + bias, digits, "low"));
     return [...nodes, said(Values.stage(m.g.top), m.M * m.P, f * m.P + p, digits)];
   }
   const shownOf = m => (m.n < m.P ? ` (over the ${many(m.n, "place")} shown)` : "");
 
   // What the net itself has: exact, or as recorded in 8 bits.
+  const NET = " · the\u00a0net:\u00a0"; // a number stays on the line of its name
   function said(asked, size, at, digits) {
-    const node = el("span", {style: {visibility: "hidden"}}, " · the net: ", decimal(0.1, digits)); // its room
+    const node = el("span", {style: {visibility: "hidden"}}, NET, decimal(0.1, digits)); // its room
     asked.then(({data, exact}) => {
       const isKnown = data && data.length === size;
-      node.replaceChildren(...(isKnown ? [" · the net: ", exact ? "" : "≈ ", fixed(data[at], digits, "net")] : []));
+      node.replaceChildren(...(isKnown ? [NET, exact ? "" : "≈ ", fixed(data[at], digits, "net")] : []));
       node.style.visibility = "";
     });
     return node;
