@@ -147,6 +147,21 @@ def test_a_parameter_of_zeros_says_so_in_place_of_a_chart(many_page):
     assert many_page.tab.locator('[data-chart="How large is b (700)?"]').count() == 0
 
 
+def test_units_are_called_by_their_classes_in_the_scores_that_a_softmax_takes(open_page):
+    page = open_page("quick").at("view=layer&layer=ip2")
+    assert page.js("R.answer") == "prob"
+    names = [row[0] for row in page.numbers("What is in ip2?")[1:]]
+    assert names == page.js("R.classes") and "truck" in names
+    assert not page.js("isOfClasses('ip1')")
+
+
+def test_a_label_is_a_whole_number(lenet_page):
+    lenet_page.at("view=layer&layer=mnist&image=0")
+    label = lenet_page.js("R.images[0].label")
+    card = lenet_page.tab.locator(".layer-card", has_text="label: one number")
+    assert card.inner_text().split("\n")[-1] == str(label)
+
+
 def test_the_sum_of_a_unit_is_what_the_layer_gives(lenet_page):
     ip = recording_of("lenet").stages["ip2"].values[0]
     lenet_page.at("view=layer&layer=ip2&image=0&map=7")

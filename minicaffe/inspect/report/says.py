@@ -18,7 +18,7 @@ TRY = "Go through the images with ← and →. What stays the same?"
 TRIES = {
     "Convolution": "Choose a map that is strong on the object and weak beside it. Is it so on another image?",
     "InnerProduct": "Choose another unit. Which of its products make the sum large?",
-    "Pooling": "Choose pixels of the output. How far can the input move without changing them?",
+    "Pooling": "Choose pixels of the output. How far can the input move before they change?",
     "ReLU": "Look for maps or units that are 0 after it. What were they before?",
     "SoftmaxWithLoss": "For which image is it largest? Is the answer wrong there?",
     "Softmax": "Which class comes second, and by how much? Look at an image of that class.",

@@ -120,21 +120,21 @@ const LayerMaps = (() => {
   }
   function numbers(key, values) {
     const n = values.data.length;
-    if (n === 1) return el("p", {}, num(values.data[0], 5));
+    if (n === 1) return el("p", {}, num(values.data[0], values.data[0] % 1 ? 5 : 1));
     if (n <= 24) {
-      const isClasses = source(key) === R.answer;
+      const isClasses = isOfClasses(key);
       return Chart.bar({
         title: `What is in ${stageName(key)}?`,
         x: {label: "value"},
         rows: Array.from(values.data, (v, i) => ({
-          name: isClasses && R.classes.length ? className(i) : String(i),
+          name: isClasses ? className(i) : String(i),
           value: v,
           kind: v < 0 ? "minus" : "plus",
           key: i,
           chosen: i === State.map,
         })),
         onselect: ({key}) => State.set({map: key}),
-        label: isClasses && R.classes.length ? 110 : 40,
+        label: isClasses ? 110 : 40,
         row: 17,
       });
     }

@@ -132,7 +132,7 @@ const LayerWeights = (() => {
       "data-focus": "unit",
       onchange: choose,
     });
-    const isClass = source(layer.tops[0]) === R.answer && R.classes.length;
+    const isClass = isOfClasses(layer.tops[0]);
     return [
       scene(
         ["Unit ", unit, isClass ? ` (${className(k)})` : "", ": input times weight, place by place, added up"],

@@ -19,6 +19,12 @@ function source(key) {
   const maker = stageLayer(key);
   return maker && maker.type === "Split" ? source(maker.bottoms[0]) : key;
 }
+// Are a stage's units classes that have names? So in the answer, and in the scores that a Softmax makes it of.
+function isOfClasses(key) {
+  const maker = stageLayer(R.answer);
+  const scores = maker?.type === "Softmax" && source(maker.bottoms[0]);
+  return R.classes.length > 0 && [R.answer, scores].includes(source(key));
+}
 
 // What a stage is called: its blob; and where several layers write into that, the layer that has written it, or, of
 // what the first one makes, the layer that overwrites it.
