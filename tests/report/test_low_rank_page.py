@@ -284,6 +284,15 @@ def test_rank_cost_accuracy_filters_and_charts_with_their_axes_are_in_the_first_
     )
 
 
+def test_the_name_of_an_axis_is_clear_of_its_numbers(lenet_page):
+    lenet_page.at("view=low_rank&layer=conv2")
+    gaps = lenet_page.js("""() => [...document.querySelectorAll('[data-chart^="How fa"] svg')].map(svg => {
+      const boxes = [...svg.querySelectorAll('text')].filter(text => text.textContent)
+        .map(text => text.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+      return boxes[1].top - boxes[0].bottom; })""")
+    assert len(gaps) == 2 and min(gaps) >= 0
+
+
 @pytest.mark.parametrize("layer", ["conv2", "ip1"])
 def test_names_at_the_ends_of_lines_do_not_overlap(lenet_page, layer):
     lenet_page.at(f"view=low_rank&layer={layer}")

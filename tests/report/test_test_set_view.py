@@ -85,6 +85,17 @@ def test_a_cell_leads_to_its_pictures_the_surest_first(lenet_page, result):
 
 
 @browser
+def test_no_image_is_to_be_clicked_where_there_is_none(lenet_page, result):
+    true, said = np.argwhere(result.confusion.counts == 0)[0]
+    asks = {}
+    for cell in (f"{true},{said}", "3,3"):
+        asks[cell] = (
+            "Click one" in lenet_page.at(f"view=test_set&cell={cell}").tab.locator("main").inner_text()
+        )
+    assert list(asks.values()) == [False, True]
+
+
+@browser
 def test_arrows_and_enter_choose_a_cell(lenet_page, result):
     lenet_page.at("view=test_set&cell=0,0")
     lenet_page.tab.locator('main [data-cell="0,0"]').focus()

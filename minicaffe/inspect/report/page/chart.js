@@ -146,7 +146,7 @@ const Chart = (() => {
         "text-anchor": "middle",
         class: "label",
       }),
-      text(box.left - 40, box.top - 8, axisText(yAxis), {class: "label"}),
+      text(box.left - 40, box.top - 11, axisText(yAxis), {class: "label"}),
     );
   }
 

@@ -233,7 +233,7 @@ View("test_set", () => {
       places.length
         ? quiet(`${more}Under each: the probability that the net gave to ${className(cell[1])}.`)
         : null,
-      isOpen() ? quiet("Click one to see what the net makes of it.") : null,
+      places.length && isOpen() ? quiet("Click one to see what the net makes of it.") : null,
       D.mistakes.length
         ? [
             el("h3", {}, "Where was it surest, and wrong?"),
