@@ -293,6 +293,21 @@ def test_the_name_of_an_axis_is_clear_of_its_numbers(lenet_page):
     assert len(gaps) == 2 and min(gaps) >= 0
 
 
+def test_charts_stand_beside_each_other_next_to_a_wide_drawing(lenet_page):
+    set_width = "width => { document.getElementById('rail').style.width = width; }"
+    before = lenet_page.js("() => document.getElementById('rail').style.width")
+    lenet_page.tab.set_viewport_size({"width": 1024, "height": 700})
+    lenet_page.js(set_width, "354px")  # as wide as GoogLeNet's
+    lenet_page.at("view=low_rank&layer=conv2")
+    tops = [
+        lenet_page.tab.locator(f'main [data-chart^="How {what}"] svg').bounding_box()["y"]
+        for what in ("fast", "far")
+    ]
+    lenet_page.js(set_width, before)
+    lenet_page.tab.set_viewport_size({"width": 1366, "height": 700})
+    assert tops[0] == tops[1]
+
+
 @pytest.mark.parametrize("layer", ["conv2", "ip1"])
 def test_names_at_the_ends_of_lines_do_not_overlap(lenet_page, layer):
     lenet_page.at(f"view=low_rank&layer={layer}")

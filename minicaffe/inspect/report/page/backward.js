@@ -59,7 +59,7 @@ View("backward", () => {
       );
     const steep = l => at(l.params[0].diff_mean, i);
     if (shown.length > MANY) {
-      const lines = size(last) && overDepth(["blobs", layers, size], ["weights", withWeights, steep]);
+      const lines = (!ends[1] || size(last)) && overDepth(["blobs", layers, size], ["weights", withWeights, steep]);
       root.append(lines || "", locked(layers));
       return;
     }
@@ -112,7 +112,8 @@ View("backward", () => {
   // Which layers have weights, but no gradient of them.
   function locked(layers) {
     const names = layers.filter(l => l.params.length && !l.params[0].diff_mean).map(l => l.name);
-    return names[0] ? quiet(`No gradient of the weights of ${names.slice(0, 5).join(", ")}${names[5] ? ", …" : ""} (lr_mult 0)`) : "";
+    if (names[6]) names.splice(5, names.length, "…");
+    return names[0] ? quiet(`No gradient of the weights of ${names.join(", ")} (lr_mult 0)`) : "";
   }
 
   // -- maps --
