@@ -158,7 +158,7 @@ const LayerTypes = (() => {
     if (areMaps(x) && areMaps(y) && x.key !== (y.key || b))
       cards.unshift(
         scene(
-          `Map ${numberOf(y)}: before and after`,
+          `Map ${numberOf(y)}: before and after, each in its own colours`,
           [large(a, x, stageName(x.key || a)), sign("→"), large(b, y, stageName(y.key || b))],
           reading([x, y]),
         ),
