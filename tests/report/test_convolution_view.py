@@ -59,6 +59,15 @@ def test_twenty_sums_are_those_of_numpy_to_the_digits_shown(lenet_page):
             assert abs(shown - value) <= half * 1.001 + 1e-5, (name, f, p, k)
 
 
+def test_of_a_number_in_8_bits_no_digit_is_shown_that_it_does_not_have(lenet_page):
+    lenet_page.at("view=convolution&layer=conv2&step=b4&image=0")
+    lenet_page.tab.locator('.conv-sum [data-read="net"]').wait_for()
+    ref = lenet_page.js("R.stages.pool1.diff")
+    (total, _), (net, half) = read(lenet_page, "total"), read(lenet_page, "net")
+    off = (ref["hi"] - ref["lo"]) / 510
+    assert off / 2 <= half <= 10 * off and abs(total - net) <= off + half
+
+
 @pytest.fixture(scope="module")
 def odd_windows(make_page):
     """The page of a net with padding, strides, dilation and groups, and its recording."""

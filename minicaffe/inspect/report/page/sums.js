@@ -117,7 +117,7 @@ const Sums = (() => {
     const nodes = [`this window gives ${pixelOf(m, chosen)} `, fixed(own, digits, "own")];
     if (now === "b3" || at < 0) return nodes;
     nodes.push(" · all windows that see it ", fixed(all, digits, "total"), ` = dL/dx${shownOf(m)}`);
-    return m.n < m.P ? nodes : [...nodes, said(Values.diff(m.g.bottom), m.x.length, at, digits)];
+    return m.n < m.P ? nodes : [...nodes, said("diff", m.g.bottom, m.x.length, at, digits)];
   }
   function ofAnswer({m, chosen, rank, Y}) {
     const {f, s, p, c} = chosen;
@@ -132,16 +132,19 @@ const Sums = (() => {
     if (m.b) nodes.push(" + bias ", fixed(bias, digits, "bias"), " = ", fixed(total, digits, "total"));
     if (rank && !m.own)
       nodes.push(` · at\u00a0rank\u00a0${rank}:\u00a0`, fixed(Y[f * m.n + s] + bias, digits, "low"));
-    return [...nodes, said(Values.stage(m.g.top), m.M * m.P, f * m.P + p, digits)];
+    return [...nodes, said("stage", m.g.top, m.M * m.P, f * m.P + p, digits)];
   }
   const shownOf = m => (m.n < m.P ? ` (over the ${many(m.n, "place")} shown)` : "");
 
   // What the net itself has: exact, or as recorded in 8 bits.
   const NET = " · the\u00a0net:\u00a0"; // a number stays on the line of its name
-  function said(asked, size, at, digits) {
+  function said(kind, key, size, at, digits) {
     const node = el("span", {style: {visibility: "hidden"}}, NET, decimal(0.1, digits)); // its room
-    asked.then(({data, exact}) => {
+    const {dtype, lo, hi} = R.stages[key][kind === "diff" ? kind : "values"] || {};
+    Values[kind](key).then(({data, exact}) => {
       const isKnown = data && data.length === size;
+      // of 8 bits no digit that half a step may change
+      if (!exact && dtype === "u8") digits = Math.min(digits, Math.max(0, Math.floor(-Math.log10((hi - lo) / 510))));
       node.replaceChildren(...(isKnown ? [NET, exact ? "" : "≈ ", fixed(data[at], digits, "net")] : []));
       node.style.visibility = "";
     });
