@@ -144,7 +144,8 @@ const Sums = (() => {
     Values[kind](key).then(({data, exact}) => {
       const isKnown = data && data.length === size;
       // of 8 bits no digit that half a step may change
-      if (!exact && dtype === "u8") digits = Math.min(digits, Math.max(0, Math.floor(-Math.log10((hi - lo) / 510))));
+      if (!exact && dtype === "u8")
+        digits = Math.min(digits, Math.max(0, Math.floor(-Math.log10((hi - lo) / 510))));
       node.replaceChildren(...(isKnown ? [NET, exact ? "" : "≈ ", fixed(data[at], digits, "net")] : []));
       node.style.visibility = "";
     });
