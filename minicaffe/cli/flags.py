@@ -19,6 +19,7 @@ from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.files.weight_formats import open_weights
 from minicaffe.layers.python import import_own, import_problem
+from minicaffe.ops.convolution.engine import ENGINES, set_engine
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec
 from minicaffe.spec.solver import SolverSpec
@@ -43,8 +44,14 @@ def add_phase(sub: argparse.ArgumentParser) -> None:
 
 
 def add_device(sub: argparse.ArgumentParser) -> None:
-    """Add --device and --tf32."""
+    """Add --device, --engine and --tf32."""
     sub.add_argument("--device", metavar="auto|cpu|gpu[:N]", help="where to compute (default: auto)")
+    sub.add_argument(
+        "--engine",
+        choices=[name.lower() for name in ENGINES],
+        help="how to compute convolutions: caffe, one direct sum; winograd, fewer products for 3 × 3 windows; "
+        "default, the faster one for each layer",
+    )
     sub.add_argument(
         "--tf32",
         action="store_true",
@@ -135,6 +142,8 @@ def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> N
     name, given = args.device, os.environ.get("MINICAFFE_DEVICE")
     if args.tf32:
         array.allow_tf32()
+    if args.engine:
+        set_engine(args.engine)
     if name is None and not given and spec is not None and spec.has("solver_mode"):
         device = _device_of(spec)
     else:

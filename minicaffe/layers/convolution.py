@@ -27,7 +27,8 @@ from minicaffe.device.array import Array
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, products_for
-from minicaffe.spec.fields import ENGINE, Bool, Int, Message, Nested
+from minicaffe.ops.convolution.winograd import can_convolve
+from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
 class ConvolutionParam(Message):
@@ -48,7 +49,7 @@ class ConvolutionParam(Message):
     group = Int(1, min=1)
     weight_filler = Nested(FillerParam)
     bias_filler = Nested(FillerParam)
-    engine = ENGINE
+    engine = Enum("DEFAULT", "CAFFE", "CUDNN", "WINOGRAD", default="DEFAULT")
     axis = Int(1)
     force_nd_im2col = Bool(False)
 
@@ -103,6 +104,10 @@ class Convolution(MatrixProduct):
         self.spatial_axes = len(bottom[0].shape) - self.axis - 1
         self.check_bottoms(bottom, top)
         self.window = param.window(self.spatial_axes)
+        if param.engine == "WINOGRAD" and not can_convolve(self.window):
+            raise param.error(
+                "engine", "WINOGRAD is for windows of 3 × 3 with stride and dilation 1; leave it out"
+            )
         self.num_output, self.channels = param.num_output, bottom[0].shape[self.axis]
         if not self.channels:
             raise self.shape_error(f"bottom of shape {bottom[0].shape} has no channels")
@@ -136,6 +141,7 @@ class Convolution(MatrixProduct):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_bottoms(bottom, top)
+        param = self.spec.message(ConvolutionParam)
         self.products: list[Products] = []
         for x, y in zip(bottom, top, strict=True):
             batch, channels = x.shape[: self.axis], x.shape[self.axis]
@@ -152,7 +158,7 @@ class Convolution(MatrixProduct):
                 geometry = self.geometry(image, math.prod(batch))
             except ValueError as error:
                 raise self.shape_error(f"bottom of shape {x.shape}: {error}") from None
-            self.products.append(products_for(geometry, self.dtype, self.setting.device))
+            self.products.append(products_for(geometry, self.dtype, self.setting.device, param.engine))
 
     def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
         """The shapes for ``batch`` images of size (H, W). Raises ValueError if no window fits."""

@@ -144,6 +144,16 @@ def test_what_was_not_given_is_not_written(tmp_path):
         assert f"{field}\n" not in text and f"{field}:" not in text
 
 
+@pytest.mark.parametrize("engine", ["WINOGRAD", "CAFFE"])
+def test_of_engines_those_of_caffe_are_written(tmp_path, engine):
+    settings = f"convolution_param: {{num_output: 2, kernel_size: 3, engine: {engine}}}"
+    head = INPUT.format(name="net", shape=[1, 3, 9, 9])
+    net = mc.Net.from_text(f"{head}- {{name: conv, type: Convolution, {settings}}}\n")
+    mc.export(net, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    assert ("engine: CAFFE" in (tmp_path / "net.prototxt").read_text()) == (engine == "CAFFE")
+    assert "WINOGRAD" not in (tmp_path / "net.prototxt").read_text()
+
+
 def test_a_basis_of_each_batch_cannot_be_exported(tmp_path):
     net = mc.Net(parse_net(low_rank_text("held, data")), phase="test")
     with pytest.raises(SpecError, match=r"layer 'layer'.*computes a basis from each batch"):

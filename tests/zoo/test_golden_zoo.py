@@ -6,6 +6,9 @@ import yaml
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
+from minicaffe.layers.convolution import Convolution
+from minicaffe.ops.convolution import engine
+from minicaffe.ops.convolution.winograd import WinogradConvolution
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 from tests.golden.zoo.seeded import assert_digests_agree, digest, normal, parameters
@@ -72,3 +75,16 @@ def test_every_blob_and_every_gradient_of_the_net_is_caffes(name):
         exact = run(name, np.float64)
         assert 1 <= relus_that_differ(net, exact) <= 3
         assert_gradients_agree(exact, case)
+
+
+@pytest.mark.parametrize(
+    "name", on_the_cpu_alone(["vgg16", "resnet18", "googlenet"], ["vgg16", "resnet18"], "googlenet")
+)
+def test_so_they_are_with_all_windows_of_3_by_3_computed_by_winograd(monkeypatch, name):
+    monkeypatch.setattr(engine, "_chosen", "WINOGRAD")
+    net = run(name)
+    kinds = [
+        type(product) for layer in net.layers if isinstance(layer, Convolution) for product in layer.products
+    ]
+    assert kinds.count(WinogradConvolution) >= 8
+    test_every_blob_and_every_gradient_of_the_net_is_caffes(name)

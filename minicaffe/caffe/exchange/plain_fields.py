@@ -29,6 +29,7 @@ def plain_fields(spec: LayerSpec, phase: str) -> Tree:
     _drop_defaults(tree, spec, "LayerParameter")
     _give_both_axes(tree, spec)
     _rename_axis(tree)
+    _drop_own_engine(tree)
     for message in spec.message_names:
         for name in WRITTEN_OUT.get(message, ()):
             tree.child(message).fields[name] = list(scalars(getattr(spec, message), name))
@@ -65,6 +66,13 @@ def _drop_defaults(tree: Tree, message: Message, kind: str) -> None:
             tree.pop(name)
         elif known is not None and isinstance(value, Message):
             _drop_defaults(tree.child(name), value, known.kind)
+
+
+def _drop_own_engine(tree: Tree) -> None:
+    """Leave out the engine that Caffe does not have: without one it chooses by itself."""
+    for param in tree.trees("convolution_param"):
+        if param.texts("engine") == ["WINOGRAD"]:
+            param.pop("engine")
 
 
 def _give_both_axes(tree: Tree, spec: LayerSpec) -> None:

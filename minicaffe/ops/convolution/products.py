@@ -2,6 +2,7 @@
 
 ``reference.py``   the formulas as they stand: the page to read first
 ``dense.py``       one GEMM over the data matrix, block by block: for all shapes with two spatial axes
+``winograd.py``    3 × 3 windows: a quarter of the products; used where that is faster, see ``engine.py``
 ``depthwise.py``   a group for each channel: no data matrix
 ``vertical.py``    kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
 ``volume.py``      three spatial axes, as a convolution over two
@@ -16,8 +17,10 @@ from numpy.typing import DTypeLike
 from minicaffe.device.array import CPU, Array, Device
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
+from minicaffe.ops.convolution.engine import engine_for
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.convolution.volume import VolumeConvolution
+from minicaffe.ops.convolution.winograd import WinogradConvolution, can_convolve, is_faster
 
 
 class Products(Protocol):
@@ -38,15 +41,19 @@ class Products(Protocol):
         """Write dx into ``out``."""
 
 
-def products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> Products:
-    """The fastest implementation for these shapes."""
+def products_for(
+    geometry: Geometry, dtype: DTypeLike, device: Device = CPU, engine: str = "DEFAULT"
+) -> Products:
+    """The implementation for these shapes that the engine asks for: by default the fastest."""
     if len(geometry.image) == 3:
         return VolumeConvolution(geometry, dtype, device)
-    return planar_products_for(geometry, dtype, device)
+    return planar_products_for(geometry, dtype, device, engine)
 
 
-def planar_products_for(geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> DenseConvolution:
-    """The fastest implementation for two spatial axes; both also compute the moments of the data matrix.
+def planar_products_for(
+    geometry: Geometry, dtype: DTypeLike, device: Device = CPU, engine: str = "DEFAULT"
+) -> DenseConvolution:
+    """The implementation for two spatial axes; all also compute the moments of the data matrix.
 
     If a depthwise kernel moves several pixels at a time, its windows hardly overlap: then a data matrix is faster
     on a CPU.
@@ -56,4 +63,8 @@ def planar_products_for(geometry: Geometry, dtype: DTypeLike, device: Device = C
     has_overlap = window.kernel != (1, 1) and max(window.stride) <= 2
     if is_depthwise and (has_overlap or device != CPU):
         return DepthwiseConvolution(geometry, dtype, device)
+    engine = engine_for(engine)
+    wants_winograd = engine == "WINOGRAD" or (engine == "DEFAULT" and device == CPU and is_faster(geometry))
+    if wants_winograd and can_convolve(window):
+        return WinogradConvolution(geometry, dtype, device)
     return DenseConvolution(geometry, dtype, device)

@@ -1,0 +1,280 @@
+"""Winograd's convolution F(4 × 4, 3 × 3): 36 products where the sum of a 3 × 3 window for 4 × 4 outputs has 144.
+
+Along one axis: four outputs y of three taps w see six pixels d. As a product of polynomials, y is found from its
+values at six points, and there each value takes one multiplication:
+
+    y = Aᵀ · [(G · w) ⊙ (Bᵀ · d)]           6 products in place of 12
+
+Along two axes each matrix acts on rows and on columns: as its Kronecker product with itself, on a tile of 6 × 6
+pixels as a column of 36. A sum over channels makes the 36 products 36 matrix products. For q tiles:
+
+    D (36, C, q)                     the tiles: 6 × 6 pixels, one every 4 rows and 4 columns of the padded image
+    V = (Bᵀ ⊗ Bᵀ) · D                one product (36 × 36) · (36 × C·q)
+    Z[k] = U[k] · V[k]               36 products (M × C) · (C × q), with U = (G ⊗ G) · w
+    Y = (Aᵀ ⊗ Aᵀ) · Z (+ b)          one product (16 × 36) · (36 × M·q): the tiles' 4 × 4 outputs
+
+    dw = (G ⊗ G)ᵀ · S,   S[k] = Σ over tiles of E[k] · V[k]ᵀ,   E = (A ⊗ A) · dY
+    dx                               as forward, with the filters turned by 180°
+
+Blocks of tiles are as long as V and Z fit a cache; the workers share each of the three steps.
+
+The points are 0, ±3/4, ±3/2 and ∞: with them the error in float32 is a quarter of that with the usual 0, ±1, ±2 and
+∞, and some ten times that of the direct sum (docs/speed.md). ``engine: CAFFE`` is the direct sum.
+
+Winograd 1980, Arithmetic Complexity of Computations; Lavin & Gray 2016 (arXiv 1509.09308). On points: Barabasz et
+al. 2020 (arXiv 1803.10986).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minicaffe.device import workers
+from minicaffe.device.array import CPU, Array, Device, module_of
+from minicaffe.ops import gemm
+from minicaffe.ops.convolution.blocks import Block, cut_columns
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry, Window
+
+TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
+BLOCK_BYTES = 32 << 20  # of V and Z, in a block
+LONG_RUN = 8  # images
+PART_BYTES = 1 << 20  # of D, in a part of a step: it fits a core's cache
+
+
+class Costs(NamedTuple):
+    """Nanoseconds of a product, on two cores: of the direct sum, and of Winograd's. Only their ratios matter."""
+
+    multiply_add: float
+    x: float  # a number of the data matrix X
+    product: float  # a multiply-add of the 36 products
+    v: float  # a number of V
+    z: float  # of Z, or of E
+    u: float  # of U, or of S
+    start: float  # whatever the size
+
+
+# Fitted by benchmarks/engines.py
+FORWARD = Costs(0.035, 0.20, 0.025, 3.3, 0.67, 1.2, 0.75e6)
+WEIGHT_GRAD = Costs(0.039, 0.014, 0.029, 3.0, 1.1, 2.1, 0.81e6)
+
+
+def can_convolve(window: Window) -> bool:
+    """Whether there is a Winograd convolution with this window."""
+    return window.kernel == (TAPS, TAPS) and {*window.stride, *window.dilation} == {1}
+
+
+def is_faster(geometry: Geometry, costs: Costs = FORWARD) -> bool:
+    """Whether a product takes less time on a CPU than that of a DenseConvolution: forward, and so dx."""
+    if not can_convolve(geometry.window):
+        return False
+    tiles = math.prod(-(-size // OUTPUTS) for size in geometry.output) * geometry.batch
+    depth, filters = geometry.channels // geometry.group, geometry.filters
+    direct = costs.multiply_add * geometry.multiply_adds * geometry.batch
+    direct += costs.x * geometry.depth * geometry.group * geometry.columns
+    ours = costs.product * depth * filters * tiles + costs.u * depth * filters
+    ours += (costs.v * geometry.channels + costs.z * filters) * tiles
+    return TILE**2 * ours + costs.start < direct
+
+
+def is_weight_grad_faster(geometry: Geometry) -> bool:
+    """The same for dw."""
+    return is_faster(geometry, WEIGHT_GRAD)
+
+
+def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Aᵀ (4, 6), G (6, 3) and Bᵀ (6, 6): Toom and Cook's for the points p, in float64.
+
+    Column p of Aᵀ and row p of G, times f = Π (p − other points), hold the powers of p; row p of Bᵀ the polynomial
+    that is 0 at the other points. At ∞ stand the highest power and the polynomial that is 0 at all of them.
+    """
+    others = [[q for q in POINTS if q != p] for p in POINTS]
+    infinity = np.eye(TILE)[-1]
+    values = np.array([[p**i for p in POINTS] for i in range(OUTPUTS)])
+    a = np.column_stack([values, infinity[-OUTPUTS:]])
+    powers = [
+        [p**i / math.prod(p - q for q in rest) for i in range(TAPS)]
+        for p, rest in zip(POINTS, others, strict=True)
+    ]
+    g = np.vstack([powers, infinity[-TAPS:]])
+    b = [[*np.poly(rest)[::-1], 0] for rest in others]
+    return a, g, np.vstack([b, np.poly(POINTS)[::-1]])
+
+
+class WinogradConvolution(DenseConvolution):
+    """A DenseConvolution of 3 × 3 windows, stride 1 and dilation 1, with a quarter of the products."""
+
+    def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
+        super().__init__(geometry, dtype, device)
+        self.tiles = tiles = tuple(-(-size // OUTPUTS) for size in geometry.output)
+        column = TILE**2 * (geometry.channels + geometry.filters) * self.dtype.itemsize
+        self.tile_blocks = [
+            _with_ends(block, tiles)
+            for block in cut_columns(tiles, geometry.batch, max(1, BLOCK_BYTES // column))
+        ]
+        with device.entered():
+            self._at, self._g, self._bt = (device.xp.asarray(np.kron(m, m), dtype) for m in matrices())
+        self._latest: tuple[Array, Array] | None = None
+
+    def room_for_padded(self, like: Array) -> tuple[Array, Array]:
+        """As ``DenseConvolution.room_for_padded``, with zeros below and on the right up to whole tiles."""
+        (channels, *image, batch), rest = self.geometry.shape, TILE - OUTPUTS
+        if self._padded is None:
+            size = [OUTPUTS * tiles + rest for tiles in self.tiles]
+            self._padded = module_of(like).zeros((channels, *size, batch), like.dtype)
+        return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
+
+    def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
+        """As ``DenseConvolution.forward_padded``: Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
+        y, u = out.reshape(self.geometry.output_shape), self.transformed(w)
+        for block in self.tile_blocks:
+            v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
+            z = workers.scratch(v, (*u.shape[:3], v.shape[3]), slot=4)
+
+            def multiply(own: slice, u: Array = u, v: Array = v, z: Array = z) -> None:
+                module_of(v).matmul(u[own], v[own], out=z[own])
+
+            self._share(multiply, len(z))
+            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, block, y)
+
+    def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
+        """As ``DenseConvolution.weight_grad``, in the faster way."""
+        if self.device != CPU or is_weight_grad_faster(self.geometry):
+            self.weight_grad_by_tiles(dy, padded, out)
+            if bias_out is not None:
+                dy.reshape(len(bias_out), -1).sum(axis=1, out=bias_out)
+        else:
+            super().weight_grad(dy, padded, out, bias_out)
+
+    def weight_grad_by_tiles(self, dy: Array, padded: Array, out: Array) -> None:
+        """Write dw = (G ⊗ G)ᵀ · S into ``out``: S[k] = Σ E[k] · V[k]ᵀ, E = (A ⊗ A) · dY."""
+        dy, xp = dy.reshape(self.geometry.output_shape), module_of(dy)
+        group, depth = self.geometry.group, self.geometry.channels // self.geometry.group
+        s = xp.zeros((TILE**2, group, self.geometry.filters // group, depth), dy.dtype)
+        for block in self.tile_blocks:
+            v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
+            e = self._grouped_tiles(self._transform(self._at.T, dy, block, slot=4))
+
+            def add_up(own: slice, v: Array = v, e: Array = e) -> None:
+                for k in range(own.start, own.stop):
+                    term = workers.scratch(v, s.shape[1:])
+                    xp.matmul(e[k], v[k].swapaxes(1, 2), out=term)
+                    s[k] += term
+
+            self._share(add_up, len(s))
+        out.reshape(-1, TAPS**2)[...] = xp.matmul(self._g.T, s.reshape(TILE**2, -1)).T
+
+    @cached_property
+    def turned(self) -> DenseConvolution | None:
+        """The convolution that takes dy to dx; None where the padding is wider than the window."""
+        turned = self.geometry.turned
+        return WinogradConvolution(turned, self.dtype, self.device) if turned is not None else None
+
+    def transformed(self, w: Array) -> Array:
+        """U (36, g, M/g, C/g), on a CPU kept until w has changed; to find that out a GPU would have to wait."""
+        latest = self._latest
+        if latest is None or not (_equal(latest[0][:1], w[:1]) and _equal(latest[0], w)):
+            xp, group = module_of(w), self.geometry.group
+            u = xp.empty((TILE**2, w.size // TAPS**2), w.dtype)
+            gemm.matmul(self._g, xp.ascontiguousarray(w.reshape(-1, TAPS**2).T), u)
+            latest = w.copy(), u.reshape(TILE**2, group, self.geometry.filters // group, -1)
+            self._latest = latest if self.device == CPU else None
+        return latest[1]
+
+    def _transform(self, matrix: Array, image: Array, block: Block, slot: int) -> Array:
+        """``matrix`` (36, s²) times the block's tiles of s × s pixels of an image (C, H, W, N): (36, C, q)."""
+        side, shape = math.isqrt(matrix.shape[1]), _tiles_in(block)
+        result = workers.scratch(image, (TILE**2, len(image), math.prod(shape)), slot)
+
+        def transform(own: slice) -> None:
+            tiles = workers.scratch(image, (side, side, own.stop - own.start, *shape))
+            pieces = _pieces(tiles, image[own], block)
+            if len(pieces) > 1:
+                tiles.fill(0)  # beyond the image
+            for piece, pixels in pieces:
+                piece[...] = pixels
+            rows = result[:, own].reshape(TILE**2, -1)
+            module_of(image).matmul(matrix, tiles.reshape(side**2, -1), out=rows)
+
+        self._share(transform, len(image), result.nbytes)
+        return result
+
+    def _write_outputs(self, z: Array, bias: Array | None, block: Block, y: Array) -> None:
+        """Write the block's outputs (Aᵀ ⊗ Aᵀ) · Z + b into y (M, OH, OW, N); z (36, M, q)."""
+        shape = _tiles_in(block)
+
+        def write(own: slice) -> None:
+            tiles = workers.scratch(z, (OUTPUTS, OUTPUTS, own.stop - own.start, *shape))
+            module_of(z).matmul(self._at, z[:, own].reshape(TILE**2, -1), out=tiles.reshape(OUTPUTS**2, -1))
+            if bias is not None:
+                tiles += bias[own].reshape(-1, 1, 1, 1)
+            for piece, pixels in _pieces(tiles, y[own], block):
+                pixels[...] = piece
+
+        self._share(write, len(y), z.nbytes)
+
+    def _grouped_tiles(self, tiles: Array) -> Array:
+        """(36, g·m, q) as (36, g, m, q)."""
+        return tiles.reshape(TILE**2, self.geometry.group, -1, tiles.shape[2])
+
+    def _share(self, task: Callable[[slice], None], length: int, nbytes: int = 0) -> None:
+        """Call ``task`` on slices of a length, of about ``PART_BYTES`` each, on all workers; on a GPU once."""
+        count = workers.worker_count if self.device == CPU else 1
+        parts = max(count, nbytes // PART_BYTES) if self.device == CPU else 1
+        slices = workers.cut(length, min(length, -(-parts // count) * count))
+        workers.share_products(lambda own, worker: task(own), slices, count)
+
+
+def _with_ends(block: Block, tiles: tuple[int, ...]) -> Block:
+    """The same block; where it takes all rows or columns of tiles, they are numbered."""
+    rows, cols = (
+        slice(*part.indices(size)[:2]) for part, size in zip((block.rows, block.cols), tiles, strict=True)
+    )
+    return replace(block, rows=rows, cols=cols)
+
+
+def _tiles_in(block: Block) -> tuple[int, int, int]:
+    """The numbers of the block's rows and columns of tiles, and of images."""
+    rows, cols = (part.stop - part.start for part in (block.rows, block.cols))
+    return rows, cols, (block.columns.stop - block.columns.start) // (rows * cols)
+
+
+def _pieces(tiles: Array, image: Array, block: Block) -> list[tuple[Array, Array]]:
+    """Pairs of a piece of ``tiles`` (s, s, C, rows, cols, images) and its pixels, a view of an image (C, H, W, N).
+
+    One pair is all of them, if the tiles lie within the image, and there are runs of several images to copy.
+    Otherwise there is one for each of the s × s places, without what lies beyond the image.
+    """
+    side, (_, height, width, _) = len(tiles), image.shape
+    (top, bottom), (left, right) = ((OUTPUTS * p.start, OUTPUTS * p.stop) for p in (block.rows, block.cols))
+    rest = side - OUTPUTS
+    if tiles.shape[-1] >= LONG_RUN and bottom + rest <= height and right + rest <= width:
+        image = image[:, top:, left:, block.batch]
+        (c, h, w, n), lib = image.strides, module_of(image).lib
+        strides = (h, w, c, OUTPUTS * h, OUTPUTS * w, n)
+        return [(tiles, lib.stride_tricks.as_strided(image, tiles.shape, strides))]
+    pieces = []
+    for i, j in product(range(side), repeat=2):
+        pixels = image[:, top + i : bottom + i : OUTPUTS, left + j : right + j : OUTPUTS, block.batch]
+        pieces.append((tiles[i, j, :, : pixels.shape[1], : pixels.shape[2]], pixels))
+    return pieces
+
+
+def _equal(a: Array, b: Array) -> bool:
+    """Whether two arrays of NumPy hold the same numbers; the workers share them."""
+    results: list[bool] = []
+    a, b = a.reshape(-1), b.reshape(-1)
+    parts = workers.cut(len(a), max(1, a.nbytes // PART_BYTES))
+    workers.share(
+        lambda own, worker: results.append(np.array_equal(a[own], b[own])), parts, workers.worker_count
+    )
+    return all(results)
