@@ -23,10 +23,10 @@ from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.winograd import (
     FORWARD,
-    TILE,
     WEIGHT_GRAD,
     Costs,
     WinogradConvolution,
+    counts,
     is_faster,
 )
 
@@ -68,18 +68,9 @@ def milliseconds(call: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def terms(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """What each of the costs is multiplied with, in millions: of the direct sum, and of Winograd's."""
-    tiles = np.prod([-(-size // 4) for size in geometry.output]) * geometry.batch
-    channels, filters = geometry.channels, geometry.filters
-    direct = [geometry.multiply_adds * geometry.batch, geometry.depth * geometry.columns]
-    ours = [channels * filters * tiles, channels * tiles, filters * tiles, channels * filters]
-    return np.array(direct) / 1e6, np.array([*(TILE**2 * n for n in ours), 1]) / 1e6
-
-
-def fitted(rows: list[np.ndarray], times: np.ndarray) -> np.ndarray:
+def fitted(terms: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The costs, none below 0, with the least sum of squares of relative errors."""
-    matrix = np.array(rows) / times[:, None]
+    matrix = terms / times[:, None]
     kept = list(range(matrix.shape[1]))
     while True:
         costs = np.linalg.lstsq(matrix[:, kept], np.ones(len(matrix)), rcond=None)[0]
@@ -160,8 +151,8 @@ def print_layers(layers: list[Geometry], found: np.ndarray) -> None:
 
 def print_costs(name: str, used: Costs, layers: list[Geometry], times: np.ndarray) -> None:
     """The fitted costs beside those that are used, and what a choice by these loses."""
-    direct, ours = zip(*map(terms, layers), strict=True)
-    costs = [*fitted(list(direct), times[:, 0]), *fitted(list(ours), times[:, 1])]
+    terms = np.array([counts(geometry) for geometry in layers]) / 1e6  # times nanoseconds: milliseconds
+    costs = [*fitted(terms[:, :2], times[:, 0]), *fitted(terms[:, 2:], times[:, 1])]
     best = times.min(axis=1)
     chosen = np.where([is_faster(geometry, used) for geometry in layers], times[:, 1], times[:, 0])
     print(f"\n{name}: fitted {', '.join(f'{cost:.3g}' for cost in costs)}; used {', '.join(map(str, used))}")

@@ -73,17 +73,32 @@ def can_convolve(window: Window) -> bool:
     return window.kernel == (TAPS, TAPS) and {*window.stride, *window.dilation} == {1}
 
 
+def tiles_of(geometry: Geometry) -> tuple[int, ...]:
+    """The rows and columns of tiles that cover the output."""
+    return tuple(-(-size // OUTPUTS) for size in geometry.output)
+
+
+def counts(geometry: Geometry) -> Costs:
+    """How many there are of what each of the ``Costs`` is for."""
+    tiles = TILE**2 * math.prod(tiles_of(geometry)) * geometry.batch
+    depth, filters = geometry.channels // geometry.group, geometry.filters
+    return Costs(
+        multiply_add=geometry.multiply_adds * geometry.batch,
+        x=geometry.depth * geometry.group * geometry.columns,
+        product=depth * filters * tiles,
+        v=geometry.channels * tiles,
+        z=filters * tiles,
+        u=TILE**2 * depth * filters,
+        start=1,
+    )
+
+
 def is_faster(geometry: Geometry, costs: Costs = FORWARD) -> bool:
     """Whether a product takes less time on a CPU than that of a DenseConvolution: forward, and so dx."""
     if not can_convolve(geometry.window):
         return False
-    tiles = math.prod(-(-size // OUTPUTS) for size in geometry.output) * geometry.batch
-    depth, filters = geometry.channels // geometry.group, geometry.filters
-    direct = costs.multiply_add * geometry.multiply_adds * geometry.batch
-    direct += costs.x * geometry.depth * geometry.group * geometry.columns
-    ours = costs.product * depth * filters * tiles + costs.u * depth * filters
-    ours += (costs.v * geometry.channels + costs.z * filters) * tiles
-    return TILE**2 * ours + costs.start < direct
+    multiply_add, x, *ours = (cost * count for cost, count in zip(costs, counts(geometry), strict=True))
+    return sum(ours) < multiply_add + x
 
 
 def is_weight_grad_faster(geometry: Geometry) -> bool:
@@ -115,7 +130,7 @@ class WinogradConvolution(DenseConvolution):
 
     def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
         super().__init__(geometry, dtype, device)
-        self.tiles = tiles = tuple(-(-size // OUTPUTS) for size in geometry.output)
+        self.tiles = tiles = tiles_of(geometry)
         column = TILE**2 * (geometry.channels + geometry.filters) * self.dtype.itemsize
         self.tile_blocks = [
             _with_ends(block, tiles)
