@@ -33,7 +33,7 @@ layer:
   convolution_param: {num_output: 700, kernel_size: 3, stride: 4, weight_filler: {type: msra}}
 - {name: pool, type: Pooling, bottom: wide, top: pool, pooling_param: {pool: AVE, kernel_size: 2, stride: 2}}
 - {name: again, type: Pooling, bottom: wide, top: again, pooling_param: {kernel_size: 2, stride: 2}}
-- {name: sum, type: Eltwise, bottom: [pool, again], top: sum}
+- {name: sum, type: Eltwise, bottom: [pool, again], top: sum, eltwise_param: {coeff: [1, -1]}}
 - {name: both, type: Concat, bottom: [pool, sum], top: both}
 - {name: parts, type: Slice, bottom: both, top: [one, two], slice_param: {slice_point: 200}}
 - {name: hush, type: Silence, bottom: [one, two]}
@@ -178,11 +178,11 @@ SAID = {
     "bn": ["From each map its mean is subtracted"],
     "scale": ["Each map is multiplied by a learned number (1)."],
     "relu": ["those below become 0"],
-    "lrn": ["the squares in 3 neighbouring maps"],
+    "lrn": ["by the power 0.75 of 1 + 0.333333 · the sum of the squares in 3 neighbouring maps"],
     "wide": ["Each of the 700 filters slides over all 96 maps of lrn"],
     "pool": ["the mean of 2 × 2 pixels", "10 × 10 become 5 × 5"],
     "again": ["the largest of 2 × 2 pixels"],
-    "sum": ["pool and again, of 700 × 5 × 5 numbers each, are added"],
+    "sum": ["pool and again, times 1, -1, of 700 × 5 × 5 numbers each, are added"],
     "both": ["700 + 700 = 1400 maps"],
     "parts": ["1400 × 5 × 5 numbers are cut into 2 parts: 200 × 5 × 5 and 1200 × 5 × 5."],
     "hush": ["Takes blobs that no other layer takes"],
@@ -190,6 +190,15 @@ SAID = {
     "ip": ["Each of the 5 outputs is a sum of the 1,400 numbers of all"],
     "prob": ["5 scores of ip become probabilities"],
 }
+
+
+def test_what_is_written_of_a_sum_at_a_pixel_is_true(many_page):
+    many_page.at("view=layer&layer=sum&at=1,1")
+    line = many_page.tab.locator("main p", has_text="row 1, column 1:").inner_text()
+    numbers = [float(text.replace("−", "-")) for text in re.findall(r"−?[\d.]+", line.split(":")[1])]
+    a, factor, b, y = numbers
+    assert factor == -1 and "=" in line
+    assert y == pytest.approx(a - b, abs=0.1), line
 
 
 def test_each_layer_says_what_it_does_with_its_own_numbers():

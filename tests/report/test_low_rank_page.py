@@ -326,6 +326,9 @@ def test_an_axis_has_as_many_ticks_as_there_is_room_for(lenet_page):
     assert lenet_page.js(ticks, [True, 0.1, 1, 130, 0]) == pytest.approx([0.1, 0.2, 0.5, 1])
     assert lenet_page.js(ticks, [True, 1, 64, 0, 330]) == [1, 2, 5, 10, 20, 50]
     assert lenet_page.js(ticks, [True, 1e-12, 1, 130, 0]) == pytest.approx([10**e for e in range(-12, 1, 2)])
+    assert lenet_page.js(ticks, [True, 1e-3, 0.1, 46, 0]) == pytest.approx(
+        [1e-3, 0.1]
+    )  # never those of a line
     assert lenet_page.js(ticks, [True, 3, 4, 0, 330]) == pytest.approx([3, 3.2, 3.4, 3.6, 3.8, 4])
     assert lenet_page.js(ticks, [False, 1, 64, 0, 180]) == [20, 40, 60]
 

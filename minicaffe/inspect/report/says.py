@@ -33,10 +33,10 @@ def said(layer: RecordedLayer, recording: Recording) -> dict[str, str]:
     say = find(about) if find else LOSS if layer.layer.is_loss else about.fallback()
     if not layer.bottoms:
         say = about.data()
-    tries = TRIES.get(layer.type, TRY)
+    tries, window = TRIES.get(layer.type, TRY), about.window
     if about.after[1:] == (1, 1):  # there is no pixel to be chosen
         tries = TRY
-    if layer.type == "Convolution" and about.sees_picture():
+    elif layer.type == "Convolution" and about.sees_picture() and window and min(window.kernel) > 1:
         tries = "Find a filter for vertical strokes. Check it on another image."
     return {"say": say, "try": tries}
 
@@ -64,6 +64,12 @@ class _Layer:
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a stage for one picture."""
         return self.recording.stages[key].shape
+
+    @property
+    def window(self) -> Window | None:
+        """The window that moves over the bottom, if there is one."""
+        found = getattr(self.layer, "window", None)
+        return found if isinstance(found, Window) else None
 
     @property
     def before(self) -> tuple[int, ...]:
@@ -173,8 +179,8 @@ def _pooling(about: _Layer) -> str:
     how = {"MAX": "the largest", "AVE": "the mean"}.get(
         about.setting("pool"), "a mean, weighted by themselves,"
     )
-    window = getattr(about.layer, "window", None)
-    if about.setting("global_pooling") or not isinstance(window, Window):
+    window = about.window
+    if about.setting("global_pooling") or window is None:
         return f"Of each of the {about.before[0]} maps of {about.name()} one number is left: {how} of its pixels."
     return (
         f"Each output is {how} of {_times(window.kernel)} pixels of a map, and the next window is "
@@ -233,18 +239,23 @@ def _bias(about: _Layer) -> str:
 def _lrn(about: _Layer) -> str:
     size = about.setting("local_size")
     across = about.setting("norm_region") == "ACROSS_CHANNELS"
+    k = about.setting("k") if across else 1
+    beta, share = about.setting("beta"), about.setting("alpha") / (size if across else size**2)
     around = (
         f"in {size} neighbouring maps at the same pixel" if across else f"of {size} × {size} pixels around it"
     )
     return (
-        f"Each number is divided by a power ({about.setting('beta'):g}) of the sum of the squares {around}: where "
-        "many are large, all of them get smaller."
+        f"Each number is divided by the power {beta:g} of {k:g} + {share:g} · the sum of the squares "
+        f"{around}: where many are large, all of them get smaller."
     )
 
 
 def _eltwise(about: _Layer) -> str:
     names = [about.name(i) for i in range(len(about.bottoms))]
     named = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    factors = about.setting("coeff")
+    if set(factors) - {1.0}:
+        named = f"{named}, times {', '.join(f'{factor:g}' for factor in factors)}"
     how = {"PROD": "multiplied", "MAX": "compared, and the largest kept,"}.get(
         about.setting("operation"), "added"
     )

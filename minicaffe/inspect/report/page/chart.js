@@ -12,16 +12,18 @@ const Chart = (() => {
       found.push(Math.abs(t) < step * 1e-9 ? 0 : t);
     return found;
   }
-  // 1, 2, 5, 10 …; where there is no room for these 1, 10 …, or each second power, and so on.
+  // 1, 2, 5, 10 …; where there is no room for these 1, 10 …, or each second power, and so on, or the ends of these.
   function logTicks(lo, hi, wanted) {
+    let before = [];
     for (let step = 0; ; step++) {
       const found = [];
       const by = step || 1;
       for (let e = by * Math.floor(Math.log10(lo) / by); 10 ** e <= hi * 1.001; e += by)
         for (const head of step ? [1] : [1, 2, 5]) found.push(head * 10 ** e);
       const inside = found.filter(t => t >= lo * 0.999 && t <= hi * 1.001);
-      if (inside.length < 2) return ticks(lo, hi, wanted);
+      if (inside.length < 2) return before.length ? [before[0], before[before.length - 1]] : ticks(lo, hi, wanted);
       if (inside.length <= wanted) return inside;
+      before = inside;
     }
   }
   // {log, lo, hi, even}, from a to b in pixels; even: the ends are ticks.

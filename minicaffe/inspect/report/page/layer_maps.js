@@ -108,14 +108,14 @@ const LayerMaps = (() => {
   }
   const placeIn = ({shape: [, h, w]}) => (State.at && State.at[0] < h && State.at[1] < w ? State.at : null);
   // The numbers of several maps at the chosen pixel, the last one of which is made of the others.
-  function reading(list, sign = "→") {
-    const last = list.length - 1;
-    const at = placeIn(list[last]);
+  // The numbers at the chosen pixel; signs: what stands before each.
+  function reading(list, signs = ["", "→"]) {
+    const at = placeIn(list[list.length - 1]);
     if (!at || list.some(v => !placeIn(v))) return quiet("Choose a pixel to read its number.");
     const number = v => [v.exact ? "" : "≈ ", num(map(v)[at[0] * v.shape[2] + at[1]], 5)];
     return quiet(
       `row ${at[0]}, column ${at[1]}: `,
-      list.map((v, i) => [i ? ` ${last > 1 && i === last ? "=" : sign} ` : "", number(v)]),
+      list.map((v, i) => [signs[i] && ` ${signs[i]} `, number(v)]),
     );
   }
   function numbers(key, values) {

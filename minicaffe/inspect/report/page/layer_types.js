@@ -60,14 +60,20 @@ const LayerTypes = (() => {
       const how = layer.settings.find(s => s[0] === "operation")?.[1] ?? "SUM";
       const op = {PROD: "·", MAX: "max"}[how] || "+";
       const y = all[all.length - 1];
+      const factors = layer.settings.find(s => s[0] === "coeff")?.[1].match(/[-−\d.e]+/g) ?? [];
+      const signs = all.map((v, i) => {
+        if (v === y) return y.key ? "→" : "=";
+        const factor = Number(factors[i] ?? 1) === 1 ? "" : `${fmt(Number(factors[i]), 3)} ·`;
+        return [i ? op : "", factor].filter(Boolean).join(" ");
+      });
       return [
         scene(
           `Map ${numberOf(y)}, number by number`,
           all.map((v, i) => [
-            i ? sign(v !== y ? op : y.key ? "→" : "=") : "",
+            signs[i] && sign(signs[i]),
             large(keys[i], v, v === y ? stageName(y.key || keys[i]) : R.stages[source(keys[i])].blob),
           ]),
-          reading(all, op),
+          reading(all, signs),
         ),
       ];
     },
