@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from lowrank_time import PLANS, Ours, plan_text
-from peers import torch_modules
+from peer_specs import described, inference_spec, net_of, training_spec
 from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
 
 import minicaffe as mc
@@ -112,25 +112,28 @@ class Torch:
 
     def __init__(self, torch: Any, name: str) -> None:
         self.torch = torch
-        text, shape = (PROTOTXT / name / "deploy.yaml").read_text(), SHAPES[name]
-        images, labels = make_batch(shape)
-        self.images, self.labels = (torch.from_numpy(a).cuda() for a in (images, labels))
-        self.net = torch.nn.Sequential(*torch_modules(text, shape[1])[:-1]).cuda()
-        self.forward()
-        self.loss = torch.nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005)
+        from torch_net import TorchNet
+
+        self.batch = [torch.from_numpy(a).cuda() for a in make_batch(SHAPES[name])]
+        specs = (
+            (inference_spec(name, len(self.batch[0])), "test"),
+            (training_spec(name, len(self.batch[0])), "train"),
+        )
+        self.net, self.trained = (TorchNet(described(net_of(*spec))).cuda() for spec in specs)
+        self.net.eval()
+        self.optimizer = torch.optim.SGD(
+            self.trained.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005
+        )
 
     def forward(self) -> None:
         """A pass without gradients."""
-        self.net.eval()
         with self.torch.inference_mode():
-            self.net(self.images)
+            self.net(self.batch[0])
 
     def step(self) -> None:
         """A training step."""
-        self.net.train()
         self.optimizer.zero_grad()
-        self.loss(self.net(self.images), self.labels).backward()
+        self.trained(*self.batch).backward()
         self.optimizer.step()
 
     def milliseconds(self, call: Callable[[], object], rounds: int) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from peers import CaffePeer, Seconds, TorchPeer
+from peers import Peer, Row, write_job
 from training import PROTOTXT, SHAPES, SOLVER, deploy_net
 
 import minicaffe as mc
@@ -32,6 +34,7 @@ from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
 PLANS = Path(__file__).parent / "plans"
+Seconds = tuple[float, float]  # of the whole forward pass, and of its convolutions; of peers nan
 
 
 def plan_text(text: str, plan: dict[str, list[Any]]) -> str:
@@ -71,10 +74,10 @@ def time_forward(args: argparse.Namespace) -> None:
     plans = json.loads((PLANS / f"{args.net}.json").read_text())["plans"]
     print(f"{date.today()}, {platform.machine()}, {threads} cores, NumPy {np.__version__}")
     for batch in (100, 1):
-        _time_batch(args, batch, plans, threads)
+        _time_batch(args, batch, plans)
 
 
-def _time_batch(args: argparse.Namespace, batch: int, plans: list[dict[str, Any]], threads: int) -> None:
+def _time_batch(args: argparse.Namespace, batch: int, plans: list[dict[str, Any]]) -> None:
     text = (PROTOTXT / args.net / "deploy.yaml").read_text()
     images = np.random.default_rng(0).standard_normal((batch, *SHAPES[args.net][1:]), np.float32)
     runs: dict[str, Callable[[], Seconds]] = {"dense": Ours(text, images).run}
@@ -84,13 +87,15 @@ def _time_batch(args: argparse.Namespace, batch: int, plans: list[dict[str, Any]
         runs["dense, folded"] = Ours(text, images, folded=True).run
         for entry in plans:
             runs[f"{_name(entry)}, folded"] = Ours(plan_text(text, entry["plan"]), images, folded=True).run
-    peers = {"PyTorch, dense": TorchPeer(text, images.shape, threads)}
-    if args.caffe:
-        peers["Caffe, dense"] = CaffePeer(args.caffe, text, images.shape)
-    runs |= {name: peer.run for name, peer in peers.items()}
-    times = in_turns(runs, args.rounds if batch > 1 else 5 * args.rounds)
-    for peer in peers.values():
-        peer.close()
+    with tempfile.TemporaryDirectory() as folder:
+        write_job(Path(folder), Row("inference", args.net, batch), ["caffe"] if args.caffe else [])
+        peers = {"PyTorch, dense": Peer("torch", Path(folder))}
+        if args.caffe:
+            peers["Caffe, dense"] = Peer("caffe", Path(folder), args.caffe)
+        runs |= {name: lambda peer=peer: (peer.run(0), math.nan) for name, peer in peers.items()}
+        times = in_turns(runs, args.rounds if batch > 1 else 5 * args.rounds)
+        for peer in peers.values():
+            peer.close()
     _print_times(f"{args.net}, batch {batch}", times)
 
 
@@ -115,15 +120,20 @@ def _print_times(title: str, times: dict[str, list[tuple[float, float]]]) -> Non
     def faster(name: str, peer: str, part: int) -> str:
         if peer not in times:
             return ""
-        return f"{median(b[part] / a[part] for a, b in zip(times[name], times[peer], strict=True)):.2f}"
+        ratio = median(b[part] / a[part] for a, b in zip(times[name], times[peer], strict=True))
+        return "" if math.isnan(ratio) else f"{ratio:.2f}"
 
+    def milliseconds(own: list[Seconds], part: int) -> str:
+        return "" if math.isnan(own[0][part]) else f"{1e3 * median(t[part] for t in own):.2f}"
+
+    ratios = ("dense", 0), ("dense", 1), ("PyTorch, dense", 0), ("Caffe, dense", 0)
     rows = [
-        (name, *(f"{1e3 * median(t[part] for t in own):.2f}" for part in (0, 1)),
-         *(faster(name, peer, part) for peer in ("dense", "PyTorch, dense", "Caffe, dense") for part in (0, 1)))
+        (name, *(milliseconds(own, part) for part in (0, 1)),
+         *(faster(name, peer, part) for peer, part in ratios))
         for name, own in times.items()
     ]  # fmt: skip
-    head = ("forward pass", "net ms", "conv ms", "x dense", "conv", "x PyTorch", "conv", "x Caffe", "conv")
-    print(f"{title}\n{format_table(head, rows, right=range(1, 9))}")
+    head = ("forward pass", "net ms", "conv ms", "x dense", "conv", "x PyTorch", "x Caffe")
+    print(f"{title}\n{format_table(head, rows, right=range(1, 7))}")
 
 
 def time_training(args: argparse.Namespace) -> None:
