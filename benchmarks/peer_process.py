@@ -1,7 +1,7 @@
 """One of the peers of ``peers.py``, in a process of its own: ``PYTHON peer_process.py KIND FOLDER``.
 
-The folder has the net in the form that this kind reads, ``weights.npz``, the batch in ``batch.npz`` and
-``job.json`` (``is_training``, ``threads``). Commands are lines of the input, each answered by a line of JSON:
+The folder has the net in the form that this kind reads, its weights, the batch in ``batch.npz``, and ``job.json``
+(``is_training``, ``threads``, ``our_weights``). Commands are lines of the input, each answered by a line of JSON:
 
     run SECONDS     passes (or steps) for about that long, after one that does not count: seconds of the median
     outputs         the net's outputs (of training: the loss, and the gradients), written to KIND.npz
@@ -41,7 +41,7 @@ class Ours:
             self.net, self.solver = solver.net, solver
         else:
             self.net = mc.Net(spec, phase="test", seed=1)
-        self.net.copy_from(folder / "weights.npz")
+        self.net.copy_from(folder / job["our_weights"])
         for name, values in np.load(folder / "batch.npz").items():
             self.net.blobs[name].data[...] = values
         self.step = (lambda: self.solver.step(1)) if job["is_training"] else self.net.run_forward

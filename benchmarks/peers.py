@@ -18,6 +18,7 @@ is one more peer: another state of minicaffe.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -115,7 +116,8 @@ class Peer:
 
     def ask(self, command: str) -> Any:
         """The answer to a command. Raises RuntimeError where the process has ended."""
-        print(command, file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(command, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(f"{self.kind}: {(self.folder / f'{self.kind}.log').read_text()[-2000:]}")
@@ -137,7 +139,8 @@ class Peer:
 
     def close(self) -> None:
         """End the process."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
 
@@ -152,7 +155,11 @@ def write_job(folder: Path, row: Row, kinds: Sequence[str], without_dropout: boo
     fill(net)
     net.save(folder / "weights.npz")
     np.savez(folder / "batch.npz", **batch_for(net))
-    job = {"is_training": row.is_training, "threads": len(os.sched_getaffinity(0))}
+    job = {
+        "is_training": row.is_training,
+        "threads": len(os.sched_getaffinity(0)),
+        "our_weights": "ours.npz" if row.drop else "weights.npz",
+    }
     (folder / "job.json").write_text(json.dumps(job))
     (folder / "layers.json").write_text(json.dumps(described(net)))
     (folder / "solver.yaml").write_text(SOLVER.format(net="given", quote=""))
@@ -164,6 +171,8 @@ def write_job(folder: Path, row: Row, kinds: Sequence[str], without_dropout: boo
     if row.drop:
         spec = plan_spec(row.net, row.batch, plan_of(row.net, row.drop))
         net = net_of(spec)
+        fill(net)
+        net.save(folder / "ours.npz")
     (folder / "net.yaml").write_text(json.dumps(spec))
     return multiply_adds(net, row.is_training)
 
