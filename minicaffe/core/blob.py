@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from minicaffe.core.display import html_of
 from minicaffe.core.host_copies import HostCopies
+from minicaffe.core.memory import Memory
 from minicaffe.device.array import CPU, Array, Device, current_device
 from minicaffe.errors import ShapeError
 
@@ -38,8 +39,7 @@ class Blob:
         self.device = device or current_device()
         self.dtype = np.dtype(dtype)
         self.batch_last = batch_last
-        self._data: Array | None = None
-        self._diff: Array | None = None
+        self._data, self._diff = Memory(), Memory()
         self._data_owner: Blob | None = None
         self._diff_owner: Blob | None = None
         self._diff_is_cleared = False
@@ -63,7 +63,8 @@ class Blob:
             )
         if dims != self.shape:
             self.shape = dims
-            self._data = self._diff = None
+            self._data.drop()
+            self._diff.drop()
             self._host_copies = None
 
     num = property(lambda self: _axis(self, 0), doc="N: the size of the first axis, or 1 if there is none.")
@@ -86,24 +87,24 @@ class Blob:
         """The data as it lies in memory, contiguous: (C, H, W, N)."""
         if self._data_owner is not None:
             return self._data_owner.stored.reshape(self.stored_shape)
-        if self._data is None:
-            self._data = self._zeros()
-        self._send_written("data", self._data)
-        return self._data
+        if self._data.array is None:
+            self._data.array = self._zeros()
+        self._send_written("data", self._data.array)
+        return self._data.array
 
     @property
     def stored_diff(self) -> Array:
         """The gradient as it lies in memory, contiguous: (C, H, W, N)."""
         if self._diff_owner is not None:
             return self._diff_owner.stored_diff.reshape(self.stored_shape)
-        if self._diff is None:
-            self._diff = self._zeros()
+        if self._diff.array is None:
+            self._diff.array = self._zeros()
         elif self._diff_is_cleared:
             with self.device.entered():
-                self._diff.fill(0)
+                self._diff.array.fill(0)
         self._diff_is_cleared = False
-        self._send_written("diff", self._diff)
-        return self._diff
+        self._send_written("diff", self._diff.array)
+        return self._diff.array
 
     def _zeros(self) -> Array:
         with self.device.entered():
@@ -117,11 +118,13 @@ class Blob:
     @property
     def data(self) -> Array:
         """The data in Caffe's shape, (N, C, H, W): a view of ``stored``."""
+        self.keep_apart("data")
         return self.logical(self.stored)
 
     @property
     def diff(self) -> Array:
         """The gradient in Caffe's shape, (N, C, H, W): a view of ``stored_diff``."""
+        self.keep_apart("diff")
         return self.logical(self.stored_diff)
 
     def logical(self, stored: Array) -> Array:
@@ -132,14 +135,15 @@ class Blob:
     @property
     def has_diff(self) -> bool:
         """Whether the gradient has been used yet."""
-        return self._diff is not None or (self._diff_owner is not None and self._diff_owner.has_diff)
+        return self._memory("diff").array is not None
 
     def clear_diff(self) -> None:
         """Set the gradient to zero. It is filled when it is next read; ``accumulate`` just overwrites it."""
         if self._diff_owner is not None:
             self._diff_owner.clear_diff()
+        self.keep_apart("diff")
         self._outdate_on_host("diff")
-        self._diff_is_cleared = self._diff is not None
+        self._diff_is_cleared = self._diff.array is not None
 
     def accumulate(self, compute: Callable[[Array], object]) -> None:
         """Add what ``compute(out)`` writes into ``out`` to the gradient; a cleared gradient is written directly."""
@@ -163,16 +167,16 @@ class Blob:
 
     def _fresh_diff(self) -> Array | None:
         """The gradient's array if it is cleared, so that it can be overwritten; None otherwise."""
-        if self._diff is None and self._diff_owner is None:
-            self._diff = self.device.xp.empty(self.stored_shape, self.dtype)
+        if self._diff.array is None and self._diff_owner is None:
+            self._diff.array = self.device.xp.empty(self.stored_shape, self.dtype)
             self._diff_is_cleared = True
-        return self._diff if self._diff_is_cleared else None
+        return self._diff.array if self._diff_is_cleared else None
 
     def share_data(self, other: Blob | None) -> None:
         """Use the data of another blob of the same count from now on; None: its own again."""
         self._data_owner = _owner(other, self, "_data_owner")
         if self._data_owner is not None:
-            self._data = None
+            self._data.drop()
             self._outdate_on_host("data")
 
     @property
@@ -184,8 +188,27 @@ class Blob:
         """Use the gradient of another blob from now on; None: its own again."""
         self._diff_owner = _owner(other, self, "_diff_owner")
         if self._diff_owner is not None:
-            self._diff = None
+            self._diff.drop()
             self._outdate_on_host("diff")
+
+    def join(self, what: str, whole: Blob, start: int) -> None:
+        """Let the "data" or "diff" lie in that of another blob, ``start`` elements from its beginning.
+
+        The same numbers are there already. It lasts until a script asks for the array of either.
+        """
+        self._memory(what).join(whole._memory(what), start)
+
+    def is_part_of(self, what: str, whole: Blob, start: int) -> bool:
+        """Whether it has joined the other blob's there, and still lies there."""
+        return self._memory(what).is_part_of(whole._memory(what), start)
+
+    def keep_apart(self, what: str) -> None:
+        """Let the "data" or "diff" be part of no other blob's from now on, and no other blob's be part of it."""
+        self._memory(what).show()
+
+    def _memory(self, what: str) -> Memory:
+        own, owner = (self._data, self._data_owner) if what == "data" else (self._diff, self._diff_owner)
+        return own if owner is None else owner._memory(what)
 
     def on_host(self, what: str) -> np.ndarray:
         """The "data" or "diff" as a NumPy array.
@@ -193,6 +216,7 @@ class Blob:
         Whatever is written into the array is sent to the device before the blob is next used there. Ask again after
         that.
         """
+        self.keep_apart(what)
         return getattr(self, what) if self.device == CPU else self.logical(self._stored_on_host(what))
 
     def _stored_on_host(self, what: str) -> np.ndarray:
@@ -215,7 +239,7 @@ class Blob:
     @property
     def has_data(self) -> bool:
         """Whether the data have been used yet: before that they are zeros that take no memory."""
-        return self.data_owner._data is not None
+        return self._memory("data").array is not None
 
     def __repr__(self) -> str:
         about = f"Blob {self.shape} {self.dtype} on {self.device}"

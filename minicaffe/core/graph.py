@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, layer_classes
 from minicaffe.errors import SpecError
 from minicaffe.spec.net import LayerSpec, make_layer_spec
 from minicaffe.spec.reader import nearest
@@ -235,6 +235,24 @@ def _makers(name: str, before: list[LayerSpec], classes: Mapping[str, type[Layer
             name = maker.bottom[0]
         elif name not in maker.bottom:
             return
+
+
+def computed_by(index: int, layers: Sequence[LayerSpec]) -> set[str]:
+    """The blobs, by name, that layers with bottoms computed and that no layer after number ``index`` changes."""
+    writers: dict[str, list[int]] = {}  # of the memory that a blob lies in
+    for i, layer in enumerate(layers):
+        for top in layer.top:
+            if layer.type == "Split" or layer_classes[layer.type].shares_bottom:
+                writers[top] = writers[layer.bottom[0]]
+            else:
+                writers.setdefault(top, []).append(i)
+    return {name for name, found in writers.items() if layers[found[0]].bottom and found[-1] <= index}
+
+
+def is_gradient_kept(name: str, before: Sequence[LayerSpec]) -> bool:
+    """Whether no layer's backward overwrites a blob's gradient; ``before`` are the layers that lead to it."""
+    maker = next(layer for layer in reversed(before) if name in layer.top)
+    return name not in maker.bottom and not layer_classes[maker.type].shares_bottom
 
 
 def _count_uses(layers: list[LayerSpec]) -> Counter[tuple[int, int]]:

@@ -109,6 +109,7 @@ class Net:
         self.learnable: list[LearnableParam] = []
         self.reached: set[str] = set()
         self._planned_for: tuple[set[str], int, set[str]] | None = None  # where gradients start
+        self._kept_apart: set[str] = set()  # "data", "diff"
         self.lock = Turn()
         specs = graph.connect(
             self.spec.layers_in(self.state), self._classes, self.spec.layers_left_out(self.state)
@@ -220,12 +221,13 @@ class Net:
             for name, value in inputs.items():
                 self._set(self.blobs[name], name, value, "data")
             self.run_forward(first, last)
-            return {name: self.blobs[name].data.copy() for name in names}
+            return {name: _copy(self.blobs[name], self.blobs[name].stored) for name in names}
 
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) forward, and return nothing."""
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
+            self._keep_apart("data", first, last)
             for step in self.steps[first : last + 1]:
                 self._fit(step)
                 if not _is_empty(step):
@@ -285,7 +287,8 @@ class Net:
             tops = self.layers[last].spec.top if start is not None else ()
             self._check_starts(diffs, tops)
             self.run_backward(first, last, tops)
-            return {name: self.blobs[name].diff.copy() for name in self.inputs if name in self.reached}
+            reached = (name for name in self.inputs if name in self.reached)
+            return {name: _copy(self.blobs[name], self.blobs[name].stored_diff) for name in reached}
 
     def run_backward(self, first: int = 0, last: int | None = None, starts: Sequence[str] = ()) -> None:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing.
@@ -294,12 +297,20 @@ class Net:
         """
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
+            self._keep_apart("diff", first, last)
             self._plan_backward(last, {name for name in starts if self.blobs[name].has_diff})
             for step in reversed(self.steps[first : last + 1]):
                 if step.is_active:
                     self._backward_step(step)
             if self.debug_info and first == 0 and last == len(self.layers) - 1:
                 debug.show_norms(self.learnable)
+
+    def _keep_apart(self, what: str, first: int, last: int) -> None:
+        """Before a part of the layers runs: blobs that other layers write keep what they have."""
+        if last - first < len(self.layers) - 1 and what not in self._kept_apart:
+            self._kept_apart.add(what)
+            for blob in self.blobs.values():
+                blob.keep_apart(what)
 
     def trained_layers(self) -> list[str]:
         """The names of the layers that are trained: a gradient reaches them, and some ``lr_mult`` is not 0."""
@@ -583,6 +594,10 @@ class Net:
     def layer_index(self, name: str | None, default: int) -> int:
         """The index of a layer in ``layers``, or ``default`` for None. Raises MinicaffeError if there is none."""
         return default if name is None else self.layers.index(self.layer_dict[name])
+
+
+def _copy(blob: Blob, stored: Array) -> Array:
+    return blob.logical(stored).copy()
 
 
 def _spec_of(given: str | Path | Mapping[str, Any] | NetSpec) -> NetSpec:

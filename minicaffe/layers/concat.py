@@ -4,6 +4,8 @@
 
 Shapes: x_i (N, C_i, H, W) -> y (N, Σ C_i, H, W).
 
+Channels are not copied where the x_i can lie in y's memory (``Parts``).
+
 Caffe's ConcatLayer.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.device.workers import channelwise
+from minicaffe.layers.parts import Parts
 from minicaffe.spec.fields import Int, Message
 
 
@@ -34,6 +36,9 @@ class Concat(Layer):
     messages = {"concat_param": ConcatParam}
     bottoms = (1, None)
 
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.parts = Parts(self, self.spec.bottom, self.spec.top[0])
+
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         param, shape = self.spec.message(ConcatParam), bottom[0].shape
         field = "concat_dim" if param.has("concat_dim") else "axis"
@@ -46,26 +51,17 @@ class Concat(Layer):
                 )
         sizes = [blob.shape[axis] for blob in bottom]
         top[0].reshape(*shape[:axis], sum(sizes), *shape[axis + 1 :])
-        self.parts = parts_along(bottom[0].stored_axis(axis), sizes)
+        self.parts.cut(top[0], axis, sizes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        for part, x in zip(self.parts, bottom, strict=True):
-            channelwise(self.xp.copyto, top[0].stored[part], x.stored)
+        for i, x in enumerate(bottom):
+            self.parts.collect("data", i, x, top[0])
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        for part, x, wanted in zip(self.parts, bottom, propagate_down, strict=True):
+        for i, (x, wanted) in enumerate(zip(bottom, propagate_down, strict=True)):
             if wanted:
-                channelwise(self.xp.copyto, x.stored_diff, top[0].stored_diff[part])
+                self.parts.hand_out("diff", i, x, top[0])
 
 
 def _without(axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
-
-
-def parts_along(axis: int, sizes: Sequence[int]) -> list[tuple[slice, ...]]:
-    """Indices of consecutive parts of the given sizes along an axis."""
-    parts, start = [], 0
-    for size in sizes:
-        parts.append((*[slice(None)] * axis, slice(start, start + size)))
-        start += size
-    return parts

@@ -4,6 +4,8 @@
 
 Shapes: x (N, Σ C_i, H, W) -> y_i (N, C_i, H, W).
 
+Channels are not copied where the y_i can lie in x's memory (``Parts``).
+
 Caffe's SliceLayer.
 """
 
@@ -13,8 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.device.workers import channelwise
-from minicaffe.layers.concat import parts_along
+from minicaffe.layers.parts import Parts
 from minicaffe.spec.fields import Int, Message
 
 
@@ -42,6 +43,9 @@ class Slice(Layer):
     messages = {"slice_param": SliceParam}
     tops = (1, None)
 
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        self.parts = Parts(self, self.spec.top, self.spec.bottom[0])
+
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         param, shape = self.spec.message(SliceParam), bottom[0].shape
         field = "slice_dim" if param.has("slice_dim") else "axis"
@@ -49,7 +53,7 @@ class Slice(Layer):
         sizes = self._sizes(shape[axis], len(top))
         for size, blob in zip(sizes, top, strict=True):
             blob.reshape(*shape[:axis], size, *shape[axis + 1 :])
-        self.parts = parts_along(bottom[0].stored_axis(axis), sizes)
+        self.parts.cut(bottom[0], axis, sizes)
 
     def _sizes(self, size: int, tops: int) -> list[int]:
         """The sizes of the parts along an axis of length ``size``."""
@@ -68,15 +72,14 @@ class Slice(Layer):
         return [end - begin for begin, end in pairwise([0, *points, size])]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        for part, y in zip(self.parts, top, strict=True):
-            channelwise(self.xp.copyto, y.stored, bottom[0].stored[part])
+        for i, y in enumerate(top):
+            self.parts.hand_out("data", i, y, bottom[0])
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
-        for part, y, arrives in zip(self.parts, top, self.top_has_gradient, strict=True):
-            dx = bottom[0].stored_diff[part]
+        for i, (y, arrives) in enumerate(zip(top, self.top_has_gradient, strict=True)):
             if arrives:
-                channelwise(self.xp.copyto, dx, y.stored_diff)
+                self.parts.collect("diff", i, y, bottom[0])
             else:
-                dx[...] = 0
+                bottom[0].stored_diff[self.parts.indices[i]] = 0
