@@ -1,21 +1,22 @@
 """Convolution of each channel with its own filters: as many groups as channels, with m filters each.
 
 Shapes: x (C, H, W, N), w (C·m, 1, kh, kw), y (C·m, OH, OW, N). With only kh·kw terms, the products are too thin to
-be worth a data matrix. Here X is made along the width only, for a few rows of a few channels at a time:
+be worth a data matrix. Here X is made along the width only, for some rows of some channels at a time:
 
-    Z[c, j, h, (ow, n)] = padded x[c, h, ow·s + j·d, n]
-    y[c, oh]   = Σ_i w[c, i] · Z[c, :, oh·s + i·d]        (m × kw) · (kw × rows·OW·N), a run of memory for each i
-    dw[c, i]   = Σ Z[c, :, oh·s + i·d] · dy[c, oh]ᵀ       the same views
+    Z[c, j, h, (ow, n)] = x[c, h − p, ow·s + j·d − p, n], or 0 beyond the image
+    y[c, oh]   = Σ_ij w[c, i, j] · Z[c, j, oh·s + i·d]    multiply-adds of runs of memory: all rows of an image
+    dw[c, i]   = Σ Z[c, :, oh·s + i·d] · dy[c, oh]ᵀ       (kw × rows·OW·N) · (rows·OW·N × m), the same views
     dx         at stride 1: dy convolved with w turned by 180°; else kh·kw multiply-adds of dy to the pixels
 
-With a stride, rows are grouped by h mod s, so that those under row i of the kernel are contiguous. Each part of Z
-fits a core's cache; workers take parts in turns. On a GPU the products are kernels (``depthwise.cu``): one thread
-for each element of y and of dx; for dw several threads for each weight, whose sums are then added up.
+With a stride, rows are grouped by h mod s, so that those under row i of the kernel are contiguous. A part of Z is
+so large that it takes few calls of NumPy: workers would wait for the interpreter's lock after short ones. On a GPU
+the products are kernels (``depthwise.cu``): one thread for each element of y and of dx; for dw several threads for
+each weight, whose sums are then added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,8 +29,8 @@ from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
 
-BLOCK_BYTES = 3 << 17  # of Z, in a part, with one worker
-SHARED_BLOCK_BYTES = 3 << 20  # with several, which would wait for the interpreter's lock after short calls
+BLOCK_BYTES = 4 << 20  # of Z, in a part
+WORTH_SHARING = 1 << 20  # multiply-adds: with fewer, one worker is faster
 WEIGHT_THREADS = 256  # on a GPU, at most this many threads share the gradient of a weight
 KERNELS = kernels_beside(__file__)
 
@@ -49,18 +50,23 @@ class DepthwiseConvolution(DenseConvolution):
         super().__init__(geometry, dtype, device)
         self.multiplier = geometry.filters // geometry.group
         self.row = geometry.output[1] * geometry.batch  # numbers in a row of an output
-        shares = geometry.filters * geometry.columns >= workers.WORTH_SHARING
+        shares = geometry.multiply_adds * geometry.batch >= WORTH_SHARING
         self.workers = workers.worker_count if shares and device == CPU else 1
-        block_bytes = SHARED_BLOCK_BYTES if self.workers > 1 else BLOCK_BYTES
-        self.parts = self._cut(block_bytes) if device == CPU else []
+        self.parts = self._cut() if device == CPU else []
+        step = geometry.window.stride[0] // math.gcd(geometry.window.stride[0], geometry.window.dilation[0])
+        kernel_h = geometry.window.kernel[0]
+        # kernel rows that meet rows of the same h mod s
+        self.taps = [range(i, kernel_h, step) for i in range(min(step, kernel_h))]
 
-    def _cut(self, block_bytes: int) -> list[Part]:
+    def _cut(self) -> list[Part]:
         """Whole images of several channels if they are small, some rows of one channel if they are large."""
         channels, rows, window = self.geometry.channels, self.geometry.output[0], self.geometry.window
         row_bytes = max(1, window.kernel[1] * self.row * self.dtype.itemsize)
-        fitting = block_bytes // row_bytes  # rows of the input
+        fitting = BLOCK_BYTES // row_bytes  # rows of the input
         if fitting >= self._input_rows(rows):
             together = min(fitting // self._input_rows(rows), -(-channels // self.workers))
+            parts = -(-channels // together)
+            together = -(-channels // (-(-parts // self.workers) * self.workers))  # all workers get as many
             step = rows
         else:
             together = 1
@@ -75,8 +81,12 @@ class DepthwiseConvolution(DenseConvolution):
         """How many rows of the padded input ``rows`` rows of the output need."""
         return (rows - 1) * self.geometry.window.stride[0] + self.geometry.window.extent[0]
 
+    def pad(self, x: Array) -> Array:
+        """x itself on a CPU, where Z is made from it; else as ``DenseConvolution.pad``."""
+        return x.reshape(self.geometry.shape) if on_cpu(x) else super().pad(x)
+
     def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
-        """As ``DenseConvolution.forward_padded``."""
+        """As ``DenseConvolution.forward_padded``; x without its border will do on a CPU."""
         if not on_cpu(padded):
             given = w if bias is None else bias  # some array has to be passed
             KERNELS["depthwise_forward"](
@@ -86,17 +96,20 @@ class DepthwiseConvolution(DenseConvolution):
         w, y = self._filters(w), self._outputs(out)
         bias = None if bias is None else bias.reshape(self.geometry.group, self.multiplier, 1)
 
-        def multiply(part: Part, meeting: list[Array], worker: int) -> None:
-            target, factors = y[part.channels, :, self._run(part)], w[part.channels]
-            for i, rows in enumerate(meeting):
-                term = workers.scratch(padded, target.shape, slot=1) if i else target
-                np.matmul(factors[:, :, i], rows, out=term)
-                if i:
-                    target += term
+        def multiply(part: Part, worker: int) -> None:
+            target = y[part.channels, :, self._run(part)]
+            for number, taps in enumerate(self.taps):
+                pixels = self._meeting(padded, part, taps)
+                factors = w[part.channels, :, taps.start :: taps.step]
+                for k in range(self.multiplier):
+                    term = workers.scratch(padded, target[:, k].shape, slot=1) if number else target[:, k]
+                    np.einsum("cjil,cij->cl", pixels, factors[:, k], out=term)
+                    if number:
+                        target[:, k] += term
             if bias is not None:
                 target += bias[part.channels]
 
-        self._over_parts(padded, multiply)
+        workers.share(multiply, self.parts, self.workers)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``."""
@@ -107,12 +120,14 @@ class DepthwiseConvolution(DenseConvolution):
         shape = (dy.shape[0], *self.geometry.window.kernel, dy.shape[1])
         sums = [np.zeros(shape, dy.dtype) for _ in range(self.workers)]
 
-        def add_up(part: Part, meeting: list[Array], worker: int) -> None:
+        def add_up(part: Part, worker: int) -> None:
             outputs = dy[part.channels, :, self._run(part)].swapaxes(1, 2)
-            for i, rows in enumerate(meeting):
-                sums[worker][part.channels, i] += np.matmul(rows, outputs)
+            for taps in self.taps:
+                pixels = self._meeting(padded, part, taps)
+                for number, i in enumerate(taps):
+                    sums[worker][part.channels, i] += np.matmul(pixels[:, :, number], outputs)
 
-        self._over_parts(padded, add_up)
+        workers.share_products(add_up, self.parts, self.workers)
         total = np.moveaxis(total_of(sums), 3, 1)  # (C, m, kh, kw)
         out.reshape(total.shape)[...] = total
         if bias_out is not None:
@@ -194,31 +209,55 @@ class DepthwiseConvolution(DenseConvolution):
         """The part's rows as a slice of OH·OW·N."""
         return slice(part.rows.start * self.row, part.rows.stop * self.row)
 
-    def _over_parts(self, padded: Array, visit: Callable[[Part, list[Array], int], None]) -> None:
-        """Call ``visit(part, [Z for each kernel row, (n, kw, rows·OW·N)], worker)`` for all parts."""
+    def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
+        """As ``DenseConvolution.moments``, of what ``pad`` returns."""
+        return super().moments(super().pad(padded) if on_cpu(padded) else padded, shift)
 
-        workers.share_products(
-            lambda part, worker: visit(part, self._meeting(padded, part), worker), self.parts, self.workers
-        )
+    def _meeting(self, image: Array, part: Part, taps: range) -> Array:
+        """Z for the kernel rows ``taps``, as a view (n, kw, taps, rows·OW·N): for each tap the run that it meets.
 
-    def _meeting(self, padded: Array, part: Part) -> list[Array]:
-        """For each kernel row, the view of Z that it is multiplied with."""
+        ``image`` is x, or x with its border.
+        """
         geometry, window = self.geometry, self.geometry.window
-        (kernel_h, kernel_w), stride, dilation = window.kernel, window.stride[0], window.dilation[0]
+        border = window.pad if image.shape[1:3] == geometry.image else (0, 0)
+        source, kernel_w, (width, batch) = image[part.channels], window.kernel[1], geometry.output_shape[2:]
         rows = part.rows.stop - part.rows.start
-        needed = self._input_rows(rows)
-        first = part.rows.start * stride
-        source = padded[part.channels, first : first + needed]
-        z = workers.scratch(
-            padded, (len(source), kernel_w, stride, -(-needed // stride), geometry.output[1], geometry.batch)
-        )
+        step = (
+            taps.step * window.dilation[0] // window.stride[0]
+        )  # in Z, from one tap's rows to the next one's
+        lines = self._pixels(0, taps.start, rows + (len(taps) - 1) * step, border, part.rows.start)
+        z = workers.scratch(image, (len(source), kernel_w, len(lines), width, batch))
         for j in range(kernel_w):
-            columns = source[:, :, window.pixels(1, j, geometry.output[1])]
-            for phase in {i * dilation % stride for i in range(kernel_h)}:
-                met = columns[:, phase::stride]
-                z[:, j, phase, : met.shape[1]] = met
-        views = []
-        for i in range(kernel_h):
-            start, phase = divmod(i * dilation, stride)
-            views.append(z[:, :, phase, start : start + rows].reshape(len(source), kernel_w, -1))
-        return views
+            _copy_reached(z[:, j], source, lines, self._pixels(1, j, width, border))
+        c, j, h = z.strides[:3]
+        shape = (len(source), kernel_w, len(taps), rows * self.row)
+        return np.ndarray(shape, z.dtype, z, strides=(c, j, step * h, z.itemsize))
+
+    def _pixels(
+        self, axis: int, position: int, outputs: int, border: tuple[int, ...], first: int = 0
+    ) -> range:
+        """As ``Window.pixels``, for an image without its border: some may lie beyond it."""
+        pixels = self.geometry.window.pixels(axis, position, outputs, first)
+        return range(pixels.start - border[axis], pixels.stop - border[axis], pixels.step)
+
+
+def _copy_reached(target: Array, image: Array, rows: range, columns: range) -> None:
+    """Write some pixels of an image (C, H, W, N) into ``target`` (C, rows, columns, N): 0 for those beyond it."""
+    (top, bottom), (left, right) = _reached(rows, image.shape[1]), _reached(columns, image.shape[2])
+    inner = target[:, top:bottom]
+    for beyond in (target[:, :top], target[:, bottom:], inner[:, :, :left], inner[:, :, right:]):
+        if beyond.size:
+            beyond[...] = 0
+    if inner.size and right > left:
+        inner[:, :, left:right] = image[:, _slice(rows[top:bottom]), _slice(columns[left:right])]
+
+
+def _reached(pixels: range, size: int) -> tuple[int, int]:
+    """Which of ``pixels`` lie within an axis of that size: from the first to before the last of these numbers."""
+    first = min(len(pixels), max(0, -(pixels.start // pixels.step)))
+    return first, max(first, min(len(pixels), -((pixels.start - size) // pixels.step)))
+
+
+def _slice(pixels: range) -> slice:
+    """Pixels within an image as a slice."""
+    return slice(pixels.start, pixels.stop, pixels.step)
