@@ -284,6 +284,25 @@ class NetSpec(Message):
             hint = nearest(name, names) or f"; they are {', '.join(names) or 'none'}"
             raise SpecError(f"{self.where}: '{name}' is not an input of this net{hint}")
 
+    def set_batch(self, count: int) -> None:
+        """Change the first axis of inputs and the ``batch_size`` of data layers. Raises SpecError without any."""
+        layers = [*self._input_layers(), *(self.layer or self.layers)]
+        inputs = [layer for layer in layers if layer.type == "Input"]
+        params = [getattr(layer, name) for layer in layers for name in layer.message_names]
+        sized = [param for param in params if isinstance(param, Message) and "batch_size" in param.fields]
+        if not inputs and not sized:
+            raise SpecError(
+                f"{self.where}: no input and no data layer with a batch_size, so the batch is fixed"
+            )
+        shapes: dict[str, list[int]] = {}
+        for layer in inputs:
+            tops, given = layer.top or [layer.name], layer.message(InputParam).shape
+            given = given if len(given) == len(tops) else given * len(tops)
+            shapes |= {top: [count, *shape.dim[1:]] for top, shape in zip(tops, given, strict=True)}
+        self.set_input_shapes(shapes)
+        for param in sized:
+            param.batch_size = count  # type: ignore[attr-defined]
+
     def layers_in(self, state: NetState) -> list[LayerSpec]:
         """The layers of a net in this state, with ``input`` fields turned into Input layers.
 

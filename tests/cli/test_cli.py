@@ -62,7 +62,7 @@ def test_an_interrupt_before_a_training_begins_is_one_word_and_status_130(tmp_pa
 def test_time_gives_each_layer_forward_and_backward(capsys):
     assert main(["time", str(PROTOTXT / "lenet" / "train.yaml"), "--iterations", "2"]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"^conv1 +Convolution +\d+\.\d+ +\d+\.\d+$", output, re.MULTILINE)
+    assert re.search(r"^conv1 +Convolution +\d+\.\d+ +\d+\.\d+ +\d+\.\d%", output, re.MULTILINE)
     assert re.search(r"forward and backward: \d+\.\d+ ms", output)
 
 

@@ -32,7 +32,9 @@ from minicaffe.inspect.summary import (
     phase_for,
     summarize,
 )
-from minicaffe.inspect.timing import time_net
+from minicaffe.inspect.timing import compare_nets, time_net
+from minicaffe.ops.convolution.engine import engine_of_run, set_engine
+from minicaffe.spec.net import NetSpec
 from minicaffe.train.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")
@@ -70,7 +72,12 @@ def time(args: argparse.Namespace) -> None:
     choose_device(args)
     net, _ = _open(args, args.weights)
     with net:
-        print(time_net(net, args.iterations))
+        if args.against:
+            name, other = _other(args)
+            with other:
+                print(compare_nets(net, other, name, args.iterations))
+        else:
+            print(time_net(net, args.iterations))
         not_finite = first_not_finite(net)
     if not_finite is not None:
         logger.warning(
@@ -84,8 +91,40 @@ def _add_time(sub: argparse.ArgumentParser) -> None:
     add_phase(sub)
     sub.add_argument("--weights", metavar="FILE", help="weights (.npz or .caffemodel)")
     sub.add_argument("--iterations", type=positive, default=50, metavar="N", help="batches (default: 50)")
+    sub.add_argument(
+        "--batch", type=positive, metavar="N", help="images in a batch (default: as the net says)"
+    )
+    sub.add_argument("--against", choices=["engine", "lowrank"],
+                     help="beside the same net with the other engine (the direct sum, unless that is chosen), or "
+                     "beside itself without its low_rank_param")  # fmt: skip
     add_device(sub)
     add_trust(sub, runs_python=True)
+
+
+def _other(args: argparse.Namespace) -> tuple[str, Net]:
+    """What --against compares the net with, and its name."""
+    if args.against == "lowrank":
+        return "dense", _dense(args)
+    of_run = engine_of_run()
+    other = "DEFAULT" if of_run == "CAFFE" else "CAFFE"
+    set_engine(other)
+    try:
+        return other.lower(), _open(args, args.weights)[0]
+    finally:
+        set_engine(of_run)
+
+
+def _dense(args: argparse.Namespace) -> Net:
+    """The net without low rank, with its fillers' weights: those of factors are not its own."""
+    spec = _spec(args)
+    shrunk = [layer for layer in spec.layer or spec.layers if layer.has("low_rank_param")]
+    if not shrunk:
+        raise SpecError(
+            f"{spec.where}: no layer has low_rank_param; `minicaffe lowrank apply` writes a net whose layers do"
+        )
+    for layer in shrunk:
+        layer.drop("low_rank_param")
+    return _open_spec(spec, args, None)[0]
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -115,7 +154,18 @@ def _add_summary(sub: argparse.ArgumentParser) -> None:
 
 def _open(args: argparse.Namespace, weights: str | None) -> tuple[Net, str]:
     """The net in --phase, or else in the phase it is for: a deploy net in test, any other in train; and why."""
+    return _open_spec(_spec(args), args, weights)
+
+
+def _spec(args: argparse.Namespace) -> NetSpec:
+    """The spec, with --batch."""
     spec = open_net(args.net)
+    if getattr(args, "batch", None) is not None:
+        spec.set_batch(args.batch)
+    return spec
+
+
+def _open_spec(spec: NetSpec, args: argparse.Namespace, weights: str | None) -> tuple[Net, str]:
     phase, why = (args.phase, "") if args.phase else phase_for(spec, args.level, args.stage)
     return Net(spec, weights, phase, level=args.level, stages=args.stage), why
 
