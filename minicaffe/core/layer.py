@@ -21,6 +21,7 @@ from minicaffe.core.label_names import LabelNames
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError, named, shown
+from minicaffe.ops.epilogue import Epilogue, Map
 from minicaffe.spec.fields import Message
 from minicaffe.spec.net import LayerSpec, ParamSpec, declare_layer_type
 from minicaffe.spec.trust import Trust
@@ -113,6 +114,21 @@ class Layer:
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         """Compute the tops from the bottoms."""
         raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'forward'")
+
+    def as_map(self) -> Map | None:
+        """Forward at TEST as a map of each number by itself, if it is one: then it can be part of a chain.
+
+        It is asked for in every forward, and only of a class that defines it beside its ``forward``.
+        """
+        return None
+
+    def can_lead(self) -> bool:
+        """Whether a class that defines ``forward_then`` beside its ``forward`` can use it."""
+        return True
+
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue) -> None:
+        """Forward, and then an epilogue on the only top: at the head of a chain."""
+        raise NotImplementedError
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """Compute the gradients of bottoms and parameters from those of the tops."""

@@ -17,6 +17,7 @@ import numpy as np
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob, advice_on_shape
 from minicaffe.core.by_name import ByName
+from minicaffe.core.chains import find_chains, run_chain
 from minicaffe.core.display import Drawing, draw_net, html_of
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
@@ -124,6 +125,8 @@ class Net:
         self.outputs = graph.find_outputs(self.steps)
         self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)
         graph.find_needs(self.steps, self.spec.force_backward)
+        self._chains = find_chains(self.steps) if self.state.phase == "TEST" else {}
+        self._ran_as_chain: set[int] = set()  # the first layers of chains
         self._overwritten = graph.overwritten_tops(specs, self._classes)
         has_loss = any(any(layer_spec.loss_weight) for layer_spec in specs)
         if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
@@ -228,14 +231,49 @@ class Net:
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
             self._keep_apart("data", first, last)
-            for step in self.steps[first : last + 1]:
-                self._fit(step)
-                if not _is_empty(step):
-                    step.layer.forward(step.bottom, step.top)
-                step.shapes = _shapes_of(step.bottom, step.top)  # forward too may reshape, as Filter does
-                step.has_run = True
-                if self.debug_info:
-                    debug.show_forward(step.layer, step.top)
+            while first <= last:
+                first += self._run_chain(first, last) or self._run_layer(first)
+
+    def _run_layer(self, index: int) -> int:
+        """Run one layer; return that number."""
+        step = self.steps[index]
+        self._fit(step)
+        if not _is_empty(step):
+            step.layer.forward(step.bottom, step.top)
+        step.shapes = _shapes_of(step.bottom, step.top)  # forward too may reshape, as Filter does
+        step.has_run = True
+        if self.debug_info:
+            debug.show_forward(step.layer, step.top)
+        return 1
+
+    def _run_chain(self, first: int, last: int) -> int:
+        """Run as one the chain that starts here, if one does; return how many layers ran."""
+        steps = self.steps[first : min(last, self._chains.get(first, first)) + 1]
+        if len(steps) < 2 or self.debug_info:
+            return 0
+        for step in steps:
+            self._fit(step)
+        if any(_is_empty(step) for step in steps):
+            return 0
+        count = run_chain(steps)
+        for step in steps[:count]:
+            step.has_run = True
+        if count:
+            self._ran_as_chain.add(first)
+        return count
+
+    def _end_chains(self) -> None:
+        """Run the layers of chains one by one, again and from now on: they save what backward reads.
+
+        What is in their tops stays, as a script may have written it.
+        """
+        chains, self._chains = self._chains, {}
+        for first in sorted(self._ran_as_chain):
+            top = self.steps[first].top[0]
+            found = top.stored.copy()
+            self.run_forward(first, chains[first])
+            top.stored[...] = found
+        self._ran_as_chain.clear()
 
     def _fit(self, step: Step) -> None:
         """Reshape a layer whose blobs have other shapes than the last time, or that always asks for it."""
@@ -297,6 +335,7 @@ class Net:
         """
         last = len(self.layers) - 1 if last is None else last
         with self.lock, self.setting.device.entered(), one_blas_thread():
+            self._end_chains()
             self._keep_apart("diff", first, last)
             self._plan_backward(last, {name for name in starts if self.blobs[name].has_diff})
             for step in reversed(self.steps[first : last + 1]):

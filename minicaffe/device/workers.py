@@ -258,6 +258,16 @@ def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
     return reused
 
 
+def filled(like: np.ndarray, length: int, value: float) -> np.ndarray:
+    """(length,) of one number, of the type of ``like``, to be read only. This thread keeps it."""
+    kept = _scratch.__dict__.setdefault("filled", {})
+    key = like.dtype, float(value)
+    if key not in kept or len(kept[key]) < length:
+        kept[key] = np.full(length, value, like.dtype)
+    numbers: np.ndarray = kept[key][:length]
+    return numbers
+
+
 def _in_chunks(function: Callable[..., None], arrays: tuple[Array, ...], length: int, worth: int) -> None:
     """Call ``function`` on slices of the arrays, cut into nearly equal chunks, which the workers take in turns."""
     size = max(a.size for a in arrays)

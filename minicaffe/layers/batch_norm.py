@@ -24,6 +24,7 @@ from minicaffe.device.array import Array
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.ops.normalization import moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
 
@@ -71,17 +72,25 @@ class BatchNorm(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if self.uses_global_stats:
-            self.mean, variance = self._global_stats()
+            self.mean, variance = (self.broadcast.spread(found) for found in self._global_stats())
         else:
             self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
             self._track(self.mean, variance, count=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         normalize(x, self.mean, self.inverse_std, out=y)
 
+    def as_map(self) -> Map | None:
+        if not self.uses_global_stats:
+            return None
+        mean, variance = self._global_stats()
+        inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
+        return Affine(inverse_std, -mean * inverse_std)
+
     def _global_stats(self) -> tuple[Array, Array]:
+        """The tracked μ and σ², (C,)."""
         mean, variance, total = (blob.data for blob in self.blobs)
         share = (total != 0) / (total + (total == 0))  # 1 / total, or 0 if total is 0
-        return self.broadcast.spread(mean * share), self.broadcast.spread(variance * share)
+        return mean * share, variance * share
 
     def _track(self, mean: Array, variance: Array, count: int) -> None:
         """Add this batch's statistics, each over ``count`` elements, to the moving sums."""

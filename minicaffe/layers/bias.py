@@ -17,6 +17,7 @@ from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.spec.fields import Int, Message, Nested
 
 
@@ -93,6 +94,9 @@ class Bias(Layer):
         channels.in_blocks(
             self._add, rows(bottom[0].stored), self.broadcast.spread(bias.data), rows(top[0].stored)
         )
+
+    def as_map(self) -> Map | None:
+        return Affine(shift=self.blobs[0].data) if self.blobs and self.broadcast.is_per_channel else None
 
     def _add(self, x: Array, bias: Array, y: Array) -> None:
         self.xp.add(x, bias, out=y)

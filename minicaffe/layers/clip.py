@@ -10,6 +10,7 @@ from __future__ import annotations
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.layers.neuron import Neuron
+from minicaffe.ops.rectify import bounded
 from minicaffe.spec.fields import Float, Message
 
 
@@ -35,8 +36,7 @@ class Clip(Neuron):
         self.low, self.high = param.min, param.max
 
     def compute(self, x: Array, y: Array) -> None:
-        self.xp.minimum(x, self.high, out=y)
-        self.xp.maximum(y, self.low, out=y)
+        bounded(x, self.low, self.high, y)
 
     def gradient(self, x: Array, dy: Array, dx: Array) -> None:
         inside = x >= self.low

@@ -28,6 +28,7 @@ from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, products_for
 from minicaffe.ops.convolution.winograd import can_convolve
+from minicaffe.ops.epilogue import Epilogue, bias_first
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -169,12 +170,18 @@ class Convolution(MatrixProduct):
         return self.window.output_size(image)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
+        self.forward_then(bottom, top, None)
+
+    def can_lead(self) -> bool:
+        return self.axis == 1 and self.spec.message(ConvolutionParam).engine != "CAFFE"
+
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
         w = self.blobs[0].data
-        b = self.blobs[1].data if len(self.blobs) > 1 else None
+        b, epilogue = bias_first(self.blobs[1].data if len(self.blobs) > 1 else None, epilogue)
         self.padded = []
         for product, x, y in zip(self.products, bottom, top, strict=True):
             out = self.images(y, y.stored)
-            self.padded.append(product.forward(self.images(x, x.stored), w, out, b))
+            self.padded.append(product.forward(self.images(x, x.stored), w, out, b, epilogue))
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

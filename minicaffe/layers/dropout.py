@@ -15,6 +15,7 @@ from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
 from minicaffe.ops.dropout import drop, random_bits, scale_for, threshold_for
+from minicaffe.ops.epilogue import Affine, Function, Map
 from minicaffe.spec.fields import Bool, Float, Message
 
 
@@ -52,6 +53,11 @@ class Dropout(Layer):
             drop(x, self.bits, self.threshold, self.train_scale, out=y)
         else:
             self._scale(x, y)
+
+    def as_map(self) -> Map | None:
+        if self.phase != "TEST":
+            return None
+        return Affine() if self.test_scale == 1 else Function(lambda y: self._multiply(y, y))
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:

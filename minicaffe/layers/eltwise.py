@@ -20,6 +20,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
+from minicaffe.ops.epilogue import Epilogue
 from minicaffe.spec.fields import Bool, Enum, Float, Message
 
 
@@ -60,14 +61,21 @@ class Eltwise(Layer):
             self.winner = self.new_array(top[0].stored_shape, np.uint8 if len(bottom) < 256 else np.int32)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        y, xs = top[0].stored, [blob.stored for blob in bottom]
         operation = self.param.operation
+        arrays = top[0].stored, *(blob.stored for blob in bottom)
         if operation == "SUM":
-            elementwise(self._sum, y, *xs)
+            elementwise(self._sum, *arrays)
         elif operation == "PROD":
-            elementwise(self._product, y, *xs)
+            elementwise(self._product, *arrays)
         else:
-            elementwise(self._maximum, y, self.winner, *xs)
+            elementwise(self._maximum, arrays[0], self.winner, *arrays[1:])
+
+    def can_lead(self) -> bool:
+        return self.param.operation != "MAX"
+
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue) -> None:
+        combine = self._sum if self.param.operation == "SUM" else self._product
+        epilogue.over(top[0].stored, *(blob.stored for blob in bottom), write=combine)
 
     def _sum(self, y: Array, *xs: Array) -> None:
         terms = [x if c == 1 else c * x for c, x in zip(self.coeff, xs, strict=True)]

@@ -21,6 +21,7 @@ from minicaffe.device.array import Array, to_host
 from minicaffe.layers.matrix_product import MatrixProduct, Stage
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.epilogue import Epilogue
 from minicaffe.ops.gemm import matmul, side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
@@ -64,10 +65,18 @@ class InnerProduct(MatrixProduct):
         top[0].reshape(*shape[: self.axis], self.num_output)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
+        self.forward_then(bottom, top, None)
+
+    def can_lead(self) -> bool:
+        return self.axis == 1
+
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
         y = self._columns(top[0], top[0].stored, self.num_output)
         matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
         if len(self.blobs) > 1:
             y += self.blobs[1].data[:, None]
+        if epilogue is not None:
+            epilogue.over(y)
         self._put_back(y, top[0], top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -8,6 +8,7 @@ from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
 from minicaffe.layers.in_place import SavedInput
+from minicaffe.ops.epilogue import Function, Map
 
 
 class Neuron(Layer):
@@ -30,6 +31,9 @@ class Neuron(Layer):
         if self.needs_input:
             self.saved_input.save(x)
         elementwise(self.compute, x, top[0].stored)
+
+    def as_map(self) -> Map:
+        return Function(lambda y: self.compute(y, y))
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:

@@ -16,9 +16,10 @@ from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import scratch
 from minicaffe.layers.in_place import SavedInput
-from minicaffe.layers.relu import relu, relu_grad
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.epilogue import Function, Map
+from minicaffe.ops.rectify import relu, relu_grad
 from minicaffe.spec.fields import Bool, Message, Nested
 
 
@@ -61,6 +62,10 @@ class PReLU(Layer):
         rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].data)
         x, y = rows(bottom[0].stored), rows(top[0].stored)
         channels.in_blocks(self._rectify, x, slope, y, self.saved_input.buffer_for(x))
+
+    def as_map(self) -> Map:
+        slopes = self.xp.broadcast_to(self.blobs[0].data.reshape(-1), self.broadcast.shape[1:2])
+        return Function(lambda y, slope: relu(y, slope, out=y), (slopes,))
 
     def _rectify(self, x: Array, slope: Array, y: Array, saved: Array | None) -> None:
         if saved is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.device.array import Array, module_of
-from minicaffe.device.workers import elementwise, scratch
+from minicaffe.device.array import Array
+from minicaffe.device.workers import elementwise
+from minicaffe.ops.epilogue import Function, Map
+from minicaffe.ops.rectify import relu, relu_grad
 from minicaffe.spec.fields import ENGINE, Float, Message
 from minicaffe.spec.net import LayerSpec
 
@@ -44,6 +44,9 @@ class ReLU(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         elementwise(self._rectify, bottom[0].stored, top[0].stored)
 
+    def as_map(self) -> Map:
+        return Function(lambda y: self._rectify(y, y))
+
     def _rectify(self, x: Array, y: Array) -> None:
         relu(x, self.slope, out=y)
 
@@ -53,29 +56,3 @@ class ReLU(Layer):
 
     def _gate(self, x: Array, dy: Array, dx: Array) -> None:
         relu_grad(x, dy, self.slope, out=dx)
-
-
-def relu(x: Array, slope: float | Array, out: Array) -> None:
-    """out = max(x, 0) + slope · min(x, 0); out may be x."""
-    xp = module_of(x)
-    if np.isscalar(slope) and slope == 0:
-        xp.maximum(x, 0, out=out)
-        return
-    negative = scratch(x, x.shape)
-    xp.minimum(x, 0, out=negative)
-    negative *= slope
-    xp.maximum(x, 0, out=out)
-    out += negative
-
-
-def relu_grad(x: Array, dy: Array, slope: float | Array, out: Array) -> None:
-    """out = dy where x > 0, slope · dy elsewhere; out may be dy."""
-    xp = module_of(x)
-    if np.isscalar(slope) and slope == 0:
-        xp.multiply(dy, x > 0, out=out)
-        return
-    passed = scratch(x, x.shape)
-    xp.multiply(dy, x > 0, out=passed)
-    xp.subtract(dy, passed, out=out)
-    out *= slope
-    out += passed

@@ -11,7 +11,7 @@ from __future__ import annotations
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import Array
 from minicaffe.layers.neuron import Neuron
-from minicaffe.layers.relu import relu, relu_grad
+from minicaffe.ops.rectify import bounded, relu, relu_grad
 from minicaffe.spec.fields import Float, Message
 
 
@@ -32,7 +32,7 @@ class ReLU6(Neuron):
 
     def compute(self, x: Array, y: Array) -> None:
         relu(x, self.slope, out=y)
-        self.xp.minimum(y, 6, out=y)
+        bounded(y, None, 6, y)
 
     def gradient(self, x: Array, dy: Array, dx: Array) -> None:
         relu_grad(x, dy, self.slope, out=dx)

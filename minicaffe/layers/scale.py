@@ -20,6 +20,7 @@ from minicaffe.layers.bias import check_learned_shape, find_broadcast
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -72,6 +73,11 @@ class Scale(Layer):
         bias = self.broadcast.spread(self.blobs[-1].data) if self.has_bias else None
         x, y = rows(bottom[0].stored), rows(top[0].stored)
         channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.saved_input.buffer_for(x))
+
+    def as_map(self) -> Map | None:
+        if not self.learns_scale or not self.broadcast.is_per_channel:
+            return None
+        return Affine(self.blobs[0].data, self.blobs[-1].data if self.has_bias else None)
 
     def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, saved: Array | None) -> None:
         if saved is not None:

@@ -37,6 +37,7 @@ from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_ran
 from minicaffe.low_rank.schemes import schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.epilogue import Epilogue, bias_first
 
 logger = logging.getLogger("minicaffe")
 
@@ -115,10 +116,18 @@ class LowRank:
                 f"{self.layer.spec.where}: no factorization ({error}); are its weights and inputs finite numbers?"
             ) from None
 
-    def forward(self, index: int, x: Array, filters: Filters, out: Array, bias: Array | None) -> None:
-        """Write y of one bottom into ``out``."""
+    def forward(
+        self,
+        index: int,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None,
+        epilogue: Epilogue | None = None,
+    ) -> None:
+        """Write y of one bottom, or what the epilogue makes of it, into ``out``."""
         x, product = x.reshape(self.dense[index].geometry.shape), self.product(index)
-        product.forward(x, filters, out, bias)
+        product.forward(x, filters, out, bias, epilogue)
         self.factors.after_forward(product, x)
 
     def backward(
@@ -311,13 +320,13 @@ class LowRankConvolution(LowRankLayer, Convolution):
         super().reshape(bottom, top)
         self.low_rank.reshape(self.dense_products())
 
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        b = None if self.bias_blob is None else self.bias_blob.data
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
+        b, epilogue = bias_first(None if self.bias_blob is None else self.bias_blob.data, epilogue)
         inputs = [self.images(x, x.stored) for x in bottom]
         filters = self.low_rank.filters(inputs[0])
         for i, (x, y) in enumerate(zip(inputs, top, strict=True)):
             out = self.images(y, y.stored)
-            self.low_rank.forward(i, x, filters, out, b)
+            self.low_rank.forward(i, x, filters, out, b, epilogue)
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
@@ -347,10 +356,10 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
         super().reshape(bottom, top)
         self.low_rank.reshape([self.as_product(bottom[0], top[0])[0]])
 
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        b = None if self.bias_blob is None else self.bias_blob.data
+    def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
+        b, epilogue = bias_first(None if self.bias_blob is None else self.bias_blob.data, epilogue)
         x, y = self.as_pixels(bottom[0], top[0])
-        self.low_rank.forward(0, x, self.low_rank.filters(x), y, b)
+        self.low_rank.forward(0, x, self.low_rank.filters(x), y, b, epilogue)
         self._put_back(y[:, 0, 0], top[0], top[0].stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:

@@ -16,6 +16,7 @@ from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
+from minicaffe.ops.epilogue import Epilogue
 
 Filters = tuple[Array, Array]  # of the first and the second stage: (g·r, …) and (M, r, …)
 FilterGradients = tuple[Array | None, Array | None]  # None where no gradient is needed
@@ -50,12 +51,19 @@ class TwoStage:
         self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None
 
-    def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
-        """Write y into ``out``."""
+    def forward(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> None:
+        """Write y, or what the epilogue makes of it, into ``out``."""
         self.filters = filters
         self.padded_hidden, self.hidden = self.second.room_for_padded(x)  # z, which is made where it is read
         self.padded = self.first.forward(x, filters[0], self.hidden)
-        self.second.forward_padded(self.padded_hidden, filters[1], out, bias)
+        self.second.forward_padded(self.padded_hidden, filters[1], out, bias, epilogue)
 
     def backward(
         self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
@@ -95,11 +103,18 @@ class OneStage:
         self.geometries = [dense.geometry]
         self.multiply_adds = dense.geometry.multiply_adds
 
-    def forward(self, x: Array, filters: Filters, out: Array, bias: Array | None = None) -> None:
-        """Write y into ``out``."""
+    def forward(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> None:
+        """As ``TwoStage.forward``."""
         self.left, self.right = self.scheme.factors(*filters)
         self.weights = self.scheme.weights(self.left @ self.right)
-        self.padded = self.dense.forward(x, self.weights, out, bias)
+        self.padded = self.dense.forward(x, self.weights, out, bias, epilogue)
 
     def backward(
         self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None

@@ -36,6 +36,11 @@ class Broadcast:
         return self.shape[self.axis : self.axis + self.num_axes]
 
     @property
+    def is_per_channel(self) -> bool:
+        """Whether each channel has a coefficient of its own."""
+        return (self.axis, self.num_axes) == (1, 1)
+
+    @property
     def _is_per_image(self) -> bool:
         return self.axis == 0 and self.num_axes > 0
 
@@ -98,7 +103,7 @@ def _part(array: Array | None, rows: slice, elements: slice) -> Array | None:
     return array[rows] if array.shape[1] == 1 else array[rows, elements]
 
 
-def _visit(
+def visit_blocks(
     visit: Callable[[slice, int, list[Array | None]], None], first: Array, others: Sequence[Array | None]
 ) -> None:
     """Call ``visit(rows, number of the block in its rows, parts of the arrays)`` for all blocks, on all workers."""
@@ -126,7 +131,7 @@ def in_blocks(function: Callable[..., None], first: Array, *others: Array | None
 
     It gets the block's part of each array: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
     """
-    _visit(lambda rows, number, parts: function(*parts), first, others)
+    visit_blocks(lambda rows, number, parts: function(*parts), first, others)
 
 
 def block_sums(
@@ -144,7 +149,7 @@ def block_sums(
         for k, found in enumerate(function(*parts)):
             sums[k, row_part, number] = found
 
-    _visit(visit, first, others)
+    visit_blocks(visit, first, others)
     return sums
 
 

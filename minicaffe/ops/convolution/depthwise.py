@@ -28,6 +28,7 @@ from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.ops.epilogue import Epilogue
 
 BLOCK_BYTES = 4 << 20  # of Z, in a part
 WORTH_SHARING = 1 << 20  # multiply-adds: with fewer, one worker is faster
@@ -85,15 +86,19 @@ class DepthwiseConvolution(DenseConvolution):
         """x itself on a CPU, where Z is made from it; else as ``DenseConvolution.pad``."""
         return x.reshape(self.geometry.shape) if on_cpu(x) else super().pad(x)
 
-    def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
+    def forward_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> None:
         """As ``DenseConvolution.forward_padded``; x without its border will do on a CPU."""
         if not on_cpu(padded):
             given = w if bias is None else bias  # some array has to be passed
             KERNELS["depthwise_forward"](
                 out.size, padded, w, given, out, int(bias is not None), *self._sizes(self.geometry.padded)
             )
+            if epilogue is not None:
+                epilogue.over(out)
             return
-        w, y = self._filters(w), self._outputs(out)
+        w, y, channels = self._filters(w), self._outputs(out), out.reshape(len(out), -1)
         bias = None if bias is None else bias.reshape(self.geometry.group, self.multiplier, 1)
 
         def multiply(part: Part, worker: int) -> None:
@@ -108,6 +113,9 @@ class DepthwiseConvolution(DenseConvolution):
                         target[:, k] += term
             if bias is not None:
                 target += bias[part.channels]
+            if epilogue is not None:
+                own = slice(part.channels.start * self.multiplier, part.channels.stop * self.multiplier)
+                epilogue.apply(channels[own, self._run(part)], own)
 
         workers.share(multiply, self.parts, self.workers)
 

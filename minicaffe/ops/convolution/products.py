@@ -21,6 +21,7 @@ from minicaffe.ops.convolution.engine import engine_for
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.convolution.volume import VolumeConvolution
 from minicaffe.ops.convolution.winograd import WinogradConvolution, can_convolve, is_faster
+from minicaffe.ops.epilogue import Epilogue
 
 
 class Products(Protocol):
@@ -28,8 +29,11 @@ class Products(Protocol):
 
     geometry: Geometry
 
-    def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
-        """Write y = w ∗ x + b into ``out``; return what ``weight_grad`` takes in place of x."""
+    def forward(
+        self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Array:
+        """Write y = w ∗ x + b, or what the epilogue makes of it, into ``out``; return what ``weight_grad`` takes in
+        place of x."""
 
     def pad(self, x: Array) -> Array:
         """What ``forward`` returns. It may be a buffer that the next call overwrites."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.epilogue import Epilogue
 
 PRODUCT_BYTES = 1 << 20  # of U, at a time: it stays in a core's cache until it has been added up
 SHARED_PRODUCT = 1 << 19  # elements of U, for the whole image: with fewer, one worker is faster
@@ -25,7 +26,9 @@ class VerticalConvolution(DenseConvolution):
     On a GPU it does make one, of kh times the input: that is one launch, instead of many.
     """
 
-    def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
+    def forward(
+        self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Array:
         """Write y (M, OH, OW, N) into ``out``, whose rows are contiguous; return x, for ``weight_grad``."""
         geometry, window = self.geometry, self.geometry.window
         x = x.reshape(geometry.shape)
@@ -33,7 +36,7 @@ class VerticalConvolution(DenseConvolution):
             return x
         if window.stride != (1, 1) or window.pad[1] or not on_cpu(x):
             y = module_of(x).empty(geometry.output_shape, x.dtype)
-            super().forward(x, w, y, bias)
+            super().forward(x, w, y, bias, epilogue)
             out[...] = y
             return x
         _, height, width, batch = geometry.shape
@@ -42,6 +45,8 @@ class VerticalConvolution(DenseConvolution):
         self._rows(x.reshape(geometry.group, -1, height, width * batch), self._stacked(w), y)
         if bias is not None:
             out += bias[:, None, None, None]
+        if epilogue is not None:
+            epilogue.over(out)
         return x
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from minicaffe.device.array import CPU, Array, Device, module_of
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.epilogue import Epilogue
 
 
 class VolumeConvolution:
@@ -32,10 +33,12 @@ class VolumeConvolution:
             Geometry(slices, geometry.filters, plane, geometry.group), dtype, device
         )
 
-    def forward(self, x: Array, w: Array, out: Array, bias: Array | None = None) -> Array:
+    def forward(
+        self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Array:
         """Write y (M, OD, OH, OW, N) into ``out``; return the padded slices, which ``weight_grad`` takes."""
         y = module_of(x).empty(self.planes.geometry.output_shape, x.dtype)
-        padded = self.planes.forward(self._slices(x), w, y, bias)
+        padded = self.planes.forward(self._slices(x), w, y, bias, epilogue)
         out.reshape(self.geometry.output_shape)[...] = self._depth_second(y)
         return padded
 

@@ -43,6 +43,7 @@ from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.epilogue import Epilogue
 
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
@@ -148,7 +149,9 @@ class WinogradConvolution(DenseConvolution):
             self._padded = module_of(like).zeros((channels, *size, batch), like.dtype)
         return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
 
-    def forward_padded(self, padded: Array, w: Array, out: Array, bias: Array | None = None) -> None:
+    def forward_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> None:
         """As ``DenseConvolution.forward_padded``: Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
         y, u = out.reshape(self.geometry.output_shape), self.transformed(w)
         for block in self.tile_blocks:
@@ -159,7 +162,9 @@ class WinogradConvolution(DenseConvolution):
                 module_of(v).matmul(u[own], v[own], out=z[own])
 
             self._share(multiply, len(z))
-            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, block, y)
+            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, epilogue, block, y)
+        if epilogue is not None and self.device != CPU:
+            epilogue.over(y)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``, in the faster way."""
@@ -223,15 +228,19 @@ class WinogradConvolution(DenseConvolution):
         self._share(transform, len(image), result.nbytes)
         return result
 
-    def _write_outputs(self, z: Array, bias: Array | None, block: Block, y: Array) -> None:
+    def _write_outputs(
+        self, z: Array, bias: Array | None, epilogue: Epilogue | None, block: Block, y: Array
+    ) -> None:
         """Write the block's outputs (Aᵀ ⊗ Aᵀ) · Z + b into y (M, OH, OW, N); z (36, M, q)."""
         shape = _tiles_in(block)
 
         def write(own: slice) -> None:
-            tiles = workers.scratch(z, (OUTPUTS, OUTPUTS, own.stop - own.start, *shape))
+            tiles = workers.scratch(z, (OUTPUTS, OUTPUTS, own.stop - own.start, *shape), slot=1)
             module_of(z).matmul(self._at, z[:, own].reshape(TILE**2, -1), out=tiles.reshape(OUTPUTS**2, -1))
             if bias is not None:
                 tiles += bias[own].reshape(-1, 1, 1, 1)
+            if epilogue is not None and self.device == CPU:
+                epilogue.apply(np.moveaxis(tiles, 2, 0), own)
             for piece, pixels in _pieces(tiles, y[own], block):
                 pixels[...] = piece
 

@@ -1,0 +1,104 @@
+"""Epilogue: what in-place layers do to the output of another one, while a block of it is still in the cache.
+
+    y ← f_k(… f₂(f₁(y)))        each f treats every number of a channel alike
+
+A convolution writes y block by block. BatchNorm, Scale and ReLU after it would each read and write all of y again,
+out of memory; as the convolution's epilogue they work on the block that has just been written. Affine maps that
+follow one another are one:
+
+    s₂ · (s₁ · y + t₁) + t₂ = (s₂ · s₁) · y + (s₂ · t₁ + t₂)
+
+Shapes: y (M, …) with the channels first; s, t (M,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from minicaffe.device.array import Array
+from minicaffe.ops import channels
+
+WHOLE = slice(None)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y ← scale · y + shift, with numbers for each channel; None is 1 and 0."""
+
+    scale: Array | None = None
+    shift: Array | None = None
+
+    def then(self, other: Affine) -> Affine:
+        """This map and then another, as one."""
+        scale, shift = self.scale, self.shift
+        if other.scale is not None:
+            scale = other.scale if scale is None else scale * other.scale
+            shift = None if shift is None else shift * other.scale
+        if other.shift is not None:
+            shift = other.shift if shift is None else shift + other.shift
+        return Affine(scale, shift)
+
+    def apply(self, y: Array, own: slice) -> None:
+        """Map some channels in place."""
+        if self.scale is not None:
+            y *= _along_channels(self.scale[own], y)
+        if self.shift is not None:
+            y += _along_channels(self.shift[own], y)
+
+
+@dataclass(frozen=True)
+class Function:
+    """y ← f(y), where ``function(y, *coefficients)`` works in place; of coefficients (M,) each channel has one."""
+
+    function: Callable[..., None]
+    coefficients: tuple[Array, ...] = ()
+
+    def apply(self, y: Array, own: slice) -> None:
+        """Map some channels in place."""
+        self.function(y, *(_along_channels(numbers[own], y) for numbers in self.coefficients))
+
+
+Map = Affine | Function
+
+
+class Epilogue:
+    """Maps to be applied one after the other."""
+
+    def __init__(self, maps: Iterable[Map]) -> None:
+        self.maps: list[Map] = []
+        for each in maps:
+            last = self.maps[-1] if self.maps else None
+            if isinstance(last, Affine) and isinstance(each, Affine):
+                self.maps[-1] = last.then(each)
+            else:
+                self.maps.append(each)
+
+    def apply(self, y: Array, own: slice = WHOLE) -> None:
+        """Map some channels of y in place: y is those, with the channels on its first axis."""
+        for each in self.maps:
+            each.apply(y, own)
+
+    def over(self, y: Array, *xs: Array, write: Callable[..., None] | None = None) -> None:
+        """Map all of y (M, …), or what ``write(y, *xs)`` writes there: one pass, shared by the workers."""
+
+        def visit(rows: slice, number: int, parts: list[Array | None]) -> None:
+            y, *xs = (part for part in parts if part is not None)
+            if write is not None:
+                write(y, *xs)
+            self.apply(y, rows)
+
+        first, *others = (array.reshape(len(array), -1, 1) for array in (y, *xs))
+        channels.visit_blocks(visit, first, others)
+
+
+def bias_first(bias: Array | None, epilogue: Epilogue | None) -> tuple[Array | None, Epilogue | None]:
+    """The bias and the epilogue of a product: if it has both, the epilogue adds the bias (M,) too."""
+    if bias is None or epilogue is None:
+        return bias, epilogue
+    return None, Epilogue([Affine(shift=bias), *epilogue.maps])
+
+
+def _along_channels(numbers: Array, y: Array) -> Array:
+    """(M,) with as many axes as y (M, …)."""
+    return numbers.reshape(-1, *[1] * (y.ndim - 1))

@@ -1,0 +1,223 @@
+"""Chains: layers that run as one in a test net, so that nobody notices but for the time."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.core.layer import layer_classes
+from minicaffe.ops.convolution.engine import set_engine
+from minicaffe.pycaffe.net import Net as CaffeNet
+
+GAUSSIAN = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: gaussian, std: 1}"
+CONV = f"- {{name: conv, type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3, pad: 1, {GAUSSIAN}"
+NORM = """
+- {name: bn, type: BatchNorm, top: conv}
+- {name: scale, type: Scale, top: conv, scale_param: {bias_term: true, filler: {type: uniform, min: -1, max: 1},
+    bias_filler: {type: gaussian}}}
+"""
+RELU = "- {name: relu, type: ReLU, top: conv}\n"
+NETS = {
+    "convolution, BatchNorm, Scale, ReLU": (CONV + "}}" + NORM + RELU, "bn scale relu"),
+    "without bias": (CONV + ", bias_term: false}}" + NORM + RELU, "bn scale relu"),
+    "Winograd": (CONV + ", engine: WINOGRAD}}" + NORM + RELU, "bn scale relu"),
+    "1 × 1": (CONV.replace("3, pad: 1", "1") + "}}" + NORM + RELU, "bn scale relu"),
+    "grouped": (CONV + ", group: 2}}\n" + RELU, "relu"),
+    "depthwise": (CONV.replace("num_output: 6", "num_output: 8, group: 4") + "}}" + NORM + RELU, "bn scale relu"),
+    "of low rank": (CONV + "}, low_rank_param: {rank: 2}}\n" + RELU, "relu"),
+    "leaky": (CONV + "}}\n- {name: relu, type: ReLU, top: conv, relu_param: {negative_slope: 0.1}}", "relu"),
+    "PReLU": (CONV + "}}\n- {name: relu, type: PReLU, top: conv, prelu_param: {filler: {type: gaussian}}}", "relu"),
+    "one slope": (CONV + "}}\n- {name: relu, type: PReLU, top: conv, prelu_param: {channel_shared: true}}", "relu"),
+    "Bias, ReLU6": (
+        CONV + "}}\n- {name: bias, type: Bias, top: conv, bias_param: {filler: {type: gaussian}}}\n"
+        "- {name: relu, type: ReLU6, top: conv}",
+        "bias relu",
+    ),
+    "functions": (
+        CONV + "}}\n- {name: a, type: Sigmoid, top: conv}\n- {name: b, type: Swish, top: conv}\n"
+        "- {name: c, type: BNLL, top: conv}\n- {name: d, type: ELU, top: conv}",
+        "a b c d",
+    ),
+    "InnerProduct, ReLU, Dropout": (
+        f"- {{name: conv, type: InnerProduct, inner_product_param: {{num_output: 7, {GAUSSIAN}}}}}\n" + RELU
+        + "- {name: drop, type: Dropout, top: conv, dropout_param: {scale_train: false}}",
+        "relu drop",
+    ),
+    "Eltwise, ReLU": (
+        CONV.replace("num_output: 6", "num_output: 4") + "}}\n"
+        "- {name: sum, type: Eltwise, bottom: [conv, x], top: sum, eltwise_param: {coeff: [1, -2]}}\n"
+        "- {name: relu, type: ReLU, top: sum}",
+        "relu",
+    ),
+    "product": (
+        CONV.replace("num_output: 6", "num_output: 4") + "}}\n"
+        "- {name: sum, type: Eltwise, bottom: [conv, x], top: sum, eltwise_param: {operation: PROD}}\n"
+        "- {name: relu, type: ReLU, top: sum}",
+        "relu",
+    ),
+    "BatchNorm first": (
+        "- {name: bn, type: BatchNorm, top: conv}\n" + NORM.split("\n", 2)[2] + RELU,
+        "bn scale relu",
+    ),
+}  # fmt: skip
+
+
+def make(layers, shape="[2, 4, 7, 5]", **more):
+    """A test net whose statistics are no longer 0."""
+    head = f"force_backward: true\nlayer:\n- {{name: x, type: Input, input_param: {{shape: {{dim: {shape}}}}}}}\n"
+    net = mc.Net.from_text(head + layers, seed=1, **more)
+    rng = np.random.default_rng(2)
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            mean, variance, count = (blob.data for blob in layer.blobs)
+            mean[...], variance[...], count[...] = (
+                rng.normal(size=mean.shape),
+                rng.uniform(1, 3, mean.shape),
+                2,
+            )
+    net.blobs["x"].data[...] = rng.normal(size=net.blobs["x"].shape)
+    return net
+
+
+def run_one_by_one(net):
+    for i in range(len(net.layers)):
+        net.run_forward(i, i)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often the forward of each layer was called, by its name."""
+    counter = Counter()
+
+    def counting(forward):
+        def count(self, bottom, top):
+            counter[self.name] += 1
+            forward(self, bottom, top)
+
+        return count
+
+    for cls in {
+        made for layer in layer_classes.values() for made in layer.__mro__ if "forward" in vars(made)
+    }:
+        monkeypatch.setattr(cls, "forward", counting(cls.forward))
+    return counter
+
+
+@pytest.mark.parametrize("shape", ["[2, 4, 7, 5]", "[1, 4, 1, 1]", "[70, 4, 9, 9]"])
+@pytest.mark.parametrize("case", NETS)
+def test_every_blob_has_the_value_that_it_has_layer_by_layer(case, shape, calls):
+    layers, followers = NETS[case]
+    chained, apart = make(layers, shape), make(layers, shape)
+    chained.run_forward()
+    assert not any(calls[name] for name in followers.split())
+    run_one_by_one(apart)
+    assert all(calls[name] == 1 for name in followers.split())
+    for name, blob in apart.blobs.items():
+        error = abs(chained.blobs[name].data - blob.data).max()
+        assert error <= 3e-6 * abs(blob.data).max(), name
+
+
+@pytest.mark.parametrize("case", NETS)
+def test_backward_after_a_chain_is_that_of_its_layers(case):
+    layers, _ = NETS[case]
+    chained, apart = make(layers, dtype=np.float64), make(layers, dtype=np.float64)
+    run_one_by_one(apart)
+    chained.run_forward()
+    for net in (chained, apart):
+        (out,) = net.outputs
+        net.backward(**{out: np.random.default_rng(3).normal(size=net.blobs[out].shape)})
+    for mine, its in zip(chained.learnable, apart.learnable, strict=True):
+        assert abs(mine.blob.diff - its.blob.diff).max() <= 1e-9 * abs(its.blob.diff).max()
+    assert np.allclose(chained.blobs["x"].diff, apart.blobs["x"].diff, rtol=1e-9, atol=1e-12)
+
+
+def test_what_a_script_has_written_into_the_top_of_a_chain_is_what_backward_sees():
+    net = make(CONV + "}}\n" + RELU)
+    net.forward()
+    net.blobs["conv"].data[...] = 0
+    net.backward(conv=np.ones(net.blobs["conv"].shape))
+    assert not net.blobs["x"].diff.any() and not net.blobs["conv"].data.any()
+
+
+def test_a_forward_that_ends_or_starts_within_a_chain_runs_just_those_layers():
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    net, apart = make(layers), make(layers)
+    for i in range(3):
+        apart.run_forward(i, i)
+    found = net.forward(end="bn")["conv"]
+    assert np.allclose(found, apart.blobs["conv"].data, atol=1e-6)
+    net.forward(start="scale")
+    assert np.allclose(net.blobs["conv"].data, make(layers).forward()["conv"], atol=1e-6)
+
+
+def test_changed_parameters_and_shapes_count_in_the_next_forward():
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    net = make(layers)
+    net.forward()
+    net.params["scale"][0].data[...] *= 3
+    net.params["bn"][0].data[...] += 1
+    x = np.random.default_rng(5).normal(size=(3, 4, 7, 5))
+    found = net.forward(x)["conv"]
+    for i in range(1, 5):
+        net.run_forward(i, i)
+    assert np.allclose(found, net.blobs["conv"].data, atol=1e-5)
+
+
+def test_debug_info_a_hook_or_a_forward_of_its_own_takes_the_layers_one_by_one(calls):
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    net = make(layers)
+    net.debug_info = True
+    net.forward()
+    assert calls["bn"] == calls["scale"] == calls["relu"] == 1
+    net.debug_info = False
+    net.forward()
+    assert calls["relu"] == 1
+    net.layer_dict["scale"].forward = net.layer_dict["scale"].forward
+    net.forward()
+    assert calls["bn"] == calls["scale"] == calls["relu"] == 2
+
+
+def test_hooks_of_pycaffe_see_each_layer_with_its_own_values(tmp_path):
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    path = tmp_path / "net.yaml"
+    path.write_text("layer:\n- {name: x, type: Input, input_param: {shape: {dim: [1, 4, 5, 5]}}}\n" + layers)
+    net = CaffeNet(str(path), 1)
+    seen = []
+    net.after_forward(lambda i: seen.append(i))
+    net.forward()
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_class_of_ones_own_that_only_replaces_forward_is_not_taken_for_its_parent(calls):
+    class Doubling(layer_classes["ReLU"]):
+        def forward(self, bottom, top):
+            top[0].stored[...] = 2 * bottom[0].stored
+
+    mc.register_layer("Doubling", Doubling)
+    try:
+        net = make(CONV + "}}\n- {name: twice, type: Doubling, top: conv}\n")
+        once = net.forward(end="conv")["conv"]
+        assert np.allclose(net.forward()["conv"], 2 * once)
+    finally:
+        del layer_classes["Doubling"]
+
+
+@pytest.mark.parametrize("way", ["run", "layer"])
+def test_with_engine_caffe_every_bit_is_that_of_the_layers_by_themselves(way):
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    if way == "layer":
+        layers = layers.replace("pad: 1", "pad: 1, engine: CAFFE")
+    try:
+        set_engine("caffe" if way == "run" else "default")
+        net, apart = make(layers), make(layers)
+        run_one_by_one(apart)
+        assert np.array_equal(net.forward()["conv"], apart.blobs["conv"].data)
+    finally:
+        set_engine("default")
+
+
+def test_a_training_net_has_no_chains(calls):
+    net = make(CONV + "}}\n" + RELU, phase="train")
+    net.run_forward()
+    assert calls["relu"] == 1
