@@ -103,7 +103,7 @@ def _part(array: Array | None, rows: slice, elements: slice) -> Array | None:
     return array[rows] if array.shape[1] == 1 else array[rows, elements]
 
 
-def visit_blocks(
+def _visit(
     visit: Callable[[slice, int, list[Array | None]], None], first: Array, others: Sequence[Array | None]
 ) -> None:
     """Call ``visit(rows, number of the block in its rows, parts of the arrays)`` for all blocks, on all workers."""
@@ -131,7 +131,7 @@ def in_blocks(function: Callable[..., None], first: Array, *others: Array | None
 
     It gets the block's part of each array: of an (R, I, T) array, of coefficients (R, 1, T), or None for None.
     """
-    visit_blocks(lambda rows, number, parts: function(*parts), first, others)
+    _visit(lambda rows, number, parts: function(*parts), first, others)
 
 
 def block_sums(
@@ -149,7 +149,7 @@ def block_sums(
         for k, found in enumerate(function(*parts)):
             sums[k, row_part, number] = found
 
-    visit_blocks(visit, first, others)
+    _visit(visit, first, others)
     return sums
 
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from minicaffe.device.array import Array
-from minicaffe.ops import channels
+from minicaffe.device import workers
+from minicaffe.device.array import Array, on_cpu
+from minicaffe.device.workers import CHUNK, WORTH_SHARING
 
 WHOLE = slice(None)
 
@@ -80,16 +81,37 @@ class Epilogue:
             each.apply(y, own)
 
     def over(self, y: Array, *xs: Array, write: Callable[..., None] | None = None) -> None:
-        """Map all of y (M, …), or what ``write(y, *xs)`` writes there: one pass, shared by the workers."""
+        """Map all of y (M, …), or what ``write(y, *xs)`` writes there: in one pass, block by block."""
+        rows = [array.reshape(len(array), -1) for array in (y, *xs)]
 
-        def visit(rows: slice, number: int, parts: list[Array | None]) -> None:
-            y, *xs = (part for part in parts if part is not None)
+        def visit(block: tuple[slice, slice], worker: int) -> None:
+            target, *sources = (array[block] for array in rows)
             if write is not None:
-                write(y, *xs)
-            self.apply(y, rows)
+                write(target, *sources)
+            self.apply(target, block[0])
 
-        first, *others = (array.reshape(len(array), -1, 1) for array in (y, *xs))
-        channels.visit_blocks(visit, first, others)
+        count = workers.worker_count if on_cpu(y) and y.size >= WORTH_SHARING else 1
+        workers.share(visit, _blocks(rows[0], CHUNK // len(rows) if on_cpu(y) else y.size), count)
+
+
+def _blocks(y: Array, size: int) -> list[tuple[slice, slice]]:
+    """Cut y (M, n) into blocks of about ``size`` elements: whole rows, or parts of one."""
+    rows, columns = y.shape
+    together = min(rows, max(1, size // max(1, columns)))
+    return [
+        (own, part)
+        for own in workers.cut(rows, -(-rows // together))
+        for part in workers.cut(columns, max(1, columns // max(1, size)))
+    ]
+
+
+def split(epilogue: Epilogue | None, y: Array) -> tuple[Epilogue | None, Epilogue | None]:
+    """The epilogue for the blocks of a product y, which workers write, and the one for all of y afterwards.
+
+    A small y is in the cache afterwards too; and there each short call of NumPy costs a worker more than it saves,
+    as it has to wait for the interpreter's lock.
+    """
+    return (epilogue, None) if on_cpu(y) and y.size >= WORTH_SHARING else (None, epilogue)
 
 
 def bias_first(bias: Array | None, epilogue: Epilogue | None) -> tuple[Array | None, Epilogue | None]:

@@ -29,7 +29,7 @@ from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
-from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.epilogue import Epilogue, split
 
 BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU
@@ -103,19 +103,19 @@ class DenseConvolution:
         """As ``forward``, for an input that already has its border of zeros."""
         w, y, channels = self._grouped(w)[:, None], self._grouped(out), out.reshape(len(out), -1)
         bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
-        epilogue_of_block = epilogue if len(self.blocks) > 1 and self.device == CPU else None
+        in_blocks, afterwards = split(epilogue, out)
 
         def multiply(block: Block, columns: Array, worker: int) -> None:
             target = y[:, :, block.columns]
             self._matmul(w, self._pieces(columns), self._pieces(target))
             if bias is not None:
                 target += bias
-            if epilogue_of_block is not None:
-                epilogue_of_block.apply(channels[:, block.columns])
+            if in_blocks is not None:
+                in_blocks.apply(channels[:, block.columns])
 
         self._over_blocks(padded, multiply)
-        if epilogue is not None and epilogue_of_block is None:  # shared by the workers
-            epilogue.over(channels)
+        if afterwards is not None:
+            afterwards.over(channels)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""

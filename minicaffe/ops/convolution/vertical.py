@@ -46,7 +46,7 @@ class VerticalConvolution(DenseConvolution):
         if bias is not None:
             out += bias[:, None, None, None]
         if epilogue is not None:
-            epilogue.over(out)
+            epilogue.apply(out)
         return x
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:

@@ -43,7 +43,7 @@ from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
-from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.epilogue import Epilogue, split
 
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
@@ -154,6 +154,7 @@ class WinogradConvolution(DenseConvolution):
     ) -> None:
         """As ``DenseConvolution.forward_padded``: Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
         y, u = out.reshape(self.geometry.output_shape), self.transformed(w)
+        in_blocks, afterwards = split(epilogue, y)
         for block in self.tile_blocks:
             v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
             z = workers.scratch(v, (*u.shape[:3], v.shape[3]), slot=4)
@@ -162,9 +163,9 @@ class WinogradConvolution(DenseConvolution):
                 module_of(v).matmul(u[own], v[own], out=z[own])
 
             self._share(multiply, len(z))
-            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, epilogue, block, y)
-        if epilogue is not None and self.device != CPU:
-            epilogue.over(y)
+            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, in_blocks, block, y)
+        if afterwards is not None:
+            afterwards.over(y)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``, in the faster way."""
@@ -239,7 +240,7 @@ class WinogradConvolution(DenseConvolution):
             module_of(z).matmul(self._at, z[:, own].reshape(TILE**2, -1), out=tiles.reshape(OUTPUTS**2, -1))
             if bias is not None:
                 tiles += bias[own].reshape(-1, 1, 1, 1)
-            if epilogue is not None and self.device == CPU:
+            if epilogue is not None:
                 epilogue.apply(np.moveaxis(tiles, 2, 0), own)
             for piece, pixels in _pieces(tiles, y[own], block):
                 pixels[...] = piece
