@@ -28,7 +28,7 @@ from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
-from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.epilogue import Epilogue, split
 
 BLOCK_BYTES = 4 << 20  # of Z, in a part
 WORTH_SHARING = 1 << 20  # multiply-adds: with fewer, one worker is faster
@@ -99,6 +99,7 @@ class DepthwiseConvolution(DenseConvolution):
                 epilogue.over(out)
             return
         w, y, channels = self._filters(w), self._outputs(out), out.reshape(len(out), -1)
+        in_blocks, afterwards = split(epilogue, out)
         bias = None if bias is None else bias.reshape(self.geometry.group, self.multiplier, 1)
 
         def multiply(part: Part, worker: int) -> None:
@@ -113,11 +114,13 @@ class DepthwiseConvolution(DenseConvolution):
                         target[:, k] += term
             if bias is not None:
                 target += bias[part.channels]
-            if epilogue is not None:
+            if in_blocks is not None:
                 own = slice(part.channels.start * self.multiplier, part.channels.stop * self.multiplier)
-                epilogue.apply(channels[own, self._run(part)], own)
+                in_blocks.apply(channels[own, self._run(part)], own)
 
         workers.share(multiply, self.parts, self.workers)
+        if afterwards is not None:
+            afterwards.over(channels)
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``."""
