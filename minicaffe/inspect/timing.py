@@ -4,8 +4,8 @@
     GFLOP/s   2 · multiply-adds / time; backward counts a product for each gradient, of weights and of bottoms
     MiB       what forward reads and writes at least: bottoms, parameters, tops
 
-Layers are timed one by one. Then the whole net runs at once, which may take less than its layers together: several
-that are computed in one pass cannot be timed one by one.
+Layers are timed one by one, and the whole net at once, which may take less than its layers together: several that
+are computed in one pass, or share memory, cannot be timed one by one.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def compare_nets(net: Net, other: Net, name: str, iterations: int) -> str:
 
 
 def _measured(nets: Sequence[Net], iterations: int) -> list[_Times]:
-    """The times of nets that take turns."""
+    """The times of nets that take turns: whole passes first, as a net that runs in parts shares no memory after it."""
     times = [_Times(net) for net in nets]
-    for number in range(iterations + 1):
-        for each in times:
-            each.run()
-        if not number:
+    for run in (_Times.run_whole, _Times.run_layers):
+        for _ in range(iterations + 1):
             for each in times:
-                each.clear()
+                run(each)
+    for each in times:
+        each.drop_first()
     return times
 
 
@@ -74,22 +74,26 @@ class _Times:
         self.net = net
         for name in net.gradient_starts:
             net.blobs[name].diff[...] = 1  # where there is no loss, backward starts at the outputs
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget what was measured."""
-        self.forward: list[list[float]] = [[] for _ in self.net.layers]
-        self.backward: list[list[float]] = [[] for _ in self.net.layers]
+        self.forward: list[list[float]] = [[] for _ in net.layers]
+        self.backward: list[list[float]] = [[] for _ in net.layers]
         self.whole: list[float] = []
 
-    def run(self) -> None:
-        """A pass layer by layer, and one at once."""
+    def run_whole(self) -> None:
+        """A pass at once."""
+        self.whole.append(_seconds(self.net.run_forward) + _seconds(self.net.run_backward))
+
+    def run_layers(self) -> None:
+        """A pass layer by layer."""
         layers = range(len(self.net.layers))
         for i in layers:
             self.forward[i].append(_seconds(partial(self.net.run_forward, i, i)))
         for i in reversed(layers):
             self.backward[i].append(_seconds(partial(self.net.run_backward, i, i)))
-        self.whole.append(_seconds(self.net.run_forward) + _seconds(self.net.run_backward))
+
+    def drop_first(self) -> None:
+        """The first passes do not count."""
+        for times in (*self.forward, *self.backward, self.whole):
+            del times[0]
 
     def rows(self) -> list[list[str]]:
         """The lines of the table."""
