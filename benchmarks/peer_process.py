@@ -1,10 +1,11 @@
-"""One of the peers of ``peers.py``, in a process of its own: ``PYTHON peer_process.py KIND FOLDER``.
+"""One of the peers of ``peers.py``, in a process of its own: ``PYTHON peer_process.py KIND FOLDER [CORES]``.
 
 The folder has the net in the form that this kind reads, its weights, the batch in ``batch.npz``, and ``job.json``
-(``is_training``, ``threads``, ``our_weights``). Commands are lines of the input, each answered by a line of JSON:
+(``is_training``, ``threads``). Commands are lines of the input, each answered by a line of JSON:
 
     run SECONDS     passes (or steps) for about that long, after one that does not count: seconds of the median
     outputs         the net's outputs (of training: the loss, and the gradients), written to KIND.npz
+    layers          of ours: seconds of each layer's forward, by name; no memory is shared after it
     memory          megabytes: before the net was made, and the most since it has its weights
 
 Caffe's Python imports this file too, so at the top is nothing that it lacks.
@@ -41,10 +42,19 @@ class Ours:
             self.net, self.solver = solver.net, solver
         else:
             self.net = mc.Net(spec, phase="test", seed=1)
-        self.net.copy_from(folder / job["our_weights"])
+        self.net.copy_from(folder / "ours.npz")
         for name, values in np.load(folder / "batch.npz").items():
             self.net.blobs[name].data[...] = values
         self.step = (lambda: self.solver.step(1)) if job["is_training"] else self.net.run_forward
+
+    def layers(self) -> dict[str, float]:
+        times: dict[str, list[float]] = {layer.name: [] for layer in self.net.layers}
+        for _ in range(6):
+            for i, name in enumerate(times):
+                start = time.perf_counter()
+                self.net.run_forward(i, i)
+                times[name].append(time.perf_counter() - start)
+        return {name: median(each[1:]) for name, each in times.items()}
 
     def outputs(self) -> dict[str, np.ndarray]:
         if self.net.state.phase == "TEST":
@@ -168,6 +178,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     kind, folder = sys.argv[1], Path(sys.argv[2])
+    cores = int((*sys.argv, "0")[3])
+    if cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     classes = {"ours": Ours, "before": Ours, "torch": Torch, "onnx": Onnx, "caffe": Caffe}
     peer = classes[kind](folder, json.loads((folder / "job.json").read_text()))
     with open("/proc/self/clear_refs", "w") as file:
@@ -176,6 +189,8 @@ def main() -> None:
         command, *values = line.split()
         if command == "run":
             answer = run(peer, float(values[0]))
+        elif command == "layers":
+            answer = peer.layers()
         elif command == "memory":
             answer = [peer.imported, megabytes("VmHWM")]
         else:

@@ -107,11 +107,14 @@ ROWS = [
 class Peer:
     """A process of ``peer_process.py``."""
 
-    def __init__(self, kind: str, folder: Path, python: str = sys.executable, **environment: str) -> None:
+    def __init__(
+        self, kind: str, folder: Path, python: str = sys.executable, cores: int = 0, **environment: str
+    ) -> None:
         self.kind, self.folder, self.is_ours = kind, folder, kind in ("ours", "before")
+        self._log = folder / f"{kind}.log"
         self._process = subprocess.Popen(
-            [python, str(SERVER), kind, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=(folder / f"{kind}.log").open("w"), env=os.environ | environment,
+            [python, str(SERVER), kind, str(folder), str(cores)], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=self._log.open("w"), env=os.environ | environment,
         )  # fmt: skip
 
     def ask(self, command: str) -> Any:
@@ -120,7 +123,7 @@ class Peer:
             print(command, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self.kind}: {(self.folder / f'{self.kind}.log').read_text()[-2000:]}")
+            raise RuntimeError(f"{self.kind}: {self._log.read_text()[-2000:]}")
         return json.loads(answer)
 
     def run(self, seconds: float) -> float:
@@ -154,15 +157,7 @@ def write_job(folder: Path, row: Row, kinds: Sequence[str], without_dropout: boo
     net = net_of(spec, phase)
     fill(net)
     net.save(folder / "weights.npz")
-    np.savez(folder / "batch.npz", **batch_for(net))
-    job = {
-        "is_training": row.is_training,
-        "threads": len(os.sched_getaffinity(0)),
-        "our_weights": "ours.npz" if row.drop else "weights.npz",
-    }
-    (folder / "job.json").write_text(json.dumps(job))
     (folder / "layers.json").write_text(json.dumps(described(net)))
-    (folder / "solver.yaml").write_text(SOLVER.format(net="given", quote=""))
     (folder / "solver.prototxt").write_text(SOLVER.format(net=f'"{folder}/net.prototxt"', quote='"'))
     if "onnx" in kinds and not row.is_training:
         export_onnx(net, folder / "net.onnx")
@@ -170,11 +165,20 @@ def write_job(folder: Path, row: Row, kinds: Sequence[str], without_dropout: boo
         export(net, folder / "net.prototxt", folder / "net.caffemodel")
     if row.drop:
         spec = plan_spec(row.net, row.batch, plan_of(row.net, row.drop))
-        net = net_of(spec)
-        fill(net)
-        net.save(folder / "ours.npz")
+    return write_ours(folder, spec, row.is_training)
+
+
+def write_ours(folder: Path, spec: dict[str, Any], is_training: bool) -> float:
+    """Write what a process of ours reads: a net with weights and a batch; return the multiply-adds of a pass."""
+    net = net_of(spec, "train" if is_training else "test")
+    fill(net)
+    net.save(folder / "ours.npz")
+    np.savez(folder / "batch.npz", **batch_for(net))
     (folder / "net.yaml").write_text(json.dumps(spec))
-    return multiply_adds(net, row.is_training)
+    (folder / "solver.yaml").write_text(SOLVER.format(net="given", quote=""))
+    job = {"is_training": is_training, "threads": len(os.sched_getaffinity(0))}
+    (folder / "job.json").write_text(json.dumps(job))
+    return multiply_adds(net, is_training)
 
 
 def start(folder: Path, row: Row, args: argparse.Namespace) -> list[Peer]:
@@ -311,17 +315,19 @@ def machine() -> str:
 
 
 def chosen_rows(args: argparse.Namespace) -> Iterator[Row]:
-    """The rows asked for: names of nets, or how they begin or end, with a batch perhaps (``vgg:1``)."""
-    every = {row.net for row in ROWS}
+    """The rows asked for: names of nets, with a batch perhaps (``vgg:1``)."""
     wanted = [part.partition(":") for part in args.only.split(",")] if args.only else []
     for row in ROWS:
-        is_named = any(
-            row.net == name or (name not in every and (row.net.startswith(name) or row.net.endswith(name)))
-            for name, _, batch in wanted
-            if batch in ("", str(row.batch))
-        )
+        is_named = any(row.net in nets_called(name) and n in ("", str(row.batch)) for name, _, n in wanted)
         if (not wanted or is_named) and args.mode in ("", row.mode):
             yield row
+
+
+def nets_called(name: str) -> set[str]:
+    """The net of this name; or else those whose names end (``vgg``), or begin with it (``resnet``)."""
+    nets = {row.net for row in ROWS}
+    endings = {net for net in nets if net.endswith(f"_{name}")}
+    return {name} & nets or endings or {net for net in nets if net.startswith(name)}
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def compare_nets(net: Net, other: Net, name: str, iterations: int) -> str:
 
 
 def _measured(nets: Sequence[Net], iterations: int) -> list[_Times]:
-    """The times of nets that take turns: whole passes first, as a net that runs in parts shares no memory after it."""
+    """The times of nets in turns: whole passes first, as a net that runs in parts shares no memory after it."""
     times = [_Times(net) for net in nets]
     for run in (_Times.run_whole, _Times.run_layers):
         for _ in range(iterations + 1):

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,3 +110,59 @@ def test_nets_of_the_table_give_the_same_probabilities_and_loss(modules, tmp_pat
         _, _, output = run_both(modules, net, tmp_path)
         (own,) = (np.array(net.blobs[blob].data) for blob in net.outputs)
         np.testing.assert_allclose(own, output.detach().reshape(own.shape), rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A benchmark, by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    for name in ("peer_specs", "peers", "scaling"):
+        sys.modules.pop(name, None)
+
+
+def test_a_row_has_a_time_a_floor_and_memory(script, monkeypatch, capfd):
+    arguments = "peers.py --only lenet --mode inference --peers= --rounds 1 --seconds 0"
+    monkeypatch.setattr(sys, "argv", arguments.split())
+    script("peers").main()
+    out = capfd.readouterr().out
+    assert re.search(r"^\|  \| net \| batch \| ours ms \| floor ms \| ours MB \|$", out, re.M)
+    assert re.search(r"^\| inference \| lenet \| 64 \| [\d.]+ \| [\d.]+ \| \d+ \|$", out, re.M)
+
+
+def test_another_net_is_not_taken_for_the_same(script):
+    peers, values = script("peers"), {"prob": np.ones(3), "conv1/0": np.ones(3)}
+    assert peers.different(values, values) == ""
+    for name, allowed, wrong in (("prob", 1e-5, 1e-3), ("conv1/0", 0.01, 0.1)):
+        assert peers.different(values, {**values, name: np.full(3, 1 + allowed)}) == ""
+        assert peers.different(values, {**values, name: np.full(3, 1 + wrong)}).startswith(name)
+        assert "nan" in peers.different(values, {**values, name: np.full(3, np.nan)})
+
+
+def test_names_choose_rows(script):
+    peers = script("peers")
+
+    def chosen(only):
+        rows = peers.chosen_rows(SimpleNamespace(only=only, mode=""))
+        return {(row.mode, row.net, row.batch) for row in rows}
+
+    assert {net for _, net, _ in chosen("lenet")} == {"lenet"}, "not squeezenet or mobilenet"
+    assert {net for _, net, _ in chosen("vgg")} == {"cifar10_vgg"}
+    assert chosen("resnet18,vgg:1") == {
+        ("training", "resnet18", 8), ("inference", "resnet18", 8), ("inference", "cifar10_vgg", 1),
+        ("low rank", "cifar10_vgg", 1),
+    }  # fmt: skip
+
+
+def test_points_of_scaling_have_the_work_that_their_cost_is_held_against(script):
+    scaling = script("scaling")
+    batches = list(scaling.points("batch", "lenet", "training"))
+    assert [point.spec["layer"][0]["input_param"]["shape"][1]["dim"] for point in batches] == [
+        [point.work] for point in batches
+    ]
+    sizes = list(scaling.points("size", "squeezenet_v1.1", "inference"))
+    assert [point.work for point in sizes] == [size**2 for size in scaling.SIZES]
+    ranks = [
+        x.spec["layer"][5].get("low_rank_param") for x in scaling.points("rank", "cifar10_vgg", "inference")
+    ]
+    assert [rank and rank["rank"] for rank in ranks] == [None, *scaling.RANKS]
