@@ -28,7 +28,7 @@ from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, products_for
 from minicaffe.ops.convolution.winograd import can_convolve
-from minicaffe.ops.epilogue import Epilogue, bias_first
+from minicaffe.ops.epilogue import Epilogue, folded
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -109,7 +109,11 @@ class Convolution(MatrixProduct):
             raise param.error(
                 "engine", "WINOGRAD is for windows of 3 × 3 with stride and dilation 1; leave it out"
             )
-        self.num_output, self.channels = param.num_output, bottom[0].shape[self.axis]
+        self.num_output, self.channels, self.engine = (
+            param.num_output,
+            bottom[0].shape[self.axis],
+            param.engine,
+        )
         if not self.channels:
             raise self.shape_error(f"bottom of shape {bottom[0].shape} has no channels")
         self.group = self.groups(self.channels)
@@ -142,7 +146,6 @@ class Convolution(MatrixProduct):
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_bottoms(bottom, top)
-        param = self.spec.message(ConvolutionParam)
         self.products: list[Products] = []
         for x, y in zip(bottom, top, strict=True):
             batch, channels = x.shape[: self.axis], x.shape[self.axis]
@@ -159,7 +162,7 @@ class Convolution(MatrixProduct):
                 geometry = self.geometry(image, math.prod(batch))
             except ValueError as error:
                 raise self.shape_error(f"bottom of shape {x.shape}: {error}") from None
-            self.products.append(products_for(geometry, self.dtype, self.setting.device, param.engine))
+            self.products.append(products_for(geometry, self.dtype, self.setting.device, self.engine))
 
     def geometry(self, image: tuple[int, ...], batch: int) -> Geometry:
         """The shapes for ``batch`` images of size (H, W). Raises ValueError if no window fits."""
@@ -173,11 +176,12 @@ class Convolution(MatrixProduct):
         self.forward_then(bottom, top, None)
 
     def can_lead(self) -> bool:
-        return self.axis == 1 and self.spec.message(ConvolutionParam).engine != "CAFFE"
+        return self.axis == 1 and self.engine != "CAFFE"
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
         w = self.blobs[0].data
-        b, epilogue = bias_first(self.blobs[1].data if len(self.blobs) > 1 else None, epilogue)
+        b = self.blobs[1].data if len(self.blobs) > 1 else None
+        w, b, epilogue = folded(w, b, epilogue, top[0].count // self.num_output)
         self.padded = []
         for product, x, y in zip(self.products, bottom, top, strict=True):
             out = self.images(y, y.stored)

@@ -37,7 +37,7 @@ from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_ran
 from minicaffe.low_rank.schemes import schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Window
-from minicaffe.ops.epilogue import Epilogue, bias_first
+from minicaffe.ops.epilogue import Epilogue, folded
 
 logger = logging.getLogger("minicaffe")
 
@@ -321,12 +321,13 @@ class LowRankConvolution(LowRankLayer, Convolution):
         self.low_rank.reshape(self.dense_products())
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
-        b, epilogue = bias_first(None if self.bias_blob is None else self.bias_blob.data, epilogue)
+        b = None if self.bias_blob is None else self.bias_blob.data
         inputs = [self.images(x, x.stored) for x in bottom]
-        filters = self.low_rank.filters(inputs[0])
+        first, second = self.low_rank.filters(inputs[0])
+        second, b, epilogue = folded(second, b, epilogue, top[0].count // self.num_output)
         for i, (x, y) in enumerate(zip(inputs, top, strict=True)):
             out = self.images(y, y.stored)
-            self.low_rank.forward(i, x, filters, out, b, epilogue)
+            self.low_rank.forward(i, x, (first, second), out, b, epilogue)
             self.put_back(out, y, y.stored)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
@@ -357,7 +358,7 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
         self.low_rank.reshape([self.as_product(bottom[0], top[0])[0]])
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
-        b, epilogue = bias_first(None if self.bias_blob is None else self.bias_blob.data, epilogue)
+        b = None if self.bias_blob is None else self.bias_blob.data
         x, y = self.as_pixels(bottom[0], top[0])
         self.low_rank.forward(0, x, self.low_rank.filters(x), y, b, epilogue)
         self._put_back(y[:, 0, 0], top[0], top[0].stored)

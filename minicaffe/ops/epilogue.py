@@ -82,6 +82,12 @@ class Epilogue:
 
     def over(self, y: Array, *xs: Array, write: Callable[..., None] | None = None) -> None:
         """Map all of y (M, …), or what ``write(y, *xs)`` writes there: in one pass, block by block."""
+        size = CHUNK // (1 + len(xs))
+        if y.size <= size or not on_cpu(y):
+            if write is not None:
+                write(y, *xs)
+            self.apply(y)
+            return
         rows = [array.reshape(len(array), -1) for array in (y, *xs)]
 
         def visit(block: tuple[slice, slice], worker: int) -> None:
@@ -90,8 +96,7 @@ class Epilogue:
                 write(target, *sources)
             self.apply(target, block[0])
 
-        count = workers.worker_count if on_cpu(y) and y.size >= WORTH_SHARING else 1
-        workers.share(visit, _blocks(rows[0], CHUNK // len(rows) if on_cpu(y) else y.size), count)
+        workers.share(visit, _blocks(rows[0], size), workers.worker_count if y.size >= WORTH_SHARING else 1)
 
 
 def _blocks(y: Array, size: int) -> list[tuple[slice, slice]]:
@@ -114,11 +119,25 @@ def split(epilogue: Epilogue | None, y: Array) -> tuple[Epilogue | None, Epilogu
     return (epilogue, None) if on_cpu(y) and y.size >= WORTH_SHARING else (None, epilogue)
 
 
-def bias_first(bias: Array | None, epilogue: Epilogue | None) -> tuple[Array | None, Epilogue | None]:
-    """The bias and the epilogue of a product: if it has both, the epilogue adds the bias (M,) too."""
-    if bias is None or epilogue is None:
-        return bias, epilogue
-    return None, Epilogue([Affine(shift=bias), *epilogue.maps])
+def folded(
+    w: Array, bias: Array | None, epilogue: Epilogue | None, columns: int
+) -> tuple[Array, Array | None, Epilogue | None]:
+    """The weights w (M, …) and the bias (M,) of a product with ``columns``, and the rest of its epilogue.
+
+    An affine map that the epilogue begins with becomes part of w and b:
+    s · (w · x + b) + t = (s · w) · x + (s · b + t).
+    Where there are more weights than outputs, s stays in the epilogue.
+    """
+    first = epilogue.maps[0] if epilogue is not None and epilogue.maps else None
+    if epilogue is None or not isinstance(first, Affine):
+        return w, bias, epilogue
+    both, rest = Affine(shift=bias).then(first), epilogue.maps[1:]
+    after = Epilogue(rest) if rest else None
+    if both.scale is None:
+        return w, both.shift, after
+    if w.size > len(w) * columns:
+        return w, None, Epilogue([both, *rest])
+    return w * _along_channels(both.scale, w), both.shift, after
 
 
 def _along_channels(numbers: Array, y: Array) -> Array:
