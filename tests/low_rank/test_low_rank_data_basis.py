@@ -115,6 +115,7 @@ def test_gram_is_the_same_however_the_data_matrix_is_cut(
 ):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
+    monkeypatch.setattr(convolution, "SHORT_BLOCK", 1)
     monkeypatch.setattr(gemm, "SMALL", 0)
     monkeypatch.setattr(workers, "worker_count", worker_count)
     dense, x, columns = make(rng, geometry)

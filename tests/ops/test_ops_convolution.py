@@ -56,6 +56,10 @@ def test_blocks_give_what_the_whole_data_matrix_gives(
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SCATTER_BYTES", block_bytes)
     monkeypatch.setattr(convolution, "SMALL_COLUMNS", 0 if block_bytes < 1000 else 1000)
+    monkeypatch.setattr(convolution, "SHORT_BLOCK", 1)
+    if block_bytes < 1 << 20:
+        monkeypatch.setattr(convolution, "SHORT_COLUMNS", 1)
+        monkeypatch.setattr(convolution, "SMALL", 0)
     monkeypatch.setattr(gemm, "SMALL", 0)
     monkeypatch.setattr(convolution, "TURN_FILTERS", turn_filters)
     monkeypatch.setattr(convolution, "TURN_CHANNELS", 0)

@@ -40,7 +40,10 @@ TURN_CHANNELS = 16  # at least this many channels, the rows of the turned produc
 TURN_GROWTH = 1.3  # and the image is at most this much larger than the output: so is the turned product
 PIECE_BYTES = 96 << 10  # of the data matrix, in one GEMM of a block; …
 SHORT_PIECE = 320  # … but at least this many columns
-SMALL_COLUMNS = 1 << 10  # up to this many columns are one block, whose product is divided among the workers
+SMALL_COLUMNS = 1 << 10  # up to this many columns are one block if
+SHORT_COLUMNS = 1 << 7  # there are fewer than these, or than filters,
+SMALL = 1 << 23  # or fewer multiply-adds
+SHORT_BLOCK = 1 << 8  # columns: a shorter block is not worth the packing of w, unless a worker had none
 
 
 class DenseConvolution:
@@ -62,9 +65,22 @@ class DenseConvolution:
         column_bytes = geometry.depth * geometry.group * self.dtype.itemsize
         if self.device != CPU:
             return max(1, geometry.columns if geometry.is_pointwise else DEVICE_BLOCK_BYTES // column_bytes)
-        if geometry.columns <= SMALL_COLUMNS or geometry.is_pointwise:
+        if geometry.is_pointwise or self._is_small():
             return max(1, geometry.columns)
-        return max(1, min(BLOCK_BYTES // column_bytes, -(-geometry.columns // workers.worker_count)))
+        rows = -(-geometry.output[0] // workers.worker_count)  # for each worker, or fewer for the last one
+        share = rows * geometry.output[1] * geometry.batch
+        return max(1, min(max(BLOCK_BYTES // column_bytes, SHORT_BLOCK), share))
+
+    def _is_small(self) -> bool:
+        """Whether all columns are one block, whose product is divided among the workers by filters.
+
+        A worker that has a block packs all of w for its product; one that has some filters packs all columns.
+        """
+        geometry = self.geometry
+        if geometry.columns > SMALL_COLUMNS:
+            return False
+        is_short = geometry.columns < max(SHORT_COLUMNS, geometry.filters // geometry.group)
+        return is_short or geometry.multiply_adds * geometry.batch < SMALL
 
     def pad(self, x: Array) -> Array:
         """x (C, H, W, N), in any shape with the same order, with its border of zeros: (C, H', W', N).
