@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.ops import epilogue
 from minicaffe.ops.convolution import depthwise
+from minicaffe.ops.convolution.channels_last import ChannelsLastConvolution
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import products_for
 from minicaffe.ops.convolution.reference import PlainConvolution
+from minicaffe.ops.epilogue import Affine, Epilogue, Function
 from minicaffe.spec.net import parse_net
 from minicaffe.testing import layer_net
 
@@ -29,22 +32,26 @@ WINDOWS = [
 ]
 
 
-def pair(shape, filters, window, dtype=np.float64):
+def pair(shape, filters, window, dtype=np.float64, kind=DepthwiseConvolution):
     """The plain convolution in groups, and the depthwise one."""
     geometry = Geometry(shape, filters, window, shape[0])
-    return PlainConvolution(geometry), DepthwiseConvolution(geometry, dtype)
+    return PlainConvolution(geometry), kind(geometry, dtype)
 
 
+KINDS = pytest.mark.parametrize("kind", [DepthwiseConvolution, ChannelsLastConvolution])
+
+
+@KINDS
 @pytest.mark.parametrize("block_bytes", [1, 1 << 10, 1 << 20])
 @pytest.mark.parametrize("multiplier", [1, 3])
 @pytest.mark.parametrize("shape", [(5, 9, 8, 2), (1, 11, 13, 1), (4, 9, 9, 0)])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_all_three_products_are_those_of_the_grouped_convolution(
-    window, shape, multiplier, block_bytes, monkeypatch, rng
+    window, shape, multiplier, block_bytes, kind, monkeypatch, rng
 ):
     monkeypatch.setattr(depthwise, "BLOCK_BYTES", block_bytes)
     filters = shape[0] * multiplier
-    grouped, direct = pair(shape, filters, window)
+    grouped, direct = pair(shape, filters, window, kind=kind)
     x, w, b = (
         rng.standard_normal(shape),
         rng.standard_normal((filters, 1, *window.kernel)),
@@ -62,9 +69,28 @@ def test_all_three_products_are_those_of_the_grouped_convolution(
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
+@KINDS
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_an_epilogue_finds_the_outputs_of_its_channels(multiplier, kind, monkeypatch, rng):
+    monkeypatch.setattr(depthwise, "WORTH_SHARING", 0)
+    monkeypatch.setattr(epilogue, "WORTH_SHARING", 0)
+    monkeypatch.setattr(depthwise.workers, "worker_count", 2)
+    shape, window, filters = (5, 9, 8, 2), Window((3, 3), (2, 1), (1, 1)), 5 * multiplier
+    grouped, direct = pair(shape, filters, window, kind=kind)
+    x, w, b = rng.standard_normal(shape), rng.standard_normal((filters, 1, 3, 3)), rng.random(filters)
+    scale, shift = rng.standard_normal((2, filters))
+    maps = Epilogue([Affine(scale, shift), Function(lambda y: np.maximum(y, 0, out=y))])
+    expected, y = np.empty((2, *grouped.geometry.output_shape))
+    grouped.forward(x, w, expected, b)
+    maps.apply(expected)
+    direct.forward(x, w, y, b, maps)
+    np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
+
+
+@KINDS
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_an_empty_batch_is_convolved_to_an_empty_one(window, rng):
-    product = DepthwiseConvolution(Geometry((4, 9, 9, 0), 8, window, 4), np.float64)
+def test_an_empty_batch_is_convolved_to_an_empty_one(window, kind, rng):
+    product = kind(Geometry((4, 9, 9, 0), 8, window, 4), np.float64)
     x, w = np.empty((4, 9, 9, 0)), rng.standard_normal((8, 1, *window.kernel))
     y, dw = np.empty(product.geometry.output_shape), np.empty_like(w)
     product.weight_grad(y, product.forward(x, w, y), dw)
@@ -72,11 +98,12 @@ def test_an_empty_batch_is_convolved_to_an_empty_one(window, rng):
     assert not dw.any()
 
 
+@KINDS
 @pytest.mark.parametrize("stride", [1, 2])
-def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
+def test_several_workers_give_the_same_numbers(stride, kind, monkeypatch, rng):
     monkeypatch.setattr(depthwise.workers, "worker_count", 3)
     shape, window = (7, 90, 80, 24), Window((3, 3), (stride, stride), (1, 1))
-    grouped, direct = pair(shape, 7, window, np.float32)
+    grouped, direct = pair(shape, 7, window, np.float32, kind)
     assert direct.workers == 3
     x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((7, 1, 3, 3), np.float32)
     dy = rng.standard_normal((7, *grouped.geometry.output, 24), np.float32)
@@ -104,6 +131,14 @@ def test_several_workers_give_the_same_numbers(stride, monkeypatch, rng):
 def test_only_small_steps_of_small_kernels_go_without_a_data_matrix(channels, group, window, is_depthwise):
     product = products_for(Geometry((channels, 9, 9, 2), 8, window, group), np.float32)
     assert isinstance(product, DepthwiseConvolution) == is_depthwise
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((64, 14, 14, 1), ChannelsLastConvolution), ((64, 56, 56, 1), DepthwiseConvolution)]
+)
+def test_few_pixels_are_convolved_with_the_channels_last(shape, kind):
+    product = products_for(Geometry(shape, 64, Window((3, 3), (1, 1), (1, 1)), 64), np.float32)
+    assert type(product) is type(product.turned) is kind
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (2, 4, 9), (1, 4, 4, 4, 3)])

@@ -230,8 +230,8 @@ class DepthwiseConvolution(DenseConvolution):
         ``image`` is x, or x with its border.
         """
         geometry, window = self.geometry, self.geometry.window
-        border = window.pad if image.shape[1:3] == geometry.image else (0, 0)
         source, kernel_w, (width, batch) = image[part.channels], window.kernel[1], geometry.output_shape[2:]
+        border = self.border(image)
         rows = part.rows.stop - part.rows.start
         step = (
             taps.step * window.dilation[0] // window.stride[0]
@@ -239,10 +239,14 @@ class DepthwiseConvolution(DenseConvolution):
         lines = self._pixels(0, taps.start, rows + (len(taps) - 1) * step, border, part.rows.start)
         z = workers.scratch(image, (len(source), kernel_w, len(lines), width, batch))
         for j in range(kernel_w):
-            _copy_reached(z[:, j], source, lines, self._pixels(1, j, width, border))
+            copy_reached(z[:, j], source, lines, self._pixels(1, j, width, border))
         c, j, h = z.strides[:3]
         shape = (len(source), kernel_w, len(taps), rows * self.row)
         return np.ndarray(shape, z.dtype, z, strides=(c, j, step * h, z.itemsize))
+
+    def border(self, image: Array) -> tuple[int, ...]:
+        """How much of the border an image lacks: x all of it, a padded one nothing."""
+        return self.geometry.window.pad if image.shape[1:3] == self.geometry.image else (0, 0)
 
     def _pixels(
         self, axis: int, position: int, outputs: int, border: tuple[int, ...], first: int = 0
@@ -252,7 +256,7 @@ class DepthwiseConvolution(DenseConvolution):
         return range(pixels.start - border[axis], pixels.stop - border[axis], pixels.step)
 
 
-def _copy_reached(target: Array, image: Array, rows: range, columns: range) -> None:
+def copy_reached(target: Array, image: Array, rows: range, columns: range) -> None:
     """Write some pixels of an image (C, H, W, N) into ``target`` (C, rows, columns, N): 0 for those beyond it."""
     (top, bottom), (left, right) = _reached(rows, image.shape[1]), _reached(columns, image.shape[2])
     inner = target[:, top:bottom]

@@ -4,6 +4,7 @@
 ``dense.py``       one GEMM over the data matrix, block by block: for all shapes with two spatial axes
 ``winograd.py``    3 × 3 windows: a quarter of the products; used where that is faster, see ``engine.py``
 ``depthwise.py``   a group for each channel: no data matrix
+``channels_last.py``   the same for few pixels
 ``vertical.py``    kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
 ``volume.py``      three spatial axes, as a convolution over two
 """
@@ -15,6 +16,8 @@ from typing import Protocol
 from numpy.typing import DTypeLike
 
 from minicaffe.device.array import CPU, Array, Device
+from minicaffe.ops.convolution import channels_last
+from minicaffe.ops.convolution.channels_last import ChannelsLastConvolution
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
 from minicaffe.ops.convolution.engine import engine_for
@@ -66,7 +69,8 @@ def planar_products_for(
     is_depthwise = geometry.group == geometry.channels > 1
     has_overlap = window.kernel != (1, 1) and max(window.stride) <= 2
     if is_depthwise and (has_overlap or device != CPU):
-        return DepthwiseConvolution(geometry, dtype, device)
+        is_small = device == CPU and channels_last.suits(geometry)
+        return (ChannelsLastConvolution if is_small else DepthwiseConvolution)(geometry, dtype, device)
     engine = engine_for(engine)
     wants_winograd = engine == "WINOGRAD" or (engine == "DEFAULT" and device == CPU and is_faster(geometry))
     if wants_winograd and can_convolve(window):
