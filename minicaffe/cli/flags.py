@@ -49,8 +49,8 @@ def add_device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--engine",
         choices=[name.lower() for name in ENGINES],
-        help="how to compute convolutions: caffe, one direct sum; winograd, fewer products for 3 × 3 windows; "
-        "default, the faster one for each layer",
+        help="how to compute convolutions: caffe, one direct sum; winograd, fewer products for windows of 3 × 3 "
+        "or 5 wide; default, the faster one for each layer",
     )
     sub.add_argument(
         "--tf32",

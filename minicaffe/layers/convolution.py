@@ -26,8 +26,7 @@ from minicaffe.core.layer import Blobs, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
-from minicaffe.ops.convolution.products import Products, products_for
-from minicaffe.ops.convolution.winograd import can_convolve
+from minicaffe.ops.convolution.products import Products, has_winograd, products_for
 from minicaffe.ops.epilogue import Epilogue, folded
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
@@ -105,9 +104,10 @@ class Convolution(MatrixProduct):
         self.spatial_axes = len(bottom[0].shape) - self.axis - 1
         self.check_bottoms(bottom, top)
         self.window = param.window(self.spatial_axes)
-        if param.engine == "WINOGRAD" and not can_convolve(self.window):
+        if param.engine == "WINOGRAD" and not has_winograd(self.window):
             raise param.error(
-                "engine", "WINOGRAD is for windows of 3 × 3 with stride and dilation 1; leave it out"
+                "engine",
+                "WINOGRAD is for windows of 3 × 3, or 5 wide, with stride and dilation 1; leave it out",
             )
         self.num_output, self.channels, self.engine = (
             param.num_output,

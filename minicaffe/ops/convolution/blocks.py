@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minicaffe.device.workers import cut
 
@@ -42,6 +42,20 @@ def cut_columns(output: tuple[int, ...], batch: int, limit: int, sharers: int = 
             for images in _cut(batch, limit, sharers):
                 columns = slice(base + images.start, base + images.stop)
                 yield Block(slice(r, r + 1), slice(c, c + 1), images, columns)
+
+
+def with_ends(block: Block, output: tuple[int, ...]) -> Block:
+    """The same block; where it takes all rows or columns, they are numbered."""
+    rows, cols = (
+        slice(*part.indices(size)[:2]) for part, size in zip((block.rows, block.cols), output, strict=True)
+    )
+    return replace(block, rows=rows, cols=cols)
+
+
+def sizes_of(block: Block) -> tuple[int, int, int]:
+    """The numbers of rows, columns and images of a block ``with_ends``."""
+    rows, cols = (part.stop - part.start for part in (block.rows, block.cols))
+    return rows, cols, (block.columns.stop - block.columns.start) // (rows * cols)
 
 
 def _cut(length: int, most: int, sharers: int) -> list[slice]:

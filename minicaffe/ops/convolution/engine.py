@@ -1,7 +1,8 @@
 """Which way a convolution is computed: what its spec says, or what is chosen for a whole run.
 
 ``CAFFE``      the direct sum, as one GEMM over the data matrix (``dense.py``)
-``WINOGRAD``   a quarter of the products for windows of 3 × 3, and ten times the rounding (``winograd.py``)
+``WINOGRAD``   fewer products for windows of 3 × 3 (``winograd.py``) or 5 wide (``winograd_rows.py``), with several
+               times the rounding
 ``DEFAULT``    on a CPU the faster of the two, as a model of their times says; on a GPU the direct sum
 """
 

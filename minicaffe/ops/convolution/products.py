@@ -1,12 +1,13 @@
 """What every implementation of convolution offers, and which one is used for which shapes.
 
-``reference.py``   the formulas as they stand: the page to read first
-``dense.py``       one GEMM over the data matrix, block by block: for all shapes with two spatial axes
-``winograd.py``    3 × 3 windows: a quarter of the products; used where that is faster, see ``engine.py``
-``depthwise.py``   a group for each channel: no data matrix
-``channels_last.py``   the same for few pixels
-``vertical.py``    kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
-``volume.py``      three spatial axes, as a convolution over two
+``reference.py``      the formulas as they stand: the page to read first
+``dense.py``          one GEMM over the data matrix, block by block: for all shapes with two spatial axes
+``winograd.py``       3 × 3 windows: a quarter of the products; used where that is faster, see ``engine.py``
+``winograd_rows.py``  windows 5 wide: 2/5 of the products; used in the same way
+``depthwise.py``      a group for each channel: no data matrix
+``channels_last.py``  the same for few pixels
+``vertical.py``       kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
+``volume.py``         three spatial axes, as a convolution over two
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Protocol
 from numpy.typing import DTypeLike
 
 from minicaffe.device.array import CPU, Array, Device
-from minicaffe.ops.convolution import channels_last
+from minicaffe.ops.convolution import channels_last, winograd, winograd_rows
 from minicaffe.ops.convolution.channels_last import ChannelsLastConvolution
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
 from minicaffe.ops.convolution.engine import engine_for
-from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.volume import VolumeConvolution
-from minicaffe.ops.convolution.winograd import WinogradConvolution, can_convolve, is_faster
+from minicaffe.ops.convolution.winograd import WinogradConvolution
+from minicaffe.ops.convolution.winograd_rows import RowWinogradConvolution
 from minicaffe.ops.epilogue import Epilogue
 
 
@@ -71,8 +73,22 @@ def planar_products_for(
     if is_depthwise and (has_overlap or device != CPU):
         is_small = device == CPU and channels_last.suits(geometry)
         return (ChannelsLastConvolution if is_small else DepthwiseConvolution)(geometry, dtype, device)
-    engine = engine_for(engine)
-    wants_winograd = engine == "WINOGRAD" or (engine == "DEFAULT" and device == CPU and is_faster(geometry))
-    if wants_winograd and can_convolve(window):
-        return WinogradConvolution(geometry, dtype, device)
-    return DenseConvolution(geometry, dtype, device)
+    return kind_for(geometry, device, engine_for(engine))(geometry, dtype, device)
+
+
+def has_winograd(window: Window) -> bool:
+    """Whether ``engine: WINOGRAD`` can be asked for."""
+    return winograd.can_convolve(window) or winograd_rows.can_convolve(window)
+
+
+def kind_for(geometry: Geometry, device: Device, engine: str) -> type[DenseConvolution]:
+    """How an engine computes a convolution that is not depthwise; by rows only on a CPU."""
+    is_forced, window = engine == "WINOGRAD", geometry.window
+    if engine == "CAFFE" or (device != CPU and not is_forced):
+        return DenseConvolution
+    if winograd.can_convolve(window) and (is_forced or winograd.is_faster(geometry)):
+        return WinogradConvolution
+    has_rows = device == CPU and winograd_rows.can_convolve(window)
+    if has_rows and (is_forced or winograd_rows.is_faster(geometry)):
+        return RowWinogradConvolution
+    return DenseConvolution

@@ -28,8 +28,7 @@ al. 2020 (arXiv 1803.10986).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import product
 from typing import NamedTuple
@@ -38,9 +37,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
-from minicaffe.device.array import CPU, Array, Device, module_of
+from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.ops import gemm
-from minicaffe.ops.convolution.blocks import Block, cut_columns
+from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_ends
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.epilogue import Epilogue, split
@@ -96,9 +95,12 @@ def counts(geometry: Geometry) -> Costs:
 
 def is_faster(geometry: Geometry, costs: Costs = FORWARD) -> bool:
     """Whether a product takes less time on a CPU than that of a DenseConvolution: forward, and so dx."""
-    if not can_convolve(geometry.window):
-        return False
-    multiply_add, x, *ours = (cost * count for cost, count in zip(costs, counts(geometry), strict=True))
+    return can_convolve(geometry.window) and is_cheaper(costs, counts(geometry))
+
+
+def is_cheaper(costs: Costs, counts: Costs) -> bool:
+    """Whether Winograd's product costs less than the direct sum."""
+    multiply_add, x, *ours = (cost * count for cost, count in zip(costs, counts, strict=True))
     return sum(ours) < multiply_add + x
 
 
@@ -107,23 +109,45 @@ def is_weight_grad_faster(geometry: Geometry) -> bool:
     return is_faster(geometry, WEIGHT_GRAD)
 
 
-def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Aᵀ (4, 6), G (6, 3) and Bᵀ (6, 6): Toom and Cook's for the points p, in float64.
+def matrices(points: Sequence[float], taps: int = TAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Aᵀ (4, T), G (T, taps) and Bᵀ (T, T): Toom and Cook's for T − 1 points p and ∞, in float64.
 
     Column p of Aᵀ and row p of G, times f = Π (p − other points), hold the powers of p; row p of Bᵀ the polynomial
     that is 0 at the other points. At ∞ stand the highest power and the polynomial that is 0 at all of them.
     """
-    others = [[q for q in POINTS if q != p] for p in POINTS]
-    infinity = np.eye(TILE)[-1]
-    values = np.array([[p**i for p in POINTS] for i in range(OUTPUTS)])
+    others = [[q for q in points if q != p] for p in points]
+    infinity = np.eye(len(points) + 1)[-1]
+    values = np.array([[p**i for p in points] for i in range(OUTPUTS)])
     a = np.column_stack([values, infinity[-OUTPUTS:]])
     powers = [
-        [p**i / math.prod(p - q for q in rest) for i in range(TAPS)]
-        for p, rest in zip(POINTS, others, strict=True)
+        [p**i / math.prod(p - q for q in rest) for i in range(taps)]
+        for p, rest in zip(points, others, strict=True)
     ]
-    g = np.vstack([powers, infinity[-TAPS:]])
+    g = np.vstack([powers, infinity[-taps:]])
     b = [[*np.poly(rest)[::-1], 0] for rest in others]
-    return a, g, np.vstack([b, np.poly(POINTS)[::-1]])
+    return a, g, np.vstack([b, np.poly(points)[::-1]])
+
+
+class TransformedFilters:
+    """U of some ``shape``, which ``transform(w, u)`` writes: on a CPU kept until the filters w have changed.
+
+    To find out whether they have, a GPU would have to wait.
+    """
+
+    def __init__(self, shape: tuple[int, ...], transform: Callable[[Array, Array], None]) -> None:
+        self._shape, self._transform = shape, transform
+        self._latest: tuple[Array, Array] | None = None
+
+    def of(self, w: Array) -> Array:
+        """U for these filters; valid until the next call."""
+        if self._latest is None:
+            self._latest = module_of(w).empty_like(w), module_of(w).empty(self._shape, w.dtype)
+        elif on_cpu(w) and _equal(self._latest[0][:1], w[:1]) and _equal(self._latest[0], w):
+            return self._latest[1]
+        latest, u = self._latest
+        latest[...] = w
+        self._transform(w, u)
+        return u
 
 
 class WinogradConvolution(DenseConvolution):
@@ -134,12 +158,13 @@ class WinogradConvolution(DenseConvolution):
         self.tiles = tiles = tiles_of(geometry)
         column = TILE**2 * (geometry.channels + geometry.filters) * self.dtype.itemsize
         self.tile_blocks = [
-            _with_ends(block, tiles)
+            with_ends(block, tiles)
             for block in cut_columns(tiles, geometry.batch, max(1, BLOCK_BYTES // column))
         ]
         with device.entered():
-            self._at, self._g, self._bt = (device.xp.asarray(np.kron(m, m), dtype) for m in matrices())
-        self._latest: tuple[Array, Array] | None = None
+            self._at, self._g, self._bt = (device.xp.asarray(np.kron(m, m), dtype) for m in matrices(POINTS))
+        shape = (geometry.group, geometry.filters // geometry.group, geometry.channels // geometry.group)
+        self._filters = TransformedFilters((TILE**2, *shape), self._transform_filters)
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """As ``DenseConvolution.room_for_padded``, with zeros below and on the right up to whole tiles."""
@@ -153,7 +178,7 @@ class WinogradConvolution(DenseConvolution):
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
     ) -> None:
         """As ``DenseConvolution.forward_padded``: Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
-        y, u = out.reshape(self.geometry.output_shape), self.transformed(w)
+        y, u = out.reshape(self.geometry.output_shape), self._filters.of(w)
         in_blocks, afterwards = split(epilogue, y)
         for block in self.tile_blocks:
             v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
@@ -200,20 +225,15 @@ class WinogradConvolution(DenseConvolution):
         turned = self.geometry.turned
         return WinogradConvolution(turned, self.dtype, self.device) if turned is not None else None
 
-    def transformed(self, w: Array) -> Array:
-        """U (36, g, M/g, C/g), on a CPU kept until w has changed; to find that out a GPU would have to wait."""
-        latest = self._latest
-        if latest is None or not (_equal(latest[0][:1], w[:1]) and _equal(latest[0], w)):
-            xp, group = module_of(w), self.geometry.group
-            u = xp.empty((TILE**2, w.size // TAPS**2), w.dtype)
-            gemm.matmul(self._g, xp.ascontiguousarray(w.reshape(-1, TAPS**2).T), u)
-            latest = w.copy(), u.reshape(TILE**2, group, self.geometry.filters // group, -1)
-            self._latest = latest if self.device == CPU else None
-        return latest[1]
+    def _transform_filters(self, w: Array, u: Array) -> None:
+        """U = (G ⊗ G) · w, (36, g, M/g, C/g)."""
+        taps = workers.scratch(w, (TAPS**2, w.size // TAPS**2))
+        taps[...] = w.reshape(-1, TAPS**2).T
+        gemm.matmul(self._g, taps, u.reshape(TILE**2, -1))
 
     def _transform(self, matrix: Array, image: Array, block: Block, slot: int) -> Array:
         """``matrix`` (36, s²) times the block's tiles of s × s pixels of an image (C, H, W, N): (36, C, q)."""
-        side, shape = math.isqrt(matrix.shape[1]), _tiles_in(block)
+        side, shape = math.isqrt(matrix.shape[1]), sizes_of(block)
         result = workers.scratch(image, (TILE**2, len(image), math.prod(shape)), slot)
 
         def transform(own: slice) -> None:
@@ -233,7 +253,7 @@ class WinogradConvolution(DenseConvolution):
         self, z: Array, bias: Array | None, epilogue: Epilogue | None, block: Block, y: Array
     ) -> None:
         """Write the block's outputs (Aᵀ ⊗ Aᵀ) · Z + b into y (M, OH, OW, N); z (36, M, q)."""
-        shape = _tiles_in(block)
+        shape = sizes_of(block)
 
         def write(own: slice) -> None:
             tiles = workers.scratch(z, (OUTPUTS, OUTPUTS, own.stop - own.start, *shape), slot=1)
@@ -257,20 +277,6 @@ class WinogradConvolution(DenseConvolution):
         parts = max(count, nbytes // PART_BYTES) if self.device == CPU else 1
         slices = workers.cut(length, min(length, -(-parts // count) * count))
         workers.share_products(lambda own, worker: task(own), slices, count)
-
-
-def _with_ends(block: Block, tiles: tuple[int, ...]) -> Block:
-    """The same block; where it takes all rows or columns of tiles, they are numbered."""
-    rows, cols = (
-        slice(*part.indices(size)[:2]) for part, size in zip((block.rows, block.cols), tiles, strict=True)
-    )
-    return replace(block, rows=rows, cols=cols)
-
-
-def _tiles_in(block: Block) -> tuple[int, int, int]:
-    """The numbers of the block's rows and columns of tiles, and of images."""
-    rows, cols = (part.stop - part.start for part in (block.rows, block.cols))
-    return rows, cols, (block.columns.stop - block.columns.start) // (rows * cols)
 
 
 def _pieces(tiles: Array, image: Array, block: Block) -> list[tuple[Array, Array]]:
@@ -299,7 +305,6 @@ def _equal(a: Array, b: Array) -> bool:
     results: list[bool] = []
     a, b = a.reshape(-1), b.reshape(-1)
     parts = workers.cut(len(a), max(1, a.nbytes // PART_BYTES))
-    workers.share(
-        lambda own, worker: results.append(np.array_equal(a[own], b[own])), parts, workers.worker_count
-    )
+    count = min(workers.worker_count, len(parts))
+    workers.share(lambda own, worker: results.append(np.array_equal(a[own], b[own])), parts, count)
     return all(results)
