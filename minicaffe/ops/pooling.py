@@ -1,11 +1,14 @@
 """Pooling on batch-last arrays: x (C, H, W, N) -> y (C, OH, OW, N).
 
 A kernel position (i, j) meets each output pixel once, so pooling is k·k operations on strided views of whole
-images, and no loop over pixels. A window is clipped to the image (and, for the average's divisor, to the
-padded image), as Caffe clips it.
+images, and no loop over pixels; the maximum is 2·k of them, along one axis and then along the other. A window is
+clipped to the image (and, for the average's divisor, to the padded image), as Caffe clips it.
 
 Ties: the gradient of MAX goes to the first maximum in row order. Its position in the window is kept as the number
 i·kw + j.
+
+With few images and a stride of several columns, NumPy would meet a new run of memory at every pixel. Then columns
+are put in order of their phase first, number mod stride: those under a kernel position are one run in each row.
 
 On a GPU a kernel has one thread for each output, or in backward for each pixel, which gathers from its windows.
 """
@@ -13,8 +16,9 @@ On a GPU a kernel has one thread for each output, or in backward for each pixel,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +26,12 @@ from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.runs import SHORT, copy_runs
 
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window with no pixel in it, as in Caffe
 
 KERNELS = kernels_beside(__file__)
+Index = tuple[slice, slice, slice]  # of channels, rows and columns
 
 
 def _sizes(x: Array, y: Array, window: Window) -> tuple[int, ...]:
@@ -56,7 +62,7 @@ def _overlap(offset: int, size: int, out: int, stride: int) -> tuple[slice, slic
 @lru_cache(maxsize=256)
 def _positions(
     image: tuple[int, int], output: tuple[int, int], window: Window
-) -> list[tuple[int, tuple[slice, slice, slice], tuple[slice, slice, slice]]]:
+) -> list[tuple[int, Index, Index]]:
     """For each kernel position: its number, its slice of y, and its slice of x (channels come first)."""
     every = slice(None)
     found = []
@@ -69,10 +75,68 @@ def _positions(
     return found
 
 
-def _over(x: Array, y: Array, window: Window) -> Iterator[tuple[int, Array, tuple[slice, slice, slice]]]:
-    """(number, pixels of x, index into y) for each kernel position."""
-    for number, into_y, into_x in _positions(x.shape[1:3], y.shape[1:3], window):
+class _Columns:
+    """An array (C, H, W, N) whose columns are read or written every ``step`` pixels, in order of phase if that is
+    faster."""
+
+    def __init__(self, x: Array, step: int) -> None:
+        self.x, self.step = x, step
+        self.phases: Array | None = None
+        if step > 1 and x.shape[3] <= SHORT:
+            channels, height, width, batch = x.shape
+            self.phases = workers.scratch(x, (step, channels, height, -(-width // step), batch), slot=4)
+
+    def gather(self) -> _Columns:
+        """Read the array. Returns self."""
+        for phase, pixels in self._pairs():
+            copy_runs(phase, pixels)
+        return self
+
+    def fill(self, value: float) -> _Columns:
+        """Fill the array. Returns self."""
+        (self.x if self.phases is None else self.phases).fill(value)
+        return self
+
+    def scatter(self) -> None:
+        """Write the array."""
+        for phase, pixels in self._pairs():
+            copy_runs(pixels, phase)
+
+    def _pairs(self) -> Iterator[tuple[Array, Array]]:
+        """Each phase, and its pixels in the array."""
+        for i, phase in enumerate([] if self.phases is None else self.phases):
+            pixels = self.x[:, :, i :: self.step]
+            yield phase[:, :, : pixels.shape[2]], pixels
+
+    def __getitem__(self, index: Index) -> Array:
+        """The view of some channels, rows and columns; the columns are a slice with the step."""
+        if self.phases is None:
+            return self.x[index]
+        channels, rows, cols = index
+        first, phase = divmod(cols.start, self.step)
+        count = max(0, -(-(cols.stop - cols.start) // self.step))
+        view: Array = self.phases[phase][channels, rows, first : first + count]
+        return view
+
+
+def _over(
+    x: Array | _Columns, image: tuple[int, ...], y: Array, window: Window
+) -> Iterator[tuple[int, Array, Index]]:
+    """(number, pixels of x, index into y) for each kernel position; the ``image`` of x is (H, W)."""
+    for number, into_y, into_x in _positions((image[0], image[1]), y.shape[1:3], window):
         yield number, x[into_x], into_y
+
+
+def _along(axis: int, size: int, y: Array, window: Window) -> Iterator[tuple[int, Index, Index]]:
+    """For each place of the kernel along the rows' axis (0) or the columns' (1), which has ``size`` pixels: its
+    number, index into y, and index into x."""
+    every = slice(None)
+    for k in range(window.kernel[axis]):
+        outputs, pixels = _overlap(k - window.pad[axis], size, y.shape[axis + 1], window.stride[axis])
+        if axis == 0:
+            yield k, (every, outputs, every), (every, pixels, every)
+        else:
+            yield k, (every, every, outputs), (every, every, pixels)
 
 
 def _tiles(image: tuple[int, int], output: tuple[int, int], window: Window) -> bool:
@@ -102,29 +166,75 @@ def max_pool(x: Array, window: Window, out: Array, argmax: Array | None = None) 
 
 
 def _max(x: Array, window: Window, y: Array) -> None:
-    xp = module_of(x)
-    y.fill(LOWEST)
-    for _, pixels, into_y in _over(x, y, window):
-        xp.maximum(y[into_y], pixels, out=y[into_y])
+    """Down the columns first: the rows are long runs."""
+    height, width = x.shape[1:3]
+    down = workers.scratch(x, (x.shape[0], y.shape[1], width, x.shape[3]))
+    _first_maximum([(0, x[from_x], into) for _, into, from_x in _along(0, height, y, window)], down)
+    columns = _Columns(down, window.stride[1]).gather()
+    _first_maximum([(0, columns[from_x], into) for _, into, from_x in _along(1, width, y, window)], y)
 
 
 def _max_with_argmax(x: Array, window: Window, y: Array, argmax: Array) -> None:
-    """Positions come in rising order, so the last one that was greater than all before it is the maximum."""
-    xp, tiles = module_of(x), _tiles(x.shape[1:3], y.shape[1:3], window)
-    argmax.fill(0)
-    if not tiles:
-        y.fill(LOWEST)
-    greater, numbers = workers.scratch(argmax, y.shape, slot=0), workers.scratch(argmax, y.shape, slot=1)
-    greater = greater.view(bool) if argmax.itemsize == 1 else greater
-    for number, pixels, into_y in _over(x, y, window):
-        if tiles and number == 0:
-            y[...] = pixels
-            continue
-        xp.greater(pixels, y[into_y], out=greater[into_y])
-        xp.maximum(y[into_y], pixels, out=y[into_y])
-        if number:
-            xp.multiply(greater[into_y], argmax.dtype.type(number), out=numbers[into_y])
-            xp.maximum(argmax[into_y], numbers[into_y], out=argmax[into_y])
+    """Along the rows first, then down the columns, where the first of equal maxima is the first in row order.
+
+    Where windows share no pixels, that would only be one more step.
+    """
+    height, width = x.shape[1:3]
+    columns = _Columns(x, window.stride[1]).gather()
+    if all(k <= s for k, s in zip(window.kernel, window.stride, strict=True)):
+        _first_maximum([*_over(columns, (height, width), y, window)], y, argmax)
+        return
+    shape = (x.shape[0], height, *y.shape[2:])
+    across, at = workers.scratch(x, shape, slot=0), workers.scratch(argmax, shape, slot=1)
+    _first_maximum(
+        [(j, columns[from_x], into) for j, into, from_x in _along(1, width, y, window)], across, at
+    )
+    lines = _along(0, height, y, window)
+    numbers = ((i * window.kernel[1], from_x, into) for i, into, from_x in lines)
+    _first_maximum([(i, across[from_x], into, at[from_x]) for i, from_x, into in numbers], y, argmax)
+
+
+def _first_maximum(parts: Sequence[tuple[Any, ...]], y: Array, argmax: Array | None = None) -> None:
+    """y = the largest of several ``parts``: (number, values, index into y, numbers to be added to the first).
+
+    ``argmax``: the number of the first part that has it. Numbers come in rising order, so the last part that was
+    greater than all before it has the maximum.
+    """
+    best = y
+    for part in parts:
+        number, values, into, *more = part
+        is_whole = values.shape == y.shape
+        if part is parts[0]:
+            if is_whole:
+                best = values  # not copied, if the next part is whole, too
+            else:
+                y.fill(LOWEST)
+            if argmax is not None:
+                argmax.fill(number)
+                if is_whole and more:
+                    argmax += more[0]
+            if is_whole:
+                continue
+        if best is not y and not is_whole:
+            y[...] = best
+            best = y
+        if argmax is not None:
+            _note_greater(values, best[into], number, argmax[into], *more)
+        np.maximum(best[into], values, out=y[into])
+        best = y
+    if best is not y:
+        y[...] = best
+
+
+def _note_greater(values: Array, best: Array, number: int, at: Array, more: Array | None = None) -> None:
+    """at = number, or number + more, where values are greater than the best so far."""
+    greater = workers.scratch(at, values.shape, slot=2)
+    np.greater(values, best, out=greater.view(bool) if greater.itemsize == 1 else greater)
+    numbers: Any = at.dtype.type(number)
+    if more is not None:
+        numbers = np.add(more, numbers, out=workers.scratch(at, values.shape, slot=3))
+    np.multiply(greater, numbers, out=greater)
+    np.maximum(at, greater, out=at)
 
 
 def max_pool_grad(dy: Array, argmax: Array, window: Window, out: Array) -> None:
@@ -137,16 +247,17 @@ def max_pool_grad(dy: Array, argmax: Array, window: Window, out: Array) -> None:
 
 
 def _route(dy: Array, argmax: Array, window: Window, dx: Array, tiles: bool) -> None:
-    xp = module_of(dy)
     chosen, share = workers.scratch(argmax, dy.shape, slot=0), workers.scratch(dy, dy.shape, slot=1)
     chosen = chosen.view(bool) if argmax.itemsize == 1 else chosen
+    columns = _Columns(dx, window.stride[1])
     if not tiles:
-        dx.fill(0)
-    for number, pixels, into_y in _over(dx, dy, window):
-        xp.equal(argmax[into_y], argmax.dtype.type(number), out=chosen[into_y])
-        xp.multiply(dy[into_y], chosen[into_y], out=pixels if tiles else share[into_y])
+        columns.fill(0)
+    for number, pixels, into_y in _over(columns, dx.shape[1:3], dy, window):
+        np.equal(argmax[into_y], argmax.dtype.type(number), out=chosen[into_y])
+        np.multiply(dy[into_y], chosen[into_y], out=pixels if tiles else share[into_y])
         if not tiles:
             pixels += share[into_y]
+    columns.scatter()
 
 
 def flat_positions(positions: Array, window: Window, width: int) -> Array:
@@ -185,7 +296,7 @@ def ave_pool(x: Array, window: Window, out: Array) -> None:
 
     def channels(x: Array, y: Array) -> None:
         y.fill(0)
-        for _, pixels, into_y in _over(x, y, window):
+        for _, pixels, into_y in _over(_Columns(x, window.stride[1]).gather(), x.shape[1:3], y, window):
             y[into_y] += pixels
         y *= scale
 
@@ -200,11 +311,12 @@ def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:
     scale = _scale(out, dy, window)
 
     def channels(dy: Array, dx: Array) -> None:
-        dx.fill(0)
+        columns = _Columns(dx, window.stride[1]).fill(0)
         share = workers.scratch(dy, dy.shape)
-        module_of(dy).multiply(dy, scale, out=share)
-        for _, pixels, into_y in _over(dx, dy, window):
+        np.multiply(dy, scale, out=share)
+        for _, pixels, into_y in _over(columns, dx.shape[1:3], dy, window):
             pixels += share[into_y]
+        columns.scatter()
 
     workers.channelwise(channels, dy, out)
 
@@ -216,7 +328,7 @@ def expected_pool(x: Array, window: Window, out: Array) -> None:
         return
     xp = module_of(x)
     squares, sums = xp.zeros_like(out), xp.zeros_like(out)
-    for _, pixels, into_y in _over(x, out, window):
+    for _, pixels, into_y in _over(x, x.shape[1:3], out, window):
         squares[into_y] += pixels * pixels
         sums[into_y] += pixels
     xp.divide(squares, xp.where(sums == 0, 1, sums), out=out)
@@ -235,13 +347,13 @@ def sample_pool(x: Array, window: Window, threshold: Array, out: Array, picked: 
         return
     xp = module_of(x)
     total = xp.zeros_like(out)
-    for _, pixels, into_y in _over(x, out, window):
+    for _, pixels, into_y in _over(x, x.shape[1:3], out, window):
         total[into_y] += pixels
     limit, running = threshold * total, xp.zeros_like(out)
     taken = xp.zeros(out.shape, bool)
     out.fill(0)
     picked.fill(0)
-    for number, pixels, into_y in _over(x, out, window):
+    for number, pixels, into_y in _over(x, x.shape[1:3], out, window):
         running[into_y] += pixels
         take = (running[into_y] > limit[into_y]) & ~taken[into_y]
         taken[into_y] |= take
