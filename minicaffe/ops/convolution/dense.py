@@ -30,6 +30,7 @@ from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.runs import copy_runs
 
 BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU
@@ -294,7 +295,7 @@ class DenseConvolution:
             source = view[..., block.rows, block.cols, block.batch]
             columns = workers.scratch(padded, source.shape)
             if on_cpu(padded):
-                columns[...] = source
+                copy_runs(columns, source)
             else:
                 copy_columns(padded, geometry, block, columns)
             visit(block, columns.reshape(geometry.group, geometry.depth, -1), worker)

@@ -43,6 +43,7 @@ from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.runs import copy_runs
 
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
@@ -242,7 +243,7 @@ class WinogradConvolution(DenseConvolution):
             if len(pieces) > 1:
                 tiles.fill(0)  # beyond the image
             for piece, pixels in pieces:
-                piece[...] = pixels
+                copy_runs(piece, pixels)
             rows = result[:, own].reshape(TILE**2, -1)
             module_of(image).matmul(matrix, tiles.reshape(side**2, -1), out=rows)
 
@@ -263,7 +264,7 @@ class WinogradConvolution(DenseConvolution):
             if epilogue is not None:
                 epilogue.apply(np.moveaxis(tiles, 2, 0), own)
             for piece, pixels in _pieces(tiles, y[own], block):
-                pixels[...] = piece
+                copy_runs(pixels, piece)
 
         self._share(write, len(y), z.nbytes)
 

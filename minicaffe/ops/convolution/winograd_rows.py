@@ -33,6 +33,7 @@ from minicaffe.ops.convolution.dense import DenseConvolution, total_of
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.winograd import OUTPUTS, Costs, TransformedFilters, is_cheaper, matrices
 from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.runs import copy_runs
 
 TAPS, TILE = 5, 8  # of a row of the window, and pixels of a tile
 POINTS = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # and ∞
@@ -143,7 +144,7 @@ class RowWinogradConvolution(DenseConvolution):
             if epilogue is not None:
                 epilogue.apply(np.moveaxis(tiles, 2, 0), channels)
             for piece, pixels in _pieces(tiles, y[group, :, rows], block):
-                pixels[...] = piece
+                copy_runs(pixels, piece)
 
         self._share(multiply, self.geometry.output[0], TILE * filters * v.shape[-1])
 
@@ -185,7 +186,7 @@ class RowWinogradConvolution(DenseConvolution):
             if OUTPUTS * self.tiles > self.geometry.output[1]:
                 tiles.fill(0)  # beyond the image
             for piece, pixels in _pieces(tiles, dy[group, :, rows], block):
-                piece[...] = pixels
+                copy_runs(piece, pixels)
             e = workers.scratch(v, (TILE, *shape), slot=1)
             np.matmul(self._at.T, tiles.reshape(OUTPUTS, -1), out=e.reshape(TILE, -1))
             term = workers.scratch(v, sums[worker, :, group].shape)
@@ -224,7 +225,7 @@ class RowWinogradConvolution(DenseConvolution):
         def transform(part: Part, worker: int) -> None:
             tiles = stride(image[part.group], shape, (w, h, c, OUTPUTS * w, n))[:, part.rows]
             copied = workers.scratch(padded, tiles.shape)
-            copied[...] = tiles
+            copy_runs(copied, tiles)
             rows = v[:, part.group].reshape(TILE, shape[1], -1)[:, part.rows]
             np.matmul(self._bt, copied.reshape(TILE, -1), out=rows.reshape(TILE, -1))
 
