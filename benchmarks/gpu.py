@@ -25,9 +25,20 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from lowrank_time import PLANS, Ours, plan_text
-from peer_specs import described, inference_spec, net_of, training_spec
-from training import PROTOTXT, SHAPES, SOLVER, deploy_net, make_batch
+from lowrank_time import Ours
+from peer_specs import (
+    PLANS,
+    PROTOTXT,
+    SHAPES,
+    SOLVER,
+    described,
+    inference_spec,
+    make_batch,
+    net_of,
+    plan_text,
+    training_spec,
+    training_text,
+)
 
 import minicaffe as mc
 from minicaffe.cli.flags import add_device, choose_device, positive
@@ -163,7 +174,7 @@ def forward_rows(name: str, rounds: int) -> list[tuple[str, ...]]:
 
 def training_rows(name: str, rounds: int) -> list[tuple[str, ...]]:
     """Ours, PyTorch; and the pool's memory."""
-    solver = mc.Solver(parse_solver(SOLVER), net=parse_net(deploy_net(name)))
+    solver = mc.Solver(parse_solver(SOLVER), net=parse_net(training_text(name)))
     for blob, values in zip(("data", "label"), make_batch(SHAPES[name]), strict=True):
         solver.net.blobs[blob].data[...] = current_device().put(values)
     solver.step(5)

@@ -24,8 +24,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lowrank_time import PLANS, time_forward, time_training
-from training import PROTOTXT, SHAPES
+from lowrank_time import time_forward, time_training
+from peer_specs import PLANS, PROTOTXT, SHAPES
 
 import minicaffe as mc
 from minicaffe.compress import shrunk

@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 import yaml
+from peer_specs import PLANS, PROTOTXT, SHAPES, SOLVER, plan_text, training_text
 from peers import Peer, Row, write_job
-from training import PROTOTXT, SHAPES, SOLVER, deploy_net
 
 import minicaffe as mc
 from minicaffe.compress.fold import fold
-from minicaffe.compress.shrunk import shrunk_text
-from minicaffe.compress.workbench import LayerRank
 from minicaffe.core.table import format_table
 from minicaffe.device.array import Array
 from minicaffe.layers.convolution import Convolution
@@ -33,14 +31,7 @@ from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 
-PLANS = Path(__file__).parent / "plans"
 Seconds = tuple[float, float]  # of the whole forward pass, and of its convolutions; of peers nan
-
-
-def plan_text(text: str, plan: dict[str, list[Any]]) -> str:
-    """A deploy spec with a plan in it."""
-    ranks = {name: LayerRank(scheme, rank) for name, (scheme, rank) in plan.items()}
-    return shrunk_text(text, parse_net(text), ranks)
 
 
 class Ours:
@@ -145,7 +136,7 @@ def _print_times(title: str, times: dict[str, list[tuple[float, float]]]) -> Non
 
 def time_training(args: argparse.Namespace) -> None:
     """Steps of dense, factored and data-target nets on one random batch, in turns."""
-    text = deploy_net(args.net)
+    text = training_text(args.net)
     plan = json.loads((PLANS / f"{args.net}.json").read_text())["plans"][-1]["plan"]
     every = [x["name"] for x in yaml.safe_load(text)["layer"] if x["type"] == "Convolution"][1:]
     texts = {"dense": text, "factored, the plan": plan_text(text, plan)}
@@ -165,7 +156,9 @@ def time_training(args: argparse.Namespace) -> None:
             (name, f"{1e3 * median(t[0] for t in times[name]):.1f}", f"{ratio:.2f}", *_kept(solver.net))
         )
     head = ("training step", "ms", "x dense", "kept for backward, MB", "whole data matrices, MB")
-    print(f"{date.today()}, {args.net}, batch 100\n{format_table(head, rows, right=(1, 2, 3, 4))}")
+    print(
+        f"{date.today()}, {args.net}, batch {SHAPES[args.net][0]}\n{format_table(head, rows, right=(1, 2, 3, 4))}"
+    )
 
 
 def _step(solver: mc.Solver) -> Seconds:

@@ -22,7 +22,10 @@ from minicaffe.spec.net import parse_net
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
 PLANS = Path(__file__).parent / "plans"
-SOLVER = "net: {net}\nbase_lr: 0.001\nlr_policy: {quote}fixed{quote}\nmomentum: 0.9\nweight_decay: 0.0005\n"
+SHAPES = {"lenet": (64, 1, 28, 28)} | {f"cifar10_{x}": (100, 3, 32, 32) for x in ("quick", "full", "vgg")}
+RULE = "base_lr: 0.001\nmomentum: 0.9\nweight_decay: 0.0005\n"
+SOLVER = f"net: given\nlr_policy: fixed\nrandom_seed: 1\n{RULE}"
+CAFFE_SOLVER = f'net: "NET"\nlr_policy: "fixed"\n{RULE}'
 Spec = dict[str, Any]
 
 
@@ -57,6 +60,11 @@ def training_spec(name: str, batch: int) -> Spec:
     return connected({"name": name, "layer": [inputs, *layers]})
 
 
+def training_text(name: str) -> str:
+    """The training spec of a net in ``SHAPES`` as text."""
+    return yaml.safe_dump(training_spec(name, SHAPES[name][0]), sort_keys=False)
+
+
 def connected(spec: Spec) -> Spec:
     """The spec with every bottom and top written out, as lists."""
     last: list[str] = []
@@ -75,9 +83,13 @@ def net_of(spec: Spec, phase: str = "test") -> mc.Net:
 
 def plan_spec(name: str, batch: int, plan: dict[str, list[Any]]) -> Spec:
     """The deploy spec with a plan of ranks in it."""
-    text = yaml.safe_dump(inference_spec(name, batch), sort_keys=False)
-    ranks = {layer: LayerRank(scheme, rank) for layer, (scheme, rank) in plan.items()}
-    return yaml.safe_load(shrunk_text(text, parse_net(text), ranks))
+    return yaml.safe_load(plan_text(yaml.safe_dump(inference_spec(name, batch), sort_keys=False), plan))
+
+
+def plan_text(text: str, plan: dict[str, list[Any]]) -> str:
+    """A spec with a plan in it."""
+    ranks = {name: LayerRank(scheme, rank) for name, (scheme, rank) in plan.items()}
+    return shrunk_text(text, parse_net(text), ranks)
 
 
 def plan_of(name: str, drop: float) -> dict[str, list[Any]]:
@@ -104,6 +116,12 @@ def _values(layer: Layer, index: int, shape: tuple[int, ...], rng: np.random.Gen
     if index or len(shape) < 2:
         return rng.normal(0, 0.1, shape)
     return rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+
+
+def make_batch(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Random images and labels."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(shape).astype(np.float32), rng.integers(0, 10, shape[0])
 
 
 def batch_for(net: mc.Net) -> dict[str, np.ndarray]:

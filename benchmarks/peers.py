@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 from peer_specs import (
+    CAFFE_SOLVER,
     SOLVER,
     batch_for,
     described,
@@ -116,6 +117,7 @@ class Peer:
             [python, str(SERVER), kind, str(folder), str(cores)], stdin=subprocess.PIPE, text=True,
             stdout=subprocess.PIPE, stderr=self._log.open("w"), env=os.environ | environment,
         )  # fmt: skip
+        self.memory()  # waits until it is ready, so that no two set up their nets at the same time
 
     def ask(self, command: str) -> Any:
         """The answer to a command. Raises RuntimeError where the process has ended."""
@@ -158,7 +160,7 @@ def write_job(folder: Path, row: Row, kinds: Sequence[str], without_dropout: boo
     fill(net)
     net.save(folder / "weights.npz")
     (folder / "layers.json").write_text(json.dumps(described(net)))
-    (folder / "solver.prototxt").write_text(SOLVER.format(net=f'"{folder}/net.prototxt"', quote='"'))
+    (folder / "solver.prototxt").write_text(CAFFE_SOLVER.replace("NET", f"{folder}/net.prototxt"))
     if "onnx" in kinds and not row.is_training:
         export_onnx(net, folder / "net.onnx")
     if "caffe" in kinds:
@@ -175,7 +177,7 @@ def write_ours(folder: Path, spec: dict[str, Any], is_training: bool) -> float:
     net.save(folder / "ours.npz")
     np.savez(folder / "batch.npz", **batch_for(net))
     (folder / "net.yaml").write_text(json.dumps(spec))
-    (folder / "solver.yaml").write_text(SOLVER.format(net="given", quote=""))
+    (folder / "solver.yaml").write_text(SOLVER)
     job = {"is_training": is_training, "threads": len(os.sched_getaffinity(0))}
     (folder / "job.json").write_text(json.dumps(job))
     return multiply_adds(net, is_training)
