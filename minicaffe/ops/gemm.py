@@ -13,6 +13,9 @@ from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 
 SMALL = 3 << 22  # multiply-adds: with fewer, sharing the work costs more than it saves
+FEW_COLUMNS = 64  # of b, but more than one: a product takes little longer than BLAS's copy of a, …
+PANEL = 512  # … which stays in a core's cache if it has at most this many rows, …
+LARGE = 1 << 20  # … and, if a has this many elements, is faster where a is stored by rows
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
@@ -23,20 +26,23 @@ def matmul(a: Array, b: Array, out: Array) -> None:
     if not on_cpu(a):
         _matmul_on_device(a, b, out)
         return
-    xp, parts = module_of(a), workers.worker_count
+    parts = workers.worker_count
     axis = max((-2, -1), key=lambda axis: out.shape[axis])
     length = out.shape[axis]
     if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
-        xp.matmul(a, b, out=out)
+        _multiply(a, b, out)
         return
 
     def multiply(own: slice, worker: int) -> None:
         if axis == -2:
-            xp.matmul(a[..., own, :], b, out=out[..., own, :])
+            _multiply(a[..., own, :], b, out[..., own, :])
         else:
-            xp.matmul(a, b[..., own], out=out[..., own])
+            _multiply(a, b[..., own], out[..., own])
 
-    workers.share_products(multiply, workers.cut(length, parts), parts)
+    pieces = parts
+    if axis == -2 and 1 < out.shape[-1] <= FEW_COLUMNS and not _is_by_columns(a):
+        pieces *= -(-length // (parts * PANEL))
+    workers.share_products(multiply, workers.cut(length, pieces), parts)
 
 
 def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
@@ -61,10 +67,22 @@ def side_by_side(
         return
 
     def multiply(product: Callable[[Callable[..., object]], object], worker: int) -> None:
-        product(_plain_matmul)
+        product(_multiply)
 
     workers.share_products(multiply, products, len(products))
 
 
-def _plain_matmul(a: Array, b: Array, out: Array) -> None:
-    module_of(a).matmul(a, b, out=out)
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """One product on one core, or on the GPU."""
+    xp = module_of(a)
+    if 1 < out.shape[-1] <= FEW_COLUMNS and a.size >= LARGE and _is_by_columns(a):
+        transposed = workers.scratch(out, out.shape[::-1], slot=5)
+        xp.matmul(b.T, a.T, out=transposed)
+        out[...] = transposed.T
+    else:
+        xp.matmul(a, b, out=out)
+
+
+def _is_by_columns(a: Array) -> bool:
+    """Whether it is a matrix on a CPU, stored column by column."""
+    return on_cpu(a) and a.ndim == 2 and a.strides[0] == a.itemsize < a.strides[1]

@@ -32,3 +32,20 @@ def test_parts_make_the_whole_product(monkeypatch, worker_count, a_shape, b_shap
     transposed = np.full_like(out, np.nan)
     gemm.matmul(a, np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2), transposed)
     np.testing.assert_allclose(transposed, a @ b, atol=1e-13)
+
+
+@pytest.mark.parametrize("worker_count", [1, 2, 3])
+@pytest.mark.parametrize("columns", [1, 2, 5, 9])
+def test_a_large_matrix_and_few_columns_make_the_whole_product(monkeypatch, worker_count, columns, rng):
+    monkeypatch.setattr(workers, "worker_count", worker_count)
+    for name, value in (("SMALL", 0), ("LARGE", 0), ("PANEL", 4), ("FEW_COLUMNS", 6)):
+        monkeypatch.setattr(gemm, name, value)
+    a, b, out = (
+        rng.standard_normal((31, 17)),
+        rng.standard_normal((17, columns)),
+        np.full((31, columns), np.nan),
+    )
+    for stored in (a, np.asfortranarray(a)):
+        gemm.matmul(stored, b, out)
+        np.testing.assert_allclose(out, a @ b, atol=1e-13)
+        out.fill(np.nan)
