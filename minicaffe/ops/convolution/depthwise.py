@@ -6,7 +6,7 @@ be worth a data matrix. Here X is made along the width only, for some rows of so
     Z[c, j, h, (ow, n)] = x[c, h − p, ow·s + j·d − p, n], or 0 beyond the image
     y[c, oh]   = Σ_ij w[c, i, j] · Z[c, j, oh·s + i·d]    multiply-adds of runs of memory: all rows of an image
     dw[c, i]   = Σ Z[c, :, oh·s + i·d] · dy[c, oh]ᵀ       (kw × rows·OW·N) · (rows·OW·N × m), the same views
-    dx         at stride 1: dy convolved with w turned by 180°; else kh·kw multiply-adds of dy to the pixels
+    dx         at stride 1: dy convolved with w turned by 180°; else a sum like y, for each h mod s and w mod s
 
 With a stride, rows are grouped by h mod s, so that those under row i of the kernel are contiguous. A part of Z is
 so large that it takes few calls of NumPy: workers would wait for the interpreter's lock after short ones. On a GPU
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -169,7 +170,7 @@ class DepthwiseConvolution(DenseConvolution):
                 out.size, dy, w, out, *self._sizes(self.geometry.image), *self.geometry.window.pad
             )
         elif self.turned is None:
-            self._add_to_pixels(dy, w, out.reshape(self.geometry.shape))
+            self._gather(dy, w, out.reshape(self.geometry.shape))
         else:
             turned = turn_filters(w.reshape(self.geometry.weight_shape), self.geometry.group)
             self.turned.forward(dy, turned, out)
@@ -182,31 +183,45 @@ class DepthwiseConvolution(DenseConvolution):
             return None
         return DepthwiseConvolution(turned, self.dtype, self.device)
 
-    def _add_to_pixels(self, dy: Array, w: Array, out: Array) -> None:
-        """dx by multiply-adds, one for each filter and kernel position; each worker has whole channels."""
-        geometry, (ph, pw) = self.geometry, self.geometry.window.pad
-        channels, height, width, batch = geometry.shape
-        dx = np.zeros((channels, *geometry.padded, batch), dy.dtype)
-        dy = dy.reshape(channels, self.multiplier, *geometry.output, batch)
-        w = self._filters(w)[..., None, None, None]
+    def _gather(self, dy: Array, w: Array, out: Array) -> None:
+        """dx: what dy (C, m, OH, OW, N) gives to the pixels of the same h mod s and w mod s, for all at a time."""
+        (stride_h, stride_w), w = self.geometry.window.stride, self._filters(w)
+        dy = dy.reshape(*w.shape[:2], *self.geometry.output_shape[1:])
 
-        def add_own(own: slice, worker: int) -> None:
-            for part in self.parts:
-                both = slice(max(part.channels.start, own.start), min(part.channels.stop, own.stop))
-                if both.start < both.stop:
-                    self._add_part(dx[both], w[both], dy[both, :, part.rows], part.rows.start)
+        def gather(own: slice, worker: int) -> None:
+            for phase_h, phase_w in product(range(stride_h), range(stride_w)):
+                pixels = out[own, phase_h::stride_h, phase_w::stride_w]
+                rows, columns = self._met(0, phase_h), self._met(1, phase_w)
+                if rows and columns and pixels.size:
+                    self._gather_phase(dy[own], w[own], rows, columns, pixels)
+                else:
+                    pixels[...] = 0
 
-        workers.share(add_own, workers.cut(channels, self.workers), self.workers)
-        out[...] = dx[:, ph : ph + height, pw : pw + width]
+        workers.share(gather, [part.channels for part in self.parts if not part.rows.start], self.workers)
 
-    def _add_part(self, dx: Array, w: Array, dy: Array, first_row: int) -> None:
-        """Add the gradients of some rows of y, dy (n, m, R, OW, N) from ``first_row`` on, to the padded dx."""
-        term, window = workers.scratch(dy, dy[:, 0].shape), self.geometry.window
+    def _met(self, axis: int, phase: int) -> list[tuple[int, int]]:
+        """Pairs (i, first output) for pixels ``phase``, ``phase`` + s, …: w[i] took them to outputs in sequence."""
+        window = self.geometry.window
+        stride, dilation, last = window.stride[axis], window.dilation[axis], window.kernel[axis] - 1
+        starts = [(i, phase + window.pad[axis] - i * dilation) for i in range(last, -1, -1)]
+        return [(i, start // stride) for i, start in starts if start % stride == 0]
+
+    def _gather_phase(
+        self, dy: Array, w: Array, rows: list[tuple[int, int]], columns: list[tuple[int, int]], pixels: Array
+    ) -> None:
+        """Write what dy (n, m, OH, OW, N) gives to ``pixels`` (n, R, Q, N) through some rows and columns of w."""
+        lines = range(rows[0][1], rows[-1][1] + pixels.shape[1])
+        step = rows[1][1] - rows[0][1] if len(rows) > 1 else 1
+        reached = [range(first, first + pixels.shape[2]) for _, first in columns]
+        w = w[:, :, [i for i, _ in rows]][..., [j for j, _ in columns]]
         for k in range(self.multiplier):
-            for i, j in window.positions():
-                np.multiply(dy[:, k], w[:, k, i, j], out=term)
-                rows = window.pixels(0, i, dy.shape[2], first_row)
-                dx[:, rows, window.pixels(1, j, dy.shape[3])] += term
+            runs = _runs(dy[:, k], lines, reached, len(rows), step)
+            term = workers.scratch(dy, (len(dy), runs.shape[3]), slot=1)
+            np.einsum("cjil,cij->cl", runs, w[:, k], out=term)
+            if k:
+                pixels += term.reshape(pixels.shape)
+            else:
+                pixels[...] = term.reshape(pixels.shape)
 
     def _outputs(self, y: Array) -> Array:
         """y as (C, m, OH·OW·N)."""
@@ -229,20 +244,12 @@ class DepthwiseConvolution(DenseConvolution):
 
         ``image`` is x, or x with its border.
         """
-        geometry, window = self.geometry, self.geometry.window
-        source, kernel_w, (width, batch) = image[part.channels], window.kernel[1], geometry.output_shape[2:]
-        border = self.border(image)
-        rows = part.rows.stop - part.rows.start
-        step = (
-            taps.step * window.dilation[0] // window.stride[0]
-        )  # in Z, from one tap's rows to the next one's
-        lines = self._pixels(0, taps.start, rows + (len(taps) - 1) * step, border, part.rows.start)
-        z = workers.scratch(image, (len(source), kernel_w, len(lines), width, batch))
-        for j in range(kernel_w):
-            copy_reached(z[:, j], source, lines, self._pixels(1, j, width, border))
-        c, j, h = z.strides[:3]
-        shape = (len(source), kernel_w, len(taps), rows * self.row)
-        return np.ndarray(shape, z.dtype, z, strides=(c, j, step * h, z.itemsize))
+        window, border = self.geometry.window, self.border(image)
+        step = taps.step * window.dilation[0] // window.stride[0]
+        rows = part.rows.stop - part.rows.start + (len(taps) - 1) * step
+        lines = self._pixels(0, taps.start, rows, border, part.rows.start)
+        columns = [self._pixels(1, j, self.geometry.output[1], border) for j in range(window.kernel[1])]
+        return _runs(image[part.channels], lines, columns, len(taps), step)
 
     def border(self, image: Array) -> tuple[int, ...]:
         """How much of the border an image lacks: x all of it, a padded one nothing."""
@@ -254,6 +261,20 @@ class DepthwiseConvolution(DenseConvolution):
         """As ``Window.pixels``, for an image without its border: some may lie beyond it."""
         pixels = self.geometry.window.pixels(axis, position, outputs, first)
         return range(pixels.start - border[axis], pixels.stop - border[axis], pixels.step)
+
+
+def _runs(image: Array, lines: range, columns: list[range], taps: int, step: int) -> Array:
+    """Pixels of an image (n, H, W, N), 0 beyond it, as a view (n, kw, taps, rows·OW·N).
+
+    It has some lines of the image, and of them ``columns`` for each column of the kernel. The lines that each tap
+    meets begin ``step`` of them further down.
+    """
+    z = workers.scratch(image, (len(image), len(columns), len(lines), len(columns[0]), image.shape[3]))
+    for j, pixels in enumerate(columns):
+        copy_reached(z[:, j], image, lines, pixels)
+    c, j, h = z.strides[:3]
+    run = (len(lines) - (taps - 1) * step) * len(columns[0]) * image.shape[3]
+    return np.ndarray((len(z), len(columns), taps, run), z.dtype, z, strides=(c, j, step * h, z.itemsize))
 
 
 def copy_reached(target: Array, image: Array, rows: range, columns: range) -> None:
