@@ -51,6 +51,6 @@ def forward_all(net: Net, inputs: Mapping[str, np.ndarray], names: Iterable[str]
     outputs: list[Arrays] = []
     for batch in batches(given, size):
         with net.lock:
-            net.forward(None, None, None, **batch)
-            outputs.append({name: np.array(to_host(net.blobs[name].data)) for name in names})
+            found = net.forward(names, None, None, **batch)
+        outputs.append({name: to_host(found[name]) for name in names})
     return join(outputs, count)

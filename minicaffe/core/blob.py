@@ -88,6 +88,7 @@ class Blob:
         if self._data_owner is not None:
             return self._data_owner.stored.reshape(self.stored_shape)
         if self._data.array is None:
+            self._data.check()
             self._data.array = self._zeros()
         self._send_written("data", self._data.array)
         return self._data.array
@@ -135,7 +136,7 @@ class Blob:
     @property
     def has_diff(self) -> bool:
         """Whether the gradient has been used yet."""
-        return self._memory("diff").array is not None
+        return self.memory("diff").array is not None
 
     def clear_diff(self) -> None:
         """Set the gradient to zero. It is filled when it is next read; ``accumulate`` just overwrites it."""
@@ -196,19 +197,20 @@ class Blob:
 
         The same numbers are there already. It lasts until a script asks for the array of either.
         """
-        self._memory(what).join(whole._memory(what), start)
+        self.memory(what).join(whole.memory(what), start)
 
     def is_part_of(self, what: str, whole: Blob, start: int) -> bool:
         """Whether it has joined the other blob's there, and still lies there."""
-        return self._memory(what).is_part_of(whole._memory(what), start)
+        return self.memory(what).is_part_of(whole.memory(what), start)
 
     def keep_apart(self, what: str) -> None:
         """Let the "data" or "diff" be part of no other blob's from now on, and no other blob's be part of it."""
-        self._memory(what).show()
+        self.memory(what).show()
 
-    def _memory(self, what: str) -> Memory:
+    def memory(self, what: str) -> Memory:
+        """The memory of its "data" or "diff", which is another blob's if it shares that."""
         own, owner = (self._data, self._data_owner) if what == "data" else (self._diff, self._diff_owner)
-        return own if owner is None else owner._memory(what)
+        return own if owner is None else owner.memory(what)
 
     def on_host(self, what: str) -> np.ndarray:
         """The "data" or "diff" as a NumPy array.
@@ -239,12 +241,13 @@ class Blob:
     @property
     def has_data(self) -> bool:
         """Whether the data have been used yet: before that they are zeros that take no memory."""
-        return self._memory("data").array is not None
+        return self.memory("data").array is not None
 
     def __repr__(self) -> str:
         about = f"Blob {self.shape} {self.dtype} on {self.device}"
         if not self.has_data or not self.count:
-            return f"{about}, no data yet" if self.count else f"{about}, empty"
+            why = "data gone" if self.memory("data").is_gone else "no data yet"
+            return f"{about}, {why}" if self.count else f"{about}, empty"
         with self.device.entered():
             numbers = [float(value) for value in (self.stored.min(), self.stored.mean(), self.stored.max())]
         return "{}, min {:.4g}, mean {:.4g}, max {:.4g}".format(about, *numbers)

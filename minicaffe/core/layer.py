@@ -161,6 +161,10 @@ class Layer:
         """For a data layer: how it prepares its pictures, and the names of their classes. None for other layers."""
         return None
 
+    def joins(self, bottom: Blobs, top: Blobs) -> list[tuple[Blob, Blob, int]]:
+        """Which blobs it lets lie in another's memory: the part, the whole, and where in it the part begins."""
+        return []
+
     def counted_by(self, top_index: int) -> Array | None:
         """The weight of each number of a top in a mean over batches, after a forward; None: the batch size."""
         return None

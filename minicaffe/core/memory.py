@@ -9,7 +9,10 @@ values. So a memory that is shown is apart from all others from then on, and lay
 
 from __future__ import annotations
 
+from typing import Any
+
 from minicaffe.device.array import Array
+from minicaffe.errors import MinicaffeError
 
 
 class Memory:
@@ -24,12 +27,33 @@ class Memory:
         self._place: tuple[Array, int] | None = None
         self._parts: list[Memory] = []
         self._is_shown = False
+        self.is_gone = False  # its place has been given to others
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has an array of its own, and no parts."""
+        return {**vars(self), "_place": None, "_parts": []}
 
     def drop(self) -> None:
         """Forget the array. Parts keep theirs: nobody else uses those now."""
         for part in self._present_parts():
             part._place = None
-        self.array, self._place, self._parts = None, None, []
+        self.array, self._place, self._parts, self.is_gone = None, None, [], False
+
+    def lend(self, array: Array) -> None:
+        """Use this array until ``take_away``."""
+        self.array, self.is_gone = array, False
+
+    def take_away(self) -> None:
+        """Have no array, and refuse to make one, until the next ``lend``."""
+        self.array, self.is_gone = None, True
+
+    def check(self) -> None:
+        """Raise MinicaffeError if the array was taken away."""
+        if self.is_gone:
+            raise MinicaffeError(
+                "the data of this blob are gone, as the net shares memory; ask for it by name, "
+                "net.forward(blobs=[…]), or make the net with share_memory=False"
+            )
 
     def join(self, whole: Memory, start: int) -> None:
         """Lie in another memory, ``start`` elements from its beginning, where the same numbers are already.
@@ -45,6 +69,7 @@ class Memory:
 
     def show(self) -> None:
         """Be apart from all others from now on. Called before a script gets the array."""
+        self.check()
         if not self._is_shown:
             self._is_shown = True
             for part in self._present_parts():

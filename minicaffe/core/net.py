@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam, count_numbers
 from minicaffe.core.only_input import as_input, check_only_input, names_in
+from minicaffe.core.shared_memory import SharedMemory
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
@@ -48,6 +49,8 @@ class Net:
     and ``level`` do not count, as in Caffe); ``dtype`` float32, or float64 for gradient checks; ``seed`` starts its
     random numbers (by default a new one); ``class_names`` are the classes that label 0, 1, … are trained to be: a
     folder of images is numbered by them.
+    With ``share_memory`` (at test) blobs that a forward pass does not need at the same time lie in the same memory:
+    of those between inputs and outputs only the ones that ``forward`` is asked for can be read after it.
     A spec that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside
     the working directory and the folder of the spec.
 
@@ -78,6 +81,7 @@ class Net:
         seed: int | None = None,
         class_names: Sequence[str] = (),
         trusted: bool = True,
+        share_memory: bool = False,
     ) -> None:
         self.spec = _spec_of(spec)
         self.name = self.spec.name
@@ -131,6 +135,7 @@ class Net:
         has_loss = any(any(layer_spec.loss_weight) for layer_spec in specs)
         if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
             self._check_overwritten()
+        self._shared_memory = self._shares_memory() if share_memory else None
         own = (layer.preparation_of_pictures() for layer in self.layers)
         self.preparation = next((found for found in own if found is not None), None)
         self._prepares_itself = self.preparation is not None
@@ -221,6 +226,8 @@ class Net:
         names = list(self.layers[last].spec.top) if end is not None else list(self.outputs)
         names += [name for name in asked if name not in names]
         with self.lock, self.setting.device.entered():
+            if self._shared_memory is not None:
+                self._shared_memory.keep(names)
             for name, value in inputs.items():
                 self._set(self.blobs[name], name, value, "data")
             self.run_forward(first, last)
@@ -229,7 +236,7 @@ class Net:
     def run_forward(self, first: int = 0, last: int | None = None) -> None:
         """Run layers ``first`` to ``last`` (indices, inclusive) forward, and return nothing."""
         last = len(self.layers) - 1 if last is None else last
-        with self.lock, self.setting.device.entered(), one_blas_thread():
+        with self.lock, self.setting.device.entered(), one_blas_thread(), self._memory_from(first):
             self._keep_apart("data", first, last)
             while first <= last:
                 first += self._run_chain(first, last) or self._run_layer(first)
@@ -274,6 +281,38 @@ class Net:
             self.run_forward(first, chains[first])
             top.stored[...] = found
         self._ran_as_chain.clear()
+
+    def _shares_memory(self) -> SharedMemory:
+        """Let blobs share memory in forward. Raises SpecError in phase TRAIN."""
+        if self.state.phase == "TRAIN":
+            raise SpecError(
+                f"{self.spec.where}: share_memory, but in phase TRAIN backward reads all blobs; use phase test"
+            )
+        weighted = [
+            name
+            for layer in self.layers
+            for name, weight in zip(layer.spec.top, layer.spec.loss_weight, strict=True)
+            if weight
+        ]
+        return SharedMemory(self.setting, self.steps, self.blobs, [*self.outputs, *weighted])
+
+    @property
+    def shared_bytes(self) -> int:
+        """The bytes in which blobs share memory, as they are since the last forward; 0 without ``share_memory``."""
+        return 0 if self._shared_memory is None else self._shared_memory.nbytes
+
+    def _memory_from(self, first: int) -> AbstractContextManager[None]:
+        """The blobs' memory in a pass that begins with layer ``first``."""
+        if self._shared_memory is None:
+            return nullcontext()
+        if first > 0:
+            raise MinicaffeError(
+                f"forward: start='{self.layers[first].name}', but the blobs before it are gone, as the net shares "
+                "memory; run it from its first layer, or make it without share_memory"
+            )
+        if not self._shared_memory.fits:
+            self.reshape()
+        return self._shared_memory.in_use()
 
     def _fit(self, step: Step) -> None:
         """Reshape a layer whose blobs have other shapes than the last time, or that always asks for it."""
@@ -334,6 +373,10 @@ class Net:
         ``starts`` are tops of ``last`` at which gradients start if their ``diff`` was written.
         """
         last = len(self.layers) - 1 if last is None else last
+        if self._shared_memory is not None:
+            raise MinicaffeError(
+                "backward: a net that shares memory has not kept its data; make it without share_memory"
+            )
         with self.lock, self.setting.device.entered(), one_blas_thread():
             self._end_chains()
             self._keep_apart("diff", first, last)
@@ -346,7 +389,8 @@ class Net:
 
     def _keep_apart(self, what: str, first: int, last: int) -> None:
         """Before a part of the layers runs: blobs that other layers write keep what they have."""
-        if last - first < len(self.layers) - 1 and what not in self._kept_apart:
+        is_part = last - first < len(self.layers) - 1 and self._shared_memory is None
+        if is_part and what not in self._kept_apart:
             self._kept_apart.add(what)
             for blob in self.blobs.values():
                 blob.keep_apart(what)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.parts import Parts
 from minicaffe.spec.fields import Int, Message
@@ -52,6 +53,9 @@ class Concat(Layer):
         sizes = [blob.shape[axis] for blob in bottom]
         top[0].reshape(*shape[:axis], sum(sizes), *shape[axis + 1 :])
         self.parts.cut(top[0], axis, sizes)
+
+    def joins(self, bottom: Blobs, top: Blobs) -> list[tuple[Blob, Blob, int]]:
+        return self.parts.joins(bottom, top[0])
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         for i, x in enumerate(bottom):

@@ -26,7 +26,6 @@ class Parts:
     """The parts ``names`` of the blob ``whole``; both are bottoms or tops of ``layer``."""
 
     def __init__(self, layer: Layer, names: Sequence[str], whole: str) -> None:
-        self.xp = layer.xp
         layers = layer.setting.layers
         here = next(i for i, spec in enumerate(layers) if spec is layer.spec)
         computed = computed_by(here, layers)
@@ -50,16 +49,21 @@ class Parts:
         step = math.prod(whole.stored_shape[stored_axis + 1 :])
         self._starts = [(end - size) * step for end, size in zip(ends, sizes, strict=True)]
 
+    def joins(self, parts: Sequence[Blob], whole: Blob) -> list[tuple[Blob, Blob, int]]:
+        """The parts whose data can lie in the whole's, with that and where they begin there."""
+        found = zip(parts, self._starts, self._may_join["data"], strict=True)
+        return [(part, whole, start) for part, start, may in found if may and self._are_pieces]
+
     def collect(self, what: str, i: int, part: Blob, whole: Blob) -> None:
         """Copy the "data" or "diff" of the i-th part into the whole."""
         if not part.is_part_of(what, whole, self._starts[i]):
-            channelwise(self.xp.copyto, _stored(what, whole)[self.indices[i]], _stored(what, part))
+            channelwise(whole.device.xp.copyto, _stored(what, whole)[self.indices[i]], _stored(what, part))
             self._join(what, i, part, whole)
 
     def hand_out(self, what: str, i: int, part: Blob, whole: Blob) -> None:
         """Copy the "data" or "diff" of the whole into the i-th part."""
         if not part.is_part_of(what, whole, self._starts[i]):
-            channelwise(self.xp.copyto, _stored(what, part), _stored(what, whole)[self.indices[i]])
+            channelwise(whole.device.xp.copyto, _stored(what, part), _stored(what, whole)[self.indices[i]])
             self._join(what, i, part, whole)
 
     def _join(self, what: str, i: int, part: Blob, whole: Blob) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.layers.parts import Parts
 from minicaffe.spec.fields import Int, Message
@@ -70,6 +71,9 @@ class Slice(Layer):
         if points[-1] >= size:
             raise param.error("slice_point", f"{points[-1]} is not inside the axis, whose size is {size}")
         return [end - begin for begin, end in pairwise([0, *points, size])]
+
+    def joins(self, bottom: Blobs, top: Blobs) -> list[tuple[Blob, Blob, int]]:
+        return self.parts.joins(top, bottom[0])
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         for i, y in enumerate(top):

@@ -1,5 +1,6 @@
 """Blobs that lie in the memory of the blob that they are joined to, or cut from; a script cannot tell."""
 
+import copy
 import random
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_a_part_joins_again_when_another_part_has_changed_its_size(make_net):
     net.forward()
     a, b, y = (net.blobs[name].stored for name in "aby")
     assert np.shares_memory(a, y) and np.shares_memory(b, y)
+
+
+@pytest.mark.parametrize("share_memory", [False, True])
+def test_a_copy_of_a_net_has_parts_of_its_own(make_net, rng, share_memory):
+    net = make_net(f"layer:\n{DATA}\n{JOINED['concat in concat'][0]}", seed=1, share_memory=share_memory)
+    x = rng.standard_normal((2, 3, 4, 4))
+    net.forward(x=x)
+    other = copy.deepcopy(net)
+    for given in (x + 1, x, 2 * x):
+        np.testing.assert_array_equal(other.forward(x=given)["end"], net.forward(x=given)["end"])
 
 
 @pytest.mark.parametrize("name", APART)
