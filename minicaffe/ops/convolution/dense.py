@@ -136,15 +136,18 @@ class DenseConvolution:
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
-        xp = module_of(dy)
         dy = self._grouped(dy)
         if not on_cpu(dy) and len(self.blocks) == 1:
             self._weight_grad_of_one_block(dy, padded, out, bias_out)
             return
         group, filters, _ = dy.shape
         shape = (group, self.geometry.depth, filters)
-        sums = [xp.zeros(shape, dy.dtype) for _ in range(self.workers)]
-        bias_sums = [xp.zeros((group, filters), dy.dtype) for _ in range(self.workers)]
+        sums, bias_sums = (
+            workers.scratch(dy, (self.workers, *of_one), slot)
+            for of_one, slot in ((shape, 5), ((group, filters), 6))
+        )
+        sums.fill(0)
+        bias_sums.fill(0)
 
         def add_up(block: Block, columns: Array, worker: int) -> None:
             dy_block = dy[:, :, block.columns]
@@ -156,9 +159,9 @@ class DenseConvolution:
                 bias_sums[worker] += dy_block.sum(axis=2)
 
         self._over_blocks(padded, add_up)
-        self._grouped(out)[...] = total_of(sums).swapaxes(1, 2)
+        self._grouped(out)[...] = total_of([*sums]).swapaxes(1, 2)
         if bias_out is not None:
-            bias_out[...] = total_of(bias_sums).reshape(-1)
+            bias_out[...] = total_of([*bias_sums]).reshape(-1)
 
     def _weight_grad_of_one_block(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
         """dw = dy · Xᵀ in one product, on a GPU: there are no partial sums."""
@@ -319,6 +322,11 @@ def turn_filters(w: Array, group: int) -> Array:
     w = w.reshape(group, filters // group, channels, kh, kw)[..., ::-1, ::-1]
     turned: Array = module_of(w).ascontiguousarray(w.swapaxes(1, 2))
     return turned.reshape(group * channels, filters // group, kh, kw)
+
+
+def add_columns_up(dy: Array, out: Array) -> None:
+    """out (M,) = the sums of dy (M, …): db."""
+    workers.channelwise(lambda dy, out: dy.sum(axis=1, out=out), dy.reshape(len(out), -1), out)
 
 
 def total_of(parts: list[Array]) -> Array:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_ends
-from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.dense import DenseConvolution, add_columns_up
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.epilogue import Epilogue, split
 from minicaffe.ops.runs import copy_runs
@@ -136,13 +136,13 @@ class TransformedFilters:
     """
 
     def __init__(self, shape: tuple[int, ...], transform: Callable[[Array, Array], None]) -> None:
-        self._shape, self._transform = shape, transform
+        self.shape, self._transform = shape, transform
         self._latest: tuple[Array, Array] | None = None
 
     def of(self, w: Array) -> Array:
         """U for these filters; valid until the next call."""
         if self._latest is None:
-            self._latest = module_of(w).empty_like(w), module_of(w).empty(self._shape, w.dtype)
+            self._latest = module_of(w).empty_like(w), module_of(w).empty(self.shape, w.dtype)
         elif on_cpu(w) and _equal(self._latest[0][:1], w[:1]) and _equal(self._latest[0], w):
             return self._latest[1]
         latest, u = self._latest
@@ -178,8 +178,14 @@ class WinogradConvolution(DenseConvolution):
     def forward_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
     ) -> None:
-        """As ``DenseConvolution.forward_padded``: Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
-        y, u = out.reshape(self.geometry.output_shape), self._filters.of(w)
+        """As ``DenseConvolution.forward_padded``."""
+        self._forward(padded, self._filters.of(w), out, bias, epilogue)
+
+    def _forward(
+        self, padded: Array, u: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> None:
+        """Y = (Aᵀ ⊗ Aᵀ) · Z + b, Z[k] = U[k] · V[k]."""
+        y = out.reshape(self.geometry.output_shape)
         in_blocks, afterwards = split(epilogue, y)
         for block in self.tile_blocks:
             v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
@@ -198,7 +204,7 @@ class WinogradConvolution(DenseConvolution):
         if self.device != CPU or is_weight_grad_faster(self.geometry):
             self.weight_grad_by_tiles(dy, padded, out)
             if bias_out is not None:
-                dy.reshape(len(bias_out), -1).sum(axis=1, out=bias_out)
+                add_columns_up(dy, bias_out)
         else:
             super().weight_grad(dy, padded, out, bias_out)
 
@@ -206,31 +212,49 @@ class WinogradConvolution(DenseConvolution):
         """Write dw = (G ⊗ G)ᵀ · S into ``out``: S[k] = Σ E[k] · V[k]ᵀ, E = (A ⊗ A) · dY."""
         dy, xp = dy.reshape(self.geometry.output_shape), module_of(dy)
         group, depth = self.geometry.group, self.geometry.channels // self.geometry.group
-        s = xp.zeros((TILE**2, group, self.geometry.filters // group, depth), dy.dtype)
+        s = workers.scratch(dy, (TILE**2, group, self.geometry.filters // group, depth), slot=5)
+        if len(self.tile_blocks) != 1:
+            s.fill(0)
         for block in self.tile_blocks:
             v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
             e = self._grouped_tiles(self._transform(self._at.T, dy, block, slot=4))
 
             def add_up(own: slice, v: Array = v, e: Array = e) -> None:
                 for k in range(own.start, own.stop):
-                    term = workers.scratch(v, s.shape[1:])
+                    is_all = len(self.tile_blocks) == 1
+                    term = s[k] if is_all else workers.scratch(v, s.shape[1:])
                     xp.matmul(e[k], v[k].swapaxes(1, 2), out=term)
-                    s[k] += term
+                    if not is_all:
+                        s[k] += term
 
             self._share(add_up, len(s))
-        out.reshape(-1, TAPS**2)[...] = xp.matmul(self._g.T, s.reshape(TILE**2, -1)).T
+        dw = workers.scratch(s, (TAPS**2, out.size // TAPS**2))
+        gemm.matmul(self._g.T, s.reshape(TILE**2, -1), dw)
+        out.reshape(dw.T.shape)[...] = dw.T
+
+    def input_grad(self, dy: Array, w: Array, out: Array) -> None:
+        """As ``DenseConvolution.input_grad``: the turned filters' taps meet the columns of G ⊗ G in reverse."""
+        turned = self.turned
+        if turned is None:
+            super().input_grad(dy, w, out)
+        else:
+            turned._forward(turned.pad(dy), self._turned_filters.of(w).swapaxes(2, 3), out)
 
     @cached_property
-    def turned(self) -> DenseConvolution | None:
+    def turned(self) -> WinogradConvolution | None:
         """The convolution that takes dy to dx; None where the padding is wider than the window."""
         turned = self.geometry.turned
         return WinogradConvolution(turned, self.dtype, self.device) if turned is not None else None
 
-    def _transform_filters(self, w: Array, u: Array) -> None:
+    @cached_property
+    def _turned_filters(self) -> TransformedFilters:
+        """U of the turned filters, (36, g, M/g, C/g) too."""
+        return TransformedFilters(self._filters.shape, partial(self._transform_filters, is_turned=True))
+
+    def _transform_filters(self, w: Array, u: Array, is_turned: bool = False) -> None:
         """U = (G ⊗ G) · w, (36, g, M/g, C/g)."""
-        taps = workers.scratch(w, (TAPS**2, w.size // TAPS**2))
-        taps[...] = w.reshape(-1, TAPS**2).T
-        gemm.matmul(self._g, taps, u.reshape(TILE**2, -1))
+        matrix = self._g[:, ::-1].copy() if is_turned else self._g  # BLAS takes no negative steps
+        gemm.matmul(matrix, w.reshape(-1, TAPS**2).T, u.reshape(TILE**2, -1))
 
     def _transform(self, matrix: Array, image: Array, block: Block, slot: int) -> Array:
         """``matrix`` (36, s²) times the block's tiles of s × s pixels of an image (C, H, W, N): (36, C, q)."""

@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device
 from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_ends
-from minicaffe.ops.convolution.dense import DenseConvolution, total_of
+from minicaffe.ops.convolution.dense import DenseConvolution, add_columns_up, total_of
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.winograd import OUTPUTS, Costs, TransformedFilters, is_cheaper, matrices
 from minicaffe.ops.epilogue import Epilogue, split
@@ -153,7 +153,7 @@ class RowWinogradConvolution(DenseConvolution):
         if is_weight_grad_faster(self.geometry):
             self.weight_grad_by_tiles(dy, padded, out)
             if bias_out is not None:
-                dy.reshape(len(bias_out), -1).sum(axis=1, out=bias_out)
+                add_columns_up(dy, bias_out)
         else:
             super().weight_grad(dy, padded, out, bias_out)
 
