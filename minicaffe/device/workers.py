@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minicaffe.device.array import Array, module_of, on_cpu
 
@@ -244,17 +245,18 @@ def cut(length: int, parts: int) -> list[slice]:
     return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
 
 
-def scratch(like: Array, shape: tuple[int, ...], slot: int = 0) -> Array:
-    """An uninitialised array of the type and device of ``like``. This thread reuses its memory: it is valid until
-    the next ``scratch`` with the same slot."""
+def scratch(like: Array, shape: tuple[int, ...], slot: int = 0, dtype: DTypeLike | None = None) -> Array:
+    """An uninitialised array on the device of ``like``, and of its type, if no other is given. This thread reuses
+    its memory: it is valid until the next ``scratch`` with the same slot."""
+    number = like.dtype if dtype is None else np.dtype(dtype)
     if not on_cpu(like):
-        fresh: Array = module_of(like).empty(shape, like.dtype)
+        fresh: Array = module_of(like).empty(shape, number)
         return fresh
     buffers = _scratch.__dict__.setdefault("buffers", {})
-    nbytes = math.prod(shape) * like.itemsize
+    nbytes = math.prod(shape) * number.itemsize
     if slot not in buffers or buffers[slot].nbytes < nbytes:
         buffers[slot] = np.empty(nbytes, np.uint8)
-    reused: Array = buffers[slot][:nbytes].view(like.dtype).reshape(shape)
+    reused: Array = buffers[slot][:nbytes].view(number).reshape(shape)
     return reused
 
 

@@ -29,11 +29,13 @@ def relu(x: Array, slope: float | Array, out: Array) -> None:
 def relu_grad(x: Array, dy: Array, slope: float | Array, out: Array) -> None:
     """out = dy where x > 0, slope · dy elsewhere; out may be dy."""
     xp = module_of(x)
+    positive = scratch(x, x.shape, slot=1, dtype=bool)
+    xp.greater(x, 0, out=positive)
     if np.isscalar(slope) and slope == 0:
-        xp.multiply(dy, x > 0, out=out)
+        xp.multiply(dy, positive, out=out)
         return
     passed = scratch(x, x.shape)
-    xp.multiply(dy, x > 0, out=passed)
+    xp.multiply(dy, positive, out=passed)
     xp.subtract(dy, passed, out=out)
     out *= slope
     out += passed

@@ -226,7 +226,7 @@ class DenseConvolution:
         """dx = col2im(wᵀ·dy) by blocks; each worker owns some input channels, so no two add to the same pixel."""
         geometry, (kh, kw), (ph, pw) = self.geometry, self.geometry.window.kernel, self.geometry.window.pad
         xp, (channels, height, width, batch), group = module_of(dy), geometry.shape, geometry.group
-        dx = xp.empty((channels, *geometry.padded, batch), dy.dtype) if ph or pw else out
+        dx = workers.scratch(dy, (channels, *geometry.padded, batch), slot=5) if ph or pw else out
         dx.fill(0)
         per_group = channels // group
         pixels = windows(dx, geometry).reshape(group, per_group, kh, kw, *geometry.output, batch)

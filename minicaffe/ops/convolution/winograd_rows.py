@@ -159,24 +159,19 @@ class RowWinogradConvolution(DenseConvolution):
 
     def weight_grad_by_tiles(self, dy: Array, padded: Array, out: Array) -> None:
         """Write dw = Gᵀ · S into ``out``: S[k] = Σ over h of V[k, h : h + kh] · E[k, h]ᵀ, E = A · dY."""
-        dy, sums = self._outputs(dy), self._room_for_sums
+        dy, group = self._outputs(dy), self.geometry.group
+        filters, channels = dy.shape[1], self.geometry.channels
+        shape = (workers.worker_count, TILE, group, self.terms, filters)
+        sums = workers.scratch(dy, shape, slot=5)  # S of each worker
         sums.fill(0)
         for block in self.tile_blocks:
             self._add_block(block, self._row_windows(padded, block), dy, sums)
         s = total_of(list(sums))
         dw = workers.scratch(s, (TAPS, s[0].size))
         np.matmul(self._g.T, s.reshape(TILE, -1), out=dw)
-        group, filters, channels = self.geometry.group, dy.shape[1], self.geometry.channels
         dw = dw.reshape(TAPS, group, self.geometry.window.kernel[0], channels // group, filters)
         dw = dw.transpose(1, 4, 3, 2, 0)
         out.reshape(dw.shape)[...] = dw
-
-    @cached_property
-    def _room_for_sums(self) -> Array:
-        """S (T, g, kh·C/g, M/g) of each worker."""
-        group = self.geometry.group
-        shape = (workers.worker_count, TILE, group, self.terms, self.geometry.filters // group)
-        return np.empty(shape, self.dtype)
 
     def _add_block(self, block: Block, v: Array, dy: Array, sums: Array) -> None:
         def add_up(part: Part, worker: int) -> None:
