@@ -127,7 +127,7 @@ def make_batch(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 def batch_for(net: mc.Net) -> dict[str, np.ndarray]:
     """Random images, and labels where the net has a loss."""
     rng, shapes = np.random.default_rng(0), {name: net.blobs[name].shape for name in net.inputs}
-    classes = 10 if max(shapes["data"][2:]) < 64 else 1000
+    classes = net.steps[-1].bottom[0].shape[1]
     return {
         name: rng.integers(0, classes, shape) if name == "label" else rng.standard_normal(shape, np.float32)
         for name, shape in shapes.items()
