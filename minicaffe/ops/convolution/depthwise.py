@@ -30,6 +30,7 @@ from minicaffe.device.kernel import kernels_beside
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.runs import copy_runs
 
 BLOCK_BYTES = 4 << 20  # of Z, in a part
 WORTH_SHARING = 1 << 20  # multiply-adds: with fewer, one worker is faster
@@ -221,7 +222,7 @@ class DepthwiseConvolution(DenseConvolution):
             if k:
                 pixels += term.reshape(pixels.shape)
             else:
-                pixels[...] = term.reshape(pixels.shape)
+                copy_runs(pixels, term.reshape(pixels.shape))
 
     def _outputs(self, y: Array) -> Array:
         """y as (C, m, OH·OW·N)."""
@@ -285,7 +286,11 @@ def copy_reached(target: Array, image: Array, rows: range, columns: range) -> No
         if beyond.size:
             beyond[...] = 0
     if inner.size and right > left:
-        inner[:, :, left:right] = image[:, _slice(rows[top:bottom]), _slice(columns[left:right])]
+        pixels = image[:, _slice(rows[top:bottom]), _slice(columns[left:right])]
+        if columns.step > 1:
+            copy_runs(inner[:, :, left:right], pixels)
+        else:  # a row is one run
+            inner[:, :, left:right] = pixels
 
 
 def _reached(pixels: range, size: int) -> tuple[int, int]:
