@@ -44,6 +44,9 @@ SHORT_PIECE = 320  # … but at least this many columns
 SMALL_COLUMNS = 1 << 10  # up to this many columns are one block if
 SHORT_COLUMNS = 1 << 7  # there are fewer than these, or than filters,
 SMALL = 1 << 23  # or fewer multiply-adds
+FEW_OUTPUTS = (
+    1 << 16
+)  # up to this many are cheap to add up, where the workers divide that one block by channels
 SHORT_BLOCK = 1 << 8  # columns: a shorter block is not worth the packing of w, unless a worker had none
 
 
@@ -59,6 +62,7 @@ class DenseConvolution:
         is_large = geometry.multiply_adds * geometry.batch >= gemm.SMALL
         self._divides_product = device != CPU or (self.workers == 1 and is_large)
         self._padded: Array | None = None
+        self._terms: Array | None = None  # of y, see ``_forward_by_channels``
 
     def _longest_block(self) -> int:
         """How many columns a block may have."""
@@ -118,6 +122,13 @@ class DenseConvolution:
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
     ) -> None:
         """As ``forward``, for an input that already has its border of zeros."""
+        if self._divides_channels:
+            self._forward_by_channels(padded, w, out)
+            if bias is not None:
+                out += bias.reshape(-1, *[1] * (out.ndim - 1))
+            if epilogue is not None:
+                epilogue.over(out)
+            return
         w, y, channels = self._grouped(w)[:, None], self._grouped(out), out.reshape(len(out), -1)
         bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
         in_blocks, afterwards = split(epilogue, out)
@@ -133,6 +144,35 @@ class DenseConvolution:
         self._over_blocks(padded, multiply)
         if afterwards is not None:
             afterwards.over(channels)
+
+    @cached_property
+    def _divides_channels(self) -> bool:
+        """Whether the workers share forward by channels: of one large block, a part of X for each."""
+        geometry = self.geometry
+        has_own = geometry.channels >= workers.worker_count > 1 and geometry.group == 1
+        copies = math.prod(geometry.window.kernel) > 1
+        is_worth_it = copies and geometry.filters * geometry.columns <= FEW_OUTPUTS
+        return has_own and is_worth_it and self._divides_product and self.device == CPU
+
+    def _forward_by_channels(self, padded: Array, w: Array, out: Array) -> None:
+        """y = Σ w[:, own] · X[own], where each worker has its own channels: no copy is made twice or waited for."""
+        count, filters = workers.worker_count, self.geometry.filters
+        w, y = w.reshape(filters, self.geometry.channels, -1), out.reshape(filters, -1)
+        view = windows(padded, self.geometry)
+        if self._terms is None:
+            self._terms = module_of(padded).empty((count - 1, *y.shape), padded.dtype)
+        terms = [y, *self._terms]
+
+        def multiply(number: int, worker: int) -> None:
+            own = workers.cut(self.geometry.channels, count)[number]
+            columns = workers.scratch(padded, view[own].shape)
+            copy_runs(columns, view[own])
+            factors = w[:, own].reshape(filters, -1)
+            np.matmul(factors, columns.reshape(factors.shape[1], -1), out=terms[number])
+
+        workers.share_products(multiply, range(count), count)
+        for term in terms[1:]:
+            y += term
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
