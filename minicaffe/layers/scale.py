@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.device.workers import scratch
 from minicaffe.layers.bias import check_learned_shape, find_broadcast
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
@@ -95,7 +94,7 @@ class Scale(Layer):
         dx = rows(bottom[0].stored_diff) if propagate_down[0] else None
 
         def block(dy: Array, x: Array | None, scale: Array, dx: Array | None) -> list[Array]:
-            sums = [] if x is None else [self._product_sum(x, dy)]
+            sums = [] if x is None else [channels.product_sums(x, dy)]
             if bias_wanted:
                 sums.append(dy.sum(axis=1))
             if dx is not None:
@@ -111,9 +110,3 @@ class Scale(Layer):
             self.blobs[0].add_to_diff(sums[0])
         elif scale_wanted:
             bottom[1].diff[...] = sums[0]
-
-    def _product_sum(self, x: Array, dy: Array) -> Array:
-        product = scratch(x, x.shape)
-        self.xp.multiply(x, dy, out=product)
-        total: Array = product.sum(axis=1)
-        return total

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.workers import CHUNK
+from minicaffe.device.workers import CHUNK, scratch
+
+BLOCK = (
+    1 << 19
+)  # elements of x and of y, in a block; after shorter calls workers wait for the interpreter's lock
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,9 @@ def _steps(x: Array) -> tuple[int, int]:
     rows, elements, side = x.shape
     if not on_cpu(x) or x.size <= CHUNK:
         return max(rows, 1), max(elements, 1)
-    fitting = CHUNK // (2 * elements * side)  # rows of x and of y
+    fitting = BLOCK // (2 * elements * side)  # rows of x and of y
     if fitting == 0:
-        return 1, max(1, CHUNK // (2 * side))
+        return 1, max(1, BLOCK // (2 * side))
     return min(fitting, -(-rows // workers.worker_count)), elements
 
 
@@ -118,7 +122,7 @@ def _visit(
         row_part, part = slice(row, row + row_step), slice(start, start + step)
         visit(row_part, start // step, [_part(array, row_part, part) for array in arrays])
 
-    workers.share(visit_block, blocks, used)
+    workers.share_products(visit_block, blocks, used)
 
 
 def elements_per_block(x: Array) -> int:
@@ -158,6 +162,18 @@ def row_sums(
 ) -> Array:
     """Like ``block_sums``, with the sums of the blocks added up: (count, R, 1, T)."""
     sums: Array = block_sums(function, count, first, *others).sum(axis=2, keepdims=True)
+    return sums
+
+
+def product_sums(a: Array, b: Array) -> Array:
+    """Σ a · b over the elements of each row, (rows, T); on a CPU by BLAS, which writes no products."""
+    xp = module_of(a)
+    if on_cpu(a) and a.shape[2] == 1:
+        sums: Array = xp.matmul(a.swapaxes(1, 2), b)[:, 0]
+        return sums
+    products = scratch(a, a.shape, slot=1)
+    xp.multiply(a, b, out=products)
+    sums = products.sum(axis=1)
     return sums
 
 

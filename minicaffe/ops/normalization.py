@@ -13,7 +13,7 @@ from __future__ import annotations
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import scratch
-from minicaffe.ops.channels import block_sums, elements_per_block, in_blocks, row_sums
+from minicaffe.ops.channels import block_sums, elements_per_block, in_blocks, product_sums, row_sums
 
 ROW_THREADS = 256  # on a GPU, at most this many threads share a row
 KERNELS = kernels_beside(__file__)
@@ -28,17 +28,16 @@ def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
     if not on_cpu(x):
         return _moments_on_device(x, copy)
 
-    def centred(x: Array, copy: Array | None) -> tuple[Array, Array]:
+    def sums(x: Array, copy: Array | None) -> tuple[Array, Array]:
         if copy is not None:
             copy[...] = x
         total = x.sum(axis=1)
-        square = scratch(x, x.shape)
-        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=square)
-        square *= square
-        return total, square.sum(axis=1)
+        centred = scratch(x, x.shape)
+        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=centred)
+        return total, product_sums(centred, centred)
 
     count, step = x.shape[1], elements_per_block(x)
-    totals, squares = block_sums(centred, 2, x, copy)
+    totals, squares = block_sums(sums, 2, x, copy)
     mean = totals.sum(axis=1, keepdims=True) / count
     for b in range(totals.shape[1]):
         size = min(step, count - b * step)
@@ -72,10 +71,9 @@ def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Ar
     count = x.shape[1]
 
     def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-        product = scratch(x, x.shape)
-        module_of(x).subtract(x, mean, out=product)
-        product *= dy
-        return dy.sum(axis=1), product.sum(axis=1)
+        centred = scratch(x, x.shape)
+        module_of(x).subtract(x, mean, out=centred)
+        return dy.sum(axis=1), product_sums(centred, dy)
 
     def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
         along_y = scratch(x, x.shape)

@@ -167,6 +167,7 @@ def test_blocks_of_work_do_not_change_a_result(layer, in_place, chunk, make_net,
     whole = forward_and_backward(make_net(text, phase="train", seed=1), x)
     for module in (workers, channels, lrn):
         monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(channels, "BLOCK", chunk)
     monkeypatch.setattr(workers, "worker_count", 2)
     parts = forward_and_backward(make_net(text, phase="train", seed=1), x)
     for a, b in zip(whole, parts, strict=True):
