@@ -85,13 +85,34 @@ class Blob:
     @property
     def stored(self) -> Array:
         """The data as it lies in memory, contiguous: (C, H, W, N)."""
+        if not self.batch_last:
+            self.keep_apart("data")
+        return self._stored()
+
+    def _stored(self) -> Array:
         if self._data_owner is not None:
-            return self._data_owner.stored.reshape(self.stored_shape)
+            return self._data_owner._stored().reshape(self.stored_shape)
         if self._data.array is None:
             self._data.check()
             self._data.array = self._zeros()
         self._send_written("data", self._data.array)
         return self._data.array
+
+    @property
+    def values(self) -> Array:
+        """A parameter's data, to be read now and not to be kept.
+
+        A read-only array is the same object as long as the numbers are the same. Once a script has asked for
+        ``data``, nobody knows when it writes there, and the array is not read-only.
+        """
+        stored = self._stored()
+        constant = self.memory("data").constant()
+        return stored if constant is None or constant.shape != self.stored_shape else constant
+
+    def write(self, values: Array) -> None:
+        """Set the data, in Caffe's shape; nobody else gets hold of the array."""
+        self.logical(self._stored())[...] = values
+        self.memory("data").forget_constant()
 
     @property
     def stored_diff(self) -> Array:

@@ -7,6 +7,8 @@ Nobody sees what is in the blob between two of these layers. So the later ones b
 or starts within a chain, functions that a script hangs around layers, ``debug_info`` and ``engine: CAFFE`` take the
 layers one by one.
 
+What the later layers make of their parameters is kept as long as nobody can have changed those.
+
 Layers that ran in a chain have saved nothing for backward. If it is asked for, they run again, one by one.
 """
 
@@ -19,18 +21,63 @@ from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
 from minicaffe.ops.convolution.engine import engine_of_run
 from minicaffe.ops.epilogue import Epilogue, Map
+from minicaffe.ops.remember import is_same_object
 
 
-def find_chains(steps: Sequence[Step]) -> dict[int, int]:
-    """The chains of a test net: the index of each first step, and of the last one of its chain."""
-    chains: dict[int, int] = {}
+class Chain:
+    """Steps of a test net of which the later ones are in place on the top of the first."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self._latest: tuple[list[Array], list[Map]] | None = None
+        self._epilogues: dict[int, Epilogue] = {}
+
+    def run(self, count: int) -> int:
+        """Run the first ``count`` steps as one, or as many as their shapes and engine allow; return how many.
+
+        0 if the first has to run by itself. The layers are reshaped already.
+        """
+        layer, bottom, top = self.steps[0].layer, self.steps[0].bottom, self.steps[0].top
+        if len(top[0].shape) < 2 or engine_of_run() == "CAFFE":
+            return 0
+        if any("forward" in vars(step.layer) for step in self.steps):
+            return 0
+        maps = self._maps()[: count - 1]
+        if not maps:
+            return 0
+        epilogue = self._epilogues.setdefault(len(maps), Epilogue(maps))
+        own = layer.as_map() if _is_map(layer) else None
+        if own is not None:
+            Epilogue([own, *maps]).over(top[0].stored, bottom[0].stored, write=_copy)
+        elif layer.can_lead():
+            layer.forward_then(bottom, top, epilogue)
+        else:
+            return 0
+        return 1 + len(maps)
+
+    def _maps(self) -> list[Map]:
+        """The maps of the later layers, up to the first that has none now."""
+        layers = [step.layer for step in self.steps[1:]]
+        values = [blob.values for layer in layers for blob in layer.blobs]
+        if self._latest is None or not all(map(is_same_object, values, self._latest[0])):
+            self._latest, self._epilogues = (values, []), {}
+            for layer in layers:
+                if (found := layer.as_map()) is None:
+                    break
+                self._latest[1].append(found)
+        return self._latest[1]
+
+
+def find_chains(steps: Sequence[Step]) -> dict[int, Chain]:
+    """The chains of a test net, by the index of their first steps."""
+    chains: dict[int, Chain] = {}
     first = 0
     while first < len(steps):
         last = first
         while last + 1 < len(steps) and _follows(steps[last + 1], steps[first]):
             last += 1
         if last > first and _leads(steps[first]):
-            chains[first] = last
+            chains[first] = Chain(steps[first : last + 1])
         first = last + 1
     return chains
 
@@ -55,31 +102,6 @@ def _is_own(layer: Layer, method: str) -> bool:
     """Whether a layer's class defines this method beside its forward: then the two do the same."""
     maker = next(cls for cls in type(layer).__mro__ if "forward" in vars(cls))
     return maker is not Layer and method in vars(maker)
-
-
-def run_chain(steps: Sequence[Step]) -> int:
-    """Run the first steps of a chain as one, as many as its present shapes and engine allow; return how many.
-
-    0 if the first has to run by itself. The layers are reshaped already.
-    """
-    (layer, bottom, top), *rest = ((step.layer, step.bottom, step.top) for step in steps)
-    if len(top[0].shape) < 2 or engine_of_run() == "CAFFE" or any("forward" in vars(s.layer) for s in steps):
-        return 0
-    own = layer.as_map()
-    if own is None and not layer.can_lead():
-        return 0
-    maps: list[Map] = []
-    for follower, _, _ in rest:
-        if (found := follower.as_map()) is None:
-            break
-        maps.append(found)
-    if not maps:
-        return 0
-    if own is not None:
-        Epilogue([own, *maps]).over(top[0].stored, bottom[0].stored, write=_copy)
-    else:
-        layer.forward_then(bottom, top, Epilogue(maps))
-    return 1 + len(maps)
 
 
 def _copy(y: Array, x: Array) -> None:

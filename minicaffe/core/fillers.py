@@ -121,4 +121,4 @@ FILLERS: dict[str, Callable[[Blob, FillerParam, Any], Array]] = {
 def fill(blob: Blob, param: FillerParam, rng: Any) -> None:
     """Fill the blob's data, in Caffe's shape, as ``param`` says. Raises SpecError if it suits no such shape."""
     if blob.count:
-        blob.data[...] = FILLERS[param.type](blob, param, rng)
+        blob.write(FILLERS[param.type](blob, param, rng))

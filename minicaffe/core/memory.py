@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minicaffe.device.array import Array
+from minicaffe.device.array import Array, on_cpu
 from minicaffe.errors import MinicaffeError
 
 
@@ -28,6 +28,7 @@ class Memory:
         self._parts: list[Memory] = []
         self._is_shown = False
         self.is_gone = False  # its place has been given to others
+        self._constant: Array | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has an array of its own, and no parts."""
@@ -37,15 +38,15 @@ class Memory:
         """Forget the array. Parts keep theirs: nobody else uses those now."""
         for part in self._present_parts():
             part._place = None
-        self.array, self._place, self._parts, self.is_gone = None, None, [], False
+        self.array, self._place, self._parts, self.is_gone, self._constant = None, None, [], False, None
 
     def lend(self, array: Array) -> None:
         """Use this array until ``take_away``."""
-        self.array, self.is_gone = array, False
+        self.array, self.is_gone, self._constant = array, False, None
 
     def take_away(self) -> None:
         """Have no array, and refuse to make one, until the next ``lend``."""
-        self.array, self.is_gone = None, True
+        self.array, self.is_gone, self._constant = None, True, None
 
     def check(self) -> None:
         """Raise MinicaffeError if the array was taken away."""
@@ -54,6 +55,22 @@ class Memory:
                 "the data of this blob are gone, as the net shares memory; ask for it by name, "
                 "net.forward(blobs=[…]), or make the net with share_memory=False"
             )
+
+    def forget_constant(self) -> None:
+        """To be called when the numbers have changed."""
+        self._constant = None
+
+    def constant(self) -> Array | None:
+        """The array, to be read only: the same object as long as nobody can have changed a number.
+
+        None where that is not known: once a script has seen the array, or on a GPU, where no array is read-only.
+        """
+        if self._is_shown or self.array is None or not on_cpu(self.array):
+            return None
+        if self._constant is None:
+            self._constant = self.array.view()
+            self._constant.flags.writeable = False
+        return self._constant
 
     def join(self, whole: Memory, start: int) -> None:
         """Lie in another memory, ``start`` elements from its beginning, where the same numbers are already.

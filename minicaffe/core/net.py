@@ -17,7 +17,7 @@ import numpy as np
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob, advice_on_shape
 from minicaffe.core.by_name import ByName
-from minicaffe.core.chains import find_chains, run_chain
+from minicaffe.core.chains import find_chains
 from minicaffe.core.display import Drawing, draw_net, html_of
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
@@ -255,14 +255,15 @@ class Net:
 
     def _run_chain(self, first: int, last: int) -> int:
         """Run as one the chain that starts here, if one does; return how many layers ran."""
-        steps = self.steps[first : min(last, self._chains.get(first, first)) + 1]
-        if len(steps) < 2 or self.debug_info:
+        chain = self._chains.get(first)
+        if chain is None or first == last or self.debug_info:
             return 0
+        steps = chain.steps[: last - first + 1]
         for step in steps:
             self._fit(step)
         if any(_is_empty(step) for step in steps):
             return 0
-        count = run_chain(steps)
+        count = chain.run(len(steps))
         for step in steps[:count]:
             step.has_run = True
         if count:
@@ -278,7 +279,7 @@ class Net:
         for first in sorted(self._ran_as_chain):
             top = self.steps[first].top[0]
             found = top.stored.copy()
-            self.run_forward(first, chains[first])
+            self.run_forward(first, first + len(chains[first].steps) - 1)
             top.stored[...] = found
         self._ran_as_chain.clear()
 
@@ -535,7 +536,7 @@ class Net:
     def as_saved(self) -> SavedNet:
         """The net as weight formats write it."""
         layers = [
-            SavedLayer(layer.spec, [to_host(blob.data) for blob in self.params.get(layer.name, ())])
+            SavedLayer(layer.spec, [to_host(blob.values) for blob in self.params.get(layer.name, ())])
             for layer in self.layers
         ]
         return SavedNet(self.name, self.state.phase, layers, self.preparation_arrays())

@@ -82,7 +82,7 @@ def copy_into(
         report.preparation = read_preparation(file)
     for name, arrays in found.items():
         for blob, array in zip(params[name], arrays, strict=True):
-            blob.data[...] = blob.device.put(array, blob.dtype)
+            blob.write(blob.device.put(array, blob.dtype))
     return report
 
 

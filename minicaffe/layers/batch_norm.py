@@ -88,7 +88,7 @@ class BatchNorm(Layer):
 
     def _global_stats(self) -> tuple[Array, Array]:
         """The tracked μ and σ², (C,)."""
-        mean, variance, total = (blob.data for blob in self.blobs)
+        mean, variance, total = (blob.values for blob in self.blobs)
         share = (total != 0) / (total + (total == 0))  # 1 / total, or 0 if total is 0
         return mean * share, variance * share
 

@@ -96,7 +96,7 @@ class Bias(Layer):
         )
 
     def as_map(self) -> Map | None:
-        return Affine(shift=self.blobs[0].data) if self.blobs and self.broadcast.is_per_channel else None
+        return Affine(shift=self.blobs[0].values) if self.blobs and self.broadcast.is_per_channel else None
 
     def _add(self, x: Array, bias: Array, y: Array) -> None:
         self.xp.add(x, bias, out=y)

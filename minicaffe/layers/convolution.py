@@ -27,7 +27,7 @@ from minicaffe.device.array import Array
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, has_winograd, products_for
-from minicaffe.ops.epilogue import Epilogue, folded
+from minicaffe.ops.epilogue import Epilogue, Folding
 from minicaffe.spec.fields import Bool, Enum, Int, Message, Nested
 
 
@@ -117,6 +117,7 @@ class Convolution(MatrixProduct):
         if not self.channels:
             raise self.shape_error(f"bottom of shape {bottom[0].shape} has no channels")
         self.group = self.groups(self.channels)
+        self._folding = Folding()
         self.add_blob(self.weight_shape(), param.weight_filler)
         if param.bias_term:
             self.add_blob((self.num_output,), param.bias_filler)
@@ -179,9 +180,9 @@ class Convolution(MatrixProduct):
         return self.axis == 1 and self.engine != "CAFFE"
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
-        w = self.blobs[0].data
-        b = self.blobs[1].data if len(self.blobs) > 1 else None
-        w, b, epilogue = folded(w, b, epilogue, top[0].count // self.num_output)
+        w = self.blobs[0].values
+        b = self.blobs[1].values if len(self.blobs) > 1 else None
+        w, b, epilogue = self._folding.folded(w, b, epilogue, top[0].count // self.num_output)
         self.padded = []
         for product, x, y in zip(self.products, bottom, top, strict=True):
             out = self.images(y, y.stored)
@@ -194,7 +195,7 @@ class Convolution(MatrixProduct):
             self.add_param_grads(product, dy, self.padded[i])
             if propagate_down[i]:
                 dx = self.images(x, x.stored_diff)
-                product.input_grad(dy, self.blobs[0].data, dx)
+                product.input_grad(dy, self.blobs[0].values, dx)
                 self.put_back(dx, x, x.stored_diff)
 
     def add_param_grads(self, product: Products, dy: Array, padded: Array) -> None:

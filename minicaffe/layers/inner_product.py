@@ -74,7 +74,7 @@ class InnerProduct(MatrixProduct):
         y = self._columns(top[0], top[0].stored, self.num_output)
         matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
         if len(self.blobs) > 1:
-            y += self.blobs[1].data[:, None]
+            y += self.blobs[1].values[:, None]
         if epilogue is not None:
             epilogue.over(y)
         self._put_back(y, top[0], top[0].stored)
@@ -120,7 +120,7 @@ class InnerProduct(MatrixProduct):
 
     def _weight(self) -> Array:
         """w as (M, K)."""
-        w = self.blobs[0].data
+        w = self.blobs[0].values
         return w.T if self.transpose else w
 
     def _columns(self, blob: Blob, stored: Array, rows: int) -> Array:

@@ -59,12 +59,12 @@ class PReLU(Layer):
         self.saved_input = SavedInput(bottom, top)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
-        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].data)
+        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].values)
         x, y = rows(bottom[0].stored), rows(top[0].stored)
         channels.in_blocks(self._rectify, x, slope, y, self.saved_input.buffer_for(x))
 
     def as_map(self) -> Map:
-        slopes = self.xp.broadcast_to(self.blobs[0].data.reshape(-1), self.broadcast.shape[1:2])
+        slopes = self.xp.broadcast_to(self.blobs[0].values.reshape(-1), self.broadcast.shape[1:2])
         return Function(lambda y, slope: relu(y, slope, out=y), (slopes,))
 
     def _rectify(self, x: Array, slope: Array, y: Array, saved: Array | None) -> None:
@@ -73,7 +73,7 @@ class PReLU(Layer):
         relu(x, slope, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].data)
+        rows, slope = self.broadcast.rows, self.broadcast.spread(self.blobs[0].values)
         x = self.saved_input.original(rows(bottom[0].stored))
         dy = rows(top[0].stored_diff)
         if self.param_propagate_down[0]:

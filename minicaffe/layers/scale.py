@@ -65,18 +65,18 @@ class Scale(Layer):
 
     def _scale(self, bottom: Blobs) -> Array:
         """s as (R, 1, T)."""
-        return self.broadcast.spread((self.blobs[0] if self.learns_scale else bottom[1]).data)
+        return self.broadcast.spread(self.blobs[0].values if self.learns_scale else bottom[1].data)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         rows = self.broadcast.rows
-        bias = self.broadcast.spread(self.blobs[-1].data) if self.has_bias else None
+        bias = self.broadcast.spread(self.blobs[-1].values) if self.has_bias else None
         x, y = rows(bottom[0].stored), rows(top[0].stored)
         channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.saved_input.buffer_for(x))
 
     def as_map(self) -> Map | None:
         if not self.learns_scale or not self.broadcast.is_per_channel:
             return None
-        return Affine(self.blobs[0].data, self.blobs[-1].data if self.has_bias else None)
+        return Affine(self.blobs[0].values, self.blobs[-1].values if self.has_bias else None)
 
     def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, saved: Array | None) -> None:
         if saved is not None:

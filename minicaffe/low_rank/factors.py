@@ -25,6 +25,7 @@ from minicaffe.low_rank.products import FilterGradients, Filters, OneStage, TwoS
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.linalg import orthonormal
+from minicaffe.ops.remember import is_same, remembered
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class WeightMatrix:
 
     def value(self) -> Array:
         """W as it is now."""
-        return self.matrix_of(self.blob.data)
+        return self.matrix_of(self.blob.values)
 
     def matrix_of(self, w: Array) -> Array:
         """W of an array with the blob's shape."""
@@ -160,15 +161,15 @@ class TruncatedWeights(Factors):
 
     def factorized(self) -> Factorized:
         """The factorization of the weights as they are, made again if they have changed."""
-        w = self.weights.blob.data
+        w = self.weights.blob.values
         latest = self._latest
-        if latest is None or not self.weights.blob.device.xp.array_equal(latest.weights, w):
+        if latest is None or not is_same(w, latest.weights):
             found = self._factorize(self.weights.value())
             if self.energy is not None:
                 self.rank = found.rank_for(self.energy)
             truncation = Truncation(found, self.rank)
             filters = self.scheme.filters(truncation.left, truncation.right)
-            self._latest = latest = Factorized(w.copy(), truncation, filters)
+            self._latest = latest = Factorized(remembered(w), truncation, filters)
         return latest
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
@@ -208,7 +209,7 @@ class FactoredWeights(Factors):
 
     def fixed_filters(self) -> Filters:
         first, second = self.parameters
-        return first.data.reshape(self._shapes[0]), second.data.reshape(self._shapes[1])
+        return first.values.reshape(self._shapes[0]), second.values.reshape(self._shapes[1])
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0], learns[1]

@@ -37,7 +37,7 @@ from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_ran
 from minicaffe.low_rank.schemes import schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Window
-from minicaffe.ops.epilogue import Epilogue, folded
+from minicaffe.ops.epilogue import Epilogue
 
 logger = logging.getLogger("minicaffe")
 
@@ -321,10 +321,10 @@ class LowRankConvolution(LowRankLayer, Convolution):
         self.low_rank.reshape(self.dense_products())
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
-        b = None if self.bias_blob is None else self.bias_blob.data
+        b = None if self.bias_blob is None else self.bias_blob.values
         inputs = [self.images(x, x.stored) for x in bottom]
         first, second = self.low_rank.filters(inputs[0])
-        second, b, epilogue = folded(second, b, epilogue, top[0].count // self.num_output)
+        second, b, epilogue = self._folding.folded(second, b, epilogue, top[0].count // self.num_output)
         for i, (x, y) in enumerate(zip(inputs, top, strict=True)):
             out = self.images(y, y.stored)
             self.low_rank.forward(i, x, (first, second), out, b, epilogue)
@@ -358,7 +358,7 @@ class LowRankInnerProduct(LowRankLayer, InnerProduct):
         self.low_rank.reshape([self.as_product(bottom[0], top[0])[0]])
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
-        b = None if self.bias_blob is None else self.bias_blob.data
+        b = None if self.bias_blob is None else self.bias_blob.values
         x, y = self.as_pixels(bottom[0], top[0])
         self.low_rank.forward(0, x, self.low_rank.filters(x), y, b, epilogue)
         self._put_back(y[:, 0, 0], top[0], top[0].stored)

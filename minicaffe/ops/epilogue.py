@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from minicaffe.device import workers
 from minicaffe.device.array import Array, on_cpu
 from minicaffe.device.workers import CHUNK, WORTH_SHARING
+from minicaffe.ops.remember import is_same_object
 
 WHOLE = slice(None)
 
@@ -119,25 +120,41 @@ def split(epilogue: Epilogue | None, y: Array) -> tuple[Epilogue | None, Epilogu
     return (epilogue, None) if on_cpu(y) and y.size >= WORTH_SHARING else (None, epilogue)
 
 
-def folded(
-    w: Array, bias: Array | None, epilogue: Epilogue | None, columns: int
-) -> tuple[Array, Array | None, Epilogue | None]:
-    """The weights w (M, …) and the bias (M,) of a product with ``columns``, and the rest of its epilogue.
+class Folding:
+    """A product's weights and bias with the affine map that comes next in them, kept while they are the same."""
 
-    An affine map that the epilogue begins with becomes part of w and b:
-    s · (w · x + b) + t = (s · w) · x + (s · b + t).
-    Where there are more weights than outputs, s stays in the epilogue.
-    """
-    first = epilogue.maps[0] if epilogue is not None and epilogue.maps else None
-    if epilogue is None or not isinstance(first, Affine):
-        return w, bias, epilogue
-    both, rest = Affine(shift=bias).then(first), epilogue.maps[1:]
-    after = Epilogue(rest) if rest else None
-    if both.scale is None:
-        return w, both.shift, after
-    if w.size > len(w) * columns:
-        return w, None, Epilogue([both, *rest])
-    return w * _along_channels(both.scale, w), both.shift, after
+    def __init__(self) -> None:
+        self._latest: tuple[Array, Epilogue, Array] | None = None  # the weights before and after
+
+    def folded(
+        self, w: Array, bias: Array | None, epilogue: Epilogue | None, columns: int
+    ) -> tuple[Array, Array | None, Epilogue | None]:
+        """The weights w (M, …) and the bias (M,) of a product with ``columns``, and the rest of its epilogue.
+
+        An affine map that the epilogue begins with becomes part of w and b:
+        s · (w · x + b) + t = (s · w) · x + (s · b + t).
+        Where there are more weights than outputs, s stays in the epilogue.
+        """
+        first = epilogue.maps[0] if epilogue is not None and epilogue.maps else None
+        if epilogue is None or not isinstance(first, Affine):
+            return w, bias, epilogue
+        both, rest = Affine(shift=bias).then(first), epilogue.maps[1:]
+        after = Epilogue(rest) if rest else None
+        if both.scale is None:
+            return w, both.shift, after
+        if w.size > len(w) * columns:
+            return w, None, Epilogue([both, *rest])
+        return self._scaled(w, both.scale, epilogue), both.shift, after
+
+    def _scaled(self, w: Array, scale: Array, epilogue: Epilogue) -> Array:
+        latest = self._latest
+        if latest is None or latest[1] is not epilogue or not is_same_object(w, latest[0]):
+            latest = w, epilogue, w * _along_channels(scale, w)
+            self._latest = None
+            if is_same_object(w, w):
+                latest[2].flags.writeable = False
+                self._latest = latest
+        return latest[2]
 
 
 def _along_channels(numbers: Array, y: Array) -> Array:

@@ -151,17 +151,46 @@ def test_a_forward_that_ends_or_starts_within_a_chain_runs_just_those_layers():
     assert np.allclose(net.blobs["conv"].data, make(layers).forward()["conv"], atol=1e-6)
 
 
-def test_changed_parameters_and_shapes_count_in_the_next_forward():
-    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
-    net = make(layers)
+@pytest.mark.parametrize("case", NETS)
+def test_parameters_count_as_they_are_whoever_changed_them_and_when(case, tmp_path):
+    layers, _ = NETS[case]
+    net, other, apart = make(layers), make(layers), make(layers)
+    rng = np.random.default_rng(4)
+    for param in other.learnable:
+        param.blob.data[...] *= rng.uniform(0.5, 2, param.blob.shape)
+    (out,) = net.outputs
+    other.save(tmp_path / "other.npz")
+    apart.copy_from(tmp_path / "other.npz")
+
+    def check():
+        run_one_by_one(apart)
+        assert np.allclose(net.forward()[out], apart.blobs[out].data, rtol=1e-5, atol=1e-5)
+
     net.forward()
-    net.params["scale"][0].data[...] *= 3
-    net.params["bn"][0].data[...] += 1
-    x = np.random.default_rng(5).normal(size=(3, 4, 7, 5))
-    found = net.forward(x)["conv"]
-    for i in range(1, 5):
-        net.run_forward(i, i)
-    assert np.allclose(found, net.blobs["conv"].data, atol=1e-5)
+    net.copy_from(tmp_path / "other.npz")
+    check()
+    held = [param.blob.data for param in net.learnable]
+    check()
+    for array, param in zip(held, apart.learnable, strict=True):
+        array += 0.1  # long after it was asked for
+        param.blob.data[...] += 0.1
+    check()
+    for array, param in zip(held, apart.learnable, strict=True):
+        array.reshape(-1)[-1:] *= 2
+        param.blob.data.reshape(-1)[-1:] *= 2
+    check()
+
+
+@pytest.mark.cpu_only("no array is read-only on a GPU")
+def test_parameters_are_read_only_and_the_same_object_until_somebody_may_change_them():
+    net = make(CONV + "}}\n" + RELU)
+    blob = net.params["conv"][0]
+    values = blob.values
+    net.forward()
+    assert blob.values is values and not values.flags.writeable
+    blob.write(2 * values)
+    assert blob.values is not values and np.array_equal(blob.values, values)  # the same memory
+    assert blob.data.flags.writeable and blob.values.flags.writeable
 
 
 def test_debug_info_a_hook_or_a_forward_of_its_own_takes_the_layers_one_by_one(calls):

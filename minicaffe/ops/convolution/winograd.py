@@ -43,6 +43,7 @@ from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_
 from minicaffe.ops.convolution.dense import DenseConvolution, add_columns_up
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.remember import is_same, remembered
 from minicaffe.ops.runs import copy_runs
 
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
@@ -136,18 +137,18 @@ class TransformedFilters:
 
     def __init__(self, shape: tuple[int, ...], transform: Callable[[Array, Array], None]) -> None:
         self.shape, self._transform = shape, transform
-        self._latest: tuple[Array, Array] | None = None
+        self._w: Array | None = None
+        self._u: Array | None = None
 
     def of(self, w: Array) -> Array:
         """U for these filters; valid until the next call."""
-        if self._latest is None:
-            self._latest = module_of(w).empty_like(w), module_of(w).empty(self.shape, w.dtype)
-        elif on_cpu(w) and _equal(self._latest[0][:1], w[:1]) and _equal(self._latest[0], w):
-            return self._latest[1]
-        latest, u = self._latest
-        latest[...] = w
-        self._transform(w, u)
-        return u
+        if self._u is None:
+            self._u = module_of(w).empty(self.shape, w.dtype)
+        elif self._w is not None and on_cpu(w) and is_same(w, self._w):
+            return self._u
+        self._w = remembered(w, self._w)
+        self._transform(w, self._u)
+        return self._u
 
 
 class WinogradConvolution(DenseConvolution):
@@ -322,13 +323,3 @@ def _pieces(tiles: Array, image: Array, block: Block) -> list[tuple[Array, Array
         pixels = image[:, top + i : bottom + i : OUTPUTS, left + j : right + j : OUTPUTS, block.batch]
         pieces.append((tiles[i, j, :, : pixels.shape[1], : pixels.shape[2]], pixels))
     return pieces
-
-
-def _equal(a: Array, b: Array) -> bool:
-    """Whether two arrays of NumPy hold the same numbers; the workers share them."""
-    results: list[bool] = []
-    a, b = a.reshape(-1), b.reshape(-1)
-    parts = workers.cut(len(a), max(1, a.nbytes // PART_BYTES))
-    count = min(workers.worker_count, len(parts))
-    workers.share(lambda own, worker: results.append(np.array_equal(a[own], b[own])), parts, count)
-    return all(results)
