@@ -1,7 +1,8 @@
 """Convolution as one GEMM, by blocks of columns: the products of ``reference.py`` without a whole data matrix.
 
 The columns of X are cut into blocks that fit a core's cache. Each block takes one strided copy and one GEMM, whose
-result is already a slice of y. Workers take blocks in turns; a 5 × 5 layer runs as fast as its GEMM.
+result is already a slice of y. Workers take blocks in turns; a 5 × 5 layer runs as fast as its GEMM. If there is
+one block, they share it: by channels where outputs are few, else by filters.
 
     forward        y[:, block] = w · X[:, block] (+ b)
     weight_grad    dwᵀ = Σ X[:, block] · dy[:, block]ᵀ         X is built again, block by block
