@@ -123,6 +123,12 @@ def test_weights_that_have_not_changed_are_not_transformed_again(rng):
     assert len(transforms) == 2
 
 
+def test_dx_is_not_a_convolution_with_turned_filters_where_the_image_is_much_larger_than_the_output():
+    window = Window((5, 5))
+    assert RowWinogradConvolution(Geometry((20, 12, 12, 64), 50, window), np.float32).turned is None
+    assert RowWinogradConvolution(Geometry((20, 24, 24, 64), 50, window), np.float32).turned is not None
+
+
 # -- which engine ----------------------------------------------------------------------------------------
 
 SEVERAL_CHANNELS = Geometry((128, 28, 28, 8), 128, Window((3, 3), pad=(1, 1)))

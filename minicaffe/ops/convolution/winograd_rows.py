@@ -19,6 +19,7 @@ The points are 0, ±1/2, ±1, ±2 and ∞; errors are a few times those of the d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -39,6 +40,7 @@ TAPS, TILE = 5, 8  # of a row of the window, and pixels of a tile
 POINTS = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # and ∞
 BLOCK_BYTES = 32 << 20  # of V, in a block
 PART_BYTES = 1 << 20  # of D, or of Z, in a part of a step: it fits a core's cache
+GROWTH = 2  # dx convolves with the turned filters, unless the image is so many times larger than the output
 
 # Fitted by benchmarks/engines.py; ``start`` is for each of the products
 FORWARD = Costs(0.029, 0.30, 0.028, 1.8, 0.84, 8.3, 3.5e3)
@@ -194,8 +196,9 @@ class RowWinogradConvolution(DenseConvolution):
     @cached_property
     def turned(self) -> DenseConvolution | None:
         """The convolution that takes dy to dx, in the faster way; None if there is none, or if it is slower."""
-        turned = self.geometry.turned
-        if turned is not None and is_faster(turned):
+        geometry, turned = self.geometry, self.geometry.turned
+        grows = math.prod(geometry.image) > GROWTH * math.prod(geometry.output)
+        if turned is not None and not grows and is_faster(turned):
             return RowWinogradConvolution(turned, self.dtype, self.device)
         return super().turned
 
