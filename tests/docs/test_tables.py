@@ -124,7 +124,18 @@ COMMANDS = commands()
 FLAGS = {flag for parser in COMMANDS.values() for action in parser._actions for flag in action.option_strings}
 NOT_OURS = {  # flags of other programs that the pages name
     *("--device", "--gpus", "--solver", "--mtcnn", "--mnist", "--caffe", "--drops", "--rounds", "--write"),
-    *("--check", "--strict", "--fix", "--dist", "--errors", "--quick", "--only", "--mode", "--peers"),
+    *(
+        "--check",
+        "--strict",
+        "--fix",
+        "--dist",
+        "--errors",
+        "--quick",
+        "--only",
+        "--mode",
+        "--peers",
+        "--window",
+    ),
 }
 
 
