@@ -16,7 +16,7 @@ from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.channels import Broadcast, RowLoops
 from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.spec.fields import Int, Message, Nested
 
@@ -99,7 +99,8 @@ class Bias(Layer):
         return Affine(shift=self.blobs[0].values) if self.blobs and self.broadcast.is_per_channel else None
 
     def _add(self, x: Array, bias: Array, y: Array) -> None:
-        self.xp.add(x, bias, out=y)
+        with RowLoops(x):
+            self.xp.add(x, bias, out=y)
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         dy = top[0].stored_diff

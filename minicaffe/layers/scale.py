@@ -18,7 +18,7 @@ from minicaffe.device.array import Array
 from minicaffe.layers.bias import check_learned_shape, find_broadcast
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
-from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.channels import Broadcast, RowLoops
 from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
@@ -81,9 +81,10 @@ class Scale(Layer):
     def _multiply(self, x: Array, scale: Array, bias: Array | None, y: Array, saved: Array | None) -> None:
         if saved is not None:
             saved[...] = x
-        self.xp.multiply(x, scale, out=y)
-        if bias is not None:
-            y += bias
+        with RowLoops(x):
+            self.xp.multiply(x, scale, out=y)
+            if bias is not None:
+                y += bias
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         rows = self.broadcast.rows
@@ -98,7 +99,8 @@ class Scale(Layer):
             if bias_wanted:
                 sums.append(dy.sum(axis=1))
             if dx is not None:
-                self.xp.multiply(dy, scale, out=dx)
+                with RowLoops(dy):
+                    self.xp.multiply(dy, scale, out=dx)
             return sums
 
         count = int(scale_wanted) + int(bias_wanted)

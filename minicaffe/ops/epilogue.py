@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from minicaffe.device import workers
 from minicaffe.device.array import Array, on_cpu
 from minicaffe.device.workers import CHUNK, WORTH_SHARING
+from minicaffe.ops.channels import RowLoops
 from minicaffe.ops.remember import is_same_object
 
 WHOLE = slice(None)
@@ -43,10 +44,11 @@ class Affine:
 
     def apply(self, y: Array, own: slice) -> None:
         """Map some channels in place."""
-        if self.scale is not None:
-            y *= _along_channels(self.scale[own], y)
-        if self.shift is not None:
-            y += _along_channels(self.shift[own], y)
+        with RowLoops(y):
+            if self.scale is not None:
+                y *= _along_channels(self.scale[own], y)
+            if self.shift is not None:
+                y += _along_channels(self.shift[own], y)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
 from minicaffe.device.workers import scratch
-from minicaffe.ops.channels import block_sums, elements_per_block, in_blocks, product_sums, row_sums
+from minicaffe.ops.channels import RowLoops, block_sums, elements_per_block, in_blocks, product_sums, row_sums
 
 ROW_THREADS = 256  # on a GPU, at most this many threads share a row
 KERNELS = kernels_beside(__file__)
@@ -33,7 +33,8 @@ def moments(x: Array, copy: Array | None = None) -> tuple[Array, Array]:
             copy[...] = x
         total = x.sum(axis=1)
         centred = scratch(x, x.shape)
-        module_of(x).subtract(x, (total / x.shape[1])[:, None], out=centred)
+        with RowLoops(x):
+            module_of(x).subtract(x, (total / x.shape[1])[:, None], out=centred)
         return total, product_sums(centred, centred)
 
     count, step = x.shape[1], elements_per_block(x)
@@ -54,8 +55,9 @@ def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
         return
 
     def block(x: Array, mean: Array, inverse_std: Array, y: Array) -> None:
-        module_of(x).subtract(x, mean, out=y)
-        y *= inverse_std
+        with RowLoops(x):
+            module_of(x).subtract(x, mean, out=y)
+            y *= inverse_std
 
     in_blocks(block, x, mean, inverse_std, out)
 
@@ -72,16 +74,18 @@ def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Ar
 
     def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
         centred = scratch(x, x.shape)
-        module_of(x).subtract(x, mean, out=centred)
+        with RowLoops(x):
+            module_of(x).subtract(x, mean, out=centred)
         return dy.sum(axis=1), product_sums(centred, dy)
 
     def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
         along_y = scratch(x, x.shape)
-        module_of(x).subtract(x, mean, out=along_y)
-        along_y *= a
-        module_of(x).subtract(dy, along_y, out=dx)
-        dx -= b
-        dx *= inverse_std
+        with RowLoops(x):
+            module_of(x).subtract(x, mean, out=along_y)
+            along_y *= a
+            module_of(x).subtract(dy, along_y, out=dx)
+            dx -= b
+            dx *= inverse_std
 
     dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
     slope = product_sum * inverse_std * inverse_std / count
