@@ -15,6 +15,7 @@ Layers that ran in a chain have saved nothing for backward. If it is asked for, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
@@ -31,6 +32,10 @@ class Chain:
         self.steps = steps
         self._latest: tuple[list[Array], list[Map]] | None = None
         self._epilogues: dict[int, Epilogue] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes maps of its own layers."""
+        return {**vars(self), "_latest": None, "_epilogues": {}}
 
     def run(self, count: int) -> int:
         """Run the first ``count`` steps as one, or as many as their shapes and engine allow; return how many.

@@ -32,7 +32,7 @@ class Memory:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has an array of its own, and no parts."""
-        return {**vars(self), "_place": None, "_parts": []}
+        return {**vars(self), "_place": None, "_parts": [], "_constant": None}
 
     def drop(self) -> None:
         """Forget the array. Parts keep theirs: nobody else uses those now."""

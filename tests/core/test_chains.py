@@ -1,5 +1,6 @@
 """Chains: layers that run as one in a test net, so that nobody notices but for the time."""
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -191,6 +192,20 @@ def test_parameters_are_read_only_and_the_same_object_until_somebody_may_change_
     blob.write(2 * values)
     assert blob.values is not values and np.array_equal(blob.values, values)  # the same memory
     assert blob.data.flags.writeable and blob.values.flags.writeable
+
+
+def test_a_copy_of_a_net_has_parameters_of_its_own():
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    net = make(layers)
+    before = net.forward()["conv"]
+    other = copy.deepcopy(net)
+    for name in ("conv", "scale"):
+        blob = other.params[name][0]
+        blob.write(2 * blob.values)
+    found = other.forward()["conv"]
+    run_one_by_one(other)
+    assert np.allclose(found, other.blobs["conv"].data, atol=1e-4)
+    assert np.array_equal(net.forward()["conv"], before) and not np.allclose(found, before, atol=1e-2)
 
 
 def test_debug_info_a_hook_or_a_forward_of_its_own_takes_the_layers_one_by_one(calls):
