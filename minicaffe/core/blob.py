@@ -270,7 +270,9 @@ class Blob:
             why = "data gone" if self.memory("data").is_gone else "no data yet"
             return f"{about}, {why}" if self.count else f"{about}, empty"
         with self.device.entered():
-            numbers = [float(value) for value in (self.stored.min(), self.stored.mean(), self.stored.max())]
+            numbers = [
+                float(value) for value in (self._stored().min(), self._stored().mean(), self._stored().max())
+            ]
         return "{}, min {:.4g}, mean {:.4g}, max {:.4g}".format(about, *numbers)
 
     def _repr_html_(self) -> str | None:

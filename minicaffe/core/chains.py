@@ -7,7 +7,7 @@ Nobody sees what is in the blob between two of these layers. So the later ones b
 or starts within a chain, functions that a script hangs around layers, ``debug_info`` and ``engine: CAFFE`` take the
 layers one by one.
 
-What the later layers make of their parameters is kept as long as nobody can have changed those.
+What the later layers make of their parameters and settings is kept as long as nobody can have changed those.
 
 Layers that ran in a chain have saved nothing for backward. If it is asked for, they run again, one by one.
 """
@@ -30,7 +30,7 @@ class Chain:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
-        self._latest: tuple[list[Array], list[Map]] | None = None
+        self._latest: tuple[list[Array], list[tuple[object, ...]], list[Map]] | None = None
         self._epilogues: dict[int, Epilogue] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,13 +64,16 @@ class Chain:
         """The maps of the later layers, up to the first that has none now."""
         layers = [step.layer for step in self.steps[1:]]
         values = [blob.values for layer in layers for blob in layer.blobs]
-        if self._latest is None or not all(map(is_same_object, values, self._latest[0])):
-            self._latest, self._epilogues = (values, []), {}
+        settings = [layer.map_settings for layer in layers]
+        latest = self._latest
+        if latest is None or settings != latest[1] or not all(map(is_same_object, values, latest[0])):
+            maps: list[Map] = []
             for layer in layers:
                 if (found := layer.as_map()) is None:
                     break
-                self._latest[1].append(found)
-        return self._latest[1]
+                maps.append(found)
+            self._latest, self._epilogues = latest, _ = (values, settings, maps), {}
+        return latest[2]
 
 
 def find_chains(steps: Sequence[Step]) -> dict[int, Chain]:

@@ -118,9 +118,15 @@ class Layer:
     def as_map(self) -> Map | None:
         """Forward at TEST as a map of each number by itself, if it is one: then it can be part of a chain.
 
-        It is asked for in every forward, and only of a class that defines it beside its ``forward``.
+        It is asked for where a parameter or one of ``map_settings`` may have changed, and only of a class that
+        defines it beside its ``forward``.
         """
         return None
+
+    @property
+    def map_settings(self) -> tuple[object, ...]:
+        """What ``as_map`` depends on besides parameters, and a script may set."""
+        return ()
 
     def can_lead(self) -> bool:
         """Whether a class that defines ``forward_then`` beside its ``forward`` can use it."""

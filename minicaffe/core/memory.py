@@ -67,10 +67,12 @@ class Memory:
         """
         if self._is_shown or self.array is None or not on_cpu(self.array):
             return None
-        if self._constant is None:
-            self._constant = self.array.view()
-            self._constant.flags.writeable = False
-        return self._constant
+        constant = self._constant
+        if constant is None:
+            constant = self.array.view()
+            constant.flags.writeable = False
+            self._constant = constant
+        return constant
 
     def join(self, whole: Memory, start: int) -> None:
         """Lie in another memory, ``start`` elements from its beginning, where the same numbers are already.

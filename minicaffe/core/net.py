@@ -130,7 +130,8 @@ class Net:
         self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)
         graph.find_needs(self.steps, self.spec.force_backward)
         self._chains = find_chains(self.steps) if self.state.phase == "TEST" else {}
-        self._ran_as_chain: set[int] = set()  # the first layers of chains
+        self._ran_as_chain: dict[int, int] = {}  # how many layers did, by the first of them
+        self._inputs_of_chains: dict[int, Array] = {}  # what that one read, where scripts write
         self._overwritten = graph.overwritten_tops(specs, self._classes)
         has_loss = any(any(layer_spec.loss_weight) for layer_spec in specs)
         if self.state.phase == "TRAIN" and (has_loss or self.spec.force_backward):
@@ -267,21 +268,40 @@ class Net:
         for step in steps[:count]:
             step.has_run = True
         if count:
-            self._ran_as_chain.add(first)
+            self._ran_as_chain[first] = count
+            self._keep_input(first)
         return count
+
+    def _keep_input(self, first: int) -> None:
+        """Keep a copy of the input that a chain has read: a script may write the next one there before backward."""
+        step = self.steps[first]
+        if step.layer.spec.bottom[0] in self.inputs:
+            stored, kept = step.bottom[0].stored, self._inputs_of_chains.get(first)
+            if kept is None or kept.shape != stored.shape:
+                self._inputs_of_chains[first] = stored.copy()
+            else:
+                kept[...] = stored
 
     def _end_chains(self) -> None:
         """Run the layers of chains one by one, again and from now on: they save what backward reads.
 
-        What is in their tops stays, as a script may have written it.
+        They read the inputs that they read before. What is in their tops stays, as a script may have written it.
         """
-        chains, self._chains = self._chains, {}
-        for first in sorted(self._ran_as_chain):
-            top = self.steps[first].top[0]
-            found = top.stored.copy()
-            self.run_forward(first, first + len(chains[first].steps) - 1)
-            top.stored[...] = found
-        self._ran_as_chain.clear()
+        ran, self._ran_as_chain, self._chains = self._ran_as_chain, {}, {}
+        for first, count in sorted(ran.items()):
+            bottom, top = self.steps[first].bottom[0], self.steps[first].top[0]
+            found, present = top.stored.copy(), None
+            kept = self._inputs_of_chains.get(first)
+            if kept is not None and kept.shape == bottom.stored_shape:
+                present = bottom.stored.copy()
+                bottom.stored[...] = kept
+            try:
+                self.run_forward(first, first + count - 1)
+            finally:
+                top.stored[...] = found
+                if present is not None:
+                    bottom.stored[...] = present
+        self._inputs_of_chains.clear()
 
     def _shares_memory(self) -> SharedMemory:
         """Let blobs share memory in forward. Raises SpecError in phase TRAIN."""

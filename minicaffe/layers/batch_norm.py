@@ -84,7 +84,11 @@ class BatchNorm(Layer):
             return None
         mean, variance = self._global_stats()
         inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
-        return Affine(inverse_std, -mean * inverse_std)
+        return Affine(inverse_std, center=mean)
+
+    @property
+    def map_settings(self) -> tuple[object, ...]:
+        return self.uses_global_stats, self.param.eps
 
     def _global_stats(self) -> tuple[Array, Array]:
         """The tracked μ and σ², (C,)."""

@@ -199,7 +199,7 @@ class FactoredWeights(Factors):
         axes = 2 if len(weights.blob.shape) == 2 else 4  # an InnerProduct's are matrices
         self.parameters = [weights.new_blob(f.shape[:axes]) for f in values]
         for blob, array in zip(self.parameters, values, strict=True):
-            blob.data[...] = array.reshape(blob.shape)
+            blob.write(array.reshape(blob.shape))
 
     def _factorize(self, matrix: Array) -> Filters:
         return self.scheme.filters(*svd(matrix).truncate(self.rank).factors())

@@ -27,24 +27,29 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Affine:
-    """y ← scale · y + shift, with numbers for each channel; None is 1 and 0."""
+    """y ← scale · (y − center) + shift, with numbers for each channel; None is 1, or 0."""
 
     scale: Array | None = None
     shift: Array | None = None
+    center: Array | None = None  # subtracted first: near it nothing cancels
 
     def then(self, other: Affine) -> Affine:
         """This map and then another, as one."""
         scale, shift = self.scale, self.shift
+        if other.center is not None:
+            shift = -other.center if shift is None else shift - other.center
         if other.scale is not None:
             scale = other.scale if scale is None else scale * other.scale
             shift = None if shift is None else shift * other.scale
         if other.shift is not None:
             shift = other.shift if shift is None else shift + other.shift
-        return Affine(scale, shift)
+        return Affine(scale, shift, self.center)
 
     def apply(self, y: Array, own: slice) -> None:
         """Map some channels in place."""
         with RowLoops(y):
+            if self.center is not None:
+                y -= _along_channels(self.center[own], y)
             if self.scale is not None:
                 y *= _along_channels(self.scale[own], y)
             if self.shift is not None:

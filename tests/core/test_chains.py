@@ -265,3 +265,46 @@ def test_a_training_net_has_no_chains(calls):
     net = make(CONV + "}}\n" + RELU, phase="train")
     net.run_forward()
     assert calls["relu"] == 1
+
+
+def test_backward_reads_the_input_that_forward_read_whatever_a_script_wrote_there_since():
+    layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
+    net, apart = make(layers), make(layers)
+    net.forward()
+    run_one_by_one(apart)
+    for each in (net, apart):
+        each.blobs["x"].data[...] = 0
+        each.backward(conv=np.ones(each.blobs["conv"].shape))
+        assert not each.blobs["x"].data.any()
+    assert np.allclose(net.params["conv"][0].diff, apart.params["conv"][0].diff, rtol=1e-3, atol=1e-3)
+    assert apart.params["conv"][0].diff.any()
+
+
+def test_layers_that_did_not_run_in_a_chain_do_not_run_again():
+    batch = "- {name: bn, type: BatchNorm, top: conv, batch_norm_param: {use_global_stats: false}}\n"
+    net = make(CONV + "}}\n- {name: bias, type: Bias, top: conv}\n" + batch)
+    net.forward()
+    count = float(net.params["bn"][2].data[0])
+    net.backward(conv=np.ones(net.blobs["conv"].shape))
+    assert net.params["bn"][2].data[0] == count
+
+
+def test_settings_of_a_layer_count_when_a_script_changes_them():
+    net = make(CONV + "}}\n- {name: bn, type: BatchNorm, top: conv}\n" + RELU)
+    path = net.layer_dict["bn"]
+    before = net.forward()["conv"]
+    path.param.eps = 100.0
+    assert abs(net.forward()["conv"]).max() < 0.5 * abs(before).max()
+    path.uses_global_stats = False
+    net.forward()
+    run_one_by_one(apart := make(CONV + "}}\n- {name: bn, type: BatchNorm, top: conv}\n" + RELU))
+    assert net.params["bn"][2].data[0] != apart.params["bn"][2].data[0]  # statistics of the batch were added
+
+
+def test_a_batch_norm_that_leads_a_chain_subtracts_a_large_mean_first():
+    net = make("- {name: bn, type: BatchNorm, top: conv}\n" + RELU)
+    mean, variance, count = (blob.data for blob in net.params["bn"])
+    mean[...], variance[...], count[...] = 1000, 0.01, 1
+    x = 1000 + 0.1 * np.random.default_rng(7).normal(size=net.blobs["x"].shape).astype(np.float32)
+    expected = np.maximum((x.astype(np.float64) - 1000) / np.sqrt(0.01 + 1e-5), 0)
+    assert abs(net.forward(x=x)["conv"] - expected).max() < 1e-5 * expected.max()

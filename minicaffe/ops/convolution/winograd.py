@@ -146,7 +146,7 @@ class TransformedFilters:
             self._u = module_of(w).empty(self.shape, w.dtype)
         elif self._w is not None and on_cpu(w) and is_same(w, self._w):
             return self._u
-        self._w = remembered(w, self._w)
+        self._w = remembered(w, self._w) if on_cpu(w) else None
         self._transform(w, self._u)
         return self._u
 
