@@ -50,12 +50,15 @@ class Chain:
         maps = self._maps()[: count - 1]
         if not maps:
             return 0
-        epilogue = self._epilogues.setdefault(len(maps), Epilogue(maps))
         own = layer.as_map() if _is_map(layer) else None
         if own is not None:
             Epilogue([own, *maps]).over(top[0].stored, bottom[0].stored, write=_copy)
         elif layer.can_lead():
-            layer.forward_then(bottom, top, epilogue)
+            if (
+                len(maps) not in self._epilogues
+            ):  # a layer keeps what it folds as long as it gets the same one
+                self._epilogues[len(maps)] = Epilogue(maps)
+            layer.forward_then(bottom, top, self._epilogues[len(maps)])
         else:
             return 0
         return 1 + len(maps)
@@ -72,7 +75,8 @@ class Chain:
                 if (found := layer.as_map()) is None:
                     break
                 maps.append(found)
-            self._latest, self._epilogues = latest, _ = (values, settings, maps), {}
+            latest = self._latest = values, settings, maps
+            self._epilogues = {}
         return latest[2]
 
 
