@@ -1,4 +1,4 @@
-"""Copies between strided arrays that end in short runs of images.
+"""Copies between strided arrays that end in short runs: of images or, for one image, of pixels.
 
 NumPy copies an array run by run, with a start for each: a run of eight numbers takes three times as long as if it
 were one item. So it is told that a run is one.
@@ -15,6 +15,8 @@ SHORT = 32  # numbers: longer runs are as fast as they are
 
 def copy_runs(target: Array, source: Array) -> None:
     """``target[...] = source``; both have the same shape."""
+    if target.ndim > 1 and target.shape[-1] == 1:  # one image
+        target, source = target[..., 0], source[..., 0]
     length = target.shape[-1] if target.ndim else 1
     if 1 < length <= SHORT and on_cpu(target) and _end_in_runs(target, source):
         run = np.dtype((np.void, length * target.itemsize))

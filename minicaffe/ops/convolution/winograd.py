@@ -8,12 +8,12 @@ values at six points, and there each value takes one multiplication:
 Along two axes each matrix acts on rows and on columns: as its Kronecker product with itself, on a tile of 6 × 6
 pixels as a column of 36. A sum over channels makes the 36 products 36 matrix products. For q tiles:
 
-    D (36, C, q)                     the tiles: 6 × 6 pixels, one every 4 rows and 4 columns of the padded image
-    V = (Bᵀ ⊗ Bᵀ) · D                one product (36 × 36) · (36 × C·q)
-    Z[k] = U[k] · V[k]               36 products (M × C) · (C × q), with U = (G ⊗ G) · w
-    Y = (Aᵀ ⊗ Aᵀ) · Z (+ b)          one product (16 × 36) · (36 × M·q): the tiles' 4 × 4 outputs
+    D (C, 36, q)                     the tiles: 6 × 6 pixels, one every 4 rows and 4 columns of the padded image
+    V[c] = (Bᵀ ⊗ Bᵀ) · D[c]          a product (36 × 36) · (36 × q) for each channel
+    Z[:, k] = U[k] · V[:, k]         36 products (M × C) · (C × q), with U = (G ⊗ G) · w
+    Y[m] = (Aᵀ ⊗ Aᵀ) · Z[m] (+ b)    a product (16 × 36) · (36 × q) for each filter: the tiles' 4 × 4 outputs
 
-    dw = (G ⊗ G)ᵀ · S,   S[k] = Σ over tiles of E[k] · V[k]ᵀ,   E = (A ⊗ A) · dY
+    dw = (G ⊗ G)ᵀ · S,   S[k] = Σ over tiles of E[:, k] · V[:, k]ᵀ,   E[m] = (A ⊗ A) · dY[m]
     dx                               as forward, with the filters turned by 180°
 
 Blocks of tiles are as long as V and Z fit a cache; the workers share each of the three steps.
@@ -28,7 +28,7 @@ al. 2020 (arXiv 1803.10986).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import product
 from typing import NamedTuple
@@ -49,7 +49,7 @@ from minicaffe.ops.runs import copy_runs
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
 BLOCK_BYTES = 32 << 20  # of V and Z, in a block
-PART_BYTES = 1 << 20  # of D, in a part of a step: it fits a core's cache
+PART_BYTES = 2 << 20  # of D, in a part of a step: it fits a core's cache
 
 
 class Costs(NamedTuple):
@@ -188,14 +188,10 @@ class WinogradConvolution(DenseConvolution):
         y = out.reshape(self.geometry.output_shape)
         in_blocks, afterwards = split(epilogue, y)
         for block in self.tile_blocks:
-            v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
-            z = workers.scratch(v, (*u.shape[:3], v.shape[3]), slot=4)
-
-            def multiply(own: slice, u: Array = u, v: Array = v, z: Array = z) -> None:
-                module_of(v).matmul(u[own], v[own], out=z[own])
-
-            self._share(multiply, len(z))
-            self._write_outputs(z.reshape(TILE**2, len(y), -1), bias, in_blocks, block, y)
+            v = self._transform(self._bt, padded, block, slot=3)
+            z = workers.scratch(v, (len(y), *v.shape[1:]), slot=4)
+            self._multiply(u, self._by_place(v), self._by_place(z))
+            self._write_outputs(z, bias, in_blocks, block, y)
         if afterwards is not None:
             afterwards.over(y)
 
@@ -216,8 +212,8 @@ class WinogradConvolution(DenseConvolution):
         if len(self.tile_blocks) != 1:
             s.fill(0)
         for block in self.tile_blocks:
-            v = self._grouped_tiles(self._transform(self._bt, padded, block, slot=3))
-            e = self._grouped_tiles(self._transform(self._at.T, dy, block, slot=4))
+            v = self._by_place(self._transform(self._bt, padded, block, slot=3))
+            e = self._by_place(self._transform(self._at.T, dy, block, slot=4))
 
             def add_up(own: slice, v: Array = v, e: Array = e) -> None:
                 for k in range(own.start, own.stop):
@@ -257,19 +253,18 @@ class WinogradConvolution(DenseConvolution):
         gemm.matmul(matrix, w.reshape(-1, TAPS**2).T, u.reshape(TILE**2, -1))
 
     def _transform(self, matrix: Array, image: Array, block: Block, slot: int) -> Array:
-        """``matrix`` (36, s²) times the block's tiles of s × s pixels of an image (C, H, W, N): (36, C, q)."""
-        side, shape = math.isqrt(matrix.shape[1]), sizes_of(block)
-        result = workers.scratch(image, (TILE**2, len(image), math.prod(shape)), slot)
+        """``matrix`` (36, s²) times the block's tiles of s × s pixels of an image (C, H, W, N): (C, 36, q)."""
+        side, (rows, cols, images) = math.isqrt(matrix.shape[1]), sizes_of(block)
+        result = workers.scratch(image, (len(image), TILE**2, rows * cols * images), slot)
 
         def transform(own: slice) -> None:
-            tiles = workers.scratch(image, (side, side, own.stop - own.start, *shape))
-            pieces = _pieces(tiles, image[own], block)
-            if len(pieces) > 1:
+            tiles = workers.scratch(image, (own.stop - own.start, side, side, rows, cols, images))
+            pieces = _pieces(tiles.transpose(0, 3, 1, 4, 2, 5), image[own], block)
+            if sum(piece.size for piece, _ in pieces) < tiles.size:
                 tiles.fill(0)  # beyond the image
             for piece, pixels in pieces:
                 copy_runs(piece, pixels)
-            rows = result[:, own].reshape(TILE**2, -1)
-            module_of(image).matmul(matrix, tiles.reshape(side**2, -1), out=rows)
+            module_of(image).matmul(matrix, tiles.reshape(len(tiles), side**2, -1), out=result[own])
 
         self._share(transform, len(image), result.nbytes)
         return result
@@ -277,24 +272,39 @@ class WinogradConvolution(DenseConvolution):
     def _write_outputs(
         self, z: Array, bias: Array | None, epilogue: Epilogue | None, block: Block, y: Array
     ) -> None:
-        """Write the block's outputs (Aᵀ ⊗ Aᵀ) · Z + b into y (M, OH, OW, N); z (36, M, q)."""
-        shape = sizes_of(block)
+        """Write the block's outputs (Aᵀ ⊗ Aᵀ) · Z[m] + b into y (M, OH, OW, N); z (M, 36, q).
+
+        They are copied in runs: of the images or, where there is one, of a tile's four columns.
+        """
+        (rows, cols, images), xp = sizes_of(block), module_of(z)
 
         def write(own: slice) -> None:
-            tiles = workers.scratch(z, (OUTPUTS, OUTPUTS, own.stop - own.start, *shape), slot=1)
-            module_of(z).matmul(self._at, z[:, own].reshape(TILE**2, -1), out=tiles.reshape(OUTPUTS**2, -1))
+            count, side = own.stop - own.start, OUTPUTS
+            if images == 1:
+                tiles = workers.scratch(z, (count, rows, cols, side, side, 1), slot=1)
+                xp.matmul(z[own].swapaxes(1, 2), self._at.T, out=tiles.reshape(count, -1, side**2))
+                by_rows = tiles.swapaxes(2, 3)
+            else:
+                tiles = workers.scratch(z, (count, side, side, rows, cols, images), slot=1)
+                xp.matmul(self._at, z[own], out=tiles.reshape(count, side**2, -1))
+                by_rows = tiles.transpose(0, 3, 1, 4, 2, 5)
+            flat = tiles.reshape(count, -1)
             if bias is not None:
-                tiles += bias[own].reshape(-1, 1, 1, 1)
+                flat += bias[own, None]
             if epilogue is not None:
-                epilogue.apply(np.moveaxis(tiles, 2, 0), own)
-            for piece, pixels in _pieces(tiles, y[own], block):
+                epilogue.apply(flat, own)
+            for piece, pixels in _pieces(by_rows, y[own], block):
                 copy_runs(pixels, piece)
 
         self._share(write, len(y), z.nbytes)
 
-    def _grouped_tiles(self, tiles: Array) -> Array:
-        """(36, g·m, q) as (36, g, m, q)."""
-        return tiles.reshape(TILE**2, self.geometry.group, -1, tiles.shape[2])
+    def _multiply(self, u: Array, v: Array, z: Array) -> None:
+        """Z[k] = U[k] · V[k]."""
+        self._share(lambda own: module_of(v).matmul(u[own], v[own], out=z[own]), TILE**2)
+
+    def _by_place(self, tiles: Array) -> Array:
+        """(g·m, 36, q) as a view (36, g, m, q)."""
+        return tiles.reshape(self.geometry.group, -1, *tiles.shape[1:]).transpose(2, 0, 1, 3)
 
     def _share(self, task: Callable[[slice], None], length: int, nbytes: int = 0) -> None:
         """Call ``task`` on slices of a length, of about ``PART_BYTES`` each, on all workers; on a GPU once."""
@@ -305,21 +315,28 @@ class WinogradConvolution(DenseConvolution):
 
 
 def _pieces(tiles: Array, image: Array, block: Block) -> list[tuple[Array, Array]]:
-    """Pairs of a piece of ``tiles`` (s, s, C, rows, cols, images) and its pixels, a view of an image (C, H, W, N).
+    """Pairs of a piece of ``tiles`` (C, rows, s, cols, s, images) and its pixels, a view of an image (C, H, W, N).
 
-    One pair is all of them, if the tiles lie within the image: one copy takes less time than many. Otherwise there
-    is one for each of the s × s places, without what lies beyond the image.
+    Tiles that lie within the image are one piece. Those of the last row, and of the last column, that reach beyond
+    it are pieces of their own, without what lies there.
     """
-    side, (_, height, width, _) = len(tiles), image.shape
-    (top, bottom), (left, right) = ((OUTPUTS * p.start, OUTPUTS * p.stop) for p in (block.rows, block.cols))
-    rest = side - OUTPUTS
-    if bottom + rest <= height and right + rest <= width:
-        image = image[:, top:, left:, block.batch]
-        (c, h, w, n), lib = image.strides, module_of(image).lib
-        strides = (h, w, c, OUTPUTS * h, OUTPUTS * w, n)
-        return [(tiles, lib.stride_tricks.as_strided(image, tiles.shape, strides))]
-    pieces = []
-    for i, j in product(range(side), repeat=2):
-        pixels = image[:, top + i : bottom + i : OUTPUTS, left + j : right + j : OUTPUTS, block.batch]
-        pieces.append((tiles[i, j, :, : pixels.shape[1], : pixels.shape[2]], pixels))
+    strided, side = module_of(image).lib.stride_tricks.as_strided, tiles.shape[2]
+    image = image[..., block.batch]
+    (c, h, w, n), pieces = image.strides, []
+    for (rows, top, height), (cols, left, width) in product(
+        _cuts(block.rows, image.shape[1], side), _cuts(block.cols, image.shape[2], side)
+    ):
+        piece = tiles[:, rows, :height, cols, :width]
+        pixels = strided(image[:, top:, left:], piece.shape, (c, OUTPUTS * h, h, OUTPUTS * w, w, n))
+        pieces.append((piece, pixels))
     return pieces
+
+
+def _cuts(part: slice, size: int, side: int) -> Iterator[tuple[slice, int, int]]:
+    """Cut a block's tiles along one axis into those that are whole and one that is not: (tiles, first pixel, pixels
+    of each)."""
+    whole = min(part.stop, max(part.start, (size - side) // OUTPUTS + 1))
+    for tiles in (slice(part.start, whole), slice(whole, part.stop)):
+        if tiles.start < tiles.stop:
+            first = OUTPUTS * tiles.start
+            yield slice(tiles.start - part.start, tiles.stop - part.start), first, min(side, size - first)
