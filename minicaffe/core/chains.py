@@ -1,6 +1,7 @@
-"""Chains: in a test net, a layer and the in-place layers after it run as one.
+"""Chains: a layer and the in-place layers after it run as one.
 
-    convolution → BatchNorm → Scale → ReLU, all on one blob        Eltwise → ReLU        BatchNorm → Scale → ReLU
+    at TEST     convolution → BatchNorm → Scale → ReLU, all on one blob     Eltwise → ReLU     BatchNorm → Scale
+    at TRAIN    convolution → ReLU                                          Eltwise → ReLU
 
 Nobody sees what is in the blob between two of these layers. So the later ones become the ``Epilogue`` of the first
 (``ops/epilogue.py``), and the blob is written once. All else is as if each had run by itself: a forward that ends
@@ -9,16 +10,18 @@ layers one by one.
 
 What the later layers make of their parameters and settings is kept as long as nobody can have changed those.
 
-Layers that ran in a chain have saved nothing for backward. If it is asked for, they run again, one by one.
+Layers that ran in a chain of a test net have saved nothing for backward. If it is asked for, they run again, one by
+one. In a training net a chain has only layers that have nothing to save; the others may be units (``units.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
+from minicaffe.core.units import Unit, find_unit, is_in_place_on
 from minicaffe.device.array import Array
 from minicaffe.ops.convolution.engine import engine_of_run
 from minicaffe.ops.epilogue import Epilogue, Map
@@ -26,7 +29,7 @@ from minicaffe.ops.remember import is_same_object
 
 
 class Chain:
-    """Steps of a test net of which the later ones are in place on the top of the first."""
+    """Steps of a net of which the later ones are in place on the top of the first."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
@@ -80,30 +83,49 @@ class Chain:
         return latest[2]
 
 
-def find_chains(steps: Sequence[Step]) -> dict[int, Chain]:
+def find_chains(steps: Sequence[Step]) -> dict[int, Chain | Unit]:
     """The chains of a test net, by the index of their first steps."""
-    chains: dict[int, Chain] = {}
+    return _find(steps, _chain_at_test)
+
+
+def find_training_chains(steps: Sequence[Step]) -> dict[int, Chain | Unit]:
+    """The chains and units of a training net, by the index of their first steps."""
+    return _find(steps, lambda steps, first: find_unit(steps, first) or _chain_at_training(steps, first))
+
+
+def _find(
+    steps: Sequence[Step], find: Callable[[Sequence[Step], int], Chain | Unit | None]
+) -> dict[int, Chain | Unit]:
+    chains: dict[int, Chain | Unit] = {}
     first = 0
     while first < len(steps):
-        last = first
-        while last + 1 < len(steps) and _follows(steps[last + 1], steps[first]):
-            last += 1
-        if last > first and _leads(steps[first]):
-            chains[first] = Chain(steps[first : last + 1])
-        first = last + 1
+        chain = find(steps, first)
+        if chain is not None:
+            chains[first] = chain
+        first += 1 if chain is None else len(chain.steps)
     return chains
 
 
-def _leads(step: Step) -> bool:
-    """Whether a layer can be the first: it must be possible to run it again."""
-    if len(step.top) != 1 or step.top[0] in step.bottom:
-        return False
-    return _is_own(step.layer, "forward_then") or (len(step.bottom) == 1 and _is_map(step.layer))
+def _chain_at_test(steps: Sequence[Step], first: int) -> Chain | None:
+    leads = _is_own(steps[first].layer, "forward_then") or (
+        len(steps[first].bottom) == 1 and _is_map(steps[first].layer)
+    )
+    return _chain(steps, first, _is_map) if leads else None
 
 
-def _follows(step: Step, first: Step) -> bool:
-    in_place = len(step.bottom) == len(step.top) == 1 and step.bottom[0] is step.top[0]
-    return in_place and step.top[0] in first.top and _is_map(step.layer)
+def _chain_at_training(steps: Sequence[Step], first: int) -> Chain | None:
+    """Each layer saves what its forward by itself does: the first in ``forward_then``, the others nothing."""
+    leads = _is_own(steps[first].layer, "forward_then")
+    return _chain(steps, first, lambda layer: layer.saves_nothing and _is_map(layer)) if leads else None
+
+
+def _chain(steps: Sequence[Step], first: int, may_follow: Callable[[Layer], bool]) -> Chain | None:
+    """The chain of a step and those after it; its first layer must be one that can run again."""
+    end = first + 1
+    while end < len(steps) and is_in_place_on(steps[end], steps[first]) and may_follow(steps[end].layer):
+        end += 1
+    leads = len(steps[first].top) == 1 and steps[first].top[0] not in steps[first].bottom
+    return Chain(steps[first:end]) if leads and end > first + 1 else None
 
 
 def _is_map(layer: Layer) -> bool:

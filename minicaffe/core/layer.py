@@ -64,7 +64,8 @@ class Layer:
     Class attributes: ``messages`` are the spec messages that the type takes, by field name; ``bottoms`` and
     ``tops`` the least and the most it takes of each (None: any number). ``in_place``: the first bottom may be
     the top. ``shares_bottom``: the top lies in the bottom's memory. ``keeps_sign``: where a gradient passes,
-    the top has the bottom's sign. ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
+    the top has the bottom's sign. ``saves_nothing``: forward in place saves nothing for backward.
+    ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
     shapes depend on more than the bottoms'.
 
     ``dtype`` is the net's number type: float32, or float64 for gradient checks. ``bottom_blobs`` and ``top_blobs``
@@ -78,6 +79,7 @@ class Layer:
     in_place: ClassVar[bool] = False
     shares_bottom: ClassVar[bool] = False
     keeps_sign: ClassVar[bool] = False
+    saves_nothing: ClassVar[bool] = False
     reshapes_always: bool = False
     bottom_blobs: Blobs = ()
     top_blobs: Blobs = ()
@@ -116,7 +118,7 @@ class Layer:
         raise MinicaffeError(f"{self.spec.where}: layer type {self.type} does not define 'forward'")
 
     def as_map(self) -> Map | None:
-        """Forward at TEST as a map of each number by itself, if it is one: then it can be part of a chain.
+        """Forward as a map of each number by itself, if it is one: then it can be part of a chain.
 
         It is asked for where a parameter or one of ``map_settings`` may have changed, and only of a class that
         defines it beside its ``forward``.

@@ -17,7 +17,7 @@ import numpy as np
 from minicaffe.core import debug, graph, weights
 from minicaffe.core.blob import Blob, advice_on_shape
 from minicaffe.core.by_name import ByName
-from minicaffe.core.chains import find_chains
+from minicaffe.core.chains import Chain, find_chains, find_training_chains
 from minicaffe.core.display import Drawing, draw_net, html_of
 from minicaffe.core.graph import Step
 from minicaffe.core.label_names import LabelNames
@@ -25,6 +25,7 @@ from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam, count_numbers
 from minicaffe.core.only_input import as_input, check_only_input, names_in
 from minicaffe.core.shared_memory import SharedMemory
+from minicaffe.core.units import Unit
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
@@ -129,7 +130,13 @@ class Net:
         self.outputs = graph.find_outputs(self.steps)
         self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)
         graph.find_needs(self.steps, self.spec.force_backward)
-        self._chains = find_chains(self.steps) if self.state.phase == "TEST" else {}
+        find = find_chains if self.state.phase == "TEST" else find_training_chains
+        self._chains: dict[int, Chain | Unit] = find(self.steps)
+        self._units = {  # by the index of the last step
+            first + len(unit.steps) - 1: unit
+            for first, unit in self._chains.items()
+            if isinstance(unit, Unit)
+        }
         self._ran_as_chain: dict[int, int] = {}  # how many layers did, by the first of them
         self._inputs_of_chains: dict[int, Array] = {}  # what that one read, where scripts write
         self._overwritten = graph.overwritten_tops(specs, self._classes)
@@ -267,7 +274,7 @@ class Net:
         count = chain.run(len(steps))
         for step in steps[:count]:
             step.has_run = True
-        if count:
+        if count and self.state.phase == "TEST":
             self._ran_as_chain[first] = count
             self._keep_input(first)
         return count
@@ -283,10 +290,12 @@ class Net:
                 kept[...] = stored
 
     def _end_chains(self) -> None:
-        """Run the layers of chains one by one, again and from now on: they save what backward reads.
+        """Run the layers of a test net's chains one by one, again and from now on: they save what backward reads.
 
         They read the inputs that they read before. What is in their tops stays, as a script may have written it.
         """
+        if self.state.phase != "TEST":
+            return
         ran, self._ran_as_chain, self._chains = self._ran_as_chain, {}, {}
         for first, count in sorted(ran.items()):
             bottom, top = self.steps[first].bottom[0], self.steps[first].top[0]
@@ -402,9 +411,9 @@ class Net:
             self._end_chains()
             self._keep_apart("diff", first, last)
             self._plan_backward(last, {name for name in starts if self.blobs[name].has_diff})
-            for step in reversed(self.steps[first : last + 1]):
-                if step.is_active:
-                    self._backward_step(step)
+            index = last
+            while index >= first:
+                index -= self._backward_unit(first, index) or self._backward_step(self.steps[index])
             if self.debug_info and first == 0 and last == len(self.layers) - 1:
                 debug.show_norms(self.learnable)
 
@@ -429,8 +438,22 @@ class Net:
             if self.steps[i].is_active and not self.steps[i].has_run:
                 self.run_forward(i, i)
 
-    def _backward_step(self, step: Step) -> None:
+    def _backward_unit(self, first: int, last: int) -> int:
+        """Run backward as one the unit that ends here, if one does; return how many layers ran."""
+        unit = self._units.get(last)
+        if unit is None or len(unit.steps) > last - first + 1 or self.debug_info:
+            return 0
+        if not all(step.is_active and not _is_empty(step) for step in unit.steps):
+            return 0
+        for step in unit.steps:
+            self._refuse_overwritten(step.layer)
+        return unit.run_backward()
+
+    def _backward_step(self, step: Step) -> int:
+        """Run one layer backward, if gradients reach it; return that number."""
         layer = step.layer
+        if not step.is_active:
+            return 1
         self._refuse_overwritten(layer)
         if not step.has_run:
             raise MinicaffeError(
@@ -447,6 +470,7 @@ class Net:
                     blob.clear_diff()
         if self.debug_info:
             debug.show_backward(layer, step.needs, step.bottom)
+        return 1
 
     def _check_overwritten(self) -> None:
         """Raise SpecError if a layer's backward would read a top that another layer overwrites."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.device.array import Array
+from minicaffe.device.array import Array, module_of
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
@@ -68,16 +68,30 @@ class BatchNorm(Layer):
         top[0].reshape(*shape)
         self.broadcast = Broadcast(shape, 1, 1) if len(shape) > 1 else Broadcast(shape, 0, 0)
         self.saved_input = SavedInput(bottom, top)
+        self.normalized: Array | None = None
+        self._room: Array | None = None
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
+        self.normalized = None
+        self.find_statistics(x, copy=None if self.uses_global_stats else self.saved_input.buffer_for(x))
+        normalize(x, self.mean, self.inverse_std, out=y)
+
+    def find_statistics(self, x: Array, copy: Array | None = None) -> None:
+        """Find μ and 1 / √(σ² + ε) of this forward, and track the former; copy x on the way, if asked to."""
         if self.uses_global_stats:
             self.mean, variance = (self.broadcast.spread(found) for found in self._global_stats())
         else:
-            self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
+            self.mean, variance = moments(x, copy)
             self._track(self.mean, variance, count=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
-        normalize(x, self.mean, self.inverse_std, out=y)
+
+    def room_for_normalized(self, x: Array) -> Array:
+        """Where a unit keeps x̂ = (x − μ) / √(σ² + ε) for backward, in the shape of x."""
+        if self._room is None:
+            self._room = module_of(x).empty_like(x)
+        self.normalized = self._room
+        return self._room
 
     def as_map(self) -> Map | None:
         if not self.uses_global_stats:
@@ -108,6 +122,11 @@ class BatchNorm(Layer):
         dy, dx = self.broadcast.rows(top[0].stored_diff), self.broadcast.rows(bottom[0].stored_diff)
         if self.uses_global_stats:
             channels.in_blocks(self._divide, dy, self.inverse_std, dx)
+            return
+        if self.normalized is not None:  # a unit's forward, but not its backward
+            zero = self.xp.zeros_like(self.mean)
+            normalize_grad(self.normalized, dy, zero, zero + 1, out=dx)
+            channels.in_blocks(self._divide, dx, self.inverse_std, dx)
             return
         x = self.saved_input.original(self.broadcast.rows(bottom[0].stored))
         normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)

@@ -73,6 +73,7 @@ class Bias(Layer):
 
     messages = {"bias_param": BiasParam}
     in_place = True
+    saves_nothing = True
     bottoms = (1, 2)
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:

@@ -32,6 +32,7 @@ class ReLU(Layer):
     messages = {"relu_param": ReLUParam}
     in_place = True
     keeps_sign = True
+    saves_nothing = True
 
     @classmethod
     def reads_top(cls, spec: LayerSpec) -> str:

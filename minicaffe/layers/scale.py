@@ -73,8 +73,18 @@ class Scale(Layer):
         x, y = rows(bottom[0].stored), rows(top[0].stored)
         channels.in_blocks(self._multiply, x, self._scale(bottom), bias, y, self.saved_input.buffer_for(x))
 
+    @property
+    def is_learned_per_channel(self) -> bool:
+        """Whether s is a parameter, and each channel has one."""
+        return self.learns_scale and self.broadcast.is_per_channel
+
+    def coefficients(self) -> tuple[Array, Array | None]:
+        """The parameters s and b as (R, 1, 1); None: there is no b."""
+        spread = self.broadcast.spread
+        return spread(self.blobs[0].values), spread(self.blobs[-1].values) if self.has_bias else None
+
     def as_map(self) -> Map | None:
-        if not self.learns_scale or not self.broadcast.is_per_channel:
+        if not self.is_learned_per_channel:
             return None
         return Affine(self.blobs[0].values, self.blobs[-1].values if self.has_bias else None)
 
@@ -105,10 +115,20 @@ class Scale(Layer):
 
         count = int(scale_wanted) + int(bias_wanted)
         totals = channels.row_sums(block, count, dy, x, self._scale(bottom), dx)
-        sums = [self.broadcast.gather(total) for total in totals]
-        if bias_wanted:
-            self.blobs[-1].add_to_diff(sums[-1])
-        if scale_wanted and self.learns_scale:
-            self.blobs[0].add_to_diff(sums[0])
-        elif scale_wanted:
-            bottom[1].diff[...] = sums[0]
+        self._add_to_diffs(totals[0] if scale_wanted else None, totals[-1] if bias_wanted else None, bottom)
+
+    def add_to_diffs(self, product_sums: Array, dy_sums: Array) -> None:
+        """Add the gradients of learned s and b where they are wanted: Σ dy · x and Σ dy of each row."""
+        scale_wanted, *bias_wanted = self.param_propagate_down
+        self._add_to_diffs(product_sums if scale_wanted else None, dy_sums if any(bias_wanted) else None, ())
+
+    def _add_to_diffs(self, product_sums: Array | None, dy_sums: Array | None, bottom: Blobs) -> None:
+        if dy_sums is not None:
+            self.blobs[-1].add_to_diff(self.broadcast.gather(dy_sums))
+        if product_sums is None:
+            return
+        ds = self.broadcast.gather(product_sums)
+        if self.learns_scale:
+            self.blobs[0].add_to_diff(ds)
+        else:
+            bottom[1].diff[...] = ds

@@ -1,4 +1,4 @@
-"""Chains: layers that run as one in a test net, so that nobody notices but for the time."""
+"""Chains: layers that run as one, so that nobody notices but for the time."""
 
 import copy
 from collections import Counter
@@ -261,8 +261,39 @@ def test_with_engine_caffe_every_bit_is_that_of_the_layers_by_themselves(way):
         set_engine("default")
 
 
-def test_a_training_net_has_no_chains(calls):
-    net = make(CONV + "}}\n" + RELU, phase="train")
+TRAINED = {
+    "convolution": CONV + "}}\n" + RELU,
+    "leaky": NETS["leaky"][0],
+    "Winograd": CONV + ", engine: WINOGRAD}}\n" + RELU,
+    "Bias": CONV
+    + "}}\n- {name: bias, type: Bias, top: conv, bias_param: {filler: {type: gaussian}}}\n"
+    + RELU,
+    "of low rank": NETS["of low rank"][0],
+    "InnerProduct": NETS["InnerProduct, ReLU, Dropout"][0],
+    "Eltwise": NETS["Eltwise, ReLU"][0],
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_layers_of_a_training_net_that_save_nothing_are_part_of_a_chain(case, calls):
+    chained, apart = (make(TRAINED[case], dtype=np.float64, phase="train") for _ in range(2))
+    chained.run_forward()
+    assert not calls["relu"]
+    run_one_by_one(apart)
+    for net in (chained, apart):
+        (out,) = net.outputs
+        net.backward(**{out: np.random.default_rng(3).normal(size=net.blobs[out].shape)})
+    assert calls["relu"] == 1
+    for name, blob in apart.blobs.items():
+        assert np.allclose(chained.blobs[name].data, blob.data, rtol=1e-9, atol=1e-12)
+        assert np.allclose(chained.blobs[name].diff, blob.diff, rtol=1e-9, atol=1e-12)
+    for mine, its in zip(chained.learnable, apart.learnable, strict=True):
+        assert np.allclose(mine.blob.diff, its.blob.diff, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", ["type: PReLU", "type: Sigmoid", "type: ReLU6", "type: Swish"])
+def test_layers_of_a_training_net_that_save_their_input_are_not(layer, calls):
+    net = make(CONV + f"}}}}\n- {{name: relu, {layer}, top: conv}}\n", phase="train")
     net.run_forward()
     assert calls["relu"] == 1
 
