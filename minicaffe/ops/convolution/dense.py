@@ -178,7 +178,7 @@ class DenseConvolution:
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
         dy = self._grouped(dy)
-        if not on_cpu(dy) and len(self.blocks) == 1:
+        if len(self.blocks) == 1:
             self._weight_grad_of_one_block(dy, padded, out, bias_out)
             return
         group, filters, _ = dy.shape
@@ -205,14 +205,14 @@ class DenseConvolution:
             bias_out[...] = total_of([*bias_sums]).reshape(-1)
 
     def _weight_grad_of_one_block(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
-        """dw = dy · Xᵀ in one product, on a GPU: there are no partial sums."""
+        """dw = dy · Xᵀ in one product: there are no partial sums."""
 
         def multiply(block: Block, columns: Array, worker: int) -> None:
             gemm.matmul(dy, columns.swapaxes(1, 2), self._grouped(out))
 
         self._over_blocks(padded, multiply)
         if bias_out is not None:
-            dy.sum(axis=2, out=bias_out.reshape(dy.shape[:2]))
+            add_columns_up(dy, bias_out)
 
     def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
         """X·1 (g, K/g) and X·Xᵀ (g, K/g, K/g): each block in the input's type, their sums in float64.
@@ -338,7 +338,9 @@ class DenseConvolution:
         def copy_and_visit(block: Block, worker: int) -> None:
             source = view[..., block.rows, block.cols, block.batch]
             columns = workers.scratch(padded, source.shape)
-            if on_cpu(padded):
+            if on_cpu(padded) and self.workers == 1:  # the others have nothing else to do
+                workers.channelwise(copy_runs, columns, source)
+            elif on_cpu(padded):
                 copy_runs(columns, source)
             else:
                 copy_columns(padded, geometry, block, columns)
