@@ -16,7 +16,7 @@ Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
@@ -74,15 +74,15 @@ class BatchNorm(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         self.normalized = None
-        self.find_statistics(x, copy=None if self.uses_global_stats else self.saved_input.buffer_for(x))
+        self.find_statistics(x, lambda x: moments(x, copy=self.saved_input.buffer_for(x)))
         normalize(x, self.mean, self.inverse_std, out=y)
 
-    def find_statistics(self, x: Array, copy: Array | None = None) -> None:
-        """Find μ and 1 / √(σ² + ε) of this forward, and track the former; copy x on the way, if asked to."""
+    def find_statistics(self, x: Array, find: Callable[[Array], tuple[Array, Array]]) -> None:
+        """Find μ and 1 / √(σ² + ε) for this forward; those of a batch by ``find``, and track them."""
         if self.uses_global_stats:
             self.mean, variance = (self.broadcast.spread(found) for found in self._global_stats())
         else:
-            self.mean, variance = moments(x, copy)
+            self.mean, variance = find(x)
             self._track(self.mean, variance, count=x.shape[1])
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
 

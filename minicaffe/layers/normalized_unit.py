@@ -15,6 +15,7 @@ from minicaffe.device.array import on_cpu
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.relu import ReLU
 from minicaffe.layers.scale import Scale
+from minicaffe.ops.normalization import moments_by_squares
 from minicaffe.ops.normalized_units import (
     multiply_rows,
     normalize_scale_rectify,
@@ -43,7 +44,7 @@ class NormalizedUnit(Unit):
         x, y = norm.broadcast.rows(self.bottom.stored), norm.broadcast.rows(self.top.stored)
         if not on_cpu(x) or not (scale is None or scale.is_learned_per_channel) or len(self.top.shape) < 2:
             return False
-        norm.find_statistics(x)
+        norm.find_statistics(x, moments_by_squares)
         normalized = norm.room_for_normalized(x)
         gamma, beta = (None, None) if scale is None else scale.coefficients()
         normalize_scale_rectify(x, norm.mean, norm.inverse_std, gamma, beta, self.slope, normalized, y)

@@ -9,7 +9,7 @@ By themselves the layers take nine passes forward and eleven backward, and keep 
 in both gradients, and could not be found from y where γ is 0. f′ is found from y.
 
 Rows are those of ``channels.py``: x, x̂, y (R, I, 1); μ, s, γ, β (R, 1, 1), γ and β None for 1 and 0. A ``slope`` of
-None is no ReLU: f(z) = z. On a CPU, block by block; forward has the bits that the layers have by themselves.
+None is no ReLU: f(z) = z. On a CPU, block by block.
 """
 
 from __future__ import annotations
