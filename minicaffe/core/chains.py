@@ -23,6 +23,7 @@ from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
 from minicaffe.core.units import Unit, find_unit, is_in_place_on
 from minicaffe.device.array import Array
+from minicaffe.device.workers import Calls
 from minicaffe.ops.convolution.engine import engine_of_run
 from minicaffe.ops.epilogue import Epilogue, Map
 from minicaffe.ops.remember import is_same_object
@@ -57,14 +58,23 @@ class Chain:
         if own is not None:
             Epilogue([own, *maps]).over(top[0].stored, bottom[0].stored, write=_copy)
         elif layer.can_lead():
-            if (
-                len(maps) not in self._epilogues
-            ):  # a layer keeps what it folds as long as it gets the same one
-                self._epilogues[len(maps)] = Epilogue(maps)
-            layer.forward_then(bottom, top, self._epilogues[len(maps)])
+            layer.forward_then(bottom, top, self._epilogue(maps))
         else:
             return 0
         return 1 + len(maps)
+
+    def prepare(self, count: int) -> Calls | None:
+        """The calls of the first ``count`` steps, which have run as one."""
+        first, maps = self.steps[0], self._maps()[: count - 1]
+        if not _is_map(first.layer):
+            return first.layer.prepare(first.bottom, first.top, self._epilogue(maps))
+        return None
+
+    def _epilogue(self, maps: list[Map]) -> Epilogue:
+        """A layer keeps what it folds as long as it gets the same one."""
+        if len(maps) not in self._epilogues:
+            self._epilogues[len(maps)] = Epilogue(maps)
+        return self._epilogues[len(maps)]
 
     def _maps(self) -> list[Map]:
         """The maps of the later layers, up to the first that has none now."""

@@ -20,6 +20,7 @@ from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.core.label_names import LabelNames
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
+from minicaffe.device.workers import Calls
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError, named, shown
 from minicaffe.ops.epilogue import Epilogue, Map
 from minicaffe.spec.fields import Message
@@ -127,7 +128,7 @@ class Layer:
 
     @property
     def map_settings(self) -> tuple[object, ...]:
-        """What ``as_map`` depends on besides parameters, and a script may set."""
+        """What ``as_map`` and ``prepare`` depend on besides parameters, and a script may set."""
         return ()
 
     def can_lead(self) -> bool:
@@ -137,6 +138,15 @@ class Layer:
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue) -> None:
         """Forward, and then an epilogue on the only top: at the head of a chain."""
         raise NotImplementedError
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        """The calls that forward makes at TEST, or ``forward_then`` if there is an epilogue; None: run those.
+
+        They are made again and again, in place of forward, as long as the blobs have the same arrays, and neither
+        parameters nor ``map_settings`` may have changed. It is asked only of a class that defines it beside its
+        ``forward``, which has run.
+        """
+        return None
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """Compute the gradients of bottoms and parameters from those of the tops."""

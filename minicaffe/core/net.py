@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from minicaffe.core.label_names import LabelNames
 from minicaffe.core.layer import Layer, NetSetting, class_of, layer_classes
 from minicaffe.core.learnable_param import LearnableParam, count_numbers
 from minicaffe.core.only_input import as_input, check_only_input, names_in
+from minicaffe.core.prepared import PreparedPass
 from minicaffe.core.shared_memory import SharedMemory
 from minicaffe.core.units import Unit
 from minicaffe.data.preparation import Preparation
-from minicaffe.device.array import Array, current_device, rng_state, set_rng_state, to_host
+from minicaffe.device.array import CPU, Array, current_device, rng_state, set_rng_state, to_host
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.errors import MinicaffeError, ShapeError, SpecError, listing, named, shown
 from minicaffe.files.spec_formats import has_weights, net_of_text, open_net
@@ -137,6 +139,8 @@ class Net:
             for first, unit in self._chains.items()
             if isinstance(unit, Unit)
         }
+        is_constant = self.state.phase == "TEST" and device == CPU
+        self._prepared = PreparedPass(self.steps if is_constant else [])
         self._ran_as_chain: dict[int, int] = {}  # how many layers did, by the first of them
         self._inputs_of_chains: dict[int, Array] = {}  # what that one read, where scripts write
         self._overwritten = graph.overwritten_tops(specs, self._classes)
@@ -247,7 +251,17 @@ class Net:
         with self.lock, self.setting.device.entered(), one_blas_thread(), self._memory_from(first):
             self._keep_apart("data", first, last)
             while first <= last:
-                first += self._run_chain(first, last) or self._run_layer(first)
+                first += (
+                    self._run_prepared(first, last) or self._run_chain(first, last) or self._run_layer(first)
+                )
+
+    def _run_prepared(self, first: int, last: int) -> int:
+        """Run what is prepared from here on, if something is; return how many layers ran."""
+        count = 0 if self.debug_info else self._prepared.run(first, last)
+        if count > 1:
+            self._ran_as_chain[first] = count
+            self._keep_input(first)
+        return count
 
     def _run_layer(self, index: int) -> int:
         """Run one layer; return that number."""
@@ -255,8 +269,11 @@ class Net:
         self._fit(step)
         if not _is_empty(step):
             step.layer.forward(step.bottom, step.top)
-        step.shapes = _shapes_of(step.bottom, step.top)  # forward too may reshape, as Filter does
+        shapes = _shapes_of(step.bottom, step.top)
+        if shapes != step.shapes:  # forward too may reshape, as Filter does
+            step.shapes = shapes
         step.has_run = True
+        self._prepared.note(index, 1, lambda: step.layer.prepare(step.bottom, step.top, None))
         if self.debug_info:
             debug.show_forward(step.layer, step.top)
         return 1
@@ -277,6 +294,8 @@ class Net:
         if count and self.state.phase == "TEST":
             self._ran_as_chain[first] = count
             self._keep_input(first)
+            if isinstance(chain, Chain):
+                self._prepared.note(first, count, partial(chain.prepare, count))
         return count
 
     def _keep_input(self, first: int) -> None:
@@ -297,6 +316,7 @@ class Net:
         if self.state.phase != "TEST":
             return
         ran, self._ran_as_chain, self._chains = self._ran_as_chain, {}, {}
+        self._prepared.clear()
         for first, count in sorted(ran.items()):
             bottom, top = self.steps[first].bottom[0], self.steps[first].top[0]
             found, present = top.stored.copy(), None

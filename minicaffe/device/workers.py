@@ -240,23 +240,44 @@ def share_products(task: Callable[[Item, int], None], items: Sequence[Item], wor
         share(task, items, workers)
 
 
+Calls = list[Callable[[], object]]  # prepared: all arguments are known, all views are made
+
+
+def make(calls: Calls) -> None:
+    """Make the calls, one after the other."""
+    for call in calls:
+        call()
+
+
+def together(shares: Sequence[Calls]) -> None:
+    """Make calls that may multiply matrices: each worker its share."""
+    with one_blas_thread():
+        run(lambda worker: make(shares[worker]), len(shares))
+
+
 def cut(length: int, parts: int) -> list[slice]:
     """Consecutive slices of nearly the same size that cover a length."""
     return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
 
 
-def scratch(like: Array, shape: tuple[int, ...], slot: int = 0, dtype: DTypeLike | None = None) -> Array:
+def scratch(
+    like: Array, shape: tuple[int, ...], slot: int = 0, dtype: DTypeLike | None = None, worker: int = 0
+) -> Array:
     """An uninitialised array on the device of ``like``, and of its type, if no other is given. This thread reuses
-    its memory: it is valid until the next ``scratch`` with the same slot."""
+    its memory: it is valid until the next ``scratch`` with the same slot.
+
+    ``worker`` is the one that will use it, if this thread prepares its work.
+    """
     number = like.dtype if dtype is None else np.dtype(dtype)
     if not on_cpu(like):
         fresh: Array = module_of(like).empty(shape, number)
         return fresh
     buffers = _scratch.__dict__.setdefault("buffers", {})
     nbytes = math.prod(shape) * number.itemsize
-    if slot not in buffers or buffers[slot].nbytes < nbytes:
-        buffers[slot] = np.empty(nbytes, np.uint8)
-    reused: Array = buffers[slot][:nbytes].view(number).reshape(shape)
+    place = slot, worker
+    if place not in buffers or buffers[place].nbytes < nbytes:
+        buffers[place] = np.empty(nbytes, np.uint8)
+    reused: Array = buffers[place][:nbytes].view(number).reshape(shape)
     return reused
 
 

@@ -24,7 +24,9 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, canonical_axis, register_layer
 from minicaffe.device.array import Array
+from minicaffe.device.workers import Calls
 from minicaffe.layers.matrix_product import MatrixProduct
+from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.products import Products, has_winograd, products_for
 from minicaffe.ops.epilogue import Epilogue, Folding
@@ -188,6 +190,20 @@ class Convolution(MatrixProduct):
             out = self.images(y, y.stored)
             self.padded.append(product.forward(self.images(x, x.stored), w, out, b, epilogue))
             self.put_back(out, y, y.stored)
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        products = [product for product in self.products if isinstance(product, DenseConvolution)]
+        if self.axis != 1 or len(products) < len(self.products):
+            return None
+        w = self.blobs[0].values
+        b = self.blobs[1].values if len(self.blobs) > 1 else None
+        w, b, epilogue = self._folding.folded(w, b, epilogue, top[0].count // self.num_output)
+        prepared = [
+            product.prepare(x.stored, w, y.stored, b, epilogue)
+            for product, x, y in zip(products, bottom, top, strict=True)
+        ]
+        self.padded = [padded for padded, _ in prepared]
+        return [call for _, calls in prepared for call in calls]
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for i, (product, y, x) in enumerate(zip(self.products, top, bottom, strict=True)):

@@ -13,16 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, canonical_axis, register_layer
 from minicaffe.device.array import Array, to_host
+from minicaffe.device.workers import Calls, make
 from minicaffe.layers.matrix_product import MatrixProduct, Stage
+from minicaffe.ops import gemm
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.epilogue import Epilogue
-from minicaffe.ops.gemm import matmul, side_by_side
+from minicaffe.ops.gemm import side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
 
 
@@ -71,13 +74,23 @@ class InnerProduct(MatrixProduct):
         return self.axis == 1
 
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> None:
+        x = self._columns(bottom[0], bottom[0].stored, self.depth)
         y = self._columns(top[0], top[0].stored, self.num_output)
-        matmul(self._weight(), self._columns(bottom[0], bottom[0].stored, self.depth), out=y)
-        if len(self.blobs) > 1:
-            y += self.blobs[1].values[:, None]
-        if epilogue is not None:
-            epilogue.over(y)
+        make(self._calls(x, y, epilogue))
         self._put_back(y, top[0], top[0].stored)
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        if self.axis != 1:
+            return None
+        x, y = bottom[0].stored.reshape(self.depth, -1), top[0].stored.reshape(self.num_output, -1)
+        return self._calls(x, y, epilogue)
+
+    def _calls(self, x: Array, y: Array, epilogue: Epilogue | None) -> Calls:
+        """The calls that write y (M, N) of x (K, N), or what the epilogue makes of it."""
+        calls = gemm.calls(self._weight(), x, y)
+        if len(self.blobs) > 1:
+            calls.append(partial(self.xp.add, y, self.blobs[1].values[:, None], out=y))
+        return calls + ([] if epilogue is None else epilogue.calls_over(y))
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         x, y = bottom[0], top[0]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.workers import elementwise
-from minicaffe.ops.epilogue import Function, Map
+from minicaffe.ops.epilogue import Bounded, Function, Map
 from minicaffe.ops.rectify import relu, relu_grad
 from minicaffe.spec.fields import ENGINE, Float, Message
 from minicaffe.spec.net import LayerSpec
@@ -46,7 +46,11 @@ class ReLU(Layer):
         elementwise(self._rectify, bottom[0].stored, top[0].stored)
 
     def as_map(self) -> Map:
-        return Function(lambda y: self._rectify(y, y))
+        return Bounded(low=0) if self.slope == 0 else Function(lambda y: self._rectify(y, y))
+
+    @property
+    def map_settings(self) -> tuple[object, ...]:
+        return (self.slope,)
 
     def _rectify(self, x: Array, y: Array) -> None:
         relu(x, self.slope, out=y)

@@ -26,6 +26,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_variant
 from minicaffe.device.array import Array, to_host
+from minicaffe.device.workers import Calls
 from minicaffe.errors import SpecError, TrainingError, WeightError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct, InnerProductParam
@@ -329,6 +330,20 @@ class LowRankConvolution(LowRankLayer, Convolution):
             out = self.images(y, y.stored)
             self.low_rank.forward(i, x, (first, second), out, b, epilogue)
             self.put_back(out, y, y.stored)
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        filters = self.low_rank.factors.fixed_filters()
+        if self.axis != 1 or filters is None:
+            return None
+        b = None if self.bias_blob is None else self.bias_blob.values
+        second, b, epilogue = self._folding.folded(filters[1], b, epilogue, top[0].count // self.num_output)
+        return [
+            call
+            for i, (x, y) in enumerate(zip(bottom, top, strict=True))
+            for call in self.low_rank.product(i).prepare(
+                x.stored, (filters[0], second), y.stored, b, epilogue
+            )
+        ]
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for i, (y, x) in enumerate(zip(top, bottom, strict=True)):

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of
+from minicaffe.device.workers import Calls
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.vertical import VerticalConvolution
@@ -60,10 +62,21 @@ class TwoStage:
         epilogue: Epilogue | None = None,
     ) -> None:
         """Write y, or what the epilogue makes of it, into ``out``."""
+        workers.make(self.prepare(x, filters, out, bias, epilogue))
+
+    def prepare(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> Calls:
+        """The calls that ``forward`` makes."""
         self.filters = filters
         self.padded_hidden, self.hidden = self.second.room_for_padded(x)  # z, which is made where it is read
-        self.padded = self.first.forward(x, filters[0], self.hidden)
-        self.second.forward_padded(self.padded_hidden, filters[1], out, bias, epilogue)
+        self.padded, calls = self.first.prepare(x, filters[0], self.hidden)
+        return calls + self.second.prepare_padded(self.padded_hidden, filters[1], out, bias, epilogue)
 
     def backward(
         self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None
@@ -112,9 +125,21 @@ class OneStage:
         epilogue: Epilogue | None = None,
     ) -> None:
         """As ``TwoStage.forward``."""
+        workers.make(self.prepare(x, filters, out, bias, epilogue))
+
+    def prepare(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> Calls:
+        """As ``TwoStage.prepare``."""
         self.left, self.right = self.scheme.factors(*filters)
         self.weights = self.scheme.weights(self.left @ self.right)
-        self.padded = self.dense.forward(x, self.weights, out, bias, epilogue)
+        self.padded, calls = self.dense.prepare(x, self.weights, out, bias, epilogue)
+        return calls
 
     def backward(
         self, dy: Array, needed: Sequence[bool], bias_out: Array | None = None, dx: Array | None = None

@@ -139,14 +139,14 @@ class RowLoops:
 
     def __init__(self, x: Array) -> None:
         elements = math.prod(x.shape[1:])
-        self._is_needed = on_cpu(x) and LONG_ROW <= elements < BUFFER and x.size >= WORTH_A_SETTING
+        self.is_needed = on_cpu(x) and LONG_ROW <= elements < BUFFER and x.size >= WORTH_A_SETTING
 
     def __enter__(self) -> None:
-        if self._is_needed:
+        if self.is_needed:
             self._before = np.setbufsize(16)
 
     def __exit__(self, *error: object) -> None:
-        if self._is_needed:
+        if self.is_needed:
             np.setbufsize(self._before)
 
 

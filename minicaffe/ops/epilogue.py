@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from minicaffe.device import workers
-from minicaffe.device.array import Array, on_cpu
-from minicaffe.device.workers import CHUNK, WORTH_SHARING
+from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.workers import CHUNK, WORTH_SHARING, Calls
 from minicaffe.ops.channels import RowLoops
+from minicaffe.ops.rectify import bounded, calls_of_bounded
 from minicaffe.ops.remember import is_same_object
 
 WHOLE = slice(None)
@@ -55,6 +57,34 @@ class Affine:
             if self.shift is not None:
                 y += _along_channels(self.shift[own], y)
 
+    def calls(self, y: Array, own: slice) -> Calls:
+        """The calls that ``apply`` makes."""
+        if RowLoops(y).is_needed:
+            return [partial(self.apply, y, own)]
+        xp = module_of(y)
+        steps = (xp.subtract, self.center), (xp.multiply, self.scale), (xp.add, self.shift)
+        return [
+            partial(step, y, _along_channels(numbers[own], y), out=y)
+            for step, numbers in steps
+            if numbers is not None
+        ]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """y ← min(max(y, low), high); None is no bound."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def apply(self, y: Array, own: slice) -> None:
+        """Map some channels in place."""
+        bounded(y, self.low, self.high, y)
+
+    def calls(self, y: Array, own: slice) -> Calls:
+        """The calls that ``apply`` makes."""
+        return calls_of_bounded(y, self.low, self.high, y)
+
 
 @dataclass(frozen=True)
 class Function:
@@ -67,8 +97,12 @@ class Function:
         """Map some channels in place."""
         self.function(y, *(_along_channels(numbers[own], y) for numbers in self.coefficients))
 
+    def calls(self, y: Array, own: slice) -> Calls:
+        """The calls that ``apply`` makes."""
+        return [partial(self.apply, y, own)]
 
-Map = Affine | Function
+
+Map = Affine | Bounded | Function
 
 
 class Epilogue:
@@ -87,6 +121,14 @@ class Epilogue:
         """Map some channels of y in place: y is those, with the channels on its first axis."""
         for each in self.maps:
             each.apply(y, own)
+
+    def calls(self, y: Array, own: slice = WHOLE) -> Calls:
+        """The calls that ``apply`` makes."""
+        return [call for each in self.maps for call in each.calls(y, own)]
+
+    def calls_over(self, y: Array) -> Calls:
+        """The calls that ``over`` makes."""
+        return self.calls(y) if y.size <= CHUNK or not on_cpu(y) else [partial(self.over, y)]
 
     def over(self, y: Array, *xs: Array, write: Callable[..., None] | None = None) -> None:
         """Map all of y (M, …), or what ``write(y, *xs)`` writes there: in one pass, block by block."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
+from minicaffe.device.workers import Calls
 
 SMALL = 3 << 22  # multiply-adds: with fewer, sharing the work costs more than it saves
 FEW_COLUMNS = 64  # of b, but more than one: a product takes little longer than BLAS's copy of a, …
@@ -23,26 +25,28 @@ def matmul(a: Array, b: Array, out: Array) -> None:
 
     Not to be called on a worker: use ``xp.matmul`` there.
     """
+    workers.make(calls(a, b, out))
+
+
+def calls(a: Array, b: Array, out: Array) -> Calls:
+    """The calls that ``matmul`` makes."""
     if not on_cpu(a):
-        _matmul_on_device(a, b, out)
-        return
+        return [partial(_matmul_on_device, a, b, out)]
     parts = workers.worker_count
     axis = max((-2, -1), key=lambda axis: out.shape[axis])
     length = out.shape[axis]
     if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
-        _multiply(a, b, out)
-        return
-
-    def multiply(own: slice, worker: int) -> None:
-        if axis == -2:
-            _multiply(a[..., own, :], b, out[..., own, :])
-        else:
-            _multiply(a, b[..., own], out[..., own])
-
+        return [partial(_multiply, a, b, out)]
     pieces = parts
     if axis == -2 and 1 < out.shape[-1] <= FEW_COLUMNS and not _is_by_columns(a):
         pieces *= -(-length // (parts * PANEL))
-    workers.share_products(multiply, workers.cut(length, pieces), parts)
+    products: Calls = [
+        partial(_multiply, a[..., own, :], b, out[..., own, :])
+        if axis == -2
+        else partial(_multiply, a, b[..., own], out[..., own])
+        for own in workers.cut(length, pieces)
+    ]
+    return [partial(workers.together, [products[worker::parts] for worker in range(parts)])]
 
 
 def _matmul_on_device(a: Array, b: Array, out: Array) -> None:

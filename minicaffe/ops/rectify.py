@@ -5,11 +5,13 @@ NumPy compares arrays several times faster with an array than with a number, so 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.device.workers import scratch
+from minicaffe.device.workers import Calls, scratch
 
 PIECE = 1 << 17  # elements that are compared at a time
 
@@ -43,18 +45,24 @@ def relu_grad(x: Array, dy: Array, slope: float | Array, out: Array) -> None:
 
 def bounded(x: Array, low: float | None, high: float | None, out: Array) -> None:
     """out = max(x, low), min(x, high) or both; out may be x."""
-    xp = module_of(x)
+    workers.make(calls_of_bounded(x, low, high, out))
+
+
+def calls_of_bounded(x: Array, low: float | None, high: float | None, out: Array) -> Calls:
+    """The calls that ``bounded`` makes."""
+    xp, calls = module_of(x), Calls()
     for compare, bound in ((xp.maximum, low), (xp.minimum, high)):
         if bound is None:
             continue
         if not on_cpu(x) or not x.ndim:
-            compare(x, bound, out=out)
+            calls.append(partial(compare, x, bound, out=out))
         elif x.flags.c_contiguous and out.flags.c_contiguous:
             source, target = x.reshape(-1), out.reshape(-1)
             bounds = workers.filled(x, min(x.size, PIECE), bound)
             for start in range(0, x.size, PIECE):
                 own = slice(start, start + PIECE)
-                compare(source[own], bounds[: x.size - start], out=target[own])
+                calls.append(partial(compare, source[own], bounds[: x.size - start], out=target[own]))
         else:
-            compare(x, workers.filled(x, x.shape[-1], bound), out=out)
+            calls.append(partial(compare, x, workers.filled(x, x.shape[-1], bound), out=out))
         x = out
+    return calls

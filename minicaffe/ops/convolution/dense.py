@@ -19,19 +19,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
+from minicaffe.device.workers import Calls
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.epilogue import Epilogue, split
-from minicaffe.ops.runs import copy_runs
+from minicaffe.ops.runs import as_runs, copy_runs
 
 BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU
@@ -93,12 +94,23 @@ class DenseConvolution:
 
         The result is valid until the next call, which reuses its memory.
         """
+        padded, calls = self.prepare_pad(x)
+        workers.make(calls)
+        return padded
+
+    def prepare_pad(self, x: Array) -> tuple[Array, Calls]:
+        """What ``pad`` returns, and the calls that it makes."""
         x = x.reshape(self.geometry.shape)
         if self.geometry.window.pad == (0, 0):
-            return x
+            return x, []
+        return self.prepare_border(x)
+
+    def prepare_border(self, x: Array) -> tuple[Array, Calls]:
+        """The buffer for a padded input, and the calls that copy x (C, H, W, N) into it."""
         padded, inner = self.room_for_padded(x)
-        workers.channelwise(_copy, inner, x)
-        return padded
+        if x.size < workers.CHUNK:
+            return padded, [partial(copy, *as_runs(inner, x))]
+        return padded, [partial(workers.channelwise, copy, inner, x)]
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """The buffer for a padded input, with its border of zeros, and the view of its inside, where x belongs."""
@@ -115,36 +127,68 @@ class DenseConvolution:
 
         Returns the padded input, which ``weight_grad`` takes.
         """
-        padded = self.pad(x)
-        self.forward_padded(padded, w, out, bias, epilogue)
+        padded, calls = self.prepare(x, w, out, bias, epilogue)
+        workers.make(calls)
         return padded
+
+    def prepare(
+        self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> tuple[Array, Calls]:
+        """What ``forward`` returns, and the calls that it makes: they are right as long as the arrays are these."""
+        padded, calls = self.prepare_pad(x)
+        return padded, calls + self.prepare_padded(padded, w, out, bias, epilogue)
 
     def forward_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
     ) -> None:
         """As ``forward``, for an input that already has its border of zeros."""
+        workers.make(self.prepare_padded(padded, w, out, bias, epilogue))
+
+    def prepare_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Calls:
+        """The calls that ``forward_padded`` makes."""
         if self._divides_channels:
-            self._forward_by_channels(padded, w, out)
-            if bias is not None:
-                out += bias.reshape(-1, *[1] * (out.ndim - 1))
-            if epilogue is not None:
-                epilogue.over(out)
-            return
+            return self._prepare_by_channels(padded, w, out, bias, epilogue)
         w, y, channels = self._grouped(w)[:, None], self._grouped(out), out.reshape(len(out), -1)
         bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
         in_blocks, afterwards = split(epilogue, out)
 
-        def multiply(block: Block, columns: Array, worker: int) -> None:
+        def calls_of(block: Block, worker: int) -> Calls:
+            columns, calls = self._prepare_columns(padded, block, worker)
             target = y[:, :, block.columns]
-            self._matmul(w, self._pieces(columns), self._pieces(target))
+            calls += self._prepare_product(w, self._pieces(columns), self._pieces(target))
             if bias is not None:
-                target += bias
+                calls.append(partial(module_of(target).add, target, bias, out=target))
             if in_blocks is not None:
-                in_blocks.apply(channels[:, block.columns])
+                calls += in_blocks.calls(channels[:, block.columns])
+            return calls
 
-        self._over_blocks(padded, multiply)
-        if afterwards is not None:
-            afterwards.over(channels)
+        shares = [
+            [call for block in self.blocks[worker :: self.workers] for call in calls_of(block, worker)]
+            for worker in range(self.workers)
+        ]
+        calls = shares[0] if self._divides_product else [partial(workers.together, shares)]
+        return calls + (afterwards.calls_over(channels) if afterwards is not None else [])
+
+    def _prepare_columns(self, padded: Array, block: Block, worker: int) -> tuple[Array, Calls]:
+        """X[:, block] as (g, K/g, columns), and the calls that make it."""
+        geometry = self.geometry
+        if geometry.is_pointwise:
+            return self._grouped(padded), []
+        source = windows(padded, geometry)[..., block.rows, block.cols, block.batch]
+        columns = workers.scratch(padded, source.shape, worker=worker)
+        if on_cpu(padded):
+            call: Callable[[], object] = partial(np.copyto, *as_runs(columns, source))
+        else:
+            call = partial(copy_columns, padded, geometry, block, columns)
+        return columns.reshape(geometry.group, geometry.depth, -1), [call]
+
+    def _prepare_product(self, a: Array, b: Array, out: Array) -> Calls:
+        """A block's product: on the worker that has the block, or on all workers if it is a single, large one."""
+        return (
+            gemm.calls(a, b, out) if self._divides_product else [partial(module_of(a).matmul, a, b, out=out)]
+        )
 
     @cached_property
     def _divides_channels(self) -> bool:
@@ -155,7 +199,9 @@ class DenseConvolution:
         is_worth_it = copies and geometry.filters * geometry.columns <= FEW_OUTPUTS
         return has_own and is_worth_it and self._divides_product and self.device == CPU
 
-    def _forward_by_channels(self, padded: Array, w: Array, out: Array) -> None:
+    def _prepare_by_channels(
+        self, padded: Array, w: Array, out: Array, bias: Array | None, epilogue: Epilogue | None
+    ) -> Calls:
         """y = Σ w[:, own] · X[own], where each worker has its own channels: no copy is made twice or waited for."""
         count, filters = workers.worker_count, self.geometry.filters
         w, y = w.reshape(filters, self.geometry.channels, -1), out.reshape(filters, -1)
@@ -163,17 +209,17 @@ class DenseConvolution:
         if self._terms is None:
             self._terms = module_of(padded).empty((count - 1, *y.shape), padded.dtype)
         terms = [y, *self._terms]
-
-        def multiply(number: int, worker: int) -> None:
-            own = workers.cut(self.geometry.channels, count)[number]
-            columns = workers.scratch(padded, view[own].shape)
-            copy_runs(columns, view[own])
+        shares: list[Calls] = []
+        for worker, own in enumerate(workers.cut(self.geometry.channels, count)):
+            columns = workers.scratch(padded, view[own].shape, worker=worker)
             factors = w[:, own].reshape(filters, -1)
-            np.matmul(factors, columns.reshape(factors.shape[1], -1), out=terms[number])
-
-        workers.share_products(multiply, range(count), count)
-        for term in terms[1:]:
-            y += term
+            product = partial(np.matmul, factors, columns.reshape(factors.shape[1], -1), out=terms[worker])
+            shares.append([partial(np.copyto, *as_runs(columns, view[own])), product])
+        calls: Calls = [partial(workers.together, shares)]
+        calls += [partial(np.add, y, term, out=y) for term in terms[1:]]
+        if bias is not None:
+            calls.append(partial(np.add, y, bias[:, None], out=y))
+        return calls + (epilogue.calls_over(y) if epilogue is not None else [])
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """Write dw (M, C/g, kh, kw) into ``out`` and, where given, db (M,) into ``bias_out``."""
@@ -379,7 +425,8 @@ def total_of(parts: list[Array]) -> Array:
     return parts[0]
 
 
-def _copy(target: Array, source: Array) -> None:
+def copy(target: Array, source: Array) -> None:
+    """target = source, as an array of the device."""
     target[...] = source
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import DTypeLike
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
+from minicaffe.device.workers import Calls
 from minicaffe.ops.convolution.dense import DenseConvolution, total_of, turn_filters
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.epilogue import Epilogue, split
@@ -84,9 +85,15 @@ class DepthwiseConvolution(DenseConvolution):
         """How many rows of the padded input ``rows`` rows of the output need."""
         return (rows - 1) * self.geometry.window.stride[0] + self.geometry.window.extent[0]
 
-    def pad(self, x: Array) -> Array:
-        """x itself on a CPU, where Z is made from it; else as ``DenseConvolution.pad``."""
-        return x.reshape(self.geometry.shape) if on_cpu(x) else super().pad(x)
+    def prepare_pad(self, x: Array) -> tuple[Array, Calls]:
+        """x itself on a CPU, where Z is made from it; else as ``DenseConvolution.prepare_pad``."""
+        return (x.reshape(self.geometry.shape), []) if on_cpu(x) else super().prepare_pad(x)
+
+    def prepare_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Calls:
+        """As ``DenseConvolution.prepare_padded``."""
+        return [partial(self.forward_padded, padded, w, out, bias, epilogue)]
 
     def forward_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
@@ -238,7 +245,10 @@ class DepthwiseConvolution(DenseConvolution):
 
     def moments(self, padded: Array, shift: Array | None = None) -> tuple[Array, Array]:
         """As ``DenseConvolution.moments``, of what ``pad`` returns."""
-        return super().moments(super().pad(padded) if on_cpu(padded) else padded, shift)
+        if on_cpu(padded):
+            padded, calls = super().prepare_pad(padded)
+            workers.make(calls)
+        return super().moments(padded, shift)
 
     def _meeting(self, image: Array, part: Part, taps: range) -> Array:
         """Z for the kernel rows ``taps``, as a view (n, kw, taps, rows·OW·N): for each tap the run that it meets.

@@ -10,10 +10,12 @@ are those of ``geometry.py``, with kw = 1; a row y[:, oh] has W·N elements.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
-from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.device.workers import Calls
+from minicaffe.ops.convolution.dense import DenseConvolution, copy
 from minicaffe.ops.epilogue import Epilogue
 
 PRODUCT_BYTES = 1 << 20  # of U, at a time: it stays in a core's cache until it has been added up
@@ -26,19 +28,22 @@ class VerticalConvolution(DenseConvolution):
     On a GPU it does make one, of kh times the input: that is one launch, instead of many.
     """
 
-    def forward(
+    def prepare(
         self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
-    ) -> Array:
-        """Write y (M, OH, OW, N) into ``out``, whose rows are contiguous; return x, for ``weight_grad``."""
-        geometry, window = self.geometry, self.geometry.window
-        x = x.reshape(geometry.shape)
+    ) -> tuple[Array, Calls]:
+        """x, for ``weight_grad``, and the calls that write y (M, OH, OW, N) into ``out``, of contiguous rows."""
+        x = x.reshape(self.geometry.shape)
         if not x.size:
-            return x
+            return x, []
+        window = self.geometry.window
         if window.stride != (1, 1) or window.pad[1] or not on_cpu(x):
-            y = module_of(x).empty(geometry.output_shape, x.dtype)
-            super().forward(x, w, y, bias, epilogue)
-            out[...] = y
-            return x
+            y = module_of(x).empty(self.geometry.output_shape, x.dtype)
+            _, calls = super().prepare(x, w, y, bias, epilogue)
+            return x, [*calls, partial(copy, out, y)]
+        return x, [partial(self._by_rows, x, w, out, bias, epilogue)]
+
+    def _by_rows(self, x: Array, w: Array, out: Array, bias: Array | None, epilogue: Epilogue | None) -> None:
+        geometry = self.geometry
         _, height, width, batch = geometry.shape
         # a view, as the rows are contiguous
         y = out.reshape(geometry.group, -1, geometry.output[0], width * batch)
@@ -47,7 +52,6 @@ class VerticalConvolution(DenseConvolution):
             out += bias[:, None, None, None]
         if epilogue is not None:
             epilogue.apply(out)
-        return x
 
     def weight_grad(self, dy: Array, padded: Array, out: Array, bias_out: Array | None = None) -> None:
         """As ``DenseConvolution.weight_grad``; ``padded`` is the input itself."""

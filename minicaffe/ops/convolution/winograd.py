@@ -38,6 +38,7 @@ from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, module_of, on_cpu
+from minicaffe.device.workers import Calls
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_ends
 from minicaffe.ops.convolution.dense import DenseConvolution, add_columns_up
@@ -174,6 +175,12 @@ class WinogradConvolution(DenseConvolution):
             size = [OUTPUTS * tiles + rest for tiles in self.tiles]
             self._padded = module_of(like).zeros((channels, *size, batch), like.dtype)
         return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
+
+    def prepare_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Calls:
+        """As ``DenseConvolution.prepare_padded``."""
+        return [partial(self.forward_padded, padded, w, out, bias, epilogue)]
 
     def forward_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None

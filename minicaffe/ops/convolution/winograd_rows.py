@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from numpy.typing import DTypeLike
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device
+from minicaffe.device.workers import Calls
 from minicaffe.ops.convolution.blocks import Block, cut_columns, sizes_of, with_ends
 from minicaffe.ops.convolution.dense import DenseConvolution, add_columns_up, total_of
 from minicaffe.ops.convolution.geometry import Geometry, Window
@@ -101,14 +102,10 @@ class RowWinogradConvolution(DenseConvolution):
         shape = (geometry.group, geometry.filters // geometry.group, self.terms)
         self._filters = TransformedFilters((TILE, *shape), self._transform_filters)
 
-    def pad(self, x: Array) -> Array:
-        """As ``DenseConvolution.pad``, with zeros on the right up to whole tiles."""
+    def prepare_pad(self, x: Array) -> tuple[Array, Calls]:
+        """As ``DenseConvolution.prepare_pad``, with zeros on the right up to whole tiles."""
         x = x.reshape(self.geometry.shape)
-        if x.shape[1:3] == self.padded_size:
-            return x
-        padded, inner = self.room_for_padded(x)
-        workers.channelwise(np.copyto, inner, x)
-        return padded
+        return (x, []) if x.shape[1:3] == self.padded_size else self.prepare_border(x)
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """As ``DenseConvolution.room_for_padded``, for an image of ``padded_size``."""
@@ -116,6 +113,12 @@ class RowWinogradConvolution(DenseConvolution):
         if self._padded is None:
             self._padded = np.zeros((channels, *self.padded_size, batch), like.dtype)
         return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
+
+    def prepare_padded(
+        self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
+    ) -> Calls:
+        """As ``DenseConvolution.prepare_padded``."""
+        return [partial(self.forward_padded, padded, w, out, bias, epilogue)]
 
     def forward_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None

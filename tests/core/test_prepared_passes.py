@@ -1,0 +1,212 @@
+"""Prepared passes: calls that are made again, so that nobody notices but for the time."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.core.prepared import PreparedPass
+from minicaffe.device.array import CPU
+from minicaffe.ops.convolution.engine import set_engine
+
+FILLERS = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: gaussian}"
+CONV = f"- {{name: conv, type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3, pad: 1, {FILLERS}"
+RELU = "- {name: relu, type: ReLU, top: conv}\n"
+IP = f"- {{name: ip, type: InnerProduct, inner_product_param: {{num_output: 5, {FILLERS}}}}}\n"
+SPATIAL = "}, low_rank_param: {rank: 2, scheme: spatial}}\n"
+NETS = {
+    "convolution": CONV + "}}\n",
+    "convolution, ReLU": CONV + "}}\n" + RELU,
+    "without border": CONV.replace("pad: 1", "pad: 0") + "}}\n" + RELU,
+    "1 × 1": CONV.replace("3, pad: 1", "1") + "}}\n" + RELU,
+    "with a stride": CONV + ", stride: 2}}\n" + RELU,
+    "Winograd": CONV + ", engine: WINOGRAD}}\n" + RELU,
+    "rows of Winograd": CONV.replace("3, pad: 1", "5, pad: 2") + ", engine: WINOGRAD}}\n" + RELU,
+    "grouped": CONV + ", group: 2}}\n" + RELU,
+    "depthwise": CONV.replace("num_output: 6", "num_output: 8, group: 4") + "}}\n" + RELU,
+    "leaky": CONV + "}}\n- {name: relu, type: ReLU, top: conv, relu_param: {negative_slope: 0.1}}\n",
+    "BatchNorm, Scale, ReLU": CONV
+    + "}}\n- {name: bn, type: BatchNorm, top: conv}\n- {name: scale, type: Scale, top: conv}\n"
+    + RELU,
+    "of low rank": CONV + "}, low_rank_param: {rank: 2}}\n" + RELU,
+    "of low rank, spatial": CONV + SPATIAL + RELU,
+    "of low rank, spatial, with a stride": CONV + ", stride: 2" + SPATIAL + RELU,
+    "of full rank": CONV + "}, low_rank_param: {rank: 6}}\n",
+    "of low rank, factored": CONV + "}, low_rank_param: {rank: 2, factored: true}}\n" + RELU,
+    "InnerProduct": CONV + "}}\n" + RELU + IP,
+    "InnerProduct, ReLU": IP + "- {name: relu, type: ReLU, top: ip}\n",
+}  # fmt: skip
+
+
+def make(layers, shape="[2, 4, 7, 5]", **more):
+    """A test net; nobody has asked for the data of its parameters."""
+    head = f"force_backward: true\nlayer:\n- {{name: x, type: Input, input_param: {{shape: {{dim: {shape}}}}}}}\n"
+    net = mc.Net.from_text(head + layers, seed=1, **more)
+    rng = np.random.default_rng(2)
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            for blob, values in zip(
+                layer.blobs, (rng.normal(size=6), rng.uniform(1, 3, 6), [2]), strict=True
+            ):
+                blob.write(net.setting.device.put(values, np.float32))
+    return net
+
+
+def image(net, seed):
+    return np.random.default_rng(seed).normal(size=net.blobs["x"].shape).astype(np.float32)
+
+
+def check(net, apart, passes=4):
+    """Both compute the same, pass after pass; in ``apart`` each layer runs by itself."""
+    for seed in range(passes):
+        found = net.forward(x=image(net, seed))
+        apart.blobs["x"].reshape(*net.blobs["x"].shape)
+        apart.reshape()
+        apart.blobs["x"].data[...] = image(net, seed)
+        for i in range(len(apart.layers)):
+            apart.layers[i].forward(apart.steps[i].bottom, apart.steps[i].top)
+        for name, value in found.items():
+            want = apart.blobs[name].data
+            assert abs(value - want).max() <= 1e-5 * abs(want).max(), seed
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The indices of the first layers of what was run as it had been prepared."""
+    found, run = [], PreparedPass.run
+
+    def noting(self, first, last):
+        count = run(self, first, last)
+        found.extend([first] if count else [])
+        return count
+
+    monkeypatch.setattr(PreparedPass, "run", noting)
+    return found
+
+
+@pytest.mark.parametrize("shape", ["[2, 4, 7, 5]", "[1, 4, 9, 9]", "[70, 4, 9, 9]"])
+@pytest.mark.parametrize("case", NETS)
+def test_calls_that_are_made_again_give_what_the_layers_give(case, shape, made):
+    net = make(NETS[case], shape)
+    check(net, make(NETS[case], shape))
+    assert (1 in made) == (net.setting.device == CPU)
+
+
+@pytest.mark.cpu_only("nothing is prepared on a GPU")
+def test_the_third_pass_is_a_prepared_one(made):
+    net = make(NETS["BatchNorm, Scale, ReLU"])
+    for _ in range(2):
+        net.forward(x=image(net, 0))
+    assert not made
+    net.forward(x=image(net, 0))
+    assert made == [1]
+
+
+@pytest.mark.cpu_only("nothing is prepared on a GPU")
+def test_images_of_another_number_are_prepared_anew(made):
+    net, apart = make(NETS["InnerProduct"]), make(NETS["InnerProduct"])
+    for batch in (2, 3, 2, 1):
+        net.blobs["x"].reshape(batch, 4, 7, 5)
+        made.clear()
+        check(net, apart)
+        assert made
+
+
+CHANGES = {
+    "a parameter is loaded": lambda net: net.params["conv"][0].write(2 * net.params["conv"][0].values),
+    "a script writes a parameter": lambda net: net.params["conv"][0].data.__imul__(2),
+    "weights are shared": lambda net: net.params["conv"][0].share_data(make(NETS["convolution"]).params["conv"][0]),
+    "the slope": lambda net: setattr(net.layer_dict["relu"], "slope", 0.5),
+    "a shape, and back": lambda net: [
+        (net.blobs["x"].reshape(n, 4, 7, 5), net.reshape()) for n in (3, 2)
+    ],
+    "backward": lambda net: (net.run_forward(), net.backward(conv=np.ones(net.blobs["conv"].shape))),
+    "debug_info": lambda net: setattr(net, "debug_info", True),
+    "the data of a top are asked for": lambda net: net.blobs["conv"].data,
+    "a part of a pass": lambda net: net.forward(start="conv", end="conv"),
+    "nothing": lambda net: None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_a_script_changes_counts(change):
+    net, apart = make(NETS["convolution, ReLU"]), make(NETS["convolution, ReLU"])
+    check(net, apart)
+    for each in (net, apart):
+        CHANGES[change](each)
+    check(net, apart)
+    held = net.params["conv"][0].data
+    check(net, apart)
+    held[...] *= 3  # long after it was asked for
+    apart.params["conv"][0].data[...] *= 3
+    check(net, apart)
+
+
+def test_a_forward_of_a_scripts_own_is_called():
+    net = make(NETS["convolution, ReLU"])
+    for _ in range(3):
+        net.forward(x=image(net, 0))
+    net.layer_dict["conv"].forward = lambda bottom, top: top[0].data.fill(-7)
+    assert np.array_equal(net.forward()["conv"], np.zeros(net.blobs["conv"].shape))
+
+
+def test_a_chosen_engine_counts():
+    net = make(NETS["convolution, ReLU"])
+    for _ in range(3):
+        net.forward(x=image(net, 0))
+    try:
+        set_engine("caffe")
+        expected = make(NETS["convolution, ReLU"]).forward(x=image(net, 1))
+        assert np.array_equal(net.forward(x=image(net, 1))["conv"], expected["conv"])
+    finally:
+        set_engine("default")
+
+
+def test_a_copy_of_a_net_computes_with_arrays_of_its_own():
+    net = make(NETS["InnerProduct"])
+    for seed in range(4):
+        net.forward(x=image(net, seed))
+    other = copy.deepcopy(net)
+    before = net.blobs["ip"].data.copy()
+    check(other, make(NETS["InnerProduct"]))
+    assert np.array_equal(net.blobs["ip"].data, before)
+
+
+def test_gradients_after_prepared_passes_are_those_of_the_last_one():
+    net, apart = (make(NETS["InnerProduct"], dtype=np.float64) for _ in range(2))
+    for seed in range(4):
+        net.forward(x=image(net, seed))
+    apart.forward(x=image(net, 3))
+    for each in (net, apart):
+        each.backward(ip=np.ones(each.blobs["ip"].shape))
+    for mine, its in zip(net.learnable, apart.learnable, strict=True):
+        assert np.allclose(mine.blob.diff, its.blob.diff, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.cpu_only("nothing is prepared on a GPU")
+def test_threads_that_run_one_net_after_another_do_not_share_buffers():
+    nets = [make(NETS[case], "[1, 4, 40, 40]") for case in ("InnerProduct", "of low rank")]
+    images = [image(nets[0], seed) for seed in range(4)]
+    want = [[net.forward(x=x)[net.outputs[0]] for x in images] for net in nets]
+    problems = []
+
+    def work(number):
+        for _ in range(60):
+            for x, expected in zip(images, want[number], strict=True):
+                if not np.allclose(nets[number].forward(x=x)[nets[number].outputs[0]], expected, atol=1e-4):
+                    problems.append(number)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+
+
+def test_blobs_that_share_memory_are_prepared_too():
+    text = NETS["convolution, ReLU"] + CONV.replace("name: conv", "name: second") + "}}\n" + IP
+    net, apart = make(text, share_memory=True), make(text)
+    check(net, apart, passes=6)
