@@ -19,7 +19,7 @@ from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.files.weight_formats import open_weights
 from minicaffe.layers.python import import_own, import_problem
-from minicaffe.ops.convolution.engine import ENGINES, set_engine
+from minicaffe.ops.engine import ENGINES, set_engine
 from minicaffe.spec import trust
 from minicaffe.spec.net import NetSpec
 from minicaffe.spec.solver import SolverSpec

@@ -24,7 +24,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.units import Unit, find_unit, is_in_place_on
 from minicaffe.device.array import Array
 from minicaffe.device.workers import Calls
-from minicaffe.ops.convolution.engine import engine_of_run
+from minicaffe.ops.engine import keeps_order
 from minicaffe.ops.epilogue import Epilogue, Map
 from minicaffe.ops.remember import is_same_object
 
@@ -47,7 +47,7 @@ class Chain:
         0 if the first has to run by itself. The layers are reshaped already.
         """
         layer, bottom, top = self.steps[0].layer, self.steps[0].bottom, self.steps[0].top
-        if len(top[0].shape) < 2 or engine_of_run() == "CAFFE":
+        if len(top[0].shape) < 2 or keeps_order():
             return 0
         if any("forward" in vars(step.layer) for step in self.steps):
             return 0

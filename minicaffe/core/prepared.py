@@ -20,7 +20,7 @@ from minicaffe.core.graph import Step
 from minicaffe.core.layer import Layer
 from minicaffe.device import workers
 from minicaffe.device.workers import Calls
-from minicaffe.ops.convolution.engine import engine_of_run
+from minicaffe.ops.engine import engine_of_run
 
 
 class Circumstances:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from minicaffe.core.graph import Step
 from minicaffe.core.layer import LayerTable
-from minicaffe.ops.convolution.engine import engine_of_run
+from minicaffe.ops.engine import keeps_order
 
 
 class Unit:
@@ -38,7 +38,7 @@ class Unit:
 
     def run(self, count: int) -> int:
         """Run all steps forward as one, if these are ``count`` and nobody could see it; return how many ran."""
-        can_run = count == len(self.steps) and not self._is_watched("forward") and engine_of_run() != "CAFFE"
+        can_run = count == len(self.steps) and not self._is_watched("forward") and not keeps_order()
         return count if can_run and self.forward() else 0
 
     def run_backward(self) -> int:

@@ -24,6 +24,7 @@ from minicaffe.layers.matrix_product import MatrixProduct, Stage
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.products import planar_products_for
 from minicaffe.ops.epilogue import Epilogue
 from minicaffe.ops.gemm import side_by_side
 from minicaffe.spec.fields import Bool, Int, Message, Nested
@@ -123,7 +124,7 @@ class InnerProduct(MatrixProduct):
         """The layer as a convolution of one-pixel images: the product, x (K, 1, 1, N) and y (M, 1, 1, N)."""
         x, y = self.as_pixels(bottom, top)
         geometry = Geometry(x.shape, self.num_output, Window((1, 1)))
-        return DenseConvolution(geometry, self.dtype, self.setting.device), x, y
+        return planar_products_for(geometry, self.dtype, self.setting.device), x, y
 
     def as_pixels(self, bottom: Blob, top: Blob) -> tuple[Array, Array]:
         """The current x (K, 1, 1, N) and y (M, 1, 1, N)."""

@@ -135,7 +135,7 @@ def _basis(u: Array, s: Array, total: Array) -> Svd:
 def from_iterations(dense: DenseConvolution, x: Array, start: Array, rank: int, iterations: int) -> Array:
     """The leading ``rank`` vectors (g, K/g, r) after some subspace iterations from a start (g, K/g, l)."""
     geometry = replace(dense.geometry, filters=dense.geometry.group * start.shape[-1])
-    stage = DenseConvolution(geometry, dense.dtype, dense.device)
+    stage = dense.direct(geometry)
     hidden = module_of(x).empty(geometry.output_shape, x.dtype)
 
     def apply(q: Array) -> Array:

@@ -17,7 +17,7 @@ from minicaffe.device.array import Array, module_of
 from minicaffe.device.workers import Calls
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
-from minicaffe.ops.convolution.vertical import VerticalConvolution
+from minicaffe.ops.convolution.in_order import vertical_like
 from minicaffe.ops.epilogue import Epilogue
 
 Filters = tuple[Array, Array]  # of the first and the second stage: (g·r, …) and (M, r, …)
@@ -46,9 +46,9 @@ class TwoStage:
         first_window, second_window = scheme.windows(dense.geometry.window)
         first = replace(dense.geometry, filters=dense.geometry.group * rank, window=first_window)
         second = first.followed_by(dense.geometry.filters, second_window)
-        kind = DenseConvolution if isinstance(scheme, ChannelScheme) else VerticalConvolution
-        self.first = kind(first, dense.dtype, dense.device)
-        self.second = DenseConvolution(second, dense.dtype, dense.device)
+        is_vertical = not isinstance(scheme, ChannelScheme)
+        self.first = vertical_like(dense, first) if is_vertical else dense.direct(first)
+        self.second = dense.direct(second)
         self.geometries = [first, second]
         self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None

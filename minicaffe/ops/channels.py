@@ -19,6 +19,7 @@ import numpy as np
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.workers import CHUNK, scratch
+from minicaffe.ops.engine import keeps_order
 
 BLOCK = (
     1 << 19
@@ -99,9 +100,10 @@ def _steps(x: Array) -> tuple[int, int]:
     rows, elements, side = x.shape
     if not on_cpu(x) or x.size <= CHUNK:
         return max(rows, 1), max(elements, 1)
-    fitting = BLOCK // (2 * elements * side)  # rows of x and of y
+    block = CHUNK if keeps_order() else BLOCK
+    fitting = block // (2 * elements * side)  # rows of x and of y
     if fitting == 0:
-        return 1, max(1, BLOCK // (2 * side))
+        return 1, max(1, block // (2 * side))
     return min(fitting, -(-rows // workers.worker_count)), elements
 
 
@@ -191,9 +193,12 @@ def row_sums(
 
 
 def product_sums(a: Array, b: Array) -> Array:
-    """Σ a · b over the elements of each row, (rows, T); on a CPU by BLAS, which writes no products."""
+    """Σ a · b over the elements of each row, (rows, T); on a CPU by BLAS, which writes no products.
+
+    ``engine: CAFFE`` does write them: NumPy adds them up by halves, with a quarter of the rounding.
+    """
     xp = module_of(a)
-    if on_cpu(a) and a.shape[2] == 1:
+    if on_cpu(a) and a.shape[2] == 1 and not keeps_order():
         sums: Array = xp.matmul(a.swapaxes(1, 2), b)[:, 0]
         return sums
     products = scratch(a, a.shape, slot=1)

@@ -13,6 +13,7 @@ from functools import partial
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.workers import Calls
+from minicaffe.ops.engine import keeps_order
 
 SMALL = 3 << 22  # multiply-adds: with fewer, sharing the work costs more than it saves
 FEW_COLUMNS = 64  # of b, but more than one: a product takes little longer than BLAS's copy of a, …
@@ -30,20 +31,35 @@ def matmul(a: Array, b: Array, out: Array) -> None:
 
 def calls(a: Array, b: Array, out: Array) -> Calls:
     """The calls that ``matmul`` makes."""
+    if keeps_order():
+        return calls_in_order(a, b, out)
+    is_by_panels = 1 < out.shape[-1] <= FEW_COLUMNS and not _is_by_columns(a)
+    return _calls(_multiply, a, b, out, PANEL if is_by_panels else None)
+
+
+def calls_in_order(a: Array, b: Array, out: Array) -> Calls:
+    """The same, where a worker computes all of its rows (or columns) in one product, with a and b as they are."""
+    return _calls(_multiply_in_order, a, b, out)
+
+
+def _calls(
+    multiply: Callable[[Array, Array, Array], None], a: Array, b: Array, out: Array, most: int | None = None
+) -> Calls:
+    """Calls of ``multiply`` for some rows of a, ``most`` of them at a time, or for some columns of b."""
     if not on_cpu(a):
         return [partial(_matmul_on_device, a, b, out)]
     parts = workers.worker_count
     axis = max((-2, -1), key=lambda axis: out.shape[axis])
     length = out.shape[axis]
     if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
-        return [partial(_multiply, a, b, out)]
+        return [partial(multiply, a, b, out)]
     pieces = parts
-    if axis == -2 and 1 < out.shape[-1] <= FEW_COLUMNS and not _is_by_columns(a):
-        pieces *= -(-length // (parts * PANEL))
+    if axis == -2 and most is not None:
+        pieces *= -(-length // (parts * most))
     products: Calls = [
-        partial(_multiply, a[..., own, :], b, out[..., own, :])
+        partial(multiply, a[..., own, :], b, out[..., own, :])
         if axis == -2
-        else partial(_multiply, a, b[..., own], out[..., own])
+        else partial(multiply, a, b[..., own], out[..., own])
         for own in workers.cut(length, pieces)
     ]
     return [partial(workers.together, [products[worker::parts] for worker in range(parts)])]
@@ -71,7 +87,7 @@ def side_by_side(
         return
 
     def multiply(product: Callable[[Callable[..., object]], object], worker: int) -> None:
-        product(_multiply)
+        product(_multiply_in_order if keeps_order() else _multiply)
 
     workers.share_products(multiply, products, len(products))
 
@@ -85,6 +101,11 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
         out[...] = transposed.T
     else:
         xp.matmul(a, b, out=out)
+
+
+def _multiply_in_order(a: Array, b: Array, out: Array) -> None:
+    """The same, with the matrices as they are."""
+    module_of(a).matmul(a, b, out=out)
 
 
 def _is_by_columns(a: Array) -> bool:

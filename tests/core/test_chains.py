@@ -8,7 +8,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.core.layer import layer_classes
-from minicaffe.ops.convolution.engine import set_engine
+from minicaffe.ops.engine import set_engine
 from minicaffe.pycaffe.net import Net as CaffeNet
 
 GAUSSIAN = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: gaussian, std: 1}"
@@ -247,18 +247,51 @@ def test_a_class_of_ones_own_that_only_replaces_forward_is_not_taken_for_its_par
         del layer_classes["Doubling"]
 
 
-@pytest.mark.parametrize("way", ["run", "layer"])
-def test_with_engine_caffe_every_bit_is_that_of_the_layers_by_themselves(way):
+@pytest.fixture
+def caffe_run():
+    set_engine("caffe")
+    yield
+    set_engine("default")
+
+
+@pytest.mark.parametrize("share_memory", [False, True])
+@pytest.mark.parametrize("shape", ["[2, 4, 7, 5]", "[70, 4, 9, 9]"])
+@pytest.mark.parametrize("case", NETS)
+def test_with_engine_caffe_every_bit_is_that_of_the_layers_by_themselves(
+    case, shape, share_memory, caffe_run
+):
+    layers, _ = NETS[case]
+    net, apart = make(layers, shape, share_memory=share_memory), make(layers, shape)
+    run_one_by_one(apart)
+    (out,) = net.outputs
+    for _ in range(2):
+        assert np.array_equal(net.forward()[out], apart.blobs[out].data)
+
+
+def test_a_layer_with_engine_caffe_has_every_bit_that_it_has_by_itself():
     layers, _ = NETS["convolution, BatchNorm, Scale, ReLU"]
-    if way == "layer":
-        layers = layers.replace("pad: 1", "pad: 1, engine: CAFFE")
-    try:
-        set_engine("caffe" if way == "run" else "default")
-        net, apart = make(layers), make(layers)
-        run_one_by_one(apart)
-        assert np.array_equal(net.forward()["conv"], apart.blobs["conv"].data)
-    finally:
-        set_engine("default")
+    layers = layers.replace("pad: 1", "pad: 1, engine: CAFFE")
+    net, apart = make(layers), make(layers)
+    run_one_by_one(apart)
+    assert np.array_equal(net.forward()["conv"], apart.blobs["conv"].data)
+
+
+@pytest.mark.parametrize("case", NETS)
+def test_with_engine_caffe_a_training_pass_has_every_bit_of_its_layers_by_themselves(case, caffe_run):
+    layers, _ = NETS[case]
+    net, apart = (make(layers, "[6, 4, 9, 7]", phase="train") for _ in range(2))
+    net.run_forward()
+    run_one_by_one(apart)
+    (out,) = net.outputs
+    for each in (net, apart):
+        each.blobs[out].diff[...] = np.random.default_rng(3).normal(size=net.blobs[out].shape)
+    net.run_backward(starts=[out])
+    for i in reversed(range(len(apart.layers))):
+        apart.run_backward(i, i, starts=[out] if i == len(apart.layers) - 1 else [])
+    assert np.array_equal(net.blobs[out].data, apart.blobs[out].data)
+    assert np.array_equal(net.blobs["x"].diff, apart.blobs["x"].diff) and net.blobs["x"].diff.any()
+    for mine, its in zip(net.learnable, apart.learnable, strict=True):
+        assert np.array_equal(mine.blob.diff, its.blob.diff)
 
 
 TRAINED = {

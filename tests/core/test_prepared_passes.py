@@ -9,7 +9,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.core.prepared import PreparedPass
 from minicaffe.device.array import CPU
-from minicaffe.ops.convolution.engine import set_engine
+from minicaffe.ops.engine import set_engine
 
 FILLERS = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: gaussian}"
 CONV = f"- {{name: conv, type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3, pad: 1, {FILLERS}"

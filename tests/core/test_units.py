@@ -10,7 +10,7 @@ import minicaffe as mc
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.units import Unit
 from minicaffe.layers.scale import Scale
-from minicaffe.ops.convolution.engine import set_engine
+from minicaffe.ops.engine import set_engine
 
 pytestmark = pytest.mark.cpu_only("on a GPU each layer is a few kernels")
 

@@ -8,7 +8,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect.timing import compare_nets, time_net
-from minicaffe.ops.convolution.engine import engine_of_run
+from minicaffe.ops.engine import engine_of_run
 from minicaffe.spec.net import parse_net
 
 NET = """
@@ -110,7 +110,7 @@ def test_beside_itself_computed_the_other_way(spec, capsys, name):
 
 
 def test_the_other_engine_of_the_direct_sum_is_the_default(spec, capsys, monkeypatch):
-    monkeypatch.setattr("minicaffe.ops.convolution.engine._chosen", "CAFFE")
+    monkeypatch.setattr("minicaffe.ops.engine._chosen", "CAFFE")
     assert main(["time", spec, "--against", "engine", "--iterations", "1"]) == 0
     assert re.search(r"^default: ", capsys.readouterr().out, re.M)
 

@@ -6,9 +6,11 @@ import pytest
 import minicaffe as mc
 from minicaffe.device import workers
 from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.ops.convolution import engine, winograd, winograd_rows
+from minicaffe.ops import engine
+from minicaffe.ops.convolution import winograd, winograd_rows
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.in_order import InOrderConvolution
 from minicaffe.ops.convolution.products import products_for
 from minicaffe.ops.convolution.reference import PlainConvolution
 from minicaffe.ops.convolution.winograd import TransformedFilters, WinogradConvolution, matrices
@@ -155,15 +157,15 @@ def test_a_layer_is_computed_by_the_engine_of_its_spec_and_a_run_by_its_own(monk
         return type(products_for(SEVERAL_CHANNELS, np.float32, engine=name))
 
     assert [kind(name) for name in ("DEFAULT", "CUDNN", "CAFFE", "WINOGRAD")] == [
-        WinogradConvolution, WinogradConvolution, DenseConvolution, WinogradConvolution,
+        WinogradConvolution, WinogradConvolution, InOrderConvolution, WinogradConvolution,
     ]  # fmt: skip
     engine.set_engine("caffe")
-    assert {kind(name) for name in ("DEFAULT", "CAFFE", "WINOGRAD")} == {DenseConvolution}
+    assert {kind(name) for name in ("DEFAULT", "CAFFE", "WINOGRAD")} == {InOrderConvolution}
     engine.set_engine("winograd")
     assert {kind(name) for name in ("DEFAULT", "CAFFE", "WINOGRAD")} == {WinogradConvolution}
     monkeypatch.setattr(engine, "_chosen", None)
     monkeypatch.setenv("MINICAFFE_ENGINE", "caffe")
-    assert kind("DEFAULT") is DenseConvolution
+    assert kind("DEFAULT") is InOrderConvolution
 
 
 def test_an_engine_that_does_not_exist_is_one_line(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.ops.convolution import engine
+from minicaffe.ops import engine
 from minicaffe.spec.net import parse_net
 from minicaffe.spec.solver import parse_solver
 

@@ -7,7 +7,7 @@ import yaml
 import minicaffe as mc
 from minicaffe.device.array import to_host
 from minicaffe.layers.convolution import Convolution
-from minicaffe.ops.convolution import engine
+from minicaffe.ops import engine
 from minicaffe.ops.convolution.winograd import WinogradConvolution
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import parse_net

@@ -33,7 +33,7 @@ from minicaffe.inspect.summary import (
     summarize,
 )
 from minicaffe.inspect.timing import compare_nets, time_net
-from minicaffe.ops.convolution.engine import engine_of_run, set_engine
+from minicaffe.ops.engine import engine_of_run, set_engine
 from minicaffe.spec.net import NetSpec
 from minicaffe.train.scoring import first_not_finite
 

@@ -55,6 +55,8 @@ SHORT_BLOCK = 1 << 8  # columns: a shorter block is not worth the packing of w, 
 class DenseConvolution:
     """The products for one geometry with two spatial axes, in one number type on one device."""
 
+    shared_product = staticmethod(gemm.calls)  # of matrices, on all workers
+
     def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
         self.geometry, self.device = geometry, device
         self.dtype = np.dtype(dtype)
@@ -187,7 +189,9 @@ class DenseConvolution:
     def _prepare_product(self, a: Array, b: Array, out: Array) -> Calls:
         """A block's product: on the worker that has the block, or on all workers if it is a single, large one."""
         return (
-            gemm.calls(a, b, out) if self._divides_product else [partial(module_of(a).matmul, a, b, out=out)]
+            self.shared_product(a, b, out)
+            if self._divides_product
+            else [partial(module_of(a).matmul, a, b, out=out)]
         )
 
     @cached_property
@@ -226,7 +230,10 @@ class DenseConvolution:
         dy = self._grouped(dy)
         if len(self.blocks) == 1:
             self._weight_grad_of_one_block(dy, padded, out, bias_out)
-            return
+        else:
+            self._weight_grad_of_blocks(dy, padded, out, bias_out)
+
+    def _weight_grad_of_blocks(self, dy: Array, padded: Array, out: Array, bias_out: Array | None) -> None:
         group, filters, _ = dy.shape
         shape = (group, self.geometry.depth, filters)
         sums, bias_sums = (
@@ -240,7 +247,7 @@ class DenseConvolution:
             dy_block = dy[:, :, block.columns]
             columns, pieces = self._pieces(columns), self._pieces(dy_block)
             terms = workers.scratch(dy, (*columns.shape[:2], *shape[1:]), slot=1)
-            self._matmul(columns, pieces.swapaxes(2, 3), terms)
+            workers.make(self._prepare_product(columns, pieces.swapaxes(2, 3), terms))
             sums[worker] += terms[:, 0] if terms.shape[1] == 1 else terms.sum(axis=1)
             if bias_out is not None:  # here, while this block of dy is in the cache
                 bias_sums[worker] += dy_block.sum(axis=2)
@@ -291,7 +298,8 @@ class DenseConvolution:
         """Write dx (C, H, W, N) into ``out``."""
         out = out.reshape(self.geometry.shape)
         if self.geometry.is_pointwise:
-            gemm.matmul(self._grouped(w).swapaxes(1, 2), self._grouped(dy), self._grouped(out))
+            transposed, dy, dx = self._grouped(w).swapaxes(1, 2), self._grouped(dy), self._grouped(out)
+            workers.make(self.shared_product(transposed, dy, dx))
         elif self.turned is not None:
             turned = turn_filters(w.reshape(self.geometry.weight_shape), self.geometry.group)
             self.turned.forward(dy, turned, out)
@@ -307,7 +315,11 @@ class DenseConvolution:
         growth = math.prod(geometry.image) / math.prod(geometry.output)
         rows, depth = geometry.channels // geometry.group, geometry.filters // geometry.group
         suits = depth <= TURN_FILTERS and rows >= TURN_CHANNELS and growth <= TURN_GROWTH
-        return DenseConvolution(turned, self.dtype, self.device) if turned is not None and suits else None
+        return self.direct(turned) if turned is not None and suits else None
+
+    def direct(self, geometry: Geometry) -> DenseConvolution:
+        """The direct sum for other shapes, in the same type on the same device."""
+        return DenseConvolution(geometry, self.dtype, self.device)
 
     def _scatter(self, dy: Array, w: Array, out: Array) -> None:
         """dx = col2im(wᵀ·dy) by blocks; each worker owns some input channels, so no two add to the same pixel."""
@@ -349,13 +361,6 @@ class DenseConvolution:
             columns = module_of(dy).empty((*transposed.shape[:2], source.shape[2]), dy.dtype)
             gemm.matmul(transposed, source, columns)
             add_columns(columns, self.geometry, block, out)
-
-    def _matmul(self, a: Array, b: Array, out: Array) -> None:
-        """A block's product: on the worker that has the block, or on all workers if it is a single, large one."""
-        if self._divides_product:
-            gemm.matmul(a, b, out)
-        else:
-            module_of(a).matmul(a, b, out=out)
 
     def _pieces(self, columns: Array) -> Array:
         """Columns (g, rows, n) as a view (g, pieces, rows, n/pieces): a GEMM with few rows is faster in pieces that

@@ -54,23 +54,32 @@ class DepthwiseConvolution(DenseConvolution):
         super().__init__(geometry, dtype, device)
         self.multiplier = geometry.filters // geometry.group
         self.row = geometry.output[1] * geometry.batch  # numbers in a row of an output
-        shares = geometry.multiply_adds * geometry.batch >= WORTH_SHARING
-        self.workers = workers.worker_count if shares and device == CPU else 1
+        self.workers = workers.worker_count if self._is_worth_sharing() and device == CPU else 1
         self.parts = self._cut() if device == CPU else []
         step = geometry.window.stride[0] // math.gcd(geometry.window.stride[0], geometry.window.dilation[0])
         kernel_h = geometry.window.kernel[0]
         # kernel rows that meet rows of the same h mod s
         self.taps = [range(i, kernel_h, step) for i in range(min(step, kernel_h))]
 
+    def _is_worth_sharing(self) -> bool:
+        return self.geometry.multiply_adds * self.geometry.batch >= WORTH_SHARING
+
+    def _block_bytes(self) -> int:
+        return BLOCK_BYTES
+
+    def _together(self, fitting: int) -> int:
+        """How many whole images a part has, of which so many fit: all workers get as many parts."""
+        channels = self.geometry.channels
+        parts = -(-channels // min(fitting, -(-channels // self.workers)))
+        return -(-channels // (-(-parts // self.workers) * self.workers))
+
     def _cut(self) -> list[Part]:
         """Whole images of several channels if they are small, some rows of one channel if they are large."""
         channels, rows, window = self.geometry.channels, self.geometry.output[0], self.geometry.window
         row_bytes = max(1, window.kernel[1] * self.row * self.dtype.itemsize)
-        fitting = BLOCK_BYTES // row_bytes  # rows of the input
+        fitting = self._block_bytes() // row_bytes  # rows of the input
         if fitting >= self._input_rows(rows):
-            together = min(fitting // self._input_rows(rows), -(-channels // self.workers))
-            parts = -(-channels // together)
-            together = -(-channels // (-(-parts // self.workers) * self.workers))  # all workers get as many
+            together = self._together(fitting // self._input_rows(rows))
             step = rows
         else:
             together = 1
@@ -189,7 +198,7 @@ class DepthwiseConvolution(DenseConvolution):
         turned = self.geometry.turned
         if turned is None or self.multiplier > 1 or self.device != CPU:
             return None
-        return DepthwiseConvolution(turned, self.dtype, self.device)
+        return type(self)(turned, self.dtype, self.device)
 
     def _gather(self, dy: Array, w: Array, out: Array) -> None:
         """dx: what dy (C, m, OH, OW, N) gives to the pixels of the same h mod s and w mod s, for all at a time."""

@@ -8,6 +8,7 @@
 ``channels_last.py``  the same for few pixels
 ``vertical.py``       kh × 1 windows: no data matrix; used for the first stage of a spatial low-rank convolution
 ``volume.py``         three spatial axes, as a convolution over two
+``in_order.py``       ``engine: CAFFE``: dense, vertical and depthwise with sums in a fixed order
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from minicaffe.ops.convolution import channels_last, winograd, winograd_rows
 from minicaffe.ops.convolution.channels_last import ChannelsLastConvolution
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution
-from minicaffe.ops.convolution.engine import engine_for
 from minicaffe.ops.convolution.geometry import Geometry, Window
+from minicaffe.ops.convolution.in_order import InOrderConvolution, InOrderDepthwise
 from minicaffe.ops.convolution.volume import VolumeConvolution
 from minicaffe.ops.convolution.winograd import WinogradConvolution
 from minicaffe.ops.convolution.winograd_rows import RowWinogradConvolution
+from minicaffe.ops.engine import engine_for
 from minicaffe.ops.epilogue import Epilogue
 
 
@@ -55,7 +57,8 @@ def products_for(
 ) -> Products:
     """The implementation for these shapes that the engine asks for: by default the fastest."""
     if len(geometry.image) == 3:
-        return VolumeConvolution(geometry, dtype, device)
+        kind = InOrderConvolution if engine_for(engine) == "CAFFE" else DenseConvolution
+        return VolumeConvolution(geometry, dtype, device, kind)
     return planar_products_for(geometry, dtype, device, engine)
 
 
@@ -67,13 +70,12 @@ def planar_products_for(
     If a depthwise kernel moves several pixels at a time, its windows hardly overlap: then a data matrix is faster
     on a CPU.
     """
-    window = geometry.window
+    window, engine = geometry.window, engine_for(engine)
     is_depthwise = geometry.group == geometry.channels > 1
     has_overlap = window.kernel != (1, 1) and max(window.stride) <= 2
     if is_depthwise and (has_overlap or device != CPU):
-        is_small = device == CPU and channels_last.suits(geometry)
-        return (ChannelsLastConvolution if is_small else DepthwiseConvolution)(geometry, dtype, device)
-    return kind_for(geometry, device, engine_for(engine))(geometry, dtype, device)
+        return depthwise_kind_for(geometry, device, engine)(geometry, dtype, device)
+    return kind_for(geometry, device, engine)(geometry, dtype, device)
 
 
 def has_winograd(window: Window) -> bool:
@@ -81,10 +83,20 @@ def has_winograd(window: Window) -> bool:
     return winograd.can_convolve(window) or winograd_rows.can_convolve(window)
 
 
+def depthwise_kind_for(geometry: Geometry, device: Device, engine: str) -> type[DepthwiseConvolution]:
+    """How an engine computes a depthwise convolution."""
+    if engine == "CAFFE":
+        return InOrderDepthwise
+    is_small = device == CPU and channels_last.suits(geometry)
+    return ChannelsLastConvolution if is_small else DepthwiseConvolution
+
+
 def kind_for(geometry: Geometry, device: Device, engine: str) -> type[DenseConvolution]:
     """How an engine computes a convolution that is not depthwise; by rows only on a CPU."""
     is_forced, window = engine == "WINOGRAD", geometry.window
-    if engine == "CAFFE" or (device != CPU and not is_forced):
+    if engine == "CAFFE":
+        return InOrderConvolution
+    if device != CPU and not is_forced:
         return DenseConvolution
     if winograd.can_convolve(window) and (is_forced or winograd.is_faster(geometry)):
         return WinogradConvolution

@@ -19,9 +19,16 @@ from minicaffe.ops.epilogue import Epilogue
 
 
 class VolumeConvolution:
-    """The products for one geometry with three spatial axes, in one number type on one device."""
+    """The products for one geometry with three spatial axes, in one number type on one device; ``kind`` is that of
+    the convolution over two."""
 
-    def __init__(self, geometry: Geometry, dtype: DTypeLike, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        dtype: DTypeLike,
+        device: Device = CPU,
+        kind: type[DenseConvolution] = DenseConvolution,
+    ) -> None:
         self.geometry = geometry
         window, outputs = geometry.window, geometry.output[0]
         channels, _, height, width, batch = geometry.shape
@@ -29,9 +36,7 @@ class VolumeConvolution:
         self.inner = slice(window.pad[0], window.pad[0] + geometry.image[0])  # of the padded depths
         plane = Window(window.kernel[1:], window.stride[1:], window.pad[1:], window.dilation[1:])
         slices = (channels * window.kernel[0], height, width, outputs * batch)
-        self.planes = DenseConvolution(
-            Geometry(slices, geometry.filters, plane, geometry.group), dtype, device
-        )
+        self.planes = kind(Geometry(slices, geometry.filters, plane, geometry.group), dtype, device)
 
     def forward(
         self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None

@@ -1,6 +1,7 @@
-"""Which way a convolution is computed: what its spec says, or what is chosen for a whole run.
+"""Which way results are computed: what a convolution's spec says, or what is chosen for a whole run.
 
-``CAFFE``      the direct sum, as one GEMM over the data matrix (``dense.py``)
+``CAFFE``      the direct sum, as one GEMM over the data matrix, in a fixed order (``convolution/in_order.py``);
+               as the engine of a run, other layers add up in that order, too
 ``WINOGRAD``   fewer products for windows of 3 × 3 (``winograd.py``) or 5 wide (``winograd_rows.py``), with several
                times the rounding
 ``DEFAULT``    on a CPU the faster of the two, as a model of their times says; on a GPU the direct sum
@@ -17,7 +18,9 @@ _chosen: str | None = None
 
 
 def set_engine(name: str) -> None:
-    """Choose the engine of all convolutions made from now on; with "default" each layer's spec chooses.
+    """Choose the engine of convolutions that are made, and of sums that are taken, from now on.
+
+    With "default" each layer's spec chooses.
 
     Raises MinicaffeError for a name that is none.
     """
@@ -37,6 +40,11 @@ def engine_of_run() -> str:
         except MinicaffeError as error:
             raise MinicaffeError(f"environment variable MINICAFFE_ENGINE: {error}") from None
     return _chosen or "DEFAULT"
+
+
+def keeps_order() -> bool:
+    """Whether the run asks for sums in their fixed order, where another is faster."""
+    return engine_of_run() == "CAFFE"
 
 
 def engine_for(engine: str) -> str:
