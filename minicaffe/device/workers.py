@@ -225,13 +225,16 @@ Item = TypeVar("Item")
 
 
 def share(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:
-    """Call ``task(item, worker)`` for all items. Workers take them in turns: worker 0 the first, and so on."""
+    """Call ``task(item, worker)`` for all items. Workers take them in turns: worker 0 the first, and so on.
+
+    A worker for which there is no item is not woken.
+    """
 
     def take_turns(worker: int) -> None:
         for item in items[worker::workers]:
             task(item, worker)
 
-    run(take_turns, workers)
+    run(take_turns, min(workers, len(items)))
 
 
 def share_products(task: Callable[[Item, int], None], items: Sequence[Item], workers: int) -> None:

@@ -34,6 +34,14 @@ def test_shared_items_are_taken_in_turns(count):
     assert taken == [list("abcde")[worker::count] for worker in range(count)]
 
 
+def test_a_worker_without_an_item_is_not_woken(monkeypatch):
+    used = []
+    monkeypatch.setattr(workers, "run", lambda task, count: used.append(count))
+    for items in ("", "a", "ab", "abcde"):
+        workers.share(lambda item, worker: None, items, 3)
+    assert used == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(("length", "parts"), [(10, 3), (4, 4), (2, 5), (0, 2), (7, 1)])
 def test_a_length_is_cut_into_consecutive_parts_of_nearly_the_same_size(length, parts):
     cut = workers.cut(length, parts)
