@@ -12,18 +12,10 @@ from minicaffe.inspect.layer_examples import EXAMPLES
 from tests import ROOT
 from tests.core.small_nets import CHAIN, TRAIN
 from tests.layer_cases import LAYERS
+from tests.marks import on_the_cpu_alone
 
 GONE = r"gone, as the net shares memory; ask for it by name, net.forward\(blobs=\[…\]\)"
-SMALL = [
-    "lenet",
-    "cifar10_full",
-    "cifar10_vgg",
-    "squeezenet_v1.1",
-    "googlenet",
-    "densenet121",
-    "mobilenet_v1",
-    "resnet18",
-]
+LARGE = ("cifar10_full", "cifar10_vgg", "googlenet", "densenet121", "mobilenet_v1", "resnet18")
 
 
 def filled(net):
@@ -75,7 +67,12 @@ def test_a_chain_needs_two_blobs_at_a_time():
     assert find_places([Need(10, i, i + 1) for i in range(50)]) == 20
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    on_the_cpu_alone(
+        ["lenet", "squeezenet_v1.1", *LARGE], LARGE, "other layers are tried there one by one, below"
+    ),
+)
 def test_nets_of_the_zoo_have_the_same_outputs(name, rng):
     path = ROOT / "prototxt" / name / "deploy.yaml"
     nets = both(lambda **more: filled(mc.Net(path, seed=1, **more)))

@@ -10,7 +10,7 @@ from minicaffe.testing import layer_net
 from minicaffe.train.solver import Solver
 from tests import ROOT
 from tests.device.in_package import needs_compiler
-from tests.golden_files import FOLDER, parts, recorded
+from tests.golden_files import FOLDER, parts, recorded, recorded_names
 from tests.layer_cases import LAYERS, one_layer
 from tests.strict_cupy import counting
 
@@ -38,7 +38,7 @@ MORE_LAYERS = [
 CASES = [
     (layer_type, name)
     for layer_type in sorted(path.stem for path in (FOLDER / "layers").glob("*.npz"))
-    for name in recorded(f"layers/{layer_type}")
+    for name in recorded_names(f"layers/{layer_type}")
 ]
 
 

@@ -5,12 +5,12 @@ The recorded numbers and the script that made them are in ``golden/``.
 
 import pytest
 
-from tests.golden_files import FOLDER, assert_agrees, recorded
+from tests.golden_files import FOLDER, assert_agrees, recorded, recorded_names
 
 pytestmark = pytest.mark.cpu_only("test_gpu.py has these tests on the double")
 
 LAYERS = sorted(path.stem for path in (FOLDER / "layers").glob("*.npz"))
-ALL_CASES = [(layer_type, case) for layer_type in LAYERS for case in recorded(f"layers/{layer_type}")]
+ALL_CASES = [(layer_type, case) for layer_type in LAYERS for case in recorded_names(f"layers/{layer_type}")]
 
 # In place, these layers of Caffe write over what their backward still reads: the recorded gradient is none.
 # (test_gradients_neurons.py holds ours against central differences, in place too.)
