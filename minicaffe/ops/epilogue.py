@@ -25,6 +25,7 @@ from minicaffe.ops.rectify import bounded, calls_of_bounded
 from minicaffe.ops.remember import is_same_object
 
 WHOLE = slice(None)
+WORTH_WORKERS = 1 << 18  # elements of y: more are worth waking the workers
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,12 @@ class Epilogue:
     def over(self, y: Array, *xs: Array, write: Callable[..., None] | None = None) -> None:
         """Map all of y (M, …), or what ``write(y, *xs)`` writes there: in one pass, block by block."""
         size = CHUNK // (1 + len(xs))
-        if y.size <= size or not on_cpu(y):
+        if y.size <= min(size, WORTH_WORKERS) or not on_cpu(y):
             if write is not None:
                 write(y, *xs)
             self.apply(y)
             return
+        sharers = workers.worker_count if y.size > WORTH_WORKERS else 1
         rows = [array.reshape(len(array), -1) for array in (y, *xs)]
 
         def visit(block: tuple[slice, slice], worker: int) -> None:
@@ -146,16 +148,20 @@ class Epilogue:
                 write(target, *sources)
             self.apply(target, block[0])
 
-        workers.share(visit, _blocks(rows[0], size), workers.worker_count if y.size >= WORTH_SHARING else 1)
+        workers.share(visit, _blocks(rows[0], size if y.size >= WORTH_SHARING else CHUNK, sharers), sharers)
 
 
-def _blocks(y: Array, size: int) -> list[tuple[slice, slice]]:
-    """Cut y (M, n) into blocks of about ``size`` elements: whole rows, or parts of one."""
+def _blocks(y: Array, size: int, sharers: int) -> list[tuple[slice, slice]]:
+    """Cut y (M, n) into blocks of about ``size`` elements: whole rows, or parts of one.
+
+    All sharers get as many, where there are enough rows.
+    """
     rows, columns = y.shape
     together = min(rows, max(1, size // max(1, columns)))
+    parts = -(-rows // together)
     return [
         (own, part)
-        for own in workers.cut(rows, -(-rows // together))
+        for own in workers.cut(rows, min(rows, -(-parts // sharers) * sharers))
         for part in workers.cut(columns, max(1, columns // max(1, size)))
     ]
 

@@ -16,9 +16,13 @@ from minicaffe.device.workers import Calls
 from minicaffe.ops.engine import keeps_order
 
 SMALL = 3 << 22  # multiply-adds: with fewer, sharing the work costs more than it saves
+SMALL_VECTOR = 1 << 20  # the same of a matrix with a vector: as many numbers are read, and each is used once
 FEW_COLUMNS = 64  # of b, but more than one: a product takes little longer than BLAS's copy of a, …
 PANEL = 512  # … which stays in a core's cache if it has at most this many rows, …
 LARGE = 1 << 20  # … and, if a has this many elements, is faster where a is stored by rows
+MANY_ROWS = 256  # with as many, and not much longer ones, a worker takes rows: what it computes is contiguous
+SHORT_ROW = 1 << 12
+WHOLE = slice(None)
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
@@ -29,40 +33,56 @@ def matmul(a: Array, b: Array, out: Array) -> None:
     workers.make(calls(a, b, out))
 
 
-def calls(a: Array, b: Array, out: Array) -> Calls:
-    """The calls that ``matmul`` makes."""
+def calls(a: Array, b: Array, out: Array, then: Callable[[slice], Calls] | None = None) -> Calls:
+    """The calls that ``matmul`` makes, and those that ``then(rows)`` makes of the rows of ``out`` afterwards.
+
+    Each worker makes these for the rows that it has computed, as they are in the cache of its core; but where each
+    has computed some columns they are made for all rows at the end.
+    """
     if keeps_order():
-        return calls_in_order(a, b, out)
-    is_by_panels = 1 < out.shape[-1] <= FEW_COLUMNS and not _is_by_columns(a)
-    return _calls(_multiply, a, b, out, PANEL if is_by_panels else None)
+        return calls_in_order(a, b, out, then)
+    rows, columns = out.shape[-2:]
+    by_rows = rows >= columns or (rows >= MANY_ROWS and columns <= SHORT_ROW)
+    by_panels = 1 < columns <= FEW_COLUMNS and not _is_by_columns(a)
+    smallest = SMALL_VECTOR if columns == 1 else SMALL
+    return _calls(_multiply, a, b, out, by_rows, smallest, then, PANEL if by_panels else None)
 
 
-def calls_in_order(a: Array, b: Array, out: Array) -> Calls:
+def calls_in_order(a: Array, b: Array, out: Array, then: Callable[[slice], Calls] | None = None) -> Calls:
     """The same, where a worker computes all of its rows (or columns) in one product, with a and b as they are."""
-    return _calls(_multiply_in_order, a, b, out)
+    return _calls(_multiply_in_order, a, b, out, out.shape[-2] >= out.shape[-1], SMALL, then)
 
 
 def _calls(
-    multiply: Callable[[Array, Array, Array], None], a: Array, b: Array, out: Array, most: int | None = None
+    multiply: Callable[[Array, Array, Array], None],
+    a: Array,
+    b: Array,
+    out: Array,
+    by_rows: bool,
+    smallest: int,
+    then: Callable[[slice], Calls] | None,
+    most: int | None = None,
 ) -> Calls:
-    """Calls of ``multiply`` for some rows of a, ``most`` of them at a time, or for some columns of b."""
+    """Calls of ``multiply`` for some rows of a, ``most`` of them at a time, or for some columns of b.
+
+    Products with fewer multiply-adds than the ``smallest`` are not shared.
+    """
+    next_calls = then or (lambda rows: [])
     if not on_cpu(a):
-        return [partial(_matmul_on_device, a, b, out)]
+        return [partial(_matmul_on_device, a, b, out), *next_calls(WHOLE)]
     parts = workers.worker_count
-    axis = max((-2, -1), key=lambda axis: out.shape[axis])
-    length = out.shape[axis]
-    if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < SMALL:
-        return [partial(multiply, a, b, out)]
-    pieces = parts
-    if axis == -2 and most is not None:
-        pieces *= -(-length // (parts * most))
-    products: Calls = [
-        partial(multiply, a[..., own, :], b, out[..., own, :])
-        if axis == -2
-        else partial(multiply, a, b[..., own], out[..., own])
-        for own in workers.cut(length, pieces)
-    ]
-    return [partial(workers.together, [products[worker::parts] for worker in range(parts)])]
+    length = out.shape[-2 if by_rows else -1]
+    if length < parts or parts == 1 or math.prod(out.shape) * a.shape[-1] < smallest:
+        return [partial(multiply, a, b, out), *next_calls(WHOLE)]
+    pieces = parts if most is None or not by_rows else parts * -(-length // (parts * most))
+    shares: list[Calls] = [[] for _ in range(parts)]
+    for number, own in enumerate(workers.cut(length, pieces)):
+        if by_rows:
+            product = partial(multiply, a[..., own, :], b, out[..., own, :])
+            shares[number % parts] += [product, *next_calls(own)]
+        else:
+            shares[number % parts].append(partial(multiply, a, b[..., own], out[..., own]))
+    return [partial(workers.together, shares), *([] if by_rows else next_calls(WHOLE))]
 
 
 def _matmul_on_device(a: Array, b: Array, out: Array) -> None:
@@ -99,6 +119,8 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
         transposed = workers.scratch(out, out.shape[::-1], slot=5)
         xp.matmul(b.T, a.T, out=transposed)
         out[...] = transposed.T
+    elif out.shape[-1] == 1 and a.ndim == 2 and on_cpu(a):
+        xp.dot(a, b, out=out)  # matmul keeps the interpreter's lock here, unless a is large
     else:
         xp.matmul(a, b, out=out)
 

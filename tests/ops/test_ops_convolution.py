@@ -11,6 +11,7 @@ from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.reference import PlainConvolution, col2im, im2col
 from minicaffe.ops.convolution.volume import VolumeConvolution
+from minicaffe.ops.epilogue import Affine, Epilogue, Function
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
@@ -75,6 +76,28 @@ VOLUMES = [
     ((2, 8, 5, 5, 1), 2, Window((3, 1, 2), (1, 2, 1), (2, 1, 0), (2, 3, 1)), 2),
     ((3, 2, 2, 2, 2), 5, Window((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)), 1),
 ]
+
+
+@pytest.mark.parametrize("block_bytes", [300, 1 << 20])
+@pytest.mark.parametrize("worker_count", [1, 2])
+@pytest.mark.parametrize("finishes_parts", [True, False])
+@pytest.mark.parametrize(("shape", "filters", "window", "group"), SETTINGS)
+def test_an_epilogue_is_applied_once_to_every_output(
+    monkeypatch, block_bytes, worker_count, finishes_parts, shape, filters, window, group, rng
+):
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(convolution, "WORTH_WORKERS", 0 if finishes_parts else 1 << 30)
+    monkeypatch.setattr(gemm, "SMALL", 0)
+    monkeypatch.setattr(workers, "worker_count", worker_count)
+    geometry = Geometry(shape, filters, window, group)
+    x, w = rng.standard_normal(shape), rng.standard_normal(geometry.weight_shape)
+    bias, scale, shift = rng.standard_normal((3, filters))
+    epilogue = Epilogue([Affine(scale, shift), Function(lambda y: np.abs(y, out=y))])
+    y, expected = np.full(geometry.output_shape, np.nan), np.empty(geometry.output_shape)
+    DenseConvolution(geometry, np.float64).forward(x, w, y, bias, epilogue)
+    PlainConvolution(geometry).forward(x, w, expected, bias)
+    scale, shift = (numbers[:, None, None, None] for numbers in (scale, shift))
+    np.testing.assert_allclose(y, abs(scale * expected + shift), atol=1e-11)
 
 
 @pytest.mark.parametrize(("shape", "filters", "window", "group"), VOLUMES)

@@ -49,3 +49,17 @@ def test_a_large_matrix_and_few_columns_make_the_whole_product(monkeypatch, work
         gemm.matmul(stored, b, out)
         np.testing.assert_allclose(out, a @ b, atol=1e-13)
         out.fill(np.nan)
+
+
+@pytest.mark.parametrize("worker_count", [1, 2, 3])
+@pytest.mark.parametrize(("m", "n"), [(9, 5), (5, 9), (9, 1), (1, 9)])
+def test_what_comes_next_is_done_once_to_each_row_when_it_has_been_computed(
+    monkeypatch, worker_count, m, n, rng
+):
+    monkeypatch.setattr(workers, "worker_count", worker_count)
+    for name in ("SMALL", "SMALL_VECTOR"):
+        monkeypatch.setattr(gemm, name, 0)
+    a, b, out = rng.standard_normal((m, 4)), rng.standard_normal((4, n)), np.full((m, n), np.nan)
+
+    workers.make(gemm.calls(a, b, out, lambda rows: [lambda: np.add(out[rows], 1, out=out[rows])]))
+    np.testing.assert_allclose(out, a @ b + 1, atol=1e-13)

@@ -31,7 +31,7 @@ from minicaffe.ops import gemm
 from minicaffe.ops.convolution.blocks import Block, cut_columns
 from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
-from minicaffe.ops.epilogue import Epilogue, split
+from minicaffe.ops.epilogue import WHOLE, WORTH_WORKERS, Affine, Epilogue, split
 from minicaffe.ops.runs import as_runs, copy_runs
 
 BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
@@ -50,6 +50,9 @@ FEW_OUTPUTS = (
     1 << 16
 )  # up to this many are cheap to add up, where the workers divide that one block by channels
 SHORT_BLOCK = 1 << 8  # columns: a shorter block is not worth the packing of w, unless a worker had none
+
+
+Part = tuple[Block, slice]  # some columns of some groups
 
 
 class DenseConvolution:
@@ -152,39 +155,81 @@ class DenseConvolution:
         """The calls that ``forward_padded`` makes."""
         if self._divides_channels:
             return self._prepare_by_channels(padded, w, out, bias, epilogue)
-        w, y, channels = self._grouped(w)[:, None], self._grouped(out), out.reshape(len(out), -1)
-        bias = None if bias is None else bias.reshape(self.geometry.group, -1, 1)
-        in_blocks, afterwards = split(epilogue, out)
-
-        def calls_of(block: Block, worker: int) -> Calls:
-            columns, calls = self._prepare_columns(padded, block, worker)
-            target = y[:, :, block.columns]
-            calls += self._prepare_product(w, self._pieces(columns), self._pieces(target))
-            if bias is not None:
-                calls.append(partial(module_of(target).add, target, bias, out=target))
-            if in_blocks is not None:
-                calls += in_blocks.calls(channels[:, block.columns])
-            return calls
-
-        shares = [
-            [call for block in self.blocks[worker :: self.workers] for call in calls_of(block, worker)]
-            for worker in range(self.workers)
-        ]
-        calls = shares[0] if self._divides_product else [partial(workers.together, shares)]
+        if bias is not None:
+            epilogue = Epilogue([Affine(shift=bias), *(epilogue.maps if epilogue is not None else ())])
+        w, y, channels = self._grouped(w), self._grouped(out), out.reshape(len(out), -1)
+        in_parts, afterwards = self._split(epilogue, out)
+        sharers = min(workers.worker_count, len(self.forward_parts)) if self.device == CPU else 1
+        shares: list[Calls] = [[] for _ in range(max(1, sharers))]
+        is_divided = self._divides_product and len(shares) == 1
+        for number, part in enumerate(self.forward_parts):
+            (block, groups), worker = part, number % sharers
+            columns, calls = self._prepare_columns(padded, block, worker, groups)
+            target = y[groups, :, block.columns]
+            then = partial(self._epilogue_calls, in_parts, channels, part)
+            if is_divided:
+                calls += self.shared_product(w[groups], columns, target, then)
+            else:
+                product = module_of(w).matmul
+                pieces, out_pieces = self._pieces(columns), self._pieces(target)
+                calls += [partial(product, w[groups, None], pieces, out=out_pieces), *then(WHOLE)]
+            shares[worker] += calls
+        calls = shares[0] if is_divided else [partial(workers.together, shares)]
         return calls + (afterwards.calls_over(channels) if afterwards is not None else [])
 
-    def _prepare_columns(self, padded: Array, block: Block, worker: int) -> tuple[Array, Calls]:
-        """X[:, block] as (g, K/g, columns), and the calls that make it."""
+    def _split(self, epilogue: Epilogue | None, y: Array) -> tuple[Epilogue | None, Epilogue | None]:
+        """As ``split``; but workers that compute whole rows of y also finish those."""
+        columns = self.forward_parts[0][0].columns if self.forward_parts else WHOLE
+        has_whole_rows = columns == slice(0, self.geometry.columns)
+        is_worth_it = has_whole_rows and on_cpu(y) and y.size > WORTH_WORKERS
+        return (epilogue, None) if is_worth_it else split(epilogue, y)
+
+    def _epilogue_calls(self, epilogue: Epilogue | None, y: Array, part: Part, filters: slice) -> Calls:
+        """The calls that finish what has been computed of y (M, columns): some filters of each group of a part."""
+        if epilogue is None:
+            return []
+        (block, groups), per_group = part, self.geometry.filters // self.geometry.group
+        if groups == filters == WHOLE and len(self.forward_parts) == 1:
+            return epilogue.calls_over(y)
+        first, last, _ = filters.indices(per_group)
+        calls: Calls = []
+        for group in range(self.geometry.group)[groups]:
+            own = slice(group * per_group + first, group * per_group + last)
+            calls += epilogue.calls(y[own, block.columns], own)
+        return calls
+
+    @cached_property
+    def forward_parts(self) -> list[Part]:
+        """What forward does at a time: a block, of all groups or, where all workers get as many, of some.
+
+        A worker that has its own groups copies their windows and packs their weights: nothing is done twice.
+        """
+        geometry, sharers = self.geometry, workers.worker_count
+        is_large = geometry.multiply_adds * geometry.batch >= gemm.SMALL
+        has_own = self.device == CPU and geometry.group % sharers == 0 and is_large
+        if not has_own or sharers == 1 or geometry.is_pointwise:
+            return [(block, WHOLE) for block in self.blocks]
+        column_bytes = geometry.depth * geometry.group // sharers * self.dtype.itemsize
+        longest = max(BLOCK_BYTES // column_bytes, SHORT_BLOCK)
+        blocks = cut_columns(geometry.output, geometry.batch, longest)
+        return [(block, groups) for block in blocks for groups in workers.cut(geometry.group, sharers)]
+
+    def _prepare_columns(
+        self, padded: Array, block: Block, worker: int, groups: slice = WHOLE
+    ) -> tuple[Array, Calls]:
+        """X[groups, block] as (g', K/g, columns), and the calls that make it."""
         geometry = self.geometry
         if geometry.is_pointwise:
             return self._grouped(padded), []
-        source = windows(padded, geometry)[..., block.rows, block.cols, block.batch]
+        view = windows(padded, geometry)
+        view = view.reshape(geometry.group, geometry.channels // geometry.group, *view.shape[1:])
+        source = view[groups, ..., block.rows, block.cols, block.batch]
         columns = workers.scratch(padded, source.shape, worker=worker)
         if on_cpu(padded):
             call: Callable[[], object] = partial(np.copyto, *as_runs(columns, source))
         else:
             call = partial(copy_columns, padded, geometry, block, columns)
-        return columns.reshape(geometry.group, geometry.depth, -1), [call]
+        return columns.reshape(len(source), geometry.depth, -1), [call]
 
     def _prepare_product(self, a: Array, b: Array, out: Array) -> Calls:
         """A block's product: on the worker that has the block, or on all workers if it is a single, large one."""

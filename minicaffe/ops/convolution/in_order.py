@@ -28,11 +28,12 @@ from numpy.typing import DTypeLike
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Array, Device, on_cpu
 from minicaffe.ops import gemm
+from minicaffe.ops.convolution.blocks import Block
 from minicaffe.ops.convolution.dense import BLOCK_BYTES, SMALL_COLUMNS, DenseConvolution, windows
 from minicaffe.ops.convolution.depthwise import DepthwiseConvolution, Part
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.convolution.vertical import VerticalConvolution
-from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.epilogue import WHOLE, Epilogue
 
 Z_BYTES, SHARED_Z_BYTES = 3 << 17, 3 << 20  # of a part of Z, for one worker and for several
 
@@ -45,6 +46,10 @@ class InOrderConvolution(DenseConvolution):
     @cached_property
     def _divides_channels(self) -> bool:
         return False
+
+    @cached_property
+    def forward_parts(self) -> list[tuple[Block, slice]]:
+        return [(block, WHOLE) for block in self.blocks]
 
     def _longest_block(self) -> int:
         if self.device != CPU:
