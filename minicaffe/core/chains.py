@@ -66,9 +66,7 @@ class Chain:
     def prepare(self, count: int) -> Calls | None:
         """The calls of the first ``count`` steps, which have run as one."""
         first, maps = self.steps[0], self._maps()[: count - 1]
-        if not _is_map(first.layer):
-            return first.layer.prepare(first.bottom, first.top, self._epilogue(maps))
-        return None
+        return first.layer.prepare(first.bottom, first.top, self._epilogue(maps))
 
     def _epilogue(self, maps: list[Map]) -> Epilogue:
         """A layer keeps what it folds as long as it gets the same one."""

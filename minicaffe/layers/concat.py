@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
+from minicaffe.device.workers import Calls
 from minicaffe.layers.parts import Parts
+from minicaffe.ops.epilogue import Epilogue
 from minicaffe.spec.fields import Int, Message
 
 
@@ -60,6 +62,9 @@ class Concat(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         for i, x in enumerate(bottom):
             self.parts.collect("data", i, x, top[0])
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls:
+        return [call for i, x in enumerate(bottom) for call in self.parts.collect_calls(i, x, top[0])]
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for i, (x, wanted) in enumerate(zip(bottom, propagate_down, strict=True)):

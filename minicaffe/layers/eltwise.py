@@ -13,13 +13,14 @@ is refused here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
-from minicaffe.device.workers import elementwise
+from minicaffe.device.workers import Calls, elementwise
 from minicaffe.ops.epilogue import Epilogue
 from minicaffe.spec.fields import Bool, Enum, Float, Message
 
@@ -76,6 +77,11 @@ class Eltwise(Layer):
     def forward_then(self, bottom: Blobs, top: Blobs, epilogue: Epilogue) -> None:
         combine = self._sum if self.param.operation == "SUM" else self._product
         epilogue.over(top[0].stored, *(blob.stored for blob in bottom), write=combine)
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        if epilogue is None:
+            return [partial(self.forward, bottom, top)]
+        return [partial(self.forward_then, bottom, top, epilogue)]
 
     def _sum(self, y: Array, *xs: Array) -> None:
         terms = [x if c == 1 else c * x for c, x in zip(self.coeff, xs, strict=True)]

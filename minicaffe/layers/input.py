@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.device.workers import Calls
+from minicaffe.ops.epilogue import Epilogue
 from minicaffe.spec.net import InputParam
 
 
@@ -28,3 +30,6 @@ class Input(Layer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         """The caller has written the data already."""
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls:
+        return []

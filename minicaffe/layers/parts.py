@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.graph import computed_by, is_gradient_kept
 from minicaffe.core.layer import Layer
 from minicaffe.device.array import Array
-from minicaffe.device.workers import channelwise
+from minicaffe.device.workers import Calls, channelwise
 
 
 class Parts:
@@ -59,6 +60,12 @@ class Parts:
         if not part.is_part_of(what, whole, self._starts[i]):
             channelwise(whole.device.xp.copyto, _stored(what, whole)[self.indices[i]], _stored(what, part))
             self._join(what, i, part, whole)
+
+    def collect_calls(self, i: int, part: Blob, whole: Blob) -> Calls:
+        """The calls that ``collect`` makes of the data: none of a part that lies there."""
+        if part.is_part_of("data", whole, self._starts[i]):
+            return []
+        return [partial(channelwise, whole.device.xp.copyto, whole.stored[self.indices[i]], part.stored)]
 
     def hand_out(self, what: str, i: int, part: Blob, whole: Blob) -> None:
         """Copy the "data" or "diff" of the whole into the i-th part."""

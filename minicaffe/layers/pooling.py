@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
+from minicaffe.device.workers import Calls
 from minicaffe.errors import TrainingError
 from minicaffe.ops import pooling
 from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.epilogue import Epilogue
 from minicaffe.spec.fields import ENGINE, Bool, Enum, Int, Message
 
 logger = logging.getLogger("minicaffe")
@@ -142,6 +145,18 @@ class Pooling(Layer):
             pooling.expected_pool(x, self.window, y)
         if len(top) == 2:
             top[1].stored[...] = pooling.flat_positions(self.picked, self.window, x.shape[2])
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        x, y = bottom[0].stored, top[0].stored
+        if self.param.pool == "AVE":
+            return pooling.ave_pool_calls(x, self.window, y)
+        if self.param.pool == "STOCHASTIC" or self.phase == "TRAIN" or len(top) == 2:
+            return None
+        return [partial(setattr, self, "picked_is_known", False), *pooling.max_pool_calls(x, self.window, y)]
+
+    @property
+    def map_settings(self) -> tuple[object, ...]:
+        return self.param.pool, self.window
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, canonical_axis, register_layer
-from minicaffe.ops.softmax import softmax
+from minicaffe.device.array import Array
+from minicaffe.device.workers import Calls
+from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.softmax import softmax, softmax_calls
 from minicaffe.spec.fields import ENGINE, Int, Message
 from minicaffe.spec.net import LayerSpec
 
@@ -41,8 +44,14 @@ class Softmax(Layer):
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
+        softmax(*self._with_the_axis_first(bottom, top))
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
+        return softmax_calls(*self._with_the_axis_first(bottom, top)) if bottom[0].count else []
+
+    def _with_the_axis_first(self, bottom: Blobs, top: Blobs) -> tuple[Array, Array]:
         x, y = (self.xp.moveaxis(blob.stored, self.stored_axis, 0) for blob in (bottom[0], top[0]))
-        softmax(x, out=y)
+        return x, y
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:

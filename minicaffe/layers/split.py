@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.device.workers import Calls
+from minicaffe.ops.epilogue import Epilogue
 
 
 @register_layer
@@ -30,6 +32,9 @@ class Split(Layer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         """Nothing to do: the tops share the bottom's data."""
+
+    def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls:
+        return []
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:

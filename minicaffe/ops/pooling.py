@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ import numpy as np
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
+from minicaffe.device.workers import Calls
 from minicaffe.ops.convolution.geometry import Window
-from minicaffe.ops.runs import SHORT, copy_runs
+from minicaffe.ops.engine import keeps_order
+from minicaffe.ops.runs import SHORT, as_runs, copy_runs
 
 LOWEST = -float(np.finfo(np.float32).max)  # the maximum of a window with no pixel in it, as in Caffe
 
@@ -88,9 +90,12 @@ class _Columns:
 
     def gather(self) -> _Columns:
         """Read the array. Returns self."""
-        for phase, pixels in self._pairs():
-            copy_runs(phase, pixels)
+        workers.make(self.gather_calls())
         return self
+
+    def gather_calls(self) -> Calls:
+        """The calls that ``gather`` makes."""
+        return [partial(np.copyto, *as_runs(phase, pixels)) for phase, pixels in self._pairs()]
 
     def fill(self, value: float) -> _Columns:
         """Fill the array. Returns self."""
@@ -160,18 +165,26 @@ def max_pool(x: Array, window: Window, out: Array, argmax: Array | None = None) 
             out.size, x, out, kept, int(argmax is not None), *_sizes(x, out, window), Place=kept.dtype
         )
     elif argmax is None:
-        workers.channelwise(lambda x, y: _max(x, window, y), x, out)
+        workers.make(max_pool_calls(x, window, out))
     else:
         workers.channelwise(lambda x, y, at: _max_with_argmax(x, window, y, at), x, out, argmax)
 
 
-def _max(x: Array, window: Window, y: Array) -> None:
+def max_pool_calls(x: Array, window: Window, out: Array) -> Calls:
+    """The calls that ``max_pool`` makes on a CPU, without positions."""
+    if x.size + out.size > workers.CHUNK:
+        return [partial(workers.channelwise, lambda x, y: workers.make(_max_calls(x, window, y)), x, out)]
+    return _max_calls(x, window, out)
+
+
+def _max_calls(x: Array, window: Window, y: Array) -> Calls:
     """Down the columns first: the rows are long runs."""
     height, width = x.shape[1:3]
     down = workers.scratch(x, (x.shape[0], y.shape[1], width, x.shape[3]))
-    _first_maximum([(0, x[from_x], into) for _, into, from_x in _along(0, height, y, window)], down)
-    columns = _Columns(down, window.stride[1]).gather()
-    _first_maximum([(0, columns[from_x], into) for _, into, from_x in _along(1, width, y, window)], y)
+    calls = _maximum_calls([(0, x[from_x], into) for _, into, from_x in _along(0, height, y, window)], down)
+    columns = _Columns(down, window.stride[1])
+    across = [(0, columns[from_x], into) for _, into, from_x in _along(1, width, y, window)]
+    return calls + columns.gather_calls() + _maximum_calls(across, y)
 
 
 def _max_with_argmax(x: Array, window: Window, y: Array, argmax: Array) -> None:
@@ -200,7 +213,12 @@ def _first_maximum(parts: Sequence[tuple[Any, ...]], y: Array, argmax: Array | N
     ``argmax``: the number of the first part that has it. Numbers come in rising order, so the last part that was
     greater than all before it has the maximum.
     """
-    best = y
+    workers.make(_maximum_calls(parts, y, argmax))
+
+
+def _maximum_calls(parts: Sequence[tuple[Any, ...]], y: Array, argmax: Array | None = None) -> Calls:
+    """The calls that ``_first_maximum`` makes."""
+    best, calls = y, Calls()
     for part in parts:
         number, values, into, *more = part
         is_whole = values.shape == y.shape
@@ -208,22 +226,23 @@ def _first_maximum(parts: Sequence[tuple[Any, ...]], y: Array, argmax: Array | N
             if is_whole:
                 best = values  # not copied, if the next part is whole, too
             else:
-                y.fill(LOWEST)
+                calls.append(partial(y.fill, LOWEST))
             if argmax is not None:
-                argmax.fill(number)
+                calls.append(partial(argmax.fill, number))
                 if is_whole and more:
-                    argmax += more[0]
+                    calls.append(partial(np.add, argmax, more[0], out=argmax))
             if is_whole:
                 continue
         if best is not y and not is_whole:
-            y[...] = best
+            calls.append(partial(np.copyto, y, best))
             best = y
         if argmax is not None:
-            _note_greater(values, best[into], number, argmax[into], *more)
-        np.maximum(best[into], values, out=y[into])
+            calls.append(partial(_note_greater, values, best[into], number, argmax[into], *more))
+        calls.append(partial(np.maximum, best[into], values, out=y[into]))
         best = y
     if best is not y:
-        y[...] = best
+        calls.append(partial(np.copyto, y, best))
+    return calls
 
 
 def _note_greater(values: Array, best: Array, number: int, at: Array, more: Array | None = None) -> None:
@@ -292,15 +311,41 @@ def ave_pool(x: Array, window: Window, out: Array) -> None:
     if not on_cpu(x):
         KERNELS["ave_pool"](out.size, x, out, *_sizes(x, out, window))
         return
+    workers.make(ave_pool_calls(x, window, out))
+
+
+def ave_pool_calls(x: Array, window: Window, out: Array) -> Calls:
+    """The calls that ``ave_pool`` makes on a CPU."""
     scale = _scale(x, out, window)
+    if x.size + out.size > workers.CHUNK:
+        return [
+            partial(
+                workers.channelwise, lambda x, y: workers.make(_average_calls(x, window, scale, y)), x, out
+            )
+        ]
+    return _average_calls(x, window, scale, out)
 
-    def channels(x: Array, y: Array) -> None:
-        y.fill(0)
-        for _, pixels, into_y in _over(_Columns(x, window.stride[1]).gather(), x.shape[1:3], y, window):
-            y[into_y] += pixels
-        y *= scale
 
-    workers.channelwise(channels, x, out)
+def _covers(window: Window, x: Array) -> bool:
+    """Whether a window that begins with the image takes all of it."""
+    return not any(window.pad) and all(
+        kernel >= size for kernel, size in zip(window.kernel, x.shape[1:3], strict=True)
+    )
+
+
+def _average_calls(x: Array, window: Window, scale: Array, y: Array) -> Calls:
+    calls = Calls()
+    if y.shape[1:3] == (1, 1) and _covers(window, x) and not keeps_order():
+        pixels = x.reshape(len(x), -1, x.shape[3])
+        calls.append(partial(pixels.sum, axis=1, out=y[:, 0, 0]))
+    else:
+        columns = _Columns(x, window.stride[1])
+        calls += [partial(y.fill, 0), *columns.gather_calls()]
+        calls += [
+            partial(np.add, y[into_y], pixels, out=y[into_y])
+            for _, pixels, into_y in _over(columns, x.shape[1:3], y, window)
+        ]
+    return [*calls, partial(np.multiply, y, scale, out=y)]
 
 
 def ave_pool_grad(dy: Array, window: Window, out: Array) -> None:

@@ -5,10 +5,14 @@ p[c] = exp(x[c]) / Σ_c exp(x[c])        loss = −log p[label]        dx[c] = p
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
 from minicaffe.device.kernel import kernels_beside
+from minicaffe.device.workers import Calls
 from minicaffe.errors import DataError
 
 # On a GPU one thread goes through all classes of a place if there are
@@ -25,10 +29,20 @@ def softmax(x: Array, out: Array) -> None:
     if _fits_kernel(x, out) and (x.shape[0] <= FEW_CLASSES or x[0].size >= MANY_PLACES):
         KERNELS["softmax"](x[0].size, x, out, x.shape[0])
         return
+    workers.make(softmax_calls(x, out))
+
+
+def softmax_calls(x: Array, out: Array) -> Calls:
+    """The calls that ``softmax`` makes without a kernel."""
     xp = module_of(x)
-    xp.subtract(x, x.max(axis=0), out=out)
-    xp.exp(out, out=out)
-    out /= out.sum(axis=0)
+    of_place = xp.empty(x.shape[1:], x.dtype)
+    return [
+        partial(x.max, axis=0, out=of_place),
+        partial(xp.subtract, x, of_place, out=out),
+        partial(xp.exp, out, out=out),
+        partial(out.sum, axis=0, out=of_place),
+        partial(xp.divide, out, of_place, out=out),
+    ]
 
 
 def _fits_kernel(*arrays: Array) -> bool:
