@@ -7,16 +7,16 @@ indices and wrong formulas (with ``SANITIZE``, reads and writes out of bounds to
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from tests.cuda.kept import beside, place_of
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 MISSING = "" if COMPILER else "no C++ compiler (c++, g++ or clang++) to run CUDA kernels with"
@@ -76,14 +76,11 @@ def compile_kernel(code: str, name: str, options: tuple[str, ...] = ()) -> Calla
 
 
 def _build(source: str, flags: list[str]) -> Path:
-    """The shared library of a source, from the cache of this user where it was built before."""
-    key = hashlib.sha256("\n".join([COMPILER, *flags, source]).encode()).hexdigest()[:32]
-    folder = Path(tempfile.gettempdir()) / f"minicaffe-kernels-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{key}.so"
+    """The shared library of a source, the one that is kept where it was built before."""
+    library = place_of(COMPILER, *flags, source, ending=".so")
     if library.exists():
         return library
-    text, unfinished = folder / f"{key}.{os.getpid()}.cpp", folder / f"{key}.{os.getpid()}.so"
+    text, unfinished = beside(library, ".cpp"), beside(library, ".so")
     text.write_text(source)
     done = subprocess.run(
         [COMPILER, *flags, str(text), "-o", str(unfinished)], capture_output=True, text=True, check=False

@@ -7,6 +7,8 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
+from tests.cuda.kept import beside, place_of
+
 
 @cache
 def find_library() -> ctypes.CDLL | None:
@@ -38,6 +40,15 @@ def version() -> tuple[int, int]:
 
 def compile_to_cubin(source: str, options: tuple[str, ...]) -> bytes:
     """The machine code of a source. Raises AssertionError with the compiler's words where it is wrong."""
+    place = place_of(f"NVRTC {version()}", *options, source, ending=".cubin")
+    if not place.exists():
+        unfinished = beside(place, ".cubin")
+        unfinished.write_bytes(_compile(source, options))
+        unfinished.rename(place)
+    return place.read_bytes()
+
+
+def _compile(source: str, options: tuple[str, ...]) -> bytes:
     nvrtc, program = find_library(), ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))
     try:
