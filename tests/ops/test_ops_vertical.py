@@ -149,3 +149,11 @@ def test_an_empty_batch_gives_empty_outputs_and_zero_gradients(rng):
     y, dw, db, dx = run(tall, x, w, b, dy)
     assert (y.shape, dx.shape) == ((3, 3, 4, 0), (2, 5, 4, 0))
     assert not dw.any() and not db.any()
+
+
+@each_setting
+def test_with_many_filters_it_makes_a_data_matrix_and_computes_the_same(monkeypatch, setting, rng):
+    monkeypatch.setattr(vertical, "MANY_FILTERS", 0)
+    plain, tall, *arrays = make(rng, setting)
+    for found, expected in zip(run(tall, *arrays), run(plain, *arrays), strict=True):
+        assert np.allclose(found, expected, rtol=1e-9, atol=1e-9)

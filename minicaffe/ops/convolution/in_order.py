@@ -70,7 +70,9 @@ class InOrderConvolution(DenseConvolution):
 
 
 class InOrderVertical(InOrderConvolution, VerticalConvolution):
-    """A VerticalConvolution whose gradients are in order; its forward always is."""
+    """A VerticalConvolution whose gradients are in order; its forward without a data matrix always is."""
+
+    _needs_a_data_matrix = False
 
 
 class InOrderDepthwise(InOrderConvolution, DepthwiseConvolution):

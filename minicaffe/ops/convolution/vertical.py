@@ -10,7 +10,7 @@ are those of ``geometry.py``, with kw = 1; a row y[:, oh] has W·N elements.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 
 from minicaffe.device import workers
 from minicaffe.device.array import Array, module_of, on_cpu
@@ -19,6 +19,7 @@ from minicaffe.ops.convolution.dense import DenseConvolution, copy
 from minicaffe.ops.epilogue import Epilogue
 
 PRODUCT_BYTES = 1 << 20  # of U, at a time: it stays in a core's cache until it has been added up
+FEW_IMAGES, MANY_FILTERS = 8, 64  # a data matrix is faster for at most so many images and more filters
 SHARED_PRODUCT = 1 << 19  # elements of U, for the whole image: with fewer, one worker is faster
 
 
@@ -28,6 +29,12 @@ class VerticalConvolution(DenseConvolution):
     On a GPU it does make one, of kh times the input: that is one launch, instead of many.
     """
 
+    @cached_property
+    def _needs_a_data_matrix(self) -> bool:
+        """Whether that is faster: of few images U is larger than the data matrix, and does not fit a cache."""
+        geometry = self.geometry
+        return geometry.batch <= FEW_IMAGES and geometry.filters // geometry.group > MANY_FILTERS
+
     def prepare(
         self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
     ) -> tuple[Array, Calls]:
@@ -36,7 +43,7 @@ class VerticalConvolution(DenseConvolution):
         if not x.size:
             return x, []
         window = self.geometry.window
-        if window.stride != (1, 1) or window.pad[1] or not on_cpu(x):
+        if window.stride != (1, 1) or window.pad[1] or not on_cpu(x) or self._needs_a_data_matrix:
             y = module_of(x).empty(self.geometry.output_shape, x.dtype)
             _, calls = super().prepare(x, w, y, bias, epilogue)
             return x, [*calls, partial(copy, out, y)]
