@@ -15,6 +15,7 @@ from minicaffe.ops.convolution.in_order import InOrderConvolution, InOrderDepthw
 from minicaffe.ops.convolution.products import products_for
 from minicaffe.ops.convolution.reference import col2im, im2col
 from minicaffe.ops.normalization import moments, normalize_grad
+from minicaffe.ops.pooling import ave_pool
 
 pytestmark = pytest.mark.cpu_only("sums on a CPU; on a GPU the engine changes nothing")
 
@@ -293,3 +294,15 @@ def test_a_long_row_is_added_up_in_blocks_of_half_a_chunk(monkeypatch, rng):
     x, length = rng.standard_normal((1, 300_000, 1), np.float32), workers.CHUNK // 2
     sums = [x[:, start : start + length].sum(axis=1) for start in range(0, x.shape[1], length)]
     np.testing.assert_array_equal(channels.mean(x)[:, 0], np.stack(sums).sum(axis=0) / x.dtype.type(300_000))
+
+
+@pytest.mark.parametrize("batch", [1, 40])
+def test_an_average_is_the_sum_of_its_pixels_one_after_the_other(monkeypatch, batch, rng):
+    monkeypatch.setattr(engine, "_chosen", "CAFFE")
+    x, y = rng.standard_normal((70, 7, 6, batch), np.float32), np.empty((70, 1, 1, batch), np.float32)
+    ave_pool(x, Window((7, 6)), y)
+    total = np.zeros((70, batch), np.float32)
+    for i in range(7):
+        for j in range(6):
+            total += x[:, i, j]
+    np.testing.assert_array_equal(y[:, 0, 0], total * np.float32(1 / 42))
