@@ -8,7 +8,7 @@ from minicaffe.device import workers
 from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.ops import engine
 from minicaffe.ops.convolution import winograd, winograd_rows
-from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.dense import SLOT_OF_PADDED, DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.in_order import InOrderConvolution
 from minicaffe.ops.convolution.products import products_for
@@ -118,11 +118,44 @@ def test_weights_that_are_changed_in_place_are_transformed_anew(rng, kind, size)
 def test_weights_that_have_not_changed_are_not_transformed_again(rng):
     transforms, w = [], rng.standard_normal((3, 2))
     filters = TransformedFilters((1,), lambda w, u: transforms.append(w.copy()))
-    for change in (0, 0, 1, 0):
+    for change, expected in ((0, 2), (0, 3), (0, 3), (1, 4), (0, 4)):  # the third time it is kept
         w[-1, -1] += change
         filters.of(w)
         filters.of(w.copy())
-    assert len(transforms) == 2
+        assert len(transforms) == expected
+
+
+def test_what_is_made_of_weights_that_change_from_call_to_call_takes_shared_memory(rng):
+    w, kinds = (
+        rng.standard_normal(4),
+        [TransformedFilters((2, 4), lambda w, u: u.__setitem__(..., w)) for _ in "ab"],
+    )
+    for _ in range(3):
+        w += 1
+        first, second = kinds[0].of(w), kinds[1].of(w)
+        assert (second == w).all()
+    assert np.shares_memory(first, second)
+    for _ in range(2):
+        first, second = kinds[0].of(w), kinds[1].of(w)
+    assert not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize("kind", [DenseConvolution, WinogradConvolution, RowWinogradConvolution])
+def test_gradients_of_layers_are_padded_in_shared_memory(kind, rng):
+    size = 5 if kind is RowWinogradConvolution else 3
+    window = Window((size, size), pad=(1, 1))
+    for shape in ((16, 9, 7, 3), (20, 6, 11, 2), (16, 9, 7, 3)):
+        geometry = Geometry(shape, 18, window)
+        convolution, plain = kind(geometry, np.float64), PlainConvolution(geometry)
+        dy, w = rng.standard_normal(geometry.output_shape), rng.standard_normal(geometry.weight_shape)
+        dx, expected = np.full(shape, np.nan), np.empty(shape)
+        convolution.input_grad(dy, w, dx)
+        plain.input_grad(dy, w, expected)
+        np.testing.assert_allclose(dx, expected, atol=1e-11)
+        turned = convolution.turned
+        assert turned is None or turned._padded is None
+        scratch = workers.scratch(dy, (1000,), SLOT_OF_PADDED)
+        scratch.fill(np.nan)
 
 
 def test_dx_is_not_a_convolution_with_turned_filters_where_the_image_is_much_larger_than_the_output():

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -33,6 +34,9 @@ from minicaffe.ops.convolution.columns import add_columns, copy_columns
 from minicaffe.ops.convolution.geometry import Geometry
 from minicaffe.ops.epilogue import WHOLE, WORTH_WORKERS, Affine, Epilogue, split
 from minicaffe.ops.runs import as_runs, copy_runs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BLOCK_BYTES = 3 << 19  # of the data matrix, in a block: with w and y it fits a core's cache of 2 MB
 DEVICE_BLOCK_BYTES = 512 << 20  # the same on a GPU
@@ -49,6 +53,7 @@ SMALL = 1 << 23  # or fewer multiply-adds
 FEW_OUTPUTS = (
     1 << 16
 )  # up to this many are cheap to add up, where the workers divide that one block by channels
+SLOT_OF_PADDED = 8  # of scratch memory
 SHORT_BLOCK = 1 << 8  # columns: a shorter block is not worth the packing of w, unless a worker had none
 
 
@@ -69,6 +74,7 @@ class DenseConvolution:
         is_large = geometry.multiply_adds * geometry.batch >= gemm.SMALL
         self._divides_product = device != CPU or (self.workers == 1 and is_large)
         self._padded: Array | None = None
+        self._has_own_room = True
         self._terms: Array | None = None  # of y, see ``_forward_by_channels``
 
     def _longest_block(self) -> int:
@@ -119,11 +125,24 @@ class DenseConvolution:
 
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """The buffer for a padded input, with its border of zeros, and the view of its inside, where x belongs."""
-        channels, height, width, batch = self.geometry.shape
-        ph, pw = self.geometry.window.pad
+        channels, *image, batch = self.geometry.shape
+        size = channels, *self.geometry.padded, batch
+        return self._room(like, size, self.geometry.window.inside(tuple(image)))
+
+    def in_shared_room(self) -> Self:
+        """This, for products that need no padded input afterwards: on a CPU it lies in memory that all share."""
+        self._has_own_room = self.device != CPU
+        return self
+
+    def _room(self, like: Array, shape: tuple[int, ...], inside: tuple[slice, ...]) -> tuple[Array, Array]:
+        """A padded image (C, H', W', N), 0 but for the inside, and a view of that."""
+        if not self._has_own_room:
+            shared = workers.scratch(like, shape, SLOT_OF_PADDED)
+            _clear_around(shared, inside)
+            return shared, shared[(slice(None), *inside)]
         if self._padded is None:
-            self._padded = module_of(like).zeros((channels, *self.geometry.padded, batch), like.dtype)
-        return self._padded, self._padded[:, ph : ph + height, pw : pw + width]
+            self._padded = module_of(like).zeros(shape, like.dtype)
+        return self._padded, self._padded[(slice(None), *inside)]
 
     def forward(
         self, x: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
@@ -360,7 +379,7 @@ class DenseConvolution:
         growth = math.prod(geometry.image) / math.prod(geometry.output)
         rows, depth = geometry.channels // geometry.group, geometry.filters // geometry.group
         suits = depth <= TURN_FILTERS and rows >= TURN_CHANNELS and growth <= TURN_GROWTH
-        return self.direct(turned) if turned is not None and suits else None
+        return self.direct(turned).in_shared_room() if turned is not None and suits else None
 
     def direct(self, geometry: Geometry) -> DenseConvolution:
         """The direct sum for other shapes, in the same type on the same device."""
@@ -466,6 +485,15 @@ def turn_filters(w: Array, group: int) -> Array:
 def add_columns_up(dy: Array, out: Array) -> None:
     """out (M,) = the sums of dy (M, …): db."""
     workers.channelwise(lambda dy, out: dy.sum(axis=1, out=out), dy.reshape(len(out), -1), out)
+
+
+def _clear_around(image: Array, inside: tuple[slice, ...]) -> None:
+    """Write 0 around the inside of an image (C, H, W, N)."""
+    rows, cols = inside
+    for beyond in (image[:, : rows.start], image[:, rows.stop :]):
+        beyond[...] = 0
+    for beyond in (image[:, rows, : cols.start], image[:, rows, cols.stop :]):
+        beyond[...] = 0
 
 
 def total_of(parts: list[Array]) -> Array:

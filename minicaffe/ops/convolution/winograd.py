@@ -50,6 +50,8 @@ from minicaffe.ops.runs import copy_runs
 TAPS, OUTPUTS, TILE = 3, 4, 6  # of a window, of a tile, and pixels of a tile, along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and ∞
 BLOCK_BYTES = 32 << 20  # of V and Z, in a block
+SLOT_OF_U = 7  # of scratch memory
+REPEATS = 2  # calls with the same filters after the first: then they are not in training
 PART_BYTES = 2 << 20  # of D, in a part of a step: it fits a core's cache
 
 
@@ -131,25 +133,31 @@ def matrices(points: Sequence[float], taps: int = TAPS) -> tuple[np.ndarray, np.
 
 
 class TransformedFilters:
-    """U of some ``shape``, which ``transform(w, u)`` writes: on a CPU kept until the filters w have changed.
+    """U of some ``shape``, which ``transform(w, u)`` writes.
 
-    To find out whether they have, a GPU would have to wait.
+    On a CPU it is kept until the filters w change, once three calls had the same; before that, and so in training,
+    it lies in memory that all share. To find out whether w has changed, a GPU would have to wait.
     """
 
     def __init__(self, shape: tuple[int, ...], transform: Callable[[Array, Array], None]) -> None:
         self.shape, self._transform = shape, transform
         self._w: Array | None = None
         self._u: Array | None = None
+        self._repeats = 0
 
     def of(self, w: Array) -> Array:
-        """U for these filters; valid until the next call."""
-        if self._u is None:
-            self._u = module_of(w).empty(self.shape, w.dtype)
-        elif self._w is not None and on_cpu(w) and is_same(w, self._w):
+        """U for these filters; valid until the next call, of these or others, on this thread."""
+        is_known = self._w is not None and is_same(w, self._w)
+        self._repeats = self._repeats + 1 if is_known else 0
+        if is_known and self._u is not None:
             return self._u
-        self._w = remembered(w, self._w) if on_cpu(w) else None
-        self._transform(w, self._u)
-        return self._u
+        if self._repeats == REPEATS:
+            self._u = module_of(w).empty(self.shape, w.dtype)
+        elif not is_known and on_cpu(w):
+            self._w = remembered(w, self._w)
+        u: Array = workers.scratch(w, self.shape, SLOT_OF_U) if self._u is None else self._u
+        self._transform(w, u)
+        return u
 
 
 class WinogradConvolution(DenseConvolution):
@@ -171,10 +179,8 @@ class WinogradConvolution(DenseConvolution):
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """As ``DenseConvolution.room_for_padded``, with zeros below and on the right up to whole tiles."""
         (channels, *image, batch), rest = self.geometry.shape, TILE - OUTPUTS
-        if self._padded is None:
-            size = [OUTPUTS * tiles + rest for tiles in self.tiles]
-            self._padded = module_of(like).zeros((channels, *size, batch), like.dtype)
-        return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
+        size = [OUTPUTS * tiles + rest for tiles in self.tiles]
+        return self._room(like, (channels, *size, batch), self.geometry.window.inside(tuple(image)))
 
     def prepare_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
@@ -247,7 +253,11 @@ class WinogradConvolution(DenseConvolution):
     def turned(self) -> WinogradConvolution | None:
         """The convolution that takes dy to dx; None where the padding is wider than the window."""
         turned = self.geometry.turned
-        return WinogradConvolution(turned, self.dtype, self.device) if turned is not None else None
+        return (
+            WinogradConvolution(turned, self.dtype, self.device).in_shared_room()
+            if turned is not None
+            else None
+        )
 
     @cached_property
     def _turned_filters(self) -> TransformedFilters:

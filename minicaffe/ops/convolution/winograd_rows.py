@@ -110,9 +110,8 @@ class RowWinogradConvolution(DenseConvolution):
     def room_for_padded(self, like: Array) -> tuple[Array, Array]:
         """As ``DenseConvolution.room_for_padded``, for an image of ``padded_size``."""
         channels, *image, batch = self.geometry.shape
-        if self._padded is None:
-            self._padded = np.zeros((channels, *self.padded_size, batch), like.dtype)
-        return self._padded, self._padded[(slice(None), *self.geometry.window.inside(tuple(image)))]
+        size = channels, *self.padded_size, batch
+        return self._room(like, size, self.geometry.window.inside(tuple(image)))
 
     def prepare_padded(
         self, padded: Array, w: Array, out: Array, bias: Array | None = None, epilogue: Epilogue | None = None
@@ -202,7 +201,7 @@ class RowWinogradConvolution(DenseConvolution):
         geometry, turned = self.geometry, self.geometry.turned
         grows = math.prod(geometry.image) > GROWTH * math.prod(geometry.output)
         if turned is not None and not grows and is_faster(turned):
-            return RowWinogradConvolution(turned, self.dtype, self.device)
+            return RowWinogradConvolution(turned, self.dtype, self.device).in_shared_room()
         return super().turned
 
     def _transform_filters(self, w: Array, u: Array) -> None:
