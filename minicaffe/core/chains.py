@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minicaffe.core.graph import Step
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, is_watched
 from minicaffe.core.units import Unit, find_unit, is_in_place_on
 from minicaffe.device.array import Array
 from minicaffe.device.workers import Calls
@@ -49,7 +49,7 @@ class Chain:
         layer, bottom, top = self.steps[0].layer, self.steps[0].bottom, self.steps[0].top
         if len(top[0].shape) < 2 or keeps_order():
             return 0
-        if any("forward" in vars(step.layer) for step in self.steps):
+        if any(is_watched(step.layer, "forward") for step in self.steps):
             return 0
         maps = self._maps()[: count - 1]
         if not maps:

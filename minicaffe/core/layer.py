@@ -282,6 +282,15 @@ def canonical_axis(layer: Layer, axis: int, ndim: int, field: str = "axis") -> i
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def is_watched(layer: Layer, method: str) -> bool:
+    """Whether a script has hung a function of its own around a layer's method, or around its class's."""
+    if method in vars(layer):
+        return True
+    owner = next(cls for cls in type(layer).__mro__ if method in vars(cls))
+    function = vars(owner)[method]
+    return getattr(function, "__globals__", {}).get("__name__") != owner.__module__
+
+
 class LayerTable(dict[str, Function]):
     """Functions by layer type that say what a layer becomes elsewhere: in Caffe, in ONNX, or folded.
 

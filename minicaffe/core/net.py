@@ -139,8 +139,8 @@ class Net:
             for first, unit in self._chains.items()
             if isinstance(unit, Unit)
         }
-        is_constant = self.state.phase == "TEST" and device == CPU
-        self._prepared = PreparedPass(self.steps if is_constant else [])
+        can_prepare = self.state.phase == "TEST" and device == CPU
+        self._prepared = PreparedPass(self.steps if can_prepare else [])
         self._ran_as_chain: dict[int, int] = {}  # how many layers did, by the first of them
         self._inputs_of_chains: dict[int, Array] = {}  # what that one read, where scripts write
         self._overwritten = graph.overwritten_tops(specs, self._classes)
@@ -259,8 +259,7 @@ class Net:
         """Run what is prepared from here on, if something is; return how many layers ran."""
         count = 0 if self.debug_info else self._prepared.run(first, last)
         if count > 1:
-            self._ran_as_chain[first] = count
-            self._keep_input(first)
+            self._note_chain(first, count)
         return count
 
     def _run_layer(self, index: int) -> int:
@@ -273,7 +272,8 @@ class Net:
         if shapes != step.shapes:  # forward too may reshape, as Filter does
             step.shapes = shapes
         step.has_run = True
-        self._prepared.note(index, 1, lambda: step.layer.prepare(step.bottom, step.top, None))
+        if not _is_empty(step):
+            self._prepared.note(index, 1, lambda: step.layer.prepare(step.bottom, step.top, None))
         if self.debug_info:
             debug.show_forward(step.layer, step.top)
         return 1
@@ -292,14 +292,17 @@ class Net:
         for step in steps[:count]:
             step.has_run = True
         if count and self.state.phase == "TEST":
-            self._ran_as_chain[first] = count
-            self._keep_input(first)
+            self._note_chain(first, count)
             if isinstance(chain, Chain):
                 self._prepared.note(first, count, partial(chain.prepare, count))
         return count
 
-    def _keep_input(self, first: int) -> None:
-        """Keep a copy of the input that a chain has read: a script may write the next one there before backward."""
+    def _note_chain(self, first: int, count: int) -> None:
+        """Note that so many layers ran as one, and keep a copy of their input.
+
+        A script may write the next one there before backward.
+        """
+        self._ran_as_chain[first] = count
         step = self.steps[first]
         if step.layer.spec.bottom[0] in self.inputs:
             stored, kept = step.bottom[0].stored, self._inputs_of_chains.get(first)
@@ -370,6 +373,8 @@ class Net:
         fits = shapes == step.shapes
         if fits and not step.layer.reshapes_always:
             return
+        if not fits:
+            self._prepared.clear()  # what is prepared holds the arrays that are dropped now
         last, step.shapes = step.shapes, None  # a reshape that fails may leave the layer half changed
         with _place_of(step.layer):
             step.layer.reshape(step.bottom, step.top)

@@ -17,7 +17,7 @@ from operator import is_
 from typing import Any
 
 from minicaffe.core.graph import Step
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, is_watched
 from minicaffe.device import workers
 from minicaffe.device.workers import Calls
 from minicaffe.ops.engine import engine_of_run
@@ -50,7 +50,7 @@ class Circumstances:
             *[step.shapes for step in self.steps],  # another list after a reshape
             *[blob.memory("data").array for blob in self._blobs],
             *[blob.values for blob in self._params],
-            *[getattr(layer.forward, "__func__", None) for layer in self._layers],
+            *[vars(layer).get("forward", type(layer).forward) for layer in self._layers],
         ]
 
     def _settings(self) -> list[object]:
@@ -95,7 +95,9 @@ class PreparedPass:
         circumstances, _ = self._latest.get(first, (None, None))
         if circumstances is None or len(circumstances.steps) != count or not circumstances.are_the_same:
             self._latest[first] = Circumstances(self._steps[first : first + count]), None
-        elif circumstances.are_constant:
+        elif circumstances.are_constant and not any(
+            is_watched(step.layer, "forward") for step in circumstances.steps
+        ):
             calls = prepare()
             self._latest[first] = circumstances, calls
             if calls is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minicaffe.core.graph import Step
-from minicaffe.core.layer import LayerTable
+from minicaffe.core.layer import LayerTable, is_watched
 from minicaffe.ops.engine import keeps_order
 
 
@@ -38,17 +38,16 @@ class Unit:
 
     def run(self, count: int) -> int:
         """Run all steps forward as one, if these are ``count`` and nobody could see it; return how many ran."""
-        can_run = count == len(self.steps) and not self._is_watched("forward") and not keeps_order()
+        can_run = count == len(self.steps) and not self._are_watched("forward") and not keeps_order()
         return count if can_run and self.forward() else 0
 
     def run_backward(self) -> int:
         """Run all steps backward as one, if nobody could see it; return how many ran."""
         needed = all(step.has_run and step.needs[0] for step in self.steps)
-        return len(self.steps) if needed and not self._is_watched("backward") and self.backward() else 0
+        return len(self.steps) if needed and not self._are_watched("backward") and self.backward() else 0
 
-    def _is_watched(self, method: str) -> bool:
-        """Whether a script has hung a function of its own around a layer's method."""
-        return any(method in vars(step.layer) for step in self.steps)
+    def _are_watched(self, method: str) -> bool:
+        return any(is_watched(step.layer, method) for step in self.steps)
 
 
 makers: LayerTable[Callable[[Sequence[Step]], Unit | None]] = LayerTable()

@@ -119,7 +119,7 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
         transposed = workers.scratch(out, out.shape[::-1], slot=5)
         xp.matmul(b.T, a.T, out=transposed)
         out[...] = transposed.T
-    elif out.shape[-1] == 1 and a.ndim == 2 and on_cpu(a):
+    elif out.shape[-1] == 1 and a.ndim == b.ndim == 2 and on_cpu(a) and out.flags.c_contiguous:
         xp.dot(a, b, out=out)  # matmul keeps the interpreter's lock here, unless a is large
     else:
         xp.matmul(a, b, out=out)

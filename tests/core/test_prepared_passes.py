@@ -1,7 +1,9 @@
 """Prepared passes: calls that are made again, so that nobody notices but for the time."""
 
 import copy
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -152,12 +154,87 @@ def test_whatever_a_script_changes_counts(change):
     check(net, apart)
 
 
-def test_a_forward_of_a_scripts_own_is_called():
-    net = make(NETS["convolution, ReLU"])
-    for _ in range(3):
+def hang(owner, called):
+    """Hang a function around a forward, of a layer or of a class, that notes its calls."""
+    forward = owner.forward
+
+    def noting(*arguments):
+        called.append(1)
+        forward(*arguments)
+
+    owner.forward = noting
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_a_forward_of_a_scripts_own_is_called_in_every_pass_whenever_it_was_hung_there(passes):
+    net, called, others = make(NETS["convolution, ReLU"]), [], []
+    for _ in range(passes):
         net.forward(x=image(net, 0))
-    net.layer_dict["conv"].forward = lambda bottom, top: top[0].data.fill(-7)
-    assert np.array_equal(net.forward()["conv"], np.zeros(net.blobs["conv"].shape))
+    hang(net.layer_dict["conv"], called)
+    for _ in range(4):
+        net.forward(x=image(net, 0))
+    del net.layer_dict["conv"].forward
+    hang(net.layer_dict["conv"], others)
+    for _ in range(4):
+        net.forward(x=image(net, 0))
+    assert len(called) == len(others) == 4
+
+
+@pytest.mark.parametrize("passes", [0, 3])
+@pytest.mark.parametrize("case", ["InnerProduct", "convolution, ReLU"])
+def test_a_forward_of_a_scripts_own_in_a_class_is_called_too(case, passes, monkeypatch):
+    net, called = make(NETS[case]), []
+    cls = type(net.layers[-1])
+    monkeypatch.setattr(cls, "forward", cls.forward)
+    for _ in range(passes):
+        net.forward(x=image(net, 0))
+    hang(cls, called)
+    for _ in range(4):
+        net.forward(x=image(net, 0))
+    assert len(called) == 4
+
+
+@pytest.mark.parametrize("case", NETS)
+def test_no_images_are_no_fault(case):
+    net, apart = make(NETS[case]), make(NETS[case])
+    for batch in (0, 2, 0):
+        net.blobs["x"].reshape(batch, 4, 7, 5)
+        net.reshape()
+        for _ in range(4):
+            net.forward()
+    net.blobs["x"].reshape(2, 4, 7, 5)
+    check(net, apart)
+
+
+def test_after_a_reshape_nothing_holds_the_memory_of_before():
+    net = make(NETS["convolution, ReLU"])
+    for _ in range(4):
+        net.forward(x=image(net, 0))
+    arrays = [weakref.ref(net.blobs[name].memory("data").array) for name in net.blobs]
+    net.blobs["x"].reshape(1, 4, 7, 5)
+    net.reshape()
+    gc.collect()
+    assert not any(array() is not None for array in arrays)
+
+
+@pytest.mark.cpu_only("it interrupts NumPy")
+@pytest.mark.parametrize("case", ["Winograd", "rows of Winograd"])
+@pytest.mark.parametrize("passes", [0, 1, 2, 3])
+def test_a_transform_of_filters_that_was_interrupted_is_made_again(case, passes, monkeypatch):
+    net, apart = make(NETS[case]), make(NETS[case])
+    for seed in range(passes):
+        net.forward(x=image(net, seed))
+
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    for each in (net, apart):
+        each.params["conv"][0].data[...] *= 2
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "matmul", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.forward(x=image(net, 0))
+    check(net, apart, passes=5)
 
 
 def test_a_chosen_engine_counts():

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.core import chains, units
 from minicaffe.core.layer import layer_classes
 from minicaffe.core.units import Unit
 from minicaffe.layers.scale import Scale
 from minicaffe.ops.engine import set_engine
+from tests.core.test_chains import is_watched_itself
 
 pytestmark = pytest.mark.cpu_only("on a GPU each layer is a few kernels")
 
@@ -117,6 +119,8 @@ def calls(monkeypatch):
         cls = layer_classes[kind]
         for name in ("forward", "backward"):
             monkeypatch.setattr(cls, name, counting(vars(cls)[name], name))
+    for module in (units, chains):
+        monkeypatch.setattr(module, "is_watched", is_watched_itself)
     return counter
 
 

@@ -8,6 +8,7 @@ CuPy's rules, so that they are known to run before there is a GPU.
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.device import array
 from minicaffe.device.array import CPU, Device, gpu_problem, pool_bytes, to_host
+from minicaffe.ops.convolution import dense
 from minicaffe.spec.net import parse_net
 from tests import ROOT, strict_cupy
 from tests.strict_cupy import rules
@@ -118,6 +120,28 @@ def test_memory_stays_what_it_is_after_a_few_steps(tmp_path):
     solver.step(3 if IS_DOUBLE else 10)
     assert pool_bytes() == before
     solver.close()
+
+
+def test_a_convolution_holds_the_columns_of_one_block_at_a_time(monkeypatch):
+    net = mc.Net.from_text(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [4, 3, 20, 20]}}}\n"
+        "- {name: conv, type: Convolution, convolution_param: {num_output: 6, kernel_size: 3,"
+        " weight_filler: {type: gaussian}}}\n"
+    )
+    whole = to_host(net.forward(x=np.ones((4, 3, 20, 20)))["conv"])
+    alive, most, columns = [], [], dense.copy_columns
+
+    def noting(padded, geometry, block, out):
+        alive.append(weakref.ref(out))
+        most.append(sum(array() is not None for array in alive))
+        columns(padded, geometry, block, out)
+
+    monkeypatch.setattr(dense, "copy_columns", noting)
+    monkeypatch.setattr(dense, "DEVICE_BLOCK_BYTES", 20_000)
+    net.blobs["x"].reshape(3, 3, 20, 20)
+    found = to_host(net.forward(x=np.ones((3, 3, 20, 20)))["conv"])
+    np.testing.assert_allclose(found, whole[:3], atol=1e-5)
+    assert len(alive) > 4 and max(most) == 1
 
 
 @on_a_real_gpu

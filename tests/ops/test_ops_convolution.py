@@ -160,3 +160,12 @@ def test_an_empty_batch_gives_empty_outputs_and_zero_gradients():
     dw = np.full((3, 2, 3, 3), np.nan, "f4")
     product.weight_grad(np.empty((3, 3, 3, 0), "f4"), padded, dw)
     assert not dw.any()
+
+
+def test_the_number_of_workers_may_change_between_passes(monkeypatch, rng):
+    monkeypatch.setattr(gemm, "SMALL", 0)
+    geometry = Geometry((8, 5, 5, 1), 4, Window((3, 3)), 1)
+    convolution = DenseConvolution(geometry, np.float64)
+    for count in (2, 1, 3):
+        monkeypatch.setattr(workers, "worker_count", count)
+        assert_is_the_plain_convolution(rng, convolution)

@@ -16,6 +16,8 @@ from minicaffe.ops import gemm
         ((1, 5), (5, 9)),
         ((9, 5), (5, 1)),
         ((1, 5), (5, 1)),
+        ((9, 5), (3, 5, 1)),
+        ((2, 9, 5), (5, 1)),
         ((4, 3, 5), (4, 5, 2)),
         ((1, 8, 5), (1, 5, 2)),
         ((2, 1, 5), (2, 5, 9)),
@@ -26,7 +28,7 @@ def test_parts_make_the_whole_product(monkeypatch, worker_count, a_shape, b_shap
     monkeypatch.setattr(workers, "worker_count", worker_count)
     monkeypatch.setattr(gemm, "SMALL", 0)
     a, b = rng.standard_normal(a_shape), rng.standard_normal(b_shape)
-    out = np.full((*a_shape[:-1], b_shape[-1]), np.nan)
+    out = np.full((a @ b).shape, np.nan)
     gemm.matmul(a, b, out)
     np.testing.assert_allclose(out, a @ b, atol=1e-13)
     transposed = np.full_like(out, np.nan)
@@ -49,6 +51,12 @@ def test_a_large_matrix_and_few_columns_make_the_whole_product(monkeypatch, work
         gemm.matmul(stored, b, out)
         np.testing.assert_allclose(out, a @ b, atol=1e-13)
         out.fill(np.nan)
+
+
+def test_a_vector_is_written_between_others(rng):
+    a, b, out = rng.standard_normal((9, 5)), rng.standard_normal((5, 1)), np.zeros((9, 3))
+    gemm.matmul(a, b, out[:, 1:2])
+    np.testing.assert_allclose(out, np.pad(a @ b, ((0, 0), (1, 1))), atol=1e-13)
 
 
 @pytest.mark.parametrize("worker_count", [1, 2, 3])

@@ -75,7 +75,7 @@ class DenseConvolution:
         self._divides_product = device != CPU or (self.workers == 1 and is_large)
         self._padded: Array | None = None
         self._has_own_room = True
-        self._terms: Array | None = None  # of y, see ``_forward_by_channels``
+        self._terms: Array | None = None  # of y, see ``_prepare_by_channels``
 
     def _longest_block(self) -> int:
         """How many columns a block may have."""
@@ -181,18 +181,26 @@ class DenseConvolution:
         sharers = min(workers.worker_count, len(self.forward_parts)) if self.device == CPU else 1
         shares: list[Calls] = [[] for _ in range(max(1, sharers))]
         is_divided = self._divides_product and len(shares) == 1
-        for number, part in enumerate(self.forward_parts):
-            (block, groups), worker = part, number % sharers
+
+        def prepare_part(part: Part, worker: int) -> Calls:
+            block, groups = part
             columns, calls = self._prepare_columns(padded, block, worker, groups)
             target = y[groups, :, block.columns]
             then = partial(self._epilogue_calls, in_parts, channels, part)
             if is_divided:
-                calls += self.shared_product(w[groups], columns, target, then)
-            else:
-                product = module_of(w).matmul
-                pieces, out_pieces = self._pieces(columns), self._pieces(target)
-                calls += [partial(product, w[groups, None], pieces, out=out_pieces), *then(WHOLE)]
-            shares[worker] += calls
+                return calls + self.shared_product(w[groups], columns, target, then)
+            product = module_of(w).matmul
+            pieces, out_pieces = self._pieces(columns), self._pieces(target)
+            return [*calls, partial(product, w[groups, None], pieces, out=out_pieces), *then(WHOLE)]
+
+        def make_part(part: Part) -> None:
+            workers.make(prepare_part(part, 0))
+
+        for number, part in enumerate(self.forward_parts):
+            if self.device == CPU:
+                shares[number % sharers] += prepare_part(part, number % sharers)
+            else:  # a GPU has room for the columns of one block
+                shares[0].append(partial(make_part, part))
         calls = shares[0] if is_divided else [partial(workers.together, shares)]
         return calls + (afterwards.calls_over(channels) if afterwards is not None else [])
 
@@ -274,7 +282,7 @@ class DenseConvolution:
         count, filters = workers.worker_count, self.geometry.filters
         w, y = w.reshape(filters, self.geometry.channels, -1), out.reshape(filters, -1)
         view = windows(padded, self.geometry)
-        if self._terms is None:
+        if self._terms is None or len(self._terms) != count - 1:
             self._terms = module_of(padded).empty((count - 1, *y.shape), padded.dtype)
         terms = [y, *self._terms]
         shares: list[Calls] = []

@@ -147,16 +147,19 @@ class TransformedFilters:
 
     def of(self, w: Array) -> Array:
         """U for these filters; valid until the next call, of these or others, on this thread."""
-        is_known = self._w is not None and is_same(w, self._w)
-        self._repeats = self._repeats + 1 if is_known else 0
+        before = self._w
+        is_known = before is not None and is_same(w, before)
         if is_known and self._u is not None:
             return self._u
+        kept, self._w, self._u = self._u, None, None  # nothing is known if the transform is interrupted
+        self._repeats = self._repeats + 1 if is_known else 0
         if self._repeats == REPEATS:
-            self._u = module_of(w).empty(self.shape, w.dtype)
-        elif not is_known and on_cpu(w):
-            self._w = remembered(w, self._w)
-        u: Array = workers.scratch(w, self.shape, SLOT_OF_U) if self._u is None else self._u
+            kept = module_of(w).empty(self.shape, w.dtype)
+        u: Array = workers.scratch(w, self.shape, SLOT_OF_U) if kept is None else kept
         self._transform(w, u)
+        if on_cpu(w):
+            self._w = before if is_known else remembered(w, before)
+        self._u = kept
         return u
 
 
