@@ -283,12 +283,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def is_watched(layer: Layer, method: str) -> bool:
-    """Whether a script has hung a function of its own around a layer's method, or around its class's."""
+    """Whether a script has hung a function of its own around a layer's method, or around its class's.
+
+    A method that a class takes from elsewhere, or that is decorated, looks the same.
+    """
     if method in vars(layer):
         return True
     owner = next(cls for cls in type(layer).__mro__ if method in vars(cls))
     function = vars(owner)[method]
-    return getattr(function, "__globals__", {}).get("__name__") != owner.__module__
+    is_from_there = getattr(function, "__globals__", {}).get("__name__") == owner.__module__
+    has_its_name = getattr(function, "__qualname__", "") == f"{owner.__qualname__}.{method}"
+    return not (is_from_there and has_its_name) or hasattr(function, "__wrapped__")
 
 
 class LayerTable(dict[str, Function]):

@@ -374,7 +374,7 @@ class Net:
         if fits and not step.layer.reshapes_always:
             return
         if not fits:
-            self._prepared.clear()  # what is prepared holds the arrays that are dropped now
+            self._prepared.drop(step)
         last, step.shapes = step.shapes, None  # a reshape that fails may leave the layer half changed
         with _place_of(step.layer):
             step.layer.reshape(step.bottom, step.top)

@@ -29,7 +29,7 @@ class Circumstances:
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
         self._layers = [step.layer for step in steps]
-        self._blobs = [*dict.fromkeys(blob for step in steps for blob in (*step.bottom, *step.top))]
+        self.blobs = [*dict.fromkeys(blob for step in steps for blob in (*step.bottom, *step.top))]
         self._params = [blob for layer in self._layers for blob in layer.blobs]
         self._before = self._objects(), self._settings()
 
@@ -48,7 +48,7 @@ class Circumstances:
         """What has to be the same object."""
         return [
             *[step.shapes for step in self.steps],  # another list after a reshape
-            *[blob.memory("data").array for blob in self._blobs],
+            *[blob.memory("data").array for blob in self.blobs],
             *[blob.values for blob in self._params],
             *[vars(layer).get("forward", type(layer).forward) for layer in self._layers],
         ]
@@ -59,7 +59,7 @@ class Circumstances:
             threading.get_ident(),
             workers.worker_count,
             engine_of_run(),
-            *[blob.shape for blob in self._blobs],
+            *[blob.shape for blob in self.blobs],
             *[layer.map_settings for layer in self._layers],
         ]
 
@@ -102,6 +102,15 @@ class PreparedPass:
             self._latest[first] = circumstances, calls
             if calls is None:
                 self._preparable.remove(first)
+
+    def drop(self, step: Step) -> None:
+        """Forget what reads or writes a step's blobs: it holds their arrays of before."""
+        blobs = {*step.bottom, *step.top}
+        self._latest = {
+            first: (circumstances, calls)
+            for first, (circumstances, calls) in self._latest.items()
+            if blobs.isdisjoint(circumstances.blobs)
+        }
 
     def clear(self) -> None:
         """Prepare anew from now on."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.core.layer import is_watched, layer_classes
 from minicaffe.core.prepared import PreparedPass
 from minicaffe.device.array import CPU
 from minicaffe.ops.engine import set_engine
@@ -204,6 +205,23 @@ def test_no_images_are_no_fault(case):
             net.forward()
     net.blobs["x"].reshape(2, 4, 7, 5)
     check(net, apart)
+
+
+@pytest.mark.cpu_only("nothing is prepared on a GPU")
+def test_a_layer_whose_size_changes_in_every_pass_leaves_the_others_prepared(made):
+    chosen = "- {name: kept, type: Input, input_param: {shape: {dim: [3]}}}\n"
+    layers = NETS["convolution, ReLU"] + chosen + "- {name: some, type: Filter, bottom: [conv, kept]}\n" + IP
+    net = make(layers, "[3, 4, 7, 5]")
+    for images in (1, 2, 3, 1, 2):
+        net.forward(x=image(net, 0), kept=np.arange(3) < images)
+        assert net.blobs["ip"].shape[0] == images
+    assert made.count(1) == 3
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_class_of_the_package_is_not_taken_for_one_that_a_script_has_changed(method):
+    changed = [name for name, cls in layer_classes.items() if is_watched(object.__new__(cls), method)]
+    assert not changed
 
 
 def test_after_a_reshape_nothing_holds_the_memory_of_before():

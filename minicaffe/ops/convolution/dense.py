@@ -279,7 +279,7 @@ class DenseConvolution:
         self, padded: Array, w: Array, out: Array, bias: Array | None, epilogue: Epilogue | None
     ) -> Calls:
         """y = Σ w[:, own] · X[own], where each worker has its own channels: no copy is made twice or waited for."""
-        count, filters = workers.worker_count, self.geometry.filters
+        count, filters = min(workers.worker_count, self.geometry.channels), self.geometry.filters
         w, y = w.reshape(filters, self.geometry.channels, -1), out.reshape(filters, -1)
         view = windows(padded, self.geometry)
         if self._terms is None or len(self._terms) != count - 1:
