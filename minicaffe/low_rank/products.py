@@ -35,7 +35,33 @@ def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoSt
     return two_stage if two_stage.multiply_adds < dense.geometry.multiply_adds else OneStage(dense, scheme)
 
 
-class TwoStage:
+class _Stages:
+    """What the two orders have in common."""
+
+    def forward(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> None:
+        """Write y, or what the epilogue makes of it, into ``out``."""
+        workers.make(self.prepare(x, filters, out, bias, epilogue))
+
+    def prepare(
+        self,
+        x: Array,
+        filters: Filters,
+        out: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> Calls:
+        """The calls that ``forward`` makes."""
+        raise NotImplementedError
+
+
+class TwoStage(_Stages):
     """Two thin convolutions, one after the other.
 
     z = first ∗ x           dfirst  = dz ∗ x        dx = firstᵀ ∗ dz
@@ -52,17 +78,6 @@ class TwoStage:
         self.geometries = [first, second]
         self.multiply_adds = first.multiply_adds + second.multiply_adds
         self._dz: Array | None = None
-
-    def forward(
-        self,
-        x: Array,
-        filters: Filters,
-        out: Array,
-        bias: Array | None = None,
-        epilogue: Epilogue | None = None,
-    ) -> None:
-        """Write y, or what the epilogue makes of it, into ``out``."""
-        workers.make(self.prepare(x, filters, out, bias, epilogue))
 
     def prepare(
         self,
@@ -105,7 +120,7 @@ class TwoStage:
         return self._dz
 
 
-class OneStage:
+class OneStage(_Stages):
     """The dense convolution with W = left · right for its weights.
 
     y = W ∗ x + b       dW = dy ∗ x,    dleft = dW · rightᵀ,    dright = leftᵀ · dW         dx = Wᵀ ∗ dy
@@ -115,17 +130,6 @@ class OneStage:
         self.dense, self.scheme = dense, scheme
         self.geometries = [dense.geometry]
         self.multiply_adds = dense.geometry.multiply_adds
-
-    def forward(
-        self,
-        x: Array,
-        filters: Filters,
-        out: Array,
-        bias: Array | None = None,
-        epilogue: Epilogue | None = None,
-    ) -> None:
-        """As ``TwoStage.forward``."""
-        workers.make(self.prepare(x, filters, out, bias, epilogue))
 
     def prepare(
         self,

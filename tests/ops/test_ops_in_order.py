@@ -16,6 +16,7 @@ from minicaffe.ops.convolution.products import products_for
 from minicaffe.ops.convolution.reference import col2im, im2col
 from minicaffe.ops.normalization import moments, normalize_grad
 from minicaffe.ops.pooling import ave_pool
+from tests.ops.test_ops_convolution import products
 
 pytestmark = pytest.mark.cpu_only("sums on a CPU; on a GPU the engine changes nothing")
 
@@ -24,7 +25,7 @@ each_count = pytest.mark.parametrize("count", [1, 2, 3])
 
 
 @pytest.fixture(autouse=True)
-def plain_run(monkeypatch):
+def plain_products(monkeypatch):
     """One BLAS thread for the expected products, too; and no engine of the run."""
     monkeypatch.setattr(engine, "_chosen", "DEFAULT")
     with workers.one_blas_thread():
@@ -35,15 +36,6 @@ def arrays_for(geometry, dtype, rng):
     """x, w, b and dy."""
     shapes = geometry.shape, geometry.weight_shape, (geometry.filters,), geometry.output_shape
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-
-
-def run(product, x, w, b, dy):
-    """y, dw, db and dx."""
-    y, dw, db, dx = (np.full_like(like, np.nan) for like in (dy, w, b, x))
-    padded = product.forward(x, w, y, b)
-    product.weight_grad(dy, padded, dw, db)
-    product.input_grad(dy, w, dx)
-    return y, dw, db, dx
 
 
 def assert_same_bits(found, expected):
@@ -159,7 +151,7 @@ def test_a_convolution_is_the_products_of_its_blocks(
     product = products_for(geometry, dtype, engine="CAFFE")
     y, dw, db = by_blocks(geometry, x, w, dy, count)
     y += b.reshape(geometry.group, -1, 1)
-    assert_same_bits(run(product, x, w, b, dy), (y, dw, db, expected_dx(product, w, dy, count)))
+    assert_same_bits(products(product, x, w, b, dy), (y, dw, db, expected_dx(product, w, dy, count)))
 
 
 # -- depthwise ---------------------------------------------------------------------------------------------
@@ -216,7 +208,7 @@ def test_a_depthwise_convolution_is_a_product_for_each_row_of_the_kernel(
         dx = by_rows(geometry.turned, dy, turn_filters(w, 5))
     else:
         dx = added_up(geometry, w, dy)
-    assert_same_bits(run(product, x, w, b, dy), (y, dw, gradients.sum(axis=3), dx))
+    assert_same_bits(products(product, x, w, b, dy), (y, dw, gradients.sum(axis=3), dx))
 
 
 @each_type
@@ -228,9 +220,9 @@ def test_large_depthwise_images_are_cut_by_rows(monkeypatch, dtype, rng):
     arrays = arrays_for(geometry, dtype, rng)
     cut = products_for(geometry, dtype, engine="CAFFE")
     assert len(cut.parts) > 6
-    found = run(cut, *arrays)
+    found = products(cut, *arrays)
     monkeypatch.undo()
-    for a, b in zip(found, run(products_for(geometry, dtype, engine="CAFFE"), *arrays), strict=True):
+    for a, b in zip(found, products(products_for(geometry, dtype, engine="CAFFE"), *arrays), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
