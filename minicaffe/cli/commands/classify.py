@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,9 @@ from minicaffe.cli.flags import (
     choose_device,
     trained_net,
 )
+from minicaffe.cli.preparation import add_preparation_flags, make_classifier
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
-from minicaffe.data.mean import load_mean
 from minicaffe.errors import DataError, named, report
 from minicaffe.files.atomic import check_name, unreadable
 from minicaffe.train.scoring import first_not_finite
@@ -32,7 +31,6 @@ from minicaffe.train.scoring import first_not_finite
 logger = logging.getLogger("minicaffe")
 TOP = 5
 NO_LABELS = "--labels {}: not a text file (UTF-8); give one with the name of a class on each line"
-MAX_NUMBER = 1e38  # of float32, about
 
 
 def classify(args: argparse.Namespace) -> int:
@@ -66,16 +64,7 @@ def add_picture_flags(sub: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a text file with the name of each class on a line (default: as in the weights)",
     )
-    sub.add_argument(
-        "--mean", metavar="FILE|B,G,R", help="a mean image, or numbers (default: as in the weights)"
-    )
-    sub.add_argument("--raw-scale", type=_number, metavar="X",
-                     help="what pixels, 0 … 1, are multiplied by (default: as in the weights)")  # fmt: skip
-    sub.add_argument("--input-scale", type=_number, metavar="X", help="the same, after the mean")
-    sub.add_argument("--channel-swap", type=_whole_numbers, metavar="2,1,0",
-                     help="the order of red, green, blue (default: as in the weights)")  # fmt: skip
-    sub.add_argument("--image-dims", type=_whole_numbers, metavar="H,W",
-                     help="resize to this, then crop the input's size (default: as in the weights)")  # fmt: skip
+    add_preparation_flags(sub)
 
 
 def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> int:
@@ -108,21 +97,6 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
         for line in top_lines(scores, labels):
             print(f"  {line}")
     return status
-
-
-def make_classifier(net: Net, args: argparse.Namespace) -> Classifier:
-    """A classifier as the flags say; logs how images are prepared, which the weights or defaults may say."""
-    classifier = Classifier(
-        net,
-        image_dims=args.image_dims,
-        mean=None if args.mean is None else _read_mean(args.mean),
-        input_scale=args.input_scale,
-        raw_scale=args.raw_scale,
-        channel_swap=args.channel_swap,
-    )
-    assumed = "The weights do not say what pictures go through; taken to be"
-    logger.info("%s: %s", assumed if classifier.is_assumed else "Pictures", classifier.preparation)
-    return classifier
 
 
 def _known_names(classifier: Classifier) -> Sequence[str]:
@@ -163,40 +137,6 @@ def check_labels(labels: Sequence[str], output: Blob, path: str) -> None:
     classes = output.count // output.num
     if len(labels) != classes:
         raise DataError(f"--labels {path}: {len(labels)} names, but the net has {classes} classes")
-
-
-def _read_mean(text: str) -> np.ndarray:
-    try:
-        numbers = [float(number) for number in text.split(",")]
-    except ValueError:
-        if not Path(text).is_file():
-            raise DataError(
-                f"--mean {text or repr(text)}: neither a file nor numbers; write 104,117,123"
-            ) from None
-        return load_mean(Path(text))
-    if not all(abs(number) < MAX_NUMBER for number in numbers):
-        raise DataError(f"--mean {text}: not numbers that can be subtracted; write 104,117,123")
-    return np.array(numbers, np.float32)
-
-
-def _number(text: str) -> float:
-    """A number that is neither nan nor infinite, in float32."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not abs(number) < MAX_NUMBER:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number, as 255 or 0.017")
-    return number
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    """2,1,0."""
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(
-            f"'{text}': write whole numbers with commas between them, as in 2,1,0"
-        )
-    return tuple(int(part) for part in text.split(","))
 
 
 COMMANDS = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minicaffe.cli.command import Command
-from minicaffe.cli.commands.classify import add_picture_flags, check_labels, make_classifier, read_labels
+from minicaffe.cli.commands.classify import add_picture_flags, check_labels, read_labels
 from minicaffe.cli.flags import (
     add_allow_missing,
     add_device,
@@ -21,6 +21,7 @@ from minicaffe.cli.flags import (
     positive,
     trained_net,
 )
+from minicaffe.cli.preparation import make_classifier
 from minicaffe.core.net import Net
 from minicaffe.errors import DataError, listing
 from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable

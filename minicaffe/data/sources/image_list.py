@@ -382,6 +382,36 @@ def scan_folder(path: Path) -> ImageList:
     return ImageList(str(path), names, np.frombuffer(labels, np.float32), None, classes, str(path))
 
 
+def scan_all(path: Path) -> ImageList:
+    """All images in a folder and in the folders within it, sorted by path, without labels.
+
+    Folders that are links are searched too, each once. Raises DataError if there are no images.
+    """
+    found, known, waiting = [], set[str](), [""]
+    while waiting:
+        within = waiting.pop()
+        real = os.path.realpath(path / within)
+        if real in known:
+            continue
+        known.add(real)
+        found += [os.path.join(within, file) for file in _image_files(path / within)]
+        waiting += [os.path.join(within, name) for name in class_names(path / within)]
+    if not found:
+        endings = ", ".join(sorted(ending[1:] for ending in SUFFIXES))
+        raise DataError(
+            f"{path}: no images in this folder, nor in those within it; expected files of {endings}"
+        )
+    names = PackedNames()
+    for name in sorted(found):
+        names.append(name)
+    return ImageList(str(path), names, None, base=str(path))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there are image files in a folder itself. Raises DataError if it cannot be read."""
+    return any(True for _ in _image_files(folder))
+
+
 def _image_files(folder: Path) -> Iterable[str]:
     """The image files in a folder. Hidden files are what systems put beside images (macOS: ``._cat.jpg``)."""
     with _scanned(folder) as entries:

@@ -1,0 +1,234 @@
+"""Batches of image files for a deploy net: each picture is prepared as ``minicaffe classify`` does it.
+
+The pictures are those of a folder, or of a list file. They need no labels; there are labels if a list has them, or
+if the folder has one folder for each class of the net.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minicaffe.classify.classifier import Classifier
+from minicaffe.classify.images import load_image
+from minicaffe.compress.batches import Batch
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
+from minicaffe.data.sources.image_list import (
+    ImageList,
+    ImageListSource,
+    class_names,
+    find_images,
+    has_images,
+    scan_all,
+    scan_folder,
+)
+from minicaffe.device import workers
+from minicaffe.device.array import Array
+from minicaffe.errors import DataError, MinicaffeError, counted, listing, named
+from minicaffe.train.progress import Progress
+
+LABELS = "\0labels"  # the key of a batch's labels: no spec can name a blob so
+USUAL_BATCH = 32  # of a net whose own input is for one image
+BATCH_BYTES = 1 << 29  # and less, where the blobs of a net would take more than this
+FEW_BATCHES = 12  # smaller batches are made of few pictures, to have so many
+SEED = 0
+logger = logging.getLogger("minicaffe")
+
+
+class Pictures:
+    """Image files, in random order, as batches for a net that takes images.
+
+    ``net`` is a Net, or a Classifier for it, which prepares the pictures. ``source`` is a list file, a path on each
+    line, with or without a label; or a folder of images; or a folder with one folder for each class. The labels of
+    that are the numbers of the classes if the net has names for them (``class_names``, by default those that came
+    with the weights) and they are the folders'; or if it has none, but as many classes as there are folders. In
+    other folders all images are taken, also in folders within, without labels.
+
+    ``batch_size``: by default that of the net's input, or up to 32 if that is for one image, and less if there are
+    few pictures.
+
+    Raises ShapeError for a net that does not take images, and DataError if there are no images.
+    """
+
+    def __init__(
+        self,
+        net: Net | Classifier,
+        source: str | Path,
+        class_names: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self.classifier = net if isinstance(net, Classifier) else Classifier(net)
+        self.source = str(source)
+        blob = self._blob
+        self._color, self._shape = blob.channels == 3, blob.shape[1:]
+        names = self.classifier.class_names if class_names is None else class_names
+        listed = _listed(Path(source), _classes_of(self.classifier), names)
+        self.listed = self._with_known_labels(listed)
+        self._order = self._shuffled()
+        self._taken = 0
+        self.batch_size = batch_size or self._usual_batch_size()
+
+    @property
+    def count(self) -> int:
+        """How many pictures there are."""
+        return len(self._order)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the class of each picture is known."""
+        return self.listed.labels is not None
+
+    @property
+    def available(self) -> int:
+        """How many batches can still be drawn."""
+        return (self.count - self._taken) // self.batch_size
+
+    def draw(self, n_batches: int) -> list[Batch]:
+        """The next batches: the net's input (N, K, H, W), and if there are labels, ``LABELS`` (N,), float32.
+
+        No picture comes twice. Raises DataError if there are too few, or if one is no image, with its path.
+        """
+        if n_batches > self.available:
+            raise DataError(
+                f"{self.source}: {counted(n_batches, 'batch')} of {counted(self.batch_size, 'picture')} wanted, "
+                f"but there are {self.count - self._taken:,} pictures left of {self.count:,}; "
+                "give more pictures, or take fewer or smaller batches"
+            )
+        progress = Progress(n_batches * self.batch_size, "pictures prepared")
+        batches = []
+        for _ in range(n_batches):
+            batches.append(self._batch(self._order[self._taken : self._taken + self.batch_size]))
+            self._taken += self.batch_size
+            progress.say_some(self.batch_size)
+        return batches
+
+    @property
+    def _blob(self) -> Blob:
+        return self.classifier.net.blobs[self.classifier.input]
+
+    def _batch(self, indices: np.ndarray) -> Batch:
+        stored = np.empty((*self._shape, len(indices)), np.float32)  # the batch last, as blobs have it
+
+        def prepare(place: int, worker: int) -> None:
+            stored[..., place] = self._prepared(int(indices[place]))
+
+        workers.share_products(prepare, range(len(indices)), workers.worker_count)
+        put = self.classifier.net.setting.device.put
+        images: Array = put(stored).transpose(3, 0, 1, 2)
+        batch: Batch = {self.classifier.input: images}
+        if self.listed.labels is not None:
+            batch[LABELS] = put(self.listed.labels[indices].astype(np.float32))
+        return batch
+
+    def _prepared(self, index: int) -> np.ndarray:
+        """One picture, (K, H, W)."""
+        try:
+            image = load_image(self.listed.file(index), self._color)
+            prepared: np.ndarray = self.classifier.prepare([image])[0]
+            return prepared
+        except MinicaffeError as error:
+            place, file = self.listed.place(index), self.listed.file(index)
+            problem = str(error).removeprefix(f"{file}: ") + (f" (named at {place})" if place else "")
+            fix = "" if "; check" in problem else "; replace or remove it"
+            raise DataError(f"{named(file)}: {problem}{fix}") from None
+
+    # -- which pictures ------------------------------------------------------------------------------------
+
+    def _with_known_labels(self, listed: ImageList) -> ImageList:
+        """The list without its labels if they are not numbers of the net's classes; a line of the log says so."""
+        labels, classes = listed.labels, _classes_of(self.classifier)
+        if labels is None:
+            return listed
+        if labels.ndim > 1:
+            problem = f"{listed.place(0)}: {labels.shape[1]} labels"
+        else:
+            beyond = (labels != np.round(labels)) | (labels < 0) | (labels >= classes)
+            if not beyond.any():
+                return listed
+            first = int(beyond.argmax())
+            problem = f"{listed.place(first) or self.source}: label {labels[first]:g}"
+        what = f"classes are 0 … {classes - 1}" if classes else "outputs are no scores of classes"
+        logger.warning("%s, but the net's %s: the labels are not used", problem, what)
+        return replace(listed, labels=None)
+
+    def _shuffled(self) -> np.ndarray:
+        """The numbers of the pictures in random order, each file once."""
+        files = {self.listed.names[index]: index for index in reversed(range(len(self.listed)))}
+        again = len(self.listed) - len(files)
+        if again:
+            logger.info("%s: %s named before, and not taken again", self.source, counted(again, "picture"))
+        return np.random.default_rng(SEED).permutation(sorted(files.values()))
+
+    # -- how many at once ----------------------------------------------------------------------------------
+
+    def _usual_batch_size(self) -> int:
+        """The size of the net's input, or what suits the net and the number of pictures where it can change."""
+        own = self._blob.shape[0]
+        size = own if own > 1 else max(1, min(USUAL_BATCH, BATCH_BYTES // _bytes(self.classifier.net)))
+        size = min(size, max(1, self.count // FEW_BATCHES))
+        return size if size == own or _takes(self.classifier, size) else own
+
+
+def _bytes(net: Net) -> int:
+    """The bytes of a net's blobs."""
+    owners = {id(blob.data_owner): blob for blob in net.blobs.values()}
+    return sum(blob.count * blob.dtype.itemsize for blob in owners.values())
+
+
+def _takes(classifier: Classifier, size: int) -> bool:
+    """Whether a net gives ``size`` answers for so many images. The net is as before in the end."""
+    net, blob = classifier.net, classifier.net.blobs[classifier.input]
+    output, shape = net.blobs[classifier.output], blob.shape
+    try:
+        blob.reshape(size, *shape[1:])
+        net.reshape()
+        return output.shape[:1] == (size,)
+    except MinicaffeError:
+        return False
+    finally:
+        blob.reshape(*shape)
+        net.reshape()
+
+
+def _classes_of(classifier: Classifier) -> int:
+    """How many classes a net has scores for; 0 if its output is no vector of scores."""
+    shape = classifier.net.blobs[classifier.output].shape
+    return shape[1] if len(shape) > 1 and all(size == 1 for size in shape[2:]) else 0
+
+
+def _listed(source: Path, classes: int, names: Sequence[str]) -> ImageList:
+    """The pictures of a folder or a list. Raises DataError."""
+    if not source.is_dir():
+        return find_images(source, advice="write paths as seen from the list's folder, or from here")
+    folders = class_names(source)
+    if not folders:
+        return scan_all(source)
+    problem = _why_no_classes(source, folders, classes, names if len(names) <= classes else ())
+    if problem:
+        logger.info("%s: all images in it are taken, without labels: %s", source, problem)
+        return scan_all(source)
+    labelled = ImageListSource(scan_folder(source), cache_bytes=0)
+    if names and len(names) <= classes:
+        labelled.number_as(list(names))
+    return labelled.listed
+
+
+def _why_no_classes(source: Path, folders: list[str], classes: int, names: Sequence[str]) -> str:
+    """Why the folders in a folder are not taken for the net's classes; "" if they are."""
+    if has_images(source):
+        return "there are some beside its folders"
+    used = [name for name in folders if has_images(source / name)]
+    if not used:
+        return "its folders hold folders"
+    others = [name for name in used if name not in names]
+    if names and others:
+        return f"the net has no classes called {listing(others, 3)}, but {listing(names, 3)}"
+    if not names and len(folders) != classes:
+        has = f"{counted(classes, 'class')} without names" if classes else "no scores of classes"
+        return f"it has {counted(len(folders), 'folder')}, and the net {has}"
+    return ""
