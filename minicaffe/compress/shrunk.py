@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from minicaffe.compress import outputs
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan, Workbench, dense_params
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
-from minicaffe.files.atomic import write_text
-from minicaffe.files.spec_formats import load_net, read_yaml
+from minicaffe.files.atomic import refuse_overwriting, write_text
+from minicaffe.files.spec_formats import YAML, load_net, read_spec, read_yaml
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, parse_net
@@ -68,20 +69,34 @@ def _plain(params: Iterable[ParamSpec]) -> list[dict[str, float]]:
 
 
 def write_spec(plan: Plan, net: Path, out: Path) -> str:
-    """Write the spec ``net`` with a plan in it, and return its text. Raises SpecError, WriteError."""
-    text = shrunk_text(read_yaml(net), load_net(net), plan)
+    """Write the spec ``net`` with a plan in it, as YAML, and return its text. Raises SpecError, WriteError."""
+    text, _ = _planned(plan, net, out)
+    refuse_overwriting([out], [net])
     write_text(out, text)
     logger.info("Wrote %s", out)
     return text
 
 
-def write_net(bench: Workbench, plan: Plan, net: Path, out: Path, weights: Path) -> None:
-    """Write the spec ``net`` with a plan in it, and the weights for that."""
-    text = write_spec(plan, net, out)
-    with Net(parse_net(text, str(net)), phase="test") as shrunk:
+def write_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> list[Path]:
+    """Write a net with a plan in it and its weights, in the form that the ending of ``out`` says (outputs.py).
+
+    ``net`` is its spec, in YAML or Caffe's. Returns what was written, the net first. Raises SpecError, DataError
+    for a missing package, and WriteError, also where an output is a file that the net is read from.
+    """
+    text, spec = _planned(plan, net, out)
+    refuse_overwriting(outputs.files_of(out), [net, *spec.files_named()])
+    with Net(spec, phase="test") as shrunk:
         fill(shrunk, bench.original, bench.approximate(plan))
-        shrunk.save(weights)
-    logger.info("Wrote %s", weights)
+        return outputs.write(shrunk, text, out)
+
+
+def _planned(plan: Plan, net: Path, out: Path) -> tuple[str, NetSpec]:
+    """The YAML text of a net with a plan in it, for the place ``out``, and what it says."""
+    text = outputs.yaml_of(net, out.parent)
+    is_same = read_spec(net)[0] == YAML  # else it is written for the folder of ``out``, as are its paths
+    where = str(net if is_same else out)
+    text = shrunk_text(text, parse_net(text, where), plan)
+    return text, parse_net(text, where)
 
 
 def finetune(solver: str, spec: Path, weights: Path, tuned: Path) -> Net:

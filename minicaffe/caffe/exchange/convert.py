@@ -73,15 +73,13 @@ def convert(
     if caffemodel is not None:
         files.weights = out_dir / f"{_stem(caffemodel)}.npz"
         arrays = _weights(spec, caffemodel, level, stages, image)
-    for layer in tree.trees("layer"):
-        follow_spec(layer, net.parent, out_dir)
+    _follow(tree, net, out_dir)
     if mean is not None:
         files.mean = out_dir / f"{_stem(mean)}.npz"
         if files.mean == files.weights:
             files.mean = out_dir / f"{_stem(mean)}_mean.npz"
         _name_mean(tree, Path(mean).name, files.mean.name)
-    spec = NetSpec.read(as_yaml(tree), Where(str(net)))
-    text = yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
+    text = _text(tree, net)
     parse_net(text, str(files.spec))
     outputs = [file for file in (files.spec, files.weights, files.mean) if file]
     refuse_overwriting(outputs, read)
@@ -92,6 +90,24 @@ def convert(
         save_arrays({"mean": image}, files.mean)
     write_text(files.spec, text)
     return files
+
+
+def text_for(net: Path, folder: Path) -> str:
+    """The YAML text of Caffe's net, for a file in ``folder``. Raises SpecError."""
+    tree = _read(net)
+    _follow(tree, net, folder)
+    return _text(tree, net)
+
+
+def _follow(tree: Tree, net: Path, folder: Path) -> None:
+    """Let the files that a net names be found from a folder."""
+    for layer in tree.trees("layer"):
+        follow_spec(layer, net.parent, folder)
+
+
+def _text(tree: Tree, net: Path) -> str:
+    spec = NetSpec.read(as_yaml(tree), Where(str(net)))
+    return yaml_text(tree, spec, f"Converted from Caffe's {_on_one_line(net.name)}.")
 
 
 def _read(path: Path) -> Tree:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minicaffe.caffe.exchange.plain_layers import PlainLayers
 from minicaffe.caffe.formats.caffemodel import write_layers
+from minicaffe.caffe.formats.messages import message_class
 from minicaffe.caffe.formats.prototxt_text import prototxt_text
 from minicaffe.caffe.formats.spec_tree import text
 from minicaffe.caffe.formats.tree import Scalar, Tree
@@ -25,12 +26,24 @@ def export(net: Net, prototxt: str | Path, caffemodel: str | Path) -> list[str]:
     expect_net(net, "export")
     if Path(prototxt).resolve() == Path(caffemodel).resolve():
         raise WriteError(f"{prototxt}: given for the net and for its weights; give each a file of its own")
+    plain, tree = _as_tree(net)
+    written = prototxt_text(tree)
+    write_layers(net.name, [(x.tree, x.arrays) for x in plain.layers if x.layer is not None], caffemodel)
+    write_text(prototxt, written)
+    return plain.notes
+
+
+def check_export(net: Net) -> None:
+    """Raise what ``export`` would of a net, but write nothing: SpecError, and DataError without protobuf."""
+    prototxt_text(_as_tree(net)[1])
+    message_class("NetParameter")
+
+
+def _as_tree(net: Net) -> tuple[PlainLayers, Tree]:
+    """A net as Caffe's layers, and these as a prototxt has them."""
     plain = PlainLayers(net)
     tree = Tree(0, {"name": [text(net.name)]} if net.name else {})
     if net.spec.force_backward:
         tree.set("force_backward", Scalar("true"))
     tree.fields["layer"] = [layer.tree for layer in plain.layers]
-    written = prototxt_text(tree)
-    write_layers(net.name, [(x.tree, x.arrays) for x in plain.layers if x.layer is not None], caffemodel)
-    write_text(prototxt, written)
-    return plain.notes
+    return plain, tree

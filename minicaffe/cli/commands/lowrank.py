@@ -69,7 +69,7 @@ def select(args: argparse.Namespace) -> None:
         logger.warning(
             "No cheaper plan keeps the accuracy: nothing is approximated; allow more, or measure on more --batches"
         )
-    shrunk.write_net(bench, found.plan, net, out, weights)
+    shrunk.write_net(bench, found.plan, net, out)
     for other, path in also.items():
         shrunk.write_spec(found.plan, other, path)
     if args.finetune:
