@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minicaffe.compress.workbench import PARAM_OF_TYPE
+from minicaffe.compress.suitable import PARAM_OF_TYPE
 from minicaffe.core.layer import Layer, LayerTable
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array

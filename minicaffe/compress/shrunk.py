@@ -13,7 +13,8 @@ from typing import Any
 
 from minicaffe.compress import outputs
 from minicaffe.compress.fitting import Fit
-from minicaffe.compress.workbench import PARAM_OF_TYPE, Plan, Workbench, dense_params
+from minicaffe.compress.suitable import PARAM_OF_TYPE
+from minicaffe.compress.workbench import Plan, Workbench, dense_params
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.moments import Moments, MomentSums, dense_product
+from minicaffe.compress.suitable import why_no_matrix
 from minicaffe.compress.ways import WAYS, Directions
-from minicaffe.compress.workbench import PARAM_OF_TYPE
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
@@ -86,18 +86,12 @@ class MatrixLayer:
 
 def matrix_layer(step: Step) -> MatrixLayer | str:
     """The layer as one matrix product, or in a few words why it is none that could be of low rank."""
+    problem = why_no_matrix(step)
+    if problem is not None:
+        return problem
     layer = step.layer
-    if layer.type not in PARAM_OF_TYPE or not isinstance(layer, Convolution | InnerProduct):
-        return "no product of weights and inputs"
-    if len(step.bottom) > 1:
-        return "has several bottoms"
-    if layer.axis != 1:
-        return "its axis is not 1"
-    product, _, _ = layer.as_product(step.bottom[0], step.top[0])
-    if not isinstance(product, DenseConvolution):
-        return "is for three spatial axes, or has one filter for each channel"
-    if min(_scheme(product).matrix_shape) < 2:
-        return "its matrix has one row or one column: the rank is 1 already"
+    assert isinstance(layer, Convolution | InnerProduct)
+    product, _, _ = dense_product(layer, step.bottom[0], step.top[0])
     bias = layer.blobs[1].data if len(layer.blobs) > 1 else None
     if isinstance(layer, LowRankLayer):
         return _low_rank_layer(layer, product)

@@ -16,13 +16,12 @@ from pathlib import Path
 from minicaffe.compress import moments
 from minicaffe.compress.batches import Batch, draw, run
 from minicaffe.compress.fitting import Fit, fit, fit_basis, fit_data
-from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
+from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps
+from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WeightError
 from minicaffe.files.spec_formats import load_net
-from minicaffe.layers.inner_product import InnerProductParam
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import cost_of_rank
@@ -33,7 +32,6 @@ from minicaffe.train.scoring import first_not_finite, scores_not_finite
 
 CALIBRATION_BATCHES = 10
 DATA_BASES = ("DATA", "BASIS")  # of target data: its principal components; chosen for the responses
-PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
 
 @dataclass(frozen=True, order=True)
@@ -93,10 +91,10 @@ class Candidate:
 class Workbench:
     """``net`` is a spec with data layers, a loss and an Accuracy; ``weights`` its trained weights.
 
-    ``names`` are the layers that may be approximated (default: all convolutions). ``calibration`` batches are drawn
-    from the training data. ``asymmetric``: layers are fitted to the original's responses, given the inputs that
-    they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises SpecError if the
-    net has no such layers, WeightError for weights that are not finite, DataError.
+    ``names`` are those of the layers that may be approximated, or patterns, as in ``chosen_steps``. ``calibration``
+    batches are drawn from the training data. ``asymmetric``: layers are fitted to the original's responses, given
+    the inputs that they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises
+    SpecError if the net has no such layers, WeightError for weights that are not finite, DataError.
     """
 
     def __init__(
@@ -283,43 +281,13 @@ def _accuracy_top(net: Net) -> str:
 
 def _candidates(net: Net, names: Iterable[str] | None) -> dict[str, Candidate]:
     """The layers that may be approximated, in the net's order."""
-    wanted = None if names is None else set(names)
-    found = {}
-    for step in net.steps:
-        layer = step.layer
-        named = wanted is not None and layer.name in wanted
-        problem = _unsuitable(layer, step.bottom)
-        if named and problem is not None:
-            raise problem
-        if named or (wanted is None and layer.type == "Convolution" and problem is None):
-            found[layer.name] = _candidate(layer, step.bottom, step.top)
-    missing = (wanted or set()) - set(found)
-    if missing or not found:
-        what = f"has no layer '{min(missing)}'" if missing else "has no Convolution"
-        raise SpecError(f"{net.spec.where.file}: {what}; name Convolution or InnerProduct layers")
-    return found
+    return {step.layer.name: candidate(step) for step in chosen_steps(net, names)}
 
 
-def _unsuitable(layer: Layer, bottom: Sequence[Blob]) -> SpecError | None:
-    """Why a layer has to stay dense, or None."""
-    if layer.type not in PARAM_OF_TYPE:
-        return layer.spec.error(
-            "type", "only a Convolution or InnerProduct can be approximated; leave it out"
-        )
-    if any(param.name for param in layer.spec.param):
-        return layer.spec.error("param", "one of several layers that share weights; leave it out")
-    if layer.type == "InnerProduct" and layer.spec.message(InnerProductParam).transpose:
-        return layer.spec.error(
-            "inner_product_param.transpose", "factors have one order; leave the layer out"
-        )
-    if len(bottom) > 1 or getattr(layer, "spatial_axes", 2) == 3:
-        return layer.spec.error("", "has several bottoms or three spatial axes; leave it out")
-    return None
-
-
-def _candidate(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> Candidate:
-    product, _, _ = moments.dense_product(layer, bottom[0], top[0])
+def candidate(step: Step) -> Candidate:
+    """A layer that ``why_dense`` has nothing against, with the schemes that it can have."""
+    product, _, _ = moments.dense_product(step.layer, step.bottom[0], step.top[0])
     geometry = product.geometry
     ways = ["CHANNEL"] if geometry.is_pointwise else list(schemes)
     made = {way: schemes[way](geometry.weight_shape, geometry.group) for way in ways}
-    return Candidate(layer.name, product, made)
+    return Candidate(step.layer.name, product, made)

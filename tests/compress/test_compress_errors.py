@@ -61,7 +61,7 @@ FLAGS = {
     "an unknown scheme": ([*SWEEP, "--scheme", "cp"], r"--scheme: invalid choice: 'cp'"),
     "an unknown layer": ([*SELECT, "--flops", "0.5", "--layers", "conv1,convv"], r"net.yaml: has no layer 'convv'"),
     "a layer of another type": (
-        [*SWEEP, "--layers", "relu1"], r"net.yaml:\d+: layer 'relu1': type: only a Convolution or I",
+        [*SWEEP, "--layers", "relu1"], r"net.yaml:\d+: layer 'relu1': no product of weights",
     ),
     "a net that is not there": (["lowrank", "sweep", "no.yaml", *SWEEP[3:]], r"no.yaml: cannot be read"),
     "weights that are not there": ([*SWEEP, "--weights", "no.npz"], r"no.npz: cannot be read"),
@@ -234,7 +234,9 @@ def test_a_deconvolution_to_approximate_is_one_line(capsys):
     rewrite("net.yaml", ("- name: pool2\n", "- name: up\n  type: Deconvolution\n  convolution_param: "
             "{num_output: 50, kernel_size: 1}\n- name: pool2\n"))  # fmt: skip
     assert_one_line(
-        capsys, [*SELECT, "--flops", "0.5", "--layers", "up"], r"layer 'up': type: only a Convolution"
+        capsys,
+        [*SELECT, "--flops", "0.5", "--layers", "up"],
+        r"layer 'up': a Deconvolution takes no low_rank_param",
     )
 
 
@@ -267,7 +269,7 @@ def test_a_layer_that_shares_its_weights_stays_dense(folder):
         (f"{conv1}  param: [{{lr_mult: 1}}, {{lr_mult: 2}}]\n", conv1 + shared),
         ("- name: pool1\n", f"{twin}- name: pool1\n"),
     )
-    with pytest.raises(SpecError, match=r"layer 'conv1': param: one of several layers that share weights"):
+    with pytest.raises(SpecError, match=r"layer 'conv1': shares its weights with another layer"):
         Workbench("net.yaml", "lenet.npz", ["conv1"], calibration=1)
     assert list(Workbench("net.yaml", "lenet.npz", calibration=1).candidates) == ["conv2"]
 

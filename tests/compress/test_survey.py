@@ -26,9 +26,10 @@ LAYERS = {
     "type: InnerProduct, inner_product_param: {num_output: 5, transpose: true}": (1, 5, 120),
     f"{CONV}}}, low_rank_param: {{rank: 2, scheme: spatial}}": (1, 6, 36),
     f"{CONV}}}, low_rank_param: {{rank: 4, target: data}}": (1, 6, 36),
-    "type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, group: 4}": "one row or one column",
+    "type: Convolution, convolution_param: {num_output: 4, kernel_size: 3, group: 4}": "depthwise",
+    "type: Convolution, convolution_param: {num_output: 1, kernel_size: 3}": "one row or one column",
     "type: InnerProduct, inner_product_param: {num_output: 5, axis: 2}": "its axis is not 1",
-    "type: Deconvolution, convolution_param: {num_output: 4, kernel_size: 3}": "no product",
+    "type: Deconvolution, convolution_param: {num_output: 4, kernel_size: 3}": "a Deconvolution takes",
     "type: ReLU": "no product",
 }
 

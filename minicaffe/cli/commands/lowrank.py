@@ -15,6 +15,7 @@ from minicaffe.compress.batches import Batch, batches_in_epoch, draw
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selector
+from minicaffe.compress.suitable import chosen_steps
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, Workbench, calibration_batches, rank_of
@@ -184,20 +185,10 @@ def errors(args: argparse.Namespace) -> None:
         print(note)
 
 
-def _matrix_layers(net: Net, names: list[str] | None) -> list[MatrixLayer]:
-    """The layers of these names (None: all convolutions) that could be of low rank. Raises SpecError."""
-    found = []
-    for step in net.steps:
-        named = names is not None and step.layer.name in names
-        layer = matrix_layer(step) if named or (names is None and step.layer.type == "Convolution") else ""
-        if isinstance(layer, MatrixLayer):
-            found.append(layer)
-        elif named:
-            raise step.layer.spec.error("", f"{layer}; leave the layer out")
-    shrunk.check_layers(net.spec.where.file, [layer.name for layer in net.layers], names or [])
-    if not found:
-        raise SpecError(f"{net.spec.where.file}: no Convolution that could be of low rank; give --layers")
-    return found
+def _matrix_layers(net: Net, patterns: list[str] | None) -> list[MatrixLayer]:
+    """The layers that are named (None: all convolutions) and can be of low rank. Raises SpecError."""
+    layers = [matrix_layer(step) for step in chosen_steps(net, patterns)]
+    return [layer for layer in layers if isinstance(layer, MatrixLayer)]
 
 
 def _rank(given: float, full_rank: int) -> int:
@@ -211,7 +202,7 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
         "--weights", required=True, metavar="FILE", help="its trained weights (.npz or .caffemodel)"
     )
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
-                     help="the layers to look at (default: all convolutions)")  # fmt: skip
+                     help="the layers to look at: names, 'fc*' (default: all convolutions)")  # fmt: skip
     sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
                      help="ranks, or fractions of the full rank (default: 0.1, 0.25 and 0.5)")  # fmt: skip
     sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
@@ -284,7 +275,7 @@ def _add_net(sub: argparse.ArgumentParser) -> None:
 
 def _add_measuring(sub: argparse.ArgumentParser, most: int) -> None:
     sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
-                     help="the layers to approximate (default: all convolutions)")  # fmt: skip
+                     help="the layers to approximate: names, 'fc*' (default: all convolutions)")  # fmt: skip
     sub.add_argument("--batches", type=positive, metavar="N",
                      help=f"test batches to measure with (default: what there is, at most {most})")  # fmt: skip
 

@@ -1,0 +1,95 @@
+"""Which layers of a net can be of low rank, and why the others stay dense.
+
+A layer that can is one product W·x of weights of its own with its inputs, and W has several rows and columns: a
+Convolution or an InnerProduct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from minicaffe.core.graph import Step
+from minicaffe.core.net import Net
+from minicaffe.errors import SpecError
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.low_rank.schemes import ChannelScheme
+from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.spec.reader import nearest
+
+PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
+
+
+def why_dense(step: Step) -> str | None:
+    """Why a layer has to stay dense, in a few words; None if two factors can take the place of its weights."""
+    layer = step.layer
+    problem = why_no_matrix(step)
+    if problem is not None:
+        return problem
+    if any(param.name for param in layer.spec.param):
+        return "shares its weights with another layer"
+    if isinstance(layer, InnerProduct) and layer.transpose:
+        return "transposed: its factors would have the other order"
+    return None
+
+
+def why_no_matrix(step: Step) -> str | None:
+    """Why a layer is not one product of a matrix with its inputs that could be of low rank; None if it is."""
+    layer = step.layer
+    if not isinstance(layer, Convolution | InnerProduct):
+        return "no product of weights and inputs"
+    if isinstance(layer, Convolution) and layer.group == layer.channels == layer.num_output > 1:
+        return "depthwise: one filter for each channel"
+    if layer.type not in PARAM_OF_TYPE:
+        return f"a {layer.type} takes no low_rank_param"
+    if len(step.bottom) > 1:
+        return "has several bottoms"
+    if layer.axis != 1:
+        return "its axis is not 1"
+    product, _, _ = layer.as_product(step.bottom[0], step.top[0])
+    if not isinstance(product, DenseConvolution):
+        return "has three spatial axes"
+    geometry = product.geometry
+    if min(ChannelScheme(geometry.weight_shape, geometry.group).matrix_shape) < 2:
+        return "its matrix has one row or one column: the rank is 1 already"
+    return None
+
+
+def chosen_steps(net: Net, patterns: Iterable[str] | None, without: Iterable[str] = ()) -> list[Step]:
+    """The layers that ``patterns`` name and ``without`` does not, in the net's order, all fit for low rank.
+
+    A pattern is a layer's name or has the wildcards of a shell, ``fc*``; these pass over layers that have to stay
+    dense. None: every Convolution that can be of low rank. Raises SpecError for a pattern that fits no layer, for
+    a layer that is named and has to stay dense, and if no layer is left.
+    """
+    names, file = [step.layer.name for step in net.steps], net.spec.where.file
+    named = None if patterns is None else list(patterns)
+    wanted = None if named is None else matching(names, named, file)
+    unwanted = matching(names, without, file)
+    found = []
+    for step in net.steps:
+        layer = step.layer
+        is_wanted = layer.type == "Convolution" if wanted is None else layer.name in wanted
+        if not is_wanted or layer.name in unwanted:
+            continue
+        problem = why_dense(step)
+        if problem is None:
+            found.append(step)
+        elif named is not None and layer.name in named:
+            raise layer.spec.error("", f"{problem}; leave the layer out")
+    if not found:
+        what = "no Convolution" if named is None else "no layer among those that are named"
+        raise SpecError(f"{file}: {what} can be of low rank; name Convolution or InnerProduct layers")
+    return found
+
+
+def matching(names: Sequence[str], patterns: Iterable[str], file: str) -> list[str]:
+    """The names that fit a pattern, in their order. Raises SpecError for a pattern that fits no name."""
+    found = set()
+    for pattern in patterns:
+        fitting = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
+        if not fitting:
+            raise SpecError(f"{file}: has no layer '{pattern}'{nearest(pattern, names)}")
+        found |= fitting
+    return [name for name in names if name in found]
