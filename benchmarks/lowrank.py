@@ -2,14 +2,15 @@
 
     python benchmarks/lowrank.py select NET --drops 0.5% 1% 2%      choose ranks; accuracy on other test images
     python benchmarks/lowrank.py finetune NET --flops 0.25          a cheaper plan, its factors trained
+    python benchmarks/lowrank.py peers NET --shares 0.5 0.3         beside SVD, Tucker-2 and AIMET, nothing trained
     python benchmarks/lowrank.py data NET                           the paper's experiment: rank of data matrices
     python benchmarks/lowrank.py time NET [--caffe PYTHON]          forward pass: batch 100 and batch 1
     python benchmarks/lowrank.py train NET                          a training step, and what it keeps for backward
 
-NET is lenet, cifar10_quick, cifar10_full or cifar10_vgg. ``select`` and ``finetune`` need the full data sets in
-data/ (``minicaffe data get``) and the weights in models/; plans go to benchmarks/plans/NET.json, where ``time`` and
-``train`` find them. ``time`` and ``train`` want an idle machine; PyTorch and Caffe run in processes of their own,
-in turns.
+NET is lenet, cifar10_quick, cifar10_full or cifar10_vgg. ``select``, ``finetune`` and ``peers`` need the full
+data sets in data/ (``minicaffe data get``) and the weights in models/; plans go to benchmarks/plans/NET.json, where
+``time`` and ``train`` find them. ``time`` and ``train`` want an idle machine; PyTorch and Caffe run in processes of
+their own, in turns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from lowrank_peers import Peers, compare
 from lowrank_time import time_forward, time_training
 from peer_specs import PLANS, PROTOTXT, SHAPES
 
@@ -96,6 +98,24 @@ def finetune(args: argparse.Namespace) -> None:
     solver.close()
 
 
+def peers(args: argparse.Namespace) -> None:
+    """Ours beside other ways to low rank, at given FLOPs, without any training."""
+    bench, selector = _selector(args.net)
+    dense = _accuracy(selector, {})
+
+    def ours(share: float) -> tuple[float, float]:
+        plan = selector.within_cost(share).plan
+        return bench.share(plan), _accuracy(selector, plan)
+
+    others = Peers(bench, selector.batches, selector.journal)
+    table = compare(others, args.shares, "untouched", dense, ours)
+    print(
+        f"{args.net}: dense {100 * dense:.2f} %; points of accuracy on {100 * UNTOUCHED} test images that no "
+        "choice has seen (share of the convolutions' FLOPs)"
+    )
+    print(table)
+
+
 def data(args: argparse.Namespace) -> None:
     """Data matrices of low rank, all convolutions but the first at the same fraction, nothing trained.
 
@@ -151,13 +171,14 @@ def _as_json(found: Selection) -> dict[str, list[Any]]:
 
 
 def main() -> None:
-    """Run one of the five."""
+    """Run one of the six."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
     for name, function in (
-        ("select", select), ("finetune", finetune), ("data", data), ("time", time_forward), ("train", time_training)
+        ("select", select), ("finetune", finetune), ("peers", peers), ("data", data), ("time", time_forward),
+        ("train", time_training),
     ):  # fmt: skip
         sub = commands.add_parser(name, help=function.__doc__)
         sub.add_argument("net", choices=list(SHAPES))
@@ -168,6 +189,8 @@ def main() -> None:
         if function is finetune:
             sub.add_argument("--flops", type=float, required=True)
             sub.add_argument("--save", action="store_true", help="into models/ and prototxt/")
+        if function is peers:
+            sub.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.3, 0.2, 0.15])
         if function is data:
             sub.add_argument("--fractions", type=float, nargs="+", default=[0.06, 0.08, 0.1, 0.15, 0.2, 0.3])
             sub.add_argument("--batches", type=int, default=50)
