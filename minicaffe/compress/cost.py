@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.stopwatch import seconds, warn_of_noise
 from minicaffe.compress.workbench import Candidate, LayerRank, Plan, Workbench
-from minicaffe.device.array import Array, synchronize
+from minicaffe.device.array import Array
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.products import product_of_rank
 
@@ -39,7 +39,8 @@ class FlopCost:
 class TimeCost:
     """Milliseconds of a forward pass of the whole net, for a batch like ``batch``.
 
-    Layers are timed at some ranks, and in between by a straight line. Time them on an idle machine.
+    Layers are timed at some ranks, and in between by a straight line. Time them on an idle machine: a
+    warning says so where the times of the dense net scatter too much.
     """
 
     name = "time"
@@ -49,9 +50,15 @@ class TimeCost:
         self.candidates = bench.candidates
         self._rng = bench.original.setting.device.rng(0)
         self._known: dict[tuple[str, str, int], float] = {}
+        times: list[float] = []  # of the whole net, before and after its layers are timed
+
+        def whole() -> float:
+            return _milliseconds(lambda: run(bench.original, batch), times)
+
+        early = whole()
         self._dense = {name: self._measure_dense(c) for name, c in self.candidates.items()}
-        whole = _milliseconds(lambda: run(bench.original, batch))
-        self.rest = max(0.0, whole - sum(self._dense.values()))
+        self.rest = max(0.0, (early + whole()) / 2 - sum(self._dense.values()))
+        warn_of_noise(times, "the dense net")
 
     def of(self, name: str, choice: LayerRank | None) -> float:
         """The cost of one layer at a rank; None: dense."""
@@ -109,12 +116,10 @@ def _spacing(rank: int) -> int:
     return 1 << max(0, rank.bit_length() - 3)
 
 
-def _milliseconds(call: Callable[[], object]) -> float:
-    times = []
+def _milliseconds(call: Callable[[], object], times: list[float] | None = None) -> float:
+    """The median time of a call; the times themselves are added to ``times``."""
     with one_blas_thread():
-        for _ in range(REPEATS + 1):
-            start = time.perf_counter()
-            call()
-            synchronize()
-            times.append(time.perf_counter() - start)
-    return median(times[1:]) * 1e3
+        found = [seconds(call) for _ in range(REPEATS + 1)][1:]
+    if times is not None:
+        times += found
+    return median(found) * 1e3

@@ -33,7 +33,7 @@ def time_like_flops(monkeypatch):
 
     monkeypatch.setattr(TimeCost, "_measure", measure)
     monkeypatch.setattr(TimeCost, "_measure_dense", lambda self, candidate: candidate.cost / 1e5)
-    monkeypatch.setattr(cost, "_milliseconds", lambda call: 20.0)
+    monkeypatch.setattr(cost, "_milliseconds", lambda *of_what: 20.0)
 
 
 def accuracy(capsys, net="low.yaml", weights="low.npz"):

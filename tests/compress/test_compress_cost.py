@@ -15,7 +15,7 @@ def timed(folder, monkeypatch):
     ranks = []
     monkeypatch.setattr(TimeCost, "_measure", lambda self, layer, scheme, rank: ranks.append(rank) or rank**2)
     monkeypatch.setattr(TimeCost, "_measure_dense", lambda self, candidate: 1000.0)
-    monkeypatch.setattr(cost, "_milliseconds", lambda call: 2100.0)
+    monkeypatch.setattr(cost, "_milliseconds", lambda *of_what: 2100.0)
     bench = Workbench("net.yaml", "lenet.npz", calibration=1)
     return TimeCost(bench, draw(bench.original, 1)[0]), ranks
 
