@@ -41,7 +41,7 @@ def warn_of_noise(times: Sequence[float], of_what: str) -> None:
     found = spread(times)
     if found > NOISE:
         logger.warning(
-            "The times of %s scatter by %.0f %%, so they and their ratios are noise; measure again when nothing else "
-            "runs on this machine",
+            "The times of %s scatter by %.0f %%, so they and their ratios are noise; measure again when nothing "
+            "else runs on this machine",
             of_what, 100 * found,
         )  # fmt: skip
