@@ -26,7 +26,10 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandGroup:
-    """``minicaffe NAME COMMAND …``: commands that share their first word."""
+    """``minicaffe NAME COMMAND …``: commands that share their first word.
+
+    Several files may add to a group; the help is that of the first, by the files' names.
+    """
 
     name: str
     help: str

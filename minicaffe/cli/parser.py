@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from minicaffe import __version__
@@ -31,9 +32,16 @@ def find_commands() -> list[Command | CommandGroup]:
     return sorted(found, key=lambda x: FIRST.index(x.name) if x.name in FIRST else len(FIRST))
 
 
-def _commands() -> Iterator[Command | CommandGroup]:
+def _commands() -> Iterable[Command | CommandGroup]:
+    """All of them; a group that several files add to is one."""
+    found: dict[str, Command | CommandGroup] = {}
     for module in import_all("minicaffe.cli.commands"):
-        yield from module.COMMANDS
+        for command in module.COMMANDS:
+            first = found.get(command.name)
+            if isinstance(first, CommandGroup):
+                command = replace(first, commands=[*first.commands, *command.commands])
+            found[command.name] = command
+    return found.values()
 
 
 def _add_commands(

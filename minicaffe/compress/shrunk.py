@@ -14,7 +14,7 @@ from typing import Any
 from minicaffe.compress import outputs
 from minicaffe.compress.fitting import Fit
 from minicaffe.compress.suitable import PARAM_OF_TYPE
-from minicaffe.compress.workbench import Plan, Workbench, dense_params
+from minicaffe.compress.workbench import LayerRank, Plan, Workbench, dense_params
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
@@ -29,17 +29,23 @@ from minicaffe.train.solver import Solver
 logger = logging.getLogger("minicaffe")
 
 
-def shrunk_text(text: str, spec: NetSpec, plan: Plan) -> str:
-    """The text of a net's ``spec`` with a plan in it. Raises SpecError."""
+def shrunk_text(
+    text: str, spec: NetSpec, plan: Plan, kept: Iterable[str] = (), adds_biases: bool = True
+) -> str:
+    """The text of a net's ``spec`` with a plan in it. Raises SpecError.
+
+    Other layers become dense, but for those in ``kept``, which stay as they are. ``adds_biases``: layers of the
+    plan get a bias where they have none.
+    """
     path = spec.where.file
     layers = {layer.name: layer for layer in spec.layer or spec.layers}
     check_layers(path, layers, plan)
     changes: dict[str, dict[str, Any]] = {
         name: {"low_rank_param": None, **({"param": _plain(dense_params(x))} if x.param else {})}
         for name, x in layers.items()
-        if x.has("low_rank_param")
+        if x.has("low_rank_param") and name not in kept
     }
-    changes |= {name: _changes(layers[name], plan[name].scheme, plan[name].rank) for name in plan}
+    changes |= {name: _changes(layers[name], plan[name], adds_biases) for name in plan}
     return set_layer_fields(text, changes, path)
 
 
@@ -51,12 +57,12 @@ def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) 
             raise SpecError(f"{path}: has no layer '{name}', which gets a rank{nearest(name, known)}")
 
 
-def _changes(layer: LayerSpec, scheme: str, rank: int) -> dict[str, Any]:
+def _changes(layer: LayerSpec, choice: LayerRank, adds_biases: bool) -> dict[str, Any]:
     changes: dict[str, Any] = {
-        "low_rank_param": {"rank": rank, "scheme": scheme.lower(), "factored": True},
+        "low_rank_param": {"rank": choice.rank, "scheme": choice.scheme.lower(), "factored": True},
     }
     message = PARAM_OF_TYPE[layer.type]
-    if not getattr(layer, message).bias_term:
+    if adds_biases and not getattr(layer, message).bias_term:
         changes[f"{message}.bias_term"] = None  # true is the default
     if layer.param:
         w, *bias = dense_params(layer)

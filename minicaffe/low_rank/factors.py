@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.device.array import Array, to_host
+from minicaffe.device.array import Array, module_of, to_host
 from minicaffe.low_rank.factorization import Svd, Truncation, gram, randomized, svd
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import FilterGradients, Filters, OneStage, TwoStage
@@ -202,6 +202,13 @@ class FactoredWeights(Factors):
             blob.write(array.reshape(blob.shape))
 
     def _factorize(self, matrix: Array) -> Filters:
+        if not matrix.any():  # a deploy net before it has weights: an SVD would find the same, but take long
+            (stack, m, n), zeros = matrix.shape, module_of(matrix).zeros
+            left, right = (
+                zeros((stack, m, self.rank), matrix.dtype),
+                zeros((stack, self.rank, n), matrix.dtype),
+            )
+            return self.scheme.filters(left, right)
         return self.scheme.filters(*svd(matrix).truncate(self.rank).factors())
 
     def filters(self, x: Array) -> Filters:
