@@ -1,52 +1,34 @@
-"""Inputs and responses of a layer over some batches: means and covariances of data matrix columns and responses.
+"""The moments of a layer's inputs and responses, summed over batches: what ``least_squares.py`` is asked with.
 
-With columns x (K) of the data matrix and the responses y (M) that are wanted for them,
-
-    xx = E[(x − x̄)(x − x̄)ᵀ]     yx = E[(y − ȳ)(x − x̄)ᵀ]
-
-are all that least squares needs. The inputs may be those of a net that is approximated already, while the
-responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1505.06798, section 2.3).
+As long as there are fewer columns than rows, the columns themselves are kept (``columns.py``). Where there are many
+more than are needed, a sample is enough (Zhang et al. 2015, arXiv 1505.06798, sample them too): some positions of
+the output, the same for all images of a batch, and others for each batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.columns import Columns
+from minicaffe.compress.least_squares import Moments
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.ops import gemm
 from minicaffe.ops.convolution.dense import DenseConvolution
+from minicaffe.ops.convolution.geometry import Geometry
 
+__all__ = ["Columns", "MomentSums", "Moments", "between", "dense_product", "of_layers"]
 
-@dataclass
-class Moments:
-    """Of g groups: x_mean (g, k), y_mean (g, m), xx (g, k, k), yx (g, m, k), and yy (g, m), the variances of y."""
-
-    x_mean: Array
-    y_mean: Array
-    xx: Array
-    yx: Array
-    yy: Array
-
-    @property
-    def second(self) -> Array:
-        """E[x·xᵀ] (g, k, k), not centred: what a basis of the data itself is made of."""
-        second: Array = self.xx + self.x_mean[:, :, None] * self.x_mean[:, None, :]
-        return second
-
-    def uncentred(self) -> Moments:
-        """The same, with means taken as zero: for a layer that has no bias to make up for them."""
-        xy = self.y_mean[:, :, None] * self.x_mean[:, None, :]
-        return Moments(
-            0 * self.x_mean, 0 * self.y_mean, self.second, self.yx + xy, self.yy + self.y_mean * self.y_mean
-        )
+COLUMNS_PER_ROW = 10  # of the data matrix: with more, the moments of a sample do as well, …
+ENOUGH_COLUMNS = 20_000  # … if it has this many
+SEED = 1701
 
 
 class MomentSums:
@@ -54,31 +36,92 @@ class MomentSums:
 
     The means of the first batch are subtracted from x and y, so that little cancels afterwards, in float32 too.
     ``own_weights``: w, of the elements of (g, m, k), where y is the layer's own w·x + b: yx is then w·xx, exactly.
+    ``batches``: how many will be added, if a sample of their columns is to do; else all columns count.
     """
 
-    def __init__(self, own_weights: Array | None = None) -> None:
+    def __init__(self, own_weights: Array | None = None, batches: int | None = None) -> None:
         self.columns = 0
-        self.own_weights = own_weights
+        self.own_weights, self.batches = own_weights, batches
         self.sums: list[Array] = []
         self.shifts: tuple[Array, Array] | None = None  # of x (g, k) and y (g, m)
+        self._kept: list[tuple[Array, Array]] = []  # columns of x, with the shift subtracted, and of y
+        self._rng = np.random.default_rng(SEED)
 
     def add(self, product: DenseConvolution, x: Array, y: Array) -> None:
         """Add a batch: inputs x (C, H, W, N), and the responses y (M, OH, OW, N) that are wanted for them."""
         geometry = product.geometry
-        padded = product.pad(x)
-        y = y.reshape(geometry.group, geometry.filters // geometry.group, -1)
+        x = x.reshape(geometry.shape)
+        y = y.reshape(geometry.group, geometry.filters // geometry.group, -1, geometry.batch)
+        places = self._sample(geometry)
+        count = len(places) * geometry.batch
+        is_short = not self.sums and self.columns + count < geometry.depth
+        if is_short or count < geometry.columns:
+            columns = columns_at(x, geometry, places)
+            y = (
+                y[:, :, module_of(y).asarray(places)].reshape(*y.shape[:2], -1)
+                if count < geometry.columns
+                else y
+            )
+            self._add_columns(columns, y.reshape(*y.shape[:2], -1), is_short)
+        else:
+            self._fold()
+            self._add_all(product, x, y.reshape(*y.shape[:2], -1))
+        self.columns += count
+
+    def _sample(self, geometry: Geometry) -> Array:
+        """Numbers of the output's pixels, in order: all, or those of which columns are taken from this batch."""
+        pixels = geometry.output[0] * geometry.output[1]
+        if self.batches is None or not geometry.batch:
+            return np.arange(pixels)
+        most = max(ENOUGH_COLUMNS, COLUMNS_PER_ROW * geometry.depth)
+        wanted = -(-most // (self.batches * geometry.batch))
+        if wanted >= pixels:
+            return np.arange(pixels)
+        return np.sort(self._rng.choice(pixels, wanted, replace=False))
+
+    def _add_columns(self, x: Array, y: Array, is_short: bool) -> None:
+        """Add columns x (g, k, n) and y (g, m, n): keep them while there are fewer than rows."""
         if self.shifts is None:
-            x_mean = product.moments(padded)[0] / geometry.columns
+            x_mean, y_mean = (a.mean(axis=2, dtype=np.float64).astype(a.dtype) for a in (x, y))
+            self.shifts = x_mean, y_mean
+        x -= self.shifts[0][:, :, None]
+        self._kept.append((x, module_of(y).array(y)))
+        if not is_short:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Add the columns that were kept to the sums."""
+        for x, y in self._kept:
+            assert self.shifts is not None
+            y = y - self.shifts[1][:, :, None]
+            wide = y.astype(np.float64)
+            xx = _product(x, x.swapaxes(1, 2)).astype(np.float64)
+            batch = [x.sum(axis=2, dtype=np.float64), wide.sum(axis=2), xx, (wide * wide).sum(axis=2)]
+            if self.own_weights is None:
+                batch.append(_product(y, x.swapaxes(1, 2)).astype(np.float64))
+            self._add_sums(batch)
+        self._kept.clear()
+
+    def _add_all(self, product: DenseConvolution, x: Array, y: Array) -> None:
+        """Add all columns of a batch, block by block."""
+        geometry = product.geometry
+        if self.shifts is None:
+            x_mean = column_mean(x, geometry)
             self.shifts = x_mean.astype(x.dtype), y.mean(axis=2, dtype=np.float64).astype(y.dtype)
         x_shift, y_shift = self.shifts
         y = y - y_shift[:, :, None]
+        padded = product.pad(x)
         x_sum, xx = product.moments(padded, x_shift)
         wide = y.astype(np.float64)
-        batch = [x_sum, wide.sum(axis=2), xx, (wide * wide).sum(axis=2)]
+        y_sum = wide.sum(axis=2)
+        batch = [x_sum, y_sum, xx, (wide * wide).sum(axis=2)]
         if self.own_weights is None:
-            batch.append(self._products(product, padded, y))
+            yx = self._products(product, padded, y) - y_sum[:, :, None] * x_shift[:, None, :]
+            batch.append(yx)
+        self._add_sums(batch)
+
+    def _add_sums(self, batch: list[Array]) -> None:
         self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
-        self.columns += geometry.columns
 
     def _products(self, product: DenseConvolution, padded: Array, y: Array) -> Array:
         """y·Xᵀ (g, m, k)."""
@@ -90,15 +133,66 @@ class MomentSums:
     def moments(self) -> Moments:
         """The moments of all that was added, which is one batch at least."""
         assert self.shifts is not None
+        if self._kept:
+            return self._kept_columns()
         x_shift, y_shift = self.shifts
         x, y, xx, yy, *yx = (total / self.columns for total in self.sums)
         x_mean, y_mean = x_shift + x, y_shift + y
         centred_xx = xx - x[:, :, None] * x[:, None, :]
-        if self.own_weights is None:
-            centred_yx = yx[0] - y[:, :, None] * x_mean[:, None, :]  # only y was shifted there
+        own = self._own(y)
+        if own is None:
+            centred_yx = yx[0] - y[:, :, None] * x[:, None, :]
         else:
-            centred_yx = self.own_weights.reshape(*y.shape, -1).astype(np.float64) @ centred_xx
-        return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0))
+            centred_yx = _product(own.astype(np.float64), centred_xx)
+        return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0), own)
+
+    def _kept_columns(self) -> Columns:
+        assert self.shifts is not None
+        x, y = (module_of(parts[0]).concatenate(parts, axis=2) for parts in zip(*self._kept, strict=True))
+        self._kept = [(x, y)]
+        y_mean = y.mean(axis=2, dtype=np.float64)
+        yy = ((y - y_mean[:, :, None]) ** 2).mean(axis=2)
+        own = self._own(y)
+        return Columns(x, y if own is None else None, self.shifts[0].astype(np.float64), y_mean, yy, own)
+
+    def _own(self, y: Array) -> Array | None:
+        """The layer's own weights as (g, m, k), for y (g, m, …)."""
+        return None if self.own_weights is None else self.own_weights.reshape(*y.shape[:2], -1)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """a·b, on all workers."""
+    out: Array = module_of(a).empty((*a.shape[:2], b.shape[2]), a.dtype)
+    gemm.matmul(a, b, out)
+    return out
+
+
+def columns_at(x: Array, geometry: Geometry, places: Array) -> Array:
+    """Columns (g, K/g, n) of the data matrix of x (C, H, W, N): those of some pixels of the output, all images."""
+    xp, window = module_of(x), geometry.window
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = window.kernel, window.stride, window.pad, window.dilation
+    if ph or pw:
+        x = xp.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+    row, column = np.divmod(places, geometry.output[1])
+    rows = np.arange(kh)[:, None, None] * dh + row * sh  # (kh, 1, n)
+    columns = np.arange(kw)[None, :, None] * dw + column * sw
+    taken: Array = x[:, xp.asarray(rows), xp.asarray(columns)]  # (C, kh, kw, n, N)
+    return taken.reshape(geometry.group, geometry.depth, -1)
+
+
+def column_mean(x: Array, geometry: Geometry) -> Array:
+    """The mean (g, K/g) of the columns of the data matrix of x (C, H, W, N)."""
+    xp, window = module_of(x), geometry.window
+    total = x.sum(axis=3, dtype=np.float64)
+    if any(window.pad):
+        (ph, pw) = window.pad
+        total = xp.pad(total, ((0, 0), (ph, ph), (pw, pw)))
+    sums = [
+        total[(slice(None), *window.under(place, geometry.output))].sum(axis=(1, 2))
+        for place in window.positions()
+    ]
+    mean: Array = xp.stack(sums, axis=1).reshape(geometry.group, geometry.depth) / geometry.columns
+    return mean
 
 
 def dense_product(layer: Layer, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
@@ -112,8 +206,9 @@ def dense_product(layer: Layer, bottom: Blob, top: Blob) -> tuple[DenseConvoluti
 def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
     """The moments of some layers of a net, in one pass over the batches."""
     sums = {name: MomentSums(net.params[name][0].data) for name in names}
+    last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
     for batch in batches:
-        for i, step in enumerate(net.steps):
+        for i, step in enumerate(net.steps[: last + 1]):
             run(net, batch, i, i)
             if step.layer.name in sums:
                 sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))

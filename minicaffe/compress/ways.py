@@ -2,7 +2,7 @@
 
     ``weights``   Ŵ = U·Uᵀ·W     U (m, r): leading left singular vectors of W (Eckart and Young 1936)
     ``data``      Ŵ = W·Q·Qᵀ     Q (k, r): principal components of the data, of E[x·xᵀ] (Osawa et al. 2017)
-    ``fitted``    Ŵ = V·Vᵀ·W     V (m, r): those of the answers, of Cov(W·x) (``fit_channel``); b̂ = b + (W − Ŵ)·x̄
+    ``fitted``    Ŵ = V·Vᵀ·W     V (m, r): those of the answers, of Cov(W·x) (``ChannelFits``); b̂ = b + (W − Ŵ)·x̄
 
 The answers are y = W·x + b, in each of g groups. Each way projects, so that what is lost at rank r is a sum with a
 term for each direction beyond the r-th: one factorization gives the errors at all ranks.
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.compress.fitting import fit_channel, ridged
-from minicaffe.compress.moments import Moments
+from minicaffe.compress.layer_fits import ChannelFits
+from minicaffe.compress.least_squares import Moments
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import leading_eigenvectors
 from minicaffe.low_rank.schemes import ChannelScheme
@@ -60,7 +60,7 @@ def of_weights(w: Array, moments: Moments) -> Directions:
     xp, w = module_of(w), w.astype(np.float64)
     squares, u = leading_eigenvectors(w @ w.swapaxes(1, 2))  # cheaper than the SVD of W, which is long
     squares, rows = xp.maximum(squares, 0), u.swapaxes(1, 2) @ w
-    lost = xp.einsum("gmk,gmk->gm", rows @ moments.second, rows)
+    lost = xp.einsum("gmk,gmk->gm", moments.times_second(rows), rows)
     return _directions(u, xp.sqrt(squares), lost, squares, squares, w, moments)
 
 
@@ -77,9 +77,9 @@ def of_answers(w: Array, moments: Moments) -> Directions:
     """The principal components of the answers: for each rank the least error that there is."""
     xp, w = module_of(w), w.astype(np.float64)
     scheme = ChannelScheme((w.shape[0] * w.shape[1], w.shape[2], 1, 1), len(w))
-    v, _ = fit_channel(scheme, w, ridged(moments)[1], w.shape[1])  # as W itself is the best of all
+    v = ChannelFits(scheme, moments.of_answers(w)).components(w.shape[1])
     rows = v.swapaxes(1, 2) @ w
-    lost = xp.maximum(xp.einsum("gnk,gnk->gn", rows @ moments.xx, rows), 0)
+    lost = xp.maximum(xp.einsum("gnk,gnk->gn", moments.times(rows), rows), 0)
     return _directions(v, xp.sqrt(lost), lost, (rows * rows).sum(axis=2), lost, w, moments)
 
 
@@ -95,7 +95,7 @@ def _directions(
 ) -> Directions:
     """From what each direction (g, …) adds to E‖y − ŷ‖², to ‖W − Ŵ‖² and to the energy."""
     xp, n = module_of(w), min(w.shape[1:])
-    answers = xp.einsum("gmk,gmk->", w @ moments.second, w)
+    answers = xp.einsum("gmk,gmk->", moments.times_second(w), w)
 
     def root(squares: Array, total: Array) -> Array:
         found: Array = xp.sqrt(_tails(squares)[: n + 1] / (total + (total == 0)))
