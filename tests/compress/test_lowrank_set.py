@@ -207,10 +207,11 @@ def test_a_caffemodel_brings_its_weights(tmp_path, capsys, monkeypatch):
 def test_a_deploy_net_without_weights_is_built_without_factorizing_zeros(monkeypatch):
     """Of a large net that would take minutes."""
     monkeypatch.setattr(factors, "svd", None)
-    text = "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [1, 4, 6, 6]}}}\n- {name: y, type: Convolution"
+    head = "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [1, 4, 6, 6]}}}\n"
+    conv = "- {name: y, type: Convolution, convolution_param: {num_output: 6, kernel_size: 3}"
     for scheme in ("channel", "spatial"):
         ranks = f"low_rank_param: {{rank: 2, factored: true, scheme: {scheme}}}"
-        net = mc.Net.from_text(f"{text}, convolution_param: {{num_output: 6, kernel_size: 3}}, {ranks}}}\n")
+        net = mc.Net.from_text(f"{head}{conv}, {ranks}}}\n")
         assert not any(to_host(blob.data).any() for blob in net.params["y"])
         net.blobs["x"].data[...] = 1
         assert not to_host(net.forward()["y"]).any()
