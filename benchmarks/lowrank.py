@@ -1,7 +1,8 @@
 """Low rank on four nets: ranks and accuracy at given losses, and time against dense, PyTorch and Caffe.
 
     python benchmarks/lowrank.py select NET --drops 0.5% 1% 2%      choose ranks; accuracy on other test images
-    python benchmarks/lowrank.py finetune NET --flops 0.25          a cheaper plan, its factors trained
+    python benchmarks/lowrank.py finetune NET --flops 0.25          a cheaper plan, its factors trained on labels
+    python benchmarks/lowrank.py finetune NET --flops 0.25 --distill 1000      or by the dense net
     python benchmarks/lowrank.py peers NET --shares 0.5 0.3         beside SVD, Tucker-2 and AIMET, nothing trained
     python benchmarks/lowrank.py data NET                           the paper's experiment: rank of data matrices
     python benchmarks/lowrank.py time NET [--caffe PYTHON]          forward pass: batch 100 and batch 1
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 from contextlib import closing
@@ -33,6 +33,7 @@ import minicaffe as mc
 from minicaffe.compress import shrunk
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import FlopCost
+from minicaffe.compress.distill import Lesson, own_batches
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import LayerRank, Workbench
@@ -72,30 +73,41 @@ def select(args: argparse.Namespace) -> None:
 
 
 def finetune(args: argparse.Namespace) -> None:
-    """A plan for given FLOPs; the accuracy before and after its factors are trained."""
+    """A plan for given FLOPs; the accuracy before and after its factors learn from labels or from the dense net."""
     bench, selector = _selector(args.net)
     found, dense = selector.within_cost(args.flops), _accuracy(selector, {})
     before = _accuracy(selector, found.plan)
     path = _train_spec(args.net)
     text = shrunk.shrunk_text(path.read_text(), load_net(path), found.plan)
-    solver = mc.Solver(PROTOTXT / args.net / "solver_finetune.yaml", net=parse_net(text, str(path)))
-    shrunk.fill(solver.net, bench.original, bench.approximate(found.plan))
-    start = time.perf_counter()
-    solver.solve()
-    minutes = (time.perf_counter() - start) / 60
-    out = MODELS / f"{args.net}_lowrank.npz" if args.save else Path(os.devnull)
-    if args.save:
-        solver.net.save(out)
-        write_text(PROTOTXT / args.net / "train_lowrank.yaml", text)
     with closing(mc.Net(parse_net(text, str(path)), phase="test")) as net:
-        net.share_with(solver.net)
+        shrunk.fill(net, bench.original, bench.approximate(found.plan))
+        start = time.perf_counter()
+        how = _distill(bench, net, args.distill) if args.distill else _train(args.net, net)
+        minutes = (time.perf_counter() - start) / 60
         after = bench.measure(selector.batches["untouched"], net).accuracy
+        if args.save:
+            net.save(MODELS / f"{args.net}_lowrank.npz")
+            write_text(PROTOTXT / args.net / "train_lowrank.yaml", text)
     print(
         f"{args.net} at {bench.share(found.plan):.3f} of the convolutions' FLOPs: dense {100 * dense:.2f} %, "
-        f"fitted {100 * before:.2f} ({100 * (before - dense):+.2f}), fine-tuned {100 * after:.2f} "
+        f"fitted {100 * before:.2f} ({100 * (before - dense):+.2f}), {how} {100 * after:.2f} "
         f"({100 * (after - dense):+.2f}) in {minutes:.1f} minutes"
     )
-    solver.close()
+
+
+def _train(name: str, net: mc.Net) -> str:
+    """Train a net on labels."""
+    with mc.Solver(PROTOTXT / name / "solver_finetune.yaml", net=net.spec) as solver:
+        solver.net.share_with(net)
+        solver.solve()
+        return f"fine-tuned for {solver.iter:,} iterations"
+
+
+def _distill(bench: Workbench, net: mc.Net, iterations: int) -> str:
+    """Train a net to answer as the dense one does."""
+    with closing(own_batches(bench.spec)) as batches:
+        Lesson(net, bench.original, batches).learn(iterations)
+    return f"distilled for {iterations:,} iterations"
 
 
 def peers(args: argparse.Namespace) -> None:
@@ -188,6 +200,9 @@ def main() -> None:
                              type=lambda text: float(text.removesuffix("%")) / 100)  # fmt: skip
         if function is finetune:
             sub.add_argument("--flops", type=float, required=True)
+            sub.add_argument(
+                "--distill", type=int, metavar="ITERATIONS", help="by the dense net; default: on labels"
+            )
             sub.add_argument("--save", action="store_true", help="into models/ and prototxt/")
         if function is peers:
             sub.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.3, 0.2, 0.15])
