@@ -30,8 +30,8 @@ from minicaffe.ops.linalg import orthonormal
 
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
 KRONECKER_STEPS = 2
-SWEEPS = 8
-ENOUGH = 2e-3  # of what is missed: a sweep that gains less is the last
+SWEEPS = 12
+ENOUGH = 1e-3  # of what is missed: a sweep that gains less is the last
 CONJUGATE_STEPS = 4
 
 
