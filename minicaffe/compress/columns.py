@@ -14,8 +14,7 @@ import numpy as np
 
 from minicaffe.compress.least_squares import Moments
 from minicaffe.device.array import Array, module_of
-from minicaffe.low_rank.factorization import leading_eigenvectors
-from minicaffe.ops.linalg import orthonormal
+from minicaffe.low_rank.factorization import POWER_ITERATIONS, find_range, leading_eigenvectors
 
 SMALLEST = 1e-12  # of the largest eigenvalue: one that is rounding
 
@@ -35,10 +34,11 @@ class Columns(Moments):
         y_mean: Array,
         yy: Array,
         own: Array | None = None,
+        count: int | None = None,
         centred: bool = True,
     ) -> None:
         self.x, self.y, self.x_shift, self.centred = x, y, x_shift, centred
-        self.count = x.shape[2]
+        self.count, self.columns = count, x.shape[2]
         self.own, self.yy, self.y_mean = own, yy, y_mean
         self.x_mean = x_shift + x.mean(axis=2, dtype=np.float64) if centred else 0 * x_shift
 
@@ -46,7 +46,7 @@ class Columns(Moments):
         """X (g, k, n) in float64, divided by √n, with the means subtracted if it is centred."""
         inputs: Array = self.x.astype(np.float64)
         inputs += (self.x_shift - self.x_mean)[:, :, None]
-        inputs /= self.count**0.5
+        inputs /= self.columns**0.5
         return inputs
 
     def responses(self, x: Array) -> Array:
@@ -57,7 +57,7 @@ class Columns(Moments):
         assert self.y is not None
         y: Array = self.y.astype(np.float64)
         y -= self.y_mean[:, :, None]
-        y /= self.count**0.5
+        y /= self.columns**0.5
         return y
 
     def times(self, w: Array) -> Array:
@@ -67,7 +67,7 @@ class Columns(Moments):
     def of_answers(self, w: Array) -> Columns:
         answers = w @ self.inputs()
         means, variances = self._means(w), (answers * answers).sum(axis=2)
-        return Columns(self.x, None, self.x_shift, means, variances, w, self.centred)
+        return Columns(self.x, None, self.x_shift, means, variances, w, centred=self.centred)
 
     @property
     def xx(self) -> Array:
@@ -90,14 +90,14 @@ class Columns(Moments):
         y = self.y
         if own is None and self.own is not None:
             x = self.inputs()
-            y = self.responses(x) * self.count**0.5 + self.y_mean[:, :, None]
-        return Columns(self.x, y, self.x_shift, 0 * self.y_mean, yy, own, centred=False)
+            y = self.responses(x) * self.columns**0.5 + self.y_mean[:, :, None]
+        return Columns(self.x, y, self.x_shift, 0 * self.y_mean, yy, own, self.count, centred=False)
 
     def of_group(self, group: int) -> Columns:
         one = slice(group, group + 1)
         y, own = (None if a is None else a[one] for a in (self.y, self.own))
         parts = (self.x_shift[one], self.y_mean[one], self.yy[one])
-        return Columns(self.x[one], y, *parts, own, self.centred)
+        return Columns(self.x[one], y, *parts, own, self.count, self.centred)
 
     def best(self, prior: Array | float = 0) -> Array:
         if self.own is not None:
@@ -107,7 +107,7 @@ class Columns(Moments):
         if isinstance(prior, (int, float)):
             prior = xp.zeros((*missed.shape[:2], x.shape[1]))
         missed = missed - prior @ x
-        inner = x.swapaxes(1, 2) @ x + self.ridge * xp.eye(self.count)
+        inner = x.swapaxes(1, 2) @ x + self.ridge(prior) * xp.eye(self.columns)
         change = xp.linalg.solve(inner, missed.swapaxes(1, 2)).swapaxes(1, 2)
         best: Array = change @ x.swapaxes(1, 2)
         best += prior
@@ -116,32 +116,28 @@ class Columns(Moments):
     def main_answers(self, best: Array, prior: Array | float, rank: int | None = None) -> tuple[Array, Array]:
         """As ``Moments`` has them.
 
-        Fewer columns than m have answers in n directions only. An orthonormal basis of these, turned a step
-        towards the leading eigenvectors, holds the first n of them: all others are of the size of the ridge.
+        Fewer columns than m have answers in n directions only. An orthonormal basis of these, turned some steps
+        towards the leading eigenvectors, holds the first n of them nearly.
         """
-        answers = best @ self.inputs()
-        if min(best.shape[1:]) <= self.count or (rank is not None and rank > self.count):
-            return leading_eigenvectors(self._ridged_answers(best, answers))
+        answers, ridge = best @ self.inputs(), self.ridge(prior)
+        if min(best.shape[1:]) <= self.columns or (rank is not None and rank > self.columns):
+            covariance = answers @ answers.swapaxes(1, 2) + ridge * (best @ best.swapaxes(1, 2))
+            return leading_eigenvectors(covariance)
 
         def apply(v: Array) -> Array:
-            ridge = best @ (best.swapaxes(1, 2) @ v)
-            product: Array = answers @ (answers.swapaxes(1, 2) @ v) + self.ridge * ridge
+            product: Array = answers @ (answers.swapaxes(1, 2) @ v)
+            product += ridge * (best @ (best.swapaxes(1, 2) @ v))
             return product
 
-        basis = orthonormal(apply(orthonormal(answers)))
+        basis = find_range(apply, answers, POWER_ITERATIONS)
         values, turned = leading_eigenvectors(basis.swapaxes(1, 2) @ apply(basis))
         return values, basis @ turned
-
-    def _ridged_answers(self, best: Array, answers: Array) -> Array:
-        ridged: Array = answers @ answers.swapaxes(1, 2)
-        ridged += self.ridge * (best @ best.swapaxes(1, 2))
-        return ridged
 
     def main_inputs(self, rank: int | None = None) -> tuple[Array, Array]:
         """As ``Moments`` has them; those beyond n, which have no share of the inputs, from the matrix of k × k."""
         whole = Columns(self.x, None, self.x_shift, self.y_mean, self.yy, centred=False).inputs()
         values, turned = leading_eigenvectors(whole.swapaxes(1, 2) @ whole, rank)
-        if rank is None or rank > self.count or (values <= SMALLEST * values[:, :1]).any():
+        if rank is None or rank > self.columns or (values <= SMALLEST * values[:, :1]).any():
             return leading_eigenvectors(whole @ whole.swapaxes(1, 2), rank)
         vectors = whole @ turned
         return values, vectors / module_of(whole).sqrt(values)[:, None, :]
@@ -161,17 +157,17 @@ class Columns(Moments):
 
     def through(self, v: Array, kw: int) -> Array:
         x = self._window(kw)
-        seen = (v @ x.reshape(len(x), -1)).reshape(len(v) * kw, self.count)
-        through: Array = (seen @ x.reshape(-1, self.count).T).reshape(len(v), kw, len(x), kw)
+        seen = (v @ x.reshape(len(x), -1)).reshape(len(v) * kw, self.columns)
+        through: Array = (seen @ x.reshape(-1, self.columns).T).reshape(len(v), kw, len(x), kw)
         return through
 
     def within(self, v: Array, kw: int) -> Array:
         x = self._window(kw)
-        seen = (v @ x.reshape(len(x), -1)).reshape(len(v) * kw, self.count)
+        seen = (v @ x.reshape(len(x), -1)).reshape(len(v) * kw, self.columns)
         within: Array = seen @ seen.T
         return within
 
     def _window(self, kw: int) -> Array:
         """X (a, j, n) of the only group."""
-        x: Array = self.inputs()[0].reshape(self.x.shape[1] // kw, kw, self.count)
+        x: Array = self.inputs()[0].reshape(self.x.shape[1] // kw, kw, self.columns)
         return x

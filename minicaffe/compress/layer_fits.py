@@ -58,6 +58,7 @@ class LayerFits(ABC):
         if prior is not None:
             given = prior.reshape(groups, filters, -1)
         self.prior = seen.known(given)
+        self.ridge = seen.ridge(self.prior)
 
     @property
     def full_rank(self) -> int:
@@ -98,21 +99,37 @@ class LayerFits(ABC):
         return variance if variance > ROUNDING**2 * power else 0.0
 
     @cached_property
-    def ridge_of_best(self) -> Array:
-        """λ·(‖W*‖² − 2·⟨W*, prior⟩) (g,): by how much W* explains more than ⟨W*·(xx + λ), W*⟩."""
-        best = self.best
-        more: Array = self.seen.ridge[:, 0, 0] * (best * (best - 2 * self.prior)).sum(axis=(1, 2))
-        return more
+    def least(self) -> float:
+        """The share that W* itself misses."""
+        if self.seen.own is not None or not self.variance:
+            return 0.0
+        everything = (self.best * self.seen.target(self.prior)).sum()
+        return max(0.0, 1 - float(everything + self.beside_ridge(self.best)) / self.variance)
 
-    def shares(self, explained: Array, constant: float = 0.0) -> np.ndarray:
+    def beside_ridge(self, weights: Array) -> Array:
+        """λ·(‖Ŵ‖² − 2·⟨Ŵ, prior⟩): by how much Ŵ (g, m, k) explains more than ⟨Ŵ, W*·(xx + λ)⟩.
+
+        That is what it explains with the ridge, provided that one factor is the best for the other.
+        """
+        beside: Array = (self.ridge * weights * (weights - 2 * self.prior)).sum()
+        return beside
+
+    def shares(self, explained: Array, beside: Array | float = 0.0) -> np.ndarray:
         """What is missed at ranks 0, 1, … from the variance that each further component explains.
 
-        ``constant``: what is missed beside the variance at rank 0.
+        ``beside``: what is explained at each of these ranks beside that.
         """
-        sums = np.concatenate([np.zeros(1), np.cumsum(to_host(explained))]) - constant
+        sums = np.concatenate([np.zeros(1), np.cumsum(to_host(explained))]) + beside
         missed = 1 - sums / self.variance if self.variance else np.zeros_like(sums)
         found: np.ndarray = np.maximum(np.minimum.accumulate(missed), 0)
         return found
+
+    def down_to_least(self, missed: np.ndarray, rank: int) -> np.ndarray:
+        """Shares at ranks 0 … full from those at the first ones: on a line to ``least`` at ``rank``, then that."""
+        last = len(missed) - 1
+        least = min(self.least, missed[-1]) if last < rank else missed[-1]
+        line = np.linspace(missed[-1], least, max(0, rank - last) + 1)[1:]
+        return np.concatenate([missed, line, np.full(self.full_rank - max(rank, last), least)])
 
 
 class ChannelFits(LayerFits):
@@ -124,9 +141,9 @@ class ChannelFits(LayerFits):
         left = self.components(rank)
         right = left.swapaxes(1, 2) @ self.best
         means = left @ (right @ self.seen.x_mean[:, :, None])
-        missed = self._missed[min(rank, self.full_rank)]
+        missed = self._from_main if rank < len(self._from_main) else self._shares(*self._all)
         factors = balanced(left, right)
-        return Fit(*factors, (self.seen.y_mean - means[:, :, 0]).reshape(-1), 1 - float(missed))
+        return Fit(*factors, (self.seen.y_mean - means[:, :, 0]).reshape(-1), 1 - float(missed[rank]))
 
     @cached_property
     def _main(self) -> tuple[Array, Array]:
@@ -136,7 +153,11 @@ class ChannelFits(LayerFits):
     @cached_property
     def _all(self) -> tuple[Array, Array]:
         """All of them, where there are fewer columns than these."""
-        return self.seen.main_answers(self.best, self.prior, self.full_rank)
+        return self.seen.main_answers(self.best, self.prior, self._rank_of_best)
+
+    @property
+    def _rank_of_best(self) -> int:
+        return min(self.scheme.matrix_shape)
 
     def components(self, rank: int) -> Array:
         """U (g, m, r)."""
@@ -145,13 +166,23 @@ class ChannelFits(LayerFits):
 
     @cached_property
     def _missed(self) -> np.ndarray:
-        values, u = self._main
-        u, values = u[..., : self.full_rank], values[..., : self.full_rank]
-        rows = u.swapaxes(1, 2) @ self.best
-        near = rows if self.seen.own is not None else u.swapaxes(1, 2) @ (self.prior + 0 * self.best)
-        ridge = (rows * (rows - 2 * near)).sum(axis=2)
-        missed = self.shares((values + self.seen.ridge[:, :, 0] * ridge).sum(axis=0))
-        return np.pad(missed, (0, self.full_rank + 1 - len(missed)), mode="edge")
+        """Fewer columns than m show some directions only: beyond, it is on a straight line to what W* misses."""
+        return self.down_to_least(self._from_main, self._rank_of_best)
+
+    @cached_property
+    def _from_main(self) -> np.ndarray:
+        return self._shares(*self._main)
+
+    def _shares(self, values: Array, u: Array) -> np.ndarray:
+        """What is missed with the first 0, 1, … of these components."""
+        u, values = u[..., : self._rank_of_best], values[..., : self._rank_of_best]
+        rows, near = u.swapaxes(1, 2) @ self.best, self.prior
+        if self.seen.own is not None:
+            near = rows
+        elif not isinstance(near, (int, float)):
+            near = u.swapaxes(1, 2) @ near
+        beside = self.ridge[:, :, 0] * (rows * (rows - 2 * near)).sum(axis=2)
+        return self.shares((values + beside).sum(axis=0))
 
 
 class BasisFits(ChannelFits):
@@ -203,8 +234,8 @@ class DataFits(LayerFits):
         answers = self.w @ q  # (g, m, k)
         wanted = self.seen.yx @ q + y_mean[:, :, None] * (self.seen.x_mean[:, None, :] @ q)
         explained = (answers * (2 * wanted - values[:, None, :] * answers)).sum(axis=(0, 1))
-        constant = float((y_mean * y_mean).sum())  # what the means miss without any x
-        return self.shares(explained, constant)
+        means = float((y_mean * y_mean).sum())  # is missed without any x
+        return self.shares(explained, -means)
 
 
 def balanced(left: Array, right: Array) -> tuple[Array, Array]:

@@ -27,13 +27,21 @@ NEGLIGIBLE = 1e-5  # of the size of y: a bias that is rounding
 class Moments:
     """Of g groups: x_mean (g, k), y_mean (g, m), xx (g, k, k), yx (g, m, k), and yy (g, m), the variances of y.
 
-    ``own`` (g, m, k): the weights w, where y is the layer's own w·x + b; it is not copied.
+    ``own`` (g, m, k): the weights w, where y is the layer's own w·x + b; it is not copied. ``count``: the columns
+    that they are estimated from; None: they are taken to be exact.
     """
 
     def __init__(
-        self, x_mean: Array, y_mean: Array, xx: Array, yx: Array, yy: Array, own: Array | None = None
+        self,
+        x_mean: Array,
+        y_mean: Array,
+        xx: Array,
+        yx: Array,
+        yy: Array,
+        own: Array | None = None,
+        count: int | None = None,
     ) -> None:
-        self.x_mean, self.y_mean, self.yy, self.own = x_mean, y_mean, yy, own
+        self.x_mean, self.y_mean, self.yy, self.own, self.count = x_mean, y_mean, yy, own, count
         self._xx, self._yx = xx, yx
 
     @property
@@ -57,7 +65,7 @@ class Moments:
         xy = self.y_mean[:, :, None] * self.x_mean[:, None, :]
         yy = self.yy + self.y_mean * self.y_mean
         none = 0 * self.x_mean, 0 * self.y_mean
-        return Moments(*none, self.second, self.yx + xy, yy, self._own_without_bias())
+        return Moments(*none, self.second, self.yx + xy, yy, self._own_without_bias(), self.count)
 
     def _own_without_bias(self) -> Array | None:
         """The layer's own weights where it has no bias: else y is not w·x."""
@@ -71,7 +79,8 @@ class Moments:
         """Those of one group, in arrays of one group."""
         one = slice(group, group + 1)
         own = None if self.own is None else self.own[one]
-        return Moments(self.x_mean[one], self.y_mean[one], self.xx[one], self.yx[one], self.yy[one], own)
+        parts = (self.x_mean[one], self.y_mean[one], self.xx[one], self.yx[one], self.yy[one])
+        return Moments(*parts, own, self.count)
 
     def of_answers(self, w: Array) -> Moments:
         """The same with the answers w·x of weights (g, m, k) for the responses."""
@@ -92,29 +101,40 @@ class Moments:
         product: Array = self.times(w) + self._means(w)[:, :, None] * self.x_mean[:, None, :]
         return product
 
-    @cached_property
-    def ridge(self) -> Array:
-        """λ (g, 1, 1), which is added to the variances of x: a small share of their mean, and never 0."""
-        xp = module_of(self.x_mean)
-        variance, power = (a[:, None, None] for a in self.sizes())
+    def ridge(self, prior: Array | float = 0) -> Array:
+        """λ (g, 1, 1), which is added to the variances of x: a small share of their mean, and never 0.
+
+        Where there are dense weights to stay near to, it grows with k / n, as if k more columns had been seen that
+        are white noise: what n columns have not shown is not free. Without that, factors fitted to a few images
+        may miss several times as much of the responses to others.
+        """
+        xp, rows = module_of(self.x_mean), self.x_mean.shape[1]
+        variance, power = (a[:, None, None] for a in self._sizes)
+        share = RIDGE
+        if self.count is not None and not isinstance(self.known(prior), (int, float)):
+            share += min(1.0, rows / self.count)
         rounding = np.finfo(np.float32).eps ** 2 * power  # what rounding x looks like
-        ridge: Array = xp.maximum(RIDGE * variance, rounding)
+        ridge: Array = xp.maximum(share * variance, rounding)
         ridge += ridge == 0
         return ridge
+
+    @cached_property
+    def _sizes(self) -> tuple[Array, Array]:
+        return self.sizes()
 
     def sizes(self) -> tuple[Array, Array]:
         """Mean variance and mean square of the elements of x, (g,) each."""
         variance: Array = module_of(self.x_mean).trace(self.xx, axis1=1, axis2=2) / self.x_mean.shape[1]
         return variance, variance + (self.x_mean * self.x_mean).mean(axis=1)
 
-    def ridged(self) -> Array:
+    def ridged(self, prior: Array | float = 0) -> Array:
         """xx + λ (g, k, k)."""
-        ridged: Array = self.xx + self.ridge * module_of(self.x_mean).eye(self.x_mean.shape[1])
+        ridged: Array = self.xx + self.ridge(prior) * module_of(self.x_mean).eye(self.x_mean.shape[1])
         return ridged
 
     def target(self, prior: Array | float = 0) -> Array:
         """yx + λ·prior (g, m, k), which is W*·(xx + λ)."""
-        target: Array = self.yx + self.ridge * self.known(prior)
+        target: Array = self.yx + self.ridge(prior) * self.known(prior)
         return target
 
     def known(self, prior: Array | float) -> Array | float:
@@ -129,7 +149,7 @@ class Moments:
         if self.own is not None:
             return self.own.astype(np.float64)
         solve = module_of(self.x_mean).linalg.solve
-        best: Array = solve(self.ridged(), self.target(prior).swapaxes(1, 2)).swapaxes(1, 2)
+        best: Array = solve(self.ridged(prior), self.target(prior).swapaxes(1, 2)).swapaxes(1, 2)
         return best
 
     def main_answers(self, best: Array, prior: Array | float, rank: int | None = None) -> tuple[Array, Array]:

@@ -140,7 +140,8 @@ class MomentSums:
             centred_yx = yx[0] - y[:, :, None] * x[:, None, :]
         else:
             centred_yx = _product(own.astype(np.float64), centred_xx)
-        return Moments(x_mean, y_mean, centred_xx, centred_yx, module_of(yy).maximum(yy - y * y, 0), own)
+        yy = module_of(yy).maximum(yy - y * y, 0)
+        return Moments(x_mean, y_mean, centred_xx, centred_yx, yy, own, self.columns)
 
     def _kept_columns(self) -> Columns:
         assert self.shifts is not None
@@ -149,7 +150,8 @@ class MomentSums:
         y_mean = y.mean(axis=2, dtype=np.float64)
         yy = ((y - y_mean[:, :, None]) ** 2).mean(axis=2)
         own = self._own(y)
-        return Columns(x, y if own is None else None, self.shifts[0].astype(np.float64), y_mean, yy, own)
+        shift = self.shifts[0].astype(np.float64)
+        return Columns(x, y if own is None else None, shift, y_mean, yy, own, self.columns)
 
     def _own(self, y: Array) -> Array | None:
         """The layer's own weights as (g, m, k), for y (g, m, …)."""

@@ -51,23 +51,24 @@ class SpatialFits(LayerFits):
 
     def _missed_by(self, weights: Array) -> float:
         """The share that is missed by weights (g, m, k) whose H is the best for their V."""
-        ridge = self.seen.ridge * weights * (weights - 2 * self.prior)
-        explained = float((weights * self._target + ridge).sum()) if self.variance else 0.0
-        return max(0.0, 1 - explained / self.variance) if self.variance else 0.0
+        if not self.variance:
+            return 0.0
+        explained = float((weights * self._target).sum() + self.beside_ridge(weights))
+        return max(0.0, 1 - explained / self.variance)
 
     @cached_property
     def _missed(self) -> np.ndarray:
-        """Beyond the rank at which two factors are as large as W, it is on a straight line to what W* misses."""
+        """Beyond the rank at which two factors are as large as W, it is on a straight line to what W* misses.
+
+        What is explained beside the ridge is found for some ranks, and interpolated.
+        """
         rows, columns = self.scheme.matrix_shape
         most = max(1, rows * columns // (rows + columns))
-        explained = module_of(self.best).stack([g.explained(most) for g in self._groups]).sum(axis=0)
-        ridge = float(self.ridge_of_best.sum())
-        missed = self.shares(explained, -ridge)
-        missed[0] = 1.0 if self.variance else 0.0
-        least = self._missed_by(self.best)
-        rest = np.linspace(missed[-1], min(least, missed[-1]), self.full_rank + 1 - most)[1:]
-        found: np.ndarray = np.concatenate([np.minimum.accumulate(missed), rest])
-        return found
+        explained = module_of(self.best).stack([group.explained(most) for group in self._groups]).sum(axis=0)
+        ranks = sorted({most >> halvings for halvings in range(most.bit_length())})
+        beside = [sum(group.beside_ridge(rank) for group in self._groups) for rank in ranks]
+        missed = self.shares(explained, np.interp(np.arange(most + 1), [0, *ranks], [0.0, *beside]))
+        return self.down_to_least(missed, self.full_rank)
 
     @cached_property
     def _target(self) -> Array:
@@ -78,18 +79,29 @@ class SpatialFits(LayerFits):
     def _groups(self) -> list[_Group]:
         kw = self.scheme.shape[3]
         return [
-            _Group(self.seen.of_group(g), self.best[g], self._target[g], kw) for g in range(self.scheme.group)
+            _Group(
+                self.seen.of_group(g),
+                self.best[g],
+                self._target[g],
+                self.prior if isinstance(self.prior, (int, float)) else self.prior[g],
+                float(self.ridge[g, 0, 0]),
+                kw,
+            )
+            for g in range(self.scheme.group)
         ]
 
 
 class _Group:
-    """One group: ``best`` and ``target`` (m, k)."""
+    """One group: ``best``, ``target`` and ``prior`` (m, k)."""
 
-    def __init__(self, seen: Moments, best: Array, target: Array, kw: int) -> None:
+    def __init__(
+        self, seen: Moments, best: Array, target: Array, prior: Array | float, ridge: float, kw: int
+    ) -> None:
         self.seen, self.kw = seen, kw
-        self.ridge = float(seen.ridge.sum())
+        self.ridge = ridge
         self.best = best.reshape(len(best), -1, kw)  # (m, a, j)
         self.target = target.reshape(self.best.shape)
+        self.prior = (prior + 0 * best).reshape(self.best.shape)
         self.everything = float((self.best * self.target).sum())
 
     @cached_property
@@ -109,8 +121,9 @@ class _Group:
 
     def explained(self, most: int) -> Array:
         """The variance that each further rank explains, (most,), with the V of ``basis`` and the best H."""
-        xp, v, kw = module_of(self.best), self.basis[:most], self.kw
-        normal, right = self._normal(v), self._right(v)
+        xp, kw = module_of(self.best), self.kw
+        v = self.basis[:most]
+        normal, right = self._equations = self._normal(v), self._right(v)
         filters, size = right.shape
         bordered = xp.empty((size + filters, size + filters))
         bordered[:size, :size] = normal
@@ -121,6 +134,14 @@ class _Group:
         solved = xp.linalg.cholesky(bordered)[size:, :size]
         explained: Array = (solved * solved).sum(axis=0).reshape(most, kw).sum(axis=1)
         return explained
+
+    def beside_ridge(self, rank: int) -> float:
+        """As ``LayerFits.beside_ridge``, of the V of ``basis`` and the best H, at a rank that is ``explained``."""
+        size = rank * self.kw
+        normal, right = self._equations
+        h = module_of(right).linalg.solve(normal[:size, :size], right[:, :size].T).T
+        near = self._with(self.prior, self.basis[:rank])
+        return self.ridge * float((h * (h - 2 * near)).sum())
 
     def alternate(self, rank: int) -> tuple[Array, Array]:
         """V (r, a) and H (m, r, kw) by alternating least squares."""
@@ -149,8 +170,12 @@ class _Group:
 
     def _right(self, v: Array) -> Array:
         """(m, r·kw)."""
-        right: Array = module_of(v).tensordot(self.target, v, axes=(1, 1)).transpose(0, 2, 1)
-        return right.reshape(len(right), -1)
+        return self._with(self.target, v)
+
+    def _with(self, weights: Array, v: Array) -> Array:
+        """Weights (m, a, kw) times v (r, a): (m, r·kw)."""
+        product: Array = module_of(v).tensordot(weights, v, axes=(1, 1)).transpose(0, 2, 1)
+        return product.reshape(len(product), -1)
 
     def _better_vertical(self, v: Array, h: Array) -> Array:
         """V (r, a) for a given H, by some steps of preconditioned conjugate gradients from the V before."""

@@ -144,13 +144,13 @@ def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves(rng):
 class Task:
     """A layer's data matrices and the responses that are wanted: its own, or those to other inputs."""
 
-    def __init__(self, rng, kind, group=1, own=True, w=None, window=None):
+    def __init__(self, rng, kind, group=1, own=True, w=None, window=None, x=None):
         window = window or Window((3, 3), pad=(1, 1))
-        x, shape = image_like(rng, (4, 6, 5, 7)), (6, 4 // group, *window.kernel)
-        self.scheme, self.group = kind(shape, group), group
+        x, shape = image_like(rng, (4, 6, 5, 7)) if x is None else x, (6, 4 // group, *window.kernel)
+        self.scheme, self.group, self.x = kind(shape, group), group, x
         self.w = rng.standard_normal(shape) if w is None else w
         product = DenseConvolution(Geometry(x.shape, 6, window, group), np.float64)
-        y = np.empty((6, *product.geometry.output, 7))
+        y = np.empty((6, *product.geometry.output, x.shape[3]))
         product.forward(x if own else x + 0.7 * image_like(rng, x.shape), self.w, y, rng.standard_normal(6))
         sums = MomentSums()
         sums.add(product, x, y)

@@ -38,7 +38,9 @@ def layer(request):
     sums = MomentSums(w)
     sums.add(product, x, y.reshape(product.geometry.output_shape))
     scheme = ChannelScheme(product.geometry.weight_shape, groups)
-    return scheme, w, b, columns, sums.moments()
+    moments = sums.moments()
+    moments.count = None  # these images are all: factors need not be good for others
+    return scheme, w, b, columns, moments
 
 
 def approximated(way, scheme, w, b, moments, rank):
