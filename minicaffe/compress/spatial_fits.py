@@ -26,7 +26,7 @@ from minicaffe.compress.least_squares import Moments
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import leading_eigenvectors
 from minicaffe.low_rank.schemes import SpatialScheme
-from minicaffe.ops.linalg import orthonormal
+from minicaffe.ops.linalg import cholesky, orthonormal
 
 SMALLEST = 1e-30  # on a diagonal, so that zeros can be divided by
 KRONECKER_STEPS = 2
@@ -114,7 +114,7 @@ class _Group:
             s = self.seen.between_rows(t) / kw + self.ridge * xp.eye(rows)
             t = self.seen.between_columns(s, kw)
             t = t + (self.ridge * xp.trace(s) + SMALLEST) * xp.eye(kw)
-        s_root, t_root = xp.linalg.cholesky(s), xp.linalg.cholesky(t / (xp.trace(t) / kw))
+        s_root, t_root = cholesky(s), cholesky(t / (xp.trace(t) / kw))
         weights = s_root.T @ (self.best @ t_root).transpose(1, 0, 2).reshape(rows, -1)
         _, found = leading_eigenvectors(weights @ weights.T, min(rows, filters * kw))
         return orthonormal(xp.linalg.solve(s_root.T, found)).T
@@ -131,7 +131,7 @@ class _Group:
         bordered[:size, size:] = right.T
         # large enough to be positive definite: it has no part in the rows that are wanted
         bordered[size:, size:] = (2 * self.everything + SMALLEST) * xp.eye(filters)
-        solved = xp.linalg.cholesky(bordered)[size:, :size]
+        solved = cholesky(bordered)[size:, :size]
         explained: Array = (solved * solved).sum(axis=0).reshape(most, kw).sum(axis=1)
         return explained
 

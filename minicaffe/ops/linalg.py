@@ -1,7 +1,7 @@
 """Factorizations of matrices and stacks of them (…, m, n), by LAPACK on a CPU, by cuSOLVER on a GPU.
 
-``svd`` and ``eigh`` raise numpy.linalg.LinAlgError if they do not converge; on a GPU they have to wait for the
-device to know.
+``svd``, ``eigh`` and ``cholesky`` raise numpy.linalg.LinAlgError if they do not converge, or where a matrix is not
+positive definite; on a GPU they have to wait for the device to know.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ def eigh(a: Array) -> tuple[Array, Array]:
         xp, stack = module_of(a), a.shape[:-2]
         found = [xp.linalg.eigh(matrix) for matrix in a.reshape(-1, *a.shape[-2:])]
         return tuple(xp.stack(parts).reshape(*stack, *parts[0].shape) for parts in zip(*found, strict=True))
+
+
+def cholesky(a: Array) -> Array:
+    """The lower triangular L (…, m, m) with L·Lᵀ = a, for symmetric, positive definite a (…, m, m)."""
+    with checked_linalg(a):
+        factor: Array = module_of(a).linalg.cholesky(a)
+    return factor
 
 
 def orthonormal(a: Array) -> Array:

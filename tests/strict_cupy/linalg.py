@@ -11,7 +11,7 @@ import numpy as np
 from tests.strict_cupy.arrays import launched, memories_of, ndarray
 from tests.strict_cupy.rules import count
 
-SQUARE = ("eigh", "inv", "solve")
+SQUARE = ("cholesky", "eigh", "inv", "solve")
 COLUMNS_FIRST = ("qr", "eigh")  # cuSOLVER's matrices have their columns one after the other
 _linalg_errors = ["ignore"]
 
@@ -64,4 +64,4 @@ def errstate(*, divide=None, over=None, under=None, invalid=None, linalg=None) -
         _linalg_errors.pop()
 
 
-functions = {name: factorization(name) for name in ("eigh", "inv", "norm", "qr", "solve", "svd")}
+functions = {name: factorization(name) for name in ("cholesky", "eigh", "inv", "norm", "qr", "solve", "svd")}

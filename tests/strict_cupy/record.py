@@ -25,8 +25,8 @@ may_share_memory mean median min moveaxis ndim nonzero ones ones_like outer pad 
 result_type roll rollaxis searchsorted shape shares_memory size sort split squeeze stack std sum swapaxes
 take take_along_axis tensordot tile trace transpose tril triu unique var vdot vstack where zeros
 zeros_like cuda.get_current_stream cuda.runtime.driverGetVersion cuda.runtime.getDeviceCount
-cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.eigh linalg.inv linalg.norm linalg.qr
-linalg.solve linalg.svd random.default_rng
+cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.cholesky linalg.eigh linalg.inv
+linalg.norm linalg.qr linalg.solve linalg.svd random.default_rng
 """
 UFUNCS = """
 abs absolute add arccos arcsin arctan bitwise_and bitwise_or bitwise_xor ceil cos cosh divide divmod equal
