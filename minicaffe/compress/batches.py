@@ -41,7 +41,7 @@ def feed(net: Net, batch: Batch) -> None:
     for name, array in batch.items():
         if name in net.blobs:
             net.blobs[name].reshape(*array.shape)
-            net.blobs[name].data[...] = array
+            net.blobs[name].data[...] = net.setting.device.put(array)
 
 
 def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None:
