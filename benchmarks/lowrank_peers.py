@@ -23,7 +23,8 @@ from tucker import tucker2, vbmf_ranks
 
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.journal import Journal
-from minicaffe.compress.workbench import LayerRank, Plan, Workbench
+from minicaffe.compress.plan import LayerRank, Plan
+from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
 from minicaffe.device.array import Array, to_host
 from minicaffe.low_rank import factorization
@@ -145,7 +146,7 @@ class Peers:
             self.bench.put_back()
             for name, w in found.weights.items():
                 self.bench.trial.params[name][0].data[...] = w
-            known = {"accuracy": self.bench.measure(self.batches[on]).accuracy}
+            known = {"accuracy": self.bench.measure(self.batches[on]).score}
             self.journal.note([on, *found.key], known)
         return float(known["accuracy"])
 

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 import minicaffe as mc
+from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.shrunk import shrunk_text
-from minicaffe.compress.workbench import LayerRank
 from minicaffe.core.layer import Layer
 from minicaffe.layers.dropout import DropoutParam
 from minicaffe.layers.eltwise import EltwiseParam
