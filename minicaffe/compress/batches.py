@@ -10,6 +10,7 @@ from minicaffe.errors import DataError
 from minicaffe.layers.batch_source import BatchSourceLayer
 
 Batch = dict[str, Array]
+LABELS = "\0labels"  # the key of a batch's labels where no blob has them: no spec can name a blob so
 
 
 def draw(net: Net, count: int) -> list[Batch]:
@@ -51,3 +52,8 @@ def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None
     for i in range(first, len(net.layers) if last is None else last + 1):
         if not net.layers[i].spec.brings_data:
             net.run_forward(i, i)
+
+
+def images_of(batch: Batch) -> int:
+    """The images in a batch: the length of its first array."""
+    return len(next(iter(batch.values())))

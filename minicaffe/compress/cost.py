@@ -1,15 +1,17 @@
-"""What a plan costs: multiply-adds, or measured milliseconds."""
+"""What a plan costs: multiply-adds, weights, or measured milliseconds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.plan import Candidate, LayerRank, Plan
 from minicaffe.compress.stopwatch import seconds, warn_of_noise
-from minicaffe.compress.workbench import Candidate, LayerRank, Plan, Workbench
+from minicaffe.compress.workbench import Workbench
 from minicaffe.device.array import Array
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.products import product_of_rank
@@ -33,6 +35,29 @@ class FlopCost:
 
     def total(self, plan: Plan) -> float:
         """The cost of all candidates under a plan."""
+        return sum(self.of(name, plan.get(name)) for name in self.candidates)
+
+
+class ParamCost:
+    """Weights of the candidates."""
+
+    name = "parameters"
+    of_what = "these layers' weights when dense"
+
+    def __init__(self, bench: Workbench) -> None:
+        self.candidates = bench.candidates
+
+    def of(self, name: str, choice: LayerRank | None) -> float:
+        """The weights of one layer at a rank; None: dense."""
+        candidate = self.candidates[name]
+        dense = math.prod(candidate.product.geometry.weight_shape)
+        if choice is None:
+            return dense
+        (hidden, *window), (filters, _, *other) = candidate.scheme(choice.scheme).filter_shapes
+        return min(dense, choice.rank * (hidden * math.prod(window) + filters * math.prod(other)))
+
+    def total(self, plan: Plan) -> float:
+        """The weights of all candidates under a plan."""
         return sum(self.of(name, plan.get(name)) for name in self.candidates)
 
 
@@ -123,3 +148,6 @@ def _milliseconds(call: Callable[[], object], times: list[float] | None = None) 
     if times is not None:
         times += found
     return median(found) * 1e3
+
+
+Cost = FlopCost | ParamCost | TimeCost

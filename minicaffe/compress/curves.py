@@ -1,25 +1,22 @@
 """What each layer loses at what cost, and the plans that are best provided that losses add up.
 
-For a price p of one unit of cost, each layer takes the rank with the least rise + p · cost. As p grows, plans get
-cheaper: they are the lower hull of all plans (Shoham and Gersho 1988, doi 10.1109/29.90373).
+For a price p of one unit of cost, each layer takes the rank with the least rise + p · cost. As p grows, one layer
+after the other gets cheaper: these plans are the lower hull of all plans (Shoham and Gersho 1988,
+doi 10.1109/29.90373).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from minicaffe.compress.workbench import LayerRank, Plan
-
-LEAST_RISE = 1e-5  # of the loss: a smaller one cannot be told from none
-BISECTIONS = 8
+from minicaffe.compress.plan import LayerRank, Plan
 
 
 @dataclass(frozen=True)
 class Point:
-    """One layer at one rank (None: dense): its cost, and the rise of the loss when it alone is approximated."""
+    """One layer at one rank (None: dense): its cost, and what is lost when it alone is approximated."""
 
     choice: LayerRank | None
     cost: float
@@ -29,78 +26,65 @@ class Point:
 Curve = list[Point]  # of one layer: the dense layer first, and then cheaper and cheaper
 
 
-def make_curve(dense: Point, points: Sequence[Point], cost: Callable[[LayerRank], float]) -> Curve:
-    """The measured points that no other beats, and between two of one scheme all ranks, interpolated.
-
-    The logarithm of the rise is assumed to be linear in the logarithm of the cost.
-    """
-    frontier: Curve = [dense]
-    for point in sorted(points, key=lambda p: (max(p.rise, LEAST_RISE), p.cost)):
+def make_curve(dense: Point, points: Sequence[Point]) -> Curve:
+    """The points that no other beats: along the curve costs fall and losses rise."""
+    frontier = [dense]
+    for point in sorted(points, key=lambda p: (p.rise, p.cost)):
         if point.cost < frontier[-1].cost:
             frontier.append(point)
-    filled = frontier[:1]
-    for dearer, cheaper in pairwise(frontier):
-        filled += [*_between(dearer, cheaper, cost), cheaper]
-    return filled
+    return frontier
 
 
-def _between(dearer: Point, cheaper: Point, cost: Callable[[LayerRank], float]) -> Iterator[Point]:
-    if dearer.choice is None or cheaper.choice is None or dearer.choice.scheme != cheaper.choice.scheme:
-        return
-    high, low = math.log(max(cheaper.rise, LEAST_RISE)), math.log(max(dearer.rise, LEAST_RISE))
-    width, last = math.log(dearer.cost / cheaper.cost), dearer.cost
-    for rank in range(dearer.choice.rank - 1, cheaper.choice.rank, -1):
-        choice = LayerRank(cheaper.choice.scheme, rank)
-        price = cost(choice)
-        if cheaper.cost < price < last:  # measured times may not fall with every rank
-            last = price
-            part = math.log(dearer.cost / price) / width
-            yield Point(choice, price, math.exp(low + part * (high - low)))
+def hull(curve: Curve) -> Curve:
+    """The points of a curve that are the best at some price: each step saves its cost at a higher price."""
+    found: Curve = []
+    for point in curve:
+        while len(found) > 1 and _price(found[-2], found[-1]) >= _price(found[-1], point):
+            found.pop()
+        found.append(point)
+    return found
 
 
-def plan_at(curves: dict[str, Curve], price: float) -> Plan:
-    """The plan whose every layer has the least rise + price · cost."""
-    best = {name: min(points, key=lambda p: p.rise + price * p.cost) for name, points in curves.items()}
-    return {name: point.choice for name, point in best.items() if point.choice is not None}
+def _price(dearer: Point, cheaper: Point) -> float:
+    """What is lost for each unit of cost that is saved."""
+    return (cheaper.rise - dearer.rise) / (dearer.cost - cheaper.cost)
 
 
-def cheapest(curves: dict[str, Curve], allows: Callable[[Plan], bool], bisections: int = BISECTIONS) -> Plan:
-    """The cheapest plan on the hull that is allowed, by bisection of the price; the empty one if there is none."""
-    low, high = _price_range(curves)
-    best: Plan = {}
-    for _ in range(bisections):
-        middle = (low + high) / 2
-        plan = plan_at(curves, math.exp(middle))
-        if plan == best or allows(plan):
-            best, low = plan, middle
+def path(curves: Mapping[str, Curve]) -> list[Plan]:
+    """All plans that are the best at some price, from the dense net, {}, to the cheapest; layers in their order."""
+    steps = []
+    for name, curve in curves.items():
+        best = hull(curve)
+        steps += [(_price(a, b), name, b.choice) for a, b in pairwise(best)]
+    chosen: dict[str, LayerRank | None] = dict.fromkeys(curves)
+    plans: list[Plan] = [{}]
+    for _, name, choice in sorted(steps, key=lambda step: step[0]):
+        chosen[name] = choice
+        plans.append({layer: rank for layer, rank in chosen.items() if rank is not None})
+    return plans
+
+
+def best_within(curves: Mapping[str, Curve], fits: Callable[[Plan], bool]) -> Plan | None:
+    """The plan that loses least among those that ``fits`` a limit of cost; None if there is none.
+
+    It is the first of the path that fits, improved by what it leaves of the limit.
+    """
+    plan = next((plan for plan in path(curves) if fits(plan)), None)
+    return None if plan is None else filled(curves, plan, fits)
+
+
+def filled(curves: Mapping[str, Curve], plan: Plan, fits: Callable[[Plan], bool]) -> Plan:
+    """A plan with as much of its loss undone as still ``fits``: step by step what gains most for what it costs."""
+    plan = dict(plan)
+    while True:
+        steps = []
+        for name, curve in curves.items():
+            at = next(i for i, point in enumerate(curve) if point.choice == plan.get(name))
+            steps += [(_price(dearer, curve[at]), name, dearer.choice) for dearer in curve[:at]]
+        for _, name, choice in sorted(steps, key=lambda step: -step[0]):
+            better = {layer: rank for layer, rank in {**plan, name: choice}.items() if rank is not None}
+            if fits(better):
+                plan = better
+                break
         else:
-            high = middle
-    return best
-
-
-def best_within(curves: dict[str, Curve], fits: Callable[[Plan], bool]) -> Plan | None:
-    """The plan on the hull that loses least among those that ``fits`` a limit of cost; None if there is none."""
-    low, high = _price_range(curves)
-    best = None
-    for _ in range(40):
-        middle = (low + high) / 2
-        plan = plan_at(curves, math.exp(middle))
-        if fits(plan):
-            best, high = plan, middle
-        else:
-            low = middle
-    return best
-
-
-def _price_range(curves: dict[str, Curve]) -> tuple[float, float]:
-    """Logarithms of prices that make every layer dense, and every layer as cheap as it gets."""
-    slopes = [s for points in curves.values() for s in _slopes(points)]
-    return math.log(min(slopes, default=1.0)) - 1, math.log(max(slopes, default=1.0)) + 1
-
-
-def _slopes(points: Curve) -> Iterator[float]:
-    """Rise for each unit of cost that is saved, from one point of a curve to the next."""
-    for dearer, cheaper in pairwise(points):
-        slope = (cheaper.rise - dearer.rise) / (dearer.cost - cheaper.cost)
-        if slope > 0:
-            yield slope
+            return plan

@@ -15,7 +15,7 @@ import numpy as np
 
 from minicaffe.classify.classifier import Classifier
 from minicaffe.classify.images import load_image
-from minicaffe.compress.batches import Batch
+from minicaffe.compress.batches import LABELS, Batch
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.data.sources.image_list import (
@@ -32,7 +32,6 @@ from minicaffe.device.array import Array
 from minicaffe.errors import DataError, MinicaffeError, counted, listing, named
 from minicaffe.train.progress import Progress
 
-LABELS = "\0labels"  # the key of a batch's labels: no spec can name a blob so
 USUAL_BATCH = 32  # of a net whose own input is for one image
 BATCH_BYTES = 1 << 29  # and less, where the blobs of a net would take more than this
 FEW_BATCHES = 12  # smaller batches are made of few pictures, to have so many

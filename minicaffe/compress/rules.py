@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minicaffe.compress.plan import Candidate, LayerRank, candidate
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps, why_dense
 from minicaffe.compress.truncated import TrainedLayer
-from minicaffe.compress.workbench import Candidate, LayerRank, candidate
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table

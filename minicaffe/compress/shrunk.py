@@ -7,14 +7,17 @@ plan, and a bias where there was none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minicaffe.compress import outputs
 from minicaffe.compress.fitting import Fit
+from minicaffe.compress.plan import DATA_BASES, LayerRank, Plan
 from minicaffe.compress.suitable import PARAM_OF_TYPE
-from minicaffe.compress.workbench import LayerRank, Plan, Workbench, dense_params
+from minicaffe.compress.workbench import Workbench, dense_params
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
@@ -58,15 +61,17 @@ def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) 
 
 
 def _changes(layer: LayerSpec, choice: LayerRank, adds_biases: bool) -> dict[str, Any]:
-    changes: dict[str, Any] = {
-        "low_rank_param": {"rank": choice.rank, "scheme": choice.scheme.lower(), "factored": True},
-    }
+    if choice.scheme in DATA_BASES:
+        how: dict[str, Any] = {"rank": choice.rank, "target": "data"}
+    else:
+        how = {"rank": choice.rank, "scheme": choice.scheme.lower(), "factored": True}
+    changes: dict[str, Any] = {"low_rank_param": how}
     message = PARAM_OF_TYPE[layer.type]
     if adds_biases and not getattr(layer, message).bias_term:
         changes[f"{message}.bias_term"] = None  # true is the default
     if layer.param:
         w, *bias = dense_params(layer)
-        changes["param"] = _plain([w, w, *bias])
+        changes["param"] = _plain([w, *bias] if choice.scheme in DATA_BASES else [w, w, *bias])
     return changes
 
 
@@ -84,17 +89,36 @@ def write_spec(plan: Plan, net: Path, out: Path) -> str:
     return text
 
 
-def write_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> list[Path]:
-    """Write a net with a plan in it and its weights, in the form that the ending of ``out`` says (outputs.py).
+@dataclass
+class Made:
+    """A net with a plan in it and its weights, and the YAML text of its spec; ``read``: the files it is from."""
 
-    ``net`` is its spec, in YAML or Caffe's. Returns what was written, the net first. Raises SpecError, DataError
-    for a missing package, and WriteError, also where an output is a file that the net is read from.
-    """
+    net: Net
+    text: str
+    read: list[str | Path]
+
+    def write(self, out: Path) -> list[Path]:
+        """Write it in the form that the ending of ``out`` says (outputs.py); return the files, the net first.
+
+        Raises DataError for a missing package, and WriteError, also where an output is a file that it is from.
+        """
+        refuse_overwriting(outputs.files_of(out), self.read)
+        return outputs.write(self.net, self.text, out)
+
+
+@contextmanager
+def planned_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> Iterator[Made]:
+    """The net of a spec in any format, ``net``, with a plan in it, to be written to ``out``. Raises SpecError."""
     text, spec = _planned(plan, net, out)
-    refuse_overwriting(outputs.files_of(out), [net, *spec.files_named()])
-    with Net(spec, phase="test") as shrunk:
-        fill(shrunk, bench.original, bench.approximate(plan))
-        return outputs.write(shrunk, text, out)
+    with Net(spec, phase="test") as made:
+        fill(made, bench.original, bench.approximate(plan))
+        yield Made(made, text, [net, *spec.files_named()])
+
+
+def write_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> list[Path]:
+    """Write the net that a plan makes of ``net``. Raises what ``planned_net`` and ``Made.write`` raise."""
+    with planned_net(bench, plan, net, out) as made:
+        return made.write(out)
 
 
 def _planned(plan: Plan, net: Path, out: Path) -> tuple[str, NetSpec]:

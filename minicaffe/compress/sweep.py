@@ -14,7 +14,8 @@ from pathlib import Path
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import TimeCost
 from minicaffe.compress.journal import Journal
-from minicaffe.compress.workbench import DATA_BASES, LayerRank, Workbench
+from minicaffe.compress.plan import DATA_BASES, LayerRank
+from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
 from minicaffe.errors import DataError
 from minicaffe.train.progress import Progress
@@ -112,13 +113,14 @@ def _measure(
     energy = min((found.energy for found in fits.values()), default=1.0)
     ranks = [choice.rank for choice in plan.values()]
     return Row(
-        group, fraction, ranks, measured.accuracy, measured.loss, energy, bench.share(plan), time.total(plan)
+        group, fraction, ranks, measured.score, measured.loss, energy, bench.share(plan), time.total(plan)
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a text table."""
-    return format_table(HEAD, [_cells(row) for row in rows], right=range(1, len(HEAD)))
+def table(rows: Sequence[Row], score: str = "accuracy") -> str:
+    """The rows as a text table; ``score`` is what was measured."""
+    head = tuple(score if name == "accuracy" else name for name in HEAD)
+    return format_table(head, [_cells(row) for row in rows], right=range(1, len(HEAD)))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

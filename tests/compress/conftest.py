@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from minicaffe.compress import cost, selection, spatial_fits
+from minicaffe.compress import cost, gains, spatial_fits
 from minicaffe.compress.workbench import Workbench
 from tests import ROOT
 
@@ -53,7 +53,8 @@ def digits(tmp_path_factory):
 def folder(digits, tmp_path, monkeypatch):
     """The working directory of a test: a copy of that folder. To be quick, less is tried, fitted and timed."""
     monkeypatch.setattr(cost, "REPEATS", 1)
-    monkeypatch.setattr(selection, "SHARES", (0.05, 0.1, 0.2, 0.5))
+    monkeypatch.setattr(gains, "LEAST_ROUNDS", 1)
+    monkeypatch.setattr(gains, "MOST_SECONDS", 0.0)
     monkeypatch.setattr(spatial_fits, "SWEEPS", 2)
     shutil.copytree(digits, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

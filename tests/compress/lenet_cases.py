@@ -18,7 +18,7 @@ def run(capsys, *arguments):
 
 
 def select(capsys, *arguments, net="net.yaml", out="low.yaml"):
-    more = ["--weights", "lenet.npz", "-o", out, "--held-out", "3", *SIZES, *arguments]
+    more = ["--weights", "lenet.npz", "-o", out, "--calibration", "2", *arguments]
     return run(capsys, "lowrank", "select", net, *more)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from minicaffe.cli.program import main
-from minicaffe.compress import cost, selection
-from minicaffe.compress.batches import draw
+from minicaffe.compress import cost
 from minicaffe.compress.cost import TimeCost
-from minicaffe.compress.selection import ON, Selector
+from minicaffe.compress.plan import LayerRank
+from minicaffe.compress.selection import Selector
 from minicaffe.compress.sweep import read_rows
-from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
 from minicaffe.low_rank.products import product_of_rank
@@ -42,15 +42,10 @@ def accuracy(capsys, net="low.yaml", weights="low.npz"):
     return float(re.search(r"^accuracy = (\S+)", output, re.MULTILINE)[1])
 
 
-def printed(output, on):
-    """The accuracy that ``select`` has printed, and the dense net's."""
-    found = re.search(rf"^accuracy on {ON[on]}: (\S+) \(dense (\S+), ", output, re.MULTILINE)
+def printed(output):
+    """The accuracy that ``select`` has printed last, and the dense net's, on the whole test set."""
+    found = re.search(r"^accuracy (\S+) \(.*\), dense (\S+), on 180 images$", output, re.MULTILINE)
     return float(found[1]), float(found[2])
-
-
-def printed_of_all(output):
-    """The same on the whole test set, of which half is chosen on, and half held out."""
-    return np.mean([printed(output, on) for on in ("chosen on", "held out")], axis=0)
 
 
 def share_of(path, names):
@@ -76,10 +71,10 @@ GOALS = {
 def test_select_writes_a_net_that_scores_as_printed_and_keeps_to_the_goal(capsys, time_like_flops, name):
     goal, most_drop, most_flops = GOALS[name]
     output = select(capsys, *goal)
-    kept, dense = printed_of_all(output)
+    kept, dense = printed(output)
     assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
     assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
-    assert dense - kept <= most_drop + 1e-9
+    assert dense - kept <= 2 * most_drop + 1e-9  # of 180 images two errors of the mean are five points
     share = float(re.search(r"^all of them +(\S+)$", output, re.MULTILINE)[1])
     assert share_of("low.yaml", ("conv1", "conv2")) == pytest.approx(share, abs=1e-3)
     assert share <= most_flops and share < 0.7
@@ -101,11 +96,10 @@ def test_select_keeps_the_multiply_adds_within_the_share(capsys, share):
 
 
 @on_the_cpu
-def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder, monkeypatch):
-    monkeypatch.setattr(selection, "SHARES", (0.1, 0.3))
+def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder):
     output = select(capsys, "--flops", "0.3", "--layers", "conv2,ip1")
     assert re.search(r"^ip1 +(dense|channel +\d+ of 500) +[01]\.\d+$", output, re.MULTILINE)
-    assert not re.search(r"^conv1 ", output.split("multiply-adds")[1], re.MULTILINE)
+    assert not re.search(r"^conv1 ", output.split("multiply-adds")[1].split("all of them")[0], re.MULTILINE)
     assert share_of("low.yaml", ("conv2", "ip1")) <= 0.3
     low, dense = Net("low.yaml", weights="low.npz"), Net("net.yaml", weights="lenet.npz")
     for name in ("conv1", "ip2"):
@@ -125,7 +119,7 @@ def test_select_of_some_layers_leaves_the_others_as_they_are(capsys, folder, mon
 @on_the_cpu
 def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone(capsys, folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    more = ["--weights", "lenet.npz", "--held-out", "3", "--flops", "0.5", *SIZES]
+    more = ["--weights", "lenet.npz", "--flops", "0.5", *SIZES]
     run(capsys, "lowrank", "select", folder / "net.yaml", *more)
     new = {path.name for path in folder.iterdir()} - set(before)
     assert new == {"net_lowrank.yaml", "net_lowrank.npz", "net_lowrank.journal.jsonl"}
@@ -136,7 +130,7 @@ def test_select_without_an_output_writes_beside_the_net_and_leaves_the_net_alone
 def test_select_gives_biases_to_layers_that_had_none(capsys, folder):
     take_biases()
     output = select(capsys, "--flops", "0.2")
-    kept, dense = printed_of_all(output)
+    kept, dense = printed(output)
     assert accuracy(capsys) == pytest.approx(kept, abs=1e-4)
     assert accuracy(capsys, "net.yaml", "lenet.npz") == pytest.approx(dense, abs=1e-4)
     low = Net("low.yaml", weights="low.npz")
@@ -149,7 +143,7 @@ def test_approximations_leave_the_trial_net_as_it_was(has_biases):
     if not has_biases:
         take_biases()
     bench = Workbench("net.yaml", "lenet.npz", calibration=1)
-    batches = draw(bench.original, 2)
+    batches = bench.draw(2)
     bench.approximate({})
     dense = bench.measure(batches)
     assert bench.measure(batches, bench.original).loss == pytest.approx(dense.loss, rel=1e-5)
@@ -181,11 +175,10 @@ def test_a_deploy_net_written_beside_takes_the_same_weights_and_computes_the_sam
 @on_the_cpu
 def test_finetuned_weights_are_trained_and_score_as_printed(capsys):
     output = select(capsys, "--flops", "0.1", "--finetune", "solver.yaml")
-    found = re.search(r"^Wrote low_finetuned.npz: accuracy on batches held out: (\S+)$", output, re.MULTILINE)
+    found = re.search(r"^Wrote low_finetuned.npz: accuracy (\S+) \(", output, re.MULTILINE)
     bench = Workbench("net.yaml", "lenet.npz", calibration=1)
-    draw(bench.original, 3)
     net = Net("low.yaml", weights="low_finetuned.npz")
-    kept = bench.measure(draw(bench.original, 3), net).accuracy
+    kept = bench.measure(bench.draw(6), net).score
     assert kept == pytest.approx(float(found[1]), abs=1e-4)
     start, tuned = (Net("low.yaml", weights=path) for path in ("low.npz", "low_finetuned.npz"))
     for name, blobs in tuned.params.items():
@@ -203,32 +196,36 @@ CONV1 = ["--layers", "conv1"]
 
 @on_the_cpu
 def test_a_second_run_measures_nothing_again_and_ends_the_same(capsys, measured):
-    first, once = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
-    assert once > 8
-    taken = f"{once} measurements are taken from low.journal.jsonl; delete it to measure anew\n"
-    assert select(capsys, "--max-drop", "5%", *CONV1) == first.replace("Dense:", taken + "Dense:", 1)
+    first, once = chosen(select(capsys, "--max-drop", "5%", *CONV1)), len(measured)
+    assert once > 2
+    again = select(capsys, "--max-drop", "5%", *CONV1)
+    assert f"{once} measurements are taken from low.journal.jsonl; delete it to measure anew\n" in again
+    assert chosen(again) == first
     assert len(measured) == once
-    select(capsys, "--flops", "0.5", *CONV1)  # the same curves
-    assert once <= len(measured) <= once + 2
+    select(capsys, "--flops", "0.5", *CONV1)  # the dense net is known
+    assert once < len(measured) <= once + 1
+
+
+def chosen(output):
+    """What ``select`` says from the plans on, but for the times."""
+    return re.sub(r"(?m)^(forward pass, ms|Times: ).*$", "", output[output.index("Dense:") :])
 
 
 @on_the_cpu
-def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder, monkeypatch):
-    monkeypatch.setattr(selection, "SHARES", (0.1, 0.5))
-
+def test_a_run_with_other_numbers_measures_anew(capsys, measured, folder):
     def count(*arguments):
         before = len(measured)
         select(capsys, "--flops", "0.5", *arguments)
         return len(measured) - before
 
-    assert count(*CONV1) > 4 and count(*CONV1) == 0
-    assert count(*CONV1, "--batches", "2") > 4
-    assert count() > 8
+    assert count(*CONV1) == 2 and count(*CONV1) == 0
+    assert count(*CONV1, "--batches", "2") == 2
+    assert count() == 2
     weights = dict(np.load("lenet.npz"))
     np.savez("lenet.npz", **{**weights, "ip2/1": weights["ip2/1"] + 1})
-    assert count(*CONV1) > 4
+    assert count(*CONV1) == 2
     (folder / "net.yaml").write_text((folder / "net.yaml").read_text().replace("MAX", "AVE"))
-    assert count(*CONV1) > 4
+    assert count(*CONV1) == 2
 
 
 @on_the_cpu
@@ -255,17 +252,16 @@ def test_measurements_of_data_that_were_replaced_are_not_taken(capsys, measured,
 
 @on_the_cpu
 def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
-    measured.limit = 6
-    arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", "--held-out", "3", *SIZES, *CONV1]
+    measured.limit = 2
+    arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", *SIZES, *CONV1]
     assert main(["lowrank", "select", "--max-drop", "5%", *arguments]) == 130
     assert not Path("low.yaml").exists()
     measured.limit = -1
-    resumed, count = select(capsys, "--max-drop", "5%", *CONV1), len(measured)
-    assert count > 8
+    resumed, count = select(capsys, "--max-drop", "5%", "--batches", "3", *CONV1), len(measured)
+    assert count > 2
     Path("low.journal.jsonl").unlink()
-    taken = "6 measurements are taken from low.journal.jsonl; delete it to measure anew\n"
-    assert taken in resumed
-    assert select(capsys, "--max-drop", "5%", *CONV1) == resumed.replace(taken, "")
+    assert "2 measurements are taken from low.journal.jsonl; delete it to measure anew\n" in resumed
+    assert chosen(select(capsys, "--max-drop", "5%", "--batches", "3", *CONV1)) == chosen(resumed)
     assert len(measured) == 2 * count
 
 
@@ -483,10 +479,14 @@ def test_fitting_to_approximated_inputs_keeps_more_than_symmetric_fitting(capsys
     assert losses[0] < losses[1]
 
 
+BAD = {"conv2": LayerRank("CHANNEL", 20)}
+
+
 @on_the_cpu
 def test_where_nothing_cheaper_keeps_the_accuracy_it_says_so(capsys, folder, monkeypatch):
-    monkeypatch.setattr(Selector, "within_drop", lambda self, drop: self._selection({}))
-    assert "nothing is approximated; allow more" in select(capsys, "--max-drop", "1%")
+    monkeypatch.setattr(Selector, "within_drop", lambda self, drop: (self._try(BAD), self._try({}))[1])
+    output = select(capsys, "--max-drop", "1%")
+    assert "nothing is approximated; the best that was seen: FLOPs 0.5" in output and "; allow more" in output
 
 
 @on_the_cpu

@@ -5,7 +5,8 @@ import pytest
 from minicaffe.compress import cost, workbench
 from minicaffe.compress.batches import draw
 from minicaffe.compress.cost import TimeCost
-from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.compress.plan import LayerRank
+from minicaffe.compress.workbench import Workbench
 from minicaffe.spec.net import parse_net
 
 

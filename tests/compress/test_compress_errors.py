@@ -10,7 +10,8 @@ import pytest
 from minicaffe.cli.program import main
 from minicaffe.compress import batches, shrunk
 from minicaffe.compress.batches import draw
-from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.compress.plan import LayerRank
+from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
 from minicaffe.files.spec_formats import load_net
@@ -40,15 +41,14 @@ SELECT = [
     "lenet.npz",
     "-o",
     "low.yaml",
-    "--held-out",
-    "2",
     *SIZES,
 ]
 APPLY = ["lowrank", "apply", "low.yaml", "--weights", "lenet.npz", "--calibration", "1", "-o", "out.npz"]
+NO_GOAL = r"give one of --max-drop, --flops, --params and --time"
 SWEEP = ["lowrank", "sweep", "net.yaml", "--weights", "lenet.npz", "--ranks", "0.5", *SIZES]
 FLAGS = {
-    "no goal": (SELECT, r"give one of --max-drop, --flops and --time"),
-    "two goals": ([*SELECT, "--max-drop", "1%", "--time", "0.5"], r"give one of --max-drop, --flops and --time"),
+    "no goal": (SELECT, NO_GOAL),
+    "two goals": ([*SELECT, "--max-drop", "1%", "--time", "0.5"], NO_GOAL),
     "a whole drop": ([*SELECT, "--max-drop", "100%"], r"--max-drop: '100%' must be like 2% or 0.02"),
     "a negative drop": ([*SELECT, "--max-drop=-1%"], r"--max-drop: '-1%' must be like"),
     "text for a drop": ([*SELECT, "--max-drop", "two%"], r"--max-drop: 'two%' must be like"),
@@ -66,7 +66,7 @@ FLAGS = {
     "a net that is not there": (["lowrank", "sweep", "no.yaml", *SWEEP[3:]], r"no.yaml: cannot be read"),
     "weights that are not there": ([*SWEEP, "--weights", "no.npz"], r"no.npz: cannot be read"),
     "a net without data": (
-        ["lowrank", "sweep", "deploy.yaml", *SWEEP[3:]], r"deploy.yaml: no data layer in phase TRAIN",
+        ["lowrank", "sweep", "deploy.yaml", *SWEEP[3:]], r"deploy.yaml: has no data layer; give image files",
     ),
     "an unknown device": ([*SWEEP, "--device", "tpu"], r"device 'tpu'"),
     "apply without ranks": (["lowrank", "apply", "net.yaml", *APPLY[3:]], r"net.yaml: no layer has low_rank_param"),
@@ -84,12 +84,15 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
 
 
 @pytest.mark.cpu_only("of words")
-@pytest.mark.parametrize("command", [[*SELECT, "--flops", "0.5"], SWEEP], ids=["select", "sweep"])
-@pytest.mark.parametrize("layer", ["accuracy", "loss"])
-def test_a_net_without_an_accuracy_or_a_loss_is_one_line(capsys, folder, command, layer):
-    text = (folder / "net.yaml").read_text()
-    (folder / "net.yaml").write_text(re.sub(rf"- name: {layer}\n(  .*\n)*", "", text))
-    assert_one_line(capsys, command, r"net.yaml: needs an Accuracy layer and a loss in phase TEST; add them")
+def test_a_drop_of_an_accuracy_that_is_not_there_is_one_line(capsys):
+    command = [*SELECT, "--max-drop", "1%", "--accuracy", "acuracy"]
+    assert_one_line(capsys, command, r"net.yaml: has no Accuracy layer 'acuracy'.*'accuracy'")
+
+
+@pytest.mark.cpu_only("of words")
+def test_pictures_for_a_net_that_reads_its_own_and_their_flags_without_pictures_are_one_line(capsys):
+    assert_one_line(capsys, [*SWEEP, "--images", "."], r"net.yaml: reads images itself; leave --images out")
+    assert_one_line(capsys, [*SWEEP, "--mean", "1"], r"--mean is for image files, and --images names none")
 
 
 @pytest.mark.cpu_only("of words")
@@ -129,7 +132,7 @@ LATE = {
         [*SELECT, "--flops", "0.5", "-o", "net.yaml"], r"net.yaml: would be written over the net.yaml",
     ),
     "select a spec that ends as weights do": (
-        [*SELECT, "--flops", "0.5", "-o", "foo.npz"], r"foo.npz: would be written over the foo.npz that is written",
+        [*SELECT, "--flops", "0.5", "-o", "foo.npz"], r"foo.npz: ends in none of .yaml, .prototxt and .onnx",
     ),
     "select onto the copy of another net": (
         [*SELECT, "--flops", "0.5", "-o", "deploy_lowrank.yaml", "--also", "deploy.yaml"],

@@ -12,8 +12,9 @@ import minicaffe as mc
 from minicaffe.caffe.exchange.export import export
 from minicaffe.classify.classifier import Classifier
 from minicaffe.compress import outputs
+from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.shrunk import write_net, write_spec
-from minicaffe.compress.workbench import LayerRank, Workbench
+from minicaffe.compress.workbench import Workbench
 from minicaffe.data.preparation import default_preparation
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, SpecError, WriteError

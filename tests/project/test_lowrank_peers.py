@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from minicaffe.compress.batches import draw
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.workbench import Workbench
 from tests import ROOT
@@ -90,7 +89,7 @@ def bench():
 
 @pytest.fixture
 def peers(script, bench, tmp_path):
-    batches = {"chosen on": draw(bench.original, 1), "untouched": draw(bench.original, 1)}
+    batches = {"chosen on": bench.draw(1), "untouched": bench.draw(1)}
     return script("lowrank_peers").Peers(bench, batches, Journal(tmp_path / "journal", "of this test"))
 
 
@@ -129,7 +128,7 @@ def test_aimet_takes_rank_from_the_layer_that_loses_less(peers, monkeypatch, sen
 
 
 def test_the_table_has_a_line_for_each_share_and_one_for_vbmf(script, peers):
-    dense = peers.bench.measure(peers.batches["untouched"], peers.bench.original).accuracy
+    dense = peers.bench.measure(peers.batches["untouched"], peers.bench.original).score
     table = script("lowrank_peers").compare(peers, [0.9], "untouched", dense, lambda share: (share, dense))
     head, _, asked, vbmf = table.splitlines()
     assert re.split(r"  +", head) == ["share", "ours", "AIMET", "SVD, spatial", "SVD, channel", "Tucker-2"]

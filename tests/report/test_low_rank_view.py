@@ -64,7 +64,7 @@ def test_layers_are_taken_from_the_smallest_on_and_the_others_have_a_reason(monk
     net = mc.Net(parse_net(WIDE), seed=0)
     layers, left_out = low_rank.choose_layers(net)
     assert list(layers) == ["small", "wide"]
-    assert left_out == [("depthwise", "its matrix has one row or one column: the rank is 1 already")]
+    assert left_out == [("depthwise", "depthwise: one filter for each channel")]
     monkeypatch.setattr(low_rank, "DEPTH_CUBED", 18**3 + 4**3)
     layers, left_out = low_rank.choose_layers(net)
     assert list(layers) == ["small"]

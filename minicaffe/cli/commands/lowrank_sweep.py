@@ -1,0 +1,143 @@
+"""``minicaffe lowrank sweep|errors``: what each rank loses, in accuracy and in the answers of each layer."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from minicaffe.cli.bench import (
+    SWEEP_BATCHES,
+    add_measuring,
+    add_trained_net,
+    draw_batches,
+    journal_of,
+    open_bench,
+    output_path,
+)  # fmt: skip
+from minicaffe.cli.command import Command, CommandGroup
+from minicaffe.cli.flags import add_device, add_trust, choose_device, positive
+from minicaffe.compress import plot, sweep
+from minicaffe.compress.suitable import chosen_steps
+from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
+from minicaffe.compress.ways import WAYS
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, calibration_batches
+from minicaffe.core.net import Net
+from minicaffe.core.table import format_table
+
+logger = logging.getLogger("minicaffe")
+
+
+def sweep_ranks(args: argparse.Namespace) -> None:
+    """Measure accuracy, energy, multiply-adds and time against rank; print a table, draw a plot."""
+    choose_device(args)
+    if args.plot:
+        plot.check(args.plot)
+    out = output_path(args.plot, args.net, f"_sweep_{args.target}.png")
+    bench = open_bench(args)
+    batches = draw_batches(bench, args.batches, SWEEP_BATCHES)
+    scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
+    journal = journal_of(args, out, [*bench.calibration, *batches], args.target, args.scheme)
+    rows = sweep.sweep(bench, batches, scheme, journal, args.ranks)
+    print(sweep.table(rows, bench.score.name))
+    if args.plot:
+        plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
+        logger.info("Wrote %s", out)
+    bench.close()
+
+
+def _add_sweep(sub: argparse.ArgumentParser) -> None:
+    add_trained_net(sub)
+    add_measuring(sub, most=SWEEP_BATCHES)
+    sub.add_argument("--target", choices=["weights", "data", "data-fitted"], default="weights",
+                     help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
+    sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial",
+                     help="into which two layers a convolution is taken apart")  # fmt: skip
+    sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
+                     help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
+    sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
+
+
+def errors(args: argparse.Namespace) -> None:
+    """Print how far the answers of each layer are off at some ranks, for factors found in three ways."""
+    choose_device(args)
+    with Net(args.net, weights=args.weights, phase="test", seed=0) as net:
+        layers = _matrix_layers(net, args.layers)
+        batches = calibration_batches(net.spec, args.calibration)
+        moments = input_moments(net, layers, batches)
+    rows, notes = [], []
+    for layer in layers:
+        lost = [layer.directions(way, moments[layer.name]).response_errors for way in WAYS]
+        ranks = dict.fromkeys(_rank(given, layer.full_rank) for given in args.ranks)
+        if max(args.ranks) > layer.full_rank:
+            logger.warning(
+                "%s: no rank is above %d, its full rank, which is shown", layer.name, layer.full_rank
+            )
+        if max(ranks) > layer.break_even:
+            notes.append(
+                f"{layer.name}: above rank {layer.break_even} two factors are no less work than the layer"
+            )
+        for rank in ranks:
+            cost = min(1.0, rank * layer.cost_of_rank / layer.product.geometry.multiply_adds)
+            shares = (*(f"{float(e[rank]):.3f}" for e in lost), f"{cost:.3f}")
+            rows.append((layer.name, str(rank), str(layer.full_rank), *shares))
+    print(format_table(("layer", "rank", "of", *WAYS, "multiply-adds"), rows, right=range(1, 7)))
+    for note in notes:
+        print(note)
+
+
+def _matrix_layers(net: Net, patterns: list[str] | None) -> list[MatrixLayer]:
+    """The layers that are named (None: all convolutions) and can be of low rank. Raises SpecError."""
+    layers = [matrix_layer(step) for step in chosen_steps(net, patterns)]
+    return [layer for layer in layers if isinstance(layer, MatrixLayer)]
+
+
+def _rank(given: float, full_rank: int) -> int:
+    """A rank, or a fraction of the full one."""
+    return min(full_rank, int(given)) if given >= 1 else max(1, round(given * full_rank))
+
+
+def _add_errors(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("net", help="a net spec with data layers (YAML or .prototxt)")
+    sub.add_argument(
+        "--weights", required=True, metavar="FILE", help="its trained weights (.npz or .caffemodel)"
+    )
+    sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
+                     help="the layers to look at: names, 'fc*' (default: all convolutions)")  # fmt: skip
+    sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
+                     help="ranks, or fractions of the full rank (default: 0.1, 0.25 and 0.5)")  # fmt: skip
+    sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
+                     help="training batches that the answers are those of")  # fmt: skip
+    add_device(sub)
+    add_trust(sub, runs_python=True)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
+    return value
+
+
+def _ranks(text: str) -> list[float]:
+    return [float(positive(part)) if part.isdecimal() else _share(part) for part in text.split(",")]
+
+
+def _fractions(text: str) -> list[float]:
+    return [_share(part) for part in text.split(",")]
+
+
+COMMANDS = [
+    CommandGroup(
+        "lowrank",
+        "Make a trained net cheaper by low rank.",
+        [
+            Command("sweep", sweep_ranks, _add_sweep,
+                    "lowrank sweep net.yaml --weights net.npz --layers conv2,ip1 --plot sweep.png"),
+            Command("errors", errors, _add_errors,
+                    "lowrank errors net.yaml --weights net.npz --layers conv2 --ranks 6,12,24"),
+        ],
+    )
+]  # fmt: skip

@@ -1,0 +1,118 @@
+"""What plans will lose, before any of them is tried: from the layers' missed responses at all ranks.
+
+A layer at rank r misses a share m(r) of the variance of its responses, known at every rank from one factorization.
+How far the net's answers are off then, d, is measured at a few ranks of each layer, approximated alone, on a few
+images; between these ranks log d is a straight line in log m. As long as they are small, the distances of all
+layers of a plan add up (Kullback–Leibler divergences of the net's probabilities, or squared relative errors of its
+outputs). What a distance costs in points of accuracy, the score tells by adding noise to answers that it has seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.cost import Cost
+from minicaffe.compress.curves import Curve, Point, make_curve
+from minicaffe.compress.plan import LayerRank, Plan
+from minicaffe.compress.score import Answers
+from minicaffe.compress.workbench import Workbench
+from minicaffe.core.net import Net
+
+PROBED = (
+    0.003,
+    0.02,
+    0.1,
+    0.3,
+)  # shares that a layer misses, about, where its effect on the answers is measured
+STEEPEST = 2.0  # power of m that is believed beyond them, and the flattest
+FLATTEST = 0.7
+WAYS = ("CHANNEL", "SPATIAL")
+LEAST = 1e-9
+
+
+@dataclass
+class Prediction:
+    """What plans lose, for the layers of a workbench; ``batches`` are some that ``Workbench.draw`` made.
+
+    ``ways``: the schemes to choose from. ``multiple``: ranks are multiples of it. ``probed``: the shares that a
+    layer misses, about, where its effect is measured.
+    """
+
+    bench: Workbench
+    batches: Sequence[Batch]
+    ways: Sequence[str] = WAYS
+    multiple: int = 1
+    probed: Sequence[float] = PROBED
+
+    def __post_init__(self) -> None:
+        self._answers = self._answers_of(self.bench.original)
+        self._missed = self.bench.missed(self.ways)
+        self._effects = {name: self._effect(name) for name in self.bench.candidates}
+        self.bench.put_back()
+        self._drops = self.bench.score.drops(self._answers)
+
+    def missed(self, name: str, choice: LayerRank) -> float:
+        """The share of the variance of a layer's responses that it misses at a rank."""
+        return float(self._missed[name, choice.scheme][choice.rank])
+
+    def rise(self, name: str, choice: LayerRank) -> float:
+        """How far the answers are off when this layer alone is approximated."""
+        m, d = self._effects[name]
+        return math.exp(np.interp(math.log(max(self.missed(name, choice), LEAST)), m, d))
+
+    def drop(self, plan: Plan) -> float:
+        """What of its score the net is expected to lose."""
+        return float(np.interp(sum(self.rise(name, choice) for name, choice in plan.items()), *self._drops))
+
+    def choices(self, name: str) -> list[LayerRank]:
+        """All ranks of a layer that save something, in all schemes."""
+        candidate, found = self.bench.candidates[name], []
+        for way in self.ways:
+            if candidate.has(way):
+                ranks = range(self.multiple, candidate.full_rank(way), self.multiple)
+                found += [LayerRank(way, r) for r in ranks if candidate.share(LayerRank(way, r)) < 1]
+        return found
+
+    def curves(self, cost: Cost) -> dict[str, Curve]:
+        """What each layer loses at what cost."""
+        return {name: self._curve(name, cost) for name in self.bench.candidates}
+
+    def _curve(self, name: str, cost: Cost) -> Curve:
+        points = [
+            Point(choice, cost.of(name, choice), self.rise(name, choice)) for choice in self.choices(name)
+        ]
+        return make_curve(Point(None, cost.of(name, None), 0.0), points)
+
+    def _effect(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """log m, rising, and log d of a layer, from no share to all of it."""
+        found: dict[float, float] = {}  # log d by log m
+        for share in self.probed:
+            choice = min(
+                self.choices(name),
+                key=lambda c: abs(math.log(max(self.missed(name, c), LEAST) / share)),
+                default=None,
+            )
+            if choice is not None and (m := self.missed(name, choice)) > LEAST and math.log(m) not in found:
+                self.bench.approximate({name: choice})
+                distance = self.bench.score.distance(self._answers_of(self.bench.trial), self._answers)
+                found[math.log(m)] = math.log(max(distance, LEAST))
+        xs = sorted(found) or [0.0]
+        ys = list(accumulate((found.get(x, 0.0) for x in xs), max))
+        slope = (ys[-1] - ys[0]) / (xs[-1] - xs[0]) if len(xs) > 1 else 1.0
+        slope = min(max(slope, FLATTEST), STEEPEST)
+        least, most = math.log(LEAST), math.log(2.0)  # beyond what is measured it goes on as it went
+        low, high = ys[0] + slope * (least - xs[0]), ys[-1] + slope * (most - xs[-1])
+        return np.array([least, *xs, most]), np.array([low, *ys, high])
+
+    def _answers_of(self, net: Net) -> list[Answers]:
+        found = []
+        for batch in self.batches:
+            run(net, batch)
+            found.append(self.bench.score.answers(net))
+        return found

@@ -1,0 +1,334 @@
+"""How good a net's answers are, and what another net loses against it on the same batches.
+
+The dense net is the reference, so no labels are needed. If its probabilities p are right, then a net that says
+class ĉ where the dense net says c is expected to lose
+
+    mean of p(c) − p(ĉ)
+
+of its accuracy. That is far less noisy than counting right answers: where the dense net was in doubt itself,
+another answer costs little. For a net that does not classify it is the error of its worst output, ‖y − ŷ‖ / ‖y‖.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Protocol
+
+import numpy as np
+
+from minicaffe.compress.batches import LABELS, Batch, run
+from minicaffe.core.layer import Layer, canonical_axis
+from minicaffe.core.net import Net
+from minicaffe.device.array import Array, module_of, to_host
+from minicaffe.errors import DataError, SpecError
+from minicaffe.layers.accuracy import Accuracy, AccuracyParam
+from minicaffe.layers.softmax import SoftmaxParam
+from minicaffe.ops.softmax import SMALLEST, softmax
+from minicaffe.spec.reader import nearest
+
+DENSE = "\0of the dense net: "  # keys of a batch, as no blob can be called: what the dense net says of it
+NOISE = np.geomspace(1e-3, 4, 50)  # sizes of it, beside the scores' own variation
+MOST_PREDICTIONS = 5000  # that noise is added to
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean over batches of something that changed, and its standard error (nan for one batch)."""
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        error = "" if math.isnan(self.error) else f" ± {100 * self.error:.2f}"
+        return f"{100 * self.mean:+.2f}{error} points"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a net does on some batches, a figure for each of them.
+
+    ``scores``: right answers, answers that agree with the dense net's, or nearness to its outputs; 1 is perfect.
+    ``losses``: the training loss, or what stands for it. ``lost``: what is expected to be lost of the score.
+    """
+
+    scores: tuple[float, ...]
+    losses: tuple[float, ...]
+    lost: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """The mean score."""
+        return fmean(self.scores)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return fmean(self.losses)
+
+    @property
+    def expected(self) -> Change:
+        """How the score is expected to change, seen from the dense net's."""
+        return _change([-x for x in self.lost])
+
+    def change_from(self, dense: Measured) -> Change:
+        """How the score changes, from a net that was measured on the same batches."""
+        return _change([a - b for a, b in zip(self.scores, dense.scores, strict=True)])
+
+    def drop_from(self, dense: Measured, caution: float = 1.0) -> float:
+        """The drop of the score to reckon with: ``caution`` times what is expected, or what was surely counted."""
+        counted = self.change_from(dense)
+        surely = -counted.mean - (0.0 if math.isnan(counted.error) else 2 * counted.error)
+        return max(-caution * self.expected.mean, surely)
+
+
+def _change(differences: Sequence[float]) -> Change:
+    error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    return Change(fmean(differences), error)
+
+
+Answers = list[np.ndarray]  # of one batch: arrays (numbers of an answer, answers), float64
+
+
+class Score(Protocol):
+    """One way to score a net. ``name`` is what is scored; ``remember`` notes the dense net's answers in a batch.
+
+    ``caution``: how many times what is expected to be lost one should reckon with.
+    """
+
+    name: str
+    caution: float
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note what the dense net, which has just run on a batch, says of it."""
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """Score, loss, and what is expected to be lost, of a net that has just run on a batch."""
+
+    def answers(self, net: Net) -> Answers:
+        """The numbers that the score is read off, of a net that has just run on a batch."""
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """How far answers to some batches are off; small distances add up."""
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """Distances, rising, and what is expected to be lost of the score where answers are off by that much."""
+
+
+def measure(score: Score, net: Net, batches: Sequence[Batch]) -> Measured:
+    """Run a net over batches. Raises DataError for nan."""
+    found = []
+    for batch in batches:
+        run(net, batch)
+        found.append(score.of(net, batch))
+        if not np.isfinite(found[-1]).all():
+            raise DataError(
+                f"{net.spec.where.file}: its {score.name} is not finite, so there is nothing to keep"
+            )
+    return Measured(*zip(*found, strict=True))
+
+
+class ClassScore:
+    """Of a net that classifies: right answers where there are labels, else answers that agree with the dense net's.
+
+    ``blob`` has scores, or probabilities if ``normalized``, with classes along ``axis``. ``labels``: the blob of
+    labels, or ``LABELS``; ``accuracy``: the blob of an Accuracy layer, which then counts as it does, ``top_k`` too.
+    """
+
+    caution = 4 / 3  # nets are surer than they should be, so they lose more than is expected
+
+    def __init__(
+        self,
+        blob: str,
+        axis: int,
+        normalized: bool,
+        labels: str | None = None,
+        accuracy: str | None = None,
+        top_k: int = 1,
+    ) -> None:
+        self.blob, self.axis, self.normalized, self.top_k = blob, axis, normalized, top_k
+        self.labels, self.accuracy = labels, accuracy
+        self.name = "accuracy" if labels else "agreement"
+        if accuracy not in (None, "accuracy"):
+            self.name = f"accuracy '{accuracy}'"
+
+    def probabilities(self, net: Net) -> Array:
+        """Probabilities (C, predictions) of a net that has just run."""
+        blob = net.blobs[self.blob].data
+        xp = module_of(blob)
+        scores: Array = xp.moveaxis(blob, self.axis, 0).reshape(blob.shape[self.axis], -1)
+        if self.normalized:
+            return scores
+        probabilities: Array = xp.empty_like(scores)
+        softmax(scores, probabilities)
+        return probabilities
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the probabilities."""
+        batch[DENSE + self.blob] = self.probabilities(net).copy()
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """The share of right answers; the loss, or the divergence; the mean of p(c) − p(ĉ)."""
+        p, p_hat = batch[DENSE + self.blob], self.probabilities(net)
+        found = p_hat.argmax(axis=0)
+        lost = self._lost(p, p_hat)
+        if self.accuracy:
+            right = net.blobs[self.accuracy].data
+        elif self.labels:
+            labels = net.blobs[self.labels].data if self.labels in net.blobs else batch[self.labels]
+            right = (found == labels.ravel()).mean()
+        else:
+            right = (found == p.argmax(axis=0)).mean()
+        has_loss = any(any(layer.spec.loss_weight) for layer in net.layers)
+        loss = net.loss() if has_loss else _divergence(p, p_hat)
+        return float(to_host(right)), float(to_host(loss)), float(to_host(lost))
+
+    def answers(self, net: Net) -> Answers:
+        """Probabilities (C, predictions)."""
+        return [np.asarray(to_host(self.probabilities(net)), np.float64)]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """The divergence of Kullback and Leibler, Σ p·log(p / p̂), mean over predictions."""
+        return fmean(_divergence(p[0], p_hat[0]) for p, p_hat in zip(exact, answers, strict=True))
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """What noise in the scores, of some sizes, does to both."""
+        p = np.concatenate([batch[0] for batch in exact], axis=1)[:, :MOST_PREDICTIONS]
+        z = np.log(np.maximum(p, SMALLEST))
+        size, noise = np.sqrt(z.var(axis=1).mean()), np.random.default_rng(0).standard_normal(z.shape)
+        noisy = [_softmax(z + size * scale * noise) for scale in NOISE]
+        found = [(_divergence(p, q), float(self._lost(p, q))) for q in noisy]
+        distances, drops = np.maximum.accumulate([(0.0, 0.0), *found]).T
+        return distances, drops
+
+    def _lost(self, p: Array, p_hat: Array) -> Array:
+        """The mean of p(c) − p(ĉ), or of the sums over the ``top_k`` classes of both."""
+        best, found = (_highest(x, self.top_k) for x in (p, p_hat))
+        chosen = module_of(p).take_along_axis
+        lost: Array = (chosen(p, best, 0) - chosen(p, found, 0)).sum(axis=0).mean(dtype=np.float64)
+        return lost
+
+
+class NearnessScore:
+    """Of a net that does not classify: 1 − ‖y − ŷ‖ / ‖y‖ of the output that is worst."""
+
+    caution = 1.0  # what is lost is measured
+
+    def __init__(self, blobs: Sequence[str]) -> None:
+        self.blobs, self.name = list(blobs), f"nearness of {', '.join(blobs)}"
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the outputs."""
+        for name in self.blobs:
+            batch[DENSE + name] = net.blobs[name].data.copy()
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """Nearness, its square's distance from 1, and what is lost of it."""
+        errors = [self._error(net.blobs[name].data, batch[DENSE + name]) for name in self.blobs]
+        error = float(np.max(errors))  # not ``max``, which passes over nan
+        return 1 - error, error * error, error
+
+    def answers(self, net: Net) -> Answers:
+        """The outputs."""
+        return [np.asarray(to_host(net.blobs[name].data), np.float64) for name in self.blobs]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """‖y − ŷ‖² / ‖y‖² of the output that is worst."""
+        errors = []
+        for i in range(len(self.blobs)):
+            wrong = sum(float(((y[i] - z[i]) ** 2).sum()) for y, z in zip(exact, answers, strict=True))
+            errors.append(wrong / (sum(float((y[i] ** 2).sum()) for y in exact) or 1.0))
+        return max(errors)
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """The root of the distance."""
+        roots: np.ndarray = np.concatenate([[0.0], NOISE])
+        return roots**2, roots
+
+    def _error(self, y: Array, exact: Array) -> float:
+        wide = exact.astype(np.float64)
+        wrong, norm = float(((y - wide) ** 2).sum()), float((wide * wide).sum())
+        return math.sqrt(wrong / (norm or wrong or 1.0))  # 1 where it should be zeros and is not
+
+
+def _divergence(p: Array, p_hat: Array) -> float:
+    """Σ p·log(p / p̂) over the classes, mean over predictions."""
+    xp = module_of(p)
+    ratio = xp.log(xp.maximum(p, SMALLEST)) - xp.log(xp.maximum(p_hat, SMALLEST))
+    return float((p * ratio).sum(axis=0).mean())
+
+
+def _highest(p: Array, count: int) -> Array:
+    """The classes (count, predictions) of the highest probabilities."""
+    if count == 1:
+        first: Array = p.argmax(axis=0)[None]
+        return first
+    classes: Array = module_of(p).argpartition(-p, count - 1, axis=0)[:count]
+    return classes
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=0))
+    p: np.ndarray = e / e.sum(axis=0)
+    return p
+
+
+def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) -> Score:
+    """How a net is scored: by its Accuracy layer, by labels of its images, or by what its dense self says.
+
+    ``accuracy`` names the Accuracy layer (default: the last one; earlier ones are auxiliary in Inception nets).
+    Raises SpecError if there is no such layer.
+    """
+    layers = list(net.layers)
+    counting = [layer for layer in layers if isinstance(layer, Accuracy)]
+    if accuracy is not None:
+        named = [x for x in counting if accuracy in (x.name, x.spec.top[0])]
+        if not named:
+            known = [x.name for x in counting]
+            raise SpecError(
+                f"{net.spec.where.file}: has no Accuracy layer '{accuracy}' in phase TEST"
+                f"{nearest(accuracy, known) or '; leave --accuracy out'}"
+            )
+        counting = named
+    if counting:
+        spec = counting[-1].spec
+        param = spec.message(AccuracyParam)
+        return _classes(net, spec.bottom[0], param.axis, spec.bottom[1], spec.top[0], param.top_k)
+    for layer in reversed(layers):
+        if layer.type == "SoftmaxWithLoss":
+            axis = layer.spec.message(SoftmaxParam).axis
+            return _classes(net, layer.spec.bottom[0], axis, layer.spec.bottom[1])
+    for layer in reversed(layers):
+        if layer.type == "Softmax" and layer.spec.top[0] in net.outputs:
+            axis = layer.spec.message(SoftmaxParam).axis
+            return _classes(net, layer.spec.top[0], axis, LABELS if has_labels else None)
+    return NearnessScore(_numbers(layers, net.outputs))
+
+
+def _classes(
+    net: Net, blob: str, axis: int, labels: str | None, accuracy: str | None = None, top_k: int = 1
+) -> ClassScore:
+    maker = _maker(net.layers, blob)
+    axis = canonical_axis(maker, axis, len(net.blobs[blob].shape))
+    return ClassScore(blob, axis, maker.type == "Softmax", labels, accuracy, top_k)
+
+
+def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
+    """The outputs; for boxes, of which there may be more or fewer each time, the numbers that they are made of."""
+    found: list[str] = []
+    for name in outputs:
+        maker = _maker(layers, name)
+        found += maker.spec.bottom[:2] if maker.type == "DetectionOutput" else [name]
+    return list(dict.fromkeys(found))
+
+
+def _maker(layers: Sequence[Layer], blob: str) -> Layer:
+    """The layer that computes a blob: of a copy for several readers the one that made what is copied."""
+    for layer in reversed(layers):
+        if blob in layer.spec.top:
+            if layer.type != "Split":
+                return layer
+            blob = layer.spec.bottom[0]
+    raise AssertionError(f"no layer makes blob '{blob}'")

@@ -1,0 +1,197 @@
+"""What is predicted of plans is near enough to what they do, on LeNet and a few digits."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from minicaffe.compress import spatial_fits
+from minicaffe.compress.batches import run
+from minicaffe.compress.cost import FlopCost, ParamCost
+from minicaffe.compress.curves import path
+from minicaffe.compress.plan import LayerRank
+from minicaffe.compress.prediction import FLATTEST, PROBED, STEEPEST, Prediction
+from minicaffe.compress.workbench import Workbench
+from minicaffe.core.net import Net
+from tests.compress.lenet_cases import with_ranks
+
+LAYERS = ("conv1", "conv2", "ip1")
+
+
+@pytest.fixture(scope="module")
+def bench(digits):
+    """LeNet without its last layer on the bench."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spatial_fits, "SWEEPS", 2)  # to be quick
+        patch.chdir(digits)
+        made = Workbench("net.yaml", "lenet.npz", LAYERS, calibration=4)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def batches(bench):
+    return bench.draw(3)
+
+
+@pytest.fixture(scope="module")
+def prediction(bench, batches):
+    return Prediction(bench, batches, ("CHANNEL",))
+
+
+@pytest.fixture
+def distance(bench, batches):
+    """How far the answers are off under a plan."""
+
+    def of(plan):
+        bench.approximate(plan)
+        exact, found = (answers(bench, net, batches) for net in (bench.original, bench.trial))
+        return bench.score.distance(found, exact)
+
+    return of
+
+
+def answers(bench, net, batches):
+    found = []
+    for batch in batches:
+        run(net, batch)
+        found.append(bench.score.answers(net))
+    return found
+
+
+def ranks(numbers):
+    return np.argsort(np.argsort(numbers))
+
+
+def plan(**chosen):
+    return {name: LayerRank("CHANNEL", rank) for name, rank in chosen.items()}
+
+
+PLANS = [
+    plan(conv1=9, conv2=40),
+    plan(conv1=6, conv2=30),
+    plan(conv2=12, ip1=40),
+    plan(conv1=4, conv2=16),
+    plan(conv1=2, conv2=6),
+    plan(conv2=3, ip1=5),
+]
+
+
+def test_plans_that_are_predicted_to_lose_more_lose_more(prediction, distance):
+    predicted = [sum(prediction.rise(name, choice) for name, choice in p.items()) for p in PLANS]
+    found = [distance(p) for p in PLANS]
+    assert np.corrcoef(ranks(predicted), ranks(found))[0, 1] >= 0.9
+    drops = [prediction.drop(p) for p in PLANS]
+    assert all(0 <= drop < 1 for drop in drops)
+    assert (np.diff(np.array(drops)[np.argsort(predicted)]) >= 0).all()
+    assert max(drops) > 0.05
+    assert prediction.drop({}) == 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_loses_the_less_the_higher_its_rank(prediction, name):
+    rises = [prediction.rise(name, choice) for choice in prediction.choices(name)]
+    assert len(rises) > 5
+    assert all(a > b > 0 for a, b in itertools.pairwise(rises))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_where_a_layer_was_tried_what_is_predicted_is_what_was_measured(prediction, distance, name):
+    choices = prediction.choices(name)
+    for share in PROBED:
+        near = min(choices, key=lambda choice: abs(np.log(prediction.missed(name, choice) / share)))
+        assert prediction.rise(name, near) == pytest.approx(distance({name: near}), rel=1e-3)
+
+
+@pytest.mark.parametrize("probed", [(0.05,), (0.02, 0.1)])
+def test_beyond_what_was_tried_distances_grow_as_a_power_of_what_is_missed(bench, batches, probed):
+    prediction = Prediction(bench, batches[:1], ("CHANNEL",), probed=probed)
+    for name in LAYERS:
+        ends = []
+        for choices in (prediction.choices(name)[:2], prediction.choices(name)[-2:]):
+            x, y = (
+                np.log([of(name, choice) for choice in choices])
+                for of in (prediction.missed, prediction.rise)
+            )
+            ends.append((y[1] - y[0]) / (x[1] - x[0]))
+        assert ends[0] == pytest.approx(ends[1])
+        assert FLATTEST - 1e-9 <= ends[0] <= STEEPEST + 1e-9
+        if len(probed) == 1:
+            assert ends[0] == pytest.approx(1)
+
+
+def test_the_trial_net_is_dense_after_the_layers_were_tried(bench, batches):
+    bench.approximate(PLANS[-1])
+    Prediction(bench, batches[:1], ("CHANNEL",))
+    exact, found = (answers(bench, net, batches) for net in (bench.original, bench.trial))
+    for (p,), (q,) in zip(exact, found, strict=True):
+        np.testing.assert_allclose(q, p, rtol=1e-4, atol=1e-7)
+
+
+def test_choices_are_all_ranks_that_save_something(bench, prediction):
+    for name in LAYERS:
+        candidate = bench.candidates[name]
+        choices = prediction.choices(name)
+        assert [choice.rank for choice in choices] == list(range(1, len(choices) + 1))
+        assert candidate.share(choices[-1]) < 1
+        after = LayerRank("CHANNEL", choices[-1].rank + 1)
+        assert candidate.share(after) == 1 or after.rank == candidate.full_rank("CHANNEL")
+
+
+def test_a_multiple_gives_only_multiples(bench, batches):
+    prediction = Prediction(bench, batches[:1], ("CHANNEL",), multiple=8)
+    assert {name: [c.rank for c in prediction.choices(name)] for name in LAYERS} == {
+        "conv1": [8],
+        "conv2": [8, 16, 24, 32, 40],
+        "ip1": list(range(8, 308, 8)),
+    }
+    for p in path(prediction.curves(FlopCost(bench))):
+        assert all(choice.rank % 8 == 0 for choice in p.values())
+
+
+def test_a_multiple_above_all_ranks_leaves_a_layer_dense(bench, batches):
+    prediction = Prediction(bench, batches[:1], ("CHANNEL",), multiple=64)
+    curves = prediction.curves(FlopCost(bench))
+    assert [len(curves[name]) > 1 for name in LAYERS] == [False, False, True]
+    assert all(p.keys() <= {"ip1"} for p in path(curves))
+
+
+def test_of_a_basis_of_the_data_there_is_nothing_else(bench, batches):
+    prediction = Prediction(bench, batches[:1], ("BASIS",))
+    curves = prediction.curves(FlopCost(bench))
+    for name, curve in curves.items():
+        assert len(curve) > 2
+        assert {point.choice.scheme for point in curve[1:]} == {"BASIS"}, name
+
+
+def test_a_window_of_one_pixel_has_no_spatial_scheme_and_others_have_both(bench, batches):
+    prediction = Prediction(bench, batches[:1])
+    schemes = {name: {choice.scheme for choice in prediction.choices(name)} for name in LAYERS}
+    assert schemes == {"conv1": {"CHANNEL", "SPATIAL"}, "conv2": {"CHANNEL", "SPATIAL"}, "ip1": {"CHANNEL"}}
+
+
+COUNTED = {"CHANNEL": ("conv1", "conv2", "ip1"), "SPATIAL": ("conv1", "conv2")}
+
+
+@pytest.mark.parametrize(("scheme", "name"), [(s, n) for s, names in COUNTED.items() for n in names])
+def test_the_weights_of_a_rank_are_those_of_a_net_that_has_it(bench, folder, scheme, name):
+    cost = ParamCost(bench)
+    dense = Net("net.yaml")
+    assert cost.of(name, None) == dense.params[name][0].data.size
+    assert cost.total({}) == sum(dense.params[layer][0].data.size for layer in LAYERS)
+    for rank in (1, 4):
+        with_ranks(folder, **{name: f"rank: {rank}, scheme: {scheme.lower()}, factored: true"})
+        low = Net("low.yaml")
+        factors = sum(blob.data.size for blob in low.params[name]) - dense.params[name][1].data.size
+        choice = LayerRank(scheme, rank)
+        assert cost.of(name, choice) == factors
+        assert cost.total({}) - cost.total({name: choice}) == cost.of(name, None) - factors
+
+
+def test_curves_have_the_costs_of_a_net_with_that_rank(bench, prediction):
+    for cost in (ParamCost(bench), FlopCost(bench)):
+        for name, curve in prediction.curves(cost).items():
+            assert curve[0].cost == cost.of(name, None)
+            for point in curve[1:]:
+                assert point.cost == cost.of(name, point.choice)
+                assert point.rise == prediction.rise(name, point.choice)

@@ -1,0 +1,397 @@
+"""How a net is scored, and what it loses against its dense self, against plain NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from minicaffe.compress.batches import LABELS, run
+from minicaffe.compress.score import (
+    ClassScore,
+    Measured,
+    NearnessScore,
+    measure,
+    score_of,
+)
+from minicaffe.device.array import to_device, to_host
+from minicaffe.errors import DataError, SpecError
+
+COUNT, CLASSES = 12, 5
+HEAD = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [12, 4, 3, 2]}}}
+- {name: label, type: Input, top: label, input_param: {shape: {dim: [LABELS]}}}
+"""
+FILLED = "weight_filler: {type: gaussian, std: 1}"
+VECTOR = HEAD.replace("LABELS", "12") + (
+    f"- {{name: ip, type: InnerProduct, bottom: data, inner_product_param: {{num_output: 5, {FILLED}}}}}\n"
+)
+SPATIAL = HEAD.replace("LABELS", "12, 1, 3, 2") + (
+    "- {name: ip, type: Convolution, bottom: data, "
+    f"convolution_param: {{num_output: 5, kernel_size: 1, {FILLED}}}}}\n"
+)
+ACCURACY = "- {name: right, type: Accuracy, bottom: [ip, label], top: acc}\n"
+LOSS = "- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}\n"
+SOFTMAX = "- {name: prob, type: Softmax, bottom: ip}\n"
+# Two classifiers of one net, as in GoogLeNet
+INCEPTION = (
+    "- {name: early, type: Accuracy, bottom: [ip, label]}\n"
+    f"- {{name: ip2, type: InnerProduct, bottom: data, inner_product_param: {{num_output: 5, {FILLED}}}}}\n"
+    "- {name: early_5, type: Accuracy, bottom: [ip, label], accuracy_param: {top_k: 3}}\n"
+    "- {name: late, type: Accuracy, bottom: [ip2, label], top: last}\n"
+)
+
+
+def two_nets(text):
+    """The dense net, and one whose weights are a little off."""
+    dense, other = (mc.Net.from_text(text, seed=1) for _ in range(2))
+    rng = np.random.default_rng(5)
+    for blobs in other.params.values():
+        w = blobs[0].data
+        w[...] += to_device(0.5 * rng.standard_normal(w.shape).astype(np.float32))
+    return dense, other
+
+
+def batches_of(net, count=3):
+    """Random images and labels for a net."""
+    rng = np.random.default_rng(2)
+    shapes = {name: net.blobs[name].shape for name in ("data", "label")}
+    return [
+        {
+            "data": to_device(rng.standard_normal(shapes["data"]).astype(np.float32)),
+            "label": to_device(rng.integers(0, CLASSES, shapes["label"]).astype(np.float32)),
+        }
+        for _ in range(count)
+    ]
+
+
+def remember(score, net, batches):
+    for batch in batches:
+        run(net, batch)
+        score.remember(net, batch)
+
+
+def blobs_of(net, batches, name):
+    """What a blob holds for each of the batches, float64."""
+    found = []
+    for batch in batches:
+        run(net, batch)
+        found.append(to_host(net.blobs[name].data).astype(np.float64))
+    return found
+
+
+def predictions(scores):
+    """Probabilities of each prediction, one vector of classes after the other."""
+    vectors = [v for image in scores for v in image.reshape(CLASSES, -1).T]
+    return [np.exp(v - v.max()) / np.exp(v - v.max()).sum() for v in vectors]
+
+
+# -- what is scored --------------------------------------------------------------------------------------
+
+
+NAMED = {
+    None: "last",
+    "late": "last",
+    "last": "last",
+    "early": "early",
+    "early_5": "early_5",
+}  # or by its blob
+
+
+@pytest.mark.parametrize(("name", "accuracy"), NAMED.items())
+def test_of_several_accuracy_layers_the_last_counts_unless_one_is_named(name, accuracy):
+    dense, other = two_nets(VECTOR + INCEPTION)
+    score = score_of(dense, name)
+    assert (score.accuracy, score.name) == (accuracy, f"accuracy '{accuracy}'")
+    batches = batches_of(dense)
+    remember(score, dense, batches)
+    counted = [float(x) for x in blobs_of(other, batches, accuracy)]
+    assert measure(score, other, batches).scores == pytest.approx(counted)
+    (scores,) = blobs_of(other, batches[2:], "ip2" if accuracy == "last" else "ip")
+    np.testing.assert_allclose(to_host(score.probabilities(other)).T, predictions(scores), rtol=1e-4)
+
+
+def test_an_unknown_accuracy_layer_is_an_error_that_names_the_nearest():
+    net = mc.Net.from_text(VECTOR + INCEPTION)
+    with pytest.raises(SpecError, match=r"has no Accuracy layer 'lat' in phase TEST.*late"):
+        score_of(net, "lat")
+    with pytest.raises(SpecError, match=r"no Accuracy layer 'right' in phase TEST; leave --accuracy out$"):
+        score_of(mc.Net.from_text(VECTOR), "right")
+
+
+PROB_RIGHT = SOFTMAX + ACCURACY.replace("ip", "prob")
+AGAIN = ACCURACY.replace("ip", "prob").replace("right", "right_again").replace("acc", "acc_again")
+KINDS = {
+    "Accuracy": (VECTOR + ACCURACY, "accuracy 'acc'", "ip"),
+    "Accuracy as it is called mostly": (VECTOR + ACCURACY.replace("acc}", "accuracy}"), "accuracy", "ip"),
+    "Accuracy, beside a Softmax": (VECTOR + ACCURACY + SOFTMAX, "accuracy 'acc'", "ip"),
+    "Accuracy, beside a loss": (VECTOR + ACCURACY + LOSS, "accuracy 'acc'", "ip"),
+    "Accuracy of probabilities": (VECTOR + PROB_RIGHT, "accuracy 'acc'", "prob"),
+    "two of probabilities": (VECTOR + PROB_RIGHT + AGAIN, "accuracy 'acc_again'", "prob"),
+    "a loss": (VECTOR + LOSS, "accuracy", "ip"),
+    "a loss, beside a Softmax": (VECTOR + LOSS + SOFTMAX, "accuracy", "ip"),
+    "Softmax": (VECTOR + SOFTMAX, "agreement", "prob"),
+    "spatial Softmax": (SPATIAL + SOFTMAX, "agreement", "prob"),
+    "spatial loss": (SPATIAL + LOSS, "accuracy", "ip"),
+    "spatial Accuracy": (SPATIAL + ACCURACY, "accuracy 'acc'", "ip"),
+}
+
+
+@pytest.mark.parametrize(("text", "name", "blob"), KINDS.values(), ids=KINDS)
+def test_a_net_that_classifies_loses_what_its_dense_self_would_not(text, name, blob):
+    dense, other = two_nets(text)
+    score, batches = score_of(dense), batches_of(dense)
+    assert isinstance(score, ClassScore)
+    assert (score.name, score.axis, score.normalized) == (name, 1, blob == "prob")
+    remember(score, dense, batches)
+    found = measure(score, other, batches)
+    exact, answers = (blobs_of(net, batches, "ip") for net in (dense, other))
+    for i, batch in enumerate(batches):
+        labels = [int(x) for x in to_host(batch["label"]).ravel()]
+        right, lost, divergence, loss = [], [], [], []
+        for p, p_hat, label in zip(predictions(exact[i]), predictions(answers[i]), labels, strict=True):
+            c, c_hat = int(p.argmax()), int(p_hat.argmax())
+            right.append(c_hat == (c if name == "agreement" else label))
+            lost.append(p[c] - p[c_hat])
+            divergence.append(sum(a * math.log(a / b) for a, b in zip(p, p_hat, strict=True)))
+            loss.append(-math.log(p_hat[label]))
+        assert found.scores[i] == pytest.approx(np.mean(right))
+        assert found.lost[i] == pytest.approx(np.mean(lost), rel=1e-4)
+        assert found.losses[i] == pytest.approx(np.mean(loss if LOSS in text else divergence), rel=1e-4)
+    assert 0 < sum(found.lost) < 3
+
+
+DENSE = {
+    "vector": VECTOR + SOFTMAX,
+    "spatial": SPATIAL + SOFTMAX,
+    "labels": VECTOR + ACCURACY,
+    "no classes": VECTOR,
+}
+
+
+@pytest.mark.parametrize("text", DENSE.values(), ids=DENSE)
+def test_the_dense_net_itself_loses_nothing(text):
+    dense, _ = two_nets(text)
+    score, batches = score_of(dense), batches_of(dense)
+    remember(score, dense, batches)
+    found = measure(score, dense, batches)
+    assert found.lost == (0, 0, 0)
+    assert found.drop_from(found) == 0
+    if ACCURACY not in text:
+        assert found.scores == (1, 1, 1)
+
+
+def test_a_softmax_that_is_no_output_and_scores_alone_are_no_classes():
+    inner = (
+        SOFTMAX + "- {name: more, type: InnerProduct, bottom: prob, inner_product_param: {num_output: 2}}\n"
+    )
+    for text, blobs in ((VECTOR, ["ip", "label"]), (VECTOR + inner, ["label", "more"])):
+        score = score_of(mc.Net.from_text(text))
+        assert isinstance(score, NearnessScore)
+        assert score.blobs == blobs
+        assert score.name == f"nearness of {', '.join(blobs)}"
+
+
+def test_labels_of_pictures_are_counted_where_a_net_has_none_of_its_own():
+    text = (
+        VECTOR.replace("- {name: label, type: Input, top: label, input_param: {shape: {dim: [12]}}}\n", "")
+        + SOFTMAX
+    )
+    dense, other = two_nets(text)
+    batches = [{"data": batch["data"], LABELS: batch["label"]} for batch in batches_of(two_nets(VECTOR)[0])]
+    score = score_of(dense, has_labels=True)
+    assert (score.name, score.labels) == ("accuracy", LABELS)
+    remember(score, dense, batches)
+    found = measure(score, other, batches)
+    answers = blobs_of(other, batches, "prob")
+    for right, p, batch in zip(found.scores, answers, batches, strict=True):
+        assert right == pytest.approx((p.argmax(axis=1) == to_host(batch[LABELS])).mean())
+    assert score_of(dense).name == "agreement"
+    assert score_of(two_nets(VECTOR + LOSS)[0], has_labels=True).labels != LABELS  # its own come first
+
+
+# -- nets that do not classify ---------------------------------------------------------------------------
+
+TWO = VECTOR + (
+    f"- {{name: few, type: InnerProduct, bottom: data, inner_product_param: {{num_output: 2, {FILLED}}}}}\n"
+    "- {name: none, type: Power, bottom: label, power_param: {scale: 0}}\n"
+)
+BOXES = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 3, 24, 24]}}}
+- {name: loc, type: Convolution, bottom: data, convolution_param: {num_output: 16, kernel_size: 3, stride: 4}}
+- {name: loc_flat, type: Flatten}
+- {name: conf, type: Convolution, bottom: data, convolution_param: {num_output: 12, kernel_size: 3, stride: 4}}
+- {name: conf_flat, type: Flatten}
+- {name: priors, type: PriorBox, bottom: [loc, data], prior_box_param: {min_size: 8, max_size: 16, aspect_ratio: 2}}
+- {name: found, type: DetectionOutput, bottom: [loc_flat, conf_flat, priors],
+   detection_output_param: {num_classes: 3, nms_param: {nms_threshold: 0.45, top_k: 40}}}
+"""
+
+
+def test_nearness_is_that_of_the_worst_output():
+    dense, other = two_nets(TWO)
+    score, batches = score_of(dense), batches_of(dense)
+    assert isinstance(score, NearnessScore)
+    assert sorted(score.blobs) == ["few", "ip", "none"]
+    remember(score, dense, batches)
+    found = measure(score, other, batches)
+    exact, answers = ({b: blobs_of(net, batches, b) for b in ("few", "ip")} for net in (dense, other))
+    errors = np.array([
+        [np.linalg.norm(y - z) / np.linalg.norm(y) for y, z in zip(exact[b], answers[b], strict=True)]
+        for b in exact
+    ])  # fmt: skip
+    assert len(set(errors.argmax(axis=0))) == 2  # now the one, now the other
+    np.testing.assert_allclose(found.lost, errors.max(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found.scores, 1 - errors.max(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found.losses, errors.max(axis=0) ** 2, rtol=1e-5)
+
+
+def test_an_output_that_should_be_zero_and_is_not_is_wholly_wrong():
+    dense, other = two_nets(TWO)
+    score, batches = NearnessScore(["none"]), batches_of(dense)
+    remember(score, dense, batches)
+    assert measure(score, other, batches).scores == (1, 1, 1)
+    run(other, batches[0])
+    other.blobs["none"].data[...] = 0.5
+    assert score.of(other, batches[0]) == (0, 1, 1)
+
+
+def test_boxes_are_scored_by_the_numbers_that_they_are_made_of():
+    score = score_of(mc.Net.from_text(BOXES))
+    assert isinstance(score, NearnessScore)
+    assert score.blobs == ["loc_flat", "conf_flat"]
+
+
+# -- distances and drops ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", [VECTOR + SOFTMAX, SPATIAL + ACCURACY, TWO], ids=["vector", "spatial", "none"]
+)
+def test_distances_and_drops_start_at_nothing_and_never_fall(text):
+    dense, _ = two_nets(text)
+    score, exact = score_of(dense), []
+    for batch in batches_of(dense):
+        run(dense, batch)
+        exact.append(score.answers(dense))
+    distances, drops = score.drops(exact)
+    assert distances[0] == drops[0] == 0 == score.distance(exact, exact)
+    assert (np.diff(distances) >= 0).all() and (np.diff(drops) >= 0).all()
+    assert len(distances) == len(drops) > 10
+    assert drops[-1] > 0.2
+    if isinstance(score, ClassScore):
+        assert drops[-1] < 1
+
+
+def test_the_distance_of_classes_is_the_mean_divergence():
+    dense, other = two_nets(SPATIAL + SOFTMAX)
+    score, batches, seen = score_of(dense), batches_of(dense), []
+    for net in (dense, other):
+        answers = []
+        for batch in batches:
+            run(net, batch)
+            answers.append(score.answers(net))
+        seen.append(answers)
+    pairs = zip(blobs_of(dense, batches, "ip"), blobs_of(other, batches, "ip"), strict=True)
+    divergences = [
+        (p * np.log(p / q)).sum()
+        for y, z in pairs
+        for p, q in zip(predictions(y), predictions(z), strict=True)
+    ]
+    assert score.distance(seen[1], seen[0]) == pytest.approx(np.mean(divergences), rel=1e-4)
+
+
+def test_the_distance_of_outputs_is_the_squared_error_of_the_worst_over_all_batches():
+    score, rng = NearnessScore(["y", "z"]), np.random.default_rng(1)
+    exact = [[rng.standard_normal((4, 3)), rng.standard_normal((4, 2))] for _ in range(3)]
+    answers = [[y + 0.1, z * 1.5] for y, z in exact]
+    assert score.distance(answers, exact) == pytest.approx(0.25)
+    zero = [[0 * y, 0 * z] for y, z in exact]
+    assert score.distance(zero, zero) == 0
+
+
+# -- what was measured -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [*DENSE.values(), VECTOR + LOSS], ids=[*DENSE, "loss"])
+def test_answers_that_are_nan_are_an_error(text):
+    dense, other = two_nets(text)
+    score, batches = score_of(dense), batches_of(dense)
+    remember(score, dense, batches)
+    other.params["ip"][0].data[...] = math.nan
+    with pytest.raises(
+        DataError, match=r"its (accuracy|agreement|nearness).* is not finite, so there is nothing"
+    ):
+        measure(score, other, batches)
+
+
+def test_an_output_that_is_nan_is_found_after_one_that_is_not():
+    dense, other = two_nets(TWO)
+    batches = batches_of(dense)
+    other.params["ip"][0].data[...] = math.nan
+    for blobs in (["few", "ip"], ["ip", "few"]):
+        score = NearnessScore(blobs)
+        remember(score, dense, batches)
+        with pytest.raises(DataError, match="not finite"):
+            measure(score, other, batches)
+
+
+def measured(scores, lost=None):
+    return Measured(tuple(scores), tuple(1 - s for s in scores), tuple(lost or [0.0] * len(scores)))
+
+
+def test_a_change_has_the_standard_error_of_the_differences_in_pairs():
+    rng = np.random.default_rng(4)
+    before = rng.uniform(0.5, 1, 8)
+    after = before - 0.02 + rng.normal(0, 0.005, 8)
+    dense, found = measured(before), measured(after)
+    change = found.change_from(dense)
+    assert change.mean == pytest.approx((after - before).mean()) == pytest.approx(found.score - dense.score)
+    assert change.error == pytest.approx((after - before).std(ddof=1) / math.sqrt(8))
+    assert change.error < before.std() / 10
+    assert str(change) == f"{100 * change.mean:+.2f} ± {100 * change.error:.2f} points"
+    assert found.loss == pytest.approx(1 - after.mean())
+
+
+def test_of_one_batch_there_is_no_standard_error():
+    change = measured([0.5]).change_from(measured([0.75]))
+    assert change.mean == -0.25 and math.isnan(change.error)
+    assert str(change) == "-25.00 points"
+    assert measured([0.5]).drop_from(measured([0.75])) == 0.25
+
+
+def test_what_is_expected_to_be_lost_is_a_change_for_the_worse():
+    found = measured([0.9, 0.9], [0.01, 0.03])
+    assert found.expected.mean == pytest.approx(-0.02)
+    assert found.expected.error == pytest.approx(0.01)
+
+
+def test_the_drop_to_reckon_with_is_what_is_expected_with_caution_or_what_was_surely_counted():
+    dense = measured([0.9, 0.8, 0.85])
+    alike = measured([0.9, 0.8, 0.85], [0.01, 0.02, 0.03])
+    assert alike.drop_from(dense, 2.0) == pytest.approx(2 * 0.02)
+    lucky = measured([0.95, 0.85, 0.9], [0.01, 0.02, 0.03])
+    assert lucky.drop_from(dense, 2.0) == pytest.approx(2 * 0.02)
+    unlucky = measured([0.8, 0.72, 0.75], [0.01, 0.02, 0.03])
+    change = unlucky.change_from(dense)
+    assert unlucky.drop_from(dense, 2.0) == -change.mean - 2 * change.error > 2 * 0.02
+    unsure = measured([0.9, 0.5, 0.99])
+    assert unsure.score < dense.score and unsure.drop_from(dense) == 0
+
+
+def test_nets_that_were_measured_on_other_numbers_of_batches_are_not_compared():
+    with pytest.raises(ValueError, match="argument"):
+        measured([0.5, 0.5]).change_from(measured([0.5]))
+
+
+def test_of_the_first_five_what_is_lost_is_the_probability_of_all_five():
+    rng = np.random.default_rng(3)
+    p, p_hat = (x / x.sum(axis=0) for x in rng.random((2, 8, 6)))
+    score = ClassScore("prob", 1, True, "label", "top5", top_k=5)
+    lost = np.mean(
+        [np.sort(a)[-5:].sum() - a[np.argsort(b)[-5:]].sum() for a, b in zip(p.T, p_hat.T, strict=True)]
+    )
+    assert lost > 0 and float(score._lost(p, p_hat)) == pytest.approx(lost)
+    assert float(score._lost(p, p)) == 0
