@@ -36,6 +36,9 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
     blind = [out - n for out, n in zip(output, seeing, strict=True)]
     if param.pool == "MAX":
         return [_padded(graph, graph.add("MaxPool", x[0], **attributes), blind, LOWEST)]
+    if not any(window.pad):  # OpenCV counts no padding, whatever it is told
+        y = graph.add("AveragePool", x[0], count_include_pad=0, **attributes)
+        return [_padded(graph, y, blind, 0.0)]
     y = graph.add("AveragePool", x[0], count_include_pad=1, **attributes)
     shares = [
         np.minimum(kernel, size + 2 * pad - np.arange(n) * stride) / kernel
@@ -65,8 +68,10 @@ def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
     pads = [*window.pad, *(pad + n for pad, n in zip(window.pad, more, strict=True))]
     if param.pool == "MAX":
         return graph.add("MaxPool", x, pads=pads, **attributes)
-    attributes["count_include_pad"] = 1
+    attributes["count_include_pad"] = int(any(window.pad))
     y = graph.add("AveragePool", x, pads=pads, **attributes)
+    if not any(window.pad):
+        return y
     if not any(more):
         return y
     padded = graph.add("Add", graph.sizes(x, (2, 3)), graph.numbers([2 * pad for pad in window.pad]))
