@@ -113,8 +113,9 @@ def add_trained_net(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--images", metavar="FOLDER|LIST",
                      help="for a deploy net: image files, without labels, or a folder for each class")  # fmt: skip
     add_preparation_flags(sub)
-    sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
-                     help="training batches, or of the images, that factors are fitted to")  # fmt: skip
+    sub.add_argument("--calibration", type=positive, metavar="N",
+                     help=f"training batches, or of the images, that factors are fitted to (default: "
+                          f"{CALIBRATION_BATCHES}, at most half of the images)")  # fmt: skip
     sub.add_argument("--symmetric", action="store_true",
                      help="fit layers to the inputs that they have in the dense net")  # fmt: skip
     add_device(sub)

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from minicaffe.compress.batches import Batch, run
-from minicaffe.compress.plan import Candidate, LayerRank, Plan
+from minicaffe.compress.plan import DATA_BASES, Candidate, LayerRank, Plan, candidate
 from minicaffe.compress.stopwatch import seconds, warn_of_noise
 from minicaffe.compress.workbench import Workbench
 from minicaffe.device.array import Array
@@ -53,7 +53,10 @@ class ParamCost:
         dense = math.prod(candidate.product.geometry.weight_shape)
         if choice is None:
             return dense
-        (hidden, *window), (filters, _, *other) = candidate.scheme(choice.scheme).filter_shapes
+        scheme = candidate.scheme(choice.scheme)
+        if choice.scheme in DATA_BASES:  # the weights stay, and the basis is added
+            return dense + scheme.group * scheme.matrix_shape[1] * choice.rank
+        (hidden, *window), (filters, _, *other) = scheme.filter_shapes
         return min(dense, choice.rank * (hidden * math.prod(window) + filters * math.prod(other)))
 
     def total(self, plan: Plan) -> float:
@@ -72,7 +75,9 @@ class TimeCost:
     of_what = "the dense net"
 
     def __init__(self, bench: Workbench, batch: Batch) -> None:
-        self.candidates = bench.candidates
+        run(bench.original, batch)  # so that layers have seen the shapes of this batch
+        steps = {step.layer.name: step for step in bench.original.steps}
+        self.candidates = {name: candidate(steps[name]) for name in bench.candidates}
         self._rng = bench.original.setting.device.rng(0)
         self._known: dict[tuple[str, str, int], float] = {}
         times: list[float] = []  # of the whole net, before and after its layers are timed

@@ -23,6 +23,7 @@ from minicaffe.compress.plan import LayerRank, Plan
 from minicaffe.compress.score import Answers
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
+from minicaffe.errors import DataError, SpecError
 
 PROBED = (
     0.003,
@@ -52,7 +53,17 @@ class Prediction:
 
     def __post_init__(self) -> None:
         self._answers = self._answers_of(self.bench.original)
+        if not all(np.isfinite(y).all() for batch in self._answers for y in batch):
+            raise DataError(
+                f"{self.bench.spec.where.file}: the dense net's answers are not finite: check the "
+                "weights, and what the pictures go through"
+            )
         self._missed = self.bench.missed(self.ways)
+        if not any(self.choices(name) for name in self.bench.candidates):
+            raise SpecError(
+                f"{self.bench.spec.where.file}: no rank of these layers saves anything; "
+                "name other layers, or another --multiple or --schemes"
+            )
         self._effects = {name: self._effect(name) for name in self.bench.candidates}
         self.bench.put_back()
         self._drops = self.bench.score.drops(self._answers)

@@ -25,13 +25,15 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of, to_host
 from minicaffe.errors import DataError, SpecError
 from minicaffe.layers.accuracy import Accuracy, AccuracyParam
+from minicaffe.layers.loss import LossParam
 from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import SMALLEST, softmax
 from minicaffe.spec.reader import nearest
 
 DENSE = "\0of the dense net: "  # keys of a batch, as no blob can be called: what the dense net says of it
 NOISE = np.geomspace(1e-3, 4, 50)  # sizes of it, beside the scores' own variation
-MOST_PREDICTIONS = 5000  # that noise is added to
+NOISY, NOISY_NUMBERS = 5000, 2_000_000  # predictions that noise is added to, and numbers of these, at most
+FEW_PREDICTIONS = 30  # do not show how scores vary
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Measured:
     def drop_from(self, dense: Measured, caution: float = 1.0) -> float:
         """The drop of the score to reckon with: ``caution`` times what is expected, or what was surely counted."""
         counted = self.change_from(dense)
-        surely = -counted.mean - (0.0 if math.isnan(counted.error) else 2 * counted.error)
+        surely = -math.inf if math.isnan(counted.error) else -counted.mean - 2 * counted.error
         return max(-caution * self.expected.mean, surely)
 
 
@@ -135,6 +137,7 @@ class ClassScore:
 
     ``blob`` has scores, or probabilities if ``normalized``, with classes along ``axis``. ``labels``: the blob of
     labels, or ``LABELS``; ``accuracy``: the blob of an Accuracy layer, which then counts as it does, ``top_k`` too.
+    Predictions whose label is ``ignored`` do not count.
     """
 
     caution = 4 / 3  # nets are surer than they should be, so they lose more than is expected
@@ -147,8 +150,10 @@ class ClassScore:
         labels: str | None = None,
         accuracy: str | None = None,
         top_k: int = 1,
+        ignored: int | None = None,
     ) -> None:
-        self.blob, self.axis, self.normalized, self.top_k = blob, axis, normalized, top_k
+        self.blob, self.axis, self.normalized = blob, axis, normalized
+        self.top_k, self.ignored = top_k, ignored
         self.labels, self.accuracy = labels, accuracy
         self.name = "accuracy" if labels else "agreement"
         if accuracy not in (None, "accuracy"):
@@ -172,15 +177,15 @@ class ClassScore:
     def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
         """The share of right answers; the loss, or the divergence; the mean of p(c) − p(ĉ)."""
         p, p_hat = batch[DENSE + self.blob], self.probabilities(net)
-        found = p_hat.argmax(axis=0)
+        wanted = p.argmax(axis=0)
+        if self.labels:
+            wanted = net.blobs[self.labels].data if self.labels in net.blobs else batch[self.labels]
+            wanted = net.setting.device.put(wanted).ravel()
+            if self.ignored is not None and (wanted != self.ignored).any():
+                counts = wanted != self.ignored
+                p, p_hat, wanted = p[:, counts], p_hat[:, counts], wanted[counts]
         lost = self._lost(p, p_hat)
-        if self.accuracy:
-            right = net.blobs[self.accuracy].data
-        elif self.labels:
-            labels = net.blobs[self.labels].data if self.labels in net.blobs else batch[self.labels]
-            right = (found == labels.ravel()).mean()
-        else:
-            right = (found == p.argmax(axis=0)).mean()
+        right = net.blobs[self.accuracy].data if self.accuracy else (p_hat.argmax(axis=0) == wanted).mean()
         has_loss = any(any(layer.spec.loss_weight) for layer in net.layers)
         loss = net.loss() if has_loss else _divergence(p, p_hat)
         return float(to_host(right)), float(to_host(loss)), float(to_host(lost))
@@ -195,11 +200,17 @@ class ClassScore:
 
     def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
         """What noise in the scores, of some sizes, does to both."""
-        p = np.concatenate([batch[0] for batch in exact], axis=1)[:, :MOST_PREDICTIONS]
+        p = np.concatenate([batch[0] for batch in exact], axis=1)
         z = np.log(np.maximum(p, SMALLEST))
-        size, noise = np.sqrt(z.var(axis=1).mean()), np.random.default_rng(0).standard_normal(z.shape)
-        noisy = [_softmax(z + size * scale * noise) for scale in NOISE]
-        found = [(_divergence(p, q), float(self._lost(p, q))) for q in noisy]
+        varies = z.var(axis=1).mean() if p.shape[1] >= FEW_PREDICTIONS else (z - z.mean(axis=0)).var()
+        count = min(NOISY, max(1, NOISY_NUMBERS // len(p)))
+        p = np.tile(p[:, :count], max(1, count // p.shape[1]))  # of a few, each with noise of several kinds
+        z = np.log(np.maximum(p, SMALLEST))
+        size, noise = np.sqrt(varies), np.random.default_rng(0).standard_normal(z.shape)
+        found = []
+        for scale in NOISE:
+            q = _softmax(z + size * scale * noise)
+            found.append((_divergence(p, q), float(self._lost(p, q))))
         distances, drops = np.maximum.accumulate([(0.0, 0.0), *found]).T
         return distances, drops
 
@@ -253,6 +264,53 @@ class NearnessScore:
         return math.sqrt(wrong / (norm or wrong or 1.0))  # 1 where it should be zeros and is not
 
 
+class MixedScore:
+    """Of a net that classifies and has other outputs too: classes, and that no other output gets lost meanwhile.
+
+    What is lost is that of the classes, or the share of the variance of another output that is wrong, if that is
+    more: Σ (y − ŷ)² / Σ (y − ȳ)².
+    """
+
+    def __init__(self, classes: ClassScore, blobs: Sequence[str]) -> None:
+        self.classes, self.others = classes, NearnessScore(blobs)
+        self.name, self.caution = f"{classes.name} ({', '.join(blobs)} kept too)", classes.caution
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the probabilities, and the other outputs."""
+        self.classes.remember(net, batch)
+        self.others.remember(net, batch)
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """The share of right answers; loss or divergence, and the share of the variance; what is lost."""
+        right, loss, lost = self.classes.of(net, batch)
+        exact = [np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs]
+        wrong = self._wrong([self.others.answers(net)], [exact])
+        return right, loss + wrong, max(lost, wrong)
+
+    def answers(self, net: Net) -> Answers:
+        """Probabilities (C, predictions), and the other outputs."""
+        return [*self.classes.answers(net), *self.others.answers(net)]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """The divergence of the classes, and the share of the variance of the other output that is worst."""
+        others = ([batch[1:] for batch in x] for x in (answers, exact))
+        return self.classes.distance(answers, exact) + self._wrong(*others)
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """As if all of a distance were that of the classes, or all of the others: what costs more."""
+        distances, drops = self.classes.drops(exact)
+        return distances, np.maximum(drops, distances)
+
+    @staticmethod
+    def _wrong(answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        shares = []
+        for i in range(len(exact[0])):
+            y, z = (np.concatenate([batch[i] for batch in x]) for x in (exact, answers))
+            varies = ((y - y.mean(axis=0)) ** 2).sum() or (y * y).sum() or 1.0
+            shares.append(float(((y - z) ** 2).sum() / varies))
+        return float(np.max(shares))
+
+
 def _divergence(p: Array, p_hat: Array) -> float:
     """Σ p·log(p / p̂) over the classes, mean over predictions."""
     xp = module_of(p)
@@ -295,32 +353,51 @@ def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) ->
     if counting:
         spec = counting[-1].spec
         param = spec.message(AccuracyParam)
-        return _classes(net, spec.bottom[0], param.axis, spec.bottom[1], spec.top[0], param.top_k)
+        return _classes(
+            net, spec.bottom[0], param.axis, spec.bottom[1], spec.top[0], param.top_k, param.ignore_label
+        )
     for layer in reversed(layers):
         if layer.type == "SoftmaxWithLoss":
             axis = layer.spec.message(SoftmaxParam).axis
-            return _classes(net, layer.spec.bottom[0], axis, layer.spec.bottom[1])
+            ignored = layer.spec.message(LossParam).ignore_label
+            return _classes(net, layer.spec.bottom[0], axis, layer.spec.bottom[1], ignored=ignored)
     for layer in reversed(layers):
         if layer.type == "Softmax" and layer.spec.top[0] in net.outputs:
             axis = layer.spec.message(SoftmaxParam).axis
-            return _classes(net, layer.spec.top[0], axis, LABELS if has_labels else None)
+            classes = _classes(net, layer.spec.top[0], axis, LABELS if has_labels else None)
+            others = _numbers(layers, [name for name in net.outputs if name != layer.spec.top[0]])
+            return MixedScore(classes, others) if others else classes
     return NearnessScore(_numbers(layers, net.outputs))
 
 
 def _classes(
-    net: Net, blob: str, axis: int, labels: str | None, accuracy: str | None = None, top_k: int = 1
+    net: Net,
+    blob: str,
+    axis: int,
+    labels: str | None,
+    accuracy: str | None = None,
+    top_k: int = 1,
+    ignored: int | None = None,
 ) -> ClassScore:
     maker = _maker(net.layers, blob)
     axis = canonical_axis(maker, axis, len(net.blobs[blob].shape))
-    return ClassScore(blob, axis, maker.type == "Softmax", labels, accuracy, top_k)
+    return ClassScore(blob, axis, maker.type == "Softmax", labels, accuracy, top_k, ignored)
 
 
 def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
-    """The outputs; for boxes, of which there may be more or fewer each time, the numbers that they are made of."""
+    """The outputs, but of losses, of the numbers of classes, and of boxes, of which there may be more or fewer each
+    time, what they are made of."""
     found: list[str] = []
     for name in outputs:
         maker = _maker(layers, name)
-        found += maker.spec.bottom[:2] if maker.type == "DetectionOutput" else [name]
+        if maker.type == "Input" or maker.spec.brings_data:
+            continue  # an input that nobody reads
+        if maker.type == "DetectionOutput":
+            found += maker.spec.bottom[:2]
+        elif maker.type == "ArgMax" or any(maker.spec.loss_weight):
+            found.append(maker.spec.bottom[0])
+        else:
+            found.append(name)
     return list(dict.fromkeys(found))
 
 

@@ -13,8 +13,9 @@ well as others.
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from minicaffe.compress.batches import Batch, images_of
@@ -31,6 +32,7 @@ from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")
 MOST_PLANS = 8  # that are measured
+LEAST_DROP = 1e-4  # a smaller one is none
 NEAR_ENOUGH = 0.01  # of the dense net's cost, between a plan that holds and one that does not
 
 
@@ -79,15 +81,18 @@ class Selector:
         costs = [self.cost.total(plan) / self.cost.total({}) for plan in plans]
         predicted = [self.prediction.drop(plan) for plan in plans]
         best, holds, fails, aim = self._try({}), 0, len(plans), max_drop
+        drops: dict[int, float] = {}  # what was measured, by the place on the path
         progress = Progress(MOST_PLANS)
         for _ in range(MOST_PLANS):
             if fails - holds < 2 or (fails < len(plans) and costs[holds] - costs[fails] < NEAR_ENOUGH):
                 break
             at = bisect_right(predicted, aim) - 1
+            if holds in drops and fails in drops:
+                at = _between(costs, drops, holds, fails, max_drop)
             if not holds < at < fails:
                 at = (holds + fails) // 2
             found = self._try(plans[at])
-            drop = self.drop(found.measured)
+            drop = drops[at] = self.drop(found.measured)
             progress.say(self.line(found))
             if drop <= max_drop:
                 best, holds = found, at
@@ -131,8 +136,20 @@ class Selector:
 
     def words(self, measured: Measured) -> str:
         """What a net was measured to lose, and what is expected of it."""
-        change = measured.change_from(self.dense)
-        return f"{self.bench.score.name} {measured.score:.4f} ({change}; expected {measured.expected})"
+        change, expected = measured.change_from(self.dense), str(measured.expected)
+        if self.bench.score.name.startswith("agreement"):
+            expected += " of accuracy"
+        return f"{self.bench.score.name} {measured.score:.4f} ({change}; expected {expected})"
+
+
+def _between(
+    costs: Sequence[float], drops: Mapping[int, float], holds: int, fails: int, wanted: float
+) -> int:
+    """The place on a path, between two that were measured, where the logarithm of the drop is about as wanted."""
+    low, high, aim = (math.log(max(x, LEAST_DROP)) for x in (drops[holds], drops[fails], wanted))
+    part = min(max((aim - low) / (high - low), 0.1), 0.9) if high > low else 0.5  # never next to one of them
+    cost = costs[holds] + part * (costs[fails] - costs[holds])
+    return next(i for i in range(holds, len(costs)) if costs[i] <= cost)
 
 
 def table(selector: Selector, found: Selection) -> str:

@@ -52,12 +52,13 @@ def shrunk_text(
     return set_layer_fields(text, changes, path)
 
 
-def check_layers(path: str | Path, known: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raise SpecError if a spec lacks a layer that gets a rank."""
-    known = set(known)
+def check_layers(path: str | Path, known: Mapping[str, LayerSpec], wanted: Iterable[str]) -> None:
+    """Raise SpecError if a spec lacks a layer that gets a rank, or has one of another type."""
     for name in wanted:
         if name not in known:
             raise SpecError(f"{path}: has no layer '{name}', which gets a rank{nearest(name, known)}")
+        if known[name].type not in PARAM_OF_TYPE:
+            raise known[name].error("", "gets a rank, but is no Convolution or InnerProduct; rename it")
 
 
 def _changes(layer: LayerSpec, choice: LayerRank, adds_biases: bool) -> dict[str, Any]:

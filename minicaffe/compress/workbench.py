@@ -68,8 +68,9 @@ class Workbench:
     """``net`` is a spec (a file of any format, or a NetSpec), ``weights`` its trained weights.
 
     ``names`` are the layers that may be approximated, or patterns of their names (default: all convolutions that
-    can be), but for those of ``without``. ``calibration`` batches are drawn from the training data of the net's
-    data layers, or from ``images``, which makes the images of a net without data layers. ``accuracy`` names the
+    can be), but for those of ``without``. ``calibration`` batches (default: ten) are drawn from the training data
+    of the net's data layers, or from ``images``, which makes the images of a net without data layers (default: at
+    most half of them). ``accuracy`` names the
     layer that scores the net (``score_of``). ``asymmetric``: layers are fitted to the original's responses, given
     the inputs that they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises
     SpecError if the net has no such layers, WeightError for weights that are not finite, DataError.
@@ -80,7 +81,7 @@ class Workbench:
         net: str | Path | NetSpec,
         weights: str | Path,
         names: Sequence[str] | None = None,
-        calibration: int = CALIBRATION_BATCHES,
+        calibration: int | None = None,
         asymmetric: bool = True,
         adds_biases: bool = True,
         *,
@@ -104,7 +105,11 @@ class Workbench:
         self.asymmetric = asymmetric
         self.images = images(self.original) if images else OwnImages(self.original)
         self.score = score_of(self.original, accuracy, self.images.has_labels)
-        self.calibration = self.images.draw(calibration) if images else calibration_batches(spec, calibration)
+        if images:
+            usual = max(1, min(CALIBRATION_BATCHES, self.images.available // 2))
+            self.calibration = self.images.draw(calibration or usual)
+        else:
+            self.calibration = calibration_batches(spec, calibration or CALIBRATION_BATCHES)
         self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
         self._alone: dict[tuple[str, str], LayerFits] = {}
         self._fitted: dict[tuple[object, ...], Fit] = {}

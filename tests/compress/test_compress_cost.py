@@ -4,7 +4,7 @@ import pytest
 
 from minicaffe.compress import cost, workbench
 from minicaffe.compress.batches import draw
-from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.cost import ParamCost, TimeCost
 from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.workbench import Workbench
 from minicaffe.spec.net import parse_net
@@ -50,3 +50,24 @@ def test_data_layers_are_shuffled_for_calibration_and_the_spec_stays():
     assert images.image_data_param.shuffle
     assert data.data_param.shuffle
     assert not spec.layer[0].image_data_param.shuffle
+
+
+def test_layers_are_timed_with_as_many_images_as_the_whole_net(folder, monkeypatch):
+    """Candidates are made when the net has the batch of its spec; pictures may come in larger ones."""
+    shapes = []
+    monkeypatch.setattr(
+        TimeCost, "_measure_dense", lambda self, c: shapes.append(c.product.geometry.shape) or 1.0
+    )
+    bench = Workbench("net.yaml", "lenet.npz", calibration=1)
+    batch = {name: array[:7] for name, array in draw(bench.original, 1)[0].items()}
+    TimeCost(bench, batch)
+    assert [shape[3] for shape in shapes] == [7, 7]
+
+
+def test_weights_are_those_of_a_net_with_that_rank_and_a_basis_comes_beside_them(folder):
+    bench = Workbench("net.yaml", "lenet.npz", ["conv2"], calibration=1)
+    of_layers, dense = ParamCost(bench), 50 * 20 * 25
+    assert of_layers.of("conv2", None) == dense
+    assert of_layers.of("conv2", LayerRank("CHANNEL", 6)) == 6 * (20 * 25 + 50)
+    assert of_layers.of("conv2", LayerRank("SPATIAL", 6)) == 6 * (20 * 5 + 50 * 5)
+    assert of_layers.of("conv2", LayerRank("BASIS", 6)) == dense + 6 * 20 * 25

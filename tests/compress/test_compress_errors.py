@@ -69,6 +69,13 @@ FLAGS = {
         ["lowrank", "sweep", "deploy.yaml", *SWEEP[3:]], r"deploy.yaml: has no data layer; give image files",
     ),
     "an unknown device": ([*SWEEP, "--device", "tpu"], r"device 'tpu'"),
+    "a multiple above all ranks": (
+        [*SELECT, "--flops", "0.5", "--multiple", "999"], r"net.yaml: no rank of these layers saves anything;",
+    ),
+    "fine-tuning for another form": (
+        [*SELECT[:6], "low.onnx", *SELECT[7:], "--flops", "0.5", "--finetune", "solver.yaml"],
+        r"--finetune trains a YAML spec; give an -o that ends in .yaml, not low.onnx",
+    ),
     "apply without ranks": (["lowrank", "apply", "net.yaml", *APPLY[3:]], r"net.yaml: no layer has low_rank_param"),
 }  # fmt: skip
 

@@ -186,7 +186,7 @@ def test_a_softmax_that_is_no_output_and_scores_alone_are_no_classes():
     inner = (
         SOFTMAX + "- {name: more, type: InnerProduct, bottom: prob, inner_product_param: {num_output: 2}}\n"
     )
-    for text, blobs in ((VECTOR, ["ip", "label"]), (VECTOR + inner, ["label", "more"])):
+    for text, blobs in ((VECTOR, ["ip"]), (VECTOR + inner, ["more"])):
         score = score_of(mc.Net.from_text(text))
         assert isinstance(score, NearnessScore)
         assert score.blobs == blobs
@@ -359,7 +359,7 @@ def test_of_one_batch_there_is_no_standard_error():
     change = measured([0.5]).change_from(measured([0.75]))
     assert change.mean == -0.25 and math.isnan(change.error)
     assert str(change) == "-25.00 points"
-    assert measured([0.5]).drop_from(measured([0.75])) == 0.25
+    assert measured([0.5]).drop_from(measured([0.75])) == 0  # nothing was surely counted
 
 
 def test_what_is_expected_to_be_lost_is_a_change_for_the_worse():
@@ -395,3 +395,55 @@ def test_of_the_first_five_what_is_lost_is_the_probability_of_all_five():
     )
     assert lost > 0 and float(score._lost(p, p_hat)) == pytest.approx(lost)
     assert float(score._lost(p, p)) == 0
+
+
+# -- several outputs ---------------------------------------------------------------------------------------
+
+TWO_OUTPUTS = VECTOR + (
+    "- {name: prob, type: Softmax, bottom: ip}\n"
+    f"- {{name: box, type: InnerProduct, bottom: data, inner_product_param: {{num_output: 4, {FILLED}}}}}\n"
+)
+
+
+def test_an_output_beside_the_classes_is_kept_too():
+    net, other = two_nets(TWO_OUTPUTS)
+    for blob, its in zip(other.params["ip"], net.params["ip"], strict=True):
+        blob.data[...] = its.data  # only the boxes are wrong
+    score, batches = score_of(net), batches_of(net)
+    remember(score, net, batches)
+    assert "box" in score.name
+    assert measure(score, net, batches).lost == (0, 0, 0)
+    found = measure(score, other, batches)
+    boxes = [blobs_of(each, batches, "box") for each in (net, other)]
+    for lost, exact, y in zip(found.lost, *boxes, strict=True):
+        varies = ((exact - exact.mean(axis=0)) ** 2).sum()
+        assert lost == pytest.approx(((y - exact) ** 2).sum() / varies, rel=1e-4)
+    distances, drops = score.drops(answers_of(score, net, batches))
+    assert distances[0] == drops[0] == 0 and (drops >= distances).all()
+    assert score.distance(answers_of(score, other, batches), answers_of(score, net, batches)) > 0
+
+
+def answers_of(score, net, batches):
+    found = []
+    for batch in batches:
+        run(net, batch)
+        found.append(score.answers(net))
+    return found
+
+
+def test_predictions_with_an_ignored_label_do_not_count():
+    net, other = two_nets(SPATIAL + LOSS.replace("[ip, label]", "[ip, label], loss_param: {ignore_label: 3}"))
+    score, batches = score_of(net), batches_of(net)
+    remember(score, net, batches)
+    found = measure(score, other, batches)
+    for right, batch, y in zip(found.scores, batches, blobs_of(other, batches, "ip"), strict=True):
+        labels = to_host(batch["label"]).reshape(12, 3, 2)
+        assert right == pytest.approx((y.argmax(axis=1) == labels)[labels != 3].mean())
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_few_predictions_tell_a_loss_too(count):
+    p = np.random.default_rng(1).dirichlet(np.full(CLASSES, 0.3), count).T
+    distances, drops = ClassScore("prob", 1, True).drops([[p]])
+    assert distances[0] == drops[0] == 0
+    assert drops[-1] > 0.05 and (np.diff(drops) >= 0).all() and (np.diff(distances) >= 0).all()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+from contextlib import closing
 from pathlib import Path
 
 from minicaffe.cli.bench import (
@@ -21,11 +23,12 @@ from minicaffe.cli.flags import choose_device, positive
 from minicaffe.compress import forecast, outputs, selection, shrunk
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import Cost, FlopCost, ParamCost, TimeCost
+from minicaffe.compress.distill import distill, own_batches
 from minicaffe.compress.gains import gains
 from minicaffe.compress.plan import rank_of
 from minicaffe.compress.prediction import WAYS, Prediction
-from minicaffe.compress.selection import Selector
-from minicaffe.compress.workbench import Workbench
+from minicaffe.compress.selection import Selection, Selector
+from minicaffe.compress.workbench import OwnImages, Workbench
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError, SpecError
@@ -35,6 +38,7 @@ from minicaffe.low_rank.layers import LowRankLayer
 SCHEMES = {"channel": "CHANNEL", "spatial": "SPATIAL", "data": "BASIS"}
 LARGE_DROP = 0.1  # a larger one is probably a slip
 PLAN_BATCHES, PLAN_PROBES = 2, (0.01, 0.1)  # what 'plan', which is to be quick, predicts from
+DISTILL_BATCHES = 100  # of pictures, at most, beside those that factors are fitted to
 PROBE_BATCHES = 5  # what 'select' predicts from
 logger = logging.getLogger("minicaffe")
 
@@ -43,7 +47,9 @@ def plan(args: argparse.Namespace) -> None:
     """Print what low rank is expected to lose and to save, at some shares of the multiply-adds."""
     choose_device(args)
     bench = open_bench(args)
-    batches = bench.draw(min(PLAN_BATCHES, bench.images.available)) or bench.calibration[:PLAN_BATCHES]
+    batches = bench.calibration[:PLAN_BATCHES]
+    if args.batches or bench.images.available:
+        batches = draw_batches(bench, args.batches, PLAN_BATCHES)
     prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
     rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, batches[0]))
     print(forecast.table(bench, rows))
@@ -81,13 +87,17 @@ def select(args: argparse.Namespace) -> None:
     written = outputs.files_of(out)
     tuned = out.with_name(f"{out.stem}_finetuned.npz")
     check_outputs(args, [*written, tuned, *also.values()])
+    if args.finetune and out.suffix not in (".yaml", ".yml"):
+        raise MinicaffeError(
+            f"select: --finetune trains a YAML spec; give an -o that ends in .yaml, not {out.name}"
+        )
     if args.finetune:
         load_solver(args.finetune)
     bench = open_bench(args)
     outputs.check_output(bench.original, out)
     for other in also:
         spec = open_net(other)
-        shrunk.check_layers(other, [x.name for x in spec.layer or spec.layers], bench.candidates)
+        shrunk.check_layers(other, {x.name: x for x in spec.layer or spec.layers}, bench.candidates)
     batches = draw_batches(bench, args.batches, SELECT_BATCHES)
     cost = _cost(args, bench, batches[0])
     journal = journal_of(args, out, [*bench.calibration, *batches])
@@ -97,11 +107,16 @@ def select(args: argparse.Namespace) -> None:
         selector.within_drop(args.max_drop) if args.max_drop is not None else selector.within_cost(goals[0])
     )
     print(selection.table(selector, found))
+    _say_if_too_few(selector, found, args.max_drop)
     if not found.plan:
         _say_that_nothing_holds(selector)
     with shrunk.planned_net(bench, found.plan, net, out) as made:
         print(gains(bench.original, made.net, batches[0]).table())
         made.write(out)
+        if args.distill and found.plan:
+            _distill(bench, made.net, args.distill)
+            logger.info("Distilled: %s", selector.words(bench.measure(batches, made.net)))
+            made.write(out)
     for other, path in also.items():
         shrunk.write_spec(found.plan, other, path)
     if args.finetune:
@@ -109,6 +124,27 @@ def select(args: argparse.Namespace) -> None:
             measured = bench.measure(batches, trained)
         logger.info("Wrote %s: %s", tuned, selector.words(measured))
     bench.close()
+
+
+def _distill(bench: Workbench, student: Net, minutes: float) -> None:
+    """Train a net to answer as the dense one does: on its training data, or on pictures not measured with."""
+    if isinstance(bench.images, OwnImages):
+        with closing(own_batches(bench.spec)) as training:
+            distill(student, bench.original, training, minutes)
+        return
+    more = bench.images.draw(min(bench.images.available, DISTILL_BATCHES))
+    inputs = bench.original.inputs
+    training_pictures = [{name: batch[name] for name in inputs} for batch in (*bench.calibration, *more)]
+    distill(student, bench.original, training_pictures, minutes)
+
+
+def _say_if_too_few(selector: Selector, found: Selection, max_drop: float | None) -> None:
+    error = found.measured.change_from(selector.dense).error
+    if max_drop is not None and error > max_drop:
+        logger.warning(
+            "%d images tell what is counted only to ± %.1f points: give more to be sure of %g",
+            selector.images, 100 * error, 100 * max_drop,
+        )  # fmt: skip
 
 
 def _say_that_nothing_holds(selector: Selector) -> None:
@@ -135,7 +171,10 @@ def _add_select(sub: argparse.ArgumentParser) -> None:
                      help="what to write: .yaml, .prototxt or .onnx (default: NET_lowrank.yaml)")  # fmt: skip
     sub.add_argument("--also", action="append", default=[], metavar="SPEC",
                      help="write the ranks into this spec's copy too (a deploy net)")  # fmt: skip
-    sub.add_argument("--finetune", metavar="SOLVER", help="then train the factors as this solver spec says")
+    sub.add_argument("--distill", type=_minutes, metavar="MINUTES",
+                     help="then train the factors to answer as the dense net does, without labels")  # fmt: skip
+    sub.add_argument("--finetune", metavar="SOLVER",
+                     help="then train the factors on labels, as this solver spec says")  # fmt: skip
 
 
 def apply(args: argparse.Namespace) -> None:
@@ -203,6 +242,16 @@ def _share(text: str) -> float:
         value = 0.0
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
+    return value
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number of minutes")
     return value
 
 
