@@ -36,7 +36,7 @@ from peer_specs import PLANS, PROTOTXT, SHAPES
 
 import minicaffe as mc
 from minicaffe.compress import forecast, shrunk
-from minicaffe.compress.batches import Batch
+from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.distill import Lesson, own_batches
 from minicaffe.compress.journal import Journal, fingerprint
@@ -45,6 +45,7 @@ from minicaffe.compress.plan import LayerRank, Plan
 from minicaffe.compress.prediction import Prediction
 from minicaffe.compress.score import Change, Measured
 from minicaffe.compress.selection import Selection, Selector
+from minicaffe.compress.suitable import PARAM_OF_TYPE
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
 from minicaffe.files.atomic import write_text
@@ -256,15 +257,25 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def _seeded(name: str) -> Workbench:
-    """A deploy net with random weights, and the CIFAR-10 test images as pictures for it."""
-    path = PROTOTXT / name / "deploy.yaml"
-    filler = {"convolution_param.weight_filler": {"type": "msra"}}
-    names = [layer.name for layer in load_net(path).layer if layer.type == "Convolution"]
-    spec = parse_net(set_layer_fields(path.read_text(), dict.fromkeys(names, filler)), str(path))
-    with closing(mc.Net(spec, phase="test", seed=1)) as net:
-        net.save(Path("snapshots") / f"{name}_seeded.npz")
-    return Workbench(spec, Path("snapshots") / f"{name}_seeded.npz", calibration=1,
-                     images=lambda net: Pictures(net, "data/cifar10/test", batch_size=20))  # fmt: skip
+    """A deploy net with random weights, with the CIFAR-10 test images as pictures for it.
+
+    BatchNorm has the statistics of twenty of them.
+    """
+    path, weights = PROTOTXT / name / "deploy.yaml", Path("snapshots") / f"{name}_seeded.npz"
+    fillers = {
+        layer.name: {f"{PARAM_OF_TYPE[layer.type]}.weight_filler": {"type": "msra"}}
+        for layer in load_net(path).layer
+        if layer.type in PARAM_OF_TYPE
+    }
+    spec = parse_net(set_layer_fields(path.read_text(), fillers), str(path))
+
+    def pictures(net: mc.Net) -> Pictures:
+        return Pictures(net, "data/cifar10/test", batch_size=20)
+
+    with closing(mc.Net(spec, phase="train", seed=1)) as net:
+        run(net, pictures(net).draw(1)[0])
+        net.save(weights)
+    return Workbench(spec, weights, calibration=1, images=pictures)
 
 
 def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
