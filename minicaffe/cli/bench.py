@@ -129,7 +129,7 @@ def add_measuring(sub: argparse.ArgumentParser, most: int) -> None:
     sub.add_argument("--except", dest="without", type=_names, default=[], metavar="NAME,…",
                      help="layers that stay dense: names, 'fc*'")  # fmt: skip
     sub.add_argument("--accuracy", metavar="NAME",
-                     help="the Accuracy layer that is looked at (default: the last one)")  # fmt: skip
+                     help="the Accuracy layer, or output, that is looked at (default: the last one)")  # fmt: skip
     sub.add_argument("--batches", type=positive, metavar="N",
                      help=f"test batches to measure with (default: what there is, at most {most})")  # fmt: skip
 

@@ -11,6 +11,7 @@ another answer costs little. For a net that does not classify it is the error of
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import SMALLEST, softmax
 from minicaffe.spec.reader import nearest
 
+logger = logging.getLogger("minicaffe")
 DENSE = "\0of the dense net: "  # keys of a batch, as no blob can be called: what the dense net says of it
 NOISE = np.geomspace(1e-3, 4, 50)  # sizes of it, beside the scores' own variation
 NOISY, NOISY_NUMBERS = 5000, 2_000_000  # predictions that noise is added to, and numbers of these, at most
@@ -285,7 +287,11 @@ class MixedScore:
         right, loss, lost = self.classes.of(net, batch)
         exact = [np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs]
         wrong = self._wrong([self.others.answers(net)], [exact])
-        return right, loss + wrong, max(lost, wrong)
+        return (
+            right,
+            loss + wrong,
+            max(lost, wrong / self.caution),
+        )  # a share that is measured needs no caution
 
     def answers(self, net: Net) -> Answers:
         """Probabilities (C, predictions), and the other outputs."""
@@ -336,18 +342,23 @@ def _softmax(z: np.ndarray) -> np.ndarray:
 def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) -> Score:
     """How a net is scored: by its Accuracy layer, by labels of its images, or by what its dense self says.
 
-    ``accuracy`` names the Accuracy layer (default: the last one; earlier ones are auxiliary in Inception nets).
-    Raises SpecError if there is no such layer.
+    ``accuracy`` names the Accuracy layer (default: the last one; earlier ones are auxiliary in Inception nets), or
+    the one output to look at. Raises SpecError if there is no such layer or output.
     """
     layers = list(net.layers)
+    if accuracy in net.outputs and not isinstance(_maker(layers, accuracy), Accuracy):
+        others = [name for name in net.outputs if name != accuracy]
+        if others:
+            logger.warning("Nothing is asked of %s: what only serves that may get lost", ", ".join(others))
+        return _score_of_outputs(net, [accuracy], has_labels)
     counting = [layer for layer in layers if isinstance(layer, Accuracy)]
     if accuracy is not None:
         named = [x for x in counting if accuracy in (x.name, x.spec.top[0])]
         if not named:
             known = [x.name for x in counting]
             raise SpecError(
-                f"{net.spec.where.file}: has no Accuracy layer '{accuracy}' in phase TEST"
-                f"{nearest(accuracy, known) or '; leave --accuracy out'}"
+                f"{net.spec.where.file}: has no Accuracy layer and no output '{accuracy}' in phase TEST"
+                f"{nearest(accuracy, [*known, *net.outputs]) or '; leave --accuracy out'}"
             )
         counting = named
     if counting:
@@ -361,13 +372,19 @@ def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) ->
             axis = layer.spec.message(SoftmaxParam).axis
             ignored = layer.spec.message(LossParam).ignore_label
             return _classes(net, layer.spec.bottom[0], axis, layer.spec.bottom[1], ignored=ignored)
+    return _score_of_outputs(net, net.outputs, has_labels)
+
+
+def _score_of_outputs(net: Net, outputs: Sequence[str], has_labels: bool) -> Score:
+    """By the classes of the last Softmax among some outputs, and by the others."""
+    layers = list(net.layers)
     for layer in reversed(layers):
-        if layer.type == "Softmax" and layer.spec.top[0] in net.outputs:
+        if layer.type == "Softmax" and layer.spec.top[0] in outputs:
             axis = layer.spec.message(SoftmaxParam).axis
             classes = _classes(net, layer.spec.top[0], axis, LABELS if has_labels else None)
-            others = _numbers(layers, [name for name in net.outputs if name != layer.spec.top[0]])
+            others = _numbers(layers, [name for name in outputs if name != layer.spec.top[0]])
             return MixedScore(classes, others) if others else classes
-    return NearnessScore(_numbers(layers, net.outputs))
+    return NearnessScore(_numbers(layers, outputs))
 
 
 def _classes(

@@ -93,7 +93,7 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
 @pytest.mark.cpu_only("of words")
 def test_a_drop_of_an_accuracy_that_is_not_there_is_one_line(capsys):
     command = [*SELECT, "--max-drop", "1%", "--accuracy", "acuracy"]
-    assert_one_line(capsys, command, r"net.yaml: has no Accuracy layer 'acuracy'.*'accuracy'")
+    assert_one_line(capsys, command, r"net.yaml: has no Accuracy layer and no output 'acuracy'.*'accuracy'")
 
 
 @pytest.mark.cpu_only("of words")

@@ -114,9 +114,11 @@ def test_of_several_accuracy_layers_the_last_counts_unless_one_is_named(name, ac
 
 def test_an_unknown_accuracy_layer_is_an_error_that_names_the_nearest():
     net = mc.Net.from_text(VECTOR + INCEPTION)
-    with pytest.raises(SpecError, match=r"has no Accuracy layer 'lat' in phase TEST.*late"):
+    with pytest.raises(
+        SpecError, match=r"has no Accuracy layer and no output 'lat' in phase TEST.*(last|late)"
+    ):
         score_of(net, "lat")
-    with pytest.raises(SpecError, match=r"no Accuracy layer 'right' in phase TEST; leave --accuracy out$"):
+    with pytest.raises(SpecError, match=r"no output 'right' in phase TEST; leave --accuracy out$"):
         score_of(mc.Net.from_text(VECTOR), "right")
 
 
@@ -417,7 +419,7 @@ def test_an_output_beside_the_classes_is_kept_too():
     boxes = [blobs_of(each, batches, "box") for each in (net, other)]
     for lost, exact, y in zip(found.lost, *boxes, strict=True):
         varies = ((exact - exact.mean(axis=0)) ** 2).sum()
-        assert lost == pytest.approx(((y - exact) ** 2).sum() / varies, rel=1e-4)
+        assert lost * score.caution == pytest.approx(((y - exact) ** 2).sum() / varies, rel=1e-4)
     distances, drops = score.drops(answers_of(score, net, batches))
     assert distances[0] == drops[0] == 0 and (drops >= distances).all()
     assert score.distance(answers_of(score, other, batches), answers_of(score, net, batches)) > 0
@@ -447,3 +449,13 @@ def test_few_predictions_tell_a_loss_too(count):
     distances, drops = ClassScore("prob", 1, True).drops([[p]])
     assert distances[0] == drops[0] == 0
     assert drops[-1] > 0.05 and (np.diff(drops) >= 0).all() and (np.diff(distances) >= 0).all()
+
+
+def test_one_output_may_be_named_to_be_looked_at_alone(caplog):
+    net = mc.Net.from_text(TWO_OUTPUTS)
+    assert isinstance(score_of(net, "prob"), ClassScore)
+    assert "Nothing is asked of box" in caplog.text
+    boxes = score_of(net, "box")
+    assert isinstance(boxes, NearnessScore) and boxes.blobs == ["box"]
+    with pytest.raises(SpecError, match=r"no Accuracy layer and no output 'bax'.*'box'"):
+        score_of(net, "bax")
