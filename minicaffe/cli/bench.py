@@ -9,7 +9,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from minicaffe.cli.flags import add_device, add_trust, positive
+from minicaffe.cli.flags import add_device, add_trust, names, positive
 from minicaffe.cli.preparation import add_preparation_flags, make_classifier
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.journal import Journal, fingerprint
@@ -124,15 +124,11 @@ def add_trained_net(sub: argparse.ArgumentParser) -> None:
 
 def add_measuring(sub: argparse.ArgumentParser, most: int) -> None:
     """Add the flags that choose layers, and say what is measured."""
-    sub.add_argument("--layers", type=_names, metavar="NAME,…",
+    sub.add_argument("--layers", type=names, metavar="NAME,…",
                      help="the layers to approximate: names, 'fc*' (default: all convolutions)")  # fmt: skip
-    sub.add_argument("--except", dest="without", type=_names, default=[], metavar="NAME,…",
+    sub.add_argument("--except", dest="without", type=names, default=[], metavar="NAME,…",
                      help="layers that stay dense: names, 'fc*'")  # fmt: skip
     sub.add_argument("--accuracy", metavar="NAME",
                      help="the Accuracy layer, or output, that is looked at (default: the last one)")  # fmt: skip
     sub.add_argument("--batches", type=positive, metavar="N",
                      help=f"test batches to measure with (default: what there is, at most {most})")  # fmt: skip
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")

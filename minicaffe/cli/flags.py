@@ -178,3 +178,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
     return int(text)
+
+
+def share(text: str) -> float:
+    """The value of a flag that is a share: above 0, and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """The value of a flag that is some names, with commas between them."""
+    return text.split(",")

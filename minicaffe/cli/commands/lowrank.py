@@ -19,7 +19,7 @@ from minicaffe.cli.bench import (
     output_path,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import choose_device, positive
+from minicaffe.cli.flags import choose_device, positive, share
 from minicaffe.compress import forecast, outputs, selection, shrunk
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import Cost, FlopCost, ParamCost, TimeCost
@@ -160,10 +160,10 @@ def _add_select(sub: argparse.ArgumentParser) -> None:
     goal = sub.add_argument_group("what is wanted: one of")
     goal.add_argument("--max-drop", type=_percent, metavar="DROP",
                       help="the most accuracy to lose, or error of the outputs: 2%% or 0.02")  # fmt: skip
-    goal.add_argument("--flops", type=_share, metavar="0.3",
+    goal.add_argument("--flops", type=share, metavar="0.3",
                       help="multiply-adds of the approximated layers, as a share")  # fmt: skip
-    goal.add_argument("--params", type=_share, metavar="0.3", help="weights of these layers, as a share")
-    goal.add_argument("--time", type=_share, metavar="0.5",
+    goal.add_argument("--params", type=share, metavar="0.3", help="weights of these layers, as a share")
+    goal.add_argument("--time", type=share, metavar="0.5",
                       help="time of the whole net, from timed layers, as a share")  # fmt: skip
     sub.add_argument("--by", choices=["flops", "params", "time"], default="flops",
                      help="what --max-drop makes small")  # fmt: skip
@@ -235,16 +235,6 @@ def _percent(text: str) -> float:
     return value
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
-    return value
-
-
 def _minutes(text: str) -> float:
     try:
         value = float(text)
@@ -256,7 +246,7 @@ def _minutes(text: str) -> float:
 
 
 def _shares(text: str) -> list[float]:
-    return [_share(part) for part in text.split(",")]
+    return [share(part) for part in text.split(",")]
 
 
 COMMANDS = [

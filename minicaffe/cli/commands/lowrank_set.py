@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import add_allow_missing, add_net, add_trust, positive, trained_net
+from minicaffe.cli.flags import add_allow_missing, add_net, add_trust, names, positive, trained_net
 from minicaffe.compress.outputs import yaml_of
 from minicaffe.compress.rules import Rule, Ruled, parse_rule, resolve, table
 from minicaffe.compress.shrunk import shrunk_text
@@ -115,10 +115,6 @@ def _share(text: str) -> float:
     return value
 
 
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
 def _add_set(sub: argparse.ArgumentParser) -> None:
     add_net(sub)
     sub.add_argument("rules", nargs="*", metavar="LAYER=RANK",
@@ -127,9 +123,9 @@ def _add_set(sub: argparse.ArgumentParser) -> None:
                      help="the largest ranks that cost this share of each layer's multiply-adds")  # fmt: skip
     sub.add_argument("--energy", type=_share, metavar="0.9",
                      help="the smallest ranks that keep this share of the squared singular values")  # fmt: skip
-    sub.add_argument("--layers", type=_names, metavar="NAME,…",
+    sub.add_argument("--layers", type=names, metavar="NAME,…",
                      help="those of --flops or --energy: names, 'fc*' (default: all convolutions)")  # fmt: skip
-    sub.add_argument("--except", dest="without", type=_names, default=[], metavar="NAME,…",
+    sub.add_argument("--except", dest="without", type=names, default=[], metavar="NAME,…",
                      help="layers that stay as they are: names, 'fc*'")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="channel",
                      help="into which two layers a convolution is taken apart")  # fmt: skip

@@ -9,13 +9,14 @@ from minicaffe.cli.bench import (
     SWEEP_BATCHES,
     add_measuring,
     add_trained_net,
+    check_outputs,
     draw_batches,
     journal_of,
     open_bench,
     output_path,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import add_device, add_trust, choose_device, positive
+from minicaffe.cli.flags import add_device, add_trust, choose_device, names, positive, share
 from minicaffe.compress import plot, sweep
 from minicaffe.compress.suitable import chosen_steps
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
@@ -33,6 +34,7 @@ def sweep_ranks(args: argparse.Namespace) -> None:
     if args.plot:
         plot.check(args.plot)
     out = output_path(args.plot, args.net, f"_sweep_{args.target}.png")
+    check_outputs(args, [out])
     bench = open_bench(args)
     batches = draw_batches(bench, args.batches, SWEEP_BATCHES)
     scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
@@ -101,7 +103,7 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--weights", required=True, metavar="FILE", help="its trained weights (.npz or .caffemodel)"
     )
-    sub.add_argument("--layers", type=lambda text: text.split(","), metavar="NAME,…",
+    sub.add_argument("--layers", type=names, metavar="NAME,…",
                      help="the layers to look at: names, 'fc*' (default: all convolutions)")  # fmt: skip
     sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
                      help="ranks, or fractions of the full rank (default: 0.1, 0.25 and 0.5)")  # fmt: skip
@@ -111,22 +113,12 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
     add_trust(sub, runs_python=True)
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
-    return value
-
-
 def _ranks(text: str) -> list[float]:
-    return [float(positive(part)) if part.isdecimal() else _share(part) for part in text.split(",")]
+    return [float(positive(part)) if part.isdecimal() else share(part) for part in text.split(",")]
 
 
 def _fractions(text: str) -> list[float]:
-    return [_share(part) for part in text.split(",")]
+    return [share(part) for part in text.split(",")]
 
 
 COMMANDS = [
