@@ -100,7 +100,8 @@ def _sources() -> list[Path]:
     """What fits factors: measurements of another version do not count."""
     folder = Path(shrunk.__file__).parent
     return [
-        folder / f"{name}.py" for name in ("moments", "least_squares", "layer_fits", "spatial_fits", "score")
+        folder / f"{name}.py"
+        for name in ("moments", "least_squares", "layer_fits", "spatial_fits", "score", "answers")
     ]
 
 

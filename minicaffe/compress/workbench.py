@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from minicaffe.compress import moments
+from minicaffe.compress.answers import score_of
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw, run
 from minicaffe.compress.fitting import Fit, LayerFits, layer_fits, missed_at_all_ranks
 from minicaffe.compress.least_squares import Moments
 from minicaffe.compress.plan import LayerRank, Plan, candidate
-from minicaffe.compress.score import Measured, measure, score_of
+from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps
 from minicaffe.core.net import Net
 from minicaffe.errors import WeightError

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.compress.answers import ClassScore, NearnessScore, score_of
 from minicaffe.compress.batches import LABELS, run
-from minicaffe.compress.score import (
-    ClassScore,
-    Measured,
-    NearnessScore,
-    measure,
-    score_of,
-)
+from minicaffe.compress.score import Measured, measure
 from minicaffe.device.array import to_device, to_host
 from minicaffe.errors import DataError, SpecError
 

@@ -1,0 +1,331 @@
+"""Ways to score a net's answers: classes, other outputs, or both.
+
+The dense net is the reference, so no labels are needed. If its probabilities p are right, then a net that says
+class ĉ where the dense net says c is expected to lose
+
+    mean of p(c) − p(ĉ)
+
+of its accuracy. That is far less noisy than counting right answers: where the dense net was in doubt itself,
+another answer costs little. For a net that does not classify it is the error of its worst output, ‖y − ŷ‖ / ‖y‖.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from minicaffe.compress.batches import LABELS, Batch
+from minicaffe.compress.score import Answers, Score
+from minicaffe.core.layer import Layer, canonical_axis
+from minicaffe.core.net import Net
+from minicaffe.device.array import Array, module_of, to_host
+from minicaffe.errors import SpecError
+from minicaffe.layers.accuracy import Accuracy, AccuracyParam
+from minicaffe.layers.loss import LossParam
+from minicaffe.layers.softmax import SoftmaxParam
+from minicaffe.ops.softmax import SMALLEST, softmax
+from minicaffe.spec.reader import nearest
+
+logger = logging.getLogger("minicaffe")
+DENSE = "\0of the dense net: "  # keys of a batch, as no blob can be called: what the dense net says of it
+NOISE = np.geomspace(1e-3, 4, 50)  # sizes of it, beside the scores' own variation
+NOISY, NOISY_NUMBERS = 5000, 2_000_000  # predictions that noise is added to, and numbers of these, at most
+FEW_PREDICTIONS = 30  # do not show how scores vary
+
+
+class ClassScore:
+    """Of a net that classifies: right answers where there are labels, else answers that agree with the dense net's.
+
+    ``blob`` has scores, or probabilities if ``normalized``, with classes along ``axis``. ``labels``: the blob of
+    labels, or ``LABELS``; ``accuracy``: the blob of an Accuracy layer, which then counts as it does, ``top_k`` too.
+    Predictions whose label is ``ignored`` do not count.
+    """
+
+    caution = 4 / 3  # nets are surer than they should be, so they lose more than is expected
+
+    def __init__(
+        self,
+        blob: str,
+        axis: int,
+        normalized: bool,
+        labels: str | None = None,
+        accuracy: str | None = None,
+        top_k: int = 1,
+        ignored: int | None = None,
+    ) -> None:
+        self.blob, self.axis, self.normalized = blob, axis, normalized
+        self.top_k, self.ignored = top_k, ignored
+        self.labels, self.accuracy = labels, accuracy
+        self.name = "accuracy" if labels else "agreement"
+        if accuracy not in (None, "accuracy"):
+            self.name = f"accuracy '{accuracy}'"
+
+    def probabilities(self, net: Net) -> Array:
+        """Probabilities (C, predictions) of a net that has just run."""
+        blob = net.blobs[self.blob].data
+        xp = module_of(blob)
+        scores: Array = xp.moveaxis(blob, self.axis, 0).reshape(blob.shape[self.axis], -1)
+        if self.normalized:
+            return scores
+        probabilities: Array = xp.empty_like(scores)
+        softmax(scores, probabilities)
+        return probabilities
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the probabilities."""
+        batch[DENSE + self.blob] = self.probabilities(net).copy()
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """The share of right answers; the loss, or the divergence; the mean of p(c) − p(ĉ)."""
+        p, p_hat = batch[DENSE + self.blob], self.probabilities(net)
+        wanted = p.argmax(axis=0)
+        if self.labels:
+            wanted = net.blobs[self.labels].data if self.labels in net.blobs else batch[self.labels]
+            wanted = net.setting.device.put(wanted).ravel()
+            if self.ignored is not None and (wanted != self.ignored).any():
+                counts = wanted != self.ignored
+                p, p_hat, wanted = p[:, counts], p_hat[:, counts], wanted[counts]
+        lost = self._lost(p, p_hat)
+        right = net.blobs[self.accuracy].data if self.accuracy else (p_hat.argmax(axis=0) == wanted).mean()
+        has_loss = any(any(layer.spec.loss_weight) for layer in net.layers)
+        loss = net.loss() if has_loss else _divergence(p, p_hat)
+        return float(to_host(right)), float(to_host(loss)), float(to_host(lost))
+
+    def answers(self, net: Net) -> Answers:
+        """Probabilities (C, predictions)."""
+        return [np.asarray(to_host(self.probabilities(net)), np.float64)]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """The divergence of Kullback and Leibler, Σ p·log(p / p̂), mean over predictions."""
+        return fmean(_divergence(p[0], p_hat[0]) for p, p_hat in zip(exact, answers, strict=True))
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """What noise in the scores, of some sizes, does to both."""
+        p = np.concatenate([batch[0] for batch in exact], axis=1)
+        z = np.log(np.maximum(p, SMALLEST))
+        varies = z.var(axis=1).mean() if p.shape[1] >= FEW_PREDICTIONS else (z - z.mean(axis=0)).var()
+        count = min(NOISY, max(1, NOISY_NUMBERS // len(p)))
+        p = np.tile(p[:, :count], max(1, count // p.shape[1]))  # of a few, each with noise of several kinds
+        z = np.log(np.maximum(p, SMALLEST))
+        size, noise = np.sqrt(varies), np.random.default_rng(0).standard_normal(z.shape)
+        found = []
+        for scale in NOISE:
+            q = _softmax(z + size * scale * noise)
+            found.append((_divergence(p, q), float(self._lost(p, q))))
+        distances, drops = np.maximum.accumulate([(0.0, 0.0), *found]).T
+        return distances, drops
+
+    def _lost(self, p: Array, p_hat: Array) -> Array:
+        """The mean of p(c) − p(ĉ), or of the sums over the ``top_k`` classes of both."""
+        best, found = (_highest(x, self.top_k) for x in (p, p_hat))
+        chosen = module_of(p).take_along_axis
+        lost: Array = (chosen(p, best, 0) - chosen(p, found, 0)).sum(axis=0).mean(dtype=np.float64)
+        return lost
+
+
+class NearnessScore:
+    """Of a net that does not classify: 1 − ‖y − ŷ‖ / ‖y‖ of the output that is worst."""
+
+    caution = 1.0  # what is lost is measured
+
+    def __init__(self, blobs: Sequence[str]) -> None:
+        self.blobs, self.name = list(blobs), f"nearness of {', '.join(blobs)}"
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the outputs."""
+        for name in self.blobs:
+            batch[DENSE + name] = net.blobs[name].data.copy()
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """Nearness, its square's distance from 1, and what is lost of it."""
+        errors = [self._error(net.blobs[name].data, batch[DENSE + name]) for name in self.blobs]
+        error = float(np.max(errors))  # not ``max``, which passes over nan
+        return 1 - error, error * error, error
+
+    def answers(self, net: Net) -> Answers:
+        """The outputs."""
+        return [np.asarray(to_host(net.blobs[name].data), np.float64) for name in self.blobs]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """‖y − ŷ‖² / ‖y‖² of the output that is worst."""
+        errors = []
+        for i in range(len(self.blobs)):
+            wrong = sum(float(((y[i] - z[i]) ** 2).sum()) for y, z in zip(exact, answers, strict=True))
+            errors.append(wrong / (sum(float((y[i] ** 2).sum()) for y in exact) or 1.0))
+        return max(errors)
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """The root of the distance."""
+        roots: np.ndarray = np.concatenate([[0.0], NOISE])
+        return roots**2, roots
+
+    def _error(self, y: Array, exact: Array) -> float:
+        wide = exact.astype(np.float64)
+        wrong, norm = float(((y - wide) ** 2).sum()), float((wide * wide).sum())
+        return math.sqrt(wrong / (norm or wrong or 1.0))  # 1 where it should be zeros and is not
+
+
+class MixedScore:
+    """Of a net that classifies and has other outputs too: classes, and that no other output gets lost meanwhile.
+
+    What is lost is that of the classes, or the share of the variance of another output that is wrong, if that is
+    more: Σ (y − ŷ)² / Σ (y − ȳ)².
+    """
+
+    def __init__(self, classes: ClassScore, blobs: Sequence[str]) -> None:
+        self.classes, self.others = classes, NearnessScore(blobs)
+        self.name, self.caution = f"{classes.name} ({', '.join(blobs)} kept too)", classes.caution
+
+    def remember(self, net: Net, batch: Batch) -> None:
+        """Note the probabilities, and the other outputs."""
+        self.classes.remember(net, batch)
+        self.others.remember(net, batch)
+
+    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
+        """The share of right answers; loss or divergence, and the share of the variance; what is lost."""
+        right, loss, lost = self.classes.of(net, batch)
+        exact = [np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs]
+        wrong = self._wrong([self.others.answers(net)], [exact])
+        return (
+            right,
+            loss + wrong,
+            max(lost, wrong / self.caution),
+        )  # a share that is measured needs no caution
+
+    def answers(self, net: Net) -> Answers:
+        """Probabilities (C, predictions), and the other outputs."""
+        return [*self.classes.answers(net), *self.others.answers(net)]
+
+    def distance(self, answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        """The divergence of the classes, and the share of the variance of the other output that is worst."""
+        others = ([batch[1:] for batch in x] for x in (answers, exact))
+        return self.classes.distance(answers, exact) + self._wrong(*others)
+
+    def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+        """As if all of a distance were that of the classes, or all of the others: what costs more."""
+        distances, drops = self.classes.drops(exact)
+        return distances, np.maximum(drops, distances)
+
+    @staticmethod
+    def _wrong(answers: Sequence[Answers], exact: Sequence[Answers]) -> float:
+        shares = []
+        for i in range(len(exact[0])):
+            y, z = (np.concatenate([batch[i] for batch in x]) for x in (exact, answers))
+            varies = ((y - y.mean(axis=0)) ** 2).sum() or (y * y).sum() or 1.0
+            shares.append(float(((y - z) ** 2).sum() / varies))
+        return float(np.max(shares))
+
+
+def _divergence(p: Array, p_hat: Array) -> float:
+    """Σ p·log(p / p̂) over the classes, mean over predictions."""
+    xp = module_of(p)
+    ratio = xp.log(xp.maximum(p, SMALLEST)) - xp.log(xp.maximum(p_hat, SMALLEST))
+    return float((p * ratio).sum(axis=0).mean())
+
+
+def _highest(p: Array, count: int) -> Array:
+    """The classes (count, predictions) of the highest probabilities."""
+    if count == 1:
+        first: Array = p.argmax(axis=0)[None]
+        return first
+    classes: Array = module_of(p).argpartition(-p, count - 1, axis=0)[:count]
+    return classes
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=0))
+    p: np.ndarray = e / e.sum(axis=0)
+    return p
+
+
+def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) -> Score:
+    """How a net is scored: by its Accuracy layer, by labels of its images, or by what its dense self says.
+
+    ``accuracy`` names the Accuracy layer (default: the last one; earlier ones are auxiliary in Inception nets), or
+    the one output to look at. Raises SpecError if there is no such layer or output.
+    """
+    layers = list(net.layers)
+    if accuracy in net.outputs and not isinstance(_maker(layers, accuracy), Accuracy):
+        others = [name for name in net.outputs if name != accuracy]
+        if others:
+            logger.warning("Nothing is asked of %s: what only serves that may get lost", ", ".join(others))
+        return _score_of_outputs(net, [accuracy], has_labels)
+    counting = [layer for layer in layers if isinstance(layer, Accuracy)]
+    if accuracy is not None:
+        named = [x for x in counting if accuracy in (x.name, x.spec.top[0])]
+        if not named:
+            known = [x.name for x in counting]
+            raise SpecError(
+                f"{net.spec.where.file}: has no Accuracy layer and no output '{accuracy}' in phase TEST"
+                f"{nearest(accuracy, [*known, *net.outputs]) or '; leave --accuracy out'}"
+            )
+        counting = named
+    if counting:
+        spec = counting[-1].spec
+        param = spec.message(AccuracyParam)
+        return _classes(
+            net, spec.bottom[0], param.axis, spec.bottom[1], spec.top[0], param.top_k, param.ignore_label
+        )
+    for layer in reversed(layers):
+        if layer.type == "SoftmaxWithLoss":
+            axis = layer.spec.message(SoftmaxParam).axis
+            ignored = layer.spec.message(LossParam).ignore_label
+            return _classes(net, layer.spec.bottom[0], axis, layer.spec.bottom[1], ignored=ignored)
+    return _score_of_outputs(net, net.outputs, has_labels)
+
+
+def _score_of_outputs(net: Net, outputs: Sequence[str], has_labels: bool) -> Score:
+    """By the classes of the last Softmax among some outputs, and by the others."""
+    layers = list(net.layers)
+    for layer in reversed(layers):
+        if layer.type == "Softmax" and layer.spec.top[0] in outputs:
+            axis = layer.spec.message(SoftmaxParam).axis
+            classes = _classes(net, layer.spec.top[0], axis, LABELS if has_labels else None)
+            others = _numbers(layers, [name for name in outputs if name != layer.spec.top[0]])
+            return MixedScore(classes, others) if others else classes
+    return NearnessScore(_numbers(layers, outputs))
+
+
+def _classes(
+    net: Net,
+    blob: str,
+    axis: int,
+    labels: str | None,
+    accuracy: str | None = None,
+    top_k: int = 1,
+    ignored: int | None = None,
+) -> ClassScore:
+    maker = _maker(net.layers, blob)
+    axis = canonical_axis(maker, axis, len(net.blobs[blob].shape))
+    return ClassScore(blob, axis, maker.type == "Softmax", labels, accuracy, top_k, ignored)
+
+
+def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
+    """The outputs, but of losses, of the numbers of classes, and of boxes, of which there may be more or fewer each
+    time, what they are made of."""
+    found: list[str] = []
+    for name in outputs:
+        maker = _maker(layers, name)
+        if maker.type == "Input" or maker.spec.brings_data:
+            continue  # an input that nobody reads
+        if maker.type == "DetectionOutput":
+            found += maker.spec.bottom[:2]
+        elif maker.type == "ArgMax" or any(maker.spec.loss_weight):
+            found.append(maker.spec.bottom[0])
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _maker(layers: Sequence[Layer], blob: str) -> Layer:
+    """The layer that computes a blob: of a copy for several readers the one that made what is copied."""
+    for layer in reversed(layers):
+        if blob in layer.spec.top:
+            if layer.type != "Split":
+                return layer
+            blob = layer.spec.bottom[0]
+    raise AssertionError(f"no layer makes blob '{blob}'")
