@@ -20,10 +20,10 @@ from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.cost import Cost
 from minicaffe.compress.curves import Curve, Point, make_curve
 from minicaffe.compress.plan import LayerRank, Plan
-from minicaffe.compress.score import Answers
+from minicaffe.compress.score import Answers, not_finite
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
-from minicaffe.errors import DataError, SpecError
+from minicaffe.errors import SpecError
 
 PROBED = (
     0.003,
@@ -53,11 +53,6 @@ class Prediction:
 
     def __post_init__(self) -> None:
         self._answers = self._answers_of(self.bench.original)
-        if not all(np.isfinite(y).all() for batch in self._answers for y in batch):
-            raise DataError(
-                f"{self.bench.spec.where.file}: the dense net's answers are not finite: check the "
-                "weights, and what the pictures go through"
-            )
         self._missed = self.bench.missed(self.ways)
         if not any(self.choices(name) for name in self.bench.candidates):
             raise SpecError(
@@ -126,4 +121,6 @@ class Prediction:
         for batch in self.batches:
             run(net, batch)
             found.append(self.bench.score.answers(net))
+            if not all(np.isfinite(y).all() for y in found[-1]):
+                raise not_finite(self.bench.score, net)
         return found

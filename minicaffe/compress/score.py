@@ -13,6 +13,7 @@ import numpy as np
 from minicaffe.compress.batches import Batch, run
 from minicaffe.core.net import Net
 from minicaffe.errors import DataError
+from minicaffe.train.scoring import scores_not_finite
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,15 @@ class Score(Protocol):
         """Distances, rising, and what is expected to be lost of the score where answers are off by that much."""
 
 
+def not_finite(score: Score, net: Net) -> DataError:
+    """The error for a net whose answers to the batch that has just run are nan or infinite."""
+    what = scores_not_finite(net, net.loss()) or "a score"
+    return DataError(
+        f"{net.spec.where.file}: {what} is not finite, so there is no {score.name} to keep; check the weights, and "
+        "what pictures go through"
+    )
+
+
 def measure(score: Score, net: Net, batches: Sequence[Batch]) -> Measured:
     """Run a net over batches. Raises DataError for nan."""
     found = []
@@ -105,7 +115,5 @@ def measure(score: Score, net: Net, batches: Sequence[Batch]) -> Measured:
         run(net, batch)
         found.append(score.of(net, batch))
         if not np.isfinite(found[-1]).all():
-            raise DataError(
-                f"{net.spec.where.file}: its {score.name} is not finite, so there is nothing to keep"
-            )
+            raise not_finite(score, net)
     return Measured(*zip(*found, strict=True))

@@ -319,7 +319,7 @@ def test_answers_that_are_nan_are_an_error(text):
     remember(score, dense, batches)
     other.params["ip"][0].data[...] = math.nan
     with pytest.raises(
-        DataError, match=r"its (accuracy|agreement|nearness).* is not finite, so there is nothing"
+        DataError, match=r"is not finite, so there is no (accuracy|agreement|nearness).* to keep"
     ):
         measure(score, other, batches)
 

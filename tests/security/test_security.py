@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.cli.commands.lowrank import _journal
+from minicaffe.cli.bench import journal_of
 from minicaffe.cli.flags import trusting
 from minicaffe.cli.parser import make_parser
 from minicaffe.cli.program import main
@@ -430,10 +430,17 @@ def test_the_journal_of_a_search_is_not_appended_to_what_a_link_leads_to(elsewhe
     Path("w.npz").write_bytes(WEIGHTS.read_bytes())
     os.symlink("../away/.bashrc", "low.journal.jsonl")
     given = argparse.Namespace(
-        net="net.yaml", weights="w.npz", batches=1, calibration=1, layers=None, symmetric=False
+        net="net.yaml",
+        weights="w.npz",
+        batches=1,
+        calibration=1,
+        layers=None,
+        symmetric=False,
+        without=[],
+        accuracy=None,
     )
     with limited(SAFE), pytest.raises(mc.WriteError, match=r"journal .*away/.bashrc, which lies outside"):
-        _journal(given, Path("low.yaml"), batches=[])
+        journal_of(given, Path("low.yaml"), batches=[])
 
 
 @pytest.mark.parametrize("prefix", ["{root}/away/run", "../away/run", "link/run", "logged"])
