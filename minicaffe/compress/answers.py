@@ -232,7 +232,7 @@ def _highest(p: Array, count: int) -> Array:
     if count == 1:
         first: Array = p.argmax(axis=0)[None]
         return first
-    classes: Array = module_of(p).argpartition(-p, count - 1, axis=0)[:count]
+    classes: Array = module_of(p).argsort(-p, axis=0)[:count]
     return classes
 
 
