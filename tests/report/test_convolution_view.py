@@ -144,16 +144,15 @@ def test_a_pixel_of_any_block_chooses_it_in_all_others(lenet_page):
     state = "() => [State.map, State.at.slice(0, 2)]"
     width = lenet_page.tab.locator("[data-block=Y]").bounding_box()["width"]
     lenet_page.tab.locator("[data-block=Y]").click(position={"x": width * 19.5 / 64, "y": 1})
-    lenet_page.drawn()
+    lenet_page.settled()  # a click is drawn with the next frame
     assert lenet_page.js(state) == [0, [2, 3]]
     lenet_page.tab.locator("[data-block=output]").click(position={"x": 1, "y": 1})
-    lenet_page.drawn()
+    lenet_page.settled()
     assert lenet_page.js(state)[1] == [0, 0]
-    box = lenet_page.tab.locator("[data-block=input]").bounding_box()
-    lenet_page.tab.locator("[data-block=input]").click(
-        position={"x": box["width"] * 7.5 / 12, "y": box["height"] * 6.5 / 12}
-    )
-    lenet_page.drawn()
+    block = lenet_page.tab.locator("[data-block=input]")
+    box = block.bounding_box()
+    block.click(position={"x": box["width"] * 7.5 / 12, "y": box["height"] * 6.5 / 12})
+    lenet_page.settled()
     assert lenet_page.js(state)[1] == [4, 5]  # the window whose middle is (6, 7)
 
 
