@@ -191,6 +191,11 @@ def share(text: str) -> float:
     return value
 
 
+def shares(text: str) -> list[float]:
+    """The value of a flag that is some shares, with commas between them."""
+    return [share(part) for part in text.split(",")]
+
+
 def names(text: str) -> list[str]:
     """The value of a flag that is some names, with commas between them."""
     return text.split(",")

@@ -19,7 +19,7 @@ from minicaffe.cli.bench import (
     output_path,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import choose_device, positive, share
+from minicaffe.cli.flags import choose_device, positive, share, shares
 from minicaffe.compress import forecast, outputs, selection, shrunk
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import Cost, FlopCost, ParamCost, TimeCost
@@ -64,7 +64,7 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     add_trained_net(sub)
     add_measuring(sub, most=PLAN_BATCHES)
     _add_ranks(sub)
-    sub.add_argument("--shares", type=_shares, default=forecast.SHARES, metavar="0.5,0.3,…",
+    sub.add_argument("--shares", type=shares, default=forecast.SHARES, metavar="0.5,0.3,…",
                      help="of the multiply-adds of the layers (default: 0.8 to 0.1)")  # fmt: skip
 
 
@@ -243,10 +243,6 @@ def _minutes(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number of minutes")
     return value
-
-
-def _shares(text: str) -> list[float]:
-    return [share(part) for part in text.split(",")]
 
 
 COMMANDS = [

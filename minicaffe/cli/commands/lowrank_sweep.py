@@ -16,7 +16,7 @@ from minicaffe.cli.bench import (
     output_path,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import add_device, add_trust, choose_device, names, positive, share
+from minicaffe.cli.flags import add_device, add_trust, choose_device, names, positive, share, shares
 from minicaffe.compress import plot, sweep
 from minicaffe.compress.suitable import chosen_steps
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
@@ -54,7 +54,7 @@ def _add_sweep(sub: argparse.ArgumentParser) -> None:
                      help="data: its principal components; data-fitted: a basis for the responses")  # fmt: skip
     sub.add_argument("--scheme", choices=["channel", "spatial"], default="spatial",
                      help="into which two layers a convolution is taken apart")  # fmt: skip
-    sub.add_argument("--ranks", type=_fractions, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
+    sub.add_argument("--ranks", type=shares, default=sweep.FRACTIONS, metavar="0.1,0.2,…",
                      help="fractions of the full rank (default: nine, 0.02 to 0.7)")  # fmt: skip
     sub.add_argument("--plot", metavar="FILE", help="a .png or .svg file to draw (extra 'plot')")
 
@@ -115,10 +115,6 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
 
 def _ranks(text: str) -> list[float]:
     return [float(positive(part)) if part.isdecimal() else share(part) for part in text.split(",")]
-
-
-def _fractions(text: str) -> list[float]:
-    return [share(part) for part in text.split(",")]
 
 
 COMMANDS = [
