@@ -33,7 +33,7 @@ from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import SMALLEST, softmax
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import InputParam, LayerSpec, NetSpec, make_layer_spec, make_state
-from minicaffe.spec.solver import SolverSpec, parse_solver
+from minicaffe.spec.solver import parse_solver
 from minicaffe.train.console import Shown, own_lines
 from minicaffe.train.lr_policy import learning_rate
 from minicaffe.train.progress import Progress
@@ -108,17 +108,15 @@ class Lesson:
 
     Both are nets with weights, whose answers have the same names: what their losses are of, or else their outputs.
     ``batches`` have the inputs of both, by name, in Caffe's shapes: a list, or an iterator without end
-    (``own_batches``). ``schedule`` replaces ``SCHEDULE``; its rates are shares of the size that a parameter has at
-    the start, its root mean square (Shazeer and Stern 2018, arXiv 1804.04235): one rate fits weights of any scale,
-    and factors however their scale is divided between the two.
+    (``own_batches``). The rates of ``SCHEDULE`` are shares of the size that a parameter has at the start, its root
+    mean square (Shazeer and Stern 2018, arXiv 1804.04235): one rate fits weights of any scale, and factors however
+    their scale is divided between the two.
 
     BatchNorm and Dropout work as at TEST: few batches, or small ones, do not spoil the statistics. Raises SpecError
     where answers cannot be compared or learned, and DataError where there are no batches.
     """
 
-    def __init__(
-        self, student: Net, teacher: Net, batches: Iterable[Batch], schedule: SolverSpec | None = None
-    ) -> None:
+    def __init__(self, student: Net, teacher: Net, batches: Iterable[Batch]) -> None:
         self.batches = _endless(batches)
         self.checked = list(islice(self.batches, CHECKED))
         inputs = {name: array.shape for name, array in self.checked[0].items()}
@@ -130,7 +128,7 @@ class Lesson:
         self.teacher.share_with(teacher)
         self.tested.share_with(student)
         spec = answering(student, "train", self.answers, inputs)
-        self.solver = Solver(schedule or parse_solver(SCHEDULE), net=spec)
+        self.solver = Solver(parse_solver(SCHEDULE), net=spec)
         self.student = self.solver.net
         self.student.share_with(student)
         for param in self.student.learnable:
@@ -221,12 +219,12 @@ class Lesson:
             return total
 
 
-def own_batches(spec: NetSpec, seed: int = 0) -> Generator[Batch, None, None]:
+def own_batches(spec: NetSpec) -> Generator[Batch, None, None]:
     """What a net's own data layers give in phase TRAIN, shuffled, without end. Raises DataError if it has none."""
     spec = shuffled(spec)
     source = NetSpec(name=spec.name, layer=[x for x in spec.layer or spec.layers if x.brings_data])
     source.where = spec.where
-    with closing(Net(source, phase="train", seed=seed)) as net:
+    with closing(Net(source, phase="train", seed=0)) as net:
         while True:
             yield from draw(net, 1)
 

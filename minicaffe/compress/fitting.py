@@ -1,7 +1,7 @@
 """Factors fitted to data: the Ŵ of rank r that minimises E‖y − Ŵ·x − b̂‖², given the moments of x and y.
 
-``layer_fits`` is the door: it has the factors of a layer at any rank, and what each rank misses. The others answer
-for one rank. The ways themselves are in ``layer_fits.py`` and ``spatial_fits.py``.
+``layer_fits`` is the door: it has the factors of a layer at any rank, and what each rank misses. The ways
+themselves are in ``layer_fits.py`` and ``spatial_fits.py``.
 """
 
 from __future__ import annotations
@@ -11,23 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from minicaffe.compress.layer_fits import BasisFits, ChannelFits, DataFits, Fit, LayerFits
+from minicaffe.compress.layer_fits import BasisFits, ChannelFits, DataFits, LayerFits
 from minicaffe.compress.least_squares import Moments
 from minicaffe.compress.spatial_fits import SpatialFits
 from minicaffe.device import workers
 from minicaffe.device.array import Array, on_cpu
 from minicaffe.low_rank.schemes import ChannelScheme, Scheme
-
-__all__ = [
-    "Fit",
-    "LayerFits",
-    "best_weights",
-    "fit",
-    "fit_basis",
-    "fit_data",
-    "layer_fits",
-    "missed_at_all_ranks",
-]
 
 Name = TypeVar("Name")
 
@@ -58,27 +47,3 @@ def missed_at_all_ranks(fits: Mapping[Name, LayerFits]) -> dict[Name, np.ndarray
     on_host = all(on_cpu(each.seen.x_mean) for each in fits.values())
     workers.share_products(find, names, workers.worker_count if on_host else 1)
     return {name: found[name] for name in fits}
-
-
-def fit(scheme: Scheme, moments: Moments, rank: int, prior: Array | None = None) -> Fit:
-    """The factors of this rank, by the scheme's own way.
-
-    ``prior``: weights (M, C/g, kh, kw) to stay near to where the moments say little: the dense ones.
-    """
-    fits = ChannelFits if isinstance(scheme, ChannelScheme) else SpatialFits
-    return fits(scheme, moments, prior).fit(rank)
-
-
-def fit_basis(scheme: ChannelScheme, moments: Moments, rank: int, prior: Array | None = None) -> Fit:
-    """A basis Q of the data that is chosen for the responses: right Qᵀ, left the best answer to Qᵀ·x."""
-    return BasisFits(scheme, moments, prior).fit(rank)
-
-
-def fit_data(scheme: ChannelScheme, moments: Moments, rank: int, w: Array, bias: Array | None = None) -> Fit:
-    """The basis Q of the data that keeps most of their energy: left w·Q, right Qᵀ; w and the bias stay the same."""
-    return DataFits(scheme, moments, w, bias).fit(rank)
-
-
-def best_weights(moments: Moments, prior: Array | float = 0) -> tuple[Array, Array]:
-    """W* (g, m, k), and xx + λ (g, k, k)."""
-    return moments.best(prior), moments.ridged()

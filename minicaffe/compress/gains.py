@@ -63,17 +63,6 @@ class Gains:
             *(NUMBER_BYTES * count / 1e6 for count in (self.parameters.before, self.parameters.after))
         )
 
-    def __str__(self) -> str:
-        """All in one line."""
-        size, work, time = (
-            _pair(pair) for pair in (self.megabytes, _millions(self.multiply_adds), self.milliseconds)
-        )
-        return (
-            f"size {size} MB ({self.parameters.ratio:.2f}), "
-            f"multiply-adds {work} M ({self.multiply_adds.ratio:.2f}), "
-            f"time {time} ms ({self.time_ratio:.2f}, batch {self.images})"
-        )
-
     def table(self) -> str:
         """A line for each, as a text table, and what the times are."""
         of_layers = self.layers_multiply_adds
@@ -139,19 +128,6 @@ def _work_of(net: Net, names: set[str]) -> int:
 def _images_of(net: Net, batch: Batch) -> int:
     """How many images a batch has: the first axis of what the net takes of it."""
     return next((len(array) for name, array in batch.items() if name in net.blobs), 1)
-
-
-def _millions(pair: Pair) -> Pair:
-    return Pair(pair.before / 1e6, pair.after / 1e6)
-
-
-def _pair(pair: Pair) -> str:
-    return f"{_short(pair.before)} → {_short(pair.after)}"
-
-
-def _short(number: float) -> str:
-    """A number with about two digits, or its whole part: 0.034, 1.3, 12.3, 1,204."""
-    return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 100 else f"{number:,.0f}"
 
 
 def _row(name: str, pair: Pair, form: str) -> list[str]:

@@ -38,11 +38,10 @@ NEAR_ENOUGH = 0.01  # of the dense net's cost, between a plan that holds and one
 
 @dataclass(frozen=True)
 class Selection:
-    """A plan, its cost as a share of the dense net's, what was predicted that it loses, and what was measured."""
+    """A plan, its cost as a share of the dense net's, and what it does."""
 
     plan: Plan
     cost: float
-    predicted: float
     measured: Measured
 
 
@@ -126,7 +125,7 @@ class Selector:
 
     def _try(self, plan: Plan) -> Selection:
         cost = self.cost.total(plan) / self.cost.total({})
-        found = Selection(plan, cost, self.prediction.drop(plan), self.measure(plan))
+        found = Selection(plan, cost, self.measure(plan))
         self.tried.append(found)
         return found
 

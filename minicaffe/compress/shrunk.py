@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.compress import outputs
-from minicaffe.compress.fitting import Fit
+from minicaffe.compress.layer_fits import Fit
 from minicaffe.compress.plan import DATA_BASES, LayerRank, Plan
 from minicaffe.compress.suitable import PARAM_OF_TYPE
 from minicaffe.compress.workbench import Workbench, dense_params
@@ -81,13 +81,12 @@ def _plain(params: Iterable[ParamSpec]) -> list[dict[str, float]]:
     return [{name: int(v) if v == int(v) else v for name, v in values.items()} for values in given]
 
 
-def write_spec(plan: Plan, net: Path, out: Path) -> str:
-    """Write the spec ``net`` with a plan in it, as YAML, and return its text. Raises SpecError, WriteError."""
+def write_spec(plan: Plan, net: Path, out: Path) -> None:
+    """Write the spec ``net`` with a plan in it, as YAML. Raises SpecError, WriteError."""
     text, _ = _planned(plan, net, out)
     refuse_overwriting([out], [net])
     write_text(out, text)
     logger.info("Wrote %s", out)
-    return text
 
 
 @dataclass
@@ -114,12 +113,6 @@ def planned_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> Iterator[
     with Net(spec, phase="test") as made:
         fill(made, bench.original, bench.approximate(plan))
         yield Made(made, text, [net, *spec.files_named()])
-
-
-def write_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> list[Path]:
-    """Write the net that a plan makes of ``net``. Raises what ``planned_net`` and ``Made.write`` raise."""
-    with planned_net(bench, plan, net, out) as made:
-        return made.write(out)
 
 
 def _planned(plan: Plan, net: Path, out: Path) -> tuple[str, NetSpec]:

@@ -17,7 +17,8 @@ import numpy as np
 from minicaffe.compress import moments
 from minicaffe.compress.answers import score_of
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw, run
-from minicaffe.compress.fitting import Fit, LayerFits, layer_fits, missed_at_all_ranks
+from minicaffe.compress.fitting import layer_fits, missed_at_all_ranks
+from minicaffe.compress.layer_fits import Fit, LayerFits
 from minicaffe.compress.least_squares import Moments
 from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure

@@ -15,7 +15,6 @@ is the matrix of rank r that such triplets make, with its gradient.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +46,6 @@ class Svd:
     def rank(self) -> int:
         """r."""
         return int(self.s.shape[-1])
-
-    @property
-    def error(self) -> float:
-        """‖X − X̂‖_F."""
-        return math.sqrt(float(self.tail))
 
     @property
     def energy(self) -> float:

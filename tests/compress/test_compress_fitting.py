@@ -5,7 +5,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.compress import moments
-from minicaffe.compress.fitting import best_weights, fit, fit_basis, fit_data
+from minicaffe.compress.fitting import layer_fits
 from minicaffe.compress.moments import MomentSums
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.factorization import svd
@@ -14,6 +14,13 @@ from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
+
+
+def fit(scheme, seen, rank, w=None):
+    """The factors of a rank in the scheme's own way; ``w`` are weights to stay near to."""
+    return layer_fits("CHANNEL" if isinstance(scheme, ChannelScheme) else "SPATIAL", scheme, seen, w).fit(
+        rank
+    )
 
 
 def image_like(rng, shape):
@@ -248,7 +255,7 @@ def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_the
 ):
     task = Task(rng, SpatialScheme, group, own)
     error = task.fitted_error(fit(task.scheme, task.moments, rank))
-    best, _ = best_weights(task.moments)
+    best = task.moments.best()
     for weights in (task.w, best.reshape(task.w.shape)):
         found = svd(task.scheme.matrix(weights)).truncate(rank)
         left, right = found.factors()
@@ -325,7 +332,7 @@ def test_a_layer_without_a_bias_gets_none_and_factors_that_do_without(kind, grou
 def test_a_data_basis_keeps_its_share_of_the_eigenvalues_and_the_weights_and_bias(group, rank, rng):
     task = Task(rng, ChannelScheme, group)
     bias = rng.standard_normal(6)
-    found = fit_data(task.scheme, task.moments, rank, task.w, bias)
+    found = layer_fits("DATA", task.scheme, task.moments, task.w, bias).fit(rank)
     values = np.linalg.eigvalsh(task.columns @ task.columns.swapaxes(1, 2))[:, ::-1]
     assert found.energy == pytest.approx(values[:, :rank].sum() / values.sum(), rel=1e-9)
     projected = found.right.swapaxes(1, 2) @ (found.right @ task.columns)
@@ -333,7 +340,7 @@ def test_a_data_basis_keeps_its_share_of_the_eigenvalues_and_the_weights_and_bia
     assert found.energy == pytest.approx(kept, rel=1e-9)
     np.testing.assert_allclose(found.left, task.w.reshape(group, 6 // group, -1) @ found.right.swapaxes(1, 2))
     np.testing.assert_array_equal(found.bias, bias)
-    assert not fit_data(task.scheme, task.moments, rank, task.w).bias.any()
+    assert not layer_fits("DATA", task.scheme, task.moments, task.w).fit(rank).bias.any()
 
 
 # -- approximated layers one after the other -------------------------------------------------------------
@@ -392,7 +399,7 @@ def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wan
     sums.add(product, x, y)
     m = sums.moments() if centred else sums.moments().uncentred()
     scheme = BOTH.get(kind, ChannelScheme)(W_SHAPE, 1)
-    found = fit_data(scheme, m, 4, w) if kind == "data" else fit(scheme, m, 4)
+    found = layer_fits("DATA", scheme, m, w).fit(4) if kind == "data" else fit(scheme, m, 4)
     assert all(np.isfinite(a).all() for a in (found.left, found.right, found.bias))
     assert -1e-6 <= found.energy <= 1 + 1e-6
     answers = np.empty_like(y)
@@ -416,8 +423,7 @@ def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
     moments = sums.moments()
     expected = np.cov(np.concatenate(seen, axis=1), bias=True)
     np.testing.assert_allclose(moments.xx[0], expected, atol=1e-3 * np.trace(expected) / 27)
-    found, _ = best_weights(moments)
-    np.testing.assert_allclose(found[0], w.reshape(8, -1), atol=0.05)
+    np.testing.assert_allclose(moments.best()[0], w.reshape(8, -1), atol=0.05)
 
 
 @each_target
@@ -427,7 +433,7 @@ def test_a_basis_for_the_responses_answers_as_channel_factors_do_and_goes_on_wit
     group, own, rank, rng
 ):
     task = Task(rng, ChannelScheme, group, own)
-    found = fit_basis(task.scheme, task.moments, rank)
+    found = layer_fits("BASIS", task.scheme, task.moments).fit(rank)
     q = found.right.swapaxes(1, 2)
     np.testing.assert_allclose(found.right @ q, np.broadcast_to(np.eye(rank), (group, rank, rank)), atol=1e-9)
     most = min(rank, *task.scheme.matrix_shape)

@@ -11,7 +11,6 @@ from minicaffe.compress.distill import Answer, Lesson, answers_of, own_batches
 from minicaffe.core.blob import Blob
 from minicaffe.errors import DataError, SpecError, TrainingError
 from minicaffe.files.spec_formats import load_net
-from minicaffe.spec.solver import parse_solver
 from tests import ROOT
 
 INPUT = "{name: x, type: Input, input_param: {shape: {dim: [4, 2, 6, 5]}}}"
@@ -22,8 +21,15 @@ PROB = "{name: prob, type: Softmax}"
 LOW_RANK = ", low_rank_param: {rank: 3, factored: true}"
 
 
-def schedule(rate, rule="Adam"):
-    return parse_solver(f"{{net: x, type: {rule}, base_lr: {rate}, momentum: 0.9, lr_policy: fixed}}")
+@pytest.fixture
+def learning(monkeypatch):
+    """Sets the rate of lessons, and the rule."""
+
+    def set_to(rate, rule="Adam"):
+        text = f"{{net: x, type: {rule}, base_lr: {rate}, momentum: 0.9, lr_policy: fixed}}"
+        monkeypatch.setattr(distill, "SCHEDULE", text)
+
+    return set_to
 
 
 def net_of(*layers, phase="test"):
@@ -116,9 +122,10 @@ def test_what_a_net_answers(name):
     assert with_lesson.learn(5) < before
 
 
-def test_the_student_learns_what_the_teacher_answers_without_labels():
+def test_the_student_learns_what_the_teacher_answers_without_labels(learning):
+    learning(0.05)
     student, teacher = pair()
-    lesson = Lesson(student, teacher, batches_of(5), schedule(0.05))
+    lesson = Lesson(student, teacher, batches_of(5))
     before, kept = lesson.loss(), parameters(teacher)
     (batch,) = batches_of(1)
     student.forward(**batch)  # which prepares a pass with the weights as they are
@@ -134,17 +141,13 @@ def test_a_teacher_for_use_teaches_a_net_with_data_layers():
     assert Lesson(student, teacher, batches_of(1)).loss() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_step_is_that_of_the_solver_with_its_rates_and_decay():
+def test_a_step_is_that_of_the_solver_with_its_rates_and_decay(monkeypatch):
     ip = "{name: ip, type: InnerProduct, param: [{lr_mult: 2}, {lr_mult: 0}], inner_product_param: {num_output: 3}}"
     student, teacher = net_of(INPUT, ip), net_of(INPUT, ip)
     student.params["ip"][0].data[...] *= 1.5
     student.params["ip"][1].data[...] += 1
-    lesson = Lesson(
-        student,
-        teacher,
-        batches_of(1),
-        parse_solver("{net: x, base_lr: 0.25, weight_decay: 0.5, lr_policy: fixed}"),
-    )
+    monkeypatch.setattr(distill, "SCHEDULE", "{net: x, base_lr: 0.25, weight_decay: 0.5, lr_policy: fixed}")
+    lesson = Lesson(student, teacher, batches_of(1))
     before = parameters(student)
     (batch,) = batches_of(1)
     x, t = batch["x"].reshape(4, -1), teacher.forward(**batch)["ip"]
@@ -209,9 +212,10 @@ def test_batches_of_a_list_come_again_and_those_of_an_iterator_end():
         Lesson(student, teacher, [])
 
 
-def test_control_c_keeps_what_was_learned(monkeypatch, caplog):
+def test_control_c_keeps_what_was_learned(learning, monkeypatch, caplog):
+    learning(0.01)
     student, teacher = pair()
-    lesson = Lesson(student, teacher, batches_of(5), schedule(0.01))
+    lesson = Lesson(student, teacher, batches_of(5))
     before, update = lesson.loss(), lesson.solver.apply_update
 
     def interrupted(rate):
@@ -227,10 +231,11 @@ def test_control_c_keeps_what_was_learned(monkeypatch, caplog):
 
 @pytest.mark.parametrize("rate", [10, 1e30])
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
-def test_a_student_that_would_become_worse_stays_as_it_was(rate, caplog):
+def test_a_student_that_would_become_worse_stays_as_it_was(rate, learning, caplog):
+    learning(rate, "SGD")
     student, teacher = pair()
     student.params["ip"][1].data[0] += 0.1
-    lesson, before = Lesson(student, teacher, batches_of(5), schedule(rate, "SGD")), parameters(student)
+    lesson, before = Lesson(student, teacher, batches_of(5)), parameters(student)
     if rate == 10:
         lesson.learn(3)
         assert "stay as they were" in caplog.text
@@ -265,7 +270,8 @@ def test_what_cannot_be_compared_is_told():
         Lesson(best, best, batches_of(1))
 
 
-def test_each_output_of_a_detector_is_learned():
+def test_each_output_of_a_detector_is_learned(learning):
+    learning(0.03)
     path = ROOT / "prototxt" / "mtcnn" / "pnet.yaml"
     rng, teacher, student = np.random.default_rng(4), mc.Net(path), mc.Net(path)
     for name, blobs in teacher.params.items():
@@ -279,7 +285,7 @@ def test_each_output_of_a_detector_is_learned():
         return {name: np.abs(found[name] - wanted[name]).mean() for name in wanted}
 
     before = missed()
-    lesson = Lesson(student, teacher, batches, schedule(0.03))
+    lesson = Lesson(student, teacher, batches)
     assert {(x.blob, x.axis) for x in lesson.answers} == {("conv4-1", 1), ("conv4-2", None)}
     lesson.learn(100)
     after = missed()

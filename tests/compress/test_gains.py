@@ -114,14 +114,12 @@ def test_times_of_either_net_that_scatter_are_named_as_noise_once(timed, log, sc
                     record.getMessage())  # fmt: skip
 
 
-def test_the_line_and_the_table_say_the_gains():
+def test_the_table_says_the_gains():
     found = Gains(
         Pair(1_025_000, 325_000), Pair(12.3e6, 4.1e6), Pair(10e6, 2e6), Pair(3.4, 1.9), 0.55, 0.04, 20, 1
     )
-    assert str(found) == (
-        "size 4.1 → 1.3 MB (0.32), multiply-adds 12.3 → 4.1 M (0.33), time 3.4 → 1.9 ms (0.55, batch 1)"
-    )
     lines = found.table().splitlines()
+    assert lines[3].split() == ["size,", "MB", "4.1", "1.3", "0.317"]
     assert [line.split() for line in lines[1:] if "layers of" in line] == [
         ["of", "the", "layers", "of", "low", "rank", "10,000,000", "2,000,000", "0.200"]
     ]

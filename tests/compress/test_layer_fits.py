@@ -6,7 +6,7 @@ import pytest
 import minicaffe as mc
 from minicaffe.compress import moments
 from minicaffe.compress.columns import Columns
-from minicaffe.compress.fitting import fit, layer_fits, missed_at_all_ranks
+from minicaffe.compress.fitting import layer_fits, missed_at_all_ranks
 from minicaffe.compress.moments import MomentSums, column_mean, columns_at
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
@@ -23,6 +23,7 @@ from tests.compress.test_compress_fitting import (
     each_group,
     each_kind,
     each_target,
+    fit,
     image_like,
 )
 

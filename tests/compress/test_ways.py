@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.compress.fitting import fit, fit_data
+from minicaffe.compress.fitting import layer_fits
 from minicaffe.compress.moments import MomentSums
 from minicaffe.compress.ways import WAYS, response_errors
 from minicaffe.low_rank.factorization import svd
@@ -48,10 +48,7 @@ def approximated(way, scheme, w, b, moments, rank):
     if way == "weights":
         left, right = svd(w).truncate(rank).factors()
         return left @ right, b
-    if way == "data":
-        found = fit_data(scheme, moments, rank, w, b)
-    else:
-        found = fit(scheme, moments, rank, w)
+    found = layer_fits("DATA" if way == "data" else "CHANNEL", scheme, moments, w, b).fit(rank)
     return found.left @ found.right, found.bias
 
 
@@ -95,7 +92,9 @@ def test_at_each_rank_the_fitted_way_loses_least(layer):
 
 def test_energy_of_the_fitted_way_is_what_apply_prints(layer):
     scheme, w, _, _, moments = layer
-    assert WAYS["fitted"](w, moments).energy[3] == pytest.approx(fit(scheme, moments, 3, w).energy, rel=1e-6)
+    assert WAYS["fitted"](w, moments).energy[3] == pytest.approx(
+        layer_fits("CHANNEL", scheme, moments, w).fit(3).energy, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -38,7 +38,6 @@ SHORTER = {  # flags that a command gets, in place of the page's own
     "lowrank sweep": {"--layers": "conv2", "--batches": "1", "--calibration": "1", "--ranks": "0.3"},
     "lowrank errors": {"--calibration": "1"},
 }
-SHARES = (0.3,)  # of a layer's multiply-adds, that a search tries
 SHORT_SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
 SMALL_BATCH = 20
 KNOWN = (".", "git", "python3", "ruff", "mypy", "lint-imports")  # other programs, which are not run
@@ -107,11 +106,11 @@ def run_shell(block: Block) -> None:
 
 def compute_little() -> None:
     """Let searches, and reports of a net, end soon: on a page they have to run, other tests say what they find."""
-    from minicaffe.compress import cost, fitting, selection
+    from minicaffe.compress import cost, selection, spatial_fits
     from minicaffe.inspect.report import rank_accuracy
     from minicaffe.inspect.report.views import low_rank
 
-    cost.REPEATS, fitting.SWEEPS, selection.SHARES, selection.ROUNDS = 1, 1, SHARES, 1
+    cost.REPEATS, spatial_fits.SWEEPS, selection.MOST_PLANS = 1, 1, 2
     low_rank.MOST_IMAGES, rank_accuracy.IMAGES, rank_accuracy.RANKS = 8, SMALL_BATCH, (2,)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.compress.fitting import fit, fit_data
+from minicaffe.compress.fitting import layer_fits
 from minicaffe.compress.survey import input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.inspect.report.make import make_report
@@ -46,10 +46,8 @@ def approximation(layer, moments, way, rank):
     if way == "weights":
         left, right = svd(layer.weights.astype(np.float64)).truncate(rank).factors()
         return (left @ right)[0], layer.bias
-    if way == "data":
-        found = fit_data(layer.scheme, moments, rank, layer.weights, layer.bias)
-    else:
-        found = fit(layer.scheme, moments, rank, layer.weights)
+    kind = "DATA" if way == "data" else "CHANNEL"
+    found = layer_fits(kind, layer.scheme, moments, layer.weights, layer.bias).fit(rank)
     return (found.left @ found.right)[0], layer.bias + layer.bias_change(
         way, moments, layer.directions(way, moments), rank
     )
