@@ -7,7 +7,7 @@ if the folder has one folder for each class of the net.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from minicaffe.device.array import Array
 from minicaffe.errors import DataError, MinicaffeError, counted, listing, named
 from minicaffe.train.progress import Progress
 
+NAMED = 3  # pictures that are skipped, in one line of the log
 USUAL_BATCH = 32  # of a net whose own input is for one image
 BATCH_BYTES = 1 << 29  # and less, where the blobs of a net would take more than this
 FEW_BATCHES = 12  # smaller batches are made of few pictures, to have so many
@@ -44,9 +45,9 @@ class Pictures:
 
     ``net`` is a Net, or a Classifier for it, which prepares the pictures. ``source`` is a list file, a path on each
     line, with or without a label; or a folder of images; or a folder with one folder for each class. The labels of
-    that are the numbers of the classes if the net has names for them (``class_names``, by default those that came
-    with the weights) and they are the folders'; or if it has none, but as many classes as there are folders. In
-    other folders all images are taken, also in folders within, without labels.
+    that are the numbers of the classes if the net has names for them (which came with the weights) and they are the
+    folders'; or if it has none, but as many classes as there are folders. In other folders all images are taken,
+    also in folders within, without labels. Pictures that cannot be read are skipped, when they are drawn.
 
     ``batch_size``: by default that of the net's input, or up to 32 if that is for one image, and less if there are
     few pictures.
@@ -54,19 +55,12 @@ class Pictures:
     Raises ShapeError for a net that does not take images, and DataError if there are no images.
     """
 
-    def __init__(
-        self,
-        net: Net | Classifier,
-        source: str | Path,
-        class_names: Sequence[str] | None = None,
-        batch_size: int | None = None,
-    ) -> None:
+    def __init__(self, net: Net | Classifier, source: str | Path, batch_size: int | None = None) -> None:
         self.classifier = net if isinstance(net, Classifier) else Classifier(net)
         self.source = str(source)
         blob = self._blob
         self._color, self._shape = blob.channels == 3, blob.shape[1:]
-        names = self.classifier.class_names if class_names is None else class_names
-        listed = _listed(Path(source), _classes_of(self.classifier), names)
+        listed = _listed(Path(source), _classes_of(self.classifier), self.classifier.class_names)
         self.listed = self._with_known_labels(listed)
         self._order = self._shuffled()
         self._taken = 0
@@ -84,13 +78,14 @@ class Pictures:
 
     @property
     def available(self) -> int:
-        """How many batches can still be drawn."""
+        """How many batches can still be drawn, if no picture has to be skipped."""
         return (self.count - self._taken) // self.batch_size
 
     def draw(self, n_batches: int) -> list[Batch]:
         """The next batches: the net's input (N, K, H, W), and if there are labels, ``LABELS`` (N,), float32.
 
-        No picture comes twice. Raises DataError if there are too few, or if one is no image, with its path.
+        No picture comes twice. For one that cannot be read the next one is taken; if that leaves too few, there are
+        fewer batches. A warning names the first of them. Raises DataError if more than ``available`` are wanted.
         """
         if n_batches > self.available:
             raise DataError(
@@ -99,24 +94,39 @@ class Pictures:
                 "give more pictures, or take fewer or smaller batches"
             )
         progress = Progress(n_batches * self.batch_size, "pictures prepared")
-        batches = []
-        for _ in range(n_batches):
-            batches.append(self._batch(self._order[self._taken : self._taken + self.batch_size]))
-            self._taken += self.batch_size
+        batches, skipped = list[Batch](), list[str]()
+        while len(batches) < n_batches and (batch := self._batch(skipped)) is not None:
+            batches.append(batch)
             progress.say_some(self.batch_size)
+        if skipped:
+            self._say_what_is_skipped(skipped, len(batches), n_batches)
         return batches
+
+    def _say_what_is_skipped(self, skipped: Sequence[str], found: int, wanted: int) -> None:
+        more = f"; and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
+        left = "" if found == wanted else f"; that leaves {counted(found, 'batch')} of the {wanted:,} wanted"
+        logger.warning(
+            "%s skipped: %s%s%s", counted(len(skipped), "picture"), "; ".join(skipped[:NAMED]), more, left
+        )
 
     @property
     def _blob(self) -> Blob:
         return self.classifier.net.blobs[self.classifier.input]
 
-    def _batch(self, indices: np.ndarray) -> Batch:
-        stored = np.empty((*self._shape, len(indices)), np.float32)  # the batch last, as blobs have it
-
-        def prepare(place: int, worker: int) -> None:
-            stored[..., place] = self._prepared(int(indices[place]))
-
-        workers.share_products(prepare, range(len(indices)), workers.worker_count)
+    def _batch(self, skipped: list[str]) -> Batch | None:
+        """The next batch, or None if too few pictures are left; why some were skipped is added to ``skipped``."""
+        stored = np.empty((*self._shape, self.batch_size), np.float32)  # the batch last, as blobs have it
+        indices = np.zeros(self.batch_size, np.int64)
+        free = list(range(self.batch_size))
+        while free:
+            taken = self._order[self._taken : self._taken + len(free)]
+            if len(taken) < len(free):
+                return None
+            self._taken += len(taken)
+            indices[free] = taken
+            problems = self._prepare(dict(zip(free, map(int, taken), strict=True)), stored)
+            skipped += problems.values()
+            free = list(problems)
         put = self.classifier.net.setting.device.put
         images: Array = put(stored).transpose(3, 0, 1, 2)
         batch: Batch = {self.classifier.input: images}
@@ -124,17 +134,22 @@ class Pictures:
             batch[LABELS] = put(self.listed.labels[indices].astype(np.float32))
         return batch
 
-    def _prepared(self, index: int) -> np.ndarray:
-        """One picture, (K, H, W)."""
-        try:
-            image = load_image(self.listed.file(index), self._color)
-            prepared: np.ndarray = self.classifier.prepare([image])[0]
-            return prepared
-        except MinicaffeError as error:
-            place, file = self.listed.place(index), self.listed.file(index)
-            problem = str(error).removeprefix(f"{file}: ") + (f" (named at {place})" if place else "")
-            fix = "" if "; check" in problem else "; replace or remove it"
-            raise DataError(f"{named(file)}: {problem}{fix}") from None
+    def _prepare(self, indices: Mapping[int, int], stored: np.ndarray) -> dict[int, str]:
+        """Write pictures, by their places, into ``stored`` (K, H, W, N); return why some cannot be read."""
+        problems: dict[int, str] = {}
+
+        def prepare(place: int, worker: int) -> None:
+            file, line = self.listed.file(indices[place]), self.listed.place(indices[place])
+            try:
+                image = load_image(file, self._color)
+            except DataError as error:
+                problem = str(error).removeprefix(f"{file}: ").removesuffix("; check the path")
+                problems[place] = f"{named(file)}: {problem}{f' (named at {line})' if line else ''}"
+            else:
+                stored[..., place] = self.classifier.prepare([image])[0]
+
+        workers.share_products(prepare, list(indices), workers.worker_count)
+        return dict(sorted(problems.items()))
 
     # -- which pictures ------------------------------------------------------------------------------------
 

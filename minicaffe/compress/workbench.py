@@ -24,7 +24,7 @@ from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps
 from minicaffe.core.net import Net
-from minicaffe.errors import WeightError
+from minicaffe.errors import DataError, WeightError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
@@ -45,7 +45,7 @@ class Images(Protocol):
         """How many batches there are before an image is repeated."""
 
     def draw(self, count: int, /) -> list[Batch]:
-        """The next ``count`` batches."""
+        """The next ``count`` batches, or fewer where images cannot be read."""
 
 
 class OwnImages:
@@ -109,7 +109,7 @@ class Workbench:
         self.score = score_of(self.original, accuracy, self.images.has_labels)
         if images:
             usual = max(1, min(CALIBRATION_BATCHES, self.images.available // 2))
-            self.calibration = self.images.draw(calibration or usual)
+            self.calibration = self._drawn(calibration or usual)
         else:
             self.calibration = calibration_batches(spec, calibration or CALIBRATION_BATCHES)
         self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
@@ -180,10 +180,19 @@ class Workbench:
 
     def draw(self, count: int) -> list[Batch]:
         """Batches to measure with, with what the dense net says of them. Raises DataError."""
-        batches = self.images.draw(count)
+        batches = self._drawn(count)
         for batch in batches:
             run(self.original, batch)
             self.score.remember(self.original, batch)
+        return batches
+
+    def _drawn(self, count: int) -> list[Batch]:
+        """At least one batch. Raises DataError if there is none."""
+        batches = self.images.draw(count)
+        if not batches:
+            raise DataError(
+                f"{self.spec.where.file}: no batch of its images can be read; give other pictures"
+            )
         return batches
 
     def measure(self, batches: Sequence[Batch], net: Net | None = None) -> Measured:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minicaffe.cli.program import main
 from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
@@ -63,6 +64,22 @@ def test_select_makes_a_caffe_net_of_a_deploy_net_and_pictures(capsys, photos):
         after.replace(",", "")
     )
     assert int(after.replace(",", "")) < int(before.replace(",", ""))
+
+
+def test_a_picture_that_cannot_be_read_stops_nothing_but_none_that_can_does(capsys, photos):
+    for path in sorted(photos.iterdir())[:40]:
+        path.write_bytes(b"none")
+    flags = ["--flops", "0.5", "-o", "small.yaml"]
+    output = run(capsys, "lowrank", "select", *DEPLOY, *flags)
+    assert re.search(
+        r"^\d+ pictures skipped: photos/\d+\.png: cannot be read as an image \(", output, re.MULTILINE
+    )
+    assert Path("small.npz").is_file()
+    for path in photos.iterdir():
+        path.write_bytes(b"none")
+    assert main(["lowrank", "select", *DEPLOY, *flags]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "error: deploy.yaml: no batch of its images can be read; give other pictures"
 
 
 def test_pictures_in_a_folder_for_each_class_are_scored_by_their_labels(capsys, folder):
