@@ -35,6 +35,7 @@ from lowrank_time import time_forward, time_training
 from peer_specs import PLANS, PROTOTXT, SHAPES
 
 import minicaffe as mc
+from minicaffe.cli.flags import share
 from minicaffe.compress import forecast, shrunk
 from minicaffe.compress.batches import Batch, run
 from minicaffe.compress.cost import FlopCost, TimeCost
@@ -307,8 +308,7 @@ def main() -> None:
         sub.add_argument("net", choices=[*SHAPES, "resnet18"] if function is plan else list(SHAPES))
         sub.set_defaults(function=function)
         if function is select:
-            sub.add_argument("--drops", nargs="+", default=[0.005, 0.01, 0.02],
-                             type=lambda text: float(text.removesuffix("%")) / 100)  # fmt: skip
+            sub.add_argument("--drops", type=share, nargs="+", default=[0.005, 0.01, 0.02])
         if function is finetune:
             sub.add_argument("--flops", type=float, required=True)
             sub.add_argument(

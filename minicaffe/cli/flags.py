@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -180,14 +181,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def share(text: str) -> float:
-    """The value of a flag that is a share: above 0, and at most 1."""
+def as_share(text: str) -> float:
+    """The number of a text that is a share, 0.3 and 30% alike; nan where it is no number."""
     try:
-        value = float(text)
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        value = 0.0
+        return math.nan
+
+
+def share(text: str) -> float:
+    """The value of a flag that is a share above 0, and at most 1."""
+    value = as_share(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a share above 0 and at most 1, like 0.3 or 30%")
     return value
 
 

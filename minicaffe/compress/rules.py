@@ -22,7 +22,6 @@ from minicaffe.compress.truncated import TrainedLayer
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
-from minicaffe.errors import MinicaffeError
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.layers import LowRankLayer
@@ -39,20 +38,6 @@ class Rule:
     patterns: Sequence[str] | None
     kind: str
     value: float
-
-
-def parse_rule(text: str) -> Rule:
-    """The rule of a text like ``conv2=12`` or ``fc*=0.25``. Raises MinicaffeError."""
-    pattern, _, number = text.rpartition("=")
-    try:
-        value = int(number) if number.isdecimal() else float(number)
-    except ValueError:
-        value = 0
-    if not pattern or not (value >= 1 if isinstance(value, int) else 0 < value < 1):
-        raise MinicaffeError(
-            f"'{text}': write LAYER=RANK, as in conv2=12, or a fraction of the full rank, as in 'fc*=0.25'"
-        )
-    return Rule([pattern], "rank", value)
 
 
 def to_multiple(rank: int, multiple: int, full_rank: int) -> int | None:

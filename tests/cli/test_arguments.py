@@ -26,6 +26,22 @@ def test_names_may_stand_before_flags_and_after_them(case):
     assert make_parser().parse_args(["report", "net"]).log == []
 
 
+SHARES = {
+    "select --time 50%": 0.5,
+    "select --max-drop 2%": 0.02,
+    "plan --shares 0.5,10%": [0.5, 0.1],
+    "set --flops 0.3": 0.3,
+    "errors --ranks 1,100%": [1, 1.0],
+}
+
+
+@pytest.mark.parametrize("words", SHARES)
+def test_a_share_is_a_number_or_a_percent(words):
+    command, flag, value = words.split()
+    args = make_parser().parse_args(["lowrank", command, "net", "--weights", "w", flag, value])
+    assert getattr(args, flag[2:].replace("-", "_")) == SHARES[words]
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

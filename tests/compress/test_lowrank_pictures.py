@@ -90,7 +90,7 @@ def test_pictures_in_a_folder_for_each_class_are_scored_by_their_labels(capsys, 
         path = folder / "photos" / str(int(label)) / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digit).save(path)
-    output = run(capsys, "lowrank", "select", *DEPLOY, "--flops", "0.3", "-o", "small.yaml")
+    output = run(capsys, "lowrank", "select", *DEPLOY, "--flops", "30%", "-o", "small.yaml")
     assert re.search(r"^Dense: accuracy 0\.9\d+, ", output, re.MULTILINE)
 
 

@@ -93,7 +93,7 @@ def test_nets_of_caffe_are_written_as_yaml_with_their_factors(case, shared_data,
 
 
 def test_ranks_and_fractions_are_written_and_the_rest_of_the_text_stays(folder, capsys):
-    printed = run(capsys, *SET, "*=0.5", "conv2=12", "ip*=0.25", "--except", "conv1,ip2")
+    printed = run(capsys, *SET, "*=0.5", "conv2=12", "ip*=25%", "--except", "conv1,ip2")
     old, new = (Path(name).read_text() for name in ("deploy.yaml", "deploy_lowrank.yaml"))
     assert ranks_of("deploy_lowrank.yaml") == {"conv2": (12, "CHANNEL"), "ip1": (125, "CHANNEL")}
     changed = [line for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "+-"]
@@ -128,7 +128,7 @@ def test_ranks_are_rounded_down_to_a_multiple(rank, multiple, full, expected):
 @counted
 def test_layers_stay_dense_where_a_rank_saves_nothing(folder, capsys):
     rewrite("deploy.yaml", ("num_output: 10}", "num_output: 1}"))
-    printed = run(capsys, *SET, "--flops", "0.5", "--layers", "conv*", "ip1=500", "--multiple", "32")
+    printed = run(capsys, *SET, "--flops", "50%", "--layers", "conv*", "ip1=500", "--multiple", "32")
     rows = {name: " ".join(row) for name, row in rows_of(printed).items()}
     assert rows["conv1"] == "dense rank 32 is not below the full rank, 20"
     assert rows["conv2"] == "channel 32 of 50 0.704"  # a multiple at least, though that costs more than half
@@ -230,7 +230,7 @@ WRONG = {
     "two goals": (["--flops", "0.5", "--energy", "0.5", "--weights", "lenet.npz"], r"one of --flops and --energy"),
     "energy without weights": (["--energy", "0.5"], r"give them with --weights"),
     "layers without a goal": (["conv2=4", "--layers", "conv1"], r"--layers are those of --flops or --energy"),
-    "a share above 1": (["--flops", "2"], r"--flops: '2' must be a share between 0 and 1"),
+    "a share above 1": (["--flops", "2"], r"--flops: '2' must be a share above 0 and at most 1"),
     "onto the net": (["conv2=4", "-o", "deploy.yaml"], r"deploy.yaml: would be written over the deploy.yaml"),
     "onto the weights": (["conv2=4", "--weights", "lenet.npz", "-o", "lenet.yaml"], r"lenet.npz: would be written"),
     "as another format": (["conv2=4", "-o", "low.prototxt"], r"low.prototxt: set writes YAML"),

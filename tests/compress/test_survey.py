@@ -125,7 +125,7 @@ def test_the_pass_over_the_batches_says_how_far_it_is(folder, caplog, monkeypatc
 
 
 def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):
-    arguments = ["--weights", "lenet.npz", "--layers", "conv2", "--ranks", "12,0.5", "--calibration", "2"]
+    arguments = ["--weights", "lenet.npz", "--layers", "conv2", "--ranks", "12,50%", "--calibration", "2"]
     _, *lines = run(capsys, "lowrank", "errors", "net.yaml", *arguments).splitlines()
     printed = [line.split() for line in lines]
     assert printed[0] == ["layer", "rank", "of", *WAYS, "multiply-adds"]
@@ -139,10 +139,11 @@ def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):
 
 
 def test_errors_says_where_a_rank_is_none_of_the_layer_or_saves_no_work(folder, capsys):
-    arguments = ["--weights", "lenet.npz", "--layers", "conv1", "--ranks", "12,99", "--calibration", "1"]
+    arguments = ["--weights", "lenet.npz", "--layers", "conv1", "--ranks", "12,99,1.0", "--calibration", "1"]
     said = run(capsys, "lowrank", "errors", "net.yaml", *arguments)
     assert "conv1: above rank 11 two factors are no less work than the layer" in said  # 20 · 25 / (20 + 25)
     assert "conv1: no rank is above 20, its full rank, which is shown" in said
+    assert re.findall(r"^conv1 +(\d+)", said, re.MULTILINE) == ["12", "20"]  # 1.0 is all of it
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from minicaffe.cli.bench import (
     output_path,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import choose_device, positive, share, shares
+from minicaffe.cli.flags import as_share, choose_device, positive, share, shares
 from minicaffe.compress import forecast, outputs, selection, shrunk
 from minicaffe.compress.batches import Batch
 from minicaffe.compress.cost import Cost, FlopCost, ParamCost, TimeCost
@@ -158,10 +158,10 @@ def _add_select(sub: argparse.ArgumentParser) -> None:
     add_measuring(sub, most=SELECT_BATCHES)
     _add_ranks(sub)
     goal = sub.add_argument_group("what is wanted: one of")
-    goal.add_argument("--max-drop", type=_percent, metavar="DROP",
+    goal.add_argument("--max-drop", type=_drop, metavar="DROP",
                       help="the most accuracy to lose, or error of the outputs: 2%% or 0.02")  # fmt: skip
     goal.add_argument("--flops", type=share, metavar="0.3",
-                      help="multiply-adds of the approximated layers, as a share")  # fmt: skip
+                      help="multiply-adds of the approximated layers, as a share: 0.3 or 30%%")  # fmt: skip
     goal.add_argument("--params", type=share, metavar="0.3", help="weights of these layers, as a share")
     goal.add_argument("--time", type=share, metavar="0.5",
                       help="time of the whole net, from timed layers, as a share")  # fmt: skip
@@ -224,14 +224,11 @@ def _schemes(text: str) -> list[str]:
     return [SCHEMES[name] for name in names]
 
 
-def _percent(text: str) -> float:
-    """2% and 0.02 alike."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
+def _drop(text: str) -> float:
+    """A share that may be lost: none, but not all."""
+    value = as_share(text)
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be like 2% or 0.02")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a share from 0 to below 1, like 2% or 0.02")
     return value
 
 

@@ -9,9 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from minicaffe.cli.command import Command, CommandGroup
-from minicaffe.cli.flags import add_allow_missing, add_net, add_trust, names, positive, trained_net
+from minicaffe.cli.flags import (
+    add_allow_missing,
+    add_net,
+    add_trust,
+    as_share,
+    names,
+    positive,
+    share,
+    trained_net,
+)
 from minicaffe.compress.outputs import yaml_of
-from minicaffe.compress.rules import Rule, Ruled, parse_rule, resolve, table
+from minicaffe.compress.rules import Rule, Ruled, resolve, table
 from minicaffe.compress.shrunk import shrunk_text
 from minicaffe.core.net import Net
 from minicaffe.errors import MinicaffeError, WriteError
@@ -65,12 +74,23 @@ def _rules(args: argparse.Namespace) -> list[Rule]:
         raise MinicaffeError("set: --energy is that of trained weights; give them with --weights")
     if args.layers and not goals:
         raise MinicaffeError("set: --layers are those of --flops or --energy; give one of these")
-    rules = [Rule(args.layers, kind, value) for kind, value in goals] + [parse_rule(x) for x in args.rules]
+    rules = [Rule(args.layers, kind, value) for kind, value in goals] + [_rule(x) for x in args.rules]
     if not rules:
         raise MinicaffeError(
             "set: no ranks; give LAYER=RANK, as in conv2=12 or 'fc*=0.25', --flops or --energy"
         )
     return rules
+
+
+def _rule(text: str) -> Rule:
+    """The rule of a text like ``conv2=12`` or ``fc*=0.25``. Raises MinicaffeError."""
+    pattern, _, number = text.rpartition("=")
+    value = int(number) if number.isdecimal() else as_share(number)
+    if not pattern or not (value >= 1 if isinstance(value, int) else 0 < value < 1):
+        raise MinicaffeError(
+            f"'{text}': write LAYER=RANK, as in conv2=12, or a fraction of the full rank, as in 'fc*=0.25'"
+        )
+    return Rule([pattern], "rank", value)
 
 
 def _net(args: argparse.Namespace) -> Net:
@@ -105,23 +125,13 @@ def _write_weights(net: Net, ruled: Mapping[str, Ruled], path: Path) -> None:
     format_to_write(path).write(replace(saved, layers=layers), path)
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a share between 0 and 1")
-    return value
-
-
 def _add_set(sub: argparse.ArgumentParser) -> None:
     add_net(sub)
     sub.add_argument("rules", nargs="*", metavar="LAYER=RANK",
                      help="conv2=12, or a fraction of the full rank, 'fc*=0.25'; the last one holds")  # fmt: skip
-    sub.add_argument("--flops", type=_share, metavar="0.5",
+    sub.add_argument("--flops", type=share, metavar="0.5",
                      help="the largest ranks that cost this share of each layer's multiply-adds")  # fmt: skip
-    sub.add_argument("--energy", type=_share, metavar="0.9",
+    sub.add_argument("--energy", type=share, metavar="0.9",
                      help="the smallest ranks that keep this share of the squared singular values")  # fmt: skip
     sub.add_argument("--layers", type=names, metavar="NAME,…",
                      help="those of --flops or --energy: names, 'fc*' (default: all convolutions)")  # fmt: skip

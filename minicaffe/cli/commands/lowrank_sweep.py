@@ -93,9 +93,9 @@ def _matrix_layers(net: Net, patterns: list[str] | None) -> list[MatrixLayer]:
     return [layer for layer in layers if isinstance(layer, MatrixLayer)]
 
 
-def _rank(given: float, full_rank: int) -> int:
+def _rank(given: int | float, full_rank: int) -> int:
     """A rank, or a fraction of the full one."""
-    return min(full_rank, int(given)) if given >= 1 else max(1, round(given * full_rank))
+    return min(full_rank, given) if isinstance(given, int) else max(1, round(given * full_rank))
 
 
 def _add_errors(sub: argparse.ArgumentParser) -> None:
@@ -113,8 +113,8 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
     add_trust(sub, runs_python=True)
 
 
-def _ranks(text: str) -> list[float]:
-    return [float(positive(part)) if part.isdecimal() else share(part) for part in text.split(",")]
+def _ranks(text: str) -> list[int | float]:
+    return [positive(part) if part.isdecimal() else share(part) for part in text.split(",")]
 
 
 COMMANDS = [
