@@ -45,7 +45,7 @@ class Ours:
     def _make(text: str, images: np.ndarray, folded: bool) -> mc.Net:
         net = mc.Net(parse_net(text), phase="test", seed=1)
         if folded:
-            net = fold("deploy", text, net)[1]
+            net = fold(text, net)[1]
         blob = net.blobs[net.inputs[0]]
         blob.reshape(*images.shape)
         net.reshape()

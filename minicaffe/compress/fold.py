@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from minicaffe.compress.suitable import PARAM_OF_TYPE
@@ -105,12 +104,12 @@ def _readers(net: Net, blob: str, start: int) -> list[int]:
     return readers
 
 
-def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
-    """The text of a folded net's spec, and the folded net; ``text`` is that of ``net`` (phase TEST, with weights).
+def fold(text: str, net: Net) -> tuple[str, Net]:
+    """The text of a folded net's spec, and the folded net; ``text``, YAML, is that of ``net`` (TEST, with weights).
 
     Raises SpecError where there is nothing to fold, or a layout that cannot be edited.
     """
-    folds = find(net)
+    path, folds = net.spec.where.file, find(net)
     if not folds:
         raise SpecError(
             f"{path}: no BatchNorm or Scale follows a Convolution or InnerProduct; nothing to fold"
@@ -119,9 +118,9 @@ def fold(path: str | Path, text: str, net: Net) -> tuple[str, Net]:
     gone = [layer.name for found in folds for layer, _ in found.followers]
     for name, bottom in _kept_bottoms(net, gone, {found.layer.name: found.top for found in folds}):
         changes.setdefault(name, {})["bottom"] = bottom
-    text = remove_layers(set_layer_fields(text, changes, str(path)), gone, str(path))
+    text = remove_layers(set_layer_fields(text, changes, path), gone, path)
     state = net.state
-    folded = Net(parse_net(text, str(path)), phase="test", level=state.level, stages=state.stage)
+    folded = Net(parse_net(text, path), phase="test", level=state.level, stages=state.stage)
     folded.preparation = net.preparation
     for name, blobs in folded.params.items():
         arrays = [blob.data for blob in net.params[name]]

@@ -1,4 +1,4 @@
-"""The forms that a net of low rank is written in, by the ending of its path.
+"""The forms that a net that was made cheaper is written in, by the ending of its path.
 
 x.yaml       with x.npz: our own; ``low_rank_param`` stays, and what pictures go through is in the weights
 x.prototxt   with x.caffemodel, for Caffe and OpenCV: each layer of low rank is a pair of plain layers
@@ -18,6 +18,7 @@ from minicaffe.errors import WriteError, counted
 from minicaffe.files.atomic import write_text
 from minicaffe.files.spec_formats import YAML, read_spec
 from minicaffe.onnx.model import export_onnx
+from minicaffe.spec.net import NetSpec, parse_net
 
 WITH_WEIGHTS = {".yaml": ".npz", ".yml": ".npz", ".prototxt": ".caffemodel", ".onnx": ""}  # beside the net
 logger = logging.getLogger("minicaffe")
@@ -46,13 +47,16 @@ def check_output(net: Net, out: Path) -> None:
         check_export(net)
 
 
-def yaml_of(net: Path, folder: Path) -> str:
-    """The YAML text of a net's file, to be written into ``folder``: of Caffe's nets that of their conversion.
+def yaml_for(net: Path, out: Path) -> tuple[str, NetSpec]:
+    """The YAML text of a net's file, to be edited and written to ``out``, and what it says.
 
-    Raises SpecError.
+    Of Caffe's nets it is that of their conversion, with paths as seen from the folder of ``out``. Raises SpecError.
     """
     written_in, text = read_spec(net)
-    return text if written_in == YAML else text_for(net, folder)
+    if written_in == YAML:
+        return text, parse_net(text, str(net))
+    text = text_for(net, out.parent)
+    return text, parse_net(text, str(out.parent / net.name))
 
 
 def write(net: Net, text: str, out: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.files.atomic import refuse_overwriting, write_text
-from minicaffe.files.spec_formats import YAML, load_net, read_spec, read_yaml
+from minicaffe.files.spec_formats import load_net, read_yaml
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec, parse_net
@@ -117,11 +117,9 @@ def planned_net(bench: Workbench, plan: Plan, net: Path, out: Path) -> Iterator[
 
 def _planned(plan: Plan, net: Path, out: Path) -> tuple[str, NetSpec]:
     """The YAML text of a net with a plan in it, for the place ``out``, and what it says."""
-    text = outputs.yaml_of(net, out.parent)
-    is_same = read_spec(net)[0] == YAML  # else it is written for the folder of ``out``, as are its paths
-    where = str(net if is_same else out)
-    text = shrunk_text(text, parse_net(text, where), plan)
-    return text, parse_net(text, where)
+    text, spec = outputs.yaml_for(net, out)
+    text = shrunk_text(text, spec, plan)
+    return text, parse_net(text, spec.where.file)
 
 
 def finetune(solver: str, spec: Path, weights: Path, tuned: Path) -> Net:

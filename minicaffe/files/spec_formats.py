@@ -95,11 +95,6 @@ def load_net(path: str | Path) -> NetSpec:
     return NetSpec.read(parse_yaml(read_yaml(path), str(path)), Where(str(path)))
 
 
-def load_solver(path: str | Path) -> SolverSpec:
-    """The solver in a YAML file. Raises SpecError, for other formats too."""
-    return SolverSpec.read(parse_yaml(read_yaml(path), str(path)), Where(str(path)))
-
-
 def read_yaml(path: str | Path) -> str:
     """The text of a spec in YAML. Raises SpecError, for other formats too."""
     written_in, text = read_spec(path)

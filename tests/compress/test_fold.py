@@ -35,7 +35,7 @@ def random_net(rng, text, **options):
 
 
 def fold_text(text, net):
-    return fold("net.yaml", text, net)
+    return fold(text, net)
 
 
 def assert_computes_the_same(rng, net, folded):
@@ -306,13 +306,32 @@ def test_the_command_writes_a_spec_and_weights_that_make_the_folded_net(folder, 
     net = mc.Net("net.yaml", weights="net.npz")
     assert main(["fold", "net.yaml", "--weights", "net.npz", "-o", "folded.yaml"]) == 0
     output = capsys.readouterr()
-    assert "Wrote folded.yaml and folded.npz: 2 layers less" in output.out
+    assert output.out.splitlines()[-3:] == ["Wrote folded.yaml", "Wrote folded.npz", "2 layers less"]
     assert output.err == ""
     assert (folder / "folded.yaml").read_text() == FOLDED
     folded = mc.Net("folded.yaml")
     assert folded.copy_from("folded.npz").matched == ["conv"]
     assert_computes_the_same(rng, net, folded)
     assert (folder / "net.yaml").read_text() == LAYOUT
+
+
+@pytest.mark.parametrize("ending", ["yaml", "prototxt", "onnx"])
+def test_a_net_of_caffe_may_be_folded_and_one_for_caffe_or_onnx_be_written(folder, ending, rng):
+    with mc.Net("net.yaml", weights="net.npz") as net:
+        mc.export(net, "given.prototxt", "given.caffemodel")
+    (folder / "out").mkdir()
+    out = f"out/folded.{ending}"
+    assert main(["fold", "given.prototxt", "--weights", "given.caffemodel", "-o", out]) == 0
+    if ending == "onnx":
+        x = rng.standard_normal((2, 3, 5, 5)).astype(np.float32)
+        session = pytest.importorskip("onnxruntime").InferenceSession(out)
+        (expected,) = net.forward(x=x).values()
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-4, atol=1e-4)
+        return
+    weights = {"yaml": "npz", "prototxt": "caffemodel"}[ending]
+    folded = mc.Net(out, weights=f"out/folded.{weights}")
+    assert [layer.type for layer in folded.layers] == ["Input", "Convolution", "ReLU"]
+    assert_computes_the_same(rng, mc.Net("net.yaml", weights="net.npz"), folded)
 
 
 FLOW = (

@@ -9,7 +9,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.device.array import to_host
-from minicaffe.files.spec_formats import load_net, load_solver
+from minicaffe.files.spec_formats import load_net, open_solver
 from minicaffe.spec.edit import set_layer_fields
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import make_layer_spec, parse_net
@@ -167,7 +167,7 @@ def test_a_training_net_runs_forward_and_backward(path):
     "path", sorted(PROTOTXT.glob("*/solver*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )
 def test_a_solver_names_a_net_that_is_there(path):
-    assert (path.parent / load_solver(path).net).is_file()
+    assert (path.parent / open_solver(path).net).is_file()
 
 
 @pytest.mark.parametrize("name", GENERATED)

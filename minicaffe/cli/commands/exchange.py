@@ -10,10 +10,11 @@ from minicaffe.caffe.exchange.convert import convert
 from minicaffe.caffe.exchange.export import export
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_allow_missing, add_net, add_rules, add_trust, trained_net
+from minicaffe.compress import outputs
 from minicaffe.compress.fold import fold
 from minicaffe.errors import MinicaffeError, SpecError, counted
-from minicaffe.files.atomic import make_folder, refuse_overwriting, write_text
-from minicaffe.files.spec_formats import open_net, read_yaml
+from minicaffe.files.atomic import make_folder, refuse_overwriting, refuse_unwritable
+from minicaffe.files.spec_formats import open_net
 from minicaffe.onnx.model import export_onnx
 
 EXPORTS: dict[str, tuple[Callable[..., Iterable[str] | None], tuple[str, ...]]] = {
@@ -114,22 +115,24 @@ def _input_shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
 def fold_net(args: argparse.Namespace) -> None:
     """Fold BatchNorm and Scale into the layers before them, for a net that is only used."""
     out = Path(args.output)
-    if out.suffix == ".npz":
-        raise MinicaffeError(f"--output {out}: the spec's path; the weights get the same name, with .npz")
-    net = trained_net(args)
-    refuse_overwriting([out, out.with_suffix(".npz")], [args.net, args.weights, *net.spec.files_named()])
-    text, folded = fold(args.net, read_yaml(args.net), net)
-    write_text(out, text)
-    folded.save(out.with_suffix(".npz"))
-    less = len(net.layers) - len(folded.layers)
-    print(f"Wrote {out} and {out.with_suffix('.npz')}: {counted(less, 'layer')} less")
+    files = outputs.files_of(out)
+    text, spec = outputs.yaml_for(Path(args.net), out)
+    refuse_overwriting(files, [args.net, args.weights, *spec.files_named()])
+    for file in files:
+        refuse_unwritable(file)
+    net = trained_net(args, spec=spec)
+    text, folded = fold(text, net)
+    outputs.write(folded, text, out)
+    print(f"{counted(len(net.layers) - len(folded.layers), 'layer')} less")
 
 
 def _add_fold(sub: argparse.ArgumentParser) -> None:
     add_net(sub)
-    sub.add_argument("--weights", metavar="FILE", required=True, help="an .npz file with its trained weights")
     sub.add_argument(
-        "-o", "--output", metavar="SPEC", required=True, help="the spec to write, with an .npz beside it"
+        "--weights", metavar="FILE", required=True, help="its trained weights (.npz or .caffemodel)"
+    )
+    sub.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="what to write: .yaml, .prototxt or .onnx"
     )
     add_trust(sub, runs_python=True)
     add_allow_missing(sub)

@@ -32,7 +32,7 @@ from minicaffe.compress.workbench import OwnImages, Workbench
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError, SpecError
-from minicaffe.files.spec_formats import load_solver, open_net
+from minicaffe.files.spec_formats import open_net, open_solver
 from minicaffe.low_rank.layers import LowRankLayer
 
 SCHEMES = {"channel": "CHANNEL", "spatial": "SPATIAL", "data": "BASIS"}
@@ -92,7 +92,7 @@ def select(args: argparse.Namespace) -> None:
             f"select: --finetune trains a YAML spec; give an -o that ends in .yaml, not {out.name}"
         )
     if args.finetune:
-        load_solver(args.finetune)
+        open_solver(args.finetune)
     bench = open_bench(args)
     outputs.check_output(bench.original, out)
     for other in also:

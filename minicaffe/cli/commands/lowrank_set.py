@@ -19,7 +19,7 @@ from minicaffe.cli.flags import (
     share,
     trained_net,
 )
-from minicaffe.compress.outputs import yaml_of
+from minicaffe.compress.outputs import yaml_for
 from minicaffe.compress.rules import Rule, Ruled, resolve, table
 from minicaffe.compress.shrunk import shrunk_text
 from minicaffe.core.net import Net
@@ -28,7 +28,6 @@ from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable, write_
 from minicaffe.files.spec_formats import has_weights, open_net
 from minicaffe.files.weight_formats import format_to_write
 from minicaffe.inspect.summary import count_computed, energies_kept, phase_for
-from minicaffe.spec.net import parse_net
 from minicaffe.train.preview import count_multiply_adds
 
 logger = logging.getLogger("minicaffe")
@@ -48,7 +47,7 @@ def set_ranks(args: argparse.Namespace) -> None:
     refuse_overwriting(outputs, [args.net, args.weights, *spec.files_named()])
     for path in outputs:
         refuse_unwritable(path)
-    text = yaml_of(Path(args.net), out.parent)
+    text, spec = yaml_for(Path(args.net), out)
     with _net(args) as net:
         if args.weights:
             energies_kept(net)  # finds the ranks of layers that have an energy
@@ -56,7 +55,7 @@ def set_ranks(args: argparse.Namespace) -> None:
         plan = {name: found.choice for name, found in ruled.items() if found.choice}
         names = [layer.name for layer in net.spec.layer or net.spec.layers]
         kept = [name for name in names if name not in ruled]
-        text = shrunk_text(text, parse_net(text, args.net), plan, kept, adds_biases=False)
+        text = shrunk_text(text, spec, plan, kept, adds_biases=False)
         print(table(net, ruled))
         print(_totals(net, ruled))
         if args.weights:
