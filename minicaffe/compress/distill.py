@@ -6,8 +6,9 @@ student's answers s and the teacher's t,
     scores of classes, at N places    loss = T² · KL(p(t) ‖ p(s)) / N    ds = T · (p(s) − p(t)) / N
     n other numbers, of variance v    loss = Σ (s − t)² / 2vn            ds = (s − t) / vn
 
-with p(x) = softmax(x / T); places are images, or the pixels of a net that answers for each. Hinton, Vinyals and
-Dean 2015 (arXiv 1503.02531); for numbers Ba and Caruana 2014 (arXiv 1312.6184).
+with p(x) = softmax(x / T); places are images, or the pixels of a net that answers for each. v is that of the
+teacher's numbers over the first few batches together: within one batch, which may be of one number, there may be
+none. Hinton, Vinyals and Dean 2015 (arXiv 1503.02531); for numbers Ba and Caruana 2014 (arXiv 1312.6184).
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+
+import numpy as np
 
 from minicaffe.compress.batches import Batch, draw, feed
 from minicaffe.compress.workbench import shuffled
@@ -55,7 +58,9 @@ lr_policy: poly
 power: 1
 max_iter: 1
 """
+ROUNDING = 1e-6  # of a mean: numbers that vary by less are the same
 Shapes = Mapping[str, Sequence[int]]
+Part = tuple[int, float, float]  # of some numbers: how many they are, their mean and their variance
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,14 @@ class Answer:
     """A blob in which the student is to have what the teacher has.
 
     ``axis`` is that of the classes, if the numbers are scores of classes, and ``made_into`` the layer that makes a
-    loss or probabilities of these.
+    loss or probabilities of these; of other numbers ``variance`` is the teacher's.
     """
 
     blob: str
     axis: int | None = None
     weight: float = 1.0
     made_into: str | None = None
+    variance: float = 1.0
 
     def compare(self, student: Blob, teacher: Blob) -> Array:
         """Write the gradient of the loss into the student's diff, and return the loss."""
@@ -90,9 +96,8 @@ class Answer:
         return loss
 
     def _compare_numbers(self, s: Array, t: Array, ds: Array) -> Array:
-        xp, missed = module_of(s), s - t
-        scale = self.weight / (xp.maximum(t.var(), SMALLEST) * t.size)
-        xp.multiply(missed, scale, out=ds)
+        missed, scale = s - t, self.weight / (self.variance * t.size)
+        module_of(s).multiply(missed, scale, out=ds)
         loss: Array = (missed * missed).sum() * (scale / 2)
         return loss
 
@@ -127,6 +132,7 @@ class Lesson:
         )
         self.teacher.share_with(teacher)
         self.tested.share_with(student)
+        self.answers = self._with_variances(self.answers)
         spec = answering(student, "train", self.answers, inputs)
         self.solver = Solver(parse_solver(SCHEDULE), net=spec)
         self.student = self.solver.net
@@ -183,6 +189,18 @@ class Lesson:
         """Close the solver."""
         self.solver.close()
 
+    def _with_variances(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The answers with the variances of the teacher's numbers, over the batches that the lesson began with."""
+        parts: dict[str, list[Part]] = {answer.blob: [] for answer in answers if answer.axis is None}
+        for batch in self.checked if parts else ():
+            with self.teacher.setting.device.entered():
+                feed(self.teacher, batch)
+                self.teacher.run_forward()
+                for name, found in parts.items():
+                    t = self.teacher.blobs[name].stored.astype(np.float64)
+                    found.append((t.size, float(t.mean()), float(t.var())))
+        return [replace(x, variance=_variance(parts[x.blob])) if x.blob in parts else x for x in answers]
+
     def _parameters(self) -> list[Blob]:
         return [blob for blobs in self.student.params.values() for blob in blobs]
 
@@ -217,6 +235,14 @@ class Lesson:
             losses = [x.compare(net.blobs[x.blob], self.teacher.blobs[x.blob]) for x in self.answers]
             total: Array = sum(losses[1:], losses[0])
             return total
+
+
+def _variance(parts: Sequence[Part]) -> float:
+    """The variance of all numbers; where they are all the same, their square, or 1."""
+    sizes, means, variances = np.array(parts).T
+    mean = np.average(means, weights=sizes)
+    variance = float(np.average(variances + (means - mean) ** 2, weights=sizes))
+    return variance if variance > ROUNDING**2 * mean**2 else float(mean**2) or 1.0
 
 
 def own_batches(spec: NetSpec) -> Generator[Batch, None, None]:

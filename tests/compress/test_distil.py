@@ -135,6 +135,24 @@ def test_the_student_learns_what_the_teacher_answers_without_labels(learning):
         np.testing.assert_array_equal(array, kept[name])
 
 
+def test_of_numbers_one_in_a_batch_counts_as_it_does_among_others():
+    """What a wrong number costs is told by the teacher's variance over batches: one number has none."""
+    one = "{name: ip, type: InnerProduct, inner_product_param: {num_output: 1}}"
+    student, teacher = net_of(INPUT, one), net_of(INPUT, one)
+    student.params["ip"][1].data[...] += 0.5
+    whole = np.random.default_rng(3).standard_normal((5, 2, 6, 5)).astype(np.float32)
+    teacher.blobs["x"].reshape(*whole.shape)
+    variance = float(teacher.forward(x=whole)["ip"].var())
+    for batches in ([{"x": whole}], [{"x": whole[i : i + 1]} for i in range(5)]):
+        assert Lesson(student, teacher, batches).loss() == pytest.approx(0.5**2 / 2 / variance, rel=1e-4)
+    teacher.params["ip"][0].data[...] = student.params["ip"][0].data[...] = 0
+    teacher.params["ip"][1].data[...] = 2
+    student.params["ip"][1].data[...] = 1
+    assert Lesson(student, teacher, batches_of(2)).loss() == pytest.approx(
+        1 / 2 / 4
+    )  # beside the number itself
+
+
 def test_a_teacher_for_use_teaches_a_net_with_data_layers():
     teacher = net_of(INPUT, IP, "{name: prob, type: Softmax, top: ip}")
     student = net_of(DATA, IP, "{name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}")
