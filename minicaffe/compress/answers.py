@@ -34,6 +34,7 @@ logger = logging.getLogger("minicaffe")
 DENSE = "\0of the dense net: "  # keys of a batch, as no blob can be called: what the dense net says of it
 NOISE = np.geomspace(1e-3, 4, 50)  # sizes of it, beside the scores' own variation
 NOISY, NOISY_NUMBERS = 5000, 2_000_000  # predictions that noise is added to, and numbers of these, at most
+ROUNDING = 1e-12  # of a mean square
 FEW_PREDICTIONS = 30  # do not show how scores vary
 
 
@@ -173,23 +174,32 @@ class MixedScore:
     """Of a net that classifies and has other outputs too: classes, and that no other output gets lost meanwhile.
 
     What is lost is that of the classes, or the share of the variance of another output that is wrong, if that is
-    more: Σ (y − ŷ)² / Σ (y − ȳ)².
+    more: Σ (y − ŷ)² / Σ (y − ȳ)², with the variance of all images that the dense net was asked about: of one image
+    there is none.
     """
 
     def __init__(self, classes: ClassScore, blobs: Sequence[str]) -> None:
         self.classes, self.others = classes, NearnessScore(blobs)
         self.name, self.caution = f"{classes.name} ({', '.join(blobs)} kept too)", classes.caution
+        self._seen = [
+            (0, np.zeros(()), 0.0) for _ in blobs
+        ]  # of each: images, Σ y over them, Σ y² over all numbers
 
     def remember(self, net: Net, batch: Batch) -> None:
         """Note the probabilities, and the other outputs."""
         self.classes.remember(net, batch)
         self.others.remember(net, batch)
+        self._seen = [
+            (images + len(y), total + y.sum(axis=0), squares + float((y * y).sum()))
+            for (images, total, squares), y in zip(self._seen, self.others.answers(net), strict=True)
+        ]
 
     def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
         """The share of right answers; loss or divergence, and the share of the variance; what is lost."""
         right, loss, lost = self.classes.of(net, batch)
-        exact = [np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs]
-        wrong = self._wrong([self.others.answers(net)], [exact])
+        exact = (np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs)
+        errors = (((y - z) ** 2).sum() / len(y) for y, z in zip(exact, self.others.answers(net), strict=True))
+        wrong = float(np.max([error / of for error, of in zip(errors, self._varies(), strict=True)]))
         return (
             right,
             loss + wrong,
@@ -209,6 +219,15 @@ class MixedScore:
         """As if all of a distance were that of the classes, or all of the others: what costs more."""
         distances, drops = self.classes.drops(exact)
         return distances, np.maximum(drops, distances)
+
+    def _varies(self) -> list[float]:
+        """The variance of each other output, its numbers together; where they are constants, their square, or 1."""
+        found = []
+        for images, total, squares in self._seen:
+            square = squares / images
+            variance = square - float(((total / images) ** 2).sum())
+            found.append(variance if variance > ROUNDING * square else square or 1.0)
+        return found
 
     @staticmethod
     def _wrong(answers: Sequence[Answers], exact: Sequence[Answers]) -> float:

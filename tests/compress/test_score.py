@@ -412,12 +412,24 @@ def test_an_output_beside_the_classes_is_kept_too():
     assert measure(score, net, batches).lost == (0, 0, 0)
     found = measure(score, other, batches)
     boxes = [blobs_of(each, batches, "box") for each in (net, other)]
+    varies = np.concatenate(boxes[0]).var(axis=0).sum()
     for lost, exact, y in zip(found.lost, *boxes, strict=True):
-        varies = ((exact - exact.mean(axis=0)) ** 2).sum()
-        assert lost * score.caution == pytest.approx(((y - exact) ** 2).sum() / varies, rel=1e-4)
+        assert lost * score.caution == pytest.approx(((y - exact) ** 2).sum(axis=1).mean() / varies, rel=1e-4)
     distances, drops = score.drops(answers_of(score, net, batches))
     assert distances[0] == drops[0] == 0 and (drops >= distances).all()
     assert score.distance(answers_of(score, other, batches), answers_of(score, net, batches)) > 0
+
+
+def test_of_another_output_as_much_is_lost_in_batches_of_one_image():
+    net, other = two_nets(TWO_OUTPUTS.replace("dim: [12", "dim: [1"))
+    for blob, its in zip(other.params["ip"], net.params["ip"], strict=True):
+        blob.data[...] = its.data  # only the boxes are wrong
+    score, batches = score_of(net), batches_of(net, 12)
+    remember(score, net, batches)
+    exact, y = (np.concatenate(blobs_of(each, batches, "box")) for each in (net, other))
+    share = ((y - exact) ** 2).sum() / ((exact - exact.mean(axis=0)) ** 2).sum()
+    losses = [loss * score.caution for loss in measure(score, other, batches).lost]
+    assert np.mean(losses) == pytest.approx(share, rel=1e-4)
 
 
 def answers_of(score, net, batches):
