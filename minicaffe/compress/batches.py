@@ -49,9 +49,12 @@ def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None
     """Run layers ``first`` to ``last`` (inclusive) on a batch, all but the data layers."""
     if first == 0:
         feed(net, batch)
-    for i in range(first, len(net.layers) if last is None else last + 1):
-        if not net.layers[i].spec.brings_data:
-            net.run_forward(i, i)
+    end = len(net.layers) if last is None else last + 1
+    for i in range(first, end + 1):
+        if i == end or net.layers[i].spec.brings_data:
+            if first < i:
+                net.run_forward(first, i - 1)  # at once: layers that can run as one do
+            first = i + 1
 
 
 def images_of(batch: Batch) -> int:

@@ -10,7 +10,7 @@ outputs). What a distance costs in points of accuracy, the score tells by adding
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -59,7 +59,7 @@ class Prediction:
                 f"{self.bench.spec.where.file}: no rank of these layers saves anything; "
                 "name other layers, or another --multiple or --schemes"
             )
-        self._effects = {name: self._effect(name) for name in self.bench.candidates}
+        self._effects = self._find_effects()
         self.bench.put_back()
         self._drops = self.bench.score.drops(self._answers)
 
@@ -95,32 +95,79 @@ class Prediction:
         ]
         return make_curve(Point(None, cost.of(name, None), 0.0), points)
 
-    def _effect(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """log m, rising, and log d of a layer, from no share to all of it."""
-        found: dict[float, float] = {}  # log d by log m
+    def _find_effects(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each layer log m, rising, and log d, from no share to all of it.
+
+        Blobs before an approximated layer are what they are in the dense net. So these are computed once for a
+        batch, and then the layers are tried from the last to the first.
+        """
+        bench, probes = self.bench, {name: self._probes(name) for name in self.bench.candidates}
+        answers = {(name, x): list[Answers]() for name, choices in probes.items() for x in choices}
+        for batch in self.batches:
+            bench.put_back()
+            run(bench.trial, batch)
+            for name in reversed(bench.candidates):
+                first = first_to_rerun(bench.trial, name)
+                for x, choice in probes[name].items():
+                    bench.approximate({name: choice})
+                    answers[name, x].append(self._answers_from(first, batch))
+        found = {key: bench.score.distance(its, self._answers) for key, its in answers.items()}
+        return {name: _effect({x: found[name, x] for x in choices}) for name, choices in probes.items()}
+
+    def _probes(self, name: str) -> dict[float, LayerRank]:
+        """Ranks of a layer at which it misses about the ``probed`` shares, by the log of what it misses."""
+        found: dict[float, LayerRank] = {}
         for share in self.probed:
             choice = min(
                 self.choices(name),
                 key=lambda c: abs(math.log(max(self.missed(name, c), LEAST) / share)),
                 default=None,
             )
-            if choice is not None and (m := self.missed(name, choice)) > LEAST and math.log(m) not in found:
-                self.bench.approximate({name: choice})
-                distance = self.bench.score.distance(self._answers_of(self.bench.trial), self._answers)
-                found[math.log(m)] = math.log(max(distance, LEAST))
-        xs = sorted(found) or [0.0]
-        ys = list(accumulate((found.get(x, 0.0) for x in xs), max))
-        slope = (ys[-1] - ys[0]) / (xs[-1] - xs[0]) if len(xs) > 1 else 1.0
-        slope = min(max(slope, FLATTEST), STEEPEST)
-        least, most = math.log(LEAST), math.log(2.0)  # beyond what is measured it goes on as it went
-        low, high = ys[0] + slope * (least - xs[0]), ys[-1] + slope * (most - xs[-1])
-        return np.array([least, *xs, most]), np.array([low, *ys, high])
+            if choice is not None and (m := self.missed(name, choice)) > LEAST:
+                found.setdefault(math.log(m), choice)
+        return found
+
+    def _answers_from(self, first: int, batch: Batch) -> Answers:
+        """What the trial net answers to a batch, run from a layer on."""
+        run(self.bench.trial, batch, first)
+        return self._finite(self.bench.trial)
 
     def _answers_of(self, net: Net) -> list[Answers]:
         found = []
         for batch in self.batches:
             run(net, batch)
-            found.append(self.bench.score.answers(net))
-            if not all(np.isfinite(y).all() for y in found[-1]):
-                raise not_finite(self.bench.score, net)
+            found.append(self._finite(net))
         return found
+
+    def _finite(self, net: Net) -> Answers:
+        answers = self.bench.score.answers(net)
+        if not all(np.isfinite(y).all() for y in answers):
+            raise not_finite(self.bench.score, net)
+        return answers
+
+
+def _effect(distances: Mapping[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """log m and log d, from those that were measured: d by log m."""
+    xs = sorted(distances) or [0.0]
+    ys = list(accumulate((math.log(max(distances.get(x, 1.0), LEAST)) for x in xs), max))
+    slope = (ys[-1] - ys[0]) / (xs[-1] - xs[0]) if len(xs) > 1 else 1.0
+    slope = min(max(slope, FLATTEST), STEEPEST)
+    least, most = math.log(LEAST), math.log(2.0)  # beyond what is measured it goes on as it went
+    low, high = ys[0] + slope * (least - xs[0]), ys[-1] + slope * (most - xs[-1])
+    return np.array([least, *xs, most]), np.array([low, *ys, high])
+
+
+def first_to_rerun(net: Net, name: str) -> int:
+    """The index from which on to run a net again after the weights of layer ``name`` have changed.
+
+    That is the layer itself, or one before it whose blob a later layer has changed in place.
+    """
+    steps = net.steps
+    first = next(i for i, step in enumerate(steps) if step.layer.name == name)
+    while True:
+        changed = {id(blob) for step in steps[first:] for blob in step.top}
+        makers = (i for i, step in enumerate(steps[:first]) if any(id(blob) in changed for blob in step.top))
+        earliest = next(makers, first)
+        if earliest == first:
+            return first
+        first = earliest

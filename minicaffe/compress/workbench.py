@@ -24,6 +24,7 @@ from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps
 from minicaffe.core.net import Net
+from minicaffe.device.array import Array
 from minicaffe.errors import DataError, WeightError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.low_rank.param import LowRankParam
@@ -115,6 +116,7 @@ class Workbench:
         self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
         self._alone: dict[tuple[str, str], LayerFits] = {}
         self._fitted: dict[tuple[object, ...], Fit] = {}
+        self._changed = set(self.trial.params)  # layers of the trial net that differ from the original's
         self.put_back()
 
     def close(self) -> None:
@@ -124,11 +126,13 @@ class Workbench:
 
     def put_back(self) -> None:
         """Give the trial net the original weights."""
-        for name, blobs in self.trial.params.items():
+        for name in self._changed:
+            blobs = self.trial.params[name]
             for blob, its in zip(blobs, self.original.params[name], strict=False):
                 blob.data[...] = its.data
             if len(blobs) > len(self.original.params[name]):
                 blobs[-1].data[...] = 0
+        self._changed.clear()
 
     def approximate(self, plan: Plan) -> dict[str, Fit]:
         """Put a plan's approximations into the trial net, fitted in the order of the layers; return the factors."""
@@ -139,7 +143,8 @@ class Workbench:
             if name not in plan:
                 continue
             fits[name] = self._fit(name, plan[name], before)
-            self._put(name, plan[name], fits[name])
+            found, scheme = fits[name], self.candidates[name].scheme(plan[name].scheme)
+            self.put(name, scheme.weights(found.left @ found.right), found.bias)
             before = (*before, name, plan[name])
         return fits
 
@@ -156,13 +161,18 @@ class Workbench:
 
     def _fit(self, name: str, choice: LayerRank, before: tuple[object, ...]) -> Fit:
         """The factors of one layer. ``before``: names and ranks of all layers approximated so far."""
-        if not self.asymmetric or not before:
-            return self.alone(name, choice.scheme).fit(choice.rank)
+        if not self.asymmetric:
+            before = ()
         key = (*before, name, choice)
         if key not in self._fitted:
-            seen = moments.between(self.original, self.trial, name, self.calibration)
-            self._fitted[key] = self._fits(name, choice.scheme, seen).fit(choice.rank)
+            self._fitted[key] = self._fits_after(before, name, choice.scheme).fit(choice.rank)
         return self._fitted[key]
+
+    def _fits_after(self, before: tuple[object, ...], name: str, way: str) -> LayerFits:
+        """The fits of a layer, with the inputs that it has from the trial net if that is approximated before it."""
+        if not before:
+            return self.alone(name, way)
+        return self._fits(name, way, moments.between(self.original, self.trial, name, self.calibration))
 
     def _fits(self, name: str, way: str, seen: Moments) -> LayerFits:
         w, *bias = (blob.data for blob in self.original.params[name])
@@ -170,13 +180,13 @@ class Workbench:
             seen = seen.uncentred()
         return layer_fits(way, self.candidates[name].scheme(way), seen, w, *bias)
 
-    def _put(self, name: str, choice: LayerRank, found: Fit) -> None:
-        scheme = self.candidates[name].scheme(choice.scheme)
-        layer = next(layer for layer in self.trial.layers if layer.name == name)
-        w = layer.blobs[0].data
-        w[...] = scheme.weights(found.left @ found.right).reshape(w.shape)
-        for bias in layer.blobs[1:]:
-            bias.data[...] = found.bias
+    def put(self, name: str, weights: Array, bias: Array | None = None) -> None:
+        """Put approximated weights into a layer of the trial net; ``put_back`` takes them out."""
+        self._changed.add(name)
+        w, *its_bias = self.trial.params[name]
+        w.data[...] = weights.reshape(w.shape)
+        if bias is not None and its_bias:
+            its_bias[0].data[...] = bias
 
     def draw(self, count: int) -> list[Batch]:
         """Batches to measure with, with what the dense net says of them. Raises DataError."""

@@ -10,9 +10,10 @@ from minicaffe.compress.batches import run
 from minicaffe.compress.cost import FlopCost, ParamCost
 from minicaffe.compress.curves import path
 from minicaffe.compress.plan import LayerRank
-from minicaffe.compress.prediction import FLATTEST, PROBED, STEEPEST, Prediction
+from minicaffe.compress.prediction import FLATTEST, PROBED, STEEPEST, Prediction, first_to_rerun
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
+from minicaffe.spec.net import parse_net
 from tests.compress.lenet_cases import with_ranks
 
 LAYERS = ("conv1", "conv2", "ip1")
@@ -195,3 +196,44 @@ def test_curves_have_the_costs_of_a_net_with_that_rank(bench, prediction):
             for point in curve[1:]:
                 assert point.cost == cost.of(name, point.choice)
                 assert point.rise == prediction.rise(name, point.choice)
+
+
+BRANCHES = """
+name: branches
+layer:
+- name: in
+  type: Input
+  top: x
+  input_param: {shape: {dim: [2, 3, 6, 6]}}
+- name: first
+  type: Convolution
+  bottom: x
+  top: a
+  convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: msra}}
+- name: second
+  type: Convolution
+  bottom: x
+  top: b
+  convolution_param: {num_output: 4, kernel_size: 3, weight_filler: {type: msra}}
+- {name: relu, type: ReLU, bottom: a, top: a}
+- {name: sum, type: Eltwise, bottom: [a, b], top: c}
+- name: last
+  type: Convolution
+  bottom: c
+  top: d
+  convolution_param: {num_output: 2, kernel_size: 3, weight_filler: {type: msra}}
+"""
+
+
+@pytest.mark.parametrize("name, first", [("first", "first"), ("second", "first"), ("last", "last")])
+def test_a_net_is_run_again_from_where_all_blobs_are_those_of_a_whole_pass(name, first):
+    net = Net(parse_net(BRANCHES), phase="test", seed=0)
+    batch = {"x": np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)}
+    run(net, batch)
+    net.params[name][0].data[...] *= -1
+    start = first_to_rerun(net, name)
+    assert net.layers[start].name == first
+    run(net, batch, start)
+    partly = net.blobs["d"].data.copy()
+    run(net, batch)
+    np.testing.assert_array_equal(partly, net.blobs["d"].data)
