@@ -32,9 +32,12 @@ def open_bench(
     args: argparse.Namespace,
     net: NetSpec | None = None,
     names: Sequence[str] | None = None,
-    adds_biases: bool = True,
+    ranks_are_given: bool = False,
 ) -> Workbench:
-    """The net of the flags with its weights; ``names``: its layers, if no flag says them."""
+    """The net of the flags with its weights; ``names``: its layers, if no flag says them.
+
+    ``ranks_are_given`` as a Workbench has it.
+    """
     given = [name for name in PREPARED if getattr(args, name) is not None]
     if args.images is None and given:
         flag = "--" + given[0].replace("_", "-")
@@ -54,9 +57,9 @@ def open_bench(
         return Pictures(classifier, args.images)
 
     return Workbench(
-        spec, args.weights, getattr(args, "layers", names), args.calibration, not args.symmetric, adds_biases,
-        without=getattr(args, "without", ()), accuracy=getattr(args, "accuracy", None),
-        images=None if args.images is None else pictures,
+        spec, args.weights, getattr(args, "layers", names), args.calibration, not args.symmetric,
+        ranks_are_given=ranks_are_given, without=getattr(args, "without", ()),
+        accuracy=getattr(args, "accuracy", None), images=None if args.images is None else pictures,
     )  # fmt: skip
 
 

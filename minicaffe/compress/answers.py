@@ -65,6 +65,11 @@ class ClassScore:
         if accuracy not in (None, "accuracy"):
             self.name = f"accuracy '{accuracy}'"
 
+    @property
+    def reads(self) -> list[str]:
+        """The scores."""
+        return [self.blob]
+
     def probabilities(self, net: Net) -> Array:
         """Probabilities (C, predictions) of a net that has just run."""
         blob = net.blobs[self.blob].data
@@ -136,6 +141,11 @@ class NearnessScore:
     def __init__(self, blobs: Sequence[str]) -> None:
         self.blobs, self.name = list(blobs), f"nearness of {', '.join(blobs)}"
 
+    @property
+    def reads(self) -> list[str]:
+        """The outputs."""
+        return self.blobs
+
     def remember(self, net: Net, batch: Batch) -> None:
         """Note the outputs."""
         for name in self.blobs:
@@ -184,6 +194,11 @@ class MixedScore:
         self._seen = [
             (0, np.zeros(()), 0.0) for _ in blobs
         ]  # of each: images, Σ y over them, Σ y² over all numbers
+
+    @property
+    def reads(self) -> list[str]:
+        """The scores of classes, and the other outputs."""
+        return [*self.classes.reads, *self.others.reads]
 
     def remember(self, net: Net, batch: Batch) -> None:
         """Note the probabilities, and the other outputs."""
@@ -271,7 +286,7 @@ def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) ->
     if accuracy in net.outputs and not isinstance(_maker(layers, accuracy), Accuracy):
         others = [name for name in net.outputs if name != accuracy]
         if others:
-            logger.warning("Nothing is asked of %s: what only serves that may get lost", ", ".join(others))
+            logger.warning("Nothing is asked of %s: what layers lose of that is not seen", ", ".join(others))
         return _score_of_outputs(net, [accuracy], has_labels)
     counting = [layer for layer in layers if isinstance(layer, Accuracy)]
     if accuracy is not None:

@@ -83,6 +83,10 @@ class Score(Protocol):
     name: str
     caution: float
 
+    @property
+    def reads(self) -> list[str]:
+        """The blobs that the score is read off."""
+
     def remember(self, net: Net, batch: Batch) -> None:
         """Note what the dense net, which has just run on a batch, says of it."""
 

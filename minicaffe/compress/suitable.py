@@ -6,23 +6,30 @@ Convolution or an InnerProduct.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Container, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
-from minicaffe.errors import SpecError
+from minicaffe.errors import SpecError, listing
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.spec.reader import nearest
 
+NOT_SCORED = "what is scored does not depend on it"
+logger = logging.getLogger("minicaffe")
 PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
 
-def why_dense(step: Step) -> str | None:
-    """Why a layer has to stay dense, in a few words; None if two factors can take the place of its weights."""
+def why_dense(step: Step, scored: Container[str] | None = None) -> str | None:
+    """Why a layer has to stay dense, in a few words; None if two factors can take the place of its weights.
+
+    ``scored``: the layers, by name, that a score depends on, if one chooses the ranks. Another, as of an auxiliary
+    classifier, would be ruined unseen.
+    """
     layer = step.layer
     problem = why_no_matrix(step)
     if problem is not None:
@@ -31,6 +38,8 @@ def why_dense(step: Step) -> str | None:
         return "shares its weights with another layer"
     if isinstance(layer, InnerProduct) and layer.transpose:
         return "transposed: its factors would have the other order"
+    if scored is not None and layer.name not in scored:
+        return NOT_SCORED
     return None
 
 
@@ -56,28 +65,48 @@ def why_no_matrix(step: Step) -> str | None:
     return None
 
 
-def chosen_steps(net: Net, patterns: Iterable[str] | None, without: Iterable[str] = ()) -> list[Step]:
+def layers_behind(net: Net, blobs: Iterable[str]) -> set[str]:
+    """The layers, by name, that some blobs depend on."""
+    found, wanted = set[str](), set(blobs)
+    for layer in reversed(list(net.layers)):
+        if wanted & set(layer.spec.top):
+            found.add(layer.name)
+            wanted |= set(layer.spec.bottom)
+    return found
+
+
+def chosen_steps(
+    net: Net,
+    patterns: Iterable[str] | None,
+    without: Iterable[str] = (),
+    scored: Container[str] | None = None,
+) -> list[Step]:
     """The layers that ``patterns`` name and ``without`` does not, in the net's order, all fit for low rank.
 
     A pattern is a layer's name or has the wildcards of a shell, ``fc*``; these pass over layers that have to stay
-    dense. None: every Convolution that can be of low rank. Raises SpecError for a pattern that fits no layer, for
-    a layer that is named and has to stay dense, and if no layer is left.
+    dense. None: every Convolution that can be of low rank. ``scored`` as in ``why_dense``; the log says which
+    layers stay dense for that alone. Raises SpecError for a pattern that fits no layer, for a layer that is named
+    and has to stay dense, and if no layer is left.
     """
     names, file = [step.layer.name for step in net.steps], net.spec.where.file
     named = None if patterns is None else list(patterns)
     wanted = None if named is None else matching(names, named, file)
     unwanted = matching(names, without, file)
-    found = []
+    found, unseen = list[Step](), list[str]()
     for step in net.steps:
         layer = step.layer
         is_wanted = layer.type == "Convolution" if wanted is None else layer.name in wanted
         if not is_wanted or layer.name in unwanted:
             continue
-        problem = why_dense(step)
+        problem = why_dense(step, scored)
         if problem is None:
             found.append(step)
         elif named is not None and layer.name in named:
             raise layer.spec.error("", f"{problem}; leave the layer out")
+        elif problem == NOT_SCORED:
+            unseen.append(layer.name)
+    if unseen:
+        logger.info("Left dense, as %s: %s", NOT_SCORED, listing(unseen))
     if not found:
         what = "no Convolution" if named is None else "no layer among those that are named"
         raise SpecError(f"{file}: {what} can be of low rank; name Convolution or InnerProduct layers")

@@ -22,7 +22,7 @@ from minicaffe.compress.layer_fits import Fit, LayerFits
 from minicaffe.compress.least_squares import Moments
 from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure
-from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps
+from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps, layers_behind
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError, WeightError
@@ -73,10 +73,12 @@ class Workbench:
     ``names`` are the layers that may be approximated, or patterns of their names (default: all convolutions that
     can be), but for those of ``without``. ``calibration`` batches (default: ten) are drawn from the training data
     of the net's data layers, or from ``images``, which makes the images of a net without data layers (default: at
-    most half of them). ``accuracy`` names the
-    layer that scores the net (``score_of``). ``asymmetric``: layers are fitted to the original's responses, given
-    the inputs that they get from approximated layers. ``adds_biases``: layers without a bias get one. Raises
-    SpecError if the net has no such layers, WeightError for weights that are not finite, DataError.
+    most half of them). ``accuracy`` names the layer that scores the net (``score_of``). ``asymmetric``: layers are
+    fitted to the original's responses, given the inputs that they get from approximated layers.
+
+    Layers that the score does not depend on stay dense, and the others get a bias where they have none; not so if
+    ``ranks_are_given``, by a spec. Raises SpecError if the net has no such layers, WeightError for weights that are
+    not finite, DataError.
     """
 
     def __init__(
@@ -86,8 +88,8 @@ class Workbench:
         names: Sequence[str] | None = None,
         calibration: int | None = None,
         asymmetric: bool = True,
-        adds_biases: bool = True,
         *,
+        ranks_are_given: bool = False,
         without: Sequence[str] = (),
         accuracy: str | None = None,
         images: Callable[[Net], Images] | None = None,
@@ -101,13 +103,13 @@ class Workbench:
                 f"{weights}: {not_finite} has nan or infinite numbers; "
                 "give weights of a training that did not diverge"
             )
-        steps = chosen_steps(self.original, names, without)
-        self.candidates = {step.layer.name: candidate(step) for step in steps}
-        with_bias = self.candidates if adds_biases else ()
-        self.trial = Net(with_biases(spec, with_bias), phase="test", seed=0)
-        self.asymmetric = asymmetric
         self.images = images(self.original) if images else OwnImages(self.original)
         self.score = score_of(self.original, accuracy, self.images.has_labels)
+        scored = None if ranks_are_given else layers_behind(self.original, self.score.reads)
+        steps = chosen_steps(self.original, names, without, scored)
+        self.candidates = {step.layer.name: candidate(step) for step in steps}
+        self.trial = Net(with_biases(spec, () if ranks_are_given else self.candidates), phase="test", seed=0)
+        self.asymmetric = asymmetric
         if images:
             usual = max(1, min(CALIBRATION_BATCHES, self.images.available // 2))
             self.calibration = self._drawn(calibration or usual)

@@ -356,7 +356,7 @@ def test_apply_to_layers_without_a_bias_adds_none(capsys, folder):
     assert [len(net.params[name]) for name in ("conv1", "conv2")] == [2, 1]
     assert mean_loss(net) < truncated
     plan = {"conv1": LayerRank("CHANNEL", 5), "conv2": LayerRank("SPATIAL", 12)}
-    bench = Workbench("net.yaml", "lenet.npz", plan, 2, adds_biases=False)
+    bench = Workbench("net.yaml", "lenet.npz", plan, 2, ranks_are_given=True)
     assert not any(found.bias.any() for found in bench.approximate(plan).values())
 
 
@@ -372,7 +372,7 @@ def test_apply_takes_param_messages_of_factors_and_of_a_basis(capsys, folder, ra
     apply(capsys)
     Net("low.yaml", weights="low.npz")
     dense = Workbench(
-        "low.yaml", "lenet.npz", {"conv1": LayerRank("CHANNEL", 5)}, 2, adds_biases=False
+        "low.yaml", "lenet.npz", {"conv1": LayerRank("CHANNEL", 5)}, 2, ranks_are_given=True
     ).original
     conv1 = next(layer for layer in dense.layers if layer.name == "conv1")
     assert [x.lr_mult for x in conv1.spec.param] == ([1, 0] if "factored" in rank else [1, 3])

@@ -11,7 +11,7 @@ from minicaffe.cli.program import main
 from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
-from tests.compress.lenet_cases import run, select, with_ranks
+from tests.compress.lenet_cases import rewrite, run, select, with_ranks
 
 pytestmark = [pytest.mark.usefixtures("folder"), pytest.mark.cpu_only("of files and words")]
 
@@ -148,6 +148,30 @@ def low_free(folder, text):
     """The path of the deploy net without low rank."""
     (folder / "dense.yaml").write_text(text)
     return folder / "dense.yaml"
+
+
+def test_an_auxiliary_classifier_is_not_shrunk_unseen(capsys, caplog):
+    caplog.set_level("INFO", "minicaffe")
+    aux = (
+        "- {name: aux, type: InnerProduct, bottom: pool2, inner_product_param: {num_output: 10}}\n"
+        "- {name: early, type: Accuracy, bottom: [aux, label], include: {phase: TEST}}\n"
+    )
+    ip1 = "- name: ip1\n"
+    rewrite("net.yaml", (ip1, f"{aux}{ip1}  bottom: pool2\n"))
+    with Net("net.yaml", weights="lenet.npz", phase="test") as net:
+        net.params["aux"][0].data[...] = net.params["ip2"][0].data.repeat(2, axis=1)[:, :800]
+        net.save("aux.npz")
+    for accuracy, chosen in ((None, ["ip2"]), ("early", ["aux"])):
+        bench = Workbench("net.yaml", "aux.npz", ["?p2", "a?x"], calibration=1, accuracy=accuracy)
+        assert list(bench.candidates) == chosen
+        bench.close()
+    for name in ("aux", "ip2"):
+        assert f"Left dense, as what is scored does not depend on it: {name}\n" in caplog.text
+    ranked = "num_output: 10}, low_rank_param: {rank: 2, factored: true}}\n"
+    rewrite("net.yaml", ("num_output: 10}}\n", ranked))
+    flags = ["--weights", "aux.npz", "-o", "applied.npz", "--calibration", "1"]
+    run(capsys, "lowrank", "apply", "net.yaml", *flags)
+    assert np.load("applied.npz")["aux/1"].shape == (10, 2)  # what the spec says is done
 
 
 def test_of_several_accuracies_the_last_decides(folder):

@@ -3,7 +3,7 @@
 import pytest
 
 import minicaffe as mc
-from minicaffe.compress.suitable import chosen_steps, why_dense
+from minicaffe.compress.suitable import NOT_SCORED, chosen_steps, layers_behind, why_dense
 from minicaffe.errors import SpecError
 from minicaffe.low_rank.layers import LowRankLayer
 
@@ -77,6 +77,33 @@ CHOICES = {
 @pytest.mark.parametrize(("patterns", "without", "expected"), CHOICES.values(), ids=CHOICES)
 def test_layers_are_chosen_by_name_or_wildcard(patterns, without, expected):
     assert [step.layer.name for step in chosen_steps(net_of(*BLOCKS), patterns, without)] == expected
+
+
+HEADS = [
+    f"name: trunk, type: Convolution, {CONV}}}",
+    "name: relu, type: ReLU, top: trunk",
+    f"name: aux, type: Convolution, {CONV}}}",
+    "name: aux_scores, type: InnerProduct, inner_product_param: {num_output: 5}",
+    f"name: main, type: Convolution, bottom: trunk, {CONV}}}",
+    "name: scores, type: InnerProduct, inner_product_param: {num_output: 5}",
+]
+
+
+def test_layers_that_the_score_does_not_depend_on_stay_dense_and_are_named(caplog):
+    caplog.set_level("INFO", "minicaffe")
+    net = net_of(*HEADS)
+    scored = layers_behind(net, ["scores"])
+    assert scored & {"trunk", "relu", "aux", "aux_scores", "main", "scores"} == {
+        "trunk",
+        "relu",
+        "main",
+        "scores",
+    }
+    assert [step.layer.name for step in chosen_steps(net, ["*"], (), scored)] == ["trunk", "main", "scores"]
+    assert f"Left dense, as {NOT_SCORED}: aux, aux_scores" in caplog.text
+    with pytest.raises(SpecError, match=rf"layer 'aux': {NOT_SCORED}; leave the layer out"):
+        chosen_steps(net, ["aux", "main"], (), scored)
+    assert len(chosen_steps(net, ["*"])) == 5
 
 
 WRONG = {

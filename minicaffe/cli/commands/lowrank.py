@@ -186,7 +186,7 @@ def apply(args: argparse.Namespace) -> None:
     plan = {layer.name: rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
     if not plan:
         raise SpecError(f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks")
-    bench = open_bench(args, net.spec, list(plan), adds_biases=False)
+    bench = open_bench(args, net.spec, list(plan), ranks_are_given=True)
     fits = bench.approximate(plan)
     rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
     print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
