@@ -102,7 +102,7 @@ def _sources() -> list[Path]:
     folder = Path(shrunk.__file__).parent
     return [
         folder / f"{name}.py"
-        for name in ("moments", "least_squares", "layer_fits", "spatial_fits", "score", "answers")
+        for name in ("moments", "moment_sums", "columns", "layer_fits", "spatial_fits", "score", "answers")
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.compress.least_squares import Moments
+from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import POWER_ITERATIONS, find_range, leading_eigenvectors
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from minicaffe.compress.layer_fits import BasisFits, ChannelFits, DataFits, LayerFits
-from minicaffe.compress.least_squares import Moments
+from minicaffe.compress.moments import Moments
 from minicaffe.compress.spatial_fits import SpatialFits
 from minicaffe.device import workers
 from minicaffe.device.array import Array, on_cpu

@@ -1,6 +1,6 @@
 """Factors of one layer at any rank, and what each rank misses: what is expensive is done once for all ranks.
 
-Every Ŵ is, up to the ridge, as much further from y than the best W* (``least_squares.py``) is, as
+Every Ŵ is, up to the ridge, as much further from y than the best W* (``moments.py``) is, as
 
     tr((W* − Ŵ)·(xx + λ)·(W* − Ŵ)ᵀ)              b̂ = ȳ − Ŵ·x̄
 
@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from minicaffe.compress.least_squares import Moments
+from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of, to_host
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.factorization import svd

@@ -1,228 +1,193 @@
-"""The moments of a layer's inputs and responses, summed over batches: what ``least_squares.py`` is asked with.
+"""Inputs and responses of a layer over some batches: means and covariances of data matrix columns and responses.
 
-As long as there are fewer columns than rows, the columns themselves are kept (``columns.py``). Where there are many
-more than are needed, a sample of them is enough (Zhang et al. 2015, arXiv 1505.06798, sample them too).
+With columns x (K) of the data matrix and the responses y (M) that are wanted for them,
+
+    xx = E[(x − x̄)(x − x̄)ᵀ]     yx = E[(y − ȳ)(x − x̄)ᵀ]
+
+are all that least squares needs. The inputs may be those of a net that is approximated already, while the
+responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1505.06798, section 2.3).
+
+Least squares is asked for here, as it depends on how the moments are kept: as matrices of K × K, or, where there
+are fewer columns than K, as the columns themselves (``columns.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
-from minicaffe.compress.batches import Batch, run
-from minicaffe.compress.columns import Columns
-from minicaffe.compress.least_squares import Moments
-from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
-from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of
-from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.inner_product import InnerProduct
-from minicaffe.ops import gemm
-from minicaffe.ops.convolution.dense import DenseConvolution
-from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.low_rank.factorization import leading_eigenvectors
 
-__all__ = ["Columns", "MomentSums", "Moments", "between", "dense_product", "of_layers"]
-
-# Factors fitted to so many columns for each row of the data matrix miss at most 1 % more, of what is missed, than
-# those fitted to all; …
-COLUMNS_PER_ROW = 80
-ENOUGH_COLUMNS = 20_000  # … if these are at least so many
-WORTH_SAMPLING = 0.25  # of the columns: to take one is more work than to go on with the next
-PIECE = 1 << 13  # columns that are taken together
-SEED = 1701
+RIDGE = 1e-4  # of the mean variance of x
+NEGLIGIBLE = 1e-5  # of the size of y: a bias that is rounding
 
 
-class MomentSums:
-    """Sums over batches, from which the moments follow.
+class Moments:
+    """Of g groups: x_mean (g, k), y_mean (g, m), xx (g, k, k), yx (g, m, k), and yy (g, m), the variances of y.
 
-    The means of the first batch are subtracted from x and y, so that little cancels afterwards, in float32 too.
-    ``own_weights``: w, of the elements of (g, m, k), where y is the layer's own w·x + b: yx is then w·xx, exactly.
-    ``batches``: how many will be added, if a sample of their columns is to do; else all columns count.
+    ``own`` (g, m, k): the weights w, where y is the layer's own w·x + b; it is not copied. ``count``: the columns
+    that they are estimated from; None: they are taken to be exact.
     """
 
-    def __init__(self, own_weights: Array | None = None, batches: int | None = None) -> None:
-        self.columns = 0
-        self.own_weights, self.batches = own_weights, batches
-        self.sums: list[Array] = []
-        self.shifts: tuple[Array, Array] | None = None  # of x (g, k) and y (g, m)
-        self._kept: list[tuple[Array, Array]] = []  # columns of x, with the shift subtracted, and of y
-        self._rng = np.random.default_rng(SEED)
+    def __init__(
+        self,
+        x_mean: Array,
+        y_mean: Array,
+        xx: Array,
+        yx: Array,
+        yy: Array,
+        own: Array | None = None,
+        count: int | None = None,
+    ) -> None:
+        self.x_mean, self.y_mean, self.yy, self.own, self.count = x_mean, y_mean, yy, own, count
+        self._xx, self._yx = xx, yx
 
-    def add(self, product: DenseConvolution, x: Array, y: Array) -> None:
-        """Add a batch: inputs x (C, H, W, N), and the responses y (M, OH, OW, N) that are wanted for them."""
-        geometry = product.geometry
-        x = x.reshape(geometry.shape)
-        y = y.reshape(geometry.group, geometry.filters // geometry.group, -1)
-        chosen = self._sample(geometry)
-        is_short = not self.sums and self.columns + len(chosen) < geometry.depth
-        if is_short or len(chosen) < geometry.columns:
-            for numbers in np.array_split(chosen, max(1, -(-len(chosen) // PIECE))):
-                own = y[:, :, module_of(y).asarray(numbers)]
-                self._add_columns(columns_at(x, geometry, numbers), own, is_short)
-        else:
-            self._fold()
-            self._add_all(product, x, y)
-        self.columns += len(chosen)
+    @property
+    def xx(self) -> Array:
+        """Cov(x) (g, k, k)."""
+        return self._xx
 
-    def _sample(self, geometry: Geometry) -> np.ndarray:
-        """Numbers of the columns of X that are taken from this batch, in order."""
-        if self.batches is not None:
-            most = max(ENOUGH_COLUMNS, COLUMNS_PER_ROW * geometry.depth)
-            wanted = -(-most // self.batches)
-            if wanted <= WORTH_SAMPLING * geometry.columns:
-                return np.sort(self._rng.choice(geometry.columns, wanted, replace=False))
-        return np.arange(geometry.columns)
+    @property
+    def yx(self) -> Array:
+        """Cov(y, x) (g, m, k)."""
+        return self._yx
 
-    def _add_columns(self, x: Array, y: Array, is_short: bool) -> None:
-        """Add columns x (g, k, n) and y (g, m, n): keep them while there are fewer than rows."""
-        if self.shifts is None:
-            x_mean, y_mean = (a.mean(axis=2, dtype=np.float64).astype(a.dtype) for a in (x, y))
-            self.shifts = x_mean, y_mean
-        x -= self.shifts[0][:, :, None]
-        self._kept.append((x, y))
-        if not is_short:
-            self._fold()
+    @property
+    def second(self) -> Array:
+        """E[x·xᵀ] (g, k, k), not centred: what a basis of the data itself is made of."""
+        second: Array = self.xx + self.x_mean[:, :, None] * self.x_mean[:, None, :]
+        return second
 
-    def _fold(self) -> None:
-        """Add the columns that were kept to the sums."""
-        for x, y in self._kept:
-            assert self.shifts is not None
-            y = y - self.shifts[1][:, :, None]
-            wide = y.astype(np.float64)
-            xx = _product(x, x.swapaxes(1, 2)).astype(np.float64)
-            batch = [x.sum(axis=2, dtype=np.float64), wide.sum(axis=2), xx, (wide * wide).sum(axis=2)]
-            if self.own_weights is None:
-                batch.append(_product(y, x.swapaxes(1, 2)).astype(np.float64))
-            self._add_sums(batch)
-        self._kept.clear()
+    def uncentred(self) -> Moments:
+        """The same, with means taken as zero: for a layer that has no bias to make up for them."""
+        xy = self.y_mean[:, :, None] * self.x_mean[:, None, :]
+        yy = self.yy + self.y_mean * self.y_mean
+        none = 0 * self.x_mean, 0 * self.y_mean
+        return Moments(*none, self.second, self.yx + xy, yy, self._own_without_bias(), self.count)
 
-    def _add_all(self, product: DenseConvolution, x: Array, y: Array) -> None:
-        """Add all columns of a batch, block by block."""
-        geometry = product.geometry
-        if self.shifts is None:
-            x_mean = column_mean(x, geometry)
-            self.shifts = x_mean.astype(x.dtype), y.mean(axis=2, dtype=np.float64).astype(y.dtype)
-        x_shift, y_shift = self.shifts
-        y = y - y_shift[:, :, None]
-        padded = product.pad(x)
-        x_sum, xx = product.moments(padded, x_shift)
-        wide = y.astype(np.float64)
-        y_sum = wide.sum(axis=2)
-        batch = [x_sum, y_sum, xx, (wide * wide).sum(axis=2)]
-        if self.own_weights is None:
-            yx = self._products(product, padded, y) - y_sum[:, :, None] * x_shift[:, None, :]
-            batch.append(yx)
-        self._add_sums(batch)
+    def _own_without_bias(self) -> Array | None:
+        """The layer's own weights where it has no bias: else y is not w·x."""
+        if self.own is None:
+            return None
+        bias = self.y_mean - self._means(self.own)
+        size = float((self.yy + self.y_mean * self.y_mean).mean()) ** 0.5
+        return self.own if float(abs(bias).max()) <= NEGLIGIBLE * size else None
 
-    def _add_sums(self, batch: list[Array]) -> None:
-        self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)] if self.sums else batch
+    def of_group(self, group: int) -> Moments:
+        """Those of one group, in arrays of one group."""
+        one = slice(group, group + 1)
+        own = None if self.own is None else self.own[one]
+        parts = (self.x_mean[one], self.y_mean[one], self.xx[one], self.yx[one], self.yy[one])
+        return Moments(*parts, own, self.count)
 
-    def _products(self, product: DenseConvolution, padded: Array, y: Array) -> Array:
-        """y·Xᵀ (g, m, k)."""
-        geometry = product.geometry
-        yx: Array = module_of(y).empty(geometry.weight_shape, y.dtype)
-        product.weight_grad(y.reshape(geometry.filters, -1), padded, yx)
-        return yx.reshape(geometry.group, -1, geometry.depth).astype(np.float64)
+    def of_answers(self, w: Array) -> Moments:
+        """The same with the answers w·x of weights (g, m, k) for the responses."""
+        yx = self.times(w)
+        return Moments(self.x_mean, self._means(w), self.xx, yx, (yx * w).sum(axis=2), w)
 
-    def moments(self) -> Moments:
-        """The moments of all that was added, which is one batch at least."""
-        assert self.shifts is not None
-        if self._kept:
-            return self._kept_columns()
-        x_shift, y_shift = self.shifts
-        x, y, xx, yy, *yx = (total / self.columns for total in self.sums)
-        x_mean, y_mean = x_shift + x, y_shift + y
-        centred_xx = xx - x[:, :, None] * x[:, None, :]
-        own = self._own(y)
-        if own is None:
-            centred_yx = yx[0] - y[:, :, None] * x[:, None, :]
-        else:
-            centred_yx = _product(own.astype(np.float64), centred_xx)
-        yy = module_of(yy).maximum(yy - y * y, 0)
-        return Moments(x_mean, y_mean, centred_xx, centred_yx, yy, own, self.columns)
+    def _means(self, w: Array) -> Array:
+        means: Array = (w @ self.x_mean[:, :, None])[:, :, 0]
+        return means
 
-    def _kept_columns(self) -> Columns:
-        assert self.shifts is not None
-        x, y = (module_of(parts[0]).concatenate(parts, axis=2) for parts in zip(*self._kept, strict=True))
-        self._kept = [(x, y)]
-        y_mean = y.mean(axis=2, dtype=np.float64)
-        yy = ((y - y_mean[:, :, None]) ** 2).mean(axis=2)
-        own = self._own(y)
-        shift = self.shifts[0].astype(np.float64)
-        return Columns(x, y if own is None else None, shift, y_mean, yy, own, self.columns)
+    def times(self, w: Array) -> Array:
+        """w·xx (g, r, k) for w (g, r, k)."""
+        product: Array = w @ self.xx
+        return product
 
-    def _own(self, y: Array) -> Array | None:
-        """The layer's own weights as (g, m, k), for y (g, m, …)."""
-        return None if self.own_weights is None else self.own_weights.reshape(*y.shape[:2], -1)
+    def times_second(self, w: Array) -> Array:
+        """w·E[x·xᵀ] (g, r, k)."""
+        product: Array = self.times(w) + self._means(w)[:, :, None] * self.x_mean[:, None, :]
+        return product
 
+    def ridge(self, prior: Array | float = 0) -> Array:
+        """λ (g, 1, 1), which is added to the variances of x: a small share of their mean, and never 0.
 
-def _product(a: Array, b: Array) -> Array:
-    """a·b, on all workers."""
-    out: Array = module_of(a).empty((*a.shape[:2], b.shape[2]), a.dtype)
-    gemm.matmul(a, b, out)
-    return out
+        Where there are dense weights to stay near to, it grows with k / n, as if k more columns had been seen that
+        are white noise: what n columns have not shown is not free. Without that, factors fitted to a few images
+        may miss several times as much of the responses to others.
+        """
+        xp, rows = module_of(self.x_mean), self.x_mean.shape[1]
+        variance, power = (a[:, None, None] for a in self._sizes)
+        share = RIDGE
+        if self.count is not None and not isinstance(self.known(prior), (int, float)):
+            share += min(1.0, rows / self.count)
+        rounding = np.finfo(np.float32).eps ** 2 * power  # what rounding x looks like
+        ridge: Array = xp.maximum(share * variance, rounding)
+        ridge += ridge == 0
+        return ridge
 
+    @cached_property
+    def _sizes(self) -> tuple[Array, Array]:
+        return self.sizes()
 
-def columns_at(x: Array, geometry: Geometry, numbers: np.ndarray) -> Array:
-    """Columns (g, K/g, n) of the data matrix of x (C, H, W, N), by their numbers."""
-    xp, window = module_of(x), geometry.window
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = window.kernel, window.stride, window.pad, window.dilation
-    if ph or pw:
-        x = xp.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
-    row, column, image = np.unravel_index(numbers, (*geometry.output, geometry.batch))
-    rows = np.arange(kh)[:, None, None] * dh + row * sh  # (kh, 1, n)
-    columns = np.arange(kw)[:, None] * dw + column * sw  # (kw, n)
-    where = np.ravel_multi_index((rows, columns, np.broadcast_to(image, columns.shape)), x.shape[1:])
-    taken: Array = x.reshape(len(x), -1)[:, xp.asarray(where)]  # (C, kh, kw, n)
-    return taken.reshape(geometry.group, geometry.depth, -1)
+    def sizes(self) -> tuple[Array, Array]:
+        """Mean variance and mean square of the elements of x, (g,) each."""
+        variance: Array = module_of(self.x_mean).trace(self.xx, axis1=1, axis2=2) / self.x_mean.shape[1]
+        return variance, variance + (self.x_mean * self.x_mean).mean(axis=1)
 
+    def ridged(self, prior: Array | float = 0) -> Array:
+        """xx + λ (g, k, k)."""
+        ridged: Array = self.xx + self.ridge(prior) * module_of(self.x_mean).eye(self.x_mean.shape[1])
+        return ridged
 
-def column_mean(x: Array, geometry: Geometry) -> Array:
-    """The mean (g, K/g) of the columns of the data matrix of x (C, H, W, N)."""
-    xp, window = module_of(x), geometry.window
-    total = x.sum(axis=3, dtype=np.float64)
-    if any(window.pad):
-        (ph, pw) = window.pad
-        total = xp.pad(total, ((0, 0), (ph, ph), (pw, pw)))
-    sums = [
-        total[(slice(None), *window.under(place, geometry.output))].sum(axis=(1, 2))
-        for place in window.positions()
-    ]
-    mean: Array = xp.stack(sums, axis=1).reshape(geometry.group, geometry.depth) / geometry.columns
-    return mean
+    def target(self, prior: Array | float = 0) -> Array:
+        """yx + λ·prior (g, m, k), which is W*·(xx + λ)."""
+        target: Array = self.yx + self.ridge(prior) * self.known(prior)
+        return target
 
+    def known(self, prior: Array | float) -> Array | float:
+        """What W* stays near to where the moments say little: the layer's own weights, or else the prior."""
+        return prior if self.own is None else self.own
 
-def dense_product(layer: Layer, bottom: Blob, top: Blob) -> tuple[DenseConvolution, Array, Array]:
-    """The product that a Convolution or InnerProduct of two spatial axes is, with its x and y as they are now."""
-    assert isinstance(layer, (Convolution, InnerProduct))
-    product, x, y = layer.as_product(bottom, top)
-    assert isinstance(product, DenseConvolution)
-    return product, x, y
+    def best(self, prior: Array | float = 0) -> Array:
+        """W* = (yx + λ·prior)·(xx + λ)⁻¹ (g, m, k): the least squares answer, with a ridge that pulls to the prior.
 
+        Where y is the layer's own w·x + b, it is w, and nothing has to be solved.
+        """
+        if self.own is not None:
+            return self.own.astype(np.float64)
+        solve = module_of(self.x_mean).linalg.solve
+        best: Array = solve(self.ridged(prior), self.target(prior).swapaxes(1, 2)).swapaxes(1, 2)
+        return best
 
-def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
-    """The moments of some layers of a net, in one pass over the batches."""
-    sums = {name: MomentSums(net.params[name][0].data, len(batches)) for name in names}
-    last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
-    for batch in batches:
-        for i, step in enumerate(net.steps[: last + 1]):
-            run(net, batch, i, i)
-            if step.layer.name in sums:
-                sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
-    return {name: total.moments() for name, total in sums.items()}
+    def main_answers(self, best: Array, prior: Array | float, rank: int | None = None) -> tuple[Array, Array]:
+        """Eigenvalues (g, n) and eigenvectors (g, m, n) of W*·(xx + λ)·W*ᵀ, the largest first.
 
+        They are all m here. Columns that are fewer than m give fewer, but at least ``rank``.
+        """
+        return leading_eigenvectors(self.target(prior) @ best.swapaxes(1, 2))
 
-def between(original: Net, approximated: Net, name: str, batches: Sequence[Batch]) -> Moments:
-    """The moments of one layer with the approximated net's inputs and the original's responses."""
-    index = next(i for i, layer in enumerate(original.layers) if layer.name == name)
-    sums = MomentSums(batches=len(batches))
-    for batch in batches:
-        run(original, batch, 0, index)
-        run(approximated, batch, 0, index - 1)
-        exact, step = original.steps[index], approximated.steps[index]
-        approximated.run_forward(index, index)  # so that the layer has seen the shapes of this batch
-        product, x, _ = dense_product(step.layer, step.bottom[0], exact.top[0])
-        sums.add(product, x, exact.top[0].stored)
-    return sums.moments()
+    def main_inputs(self, rank: int | None = None) -> tuple[Array, Array]:
+        """The leading eigenvalues (g, r) and eigenvectors (g, k, r) of E[x·xᵀ]."""
+        return leading_eigenvectors(self.second, rank)
+
+    # Of one group, with k = (a, j): rows a = (channel, row) and columns j of the window.
+
+    def between_rows(self, t: Array) -> Array:
+        """Σ_jj' t[j, j']·xx[(a, j), (a', j')] (a, a') for t (kw, kw)."""
+        between: Array = module_of(t).einsum("ajbk,jk->ab", self._window(len(t)), t)
+        return between
+
+    def between_columns(self, s: Array, kw: int) -> Array:
+        """Σ_aa' s[a, a']·xx[(a, j), (a', j')] (j, j') for s (a, a)."""
+        between: Array = module_of(s).einsum("ajbk,ab->jk", self._window(kw), s)
+        return between
+
+    def through(self, v: Array, kw: int) -> Array:
+        """What v (r, a) makes of the inputs, with all inputs: (r, j, a, j')."""
+        through: Array = module_of(v).tensordot(v, self._window(kw), axes=(1, 0))
+        return through
+
+    def within(self, v: Array, kw: int) -> Array:
+        """What v (r, a) makes of the inputs, with itself: (r·kw, r·kw)."""
+        within = module_of(v).tensordot(self.through(v, kw), v, axes=(2, 1))
+        size = len(v) * kw
+        ordered: Array = within.transpose(0, 1, 3, 2).reshape(size, size)
+        return ordered
+
+    def _window(self, kw: int) -> Array:
+        rows = self.x_mean.shape[1] // kw
+        window: Array = self.xx.reshape(rows, kw, rows, kw)
+        return window

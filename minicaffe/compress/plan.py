@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from minicaffe.compress import moments
+from minicaffe.compress import moment_sums
 from minicaffe.core.graph import Step
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import cost_of_rank
@@ -70,7 +70,7 @@ class Candidate:
 
 def candidate(step: Step) -> Candidate:
     """The layer of a step, which can be of low rank."""
-    product, _, _ = moments.dense_product(step.layer, step.bottom[0], step.top[0])
+    product, _, _ = moment_sums.dense_product(step.layer, step.bottom[0], step.top[0])
     geometry = product.geometry
     ways = ["CHANNEL"] if geometry.is_pointwise else list(schemes)
     made = {way: schemes[way](geometry.weight_shape, geometry.group) for way in ways}

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from minicaffe.compress.layer_fits import Fit, LayerFits, balanced
-from minicaffe.compress.least_squares import Moments
+from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import leading_eigenvectors
 from minicaffe.low_rank.schemes import SpatialScheme

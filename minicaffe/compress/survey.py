@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minicaffe.compress.batches import Batch, run
-from minicaffe.compress.moments import Moments, MomentSums, dense_product
+from minicaffe.compress.moment_sums import MomentSums, dense_product
+from minicaffe.compress.moments import Moments
 from minicaffe.compress.suitable import why_no_matrix
 from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.graph import Step

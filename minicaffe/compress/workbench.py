@@ -14,12 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from minicaffe.compress import moments
+from minicaffe.compress import moment_sums
 from minicaffe.compress.answers import score_of
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw, run
 from minicaffe.compress.fitting import layer_fits, missed_at_all_ranks
 from minicaffe.compress.layer_fits import Fit, LayerFits
-from minicaffe.compress.least_squares import Moments
+from minicaffe.compress.moments import Moments
 from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps, layers_behind
@@ -115,7 +115,7 @@ class Workbench:
             self.calibration = self._drawn(calibration or usual)
         else:
             self.calibration = calibration_batches(spec, calibration or CALIBRATION_BATCHES)
-        self.symmetric = moments.of_layers(self.original, list(self.candidates), self.calibration)
+        self.symmetric = moment_sums.of_layers(self.original, list(self.candidates), self.calibration)
         self._alone: dict[tuple[str, str], LayerFits] = {}
         self._fitted: dict[tuple[object, ...], Fit] = {}
         self._changed = set(self.trial.params)  # layers of the trial net that differ from the original's
@@ -174,7 +174,7 @@ class Workbench:
         """The fits of a layer, with the inputs that it has from the trial net if that is approximated before it."""
         if not before:
             return self.alone(name, way)
-        return self._fits(name, way, moments.between(self.original, self.trial, name, self.calibration))
+        return self._fits(name, way, moment_sums.between(self.original, self.trial, name, self.calibration))
 
     def _fits(self, name: str, way: str, seen: Moments) -> LayerFits:
         w, *bias = (blob.data for blob in self.original.params[name])

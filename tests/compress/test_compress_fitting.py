@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.compress import moments
+from minicaffe.compress import moment_sums
 from minicaffe.compress.fitting import layer_fits
-from minicaffe.compress.moments import MomentSums
+from minicaffe.compress.moment_sums import MomentSums
+from minicaffe.compress.moments import Moments
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
@@ -115,7 +116,7 @@ def matrices(net, answering, batches, window, group):
 @pytest.mark.parametrize(("layer", "window", "group"), LAYERS.values(), ids=LAYERS)
 def test_moments_of_layers_are_those_of_their_data_matrices_and_responses(layer, window, group, rng):
     net, batches = two_layers(layer), batches_of(rng, 2, 3, 1)
-    found = moments.of_layers(net, ["second", "first"], batches)
+    found = moment_sums.of_layers(net, ["second", "first"], batches)
     assert_moments(found["second"], direct(*matrices(net, net, batches, window, group)))
     columns = np.concatenate([np.moveaxis(batch["x"], 0, -1).reshape(3, -1) for batch in batches], axis=1)
     w, b = (blob.data for blob in net.params["first"])
@@ -130,13 +131,13 @@ def test_moments_between_nets_have_the_inputs_of_one_and_the_responses_of_the_ot
     for name, blobs in approximated.params.items():
         for blob in blobs:
             blob.data[...] += 0.3 * rng.standard_normal(blob.shape) if name == "first" else np.nan
-    found = moments.between(original, approximated, "second", batches)
+    found = moment_sums.between(original, approximated, "second", batches)
     assert_moments(found, direct(*matrices(approximated, original, batches, window, group)))
 
 
 def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves(rng):
     columns, responses = rng.standard_normal((2, 5, 40)) + 2, rng.standard_normal((2, 3, 40)) - 1
-    m = moments.Moments(*direct(columns, responses))
+    m = Moments(*direct(columns, responses))
     np.testing.assert_allclose(m.second, columns @ columns.swapaxes(1, 2) / 40, rtol=1e-12)
     bare = m.uncentred()
     assert not bare.x_mean.any() and not bare.y_mean.any()
@@ -354,10 +355,10 @@ def test_asymmetric_moments_give_nearer_responses_behind_an_approximated_layer(
     original, approximated = two_layers(LAYERS[layer][0]), two_layers(LAYERS[layer][0])
     first, second = ChannelScheme((4, 3, 1, 1), 1), kind(original.params["second"][0].shape, group)
     batches, rank = batches_of(rng, 4, 3), 3 if group > 1 else 2
-    seen_in = moments.of_layers(original, ["first", "second"], batches)
+    seen_in = moment_sums.of_layers(original, ["first", "second"], batches)
     put(approximated, "first", first, fit(first, seen_in["first"], 1))
     errors = []
-    for m in (seen_in["second"], moments.between(original, approximated, "second", batches)):
+    for m in (seen_in["second"], moment_sums.between(original, approximated, "second", batches)):
         found = fit(second, m, rank)
         put(approximated, "second", second, found)
         pairs = [[seen(net, batch, "second") for net in (original, approximated)] for batch in batches]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.compress import moments
+from minicaffe.compress import moment_sums
 from minicaffe.compress.columns import Columns
 from minicaffe.compress.fitting import layer_fits, missed_at_all_ranks
-from minicaffe.compress.moments import MomentSums, column_mean, columns_at
+from minicaffe.compress.moment_sums import MomentSums, column_mean, columns_at
+from minicaffe.compress.moments import Moments
 from minicaffe.device.array import to_device
 from minicaffe.low_rank.schemes import ChannelScheme, SpatialScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
@@ -89,8 +90,8 @@ def test_the_layers_own_weights_need_no_solution_and_give_what_it_would(kind, rn
     m, w = task.moments, task.w.reshape(task.moments.yx.shape)
     expected = layer_fits(way_of(kind), task.scheme, m, task.w)
     shares, expected = expected.missed(), expected.fit(2)
-    own = moments.Moments(m.x_mean, m.y_mean, m.xx, m.yx, m.yy, w, m.count)
-    monkeypatch.setattr(moments.Moments, "ridged", None)
+    own = Moments(m.x_mean, m.y_mean, m.xx, m.yx, m.yy, w, m.count)
+    monkeypatch.setattr(Moments, "ridged", None)
     fits = layer_fits(way_of(kind), task.scheme, own)
     np.testing.assert_allclose(fits.missed(), shares, atol=1e-7)
     found = fits.fit(2)
@@ -146,7 +147,7 @@ def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1)):
     shift = x[:, :, 0]
     means, variances = y.mean(axis=2), y.var(axis=2)
     columns = Columns(x - shift[:, :, None], None if own else y, shift, means, variances, w if own else None)
-    full = moments.Moments(*direct(x, y), w if own else None)
+    full = Moments(*direct(x, y), w if own else None)
     return (columns, full, w) if centred else (columns.uncentred(), full.uncentred(), w)
 
 
@@ -257,10 +258,10 @@ def test_columns_by_number_are_those_of_the_data_matrix(window, rng):
 
 @pytest.mark.parametrize("images", [20, 5])
 def test_a_sample_has_the_responses_of_its_own_columns(images, rng, monkeypatch):
-    monkeypatch.setattr(moments, "ENOUGH_COLUMNS", 50)
-    monkeypatch.setattr(moments, "COLUMNS_PER_ROW", 1)
-    monkeypatch.setattr(moments, "WORTH_SAMPLING", 1)
-    monkeypatch.setattr(moments, "PIECE", 10)
+    monkeypatch.setattr(moment_sums, "ENOUGH_COLUMNS", 50)
+    monkeypatch.setattr(moment_sums, "COLUMNS_PER_ROW", 1)
+    monkeypatch.setattr(moment_sums, "WORTH_SAMPLING", 1)
+    monkeypatch.setattr(moment_sums, "PIECE", 10)
     w, b = rng.standard_normal((4, 2, 3, 3)), rng.standard_normal(4)
     product = DenseConvolution(Geometry((4, 9, 8, images), 4, Window((3, 3)), 2), np.float64)
     found = []
@@ -285,5 +286,5 @@ def test_moments_of_a_net_with_an_inner_product_of_few_images_are_columns(rng):
         ),
         seed=5,
     )
-    found = moments.of_layers(net, ["ip"], [{"x": to_device(rng.standard_normal((4, 3, 6, 5)))}])["ip"]
+    found = moment_sums.of_layers(net, ["ip"], [{"x": to_device(rng.standard_normal((4, 3, 6, 5)))}])["ip"]
     assert isinstance(found, Columns) and found.count == 4

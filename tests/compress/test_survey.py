@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicaffe.cli.program import main
-from minicaffe.compress import moments
+from minicaffe.compress import moment_sums
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import calibration_batches
@@ -110,7 +110,8 @@ def test_moments_are_those_of_the_layers_that_are_fitted(folder):
     net = Net("net.yaml", weights="lenet.npz", seed=0)
     batches = calibration_batches(load_net("net.yaml"), 2)
     layers = [matrix_layer(step) for step in net.steps if step.layer.name in ("conv1", "ip1")]
-    found, expected = input_moments(net, layers, batches), moments.of_layers(net, ["conv1", "ip1"], batches)
+    found = input_moments(net, layers, batches)
+    expected = moment_sums.of_layers(net, ["conv1", "ip1"], batches)
     for name in ("conv1", "ip1"):
         np.testing.assert_array_equal(found[name].xx, expected[name].xx)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.compress.fitting import layer_fits
-from minicaffe.compress.moments import MomentSums
+from minicaffe.compress.moment_sums import MomentSums
 from minicaffe.compress.ways import WAYS, response_errors
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.schemes import ChannelScheme

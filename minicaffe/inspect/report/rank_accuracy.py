@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minicaffe.compress.batches import Batch, draw, run
-from minicaffe.compress.moments import Moments, dense_product
+from minicaffe.compress.moment_sums import dense_product
+from minicaffe.compress.moments import Moments
 from minicaffe.compress.survey import MatrixLayer
 from minicaffe.compress.ways import Directions
 from minicaffe.core.graph import Step
