@@ -67,7 +67,7 @@ class DataBasis(ProjectedWeights):
         return self.project(self.stored())
 
     def fixed_filters(self) -> Filters | None:
-        return self.project(self.stored()) if self.is_stored() else None
+        return self.project_stored()
 
     def after_forward(self, product: TwoStage | OneStage, x: Array) -> None:
         """In training, turn Q towards the columns of this batch, for the next iteration."""

@@ -25,7 +25,7 @@ from minicaffe.low_rank.products import FilterGradients, Filters, OneStage, TwoS
 from minicaffe.low_rank.schemes import Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.linalg import orthonormal
-from minicaffe.ops.remember import is_same, remembered
+from minicaffe.ops.remember import constant, is_same, is_same_object, remembered
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class TruncatedWeights(Factors):
             if self.energy is not None:
                 self.rank = found.rank_for(self.energy)
             truncation = Truncation(found, self.rank)
-            filters = self.scheme.filters(truncation.left, truncation.right)
+            first, second = self.scheme.filters(truncation.left, truncation.right)
+            filters = constant(first), constant(second)
             self._latest = latest = Factorized(remembered(w), truncation, filters)
         return latest
 
@@ -195,6 +196,7 @@ class FactoredWeights(Factors):
         super().__init__(weights, rank)
         (_, *first), (filters, _, *second) = self.scheme.filter_shapes
         self._shapes = (-1, *first), (filters, -1, *second)  # for any rank
+        self._latest: dict[int, tuple[Array, Array]] = {}  # of each stage the parameter, and it as filters
         values = self._factorize(weights.value())
         axes = 2 if len(weights.blob.shape) == 2 else 4  # an InnerProduct's are matrices
         self.parameters = [weights.new_blob(f.shape[:axes]) for f in values]
@@ -215,8 +217,14 @@ class FactoredWeights(Factors):
         return self.fixed_filters()
 
     def fixed_filters(self) -> Filters:
-        first, second = self.parameters
-        return first.values.reshape(self._shapes[0]), second.values.reshape(self._shapes[1])
+        return self._as_filters(0), self._as_filters(1)
+
+    def _as_filters(self, stage: int) -> Array:
+        """A parameter as filters: the same object, as far as is known, as long as it has the same numbers."""
+        values, latest = self.parameters[stage].values, self._latest.get(stage)
+        if latest is None or not is_same_object(values, latest[0]):
+            self._latest[stage] = latest = values, values.reshape(self._shapes[stage])
+        return latest[1]
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0], learns[1]
@@ -240,6 +248,16 @@ class FactoredWeights(Factors):
         return [*self.scheme.filters(left, right), *dense[1:]]
 
 
+@dataclass(frozen=True)
+class Projected:
+    """W·Q and Qᵀ as filters; ``weights`` and ``basis`` are the arrays that they were made of."""
+
+    weights: Array
+    basis: Array
+    q: Array
+    filters: Filters
+
+
 class ProjectedWeights(Factors):
     """W ≈ (W·Q)·Qᵀ, with an orthonormal basis Q (g, n, r) that serves for some iterations.
 
@@ -248,7 +266,8 @@ class ProjectedWeights(Factors):
 
     These gradients are exact for a constant Q. W is the parameter; Q is stored in a blob without a gradient, so
     that snapshots contain it and the test net shares it. Iterations are forward passes in training; at TEST the
-    stored basis is used.
+    stored basis is used, and W·Q, which for few images is more work than all else, is made again only if W or Q has
+    changed.
     """
 
     def __init__(self, weights: WeightMatrix, param: LowRankParam, rank: int, is_training: bool) -> None:
@@ -260,6 +279,7 @@ class ProjectedWeights(Factors):
         self.statistics = [self.blob]
         self.q: Array | None = None  # of the latest pass
         self._is_checked = False  # loaded weights may have no basis
+        self._latest: Projected | None = None
 
     @property
     def are_made(self) -> bool:
@@ -269,6 +289,19 @@ class ProjectedWeights(Factors):
         """W·Q and Qᵀ as filters, for Q (g, n, r)."""
         self.q, self.rank = q, q.shape[-1]
         return self.scheme.filters(self.weights.value() @ q, q.swapaxes(-1, -2))
+
+    def project_stored(self) -> Filters | None:
+        """``project`` for the basis in the blob, made again if it or W has changed; None where there is none."""
+        w, basis, latest = self.weights.blob.values, self.blob.values, self._latest
+        if latest is None or not (is_same(w, latest.weights) and is_same(basis, latest.basis)):
+            if not self.is_stored():
+                return None
+            q = self.stored()
+            first, second = self.project(q)
+            filters = constant(first), constant(second)
+            latest = self._latest = Projected(remembered(w), remembered(basis), q, filters)
+        self.q, self.rank = latest.q, latest.q.shape[-1]
+        return latest.filters
 
     def gradients_needed(self, learns: Sequence[bool]) -> tuple[bool, bool]:
         return learns[0] and self.scheme.left_stage == 0, learns[0] and self.scheme.left_stage == 1
@@ -282,16 +315,19 @@ class ProjectedWeights(Factors):
     def store(self, q: Array) -> None:
         """Write Q (g, n, r) into the blob; where the rank may change, columns of zeros follow."""
         self._is_checked = True
-        self.blob.data[..., : q.shape[-1]] = q
-        self.blob.data[..., q.shape[-1] :] = 0
+        missing = self.blob.shape[-1] - q.shape[-1]
+        if missing:
+            xp = module_of(q)
+            q = xp.concatenate([q, xp.zeros((*q.shape[:-1], missing), q.dtype)], axis=-1)
+        self.blob.write(q)
 
     def is_stored(self) -> bool:
         """Whether there is a basis in the blob. Waits for the device to see it."""
-        return bool(self.blob.data[..., 0].any())
+        return bool(self.blob.values[..., 0].any())
 
     def stored(self) -> Array:
         """Q from the blob. Waits for the device only with ``energy``, to count the columns."""
-        basis = self.blob.data
+        basis = self.blob.values
         rank = basis.shape[-1] if self.energy is None else int(basis.any(axis=(0, 1)).sum())
         return basis[..., :rank].copy()
 
@@ -352,9 +388,10 @@ class WeightBasis(ProjectedWeights):
         return self.project(self.stored())
 
     def fixed_filters(self) -> Filters:
-        self._is_projected = self.is_stored()
-        if self._is_projected:
-            return self.project(self.stored())
+        filters = self.project_stored()
+        self._is_projected = filters is not None
+        if filters is not None:
+            return filters
         filters = self.truncated.fixed_filters()
         self.rank = self.truncated.rank
         return filters

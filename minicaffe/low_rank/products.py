@@ -19,6 +19,7 @@ from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.in_order import vertical_like
 from minicaffe.ops.epilogue import Epilogue
+from minicaffe.ops.remember import constant, is_same, remembered
 
 Filters = tuple[Array, Array]  # of the first and the second stage: (g·r, …) and (M, r, …)
 FilterGradients = tuple[Array | None, Array | None]  # None where no gradient is needed
@@ -124,12 +125,15 @@ class OneStage(_Stages):
     """The dense convolution with W = left · right for its weights.
 
     y = W ∗ x + b       dW = dy ∗ x,    dleft = dW · rightᵀ,    dright = leftᵀ · dW         dx = Wᵀ ∗ dy
+
+    For few images left · right is more work than all else, so it is kept as long as the factors are the same.
     """
 
     def __init__(self, dense: DenseConvolution, scheme: Scheme) -> None:
         self.dense, self.scheme = dense, scheme
         self.geometries = [dense.geometry]
         self.multiply_adds = dense.geometry.multiply_adds
+        self._filters: Filters | None = None  # of which the weights were made
 
     def prepare(
         self,
@@ -141,7 +145,10 @@ class OneStage(_Stages):
     ) -> Calls:
         """As ``TwoStage.prepare``."""
         self.left, self.right = self.scheme.factors(*filters)
-        self.weights = self.scheme.weights(self.left @ self.right)
+        if self._filters is None or not all(map(is_same, filters, self._filters)):
+            self.weights = constant(self.scheme.weights(self.left @ self.right))
+            first, second = filters
+            self._filters = remembered(first), remembered(second)
         self.padded, calls = self.dense.prepare(x, self.weights, out, bias, epilogue)
         return calls
 
