@@ -99,27 +99,24 @@ class Columns(Moments):
         parts = (self.x_shift[one], self.y_mean[one], self.yy[one])
         return Columns(self.x[one], y, *parts, own, self.count, self.centred)
 
-    def best(self, prior: Array | float = 0) -> Array:
+    def best(self, prior: Array) -> Array:
         if self.own is not None:
             return self.own.astype(np.float64)
         x = self.inputs()
-        xp, missed = module_of(x), self.responses(x)
-        if isinstance(prior, (int, float)):
-            prior = xp.zeros((*missed.shape[:2], x.shape[1]))
-        missed = missed - prior @ x
-        inner = x.swapaxes(1, 2) @ x + self.ridge(prior) * xp.eye(self.columns)
+        xp, missed = module_of(x), self.responses(x) - prior @ x
+        inner = x.swapaxes(1, 2) @ x + self.ridge * xp.eye(self.columns)
         change = xp.linalg.solve(inner, missed.swapaxes(1, 2)).swapaxes(1, 2)
         best: Array = change @ x.swapaxes(1, 2)
         best += prior
         return best
 
-    def main_answers(self, best: Array, prior: Array | float, rank: int | None = None) -> tuple[Array, Array]:
+    def main_answers(self, best: Array, prior: Array, rank: int | None = None) -> tuple[Array, Array]:
         """As ``Moments`` has them.
 
         Fewer columns than m have answers in n directions only. An orthonormal basis of these, turned some steps
         towards the leading eigenvectors, holds the first n of them nearly.
         """
-        answers, ridge = best @ self.inputs(), self.ridge(prior)
+        answers, ridge = best @ self.inputs(), self.ridge
         if min(best.shape[1:]) <= self.columns or (rank is not None and rank > self.columns):
             covariance = answers @ answers.swapaxes(1, 2) + ridge * (best @ best.swapaxes(1, 2))
             return leading_eigenvectors(covariance)

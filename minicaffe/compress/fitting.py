@@ -21,16 +21,13 @@ from minicaffe.low_rank.schemes import ChannelScheme, Scheme
 Name = TypeVar("Name")
 
 
-def layer_fits(
-    way: str, scheme: Scheme, seen: Moments, w: Array | None = None, bias: Array | None = None
-) -> LayerFits:
+def layer_fits(way: str, scheme: Scheme, seen: Moments, w: Array, bias: Array | None = None) -> LayerFits:
     """The fits of a layer in one way: CHANNEL, SPATIAL, or a basis of the data, DATA or BASIS.
 
     ``w`` (M, C/g, kh, kw) and ``bias`` are the dense layer's: what DATA keeps, and what the others stay near to.
     """
     if isinstance(scheme, ChannelScheme):
         if way == "DATA":
-            assert w is not None
             return DataFits(scheme, seen, w, bias)
         return BasisFits(scheme, seen, w) if way == "BASIS" else ChannelFits(scheme, seen, w)
     return SpatialFits(scheme, seen, w)

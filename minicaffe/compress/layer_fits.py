@@ -47,18 +47,14 @@ class Fit:
 class LayerFits(ABC):
     """The fits of one layer in one scheme, given the moments of what it sees.
 
-    ``prior``: weights, of the elements of (M, C/g, kh, kw), to stay near to where the moments say little: the dense
-    ones. Where the moments know the layer's own weights, it is these.
+    ``w``: weights, of the elements of (M, C/g, kh, kw), to stay near to where the moments say little: the dense
+    ones. ``prior`` (g, m, k) is these, or the layer's own weights where the moments know them.
     """
 
-    def __init__(self, scheme: Scheme, seen: Moments, prior: Array | None = None) -> None:
+    def __init__(self, scheme: Scheme, seen: Moments, w: Array) -> None:
         self.scheme, self.seen = scheme, seen
-        groups, filters = seen.y_mean.shape
-        given: Array | float = 0.0
-        if prior is not None:
-            given = prior.reshape(groups, filters, -1)
-        self.prior = seen.known(given)
-        self.ridge = seen.ridge(self.prior)
+        self.prior = seen.known(w.reshape(*seen.y_mean.shape, -1))
+        self.ridge = seen.ridge
 
     @property
     def full_rank(self) -> int:
@@ -67,9 +63,7 @@ class LayerFits(ABC):
 
     def fit(self, rank: int) -> Fit:
         """The factors of a rank."""
-        with (
-            one_blas_thread()
-        ):  # many small factorizations: several threads wait for each other most of the time
+        with one_blas_thread():  # of many small factorizations: several threads mostly wait for each other
             return self._fit(rank)
 
     def missed(self) -> np.ndarray:
@@ -176,11 +170,7 @@ class ChannelFits(LayerFits):
     def _shares(self, values: Array, u: Array) -> np.ndarray:
         """What is missed with the first 0, 1, … of these components."""
         u, values = u[..., : self._rank_of_best], values[..., : self._rank_of_best]
-        rows, near = u.swapaxes(1, 2) @ self.best, self.prior
-        if self.seen.own is not None:
-            near = rows
-        elif not isinstance(near, (int, float)):
-            near = u.swapaxes(1, 2) @ near
+        rows, near = u.swapaxes(1, 2) @ self.best, u.swapaxes(1, 2) @ self.prior
         beside = self.ridge[:, :, 0] * (rows * (rows - 2 * near)).sum(axis=2)
         return self.shares((values + beside).sum(axis=0))
 

@@ -4,7 +4,11 @@ With columns x (K) of the data matrix and the responses y (M) that are wanted fo
 
     xx = E[(x − x̄)(x − x̄)ᵀ]     yx = E[(y − ȳ)(x − x̄)ᵀ]
 
-are all that least squares needs. The inputs may be those of a net that is approximated already, while the
+are all that least squares needs, beside weights P (the dense layer's) to stay near to where they say little:
+
+    W* = (yx + λ·P)·(xx + λ)⁻¹          b̂ = ȳ − W*·x̄
+
+The inputs may be those of a net that is approximated already, while the
 responses are the original net's (asymmetric fitting: Zhang et al. 2015, arXiv 1505.06798, section 2.3).
 
 Least squares is asked for here, as it depends on how the moments are kept: as matrices of K × K, or, where there
@@ -101,17 +105,18 @@ class Moments:
         product: Array = self.times(w) + self._means(w)[:, :, None] * self.x_mean[:, None, :]
         return product
 
-    def ridge(self, prior: Array | float = 0) -> Array:
+    @property
+    def ridge(self) -> Array:
         """λ (g, 1, 1), which is added to the variances of x: a small share of their mean, and never 0.
 
-        Where there are dense weights to stay near to, it grows with k / n, as if k more columns had been seen that
-        are white noise: what n columns have not shown is not free. Without that, factors fitted to a few images
-        may miss several times as much of the responses to others.
+        It grows with k / n, as if k more columns had been seen that are white noise: what n columns have not shown
+        is not free. Without that, factors fitted to a few images may miss several times as much of the responses to
+        others.
         """
         xp, rows = module_of(self.x_mean), self.x_mean.shape[1]
         variance, power = (a[:, None, None] for a in self._sizes)
         share = RIDGE
-        if self.count is not None and not isinstance(self.known(prior), (int, float)):
+        if self.count is not None:
             share += min(1.0, rows / self.count)
         rounding = np.finfo(np.float32).eps ** 2 * power  # what rounding x looks like
         ridge: Array = xp.maximum(share * variance, rounding)
@@ -127,32 +132,32 @@ class Moments:
         variance: Array = module_of(self.x_mean).trace(self.xx, axis1=1, axis2=2) / self.x_mean.shape[1]
         return variance, variance + (self.x_mean * self.x_mean).mean(axis=1)
 
-    def ridged(self, prior: Array | float = 0) -> Array:
+    def ridged(self) -> Array:
         """xx + λ (g, k, k)."""
-        ridged: Array = self.xx + self.ridge(prior) * module_of(self.x_mean).eye(self.x_mean.shape[1])
+        ridged: Array = self.xx + self.ridge * module_of(self.x_mean).eye(self.x_mean.shape[1])
         return ridged
 
-    def target(self, prior: Array | float = 0) -> Array:
-        """yx + λ·prior (g, m, k), which is W*·(xx + λ)."""
-        target: Array = self.yx + self.ridge(prior) * self.known(prior)
+    def target(self, prior: Array) -> Array:
+        """yx + λ·P (g, m, k), which is W*·(xx + λ), for a prior P (g, m, k)."""
+        target: Array = self.yx + self.ridge * self.known(prior)
         return target
 
-    def known(self, prior: Array | float) -> Array | float:
+    def known(self, prior: Array) -> Array:
         """What W* stays near to where the moments say little: the layer's own weights, or else the prior."""
         return prior if self.own is None else self.own
 
-    def best(self, prior: Array | float = 0) -> Array:
-        """W* = (yx + λ·prior)·(xx + λ)⁻¹ (g, m, k): the least squares answer, with a ridge that pulls to the prior.
+    def best(self, prior: Array) -> Array:
+        """W* (g, m, k): the least squares answer, with a ridge that pulls to the prior (g, m, k).
 
         Where y is the layer's own w·x + b, it is w, and nothing has to be solved.
         """
         if self.own is not None:
             return self.own.astype(np.float64)
         solve = module_of(self.x_mean).linalg.solve
-        best: Array = solve(self.ridged(prior), self.target(prior).swapaxes(1, 2)).swapaxes(1, 2)
+        best: Array = solve(self.ridged(), self.target(prior).swapaxes(1, 2)).swapaxes(1, 2)
         return best
 
-    def main_answers(self, best: Array, prior: Array | float, rank: int | None = None) -> tuple[Array, Array]:
+    def main_answers(self, best: Array, prior: Array, rank: int | None = None) -> tuple[Array, Array]:
         """Eigenvalues (g, n) and eigenvectors (g, m, n) of W*·(xx + λ)·W*ᵀ, the largest first.
 
         They are all m here. Columns that are fewer than m give fewer, but at least ``rank``.

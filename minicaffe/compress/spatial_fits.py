@@ -83,7 +83,7 @@ class SpatialFits(LayerFits):
                 self.seen.of_group(g),
                 self.best[g],
                 self._target[g],
-                self.prior if isinstance(self.prior, (int, float)) else self.prior[g],
+                self.prior[g],
                 float(self.ridge[g, 0, 0]),
                 kw,
             )
@@ -95,13 +95,12 @@ class _Group:
     """One group: ``best``, ``target`` and ``prior`` (m, k)."""
 
     def __init__(
-        self, seen: Moments, best: Array, target: Array, prior: Array | float, ridge: float, kw: int
+        self, seen: Moments, best: Array, target: Array, prior: Array, ridge: float, kw: int
     ) -> None:
-        self.seen, self.kw = seen, kw
-        self.ridge = ridge
+        self.seen, self.ridge, self.kw = seen, ridge, kw
         self.best = best.reshape(len(best), -1, kw)  # (m, a, j)
         self.target = target.reshape(self.best.shape)
-        self.prior = (prior + 0 * best).reshape(self.best.shape)
+        self.prior = prior.reshape(self.best.shape)
         self.everything = float((self.best * self.target).sum())
 
     @cached_property

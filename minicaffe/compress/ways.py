@@ -77,7 +77,7 @@ def of_answers(w: Array, moments: Moments) -> Directions:
     """The principal components of the answers: for each rank the least error that there is."""
     xp, w = module_of(w), w.astype(np.float64)
     scheme = ChannelScheme((w.shape[0] * w.shape[1], w.shape[2], 1, 1), len(w))
-    v = ChannelFits(scheme, moments.of_answers(w)).components(w.shape[1])
+    v = ChannelFits(scheme, moments.of_answers(w), w).components(w.shape[1])
     rows = v.swapaxes(1, 2) @ w
     lost = xp.maximum(xp.einsum("gnk,gnk->gn", moments.times(rows), rows), 0)
     return _directions(v, xp.sqrt(lost), lost, (rows * rows).sum(axis=2), lost, w, moments)

@@ -92,7 +92,7 @@ def test_the_layers_own_weights_need_no_solution_and_give_what_it_would(kind, rn
     shares, expected = expected.missed(), expected.fit(2)
     own = Moments(m.x_mean, m.y_mean, m.xx, m.yx, m.yy, w, m.count)
     monkeypatch.setattr(Moments, "ridged", None)
-    fits = layer_fits(way_of(kind), task.scheme, own)
+    fits = layer_fits(way_of(kind), task.scheme, own, 2 * task.w)
     np.testing.assert_allclose(fits.missed(), shares, atol=1e-7)
     found = fits.fit(2)
     np.testing.assert_allclose(found.left @ found.right, expected.left @ expected.right, atol=1e-5)
@@ -101,7 +101,7 @@ def test_the_layers_own_weights_need_no_solution_and_give_what_it_would(kind, rn
 
 def test_all_layers_are_answered_at_once(rng):
     tasks = {kind: Task(rng, kind) for kind in (ChannelScheme, SpatialScheme)}
-    fits = {kind: layer_fits(way_of(kind), task.scheme, task.moments) for kind, task in tasks.items()}
+    fits = {kind: layer_fits(way_of(kind), task.scheme, task.moments, task.w) for kind, task in tasks.items()}
     found = missed_at_all_ranks(fits)
     assert list(found) == list(fits)
     for kind, each in fits.items():
@@ -136,18 +136,19 @@ def test_where_there_is_nothing_to_fit_shares_are_finite_and_never_rise(
 SHORT = {"fewer columns than filters": (40, 12, 8), "more": (40, 12, 30), "more filters": (20, 30, 15)}
 
 
-def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1)):
-    """The same numbers as columns and as moments, and the weights."""
-    channels, filters, count = sizes
+def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1), count=None):
+    """The same numbers as columns and as moments, and the weights; ``count`` is what makes the ridge large."""
+    channels, filters, many = sizes
     depth = channels * kernel[0] * kernel[1]
     mix = rng.standard_normal((group, depth, depth)) / depth**0.5
-    x = mix @ rng.standard_normal((group, depth, count)) + 1
+    x = mix @ rng.standard_normal((group, depth, many)) + 1
     w = rng.standard_normal((group, filters, depth)) * np.linspace(1, 0.1, depth)
-    y = w @ x if own else w @ x + 0.5 * rng.standard_normal((group, filters, count))
+    y = w @ x if own else w @ x + 0.5 * rng.standard_normal((group, filters, many))
     shift = x[:, :, 0]
     means, variances = y.mean(axis=2), y.var(axis=2)
-    columns = Columns(x - shift[:, :, None], None if own else y, shift, means, variances, w if own else None)
-    full = Moments(*direct(x, y), w if own else None)
+    rest = w if own else None, count
+    columns = Columns(x - shift[:, :, None], None if own else y, shift, means, variances, *rest)
+    full = Moments(*direct(x, y), *rest)
     return (columns, full, w) if centred else (columns.uncentred(), full.uncentred(), w)
 
 
@@ -171,6 +172,16 @@ def test_few_columns_are_fitted_like_their_moments(way, case, group, own, centre
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own responses", "others'"])
+@pytest.mark.parametrize("case", SHORT)
+def test_with_the_ridge_of_few_columns_the_components_are_found_nearly(case, own, rng):
+    """Where they are fewer than the filters: those of the answers, turned towards those with the ridge."""
+    columns, full, w = few_columns(rng, SHORT[case], own, True, count=SHORT[case][2])
+    scheme = ChannelScheme((w.shape[1], w.shape[2], 1, 1), 1)
+    expected, found = (layer_fits("CHANNEL", scheme, seen, w).missed() for seen in (full, columns))
+    np.testing.assert_allclose(found, expected, atol=1e-6 if case == "more" else 0.01)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own responses", "others'"])
 @pytest.mark.parametrize("group", [1, 2])
 def test_few_columns_of_windows_are_fitted_like_their_moments(group, own, rng):
     columns, full, w = few_columns(rng, (5, 6, 30), own, True, group, (3, 3))
@@ -182,14 +193,16 @@ def test_few_columns_of_windows_are_fitted_like_their_moments(group, own, rng):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own responses", "others'"])
-def test_properties_of_few_columns_are_those_of_their_moments(own, rng):
+@pytest.mark.parametrize("count", [None, 30])
+def test_properties_of_few_columns_are_those_of_their_moments(count, own, rng):
     for centred in (True, False):
-        columns, full, w = few_columns(rng, SHORT["more"], own, centred, 2)
+        columns, full, w = few_columns(rng, SHORT["more"], own, centred, 2, count=count)
         for name in ("x_mean", "y_mean", "xx", "yx", "yy", "second"):
             np.testing.assert_allclose(getattr(columns, name), getattr(full, name), atol=1e-9)
-        np.testing.assert_allclose(columns.ridge(), full.ridge())
+        np.testing.assert_allclose(columns.ridge, full.ridge)
         np.testing.assert_allclose(columns.times_second(w), full.times_second(w), atol=1e-9)
-        np.testing.assert_allclose(columns.best(w), full.best(w), atol=1e-6)
+        for prior in (w, 0 * w):
+            np.testing.assert_allclose(columns.best(prior), full.best(prior), atol=1e-6)
         values, vectors = columns.main_inputs(12)
         np.testing.assert_allclose(full.second @ vectors, values[:, None] * vectors, atol=1e-9)
 
