@@ -91,19 +91,10 @@ def _study(name: str) -> Study:
     bench = Workbench(_train_spec(name), weights)
     batches = {"chosen on": bench.draw(CHOSEN_ON), "untouched": bench.draw(UNTOUCHED)}
     path = Path("snapshots") / f"lowrank_{name}.journal.jsonl"
-    journal = Journal(path, fingerprint(weights, _train_spec(name), *_sources()))
+    journal = Journal(path, fingerprint(weights, _train_spec(name)))
     prediction = Prediction(bench, batches["chosen on"][:PROBE_BATCHES])
     selector = Selector(bench, batches["chosen on"], prediction, FlopCost(bench), journal)
     return Study(bench, selector, journal, batches, time.perf_counter() - start)
-
-
-def _sources() -> list[Path]:
-    """What fits factors: measurements of another version do not count."""
-    folder = Path(shrunk.__file__).parent
-    return [
-        folder / f"{name}.py"
-        for name in ("moments", "moment_sums", "columns", "layer_fits", "spatial_fits", "score", "answers")
-    ]
 
 
 def select(args: argparse.Namespace) -> None:

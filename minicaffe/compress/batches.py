@@ -32,9 +32,9 @@ def draw(net: Net, count: int) -> list[Batch]:
 
 
 def batches_in_epoch(net: Net) -> int:
-    """How many batches the net's data layers give before an image is repeated."""
+    """How many batches the net's data layers give before an image is repeated; of few images at least 1."""
     layers = [layer for layer in net.layers if isinstance(layer, BatchSourceLayer) and layer.rows]
-    return min((layer.rows // layer.batch_size for layer in layers), default=sys.maxsize)
+    return min((max(1, layer.rows // layer.batch_size) for layer in layers), default=sys.maxsize)
 
 
 def feed(net: Net, batch: Batch) -> None:

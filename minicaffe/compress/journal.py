@@ -13,11 +13,22 @@ import numpy as np
 from minicaffe.device.array import Array, to_host
 from minicaffe.errors import WriteError
 
+PACKAGE = Path(__file__).parents[1]
+CODE = (
+    "__init__.py",
+    "compress/**/*.py",
+    "low_rank/**/*.py",
+)  # of it: the version, what fits factors and measures
+
 
 def fingerprint(*parts: str | Path | Array) -> str:
-    """A short digest of what the measurements of a search depend on: texts, arrays, the contents of files."""
+    """A short digest of what the measurements of a search depend on: texts, arrays, the contents of files.
+
+    The code is always among them (``CODE``), so that another version measures anew.
+    """
     digest = hashlib.sha256()
-    for part in parts:
+    sources = [path for pattern in CODE for path in sorted(PACKAGE.glob(pattern))]
+    for part in (*sources, *parts):
         if isinstance(part, str):
             digest.update(part.encode())
         elif isinstance(part, Path):

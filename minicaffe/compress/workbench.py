@@ -25,7 +25,7 @@ from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps, layers_behind
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
-from minicaffe.errors import DataError, WeightError
+from minicaffe.errors import DataError, WeightError, counted
 from minicaffe.files.spec_formats import open_net
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
@@ -35,7 +35,7 @@ CALIBRATION_BATCHES = 10
 
 
 class Images(Protocol):
-    """Where batches of images come from: a net's data layers, or files. No two draws have an image in common."""
+    """Where batches of images come from: a net's data layers, or files. No image is drawn twice."""
 
     @property
     def has_labels(self) -> bool:
@@ -43,27 +43,34 @@ class Images(Protocol):
 
     @property
     def available(self) -> int:
-        """How many batches there are before an image is repeated."""
+        """How many batches can still be drawn."""
 
     def draw(self, count: int, /) -> list[Batch]:
-        """The next ``count`` batches, or fewer where images cannot be read."""
+        """The next ``count`` batches, or fewer where images cannot be read. DataError if there are not so many."""
 
 
 class OwnImages:
-    """What the data layers of a net bring, to measure with."""
+    """What the data layers of a net bring in one epoch, to measure with."""
 
     has_labels = False  # those that there are, its own layers read
 
     def __init__(self, net: Net) -> None:
         self.net = net
+        self._taken = 0
 
     @property
     def available(self) -> int:
-        """The batches of an epoch."""
-        return batches_in_epoch(self.net)
+        """The batches that are left of the epoch."""
+        return batches_in_epoch(self.net) - self._taken
 
     def draw(self, count: int) -> list[Batch]:
-        """The next batches. Raises DataError."""
+        """The next batches. Raises DataError if no data layer brings so many."""
+        if count > self.available:
+            raise DataError(
+                f"{self.net.spec.where.file}: {counted(count, 'test batch')} wanted, but of an epoch "
+                f"{'is' if self.available == 1 else 'are'} {self.available} left; take fewer, or smaller ones"
+            )
+        self._taken += count
         return draw(self.net, count)
 
 
@@ -120,6 +127,12 @@ class Workbench:
         self._fitted: dict[tuple[object, ...], Fit] = {}
         self._changed = set(self.trial.params)  # layers of the trial net that differ from the original's
         self.put_back()
+
+    def __enter__(self) -> Workbench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the data layers' files and threads."""

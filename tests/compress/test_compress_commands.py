@@ -15,8 +15,9 @@ from minicaffe.compress.sweep import read_rows
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
 from minicaffe.device.array import to_host
+from minicaffe.errors import DataError
 from minicaffe.low_rank.products import product_of_rank
-from tests.compress.lenet_cases import SIZES, run, select, take_biases, with_ranks
+from tests.compress.lenet_cases import SIZES, rewrite, run, select, take_biases, with_ranks
 from tests.marks import on_the_cpu_alone
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -493,3 +494,51 @@ def test_where_nothing_cheaper_keeps_the_accuracy_it_says_so(capsys, folder, mon
 def test_a_search_that_goes_on_says_what_it_takes_from_the_journal(capsys, folder):
     assert "measurements are taken from" not in select(capsys, "--flops", "0.5")
     assert "measurements are taken from low.journal.jsonl; delete it" in select(capsys, "--flops", "0.5")
+
+
+# -- the bench -------------------------------------------------------------------------------------------
+
+
+@on_the_cpu
+def test_no_image_of_a_data_layer_is_drawn_twice():
+    with Workbench("net.yaml", "lenet.npz", ["conv1"], calibration=1) as bench:
+        assert bench.images.available == 6
+        drawn = [*bench.draw(4), *bench.draw(2)]
+        assert bench.images.available == 0
+        images = np.concatenate([to_host(batch["data"]) for batch in drawn])
+        assert len(np.unique(images, axis=0)) == len(images) == 180
+        with pytest.raises(DataError, match=r"1 test batch wanted, but of an epoch are 0 left"):
+            bench.draw(1)
+
+
+@on_the_cpu
+def test_of_fewer_test_images_than_a_batch_there_is_one_batch():
+    rewrite("net.yaml", ("test.npz, batch_size: 30", "test.npz, batch_size: 181"))
+    with Workbench("net.yaml", "lenet.npz", ["conv1"], calibration=1) as bench:
+        assert bench.images.available == 1
+
+
+COMMANDS = {
+    "plan": ["plan", "net.yaml"],
+    "select": ["select", "net.yaml", "--flops", "0.5", "--batches", "1"],
+    "apply": ["apply", "low.yaml"],
+    "sweep": ["sweep", "net.yaml", "--ranks", "0.5", "--batches", "1"],
+}
+
+
+@on_the_cpu
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_the_bench_is_closed_whatever_happens(capsys, folder, monkeypatch, command):
+    with_ranks(folder, conv1="rank: 4")
+    closed, close = [], Workbench.close
+    monkeypatch.setattr(Workbench, "close", lambda self: closed.append(self) or close(self))
+
+    def fail(*of_what):
+        raise DataError("no")
+
+    for name in ("draw", "approximate"):
+        monkeypatch.setattr(Workbench, name, fail)
+    flags = ["--weights", "lenet.npz", "--calibration", "1", "--layers", "conv1"]
+    assert main(["lowrank", *command, *(flags[:4] if command[0] == "apply" else flags)]) == 2
+    assert "error: no" in capsys.readouterr().err
+    assert len(closed) == 1

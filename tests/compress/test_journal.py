@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minicaffe.compress import journal as the_module
 from minicaffe.compress.journal import Journal, fingerprint
 from minicaffe.errors import WriteError
 
@@ -108,3 +109,26 @@ def test_a_fingerprint_is_that_of_contents_and_texts(tmp_path):
     ]
     prints += [fingerprint("ab", "c"), fingerprint("a", "bc")]
     assert len(set(prints)) == len(prints)
+
+
+def test_measurements_of_another_version_are_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(the_module, "PACKAGE", tmp_path)
+    prints = {fingerprint("x")}
+    texts = {
+        "__init__.py": "12",
+        "compress/fits.py": "ab",
+        "compress/more/fits.py": "a",
+        "low_rank/svd.py": "a",
+    }
+    for name, versions in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        for version in versions:
+            (tmp_path / name).write_text(version)
+            prints.add(fingerprint("x"))
+    assert len(prints) == 7
+
+
+def test_the_code_that_measurements_depend_on_is_the_version_and_what_fits_scores_and_factorizes():
+    names = {path.name for pattern in the_module.CODE for path in the_module.PACKAGE.glob(pattern)}
+    assert {"layer_fits.py", "answers.py", "selection.py", "factorization.py", "schemes.py"} <= names
+    assert "__version__ = " in (the_module.PACKAGE / "__init__.py").read_text()

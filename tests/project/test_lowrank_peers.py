@@ -87,9 +87,13 @@ def bench():
     bench.close()
 
 
+@pytest.fixture(scope="module")
+def batches(bench):
+    return {"chosen on": bench.draw(1), "untouched": bench.draw(1)}
+
+
 @pytest.fixture
-def peers(script, bench, tmp_path):
-    batches = {"chosen on": bench.draw(1), "untouched": bench.draw(1)}
+def peers(script, bench, batches, tmp_path):
     return script("lowrank_peers").Peers(bench, batches, Journal(tmp_path / "journal", "of this test"))
 
 

@@ -46,18 +46,17 @@ logger = logging.getLogger("minicaffe")
 def plan(args: argparse.Namespace) -> None:
     """Print what low rank is expected to lose and to save, at some shares of the multiply-adds."""
     choose_device(args)
-    bench = open_bench(args)
-    batches = bench.calibration[:PLAN_BATCHES]
-    if args.batches or bench.images.available:
-        batches = draw_batches(bench, args.batches, PLAN_BATCHES)
-    prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
-    rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, batches[0]))
-    print(forecast.table(bench, rows))
+    with open_bench(args) as bench:
+        batches = bench.calibration[:PLAN_BATCHES]
+        if args.batches or bench.images.available:
+            batches = draw_batches(bench, args.batches, PLAN_BATCHES)
+        prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
+        rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, batches[0]))
+        print(forecast.table(bench, rows))
     logger.info(
-        "Nothing was tried yet: 'minicaffe lowrank select' with --flops of a row, or --max-drop, measures it and "
-        "writes the net"
+        "No plan was measured yet: 'minicaffe lowrank select' with --flops of a row, or --max-drop, measures it "
+        "and writes the net"
     )
-    bench.close()
 
 
 def _add_plan(sub: argparse.ArgumentParser) -> None:
@@ -93,37 +92,38 @@ def select(args: argparse.Namespace) -> None:
         )
     if args.finetune:
         open_solver(args.finetune)
-    bench = open_bench(args)
-    outputs.check_output(bench.original, out)
-    for other in also:
-        spec = open_net(other)
-        shrunk.check_layers(other, {x.name: x for x in spec.layer or spec.layers}, bench.candidates)
-    batches = draw_batches(bench, args.batches, SELECT_BATCHES)
-    cost = _cost(args, bench, batches[0])
-    journal = journal_of(args, out, [*bench.calibration, *batches])
-    prediction = Prediction(bench, batches[:PROBE_BATCHES], args.schemes, args.multiple)
-    selector = Selector(bench, batches, prediction, cost, journal)
-    found = (
-        selector.within_drop(args.max_drop) if args.max_drop is not None else selector.within_cost(goals[0])
-    )
-    print(selection.table(selector, found))
-    _say_if_too_few(selector, found, args.max_drop)
-    if not found.plan:
-        _say_that_nothing_holds(selector)
-    with shrunk.planned_net(bench, found.plan, net, out) as made:
-        print(gains(bench.original, made.net, batches[0]).table())
-        made.write(out)
-        if args.distill and found.plan:
-            _distill(bench, made.net, args.distill)
-            logger.info("Distilled: %s", selector.words(bench.measure(batches, made.net)))
+    with open_bench(args) as bench:
+        outputs.check_output(bench.original, out)
+        for other in also:
+            spec = open_net(other)
+            shrunk.check_layers(other, {x.name: x for x in spec.layer or spec.layers}, bench.candidates)
+        batches = draw_batches(bench, args.batches, SELECT_BATCHES)
+        cost = _cost(args, bench, batches[0])
+        journal = journal_of(args, out, [*bench.calibration, *batches])
+        prediction = Prediction(bench, batches[:PROBE_BATCHES], args.schemes, args.multiple)
+        selector = Selector(bench, batches, prediction, cost, journal)
+        found = (
+            selector.within_drop(args.max_drop)
+            if args.max_drop is not None
+            else selector.within_cost(goals[0])
+        )
+        print(selection.table(selector, found))
+        _say_if_too_few(selector, found, args.max_drop)
+        if not found.plan:
+            _say_that_nothing_holds(selector)
+        with shrunk.planned_net(bench, found.plan, net, out) as made:
+            print(gains(bench.original, made.net, batches[0]).table())
             made.write(out)
-    for other, path in also.items():
-        shrunk.write_spec(found.plan, other, path)
-    if args.finetune:
-        with shrunk.finetune(args.finetune, out, written[-1], tuned) as trained:
-            measured = bench.measure(batches, trained)
-        logger.info("Wrote %s: %s", tuned, selector.words(measured))
-    bench.close()
+            if args.distill and found.plan:
+                _distill(bench, made.net, args.distill)
+                logger.info("Distilled: %s", selector.words(bench.measure(batches, made.net)))
+                made.write(out)
+        for other, path in also.items():
+            shrunk.write_spec(found.plan, other, path)
+        if args.finetune:
+            with shrunk.finetune(args.finetune, out, written[-1], tuned) as trained:
+                measured = bench.measure(batches, trained)
+            logger.info("Wrote %s: %s", tuned, selector.words(measured))
 
 
 def _distill(bench: Workbench, student: Net, minutes: float) -> None:
@@ -182,19 +182,19 @@ def apply(args: argparse.Namespace) -> None:
     choose_device(args)
     out = output_path(args.output, args.net, "_applied.npz")
     check_outputs(args, [out])
-    net = Net(args.net, phase="test")
-    plan = {layer.name: rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
-    if not plan:
-        raise SpecError(f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks")
-    bench = open_bench(args, net.spec, list(plan), ranks_are_given=True)
-    fits = bench.approximate(plan)
-    rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
-    print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
-    shrunk.fill(net, bench.original, fits)
-    net.save(out)
+    with Net(args.net, phase="test") as net:
+        plan = {layer.name: rank_of(layer) for layer in net.layers if isinstance(layer, LowRankLayer)}
+        if not plan:
+            raise SpecError(
+                f"{args.net}: no layer has low_rank_param; 'minicaffe lowrank select' chooses ranks"
+            )
+        with open_bench(args, net.spec, list(plan), ranks_are_given=True) as bench:
+            fits = bench.approximate(plan)
+            rows = [(name, str(plan[name].rank), f"{found.energy:.4f}") for name, found in fits.items()]
+            print(format_table(("layer", "rank", "energy kept"), rows, right=(1, 2)))
+            shrunk.fill(net, bench.original, fits)
+        net.save(out)
     logger.info("Wrote %s", out)
-    bench.close()
-    net.close()
 
 
 def _add_apply(sub: argparse.ArgumentParser) -> None:

@@ -35,16 +35,15 @@ def sweep_ranks(args: argparse.Namespace) -> None:
         plot.check(args.plot)
     out = output_path(args.plot, args.net, f"_sweep_{args.target}.png")
     check_outputs(args, [out])
-    bench = open_bench(args)
-    batches = draw_batches(bench, args.batches, SWEEP_BATCHES)
-    scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
-    journal = journal_of(args, out, [*bench.calibration, *batches], args.target, args.scheme)
-    rows = sweep.sweep(bench, batches, scheme, journal, args.ranks)
-    print(sweep.table(rows, bench.score.name))
-    if args.plot:
-        plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
-        logger.info("Wrote %s", out)
-    bench.close()
+    with open_bench(args) as bench:
+        batches = draw_batches(bench, args.batches, SWEEP_BATCHES)
+        scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
+        journal = journal_of(args, out, [*bench.calibration, *batches], args.target, args.scheme)
+        rows = sweep.sweep(bench, batches, scheme, journal, args.ranks)
+        print(sweep.table(rows, bench.score.name))
+        if args.plot:
+            plot.plot(rows, f"{bench.original.name}, {scheme.lower()}", out)
+            logger.info("Wrote %s", out)
 
 
 def _add_sweep(sub: argparse.ArgumentParser) -> None:
