@@ -106,16 +106,17 @@ def select(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         found = selector.within_drop(drop)
         seconds, measured = time.perf_counter() - start, study.measured(found.plan)
+        flops = FlopCost(bench).share(found.plan)
         kept["plans"].append(
             {
                 "drop": drop,
                 "accuracy": measured.score,
-                "flops": bench.share(found.plan),
+                "flops": flops,
                 "plan": _as_json(found),
             }
         )
         ranks = ", ".join(f"{n} {c.scheme[0].lower()}{c.rank}" for n, c in found.plan.items())
-        rows.append((f"{100 * drop:g}", f"{bench.share(found.plan):.3f}", f"{100 * measured.score:.2f}",
+        rows.append((f"{100 * drop:g}", f"{flops:.3f}", f"{100 * measured.score:.2f}",
                      _points(measured.change_from(dense)), _points(found.measured.change_from(selector.dense)),
                      _points(found.measured.expected), f"{seconds:.0f}", ranks))  # fmt: skip
     PLANS.mkdir(exist_ok=True)
@@ -148,8 +149,9 @@ def finetune(args: argparse.Namespace) -> None:
         if args.save:
             net.save(MODELS / f"{args.net}_lowrank.npz")
             write_text(PROTOTXT / args.net / "train_lowrank.yaml", text)
+    flops = FlopCost(bench).share(found.plan)
     print(
-        f"{args.net} at {bench.share(found.plan):.3f} of the convolutions' FLOPs: dense {100 * dense:.2f} %, "
+        f"{args.net} at {flops:.3f} of the convolutions' FLOPs: dense {100 * dense:.2f} %, "
         f"fitted {100 * before:.2f} ({100 * (before - dense):+.2f}), {how} {100 * after:.2f} "
         f"({100 * (after - dense):+.2f}) in {minutes:.1f} minutes"
     )
@@ -177,7 +179,7 @@ def peers(args: argparse.Namespace) -> None:
 
     def ours(share: float) -> tuple[float, float]:
         plan = study.selector.within_cost(share).plan
-        return study.bench.share(plan), study.accuracy(plan)
+        return FlopCost(study.bench).share(plan), study.accuracy(plan)
 
     some = {**study.batches, "chosen on": study.batches["chosen on"][:PEERS_CHOSEN_ON]}
     others = Peers(study.bench, some, study.journal)

@@ -22,6 +22,7 @@ from typing import Any
 from tucker import tucker2, vbmf_ranks
 
 from minicaffe.compress.batches import Batch
+from minicaffe.compress.cost import FlopCost
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.plan import LayerRank, Plan
 from minicaffe.compress.workbench import Workbench
@@ -72,7 +73,7 @@ class Peers:
             left, right = factorization.svd(scheme.matrix(self.weights[name])).truncate(choice.rank).factors()
             weights[name] = scheme.weights(left @ right)
         key = [(name, choice.scheme, choice.rank) for name, choice in plan.items()]
-        return Approximation(weights, self.bench.share(plan), ["SVD", *key])
+        return Approximation(weights, FlopCost(self.bench).share(plan), ["SVD", *key])
 
     def greedy(self, share: float) -> Approximation:
         """Spatial SVD with AIMET's ratios: at most this share, if the lowest of them allow it."""
@@ -81,7 +82,7 @@ class Peers:
         low, high = min(found), max(found)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            too_dear = self.bench.share(self._keeping(middle)) > share
+            too_dear = FlopCost(self.bench).share(self._keeping(middle)) > share
             low, high = (low, middle) if too_dear else (middle, high)
         return self._truncated(self._keeping(low))
 

@@ -15,40 +15,55 @@ from minicaffe.compress.workbench import Workbench
 from minicaffe.device.array import Array
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.products import product_of_rank
+from minicaffe.low_rank.schemes import factor_count
 
 REPEATS = 7
 
 
-class FlopCost:
-    """Multiply-adds of the candidates, for one image."""
+class Cost:
+    """What a bench's candidates cost, and ``rest``, what all else does where that counts too.
 
-    name = "FLOPs"
-    of_what = "these layers when dense"
+    ``name`` is what is counted; ``of_what`` it is shares.
+    """
+
+    name: str
+    of_what: str
+    rest = 0.0
 
     def __init__(self, bench: Workbench) -> None:
         self.candidates = bench.candidates
 
     def of(self, name: str, choice: LayerRank | None) -> float:
         """The cost of one layer at a rank; None: dense."""
+        raise NotImplementedError
+
+    def total(self, plan: Plan) -> float:
+        """The cost of all under a plan."""
+        return self.rest + sum(self.of(name, plan.get(name)) for name in self.candidates)
+
+    def share(self, plan: Plan) -> float:
+        """The cost under a plan, as a share of what it is when all layers are dense."""
+        return self.total(plan) / self.total({})
+
+
+class FlopCost(Cost):
+    """Multiply-adds of the candidates, for one image."""
+
+    name = "FLOPs"
+    of_what = "these layers when dense"
+
+    def of(self, name: str, choice: LayerRank | None) -> float:
         candidate = self.candidates[name]
         return candidate.cost * (candidate.share(choice) if choice else 1.0)
 
-    def total(self, plan: Plan) -> float:
-        """The cost of all candidates under a plan."""
-        return sum(self.of(name, plan.get(name)) for name in self.candidates)
 
-
-class ParamCost:
+class ParamCost(Cost):
     """Weights of the candidates."""
 
     name = "parameters"
     of_what = "these layers' weights when dense"
 
-    def __init__(self, bench: Workbench) -> None:
-        self.candidates = bench.candidates
-
     def of(self, name: str, choice: LayerRank | None) -> float:
-        """The weights of one layer at a rank; None: dense."""
         candidate = self.candidates[name]
         dense = math.prod(candidate.product.geometry.weight_shape)
         if choice is None:
@@ -56,15 +71,10 @@ class ParamCost:
         scheme = candidate.scheme(choice.scheme)
         if choice.scheme in DATA_BASES:  # the weights stay, and the basis is added
             return dense + scheme.group * scheme.matrix_shape[1] * choice.rank
-        (hidden, *window), (filters, _, *other) = scheme.filter_shapes
-        return min(dense, choice.rank * (hidden * math.prod(window) + filters * math.prod(other)))
-
-    def total(self, plan: Plan) -> float:
-        """The weights of all candidates under a plan."""
-        return sum(self.of(name, plan.get(name)) for name in self.candidates)
+        return min(dense, factor_count(scheme, choice.rank))
 
 
-class TimeCost:
+class TimeCost(Cost):
     """Milliseconds of a forward pass of the whole net, for a batch like ``batch``.
 
     Layers are timed at some ranks, and in between by a straight line. Time them on an idle machine: a
@@ -91,7 +101,6 @@ class TimeCost:
         warn_of_noise(times, "the dense net")
 
     def of(self, name: str, choice: LayerRank | None) -> float:
-        """The cost of one layer at a rank; None: dense."""
         if choice is None:
             return self._dense[name]
         full = self.candidates[name].full_rank(choice.scheme)
@@ -100,10 +109,6 @@ class TimeCost:
         low, high = (self._at(name, choice.scheme, rank) for rank in (below, above))
         part = (choice.rank - below) / (above - below) if above > below else 0.0
         return low + part * (high - low)
-
-    def total(self, plan: Plan) -> float:
-        """The cost of the whole net under a plan."""
-        return self.rest + sum(self.of(name, plan.get(name)) for name in self.candidates)
 
     def _at(self, name: str, scheme: str, rank: int) -> float:
         key = (name, scheme, rank)
@@ -153,6 +158,3 @@ def _milliseconds(call: Callable[[], object], times: list[float] | None = None) 
     if times is not None:
         times += found
     return median(found) * 1e3
-
-
-Cost = FlopCost | ParamCost | TimeCost

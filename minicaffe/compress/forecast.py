@@ -49,8 +49,8 @@ def rows(bench: Workbench, prediction: Prediction, shares: Sequence[float], time
         whole = sum(rises.values()) or 1.0
         carried = {name: rise / whole for name, rise in sorted(rises.items(), key=lambda x: -x[1])}
         found.append(
-            Row(share, plan, flops.total(plan) / flops.total({}), params.total(plan) / params.total({}),
-                time.total(plan), time.total(plan) / time.total({}), prediction.drop(plan), carried)
+            Row(share, plan, flops.share(plan), params.share(plan),
+                time.total(plan), time.share(plan), prediction.drop(plan), carried)
         )  # fmt: skip
     return found
 

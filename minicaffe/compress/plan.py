@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from minicaffe.compress import moment_sums
 from minicaffe.core.graph import Step
 from minicaffe.low_rank.layers import LowRankLayer
-from minicaffe.low_rank.products import cost_of_rank
+from minicaffe.low_rank.param import to_rank
+from minicaffe.low_rank.products import cost_of_rank, rank_within
 from minicaffe.low_rank.schemes import Scheme, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 
@@ -49,6 +50,10 @@ class Candidate:
         """Whether the layer has a scheme: a window of one pixel has no spatial one."""
         return scheme in self.schemes or scheme in DATA_BASES
 
+    def possible(self, scheme: str) -> str:
+        """The scheme, or CHANNEL where the layer does not have it."""
+        return scheme if self.has(scheme) else "CHANNEL"
+
     def full_rank(self, scheme: str) -> int:
         """The rank that loses nothing."""
         shape = self.scheme(scheme).matrix_shape
@@ -56,7 +61,7 @@ class Candidate:
 
     def part_of_rank(self, scheme: str, fraction: float) -> int:
         """A fraction of the full rank, at least 1."""
-        return max(1, round(fraction * self.full_rank(scheme)))
+        return to_rank(float(fraction), self.full_rank(scheme))
 
     def share(self, choice: LayerRank) -> float:
         """The multiply-adds at a rank as a share of the dense layer's."""
@@ -64,7 +69,7 @@ class Candidate:
 
     def rank_for(self, scheme: str, share: float) -> int:
         """The largest rank that costs at most this share, at least 1."""
-        fitting = int(share / cost_of_rank(self.product, self.scheme(scheme)) * (1 + 1e-12))
+        fitting = rank_within(share, cost_of_rank(self.product, self.scheme(scheme)))
         return max(1, min(fitting, self.full_rank(scheme)))
 
 
@@ -72,7 +77,7 @@ def candidate(step: Step) -> Candidate:
     """The layer of a step, which can be of low rank."""
     product, _, _ = moment_sums.dense_product(step.layer, step.bottom[0], step.top[0])
     geometry = product.geometry
-    ways = ["CHANNEL"] if geometry.is_pointwise else list(schemes)
+    ways = ["CHANNEL"] if {*geometry.window.kernel} == {1} else list(schemes)
     made = {way: schemes[way](geometry.weight_shape, geometry.group) for way in ways}
     return Candidate(step.layer.name, product, made)
 

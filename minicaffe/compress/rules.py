@@ -26,6 +26,7 @@ from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import cost_of_rank
+from minicaffe.low_rank.schemes import factor_count
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Ruled:
             layer.computed_counts() if isinstance(layer, LowRankLayer) else [b.count for b in layer.blobs]
         )
         scheme = found.scheme(choice.scheme if choice else "CHANNEL")
-        after = choice.rank * sum(map(math.prod, scheme.filter_shapes)) if choice else math.prod(scheme.shape)
+        after = factor_count(scheme, choice.rank) if choice else math.prod(scheme.shape)
         has_bias = getattr(layer.spec, PARAM_OF_TYPE[layer.type]).bias_term
         cost = round(found.cost * found.share(choice)) if choice else found.cost
         return after + has_bias * scheme.shape[0] - sum(before), cost - self.step.multiply_adds
@@ -96,7 +97,7 @@ def resolve(
 
 def _ruled(step: Step, rule: Rule, scheme: str, multiple: int, has_weights: bool) -> Ruled:
     found = candidate(step)
-    way = scheme if {*found.product.geometry.window.kernel} != {1} else "CHANNEL"  # a pixel cannot be split
+    way = found.possible(scheme)
     trained = TrainedLayer(step, found.scheme(way)) if has_weights else None
     full = found.full_rank(way)
     rank, why = _wanted(step, rule, found, way, trained)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from minicaffe.compress.batches import Batch, images_of
-from minicaffe.compress.cost import Cost
+from minicaffe.compress.cost import Cost, FlopCost
 from minicaffe.compress.curves import best_within, path
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.plan import Plan
@@ -77,7 +77,7 @@ class Selector:
         says, the next where it says when it is corrected by what was measured.
         """
         plans = path(self.curves)
-        costs = [self.cost.total(plan) / self.cost.total({}) for plan in plans]
+        costs = [self.cost.share(plan) for plan in plans]
         predicted = [self.prediction.drop(plan) for plan in plans]
         best, holds, fails, aim = self._try({}), 0, len(plans), max_drop
         drops: dict[int, float] = {}  # what was measured, by the place on the path
@@ -124,7 +124,7 @@ class Selector:
         return measured.drop_from(self.dense, self.bench.score.caution)
 
     def _try(self, plan: Plan) -> Selection:
-        cost = self.cost.total(plan) / self.cost.total({})
+        cost = self.cost.share(plan)
         found = Selection(plan, cost, self.measure(plan))
         self.tried.append(found)
         return found
@@ -161,7 +161,7 @@ def table(selector: Selector, found: Selection) -> str:
             way = (choice.scheme.lower(), f"{choice.rank} of {candidate.full_rank(choice.scheme)}")
         share = candidate.share(choice) if choice else 1.0
         rows.append((name, *way, f"{share:.3f}"))
-    rows.append(("all of them", "", "", f"{selector.bench.share(found.plan):.3f}"))
+    rows.append(("all of them", "", "", f"{FlopCost(selector.bench).share(found.plan):.3f}"))
     lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
     if selector.cost.name != "FLOPs":
         lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")

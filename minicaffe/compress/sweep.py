@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from minicaffe.compress.batches import Batch
-from minicaffe.compress.cost import TimeCost
+from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.journal import Journal
-from minicaffe.compress.plan import DATA_BASES, LayerRank
+from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
 from minicaffe.errors import DataError
@@ -52,9 +52,7 @@ def sweep(
     fractions: Sequence[float] = FRACTIONS,
 ) -> list[Row]:
     """The rows of all layers, then those of all at once; the dense net is the row of fraction 1."""
-    scheme_of = {
-        n: scheme if scheme in (*c.schemes, *DATA_BASES) else "CHANNEL" for n, c in bench.candidates.items()
-    }
+    scheme_of = {name: candidate.possible(scheme) for name, candidate in bench.candidates.items()}
     groups = {**{name: [name] for name in bench.candidates}, ALL: list(bench.candidates)}
     below = [fraction for fraction in fractions if fraction < 1]
     steps = [(group, fraction) for group in groups for fraction in (*below, 1.0)]
@@ -113,7 +111,14 @@ def _measure(
     energy = min((found.energy for found in fits.values()), default=1.0)
     ranks = [choice.rank for choice in plan.values()]
     return Row(
-        group, fraction, ranks, measured.score, measured.loss, energy, bench.share(plan), time.total(plan)
+        group,
+        fraction,
+        ranks,
+        measured.score,
+        measured.loss,
+        energy,
+        FlopCost(bench).share(plan),
+        time.total(plan),
     )
 
 

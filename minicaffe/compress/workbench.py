@@ -224,11 +224,6 @@ class Workbench:
         """The score of the trial net, or another, over batches that ``draw`` made. Raises DataError for nan."""
         return measure(self.score, net or self.trial, batches)
 
-    def share(self, plan: Plan) -> float:
-        """The candidates' multiply-adds under a plan, as a share of what they are dense."""
-        cost = sum(c.cost * (c.share(plan[n]) if n in plan else 1) for n, c in self.candidates.items())
-        return cost / sum(c.cost for c in self.candidates.values())
-
 
 def calibration_batches(spec: NetSpec, count: int) -> list[Batch]:
     """Batches of a net's training data, in random order. Raises SpecError or DataError."""

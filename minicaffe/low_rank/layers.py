@@ -35,7 +35,7 @@ from minicaffe.low_rank.data_basis import DataBasis
 from minicaffe.low_rank.factors import FactoredWeights, Factors, TruncatedWeights, WeightBasis, WeightMatrix
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.low_rank.products import Filters, OneStage, TwoStage, cost_of_rank, product_of_rank
-from minicaffe.low_rank.schemes import schemes
+from minicaffe.low_rank.schemes import factor_count, schemes
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Window
 from minicaffe.ops.epilogue import Epilogue
@@ -165,7 +165,7 @@ class LowRank:
         """The numbers of the two factors, or of W where that is what is multiplied with."""
         if isinstance(self.product(0), OneStage):
             return math.prod(self.scheme.shape)
-        return self.rank * sum(map(math.prod, self.scheme.filter_shapes))
+        return factor_count(self.scheme, self.rank)
 
     @property
     def cost(self) -> float:

@@ -6,6 +6,7 @@ import yaml
 
 from minicaffe.errors import SpecError
 from minicaffe.low_rank.factorization import OVERSAMPLING, POWER_ITERATIONS
+from minicaffe.low_rank.products import rank_within
 from minicaffe.spec.fields import Bool, Enum, Field, Float, Int, Message
 from minicaffe.spec.reader import Where
 
@@ -25,6 +26,11 @@ class Rank(Field[int | float | None]):
         if (isinstance(value, int) and value >= 1) or 0 < value < 1:
             return value
         raise SpecError(f"{where}: expected {self.expects}, got '{text}'")
+
+
+def to_rank(given: int | float, full_rank: int) -> int:
+    """A rank that is given as a whole number, or as a fraction of the full one: then it is 1 at least."""
+    return given if isinstance(given, int) else max(1, round(given * full_rank))
 
 
 class LowRankParam(Message):
@@ -107,9 +113,9 @@ class LowRankParam(Message):
         if self.rank is not None:
             if self.rank > full_rank:
                 raise self.error("rank", f"{self.rank} is more than the full rank, {full_rank}; lower it")
-            return self.rank if isinstance(self.rank, int) else max(1, round(self.rank * full_rank))
+            return to_rank(self.rank, full_rank)
         if self.flops is not None:
-            fitting = int(self.flops / cost_of_rank * (1 + 1e-12))
+            fitting = rank_within(self.flops, cost_of_rank)
             if fitting < 1:
                 raise self.error("flops", f"rank 1 costs {cost_of_rank:.4f} of dense already; give more")
             return min(full_rank, fitting)

@@ -30,6 +30,14 @@ def cost_of_rank(dense: DenseConvolution, scheme: Scheme) -> float:
     return TwoStage(dense, scheme, 1).multiply_adds / dense.geometry.multiply_adds
 
 
+def rank_within(share: float, cost: float) -> int:
+    """The largest rank that costs at most this share of the dense convolution, where ``cost`` is that of each rank.
+
+    A share that is just what a rank costs is enough for it, whatever the rounding. 0: rank 1 costs more.
+    """
+    return int(share / cost * (1 + 1e-12))
+
+
 def product_of_rank(dense: DenseConvolution, scheme: Scheme, rank: int) -> TwoStage | OneStage:
     """The cheaper order for this rank."""
     two_stage = TwoStage(dense, scheme, rank)

@@ -124,3 +124,8 @@ class SpatialScheme:
 
 Scheme = ChannelScheme | SpatialScheme
 schemes: dict[str, type[Scheme]] = {"CHANNEL": ChannelScheme, "SPATIAL": SpatialScheme}
+
+
+def factor_count(scheme: Scheme, rank: int) -> int:
+    """How many numbers the two factors have at a rank."""
+    return rank * sum(map(math.prod, scheme.filter_shapes))

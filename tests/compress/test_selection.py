@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minicaffe.compress import cost
 from minicaffe.compress.curves import Point, make_curve, path
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.plan import LayerRank
@@ -24,15 +25,15 @@ SPREAD = np.array([0.9, 1.2, 1.0, 0.9])  # of what is lost, over the batches
 CAUTION = 1.5
 
 
-class Cost:
+class Cost(cost.Cost):
     name = "FLOPs"
     of_what = "the dense layers"
 
+    def __init__(self):
+        super().__init__(SimpleNamespace(candidates=FULL))
+
     def of(self, name, choice):
         return DENSE_COSTS[name] * (choice.rank / FULL[name] if choice else 1)
-
-    def total(self, plan):
-        return sum(self.of(name, plan.get(name)) for name in FULL)
 
 
 class Prediction:

@@ -24,6 +24,7 @@ from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, calibration_batches
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
+from minicaffe.low_rank.param import to_rank
 
 logger = logging.getLogger("minicaffe")
 
@@ -68,7 +69,7 @@ def errors(args: argparse.Namespace) -> None:
     rows, notes = [], []
     for layer in layers:
         lost = [layer.directions(way, moments[layer.name]).response_errors for way in WAYS]
-        ranks = dict.fromkeys(_rank(given, layer.full_rank) for given in args.ranks)
+        ranks = dict.fromkeys(min(layer.full_rank, to_rank(given, layer.full_rank)) for given in args.ranks)
         if max(args.ranks) > layer.full_rank:
             logger.warning(
                 "%s: no rank is above %d, its full rank, which is shown", layer.name, layer.full_rank
@@ -90,11 +91,6 @@ def _matrix_layers(net: Net, patterns: list[str] | None) -> list[MatrixLayer]:
     """The layers that are named (None: all convolutions) and can be of low rank. Raises SpecError."""
     layers = [matrix_layer(step) for step in chosen_steps(net, patterns)]
     return [layer for layer in layers if isinstance(layer, MatrixLayer)]
-
-
-def _rank(given: int | float, full_rank: int) -> int:
-    """A rank, or a fraction of the full one."""
-    return min(full_rank, given) if isinstance(given, int) else max(1, round(given * full_rank))
 
 
 def _add_errors(sub: argparse.ArgumentParser) -> None:
