@@ -33,7 +33,7 @@ from minicaffe.device.array import Array, module_of
 from minicaffe.errors import DataError, SpecError, TrainingError
 from minicaffe.layers.infogain_loss import InfogainLossParam
 from minicaffe.layers.softmax import SoftmaxParam
-from minicaffe.ops.softmax import SMALLEST, softmax
+from minicaffe.ops.softmax import divergence, softmax
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import InputParam, LayerSpec, NetSpec, make_layer_spec, make_state
 from minicaffe.spec.solver import parse_solver
@@ -91,8 +91,7 @@ class Answer:
         softmax(s / TEMPERATURE, out=found)
         softmax(t / TEMPERATURE, out=wanted)
         xp.multiply(found - wanted, scale, out=ds)
-        logs = xp.log(xp.maximum(wanted, SMALLEST)) - xp.log(xp.maximum(found, SMALLEST))
-        loss: Array = (wanted * logs).sum() * (scale * TEMPERATURE)
+        loss: Array = divergence(wanted, found).sum() * (scale * TEMPERATURE)
         return loss
 
     def _compare_numbers(self, s: Array, t: Array, ds: Array) -> Array:

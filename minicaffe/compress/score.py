@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,18 @@ from minicaffe.compress.batches import Batch, run
 from minicaffe.core.net import Net
 from minicaffe.errors import DataError
 from minicaffe.train.scoring import scores_not_finite
+
+UNSEEN = 3  # answers that may have changed where none was seen to: the rule of three (``_change``)
+
+
+class Figures(NamedTuple):
+    """What a net does on one batch: see ``Measured``, which has the same of several."""
+
+    score: float
+    loss: float
+    lost: float
+    reckoned: float
+    counted: int
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,16 @@ class Measured:
     """What a net does on some batches, a figure for each of them.
 
     ``scores``: right answers, answers that agree with the dense net's, or nearness to its outputs; 1 is perfect.
-    ``losses``: the training loss, or what stands for it. ``lost``: what is expected to be lost of the score.
+    ``losses``: the training loss, or what stands for it. ``lost``: what is expected to be lost of the score, and
+    ``reckoned``: what one should reckon with, if one is careful. ``counted``: how many answers the scores count; 0
+    where they are no counts.
     """
 
     scores: tuple[float, ...]
     losses: tuple[float, ...]
     lost: tuple[float, ...]
+    reckoned: tuple[float, ...]
+    counted: tuple[int, ...]
 
     @property
     def score(self) -> float:
@@ -57,18 +73,27 @@ class Measured:
 
     def change_from(self, dense: Measured) -> Change:
         """How the score changes, from a net that was measured on the same batches."""
-        return _change([a - b for a, b in zip(self.scores, dense.scores, strict=True)])
+        return _change([a - b for a, b in zip(self.scores, dense.scores, strict=True)], sum(self.counted))
 
-    def drop_from(self, dense: Measured, caution: float = 1.0) -> float:
-        """The drop of the score to reckon with: ``caution`` times what is expected, or what was surely counted."""
+    def drop_from(self, dense: Measured) -> float:
+        """The drop of the score to reckon with: what is expected, with care, or what was surely counted."""
         counted = self.change_from(dense)
         surely = -math.inf if math.isnan(counted.error) else -counted.mean - 2 * counted.error
-        return max(-caution * self.expected.mean, surely)
+        return max(fmean(self.reckoned), surely)
 
 
-def _change(differences: Sequence[float]) -> Change:
-    error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    return Change(fmean(differences), error)
+def _change(differences: Sequence[float], counted: int = 0) -> Change:
+    """The mean, and its standard error: that over the batches, which a few batches may make too small.
+
+    So of ``counted`` answers it is at least √m / n: m of n changed, as many as the mean says, and at least three.
+    Where none of n was seen to change, up to 3 / n may (Hanley and Lippman-Hand 1983,
+    doi 10.1001/jama.1983.03330370053031).
+    """
+    mean, batches = fmean(differences), len(differences)
+    if batches < 2:
+        return Change(mean, math.nan)
+    least = math.sqrt(max(abs(mean) * counted, UNSEEN)) / counted if counted else 0.0
+    return Change(mean, max(stdev(differences) / math.sqrt(batches), least))
 
 
 Answers = list[np.ndarray]  # of one batch: arrays (numbers of an answer, answers), float64
@@ -77,11 +102,11 @@ Answers = list[np.ndarray]  # of one batch: arrays (numbers of an answer, answer
 class Score(Protocol):
     """One way to score a net. ``name`` is what is scored; ``remember`` notes the dense net's answers in a batch.
 
-    ``caution``: how many times what is expected to be lost one should reckon with.
+    ``is_agreement``: answers are compared with the dense net's, but what is expected to be lost is accuracy.
     """
 
     name: str
-    caution: float
+    is_agreement: bool
 
     @property
     def reads(self) -> list[str]:
@@ -90,8 +115,8 @@ class Score(Protocol):
     def remember(self, net: Net, batch: Batch) -> None:
         """Note what the dense net, which has just run on a batch, says of it."""
 
-    def of(self, net: Net, batch: Batch) -> tuple[float, float, float]:
-        """Score, loss, and what is expected to be lost, of a net that has just run on a batch."""
+    def of(self, net: Net, batch: Batch) -> Figures:
+        """The figures of a net that has just run on a batch."""
 
     def answers(self, net: Net) -> Answers:
         """The numbers that the score is read off, of a net that has just run on a batch."""

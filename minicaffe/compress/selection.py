@@ -121,7 +121,7 @@ class Selector:
 
     def drop(self, measured: Measured) -> float:
         """What of the score to reckon as lost."""
-        return measured.drop_from(self.dense, self.bench.score.caution)
+        return measured.drop_from(self.dense)
 
     def _try(self, plan: Plan) -> Selection:
         cost = self.cost.share(plan)
@@ -136,7 +136,7 @@ class Selector:
     def words(self, measured: Measured) -> str:
         """What a net was measured to lose, and what is expected of it."""
         change, expected = measured.change_from(self.dense), str(measured.expected)
-        if self.bench.score.name.startswith("agreement"):
+        if self.bench.score.is_agreement:
             expected += " of accuracy"
         return f"{self.bench.score.name} {measured.score:.4f} ({change}; expected {expected})"
 
@@ -163,7 +163,7 @@ def table(selector: Selector, found: Selection) -> str:
         rows.append((name, *way, f"{share:.3f}"))
     rows.append(("all of them", "", "", f"{FlopCost(selector.bench).share(found.plan):.3f}"))
     lines = [format_table(("layer", "scheme", "rank", "multiply-adds"), rows, right=(2, 3))]
-    if selector.cost.name != "FLOPs":
+    if not isinstance(selector.cost, FlopCost):  # which the table has
         lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")
     dense = f"dense {selector.dense.score:.4f}"
     lines.append(f"{selector.words(found.measured)}, {dense}, on {selector.images} images")

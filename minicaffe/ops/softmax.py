@@ -1,4 +1,4 @@
-"""Softmax over the leading axis, and the cross entropy of labels.
+"""Softmax over the leading axis, the cross entropy of labels, and how far two distributions are apart.
 
 p[c] = exp(x[c]) / Σ_c exp(x[c])        loss = −log p[label]        dx[c] = p[c] − (c = label)
 """
@@ -69,6 +69,14 @@ def cross_entropy_grad(probability: Array, labels: Array, out: Array) -> None:
         KERNELS["cross_entropy_grad"](out.size, probability, labels, out, labels.size)
         return
     module_of(out).subtract(probability, one_hot(labels, probability.shape[0]), out=out)
+
+
+def divergence(p: Array, q: Array) -> Array:
+    """Σ_c p[c] · log(p[c] / q[c]) of each place, the divergence of Kullback and Leibler: p, q (C, …)."""
+    xp = module_of(p)
+    ratio = xp.log(xp.maximum(p, SMALLEST)) - xp.log(xp.maximum(q, SMALLEST))
+    of_place: Array = (p * ratio).sum(axis=0)
+    return of_place
 
 
 def pick(x: Array, labels: Array) -> Array:

@@ -490,6 +490,34 @@ def test_where_nothing_cheaper_keeps_the_accuracy_it_says_so(capsys, folder, mon
     assert "nothing is approximated; the best that was seen: FLOPs 0.5" in output and "; allow more" in output
 
 
+WARNINGS = {  # of 30 images a batch, of which none may have changed, three may
+    "two batches": (
+        ["--max-drop", "1%"],
+        2,
+        "60 images tell what is counted only to ± 2.9 points: give more to be sure of 1",
+    ),
+    "one batch": (
+        ["--max-drop", "9%"],
+        1,
+        "30 images in one batch do not tell how sure what is counted is: give more to be sure of 9",
+    ),
+    "enough": (["--max-drop", "9%"], 2, None),
+    "no drop": (["--flops", "0.6"], 1, None),
+}
+
+
+@on_the_cpu
+@pytest.mark.parametrize(("goal", "batches", "warning"), WARNINGS.values(), ids=WARNINGS)
+def test_images_that_are_too_few_to_be_sure_of_a_drop_are_said_to_be(
+    capsys, monkeypatch, goal, batches, warning
+):
+    plan = {"conv2": LayerRank("CHANNEL", 45)}  # no answer changes
+    monkeypatch.setattr(Selector, "within_drop", lambda self, drop: self._try(plan))
+    output = select(capsys, *goal, "--batches", batches)
+    said = re.findall(r"^.* to be sure of .*$", output, re.MULTILINE)
+    assert said == [warning] * bool(warning)
+
+
 @on_the_cpu
 def test_a_search_that_goes_on_says_what_it_takes_from_the_journal(capsys, folder):
     assert "measurements are taken from" not in select(capsys, "--flops", "0.5")

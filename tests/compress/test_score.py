@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.compress.answers import ClassScore, NearnessScore, score_of
+from minicaffe.compress.answers import CAUTION, NOISE, ClassScore, MixedScore, NearnessScore, score_of
 from minicaffe.compress.batches import LABELS, run
 from minicaffe.compress.score import Measured, measure
 from minicaffe.device.array import to_device, to_host
@@ -156,7 +156,10 @@ def test_a_net_that_classifies_loses_what_its_dense_self_would_not(text, name, b
         assert found.scores[i] == pytest.approx(np.mean(right))
         assert found.lost[i] == pytest.approx(np.mean(lost), rel=1e-4)
         assert found.losses[i] == pytest.approx(np.mean(loss if LOSS in text else divergence), rel=1e-4)
+        assert found.counted[i] == len(labels)
     assert 0 < sum(found.lost) < 3
+    assert found.reckoned == pytest.approx([CAUTION * lost for lost in found.lost])
+    assert score.is_agreement == (name == "agreement")
 
 
 DENSE = {
@@ -243,6 +246,8 @@ def test_nearness_is_that_of_the_worst_output():
     np.testing.assert_allclose(found.lost, errors.max(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found.scores, 1 - errors.max(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found.losses, errors.max(axis=0) ** 2, rtol=1e-5)
+    assert found.reckoned == found.lost and found.counted == (0, 0, 0)
+    assert not score.is_agreement
 
 
 def test_an_output_that_should_be_zero_and_is_not_is_wholly_wrong():
@@ -252,7 +257,7 @@ def test_an_output_that_should_be_zero_and_is_not_is_wholly_wrong():
     assert measure(score, other, batches).scores == (1, 1, 1)
     run(other, batches[0])
     other.blobs["none"].data[...] = 0.5
-    assert score.of(other, batches[0]) == (0, 1, 1)
+    assert score.of(other, batches[0])[:3] == (0, 1, 1)
 
 
 def test_boxes_are_scored_by_the_numbers_that_they_are_made_of():
@@ -335,8 +340,12 @@ def test_an_output_that_is_nan_is_found_after_one_that_is_not():
             measure(score, other, batches)
 
 
-def measured(scores, lost=None):
-    return Measured(tuple(scores), tuple(1 - s for s in scores), tuple(lost or [0.0] * len(scores)))
+def measured(scores, lost=None, caution=1.0, counted=0):
+    """Figures of some batches, of ``counted`` answers each."""
+    lost = lost or [0.0] * len(scores)
+    reckoned = tuple(caution * x for x in lost)
+    losses = tuple(1 - s for s in scores)
+    return Measured(tuple(scores), losses, tuple(lost), reckoned, (counted,) * len(scores))
 
 
 def test_a_change_has_the_standard_error_of_the_differences_in_pairs():
@@ -359,6 +368,30 @@ def test_of_one_batch_there_is_no_standard_error():
     assert measured([0.5]).drop_from(measured([0.75])) == 0  # nothing was surely counted
 
 
+CHANGES = {  # scores of two batches of 50 answers, and the least that the error may be
+    "none": ([0.9, 0.8], math.sqrt(3) / 100),
+    "two, one in each": ([0.88, 0.78], math.sqrt(3) / 100),
+    "ten, five in each": ([0.8, 0.7], math.sqrt(10) / 100),
+    "for the better": ([1.0, 0.9], math.sqrt(10) / 100),
+}
+
+
+@pytest.mark.parametrize(("scores", "least"), CHANGES.values(), ids=CHANGES)
+def test_batches_that_changed_alike_are_not_sure_as_answers_are_counted(scores, least):
+    dense = measured([0.9, 0.8], counted=50)
+    found = measured(scores, counted=50)
+    assert found.change_from(dense).error == pytest.approx(least)
+    assert measured(scores).change_from(measured([0.9, 0.8])).error == pytest.approx(0)  # these are no counts
+    unlike = measured([0.9, 0.4], counted=50).change_from(dense)
+    assert unlike.error == pytest.approx(0.2)  # which the batches tell
+    assert measured([0.9], counted=50).drop_from(measured([1.0], counted=50)) == 0
+    assert found.expected.error == 0
+
+
+def test_two_answers_that_were_counted_as_lost_are_not_surely_lost():
+    assert measured([0.88, 0.78], counted=50).drop_from(measured([0.9, 0.8], counted=50)) == 0
+
+
 def test_what_is_expected_to_be_lost_is_a_change_for_the_worse():
     found = measured([0.9, 0.9], [0.01, 0.03])
     assert found.expected.mean == pytest.approx(-0.02)
@@ -367,13 +400,13 @@ def test_what_is_expected_to_be_lost_is_a_change_for_the_worse():
 
 def test_the_drop_to_reckon_with_is_what_is_expected_with_caution_or_what_was_surely_counted():
     dense = measured([0.9, 0.8, 0.85])
-    alike = measured([0.9, 0.8, 0.85], [0.01, 0.02, 0.03])
-    assert alike.drop_from(dense, 2.0) == pytest.approx(2 * 0.02)
-    lucky = measured([0.95, 0.85, 0.9], [0.01, 0.02, 0.03])
-    assert lucky.drop_from(dense, 2.0) == pytest.approx(2 * 0.02)
-    unlucky = measured([0.8, 0.72, 0.75], [0.01, 0.02, 0.03])
+    alike = measured([0.9, 0.8, 0.85], [0.01, 0.02, 0.03], caution=2)
+    assert alike.drop_from(dense) == pytest.approx(2 * 0.02)
+    lucky = measured([0.95, 0.85, 0.9], [0.01, 0.02, 0.03], caution=2)
+    assert lucky.drop_from(dense) == pytest.approx(2 * 0.02)
+    unlucky = measured([0.8, 0.72, 0.75], [0.01, 0.02, 0.03], caution=2)
     change = unlucky.change_from(dense)
-    assert unlucky.drop_from(dense, 2.0) == -change.mean - 2 * change.error > 2 * 0.02
+    assert unlucky.drop_from(dense) == -change.mean - 2 * change.error > 2 * 0.02
     unsure = measured([0.9, 0.5, 0.99])
     assert unsure.score < dense.score and unsure.drop_from(dense) == 0
 
@@ -390,8 +423,8 @@ def test_of_the_first_five_what_is_lost_is_the_probability_of_all_five():
     lost = np.mean(
         [np.sort(a)[-5:].sum() - a[np.argsort(b)[-5:]].sum() for a, b in zip(p.T, p_hat.T, strict=True)]
     )
-    assert lost > 0 and float(score._lost(p, p_hat)) == pytest.approx(lost)
-    assert float(score._lost(p, p)) == 0
+    assert lost > 0 and score._lost(p, p_hat).mean() == pytest.approx(lost)
+    assert (score._lost(p, p) == 0).all()
 
 
 # -- several outputs ---------------------------------------------------------------------------------------
@@ -414,10 +447,37 @@ def test_an_output_beside_the_classes_is_kept_too():
     boxes = [blobs_of(each, batches, "box") for each in (net, other)]
     varies = np.concatenate(boxes[0]).var(axis=0).sum()
     for lost, exact, y in zip(found.lost, *boxes, strict=True):
-        assert lost * score.caution == pytest.approx(((y - exact) ** 2).sum(axis=1).mean() / varies, rel=1e-4)
+        assert lost == pytest.approx(((y - exact) ** 2).sum(axis=1).mean() / varies, rel=1e-4)
+    assert found.reckoned == found.lost  # what is measured needs no care
+    assert found.losses == pytest.approx([lost / 2 for lost in found.lost])  # in nats
     distances, drops = score.drops(answers_of(score, net, batches))
-    assert distances[0] == drops[0] == 0 and (drops >= distances).all()
-    assert score.distance(answers_of(score, other, batches), answers_of(score, net, batches)) > 0
+    assert distances[0] == drops[0] == 0 and (drops >= 2 * distances).all()
+    distance = score.distance(answers_of(score, other, batches), answers_of(score, net, batches))
+    assert distance == pytest.approx(np.mean(found.lost) / 2, rel=1e-4)
+
+
+def test_of_classes_and_another_output_what_is_lost_more_of_counts_and_distances_add_up():
+    net, other = two_nets(TWO_OUTPUTS)
+    for blob, its in zip(other.params["box"], net.params["box"], strict=True):
+        blob.data[...] = its.data * 0.99
+    mixed, classes, batches = score_of(net), score_of(net, "prob"), batches_of(net)
+    assert isinstance(mixed, MixedScore) and isinstance(classes, ClassScore)
+    for score in (mixed, classes):
+        remember(score, net, batches)
+    found, of_classes = (measure(score, other, batches) for score in (mixed, classes))
+    exact, y = (np.concatenate(blobs_of(each, batches, "box")) for each in (net, other))
+    share = ((y - exact) ** 2).sum() / ((exact - exact.mean(axis=0)) ** 2).sum()
+    assert 0 < share < min(of_classes.lost)
+    assert (found.lost, found.reckoned) == (of_classes.lost, of_classes.reckoned)
+    more = np.subtract(found.losses, of_classes.losses)
+    assert more.mean() == pytest.approx(share / 2, rel=1e-3)
+    distances = [
+        score.distance(answers_of(score, other, batches), answers_of(score, net, batches))
+        for score in (mixed, classes)
+    ]
+    assert distances[0] - distances[1] == pytest.approx(share / 2, rel=1e-3)
+    assert found.counted == of_classes.counted == (12, 12, 12)
+    assert mixed.is_agreement
 
 
 def test_of_another_output_as_much_is_lost_in_batches_of_one_image():
@@ -428,8 +488,7 @@ def test_of_another_output_as_much_is_lost_in_batches_of_one_image():
     remember(score, net, batches)
     exact, y = (np.concatenate(blobs_of(each, batches, "box")) for each in (net, other))
     share = ((y - exact) ** 2).sum() / ((exact - exact.mean(axis=0)) ** 2).sum()
-    losses = [loss * score.caution for loss in measure(score, other, batches).lost]
-    assert np.mean(losses) == pytest.approx(share, rel=1e-4)
+    assert np.mean(measure(score, other, batches).lost) == pytest.approx(share, rel=1e-4)
 
 
 def answers_of(score, net, batches):
@@ -448,6 +507,71 @@ def test_predictions_with_an_ignored_label_do_not_count():
     for right, batch, y in zip(found.scores, batches, blobs_of(other, batches, "ip"), strict=True):
         labels = to_host(batch["label"]).reshape(12, 3, 2)
         assert right == pytest.approx((y.argmax(axis=1) == labels)[labels != 3].mean())
+
+
+IGNORING = SPATIAL + LOSS.replace("[ip, label]", "[ip, label], loss_param: {ignore_label: 3}")
+
+
+def test_predictions_whose_label_is_ignored_count_nowhere():
+    """As if the images were one pixel wide, and had no others."""
+    net, other = two_nets(IGNORING)
+    batches = batches_of(net)
+    for batch in batches:
+        labels = to_host(batch["label"])
+        labels[labels == 3] = 2
+        labels[..., 1:, :] = labels[..., 1:] = 3
+        batch["label"] = to_device(labels)
+    score = score_of(net)
+    remember(score, net, batches)
+    found, exact, answers = (
+        measure(score, other, batches),
+        *(answers_of(score, x, batches) for x in (net, other)),
+    )
+    p, q = (
+        np.array([predictions(y)[::6] for y in blobs_of(x, batches, "ip")]) for x in (net, other)
+    )  # (batch, image, class) of the first pixels
+    divergences = (p * np.log(p / q)).sum(axis=2)
+    assert score.distance(answers, exact) == pytest.approx(divergences.mean(), rel=1e-4)
+    assert found.counted == (12, 12, 12)
+    alone = ClassScore("prob", 1, True).drops([[one.T] for one in p])
+    for of_all, of_some in zip(score.drops(exact), alone, strict=True):
+        np.testing.assert_allclose(of_all, of_some, rtol=1e-4, atol=1e-7)
+
+
+def test_a_batch_of_which_nothing_counts_loses_nothing_and_where_none_does_there_is_no_prediction():
+    net, other = two_nets(IGNORING)
+    batches = batches_of(net)
+    batches[0]["label"][...] = 3
+    score = score_of(net)
+    remember(score, net, batches)
+    found = measure(score, other, batches)
+    assert (found.scores[0], found.lost[0], found.counted[0]) == (0, 0, 0)
+    assert min(found.lost[1:]) > 0
+    with pytest.raises(DataError, match=r"^no prediction counts: all labels are 3; take other test images$"):
+        score.drops(answers_of(score, net, batches[:1]))
+
+
+def test_drops_are_what_noise_in_the_scores_does():
+    """Simulated anew, with other noise, for predictions whose scores vary by 2."""
+    rng = np.random.default_rng(8)
+    z = 2 * rng.standard_normal((CLASSES, 4000))
+    p = np.exp(z) / np.exp(z).sum(axis=0)
+    spread = np.log(p).std(axis=1).mean()
+    distances, drops = ClassScore("prob", 1, True).drops([[p[:, :1000]], [p[:, 1000:]]])
+    assert len(distances) == len(NOISE) + 1
+    for i in range(20, len(NOISE), 5):
+        q = np.exp(z + NOISE[i] * spread * rng.standard_normal(z.shape))
+        q /= q.sum(axis=0)
+        lost = p.max(axis=0) - p[q.argmax(axis=0), np.arange(4000)]
+        assert distances[i + 1] == pytest.approx((p * np.log(p / q)).sum(axis=0).mean(), rel=0.1)
+        assert drops[i + 1] == pytest.approx(lost.mean(), rel=0.35, abs=2e-4)
+
+
+def test_of_outputs_a_distance_costs_its_root():
+    score, y = NearnessScore(["y"]), np.random.default_rng(3).standard_normal((4, 3))
+    for wrong in (0.01, 0.3, 1):
+        distance = score.distance([[y * (1 + wrong)]], [[y]])
+        assert np.interp(distance, *score.drops([[y]])) == pytest.approx(wrong, rel=0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])

@@ -108,7 +108,8 @@ def select(args: argparse.Namespace) -> None:
             else selector.within_cost(goals[0])
         )
         print(selection.table(selector, found))
-        _say_if_too_few(selector, found, args.max_drop)
+        if found.plan and args.max_drop is not None:
+            _say_if_too_few(selector, found, args.max_drop)
         if not found.plan:
             _say_that_nothing_holds(selector)
         with shrunk.planned_net(bench, found.plan, net, out) as made:
@@ -138,13 +139,15 @@ def _distill(bench: Workbench, student: Net, minutes: float) -> None:
     distill(student, bench.original, training_pictures, minutes)
 
 
-def _say_if_too_few(selector: Selector, found: Selection, max_drop: float | None) -> None:
+def _say_if_too_few(selector: Selector, found: Selection, max_drop: float) -> None:
     error = found.measured.change_from(selector.dense).error
-    if max_drop is not None and error > max_drop:
-        logger.warning(
-            "%d images tell what is counted only to ± %.1f points: give more to be sure of %g",
-            selector.images, 100 * error, 100 * max_drop,
-        )  # fmt: skip
+    if error <= max_drop:
+        return
+    images = f"{selector.images} images"
+    tell = f"{images} tell what is counted only to ± {100 * error:.1f} points"
+    if math.isnan(error):
+        tell = f"{images} in one batch do not tell how sure what is counted is"
+    logger.warning("%s: give more to be sure of %g", tell, 100 * max_drop)
 
 
 def _say_that_nothing_holds(selector: Selector) -> None:
