@@ -48,15 +48,15 @@ def _accuracy(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _cost(axes: Any, rows: Sequence[Row]) -> None:
-    """Energy, multiply-adds and time of all layers at once, beside the dense net's."""
-    dense = max(row.milliseconds for row in rows if row.fraction == 1)
+    """Energy, multiply-adds and time of all layers at once, each as a share of what it is in the dense net."""
+    dense = next(row.milliseconds for row in rows if row.fraction == 1)
     x = [100 * row.fraction for row in rows]
     for label, values in (
-        ("energy kept, least of the layers", [row.energy for row in rows]),
-        ("multiply-adds", [row.flops for row in rows]),
-        ("measured time", [row.milliseconds / dense for row in rows]),
+        ("energy, of the layer that keeps least", [row.energy for row in rows]),
+        ("multiply-adds of these layers", [row.flops for row in rows]),
+        ("time of the whole net, from timed layers", [row.milliseconds / dense for row in rows]),
     ):
         axes.plot(x, [100 * value for value in values], "o-", markersize=3, label=label)
-    axes.set(xlabel="rank kept, %", ylabel="% of the dense net", title="all layers at once")
+    axes.set(xlabel="rank kept, %", ylabel="share of what it is when dense, %", title="all layers at once")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from statistics import median, quantiles
+from statistics import median
+
+import numpy as np
 
 from minicaffe.device.array import synchronize
 
@@ -24,16 +26,16 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def spread(times: Sequence[float]) -> float:
-    """The width of the middle four fifths of some times, as a share of their median; 0 for fewer than five.
+    """The range of some times without a tenth at either end, as a share of their median; 0 for fewer than five.
 
     A single hiccup among ten does not count, but two do: a busy machine makes one pass in five take three times as
-    long, which the middle half would not show.
+    long, which the middle half would not show. Of fewer than ten times a part of the last one is left out.
     """
     if len(times) < FEWEST:
         return 0.0
-    low, *_, high = quantiles(times, n=10, method="inclusive")
-    middle = median(times)
-    return (high - low) / middle if middle else 0.0
+    tenth, last, middle = len(times) / 10, len(times) - 1, median(times)
+    low, high = np.interp([tenth, last - tenth], range(len(times)), sorted(times))
+    return float(high - low) / middle if middle else 0.0
 
 
 def warn_of_noise(times: Sequence[float], of_what: str) -> None:

@@ -31,7 +31,7 @@ class Row:
 
     ``energy``: the share of the data's energy (DATA) or of the responses' variance that is kept, in the layer that
     keeps least; ``flops``: the candidates' multiply-adds as a share of the dense ones; ``milliseconds``: a
-    forward of the whole net.
+    forward of the whole net, added up from timed layers (``TimeCost``).
     """
 
     layer: str

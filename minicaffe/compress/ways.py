@@ -47,14 +47,6 @@ class Directions:
     energy: Array
 
 
-def response_errors(w: Array, moments: Moments, way: str) -> Array:
-    """The errors (n + 1) of a layer's answers at ranks 0 … n = min(m, k), as ``Directions`` has them.
-
-    ``w`` (g, m, k) are the layer's weights, ``moments`` those of its inputs, ``way`` one of ``WAYS``.
-    """
-    return WAYS[way](w, moments).response_errors
-
-
 def of_weights(w: Array, moments: Moments) -> Directions:
     """The singular vectors of w (g, m, k)."""
     xp, w = module_of(w), w.astype(np.float64)

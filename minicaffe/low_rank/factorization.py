@@ -6,8 +6,7 @@
 ``gram``        eigenvectors of the smaller of X·Xᵀ and Xᵀ·X (syevd): cheaper where X is long; half the digits of
                 small singular values are lost, so it computes in float64.
 ``randomized``  a range finder (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4): X is multiplied
-                with a few random vectors, or with a basis that is nearly right already; power iterations then turn
-                the result towards the leading vectors.
+                with a few random vectors; power iterations then turn the result towards the leading vectors.
 
 All take stacks of matrices (…, m, n), as the groups of a convolution are, on NumPy or CuPy arrays. ``Truncation``
 is the matrix of rank r that such triplets make, with its gradient.
@@ -105,19 +104,11 @@ def randomized(
     rng: Any,
     power_iterations: int = POWER_ITERATIONS,
     oversampling: int = OVERSAMPLING,
-    start: Array | None = None,
 ) -> Svd:
-    """The leading ``rank`` triplets, by a range finder.
-
-    ``start``: a basis (…, m, k) to begin with, in place of random vectors from ``rng``: a warm start, as after
-    a small change of x.
-    """
+    """The leading ``rank`` triplets, by a range finder that starts from random vectors of ``rng``."""
     xp = module_of(x)
     width = min(rank + oversampling, *x.shape[-2:])
-    if start is None:
-        start = x @ rng.standard_normal((*x.shape[:-2], x.shape[-1], width), dtype=x.dtype)
-    else:
-        power_iterations = max(power_iterations, 1)  # without one, x would have no part in the basis
+    start = x @ rng.standard_normal((*x.shape[:-2], x.shape[-1], width), dtype=x.dtype)
     basis = find_range(lambda q: x @ (x.swapaxes(-1, -2) @ q), start, power_iterations)
     u, s, vt = linalg.svd(basis.swapaxes(-1, -2) @ x)
     total = _squares(x)

@@ -446,6 +446,13 @@ def test_sweep_prints_accuracy_energy_flops_and_time_for_each_rank(capsys, folde
 
 
 @on_the_cpu
+def test_the_energy_of_all_layers_is_that_of_the_one_that_keeps_least(capsys):
+    rows = sweep(capsys, "--target", "data")
+    conv1, conv2, both = (float(row[5]) for row in rows if row[1] == "0.10")
+    assert both == min(conv1, conv2) < max(conv1, conv2) - 0.01
+
+
+@on_the_cpu
 def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured, folder):
     pytest.importorskip("matplotlib")
     rows = []
@@ -454,6 +461,8 @@ def test_sweep_draws_a_plot_and_when_run_again_measures_nothing(capsys, measured
         assert len(measured) == 6
         content = (folder / name).read_bytes()
         assert content.startswith(start) and len(content) > 5000
+    for text in ("share of what it is when dense, %", "time of the whole net, from timed layers"):
+        assert f"<!-- {text} -->" in content.decode()
     assert rows[0] == rows[1]
 
 

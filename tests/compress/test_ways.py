@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.compress.fitting import layer_fits
 from minicaffe.compress.moment_sums import MomentSums
-from minicaffe.compress.ways import WAYS, response_errors
+from minicaffe.compress.ways import WAYS
 from minicaffe.low_rank.factorization import svd
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
@@ -56,7 +56,7 @@ def approximated(way, scheme, w, b, moments, rank):
 def test_errors_at_all_ranks_are_those_of_the_real_approximations(layer, way):
     scheme, w, b, columns, moments = layer
     directions = WAYS[way](w, moments)
-    errors, full = response_errors(w, moments, way), min(w.shape[1:])
+    errors, full = directions.response_errors, min(w.shape[1:])
     assert len(errors) == len(directions.weight_errors) == len(directions.energy) == full + 1
     y = w @ columns
     for rank in {1, 2, full // 2, full - 1, full}:
@@ -84,7 +84,7 @@ def test_the_directions_make_the_approximation_whose_error_is_said(layer, way):
 
 def test_at_each_rank_the_fitted_way_loses_least(layer):
     _, w, _, _, moments = layer
-    errors = {way: response_errors(w, moments, way) for way in WAYS}
+    errors = {way: find(w, moments).response_errors for way, find in WAYS.items()}
     assert (errors["fitted"] <= errors["weights"] + 1e-6).all()
     assert (errors["fitted"] <= errors["data"] + 1e-6).all()
     assert all((np.diff(e) <= 1e-12).all() for e in errors.values())

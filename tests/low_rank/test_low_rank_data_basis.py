@@ -15,6 +15,7 @@ from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry, Window
 from minicaffe.ops.convolution.reference import im2col
+from tests.low_rank.low_rank_cases import PLAIN, data_matrix, layer_of, output, span
 
 pytestmark = pytest.mark.cpu_only("arrays of NumPy, whatever the device is")
 
@@ -308,6 +309,25 @@ def test_data_that_are_zero_give_an_orthonormal_basis_and_no_energy(geometry, rn
         assert not found.s.any() and found.rank_for(0.9) == 1
     start = data_basis.random_start(dense, 4, np.random.default_rng(0), np.dtype("f4"))
     assert_orthonormal(data_basis.from_iterations(dense, zeros, start, 3, 2), 1e-5)
+
+
+@pytest.mark.parametrize("power_iterations", [0, 2])
+def test_the_first_randomized_basis_of_a_layer_takes_one_iteration_more_and_later_ones_start_from_it(
+    make_net, power_iterations, rng
+):
+    settings = f"rank: 3, target: data, refresh: 1, method: randomized, power_iterations: {power_iterations}"
+    net = make_net(PLAIN.text(settings + ", oversampling: 1"), phase="train", seed=2, dtype="float64")
+    twin = make_net(PLAIN.text(settings + ", oversampling: 1"), phase="train", seed=2, dtype="float64")
+    dense = layer_of(twin).low_rank.dense[0]
+    basis = data_basis.random_start(dense, 4, layer_of(twin).rng, np.dtype("f8"))
+    for iterations in (power_iterations + 1, max(1, power_iterations)):
+        output(net, PLAIN.random_input(rng))
+        columns = data_matrix(PLAIN, net)
+        for _ in range(iterations):
+            basis = columns @ (columns.swapaxes(-1, -2) @ orthonormal(basis))
+        basis = orthonormal(basis)
+        basis = basis @ np.linalg.svd(basis.swapaxes(-1, -2) @ columns)[0][..., :3]
+        np.testing.assert_allclose(span(net.params["conv"][-1].data), span(basis), atol=1e-9)
 
 
 def test_a_random_start_is_its_seeds(rng):

@@ -205,25 +205,6 @@ def test_each_power_iteration_brings_a_randomized_factorization_nearer(spectrum,
     assert errors[0] > errors[1] > errors[2] > errors[3] > tail_of(x, 10)
 
 
-@pytest.mark.parametrize("power_iterations", [0, 1])
-@pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_a_warm_start_after_a_small_change_is_better_than_a_cold_one(spectrum, power_iterations, rng):
-    x = matrix_with(rng, spectrum, 60, 90)
-    changed = x + matrix_with(rng, 0.01 * spectrum, 60, 90)
-    cold = randomized(changed, 10, np.random.default_rng(2), power_iterations)
-    warm = randomized(changed, 10, None, power_iterations, start=svd(x).truncate(10).u)
-    best = tail_of(changed, 10)
-    assert warm.tail**0.5 - best < 0.1 * (cold.tail**0.5 - best)
-    assert warm.tail**0.5 == pytest.approx(best, rel=1e-3)
-
-
-def test_a_warm_start_from_the_leading_vectors_themselves_is_exact_without_a_power_iteration(rng):
-    x = random_matrix(rng, (3, 14, 11))
-    found = randomized(x, 4, None, power_iterations=0, start=svd(x).truncate(4).u)
-    assert found.tail**0.5 == pytest.approx(tail_of(x, 4), rel=1e-10)
-    assert distance(x, found) == pytest.approx(tail_of(x, 4), rel=1e-10)
-
-
 @few_shapes
 def test_a_randomized_factorization_with_as_many_vectors_as_the_matrix_has_is_exact(shape, rng):
     x = random_matrix(rng, shape)
