@@ -17,7 +17,8 @@ from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.products import product_of_rank
 from minicaffe.low_rank.schemes import factor_count
 
-REPEATS = 7
+REPEATS = 7  # times of a call, or fewer where they take long
+LEAST_REPEATS, ENOUGH = 3, 0.05  # seconds, all together
 
 
 class Cost:
@@ -154,7 +155,10 @@ def _spacing(rank: int) -> int:
 def _milliseconds(call: Callable[[], object], times: list[float] | None = None) -> float:
     """The median time of a call; the times themselves are added to ``times``."""
     with one_blas_thread():
-        found = [seconds(call) for _ in range(REPEATS + 1)][1:]
+        seconds(call)  # the first finds new memory
+        found: list[float] = []
+        while len(found) < LEAST_REPEATS or (len(found) < REPEATS and sum(found) < ENOUGH):
+            found.append(seconds(call))
     if times is not None:
         times += found
     return median(found) * 1e3

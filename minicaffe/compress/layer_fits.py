@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from minicaffe.compress.lazy import cached_property
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of, to_host
 from minicaffe.device.workers import one_blas_thread
@@ -65,6 +65,10 @@ class LayerFits(ABC):
         """The factors of a rank."""
         with one_blas_thread():  # of many small factorizations: several threads mostly wait for each other
             return self._fit(rank)
+
+    def start(self, rank: int) -> Fit:
+        """The factors that ``missed`` is of. ``fit`` may have better ones, which take longer."""
+        return self.fit(rank)
 
     def missed(self) -> np.ndarray:
         """E‖y − ŷ‖² as a share of the variance of y, at ranks 0 … full: float64, never rising."""

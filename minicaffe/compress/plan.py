@@ -41,6 +41,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         self.cost = self.product.geometry.multiply_adds
+        self._costs_of_rank = {way: cost_of_rank(self.product, its) for way, its in self.schemes.items()}
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of that name; a basis of the data has the two stages of CHANNEL."""
@@ -65,11 +66,15 @@ class Candidate:
 
     def share(self, choice: LayerRank) -> float:
         """The multiply-adds at a rank as a share of the dense layer's."""
-        return min(1.0, choice.rank * cost_of_rank(self.product, self.scheme(choice.scheme)))
+        return min(1.0, choice.rank * self.cost_of_rank(choice.scheme))
+
+    def cost_of_rank(self, scheme: str) -> float:
+        """The multiply-adds of one more rank as a share of the dense layer's."""
+        return self._costs_of_rank["CHANNEL" if scheme in DATA_BASES else scheme]
 
     def rank_for(self, scheme: str, share: float) -> int:
         """The largest rank that costs at most this share, at least 1."""
-        fitting = rank_within(share, cost_of_rank(self.product, self.scheme(scheme)))
+        fitting = rank_within(share, self.cost_of_rank(scheme))
         return max(1, min(fitting, self.full_rank(scheme)))
 
 

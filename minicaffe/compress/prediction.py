@@ -102,15 +102,21 @@ class Prediction:
         batch, and then the layers are tried from the last to the first.
         """
         bench, probes = self.bench, {name: self._probes(name) for name in self.bench.candidates}
-        answers = {(name, x): list[Answers]() for name, choices in probes.items() for x in choices}
+        first = {name: first_to_rerun(bench.trial, name) for name in probes}
+        answers: dict[tuple[str, float], list[Answers]] = {}
+        fits = {
+            (name, x): bench.alone(name, choice.scheme).start(choice.rank)
+            for name in reversed(bench.candidates)
+            for x, choice in probes[name].items()
+        }
         for batch in self.batches:
             bench.put_back()
             run(bench.trial, batch)
-            for name in reversed(bench.candidates):
-                first = first_to_rerun(bench.trial, name)
-                for x, choice in probes[name].items():
-                    bench.approximate({name: choice})
-                    answers[name, x].append(self._answers_from(first, batch))
+            for (name, x), fit in fits.items():
+                bench.put_back()
+                bench.put_fit(name, probes[name][x], fit)
+                run(bench.trial, batch, first[name])
+                answers.setdefault((name, x), []).append(self._finite(bench.trial))
         found = {key: bench.score.distance(its, self._answers) for key, its in answers.items()}
         return {name: _effect({x: found[name, x] for x in choices}) for name, choices in probes.items()}
 
@@ -126,11 +132,6 @@ class Prediction:
             if choice is not None and (m := self.missed(name, choice)) > LEAST:
                 found.setdefault(math.log(m), choice)
         return found
-
-    def _answers_from(self, first: int, batch: Batch) -> Answers:
-        """What the trial net answers to a batch, run from a layer on."""
-        run(self.bench.trial, batch, first)
-        return self._finite(self.bench.trial)
 
     def _answers_of(self, net: Net) -> list[Answers]:
         found = []

@@ -158,8 +158,7 @@ class Workbench:
             if name not in plan:
                 continue
             fits[name] = self._fit(name, plan[name], before)
-            found, scheme = fits[name], self.candidates[name].scheme(plan[name].scheme)
-            self.put(name, scheme.weights(found.left @ found.right), found.bias)
+            self.put_fit(name, plan[name], fits[name])
             before = (*before, name, plan[name])
         return fits
 
@@ -194,6 +193,11 @@ class Workbench:
         if way != "DATA" and len(self.trial.params[name]) == 1:  # no bias makes up for means
             seen = seen.uncentred()
         return layer_fits(way, self.candidates[name].scheme(way), seen, w, *bias)
+
+    def put_fit(self, name: str, choice: LayerRank, found: Fit) -> None:
+        """Put what factors make together into a layer of the trial net."""
+        scheme = self.candidates[name].scheme(choice.scheme)
+        self.put(name, scheme.weights(found.left @ found.right), found.bias)
 
     def put(self, name: str, weights: Array, bias: Array | None = None) -> None:
         """Put approximated weights into a layer of the trial net; ``put_back`` takes them out."""
