@@ -17,10 +17,9 @@ are fewer columns than K, as the columns themselves (``columns.py``).
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
+from minicaffe.compress.lazy import cached_property
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import leading_eigenvectors
 

@@ -1,5 +1,8 @@
 """What each rank misses, at all ranks at once, is what its factors miss; few columns give what their moments do."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ import minicaffe as mc
 from minicaffe.compress import moment_sums
 from minicaffe.compress.columns import Columns
 from minicaffe.compress.fitting import layer_fits, missed_at_all_ranks
+from minicaffe.compress.lazy import cached_property
 from minicaffe.compress.moment_sums import MomentSums, column_mean, columns_at
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import to_device
@@ -301,3 +305,18 @@ def test_moments_of_a_net_with_an_inner_product_of_few_images_are_columns(rng):
     )
     found = moment_sums.of_layers(net, ["ip"], [{"x": to_device(rng.standard_normal((4, 3, 6, 5)))}])["ip"]
     assert isinstance(found, Columns) and found.count == 4
+
+
+def test_fits_of_several_layers_are_made_at_the_same_time():
+    both = threading.Barrier(2, timeout=10)
+
+    class Waiting:
+        @cached_property
+        def value(self):
+            """Can only be had of two objects at once."""
+            return both.wait()
+
+    objects = Waiting(), Waiting()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda waiting: waiting.value, objects))
+    assert found == [waiting.value for waiting in objects] and sorted(found) == [0, 1]
