@@ -91,6 +91,7 @@ class TimeCost(Cost):
         self.candidates = {name: candidate(steps[name]) for name in bench.candidates}
         self._rng = bench.original.setting.device.rng(0)
         self._known: dict[tuple[str, str, int], float] = {}
+        self._room: dict[str, Array] = {}
         times: list[float] = []  # of the whole net, before and after its layers are timed
 
         def whole() -> float:
@@ -132,7 +133,14 @@ class TimeCost(Cost):
     def _arrays(self, candidate: Candidate) -> tuple[Array, Array]:
         """An input and room for an output."""
         geometry = candidate.product.geometry
-        return self._noise(geometry.shape), self._noise(geometry.output_shape)
+        return self._numbers("input", geometry.shape), self._numbers("output", geometry.output_shape)
+
+    def _numbers(self, of: str, shape: tuple[int, ...]) -> Array:
+        """An array that later calls reuse: making noise for one takes longer than a layer."""
+        size = math.prod(shape)
+        if of not in self._room or self._room[of].size < size:
+            self._room[of] = self._noise((size,))
+        return self._room[of][:size].reshape(shape)
 
     def _noise(self, shape: tuple[int, ...]) -> Array:
         noise: Array = self._rng.standard_normal(shape, dtype=np.float32)

@@ -34,13 +34,15 @@ def layer_fits(way: str, scheme: Scheme, seen: Moments, w: Array, bias: Array | 
 
 
 def missed_at_all_ranks(fits: Mapping[Name, LayerFits]) -> dict[Name, np.ndarray]:
-    """``missed`` of each. On a CPU the workers take the layers in turns, those with the largest matrices first."""
+    """``missed`` of each. On a CPU each worker takes the next layer that none has, the largest matrices first."""
     found: dict[Name, np.ndarray] = {}
+    names = iter(sorted(fits, key=lambda name: -fits[name].seen.x_mean.size))
 
-    def find(name: Name, worker: int) -> None:
-        found[name] = fits[name].missed()
+    def find(worker: int) -> None:
+        for name in names:
+            found[name] = fits[name].missed()
 
-    names = sorted(fits, key=lambda name: -fits[name].seen.x_mean.size)
     on_host = all(on_cpu(each.seen.x_mean) for each in fits.values())
-    workers.share_products(find, names, workers.worker_count if on_host else 1)
+    with workers.one_blas_thread():
+        workers.run(find, workers.worker_count if on_host else 1)
     return {name: found[name] for name in fits}
