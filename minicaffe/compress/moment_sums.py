@@ -23,10 +23,10 @@ from minicaffe.ops import gemm
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry
 
-# Factors fitted to so many columns for each row of the data matrix miss at most 1 % more, of what is missed, than
-# those fitted to all; …
+# Least squares fitted to n columns of k rows miss about k / n more, of what is missed, than those fitted to all:
+# a hundredth, with so many columns for each row.
 COLUMNS_PER_ROW = 80
-ENOUGH_COLUMNS = 20_000  # … if these are at least so many
+ENOUGH_COLUMNS = 20_000  # at least so many: columns of one image are alike, and tell less
 WORTH_SAMPLING = 0.25  # of the columns: to take one is more work than to go on with the next
 PIECE = 1 << 13  # columns that are taken together
 SEED = 1701

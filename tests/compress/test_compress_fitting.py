@@ -232,43 +232,6 @@ def test_no_small_change_of_channel_factors_comes_nearer(group, own, rng):
             assert task.error(task.scheme.weights(left @ right)) > least
 
 
-def alternating(task, rank, sweeps):
-    """The error of spatial factors after plain alternating least squares from the truncated weights, one group."""
-    channels, kh, kw = task.scheme.shape[1:]
-    x = (task.columns[0] - task.columns[0].mean(axis=1, keepdims=True)).reshape(channels * kh, kw, -1)
-    y = task.y - task.y.mean(axis=1, keepdims=True)
-    v = svd(task.scheme.matrix(task.w)).truncate(rank).u[0].T
-    for _ in range(sweeps):
-        z = np.einsum("ra,ajp->rjp", v, x).reshape(rank * kw, -1)
-        h = np.linalg.lstsq(z.T, y.T, rcond=None)[0].T.reshape(6, rank, kw)
-        design = np.einsum("mrj,ajp->mpra", h, x).reshape(y.size, -1)
-        v = np.linalg.lstsq(design, y.ravel(), rcond=None)[0].reshape(rank, -1)
-    return ((design @ v.ravel() - y.ravel()) ** 2).sum() / y.shape[1]
-
-
-@pytest.mark.parametrize("rank", [1, 2, 4])
-@each_target
-def test_spatial_factors_come_as_near_as_long_alternating_least_squares(own, rank, rng):
-    task = Task(rng, SpatialScheme, 1, own)
-    found = fit(task.scheme, task.exact, rank, task.w)
-    assert task.fitted_error(found) <= 1.03 * alternating(task, rank, 15)
-
-
-@pytest.mark.parametrize("rank", [1, 2, 4])
-@each_target
-@each_group
-def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_they_start_from(
-    group, own, rank, rng
-):
-    task = Task(rng, SpatialScheme, group, own)
-    error = task.fitted_error(fit(task.scheme, task.exact, rank, task.w))
-    best = task.exact.best(task.w.reshape(task.moments.yx.shape))
-    for weights in (task.w, best.reshape(task.w.shape)):
-        found = svd(task.scheme.matrix(weights)).truncate(rank)
-        left, right = found.factors()
-        assert error < 0.99 * task.error(task.scheme.weights(left @ right))
-
-
 @pytest.mark.parametrize(("rank", "asked"), [(1, 1), (3, 3), (1, 3)])
 @each_group
 @each_kind

@@ -61,21 +61,6 @@ def test_what_channel_factors_miss_is_known_for_all_ranks(group, own, has_bias, 
 
 @each_target
 @each_group
-def test_what_spatial_factors_miss_is_bounded_from_both_sides(group, own, rng):
-    task = Task(rng, SpatialScheme, group, own)
-    missed = layer_fits("SPATIAL", task.scheme, task.moments, task.w).missed()
-    rows, columns = task.scheme.matrix_shape
-    break_even, full = rows * columns // (rows + columns), min(rows, columns)
-    assert len(missed) == full + 1 and missed[0] == 1 and (np.diff(missed) <= 0).all()
-    for rank in range(1, break_even + 1):
-        error = task.fitted_error(fit(task.scheme, task.moments, rank, task.w)) / task.variance
-        assert error - 1e-4 <= missed[rank] <= 1.35 * error + 1e-3
-    at_full_rank = task.fitted_error(fit(task.scheme, task.moments, full, task.w)) / task.variance
-    assert missed[full] == pytest.approx(at_full_rank, abs=1e-4)
-
-
-@each_target
-@each_group
 @pytest.mark.parametrize("way", ["BASIS", "DATA"])
 def test_what_a_basis_of_the_data_misses_is_known_for_all_ranks(way, group, own, rng):
     task, bias = Task(rng, ChannelScheme, group, own), rng.standard_normal(6)
@@ -293,6 +278,26 @@ def test_a_sample_has_the_responses_of_its_own_columns(images, rng, monkeypatch)
         found.append(sums.moments())
     np.testing.assert_allclose(found[0].yx, w.reshape(2, 2, 18) @ found[0].xx, atol=1e-9)
     np.testing.assert_array_equal(found[0].xx, found[1].xx)  # the same positions every time
+
+
+def test_least_squares_from_a_sample_are_nearly_those_from_all_columns(rng, monkeypatch):
+    monkeypatch.setattr(moment_sums, "ENOUGH_COLUMNS", 0)
+    w = rng.standard_normal((4, 2, 3, 3))
+    product = DenseConvolution(Geometry((2, 50, 50, 4), 4, Window((3, 3))), np.float64)
+    all_columns, some = MomentSums(), MomentSums(batches=2)
+    for _ in range(2):
+        x, y = image_like(rng, product.geometry.shape), np.empty(product.geometry.output_shape)
+        product.forward(x, w, y)
+        y += rng.standard_normal(y.shape)  # what no weights answer
+        for sums in (all_columns, some):
+            sums.add(product, x, y)
+    assert some.columns == 80 * 18 < 0.1 * all_columns.columns
+    seen, errors = all_columns.moments(), []
+    for moments in (seen, some.moments()):
+        moments.count = None
+        best = moments.best(np.zeros((1, 4, 18)))
+        errors.append(seen.yy.sum() - (best * (2 * seen.yx - best @ seen.xx)).sum())
+    assert errors[0] < errors[1] < (1 + 2 / 80) * errors[0]
 
 
 def test_moments_of_a_net_with_an_inner_product_of_few_images_are_columns(rng):
