@@ -1,4 +1,4 @@
-"""What each layer loses at what cost, and the plans that are best provided that losses add up.
+"""What each layer loses at what cost, and plans that are good provided that losses add up.
 
 For a price p of one unit of cost, each layer takes the rank with the least rise + p · cost. As p grows, one layer
 after the other gets cheaper: these plans are the lower hull of all plans (Shoham and Gersho 1988,
@@ -65,9 +65,10 @@ def path(curves: Mapping[str, Curve]) -> list[Plan]:
 
 
 def best_within(curves: Mapping[str, Curve], fits: Callable[[Plan], bool]) -> Plan | None:
-    """The plan that loses least among those that ``fits`` a limit of cost; None if there is none.
+    """A plan that ``fits`` a limit of cost, and loses about as little as any that does; None if there is none.
 
-    It is the first of the path that fits, improved by what it leaves of the limit.
+    It is the first of the path that fits, and then ``filled``. The path has the best plans at their own costs only:
+    between two of them this is a greedy choice, which may lose more than the best.
     """
     plan = next((plan for plan in path(curves) if fits(plan)), None)
     return None if plan is None else filled(curves, plan, fits)

@@ -1,4 +1,4 @@
-"""What low rank would lose and save, for a table: the best plan at each of some shares of the multiply-adds."""
+"""What low rank would lose and save, for a table: a good plan at each of some shares of the multiply-adds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
 
 SHARES = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)
-HEAD = ("asked", "multiply-adds", "weights", "time ms", "ratio", "expected loss", "most of it from")
+HEAD = ("asked", "multiply-adds", "weights", "time ms", "ratio", "expected loss of {}", "most of it from")
 NAMED = 3  # layers that carry most of a loss
 
 
@@ -23,8 +23,9 @@ class Row:
     """A plan at ``share`` of the layers' multiply-adds.
 
     ``flops`` and ``params`` are shares of what these layers have dense, ``milliseconds`` those of a forward of the
-    whole net, ``time`` as a share of the dense net's. ``drop``: what of its score it is expected to lose.
-    ``carried``: the share of that which each layer brings, the largest first.
+    whole net, ``time`` as a share of the dense net's. ``drop``: what of its score it is expected to lose, or with
+    ``is_beyond`` at least (``Prediction.is_beyond``). ``carried``: the share of that which each layer brings, the
+    largest first.
     """
 
     share: float
@@ -34,6 +35,7 @@ class Row:
     milliseconds: float
     time: float
     drop: float
+    is_beyond: bool
     carried: dict[str, float]
 
 
@@ -50,7 +52,8 @@ def rows(bench: Workbench, prediction: Prediction, shares: Sequence[float], time
         carried = {name: rise / whole for name, rise in sorted(rises.items(), key=lambda x: -x[1])}
         found.append(
             Row(share, plan, flops.share(plan), params.share(plan),
-                time.total(plan), time.share(plan), prediction.drop(plan), carried)
+                time.total(plan), time.share(plan), prediction.drop(plan),
+                prediction.is_beyond(plan), carried)
         )  # fmt: skip
     return found
 
@@ -63,9 +66,9 @@ def table(bench: Workbench, found: Sequence[Row]) -> str:
     """The rows as a text table."""
     cells = [
         (f"{row.share:g}", f"{row.flops:.3f}", f"{row.params:.3f}", f"{row.milliseconds:.1f}", f"{row.time:.2f}",
-         f"{100 * row.drop:.2f} points",
+         f"{'at least ' if row.is_beyond else ''}{100 * row.drop:.2f} points",
          ", ".join(f"{name} {100 * part:.0f} %" for name, part in list(row.carried.items())[:NAMED]))
         for row in found
     ]  # fmt: skip
-    head = (*HEAD[:-2], f"expected loss of {bench.score.name}", HEAD[-1])
+    head = [title.format(bench.score.name) for title in HEAD]
     return format_table(head, cells, right=range(6))

@@ -5,6 +5,9 @@ How far the net's answers are off then, d, is measured at a few ranks of each la
 images; between these ranks log d is a straight line in log m. As long as they are small, the distances of all
 layers of a plan add up (Kullback–Leibler divergences of the net's probabilities, or squared relative errors of its
 outputs). What a distance costs in points of accuracy, the score tells by adding noise to answers that it has seen.
+
+Where the sum is more than any one layer was seen to do, nothing shows that distances still add up: plans then lost
+as much as predicted, or up to 2.6 times more (``benchmarks/README.md``, what is predicted).
 """
 
 from __future__ import annotations
@@ -74,7 +77,14 @@ class Prediction:
 
     def drop(self, plan: Plan) -> float:
         """What of its score the net is expected to lose."""
-        return float(np.interp(sum(self.rise(name, choice) for name, choice in plan.items()), *self._drops))
+        return float(np.interp(self._distance(plan), *self._drops))
+
+    def is_beyond(self, plan: Plan) -> bool:
+        """Whether the answers are off by more than was measured of any layer alone: then more may be lost."""
+        return self._distance(plan) > self._farthest
+
+    def _distance(self, plan: Plan) -> float:
+        return sum(self.rise(name, choice) for name, choice in plan.items())
 
     def choices(self, name: str) -> list[LayerRank]:
         """All ranks of a layer that save something, in all schemes."""
@@ -118,6 +128,7 @@ class Prediction:
                 run(bench.trial, batch, first[name])
                 answers.setdefault((name, x), []).append(self._finite(bench.trial))
         found = {key: bench.score.distance(its, self._answers) for key, its in answers.items()}
+        self._farthest = max(found.values(), default=0.0)
         return {name: _effect({x: found[name, x] for x in choices}) for name, choices in probes.items()}
 
     def _probes(self, name: str) -> dict[float, LayerRank]:

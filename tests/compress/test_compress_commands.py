@@ -533,6 +533,22 @@ def test_a_search_that_goes_on_says_what_it_takes_from_the_journal(capsys, folde
     assert "measurements are taken from low.journal.jsonl; delete it" in select(capsys, "--flops", "0.5")
 
 
+@on_the_cpu
+def test_a_layer_is_fitted_anew_when_the_layers_before_it_have_other_ranks():
+    def conv2(bench, rank_before):
+        plan = {"conv1": LayerRank("CHANNEL", rank_before), "conv2": LayerRank("CHANNEL", 6)}
+        found = bench.approximate(plan)["conv2"]
+        return found.left @ found.right
+
+    with Workbench("net.yaml", "lenet.npz", calibration=1) as bench:
+        first, second, again = (conv2(bench, rank) for rank in (2, 15, 2))
+    with Workbench("net.yaml", "lenet.npz", calibration=1) as fresh:
+        alone = conv2(fresh, 15)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(second, alone, rtol=1e-4, atol=1e-6)
+    assert np.linalg.norm(first - second) > 0.05 * np.linalg.norm(second)
+
+
 # -- the bench -------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from minicaffe.compress.batches import run
 from minicaffe.compress.cost import FlopCost, ParamCost
 from minicaffe.compress.curves import path
 from minicaffe.compress.plan import LayerRank
-from minicaffe.compress.prediction import FLATTEST, PROBED, STEEPEST, Prediction, first_to_rerun
+from minicaffe.compress.prediction import FLATTEST, PROBED, STEEPEST, Prediction, _effect, first_to_rerun
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
 from minicaffe.spec.net import parse_net
@@ -119,6 +119,30 @@ def test_beyond_what_was_tried_distances_grow_as_a_power_of_what_is_missed(bench
         assert FLATTEST - 1e-9 <= ends[0] <= STEEPEST + 1e-9
         if len(probed) == 1:
             assert ends[0] == pytest.approx(1)
+
+
+def test_a_layer_that_misses_more_is_never_taken_to_be_off_by_less():
+    m, d = _effect({-6.0: 0.01, -4.0: 0.2, -2.0: 0.05})
+    assert (np.diff(m) > 0).all()
+    np.testing.assert_allclose(np.exp(d[1:-1]), [0.01, 0.2, 0.2])
+    assert (np.diff(d) >= 0).all()
+
+
+def test_plans_that_are_off_by_more_than_any_layer_was_alone_are_beyond_what_was_measured(
+    prediction, distance
+):
+    assert not prediction.is_beyond({})
+    alone = [
+        {name: min(prediction.choices(name), key=lambda c: abs(np.log(prediction.missed(name, c) / share)))}
+        for name in LAYERS
+        for share in PROBED
+    ]
+    off = [distance(p) for p in alone]
+    assert not any(prediction.is_beyond(p) for p in alone)
+    farthest = alone[int(np.argmax(off))]
+    assert [prediction.is_beyond({**farthest, **plan(**{x: 1})}) for x in LAYERS if x not in farthest] == [
+        True
+    ] * 2
 
 
 def test_the_trial_net_is_dense_after_the_layers_were_tried(bench, batches):

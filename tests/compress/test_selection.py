@@ -13,7 +13,7 @@ from minicaffe.compress.curves import Point, make_curve, path
 from minicaffe.compress.journal import Journal
 from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.score import Measured
-from minicaffe.compress.selection import MOST_PLANS, NEAR_ENOUGH, Selector
+from minicaffe.compress.selection import MOST_PLANS, NEAR_ENOUGH, Selector, _between
 from minicaffe.errors import MinicaffeError
 
 pytestmark = pytest.mark.cpu_only("numbers of Python, whatever the device is")
@@ -186,6 +186,25 @@ def test_what_was_counted_surely_stops_a_plan_whose_expected_loss_is_small(searc
     counted = found.measured.change_from(chooser.dense)
     assert 0.02 < -counted.mean - 2 * counted.error <= 0.03
     assert found.cost > search(Bench(0.5)).within_drop(0.03).cost
+
+
+def test_where_nothing_is_lost_twice_as_much_is_tried_next(search):
+    class Free(Bench):
+        def lost(self, plan):
+            return 0.0
+
+    chooser = search(Free())
+    chooser.within_drop(0.001)
+    for i in range(6):
+        within = [plan for plan in path(chooser.curves) if Prediction().drop(plan) <= 0.001 * 2**i]
+        assert chooser.bench.measured[1 + i] == within[-1]
+
+
+def test_between_two_plans_that_were_measured_the_logarithm_of_the_loss_says_where_to_look():
+    costs = np.linspace(1, 0, 101)
+    assert _between(costs, {20: 0.001, 80: 0.1}, 20, 80, 0.01) == 50
+    assert _between(costs, {20: 0.001, 80: 0.1}, 20, 80, 0.001) == 26  # a tenth of the way at least
+    assert _between(costs, {20: 0.0, 80: 0.01}, 20, 80, 0.001) == 50  # as if it were LEAST_DROP
 
 
 # -- for a cost ------------------------------------------------------------------------------------------

@@ -53,6 +53,11 @@ def plan(args: argparse.Namespace) -> None:
         prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
         rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, batches[0]))
         print(forecast.table(bench, rows))
+    if any(row.is_beyond for row in rows):
+        logger.info(
+            "At least: there the answers are off by more than was measured of any layer alone, and layers may lose "
+            "more together than one by one"
+        )
     logger.info(
         "No plan was measured yet: 'minicaffe lowrank select' with --flops of a row, or --max-drop, measures it "
         "and writes the net"
