@@ -28,12 +28,7 @@ from minicaffe.compress.workbench import Workbench
 from minicaffe.core.net import Net
 from minicaffe.errors import SpecError
 
-PROBED = (
-    0.003,
-    0.02,
-    0.1,
-    0.3,
-)  # shares that a layer misses, about, where its effect on the answers is measured
+PROBED = (0.003, 0.02, 0.1, 0.3)  # shares that a layer misses, about, where its effect is measured
 STEEPEST = 2.0  # power of m that is believed beyond them, and the flattest
 FLATTEST = 0.7
 WAYS = ("CHANNEL", "SPATIAL")

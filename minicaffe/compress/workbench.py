@@ -261,9 +261,8 @@ def dense_params(layer: LayerSpec) -> list[ParamSpec]:
     low_rank = layer.find_message(LowRankParam)
     if low_rank is None:
         return layer.param
-    params = (
-        layer.param[:1] + layer.param[2:] if low_rank.factored else layer.param
-    )  # of two factors the first
+    # of two factors the first
+    params = layer.param[:1] + layer.param[2:] if low_rank.factored else layer.param
     return params[: 1 + getattr(layer, PARAM_OF_TYPE[layer.type]).bias_term]
 
 
