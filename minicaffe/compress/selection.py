@@ -75,7 +75,7 @@ class Selector:
         return Measured(**{name: tuple(values) for name, values in known.items()})
 
     def within_drop(self, max_drop: float) -> Selection:
-        """The cheapest plan that loses at most ``max_drop`` (0.02: two points); the dense one if none was found.
+        """The cheapest plan seen to lose at most ``max_drop`` (0.02: two points); the dense one if none was.
 
         Plans between the last that holds and the first that does not are measured, the first where the prediction
         says, the next where it says when it is corrected by what was measured.

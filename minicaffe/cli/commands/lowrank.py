@@ -167,7 +167,7 @@ def _add_select(sub: argparse.ArgumentParser) -> None:
     _add_ranks(sub)
     goal = sub.add_argument_group("what is wanted: one of")
     goal.add_argument("--max-drop", type=_drop, metavar="DROP",
-                      help="the most accuracy to lose, or error of the outputs: 2%% or 0.02")  # fmt: skip
+                      help="an accuracy to lose, as an aim, or error of the outputs: 2%% or 0.02")  # fmt: skip
     goal.add_argument("--flops", type=share, metavar="0.3",
                       help="multiply-adds of the approximated layers, as a share: 0.3 or 30%%")  # fmt: skip
     goal.add_argument("--params", type=share, metavar="0.3", help="weights of these layers, as a share")
