@@ -67,7 +67,7 @@ class Columns(Moments):
     def of_answers(self, w: Array) -> Columns:
         answers = w @ self.inputs()
         means, variances = self._means(w), (answers * answers).sum(axis=2)
-        return Columns(self.x, None, self.x_shift, means, variances, w, centred=self.centred)
+        return Columns(self.x, None, self.x_shift, means, variances, w, self.count, self.centred)
 
     @property
     def xx(self) -> Array:

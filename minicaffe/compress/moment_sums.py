@@ -6,7 +6,7 @@ more than are needed, a sample of them is enough (Zhang et al. 2015, arXiv 1505.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.ops import gemm
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.ops.convolution.geometry import Geometry
+from minicaffe.train.progress import Progress
 
 # Least squares fitted to n columns of k rows miss about k / n more, of what is missed, than those fitted to all:
 # a hundredth, with so many columns for each row.
@@ -202,13 +203,19 @@ def dense_product(layer: Layer, bottom: Blob, top: Blob) -> tuple[DenseConvoluti
 
 def of_layers(net: Net, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Moments]:
     """The moments of some layers of a net, in one pass over the batches."""
-    sums = {name: MomentSums(net.params[name][0].data, len(batches)) for name in names}
+    return summed(net, {name: MomentSums(net.params[name][0].data, len(batches)) for name in names}, batches)
+
+
+def summed(net: Net, sums: Mapping[str, MomentSums], batches: Sequence[Batch]) -> dict[str, Moments]:
+    """What sums of some layers of a net, by name, are after one pass over the batches. It logs how far it is."""
     last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
-    for batch in batches:
+    progress, steps = Progress(100, "% of the covariances"), len(batches) * (last + 1)
+    for n, batch in enumerate(batches):
         for i, step in enumerate(net.steps[: last + 1]):
             run(net, batch, i, i)
             if step.layer.name in sums:
                 sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
+            progress.say_some(100 * (n * (last + 1) + i + 1) // steps - progress.done)
     return {name: total.moments() for name, total in sums.items()}
 
 

@@ -88,7 +88,7 @@ class Moments:
     def of_answers(self, w: Array) -> Moments:
         """The same with the answers w·x of weights (g, m, k) for the responses."""
         yx = self.times(w)
-        return Moments(self.x_mean, self._means(w), self.xx, yx, (yx * w).sum(axis=2), w)
+        return Moments(self.x_mean, self._means(w), self.xx, yx, (yx * w).sum(axis=2), w, self.count)
 
     def _means(self, w: Array) -> Array:
         means: Array = (w @ self.x_mean[:, :, None])[:, :, 0]

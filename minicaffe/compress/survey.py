@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minicaffe.compress.batches import Batch, run
-from minicaffe.compress.moment_sums import MomentSums, dense_product
+import numpy as np
+
+from minicaffe.compress.batches import Batch
+from minicaffe.compress.moment_sums import MomentSums, dense_product, summed
 from minicaffe.compress.moments import Moments
 from minicaffe.compress.suitable import why_no_matrix
 from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.graph import Step
 from minicaffe.core.net import Net
-from minicaffe.device.array import Array
+from minicaffe.device.array import Array, module_of
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.low_rank.factors import FactoredWeights
@@ -24,7 +26,6 @@ from minicaffe.low_rank.layers import LowRankLayer
 from minicaffe.low_rank.products import TwoStage
 from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
-from minicaffe.train.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ class MatrixLayer:
         change: Array = means - v @ (v.swapaxes(1, 2) @ means)
         return change.reshape(-1)
 
+    def error(self, way: str, found: Directions, rank: int, fitted: Moments, seen: Moments) -> float:
+        """√(E‖y − ŷ‖² / E‖W·x‖²) for the inputs ``seen``, of directions that were ``found`` for those ``fitted``.
+
+        Where these are the same inputs, it is what ``found.response_errors`` has for the rank.
+        """
+        xp, kept, w = module_of(self.weights), found.vectors[..., :rank], self.weights.astype(np.float64)
+        turned = kept.swapaxes(1, 2)
+        missed = w - ((w @ kept) @ turned if way == "data" else kept @ (turned @ w))
+        shift = self.bias_change(way, fitted, found, rank).reshape(*w.shape[:2], 1)
+        seen = self._seen(seen)
+        means = missed @ seen.x_mean[:, :, None] - shift
+        lost = xp.einsum("gmk,gmk->", seen.times(missed), missed) + (means * means).sum()
+        answers = xp.einsum("gmk,gmk->", seen.times_second(w), w)
+        return float(xp.sqrt(lost / (answers + (answers == 0))))
+
     def means(self, moments: Moments) -> Array:
         """W·x̄ (g, m, 1); zeros for a layer without a bias."""
         means: Array = self.weights @ self._seen(moments).x_mean[:, :, None]
@@ -124,17 +140,5 @@ def _matrix(product: DenseConvolution, w: Array) -> Array:
 
 
 def input_moments(net: Net, layers: Sequence[MatrixLayer], batches: Sequence[Batch]) -> dict[str, Moments]:
-    """The moments of what some layers of a net see, and of W times that, in one pass over the batches.
-
-    It logs how far it is.
-    """
-    sums = {layer.name: MomentSums(layer.weights) for layer in layers}
-    last = max((i for i, layer in enumerate(net.layers) if layer.name in sums), default=-1)
-    progress, total = Progress(100, "% of the covariances"), len(batches) * (last + 1)
-    for n, batch in enumerate(batches):
-        for i, step in enumerate(net.steps[: last + 1]):
-            run(net, batch, i, i)
-            if step.layer.name in sums:
-                sums[step.layer.name].add(*dense_product(step.layer, step.bottom[0], step.top[0]))
-            progress.say_some(100 * (n * (last + 1) + i + 1) // total - progress.done)
-    return {name: total.moments() for name, total in sums.items()}
+    """The moments of what some layers of a net see, of all columns, and of W times that."""
+    return summed(net, {layer.name: MomentSums(layer.weights) for layer in layers}, batches)

@@ -2,10 +2,15 @@
 
     ``weights``   Ŵ = U·Uᵀ·W     U (m, r): leading left singular vectors of W (Eckart and Young 1936)
     ``data``      Ŵ = W·Q·Qᵀ     Q (k, r): principal components of the data, of E[x·xᵀ] (Osawa et al. 2017)
-    ``fitted``    Ŵ = V·Vᵀ·W     V (m, r): those of the answers, of Cov(W·x) (``ChannelFits``); b̂ = b + (W − Ŵ)·x̄
+    ``fitted``    Ŵ = V·Vᵀ·W     V (m, r): those of the answers, with a ridge λ; b̂ = b + (W − Ŵ)·x̄
+
+V are the leading eigenvectors of W·(Cov(x) + λ)·Wᵀ, as ``ChannelFits`` has them and ``lowrank select`` fits them.
+Without λ they would be those of Cov(W·x), and lose least of the inputs that they are found for. λ stands for what
+these inputs have not shown, so it is small for many of them: V is to lose little of others too.
 
 The answers are y = W·x + b, in each of g groups. Each way projects, so that what is lost at rank r is a sum with a
-term for each direction beyond the r-th: one factorization gives the errors at all ranks.
+term for each direction beyond the r-th. One factorization gives the errors at all ranks, over the inputs that it is
+made of.
 
     weights   E‖y − ŷ‖² = Σ_{i>r} u_iᵀ·E[W·x·xᵀ·Wᵀ]·u_i        ‖W − Ŵ‖² = Σ_{i>r} σ_i²
     data      E‖y − ŷ‖² = Σ_{i>r} λ_i·‖W·q_i‖²                 ‖W − Ŵ‖² = Σ_{i>r} ‖W·q_i‖²
@@ -33,11 +38,12 @@ class Directions:
     """What one way keeps, the most important first; n = min(m, k) is the full rank.
 
     ``vectors``: (g, m, n) of the answers, or for ``data`` (g, k, n) of the inputs. ``spectrum`` (g, n): σ of W, √λ
-    of the data, or √λ of the answers. The others have n + 1 entries, for ranks 0 to n:
+    of the data, or the answers' standard deviations along the vectors. The others have n + 1 entries, for ranks 0
+    to n:
 
     ``response_errors``   √(E‖y − ŷ‖² / E‖W·x‖²), which in NumPy is norm(y - y_hat) / norm(w @ x)
     ``weight_errors``     ‖W − Ŵ‖ / ‖W‖
-    ``energy``            the share that is kept of Σσ², or of Σλ
+    ``energy``            the share that is kept of Σ ``spectrum``²
     """
 
     vectors: Array
@@ -66,7 +72,7 @@ def of_data(w: Array, moments: Moments) -> Directions:
 
 
 def of_answers(w: Array, moments: Moments) -> Directions:
-    """The principal components of the answers: for each rank the least error that there is."""
+    """The principal components of the answers, but for the ridge."""
     xp, w = module_of(w), w.astype(np.float64)
     scheme = ChannelScheme((w.shape[0] * w.shape[1], w.shape[2], 1, 1), len(w))
     v = ChannelFits(scheme, moments.of_answers(w), w).components(w.shape[1])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from minicaffe.cli.program import main
-from minicaffe.compress import moment_sums
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import calibration_batches
@@ -14,9 +13,11 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import to_device, to_host
 from minicaffe.files.spec_formats import load_net
 from minicaffe.low_rank.products import product_of_rank
+from minicaffe.ops.convolution.geometry import Window
+from minicaffe.ops.convolution.reference import im2col
 from minicaffe.spec.net import parse_net
 from minicaffe.train.progress import Progress
-from tests.compress.lenet_cases import run, with_ranks
+from tests.compress.lenet_cases import rewrite, run, with_ranks
 
 CONV = "type: Convolution, convolution_param: {num_output: 6, kernel_size: 3"
 # what a layer's spec says after its name: the layer's g, m, k, or why it is left out
@@ -106,14 +107,29 @@ def test_layers_of_low_rank_have_the_weights_that_they_approximate_or_the_produc
     assert np.linalg.matrix_rank(ip1.weights[0], tol=1e-4) == 20
 
 
-def test_moments_are_those_of_the_layers_that_are_fitted(folder):
-    net = Net("net.yaml", weights="lenet.npz", seed=0)
-    batches = calibration_batches(load_net("net.yaml"), 2)
-    layers = [matrix_layer(step) for step in net.steps if step.layer.name in ("conv1", "ip1")]
-    found = input_moments(net, layers, batches)
-    expected = moment_sums.of_layers(net, ["conv1", "ip1"], batches)
-    for name in ("conv1", "ip1"):
-        np.testing.assert_array_equal(found[name].xx, expected[name].xx)
+@pytest.mark.parametrize("term", ["true", "false"])
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_on_other_images_are_those_of_the_factors_that_were_found(way, term):
+    filled = CONV.replace("num_output", f"weight_filler: {{type: xavier}}, bias_term: {term}, num_output")
+    net = Net(parse_net(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [8, 4, 6, 5]}}}\n"
+        f"- {{name: y, bottom: x, {filled}}}}}\n"
+    ), seed=1)  # fmt: skip
+    layer, rng = matrix_layer(net.steps[-1]), np.random.default_rng(1)
+    xs = [rng.standard_normal((8, 4, 6, 5)).astype(np.float32) + 1 for _ in range(2)]
+    fitted, seen = (input_moments(net, [layer], [{"x": to_device(x)}])["y"] for x in xs)
+    found = layer.directions(way, fitted)
+    columns = im2col(np.moveaxis(xs[1], 0, -1).astype("f8"), Window((3, 3)))
+    for rank in (1, 4):
+        own = layer.error(way, found, rank, fitted, fitted)
+        assert own == pytest.approx(float(found.response_errors[rank]), rel=1e-6)
+        kept, w = to_host(found.vectors[0, :, :rank]), to_host(layer.weights[0]).astype("f8")
+        approximated = w @ kept @ kept.T if way == "data" else kept @ kept.T @ w
+        shift = to_host(layer.bias_change(way, fitted, found, rank))[:, None]
+        exact = w @ columns
+        expected = np.linalg.norm(exact - approximated @ columns - shift) / np.linalg.norm(exact)
+        assert layer.error(way, found, rank, fitted, seen) == pytest.approx(expected, rel=1e-5)
+        assert abs(expected / own - 1) > 1e-3
 
 
 def test_the_pass_over_the_batches_says_how_far_it_is(folder, caplog, monkeypatch):
@@ -127,16 +143,30 @@ def test_the_pass_over_the_batches_says_how_far_it_is(folder, caplog, monkeypatc
 
 def test_errors_prints_the_three_errors_at_each_rank(folder, capsys):
     arguments = ["--weights", "lenet.npz", "--layers", "conv2", "--ranks", "12,50%", "--calibration", "2"]
-    _, *lines = run(capsys, "lowrank", "errors", "net.yaml", *arguments).splitlines()
+    _, *lines, said = run(capsys, "lowrank", "errors", "net.yaml", *arguments).splitlines()
     printed = [line.split() for line in lines]
     assert printed[0] == ["layer", "rank", "of", *WAYS, "multiply-adds"]
     assert [row[:3] for row in printed[2:]] == [["conv2", "12", "50"], ["conv2", "25", "50"]]
     net = Net("net.yaml", weights="lenet.npz", seed=0)
     layer = next(matrix_layer(step) for step in net.steps if step.layer.name == "conv2")
-    seen = input_moments(net, [layer], calibration_batches(load_net("net.yaml"), 2))["conv2"]
-    errors = [layer.directions(way, seen).response_errors[12] for way in WAYS]
+    batches = calibration_batches(load_net("net.yaml"), 4)
+    fitted, seen = (input_moments(net, [layer], part)["conv2"] for part in (batches[:2], batches[2:]))
+    errors = [layer.error(way, layer.directions(way, fitted), 12, fitted, seen) for way in WAYS]
     assert printed[2][3:] == [f"{e:.3f}" for e in (*errors, 12 * 550 / 25000)]
     assert errors[2] < errors[1] < errors[0]  # LeNet: what must be kept is the answers
+    assert said == "Fitted to 32 training images, and measured on 32 others."
+
+
+def test_errors_of_the_images_that_are_fitted_to_are_said_to_be_that(folder, capsys):
+    rewrite("net.yaml", ("batch_size: 16", "batch_size: 500"))  # of 640
+    arguments = ["--weights", "lenet.npz", "--layers", "conv2,ip1", "--calibration", "1"]
+    said = run(capsys, "lowrank", "errors", "net.yaml", *arguments)
+    assert "Fitted to 500 training images, and measured on the same." in said
+    assert said.count("too few") == 1
+    assert (
+        "ip1: the errors are those of the images that factors are fitted to, which are too few to say anything of "
+        "others (500 columns of 800 rows); give less with --calibration, or more training data"
+    ) in said
 
 
 def test_errors_says_where_a_rank_is_none_of_the_layer_or_saves_no_work(folder, capsys):

@@ -38,9 +38,7 @@ def layer(request):
     sums = MomentSums(w)
     sums.add(product, x, y.reshape(product.geometry.output_shape))
     scheme = ChannelScheme(product.geometry.weight_shape, groups)
-    moments = sums.moments()
-    moments.count = None  # these images are all: factors need not be good for others
-    return scheme, w, b, columns, moments
+    return scheme, w, b, columns, sums.moments()
 
 
 def approximated(way, scheme, w, b, moments, rank):
@@ -84,6 +82,7 @@ def test_the_directions_make_the_approximation_whose_error_is_said(layer, way):
 
 def test_at_each_rank_the_fitted_way_loses_least(layer):
     _, w, _, _, moments = layer
+    moments.count = None  # these images are all: factors need not be good for others
     errors = {way: find(w, moments).response_errors for way, find in WAYS.items()}
     assert (errors["fitted"] <= errors["weights"] + 1e-6).all()
     assert (errors["fitted"] <= errors["data"] + 1e-6).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 
 from minicaffe.cli.bench import (
     SWEEP_BATCHES,
@@ -18,13 +19,15 @@ from minicaffe.cli.bench import (
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import add_device, add_trust, choose_device, names, positive, share, shares
 from minicaffe.compress import plot, sweep
+from minicaffe.compress.batches import Batch, batches_in_epoch, draw, images_of
 from minicaffe.compress.suitable import chosen_steps
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
 from minicaffe.compress.ways import WAYS
-from minicaffe.compress.workbench import CALIBRATION_BATCHES, calibration_batches
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, shuffled
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.low_rank.param import to_rank
+from minicaffe.spec.net import NetSpec
 
 logger = logging.getLogger("minicaffe")
 
@@ -64,11 +67,19 @@ def errors(args: argparse.Namespace) -> None:
     choose_device(args)
     with Net(args.net, weights=args.weights, phase="test", seed=0) as net:
         layers = _matrix_layers(net, args.layers)
-        batches = calibration_batches(net.spec, args.calibration)
-        moments = input_moments(net, layers, batches)
+        calibration, others = _batches(net.spec, args.calibration)
+        fitted = input_moments(net, layers, calibration)
+        seen = input_moments(net, layers, others) if others else fitted
     rows, notes = [], []
     for layer in layers:
-        lost = [layer.directions(way, moments[layer.name]).response_errors for way in WAYS]
+        own, its = fitted[layer.name], seen[layer.name]
+        found = {way: layer.directions(way, own) for way in WAYS}
+        if not others and own.count is not None and own.count <= layer.product.geometry.depth:
+            logger.warning(
+                "%s: the errors are those of the images that factors are fitted to, which are too few to say "
+                "anything of others (%d columns of %d rows); give less with --calibration, or more training data",
+                layer.name, own.count, layer.product.geometry.depth,
+            )  # fmt: skip
         ranks = dict.fromkeys(min(layer.full_rank, to_rank(given, layer.full_rank)) for given in args.ranks)
         if max(args.ranks) > layer.full_rank:
             logger.warning(
@@ -80,11 +91,23 @@ def errors(args: argparse.Namespace) -> None:
             )
         for rank in ranks:
             cost = min(1.0, rank * layer.cost_of_rank / layer.product.geometry.multiply_adds)
-            shares = (*(f"{float(e[rank]):.3f}" for e in lost), f"{cost:.3f}")
+            lost = [layer.error(way, found[way], rank, own, its) for way in WAYS]
+            shares = (f"{part:.3f}" for part in (*lost, cost))
             rows.append((layer.name, str(rank), str(layer.full_rank), *shares))
     print(format_table(("layer", "rank", "of", *WAYS, "multiply-adds"), rows, right=range(1, 7)))
+    images, more = (sum(map(images_of, batches)) for batches in (calibration, others))
+    print(
+        f"Fitted to {images} training images, and measured on {f'{more} others' if others else 'the same'}."
+    )
     for note in notes:
         print(note)
+
+
+def _batches(spec: NetSpec, count: int) -> tuple[list[Batch], list[Batch]]:
+    """Training batches to fit to, and to measure with as many others, or as many as an epoch has."""
+    with closing(Net(shuffled(spec), phase="train", seed=0)) as trainer:
+        others = min(count, max(0, batches_in_epoch(trainer) - count))
+        return draw(trainer, count), draw(trainer, others)
 
 
 def _matrix_layers(net: Net, patterns: list[str] | None) -> list[MatrixLayer]:
@@ -103,7 +126,7 @@ def _add_errors(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--ranks", type=_ranks, default=(0.1, 0.25, 0.5), metavar="12,0.5,…",
                      help="ranks, or fractions of the full rank (default: 0.1, 0.25 and 0.5)")  # fmt: skip
     sub.add_argument("--calibration", type=positive, default=CALIBRATION_BATCHES, metavar="N",
-                     help="training batches that the answers are those of")  # fmt: skip
+                     help="training batches to fit to, and as many others to measure with")  # fmt: skip
     add_device(sub)
     add_trust(sub, runs_python=True)
 

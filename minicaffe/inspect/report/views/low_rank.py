@@ -251,8 +251,8 @@ def _notes(net: Net, layer: MatrixLayer, seen: SeenImages, by_weights: Direction
     notes = []
     if columns < layer.full_rank:
         notes.append(
-            f"b and c are fitted to only {counted(columns, 'column')} of X. From rank {columns:,} on they are "
-            "exact on these, which says nothing of other images."
+            f"b and c are fitted to only {counted(columns, 'column')} of X, and the errors are those of these: "
+            f"they say nothing of other images. From rank {columns:,} on b is exact."
         )
     if sharers := _sharers(net, step.layer):
         notes.append(
