@@ -16,6 +16,7 @@ from minicaffe.device.array import Array
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.low_rank.products import product_of_rank
 from minicaffe.low_rank.schemes import factor_count
+from minicaffe.ops.remember import constant
 
 REPEATS = 7  # times of a call, or fewer where they take long
 LEAST_REPEATS, ENOUGH = 3, 0.05  # seconds, all together
@@ -120,14 +121,15 @@ class TimeCost(Cost):
 
     def _measure_dense(self, candidate: Candidate) -> float:
         x, out = self._arrays(candidate)
-        w = self._noise(next(iter(candidate.schemes.values())).shape)
+        w = constant(self._noise(next(iter(candidate.schemes.values())).shape))  # as a net's are
         return _milliseconds(lambda: candidate.product.forward(x, w, out))
 
     def _measure(self, candidate: Candidate, scheme: str, rank: int) -> float:
         product = product_of_rank(candidate.product, candidate.scheme(scheme), rank)
         x, out = self._arrays(candidate)
         (hidden, *window), (filters, _, *other) = candidate.scheme(scheme).filter_shapes
-        pair = self._noise((hidden * rank, *window)), self._noise((filters, rank, *other))
+        first, second = self._noise((hidden * rank, *window)), self._noise((filters, rank, *other))
+        pair = constant(first), constant(second)
         return _milliseconds(lambda: product.forward(x, pair, out))
 
     def _arrays(self, candidate: Candidate) -> tuple[Array, Array]:
