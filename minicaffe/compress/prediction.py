@@ -13,7 +13,7 @@ as much as predicted, or up to 2.6 times more (``benchmarks/README.md``, what is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -33,6 +33,7 @@ STEEPEST = 2.0  # power of m that is believed beyond them, and the flattest
 FLATTEST = 0.7
 WAYS = ("CHANNEL", "SPATIAL")
 LEAST = 1e-9
+Loss = Callable[[str, LayerRank], float]
 
 
 @dataclass
@@ -90,14 +91,12 @@ class Prediction:
                 found += [LayerRank(way, r) for r in ranks if candidate.share(LayerRank(way, r)) < 1]
         return found
 
-    def curves(self, cost: Cost) -> dict[str, Curve]:
-        """What each layer loses at what cost."""
-        return {name: self._curve(name, cost) for name in self.bench.candidates}
+    def curves(self, cost: Cost, loss: Loss | None = None) -> dict[str, Curve]:
+        """What each layer loses at what cost: its ``rise``, or another measure of a layer and its rank."""
+        return {name: self._curve(name, cost, loss or self.rise) for name in self.bench.candidates}
 
-    def _curve(self, name: str, cost: Cost) -> Curve:
-        points = [
-            Point(choice, cost.of(name, choice), self.rise(name, choice)) for choice in self.choices(name)
-        ]
+    def _curve(self, name: str, cost: Cost, loss: Loss) -> Curve:
+        points = [Point(choice, cost.of(name, choice), loss(name, choice)) for choice in self.choices(name)]
         return make_curve(Point(None, cost.of(name, None), 0.0), points)
 
     def _find_effects(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -3,7 +3,8 @@
 1. What each layer misses at every rank, and how much of that reaches the answers (``prediction.py``).
 2. A path of plans that are the best at some price, provided that losses add up, from the dense net to the cheapest
    (``curves.path``).
-3. For a given cost the first of them that fits, and then step by step what gains most of the cost that it leaves.
+3. For a given cost the first of them that fits, and then step by step what gains most of the cost that it leaves;
+   or, if that is measured to lose less, the same with nothing but what each layer misses.
    For a given loss the cheapest that was seen to keep to it: a few are measured, with all their layers approximated
    together, against the dense net on the same images; the next one lies where the prediction, or a line between two
    that were measured, says that the loss is as wanted.
@@ -105,14 +106,22 @@ class Selector:
         return best
 
     def within_cost(self, share: float) -> Selection:
-        """A plan whose cost is at most this share of the dense net's, about the best (``best_within``)."""
+        """A plan whose cost is at most this share of the dense net's, about the best (``best_within``).
+
+        Where much is lost, losses no longer add up, and the shares that layers miss may divide the cost better. So
+        two plans are measured, unless they are the same.
+        """
         limit = share * self.cost.total({})
-        plan = best_within(self.curves, lambda plan: self.cost.total(plan) <= limit)
-        if plan is None:
-            raise MinicaffeError(
-                f"no ranks bring {self.cost.name} down to {share:g} of {self.cost.of_what}; allow more"
-            )
-        return self._try(plan)
+        plans: list[Plan] = []
+        for curves in (self.curves, self.prediction.curves(self.cost, self.prediction.missed)):
+            plan = best_within(curves, lambda plan: self.cost.total(plan) <= limit)
+            if plan is None:
+                raise MinicaffeError(
+                    f"no ranks bring {self.cost.name} down to {share:g} of {self.cost.of_what}; allow more"
+                )
+            if plan not in plans:
+                plans.append(plan)
+        return min(map(self._try, plans), key=lambda found: self.drop(found.measured))
 
     def least_bad(self) -> Selection | None:
         """Of the plans that were measured, but for the dense one, the one that loses least."""
