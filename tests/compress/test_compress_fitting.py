@@ -145,6 +145,20 @@ def test_second_and_uncentred_moments_are_those_of_the_numbers_themselves(rng):
     np.testing.assert_allclose(bare.yy, (responses**2).mean(axis=2), rtol=1e-12)
 
 
+def test_without_a_bias_the_layers_own_weights_are_the_best_if_it_had_none_before(rng):
+    columns, w = rng.standard_normal((2, 5, 40)) + 2, rng.standard_normal((2, 3, 5))
+    assert Moments(*direct(columns, w @ columns), w).uncentred().own is w
+    assert Moments(*direct(columns, w @ columns + 0.01), w).uncentred().own is None
+
+
+def test_inputs_that_vary_by_rounding_move_no_weights(rng):
+    x = (1000 + 1e-5 * rng.standard_normal((1, 5, 200))).astype("f4").astype("f8")
+    y = 1e-3 * rng.standard_normal((1, 3, 200))
+    w = rng.standard_normal((1, 3, 5))
+    assert x.std() > 0
+    np.testing.assert_allclose(Moments(*direct(x, y)).best(w), w, atol=0.5)
+
+
 # -- factors ---------------------------------------------------------------------------------------------
 
 
@@ -382,14 +396,15 @@ def test_where_there_is_nothing_to_fit_factors_are_finite_and_answer_what_is_wan
         np.testing.assert_allclose(answers, y, atol=1e-9 + 0.02 * np.abs(y).max())
 
 
+@pytest.mark.parametrize("size", [8, 3], ids=["all columns", "few in a batch"])
 @pytest.mark.parametrize(("mean", "spread"), [(0.1, 1e-4), (130, 1), (130, 0.1), (-5, 0.5)])
-def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread):
+def test_moments_and_weights_are_exact_for_inputs_far_from_zero(mean, spread, size):
     rng = np.random.default_rng(3)
     sums, w = MomentSums(), rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
-    product = DenseConvolution(Geometry((3, 8, 8, 16), 8, Window((3, 3))), np.float32)
+    product = DenseConvolution(Geometry((3, size, size, 16), 8, Window((3, 3))), np.float32)
     seen = []
     for _ in range(4):
-        x = (mean + spread * rng.standard_normal((3, 8, 8, 16))).astype(np.float32)
+        x = (mean + spread * rng.standard_normal((3, size, size, 16))).astype(np.float32)
         y = np.empty((8, *product.geometry.output, 16), np.float32)
         product.forward(x, w, y)
         sums.add(product, x, y)

@@ -119,13 +119,20 @@ def test_where_there_is_nothing_to_fit_shares_are_finite_and_never_rise(
     assert missed[0] == pytest.approx(1, abs=1e-6) or not missed.any() or way == "DATA"
 
 
+@each_way
+def test_responses_that_vary_by_rounding_miss_nothing(way, rng):
+    x, w = 2 + 1e-9 * rng.standard_normal((1, 36, 50)), rng.standard_normal(W_SHAPE)
+    missed = layer_fits(way, WAYS[way](W_SHAPE, 1), Moments(*direct(x, w.reshape(1, 6, 36) @ x)), w).missed()
+    assert not missed.any()
+
+
 # -- fewer columns than rows -----------------------------------------------------------------------------
 
 # channels, filters, columns
 SHORT = {"fewer columns than filters": (40, 12, 8), "more": (40, 12, 30), "more filters": (20, 30, 15)}
 
 
-def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1), count=None):
+def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1), count=None, bias=0):
     """The same numbers as columns and as moments, and the weights; ``count`` is what makes the ridge large."""
     channels, filters, many = sizes
     depth = channels * kernel[0] * kernel[1]
@@ -133,6 +140,7 @@ def few_columns(rng, sizes, own, centred, group=1, kernel=(1, 1), count=None):
     x = mix @ rng.standard_normal((group, depth, many)) + 1
     w = rng.standard_normal((group, filters, depth)) * np.linspace(1, 0.1, depth)
     y = w @ x if own else w @ x + 0.5 * rng.standard_normal((group, filters, many))
+    y += bias
     shift = x[:, :, 0]
     means, variances = y.mean(axis=2), y.var(axis=2)
     rest = w if own else None, count
@@ -182,10 +190,11 @@ def test_few_columns_of_windows_are_fitted_like_their_moments(group, own, rng):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own responses", "others'"])
-@pytest.mark.parametrize("count", [None, 30])
-def test_properties_of_few_columns_are_those_of_their_moments(count, own, rng):
+@pytest.mark.parametrize(("count", "bias"), [(None, 0), (30, 0), (30, 2)])
+def test_properties_of_few_columns_are_those_of_their_moments(count, bias, own, rng):
     for centred in (True, False):
-        columns, full, w = few_columns(rng, SHORT["more"], own, centred, 2, count=count)
+        columns, full, w = few_columns(rng, SHORT["more"], own, centred, 2, count=count, bias=bias)
+        assert (columns.own is None) == (full.own is None) == (not own or (bias and not centred))
         for name in ("x_mean", "y_mean", "xx", "yx", "yy", "second"):
             np.testing.assert_allclose(getattr(columns, name), getattr(full, name), atol=1e-9)
         np.testing.assert_allclose(columns.ridge, full.ridge)
@@ -194,6 +203,15 @@ def test_properties_of_few_columns_are_those_of_their_moments(count, own, rng):
             np.testing.assert_allclose(columns.best(prior), full.best(prior), atol=1e-6)
         values, vectors = columns.main_inputs(12)
         np.testing.assert_allclose(full.second @ vectors, values[:, None] * vectors, atol=1e-9)
+
+
+def test_columns_that_are_alike_have_orthonormal_components_too(rng):
+    x = np.repeat(rng.standard_normal((1, 20, 3)), 3, axis=2)
+    nothing = np.zeros((1, 4))
+    columns = Columns(x, np.zeros((1, 4, 9)), np.zeros((1, 20)), nothing, nothing)
+    values, q = columns.main_inputs(5)
+    np.testing.assert_allclose(q.swapaxes(1, 2) @ q, np.eye(5)[None], atol=1e-9)
+    np.testing.assert_allclose(columns.second @ q, values[:, None] * q, atol=1e-9)
 
 
 def test_a_layer_with_many_inputs_never_has_them_squared(rng, monkeypatch):
@@ -287,6 +305,7 @@ def test_least_squares_from_a_sample_are_nearly_those_from_all_columns(rng, monk
     all_columns, some = MomentSums(), MomentSums(batches=2)
     for _ in range(2):
         x, y = image_like(rng, product.geometry.shape), np.empty(product.geometry.output_shape)
+        x[:, :25] = 0  # a part of an image is no sample
         product.forward(x, w, y)
         y += rng.standard_normal(y.shape)  # what no weights answer
         for sums in (all_columns, some):
@@ -298,6 +317,16 @@ def test_least_squares_from_a_sample_are_nearly_those_from_all_columns(rng, monk
         best = moments.best(np.zeros((1, 4, 18)))
         errors.append(seen.yy.sum() - (best * (2 * seen.yx - best @ seen.xx)).sum())
     assert errors[0] < errors[1] < (1 + 2 / 80) * errors[0]
+
+
+@pytest.mark.parametrize(("batches", "taken"), [(1, 400), (3, 400), (4, 100)])
+def test_a_batch_is_sampled_where_that_takes_a_quarter_or_less(batches, taken, rng, monkeypatch):
+    monkeypatch.setattr(moment_sums, "ENOUGH_COLUMNS", 400)
+    monkeypatch.setattr(moment_sums, "COLUMNS_PER_ROW", 0)
+    product = DenseConvolution(Geometry((1, 20, 20, 1), 2, Window((1, 1))), np.float64)
+    sums = MomentSums(batches=batches)
+    sums.add(product, image_like(rng, (1, 20, 20, 1)), np.zeros((2, 20, 20, 1)))
+    assert sums.columns == taken
 
 
 def test_moments_of_a_net_with_an_inner_product_of_few_images_are_columns(rng):
