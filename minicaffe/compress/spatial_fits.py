@@ -10,7 +10,7 @@ As these V of all ranks are the first rows of one another, one Cholesky factoriz
 H, ordered by rank, has those of all ranks in it. With the right-hand sides B, rank r explains what the first r·kw
 rows of L⁻¹·B have in squares.
 
-``missed`` has what these V miss: a bound from above of what ``fit`` misses, which alternates.
+``missed`` has what these V miss: but for the ridge, a bound from above of what ``fit`` misses, which alternates.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ KRONECKER_STEPS = 2
 SWEEPS = 12
 ENOUGH = 1e-3  # of what is missed: a sweep that gains less is the last
 CONJUGATE_STEPS = 4
+RIDGE_STEP = 1e-4  # of λ, for a derivative
 
 
 class SpatialFits(LayerFits):
@@ -65,17 +66,11 @@ class SpatialFits(LayerFits):
 
     @cached_property
     def _missed(self) -> np.ndarray:
-        """Beyond the rank at which two factors are as large as W, it is on a straight line to what W* misses.
-
-        What is explained beside the ridge is found for some ranks, and interpolated.
-        """
+        """Beyond the rank at which two factors are as large as W, it is on a straight line to what W* misses."""
         rows, columns = self.scheme.matrix_shape
         most = max(1, rows * columns // (rows + columns))
         explained = module_of(self.best).stack([group.explained(most) for group in self._groups]).sum(axis=0)
-        ranks = sorted({most >> halvings for halvings in range(most.bit_length())})
-        beside = [sum(group.beside_ridge(rank) for group in self._groups) for rank in ranks]
-        missed = self.shares(explained, np.interp(np.arange(most + 1), [0, *ranks], [0.0, *beside]))
-        return self.down_to_least(missed, self.full_rank)
+        return self.down_to_least(self.shares(explained), self.full_rank)
 
     @cached_property
     def _target(self) -> Array:
@@ -126,11 +121,21 @@ class _Group:
         return orthonormal(xp.linalg.solve(s_root.T, found)).T
 
     def explained(self, most: int) -> Array:
-        """The variance that each further rank explains, (most,), with the V of ``basis`` and the best H."""
-        xp, kw = module_of(self.best), self.kw
-        v = self.basis[:most]
-        normal, right = self._equations = self._normal(v), self._right(v)
-        filters, size = right.shape
+        """The variance that each further rank explains, (most,), with the V of ``basis`` and the best H for these.
+
+        The best H explains E with the ridge. Without it that H explains E − λ·dE/dλ, as a small change of H adds
+        nothing to E.
+        """
+        v, step = self.basis[:most], RIDGE_STEP * self.ridge
+        normal, right = self._normal(v), self._right(v)
+        found = self._explained_with_ridge(normal, right)
+        normal += step * module_of(v).eye(len(normal))
+        right += step * self._with(self.prior, v)
+        return found - (self._explained_with_ridge(normal, right) - found) / RIDGE_STEP
+
+    def _explained_with_ridge(self, normal: Array, right: Array) -> Array:
+        """E of each further rank, (most,)."""
+        xp, (filters, size) = module_of(normal), right.shape
         bordered = xp.empty((size + filters, size + filters))
         bordered[:size, :size] = normal
         bordered[size:, :size] = right
@@ -138,16 +143,8 @@ class _Group:
         # large enough to be positive definite: it has no part in the rows that are wanted
         bordered[size:, size:] = (2 * self.everything + SMALLEST) * xp.eye(filters)
         solved = cholesky(bordered)[size:, :size]
-        explained: Array = (solved * solved).sum(axis=0).reshape(most, kw).sum(axis=1)
+        explained: Array = (solved * solved).sum(axis=0).reshape(-1, self.kw).sum(axis=1)
         return explained
-
-    def beside_ridge(self, rank: int) -> float:
-        """As ``LayerFits.beside_ridge``, of the V of ``basis`` and the best H, at a rank that is ``explained``."""
-        size = rank * self.kw
-        normal, right = self._equations
-        h = module_of(right).linalg.solve(normal[:size, :size], right[:, :size].T).T
-        near = self._with(self.prior, self.basis[:rank])
-        return self.ridge * float((h * (h - 2 * near)).sum())
 
     def start(self, rank: int) -> tuple[Array, Array]:
         """V (r, a) of the basis and the best H (m, r, kw) for it."""

@@ -233,15 +233,19 @@ def test_a_layer_with_many_inputs_never_has_them_squared(rng, monkeypatch):
 @each_target
 @each_kind
 def test_factors_fitted_to_a_few_images_answer_to_others(kind, own, rng):
-    """As dense weights are stayed near to, the more the fewer columns there are."""
-    many = Task(rng, kind, own=own)
-    few = Task(rng, kind, own=own, w=many.w, x=many.x[..., :1])
-    errors = []
-    for count in (None, few.columns.shape[2]):
-        few.moments.count = count
-        found = fit(few.scheme, few.moments, 3, few.w)
-        errors.append(many.error(many.scheme.weights(found.left @ found.right)))
-    assert errors[1] < 0.95 * errors[0]
+    """As dense weights are stayed near to, the more the fewer columns there are: the mean of some tasks."""
+    ratios = []
+    for _ in range(6):
+        many = Task(rng, kind, own=own)
+        few = Task(rng, kind, own=own, w=many.w, x=many.x[..., :1])
+        errors = []
+        for count in (None, few.columns.shape[2]):
+            few.moments.count = count
+            found = fit(few.scheme, few.moments, 3, few.w)
+            errors.append(many.error(many.scheme.weights(found.left @ found.right)))
+        ratios.append(errors[1] / errors[0])
+    is_safe_anyhow = kind is ChannelScheme and own  # projected weights answer to any images
+    assert np.mean(ratios) < (1.1 if is_safe_anyhow else 0.8)
 
 
 # -- columns of batches ----------------------------------------------------------------------------------

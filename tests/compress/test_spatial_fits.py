@@ -39,6 +39,20 @@ def test_for_inputs_of_a_kronecker_product_the_start_is_the_best_of_its_rank(gro
         assert 1 - fits.fit(rank).energy == pytest.approx(tails[rank - 1], rel=5e-3)
 
 
+@pytest.mark.parametrize("count", [20, 200, None])
+@each_target
+@each_group
+def test_what_the_start_misses_is_known_at_every_rank(group, own, count, rng, monkeypatch):
+    monkeypatch.setattr(spatial_fits, "SWEEPS", 0)
+    task = Task(rng, SpatialScheme, group, own)
+    task.moments.count = count
+    missed = layer_fits("SPATIAL", task.scheme, task.moments, task.w).missed()
+    rows, columns = task.scheme.matrix_shape
+    for rank in range(1, rows * columns // (rows + columns) + 1):
+        error = task.fitted_error(fit(task.scheme, task.moments, rank, task.w)) / task.variance
+        assert missed[rank] == pytest.approx(error, abs=1e-5)
+
+
 @each_target
 @each_group
 def test_one_sweep_gains_nearly_what_the_best_v_for_the_first_h_does(group, own, rng, monkeypatch):
@@ -114,12 +128,12 @@ def test_spatial_factors_are_nearer_than_the_truncated_weights_and_than_what_the
 @each_group
 def test_what_spatial_factors_miss_is_bounded_from_both_sides(group, own, rng):
     task = Task(rng, SpatialScheme, group, own)
-    missed = layer_fits("SPATIAL", task.scheme, task.moments, task.w).missed()
+    missed = layer_fits("SPATIAL", task.scheme, task.exact, task.w).missed()
     rows, columns = task.scheme.matrix_shape
     break_even, full = rows * columns // (rows + columns), min(rows, columns)
     assert len(missed) == full + 1 and missed[0] == 1 and (np.diff(missed) <= 0).all()
     for rank in range(1, break_even + 1):
-        error = task.fitted_error(fit(task.scheme, task.moments, rank, task.w)) / task.variance
-        assert error - 1e-4 <= missed[rank] <= 1.35 * error + 1e-3
-    at_full_rank = task.fitted_error(fit(task.scheme, task.moments, full, task.w)) / task.variance
+        error = task.fitted_error(fit(task.scheme, task.exact, rank, task.w)) / task.variance
+        assert error <= missed[rank] <= 1.35 * error
+    at_full_rank = task.fitted_error(fit(task.scheme, task.exact, full, task.w)) / task.variance
     assert missed[full] == pytest.approx(at_full_rank, abs=1e-4)
