@@ -7,7 +7,7 @@ layers of a plan add up (Kullback–Leibler divergences of the net's probabiliti
 outputs). What a distance costs in points of accuracy, the score tells by adding noise to answers that it has seen.
 
 Where the sum is more than any one layer was seen to do, nothing shows that distances still add up: plans then lost
-as much as predicted, or up to 2.6 times more (``benchmarks/README.md``, what is predicted).
+about as much as predicted, or up to 2.6 times more (``benchmarks/README.md``, what is predicted).
 """
 
 from __future__ import annotations
