@@ -7,9 +7,10 @@ To be read in this order. A layer:
     moments.py         a layer's inputs x and responses y: means and covariances, and least squares with them
     columns.py         the same where there are fewer columns than rows
     moment_sums.py     their sums over batches
-    layer_fits.py      factors at any rank, and what each rank misses; by principal components
+    layer_fits.py      a layer's factors at any rank, and what each rank misses: what all ways to them share
+    channel_fits.py    those of the channel scheme, and bases of the data, by principal components
     spatial_fits.py    those of the spatial scheme, by alternating least squares
-    fitting.py         the door to both
+    fitting.py         the door to these
 
 A net, and the choice of its ranks (``lowrank plan``, ``lowrank select``):
 

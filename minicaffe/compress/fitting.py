@@ -1,7 +1,7 @@
 """Factors fitted to data: the Ŵ of rank r that minimises E‖y − Ŵ·x − b̂‖², given the moments of x and y.
 
 ``layer_fits`` is the door: it has the factors of a layer at any rank, and what each rank misses. The ways
-themselves are in ``layer_fits.py`` and ``spatial_fits.py``.
+themselves are in ``channel_fits.py`` and ``spatial_fits.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from minicaffe.compress.layer_fits import BasisFits, ChannelFits, DataFits, LayerFits
+from minicaffe.compress.channel_fits import BasisFits, ChannelFits, DataFits
+from minicaffe.compress.layer_fits import LayerFits
 from minicaffe.compress.moments import Moments
 from minicaffe.compress.spatial_fits import SpatialFits
 from minicaffe.device import workers

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.compress.layer_fits import ChannelFits
+from minicaffe.compress.channel_fits import ChannelFits
 from minicaffe.compress.moments import Moments
 from minicaffe.device.array import Array, module_of
 from minicaffe.low_rank.factorization import leading_eigenvectors
