@@ -37,7 +37,7 @@ from peer_specs import PLANS, PROTOTXT, SHAPES
 import minicaffe as mc
 from minicaffe.cli.flags import share
 from minicaffe.compress import forecast, shrunk
-from minicaffe.compress.batches import Batch, run
+from minicaffe.compress.batches import Batch, first_images, run
 from minicaffe.compress.cost import FlopCost, TimeCost
 from minicaffe.compress.distill import Lesson, own_batches
 from minicaffe.compress.journal import Journal, fingerprint
@@ -226,16 +226,16 @@ def plan(args: argparse.Namespace) -> None:
     if args.net == "resnet18":
         bench, count = _seeded(args.net), 4
     else:
-        bench, count = Workbench(_train_spec(args.net), MODELS / f"{args.net}.npz"), CHOSEN_ON
-    batches = bench.draw(2 + count)
-    prediction = Prediction(bench, batches[:2], probed=(0.01, 0.1))
-    rows = forecast.rows(bench, prediction, forecast.SHARES, TimeCost(bench, batches[0]))
+        bench, count = Workbench(_train_spec(args.net), MODELS / f"{args.net}.npz", calibration=3), CHOSEN_ON
+    batches = bench.draw(1 + count)
+    prediction = Prediction(bench, batches[:1], probed=(0.01, 0.1))
+    rows = forecast.rows(bench, prediction, forecast.SHARES, TimeCost(bench, first_images(batches[0], 8)))
     ready = time.perf_counter() - start
-    print(forecast.table(bench, rows))
-    dense, found = bench.measure(batches[2:], bench.original), []
+    print(f"{forecast.table(bench, rows)}\nthe table took {ready:.0f} s", flush=True)
+    dense, found = bench.measure(batches[1:], bench.original), []
     for row in rows:
         bench.approximate(row.plan)
-        found.append(bench.measure(batches[2:]))
+        found.append(bench.measure(batches[1:]))
     cells = []
     for row, m in zip(rows, found, strict=True):
         points = (row.drop, -m.expected.mean, -m.change_from(dense).mean)
@@ -247,7 +247,7 @@ def plan(args: argparse.Namespace) -> None:
     print(
         f"{args.net}: rank correlation of predicted and measured loss {_rank_correlation(predicted, losses):.3f}; "
         f"predicted points are off by {100 * median(errors):.2f} (median), {100 * max(errors):.2f} at most, from "
-        f"those that are expected once measured; the table took {ready:.0f} s, measuring {took:.0f} s more"
+        f"those that are expected once measured, which took {took:.0f} s more"
     )
 
 
@@ -265,12 +265,12 @@ def _seeded(name: str) -> Workbench:
     spec = parse_net(set_layer_fields(path.read_text(), fillers), str(path))
 
     def pictures(net: mc.Net) -> Pictures:
-        return Pictures(net, "data/cifar10/test", batch_size=20)
+        return Pictures(net, "data/cifar10/test")
 
     with closing(mc.Net(spec, phase="train", seed=1)) as net:
         run(net, pictures(net).draw(1)[0])
         net.save(weights)
-    return Workbench(spec, weights, calibration=1, images=pictures)
+    return Workbench(spec, weights, calibration=3, images=pictures)
 
 
 def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

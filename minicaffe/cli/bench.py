@@ -33,10 +33,11 @@ def open_bench(
     net: NetSpec | None = None,
     names: Sequence[str] | None = None,
     ranks_are_given: bool = False,
+    usual: int = CALIBRATION_BATCHES,
 ) -> Workbench:
     """The net of the flags with its weights; ``names``: its layers, if no flag says them.
 
-    ``ranks_are_given`` as a Workbench has it.
+    ``ranks_are_given`` and ``usual`` as a Workbench has them.
     """
     given = [name for name in PREPARED if getattr(args, name) is not None]
     if args.images is None and given:
@@ -58,7 +59,7 @@ def open_bench(
 
     return Workbench(
         spec, args.weights, getattr(args, "layers", names), args.calibration, not args.symmetric,
-        ranks_are_given=ranks_are_given, without=getattr(args, "without", ()),
+        usual=usual, ranks_are_given=ranks_are_given, without=getattr(args, "without", ()),
         accuracy=getattr(args, "accuracy", None), images=None if args.images is None else pictures,
     )  # fmt: skip
 
@@ -106,7 +107,7 @@ def journal_of(args: argparse.Namespace, out: Path, batches: list[Batch], *more:
     return journal
 
 
-def add_trained_net(sub: argparse.ArgumentParser) -> None:
+def add_trained_net(sub: argparse.ArgumentParser, usual: int = CALIBRATION_BATCHES) -> None:
     """Add the flags of ``open_bench``, but for those that choose layers."""
     sub.add_argument(
         "net", help="a net spec with data layers, or a deploy net and --images (YAML or .prototxt)"
@@ -118,7 +119,7 @@ def add_trained_net(sub: argparse.ArgumentParser) -> None:
     add_preparation_flags(sub)
     sub.add_argument("--calibration", type=positive, metavar="N",
                      help=f"training batches, or of the images, that factors are fitted to (default: "
-                          f"{CALIBRATION_BATCHES}, at most half of the images)")  # fmt: skip
+                          f"{usual}, at most half of the images)")  # fmt: skip
     sub.add_argument("--symmetric", action="store_true",
                      help="fit layers to the inputs that they have in the dense net")  # fmt: skip
     add_device(sub)

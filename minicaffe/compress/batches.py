@@ -57,6 +57,13 @@ def run(net: Net, batch: Batch, first: int = 0, last: int | None = None) -> None
             first = i + 1
 
 
+def first_images(batch: Batch, count: int) -> Batch:
+    """What blobs get of the first images of a batch; of all where its arrays are not of the same images."""
+    blobs = {name: array for name, array in batch.items() if not name.startswith("\0")}
+    few = count if len({len(array) for array in blobs.values()}) == 1 else None
+    return {name: array[:few] for name, array in blobs.items()}
+
+
 def images_of(batch: Batch) -> int:
     """The images in a batch: the length of its first array."""
     return len(next(iter(batch.values())))

@@ -78,10 +78,10 @@ class Workbench:
     """``net`` is a spec (a file of any format, or a NetSpec), ``weights`` its trained weights.
 
     ``names`` are the layers that may be approximated, or patterns of their names (default: all convolutions that
-    can be), but for those of ``without``. ``calibration`` batches (default: ten) are drawn from the training data
-    of the net's data layers, or from ``images``, which makes the images of a net without data layers (default: at
-    most half of them). ``accuracy`` names the layer that scores the net (``score_of``). ``asymmetric``: layers are
-    fitted to the original's responses, given the inputs that they get from approximated layers.
+    can be), but for those of ``without``. ``calibration`` batches (default: ``usual``) are drawn from the training
+    data of the net's data layers, or from ``images``, which makes the images of a net without data layers (default:
+    at most half of them). ``accuracy`` names the layer that scores the net (``score_of``). ``asymmetric``: layers
+    are fitted to the original's responses, given the inputs that they get from approximated layers.
 
     Layers that the score does not depend on stay dense, and the others get a bias where they have none; not so if
     ``ranks_are_given``, by a spec. Raises SpecError if the net has no such layers, WeightError for weights that are
@@ -96,6 +96,7 @@ class Workbench:
         calibration: int | None = None,
         asymmetric: bool = True,
         *,
+        usual: int = CALIBRATION_BATCHES,
         ranks_are_given: bool = False,
         without: Sequence[str] = (),
         accuracy: str | None = None,
@@ -118,10 +119,10 @@ class Workbench:
         self.trial = Net(with_biases(spec, () if ranks_are_given else self.candidates), phase="test", seed=0)
         self.asymmetric = asymmetric
         if images:
-            usual = max(1, min(CALIBRATION_BATCHES, self.images.available // 2))
+            usual = max(1, min(usual, self.images.available // 2))
             self.calibration = self._drawn(calibration or usual)
         else:
-            self.calibration = calibration_batches(spec, calibration or CALIBRATION_BATCHES)
+            self.calibration = calibration_batches(spec, calibration or usual)
         self.symmetric = moment_sums.of_layers(self.original, list(self.candidates), self.calibration)
         self._alone: dict[tuple[str, str], LayerFits] = {}
         self._fitted: dict[tuple[object, ...], Fit] = {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicaffe.compress import spatial_fits
-from minicaffe.compress.batches import run
+from minicaffe.compress.batches import first_images, run
 from minicaffe.compress.cost import FlopCost, ParamCost
 from minicaffe.compress.curves import path
 from minicaffe.compress.plan import LayerRank
@@ -261,3 +261,12 @@ def test_a_net_is_run_again_from_where_all_blobs_are_those_of_a_whole_pass(name,
     partly = net.blobs["d"].data.copy()
     run(net, batch)
     np.testing.assert_array_equal(partly, net.blobs["d"].data)
+
+
+def test_the_first_images_of_a_batch_are_taken_where_all_arrays_are_of_the_same_images():
+    batch = {"x": np.arange(12).reshape(6, 2), "label": np.arange(6), "\0of the dense net": np.zeros((10, 6))}
+    few = first_images(batch, 4)
+    assert {name: len(array) for name, array in few.items()} == {"x": 4, "label": 4}
+    np.testing.assert_array_equal(few["x"], batch["x"][:4])
+    regions = {"x": np.zeros((6, 2)), "rois": np.zeros((9, 5))}
+    assert {name: len(array) for name, array in first_images(regions, 4).items()} == {"x": 6, "rois": 9}

@@ -21,7 +21,7 @@ from minicaffe.cli.bench import (
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import as_share, choose_device, positive, share, shares
 from minicaffe.compress import forecast, outputs, selection, shrunk
-from minicaffe.compress.batches import Batch
+from minicaffe.compress.batches import Batch, first_images, images_of
 from minicaffe.compress.cost import Cost, FlopCost, ParamCost, TimeCost
 from minicaffe.compress.distill import distill, own_batches
 from minicaffe.compress.gains import gains
@@ -31,13 +31,15 @@ from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import OwnImages, Workbench
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
-from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.errors import MinicaffeError, SpecError, counted
 from minicaffe.files.spec_formats import open_net, open_solver
 from minicaffe.low_rank.layers import LowRankLayer
 
 SCHEMES = {"channel": "CHANNEL", "spatial": "SPATIAL", "data": "BASIS"}
 LARGE_DROP = 0.1  # a larger one is probably a slip
-PLAN_BATCHES, PLAN_PROBES = 2, (0.01, 0.1)  # what 'plan', which is to be quick, predicts from
+# What 'plan', which is to be quick, predicts from: 3 batches seen, 1 tried, each layer at 2 ranks.
+TIMED_IMAGES = 8
+PLAN_CALIBRATION, PLAN_BATCHES, PLAN_PROBES = 3, 1, (0.01, 0.1)
 DISTILL_BATCHES = 100  # of pictures, at most, beside those that factors are fitted to
 PROBE_BATCHES = 5  # what 'select' predicts from
 logger = logging.getLogger("minicaffe")
@@ -46,13 +48,15 @@ logger = logging.getLogger("minicaffe")
 def plan(args: argparse.Namespace) -> None:
     """Print what low rank is expected to lose and to save, at some shares of the multiply-adds."""
     choose_device(args)
-    with open_bench(args) as bench:
+    with open_bench(args, usual=PLAN_CALIBRATION) as bench:
         batches = bench.calibration[:PLAN_BATCHES]
         if args.batches or bench.images.available:
             batches = draw_batches(bench, args.batches, PLAN_BATCHES)
         prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
-        rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, batches[0]))
+        timed = first_images(batches[0], TIMED_IMAGES)
+        rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, timed))
         print(forecast.table(bench, rows))
+        logger.info("The times are those of %s at once", counted(images_of(timed), "image"))
     if any(row.is_beyond for row in rows):
         logger.info(
             "At least: there the answers are off by more than was measured of any layer alone, and layers may lose "
@@ -65,7 +69,7 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def _add_plan(sub: argparse.ArgumentParser) -> None:
-    add_trained_net(sub)
+    add_trained_net(sub, PLAN_CALIBRATION)
     add_measuring(sub, most=PLAN_BATCHES)
     _add_ranks(sub)
     sub.add_argument("--shares", type=shares, default=forecast.SHARES, metavar="0.5,0.3,…",
