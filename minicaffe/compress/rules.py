@@ -5,7 +5,7 @@
     energy      the smallest rank whose truncated SVD keeps this share of Σσ² of the weights
 
 Of several rules for a layer the last one holds. Ranks may be rounded down to a multiple, as processors like it. A
-layer stays dense where its rank would be the full one, or where a rule for cost or energy would save nothing.
+layer stays dense where its rank would be the full one, or would save nothing.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _ruled(step: Step, rule: Rule, scheme: str, multiple: int, has_weights: bool
         choice = LayerRank(way, rounded or full)
         if rounded is None:
             why = f"rank {max(rank, multiple)} is not below the full rank, {full}"
-        elif rule.kind != "rank" and found.share(choice) >= 1:
+        elif found.share(choice) >= 1:
             why = f"rank {rounded} of {full} saves nothing"
     if why:
         return Ruled(step, found, None, why, trained.dense() if trained else None)
@@ -158,5 +158,4 @@ def _cells(step: Step, found: Ruled | None) -> tuple[str, str, str, str, str]:
     choice, full = found.choice, found.candidate.full_rank(found.choice.scheme)
     share = found.candidate.share(choice)
     energy = "" if found.energy is None else f"{found.energy:.3f}"
-    note = "saves nothing: computed as dense" if share >= 1 else ""
-    return choice.scheme.lower(), f"{choice.rank} of {full}", f"{share:.3f}", energy, note
+    return choice.scheme.lower(), f"{choice.rank} of {full}", f"{share:.3f}", energy, ""

@@ -7,7 +7,7 @@ Convolution or an InnerProduct.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from fnmatch import fnmatchcase
 
 from minicaffe.core.graph import Step
@@ -19,6 +19,7 @@ from minicaffe.low_rank.schemes import ChannelScheme
 from minicaffe.ops.convolution.dense import DenseConvolution
 from minicaffe.spec.reader import nearest
 
+SHOWN = 8  # names of layers in a message
 NOT_SCORED = "what is scored does not depend on it"
 logger = logging.getLogger("minicaffe")
 PARAM_OF_TYPE = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
@@ -88,18 +89,20 @@ def chosen_steps(
     layers stay dense for that alone. Raises SpecError for a pattern that fits no layer, for a layer that is named
     and has to stay dense, and if no layer is left.
     """
-    names, file = [step.layer.name for step in net.steps], net.spec.where.file
+    file = net.spec.where.file
     named = None if patterns is None else list(patterns)
-    wanted = None if named is None else matching(names, named, file)
-    unwanted = matching(names, without, file)
-    found, unseen = list[Step](), list[str]()
+    wanted = None if named is None else _matching(net, named)
+    unwanted = _matching(net, without)
+    found, unseen, left_out = list[Step](), list[str](), list[str]()
     for step in net.steps:
         layer = step.layer
         is_wanted = layer.type == "Convolution" if wanted is None else layer.name in wanted
-        if not is_wanted or layer.name in unwanted:
+        if not is_wanted:
             continue
         problem = why_dense(step, scored)
-        if problem is None:
+        if layer.name in unwanted:
+            left_out += [layer.name] if problem is None else []
+        elif problem is None:
             found.append(step)
         elif named is not None and layer.name in named:
             raise layer.spec.error("", f"{problem}; leave the layer out")
@@ -107,18 +110,27 @@ def chosen_steps(
             unseen.append(layer.name)
     if unseen:
         logger.info("Left dense, as %s: %s", NOT_SCORED, listing(unseen))
+    if not found and left_out:
+        raise SpecError(
+            f"{file}: --except leaves none of the layers that would be of low rank ({listing(left_out, SHOWN)}); "
+            "leave out fewer, or name more with --layers"
+        )
     if not found:
         what = "no Convolution" if named is None else "no layer among those that are named"
         raise SpecError(f"{file}: {what} can be of low rank; name Convolution or InnerProduct layers")
     return found
 
 
-def matching(names: Sequence[str], patterns: Iterable[str], file: str) -> list[str]:
-    """The names that fit a pattern, in their order. Raises SpecError for a pattern that fits no name."""
-    found = set()
+def _matching(net: Net, patterns: Iterable[str]) -> set[str]:
+    """The layers, by name, that fit a pattern. Raises SpecError for a pattern that fits none."""
+    names = [step.layer.name for step in net.steps]
+    found = set[str]()
     for pattern in patterns:
         fitting = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
         if not fitting:
-            raise SpecError(f"{file}: has no layer '{pattern}'{nearest(pattern, names)}")
+            fit = [step.layer.name for step in net.steps if why_dense(step) is None]
+            known = f"; those that can be of low rank: {listing(fit, SHOWN) or 'none'}"
+            hint = nearest(pattern, names) or known
+            raise SpecError(f"{net.spec.where.file}: has no layer '{pattern}'{hint}")
         found |= fitting
-    return [name for name in names if name in found]
+    return found

@@ -132,7 +132,7 @@ def test_layers_stay_dense_where_a_rank_saves_nothing(folder, capsys):
     rows = {name: " ".join(row) for name, row in rows_of(printed).items()}
     assert rows["conv1"] == "dense rank 32 is not below the full rank, 20"
     assert rows["conv2"] == "channel 32 of 50 0.704"  # a multiple at least, though that costs more than half
-    assert rows["ip1"] == "channel 480 of 500 1.000 saves nothing: computed as dense"
+    assert rows["ip1"] == "dense rank 480 of 500 saves nothing"
     assert rows["ip2"] == "dense its matrix has one row or one column: the rank is 1 already"
     printed = run(capsys, *SET, "--flops", "0.5", "--layers", "conv1", "--multiple", "16")
     assert rows_of(printed)["conv1"] == ["dense", "rank", "16", "of", "20", "saves", "nothing"]
