@@ -22,9 +22,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -222,20 +223,22 @@ def data(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> None:
     """What is predicted that plans lose, against what they lose, and how long both take."""
-    start = time.perf_counter()
+    make, count = partial(Workbench, _train_spec(args.net), MODELS / f"{args.net}.npz"), CHOSEN_ON
     if args.net == "resnet18":
-        bench, count = _seeded(args.net), 4
-    else:
-        bench, count = Workbench(_train_spec(args.net), MODELS / f"{args.net}.npz", calibration=3), CHOSEN_ON
-    batches = bench.draw(1 + count)
-    prediction = Prediction(bench, batches[:1], probed=(0.01, 0.1))
+        make, count = _seeded(args.net), 4
+    start = time.perf_counter()
+    bench = make(calibration=3)  # as ``minicaffe lowrank plan``
+    batches = bench.draw(1)
+    prediction = Prediction(bench, batches, probed=(0.01, 0.1))
     rows = forecast.rows(bench, prediction, forecast.SHARES, TimeCost(bench, first_images(batches[0], 8)))
     ready = time.perf_counter() - start
     print(f"{forecast.table(bench, rows)}\nthe table took {ready:.0f} s", flush=True)
-    dense, found = bench.measure(batches[1:], bench.original), []
+    bench = make()
+    batches = bench.draw(1 + count)[1:]
+    dense, found = bench.measure(batches, bench.original), []
     for row in rows:
         bench.approximate(row.plan)
-        found.append(bench.measure(batches[1:]))
+        found.append(bench.measure(batches))
     cells = []
     for row, m in zip(rows, found, strict=True):
         points = (row.drop, -m.expected.mean, -m.change_from(dense).mean)
@@ -251,8 +254,8 @@ def plan(args: argparse.Namespace) -> None:
     )
 
 
-def _seeded(name: str) -> Workbench:
-    """A deploy net with random weights, with the CIFAR-10 test images as pictures for it.
+def _seeded(name: str) -> Callable[..., Workbench]:
+    """What makes a bench of a deploy net with random weights, with the CIFAR-10 test images as pictures for it.
 
     BatchNorm has the statistics of twenty of them.
     """
@@ -270,7 +273,7 @@ def _seeded(name: str) -> Workbench:
     with closing(mc.Net(spec, phase="train", seed=1)) as net:
         run(net, pictures(net).draw(1)[0])
         net.save(weights)
-    return Workbench(spec, weights, calibration=3, images=pictures)
+    return partial(Workbench, spec, weights, images=pictures)
 
 
 def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

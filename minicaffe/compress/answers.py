@@ -9,7 +9,7 @@ of its accuracy. That is far less noisy than counting right answers: where the d
 another answer costs little. For a net that does not classify it is the error of its worst output, ‖y − ŷ‖ / ‖y‖.
 
 Nets are surer than they should be, and lose more than that: on images that had no part in choosing them, six plans
-of two nets lost 1.20 to 1.94 times what was expected (``benchmarks/README.md``, without fine-tuning). ``CAUTION``
+of two nets lost 1.31 to 1.94 times what was expected (``benchmarks/README.md``, without fine-tuning). ``CAUTION``
 is between the least and the mean of these, as a drop that is asked for is an aim and no bound.
 """
 
