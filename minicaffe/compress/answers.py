@@ -64,6 +64,7 @@ class ClassScore:
         self.top_k, self.ignored = top_k, ignored
         self.labels, self.accuracy = labels, accuracy
         self.is_agreement = labels is None
+        self.of_what = " of accuracy" if self.is_agreement else ""
         self.name = "accuracy" if labels else "agreement"
         if accuracy not in (None, "accuracy"):
             self.name = f"accuracy '{accuracy}'"
@@ -150,6 +151,7 @@ class NearnessScore:
     """Of a net that does not classify: 1 − ‖y − ŷ‖ / ‖y‖ of the output that is worst."""
 
     is_agreement = False
+    of_what = ""
 
     def __init__(self, blobs: Sequence[str]) -> None:
         self.blobs, self.name = list(blobs), f"nearness of {', '.join(blobs)}"
@@ -207,6 +209,7 @@ class MixedScore:
     def __init__(self, classes: ClassScore, blobs: Sequence[str]) -> None:
         self.classes, self.others = classes, NearnessScore(blobs)
         self.name, self.is_agreement = f"{classes.name} ({', '.join(blobs)} kept too)", classes.is_agreement
+        self.of_what = f" of accuracy, or of what varies in {' or '.join(blobs)}"
         self._seen = [
             (0, np.zeros(()), 0.0) for _ in blobs
         ]  # of each: images, Σ y over them, Σ y² over all numbers
@@ -245,7 +248,7 @@ class MixedScore:
     def drops(self, exact: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
         """As if all of a distance were that of the classes, or all of the others: what costs more."""
         distances, drops = self.classes.drops(exact)
-        return distances, np.maximum(drops, 2 * distances)
+        return distances, np.minimum(np.maximum(drops, 2 * distances), 1)  # more than all cannot get lost
 
     def _varies(self) -> list[float]:
         """The variance of each other output, its numbers together; where they are constants, their square, or 1."""

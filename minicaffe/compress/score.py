@@ -75,8 +75,14 @@ class Measured:
         """How the score changes, from a net that was measured on the same batches."""
         return _change([a - b for a, b in zip(self.scores, dense.scores, strict=True)], sum(self.counted))
 
-    def drop_from(self, dense: Measured) -> float:
-        """The drop of the score to reckon with: what is expected, with care, or what was surely counted."""
+    def drop_from(self, dense: Measured, is_agreement: bool = False) -> float:
+        """The drop to reckon with: what is expected, with care, or what was surely counted.
+
+        ``is_agreement``: answers that differ from the dense net's are no accuracy that was lost. Where that was in
+        doubt, another answer may as well be right; so it is what is expected that counts.
+        """
+        if is_agreement:
+            return fmean(self.reckoned)
         counted = self.change_from(dense)
         surely = -math.inf if math.isnan(counted.error) else -counted.mean - 2 * counted.error
         return max(fmean(self.reckoned), surely)
@@ -103,10 +109,12 @@ class Score(Protocol):
     """One way to score a net. ``name`` is what is scored; ``remember`` notes the dense net's answers in a batch.
 
     ``is_agreement``: answers are compared with the dense net's, but what is expected to be lost is accuracy.
+    ``of_what`` says what that is, after "points", where it is not the score.
     """
 
     name: str
     is_agreement: bool
+    of_what: str
 
     @property
     def reads(self) -> list[str]:

@@ -134,7 +134,7 @@ class Selector:
 
     def drop(self, measured: Measured) -> float:
         """What of the score to reckon as lost."""
-        return measured.drop_from(self.dense)
+        return measured.drop_from(self.dense, self.bench.score.is_agreement)
 
     def _try(self, plan: Plan) -> Selection:
         cost = self.cost.share(plan)
@@ -148,10 +148,9 @@ class Selector:
 
     def words(self, measured: Measured) -> str:
         """What a net was measured to lose, and what is expected of it."""
-        change, expected = measured.change_from(self.dense), str(measured.expected)
-        if self.bench.score.is_agreement:
-            expected += " of accuracy"
-        return f"{self.bench.score.name} {measured.score:.4f} ({change}; expected {expected})"
+        change, score = measured.change_from(self.dense), self.bench.score
+        expected = f"{measured.expected}{score.of_what}"
+        return f"{score.name} {measured.score:.4f} ({change}; expected {expected})"
 
 
 def _between(

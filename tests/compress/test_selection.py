@@ -66,7 +66,10 @@ class Bench:
 
     def __init__(self, factor=1.0, noise=0.0):
         self.factor, self.noise = factor, noise
-        self.score, self.plan = SimpleNamespace(name="agreement", is_agreement=True), {}
+        self.score, self.plan = (
+            SimpleNamespace(name="agreement", is_agreement=True, of_what=" of accuracy"),
+            {},
+        )
         self.measured = []
 
     def approximate(self, plan):
@@ -186,11 +189,15 @@ def test_what_was_counted_surely_stops_a_plan_whose_expected_loss_is_small(searc
             found = super().measure(batches)
             return replace(found, **{x: tuple(np.divide(getattr(found, x), 2)) for x in ("lost", "reckoned")})
 
-    chooser = search(Unlucky())
+    with_labels = Unlucky()
+    with_labels.score.is_agreement = False
+    chooser = search(with_labels)
     found = chooser.within_drop(0.03)
     counted = found.measured.change_from(chooser.dense)
     assert 0.02 < -counted.mean - 2 * counted.error <= 0.03
     assert found.cost > search(Bench(0.5)).within_drop(0.03).cost
+    # other answers than the dense net's are no accuracy that was lost
+    assert search(Unlucky()).within_drop(0.03).cost == search(Bench(0.5)).within_drop(0.03).cost
 
 
 def test_where_nothing_is_lost_twice_as_much_is_tried_next(search):
