@@ -6,7 +6,8 @@ import argparse
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from minicaffe.cli.flags import add_device, add_trust, names, positive
@@ -102,9 +103,28 @@ def journal_of(args: argparse.Namespace, out: Path, batches: list[Batch], *more:
         raise WriteError(f"the journal of measurements, {problem}")
     journal = Journal(path, run)
     if journal.known:
-        found, are = counted(len(journal.known), "measurement"), "is" if len(journal.known) == 1 else "are"
-        logger.info("%s %s taken from %s; delete it to measure anew", found, are, journal.path)
+        logger.info("%s taken from %s; delete it to measure anew", _measurements(journal), journal.path)
     return journal
+
+
+def _measurements(journal: Journal) -> str:
+    """How many are known, with the verb: "1 measurement is"."""
+    return f"{counted(len(journal.known), 'measurement')} {'is' if len(journal.known) == 1 else 'are'}"
+
+
+@contextmanager
+def resumable() -> Iterator[list[Journal]]:
+    """If this block is interrupted, let the program say what the journals that are put into the list have."""
+    journals: list[Journal] = []
+    try:
+        yield journals
+    except KeyboardInterrupt:
+        for journal in journals:
+            if journal.known:
+                raise KeyboardInterrupt(
+                    f"{_measurements(journal)} kept in {journal.path}, and the same command goes on from there"
+                ) from None
+        raise KeyboardInterrupt("nothing was measured yet, and the same command begins anew") from None
 
 
 def add_trained_net(sub: argparse.ArgumentParser, usual: int = CALIBRATION_BATCHES) -> None:

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with trusting(args):
             status: int | None = args.function(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {one_line(stop)}" if stop.args else "interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         _drop(sys.stdout)

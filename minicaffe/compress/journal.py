@@ -19,6 +19,7 @@ CODE = (
     "compress/**/*.py",
     "low_rank/**/*.py",
 )  # of it: the version, what fits factors and measures
+START = '{"run": "'  # of a line; the only one may have been cut short
 
 
 def fingerprint(*parts: str | Path | Array) -> str:
@@ -42,15 +43,20 @@ def fingerprint(*parts: str | Path | Array) -> str:
 class Journal:
     """Values by key, stored in ``path``; lines with another fingerprint, and an incomplete last line, are ignored.
 
-    Raises WriteError if the file cannot be written.
+    Raises WriteError if the file cannot be written, or is somebody's own: has no line of a journal.
     """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
         self.known: dict[str, Any] = {}
         written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        lines = [line for line in written.splitlines() if line.strip()]
+        if lines and not any(START.startswith(line[: len(START)]) for line in lines):
+            raise WriteError(
+                f"{path}: is no journal, to which measurements could be added; move it, or give another output"
+            )
         self._break = "" if written.endswith("\n") or not written else "\n"  # after an incomplete line
-        for line in written.splitlines():
+        for line in lines:
             self._take(line)
 
     def _take(self, line: str) -> None:

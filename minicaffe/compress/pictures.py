@@ -19,6 +19,7 @@ from minicaffe.compress.batches import LABELS, Batch
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.data.sources.image_list import (
+    SUFFIXES,
     ImageList,
     ImageListSource,
     class_names,
@@ -217,6 +218,8 @@ def _classes_of(classifier: Classifier) -> int:
 
 def _listed(source: Path, classes: int, names: Sequence[str]) -> ImageList:
     """The pictures of a folder or a list. Raises DataError."""
+    if source.is_file() and source.suffix.lower() in SUFFIXES:
+        raise DataError(f"{source}: is one picture; give its folder, or a text file with a path in each line")
     if not source.is_dir():
         return find_images(source, advice="write paths as seen from the list's folder, or from here")
     folders = class_names(source)

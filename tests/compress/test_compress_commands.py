@@ -256,6 +256,10 @@ def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
     measured.limit = 2
     arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", *SIZES, *CONV1]
     assert main(["lowrank", "select", "--max-drop", "5%", *arguments]) == 130
+    said = (
+        "interrupted: 2 measurements are kept in low.journal.jsonl, and the same command goes on from there"
+    )
+    assert capsys.readouterr().err == f"{said}\n"
     assert not Path("low.yaml").exists()
     measured.limit = -1
     resumed, count = select(capsys, "--max-drop", "5%", "--batches", "3", *CONV1), len(measured)
@@ -264,6 +268,16 @@ def test_an_interrupted_search_goes_on_where_it_was(capsys, measured):
     assert "2 measurements are taken from low.journal.jsonl; delete it to measure anew\n" in resumed
     assert chosen(select(capsys, "--max-drop", "5%", "--batches", "3", *CONV1)) == chosen(resumed)
     assert len(measured) == 2 * count
+
+
+@on_the_cpu
+def test_a_search_that_was_interrupted_before_it_measured_says_that_nothing_is_kept(capsys, measured):
+    measured.limit = 0
+    arguments = ["net.yaml", "--weights", "lenet.npz", "-o", "low.yaml", *SIZES, *CONV1]
+    assert main(["lowrank", "select", "--max-drop", "5%", *arguments]) == 130
+    assert (
+        "interrupted: nothing was measured yet, and the same command begins anew\n" in capsys.readouterr().err
+    )
 
 
 # -- apply -----------------------------------------------------------------------------------------------

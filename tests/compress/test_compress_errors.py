@@ -50,6 +50,9 @@ SWEEP = ["lowrank", "sweep", "net.yaml", "--weights", "lenet.npz", "--ranks", "0
 FLAGS = {
     "no goal": (SELECT, NO_GOAL),
     "two goals": ([*SELECT, "--max-drop", "1%", "--time", "0.5"], NO_GOAL),
+    "what to make small for a cost": (
+        [*SELECT, "--flops", "0.5", "--by", "time"], r"--by time says what --max-drop makes small; leave it out",
+    ),
     "a whole drop": ([*SELECT, "--max-drop", "100%"], r"--max-drop: '100%' must be a share from 0 to below 1"),
     "a negative drop": ([*SELECT, "--max-drop=-1%"], r"--max-drop: '-1%' must be a share"),
     "text for a drop": ([*SELECT, "--max-drop", "two%"], r"--max-drop: 'two%' must be a share"),

@@ -80,6 +80,21 @@ def test_what_is_noted_after_a_line_that_was_cut_short_is_not_lost(path, cut):
     assert journal.get(["cut"]) == (VALUE if cut == 1 else None)
 
 
+@pytest.mark.parametrize("text", ["my own notes\n", '{"a": 1}\n', "\n\n3\n"])
+def test_a_file_of_that_name_that_is_no_journal_is_left_alone(path, text):
+    path.write_text(text)
+    with pytest.raises(WriteError, match=r"net.journal.jsonl: is no journal, .*; move it"):
+        Journal(path, "run")
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "\n", '{"ru', '{"run": "run", "key'])
+def test_a_journal_that_was_stopped_in_its_first_line_is_one(path, text):
+    path.write_text(text)
+    Journal(path, "run").note(KEY, VALUE)
+    assert Journal(path, "run").get(KEY) == VALUE
+
+
 def test_every_value_is_on_the_disk_as_soon_as_it_is_noted(path):
     journal = Journal(path, "run")
     for i in range(3):

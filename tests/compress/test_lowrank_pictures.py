@@ -71,6 +71,27 @@ def test_select_makes_a_caffe_net_of_a_deploy_net_and_pictures(capsys, photos):
     assert int(after.replace(",", "")) < int(before.replace(",", ""))
 
 
+def test_one_picture_and_a_list_without_labels(capsys, photos):
+    plan = [
+        "lowrank",
+        "plan",
+        "deploy.yaml",
+        "--weights",
+        "lenet.npz",
+        "--calibration",
+        "2",
+        "--shares",
+        "0.5",
+    ]
+    assert main([*plan, "--images", "photos/000.png"]) == 2
+    error = (
+        "error: photos/000.png: is one picture; give its folder, or a text file with a path in each line\n"
+    )
+    assert capsys.readouterr().err == error
+    Path("list.txt").write_text("".join(f"{path}\n" for path in sorted(photos.iterdir())))
+    assert "expected loss of agreement" in run(capsys, *plan, "--images", "list.txt")
+
+
 def test_a_picture_that_cannot_be_read_stops_nothing_but_none_that_can_does(capsys, photos):
     for path in sorted(photos.iterdir())[:40]:
         path.write_bytes(b"none")

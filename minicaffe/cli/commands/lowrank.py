@@ -17,6 +17,7 @@ from minicaffe.cli.bench import (
     journal_of,
     open_bench,
     output_path,
+    resumable,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import as_share, choose_device, positive, share, shares
@@ -81,6 +82,10 @@ def select(args: argparse.Namespace) -> None:
     goals = [goal for goal in (args.max_drop, args.flops, args.params, args.time) if goal is not None]
     if len(goals) != 1:
         raise MinicaffeError("select: give one of --max-drop, --flops, --params and --time")
+    if args.by and args.max_drop is None:
+        raise MinicaffeError(
+            f"select: --by {args.by} says what --max-drop makes small; leave it out, or give --max-drop"
+        )
     if args.max_drop is not None and args.max_drop > LARGE_DROP:
         logger.warning(
             "--max-drop %g allows a loss of %g points of accuracy; for %g points write --max-drop %g%%",
@@ -101,7 +106,7 @@ def select(args: argparse.Namespace) -> None:
         )
     if args.finetune:
         open_solver(args.finetune)
-    with open_bench(args) as bench:
+    with resumable() as journals, open_bench(args) as bench:
         outputs.check_output(bench.original, out)
         for other in also:
             spec = open_net(other)
@@ -109,6 +114,7 @@ def select(args: argparse.Namespace) -> None:
         batches = draw_batches(bench, args.batches, SELECT_BATCHES)
         cost = _cost(args, bench, batches[0])
         journal = journal_of(args, out, [*bench.calibration, *batches])
+        journals.append(journal)
         prediction = Prediction(bench, batches[:PROBE_BATCHES], args.schemes, args.multiple)
         selector = Selector(bench, batches, prediction, cost, journal)
         found = (
@@ -177,8 +183,8 @@ def _add_select(sub: argparse.ArgumentParser) -> None:
     goal.add_argument("--params", type=share, metavar="0.3", help="weights of these layers, as a share")
     goal.add_argument("--time", type=share, metavar="0.5",
                       help="time of the whole net, from timed layers, as a share")  # fmt: skip
-    sub.add_argument("--by", choices=["flops", "params", "time"], default="flops",
-                     help="what --max-drop makes small")  # fmt: skip
+    sub.add_argument("--by", choices=["flops", "params", "time"],
+                     help="what --max-drop makes small (default: flops)")  # fmt: skip
     sub.add_argument("-o", "--output", metavar="FILE",
                      help="what to write: .yaml, .prototxt or .onnx (default: NET_lowrank.yaml)")  # fmt: skip
     sub.add_argument("--also", action="append", default=[], metavar="SPEC",
@@ -216,10 +222,9 @@ def _add_apply(sub: argparse.ArgumentParser) -> None:
 
 def _cost(args: argparse.Namespace, bench: Workbench, batch: Batch) -> Cost:
     """What is made small, or kept within a share."""
-    if args.time is not None or (args.max_drop is not None and args.by == "time"):
+    if args.time is not None or args.by == "time":
         return TimeCost(bench, batch)
-    is_size = args.params is not None or (args.max_drop is not None and args.by == "params")
-    return ParamCost(bench) if is_size else FlopCost(bench)
+    return ParamCost(bench) if args.params is not None or args.by == "params" else FlopCost(bench)
 
 
 def _add_ranks(sub: argparse.ArgumentParser) -> None:

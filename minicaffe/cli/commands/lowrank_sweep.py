@@ -15,6 +15,7 @@ from minicaffe.cli.bench import (
     journal_of,
     open_bench,
     output_path,
+    resumable,
 )  # fmt: skip
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import add_device, add_trust, choose_device, names, positive, share, shares
@@ -39,10 +40,11 @@ def sweep_ranks(args: argparse.Namespace) -> None:
         plot.check(args.plot)
     out = output_path(args.plot, args.net, f"_sweep_{args.target}.png")
     check_outputs(args, [out])
-    with open_bench(args) as bench:
+    with resumable() as journals, open_bench(args) as bench:
         batches = draw_batches(bench, args.batches, SWEEP_BATCHES)
         scheme = {"data": "DATA", "data-fitted": "BASIS"}.get(args.target, args.scheme.upper())
         journal = journal_of(args, out, [*bench.calibration, *batches], args.target, args.scheme)
+        journals.append(journal)
         rows = sweep.sweep(bench, batches, scheme, journal, args.ranks)
         print(sweep.table(rows, bench.score.name))
         if args.plot:
