@@ -36,6 +36,7 @@ from lowrank_time import time_forward, time_training
 from peer_specs import PLANS, PROTOTXT, SHAPES
 
 import minicaffe as mc
+from minicaffe.cli.commands.lowrank import PLAN_WORK
 from minicaffe.cli.flags import share
 from minicaffe.compress import forecast, shrunk
 from minicaffe.compress.batches import Batch, first_images, run
@@ -227,7 +228,7 @@ def plan(args: argparse.Namespace) -> None:
     if args.net == "resnet18":
         make, count = _seeded(args.net), 4
     start = time.perf_counter()
-    bench = make(calibration=3)  # as ``minicaffe lowrank plan``
+    bench = make(most_work=PLAN_WORK)  # as ``minicaffe lowrank plan``
     batches = bench.draw(1)
     prediction = Prediction(bench, batches, probed=(0.01, 0.1))
     rows = forecast.rows(bench, prediction, forecast.SHARES, TimeCost(bench, first_images(batches[0], 8)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -34,11 +35,11 @@ def open_bench(
     net: NetSpec | None = None,
     names: Sequence[str] | None = None,
     ranks_are_given: bool = False,
-    usual: int = CALIBRATION_BATCHES,
+    most_work: float = math.inf,
 ) -> Workbench:
     """The net of the flags with its weights; ``names``: its layers, if no flag says them.
 
-    ``ranks_are_given`` and ``usual`` as a Workbench has them.
+    ``ranks_are_given`` and ``most_work`` as a Workbench has them.
     """
     given = [name for name in PREPARED if getattr(args, name) is not None]
     if args.images is None and given:
@@ -60,7 +61,7 @@ def open_bench(
 
     return Workbench(
         spec, args.weights, getattr(args, "layers", names), args.calibration, not args.symmetric,
-        usual=usual, ranks_are_given=ranks_are_given, without=getattr(args, "without", ()),
+        most_work=most_work, ranks_are_given=ranks_are_given, without=getattr(args, "without", ()),
         accuracy=getattr(args, "accuracy", None), images=None if args.images is None else pictures,
     )  # fmt: skip
 
@@ -127,7 +128,7 @@ def resumable() -> Iterator[list[Journal]]:
         raise KeyboardInterrupt("nothing was measured yet, and the same command begins anew") from None
 
 
-def add_trained_net(sub: argparse.ArgumentParser, usual: int = CALIBRATION_BATCHES) -> None:
+def add_trained_net(sub: argparse.ArgumentParser, usual: str = str(CALIBRATION_BATCHES)) -> None:
     """Add the flags of ``open_bench``, but for those that choose layers."""
     sub.add_argument(
         "net", help="a net spec with data layers, or a deploy net and --images (YAML or .prototxt)"

@@ -7,6 +7,7 @@ bias in every layer that may be approximated, for the means that the factors mis
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -31,11 +32,13 @@ from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec, ParamSpec
 from minicaffe.train.scoring import first_not_finite
 
-CALIBRATION_BATCHES = 10
+CALIBRATION_BATCHES, FEWEST_BATCHES = 10, 3
 
 
 class Images(Protocol):
     """Where batches of images come from: a net's data layers, or files. No image is drawn twice."""
+
+    batch_size: int
 
     @property
     def has_labels(self) -> bool:
@@ -57,6 +60,8 @@ class OwnImages:
     def __init__(self, net: Net) -> None:
         self.net = net
         self._taken = 0
+        source = next((step for step in net.steps if step.layer.spec.brings_data), net.steps[0])
+        self.batch_size = source.top[0].shape[0]
 
     @property
     def available(self) -> int:
@@ -78,10 +83,11 @@ class Workbench:
     """``net`` is a spec (a file of any format, or a NetSpec), ``weights`` its trained weights.
 
     ``names`` are the layers that may be approximated, or patterns of their names (default: all convolutions that
-    can be), but for those of ``without``. ``calibration`` batches (default: ``usual``) are drawn from the training
-    data of the net's data layers, or from ``images``, which makes the images of a net without data layers (default:
-    at most half of them). ``accuracy`` names the layer that scores the net (``score_of``). ``asymmetric``: layers
-    are fitted to the original's responses, given the inputs that they get from approximated layers.
+    can be), but for those of ``without``. ``calibration`` batches (default: ten, or as many as take ``most_work``
+    multiply-adds, but three) are drawn from the training data of the net's data layers, or from ``images``, which
+    makes the images of a net without data layers (default: at most half of them). ``accuracy`` names the layer that
+    scores the net (``score_of``). ``asymmetric``: layers are fitted to the original's responses, given the inputs
+    that they get from approximated layers.
 
     Layers that the score does not depend on stay dense, and the others get a bias where they have none; not so if
     ``ranks_are_given``, by a spec. Raises SpecError if the net has no such layers, WeightError for weights that are
@@ -96,7 +102,7 @@ class Workbench:
         calibration: int | None = None,
         asymmetric: bool = True,
         *,
-        usual: int = CALIBRATION_BATCHES,
+        most_work: float = math.inf,
         ranks_are_given: bool = False,
         without: Sequence[str] = (),
         accuracy: str | None = None,
@@ -118,6 +124,8 @@ class Workbench:
         self.candidates = {step.layer.name: candidate(step) for step in steps}
         self.trial = Net(with_biases(spec, () if ranks_are_given else self.candidates), phase="test", seed=0)
         self.asymmetric = asymmetric
+        work = self.images.batch_size * sum(each.cost for each in self.candidates.values())
+        usual = int(min(CALIBRATION_BATCHES, max(FEWEST_BATCHES, most_work / work)))
         if images:
             usual = max(1, min(usual, self.images.available // 2))
             self.calibration = self._drawn(calibration or usual)

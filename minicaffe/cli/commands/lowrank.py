@@ -29,7 +29,7 @@ from minicaffe.compress.gains import gains
 from minicaffe.compress.plan import rank_of
 from minicaffe.compress.prediction import WAYS, Prediction
 from minicaffe.compress.selection import Selection, Selector
-from minicaffe.compress.workbench import OwnImages, Workbench
+from minicaffe.compress.workbench import CALIBRATION_BATCHES, FEWEST_BATCHES, OwnImages, Workbench
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError, SpecError, counted
@@ -38,9 +38,10 @@ from minicaffe.low_rank.layers import LowRankLayer
 
 SCHEMES = {"channel": "CHANNEL", "spatial": "SPATIAL", "data": "BASIS"}
 LARGE_DROP = 0.1  # a larger one is probably a slip
-# What 'plan', which is to be quick, predicts from: 3 batches seen, 1 tried, each layer at 2 ranks.
+# 'plan' is to be quick: each layer is tried at two ranks, on one batch.
+PLAN_BATCHES, PLAN_PROBES = 1, (0.01, 0.1)
+PLAN_WORK = 2e11  # multiply-adds of the batches that it fits factors to: three of 32 images through ResNet-18
 TIMED_IMAGES = 8
-PLAN_CALIBRATION, PLAN_BATCHES, PLAN_PROBES = 3, 1, (0.01, 0.1)
 DISTILL_BATCHES = 100  # of pictures, at most, beside those that factors are fitted to
 PROBE_BATCHES = 5  # what 'select' predicts from
 logger = logging.getLogger("minicaffe")
@@ -49,7 +50,7 @@ logger = logging.getLogger("minicaffe")
 def plan(args: argparse.Namespace) -> None:
     """Print what low rank is expected to lose and to save, at some shares of the multiply-adds."""
     choose_device(args)
-    with open_bench(args, usual=PLAN_CALIBRATION) as bench:
+    with open_bench(args, most_work=PLAN_WORK) as bench:
         batches = bench.calibration[:PLAN_BATCHES]
         if args.batches or bench.images.available:
             batches = draw_batches(bench, args.batches, PLAN_BATCHES)
@@ -70,7 +71,7 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def _add_plan(sub: argparse.ArgumentParser) -> None:
-    add_trained_net(sub, PLAN_CALIBRATION)
+    add_trained_net(sub, f"{CALIBRATION_BATCHES}, or {FEWEST_BATCHES} of a large net")
     add_measuring(sub, most=PLAN_BATCHES)
     _add_ranks(sub)
     sub.add_argument("--shares", type=shares, default=forecast.SHARES, metavar="0.5,0.3,…",
