@@ -232,7 +232,19 @@ def _listed(source: Path, classes: int, names: Sequence[str]) -> ImageList:
     labelled = ImageListSource(scan_folder(source), cache_bytes=0)
     if names and len(names) <= classes:
         labelled.number_as(list(names))
+    _say_which_labels(source, labelled.listed)
     return labelled.listed
+
+
+def _say_which_labels(source: Path, listed: ImageList) -> None:
+    """One line of the log with the folders that are taken for classes: any that are as many would do."""
+    assert listed.labels is not None  # folders have labels
+    used = [f"{label} = {listed.class_names[label]}" for label in np.unique(listed.labels).astype(int)]
+    logger.info(
+        "%s: labels from folders: %s; if these are not the net's classes, give a folder without folders, or a list",
+        source,
+        listing(used, NAMED),
+    )
 
 
 def _why_no_classes(source: Path, folders: list[str], classes: int, names: Sequence[str]) -> str:

@@ -125,9 +125,19 @@ def test_folders_named_as_the_classes_are_labels(tmp_path):
     assert [pixels in is_dog for pixels in first_pixels(batches)] == list(labels(batches) == 1)
 
 
-def test_as_many_folders_as_classes_are_labels_in_sorted_order(tmp_path):
+def test_as_many_folders_as_classes_are_labels_in_sorted_order_and_the_log_says_which(tmp_path, log):
     write(tmp_path, "a/1.png", "b/1.png", "c/1.png", "c/2.png")
     assert sorted(labels(Pictures(net(), tmp_path, batch_size=4).draw(1))) == [0, 1, 2, 2]
+    advice = "; if these are not the net's classes, give a folder without folders, or a list"
+    assert f"{tmp_path}: labels from folders: 0 = a, 1 = b, 2 = c{advice}\n" in log.text
+
+
+def test_the_log_names_the_first_labels_that_folders_give_by_the_names_of_the_net(tmp_path, log):
+    write(tmp_path, *(f"{name}/1.png" for name in "abce"))
+    deploy = mc.Net.from_text(DEPLOY.replace("BATCH", "1").replace("num_output: 3", "num_output: 5"))
+    deploy.prepare_as(replace(Classifier(deploy).preparation, class_names=tuple("edcba")))
+    Pictures(deploy, tmp_path)
+    assert "labels from folders: 0 = e, 2 = c, 3 = b and 1 more;" in log.text
 
 
 @pytest.mark.parametrize(
