@@ -18,7 +18,8 @@ A net, and the choice of its ranks (``lowrank plan``, ``lowrank select``):
     pictures.py        those of image files
     score.py           what is measured of a net
     answers.py         the ways to score one: by its classes, its other outputs, or both
-    workbench.py       the trained net, a copy of it to try ranks on, batches
+    trained.py         the trained net, with all its weights
+    workbench.py       it, a copy of it to try ranks on, batches
     prediction.py      what a plan will lose, before it is tried
     cost.py            what it costs: multiply-adds, weights, or time
     curves.py          the plans that are best if losses add up

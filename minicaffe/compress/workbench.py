@@ -24,6 +24,7 @@ from minicaffe.compress.moments import Moments
 from minicaffe.compress.plan import LayerRank, Plan, candidate
 from minicaffe.compress.score import Measured, measure
 from minicaffe.compress.suitable import PARAM_OF_TYPE, chosen_steps, layers_behind
+from minicaffe.compress.trained import GIVE_ITS_OWN, trained
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError, WeightError, counted
@@ -90,8 +91,8 @@ class Workbench:
     that they get from approximated layers.
 
     Layers that the score does not depend on stay dense, and the others get a bias where they have none; not so if
-    ``ranks_are_given``, by a spec. Raises SpecError if the net has no such layers, WeightError for weights that are
-    not finite, DataError.
+    ``ranks_are_given``, by a spec. Raises SpecError if the net has no such layers, WeightError for weights that
+    lack a layer, do not fit or are not finite, DataError.
     """
 
     def __init__(
@@ -108,9 +109,10 @@ class Workbench:
         accuracy: str | None = None,
         images: Callable[[Net], Images] | None = None,
     ) -> None:
-        spec = shuffled(without_low_rank(net if isinstance(net, NetSpec) else open_net(net)))
+        given = net if isinstance(net, NetSpec) else open_net(net)
+        spec = shuffled(without_low_rank(given))
         self.spec = spec
-        self.original = Net(spec, weights=weights, phase="test", seed=0)
+        self.original = trained(spec, weights, _advice(given, ranks_are_given))
         not_finite = first_not_finite(self.original)
         if not_finite is not None:
             raise WeightError(
@@ -253,6 +255,15 @@ def shuffled(spec: NetSpec) -> NetSpec:
             if "shuffle" in getattr(message, "fields", {}):
                 message.shuffle = True
     return spec
+
+
+def _advice(given: NetSpec, ranks_are_given: bool) -> str:
+    """What to do about weights that do not fit a net without its ``low_rank_param``."""
+    if ranks_are_given:
+        return "give the weights of the dense net"
+    if any(layer.has("low_rank_param") for layer in given.layer or given.layers):
+        return "the net is of low rank already: start from the dense net and its weights"
+    return GIVE_ITS_OWN
 
 
 def without_low_rank(spec: NetSpec) -> NetSpec:

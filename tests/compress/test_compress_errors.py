@@ -118,6 +118,42 @@ def test_weights_of_another_net_are_one_line(capsys, command, shape, message):
     assert_one_line(capsys, command, message)
 
 
+WITH_WEIGHTS = {
+    "plan": ["lowrank", "plan", *SELECT[2:5]],
+    "select": [*SELECT, "--flops", "0.5"],
+    "sweep": SWEEP,
+    "apply": APPLY,
+    "errors": ["lowrank", "errors", *SELECT[2:5]],
+}
+
+
+@pytest.mark.cpu_only("of words")
+@pytest.mark.parametrize("command", WITH_WEIGHTS)
+def test_weights_that_lack_layers_are_one_line_that_names_them(capsys, caplog, folder, measured, command):
+    with_ranks(folder, conv1="rank: 4")
+    weights = {key: x for key, x in np.load("lenet.npz").items() if key.split("/")[0] not in ("conv2", "ip1")}
+    np.savez("lenet.npz", **weights)
+    problem = r"lenet.npz: has no weights for 2 layers: conv2, ip1; give weights of this net\n"
+    assert_one_line(capsys, WITH_WEIGHTS[command], problem)
+    assert not measured and "fillers' values" not in caplog.text
+
+
+@pytest.mark.cpu_only("of words")
+def test_the_output_of_select_as_its_input_is_one_line_that_says_so(capsys, folder):
+    with_ranks(folder, conv1="rank: 4, factored: true")
+    Net("low.yaml", weights="lenet.npz").save("low.npz")
+    problem = "low.npz: layer 'conv1' has 3 arrays, the net's layer 2 parameters; "
+    low = ["low.yaml", "--weights", "low.npz", "-o", "again.yaml"]
+    already = "the net is of low rank already: start from the dense net and its weights\n"
+    assert_one_line(capsys, ["lowrank", "select", *low, "--flops", "0.5"], f"{problem}{already}")
+    low[-1] = "again.npz"
+    assert_one_line(capsys, ["lowrank", "apply", *low], f"{problem}give the weights of the dense net\n")
+    low = ["net.yaml", *low[1:3]]
+    assert_one_line(
+        capsys, ["lowrank", "sweep", *low, "--ranks", "0.5"], f"{problem}give weights of this net\n"
+    )
+
+
 def test_apply_with_energy_is_one_line(capsys, folder):
     with_ranks(folder, conv1="energy: 0.9")
     assert_one_line(
@@ -247,6 +283,7 @@ def test_a_net_to_write_too_that_lacks_a_layer_is_one_line(capsys):
 def test_a_deconvolution_to_approximate_is_one_line(capsys):
     rewrite("net.yaml", ("- name: pool2\n", "- name: up\n  type: Deconvolution\n  convolution_param: "
             "{num_output: 50, kernel_size: 1}\n- name: pool2\n"))  # fmt: skip
+    np.savez("lenet.npz", **np.load("lenet.npz"), **{"up/0": np.ones((50, 50, 1, 1)), "up/1": np.ones(50)})
     assert_one_line(
         capsys,
         [*SELECT, "--flops", "0.5", "--layers", "up"],

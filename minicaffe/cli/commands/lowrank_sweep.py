@@ -23,6 +23,7 @@ from minicaffe.compress import plot, sweep
 from minicaffe.compress.batches import Batch, batches_in_epoch, draw, images_of
 from minicaffe.compress.suitable import chosen_steps
 from minicaffe.compress.survey import MatrixLayer, input_moments, matrix_layer
+from minicaffe.compress.trained import trained
 from minicaffe.compress.ways import WAYS
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, shuffled
 from minicaffe.core.net import Net
@@ -67,7 +68,7 @@ def _add_sweep(sub: argparse.ArgumentParser) -> None:
 def errors(args: argparse.Namespace) -> None:
     """Print how far the answers of each layer are off at some ranks, for factors found in three ways."""
     choose_device(args)
-    with Net(args.net, weights=args.weights, phase="test", seed=0) as net:
+    with trained(args.net, args.weights) as net:
         layers = _matrix_layers(net, args.layers)
         calibration, others = _batches(net.spec, args.calibration)
         fitted = input_moments(net, layers, calibration)
