@@ -168,7 +168,7 @@ class Lesson:
         except KeyboardInterrupt:
             logger.warning("Interrupted at iteration %d: what was learned is kept", self.solver.iter)
         after = self.loss()
-        logger.info("Loss against the teacher: %.4g; it was %.4g", after, before)
+        logger.info("Loss against the teacher, of training images: %.4g; it was %.4g", after, before)
         if after <= before:
             return after
         for blob, array in zip(self._parameters(), kept, strict=True):

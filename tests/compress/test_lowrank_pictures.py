@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minicaffe.cli.commands import lowrank
 from minicaffe.cli.program import main
 from minicaffe.compress.plan import LayerRank
 from minicaffe.compress.workbench import Workbench
@@ -151,6 +152,24 @@ def test_a_distilled_net_is_nearer_to_the_dense_one(capsys, photos, images):
     assert (
         float(losses[-1]) >= float(losses[-2]) - 0.5
     )  # points; a second of training, of which it keeps the best
+
+
+def test_a_net_that_distilling_makes_worse_is_kept_as_it_was_with_a_warning(capsys, photos, monkeypatch):
+    def harm(student, teacher, batches, minutes):
+        for blob in student.params["conv2"]:
+            blob.data[...] = 0
+
+    flags = [*DEPLOY, "--flops", "0.3", "-o", "low.yaml"]
+    run(capsys, "lowrank", "select", *flags)
+    expected = dict(np.load("low.npz"))
+    monkeypatch.setattr(lowrank, "distill", harm)
+    output = run(capsys, "lowrank", "select", *flags, "--distill", "1")
+    (line,) = [line for line in output.splitlines() if line.startswith("Distilled")]
+    assert line.startswith("Distilled on 16 pictures it would lose more on others, agreement 0.")
+    assert line.endswith(": the weights from before are kept; give more pictures, thousands, or less time")
+    kept = np.load("low.npz")
+    for key, array in expected.items():
+        np.testing.assert_array_equal(kept[key], array)
 
 
 def test_apply_fits_factors_to_pictures(capsys, folder, photos):

@@ -28,6 +28,7 @@ from minicaffe.compress.distill import distill, own_batches
 from minicaffe.compress.gains import gains
 from minicaffe.compress.plan import rank_of
 from minicaffe.compress.prediction import WAYS, Prediction
+from minicaffe.compress.score import Measured
 from minicaffe.compress.selection import Selection, Selector
 from minicaffe.compress.workbench import CALIBRATION_BATCHES, FEWEST_BATCHES, OwnImages, Workbench
 from minicaffe.core.net import Net
@@ -132,9 +133,10 @@ def select(args: argparse.Namespace) -> None:
             print(gains(bench.original, made.net, batches[0]).table())
             made.write(out)
             if args.distill and found.plan:
-                _distill(bench, made.net, args.distill)
-                logger.info("Distilled: %s", selector.words(bench.measure(batches, made.net)))
-                made.write(out)
+                before = bench.measure(batches, made.net)
+                seen = _distill(bench, made.net, args.distill)
+                if _is_no_worse(selector, bench.measure(batches, made.net), before, seen):
+                    made.write(out)
         for other, path in also.items():
             shrunk.write_spec(found.plan, other, path)
         if args.finetune:
@@ -143,16 +145,35 @@ def select(args: argparse.Namespace) -> None:
             logger.info("Wrote %s: %s", tuned, selector.words(measured))
 
 
-def _distill(bench: Workbench, student: Net, minutes: float) -> None:
-    """Train a net to answer as the dense one does: on its training data, or on pictures not measured with."""
+def _distill(bench: Workbench, student: Net, minutes: float) -> str:
+    """Train a net to answer as the dense one does: on its training data, or on pictures not measured with.
+
+    Returns what these are, in words.
+    """
     if isinstance(bench.images, OwnImages):
         with closing(own_batches(bench.spec)) as training:
             distill(student, bench.original, training, minutes)
-        return
+        return "the training images"
     more = bench.images.draw(min(bench.images.available, DISTILL_BATCHES))
     inputs = bench.original.inputs
     training_pictures = [{name: batch[name] for name in inputs} for batch in (*bench.calibration, *more)]
     distill(student, bench.original, training_pictures, minutes)
+    return counted(sum(map(images_of, training_pictures)), "picture")
+
+
+def _is_no_worse(selector: Selector, after: Measured, before: Measured, seen: str) -> bool:
+    """Whether a net that was distilled on what it has ``seen`` is no worse on other images; the log says it."""
+    words = selector.words(after)
+    if selector.drop(after) <= selector.drop(before):
+        logger.info("Distilled: %s", words)
+        return True
+    logger.warning(
+        "Distilled on %s it would lose more on others, %s: the weights from before are kept; "
+        "give more pictures, thousands, or less time",
+        seen,
+        words,
+    )
+    return False
 
 
 def _say_if_too_few(selector: Selector, found: Selection, max_drop: float) -> None:
