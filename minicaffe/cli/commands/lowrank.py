@@ -39,8 +39,8 @@ from minicaffe.low_rank.layers import LowRankLayer
 
 SCHEMES = {"channel": "CHANNEL", "spatial": "SPATIAL", "data": "BASIS"}
 LARGE_DROP = 0.1  # a larger one is probably a slip
-# 'plan' is to be quick: each layer is tried at two ranks, on one batch.
-PLAN_BATCHES, PLAN_PROBES = 1, (0.01, 0.1)
+# 'plan' is to be quick: each layer is tried at two ranks, on two batches, or on one through a large net.
+PLAN_BATCHES, PLAN_PROBES = 2, (0.01, 0.1)
 PLAN_WORK = 2e11  # multiply-adds of the batches that it fits factors to: three of 32 images through ResNet-18
 TIMED_IMAGES = 8
 DISTILL_BATCHES = 100  # of pictures, at most, beside those that factors are fitted to
@@ -52,9 +52,10 @@ def plan(args: argparse.Namespace) -> None:
     """Print what low rank is expected to lose and to save, at some shares of the multiply-adds."""
     choose_device(args)
     with open_bench(args, most_work=PLAN_WORK) as bench:
-        batches = bench.calibration[:PLAN_BATCHES]
+        most = PLAN_BATCHES if len(bench.calibration) > FEWEST_BATCHES else 1
+        batches = bench.calibration[:most]
         if args.batches or bench.images.available:
-            batches = draw_batches(bench, args.batches, PLAN_BATCHES)
+            batches = draw_batches(bench, args.batches, most)
         prediction = Prediction(bench, batches, args.schemes, args.multiple, PLAN_PROBES)
         timed = first_images(batches[0], TIMED_IMAGES)
         rows = forecast.rows(bench, prediction, args.shares, TimeCost(bench, timed))
