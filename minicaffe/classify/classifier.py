@@ -74,10 +74,12 @@ class Classifier:
         )
         dims = self.crop_dims if self.preparation.image_dims is None else self.preparation.image_dims
         if np.shape(dims) != (2,) or not all(isinstance(size, Real) for size in dims):
-            raise ShapeError(f"image_dims {dims}: give height and width")
+            raise ShapeError(f"image_dims {dims}: give height and width, as 256,256")
         self.image_dims = tuple(dims)
         if any(size < crop for size, crop in zip(self.image_dims, self.crop_dims, strict=True)):
-            raise ShapeError(f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}")
+            raise ShapeError(
+                f"image_dims {self.image_dims} are less than the net's input, {shape[2:]}; give at least these"
+            )
         if max(self.image_dims) > max(MAX_SIDE, *self.crop_dims):
             raise ShapeError(f"image_dims {self.image_dims}: an image may have {MAX_SIDE} pixels a side")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from minicaffe.classify.images import as_image, resize_image
 from minicaffe.data.mean import four_axes_hint
-from minicaffe.errors import DataError, ShapeError
+from minicaffe.errors import DataError, ShapeError, counted
 from minicaffe.spec.reader import nearest
 
 Shape = tuple[int, ...]
@@ -105,7 +105,8 @@ class Transformer:
         if mean.size == 0 or mean.shape[:1] not in [(count,) for count in counts]:
             raise DataError(
                 f"a mean of shape {mean.shape} does not fit input '{name}', {self.inputs[name][1:]}: "
-                f"it has {channels} channels{four_axes_hint(mean.shape)}"
+                f"it has {counted(channels, 'channel')}"
+                f"{four_axes_hint(mean.shape) or '; give a number for each, or an image'}"
             )
         if not np.isfinite(mean).all():
             raise DataError(f"the mean for input '{name}' has nan or infinite values")

@@ -26,7 +26,7 @@ from minicaffe.compress.score import Answers, Figures, Score
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, module_of, to_host
-from minicaffe.errors import DataError, SpecError
+from minicaffe.errors import DataError, SpecError, listing
 from minicaffe.layers.accuracy import Accuracy, AccuracyParam
 from minicaffe.layers.loss import LossParam
 from minicaffe.layers.softmax import SoftmaxParam
@@ -299,11 +299,16 @@ def score_of(net: Net, accuracy: str | None = None, has_labels: bool = False) ->
     if accuracy is not None:
         named = [x for x in counting if accuracy in (x.name, x.spec.top[0])]
         if not named:
-            known = [x.name for x in counting]
-            raise SpecError(
-                f"{net.spec.where.file}: has no Accuracy layer and no output '{accuracy}' in phase TEST"
-                f"{nearest(accuracy, [*known, *net.outputs]) or '; leave --accuracy out'}"
+            outputs = [name for name in net.outputs if not _is_input(_maker(layers, name))]
+            known = list(dict.fromkeys([*(x.name for x in counting), *outputs]))
+            choice = f"; there {'is' if len(known) == 1 else 'are'} {listing(known)}"
+            problem, hint = (
+                f"has no Accuracy layer and no output '{accuracy}'",
+                nearest(accuracy, known) or choice,
             )
+            if accuracy in net.blobs or any(accuracy == layer.name for layer in layers):
+                problem, hint = f"'{accuracy}' is neither an Accuracy layer nor an output", choice
+            raise SpecError(f"{net.spec.where.file}: {problem} in phase TEST{hint}")
         counting = named
     if counting:
         spec = counting[-1].spec
@@ -351,8 +356,8 @@ def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in outputs:
         maker = _maker(layers, name)
-        if maker.type == "Input" or maker.spec.brings_data:
-            continue  # an input that nobody reads
+        if _is_input(maker):
+            continue  # which nobody reads
         if maker.type == "DetectionOutput":
             found += maker.spec.bottom[:2]
         elif maker.type == "ArgMax" or any(maker.spec.loss_weight):
@@ -360,6 +365,10 @@ def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return list(dict.fromkeys(found))
+
+
+def _is_input(layer: Layer) -> bool:
+    return layer.type == "Input" or layer.spec.brings_data
 
 
 def _maker(layers: Sequence[Layer], blob: str) -> Layer:

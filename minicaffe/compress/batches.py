@@ -20,7 +20,10 @@ def draw(net: Net, count: int) -> list[Batch]:
     """
     sources = [i for i, layer in enumerate(net.layers) if layer.spec.brings_data]
     if not sources:
-        raise DataError(f"{net.spec.where.file}: no data layer in phase {net.state.phase}; add one")
+        raise DataError(
+            f"{net.spec.where.file}: no data layer in phase {net.state.phase}, which would bring images; "
+            "give the net as it is trained, not its deploy net, or add one"
+        )
     batches = []
     for _ in range(count):
         for i in sources:

@@ -89,10 +89,11 @@ class Pictures:
         fewer batches. A warning names the first of them. Raises DataError if more than ``available`` are wanted.
         """
         if n_batches > self.available:
+            left = self.count - self._taken
             raise DataError(
                 f"{self.source}: {counted(n_batches, 'batch')} of {counted(self.batch_size, 'picture')} wanted, "
-                f"but there are {self.count - self._taken:,} pictures left of {self.count:,}; "
-                "give more pictures, or take fewer or smaller batches"
+                f"but there {'is' if left == 1 else 'are'} {counted(left, 'picture')} left of {self.count:,}; "
+                f"give more pictures{', or take fewer or smaller batches' if left else ''}"
             )
         progress = Progress(n_batches * self.batch_size, "pictures prepared")
         batches, skipped = list[Batch](), list[str]()

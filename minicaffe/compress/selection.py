@@ -32,7 +32,7 @@ from minicaffe.compress.prediction import Prediction
 from minicaffe.compress.score import Measured
 from minicaffe.compress.workbench import Workbench
 from minicaffe.core.table import format_table
-from minicaffe.errors import MinicaffeError
+from minicaffe.errors import MinicaffeError, counted
 from minicaffe.train.progress import Progress
 
 logger = logging.getLogger("minicaffe")
@@ -63,7 +63,9 @@ class Selector:
         self.tried: list[Selection] = []
         self.dense = self.measure({})
         score, loss = self.dense.score, self.dense.loss
-        logger.info("Dense: %s %.4f, loss %.4f, on %d images", bench.score.name, score, loss, self.images)
+        logger.info(
+            "Dense: %s %.4f, loss %.4f, on %s", bench.score.name, score, loss, counted(self.images, "image")
+        )
 
     def measure(self, plan: Plan) -> Measured:
         """What a plan does on the batches; from the journal if that knows."""
@@ -116,8 +118,10 @@ class Selector:
         for curves in (self.curves, self.prediction.curves(self.cost, self.prediction.missed)):
             plan = best_within(curves, lambda plan: self.cost.total(plan) <= limit)
             if plan is None:
+                least = min(map(self.cost.share, path(curves)))
                 raise MinicaffeError(
-                    f"no ranks bring {self.cost.name} down to {share:g} of {self.cost.of_what}; allow more"
+                    f"no ranks bring {self.cost.name} down to {share:g} of {self.cost.of_what}; "
+                    f"the least that they reach is {math.ceil(1e4 * least) / 1e4:g}; allow more"
                 )
             if plan not in plans:
                 plans.append(plan)
@@ -178,5 +182,5 @@ def table(selector: Selector, found: Selection) -> str:
     if not isinstance(selector.cost, FlopCost):  # which the table has
         lines.append(f"{selector.cost.name}: {found.cost:.3f} of {selector.cost.of_what}")
     dense = f"dense {selector.dense.score:.4f}"
-    lines.append(f"{selector.words(found.measured)}, {dense}, on {selector.images} images")
+    lines.append(f"{selector.words(found.measured)}, {dense}, on {counted(selector.images, 'image')}")
     return "\n".join(lines)

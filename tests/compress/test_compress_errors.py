@@ -98,6 +98,12 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
 def test_a_drop_of_an_accuracy_that_is_not_there_is_one_line(capsys):
     command = [*SELECT, "--max-drop", "1%", "--accuracy", "acuracy"]
     assert_one_line(capsys, command, r"net.yaml: has no Accuracy layer and no output 'acuracy'.*'accuracy'")
+    command[-1] = "nope"
+    assert_one_line(capsys, command, r"no output 'nope' in phase TEST; there are accuracy, loss$")
+    command[-1] = "conv1"
+    assert_one_line(
+        capsys, command, r"'conv1' is neither an Accuracy layer nor an output .*; there are accuracy, loss$"
+    )
 
 
 @pytest.mark.cpu_only("of words")
@@ -166,7 +172,7 @@ def test_a_cost_that_no_ranks_reach_is_one_line(capsys, measured):
     assert_one_line(
         capsys,
         [*SELECT, "--flops", "0.001"],
-        r"no ranks bring FLOPs down to 0.001 of these layers when dense",
+        r"no ranks bring FLOPs down to 0.001 of these layers when dense; the least that they reach is 0\.0\d+;",
     )
 
 

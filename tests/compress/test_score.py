@@ -113,7 +113,7 @@ def test_an_unknown_accuracy_layer_is_an_error_that_names_the_nearest():
         SpecError, match=r"has no Accuracy layer and no output 'lat' in phase TEST.*(last|late)"
     ):
         score_of(net, "lat")
-    with pytest.raises(SpecError, match=r"no output 'right' in phase TEST; leave --accuracy out$"):
+    with pytest.raises(SpecError, match=r"no output 'right' in phase TEST; there is ip$"):
         score_of(mc.Net.from_text(VECTOR), "right")
 
 

@@ -181,16 +181,19 @@ def _say_if_too_few(selector: Selector, found: Selection, max_drop: float) -> No
     error = found.measured.change_from(selector.dense).error
     if error <= max_drop:
         return
-    images = f"{selector.images} images"
-    tell = f"{images} tell what is counted only to ± {100 * error:.1f} points"
+    images, is_one = counted(selector.images, "image"), selector.images == 1
+    tell = f"{images} {'tells' if is_one else 'tell'} what is counted only to ± {100 * error:.1f} points"
     if math.isnan(error):
-        tell = f"{images} in one batch do not tell how sure what is counted is"
+        tell = f"{images} in one batch {'does' if is_one else 'do'} not tell how sure what is counted is"
     logger.warning("%s: give more to be sure of %g", tell, 100 * max_drop)
 
 
 def _say_that_nothing_holds(selector: Selector) -> None:
     best = selector.least_bad()
-    seen = f"; the best that was seen: {selector.line(best)}" if best else ""
+    seen = ""
+    if best:  # with digits enough to be no zero, where those of the line are
+        drop = f"{100 * selector.drop(best.measured):.2g} points to be reckoned as lost"
+        seen = f"; the best that was seen: {selector.line(best)}, {drop}"
     logger.warning("No cheaper plan keeps to that: nothing is approximated%s; allow more", seen)
 
 
