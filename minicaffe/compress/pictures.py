@@ -230,7 +230,7 @@ def _listed(source: Path, classes: int, names: Sequence[str]) -> ImageList:
     if problem:
         logger.info("%s: all images in it are taken, without labels: %s", source, problem)
         return scan_all(source)
-    labelled = ImageListSource(scan_folder(source), cache_bytes=0)
+    labelled = ImageListSource(scan_folder(source, with_broken=True), cache_bytes=0)
     if names and len(names) <= classes:
         labelled.number_as(list(names))
     _say_which_labels(source, labelled.listed)

@@ -218,6 +218,16 @@ def test_pictures_that_cannot_be_read_are_skipped_and_named_in_one_line(tmp_path
     assert all(re.match(r"\d pictures? skipped: \S+bad\d.png: ", text) for text in warnings)
 
 
+@pytest.mark.parametrize("within", ["", "a/"])
+def test_a_link_that_leads_nowhere_is_skipped_and_named(tmp_path, log, within):
+    write(tmp_path, *(f"{folder}1.png" for folder in (["a/", "b/", "c/"] if within else [""])))
+    (tmp_path / within / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    found = Pictures(net(), tmp_path, batch_size=1)
+    assert found.has_labels == bool(within)
+    assert len(found.draw(found.available)) == found.count - 1
+    assert re.search(r"1 picture skipped: \S+lost.png: no such image", log.text)
+
+
 def test_where_skipped_pictures_leave_too_few_there_are_fewer_batches(tmp_path, log):
     write(tmp_path, "a.png", "b.png", "c.png")
     lines = ["a.png 1", *(f"gone{i}.png 0" for i in range(5)), "b.png 2", "c.png 0"]

@@ -364,15 +364,16 @@ def _lines_of(path: Path) -> Iterator[tuple[int, str]]:
 # -- folders of classes --------------------------------------------------------------------------------------
 
 
-def scan_folder(path: Path) -> ImageList:
+def scan_folder(path: Path, with_broken: bool = False) -> ImageList:
     """The images ``path``/<class>/<file>, sorted by class and file; a label is the number of its class.
 
-    Raises DataError if there are none.
+    ``with_broken``: also links that lead nowhere, for one who names what cannot be read. Raises DataError if there
+    are none.
     """
     classes = class_names(path)
     names, labels = PackedNames(), array("f")
     for label, name in enumerate(classes):
-        for file in sorted(_image_files(path / name)):
+        for file in sorted(_image_files(path / name, with_broken)):
             names.append(os.path.join(name, file))
             labels.append(label)
     if not len(names):
@@ -385,7 +386,8 @@ def scan_folder(path: Path) -> ImageList:
 def scan_all(path: Path) -> ImageList:
     """All images in a folder and in the folders within it, sorted by path, without labels.
 
-    Folders that are links are searched too, each once. Raises DataError if there are no images.
+    Folders that are links are searched too, each once. Links that lead nowhere are among the images. Raises
+    DataError if there are none.
     """
     found, known, waiting = [], set[str](), [""]
     while waiting:
@@ -394,7 +396,7 @@ def scan_all(path: Path) -> ImageList:
         if real in known:
             continue
         known.add(real)
-        found += [os.path.join(within, file) for file in _image_files(path / within)]
+        found += [os.path.join(within, file) for file in _image_files(path / within, with_broken=True)]
         waiting += [os.path.join(within, name) for name in class_names(path / within)]
     if not found:
         endings = ", ".join(sorted(ending[1:] for ending in SUFFIXES))
@@ -412,12 +414,14 @@ def has_images(folder: Path) -> bool:
     return any(True for _ in _image_files(folder))
 
 
-def _image_files(folder: Path) -> Iterable[str]:
+def _image_files(folder: Path, with_broken: bool = False) -> Iterable[str]:
     """The image files in a folder. Hidden files are what systems put beside images (macOS: ``._cat.jpg``)."""
     with _scanned(folder) as entries:
         for entry in entries:
             is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            if is_image and not entry.name.startswith(".") and entry.is_file():
+            if not is_image or entry.name.startswith("."):
+                continue
+            if entry.is_file() or (with_broken and not os.path.exists(entry.path)):
                 yield entry.name
 
 
