@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minicaffe.core.net import Net
-from minicaffe.core.weights import LEARN_ANEW
+from minicaffe.core.weights import used_as_they_are
 from minicaffe.data.preparation import read_preparation
 from minicaffe.device import array
 from minicaffe.device.array import Device
@@ -124,14 +124,12 @@ def trained_net(
         spec = spec or open_net(args.net)
         net = Net(spec, phase=phase, stages=args.stage, level=args.level, class_names=names)
         try:
-            problem = net.copy_from(file).problem(file)
+            with used_as_they_are(advice):
+                problem = net.copy_from(file).problem(file)
             if problem and not args.allow_missing:
                 raise WeightError(f"{problem}; give weights of this net, or go on with --allow-missing")
-        except MinicaffeError as error:
+        except MinicaffeError:
             net.close()
-            problem = str(error)
-            if problem.endswith(LEARN_ANEW):  # advice for those who train the net
-                raise WeightError(f"{problem.removesuffix(LEARN_ANEW)}; {advice}") from None
             raise
     if problem:
         logger.warning("%s: the fillers' values stay there", problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minicaffe.core.net import Net
-from minicaffe.core.weights import LEARN_ANEW
+from minicaffe.core.weights import used_as_they_are
 from minicaffe.errors import MinicaffeError, WeightError
 from minicaffe.spec.net import NetSpec
 
@@ -19,12 +19,11 @@ def trained(spec: str | Path | NetSpec, weights: str | Path, advice: str = GIVE_
     """
     net = Net(spec, phase="test", seed=0)
     try:
-        if problem := net.copy_from(weights).problem(weights):
+        with used_as_they_are(advice):
+            problem = net.copy_from(weights).problem(weights)
+        if problem:
             raise WeightError(f"{problem}; {GIVE_ITS_OWN}")
-    except MinicaffeError as error:
+    except MinicaffeError:
         net.close()
-        text = str(error)
-        if text.endswith(LEARN_ANEW):  # advice for those who train the net
-            raise WeightError(f"{text.removesuffix(LEARN_ANEW)}; {advice}") from None
         raise
     return net

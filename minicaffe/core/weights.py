@@ -5,7 +5,8 @@ A report names what matched and what did not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,18 @@ from minicaffe.files.weight_reader import WeightReader
 LEARN_ANEW = "; give weights of this net, or rename the layer in it to learn it from scratch"
 Reader = Callable[[], list[np.ndarray]]
 Converter = Callable[[list[tuple[int, ...]]], Callable[[list[np.ndarray]], list[np.ndarray]] | None]
+
+
+@contextmanager
+def used_as_they_are(advice: str) -> Iterator[None]:
+    """Weights that do not fit are a WeightError with ``advice``: a net that is not trained learns no layer anew."""
+    try:
+        yield
+    except WeightError as error:
+        text = str(error)
+        if not text.endswith(LEARN_ANEW):
+            raise
+        raise WeightError(f"{text.removesuffix(LEARN_ANEW)}; {advice}") from None
 
 
 @dataclass
