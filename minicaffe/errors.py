@@ -16,7 +16,12 @@ LONGEST_NAME = 300  # characters of a name in a message
 
 
 class MinicaffeError(Exception):
-    """Base of every error that a user can fix; the command line prints it as one line and exits with status 2."""
+    """Base of every error that a user can fix; the command line prints it as one line and exits with status 2.
+
+    ``on_every_rank``: all ranks that train together raise it, so one of them reports it for all.
+    """
+
+    on_every_rank = False
 
     def __str__(self) -> str:
         return joined(super().__str__())  # names in a message may contain line breaks
@@ -44,6 +49,10 @@ class DeviceError(MinicaffeError):
 
 class TrainingError(MinicaffeError):
     """Training cannot continue: the loss is no longer a number, a snapshot does not fit, …"""
+
+
+class CommunicatorError(MinicaffeError):
+    """The ranks that train together cannot: no MPI, other specs or data on one of them, …"""
 
 
 class WriteError(MinicaffeError):

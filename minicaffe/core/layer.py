@@ -20,6 +20,7 @@ from minicaffe.core.fillers import FillerParam, fill
 from minicaffe.core.label_names import LabelNames
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import Array, Device
+from minicaffe.device.communicator import ALONE, Communicator
 from minicaffe.device.workers import Calls
 from minicaffe.errors import DataError, MinicaffeError, ShapeError, TrainingError, named, shown
 from minicaffe.ops.epilogue import Epilogue, Map
@@ -36,6 +37,7 @@ class NetSetting:
     """What the layers of one net share. ``told`` are the warnings that have been given, once for a net.
 
     ``layers`` are those that the net is made of, and ``weights`` the file that it starts from, if it does.
+    ``communicator`` speaks to the other ranks that train the net.
     """
 
     phase: str
@@ -49,6 +51,7 @@ class NetSetting:
     told: set[str] = field(default_factory=set)
     layers: Sequence[LayerSpec] = ()
     weights: str | Path | None = None
+    communicator: Communicator = ALONE
 
 
 class Layer:

@@ -30,6 +30,7 @@ from minicaffe.core.shared_memory import SharedMemory
 from minicaffe.core.units import Unit
 from minicaffe.data.preparation import Preparation
 from minicaffe.device.array import CPU, Array, current_device, rng_state, set_rng_state, to_host
+from minicaffe.device.communicator import ALONE, Communicator
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.errors import MinicaffeError, ShapeError, SpecError, listing, named, shown
 from minicaffe.files.spec_formats import has_weights, net_of_text, open_net
@@ -40,6 +41,7 @@ from minicaffe.spec.mapping import net_of_mapping
 from minicaffe.spec.net import LayerSpec, NetSpec, NetState, ParamSpec, make_state
 
 logger = logging.getLogger("minicaffe")
+SEEDS_APART = 0x9E3779B97F4A7C15  # between ranks; seeds that a user would try are closer together
 
 
 class Net:
@@ -54,6 +56,8 @@ class Net:
     folder of images is numbered by them.
     With ``share_memory`` (at test) blobs that a forward pass does not need at the same time lie in the same memory:
     of those between inputs and outputs only the ones that ``forward`` is asked for can be read after it.
+    With a ``communicator`` the net is one of several that train together, each with its share of the data
+    (docs/distributed.md).
     A spec that is not ``trusted`` runs no module (layers of type Python), and writes no file (HDF5Output) outside
     the working directory and the folder of the spec.
 
@@ -85,6 +89,7 @@ class Net:
         class_names: Sequence[str] = (),
         trusted: bool = True,
         share_memory: bool = False,
+        communicator: Communicator = ALONE,
     ) -> None:
         self.spec = _spec_of(spec)
         self.name = self.spec.name
@@ -104,6 +109,7 @@ class Net:
             folder,
             trust.current() if trusted else trust.SAFE,
             LabelNames(class_names),
+            communicator=communicator,
         )
         if self.state.phase == "TEST":
             training = NetState(phase="TRAIN", level=self.state.level, stage=self.state.stage)
@@ -128,6 +134,8 @@ class Net:
         with device.entered():
             for layer_spec in specs:
                 self._append(layer_spec)
+            if communicator.rank:  # all begin with the same parameters; what is drawn from here on differs
+                self.setting.rng = device.rng((self.seed + communicator.rank * SEEDS_APART) % 2**63)
         self.inputs = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
         self.outputs = graph.find_outputs(self.steps)
         self.gradient_starts = graph.find_gradient_starts(self.steps, self.outputs)

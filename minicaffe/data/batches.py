@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -44,15 +45,36 @@ class Ring:
     """Buffers used in turn. A buffer is reused after ``slots`` batches, or replaced if shapes change."""
 
     def __init__(self, slots: int) -> None:
-        self._buffers: list[np.ndarray | None] = [None] * slots
+        self._buffers: deque[np.ndarray] = deque(maxlen=slots)
 
-    def buffer(self, batch: int, shape: tuple[int, ...]) -> np.ndarray:
-        """The float32 buffer for a batch; it still holds old numbers."""
-        slot = batch % len(self._buffers)
-        buffer = self._buffers[slot]
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The float32 buffer for the next batch; it still holds old numbers."""
+        is_full = len(self._buffers) == self._buffers.maxlen
+        buffer = self._buffers[0] if is_full else None
         if buffer is None or buffer.shape != shape:
-            buffer = self._buffers[slot] = np.empty(shape, np.float32)
+            buffer = np.empty(shape, np.float32)
+        self._buffers.append(buffer)  # the oldest drops out
         return buffer
+
+
+class SharedOut:
+    """Batches 0, 1, 2, … of one of the ranks that share out those of an order.
+
+        rank        0       1     …    N − 1
+        batch 0     0       1     …    N − 1
+        batch 1     N     N + 1   …   2·N − 1
+
+    So all ranks together read, batch by batch, what one process with a batch N times as large would: no image
+    twice, and all of them begin an epoch at the same time. What is drawn for a batch differs by its number, and so
+    by rank.
+    """
+
+    def __init__(self, batches: Batches, rank: int, ranks: int) -> None:
+        self.batches, self.rank, self.ranks = batches, rank, ranks
+
+    def __call__(self, batch: int) -> Batch:
+        """Make this rank's batch number ``batch``. Raises DataError or SpecError."""
+        return self.batches(batch * self.ranks + self.rank)
 
 
 class ImageBatches:
@@ -86,7 +108,7 @@ class ImageBatches:
         indices = self.order.indices(batch)
         images, labels = self.source.read(indices)
         shape = self._one_shape(images, indices)
-        out = self._ring.buffer(batch, (*shape, len(images)))
+        out = self._ring.buffer((*shape, len(images)))
         self.transformer(images, out, random_stream(self.order.seed, AUGMENTATION, batch))
         return [out] if labels is None or not self.with_labels else [out, np.ascontiguousarray(labels.T)]
 

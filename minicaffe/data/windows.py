@@ -214,7 +214,7 @@ class WindowBatches:
         rows = np.concatenate(drawn)
         mirrored = rng.integers(2, size=len(rows)) > 0 if self.mirror else np.zeros(len(rows), bool)
         size = self.cropping.size
-        out = self._ring.buffer(batch, (3, size, size, len(rows)))
+        out = self._ring.buffer((3, size, size, len(rows)))
         out.fill(0)
         for image in np.unique(rows[:, 0]):  # each is decoded once, however many of the windows it has
             with self._naming(image) as path:

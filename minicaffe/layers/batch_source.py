@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer
-from minicaffe.data.batches import Batches, ImageBatches
+from minicaffe.data.batches import Batches, ImageBatches, SharedOut
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import DEPTH, Prefetcher, slots_for
 from minicaffe.data.preparation import Preparation
@@ -26,8 +27,8 @@ logger = logging.getLogger("minicaffe")
 class BatchSourceLayer(Layer):
     """A layer without bottoms whose tops are batches 0, 1, 2, … of ``make_batches(top)``.
 
-    Its state is the number of the next batch and a description of the data. Batch k is always the same, whatever
-    was read before.
+    Of several ranks that train together, each reads its share of them. Its state is the number of the next batch
+    and a description of the data. Batch k is always the same, whatever was read before.
     """
 
     bottoms = (0, 0)
@@ -45,7 +46,9 @@ class BatchSourceLayer(Layer):
             is_missing = ": no such " in str(error) and str(error).endswith("check the path")
             mend = remedy(self.spec, self.setting, self.sizes_read()) if is_missing else ""
             raise DataError(f"{self.spec.where}: {error}{mend}") from None
-        upload = Upload(self.batches, self.setting.device, slots_for(self.depth))
+        ranks = self.setting.communicator
+        own = SharedOut(self.batches, ranks.rank, ranks.size)
+        upload = Upload(own, self.setting.device, slots_for(self.depth))
         self.prefetcher = Prefetcher(upload, self.depth)
 
     def sizes_read(self) -> Sizes:
@@ -100,7 +103,11 @@ class BatchSourceLayer(Layer):
         return {"source": param.source, "images": self.rows, "batch_size": self.batch_size, **order}
 
     def state(self) -> dict[str, Any]:
-        return {"next_batch": self.prefetcher.number, **self._data()}
+        return {
+            "next_batch": self.prefetcher.number,
+            "ranks": self.setting.communicator.size,
+            **self._data(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         number = self.count_in(state, "next_batch")
@@ -110,13 +117,16 @@ class BatchSourceLayer(Layer):
 
     def _next_batch(self, number: int, state: dict[str, Any]) -> int:
         """The batch with which a restored run continues. Warns if the snapshot was written on other data."""
-        data = self._data()
+        data = self._data() | {"ranks": self.setting.communicator.size}
+        state = {"ranks": 1} | state  # not there in states of earlier versions
         changed = {name: state[name] for name, value in data.items() if state.get(name, value) != value}
         if not changed:
             return number
-        size = changed.get("batch_size", self.batch_size)
-        if isinstance(size, int) and size > 0:
-            number = number * size // self.batch_size
+        sizes = [changed.get(name, data[name]) for name in ("batch_size", "ranks")]
+        if all(isinstance(size, int) and size > 0 for size in sizes):
+            number = number * math.prod(sizes) // (data["batch_size"] * data["ranks"])
+        if changed.keys() == {"ranks"}:
+            return number
         logger.warning(
             "%s: continues on other data than the snapshot was written on: %s; its next batch is number %d",
             self.spec.where,

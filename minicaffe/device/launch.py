@@ -1,0 +1,61 @@
+"""How this process was started: by itself, or by ``mpiexec`` or ``srun`` as one of several ranks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minicaffe.device.array import CPU, Device, current_device
+from minicaffe.device.communicator import ALONE, Communicator
+from minicaffe.device.mpi import MpiCommunicator
+from minicaffe.errors import CommunicatorError
+
+# How programs that start ranks tell a process how many there are, and which one it is: MPICH and Intel MPI, Open
+# MPI, Slurm's srun. (SLURM_NTASKS is also set for a script that sbatch starts once.)
+LAUNCHERS = (
+    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the program that started this process says: how many ranks there are, and which this is.
+
+    ``local_rank`` counts those of the same machine.
+    """
+
+    size: int = 1
+    rank: int = 0
+    local_rank: int = 0
+
+
+def launch_of(environment: Mapping[str, str] = os.environ) -> Launch:
+    """How this process was started: by ``mpiexec`` or ``srun`` as one of several, or by itself."""
+    for names in LAUNCHERS:
+        values = [environment.get(name, "0") for name in names]
+        if all(value.isdecimal() for value in values) and int(values[0]) > 1:
+            return Launch(*map(int, values))
+    return Launch()
+
+
+def communicator(device: Device | None = None) -> Communicator:
+    """The communicator of all ranks that ``mpiexec`` has started with this process, for arrays on a device.
+
+    A process that was started by itself gets one that sends nothing, and needs no MPI. Raises CommunicatorError if
+    mpi4py is missing, or belongs to another MPI than ``mpiexec``.
+    """
+    launch = launch_of()
+    if launch.size == 1:
+        return ALONE
+    ranks = MpiCommunicator()
+    if ranks.size != launch.size:
+        raise CommunicatorError(
+            f"{launch.size} ranks were started, but mpi4py finds {ranks.size}: it belongs to another MPI than the "
+            "program that started them; use the mpiexec of the environment that has mpi4py"
+        )
+    if (device or current_device()) != CPU:
+        raise CommunicatorError("several ranks on GPUs: not built yet; use --device cpu")
+    return ranks

@@ -1,0 +1,95 @@
+"""Ranks that speak MPI: sums of arrays in host memory, and Python objects (mpi4py, extra ``mpi``).
+
+MPI Forum 2021, "MPI: A Message-Passing Interface Standard", version 4.0, chapter 6. mpi4py: Dalcín, Fang 2021 (doi
+10.1109/MCSE.2021.3083216).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minicaffe.device.array import Array
+from minicaffe.device.communicator import Communicator, Done, Pending
+from minicaffe.errors import CommunicatorError, one_line
+
+Value = TypeVar("Value")
+SPIN, PAUSE = (
+    2e-3,
+    2e-4,
+)  # seconds: a wait asks without a pause at first, then leaves the core to other threads
+
+
+class MpiCommunicator(Communicator):
+    """All processes that were started together (MPI_COMM_WORLD), or those of ``world``.
+
+    Raises CommunicatorError if mpi4py is not installed or finds no MPI.
+    """
+
+    def __init__(self, world: Any = None) -> None:
+        try:
+            from mpi4py import MPI
+        except Exception as error:  # mpi4py raises RuntimeError where there is no library of MPI
+            raise CommunicatorError(
+                f"several ranks need mpi4py, and it cannot be imported ({one_line(error)}); "
+                "pip install 'minicaffe[mpi]'"
+            ) from None
+        self._mpi = MPI
+        self._comm = (MPI.COMM_WORLD if world is None else world).Dup()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self._started: list[_Request] = []
+
+    def start_sum(self, array: Array) -> Pending:
+        if self.size == 1 or not array.size:
+            return Done()
+        request = self._comm.Iallreduce(self._mpi.IN_PLACE, _whole(array), op=self._mpi.SUM)
+        self._started.append(_Request(request, array))
+        return self._started[-1]
+
+    def progress(self) -> None:
+        """MPI goes on with what was started only while the program calls it."""
+        self._started = [request for request in self._started if not request.is_done()]
+
+    def broadcast(self, array: Array) -> None:
+        if array.size:
+            self._comm.Bcast(_whole(array), root=0)
+
+    def gather(self, value: Value) -> list[Value]:
+        gathered: list[Value] = self._comm.allgather(value)
+        return gathered
+
+    def from_root(self, value: Value) -> Value:
+        given: Value = self._comm.bcast(value, root=0)
+        return given
+
+    def highest(self, number: int) -> int:
+        return int(self._comm.allreduce(number, op=self._mpi.MAX))
+
+    def end(self) -> None:
+        """Leave MPI; all ranks do this together."""
+        self._mpi.Finalize()
+
+
+def _whole(array: Array) -> Array:
+    """The array for MPI, which would take one with gaps for its whole memory."""
+    if not array.flags.c_contiguous:
+        raise ValueError("an array with gaps cannot be sent")
+    return array
+
+
+class _Request:
+    """A sum that was started. It keeps its array from being freed."""
+
+    def __init__(self, request: Any, array: np.ndarray) -> None:
+        self._request, self._array = request, array
+
+    def is_done(self) -> bool:
+        return bool(self._request.Test())
+
+    def wait(self) -> None:
+        latest = time.perf_counter() + SPIN
+        while not self._request.Test():
+            if time.perf_counter() > latest:
+                time.sleep(PAUSE)
