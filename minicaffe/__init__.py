@@ -7,6 +7,7 @@ import minicaffe.low_rank.layers
 import minicaffe.inspect.display  # noqa: F401  (and this how nets are shown)
 from minicaffe import layers
 from minicaffe.device.array import set_device, to_device, to_host
+from minicaffe.device.launch import communicator
 from minicaffe.core.blob import Blob
 from minicaffe.caffe.exchange.convert import convert
 from minicaffe.caffe.exchange.export import export
@@ -47,6 +48,7 @@ __all__ = [
     "Transformer",
     "WeightError",
     "WriteError",
+    "communicator",
     "convert",
     "export",
     "export_onnx",

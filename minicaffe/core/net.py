@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -430,10 +430,17 @@ class Net:
             reached = (name for name in self.inputs if name in self.reached)
             return {name: _copy(self.blobs[name], self.blobs[name].stored_diff) for name in reached}
 
-    def run_backward(self, first: int = 0, last: int | None = None, starts: Sequence[str] = ()) -> None:
+    def run_backward(
+        self,
+        first: int = 0,
+        last: int | None = None,
+        starts: Sequence[str] = (),
+        done: Callable[[int], None] | None = None,
+    ) -> None:
         """Run layers ``last`` down to ``first`` (indices, inclusive) backward and return nothing.
 
-        ``starts`` are tops of ``last`` at which gradients start if their ``diff`` was written.
+        ``starts`` are tops of ``last`` at which gradients start if their ``diff`` was written. ``done`` is called
+        whenever the gradients of all layers from an index on are there.
         """
         last = len(self.layers) - 1 if last is None else last
         if self._shared_memory is not None:
@@ -447,6 +454,8 @@ class Net:
             index = last
             while index >= first:
                 index -= self._backward_unit(first, index) or self._backward_step(self.steps[index])
+                if done is not None:
+                    done(index + 1)
             if self.debug_info and first == 0 and last == len(self.layers) - 1:
                 debug.show_norms(self.learnable)
 

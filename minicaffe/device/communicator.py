@@ -19,6 +19,7 @@ from minicaffe.device.array import Array
 from minicaffe.errors import MinicaffeError
 
 Value = TypeVar("Value")
+Error = TypeVar("Error", bound=MinicaffeError)
 
 
 class Pending(Protocol):
@@ -118,6 +119,10 @@ def raise_first(problems: list[MinicaffeError | None]) -> None:
         return
     rank, problem = found[0]
     is_of_all = len(found) == len(problems) and all(str(other) == str(problem) for _, other in found)
-    error = problem if is_of_all else type(problem)(f"rank {rank}: {problem}")
+    raise of_all_ranks(problem if is_of_all else type(problem)(f"rank {rank}: {problem}"))
+
+
+def of_all_ranks(error: Error) -> Error:
+    """Mark an error as one that all ranks raise."""
     error.on_every_rank = True
-    raise error
+    return error

@@ -5,9 +5,9 @@ Snapshots are Caffe's files, .caffemodel and .solverstate, so that Caffe itself 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,16 +48,18 @@ class _Training(minicaffe.Solver):
             on_gradients_ready()
         return loss
 
-    def _write_snapshot(self) -> Path:
+    def _write_snapshot(self, state: Mapping[str, Any]) -> Path:
         is_hdf5 = self.spec.snapshot_format == "HDF5"
         base, ending = start_of_name(self.prefix, self.iter), ".h5" if is_hdf5 else ""
         weights = f"{base}.caffemodel{ending}"
         write = write_weights if is_hdf5 else write_caffemodel
         write(self.net.as_saved(), weights)
         passed = steps_passed(self.spec.stepvalue, self.iter - 1)
-        state = CaffeState(Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories())
-        write_state(state)
-        return state.path
+        written = CaffeState(
+            Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories()
+        )
+        write_state(written)
+        return written.path
 
     def _histories(self) -> list[np.ndarray]:
         """All first histories, then all second ones; zeros for a parameter that is not trained."""

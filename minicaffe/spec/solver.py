@@ -56,6 +56,7 @@ class SolverSpec(Message):
     weight_decay = Float(0.0, min=0)
     regularization_type = String("L2")
     clip_gradients = Float(-1.0)
+    gradient_rank = Int(min=1)  # of the gradients that ranks send each other (docs/distributed.md)
 
     test_iter = Int(min=0, repeated=True)
     test_interval = Int(0, min=0)

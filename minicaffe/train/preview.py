@@ -10,21 +10,33 @@ from minicaffe.core.net import Net
 from minicaffe.errors import counted
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.python import PythonParam
+from minicaffe.train.parallel.exchange import GradientExchange
 
 
-def sizes(net: Net, iter_size: int = 1) -> Iterator[str]:
-    """A line for the net, with its parameters and multiply-adds, and one for each data layer that has epochs."""
+def sizes(net: Net, iter_size: int = 1, exchange: GradientExchange | None = None) -> Iterator[str]:
+    """A line for the net, with its parameters and multiply-adds, and one for each data layer that has epochs.
+
+    Where several ranks train it, one for what they send each other, too.
+    """
     params, fixed = count_parameters(net)
     of_them = f" ({fixed:,} of them not trained)" if fixed else ""
     yield f"Net: {params:,} parameters{of_them}, {count_multiply_adds(net):,} multiply-adds an image"
     for layer in net.layers:
         if isinstance(layer, BatchSourceLayer) and layer.rows:
             classes = f" of {counted(layer.classes, 'class')}" if layer.classes else ""
-            epoch = layer.rows / (layer.batch_size * iter_size)
+            ranks = net.setting.communicator.size
+            epoch = layer.rows / (layer.batch_size * iter_size * ranks)
+            of_each = f" on each of {ranks} ranks" if ranks > 1 else ""
             yield (
                 f"Data of layer '{layer.name}': {counted(layer.rows, 'image')}{classes}, "
-                f"{layer.batch_size:,} a batch: an epoch is {epoch:,.4g} iterations"
+                f"{layer.batch_size:,} a batch{of_each}: an epoch is {epoch:,.4g} iterations"
             )
+    if exchange is not None and exchange.dense_bytes:
+        sent, dense = exchange.sent_bytes, exchange.dense_bytes
+        less = (
+            f", {dense / sent:.3g} times less than the {dense:,} of whole gradients" if sent < dense else ""
+        )
+        yield f"Gradients: {sent:,} bytes an iteration from each rank{less}"
 
 
 def count_parameters(net: Net) -> tuple[int, int]:

@@ -38,6 +38,7 @@ from minicaffe.train.log import last_run
 
 logger = logging.getLogger("minicaffe")
 FORMAT = 1
+ARRAYS = ("history", "exchange")  # what a state has besides values for JSON
 NOT_UNDERSTOOD = "its contents cannot be understood ({})"
 STATE = "a solver state (.solverstate.npz, or Caffe's .solverstate or .solverstate.h5)"
 
@@ -49,11 +50,12 @@ def write(state: Mapping[str, Any], net: Net, prefix: str, with_diffs: bool = Fa
     saved = net.as_saved()
     save_arrays({**saved.arrays(), **saved.extra, **(_diffs(net) if with_diffs else {})}, weight_file)
     arrays = {
-        f"history/{key}/{i}": array
-        for key, arrays in state["history"].items()
+        f"{group}/{key}/{i}": array
+        for group in ARRAYS
+        for key, arrays in state[group].items()
         for i, array in enumerate(arrays)
     }
-    meta = {name: value for name, value in state.items() if name != "history"} | {
+    meta = {name: value for name, value in state.items() if name not in ARRAYS} | {
         "format": FORMAT,
         "weights": weight_file.name,
         "weights_crc32": _crc32(weight_file),
@@ -138,6 +140,11 @@ def read(
         }
         found = {key.split("/", 1)[1].rpartition("/")[0] for key in file.shapes if key.startswith("history/")}
         _check_same(path, "parameters trained", found, set(history))
+        exchange = {
+            key: [file.read(f"exchange/{key}/{i}") for i in range(len(arrays))]
+            for key, arrays in like["exchange"].items()
+            if all(file.shapes.get(f"exchange/{key}/{i}") == array.shape for i, array in enumerate(arrays))
+        }
     _check_classes(path, meta.get("class_names", []), like["class_names"])
     if len(meta["test_nets"]) != len(like["test_nets"]):
         raise TrainingError(
@@ -153,7 +160,7 @@ def read(
         _check_same(path, "parameters", _keys(file), set(shapes))
         for key, shape in shapes.items():
             file.check(key, shape)
-    return {"run": "", "saved": 0.0, **meta, "history": history}, weight_file
+    return {"run": "", "saved": 0.0, **meta, "history": history, "exchange": exchange}, weight_file
 
 
 def understanding(path: str | Path) -> AbstractContextManager[None]:
@@ -231,10 +238,13 @@ def _check_meta(meta: dict[str, Any]) -> None:
     check_name(meta["weights"])
     if not all(type(loss) in (int, float) for loss in meta["losses"]):
         raise ValueError("'losses' are not numbers")
-    for state in (meta, meta["net"], *meta["test_nets"]):
+    others = meta.get("ranks", [])
+    if not isinstance(others, list):
+        raise ValueError("'ranks' is no list")
+    for state in (meta, meta["net"], *others, *meta["test_nets"]):
         if type(state["seed"]) is not int or not 0 <= state["seed"] < 2**64:
             raise ValueError(f"'seed' is {state['seed']!r:.60}")
-    for state in (meta["net"], *meta["test_nets"]):
+    for state in (meta["net"], *others, *meta["test_nets"]):
         if not isinstance(state["layers"], dict):
             raise ValueError("a net's state is incomplete")
         if not all(isinstance(held, dict) for held in state["layers"].values()):

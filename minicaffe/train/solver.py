@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from minicaffe.core.display import html_of
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
+from minicaffe.device.communicator import ALONE, Communicator, of_all_ranks
+from minicaffe.device.launch import launch_of
 from minicaffe.errors import TrainingError, named, shown
 from minicaffe.files.spec_formats import open_net, open_solver, read_spec
 from minicaffe.files.state_formats import is_foreign_state, read_foreign_state
@@ -31,6 +33,8 @@ from minicaffe.train.in_notebook import show_how_far, shown_in_notebook
 from minicaffe.train.log import Listener, TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.norms import StepNorms
+from minicaffe.train.parallel.agreement import check_in_step, check_same
+from minicaffe.train.parallel.exchange import GradientExchange
 from minicaffe.train.preview import sizes, untrained
 from minicaffe.train.scoring import first_not_finite, is_finite, loss_weights, output_lines, score
 from minicaffe.train.snapshots import shapes_of
@@ -38,6 +42,11 @@ from minicaffe.train.solvers.rule import update_rules
 
 logger = logging.getLogger("minicaffe")
 NO_NUMBER = np.array(None)
+REQUESTS = ("", "snapshot", "stop")  # the later ones go before
+WHOLE_IN_EACH = (
+    "%d ranks were started, and this solver trains in each of them by itself: "
+    "Solver(…, communicator=mc.communicator()) trains one net in all of them"
+)
 LOOK_EVERY = 20  # iterations between two checks of the loss, if a check has to wait for the GPU
 
 
@@ -47,25 +56,52 @@ class Solver:
     ``spec`` is the path of a solver spec (YAML or .prototxt), or a ``SolverSpec``; ``net`` replaces the net that
     the spec names. Paths of nets are looked up beside the solver's file, then in the working directory.
 
+    With a ``communicator`` all its ranks train the net together, each with its share of the data
+    (docs/distributed.md): they make a solver of the same spec, and call ``solve``, ``step``, ``snapshot`` and
+    ``restore`` alike. Rank 0 alone has test nets, reads weights and snapshots, and writes files.
+
     Snapshots are named ``<prefix>_iter_<n>``; without a ``snapshot_prefix`` the solver's file gives the name, as in
     Caffe. ``net``, ``test_nets`` and ``iter`` are those of pycaffe's solver. Progress goes to the logger
     "minicaffe", which a notebook shows, and to a JSON-lines file beside the snapshots. With ``log_norms`` the file
     has, for each iteration that is shown, the norms of parameters, gradients and updates too. ``lines`` says what
-    is printed of such an iteration (``console.py``). Raises SpecError, and whatever nets raise.
+    is printed of such an iteration (``console.py``). Raises SpecError, and whatever nets raise; CommunicatorError
+    if ranks have other specs or data than rank 0.
     """
 
-    def __init__(self, spec: str | Path | SolverSpec, net: NetSpec | None = None) -> None:
+    def __init__(
+        self,
+        spec: str | Path | SolverSpec,
+        net: NetSpec | None = None,
+        *,
+        communicator: Communicator = ALONE,
+    ) -> None:
+        self.communicator = communicator
+        chosen = communicator.from_root(secrets.randbits(48))
+        communicator.together(lambda: self._set_up(spec, net, chosen))
+        if communicator.size > 1:
+            check_same(self.spec, self.net, communicator)
+        elif launch_of().size > 1:
+            logger.warning(WHOLE_IN_EACH, launch_of().size)
+        with self.net.setting.device.entered():
+            self.exchange = GradientExchange(
+                self.net, self._trained_params(), communicator, self.spec.gradient_rank, self.seed
+            )
+        for path in communicator.on_root(lambda: [self._find(name, "weights") for name in self.spec.weights]):
+            self.copy_from(path)
+
+    def _set_up(self, spec: str | Path | SolverSpec, net: NetSpec | None, seed: int) -> None:
+        """Make the nets and all else that a rank has for itself."""
         self.spec = spec if isinstance(spec, SolverSpec) else open_solver(spec)
         if self.spec.type not in update_rules:
             known = ", ".join(update_rules)
             hint = nearest(self.spec.type, update_rules)
             raise self.spec.error("type", f"unknown solver '{self.spec.type}'; one of {known}{hint}")
         self.rule = update_rules[self.spec.type](self.spec)
-        self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else secrets.randbits(48)
+        self.seed = self.spec.random_seed if self.spec.random_seed >= 0 else seed
         self.iter = 0
         self.run = secrets.token_hex(8)  # names this run; a resumed run keeps the name
         self.last_saved = 0.0  # the time in the last snapshot, in seconds since 1970
-        self.prefix = snapshots.prefix_of(self.spec)
+        self.prefix = snapshots.prefix_of(self.spec) if self.communicator.is_root else ""
         self._check_place(self.prefix)
         inline = net or self.spec.train_net_param or self.spec.net_param
         self.net = self._make_net(
@@ -73,7 +109,9 @@ class Solver:
         )
         self.test_nets = [
             self._make_net(given, path, "TEST", state, 1 + i)
-            for i, (given, path, state) in enumerate(self._test_sources(net))
+            for i, (given, path, state) in enumerate(
+                self._test_sources(net) if self.communicator.is_root else ()
+            )
         ]
         for test_net in self.test_nets:
             report = test_net.share_with(self.net)
@@ -98,7 +136,7 @@ class Solver:
         self.log_norms = False
         self.lines: Lines = own_lines
         self.listeners: list[Listener] = []
-        self.log = self._new_log(self.spec.snapshot_prefix and self.prefix)
+        self.log = self._new_log(self.prefix if self.spec.snapshot_prefix else "")
         self._request = ""
         self._saved_at = -1
         self._is_warned = False  # of parameters that are not finite
@@ -106,8 +144,7 @@ class Solver:
         self._resumed: str | None = None  # the state that this run continues from
         self._weights: list[str] = []  # the files that it started from
         self.stopped_early = False
-        for path in self.spec.weights:
-            self.copy_from(self._find(path, "weights"))
+        self._is_shared = self.communicator.size == 1  # all ranks have the parameters of rank 0
 
     # -- nets ------------------------------------------------------------------------------------------
 
@@ -120,6 +157,7 @@ class Solver:
             stages=state.stage,
             seed=self.seed + number,
             class_names=self.net.class_names if phase == "TEST" else (),
+            communicator=self.communicator if phase == "TRAIN" else ALONE,
         )
 
     def _check_place(self, prefix: str) -> None:
@@ -153,8 +191,22 @@ class Solver:
 
     def copy_from(self, path: str | Path) -> None:
         """Start from weights, matched to layers by name (finetuning). Raises WeightError."""
-        logger.info("Weights from %s: %s", path, self.net.copy_from(path))
+        report = self.communicator.on_root(lambda: self.net.copy_from(path))
+        logger.info("Weights from %s: %s", path, report)
         self._weights.append(str(path))
+        self._is_shared = self.communicator.size == 1
+
+    def _share(self) -> None:
+        """All ranks go on with the parameters of rank 0, and with what its update rule remembers."""
+        if self._is_shared:
+            return
+        params = [blob.stored for blobs in self.net.params.values() for blob in blobs]
+        histories = [array for arrays in self.history.values() for array in arrays]
+        for array in (*params, *histories, *self.exchange.arrays()):
+            self.communicator.broadcast(array)
+        for layer in self.net.layers:
+            layer.parameters_changed()
+        self._is_shared = True
 
     # -- training --------------------------------------------------------------------------------------
 
@@ -164,13 +216,13 @@ class Solver:
         last = self.spec.max_iter
         if last is None:
             raise self.spec.error("max_iter", "required to solve; give the number of iterations")
-        self._check_prefix(last)
+        self.communicator.on_root(lambda: self._check_prefix(last))
         if self.iter >= last:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, last)
             if self._resumed is not None and not is_foreign_state(self._resumed):
                 return  # what there is to save of it is saved
         logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, last)
-        for line in sizes(self.net, self.spec.iter_size):
+        for line in sizes(self.net, self.spec.iter_size, self.exchange):
             logger.info(line)
         self.step(max(0, last - self.iter))
         spec = self.spec
@@ -230,6 +282,7 @@ class Solver:
             for problem in untrained(self.net):
                 logger.warning(problem)
         with self.net.setting.device.entered():
+            self._share()
             while self.iter < last and not self.stopped_early:
                 self._step(clock, last)
                 show_how_far(self.iter, last)
@@ -241,6 +294,7 @@ class Solver:
         if self._test_is_due():
             self._look()
             self.test_all()
+            self._agree_on_request()
             if self._request == "stop":
                 return
         shown = bool(spec.display) and self.iter % spec.display == 0
@@ -255,6 +309,8 @@ class Solver:
         if shown:
             self._show(clock, last, rate)
         params = self._trained_params() if shown and self.log_norms else []
+        if params:
+            deque(self.exchange.averaged(), maxlen=0)
         norms = StepNorms(params, spec.iter_size) if params else None
         self.apply_update(rate)
         if norms is not None:
@@ -263,25 +319,50 @@ class Solver:
             self.snapshot()
 
     def _accumulate(self) -> Array:
-        """Run forward and backward ``iter_size`` times; return the mean loss, a 0-d array on the device."""
+        """Run forward and backward ``iter_size`` times; return the mean loss, a 0-d array on the device.
+
+        It is the mean over all ranks; their gradients begin to travel in the last backward.
+        """
         losses = []
-        for _ in range(self.spec.iter_size):
+        for number in range(1, self.spec.iter_size + 1):
+            is_last = number == self.spec.iter_size
             with self.net.lock:
                 self.net.run_forward()
                 losses.append(self.net.loss())
-                self.net.run_backward()
-        mean: Array = sum(losses[1:], losses[0]) / self.spec.iter_size
-        return mean
+                if is_last:
+                    mean = self._start_mean(sum(losses[1:], losses[0]) / self.spec.iter_size)
+                    self.exchange.begin()
+                self.net.run_backward(done=self.exchange.layers_done if is_last else None)
+        return mean()
+
+    def _start_mean(self, loss: Array) -> Callable[[], Array]:
+        """Start the mean over all ranks of a number; a function that waits for it."""
+        if self.communicator.size == 1:
+            return lambda: loss
+        total = self.net.setting.device.xp.asarray(loss).reshape(1) / self.communicator.size
+        pending = self.communicator.start_sum(total)
+
+        def wait() -> Array:
+            pending.wait()
+            mean: Array = total[0]
+            return mean
+
+        return wait
 
     def apply_update(self, rate: float) -> None:
         """Clip, average and regularize the gradients, turn them into updates by the rule, and subtract these.
 
+        Gradients that have not been averaged over the ranks are averaged first.
+
         Afterwards the ``diff`` of each parameter holds its update, and ``iter`` is one higher, as in Caffe.
         """
-        params = self._trained_params()
         with self.net.setting.device.entered():
-            clip = self._clip_factor(params)
-            for param in params:
+            arriving: Iterable[LearnableParam] = self.exchange.averaged()
+            clip = None
+            if self.spec.clip_gradients >= 0:  # by the norm of all together
+                arriving = [*arriving]
+                clip = self._clip_factor(arriving)
+            for param in arriving:
                 w, g = param.blob.stored, param.blob.stored_diff
                 update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
         self.iter += 1
@@ -298,11 +379,9 @@ class Solver:
             clip=clip,
         )
 
-    def _clip_factor(self, params: list[LearnableParam]) -> Array | None:
-        """The factor that brings the norm of all gradients down to ``clip_gradients``; None if that is not set."""
+    def _clip_factor(self, params: list[LearnableParam]) -> Array:
+        """The factor that brings the norm of all gradients down to ``clip_gradients``."""
         limit = self.spec.clip_gradients
-        if limit < 0:
-            return None
         xp = self.net.setting.device.xp
         squares = sum(xp.vdot(p.blob.stored_diff, p.blob.stored_diff) for p in params)
         norm = xp.maximum(xp.sqrt(squares), np.finfo(np.float32).tiny)
@@ -321,7 +400,7 @@ class Solver:
     def _test_is_due(self) -> bool:
         spec = self.spec
         due = spec.test_interval and self.iter % spec.test_interval == 0
-        return bool(due and self.test_nets and (self.iter > 0 or spec.test_initialization))
+        return bool(due and spec.test_iter and (self.iter > 0 or spec.test_initialization))
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
         """Run each test net for its ``test_iter`` batches; log and return the mean of each output."""
@@ -383,21 +462,26 @@ class Solver:
         if self._updates:
             self.log.write(event="end", iteration=self.iter, loss=None)
         problem = f"iteration {self.iter}: the loss is {loss}"
-        if not self._updates:
-            first = first_not_finite(self.net)
-            raise TrainingError(
+        if self._updates:
+            raise self._diverged(problem)
+        found = self.communicator.gather(first_not_finite(self.net))
+        ranks = [f" (rank {rank})" for rank in range(len(found))] if len(found) > 1 else [""]
+        first = next((name + rank for name, rank in zip(found, ranks, strict=True) if name), "")
+        raise of_all_ranks(
+            TrainingError(
                 f"{problem}, and no update was made yet: it is the data, the weights or their fillers"
                 + (f"; the first that is not finite is {first}" if first else "")
                 + ("; an earlier snapshot may be sound" if self.iter else "")
             )
-        raise self._diverged(problem)
+        )
 
     def _diverged(self, problem: str) -> TrainingError:
         saved = f", but the last, of iteration {self._saved_at}, may have gone too far"
-        return TrainingError(
+        error = TrainingError(
             f"{problem}; training has diverged: lower base_lr ({self.spec.base_lr:g}), or set clip_gradients; "
             f"earlier snapshots are untouched{saved if self._saved_at > 0 else ''}"
         )
+        return of_all_ranks(error)
 
     def _check_weights(self) -> None:
         """Raise TrainingError if an update has made a parameter nan or infinite."""
@@ -419,7 +503,12 @@ class Solver:
         if self._request != "stop":  # which no later request may cancel
             self._request = action
 
+    def _agree_on_request(self) -> None:
+        """All ranks have the same request: a stop if one of them is asked for that, or else a snapshot."""
+        self._request = REQUESTS[self.communicator.highest(REQUESTS.index(self._request))]
+
     def _answer_request(self) -> None:
+        self._agree_on_request()
         request, self._request = self._request, ""
         self.stopped_early = request == "stop"
         if request and self.iter != self._saved_at:
@@ -427,7 +516,7 @@ class Solver:
 
     def _save(self, what: str) -> None:
         """Take a snapshot, or log why not: a request for one must not end the training."""
-        if self.prefix:
+        if self.communicator.from_root(bool(self.prefix)):
             self.snapshot()
         else:
             logger.warning("No snapshot_prefix in the solver spec, so nothing is saved of %s", what)
@@ -436,30 +525,39 @@ class Solver:
         """Write weights and state to ``<prefix>_iter_<n>.npz`` and ``.solverstate.npz``, atomically.
 
         Returns the path of the state. Raises WriteError, SpecError without a prefix, and TrainingError if the loss
-        or a weight is not finite.
+        or a weight is not finite. All ranks take part; rank 0 writes.
         """
-        if not self.prefix:
-            raise self.spec.error(
-                "snapshot_prefix", "required for snapshots; give a path and the start of a name"
-            )
         with self.net.setting.device.entered():
+            self._share()
             self._check_loss(self.smoothed_loss())
-            self._check_weights()
-        path = self._write_snapshot()
+            self.communicator.on_root(self._check_can_save)
+            check_in_step(self._trained_params(), self.communicator)
+            self.last_saved = self.communicator.from_root(snapshots.later_than(self.last_saved))
+            state = self.state_dict()
+            path = self.communicator.on_root(lambda: self._write_snapshot(state))
         self._saved_at = self.iter
         logger.info("Snapshot to %s", path)
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
 
-    def _write_snapshot(self) -> Path:
-        self.last_saved = snapshots.later_than(self.last_saved)
-        return snapshots.write(self.state_dict(), self.net, self.prefix, self.spec.snapshot_diff)
+    def _check_can_save(self) -> None:
+        if not self.prefix:
+            raise self.spec.error(
+                "snapshot_prefix", "required for snapshots; give a path and the start of a name"
+            )
+        self._check_weights()
+
+    def _write_snapshot(self, state: Mapping[str, Any]) -> Path:
+        return snapshots.write(state, self.net, self.prefix, self.spec.snapshot_diff)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to continue, bit for bit, as if it had not stopped; except for the weights.
 
-        ``history`` holds copies of the update rule's arrays, by parameter; all other values can be written as JSON.
+        ``history`` holds copies of the update rule's arrays, by parameter, and ``exchange`` those of gradients of
+        low rank; all other values can be written as JSON. ``ranks`` is what other ranks than rank 0 have of their
+        own. All ranks ask for it together.
         """
+        of_nets = self.communicator.gather(self.net.state_dict())
         return {
             "type": self.spec.type,
             "iter": self.iter,
@@ -467,10 +565,10 @@ class Solver:
             "saved": self.last_saved,
             "seed": self.seed,
             "losses": [float(loss) for loss in self.losses],
-            "history": {
-                key: [np.array(to_host(array)) for array in arrays] for key, arrays in self.history.items()
-            },
-            "net": self.net.state_dict(),
+            "history": _copies(self.history),
+            "exchange": _copies(self.exchange.state()),
+            "net": of_nets[0],
+            "ranks": of_nets[1:],
             "class_names": self.net.class_names,
             "test_nets": [net.state_dict() for net in self.test_nets],
         }
@@ -487,7 +585,8 @@ class Solver:
             )
         if shapes_of(state["history"]) != shapes_of(self.history):
             raise TrainingError(f"state of another net than '{self.net.name}': other parameters are trained")
-        nets, states = [self.net, *self.test_nets], [state["net"], *state["test_nets"]]
+        nets, states = [self.net, *self.test_nets], [self._own_state(state), *state["test_nets"]]
+        states = states[: len(nets)]  # rank 0 alone has test nets
         before = [net.state_dict() for net in nets]
         try:
             for net, its in zip(nets, states, strict=True):
@@ -499,9 +598,16 @@ class Solver:
                 net.load_state_dict(its)
             raise
         self._set_history(state["history"])  # everything was checked: from here on nothing fails
+        self.exchange.restore(state.get("exchange", {}))
         self.losses = deque(state["losses"], maxlen=self.spec.average_loss)
         self.iter, self.seed = state["iter"], state["seed"]
         self.run, self.last_saved = state["run"], state["saved"]
+
+    def _own_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What a state has of this rank's net. A rank that was not there begins with random numbers of its own."""
+        of_nets = [state["net"], *state.get("ranks", ())]
+        rank = self.communicator.rank
+        return of_nets[rank] if rank < len(of_nets) else {**of_nets[0], "rng": None}
 
     def _set_history(self, history: Mapping[str, Sequence[np.ndarray]]) -> None:
         for key, arrays in self.history.items():
@@ -512,22 +618,43 @@ class Solver:
         """Continue from a ``.solverstate.npz``, or from Caffe's ``.solverstate`` or ``.solverstate.h5``.
 
         A state of Caffe names its weights; ``weights`` replaces them. Raises TrainingError or WeightError if the
-        state or its weights do not fit.
+        state or its weights do not fit. All ranks take part; rank 0 reads.
         """
         with self.net.setting.device.entered():
-            if is_foreign_state(path):
-                self._restore_from_caffe(path, weights)
-            elif weights is not None:
-                raise TrainingError(
-                    f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
-                )
-            else:
-                state, own_weights = snapshots.read(path, self.state_dict(), self.net.params)
-                with snapshots.understanding(path):
-                    self.load_state_dict(state, own_weights)
+            like = self.state_dict()
+            state = self.communicator.on_root(lambda: self._restore(path, weights, like))
+            self.communicator.together(lambda: self._follow(state, path))
+        self._is_shared = self.communicator.size == 1
         self._resumed = str(path)
         self.log.write(event="resume", iteration=self.iter, run=self.run, file=str(path))
         logger.info("Resumed from %s at iteration %d", path, self.iter)
+
+    def _restore(
+        self, path: str | Path, weights: str | Path | None, like: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Read and take over a state; return what other ranks need of it beside arrays."""
+        if is_foreign_state(path):
+            self._restore_from_caffe(path, weights)
+            return {"iter": self.iter}
+        if weights is not None:
+            raise TrainingError(
+                f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
+            )
+        state, own_weights = snapshots.read(path, like, self.net.params)
+        with snapshots.understanding(path):
+            self.load_state_dict(state, own_weights)
+        return {**state, "history": {}, "exchange": {}, "test_nets": []}
+
+    def _follow(self, state: dict[str, Any], path: str | Path) -> None:
+        """On other ranks than rank 0: take over the state that it has read; ``_share`` brings the arrays."""
+        if self.communicator.is_root:
+            return
+        if "net" in state:
+            with snapshots.understanding(path):
+                self.load_state_dict({**state, "history": self.history})
+        else:
+            self.losses.clear()
+        self.iter = state["iter"]
 
     def _restore_from_caffe(self, path: str | Path, weights: str | Path | None) -> None:
         """Take over iteration, history and weights. Caffe keeps a history of untrained parameters, too."""
@@ -536,7 +663,8 @@ class Solver:
         history = state.history_for([p.blob.shape for p in params], self.rule.histories)
         weights = weights or state.find_weights()
         snapshots.check_has_layers(weights, {p.key.rpartition("/")[0] for p in params})
-        self.copy_from(weights)
+        logger.info("Weights from %s: %s", weights, self.net.copy_from(weights))
+        self._weights.append(str(weights))
         self._set_history({param.key: arrays for param, arrays in zip(params, history, strict=True)})
         self.losses.clear()
         self.iter = state.iter
@@ -578,6 +706,10 @@ def _text_of(spec: SolverSpec | NetSpec) -> str:
     """The text of the file that a spec comes from; "" where there is none."""
     file = Path(spec.where.file)
     return read_spec(file)[1] if file.is_file() else ""
+
+
+def _copies(arrays: Mapping[str, Sequence[Array]]) -> dict[str, list[np.ndarray]]:
+    return {key: [np.array(to_host(array)) for array in values] for key, values in arrays.items()}
 
 
 def _plain(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
