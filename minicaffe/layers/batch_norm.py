@@ -8,6 +8,9 @@ Three blobs track the statistics of the batches, with f = ``moving_average_fract
 
 Shapes: x, y (N, C, H, W), stored (C, H, W, N); μ, σ² (C,), each over m = N·H·W elements.
 
+With ``sync``, a field of ours, the batch is that of all ranks that train together (``over_ranks.py``). Without it
+each rank has statistics of its own, as in Caffe.
+
 With global statistics (the default at TEST) μ = blob 0 / blob 2 and σ² = blob 1 / blob 2, or 0 while blob 2 is 0,
 and dx = dy / √(σ² + ε).
 
@@ -17,24 +20,31 @@ Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array, module_of
+from minicaffe.device.communicator import ALONE
 from minicaffe.layers.in_place import SavedInput
+from minicaffe.layers.over_ranks import OverRanks
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
 from minicaffe.ops.epilogue import Affine, Map
-from minicaffe.ops.normalization import moments, normalize, normalize_grad
+from minicaffe.ops.normalization import grad_means, moments, normalize, normalize_grad
 from minicaffe.spec.fields import Bool, Float, Message
 
 
 class BatchNormParam(Message):
-    """``use_global_stats``: by default false at TRAIN, true at TEST."""
+    """``use_global_stats``: by default false at TRAIN, true at TEST.
+
+    ``sync``: a batch's statistics are those of the batches of all ranks that train together.
+    """
 
     use_global_stats = Bool()
     moving_average_fraction = Float(0.999, min=0, max=1)
     eps = Float(1e-5, min=0)
+    sync = Bool(False)
 
 
 @register_layer
@@ -49,10 +59,16 @@ class BatchNorm(Layer):
         self.uses_global_stats = self.phase == "TEST"
         if self.param.use_global_stats is not None:
             self.uses_global_stats = self.param.use_global_stats
+        self.over_ranks = OverRanks(self.setting.communicator if self.param.sync else ALONE)
         self.channels = self._channels(bottom[0].shape)
         for shape in [(self.channels,), (self.channels,), (1,)]:
             self.add_blob(shape, FillerParam())
         self.keep_from_training(*self.blobs)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether this layer's statistics are made over several ranks."""
+        return self.over_ranks.are_several and not self.uses_global_stats
 
     def _channels(self, shape: tuple[int, ...]) -> int:
         if not shape:
@@ -82,8 +98,8 @@ class BatchNorm(Layer):
         if self.uses_global_stats:
             self.mean, variance = (self.broadcast.spread(found) for found in self._global_stats())
         else:
-            self.mean, variance = find(x)
-            self._track(self.mean, variance, count=x.shape[1])
+            self.mean, variance, correction = self.over_ranks.moments(*find(x), x.shape[1])
+            self._track(self.mean, variance * correction)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
 
     def room_for_normalized(self, x: Array) -> Array:
@@ -110,10 +126,10 @@ class BatchNorm(Layer):
         share = (total != 0) / (total + (total == 0))  # 1 / total, or 0 if total is 0
         return mean * share, variance * share
 
-    def _track(self, mean: Array, variance: Array, count: int) -> None:
-        """Add this batch's statistics, each over ``count`` elements, to the moving sums."""
-        unbiased = variance * (count / (count - 1)) if count > 1 else variance
-        for blob, new in zip(self.blobs, (mean.reshape(-1), unbiased.reshape(-1), 1), strict=True):
+    def _track(self, mean: Array, unbiased: Array) -> None:
+        """Add a batch's mean and its σ² · m / (m − 1) to the moving sums."""
+        news: list[Any] = [mean.reshape(-1), unbiased.reshape(-1), 1]
+        for blob, new in zip(self.blobs, news, strict=True):
             blob.data[...] = self.param.moving_average_fraction * blob.data + new
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
@@ -125,11 +141,15 @@ class BatchNorm(Layer):
             return
         if self.normalized is not None:  # a unit's forward, but not its backward
             zero = self.xp.zeros_like(self.mean)
-            normalize_grad(self.normalized, dy, zero, zero + 1, out=dx)
+            self._normalize_grad(self.normalized, dy, zero, zero + 1, dx)
             channels.in_blocks(self._divide, dx, self.inverse_std, dx)
             return
         x = self.saved_input.original(self.broadcast.rows(bottom[0].stored))
-        normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+        self._normalize_grad(x, dy, self.mean, self.inverse_std, dx)
+
+    def _normalize_grad(self, x: Array, dy: Array, mean: Array, inverse_std: Array, dx: Array) -> None:
+        means = self.over_ranks.grad_means(*grad_means(x, dy, mean, inverse_std), inverse_std)
+        normalize_grad(x, dy, mean, inverse_std, out=dx, means=means)
 
     def _divide(self, dy: Array, inverse_std: Array, dx: Array) -> None:
         self.xp.multiply(dy, inverse_std, out=dx)

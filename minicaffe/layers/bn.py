@@ -8,6 +8,8 @@ Shapes: x, y (N, C, H, W), stored (C, H, W, N); slope a, bias b, moving mean and
 At TRAIN μ and σ² are the batch's, and with f = ``momentum``: moving ← f · moving + (1 − f) · the batch's. At TEST,
 and if ``frozen``, they are the moving ones; then dx = a · dy / √(σ² + ε), and a and b are not trained.
 
+With ``sync``, a field of ours, the batch is that of all ranks that train together (``over_ranks.py``).
+
 The BNLayer of PSPNet's Caffe (hszhao/PSPNet; yjxiong/caffe). Caffe 1.0 does the same with BatchNorm and Scale.
 """
 
@@ -18,23 +20,29 @@ from collections.abc import Sequence
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
+from minicaffe.device.communicator import ALONE
 from minicaffe.device.workers import scratch
 from minicaffe.layers.in_place import SavedInput
+from minicaffe.layers.over_ranks import OverRanks
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
-from minicaffe.ops.normalization import moments, normalize_grad
+from minicaffe.ops.normalization import grad_means, moments, normalize_grad
 from minicaffe.spec.fields import ENGINE, Bool, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
 
 
 class BNParam(Message):
-    """``frozen``: use the moving statistics in training too, and train none of the layer's parameters."""
+    """``frozen``: use the moving statistics in training too, and train none of the layer's parameters.
+
+    ``sync``: a batch's statistics are those of the batches of all ranks that train together.
+    """
 
     slope_filler = Nested(FillerParam)
     bias_filler = Nested(FillerParam)
     momentum = Float(0.9, min=0, max=1)
     eps = Float(1e-5, min=0)
     frozen = Bool(False)
+    sync = Bool(False)
     engine = ENGINE
 
 
@@ -48,6 +56,7 @@ class BN(Layer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.param, shape = self.spec.message(BNParam), bottom[0].shape
         self.uses_moving = self.param.frozen or self.phase == "TEST"
+        self.over_ranks = OverRanks(self.setting.communicator if self.param.sync else ALONE)
         if len(shape) < 2:
             raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")
         self.channels = shape[1]
@@ -78,7 +87,8 @@ class BN(Layer):
         if self.uses_moving:
             self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
         else:
-            self.mean, variance = moments(x, copy=self.saved_input.buffer_for(x))
+            found = moments(x, copy=self.saved_input.buffer_for(x))
+            self.mean, variance, _ = self.over_ranks.moments(*found, x.shape[1])
             self._track(self.mean, variance)
         self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
         factor = self.inverse_std * self._coefficients(0)
@@ -107,7 +117,9 @@ class BN(Layer):
         if any(self.param_propagate_down[:2]):
             self._add_param_grads(x, dy)
         if dx is not None:
-            normalize_grad(x, dy, self.mean, self.inverse_std, out=dx)
+            of_x = self.mean, self.inverse_std
+            means = self.over_ranks.grad_means(*grad_means(x, dy, *of_x), self.inverse_std)
+            normalize_grad(x, dy, *of_x, out=dx, means=means)
             self._multiply(dx, self._coefficients(0), dx)
 
     def _multiply(self, dy: Array, factor: Array, dx: Array) -> None:

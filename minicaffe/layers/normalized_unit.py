@@ -60,8 +60,11 @@ class NormalizedUnit(Unit):
         y, dy, dx = rows(self.top.stored), rows(self.top.stored_diff), rows(self.bottom.stored_diff)
         inverse_std, gamma = norm.inverse_std, None if scale is None else scale.coefficients()[0]
         whole = inverse_std if gamma is None else gamma * inverse_std
-        if self.top is not self.bottom:  # its diff stays what Scale makes of it
-            first, rest = gamma, inverse_std
+        if self.top is not self.bottom or norm.is_synced:
+            first, rest = (
+                gamma,
+                inverse_std,
+            )  # the top's diff, and what ranks send, are those of Scale's bottom
         elif norm.uses_global_stats:
             first, rest = whole, None
         else:
@@ -71,6 +74,7 @@ class NormalizedUnit(Unit):
             scale.add_to_diffs(*sums)
         if not norm.uses_global_stats:
             slope, mean = sums / normalized.shape[1] if first is None else sums * first / normalized.shape[1]
+            mean, slope = norm.over_ranks.grad_means(mean, slope)
             normalized_grad(normalized, dy, slope, mean, rest, out=dx)
         elif rest is not None:
             multiply_rows(dy, rest, out=dx)

@@ -85,21 +85,38 @@ def normalize(x: Array, mean: Array, inverse_std: Array, out: Array) -> None:
     in_blocks(block, x, mean, inverse_std, out)
 
 
-def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
-    """dx of y = (x − mean) · inverse_std, where mean and standard deviation are those of the rows of x.
-
-    dx = (dy − mean(dy) − y · mean(dy · y)) · inverse_std
-    """
+def grad_means(x: Array, dy: Array, mean: Array, inverse_std: Array) -> tuple[Array, Array]:
+    """What ``normalize_grad`` needs of all of a row: mean(dy), and inverse_std · mean(dy · y), each (R, 1, T)."""
     if not on_cpu(x):
-        _normalize_grad_on_device(x, dy, mean, inverse_std, out)
-        return
-    count = x.shape[1]
+        return _grad_means_on_device(x, dy, mean, inverse_std)
 
     def products(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
         centred = scratch(x, x.shape)
         with RowLoops(x):
             module_of(x).subtract(x, mean, out=centred)
         return dy.sum(axis=1), product_sums(centred, dy)
+
+    dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
+    return dy_sum / x.shape[1], product_sum * inverse_std * inverse_std / x.shape[1]
+
+
+def normalize_grad(
+    x: Array,
+    dy: Array,
+    mean: Array,
+    inverse_std: Array,
+    out: Array,
+    means: tuple[Array, Array] | None = None,
+) -> None:
+    """dx of y = (x − mean) · inverse_std, where mean and standard deviation are those of the rows of x.
+
+    dx = (dy − mean(dy) − y · mean(dy · y)) · inverse_std. Where x is a part of the rows, ``means`` are what
+    ``grad_means`` would find of the whole.
+    """
+    mean_dy, slope = grad_means(x, dy, mean, inverse_std) if means is None else means
+    if not on_cpu(x):
+        KERNELS["normalize_grad"](x.size, x, dy, mean, inverse_std, mean_dy, slope, out, *x.shape[1:])
+        return
 
     def block(dy: Array, x: Array, mean: Array, inverse_std: Array, a: Array, b: Array, dx: Array) -> None:
         along_y = scratch(x, x.shape)
@@ -110,9 +127,7 @@ def normalize_grad(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Ar
             dx -= b
             dx *= inverse_std
 
-    dy_sum, product_sum = row_sums(products, 2, dy, x, mean)
-    slope = product_sum * inverse_std * inverse_std / count
-    in_blocks(block, dy, x, mean, inverse_std, slope, dy_sum / count, out)
+    in_blocks(block, dy, x, mean, inverse_std, slope, mean_dy, out)
 
 
 def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
@@ -129,12 +144,12 @@ def _moments_on_device(x: Array, copy: Array | None) -> tuple[Array, Array]:
     return mean, variance
 
 
-def _normalize_grad_on_device(x: Array, dy: Array, mean: Array, inverse_std: Array, out: Array) -> None:
+def _grad_means_on_device(x: Array, dy: Array, mean: Array, inverse_std: Array) -> tuple[Array, Array]:
     sums, sizes = _room_for_sums(x), _sizes(x)
     mean_dy, slope = (module_of(x).empty(mean.shape, x.dtype) for _ in range(2))
     KERNELS["normalize_grad_sums"](sums.size // 2, x, dy, mean, sums, *sizes)
     KERNELS["normalize_grad_means"](mean.size, sums, inverse_std, mean_dy, slope, *sizes)
-    KERNELS["normalize_grad"](x.size, x, dy, mean, inverse_std, mean_dy, slope, out, *x.shape[1:])
+    return mean_dy, slope
 
 
 def _sizes(x: Array) -> tuple[int, int, int]:

@@ -146,6 +146,19 @@ def test_a_field_that_caffe_has_not_is_said_with_its_message(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("kind", "param"), [("BatchNorm", "batch_norm_param"), ("BN", "bn_param")])
+def test_statistics_over_ranks_are_left_out_and_this_is_said(kind, param, tmp_path):
+    text = INPUT.format(name="n", shape="[2, 3, 4, 4]")
+    text += f"- {{name: norm, type: {kind}, {param}: {{eps: 0.5, sync: %s}}}}\n"
+    files, notes = exported(mc.Net(parse_net(text % "true")), tmp_path)
+    said = "layer 'norm': Caffe does not know sync: it is left out, and each GPU has statistics of its own"
+    assert said in notes
+    written = files[0].read_text()
+    assert "sync" not in written and "eps: 0.5" in written
+    files, notes = exported(mc.Net(parse_net(text % "false")), tmp_path)
+    assert said not in notes and files[0].read_text() == written
+
+
 def test_a_message_without_fields_is_written_where_it_counts(tmp_path):
     """A filler that says nothing is one of zeros; without it a PReLU starts at 0.25."""
     text = INPUT.format(name="n", shape="[2, 3]") + "- {name: p, type: PReLU, prelu_param: {filler: {}}}\n"
