@@ -206,7 +206,7 @@ def _make_factors(
     if param.factored:
         return FactoredWeights(weights, rank)
     if param.target == "DATA":
-        return DataBasis(weights, param, rank, is_training, layer.rng, dense)
+        return DataBasis(weights, param, rank, is_training, layer.rng, dense, layer.setting.communicator)
     if param.refresh_or_default > 1:
         return WeightBasis(weights, param, rank, is_training, fixed_rng)
     return TruncatedWeights(weights, param, rank, fixed_rng)

@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.cuda.kept import beside, place_of
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 MISSING = "" if COMPILER else "no C++ compiler (c++, g++ or clang++) to run CUDA kernels with"
 SANITIZE = os.environ.get("MINICAFFE_SANITIZE") == "1"  # the process must have the sanitizers' runtime loaded
+_running = threading.Lock()  # blockIdx and the others are the library's, whichever thread of ours calls it
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 HEADER = """
 #include <math.h>
@@ -70,7 +72,8 @@ def compile_kernel(code: str, name: str, options: tuple[str, ...] = ()) -> Calla
     def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple) -> None:
         pointers = [np.array(a.ctypes.data if isinstance(a, np.ndarray) else a) for a in arguments]
         slots = (ctypes.c_void_p * len(pointers))(*[p.ctypes.data for p in pointers])
-        run(grid[0], block[0], slots)
+        with _running:
+            run(grid[0], block[0], slots)
 
     return launch
 

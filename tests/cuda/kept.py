@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 
@@ -17,5 +18,5 @@ def place_of(*made_of: str, ending: str) -> Path:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """A file of this process alone, to be renamed to ``place`` once it is whole."""
-    return place.with_suffix(f".{os.getpid()}{ending}")
+    """A file of this thread alone, to be renamed to ``place`` once it is whole."""
+    return place.with_suffix(f".{os.getpid()}-{threading.get_ident()}{ending}")
