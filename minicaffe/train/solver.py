@@ -227,6 +227,9 @@ class Solver:
         self.step(max(0, last - self.iter))
         spec = self.spec
         ended = self._show_end()
+        if self.communicator.size > 1 and self.exchange.iterations:
+            waited = 1e3 * self.exchange.waited / self.exchange.iterations
+            logger.info("Waited for gradients of other ranks: %.3g ms an iteration", waited)
         if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
             self._save("the trained weights")
         if self.stopped_early:

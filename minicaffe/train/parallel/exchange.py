@@ -12,7 +12,9 @@ same order. (Li et al. 2020, arXiv 2006.15704, section 3.2.)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from minicaffe.core.learnable_param import LearnableParam
@@ -84,6 +86,8 @@ class GradientExchange:
 
     Backward tells it which layers are done; ``averaged`` then gives the parameters as their gradients arrive. With
     a ``gradient_rank`` matrices travel as factors of that rank (``low_rank_gradients.py``); ``seed`` starts these.
+    ``waited``: the seconds of all ``iterations`` in which this rank waited for others or for the link, so that
+    nothing hid them, and those in which it worked on what had arrived.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class GradientExchange:
                 bucket = LowRankBucket(group, whole, ranks, gradient_rank, seed)
             self._buckets.append(bucket)
         self._begun = self._gone_on = self._finished = 0  # how many buckets
+        self.iterations, self.waited = 0, 0.0
 
     @property
     def sent_bytes(self) -> int:
@@ -115,6 +120,7 @@ class GradientExchange:
     def begin(self) -> None:
         """A new iteration: its last backward is about to start."""
         self._begun = self._gone_on = self._finished = 0
+        self.iterations += 1
 
     def layers_done(self, first: int) -> None:
         """Backward has done all layers from ``first`` (an index) on: send what is complete."""
@@ -133,7 +139,8 @@ class GradientExchange:
         self._begun += 1
 
     def _go_on_next(self) -> None:
-        self._buckets[self._gone_on].go_on()
+        with self._waiting():
+            self._buckets[self._gone_on].go_on()
         self._gone_on += 1
 
     def averaged(self) -> Iterator[LearnableParam]:
@@ -146,9 +153,18 @@ class GradientExchange:
             yield from self._params
         for number, bucket in enumerate(self._buckets):
             if number >= self._finished:
-                bucket.finish()
+                with self._waiting():
+                    bucket.finish()
                 self._finished += 1
             yield from bucket.params
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - start
 
     # -- what a snapshot keeps ---------------------------------------------------------------------------
 
