@@ -62,12 +62,13 @@ class ThreadRanks:
             while len(self._given) <= number:
                 self._given.append({})
                 self.calls.append(call)
-            if self.calls[number] != call:
+            given = self._given[number]
+            if self.calls[number] == call:
+                given[rank] = value
+            else:
                 problem = f"call {number} of rank {rank} is {call}, but another's is {self.calls[number]}"
                 self.failed = self.failed or RanksError(problem)
-            given = self._given[number]
-            given[rank] = value
-            if len(given) == self.size and self.failed is None:
+            if len(given) == self.size:
                 finish([given[r] for r in range(self.size)])
             self.changed.notify_all()
 
@@ -75,7 +76,7 @@ class ThreadRanks:
         """Wait until all have taken part in this call; return what they gave."""
         deadline = time.monotonic() + PATIENCE
         with self.changed:
-            while len(self._given[number]) < self.size or self.failed is not None:
+            while len(self._given[number]) < self.size:
                 if self.failed is not None:
                     raise RanksError(f"another rank failed: {self.failed}") from self.failed
                 if not self.changed.wait(deadline - time.monotonic()):

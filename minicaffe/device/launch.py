@@ -14,10 +14,11 @@ from minicaffe.errors import CommunicatorError
 # How programs that start ranks tell a process how many there are, and which one it is: MPICH and Intel MPI, Open
 # MPI, Slurm's srun. (SLURM_NTASKS is also set for a script that sbatch starts once.)
 LAUNCHERS = (
-    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class Launch:
 
 def launch_of(environment: Mapping[str, str] = os.environ) -> Launch:
     """How this process was started: by ``mpiexec`` or ``srun`` as one of several, or by itself."""
-    for names in LAUNCHERS:
-        values = [environment.get(name, "0") for name in names]
-        if all(value.isdecimal() for value in values) and int(values[0]) > 1:
-            return Launch(*map(int, values))
-    return Launch()
+
+    def number(name: str) -> int:
+        value = environment.get(name, "")
+        return int(value) if value.isdecimal() else 0
+
+    local_rank = next((number(name) for name in LOCAL_RANKS if name in environment), 0)
+    started = (Launch(number(size), number(rank), local_rank) for size, rank in LAUNCHERS)
+    return next((launch for launch in started if launch.size > 1), Launch())
 
 
 def communicator(device: Device | None = None) -> Communicator:

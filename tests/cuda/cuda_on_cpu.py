@@ -34,7 +34,7 @@ using std::min;
 #define __global__
 #define __device__
 struct Size { unsigned x = 1, y = 1, z = 1; };
-static Size gridDim, blockDim, blockIdx, threadIdx;
+static thread_local Size gridDim, blockDim, blockIdx, threadIdx;
 """
 DRIVER = """
 template <class... A, std::size_t... I>
