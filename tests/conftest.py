@@ -84,6 +84,7 @@ def pytest_configure(config):
         from tests import strict_cupy
 
         array.cupy, array.cupyx = strict_cupy.cupy, strict_cupy.cupyx
+        sys.modules["cupy.cuda.nccl"] = strict_cupy.nccl
         mc.set_device("gpu")
         testing.MOST_ON_GPU = 4  # numbers of a blob: all are tried on the CPU, and the double is slow
 
@@ -174,10 +175,11 @@ def on_the_chosen_device(request, monkeypatch):
 @pytest.fixture
 def double(request, monkeypatch):
     """The double of CuPy is the device, whatever the other tests run on; what a test left running ends after it."""
-    from tests.strict_cupy import cupy, cupyx
+    from tests.strict_cupy import cupy, cupyx, nccl
 
     monkeypatch.setattr(array, "cupy", cupy)
     monkeypatch.setattr(array, "cupyx", cupyx)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", nccl)
     mc.set_device("gpu")
     yield
     cupy.cuda.Device(1).synchronize()

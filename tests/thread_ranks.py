@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from minicaffe.device.communicator import Communicator
 
 PATIENCE = 20  # seconds
+here = threading.local()  # ``communicator``: the rank that this thread is
 
 
 class RanksError(AssertionError):
@@ -37,6 +38,7 @@ class ThreadRanks:
         """
 
         def on(communicator):
+            here.communicator = communicator
             try:
                 return function(communicator)
             except BaseException as error:
@@ -114,6 +116,9 @@ class ThreadCommunicator(Communicator):
 
     def highest(self, number):
         return max(self._all("highest", number))
+
+    def end(self):
+        """There is nothing to leave."""
 
 
 class Started:

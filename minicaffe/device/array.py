@@ -7,7 +7,10 @@ writes ``xp.maximum(x, 0, out=y)``: NumPy on a CPU, CuPy on a GPU.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -15,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from minicaffe.errors import DeviceError, one_line
+from minicaffe.errors import CommunicatorError, DeviceError, one_line
 
 NOT_INSTALLED = "CuPy is not installed (pip install 'minicaffe[cuda12]' or 'minicaffe[cuda13]')"
 
@@ -30,24 +33,35 @@ except Exception as problem:  # a broken CuPy may raise anything
 Array: TypeAlias = NDArray[Any]  # or a cupy.ndarray, which has the same methods
 
 
-def gpu_problem() -> str:
-    """Why no GPU can be used, in a few words, or "" if one can."""
+def gpu_problem(index: int = 0) -> str:
+    """Why a GPU, by default the first, cannot be used, in a few words, or "" if it can."""
     if cupy is None:
         return why_no_cupy
     try:
         runtime = cupy.cuda.runtime
         if not runtime.driverGetVersion() or not runtime.getDeviceCount():
             return "CuPy is installed, but finds no CUDA driver or no GPU (does nvidia-smi list one?)"
+        if index >= runtime.getDeviceCount():
+            return f"this machine has {runtime.getDeviceCount()} GPU(s), counted from 0"
     except Exception as error:  # a broken driver raises types of its own
         return f"CuPy is installed, but CUDA does not answer ({one_line(error)})"
     try:
-        cupy.ones((2, 2)).dot(cupy.ones((2, 2)))  # needs cuBLAS, and NVRTC with its headers
+        with cupy.cuda.Device(index):  # no other: each takes memory for every process that computes on it
+            cupy.ones((2, 2)).dot(cupy.ones((2, 2)))  # needs cuBLAS, and NVRTC with its headers
     except Exception as error:
         return (
             f"CuPy finds a GPU, but cannot compute on it ({one_line(error)}); what it lacks may come with "
             "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', or be a newer driver"
         )
     return ""
+
+
+def gpu_count() -> int:
+    """How many GPUs this process finds."""
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except Exception:  # no CuPy, no driver, or a broken one: ``gpu_problem`` says which
+        return 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,11 @@ class Device:
 
     def __str__(self) -> str:
         return "cpu" if self.kind == "cpu" else f"gpu:{self.index}"
+
+    @property
+    def address(self) -> str:
+        """The GPU's place in its machine (its PCI bus ID), whatever number this process has for it; "" of a CPU."""
+        return "" if self.kind == "cpu" else str(cupy.cuda.Device(self.index).pci_bus_id)
 
     def rng(self, seed: int) -> Any:
         """A random generator on the device; equal seeds give equal numbers on equal devices."""
@@ -114,7 +133,44 @@ class HostTransfer:
         target[...] = self.array
 
 
-class Transfer:
+class SideStream:
+    """A stream of a GPU beside the current one. Either comes after what the other does only where it is told to."""
+
+    def __init__(self, index: int) -> None:
+        self._device = cupy.cuda.Device(index)
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    @property
+    def handle(self) -> int:
+        """CUDA's own name of the stream, for a library that launches work there."""
+        return int(self._stream.ptr)
+
+    def follow(self) -> None:
+        """What is launched here from now on comes after all that the current stream was asked for up to now."""
+        with self._device:
+            self._stream.wait_event(_mark(cupy.cuda.get_current_stream()))
+
+    def mark(self) -> Any:
+        """The moment, as an event, at which all is done that was launched here up to now."""
+        with self._device:
+            return _mark(self._stream)
+
+    def let_follow(self, event: Any) -> None:
+        """What the current stream is asked for from now on comes after that moment. The host does not wait."""
+        with self._device:
+            cupy.cuda.get_current_stream().wait_event(event)
+
+
+def _event() -> Any:
+    return cupy.cuda.Event(disable_timing=True)
+
+
+def _mark(stream: Any) -> Any:
+    return stream.record(_event())
+
+
+class Transfer(SideStream):
     """Copies arrays from the host to a GPU while it computes; ``take`` does not make the host wait.
 
         send (in a thread)      array → pinned memory → (a stream of its own) → device buffer
@@ -124,13 +180,12 @@ class Transfer:
     """
 
     def __init__(self, index: int) -> None:
-        self._device = cupy.cuda.Device(index)
+        super().__init__(index)
         self.shape: tuple[int, ...] = ()
         self._pinned: Any = None
         self._buffer: Any = None
         with self._device:
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._sent, self._taken = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+            self._sent, self._taken = _event(), _event()
 
     def send(self, array: np.ndarray) -> None:
         """Start the array's copy; the array is not needed afterwards."""
@@ -152,10 +207,9 @@ class Transfer:
 
     def take(self, target: Array) -> None:
         """Copy what was sent into ``target``, which may have another number type."""
-        stream = cupy.cuda.get_current_stream()
-        stream.wait_event(self._sent)
+        self.let_follow(self._sent)
         target[...] = self._buffer
-        self._taken.record(stream)
+        self._taken.record(cupy.cuda.get_current_stream())
 
 
 def parse_device(name: str) -> Device:
@@ -163,15 +217,12 @@ def parse_device(name: str) -> Device:
     kind, colon, number = name.strip().lower().partition(":")
     if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdecimal())):
         raise DeviceError(f"device '{name}': must be auto, cpu, gpu or gpu:N")
-    problem = gpu_problem() if kind != "cpu" else ""
+    index = int(number or 0)
+    problem = gpu_problem(index) if kind != "cpu" else ""
     if kind == "cpu" or (kind == "auto" and problem):
         return CPU
     if problem:
         raise DeviceError(f"device '{name}': {problem}; choose cpu")
-    index = int(number or 0)
-    count = cupy.cuda.runtime.getDeviceCount()
-    if index >= count:
-        raise DeviceError(f"device '{name}': this machine has {count} GPU(s), counted from 0")
     cupy.cuda.Device(index).use()
     return Device("gpu", index)
 
@@ -186,12 +237,12 @@ def set_device(name: str | Device) -> Device:
     return device
 
 
-def current_device() -> Device:
-    """The chosen device; if none was chosen, the one in MINICAFFE_DEVICE, or else "auto"."""
+def current_device(choose: Callable[[str], str] = str) -> Device:
+    """The chosen device; if none was chosen, what ``choose`` makes of MINICAFFE_DEVICE, or else of "auto"."""
     if _current is not None:
         return _current
     try:
-        return set_device(os.environ.get("MINICAFFE_DEVICE") or "auto")
+        return set_device(choose(os.environ.get("MINICAFFE_DEVICE") or "auto"))
     except DeviceError as error:
         raise DeviceError(f"environment variable MINICAFFE_DEVICE: {error}") from None
 
@@ -254,6 +305,19 @@ def is_device_error(error: Exception) -> bool:
     """Whether CUDA raised it: a lost device, a kernel that does not compile, a missing or failing library."""
     missing = isinstance(error, ImportError) and "lib" in str(error)
     return missing or type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cuda")
+
+
+def nccl_library() -> Any:
+    """CuPy's module of NCCL, which has to be imported by itself. Raises CommunicatorError if NCCL is missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy's, of eight lines, about what the error says
+        library = importlib.import_module("cupy.cuda.nccl")
+    if not library.available:
+        raise CommunicatorError(
+            "several ranks on GPUs need NCCL, and CuPy finds none: pip install nvidia-nccl-cu12 (nvidia-nccl-cu13 "
+            "where CuPy is for CUDA 13), or choose --device cpu"
+        )
+    return library
 
 
 def raw_kernel(source: str, name: str) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from minicaffe.device.array import CPU, Device, current_device
+from minicaffe.device.array import CPU, Device, current_device, gpu_count, gpu_problem
 from minicaffe.device.communicator import ALONE, Communicator
 from minicaffe.device.mpi import MpiCommunicator
+from minicaffe.device.nccl import NcclCommunicator, check_devices
 from minicaffe.errors import CommunicatorError
 
 # How programs that start ranks tell a process how many there are, and which one it is: MPICH and Intel MPI, Open
@@ -45,11 +47,25 @@ def launch_of(environment: Mapping[str, str] = os.environ) -> Launch:
     return next((launch for launch in started if launch.size > 1), Launch())
 
 
+def device_of_rank(name: str, launch: Launch) -> str:
+    """The device that a rank chooses where "auto" or "gpu" was asked for: of each machine, rank k takes GPU k.
+
+    Ranks beyond the number of GPUs begin anew with number 0, and ``communicator`` refuses that on all of them. What
+    else was asked for is the answer.
+    """
+    kind, count = name.strip().lower(), gpu_count()
+    if launch.size == 1 or kind not in ("auto", "gpu") or not count:
+        return name
+    index = launch.local_rank % count
+    return "cpu" if kind == "auto" and gpu_problem(index) else f"gpu:{index}"
+
+
 def communicator(device: Device | None = None) -> Communicator:
     """The communicator of all ranks that ``mpiexec`` has started with this process, for arrays on a device.
 
-    A process that was started by itself gets one that sends nothing, and needs no MPI. Raises CommunicatorError if
-    mpi4py is missing, or belongs to another MPI than ``mpiexec``.
+    Where no device was given or chosen before, each rank chooses its own (``device_of_rank``). A process that was
+    started by itself gets one that sends nothing, and needs no MPI. Raises CommunicatorError if mpi4py is missing,
+    or belongs to another MPI than ``mpiexec``; or if two ranks share a GPU, or one lacks NCCL.
     """
     launch = launch_of()
     if launch.size == 1:
@@ -60,6 +76,8 @@ def communicator(device: Device | None = None) -> Communicator:
             f"{launch.size} ranks were started, but mpi4py finds {ranks.size}: it belongs to another MPI than the "
             "program that started them; use the mpiexec of the environment that has mpi4py"
         )
-    if (device or current_device()) != CPU:
-        raise CommunicatorError("several ranks on GPUs: not built yet; use --device cpu")
+    device = device or current_device(partial(device_of_rank, launch=launch))
+    if device != CPU:
+        return NcclCommunicator(ranks, device)
+    check_devices(ranks, device)
     return ranks

@@ -44,7 +44,7 @@ class MpiCommunicator(Communicator):
     def start_sum(self, array: Array) -> Pending:
         if self.size == 1 or not array.size:
             return Done()
-        request = self._comm.Iallreduce(self._mpi.IN_PLACE, _whole(array), op=self._mpi.SUM)
+        request = self._comm.Iallreduce(self._mpi.IN_PLACE, whole(array), op=self._mpi.SUM)
         self._started.append(_Request(request, array))
         return self._started[-1]
 
@@ -54,7 +54,7 @@ class MpiCommunicator(Communicator):
 
     def broadcast(self, array: Array) -> None:
         if array.size:
-            self._comm.Bcast(_whole(array), root=0)
+            self._comm.Bcast(whole(array), root=0)
 
     def gather(self, value: Value) -> list[Value]:
         gathered: list[Value] = self._comm.allgather(value)
@@ -72,8 +72,8 @@ class MpiCommunicator(Communicator):
         self._mpi.Finalize()
 
 
-def _whole(array: Array) -> Array:
-    """The array for MPI, which would take one with gaps for its whole memory."""
+def whole(array: Array) -> Array:
+    """The array as MPI and NCCL take it. Raises ValueError for one with gaps, which they would send as well."""
     if not array.flags.c_contiguous:
         raise ValueError("an array with gaps cannot be sent")
     return array

@@ -1,6 +1,6 @@
 """A strict double of CuPy over NumPy's memory: what works on it works on a GPU, and what CuPy refuses it refuses.
 
-    from tests.strict_cupy import cupy, cupyx, counting
+    from tests.strict_cupy import cupy, cupyx, nccl, counting
 
 ``cupy`` has the names that the project uses, and each takes the keywords that CuPy's own takes (``names.json``,
 which ``record.py`` writes from an installed CuPy). A device array is no NumPy array: it becomes one by ``get``
@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.strict_cupy import devices, functions, generators, linalg
+from tests.strict_cupy import collectives, devices, functions, generators, linalg
 from tests.strict_cupy.arrays import ndarray
 from tests.strict_cupy.names import RECORD, checked
 from tests.strict_cupy.rules import Counts, counting
 
-__all__ = ["Counts", "counting", "cupy", "cupyx"]
+__all__ = ["Counts", "counting", "cupy", "cupyx", "nccl"]
 
 
 def _modules() -> tuple[ModuleType, ModuleType]:
@@ -32,6 +32,7 @@ def _modules() -> tuple[ModuleType, ModuleType]:
         **functions.functions,
         **{f"linalg.{name}": f for name, f in linalg.functions.items()},
         **{f"cuda.{name}": f for name, f in devices.functions.items()},
+        "cuda.nccl.get_unique_id": collectives.get_unique_id,
         "lib.stride_tricks.as_strided": functions.as_strided,
         "random.default_rng": generators.default_rng,
         "get_default_memory_pool": devices.MemoryPool,
@@ -39,7 +40,12 @@ def _modules() -> tuple[ModuleType, ModuleType]:
     names = {name: checked(found[name], name, text) for name, text in RECORD["functions"].items()}
     names |= {name: functions.ufuncs[name] for name in RECORD["ufuncs"]}
     names |= {name: getattr(np, name) for name in RECORD["constants"]} | devices.errors
-    classes = {"ndarray": ndarray, "RawKernel": devices.RawKernel}
+    names |= RECORD["numbers"] | {"cuda.nccl.available": True}
+    classes = {
+        "ndarray": ndarray,
+        "RawKernel": devices.RawKernel,
+        "cuda.nccl.NcclCommunicator": collectives.NcclCommunicator,
+    }
     for name in RECORD["methods"]:
         room = generators if name.startswith("random.") else devices
         names[name] = classes.get(name) or getattr(room, name.partition(".")[2])
@@ -62,3 +68,5 @@ def _set(module: ModuleType, path: list[str], value: Any) -> None:
 
 
 cupy, cupyx = _modules()
+nccl = cupy.cuda.nccl  # CuPy's has to be imported by itself: it is no attribute of cupy.cuda before
+del cupy.cuda.nccl

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.strict_cupy.indexing import host_index
-from tests.strict_cupy.memory import Allocation, Pinned, check_device, memory_of
+from tests.strict_cupy.memory import Allocation, Pinned, address_of, check_device, memory_of
 from tests.strict_cupy.names import checked_methods
 from tests.strict_cupy.order import host_waits, order_of
 from tests.strict_cupy.rules import asked_by_package, check_dtype, count, refuse_to_package
@@ -187,7 +187,7 @@ class ndarray:
     real = property(lambda self: wrap(self._memory.real, self._home))
     imag = property(lambda self: wrap(self._memory.imag, self._home))
     base = property(lambda self: None if self._memory.base is None else wrap(self._memory.base, self._home))
-    data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
+    data = property(lambda self: SimpleNamespace(ptr=address_of(self)))
 
     @shape.setter
     def shape(self, shape: Any) -> None:

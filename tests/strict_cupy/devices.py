@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from tests.strict_cupy.names import RECORD, checked_methods
 from tests.strict_cupy.order import DEVICES, Order, here, host, host_waits, order_of, orders
 from tests.strict_cupy.rules import count
 from tests.strict_cupy.signatures import Parameter, parameters
+
+_streams: WeakValueDictionary[int, Stream] = WeakValueDictionary()
 
 
 @checked_methods("cuda.Stream")
@@ -26,7 +30,10 @@ class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
         if not null and not non_blocking:
             raise NotImplementedError("streams that wait for the null stream: only non_blocking=True here")
-        self._order = None if null else Order(f"stream {next(self._numbers)}", here.device)
+        number = 0 if null else next(self._numbers)
+        self._order = None if null else Order(f"stream {number}", here.device)
+        self.ptr = 16 * number  # CUDA keeps 1 and 2 for itself
+        _streams[self.ptr] = self
 
     def synchronize(self):
         count("synchronizations")
@@ -53,6 +60,14 @@ class Stream:
         event = Event() if event is None else event
         event.record(self)
         return event
+
+
+def order_at(address: int) -> Order:
+    """That of the stream with this ``ptr``."""
+    stream = _streams.get(address)
+    if stream is None:
+        raise _runtime_error(f"InvalidResourceHandle: no stream is at {address:#x}")
+    return order_of(stream)
 
 
 def _current_stream(device_id: int = -1) -> Stream:
@@ -84,6 +99,10 @@ class Device:
 
     def __init__(self, device=None):
         self.id = here.device if device is None else int(device)
+
+    @property
+    def pci_bus_id(self):
+        return f"0000:{16 * (self.id + 1):02X}:00.0"
 
     def use(self):
         if not 0 <= self.id < DEVICES:
@@ -191,8 +210,8 @@ def _runtime_error(text: str) -> Exception:
 
 
 errors = {
-    name: type(name.rpartition(".")[2], ({"RuntimeError": RuntimeError, "Exception": Exception}[base],), {})
-    for name, base in RECORD["errors"].items()
+    name: type(name.rpartition(".")[2], (getattr(builtins, base),), {"__module__": module})
+    for name, (module, base) in RECORD["errors"].items()
 }
 functions = {
     "get_current_stream": _current_stream,

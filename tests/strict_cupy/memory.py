@@ -10,6 +10,7 @@ RuntimeError. CuPy does not look: such a program computes with wrong numbers now
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import defaultdict
 from typing import Any
 
@@ -54,7 +55,7 @@ class Allocation(Uses):
     that may be using it still (``_Arena`` in CuPy's ``cuda/memory.pyx``).
     """
 
-    __slots__ = ("_pool", "device", "nbytes")
+    __slots__ = ("__weakref__", "_pool", "device", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
         self._pool = order_of()
@@ -118,6 +119,26 @@ def memory_of(array: Any, writes: bool = False) -> np.ndarray:
     return array._memory
 
 
+def address_of(array: Any) -> int:
+    """The address of an array on the device, as CUDA's libraries take it."""
+    home, memory = array._home, array._memory
+    address = memory.ctypes.data
+    _at[address] = weakref.ref(home), memory
+    return address
+
+
+def at_address(address: int) -> tuple[Allocation, np.ndarray]:
+    """Where the array of this address is, and its numbers as they lie there. Raises RuntimeError."""
+    home, memory = _at.get(address, (lambda: None, None))
+    if home() is None:
+        raise RuntimeError(f"no array is at address {address:#x}, or not any more")
+    flat = memory.reshape(-1, order="A")
+    if not np.shares_memory(flat, memory):
+        raise RuntimeError(f"the array at {address:#x} has gaps")
+    return home(), flat
+
+
+_at: dict[int, Any] = {}
 _lock = threading.RLock()
 used_bytes = [0] * DEVICES
 _free: dict[Order, list[Any]] = defaultdict(list)

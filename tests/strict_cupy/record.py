@@ -1,6 +1,6 @@
 """Writes ``names.json``: the names of CuPy that the double has, with their parameters in the installed CuPy.
 
-    python -m tests.strict_cupy.record            where CuPy can be imported; it needs no GPU
+    python -m tests.strict_cupy.record            where CuPy and NCCL can be imported; it needs no GPU
 
 To give the double another name, add it here and run this. A function that NumPy has too needs nothing else.
 """
@@ -11,6 +11,7 @@ import inspect
 import json
 import operator
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ full_like get_array_module get_default_memory_pool hstack identity isscalar lins
 may_share_memory mean median min moveaxis ndim nonzero ones ones_like outer pad prod ravel repeat reshape
 result_type roll rollaxis searchsorted shape shares_memory size sort split squeeze stack std sum swapaxes
 take take_along_axis tensordot tile trace transpose tril triu unique var vdot vstack where zeros
-zeros_like cuda.get_current_stream cuda.runtime.driverGetVersion cuda.runtime.getDeviceCount
+zeros_like cuda.get_current_stream cuda.nccl.get_unique_id cuda.runtime.driverGetVersion cuda.runtime.getDeviceCount
 cuda.runtime.getDeviceProperties lib.stride_tricks.as_strided linalg.cholesky linalg.eigh linalg.inv
 linalg.norm linalg.qr linalg.solve linalg.svd random.default_rng
 """
@@ -48,6 +49,7 @@ METHODS = {
     "cuda.Event": "__init__ record synchronize",
     "cuda.MemoryPool": "free_all_blocks total_bytes used_bytes",
     "cuda.Stream": "__init__ record synchronize wait_event",
+    "cuda.nccl.NcclCommunicator": "__init__ allReduce broadcast check_async_error destroy",
     "random.Generator": "integers random standard_exponential standard_normal uniform",
     "random.MRG32k3a": "__init__",
     "random.Philox4x3210": "__init__",
@@ -55,29 +57,42 @@ METHODS = {
 }
 ATTRIBUTES = {
     "ndarray": "T base data device dtype flags imag itemsize mT nbytes ndim real shape size strides",
-    "cuda.Device": "id",
+    "cuda.Device": "id pci_bus_id",
     "cuda.Stream": "null",
+    "cuda.Stream.null": "ptr",
+    "cuda.nccl": "available",
 }
-ERRORS = "cuda.compiler.CompileException cuda.driver.CUDADriverError cuda.runtime.CUDARuntimeError"
+ERRORS = """
+cuda.compiler.CompileException cuda.driver.CUDADriverError cuda.nccl.NcclError cuda.runtime.CUDARuntimeError
+"""
 CUPYX = "empty_pinned errstate"
+NUMBERS = """
+cuda.nccl.NCCL_SUM cuda.nccl.NCCL_INT8 cuda.nccl.NCCL_INT32 cuda.nccl.NCCL_INT64 cuda.nccl.NCCL_UINT8
+cuda.nccl.NCCL_UINT32 cuda.nccl.NCCL_UINT64 cuda.nccl.NCCL_FLOAT16 cuda.nccl.NCCL_FLOAT32 cuda.nccl.NCCL_FLOAT64
+"""
 
 
-def record(cupy: Any, cupyx: Any) -> dict[str, Any]:
-    """What ``names.json`` holds. Raises AttributeError where this CuPy lacks a name."""
-    for owner, names in ATTRIBUTES.items():
-        for name in names.split():
+def record(cupy: Any, cupyx: Any, missing: str = "") -> dict[str, Any]:
+    """What ``names.json`` holds, but for the part of CuPy that is ``missing``. Raises AttributeError."""
+
+    def there(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not missing or not name.startswith(missing)]
+
+    for owner in there(ATTRIBUTES):
+        for name in ATTRIBUTES[owner].split():
             getattr(find(cupy, owner), name)
     return {
         "cupy": cupy.__version__,
-        "functions": {name: parameters(find(cupy, name)) for name in FUNCTIONS.split()},
+        "functions": {name: parameters(find(cupy, name)) for name in there(FUNCTIONS.split())},
         "ufuncs": {name: _ufunc(find(cupy, name)) for name in UFUNCS.split()},
         "constants": [name for name in CONSTANTS.split() if find(cupy, name) is getattr(np, name)],
         "methods": {
-            owner: {name: parameters(getattr(find(cupy, owner), name)) for name in names.split()}
-            for owner, names in METHODS.items()
+            owner: {name: parameters(getattr(find(cupy, owner), name)) for name in METHODS[owner].split()}
+            for owner in there(METHODS)
         },
-        "attributes": {owner: names.split() for owner, names in ATTRIBUTES.items()},
-        "errors": {name: find(cupy, name).__mro__[1].__name__ for name in ERRORS.split()},
+        "attributes": {owner: ATTRIBUTES[owner].split() for owner in there(ATTRIBUTES)},
+        "errors": {name: _error(find(cupy, name)) for name in there(ERRORS.split())},
+        "numbers": {name: find(cupy, name) for name in there(NUMBERS.split())},
         "cupyx": {name: parameters(getattr(cupyx, name)) for name in CUPYX.split()},
     }
 
@@ -85,6 +100,11 @@ def record(cupy: Any, cupyx: Any) -> dict[str, Any]:
 def find(module: Any, name: str) -> Any:
     """What a dotted name stands for."""
     return operator.attrgetter(name)(module)
+
+
+def _error(cls: type) -> list[str]:
+    """Its module, and the class that it is made from."""
+    return [cls.__module__, cls.__mro__[1].__name__]
 
 
 def _ufunc(ufunc: Any) -> dict[str, Any]:
@@ -123,6 +143,7 @@ def _of_docstring(function: Any) -> str:
 
 if __name__ == "__main__":
     import cupy
+    import cupy.cuda.nccl
     import cupyx
 
     path = Path(__file__).parent / "names.json"
