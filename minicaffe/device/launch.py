@@ -53,8 +53,11 @@ def device_of_rank(name: str, launch: Launch) -> str:
     Ranks beyond the number of GPUs begin anew with number 0, and ``communicator`` refuses that on all of them. What
     else was asked for is the answer.
     """
-    kind, count = name.strip().lower(), gpu_count()
-    if launch.size == 1 or kind not in ("auto", "gpu") or not count:
+    kind = name.strip().lower()
+    if launch.size == 1 or kind not in ("auto", "gpu"):
+        return name
+    count = gpu_count()
+    if not count:
         return name
     index = launch.local_rank % count
     return "cpu" if kind == "auto" and gpu_problem(index) else f"gpu:{index}"

@@ -42,14 +42,14 @@ class NcclCommunicator(Communicator):
     def start_sum(self, array: Array) -> Pending:
         if on_cpu(array):
             return self._ranks.start_sum(array)
-        if self.size == 1 or not array.size:
+        if not array.size:
             return Done()
         return self._start(self._gpus.allReduce, array, self._nccl.NCCL_SUM)
 
     def broadcast(self, array: Array) -> None:
         if on_cpu(array):
             self._ranks.broadcast(array)
-        elif self.size > 1 and array.size:
+        elif array.size:
             self._start(self._gpus.broadcast, array, 0).wait()
 
     def _start(self, function: Any, array: Array, choice: int) -> _Started:
@@ -69,9 +69,13 @@ class NcclCommunicator(Communicator):
         return int(kind)
 
     def progress(self) -> None:
-        """NCCL goes on by itself. Raises its error if a link has broken: the GPU would wait for ever."""
+        """NCCL goes on by itself. Raises its error if a link has broken."""
         self._ranks.progress()
-        self._gpus.check_async_error()
+        try:
+            self._gpus.check_async_error()
+        except Exception:
+            self._gpus.abort()  # or the GPU would wait for the other ranks for ever, and the program's end for it
+            raise
 
     def gather(self, value: Value) -> list[Value]:
         return self._ranks.gather(value)

@@ -6,6 +6,8 @@ Where there is no GPU this file is skipped, but on the strict double of CuPy. Th
 CuPy's rules, so that they are known to run before there is a GPU.
 """
 
+import os
+import shutil
 import subprocess
 import sys
 import weakref
@@ -15,7 +17,10 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.device import array
-from minicaffe.device.array import CPU, Device, gpu_problem, pool_bytes, to_host
+from minicaffe.device.array import CPU, Device, gpu_count, gpu_problem, pool_bytes, to_host
+from minicaffe.device.communicator import ALONE
+from minicaffe.device.nccl import NcclCommunicator
+from minicaffe.errors import CommunicatorError
 from minicaffe.ops.convolution import dense
 from minicaffe.spec.net import parse_net
 from tests import ROOT, strict_cupy
@@ -81,13 +86,17 @@ def test_low_rank_convolution_is_that_of_the_cpu(low_rank):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def lenet_solver(prefix):
+    """LeNet's solver spec, from anywhere, with its snapshots there."""
+    text = (LENET / "solver.yaml").read_text().replace("net: train.yaml", f"net: {LENET / 'train.yaml'}")
+    return text.replace("snapshots/lenet", str(prefix))
+
+
 def lenet(device, folder, weights=None):
     """A solver of LeNet on the bundled sample, for a device; and its losses over ``steps`` steps."""
     mc.set_device(device)
-    text = (LENET / "solver.yaml").read_text().replace("net: train.yaml", f"net: {LENET / 'train.yaml'}")
     spec = folder / f"{device}.yaml"
-    text = text.replace("average_loss: 20", "average_loss: 5")
-    spec.write_text(text.replace("snapshots/lenet", str(folder / device)))
+    spec.write_text(lenet_solver(folder / device).replace("average_loss: 20", "average_loss: 5"))
     solver = mc.Solver(spec)
     if weights:
         solver.net.copy_from(weights)
@@ -142,6 +151,54 @@ def test_a_convolution_holds_the_columns_of_one_block_at_a_time(monkeypatch):
     found = to_host(net.forward(x=np.ones((3, 3, 20, 20)))["conv"])
     np.testing.assert_allclose(found, whole[:3], atol=1e-5)
     assert len(alive) > 4 and max(most) == 1
+
+
+def test_nccl_sums_and_sends_arrays():
+    device = Device("gpu")
+    try:
+        ranks = NcclCommunicator(ALONE, device)  # one rank: its sum is what it gives
+    except CommunicatorError as missing:
+        pytest.skip(str(missing))
+    for dtype in ("f4", "f8", "i4", "i8"):
+        array = device.put(np.arange(1000), dtype)
+        for _ in range(3):
+            array *= 2
+            ranks.sum(array)
+            ranks.broadcast(array)
+        np.testing.assert_array_equal(to_host(array), 8 * np.arange(1000))
+    ranks.progress()
+
+
+RANK = """
+import sys
+import minicaffe as mc
+from minicaffe.device.launch import communicator
+from minicaffe.device.nccl import NcclCommunicator
+
+ranks = communicator()
+assert isinstance(ranks, NcclCommunicator) and ranks.size == 2
+solver = mc.Solver(sys.argv[1], communicator=ranks)
+solver.step(20)
+sums = ranks.gather([float(abs(b.data).sum()) for blobs in solver.net.params.values() for b in blobs])
+losses = ranks.gather(float(solver.losses[-1]))
+if ranks.is_root:
+    print(sums[0] == sums[1], losses[0] == losses[1] < 2)
+solver.close()
+ranks.end()
+"""
+
+
+@on_a_real_gpu
+def test_two_gpus_train_one_net(tmp_path):
+    mpiexec = shutil.which(
+        "mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    )
+    if gpu_count() < 2 or mpiexec is None:
+        pytest.skip("needs two GPUs, and mpiexec beside Python (pip install 'minicaffe[mpi]')")
+    (tmp_path / "solver.yaml").write_text(lenet_solver(tmp_path / "lenet"))
+    command = [mpiexec, "-n", "2", sys.executable, "-c", RANK, str(tmp_path / "solver.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stdout + done.stderr
 
 
 @on_a_real_gpu

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("double")
 TYPES = ["float32", "float64", "float16", "int8", "int32", "int64", "uint8", "uint32", "uint64"]
 
 
-def run_on_gpus(function, size=2):
-    """What ``function(communicator)`` returns on ranks, each with a GPU of its own, which it computes on."""
+def run_on_gpus(function):
+    """What ``function(communicator)`` returns on two ranks, each with a GPU of its own, which it computes on."""
 
     def run(ranks):
         device = Device("gpu", ranks.rank)
@@ -36,7 +36,7 @@ def run_on_gpus(function, size=2):
         with device.entered():
             return function(communicator)
 
-    return ThreadRanks(size).run(run)
+    return ThreadRanks(2).run(run)
 
 
 # -- what is sent ----------------------------------------------------------------------------------------
@@ -117,16 +117,6 @@ def test_the_id_is_made_by_rank_0_alone(monkeypatch):
     monkeypatch.setattr(library, "get_unique_id", noting)
     run_on_gpus(lambda ranks: ranks.sum(cupy.ones(2)))
     assert len(made) == 1
-
-
-def test_one_rank_by_itself_sends_nothing():
-    def alone(ranks):
-        with counting() as counts:
-            ranks.sum(a := cupy.ones(3))
-            ranks.broadcast(a)
-        return counts.launches
-
-    assert run_on_gpus(alone, size=1) == [1]  # to make the array
 
 
 # -- in which order --------------------------------------------------------------------------------------
@@ -328,7 +318,7 @@ def test_a_rank_takes_no_gpu_where_there_is_none_that_computes(monkeypatch):
 
 # -- processes -------------------------------------------------------------------------------------------
 
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.defpath]))
+MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
 RANK = """
 import sys
 import numpy as np
@@ -385,14 +375,19 @@ def test_one_process_imports_neither_mpi_nor_nccl():
 # -- faults ----------------------------------------------------------------------------------------------
 
 
-def test_an_error_of_nccl_is_one_of_the_device(monkeypatch):
+def test_an_error_of_nccl_is_one_of_the_device_and_ends_what_waits_for_other_ranks(monkeypatch):
     def broken(self):
         raise library.NcclError("NCCL_ERROR_REMOTE_ERROR: a rank has gone")
 
+    def on(ranks):
+        with pytest.raises(library.NcclError, match="a rank has gone") as caught:
+            ranks.progress()
+        with pytest.raises(library.NcclError, match="was destroyed"):
+            ranks.sum(cupy.ones(3))
+        return array.is_device_error(caught.value)
+
     monkeypatch.setattr(library.NcclCommunicator, "check_async_error", broken)
-    with pytest.raises(library.NcclError) as caught:
-        run_on_gpus(lambda ranks: ranks.progress())
-    assert array.is_device_error(caught.value)
+    assert run_on_gpus(on) == [True, True]
 
 
 def of_another_device(ranks):

@@ -42,7 +42,7 @@ class NcclCommunicator:
         if not isinstance(commId, bytes) or len(commId) != ID_BYTES:
             raise ValueError(f"commId length {len(commId)} != {ID_BYTES}.")
         self._device, self._rank = here.device, rank
-        self._gather = _gather()
+        self._gather = _gather(ndev)
         found = self._gather((commId, commId in _given_out, self._device))
         ids, are_known, devices = zip(*found, strict=True)
         if len(devices) != ndev or found[rank][2] != self._device:
@@ -78,6 +78,9 @@ class NcclCommunicator:
     def destroy(self):
         self._gather = None
 
+    def abort(self):
+        self._gather = None
+
     def _check_is_alive(self):
         if self._gather is None:
             raise _error("INVALID_ARGUMENT: a communicator that was destroyed")
@@ -107,8 +110,10 @@ class NcclCommunicator:
         return list(given)
 
 
-def _gather() -> Callable[[Any], list[Any]]:
+def _gather(size: int) -> Callable[[Any], list[Any]]:
     """What gives a value to all ranks, and returns what all have given."""
+    if size == 1:
+        return lambda value: [value]
     ranks = getattr(thread_ranks.here, "communicator", None)
     if ranks is not None:
         return ranks.gather

@@ -49,7 +49,7 @@ METHODS = {
     "cuda.Event": "__init__ record synchronize",
     "cuda.MemoryPool": "free_all_blocks total_bytes used_bytes",
     "cuda.Stream": "__init__ record synchronize wait_event",
-    "cuda.nccl.NcclCommunicator": "__init__ allReduce broadcast check_async_error destroy",
+    "cuda.nccl.NcclCommunicator": "__init__ abort allReduce broadcast check_async_error destroy",
     "random.Generator": "integers random standard_exponential standard_normal uniform",
     "random.MRG32k3a": "__init__",
     "random.Philox4x3210": "__init__",
