@@ -5,9 +5,9 @@
     bucket 2                             └── sum over ranks ──┐
     update                                         1          2
 
-A bucket holds the gradients of some layers, from the last on, about 4 MB of them. Its sum is started as soon as
-these layers are done, and the update of its parameters waits for it alone. All ranks start the same buckets in the
-same order. (Li et al. 2020, arXiv 2006.15704, section 3.2.)
+A bucket holds the gradients of some layers, from the last on: about 4 MB of them, or a quarter of a small net's.
+Its sum is started as soon as these layers are done, and the update of its parameters waits for it alone. All ranks
+start the same buckets in the same order. (Li et al. 2020, arXiv 2006.15704, section 3.2.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from minicaffe.device.array import Array
 from minicaffe.device.communicator import Communicator, Done, Pending
 from minicaffe.train.parallel.low_rank_gradients import LowRankBucket, is_worth_it, parts_of
 
-BUCKET_BYTES = 4 << 20
+BUCKET_BYTES, FEWEST = 4 << 20, 4
+SMALLEST = 64 << 10  # of fewer bytes it is the latency that counts
 
 
 class Bucket(Protocol):
@@ -190,11 +191,12 @@ class GradientExchange:
 
 def _groups(net: Net, params: Sequence[LearnableParam]) -> Iterator[tuple[int, list[LearnableParam]]]:
     """Parameters for one bucket each, from the last layer on, with the first layer that uses one of them."""
+    limit = min(BUCKET_BYTES, max(sum(map(bytes_of, params)) // FEWEST, SMALLEST))
     used = sorted(((_first_use(net, param), param) for param in params), key=lambda item: -item[0])
     group: list[LearnableParam] = []
     first, size = 0, 0
     for layer, param in used:
-        if group and size + bytes_of(param) > BUCKET_BYTES:
+        if group and size + bytes_of(param) > limit:
             yield first, group
             group, size = [], 0
         group.append(param)
