@@ -18,7 +18,7 @@ from minicaffe.device.array import CPU, Device, SideStream
 from minicaffe.device.nccl import NcclCommunicator
 from minicaffe.errors import CommunicatorError
 from tests import ROOT
-from tests.strict_cupy import counting, cupy
+from tests.strict_cupy import counting, cupy, memory
 from tests.strict_cupy import nccl as library
 from tests.strict_cupy.devices import Event, Stream
 from tests.thread_ranks import ThreadCommunicator, ThreadRanks
@@ -284,6 +284,12 @@ def test_a_rank_without_nccl_is_an_error_of_all(monkeypatch):
     refused(2, lambda rank: Device("gpu", rank), match, make)
 
 
+def test_a_process_by_itself_and_one_on_a_cpu_do_not_ask_for_gpus(monkeypatch):
+    monkeypatch.delattr(launch, "gpu_count")
+    assert launch.device_of_rank("auto", launch.Launch()) == "auto"
+    assert launch.device_of_rank("cpu", launch.Launch(2, 1, 1)) == "cpu"
+
+
 def test_to_choose_a_gpu_takes_no_memory_of_another(monkeypatch):
     used, ones = [], cupy.ones
     monkeypatch.setattr(cupy, "ones", lambda *args: (used.append(cupy.cuda.Device().id), ones(*args))[1])
@@ -411,6 +417,7 @@ def after_the_end(ranks):
 
 def of_memory_that_is_gone(ranks):
     address = cupy.ones(3).data.ptr
+    assert address not in memory._at
     ranks._gpus.allReduce(address, address, 3, library.NCCL_FLOAT64, library.NCCL_SUM, 0)
 
 

@@ -123,7 +123,7 @@ def address_of(array: Any) -> int:
     """The address of an array on the device, as CUDA's libraries take it."""
     home, memory = array._home, array._memory
     address = memory.ctypes.data
-    _at[address] = weakref.ref(home), memory
+    _at[address] = weakref.ref(home, lambda _: _at.pop(address, None)), memory
     return address
 
 
