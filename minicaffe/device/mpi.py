@@ -54,18 +54,29 @@ class MpiCommunicator(Communicator):
 
     def broadcast(self, array: Array) -> None:
         if array.size:
-            self._comm.Bcast(whole(array), root=0)
+            _Request(self._comm.Ibcast(whole(array), root=0), array).wait()
 
     def gather(self, value: Value) -> list[Value]:
+        self._meet()
         gathered: list[Value] = self._comm.allgather(value)
         return gathered
 
     def from_root(self, value: Value) -> Value:
+        self._meet()
         given: Value = self._comm.bcast(value, root=0)
         return given
 
     def highest(self, number: int) -> int:
-        return int(self._comm.allreduce(number, op=self._mpi.MAX))
+        found = np.array([number])
+        _Request(self._comm.Iallreduce(self._mpi.IN_PLACE, found, op=self._mpi.MAX), found).wait()
+        return int(found[0])
+
+    def _meet(self) -> None:
+        """Wait for the other ranks as ``_Request`` does.
+
+        In a call of MPI that waits, a rank would keep its core busy and hear no Control-C, while rank 0 tests.
+        """
+        _Request(self._comm.Ibarrier()).wait()
 
     def end(self) -> None:
         """Leave MPI; all ranks do this together."""
@@ -80,9 +91,9 @@ def whole(array: Array) -> Array:
 
 
 class _Request:
-    """A sum that was started. It keeps its array from being freed."""
+    """Something that was started. It keeps its array from being freed."""
 
-    def __init__(self, request: Any, array: np.ndarray) -> None:
+    def __init__(self, request: Any, array: np.ndarray | None = None) -> None:
         self._request, self._array = request, array
 
     def is_done(self) -> bool:
