@@ -21,6 +21,7 @@ from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.device.communicator import Communicator, Done, Pending
+from minicaffe.device.workers import one_blas_thread
 from minicaffe.train.parallel.low_rank_gradients import LowRankBucket, is_worth_it, parts_of
 
 BUCKET_BYTES, FEWEST = 4 << 20, 4
@@ -161,9 +162,15 @@ class GradientExchange:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
+        """Wait, or work on what has arrived.
+
+        With one thread of BLAS: its threads would go on asking for work during the next forward, and on machines
+        with other numbers of cores products might be rounded otherwise, so that ranks would drift apart.
+        """
         start = time.perf_counter()
         try:
-            yield
+            with one_blas_thread():
+                yield
         finally:
             self.waited += time.perf_counter() - start
 
