@@ -19,7 +19,7 @@ def as_ours(argv: Sequence[str]) -> list[str]:
     """Translate arguments of Caffe's program into ours; all others are returned unchanged.
 
     Caffe's flags begin with one dash or two, and their value follows ``=`` or a space. Flags for its log are
-    dropped. Raises MinicaffeError if several GPUs are asked for, and for Caffe's other programs.
+    dropped. Raises MinicaffeError if several GPUs are asked for but in training, and for Caffe's other programs.
     """
     if argv and argv[0] in TOOLS:
         our_command = TOOLS[argv[0]]
@@ -52,6 +52,8 @@ def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
     if name in LOG:
         return []
     if name == "gpu":
+        if command == "train" and (value == "all" or "," in value):
+            return ["--gpus", value]
         return [] if command == "device" else ["--device", _device(value)]
     if name in POSITIONAL:
         return [value]
@@ -61,5 +63,5 @@ def _flag(word: str, words: Iterator[str], command: str) -> list[str]:
 
 def _device(gpu: str) -> str:
     if not gpu.isdecimal() and gpu != "all":
-        raise MinicaffeError(f"-gpu {gpu}: nets run on one GPU here; write '-gpu 0', or '--device gpu:0'")
+        raise MinicaffeError(f"-gpu {gpu}: one GPU, except in training; write '-gpu 0', or '--device gpu:0'")
     return "gpu" if gpu == "all" else f"gpu:{gpu}"

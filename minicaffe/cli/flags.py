@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from minicaffe.core.net import Net
@@ -16,6 +17,7 @@ from minicaffe.core.weights import used_as_they_are
 from minicaffe.data.preparation import read_preparation
 from minicaffe.device import array
 from minicaffe.device.array import Device
+from minicaffe.device.launch import device_of_rank, launch_of
 from minicaffe.errors import DeviceError, MinicaffeError, WeightError
 from minicaffe.files.spec_formats import open_net
 from minicaffe.files.weight_formats import open_weights
@@ -139,6 +141,7 @@ def trained_net(
 def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> None:
     """--device, or else MINICAFFE_DEVICE, or else the solver's ``solver_mode``, or else auto; or DeviceError."""
     name, given = args.device, os.environ.get("MINICAFFE_DEVICE")
+    of_rank = partial(device_of_rank, launch=launch_of())
     if args.tf32:
         array.allow_tf32()
     if args.engine:
@@ -146,13 +149,16 @@ def choose_device(args: argparse.Namespace, spec: SolverSpec | None = None) -> N
     if name is None and not given and spec is not None and spec.has("solver_mode"):
         device = _device_of(spec)
     else:
-        device = array.current_device() if name is None else array.set_device(name)
+        device = array.current_device(of_rank) if name is None else array.set_device(of_rank(name))
     logger.info("Computing on %s", device)
 
 
 def _device_of(spec: SolverSpec) -> Device:
+    launch, name = launch_of(), "cpu"
+    if spec.solver_mode == "GPU":
+        name = f"gpu:{spec.device_id}" if launch.size == 1 or spec.has("device_id") else "gpu"
     try:
-        return array.set_device(f"gpu:{spec.device_id}" if spec.solver_mode == "GPU" else "cpu")
+        return array.set_device(device_of_rank(name, launch))
     except DeviceError as error:
         raise spec.error("solver_mode", f"{error} (--device cpu)") from None
 

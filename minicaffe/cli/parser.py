@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
 from minicaffe import __version__
 from minicaffe.cli.command import Command, CommandGroup
+from minicaffe.cli.ending import BEFORE_MEETING, end_all, wait_for_turn
+from minicaffe.device.launch import launch_of
 from minicaffe.errors import USER_ERROR
 from minicaffe.spec.reader import nearest
 from minicaffe.startup import import_all
@@ -58,7 +61,7 @@ def _add_commands(
             text = command.run.__doc__
             sub = subparsers.add_parser(command.name, help=text, description=text, parents=[common])
             sub.epilog = f"example:\n  minicaffe {command.example}"
-            sub.set_defaults(function=command.run)
+            sub.set_defaults(function=command.run, begin=command.begin)
             command.add_flags(sub)
 
 
@@ -97,7 +100,10 @@ class _Parser(argparse.ArgumentParser):
         ]
         if greedy and "required" in message:
             message += f"; {greedy[0]} takes all words up to the next flag, so put it last"
-        self.exit(USER_ERROR, f"error: {message} ('{self.prog} --help' says how)\n")
+        wait_for_turn(launch_of(), BEFORE_MEETING)
+        self._print_message(f"error: {message} ('{self.prog} --help' says how)\n", sys.stderr)
+        end_all(USER_ERROR)
+        self.exit(USER_ERROR)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Let argparse refuse what is none of an argument's choices, and add the nearest of these."""

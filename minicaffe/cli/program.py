@@ -3,7 +3,7 @@
 The exit status is 0; 1 if a check found something wrong, or nobody reads the output any more (``| head``); 2 for an
 error that the user can fix, in a spec or in a layer of theirs, reported in one line that begins with "error:"; 130
 after Ctrl-C. Any other error is a bug, and shows its traceback. A training that Ctrl-C stops at the end of an
-iteration has done what it was told: 0 (``--sigint_effect``).
+iteration has done what it was told: 0 (``--sigint_effect``). How one of several ranks ends is in ``ranks.py``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from minicaffe.cli.caffe_flags import as_ours
+from minicaffe.cli.ending import BEFORE_MEETING, end_all, wait_for_turn
 from minicaffe.cli.flags import trusting
 from minicaffe.cli.parser import make_parser
+from minicaffe.cli.ranks import Process
 from minicaffe.device import array
-from minicaffe.errors import INTERRUPTED, MinicaffeError, one_line, report
+from minicaffe.device.launch import launch_of
+from minicaffe.device.mpi import is_mpi_error
+from minicaffe.errors import INTERRUPTED, USER_ERROR, MinicaffeError, one_line, report
 from minicaffe.layers.python import place_in_own
 
 if TYPE_CHECKING:
@@ -38,24 +42,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where a training diverges: that is reported
     try:
         args = make_parser().parse_args(as_ours(sys.argv[1:] if argv is None else argv))
+        process: Process = args.begin(args)
+        args.process = process
     except MinicaffeError as error:
-        return report(error)
+        wait_for_turn(launch_of(), BEFORE_MEETING)
+        report(error)
+        end_all(USER_ERROR)
+        return USER_ERROR
     try:
         with trusting(args):
             status: int | None = args.function(args)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        print(f"interrupted: {one_line(stop)}" if stop.args else "interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
+        line = f"interrupted: {one_line(stop)}" if stop.args else "interrupted"
+        return process.end(INTERRUPTED, line, stop)
+    except BrokenPipeError as error:
         _drop(sys.stdout)
-        return OUTPUT_CLOSED
+        return process.end(OUTPUT_CLOSED, "", error)
     except Exception as error:
         problem = _problem_of(error)
         if args.debug or problem is None:
-            raise
-        return report(problem)
-    return status or OK
+            process.end_with_traceback(error)
+        return process.end(USER_ERROR, f"error: {problem}", error)
+    except SystemExit as stop:  # of a layer of the user
+        process.end_with_traceback(stop)
+    return process.finish(status or OK)
 
 
 def _problem_of(error: Exception) -> str | None:
@@ -64,6 +75,8 @@ def _problem_of(error: Exception) -> str | None:
         return f"not enough memory: {one_line(error)}"
     if isinstance(error, (MinicaffeError, OSError)):
         return one_line(error)
+    if is_mpi_error(error):
+        return f"the ranks have lost each other ({one_line(error)}); go on with --snapshot latest"
     if array.is_device_error(error):
         return f"the GPU failed ({one_line(error)}); try --device cpu, or see docs/gpu.md"
     if place := place_in_own(error):

@@ -80,6 +80,9 @@ class Communicator:
         """The highest of the numbers that the ranks give."""
         return number
 
+    def end(self) -> None:
+        """Leave the other ranks; all do this together, at the end of the program."""
+
     def together(self, function: Callable[[], Value]) -> Value:
         """Call a function, which does nothing collective, on every rank; return what it returns here.
 

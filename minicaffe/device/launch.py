@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from minicaffe.device import workers
 from minicaffe.device.array import CPU, Device, current_device, gpu_count, gpu_problem
 from minicaffe.device.communicator import ALONE, Communicator
 from minicaffe.device.mpi import MpiCommunicator
@@ -79,8 +81,16 @@ def communicator(device: Device | None = None) -> Communicator:
             f"{launch.size} ranks were started, but mpi4py finds {ranks.size}: it belongs to another MPI than the "
             "program that started them; use the mpiexec of the environment that has mpi4py"
         )
+    _share_cores(ranks)
     device = device or current_device(partial(device_of_rank, launch=launch))
     if device != CPU:
         return NcclCommunicator(ranks, device)
     check_devices(ranks, device)
     return ranks
+
+
+def _share_cores(ranks: Communicator) -> None:
+    """Ranks of one machine compute on cores of their own, as far as there are enough."""
+    host = platform.node()
+    found = ranks.gather((host, workers.usable_cores()))
+    workers.share_cores([cores for its_host, cores in found if its_host == host])

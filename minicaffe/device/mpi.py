@@ -79,7 +79,7 @@ class MpiCommunicator(Communicator):
         _Request(self._comm.Ibarrier()).wait()
 
     def end(self) -> None:
-        """Leave MPI; all ranks do this together."""
+        self._meet()
         self._mpi.Finalize()
 
 
@@ -88,6 +88,11 @@ def whole(array: Array) -> Array:
     if not array.flags.c_contiguous:
         raise ValueError("an array with gaps cannot be sent")
     return array
+
+
+def is_mpi_error(error: BaseException) -> bool:
+    """Whether MPI reports it: mostly that another rank, on another machine, is gone."""
+    return type(error).__module__ == "mpi4py.MPI"
 
 
 class _Request:

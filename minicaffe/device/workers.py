@@ -10,6 +10,7 @@ on the number of workers.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import threading
@@ -35,16 +36,41 @@ except ImportError:
 CHUNK = 1 << 18  # of all arrays together
 SHARED_CHUNK = 1 << 20
 WORTH_SHARING = 1 << 20
+BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # what a user may have set
 _scratch = threading.local()
+logger = logging.getLogger("minicaffe")
 
 
-def _usable_cores() -> int:
+def usable_cores() -> frozenset[int]:
+    """The cores that this process may use."""
     with contextlib.suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
-worker_count = _usable_cores() if _libraries else 1  # a BLAS that cannot be limited has threads of its own
+worker_count = (
+    len(usable_cores()) if _libraries else 1
+)  # a BLAS that cannot be limited has threads of its own
+
+
+def share_cores(cores: Sequence[frozenset[int]]) -> None:
+    """Leave their part of the cores to other processes of this machine that compute at the same time.
+
+    ``cores`` are those that each may use, this one included. From now on there is one worker for each core that is
+    left to this process, at least one, and BLAS has no more threads than that outside workers too: ranks that wait
+    for each other's threads are slower than with one thread each. For a program's start, before nets are made.
+    """
+    global worker_count
+    own = usable_cores()
+    sharers = sum(not own.isdisjoint(other) for other in cores)
+    count = max(1, len(own) // sharers)
+    worker_count = min(worker_count, count)
+    if not _libraries and sharers > 1 and not any(name in os.environ for name in BLAS_THREADS):
+        logger.warning("BLAS uses all cores in each of %d ranks: pip install 'minicaffe[cpu]'", sharers)
+    for library in _libraries:
+        if library.get_num_threads() > count:
+            library.set_num_threads(count)
+            getattr(library, "clear_controlling_thread", lambda: None)()
 
 
 class _OneThread:

@@ -49,7 +49,7 @@ def test_train_resumes_from_the_latest_snapshot(tmp_path, monkeypatch, capsys):
 
 
 def test_an_interrupt_before_a_training_begins_is_one_word_and_status_130(tmp_path, monkeypatch, capsys):
-    def interrupted(self, spec):
+    def interrupted(self, spec, **given):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
@@ -215,7 +215,9 @@ OURS = "test net.yaml --weights w --iterations 3 --device cpu"
     ("caffes", "ours"),
     [
         ("train --solver=s.prototxt -gpu 0", "train s.prototxt --device gpu:0"),
-        ("train -solver s.prototxt -weights a,b -gpu all", "train s.prototxt --weights a,b --device gpu"),
+        ("train -solver s.prototxt -weights a,b -gpu all", "train s.prototxt --weights a,b --gpus all"),
+        ("train -solver s.prototxt -gpu=0,2", "train s.prototxt --gpus 0,2"),
+        ("test -model n.prototxt -weights w -gpu all", "test n.prototxt --weights w --device gpu"),
         ("train --solver s.prototxt --snapshot=x.solverstate", "train s.prototxt --snapshot=x.solverstate"),
         ("train -solver=s.prototxt -snapshot x -sigint_effect none",
          "train s.prototxt --snapshot x --sigint_effect none"),
@@ -258,7 +260,7 @@ def test_caffes_command_line_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        (["train", "-solver", "s.prototxt", "-gpu", "0,1"], "-gpu 0,1: nets run on one GPU here"),
+        (["test", "-model", "n.prototxt", "-gpu", "0,1"], "-gpu 0,1: one GPU, except in training"),
         (["train", "-solver"], "-solver: needs a value"),
     ],
 )

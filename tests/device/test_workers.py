@@ -245,3 +245,57 @@ def test_a_forked_child_has_workers_of_its_own():
         workers.run(done.append, 2)
         os._exit(0 if sorted(done) == [0, 1] else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """This process may use four cores, and each of its BLAS has as many threads; a list of these numbers."""
+
+    class Blas:
+        count = 4
+
+        def get_num_threads(self):
+            return self.count
+
+        def set_num_threads(self, count):
+            self.count = count
+
+    blas = [Blas(), Blas()]
+    monkeypatch.setattr(workers, "usable_cores", lambda: frozenset(range(4)))
+    monkeypatch.setattr(workers, "worker_count", 4)
+    monkeypatch.setattr(workers, "_libraries", blas)
+    return lambda: [library.count for library in blas]
+
+
+@pytest.mark.parametrize(
+    "others, expected",
+    [
+        ([], 4),
+        ([range(4)], 2),
+        ([range(4)] * 2, 1),
+        ([range(4)] * 7, 1),
+        ([range(4, 8), range(8, 12)], 4),  # bound to others
+        ([range(3, 5), range(8)], 1),
+    ],
+)
+def test_ranks_of_one_machine_share_its_cores(cores, others, expected):
+    workers.share_cores([frozenset(range(4)), *map(frozenset, others)])
+    assert workers.worker_count == expected and cores() == [expected] * 2
+
+
+def test_fewer_threads_that_a_user_has_asked_for_stay(cores, monkeypatch):
+    monkeypatch.setattr(workers, "worker_count", 1)
+    workers._libraries[0].count = 1
+    workers.share_cores([frozenset(range(4))] * 2)
+    assert workers.worker_count == 1 and cores() == [1, 2]
+
+
+def test_ranks_are_warned_of_a_blas_that_cannot_be_limited(cores, monkeypatch, caplog):
+    monkeypatch.setattr(workers, "_libraries", [])
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    workers.share_cores([frozenset(range(4))] * 2)
+    assert "in each of 2 ranks: pip install 'minicaffe[cpu]'" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    workers.share_cores([frozenset(range(4))] * 2)
+    assert not caplog.text

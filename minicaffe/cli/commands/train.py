@@ -6,12 +6,16 @@ import argparse
 import logging
 import shlex
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_device, add_trust, choose_device
+from minicaffe.cli.launching import add_gpus, begin
+from minicaffe.cli.ranks import Process
+from minicaffe.device.launch import communicator
 from minicaffe.errors import MinicaffeError
 from minicaffe.files.spec_formats import open_solver
 from minicaffe.files.state_formats import is_foreign_state
@@ -21,6 +25,7 @@ from minicaffe.train.console import GlogFormatter, caffe_lines
 from minicaffe.train.solver import Solver
 
 logger = logging.getLogger("minicaffe")
+SAME = 0.1  # seconds within which two signals are one
 
 
 def train(args: argparse.Namespace) -> None:
@@ -35,20 +40,27 @@ def train(args: argparse.Namespace) -> None:
         raise MinicaffeError(
             "--weights and --snapshot: give weights to start from, or a state to resume, not both"
         )
-    solver = Solver(spec)
+    ranks = communicator()
+    process: Process = args.process
+    process.met(ranks)
+    solver = Solver(spec, communicator=ranks)
     solver.log_norms = args.log_norms
     if args.log_format == "caffe":
         solver.lines = caffe_lines
-    live = _live_page(solver) if args.live else None
+    pages: list[LivePage] = []
+    if args.live:
+        ranks.on_root(lambda: pages.append(_live_page(solver)))
     if not spec.display and (args.live or args.log_norms):
         logger.warning("%s: display is 0, so no iteration is shown: no losses and no norms", args.solver)
     if args.snapshot is not None:
         latest = args.snapshot == "latest"
-        state = snapshots.latest(solver.prefix) if latest else args.snapshot
+        state = ranks.on_root(lambda: snapshots.latest(solver.prefix)) if latest else args.snapshot
         solver.restore(state, *args.weights)
     else:
         for path in args.weights:
             solver.copy_from(path)
+    first = solver.iter
+    process.show_warnings(lambda: solver.iter > first)
     try:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
             solver.solve()
@@ -59,8 +71,8 @@ def train(args: argparse.Namespace) -> None:
             logger.info("For its curves: minicaffe plot %s%s", shlex.quote(str(solver.log.path)), extra)
     finally:
         solver.close()
-        if live is not None:
-            live.close()
+        for page in pages:
+            page.close()
 
 
 def _live_page(solver: Solver) -> LivePage:
@@ -74,13 +86,19 @@ def _live_page(solver: Solver) -> LivePage:
 
 @contextmanager
 def _signals(solver: Solver, effects: dict[str, str]) -> Iterator[None]:
-    """In this block a signal asks the solver for its effect; a second SIGINT interrupts at once."""
+    """In this block a signal asks the solver for its effect; a second SIGINT interrupts at once.
+
+    Slurm sends each signal to a rank and to its supervisor, which forwards it: both are one.
+    """
 
     def handler(effect: str) -> Callable[[int, object], None]:
+        asked: list[float] = []
+
         def handle(number: int, frame: object) -> None:
+            asked.append(time.monotonic())
+            if number == signal.SIGINT and asked[-1] - asked[0] > SAME:
+                raise KeyboardInterrupt
             solver.request(effect)
-            if number == signal.SIGINT:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
 
         return handle
 
@@ -125,7 +143,9 @@ def _add_flags(sub: argparse.ArgumentParser) -> None:
         help="caffe: print what Caffe's parse_log.py and plot_training_log.py read (default: plain)",
     )
     add_device(sub)
+    add_gpus(sub)
     add_trust(sub, runs_python=True)
 
 
-COMMANDS = [Command("train", train, _add_flags, "train prototxt/lenet/solver.yaml --snapshot latest")]
+EXAMPLE = "train prototxt/lenet/solver.yaml --snapshot latest"
+COMMANDS = [Command("train", train, _add_flags, EXAMPLE, begin)]

@@ -22,8 +22,8 @@ from minicaffe.compress.sweep import ALL, read_rows
 from minicaffe.compress.ways import WAYS, Directions
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
+from minicaffe.device import workers
 from minicaffe.device.array import module_of, on_cpu, to_host
-from minicaffe.device.workers import share_products, worker_count
 from minicaffe.errors import DataError, MinicaffeError, counted, listing
 from minicaffe.inspect.confusion import Answers, find_answers
 from minicaffe.inspect.report.options import Options
@@ -148,7 +148,7 @@ def _directions(
             progress.say_some(int(100 * done / total) - progress.done)
 
     on_host = all(on_cpu(layer.weights) for layer in layers.values())
-    share_products(find, tasks, worker_count if on_host else 1)
+    workers.share_products(find, tasks, workers.worker_count if on_host else 1)
     return {name: {way: found[name, way] for way in WAYS} for name in layers}
 
 
