@@ -60,11 +60,8 @@ class NormalizedUnit(Unit):
         y, dy, dx = rows(self.top.stored), rows(self.top.stored_diff), rows(self.bottom.stored_diff)
         inverse_std, gamma = norm.inverse_std, None if scale is None else scale.coefficients()[0]
         whole = inverse_std if gamma is None else gamma * inverse_std
-        if self.top is not self.bottom or norm.is_synced:
-            first, rest = (
-                gamma,
-                inverse_std,
-            )  # the top's diff, and what ranks send, are those of Scale's bottom
+        if self.top is not self.bottom or norm.is_synced:  # others see what Scale makes of the top's diff
+            first, rest = gamma, inverse_std
         elif norm.uses_global_stats:
             first, rest = whole, None
         else:
