@@ -14,7 +14,7 @@ from minicaffe.device.launch import Launch
 
 AFTER_ROOT = 0.5  # seconds that other ranks wait for rank 0 where all are at the same place of the program
 BEFORE_MEETING = 3.0  # and where they have not met yet: some may start later
-DELIVERY = 0.03  # until the launcher has passed on what was printed
+DELIVERY = 0.1  # until the launcher has passed on what was printed, on a machine that has much to do
 
 
 def wait_for_turn(launch: Launch, seconds: float) -> None:

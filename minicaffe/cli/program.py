@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = _problem_of(error)
         if args.debug or problem is None:
             process.end_with_traceback(error)
-        return process.end(USER_ERROR, f"error: {problem}", error)
+        return process.end(USER_ERROR, f"error: {one_line(problem)}", error)
     except SystemExit as stop:  # of a layer of the user
         process.end_with_traceback(stop)
     return process.finish(status or OK)

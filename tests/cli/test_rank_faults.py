@@ -4,11 +4,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from minicaffe.device import workers
 from tests.mpiexec import command, environment, needs_mpi
 
 pytestmark = [needs_mpi, pytest.mark.cpu_only("processes of their own")]
@@ -162,10 +164,12 @@ def test_control_c_stops_all_ranks_at_the_same_iteration_however_long_it_takes(f
 
 
 def test_warnings_of_other_ranks_are_shown_once_training_has_begun_and_have_their_number(folder):
-    fault = "01: logging.getLogger('minicaffe').warning('look'); raise mc.DataError('no')"
-    run = Run(fault)
+    fault = "01: logging.getLogger('minicaffe').warning('%d workers', mc.device.workers.worker_count)"
+    run = Run(f"{fault}; raise mc.DataError('no')")
     run.end()
-    assert sorted(line for line in run.output.splitlines() if "look" in line) == ["look", "rank 1: look"]
+    share = max(1, len(workers.usable_cores()) // 2) if workers._libraries else 1
+    told = sorted(line for line in run.output.splitlines() if "workers" in line)
+    assert told == sorted([f"{share} workers", f"rank 1: {share} workers"])
     assert run.output.count("Computing on cpu") == 1
 
 
@@ -176,3 +180,28 @@ def test_without_mpi4py_ranks_refuse_to_train_and_say_so_once(folder):
     status, errors = Run(**more).end()
     assert status == 2 and len(errors) == 1 and "several ranks need mpi4py" in errors[0], errors
     assert not list(folder.glob("snap*"))
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="other systems may send no signal for a pipe"
+)
+def test_at_the_end_of_python_the_system_ends_a_rank_without_supervisor(tmp_path):
+    script = """
+import os
+from minicaffe.cli.supervisor import supervise
+from minicaffe.device.launch import Launch
+supervised = supervise(Launch(2, 1, 1))
+supervised.leave_to_system()
+print(os.getpid(), flush=True)
+os.kill(os.getppid(), 9)
+sum(range(10**12))  # no other thread can run meanwhile
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        pid = int(process.stdout.readline())
+        assert process.wait(60) == -signal.SIGKILL
+        until = time.monotonic() + SOON
+        while is_running(pid) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not is_running(pid)
