@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
 MODULES = ("minicaffe", "minicaffe.cli", "minicaffe.pycaffe")  # what ``python -m`` runs
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")  # of several processes: the number of this one
 TRAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train.py")
 
 
@@ -45,7 +46,8 @@ def leave_working_directory() -> None:
 def show(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
     """Python's hook for uncaught exceptions; it ends an interrupted program as ``cli/program.py`` does."""
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        if all(os.environ.get(name, "0") == "0" for name in RANKS):  # once is enough
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
     else:
         sys.__excepthook__(kind, error, trace)

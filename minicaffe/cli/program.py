@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = make_parser().parse_args(as_ours(sys.argv[1:] if argv is None else argv))
         process: Process = args.begin(args)
         args.process = process
-    except MinicaffeError as error:
+    except (MinicaffeError, OSError) as error:  # the system may refuse a process
         wait_for_turn(launch_of(), BEFORE_MEETING)
         report(error)
         end_all(USER_ERROR)

@@ -53,8 +53,11 @@ class Supervised:
             os.killpg(0, signal.SIGKILL)
 
     def _is_first(self) -> bool:
-        """Whether no other rank of this machine has lost its supervisor. The launcher kills all as soon as it sees
-        that one was killed; the name of a socket is taken by the first."""
+        """Whether no other rank of this machine has lost its supervisor before.
+
+        The launcher kills all supervisors as soon as it sees that one was killed, and the name of a socket is taken
+        by the first to ask. Only Linux has such names, which are no files; elsewhere the launcher alone speaks.
+        """
         self._first = socket.socket(socket.AF_UNIX)
         try:
             self._first.bind(f"\0minicaffe-{self._launcher}")

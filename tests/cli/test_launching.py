@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minicaffe import startup
 from minicaffe.cli import ending, launching
 from minicaffe.cli.program import main
 from minicaffe.cli.ranks import Process, Rank
@@ -191,3 +192,11 @@ assert "mpi4py" not in sys.modules
     )
     assert done.returncode == 0, done.stderr
     assert Path(tmp_path / "solver_iter_2.npz").exists()
+
+
+@pytest.mark.parametrize("rank, told", [("0", "interrupted\n"), ("1", "")])
+def test_ranks_that_are_interrupted_while_they_start_say_so_once(monkeypatch, capsys, rank, told):
+    monkeypatch.setenv("PMI_RANK", rank)
+    with pytest.raises(SystemExit) as end:
+        startup.show(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert end.value.code == 130 and capsys.readouterr().err == told
