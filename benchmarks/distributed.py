@@ -257,12 +257,12 @@ def _slow_of(
     net: str, rank: int | None, rate: float, linked: Ranks, delay: float, args: argparse.Namespace
 ) -> None:
     spec, solver = json.dumps(train_net(net, args.batch)), solver_text(net, gradient_rank=rank)
-    link = Link(0, delay) if delay else _measured_link(linked)
     with Ranks(2, **ONE_THREAD) as near:
         sent = linked.call("make", solver, spec, 1, slow=delay)[0]["sent"]
         near.call("make", solver, spec, 1, records=1)
         for group, method in ((linked, ("steps", 2)), (near, ("record",))):
             group.call(*method)
+        link = Link(0, delay) if delay else _measured_link(linked)
         measured, steps = [], []
         for _ in range(args.rounds):
             measured.append(linked.call("steps", args.steps)[0])
@@ -280,9 +280,9 @@ def _slow_of(
 
 
 def _measured_link(ranks: Ranks) -> Link:
-    """Latency and rate of a link, from sums of two sizes by themselves."""
-    small, large = (median(ranks.call("sums", size, 7)[0]) for size in (1 << 12, 1 << 20))
-    return Link(small / 2, 8 * ((1 << 20) - (1 << 12)) / (large - small))
+    """Latency and rate of a link, from the quickest sums of two sizes by themselves."""
+    small, large = (min(ranks.call("sums", size, 9)[0]) for size in (1 << 12, 1 << 20))
+    return Link(small, 8 * ((1 << 20) - (1 << 12)) / (large - small))
 
 
 # -- accuracy --------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ def main() -> None:
         "--faster", type=float, default=1, help="a rank computes that many times as fast"
     )
     made["slow"].add_argument("--rates", type=float, nargs="+", default=[20, 100, 1000], help="Mbit/s")
-    made["slow"].add_argument("--rounds", type=int, default=3)
+    made["slow"].add_argument("--rounds", type=int, default=5)
     made["slow"].add_argument("--steps", type=int, default=4)
     made["slow"].add_argument(
         "--double", action="store_true", help="a communicator that is late, and no namespaces"

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,18 +155,20 @@ case $1 in {}) space={};; *) space={};; esac
 shift
 exec ip netns exec $space bash -c "$*"
 """
-OVER_TCP = {
+OVER_TCP = {  # and not by shared memory
     "MPIR_CVAR_NOLOCAL": "1",
     "MPIR_CVAR_CH4_NETMOD": "ofi",
     "FI_PROVIDER": "tcp",
-}  # not by shared memory
+    "FI_TCP_IFACE": DEVICE,
+}
+
 
 
 def can_make_namespaces() -> bool:
     """Whether this user may make network namespaces, and there is what makes them."""
     if not (shutil.which("ip") and shutil.which("tc") and hasattr(os, "geteuid") and os.geteuid() == 0):
         return False
-    _remove_namespaces()  # of a run that was killed
+    _remove_namespaces()
     made = subprocess.run(["ip", "netns", "add", NAMESPACES[0]], capture_output=True)
     _remove_namespaces()
     return made.returncode == 0
@@ -179,6 +182,7 @@ def two_namespaces(rate: float) -> Iterator[list[str]]:
         ssh = Path(folder) / "ssh"
         ssh.write_text(SSH.format(ADDRESSES[0], *NAMESPACES))
         ssh.chmod(0o755)
+        _remove_namespaces()  # of a run that was killed
         try:
             for name in NAMESPACES:
                 _ip("netns", "add", name)
@@ -187,10 +191,12 @@ def two_namespaces(rate: float) -> Iterator[list[str]]:
             )
             for name, address in zip(NAMESPACES, ADDRESSES, strict=True):
                 _ip("-n", name, "link", "set", "lo", "up")
+                _ip("-n", name, "link", "set", DEVICE, "addrgenmode", "none")  # no IPv6, which is not ready at once
                 _ip("-n", name, "addr", "add", f"{address}/24", "dev", DEVICE)
                 _ip("-n", name, "link", "set", DEVICE, "up")
                 shape = ["root", "tbf", "rate", f"{rate:.0f}bit", "burst", "64kb", "latency", "50ms"]
                 _ip("netns", "exec", name, "tc", "qdisc", "add", "dev", DEVICE, *shape)
+            time.sleep(1)  # the link comes up a moment later
             yield [
                 *("ip", "netns", "exec", first, mpiexec(), "-launcher", "ssh", "-launcher-exec", str(ssh)),
                 *("-iface", DEVICE, "-hosts", ",".join(ADDRESSES), "-ppn", "1", "-n", "2"),
