@@ -28,7 +28,6 @@ import numpy as np
 import yaml
 from distributed_model import Event, Link, scaled, seconds_of
 from distributed_ranks import (
-    ONE_THREAD,
     OVER_TCP,
     PROTOTXT,
     ROOT,
@@ -98,7 +97,7 @@ def agree(args: argparse.Namespace) -> None:
 def _trained(name: str, net: str, ranks: int = 1, cores: int = 1, double: bool = False) -> list[Weights]:
     """The weights after some iterations."""
     found = []
-    with Ranks(ranks, **ONE_THREAD) as group:
+    with Ranks(ranks) as group:
         group.call("make", solver_text(name), net, cores, double)
         for before, iteration in zip((0, *LOOKED_AT), LOOKED_AT, strict=False):
             group.call("steps", iteration - before)
@@ -134,15 +133,15 @@ def _speed_of(net: str, args: argparse.Namespace) -> None:
     whole, low = solver_text(net), solver_text(net, gradient_rank=GRADIENT_RANK)
     runs = {  # ranks, spec, solver, workers, images a step
         "one process, two workers, batch × 2": (1, large, whole, 2, 2),
-        "two ranks": (2, small, whole, 1, 2),
-        f"two ranks, gradient_rank {GRADIENT_RANK}": (2, small, low, 1, 2),
+        "two ranks": (2, small, whole, 0, 2),
+        f"two ranks, gradient_rank {GRADIENT_RANK}": (2, small, low, 0, 2),
         "one process, two workers": (1, small, whole, 2, 1),
         "one rank, one core": (1, small, whole, 1, 1),
     }
     with ExitStack() as stack:
         groups, sent = {}, {}
         for title, (count, spec, solver, cores, _) in runs.items():
-            groups[title] = stack.enter_context(Ranks(count, **(ONE_THREAD if cores == 1 else {})))
+            groups[title] = stack.enter_context(Ranks(count))
             made = groups[title].call("make", solver, spec, cores, pinned=title == "one rank, one core")
             sent[title] = made[0]["sent"] / 1e6
         found = in_turns(groups, args.rounds, args.seconds)
@@ -248,18 +247,18 @@ def _two(rate: float, with_namespaces: bool) -> Iterator[tuple[Ranks, float]]:
     with ExitStack() as stack:
         if with_namespaces:
             by = stack.enter_context(two_namespaces(rate))
-            yield stack.enter_context(Ranks(2, by, **ONE_THREAD, **OVER_TCP)), 0
+            yield stack.enter_context(Ranks(2, by, **OVER_TCP)), 0
         else:
-            yield stack.enter_context(Ranks(2, **ONE_THREAD)), rate
+            yield stack.enter_context(Ranks(2)), rate
 
 
 def _slow_of(
     net: str, rank: int | None, rate: float, linked: Ranks, delay: float, args: argparse.Namespace
 ) -> None:
     spec, solver = json.dumps(train_net(net, args.batch)), solver_text(net, gradient_rank=rank)
-    with Ranks(2, **ONE_THREAD) as near:
-        sent = linked.call("make", solver, spec, 1, slow=delay)[0]["sent"]
-        near.call("make", solver, spec, 1, records=1)
+    with Ranks(2) as near:
+        sent = linked.call("make", solver, spec, slow=delay)[0]["sent"]
+        near.call("make", solver, spec, records=1)
         for group, method in ((linked, ("steps", 2)), (near, ("record",))):
             group.call(*method)
         link = Link(0, delay) if delay else _measured_link(linked)

@@ -49,7 +49,7 @@ class Rank:
         self,
         solver: str,
         net: str,
-        cores: int,
+        cores: int = 0,
         double: bool = False,
         slow: float = 0,
         records: int = 0,
@@ -57,11 +57,11 @@ class Rank:
     ) -> dict[str, int]:
         """Make the solver of these specs; return what a rank sends in an iteration, in bytes.
 
-        ``double``: in float64. ``slow``: behind a link of that many bits a second. ``records``: write down when
-        sums are started; 1 of the ranks there are, 2 of two that there are not. ``pinned``: one core for all
-        threads.
+        ``cores``: workers, if not as many as are usual. ``double``: in float64. ``slow``: behind a link of that
+        many bits a second. ``records``: write down when sums are started; 1 of the ranks there are, 2 of two that
+        there are not. ``pinned``: one core for all threads.
         """
-        workers.worker_count = cores
+        workers.worker_count = cores or workers.worker_count
         if pinned:
             os.sched_setaffinity(0, {self.ranks.rank % os.cpu_count()})
         ranks: Communicator = self.ranks

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOTXT = ROOT / "prototxt"
 RANK = Path(__file__).with_name("distributed_rank.py")
 PATIENCE = 300  # seconds until a rank answers
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # of BLAS, outside the workers too
 Spec = dict[str, Any]
 
 
@@ -163,7 +162,6 @@ OVER_TCP = {  # and not by shared memory
 }
 
 
-
 def can_make_namespaces() -> bool:
     """Whether this user may make network namespaces, and there is what makes them."""
     if not (shutil.which("ip") and shutil.which("tc") and hasattr(os, "geteuid") and os.geteuid() == 0):
@@ -191,7 +189,9 @@ def two_namespaces(rate: float) -> Iterator[list[str]]:
             )
             for name, address in zip(NAMESPACES, ADDRESSES, strict=True):
                 _ip("-n", name, "link", "set", "lo", "up")
-                _ip("-n", name, "link", "set", DEVICE, "addrgenmode", "none")  # no IPv6, which is not ready at once
+                _ip(
+                    "-n", name, "link", "set", DEVICE, "addrgenmode", "none"
+                )  # no IPv6, which is not ready at once
                 _ip("-n", name, "addr", "add", f"{address}/24", "dev", DEVICE)
                 _ip("-n", name, "link", "set", DEVICE, "up")
                 shape = ["root", "tbf", "rate", f"{rate:.0f}bit", "burst", "64kb", "latency", "50ms"]
