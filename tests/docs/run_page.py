@@ -131,6 +131,8 @@ def run_command(words: list[str]) -> None:
         subprocess.run([sys.executable, *words[1:], "-q", "-p", "no:cacheprovider"], check=True)
     elif words[:2] == ["pip", "install"]:
         check_extras(words[2:])
+    elif words[:2] == ["mpiexec", "-n"]:
+        run_command(words[3:])  # by itself
     elif words[0] == "cp":
         shutil.copy(*words[1:])
     elif words[0] == "python":

@@ -136,6 +136,7 @@ NOT_OURS = {  # flags of other programs that the pages name
         "--peers",
         "--window",
     ),
+    *("--nets", "--faster", "--double", "--iterations", "--signal", "--mpi"),
 }
 
 
