@@ -327,9 +327,8 @@ def _tested(seed: int, rank: int | None, args: argparse.Namespace) -> float:
 
 def faults(args: argparse.Namespace) -> None:
     """What ``distributed_faults.py`` does."""
-    sys.exit(
-        subprocess.run([sys.executable, str(Path(__file__).with_name("distributed_faults.py"))]).returncode
-    )
+    program = Path(__file__).with_name("distributed_faults.py")
+    sys.exit(subprocess.run([sys.executable, str(program), "--kills", str(args.kills)]).returncode)
 
 
 def main() -> None:
@@ -364,6 +363,7 @@ def main() -> None:
     )
     made["accuracy"].add_argument("--seeds", type=int, nargs="+", default=[1])
     made["accuracy"].add_argument("--iterations", type=int, help="fewer than the solver's")
+    made["faults"].add_argument("--kills", type=int, default=10)
     args = parser.parse_args()
     print(f"{args.command}: {machine()}\n", flush=True)
     args.run(args)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from distributed_ranks import ONE_THREAD, ROOT, mpiexec
+from distributed_ranks import ROOT, mpiexec
 from kill_and_resume import write_solver
 
 SHOWN = 20  # iterations between two that are shown
@@ -38,7 +38,7 @@ class Run:
         flags = ["--snapshot", "latest"] if states else []
         self.process = subprocess.Popen(
             [mpiexec(), "-n", str(ranks), sys.executable, "-m", PROGRAM, "train", "solver.yaml", *flags],
-            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | ONE_THREAD, text=True,
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

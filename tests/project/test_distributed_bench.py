@@ -17,7 +17,7 @@ from minicaffe.spec.solver import parse_solver
 from tests import ROOT
 
 pytestmark = pytest.mark.cpu_only("the benchmark is one of the CPU")
-NAMES = ("distributed_model", "distributed_ranks", "distributed", "peer_specs", "peers")
+NAMES = ("distributed_model", "distributed_ranks", "distributed", "distributed_faults", "peer_specs", "peers")
 NET = """
 layer:
 - {name: data, type: Input, top: [data, label], input_param: {shape: [{dim: [4, 6]}, {dim: [4]}]}}
