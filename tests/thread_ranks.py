@@ -6,9 +6,12 @@
 Sums are added up in the order of the ranks. Where ranks ask for different things at a time, all of them fail.
 """
 
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from minicaffe.device.communicator import Communicator
 
@@ -100,10 +103,13 @@ class ThreadCommunicator(Communicator):
         return number
 
     def _all(self, kind, value):
-        return self._ranks.wait(self._start((kind,), value))
+        return [pickle.loads(each) for each in self._ranks.wait(self._start((kind,), pickle.dumps(value)))]
 
     def start_sum(self, array):
-        return Started(self._ranks, self._start(("sum", *described(array)), array, add_up))
+        given = array.copy()
+        number = self._start(("sum", *described(array)), given, add_up)
+        array[...] = np.nan  # nobody reads it before ``wait``
+        return Started(self._ranks, number, array, given)
 
     def broadcast(self, array):
         self._ranks.wait(self._start(("broadcast", *described(array)), array, copy_first))
@@ -124,11 +130,13 @@ class ThreadCommunicator(Communicator):
 class Started:
     """A sum that was started."""
 
-    def __init__(self, ranks, number):
+    def __init__(self, ranks, number, array, given):
         self._ranks, self._number = ranks, number
+        self._array, self._given = array, given
 
     def wait(self):
         self._ranks.wait(self._number)
+        self._array[...] = self._given
 
 
 def described(array):

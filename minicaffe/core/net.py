@@ -147,6 +147,9 @@ class Net:
             for first, unit in self._chains.items()
             if isinstance(unit, Unit)
         }
+        # where a pass is in the middle of what another rank may run as one
+        units = ((last - len(unit.steps) + 1, last) for last, unit in self._units.items())
+        self._within_units = {index for first, last in units for index in range(first + 1, last + 1)}
         can_prepare = self.state.phase == "TEST" and device == CPU
         self._prepared = PreparedPass(self.steps if can_prepare else [])
         self._ran_as_chain: dict[int, int] = {}  # how many layers did, by the first of them
@@ -454,7 +457,7 @@ class Net:
             index = last
             while index >= first:
                 index -= self._backward_unit(first, index) or self._backward_step(self.steps[index])
-                if done is not None:
+                if done is not None and index + 1 not in self._within_units:
                     done(index + 1)
             if self.debug_info and first == 0 and last == len(self.layers) - 1:
                 debug.show_norms(self.learnable)

@@ -34,6 +34,9 @@ class Batches(Protocol):
     def order(self) -> Seeded:
         """What chooses the images of each batch."""
 
+    def samples(self, count: int) -> list[np.ndarray]:
+        """Some of the data as they are read, about ``count`` images: data that differ mostly differ in these."""
+
     def __call__(self, batch: int) -> Batch:
         """Make batch number ``batch``. Raises DataError or SpecError."""
 
@@ -77,6 +80,11 @@ class SharedOut:
         return self.batches(batch * self.ranks + self.rank)
 
 
+def evenly(rows: int, count: int) -> np.ndarray:
+    """``count`` numbers, or fewer, that lie evenly among 0 … ``rows`` − 1."""
+    return np.unique(np.arange(count) * rows // count)
+
+
 class ImageBatches:
     """Batch k of transformed images and, if wanted, labels: [(C, h, w, N), (N,)]."""
 
@@ -111,6 +119,11 @@ class ImageBatches:
         out = self._ring.buffer((*shape, len(images)))
         self.transformer(images, out, random_stream(self.order.seed, AUGMENTATION, batch))
         return [out] if labels is None or not self.with_labels else [out, np.ascontiguousarray(labels.T)]
+
+    def samples(self, count: int) -> list[np.ndarray]:
+        """``count`` images that lie evenly among all, and their labels."""
+        images, labels = self.source.read(evenly(self.order.count, count))
+        return [*images, *([] if labels is None else [labels])]
 
     def _one_shape(self, images: Images, indices: np.ndarray) -> tuple[int, ...]:
         """The shape that all images of a batch become. Raises DataError naming one that differs."""
@@ -156,6 +169,10 @@ class DatasetBatches:
     def __call__(self, batch: int) -> Batch:
         """Make batch number ``batch``. Raises DataError."""
         return [np.moveaxis(rows, 0, -1) for rows in self.source.read(self.order.indices(batch))]
+
+    def samples(self, count: int) -> list[np.ndarray]:
+        """The first rows, ``count`` of them: others may be in files that would have to be read for it."""
+        return self.source.read(np.arange(min(count, self.order.count)))
 
     def close(self) -> None:
         """Close the source."""

@@ -203,6 +203,10 @@ class WindowBatches:
         n, size = sum(self.counts), self.cropping.size
         return [(n, 3, size, size), (n,)]
 
+    def samples(self, count: int) -> list[np.ndarray]:
+        """The windows of all images: where they are, and of which classes."""
+        return [*self._kinds()]
+
     def __call__(self, batch: int) -> Batch:
         """Make batch number ``batch``. Raises DataError."""
         rng = random_stream(self.seed, AUGMENTATION, batch)

@@ -45,6 +45,9 @@ class Communicator:
     rank = 0
     size = 1
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: rank {self.rank} of {self.size}"
+
     @property
     def is_root(self) -> bool:
         """Whether this is rank 0, which tests, shows and saves for all."""

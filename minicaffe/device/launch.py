@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 
 from minicaffe.device import workers
 from minicaffe.device.array import CPU, Device, current_device, gpu_count, gpu_problem
@@ -76,6 +79,7 @@ def communicator(device: Device | None = None) -> Communicator:
     if launch.size == 1:
         return ALONE
     ranks = MpiCommunicator()
+    _end_all_on_errors(ranks)
     if ranks.size != launch.size:
         raise CommunicatorError(
             f"{launch.size} ranks were started, but mpi4py finds {ranks.size}: it belongs to another MPI than the "
@@ -94,3 +98,17 @@ def _share_cores(ranks: Communicator) -> None:
     host = platform.node()
     found = ranks.gather((host, workers.usable_cores()))
     workers.share_cores([cores for its_host, cores in found if its_host == host])
+
+
+def _end_all_on_errors(ranks: MpiCommunicator) -> None:
+    """From now on an error that ends this program ends all ranks: they would wait for this one for ever."""
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with suppress(SystemExit):
+            show(kind, error, trace)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        ranks.abort()
+
+    sys.excepthook = hook

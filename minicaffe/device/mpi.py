@@ -23,12 +23,12 @@ SPIN, PAUSE = (
 
 
 class MpiCommunicator(Communicator):
-    """All processes that were started together (MPI_COMM_WORLD), or those of ``world``.
+    """All processes that were started together (MPI_COMM_WORLD).
 
     Raises CommunicatorError if mpi4py is not installed or finds no MPI.
     """
 
-    def __init__(self, world: Any = None) -> None:
+    def __init__(self) -> None:
         try:
             from mpi4py import MPI
         except Exception as error:  # mpi4py raises RuntimeError where there is no library of MPI
@@ -37,7 +37,7 @@ class MpiCommunicator(Communicator):
                 "pip install 'minicaffe[mpi]'"
             ) from None
         self._mpi = MPI
-        self._comm = (MPI.COMM_WORLD if world is None else world).Dup()
+        self._comm = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self._started: list[_Request] = []
 
@@ -77,6 +77,10 @@ class MpiCommunicator(Communicator):
         In a call of MPI that waits, a rank would keep its core busy and hear no Control-C, while rank 0 tests.
         """
         _Request(self._comm.Ibarrier()).wait()
+
+    def abort(self) -> None:
+        """End all ranks at once, this one included."""
+        self._mpi.COMM_WORLD.Abort(1)
 
     def end(self) -> None:
         self._meet()

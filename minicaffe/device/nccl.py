@@ -14,7 +14,7 @@ import platform
 from typing import Any, NamedTuple, TypeVar
 
 from minicaffe.device.array import CPU, Array, Device, SideStream, gpu_count, nccl_library, on_cpu
-from minicaffe.device.communicator import Communicator, Done, Pending
+from minicaffe.device.communicator import Communicator, Done, Pending, of_all_ranks
 from minicaffe.device.mpi import MpiCommunicator, whole
 from minicaffe.errors import CommunicatorError
 
@@ -122,9 +122,7 @@ def check_devices(ranks: Communicator, device: Device) -> None:
     gpus = gpu_count() if device != CPU else 0
     problem = _problem_of(ranks.gather(Place(platform.node(), str(device), device.address, gpus)))
     if problem:
-        error = CommunicatorError(problem)
-        error.on_every_rank = True
-        raise error
+        raise of_all_ranks(CommunicatorError(problem))
 
 
 def _problem_of(places: list[Place]) -> str:

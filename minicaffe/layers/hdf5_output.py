@@ -54,6 +54,8 @@ class HDF5Output(Layer):
             )
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
+        if not self.setting.communicator.is_root:
+            return  # of ranks that train together one writes the file
         path = self._path()
         try:
             if self.mode == "w" and os.path.exists(path) and not _is_replaceable(path):

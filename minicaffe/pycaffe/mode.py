@@ -9,6 +9,7 @@ import warnings
 
 from minicaffe.device.array import gpu_problem
 from minicaffe.device.array import set_device as choose_device
+from minicaffe.device.launch import launch_of
 from minicaffe.errors import DeviceError
 from minicaffe.train.console import GlogFormatter
 
@@ -82,13 +83,13 @@ def log(message: str) -> None:
 
 
 def solver_count() -> int:
-    """How many solvers train together: one."""
-    return 1
+    """How many solvers train together: the ranks that ``mpiexec`` has started."""
+    return launch_of().size
 
 
 def solver_rank() -> int:
-    """Which of the solvers that train together this process has: the first."""
-    return 0
+    """Which of the solvers that train together this process has."""
+    return launch_of().rank
 
 
 def set_solver_count(count: int) -> None:

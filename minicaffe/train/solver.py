@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from minicaffe.train.in_notebook import show_how_far, shown_in_notebook
 from minicaffe.train.log import Listener, TrainingLog
 from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.norms import StepNorms
-from minicaffe.train.parallel.agreement import check_in_step, check_same
+from minicaffe.train.parallel.agreement import are_in_step, check_same
 from minicaffe.train.parallel.exchange import GradientExchange
 from minicaffe.train.preview import sizes, untrained
 from minicaffe.train.scoring import first_not_finite, is_finite, loss_weights, output_lines, score
@@ -80,14 +80,22 @@ class Solver:
         communicator.together(lambda: self._set_up(spec, net, chosen))
         if communicator.size > 1:
             check_same(self.spec, self.net, communicator)
-        elif launch_of().size > 1:
+        elif launch_of().size > 1 and not launch_of().rank:
             logger.warning(WHOLE_IN_EACH, launch_of().size)
+        elif self.spec.gradient_rank:
+            self._tell("gradient_rank: one process sends nothing, so it changes nothing")
         with self.net.setting.device.entered():
             self.exchange = GradientExchange(
                 self.net, self._trained_params(), communicator, self.spec.gradient_rank, self.seed
             )
+            self._share()
         for path in communicator.on_root(lambda: [self._find(name, "weights") for name in self.spec.weights]):
             self.copy_from(path)
+
+    def _tell(self, message: str, *args: object) -> None:
+        """Log what is the same on all ranks."""
+        if self.communicator.is_root:
+            logger.info(message, *args)
 
     def _set_up(self, spec: str | Path | SolverSpec, net: NetSpec | None, seed: int) -> None:
         """Make the nets and all else that a rank has for itself."""
@@ -144,7 +152,6 @@ class Solver:
         self._resumed: str | None = None  # the state that this run continues from
         self._weights: list[str] = []  # the files that it started from
         self.stopped_early = False
-        self._is_shared = self.communicator.size == 1  # all ranks have the parameters of rank 0
 
     # -- nets ------------------------------------------------------------------------------------------
 
@@ -192,13 +199,14 @@ class Solver:
     def copy_from(self, path: str | Path) -> None:
         """Start from weights, matched to layers by name (finetuning). Raises WeightError."""
         report = self.communicator.on_root(lambda: self.net.copy_from(path))
-        logger.info("Weights from %s: %s", path, report)
+        self._tell("Weights from %s: %s", path, report)
         self._weights.append(str(path))
-        self._is_shared = self.communicator.size == 1
+        with self.net.setting.device.entered():
+            self._share()
 
     def _share(self) -> None:
         """All ranks go on with the parameters of rank 0, and with what its update rule remembers."""
-        if self._is_shared:
+        if self.communicator.size == 1:
             return
         params = [blob.stored for blobs in self.net.params.values() for blob in blobs]
         histories = [array for arrays in self.history.values() for array in arrays]
@@ -206,7 +214,6 @@ class Solver:
             self.communicator.broadcast(array)
         for layer in self.net.layers:
             layer.parameters_changed()
-        self._is_shared = True
 
     # -- training --------------------------------------------------------------------------------------
 
@@ -221,19 +228,19 @@ class Solver:
             logger.warning("Nothing to train: iteration %d, max_iter %d", self.iter, last)
             if self._resumed is not None and not is_foreign_state(self._resumed):
                 return  # what there is to save of it is saved
-        logger.info("Solving %s from iteration %d to %d", self.net.name, self.iter, last)
+        self._tell("Solving %s from iteration %d to %d", self.net.name, self.iter, last)
         for line in sizes(self.net, self.spec.iter_size, self.exchange):
-            logger.info(line)
+            self._tell(line)
         self.step(max(0, last - self.iter))
         spec = self.spec
         ended = self._show_end()
-        if self.communicator.size > 1 and self.exchange.iterations:
-            waited = 1e3 * self.exchange.waited / self.exchange.iterations
-            logger.info("Waited for gradients of other ranks: %.3g ms an iteration", waited)
+        if self.communicator.size > 1 and self._updates and self.net.setting.device.kind == "cpu":
+            waited = 1e3 * self.exchange.waited / self._updates
+            self._tell("Waited for other ranks: %.3g ms an iteration", waited)
         if spec.snapshot_after_train and not self.stopped_early and self.iter != self._saved_at:
             self._save("the trained weights")
         if self.stopped_early:
-            logger.info("Stopped early at iteration %d", self.iter)
+            self._tell("Stopped early at iteration %d", self.iter)
         elif spec.test_interval and self.iter % spec.test_interval == 0:
             self.test_all()
         if ended:
@@ -285,7 +292,6 @@ class Solver:
             for problem in untrained(self.net):
                 logger.warning(problem)
         with self.net.setting.device.entered():
-            self._share()
             while self.iter < last and not self.stopped_early:
                 self._step(clock, last)
                 show_how_far(self.iter, last)
@@ -297,8 +303,9 @@ class Solver:
         if self._test_is_due():
             self._look()
             self.test_all()
-            self._agree_on_request()
-            if self._request == "stop":
+            agreed = self._agreed_request()
+            self._request = max(agreed, self._request, key=REQUESTS.index)  # answered at the iteration's end
+            if agreed == "stop":
                 return
         shown = bool(spec.display) and self.iter % spec.display == 0
         self.net.debug_info = shown and spec.debug_info
@@ -313,7 +320,7 @@ class Solver:
             self._show(clock, last, rate)
         params = self._trained_params() if shown and self.log_norms else []
         if params:
-            deque(self.exchange.averaged(), maxlen=0)
+            list(self.exchange.averaged())  # the norms are those of the means
         norms = StepNorms(params, spec.iter_size) if params else None
         self.apply_update(rate)
         if norms is not None:
@@ -335,8 +342,11 @@ class Solver:
                 if is_last:
                     mean = self._start_mean(sum(losses[1:], losses[0]) / self.spec.iter_size)
                     self.exchange.begin()
-                self.net.run_backward(done=self.exchange.layers_done if is_last else None)
-        return mean()
+                shows_norms = self.net.debug_info  # of each rank's own gradients: they are sent afterwards
+                travels = is_last and not shows_norms
+                self.net.run_backward(done=self.exchange.layers_done if travels else None)
+        with self.exchange.waiting():
+            return mean()
 
     def _start_mean(self, loss: Array) -> Callable[[], Array]:
         """Start the mean over all ranks of a number; a function that waits for it."""
@@ -360,16 +370,17 @@ class Solver:
         Afterwards the ``diff`` of each parameter holds its update, and ``iter`` is one higher, as in Caffe.
         """
         with self.net.setting.device.entered():
-            arriving: Iterable[LearnableParam] = self.exchange.averaged()
+            arriving = (param for param in self.exchange.averaged() if param.lr_mult)
             clip = None
             if self.spec.clip_gradients >= 0:  # by the norm of all together
-                arriving = [*arriving]
-                clip = self._clip_factor(arriving)
+                params = [*arriving]
+                clip, arriving = self._clip_factor(params), (param for param in params)
             for param in arriving:
                 w, g = param.blob.stored, param.blob.stored_diff
                 update(self.rule, w, g, tuple(self.history[param.key]), self._step_of(param, rate, clip))
         self.iter += 1
         self._updates += 1
+        self.exchange.begin()  # a script may find and apply the next gradients by itself
 
     def _step_of(self, param: LearnableParam, rate: float, clip: Array | None) -> UpdateStep:
         spec = self.spec
@@ -388,7 +399,8 @@ class Solver:
         xp = self.net.setting.device.xp
         squares = sum(xp.vdot(p.blob.stored_diff, p.blob.stored_diff) for p in params)
         norm = xp.maximum(xp.sqrt(squares), np.finfo(np.float32).tiny)
-        factor: Array = xp.minimum(1, limit / norm).astype(norm.dtype)
+        factor: Array = xp.minimum(1, limit / norm).astype(norm.dtype).reshape(1)
+        self.communicator.broadcast(factor)  # on CPUs of several kinds sums are rounded differently
         return factor
 
     def _zeros_like(self, param: LearnableParam) -> Array:
@@ -411,15 +423,15 @@ class Solver:
 
     def _test(self, number: int) -> dict[str, np.ndarray]:
         net, batches = self.test_nets[number], self.spec.test_iter[number]
-        logger.info("Iteration %d, Testing net (#%d)", self.iter, number)
+        self._tell("Iteration %d, Testing net (#%d)", self.iter, number)
         result = score(net, batches, lambda _: self._request != "stop")
         if result is None:
-            logger.info("Test stopped before it was done")
+            self._tell("Test stopped before it was done")
             return {}
         for line in output_lines(net, result.outputs, "Test"):
-            logger.info(line)
+            self._tell(line)
         if self.spec.test_compute_loss:
-            logger.info("    Test loss: %.6g", result.loss)
+            self._tell("    Test loss: %.6g", result.loss)
         self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs))
         return result.outputs
 
@@ -435,7 +447,7 @@ class Solver:
             [*output_lines(self.net, outputs, "Train")],
         )  # fmt: skip
         for line in self.lines(shown):
-            logger.info(line)
+            self._tell(line)
         self.log.write(event="train", iteration=self.iter, loss=loss, lr=rate, outputs=_plain(outputs))
         if not self._is_warned and (problem := self._weights_problem()):
             self._is_warned = True
@@ -451,7 +463,7 @@ class Solver:
         loss, rate = self.smoothed_loss(), learning_rate(self.spec, max(0, self.iter - 1))
         if self.spec.display:
             for line in self.lines(Shown(self.iter, loss, rate, 0.0, 0, self.spec.display, [])):
-                logger.info(line)
+                self._tell(line)
         return {"iteration": self.iter, "loss": loss, "lr": rate}
 
     def _look(self) -> None:
@@ -506,13 +518,17 @@ class Solver:
         if self._request != "stop":  # which no later request may cancel
             self._request = action
 
-    def _agree_on_request(self) -> None:
-        """All ranks have the same request: a stop if one of them is asked for that, or else a snapshot."""
-        self._request = REQUESTS[self.communicator.highest(REQUESTS.index(self._request))]
+    def _agreed_request(self) -> str:
+        """What all ranks do now: stop if one of them is asked for that, or else a snapshot.
+
+        What a signal asks for meanwhile is kept for the next time.
+        """
+        own, self._request = self._request, ""
+        with self.exchange.waiting():
+            return REQUESTS[self.communicator.highest(REQUESTS.index(own))]
 
     def _answer_request(self) -> None:
-        self._agree_on_request()
-        request, self._request = self._request, ""
+        request = self._agreed_request()
         self.stopped_early = request == "stop"
         if request and self.iter != self._saved_at:
             self._save("this state")
@@ -531,15 +547,15 @@ class Solver:
         or a weight is not finite. All ranks take part; rank 0 writes.
         """
         with self.net.setting.device.entered():
-            self._share()
             self._check_loss(self.smoothed_loss())
             self.communicator.on_root(self._check_can_save)
-            check_in_step(self._trained_params(), self.communicator)
+            if not are_in_step(self._trained_params(), self.communicator):
+                self._share()
             self.last_saved = self.communicator.from_root(snapshots.later_than(self.last_saved))
             state = self.state_dict()
             path = self.communicator.on_root(lambda: self._write_snapshot(state))
         self._saved_at = self.iter
-        logger.info("Snapshot to %s", path)
+        self._tell("Snapshot to %s", path)
         self.log.write(event="snapshot", iteration=self.iter, file=str(path))
         return path
 
@@ -627,10 +643,10 @@ class Solver:
             like = self.state_dict()
             state = self.communicator.on_root(lambda: self._restore(path, weights, like))
             self.communicator.together(lambda: self._follow(state, path))
-        self._is_shared = self.communicator.size == 1
+            self._share()
         self._resumed = str(path)
         self.log.write(event="resume", iteration=self.iter, run=self.run, file=str(path))
-        logger.info("Resumed from %s at iteration %d", path, self.iter)
+        self._tell("Resumed from %s at iteration %d", path, self.iter)
 
     def _restore(
         self, path: str | Path, weights: str | Path | None, like: Mapping[str, Any]
@@ -644,6 +660,13 @@ class Solver:
                 f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
             )
         state, own_weights = snapshots.read(path, like, self.net.params)
+        before, now = 1 + len(state.get("ranks", ())), self.communicator.size
+        if before != now:
+            logger.warning(
+                "%s: a snapshot of %d ranks, and now there are %d: it goes on where the images were read up to, "
+                "with another number of them in an iteration",
+                path, before, now,
+            )  # fmt: skip
         with snapshots.understanding(path):
             self.load_state_dict(state, own_weights)
         return {**state, "history": {}, "exchange": {}, "test_nets": []}
@@ -666,7 +689,7 @@ class Solver:
         history = state.history_for([p.blob.shape for p in params], self.rule.histories)
         weights = weights or state.find_weights()
         snapshots.check_has_layers(weights, {p.key.rpartition("/")[0] for p in params})
-        logger.info("Weights from %s: %s", weights, self.net.copy_from(weights))
+        self._tell("Weights from %s: %s", weights, self.net.copy_from(weights))
         self._weights.append(str(weights))
         self._set_history({param.key: arrays for param, arrays in zip(params, history, strict=True)})
         self.losses.clear()

@@ -72,6 +72,38 @@ def test_a_process_knows_whether_it_was_started_as_one_of_several(environment, e
     assert launch_of(environment) == expected
 
 
+def run_script(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_program_that_was_started_by_another_mpi_says_so():
+    pytest.importorskip("mpi4py")
+    program = "import minicaffe as mc; mc.set_device('cpu'); mc.communicator()"
+    done = run_script(program, OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0")
+    assert "2 ranks were started, but mpi4py finds 1" in done.stderr
+
+
+@pytest.mark.cpu_only("it is about MPI")
+def test_an_error_in_a_script_of_one_rank_ends_all():
+    pytest.importorskip("mpi4py")
+    if MPIEXEC is None:
+        pytest.skip("there is no mpiexec")
+    program = (
+        "import minicaffe as mc; mc.set_device('cpu'); ranks = mc.communicator()\n"
+        "if ranks.rank == 1: raise ValueError('mine')\n"
+        "ranks.gather(0)"
+    )
+    done = start(2, "-c", program)
+    assert done.returncode != 0 and "ValueError: mine" in done.stderr
+
+
 def test_one_process_needs_no_mpi():
     program = (
         "import sys; sys.modules['mpi4py'] = None; import minicaffe as mc; mc.set_device('cpu');"

@@ -102,11 +102,11 @@ def test_a_script_that_updates_by_itself_gets_averaged_gradients(folder, double)
     def on(communicator):
         with mc.Solver(parse_solver(STEPS), parse_net(FIXED), communicator=communicator) as solver:
             solver.step(1)
-            solver.net.clear_param_diffs()
-            solver.net.forward()
-            solver.net.backward()
-            solver.exchange.begin()
-            solver.apply_update(0.01)
+            for _ in range(2):
+                solver.net.clear_param_diffs()
+                solver.net.forward()
+                solver.net.backward()
+                solver.apply_update(0.01)
             return params_of(solver)
 
     first, second = ThreadRanks(2).run(on)
@@ -170,14 +170,81 @@ def test_no_rank_reads_what_another_trains_on_and_epochs_end_together():
 
 def test_ranks_begin_alike_and_draw_differently(folder):
     def on(communicator):
-        with mc.Solver(parse_solver(STEPS), parse_net(NET), communicator=communicator) as solver:
-            start = params_of(solver)
+        random = STEPS.replace("random_seed: 5", "random_seed: -1")
+        with mc.Solver(parse_solver(random), parse_net(NET), communicator=communicator) as solver:
+            start, drawn = params_of(solver), to_host(solver.net.setting.rng.random(9, dtype=np.float32))
             solver.net.forward()
-            return start, to_host(solver.net.blobs["drop"].data) == 0, to_host(solver.net.blobs["label"].data)
+            return start, solver.seed, drawn, to_host(solver.net.blobs["label"].data)
 
     first, second = ThreadRanks(2).run(on)
     assert_same(first[0], second[0], 0)
-    assert (first[1] != second[1]).any() and (first[2] != second[2]).any()
+    assert first[1] == second[1]
+    assert (first[2] != second[2]).all() and (first[3] != second[3]).any()
+
+
+def test_the_loss_is_the_mean_over_all_ranks(folder, double):
+    def on(communicator, batch):
+        net = parse_net(FIXED.replace("batch_size: 6", f"batch_size: {batch}"))
+        with mc.Solver(parse_solver(STEPS), net, communicator=communicator) as solver:
+            solver.step(1)
+            return solver.smoothed_loss()
+
+    (one,) = ThreadRanks(1).run(lambda ranks: on(ranks, 18))
+    assert ThreadRanks(3).run(lambda ranks: on(ranks, 6)) == [pytest.approx(one, rel=1e-12)] * 3
+
+
+def test_weights_and_states_that_rank_0_has_read_are_those_of_all_at_once(folder):
+    path = write_job(folder, solver=SOLVER)
+
+    def first(communicator):
+        with mc.Solver(path, communicator=communicator) as solver:
+            solver.step(7)
+
+    def then(communicator):
+        with mc.Solver(path, communicator=communicator) as solver:
+            found = []
+            for read in (
+                lambda: solver.copy_from("snap/run_iter_7.npz"),
+                lambda: solver.restore("snap/run_iter_7.solverstate.npz"),
+            ):
+                for blobs in solver.net.params.values():
+                    blobs[0].data[...] = communicator.rank
+                read()
+                found.append(params_of(solver))
+            return found
+
+    ThreadRanks(2).run(first)
+    with np.load("snap/run_iter_7.npz") as saved:
+        for found in ThreadRanks(2).run(then):
+            for params in found:
+                assert_same(params, {key: saved[key] for key in params}, 0)
+
+
+def test_gradients_of_low_rank_are_smaller_and_others_than_whole_ones(folder, caplog):
+    caplog.set_level("INFO")
+    whole = train(2, FIXED, STEPS, 3)[0]
+    thin = train(2, FIXED, STEPS + "gradient_rank: 1\n", 3)
+    assert any((whole[key] != thin[0][key]).any() for key in whole)
+    assert_same(thin[0], thin[1], 0)
+
+    def on(communicator):
+        solver = parse_solver(STEPS + "gradient_rank: 1\n")
+        with mc.Solver(solver, parse_net(FIXED), communicator=communicator) as made:
+            return made.exchange.sent_bytes, made.exchange.dense_bytes
+
+    sent, dense = ThreadRanks(2).run(on)[0]
+    assert 3 * sent < dense
+
+
+def test_a_layer_that_a_script_freezes_stays_as_it_is(folder):
+    with mc.Solver(parse_solver(STEPS), parse_net(FIXED)) as solver:
+        solver.step(2)
+        for param in solver.net.learnable[:1]:
+            param.lr_mult = 0
+        before = params_of(solver)
+        solver.step(2)
+        after = params_of(solver)
+    assert (before["conv/0"] == after["conv/0"]).all() and (before["ip/0"] != after["ip/0"]).any()
 
 
 # -- snapshots
@@ -206,7 +273,7 @@ def test_a_run_of_ranks_goes_on_bit_for_bit(folder, solver):
         assert_same(found, expected[0], 0)
 
 
-def test_with_another_number_of_ranks_a_run_goes_on_behind_the_images_that_were_read(folder, caplog):
+def test_with_another_number_of_ranks_a_run_goes_on_where_the_images_were_read_up_to(folder, caplog):
     path = write_job(folder, solver=LOW_RANK)
 
     def first(communicator):
@@ -216,12 +283,16 @@ def test_with_another_number_of_ranks_a_run_goes_on_behind_the_images_that_were_
     def then(communicator):
         with mc.Solver(path, communicator=communicator) as made:
             made.restore("snap/run_iter_7.solverstate.npz")
+            drawn = to_host(made.net.setting.rng.random(9, dtype=np.float32)).tolist()
             made.step(1)
-            return made.iter, made.net.layers[0].prefetcher.number
+            return made.iter, made.net.layers[0].prefetcher.number, drawn
 
     ThreadRanks(2).run(first)  # 7 iterations of 2 passes: 14 batches of each of the 2 ranks
-    assert ThreadRanks(3).run(then) == [(8, 14 * 2 // 3 + 2)] * 3
-    assert ThreadRanks(1).run(then) == [(8, 14 * 2 + 2)]
+    three = ThreadRanks(3).run(then)
+    assert [found[:2] for found in three] == [(8, 14 * 2 // 3 + 2)] * 3
+    assert len({tuple(drawn) for _, _, drawn in three}) == 3
+    assert ThreadRanks(1).run(then)[0][:2] == (8, 14 * 2 + 2)
+    assert "a snapshot of 2 ranks" in caplog.text
 
 
 def test_rank_0_alone_writes_tests_and_logs(folder, caplog):
@@ -249,6 +320,18 @@ def test_ranks_with_other_specs_are_told_what_differs(folder):
     ) as e:
         ThreadRanks(2).run(on)
     assert e.value.on_every_rank
+
+
+@pytest.mark.parametrize("field, ending", [("base_lr: 0.002", "1"), ("rrrun", "n")])
+def test_ranks_with_another_solver_are_told_so(folder, field, ending):
+    text = STEPS.replace("snap/run", f"snap/{120 * 'r'}un")
+
+    def on(communicator):
+        solver = text.replace(field, field + ending) if communicator.rank else text
+        mc.Solver(parse_solver(solver), parse_net(FIXED), communicator=communicator)
+
+    with pytest.raises(CommunicatorError, match=r"rank 1 .*solver spec, "):
+        ThreadRanks(2).run(on)
 
 
 def test_ranks_with_other_data_are_told_so(folder):
@@ -304,6 +387,27 @@ def test_a_loss_that_is_not_finite_on_one_rank_ends_all_and_names_it(folder):
     assert e.value.on_every_rank
 
 
+def test_a_stop_goes_before_a_snapshot_and_one_that_is_asked_for_meanwhile_is_kept(folder):
+    path = write_job(folder, solver=STEPS)
+
+    def on(communicator):
+        with mc.Solver(path, communicator=communicator) as solver:
+            highest = communicator.highest
+
+            def interrupted(number):
+                found = highest(number)
+                if solver.iter == 2 and communicator.is_root:
+                    solver.request("stop")  # a signal that arrives while the rank waits
+                return found
+
+            communicator.highest = interrupted
+            solver.request("snapshot")
+            solver.step(9)
+            return solver.iter, solver.stopped_early
+
+    assert ThreadRanks(2).run(on) == [(3, True)] * 2
+
+
 @pytest.mark.parametrize("asked, stopped", [("stop", True), ("snapshot", False)])
 def test_what_one_rank_is_asked_for_all_do_at_the_same_iteration(folder, asked, stopped):
     path = write_job(folder, solver=STEPS)
@@ -320,18 +424,29 @@ def test_what_one_rank_is_asked_for_all_do_at_the_same_iteration(folder, asked, 
     assert snapshots.latest("snap/run").name == "run_iter_3.solverstate.npz"
 
 
-def test_ranks_whose_parameters_have_come_apart_do_not_save_them(folder):
-    path = write_job(folder, solver=STEPS)
-
+def drift_and_save(path, by):
     def on(communicator):
         with mc.Solver(path, communicator=communicator) as solver:
             solver.step(2)
-            solver.net.params["ip"][0].data[...] += communicator.rank
+            solver.net.params["ip"][0].data[...] *= 1 + by * communicator.rank
             solver.snapshot()
+            return params_of(solver)
 
+    return ThreadRanks(2).run(on)
+
+
+def test_ranks_whose_parameters_have_come_apart_do_not_save_them(folder):
+    path = write_job(folder, solver=STEPS)
     with pytest.raises(mc.TrainingError, match="rank 1 has other parameters than rank 0"):
-        ThreadRanks(2).run(on)
+        drift_and_save(path, 0.5)
     assert not [*folder.glob("snap/*.npz")]
+
+
+def test_ranks_that_differ_by_rounding_go_on_with_the_parameters_of_rank_0(folder):
+    path = write_job(folder, solver=STEPS)
+    first, second = drift_and_save(path, 1e-6)
+    assert_same(second, first, 0)
+    assert [*folder.glob("snap/*.solverstate.npz")]
 
 
 def test_a_snapshot_that_cannot_be_written_is_an_error_of_all_ranks(folder):

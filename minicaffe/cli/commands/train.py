@@ -65,7 +65,8 @@ def train(args: argparse.Namespace) -> None:
         with _signals(solver, {"SIGINT": args.sigint_effect, "SIGHUP": args.sighup_effect}):
             solver.solve()
         if solver.stopped_early and solver.prefix:
-            logger.info("To go on: minicaffe train %s --snapshot latest", shlex.quote(args.solver))
+            start = f"mpiexec -n {ranks.size} " if ranks.size > 1 and args.gpus is None else ""
+            logger.info("To go on: %sminicaffe train %s --snapshot latest", start, shlex.quote(args.solver))
         if solver.log.path is not None:
             extra = "" if find_spec("matplotlib") else " (it needs matplotlib: pip install 'minicaffe[plot]')"
             logger.info("For its curves: minicaffe plot %s%s", shlex.quote(str(solver.log.path)), extra)

@@ -10,22 +10,21 @@ import platform
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from minicaffe.core.learnable_param import LearnableParam
 from minicaffe.core.net import Net
-from minicaffe.data.batches import ImageBatches
 from minicaffe.device.array import to_host
 from minicaffe.device.communicator import Communicator, of_all_ranks
-from minicaffe.errors import CommunicatorError, TrainingError
+from minicaffe.errors import CommunicatorError, TrainingError, named
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Message
 from minicaffe.spec.solver import SolverSpec
 
 PACKAGE = Path(__file__).parents[2]
-SHOWN = 80  # characters of a value in a message
+ROUNDING = 1e-2  # of the largest number of a parameter: more is no rounding any more
+SAMPLES = 16  # images that are compared
 
 
 def check_same(spec: SolverSpec, net: Net, ranks: Communicator) -> None:
@@ -38,7 +37,7 @@ def check_same(spec: SolverSpec, net: Net, ranks: Communicator) -> None:
             if here != there:
                 raise of_all_ranks(
                     CommunicatorError(
-                        f"rank {rank} ({host}): {name}: {here}, but on rank 0 ({hosts[0]}) {there}; "
+                        f"rank {rank} ({host}): {name}: {named(here)}, but on rank 0 ({hosts[0]}) {named(there)}; "
                         "all ranks need the same program, specs and data"
                     )
                 )
@@ -65,22 +64,37 @@ def code_checksum() -> int:
     return checksum
 
 
-def check_in_step(params: Sequence[LearnableParam], ranks: Communicator) -> None:
-    """Raise TrainingError on all ranks if their parameters are not the same numbers any more. Collective."""
+def are_in_step(params: Sequence[LearnableParam], ranks: Communicator) -> bool:
+    """Whether all ranks have the same parameters, bit for bit. Collective.
+
+    On CPUs of several kinds they may differ by rounding. Raises TrainingError on all ranks where it is more than
+    that: then ranks have not made the same updates.
+    """
     if ranks.size == 1:
-        return
+        return True
     checksum = 0
     for param in params:
         checksum = zlib.crc32(np.ascontiguousarray(to_host(param.blob.values)).data, checksum)
-    found = ranks.gather(checksum)
-    other = next((rank for rank, its in enumerate(found) if its != found[0]), None)
-    if other is not None:
+    if len({*ranks.gather(checksum)}) == 1:
+        return True
+    apart = ranks.gather(max((_apart(param, ranks) for param in params), default=0.0))
+    other = max(range(ranks.size), key=apart.__getitem__)
+    if apart[other] > ROUNDING:
         raise of_all_ranks(
             TrainingError(
-                f"rank {other} has other parameters than rank 0: they have not made the same updates; nothing was "
-                "saved of them; go on from an earlier snapshot, on machines of one kind"
+                f"rank {other} has other parameters than rank 0 (by {apart[other]:.2g} of the largest): they have "
+                "not made the same updates; nothing was saved of them: go on from an earlier snapshot"
             )
         )
+    return False
+
+
+def _apart(param: LearnableParam, ranks: Communicator) -> float:
+    """How far a parameter is from that of rank 0, as a share of the largest number. Collective."""
+    xp, own = param.blob.device.xp, param.blob.values
+    first = own.copy()
+    ranks.broadcast(first)
+    return float(xp.abs(own - first).max() / xp.maximum(xp.abs(first).max(), np.finfo(np.float32).tiny))
 
 
 def _fields(message: Message, name: str) -> Iterator[tuple[str, str]]:
@@ -93,15 +107,14 @@ def _fields(message: Message, name: str) -> Iterator[tuple[str, str]]:
             if isinstance(each, Message):
                 yield from _fields(each, path)
             else:
-                yield path, str(each)[:SHOWN]
+                yield path, str(each)
 
 
 def _description(layer: BatchSourceLayer) -> str:
-    """How many images a layer reads, and a checksum of the very first."""
-    batches, checksum = layer.batches, 0
-    if isinstance(batches, ImageBatches):
-        images, labels = batches.source.read(batches.order.first())
-        parts: list[Any] = [images[0], *([] if labels is None else [labels])]
-        for part in parts:
-            checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
-    return f"{layer.rows:,} images, the first with checksum {checksum:08x}"
+    """How many images a layer reads, of which classes, and a checksum of some of them."""
+    checksum = 0
+    for array in layer.batches.samples(SAMPLES):
+        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+    names = ", ".join(layer.setting.label_names.first())
+    of_classes = f" of the classes {names}" if names else ""
+    return f"{layer.rows:,} images{of_classes}, some of them with checksum {checksum:08x}"

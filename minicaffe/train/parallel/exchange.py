@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, Protocol
 
 from minicaffe.core.learnable_param import LearnableParam
@@ -24,7 +25,7 @@ from minicaffe.device.communicator import Communicator, Done, Pending
 from minicaffe.device.workers import one_blas_thread
 from minicaffe.train.parallel.low_rank_gradients import LowRankBucket, is_worth_it, parts_of
 
-BUCKET_BYTES, FEWEST = 4 << 20, 4
+BUCKET_BYTES, FEWEST_BUCKETS = 4 << 20, 4
 SMALLEST = 64 << 10  # of fewer bytes it is the latency that counts
 
 
@@ -112,7 +113,7 @@ class GradientExchange:
                 bucket = LowRankBucket(group, whole, ranks, gradient_rank, seed)
             self._buckets.append(bucket)
         self._begun = self._gone_on = self._finished = 0  # how many buckets
-        self.iterations, self.waited = 0, 0.0
+        self.waited = 0.0
 
     @property
     def sent_bytes(self) -> int:
@@ -120,9 +121,8 @@ class GradientExchange:
         return sum(bucket.sent_bytes for bucket in self._buckets)
 
     def begin(self) -> None:
-        """A new iteration: its last backward is about to start."""
+        """The gradients of a new iteration are about to come."""
         self._begun = self._gone_on = self._finished = 0
-        self.iterations += 1
 
     def layers_done(self, first: int) -> None:
         """Backward has done all layers from ``first`` (an index) on: send what is complete."""
@@ -137,11 +137,12 @@ class GradientExchange:
         """
         if self._gone_on < self._begun:
             self._go_on_next()
-        self._buckets[self._begun].begin()
+        with one_blas_thread():
+            self._buckets[self._begun].begin()
         self._begun += 1
 
     def _go_on_next(self) -> None:
-        with self._waiting():
+        with self.waiting():
             self._buckets[self._gone_on].go_on()
         self._gone_on += 1
 
@@ -155,13 +156,13 @@ class GradientExchange:
             yield from self._params
         for number, bucket in enumerate(self._buckets):
             if number >= self._finished:
-                with self._waiting():
+                with self.waiting():
                     bucket.finish()
                 self._finished += 1
             yield from bucket.params
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def waiting(self) -> Iterator[None]:
         """Wait, or work on what has arrived.
 
         With one thread of BLAS: its threads would go on asking for work during the next forward, and on machines
@@ -197,19 +198,23 @@ class GradientExchange:
 
 
 def _groups(net: Net, params: Sequence[LearnableParam]) -> Iterator[tuple[int, list[LearnableParam]]]:
-    """Parameters for one bucket each, from the last layer on, with the first layer that uses one of them."""
-    limit = min(BUCKET_BYTES, max(sum(map(bytes_of, params)) // FEWEST, SMALLEST))
+    """Parameters for one bucket each, from the last layer on, with the first layer that uses one of them.
+
+    Those of a layer stay together: they are there at the same time.
+    """
+    limit = min(BUCKET_BYTES, max(sum(map(bytes_of, params)) // FEWEST_BUCKETS, SMALLEST))
     used = sorted(((_first_use(net, param), param) for param in params), key=lambda item: -item[0])
     group: list[LearnableParam] = []
-    first, size = 0, 0
-    for layer, param in used:
-        if group and size + bytes_of(param) > limit:
-            yield first, group
-            group, size = [], 0
-        group.append(param)
-        first, size = layer, size + bytes_of(param)
+    above = 0
+    for layer, of_layer in groupby(used, key=lambda item: item[0]):
+        params = [param for _, param in of_layer]
+        if group and sum(map(bytes_of, [*group, *params])) > limit:
+            yield above, group
+            group = []
+        group += params
+        above = layer
     if group:
-        yield first, group
+        yield above, group
 
 
 def _first_use(net: Net, param: LearnableParam) -> int:

@@ -3,16 +3,18 @@
 For a matrix with the gradient G_i on rank i of N, its error E_i so far and a basis Q from the last time:
 
     M_i ← G_i + E_i
-    P ← orthonormal(Σ_i M_i · Q)         sent: m · r numbers
-    Q ← (1/N) Σ_i M_iᵀ · P               sent: n · r numbers
+    P ← orthonormal(Σ_i M_i · M_iᵀ · M_i · orthonormal(Q))     sent: m · r numbers
+    Q ← (1/N) Σ_i M_iᵀ · P                                     sent: n · r numbers
     Ĝ ← P · Qᵀ                           the same on all ranks: what the update uses
     E_i ← M_i − Ĝ                        comes in addition to the next gradient
 
-This is one step of a power iteration for the mean of M_i, whose leading vectors change little from one iteration to
-the next. PowerSGD: Vogels, Karimireddy and Jaggi 2019 (arXiv 1905.13727), algorithms 1 and 2.
+Ĝ is the mean of M_i, projected on the range of P. Its leading vectors change little from one iteration to the next,
+so they are found by few steps of a power iteration from the last Q. PowerSGD (Vogels, Karimireddy and Jaggi 2019,
+arXiv 1905.13727, algorithms 1 and 2) takes one step, M_i · Q. Here each rank takes a second one with its own M_i,
+which sends nothing, and brings the accuracy nearer to that of whole gradients.
 
-All of it is linear in M_i but for P, and P depends on their sum alone. So if every rank goes on with the mean of
-all E_i in place of its own, Ĝ stays the same but for rounding: a snapshot needs that mean alone.
+If every rank goes on with the mean of all E_i in place of its own, the mean of M_i stays the same, and so does all
+that becomes of it but for a P that is a little different. So a snapshot needs that mean alone.
 
 A convolution's w (M, C, kh, kw) becomes the one of the two matrices of ``low_rank/schemes.py`` whose factors are
 smaller. What has no such factors is sent whole: vectors, and matrices that are thin already.
@@ -62,12 +64,13 @@ class _Matrix:
         self.left: Array | None = None
 
     def project(self, out: Array) -> None:
-        """M ← G + E, which takes the place of E; out (m, r) = M · Q."""
+        """M ← G + E, which takes the place of E; out (m, r) = M · Mᵀ · M · orthonormal(Q)."""
         self.error += self.scheme.matrix(self.param.blob.stored_diff)[0]
-        self.param.blob.device.xp.matmul(self.error, self.basis, out=out)
+        start = self.error @ orthonormal(self.basis)
+        self.param.blob.device.xp.matmul(self.error, self.error.T @ start, out=out)
 
     def find_right(self, left: Array, out: Array) -> None:
-        """P from Σ M · Q; out (n, r) = Mᵀ · P."""
+        """P from its sum; out (n, r) = Mᵀ · P."""
         self.left = orthonormal(left)
         self.param.blob.device.xp.matmul(self.error.T, self.left, out=out)
 
@@ -103,7 +106,7 @@ class LowRankBucket:
         self.sent_bytes = int(self._first.nbytes + self._second.nbytes)
 
     def begin(self) -> None:
-        """Start the sums of M · Q, and of what travels whole."""
+        """Start the sums for P, and of what travels whole."""
         count = len(self._whole)
         for param, part in zip(self._whole, self._parts[:count], strict=True):
             part[...] = param.blob.stored_diff
@@ -112,7 +115,7 @@ class LowRankBucket:
         self._pending = self._ranks.start_sum(self._first)
 
     def go_on(self) -> None:
-        """Start the sums of Mᵀ · P."""
+        """Start the sums for Q."""
         self._pending.wait()
         lefts = self._parts[len(self._whole) :]
         for matrix, left, right in zip(self._matrices, lefts, self._rights, strict=True):
