@@ -73,6 +73,8 @@ class Rank(Process):
 
     def met(self, communicator: Communicator) -> None:
         self._communicator = communicator
+        if self._supervised is not None:
+            self._supervised.leave_to_thread()
 
     def show_warnings(self, has_begun: Callable[[], bool]) -> None:
         self._has_begun = has_begun

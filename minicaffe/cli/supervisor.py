@@ -66,13 +66,23 @@ class Supervised:
         return True
 
     def leave_to_system(self) -> None:
-        """From now on the system ends this process when the supervisor is gone, as threads do not run any more."""
+        """From now on the system ends this process when the supervisor is gone.
+
+        For when no thread of Python runs: while MPI begins, which waits for other ranks, and at the end.
+        """
+        self._signals_end(os.O_ASYNC)
+
+    def leave_to_thread(self) -> None:
+        """From now on a thread ends it again, and says why."""
+        self._signals_end(0)
+
+    def _signals_end(self, flags: int) -> None:
         import fcntl  # not on all systems, but on those with fork
 
         with contextlib.suppress(OSError):
             signal.signal(signal.SIGIO, signal.SIG_DFL)
             fcntl.fcntl(self._reading, fcntl.F_SETOWN, os.getpid())
-            fcntl.fcntl(self._reading, fcntl.F_SETFL, os.O_ASYNC)
+            fcntl.fcntl(self._reading, fcntl.F_SETFL, flags)
 
 
 def supervise(launch: Launch) -> Supervised | None:
@@ -95,6 +105,7 @@ def supervise(launch: Launch) -> Supervised | None:
         os.close(writing)
         os.setpgid(0, 0)  # so that a terminal or launcher that signals a whole group reaches it only once
         supervised = Supervised(launch, launcher, reading)
+        supervised.leave_to_system()  # until the ranks have met
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return supervised
     os.close(reading)

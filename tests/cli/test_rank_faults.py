@@ -1,5 +1,6 @@
 """Whatever ends one rank ends all of them, soon, with one line that names it; ranks are real processes here."""
 
+import contextlib
 import os
 import re
 import signal
@@ -124,6 +125,28 @@ def test_a_killed_rank_or_supervisor_ends_all_with_one_line(folder, who, told):
     assert errors[0].startswith("error: rank 1 (host ") and f"process {run.pids(1)[0]}) {told}" in errors[0]
     assert "--snapshot latest" in errors[0]
     assert "BAD TERMINATION" not in run.output
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
+def test_a_rank_that_fails_before_the_ranks_have_met_leaves_no_other_waiting_in_mpi(folder):
+    train = command(1, "-m", "minicaffe", "train")
+    words = [*train, "solver.yaml", "--import", "faulty.py", ":", *train[1:], "missing.yaml"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "missing.yaml" in done.stderr
+    until = time.monotonic() + SOON
+    while left := processes_in(folder):
+        assert time.monotonic() < until, f"still running: {left}"
+        time.sleep(0.02)
+
+
+def processes_in(folder):
+    """The processes that have this working directory, but for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if path.readlink() == folder and int(path.parent.name) != os.getpid():
+                found.append(path.parent.name)
+    return [pid for pid in found if is_running(int(pid))]
 
 
 def test_a_killed_mpiexec_leaves_nothing_behind(folder):
