@@ -136,7 +136,7 @@ NOT_OURS = {  # flags of other programs that the pages name
         "--peers",
         "--window",
     ),
-    *("--nets", "--faster", "--double", "--iterations", "--signal", "--mpi"),
+    *("--nets", "--faster", "--double", "--iterations", "--seeds", "--signal", "--mpi"),
 }
 
 
