@@ -573,10 +573,11 @@ class Solver:
         """All that a run needs to continue, bit for bit, as if it had not stopped; except for the weights.
 
         ``history`` holds copies of the update rule's arrays, by parameter, and ``exchange`` those of gradients of
-        low rank; all other values can be written as JSON. ``ranks`` is what other ranks than rank 0 have of their
-        own. All ranks ask for it together.
+        low rank: rank 0 has them for all. All other values can be written as JSON. ``ranks`` is what other
+        ranks have of their own. All ranks ask for it together.
         """
         of_nets = self.communicator.gather(self.net.state_dict())
+        kept = {"history": self.history, "exchange": self.exchange.state()}
         return {
             "type": self.spec.type,
             "iter": self.iter,
@@ -584,8 +585,7 @@ class Solver:
             "saved": self.last_saved,
             "seed": self.seed,
             "losses": [float(loss) for loss in self.losses],
-            "history": _copies(self.history),
-            "exchange": _copies(self.exchange.state()),
+            **{name: _copies(arrays) if self.communicator.is_root else {} for name, arrays in kept.items()},
             "net": of_nets[0],
             "ranks": of_nets[1:],
             "class_names": self.net.class_names,

@@ -23,7 +23,13 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.device.communicator import Communicator, Done, Pending
 from minicaffe.device.workers import one_blas_thread
-from minicaffe.train.parallel.low_rank_gradients import LowRankBucket, is_worth_it, parts_of
+from minicaffe.train.parallel.low_rank_gradients import (
+    LowRankBucket,
+    copy_in,
+    copy_out,
+    is_worth_it,
+    parts_of,
+)
 
 BUCKET_BYTES, FEWEST_BUCKETS = 4 << 20, 4
 SMALLEST = 64 << 10  # of fewer bytes it is the latency that counts
@@ -52,6 +58,7 @@ class WholeBucket:
         self.params, self._ranks = params, ranks
         self._pending: Pending = Done()
         self._flat: Array | None = None
+        self._parts: list[Array] = []
         self.sent_bytes = sum(map(bytes_of, params))
 
     def begin(self) -> None:
@@ -62,8 +69,8 @@ class WholeBucket:
         blob = self.params[0].blob
         if self._flat is None:
             self._flat = blob.device.xp.empty(sum(p.blob.count for p in self.params), blob.dtype)
-        for param, part in zip(self.params, parts_of(self._flat, self._shapes()), strict=True):
-            part[...] = param.blob.stored_diff
+            self._parts = parts_of(self._flat, [param.blob.stored_shape for param in self.params])
+        copy_in(self.params, self._parts)
         self._pending = self._ranks.start_sum(self._flat)
 
     def go_on(self) -> None:
@@ -76,12 +83,7 @@ class WholeBucket:
         if self._flat is None:
             self.params[0].blob.stored_diff[...] *= share
             return
-        for param, part in zip(self.params, parts_of(self._flat, self._shapes()), strict=True):
-            diff = param.blob.stored_diff
-            param.blob.device.xp.multiply(part, share, out=diff)
-
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [param.blob.stored_shape for param in self.params]
+        copy_out(self.params, self._parts, share)
 
 
 class GradientExchange:
@@ -89,8 +91,8 @@ class GradientExchange:
 
     Backward tells it which layers are done; ``averaged`` then gives the parameters as their gradients arrive. With
     a ``gradient_rank`` matrices travel as factors of that rank (``low_rank_gradients.py``); ``seed`` starts these.
-    ``waited``: the seconds of all ``iterations`` in which this rank waited for others or for the link, so that
-    nothing hid them, and those in which it worked on what had arrived.
+    ``waited``: the seconds in which this rank waited for others or for the link, so that nothing hid them, and
+    those in which it worked on what had arrived.
     """
 
     def __init__(

@@ -108,8 +108,7 @@ class LowRankBucket:
     def begin(self) -> None:
         """Start the sums for P, and of what travels whole."""
         count = len(self._whole)
-        for param, part in zip(self._whole, self._parts[:count], strict=True):
-            part[...] = param.blob.stored_diff
+        copy_in(self._whole, self._parts[:count])
         for matrix, part in zip(self._matrices, self._parts[count:], strict=True):
             matrix.project(part)
         self._pending = self._ranks.start_sum(self._first)
@@ -129,8 +128,7 @@ class LowRankBucket:
         self._second *= share
         for matrix, right in zip(self._matrices, self._rights, strict=True):
             matrix.take(right)
-        for param, part in zip(self._whole, self._parts[: len(self._whole)], strict=True):
-            param.blob.device.xp.multiply(part, share, out=param.blob.stored_diff)
+        copy_out(self._whole, self._parts[: len(self._whole)], share)
 
     def arrays(self) -> list[Array]:
         """Bases and errors."""
@@ -161,3 +159,15 @@ def parts_of(flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         parts.append(flat[at : at + size].reshape(shape))
         at += size
     return parts
+
+
+def copy_in(params: Sequence[LearnableParam], parts: Sequence[Array]) -> None:
+    """Copy gradients into parts of what is sent."""
+    for param, part in zip(params, parts, strict=True):
+        part[...] = param.blob.stored_diff
+
+
+def copy_out(params: Sequence[LearnableParam], parts: Sequence[Array], share: float) -> None:
+    """Overwrite gradients with a share of what has become of these parts."""
+    for param, part in zip(params, parts, strict=True):
+        param.blob.device.xp.multiply(part, share, out=param.blob.stored_diff)
