@@ -23,14 +23,14 @@ import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
-from minicaffe.ops import boxes
+from minicaffe.ops.detection import boxes
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 
 logger = logging.getLogger("minicaffe")
 
 
 class NonMaximumSuppressionParam(Message):
-    """``nms_threshold``: the largest overlap with a better box; ``eta``: see ``ops/boxes.py``."""
+    """``nms_threshold``: the largest overlap with a better box; ``eta``: see ``ops/detection/boxes.py``."""
 
     nms_threshold = Float(0.3, min=0)
     top_k = Int(-1, min=-1)

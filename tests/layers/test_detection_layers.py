@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.ops import boxes
+from minicaffe.ops.detection import boxes
 from minicaffe.spec.net import parse_net
 from minicaffe.testing import layer_net
 from tests.layer_cases import net_of
