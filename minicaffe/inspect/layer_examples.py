@@ -74,6 +74,7 @@ EXAMPLES = {
     "InfogainLoss": LayerExample("type: InfogainLoss", [(4, 3), LABELS, 0.2 + np.eye(3)], ["x0"]),
     "InnerProduct": LayerExample(f"type: InnerProduct, inner_product_param: {{num_output: 4, {FILLED}}}"),
     "Interp": LayerExample("type: Interp, interp_param: {height: 7, width: 9}"),
+    "L1Loss": LayerExample("type: L1Loss", [(4, 3), (4, 3)]),
     "LRN": LayerExample("type: LRN, lrn_param: {local_size: 3, alpha: 0.7, beta: 0.6, k: 2}"),
     "LSTM": LayerExample(
         f"type: LSTM, recurrent_param: {{num_output: 3, {FILLED}}}", [(3, 2, 4), BREAKS], ["x0"]
@@ -101,6 +102,8 @@ EXAMPLES = {
     "Reverse": LayerExample("type: Reverse"),
     "SPP": LayerExample("type: SPP, spp_param: {pyramid_height: 2}", [(2, 2, 6, 5)]),
     "Scale": LayerExample("type: Scale, scale_param: {bias_term: true, filler: {type: uniform}}"),
+    "SeLU": LayerExample("type: SeLU"),
+    "SeLu": LayerExample("type: SeLu, selu_param: {alpha: 0.4, lambda: 1.3}"),
     "ShuffleChannel": LayerExample("type: ShuffleChannel, shuffle_channel_param: {group: 2}", [(2, 4, 3, 2)]),
     "Sigmoid": LayerExample("type: Sigmoid"),
     "SigmoidCrossEntropyLoss": LayerExample("type: SigmoidCrossEntropyLoss", [(4, 3), PROBABILITIES], ["x0"]),

@@ -31,6 +31,8 @@ WITH_CORNERS = [
     ("type: ELU", [0]),
     ("type: ELU, elu_param: {alpha: 0.3}", [0]),
     ("type: ELU, elu_param: {alpha: -0.5}", [0]),
+    ("type: SeLu", [0]),
+    ("type: SeLu, selu_param: {alpha: 0.3, lambda: -2}", [0]),
     ("type: Clip, clip_param: {min: -0.4, max: 0.9}", [-0.4, 0.9]),
     ("type: PReLU", [0]),
     ("type: PReLU, prelu_param: {channel_shared: true}", [0]),
