@@ -85,6 +85,11 @@ EXAMPLES = {
     "MultinomialLogisticLoss": LayerExample("type: MultinomialLogisticLoss", [PROBABILITIES, LABELS]),
     "Normalize": LayerExample("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}"),
     "PReLU": LayerExample("type: PReLU"),
+    "PSROIPooling": LayerExample(
+        "type: PSROIPooling, psroi_pooling_param: {spatial_scale: 1, output_dim: 2, group_size: 2}",
+        [(2, 8, 5, 4), REGIONS],
+        ["x0"],
+    ),
     "Parameter": LayerExample("type: Parameter, parameter_param: {shape: {dim: [2, 3]}}", []),
     "Permute": LayerExample("type: Permute, permute_param: {order: [0, 2, 3, 1]}"),
     "Pooling": LayerExample("type: Pooling, pooling_param: {pool: MAX, kernel_size: 3, stride: 2}"),

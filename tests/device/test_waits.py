@@ -29,6 +29,10 @@ NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put i
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
 MORE_LAYERS = [
     ("type: PriorBox, prior_box_param: {min_size: 3, max_size: 5}", [(1, 8, 3, 2), (1, 3, 30, 20)]),
+    (
+        "type: PSROIPooling, psroi_pooling_param: {spatial_scale: 1, output_dim: 2, group_size: 2}",
+        [(2, 8, 6, 6), (4, 5)],
+    ),
     ("type: ROIPooling, roi_pooling_param: {pooled_h: 2, pooled_w: 2}", [(2, 3, 6, 6), (4, 5)]),
     ("type: SmoothL1Loss", [(3, 4), (3, 4)]),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),

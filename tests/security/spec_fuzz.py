@@ -99,6 +99,10 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
             }
         },
     ),
+    "PSROIPooling": (
+        [[2, 8, 6, 6], [4, 5]],
+        {"psroi_pooling_param": {"spatial_scale": 1, "output_dim": 2, "group_size": 2}},
+    ),
     "ROIPooling": ([[2, 3, 6, 6], [4, 5]], {"roi_pooling_param": {"pooled_h": 2, "pooled_w": 3}}),
     "SmoothL1Loss": ([[2, 4], [2, 4], [2, 4], [2, 4]], {}),
 }

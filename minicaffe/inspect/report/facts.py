@@ -31,6 +31,7 @@ KINDS = {
     "Pooling": "pool",
     "SPP": "pool",
     "ROIPooling": "pool",
+    "PSROIPooling": "pool",
     "Input": "data",
     "Softmax": "data",
     "Accuracy": "data",
