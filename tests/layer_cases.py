@@ -194,6 +194,8 @@ LAYERS = {
     "Tile": ("type: Tile, tile_param: {axis: 2, tiles: 3}", IMAGE),
     "Tile, images": ("type: Tile, tile_param: {axis: -4, tiles: 3}", IMAGE),
     "Tile, images once": ("type: Tile, tile_param: {axis: 0, tiles: 1}", IMAGE),
+    "Transpose": ("type: Transpose, transpose_param: {dim: [0, 3, 2, 1]}", IMAGE),
+    "Transpose, images": ("type: Transpose, transpose_param: {dim: [3, 2, 0, 1]}", IMAGE),
     "Upsample": ("type: Upsample, upsample_param: {scale: 3}", IMAGE),
 }
 

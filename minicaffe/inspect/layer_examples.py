@@ -81,6 +81,7 @@ EXAMPLES = {
     ),
     "LSTMUnit": LayerExample("type: LSTMUnit, top: [c, h]", [(1, 3, 2), (1, 3, 8), np.array([[0, 1, 1]])]),
     "Log": LayerExample("type: Log", [POSITIVE]),
+    "Lstm": LayerExample(f"type: Lstm, lstm_param: {{num_output: 3, {FILLED}}}", [(3, 2, 4)]),
     "MVN": LayerExample("type: MVN"),
     "MultinomialLogisticLoss": LayerExample("type: MultinomialLogisticLoss", [PROBABILITIES, LABELS]),
     "Normalize": LayerExample("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}"),
@@ -120,5 +121,6 @@ EXAMPLES = {
     "Swish": LayerExample("type: Swish, swish_param: {beta: 1.5}"),
     "TanH": LayerExample("type: TanH"),
     "Tile": LayerExample("type: Tile, tile_param: {axis: 2, tiles: 3}"),
+    "Transpose": LayerExample("type: Transpose, transpose_param: {dim: [3, 2, 0, 1]}"),
     "Upsample": LayerExample("type: Upsample"),
 }

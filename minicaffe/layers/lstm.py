@@ -17,7 +17,7 @@ Caffe's LSTMLayer; Donahue et al. 2015 (arXiv 1411.4389).
 
 from __future__ import annotations
 
-from minicaffe.core.layer import Blobs, register_layer
+from minicaffe.core.layer import register_layer
 from minicaffe.device.array import Array
 from minicaffe.layers.lstm_unit import step, step_grad
 from minicaffe.layers.recurrent import RecurrentLayer
@@ -30,8 +30,8 @@ class LSTM(RecurrentLayer):
     states = 2
     gates = 4
 
-    def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        super().reshape(bottom, top)
+    def make_arrays(self, remembers: bool) -> None:
+        super().make_arrays(remembers)
         shape = (self.steps, self.batch, self.size)
         self.before, self.h, self.c = (self.new_array(shape) for _ in range(3))
 
@@ -51,7 +51,11 @@ class LSTM(RecurrentLayer):
         for t in reversed(range(self.steps)):
             old = self.c[t - 1] if t else self.first_c
             dc = step_grad(self.acts[t], old, self.cont[t], self.c[t], dc, dy[t] + dh, da[t])
+            self.limit(da[t])
             dh = (da[t] @ self.w_h) * self.cont[t]
         rows = da.reshape(-1, da.shape[-1])
         self.add_product(self.h_index, rows, self.before.reshape(len(rows), -1))
         return da, [dh, dc]
+
+    def limit(self, da: Array) -> None:
+        """Change a step's da (N, 4·D) before it goes on to the weights, x and the step before; not here."""

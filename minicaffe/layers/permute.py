@@ -32,16 +32,20 @@ class Permute(Layer):
 
     messages = {"permute_param": PermuteParam}
 
-    def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        param, shape = self.spec.message(PermuteParam), bottom[0].shape
-        axes = len(shape)
+    def axes(self, shape: tuple[int, ...]) -> list[int]:
+        """The axes of a bottom of this shape in their new order. Raises SpecError."""
+        param, axes = self.spec.message(PermuteParam), len(shape)
         if param.order and max(param.order) >= axes:
             raise param.error("order", f"{param.order}: bottom {shape} has axes 0 to {axes - 1}")
-        order = param.order + [axis for axis in range(axes) if axis not in param.order]
+        return param.order + [axis for axis in range(axes) if axis not in param.order]
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        shape = bottom[0].shape
+        order = self.axes(shape)
         top[0].reshape(*[shape[axis] for axis in order])
         # the order of the stored axes: the batch, axis 0, is stored last on both sides
         self.stored_order = [bottom[0].stored_axis(axis) for axis in order[1:] + order[:1]]
-        self.back_order = [self.stored_order.index(axis) for axis in range(axes)]
+        self.back_order = [self.stored_order.index(axis) for axis in range(len(shape))]
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         channelwise(self.xp.copyto, top[0].stored, bottom[0].stored.transpose(self.stored_order))

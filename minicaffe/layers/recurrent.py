@@ -52,8 +52,8 @@ class RecurrentLayer(Layer):
     """
 
     messages = {"recurrent_param": RecurrentParam}
-    bottoms = (2, None)
-    tops = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (2, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
     states: ClassVar[int] = 1
     gates: ClassVar[int] = 1
 
@@ -101,9 +101,14 @@ class RecurrentLayer(Layer):
         top[0].reshape(self.steps, self.batch, self.size)
         for blob in top[1:]:
             blob.reshape(*state)
+        self.make_arrays(remembers=not self.is_exposed)
+
+    def make_arrays(self, remembers: bool) -> None:
+        """Make the arrays of a forward, and the hidden states if the layer remembers them."""
         self.a = self.new_array((self.steps, self.batch, self.gates * self.size))
-        if not self.is_exposed and [a.shape for a in self.memory] != [state[1:]] * self.states:
-            self.memory = [self.xp.zeros(state[1:], self.dtype) for _ in range(self.states)]
+        state = (self.batch, self.size)
+        if remembers and [a.shape for a in self.memory] != [state] * self.states:
+            self.memory = [self.xp.zeros(state, self.dtype) for _ in range(self.states)]
 
     def _check_input(self, bottom: Blobs) -> None:
         x, cont = bottom[0].shape, bottom[1].shape
@@ -160,12 +165,12 @@ class RecurrentLayer(Layer):
         if self.param_propagate_down[1]:
             self.blobs[1].accumulate(lambda out: rows.sum(axis=0, out=out))
         if propagate_down[0]:
-            self._send_down(rows, 0, bottom[0])
+            self.send_down(rows, 0, bottom[0])
         if self.has_static:
             per_sequence = da.sum(axis=0)
             self.add_product(2, per_sequence, self.static)
             if propagate_down[2]:
-                self._send_down(per_sequence, 2, bottom[2])
+                self.send_down(per_sequence, 2, bottom[2])
         states = zip(self._exposed(bottom), self._exposed(propagate_down), d_starts, strict=False)
         for blob, wanted, gradient in states:
             if wanted:
@@ -177,7 +182,7 @@ class RecurrentLayer(Layer):
         gradient: Array = diff if self.top_has_gradient[index] else self.xp.zeros_like(diff)
         return gradient
 
-    def _send_down(self, da: Array, index: int, bottom: Blob) -> None:
+    def send_down(self, da: Array, index: int, bottom: Blob) -> None:
         """Write the gradient of the bottom that parameter ``index`` multiplies."""
         w = self.blobs[index].data
         dx = self.new_array((len(da), w.shape[1]))

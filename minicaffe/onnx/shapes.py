@@ -9,7 +9,7 @@ from minicaffe.errors import MinicaffeError, SpecError
 from minicaffe.layers.crop import Crop, CropParam
 from minicaffe.layers.flatten import Flatten
 from minicaffe.layers.interp import Interp
-from minicaffe.layers.permute import Permute, PermuteParam
+from minicaffe.layers.permute import Permute
 from minicaffe.layers.reshape import Reshape
 from minicaffe.layers.reverse import Reverse, ReverseParam
 from minicaffe.layers.shuffle_channel import ShuffleChannel, ShuffleChannelParam
@@ -104,13 +104,12 @@ def _follows(layer: Reshape, old: tuple[int, ...], new: tuple[int, ...]) -> bool
         return False
 
 
-@writers.of("Permute")
+@writers.of("Permute", "Transpose")
 def permute(graph: Graph, layer: Permute, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Axes in another order."""
-    order = list(layer.spec.message(PermuteParam).order)
-    rest = [axis for axis in range(len(bottom[0].shape)) if axis not in order]
-    graph.needs_batch |= (order + rest)[0] != 0
-    return [graph.add("Transpose", x[0], perm=order + rest)]
+    order = layer.axes(bottom[0].shape)
+    graph.needs_batch |= order[0] != 0
+    return [graph.add("Transpose", x[0], perm=order)]
 
 
 @writers.of("Reverse")
