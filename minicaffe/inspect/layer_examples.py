@@ -38,6 +38,9 @@ EXAMPLES = {
     "BatchNorm": LayerExample("type: BatchNorm"),
     "BatchReindex": LayerExample("type: BatchReindex", [(3, 2, 2), np.array([0, 2, 2, 1, 0])], ["x0"]),
     "Bias": LayerExample("type: Bias, bias_param: {filler: {type: uniform}}"),
+    "CenterLoss": LayerExample(  # its centres are moved by no derivative
+        "type: CenterLoss, param: {lr_mult: 0}, center_loss_param: {num_output: 3}", [(4, 5), LABELS]
+    ),
     "Clip": LayerExample("type: Clip, clip_param: {min: -0.5, max: 0.75}"),
     "Concat": LayerExample("type: Concat", [(2, 3, 4), (2, 2, 4)]),
     "ContrastiveLoss": LayerExample(  # the new version's backward is Caffe's, which is a little off
@@ -58,6 +61,7 @@ EXAMPLES = {
     "DepthwiseConvolution": LayerExample(
         f"type: DepthwiseConvolution, convolution_param: {{num_output: 3, kernel_size: 3, {FILLED}}}"
     ),
+    "DiceCoefLoss": LayerExample("type: DiceCoefLoss", [PROBABILITIES[:1], PROBABILITIES[1:2]]),
     "Dropout": LayerExample("type: Dropout"),
     "ELU": LayerExample("type: ELU, elu_param: {alpha: 0.4}"),
     "Eltwise": LayerExample("type: Eltwise, eltwise_param: {operation: MAX}", [IMAGE, IMAGE]),
@@ -83,6 +87,11 @@ EXAMPLES = {
     "Log": LayerExample("type: Log", [POSITIVE]),
     "Lstm": LayerExample(f"type: Lstm, lstm_param: {{num_output: 3, {FILLED}}}", [(3, 2, 4)]),
     "MVN": LayerExample("type: MVN"),
+    "MarginInnerProduct": LayerExample(  # w moves by no derivative, as does x where the margin counts
+        "type: MarginInnerProduct, param: {lr_mult: 0}, "
+        "margin_inner_product_param: {num_output: 3, weight_filler: {type: xavier}}",
+        [(4, 5), LABELS],
+    ),
     "MultinomialLogisticLoss": LayerExample("type: MultinomialLogisticLoss", [PROBABILITIES, LABELS]),
     "Normalize": LayerExample("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}"),
     "PReLU": LayerExample("type: PReLU"),
@@ -112,6 +121,9 @@ EXAMPLES = {
     "SeLu": LayerExample("type: SeLu, selu_param: {alpha: 0.4, lambda: 1.3}"),
     "ShuffleChannel": LayerExample("type: ShuffleChannel, shuffle_channel_param: {group: 2}", [(2, 4, 3, 2)]),
     "Sigmoid": LayerExample("type: Sigmoid"),
+    "SigmoidCrossEntropyBalanceLoss": LayerExample(
+        "type: SigmoidCrossEntropyBalanceLoss", [(3, 2), BREAKS], ["x0"]
+    ),
     "SigmoidCrossEntropyLoss": LayerExample("type: SigmoidCrossEntropyLoss", [(4, 3), PROBABILITIES], ["x0"]),
     "Slice": LayerExample("type: Slice, top: [a, b], slice_param: {slice_point: 1}"),
     "SmoothL1Loss": LayerExample("type: SmoothL1Loss", [(4, 3), (4, 3)]),
