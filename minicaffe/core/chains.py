@@ -57,7 +57,7 @@ class Chain:
         own = layer.as_map() if _is_map(layer) else None
         if own is not None:
             Epilogue([own, *maps]).over(top[0].stored, bottom[0].stored, write=_copy)
-        elif layer.can_lead():
+        elif _is_own(layer, "forward_then") and layer.can_lead():
             layer.forward_then(bottom, top, self._epilogue(maps))
         else:
             return 0

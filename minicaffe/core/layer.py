@@ -320,7 +320,8 @@ class LayerTable(dict[str, Function]):
 
 
 layer_classes: dict[str, type[Layer]] = {}
-_variants: dict[tuple[str, str], type[Layer]] = {}
+_variants: list[tuple[str, Callable[[LayerSpec], bool], type[Layer]]] = []
+fork_classes: dict[str, list[type[Layer]]] = {}
 
 
 LayerClass = TypeVar("LayerClass", bound=type[Layer])
@@ -382,7 +383,25 @@ def register_variant(
         dense = layer_classes[type_name]
         dense.messages = {**dense.messages, field: message}
         _register(type_name, dense)
-        _variants[type_name, field] = cls
+        _variants.append((type_name, lambda spec: spec.has(field), cls))
+        return cls
+
+    return register
+
+
+def register_fork(
+    type_name: str, is_meant: Callable[[LayerSpec], bool]
+) -> Callable[[LayerClass], LayerClass]:
+    """Let the decorated class run the layers of a registered type for whose spec ``is_meant`` is true.
+
+    Forks of Caffe have given one name to layers that compute something else. Their fields, bottoms or tops tell
+    them apart; the registered type declares those of all.
+    """
+
+    def register(cls: LayerClass) -> LayerClass:
+        _put_formula_into_doc(type_name, cls)
+        fork_classes.setdefault(type_name, []).append(cls)
+        _variants.append((type_name, is_meant, cls))
         return cls
 
     return register
@@ -390,7 +409,7 @@ def register_variant(
 
 def class_of(spec: LayerSpec) -> type[Layer]:
     """The class that runs a layer: the class of its type, or the variant that its spec asks for."""
-    for (type_name, name), cls in _variants.items():
-        if spec.type == type_name and spec.has(name):
+    for type_name, is_meant, cls in _variants:
+        if spec.type == type_name and is_meant(spec):
             return cls
     return layer_classes[spec.type]

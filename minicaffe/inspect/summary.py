@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, layer_classes
+from minicaffe.core.layer import Layer, fork_classes, layer_classes
 from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.errors import named, shown
@@ -251,4 +251,7 @@ def layer_types_as_json() -> str:
 
 
 def _layer_types() -> dict[str, str]:
-    return {name: sentence_of(cls) for name, cls in sorted(layer_classes.items())}
+    return {
+        name: " Or: ".join(map(sentence_of, [cls, *fork_classes.get(name, [])]))
+        for name, cls in sorted(layer_classes.items())
+    }

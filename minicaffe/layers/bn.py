@@ -11,6 +11,7 @@ and if ``frozen``, they are the moving ones; then dx = a · dy / √(σ² + ε),
 With ``sync``, a field of ours, the batch is that of all ranks that train together (``over_ranks.py``).
 
 The BNLayer of PSPNet's Caffe (hszhao/PSPNet; yjxiong/caffe). Caffe 1.0 does the same with BatchNorm and Scale.
+SegNet's layer of this name is in ``segnet_bn.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from minicaffe.layers.over_ranks import OverRanks
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
 from minicaffe.ops.normalization import grad_means, moments, normalize_grad
-from minicaffe.spec.fields import ENGINE, Bool, Float, Message, Nested
+from minicaffe.spec.fields import ENGINE, Bool, Enum, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
 
 
@@ -35,6 +36,8 @@ class BNParam(Message):
     """``frozen``: use the moving statistics in training too, and train none of the layer's parameters.
 
     ``sync``: a batch's statistics are those of the batches of all ranks that train together.
+
+    ``scale_filler``, ``shift_filler`` and ``bn_mode`` are those of SegNet's BN.
     """
 
     slope_filler = Nested(FillerParam)
@@ -44,6 +47,26 @@ class BNParam(Message):
     frozen = Bool(False)
     sync = Bool(False)
     engine = ENGINE
+    scale_filler = Nested(FillerParam)
+    shift_filler = Nested(FillerParam)
+    bn_mode = Enum("LEARN", "INFERENCE", default="LEARN")
+
+    def check(self) -> None:
+        theirs = [name for name in _OF_PSPNET if self.has(name)]
+        if self.is_of_segnet and theirs:
+            own = next(name for name in _OF_SEGNET if self.has(name))
+            raise self.error(
+                theirs[0], f"PSPNet's BN has it, but {own} is a field of SegNet's; keep the fields of one"
+            )
+
+    @property
+    def is_of_segnet(self) -> bool:
+        """Whether a field of SegNet's BN is given."""
+        return any(self.has(name) for name in _OF_SEGNET)
+
+
+_OF_PSPNET = ("slope_filler", "bias_filler", "momentum", "eps", "frozen", "engine")
+_OF_SEGNET = ("scale_filler", "shift_filler", "bn_mode")
 
 
 @register_layer
@@ -52,14 +75,13 @@ class BN(Layer):
 
     messages = {"bn_param": BNParam}
     in_place = True
+    tops = (1, 3)  # a second and a third are SegNet's
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.param, shape = self.spec.message(BNParam), bottom[0].shape
+        if len(top) > 1:
+            raise self.spec.error("top", "one is enough; SegNet's BN, which has three, says 'bn_mode: LEARN'")
+        self.setup_param(bottom)
         self.uses_moving = self.param.frozen or self.phase == "TEST"
-        self.over_ranks = OverRanks(self.setting.communicator if self.param.sync else ALONE)
-        if len(shape) < 2:
-            raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")
-        self.channels = shape[1]
         fillers = self.param.slope_filler, self.param.bias_filler
         for filler in (*fillers, FillerParam(), FillerParam(value=float(self.param.frozen))):
             self.add_blob((1, self.channels, 1, 1), filler)
@@ -67,6 +89,14 @@ class BN(Layer):
             self.spec.param = [ParamSpec(name=param.name, lr_mult=0.0) for param in self.spec.param]
             self.keep_from_training(*self.blobs)
         self.keep_from_training(*self.blobs[2:])
+
+    def setup_param(self, bottom: Blobs) -> None:
+        """Read the message and the number of channels. Raises ShapeError for a bottom without channels."""
+        self.param, shape = self.spec.message(BNParam), bottom[0].shape
+        self.over_ranks = OverRanks(self.setting.communicator if self.param.sync else ALONE)
+        if len(shape) < 2:
+            raise self.shape_error(f"bottom has shape {shape}; expected a batch with channels (N, C, …)")
+        self.channels = shape[1]
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         shape = bottom[0].shape
@@ -78,21 +108,29 @@ class BN(Layer):
         self.broadcast = Broadcast(shape, 1, 1)
         self.saved_input = SavedInput(bottom, top)
 
-    def _coefficients(self, index: int) -> Array:
+    def coefficients(self, index: int) -> Array:
         """A blob as (C, 1, 1)."""
         return self.blobs[index].data.reshape(-1, 1, 1)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if self.uses_moving:
-            self.mean, variance = self._coefficients(2).copy(), self._coefficients(3)
+            self.mean, variance = self.coefficients(2).copy(), self.coefficients(3)
         else:
-            found = moments(x, copy=self.saved_input.buffer_for(x))
-            self.mean, variance, _ = self.over_ranks.moments(*found, x.shape[1])
+            self.mean, variance = self.batch_moments(x)
             self._track(self.mean, variance)
-        self.inverse_std = 1 / self.xp.sqrt(variance + self.param.eps)
-        factor = self.inverse_std * self._coefficients(0)
-        channels.in_blocks(self._transform, x, self.mean, factor, self._coefficients(1), y)
+        self.normalize(x, variance, self.param.eps, y)
+
+    def batch_moments(self, x: Array) -> tuple[Array, Array]:
+        """μ and σ² of a batch, which is saved for backward if y overwrites it."""
+        found = moments(x, copy=self.saved_input.buffer_for(x))
+        return self.over_ranks.moments(*found, x.shape[1])[:2]
+
+    def normalize(self, x: Array, variance: Array, eps: float, y: Array) -> None:
+        """y = a · (x − μ) / √(σ² + ε) + b."""
+        self.inverse_std = 1 / self.xp.sqrt(variance + eps)
+        factor = self.inverse_std * self.coefficients(0)
+        channels.in_blocks(self._transform, x, self.mean, factor, self.coefficients(1), y)
 
     def _transform(self, x: Array, mean: Array, factor: Array, bias: Array, y: Array) -> None:
         self.xp.subtract(x, mean, out=y)
@@ -109,23 +147,30 @@ class BN(Layer):
         dy, dx = self.broadcast.rows(top[0].stored_diff), None
         if propagate_down[0]:
             dx = self.broadcast.rows(bottom[0].stored_diff)
-        if self.uses_moving:
-            if dx is not None:
-                self._multiply(dy, self.inverse_std * self._coefficients(0), dx)
-            return
+        if not self.uses_moving:
+            self.batch_grads(bottom, dy, dx)
+        elif dx is not None:
+            self.multiply(dy, self.inverse_std * self.coefficients(0), dx)
+
+    def batch_grads(self, bottom: Blobs, dy: Array, dx: Array | None) -> None:
+        """da, db and, if asked for, dx, where μ and σ² are the batch's."""
         x = self.saved_input.original(self.broadcast.rows(bottom[0].stored))
-        if any(self.param_propagate_down[:2]):
-            self._add_param_grads(x, dy)
+        self.add_param_grads(x, dy)
         if dx is not None:
             of_x = self.mean, self.inverse_std
             means = self.over_ranks.grad_means(*grad_means(x, dy, *of_x), self.inverse_std)
             normalize_grad(x, dy, *of_x, out=dx, means=means)
-            self._multiply(dx, self._coefficients(0), dx)
+            self.multiply(dx, self.coefficients(0), dx)
 
-    def _multiply(self, dy: Array, factor: Array, dx: Array) -> None:
+    def multiply(self, dy: Array, factor: Array, dx: Array) -> None:
+        """dx = factor · dy, with a factor for each channel."""
         channels.in_blocks(lambda dy, a, dx: self.xp.multiply(dy, a, out=dx), dy, factor, dx)
 
-    def _add_param_grads(self, x: Array, dy: Array) -> None:
+    def add_param_grads(self, x: Array, dy: Array) -> None:
+        """Add da = Σ dy · (x − μ) / √(σ² + ε) and db = Σ dy, where they are wanted."""
+        if not any(self.param_propagate_down[:2]):
+            return
+
         def products(dy: Array, x: Array, mean: Array) -> list[Array]:
             product = scratch(x, x.shape)
             self.xp.subtract(x, mean, out=product)

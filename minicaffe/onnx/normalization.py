@@ -12,6 +12,7 @@ from minicaffe.layers.lrn import LRN, LRNParam
 from minicaffe.layers.mvn import MVN
 from minicaffe.layers.normalize import Normalize
 from minicaffe.layers.scale import Scale, ScaleParam
+from minicaffe.layers.segnet_bn import VAR_EPS, SegNetBN
 from minicaffe.layers.softmax import Softmax, SoftmaxParam
 from minicaffe.onnx.graph import Graph, writers
 from minicaffe.onnx.shapes import size_error
@@ -33,9 +34,22 @@ def batch_norm(
 
 @writers.of("BN")
 def bn(graph: Graph, layer: BN, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """Slope, bias, moving mean and variance."""
+    """Slope, bias, moving mean and variance. SegNet's: scale and shift, perhaps after the batch is normalised."""
+    if isinstance(layer, SegNetBN):
+        return [_segnet_bn(graph, layer, x[0])]
     blobs = [graph.param(blob, (-1,)) for blob in layer.blobs]
     return [graph.add("BatchNormalization", x[0], *blobs, epsilon=layer.param.eps)]
+
+
+def _segnet_bn(graph: Graph, layer: SegNetBN, x: str) -> str:
+    ones = [1] * (len(layer.bottom_blobs[0].shape) - 2)
+    if layer.learns:
+        axes = graph.numbers([0, *range(2, len(ones) + 2)])
+        centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes, keepdims=1))
+        variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes, keepdims=1)
+        x = graph.add("Div", centred, graph.add("Sqrt", graph.scaled(variance, 1.0, VAR_EPS)))
+    scale, shift = (graph.param(blob, (-1, *ones)) for blob in layer.blobs)
+    return graph.add("Add", graph.add("Mul", x, scale), shift)
 
 
 @writers.of("Scale")

@@ -164,6 +164,8 @@ def shuffle(
 @writers.of("Upsample")
 def upsample(graph: Graph, layer: Upsample, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Each pixel several times."""
+    if len(bottom) > 1:
+        raise layer.spec.error("bottom", "upsampling by a mask cannot be exported")
     scale = layer.spec.message(UpsampleParam).scale
     mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return [graph.add("Resize", x[0], "", graph.constant([1, 1, scale, scale]), **mode)]

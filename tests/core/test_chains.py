@@ -11,6 +11,7 @@ from minicaffe.core import chains
 from minicaffe.core.layer import layer_classes
 from minicaffe.ops.engine import set_engine
 from minicaffe.pycaffe.net import Net as CaffeNet
+from minicaffe.spec.net import parse_net
 
 GAUSSIAN = "weight_filler: {type: gaussian, std: 0.3}, bias_filler: {type: gaussian, std: 1}"
 CONV = f"- {{name: conv, type: Convolution, convolution_param: {{num_output: 6, kernel_size: 3, pad: 1, {GAUSSIAN}"
@@ -253,6 +254,15 @@ def test_a_class_of_ones_own_that_only_replaces_forward_is_not_taken_for_its_par
         assert np.allclose(net.forward()["conv"], 2 * once)
     finally:
         del layer_classes["Doubling"]
+
+
+def test_a_layer_that_is_no_map_now_and_leads_nothing_runs_by_itself():
+    head = "- {name: conv, type: BatchNorm, batch_norm_param: {use_global_stats: false}}\n"
+    text = "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [4, 3, 2, 2]}}}\n" + head + RELU
+    net = mc.Net(parse_net(text), phase="test")
+    x = np.random.default_rng(1).standard_normal((4, 3, 2, 2)).astype(np.float32)
+    normalised = net.forward(x=x, end="conv")["conv"]
+    np.testing.assert_array_equal(net.forward(x=x)["conv"], np.maximum(normalised, 0))
 
 
 @pytest.fixture

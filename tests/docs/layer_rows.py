@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import minicaffe  # noqa: F401  (which registers the layers)
-from minicaffe.core.layer import layer_classes
+from minicaffe.core.layer import fork_classes, layer_classes
 from minicaffe.inspect.summary import layer_type_table
 from tests.docs.pages import ROOT
 
@@ -26,9 +26,11 @@ FORMULAS = {
 def cells(layer_type: str) -> list[str]:
     """The cells of a type's row, but for the last."""
     cls = layer_classes[layer_type]
-    file = Path(inspect.getfile(sys.modules[cls.__module__])).name
+    modules = [sys.modules[each.__module__] for each in [cls, *fork_classes.get(layer_type, [])]]
+    files = [Path(inspect.getfile(module)).name for module in modules]
     fields = ", ".join(f"`{name}`" for name in cls.messages if name != "low_rank_param")
-    return [layer_type, FORMULAS[layer_type], fields, f"[{file}](../minicaffe/layers/{file})"]
+    links = ", ".join(f"[{file}](../minicaffe/layers/{file})" for file in files)
+    return [layer_type, FORMULAS[layer_type], fields, links]
 
 
 def main() -> None:
