@@ -19,7 +19,7 @@ from minicaffe.data.sources.source import Source
 from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
-from minicaffe.layers.missing_data import Sizes, remedy
+from minicaffe.layers.missing_data import Sizes, remedy, sizes_known
 
 logger = logging.getLogger("minicaffe")
 
@@ -54,6 +54,22 @@ class BatchSourceLayer(Layer):
     def sizes_read(self) -> Sizes:
         """C, H and W of the images that are read, as far as the spec says so."""
         return None, None, None
+
+    def shapes_expected(self, image: tuple[int, int, int]) -> list[tuple[int, ...]] | None:
+        """The shapes that the tops would have if the data were there; None if the spec says nothing of them.
+
+        ``image``: C, H and W where the spec does not say them.
+        """
+        known = sizes_known(self.spec, self.setting, self.sizes_read())
+        channels, height, width = (size or other for size, other in zip(known, image, strict=True))
+        params = (getattr(self.spec, name) for name in self.spec.message_names)
+        batch = next(param.batch_size for param in params if "batch_size" in param.fields)
+        images = batch, channels, height, width
+        return [images, self.label_shape_expected(images)][: len(self.spec.top)]
+
+    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
+        """The shape that the second top would have beside ``images``, for ``shapes_expected``."""
+        return images[:1]
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)

@@ -29,6 +29,9 @@ class HDF5Data(BatchSourceLayer):
     messages = {"hdf5_data_param": HDF5DataParam, "transform_param": TransformParam}
     tops = (1, None)
 
+    def shapes_expected(self, image: tuple[int, int, int]) -> None:
+        """Only the files say what shapes their arrays have."""
+
     def make_batches(self, top: Blobs) -> DatasetBatches:
         if self.spec.has("transform_param"):
             raise self.spec.error(

@@ -22,15 +22,21 @@ Sizes = tuple[int | None, int | None, int | None]  # C, H, W; None: not known
 
 def remedy(spec: LayerSpec, setting: NetSetting, read: Sizes) -> str:
     """What to do about a layer without its data. ``read``: the size of its images before they are transformed."""
-    sizes = [channels_trained(spec.top[0], setting), None, None]
-    for known in (transformed(spec, setting.folder), read):
-        sizes = [size or other for size, other in zip(sizes, known, strict=True)]
+    sizes = sizes_known(spec, setting, read)
     shape = [1, *sizes] if any(sizes) else [None] * 4
     words = [letter if size is None else str(size) for size, letter in zip(shape, "NCHW", strict=True)]
     letters = [word for word in words if word.isalpha()]
     numbers = f" (write numbers for {listing(letters)})" if letters else ""
     give = f"'minicaffe convert NET --input-shape {spec.top[0]}:{','.join(words)} -o DIR'"
     return f", or look at the net without data: {give} gives it an input of that size{numbers}"
+
+
+def sizes_known(spec: LayerSpec, setting: NetSetting, read: Sizes) -> Sizes:
+    """The size of the images that the net sees, as far as weights, ``transform_param`` and ``read`` say it."""
+    channels, height, width = channels_trained(spec.top[0], setting), None, None
+    for known in (transformed(spec, setting.folder), read):
+        channels, height, width = channels or known[0], height or known[1], width or known[2]
+    return channels, height, width
 
 
 def transformed(spec: LayerSpec, folder: str) -> Sizes:
