@@ -360,6 +360,8 @@ def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
             continue  # which nobody reads
         if maker.type == "DetectionOutput":
             found += maker.spec.bottom[:2]
+        elif maker.type in ("YoloDetectionOutput", "Yolov3DetectionOutput"):
+            found += maker.spec.bottom
         elif maker.type == "ArgMax" or any(maker.spec.loss_weight):
             found.append(maker.spec.bottom[0])
         else:

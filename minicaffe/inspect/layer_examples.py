@@ -113,6 +113,7 @@ EXAMPLES = {
     "ReLU": LayerExample("type: ReLU"),
     "ReLU6": LayerExample("type: ReLU6"),
     "Reduction": LayerExample("type: Reduction, reduction_param: {operation: ASUM, axis: 1}"),
+    "Reorg": LayerExample("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 6)]),
     "Reshape": LayerExample("type: Reshape, reshape_param: {shape: {dim: [0, -1, 2]}}"),
     "Reverse": LayerExample("type: Reverse"),
     "SPP": LayerExample("type: SPP, spp_param: {pyramid_height: 2}", [(2, 2, 6, 5)]),

@@ -21,12 +21,15 @@ pytestmark = pytest.mark.usefixtures("double")
 WAITING = {
     "Filter": "how many images are left is known on the host",
     "DetectionOutput": "boxes are chosen on the host",
+    "YoloDetectionOutput": "boxes are chosen on the host",
+    "Yolov3DetectionOutput": "boxes are chosen on the host",
     "HDF5Output": "a file is written",
 }
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
     *("Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData", "Python", "Split"),
 }
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
+YOLO = "{num_classes: 2, num_box: 1, biases: [1, 1]}"
 MORE_LAYERS = [
     ("type: PriorBox, prior_box_param: {min_size: 3, max_size: 5}", [(1, 8, 3, 2), (1, 3, 30, 20)]),
     (
@@ -36,6 +39,13 @@ MORE_LAYERS = [
     ("type: ROIPooling, roi_pooling_param: {pooled_h: 2, pooled_w: 2}", [(2, 3, 6, 6), (4, 5)]),
     ("type: SmoothL1Loss", [(3, 4), (3, 4)]),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
+    ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
+    (f"type: YoloDetectionOutput, yolo_detection_output_param: {YOLO}", [(2, 7, 3, 3)]),
+    (
+        f"type: Yolov3DetectionOutput, yolov3_detection_output_param: {YOLO[:-1]}, mask: 0, mask_group_num: 1, "
+        "anchors_scale: 8}",
+        [(2, 7, 3, 3)],
+    ),
     (f"type: Convolution, {FILTERS}, low_rank_param: {{rank: 2, factored: true}}", [(2, 4, 6, 6)]),
     ("type: HDF5Output, top: [], hdf5_output_param: {file_name: PATH}", [(2, 3), (2,)]),
 ]

@@ -1,0 +1,100 @@
+"""YoloDetectionOutput: the boxes that YOLO v2 finds: of one or two grids, thresholded, and without duplicates.
+
+Shapes: one or two grids (N, A · (5 + K), H, W), for A anchors and K classes -> y (1, 1, D, 7), a row for each
+detection:
+
+    image, label, confidence, x_min, y_min, x_max, y_max
+
+Of the 5 + K channels of an anchor, σ(0), σ(1), 2 and 3 make a box (``ops/detection/yolo.py``), σ(4) is the
+probability p of an object, and p · max softmax(5 … 4 + K) is the confidence of the best label, which counts
+from 1. Anchor n is ``biases[2n]`` cells wide and ``biases[2n + 1]`` high, in either grid.
+
+Boxes are left out unless their confidence is at least ``confidence_threshold``. The others, the best first, are
+compared whatever their labels: a box goes if its intersection over union with a better one is at least
+``nms_threshold``. D is only known in forward. If nothing is found, y has one row of −1 for each image, with its
+number.
+
+There is no gradient. It works on the host: on a GPU it waits for its bottoms. YOLO v2: Redmon and Farhadi 2016,
+arXiv 1612.08242; a layer of eric612/MobileNet-YOLO, which knows square grids only, and puts the boxes of all
+images in one list under the number 0. Here each image has its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.device.array import to_host
+from minicaffe.ops.detection import yolo
+from minicaffe.ops.sigmoid import sigmoid
+from minicaffe.spec.fields import Float, Int, Message, String
+
+
+class YoloDetectionOutputParam(Message):
+    """``num_box``: the anchors of a grid, A. ``side`` and ``label_map_file`` are read, but not used."""
+
+    side = Int(13, min=0)
+    num_classes = Int(required=True, min=1)
+    num_box = Int(5, min=1)
+    coords = Int(4, min=4, max=4)
+    confidence_threshold = Float(0.01)
+    nms_threshold = Float(0.45, min=0, max=1)
+    biases = Float(above=0, repeated=True)
+    label_map_file = String("")
+
+    def check(self) -> None:
+        if len(self.biases) < 2 * self.num_box:
+            raise self.error(
+                "biases",
+                f"{len(self.biases)} given; expected a width and a height for each of {self.num_box} (num_box)",
+            )
+
+
+@register_layer
+class YoloDetectionOutput(Layer):
+    """The last layer of YOLO v2."""
+
+    messages = {"yolo_detection_output_param": YoloDetectionOutputParam}
+    bottoms = (1, 2)
+
+    def takes_gradient(self, bottom_index: int) -> bool:
+        return False
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        self.param = param = self.spec.message(YoloDetectionOutputParam)
+        each = 5 + param.num_classes
+        for name, blob in zip(self.spec.bottom, bottom, strict=True):
+            shape = blob.shape
+            if len(shape) != 4 or shape[1] != param.num_box * each or shape[0] != bottom[0].shape[0]:
+                raise self.shape_error(
+                    f"bottom '{name}' has shape {shape}; expected (N, {param.num_box} · {each}, H, W), for "
+                    f"{param.num_box} anchors and {param.num_classes} classes, with one N for all bottoms"
+                )
+        top[0].reshape(1, 1, 1, 7)
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        found = [self._grid(to_host(blob.stored)) for blob in bottom]
+        boxes, labels, confidences = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        rows = yolo.detections(
+            boxes,
+            labels + 1,
+            confidences,
+            confidences >= self.param.confidence_threshold,
+            self.param.nms_threshold,
+        )
+        top[0].reshape(1, 1, len(rows), 7)
+        top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
+
+    def _grid(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The boxes (N, P, 4), labels and confidences (N, P) of a grid's bottom (C, H, W, N)."""
+        param, (_, height, width, images) = self.param, stored.shape
+        x = stored.reshape(param.num_box, -1, height, width, images).swapaxes(0, 1)
+        s = np.empty(x[:5].shape, x.dtype)
+        sigmoid(x[:5], out=s)
+        anchors = [
+            (param.biases[2 * n] / width, param.biases[2 * n + 1] / height) for n in range(param.num_box)
+        ]
+        boxes = yolo.grid_boxes(s[0], s[1], x[2], x[3], anchors)
+        classes = np.exp(x[5:] - x[5:].max(axis=0))
+        confidences = s[4] * (1 / classes.sum(axis=0))  # the best class has exp(0)
+        return yolo.by_image(boxes), yolo.by_image(x[5:].argmax(axis=0)), yolo.by_image(confidences)
