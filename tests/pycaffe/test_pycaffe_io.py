@@ -1,5 +1,6 @@
 """caffe.io's messages, the name ``caffe``, and LMDBs that our command writes."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -162,3 +163,23 @@ def test_the_help_of_data_lmdb_names_the_samples(capsys):
     with pytest.raises(SystemExit):
         main(["data", "lmdb", "--help"])
     assert "sample/mnist-test" in capsys.readouterr().out
+
+
+def test_a_module_that_a_fork_has_added_is_found_beside_ours(tmp_path):
+    (tmp_path / "python/caffe").mkdir(parents=True)
+    (tmp_path / "python/caffe/__init__.py").write_text("raise SystemExit('the fork itself was imported')\n")
+    (tmp_path / "python/caffe/io.py").write_text(
+        "raise SystemExit('of the fork, although there is one here')\n"
+    )
+    (tmp_path / "python/caffe/model_libs.py").write_text(
+        "from caffe import layers as L\n\ndef head(net):\n    net.head = L.ReLU(net.data)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import caffe\nfrom caffe.model_libs import *\nimport caffe.io\n"
+        "net = caffe.NetSpec()\nnet.data = caffe.layers.Input()\nhead(net)\nprint(net.to_proto().layer[1].type)\n"
+    )
+    command = [sys.executable, "-m", "minicaffe.pycaffe", str(script)]
+    paths = os.pathsep.join([str(tmp_path / "python"), str(ROOT)])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert (done.stdout, done.stderr) == ("ReLU\n", "")
