@@ -36,6 +36,7 @@ class InfogainLoss(SoftmaxWithLoss):
 
     messages = {"infogain_loss_param": InfogainLossParam, "loss_param": LossParam}
     bottoms = (2, 3)
+    tops = (1, 2)
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return bottom_index == 0

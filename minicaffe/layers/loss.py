@@ -12,7 +12,7 @@ from minicaffe.core.layer import Blobs, Layer
 from minicaffe.device.array import Array
 from minicaffe.errors import DataError, listing
 from minicaffe.ops.softmax import check_labels
-from minicaffe.spec.fields import Bool, Enum, Int, Message
+from minicaffe.spec.fields import Bool, Enum, Float, Int, Message
 
 logger = logging.getLogger("minicaffe")
 
@@ -20,12 +20,14 @@ logger = logging.getLogger("minicaffe")
 class LossParam(Message):
     """``normalization``: what the sum of losses is divided by. Labels equal to ``ignore_label`` do not count.
 
-    The old field ``normalize`` means VALID if true, BATCH_SIZE if false.
+    The old field ``normalize`` means VALID if true, BATCH_SIZE if false. PRE_FIXED, R-FCN's, means
+    ``pre_fixed_normalizer``.
     """
 
     ignore_label = Int()
-    normalization = Enum("FULL", "VALID", "BATCH_SIZE", "NONE", default="VALID")
+    normalization = Enum("FULL", "VALID", "BATCH_SIZE", "NONE", "PRE_FIXED", default="VALID")
     normalize = Bool(True)
+    pre_fixed_normalizer = Float(1.0)
 
     def mode(self) -> str:
         """The normalization, given by either field."""
@@ -62,6 +64,8 @@ class LossLayer(Layer):
         if mode == "VALID" and valid is not None:
             divisor: Array = self.xp.maximum(valid, 1, dtype=self.dtype)  # stays on the device
             return divisor
+        if mode == "PRE_FIXED":
+            return max(1.0, self.spec.message(LossParam).pre_fixed_normalizer)
         divisors = {"FULL": predictions, "VALID": predictions, "BATCH_SIZE": batch, "NONE": 1}
         return float(max(1, divisors[mode]))
 

@@ -6,7 +6,7 @@ Shapes: scores x (N, …, C, …) with C classes along ``axis``; labels (N, …)
 
 n is the number of labels that are not ignored, unless ``loss_param`` says otherwise.
 
-Caffe's SoftmaxWithLossLayer.
+Caffe's SoftmaxWithLossLayer; the third top is from R-FCN's Caffe (daijifeng001/caffe-rfcn).
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from minicaffe.ops.softmax import cross_entropy, cross_entropy_grad, softmax
 
 @register_layer
 class SoftmaxWithLoss(LossLayer):
-    """Softmax and cross entropy in one; a second top takes the probabilities."""
+    """Softmax and cross entropy in one; a second top takes the probabilities, a third each label's −log p.
+
+    The third has the shape of the labels, and 0 for those that are ignored. No gradient comes from either.
+    """
 
     messages = {"loss_param": LossParam, "softmax_param": SoftmaxParam}
-    tops = (1, 2)
+    tops = (1, 3)
 
     def class_axis(self) -> int:
         """The axis of the classes, as given in the spec."""
@@ -46,6 +49,8 @@ class SoftmaxWithLoss(LossLayer):
         self.mode = self.spec.message(LossParam).mode()
         if len(top) > 1:
             top[1].reshape(*shape)
+        if len(top) > 2:
+            top[2].reshape(*bottom[1].shape)
         check_label_count(self, bottom[1], self.label_shape, self.classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
@@ -60,6 +65,8 @@ class SoftmaxWithLoss(LossLayer):
         top[0].stored[...] = self.total_loss(bottom) / self.divisor
         if len(top) > 1:
             top[1].stored[...] = self.xp.moveaxis(self.prob, 0, self.stored_axis)
+        if len(top) > 2:
+            top[2].data[...] = self._as_given(self.label_losses()).reshape(top[2].shape)
 
     def _classes_first(self, stored: Array) -> Array:
         """A stored array with the class axis moved to the front; the other axes stay in the order of storage."""
@@ -75,6 +82,13 @@ class SoftmaxWithLoss(LossLayer):
         moved: Array = self.xp.ascontiguousarray(self.xp.moveaxis(labels, 0, -1))
         return moved
 
+    def _as_given(self, losses: Array) -> Array:
+        """What ``_as_stored`` has made of numbers of labels, in ``label_shape`` again."""
+        if self.axis == 0 or losses.ndim < 2:
+            return losses
+        moved: Array = self.xp.moveaxis(losses, -1, 0)
+        return moved
+
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if not propagate_down[0]:
             return
@@ -84,9 +98,13 @@ class SoftmaxWithLoss(LossLayer):
 
     def total_loss(self, bottom: Blobs) -> Array:
         """−Σ log p[label] over the labels that count."""
-        losses = cross_entropy(self.prob, self.labels)
-        total: Array = losses.sum() if self.counts is None else (losses * self.counts).sum()
+        total: Array = self.label_losses().sum()
         return total
+
+    def label_losses(self) -> Array:
+        """−log p[label] of each label, or 0 if it is ignored, with the axes in the order of storage."""
+        losses = cross_entropy(self.prob, self.labels)
+        return losses if self.counts is None else losses * self.counts
 
     def score_grad(self, dx: Array) -> None:
         """Write the gradient of ``total_loss`` by the scores: p − onehot(label)."""

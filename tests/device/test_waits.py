@@ -38,6 +38,12 @@ MORE_LAYERS = [
     ),
     ("type: ROIPooling, roi_pooling_param: {pooled_h: 2, pooled_w: 2}", [(2, 3, 6, 6), (4, 5)]),
     ("type: SmoothL1Loss", [(3, 4), (3, 4)]),
+    ("type: SmoothL1LossOHEM, top: [loss, each]", [(3, 4), (3, 4), (3, 4)]),
+    ("type: SoftmaxWithLossOHEM, top: [loss, prob, each]", [(3, 4), (3,)]),
+    (
+        "type: BoxAnnotatorOHEM, top: [label, weights], box_annotator_ohem_param: {roi_per_img: 2}",
+        [(3, 5), (3,), (3,), (3, 8)],
+    ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
     (f"type: YoloDetectionOutput, yolo_detection_output_param: {YOLO}", [(2, 7, 3, 3)]),

@@ -185,7 +185,6 @@ WRONG = [
     ("type: BN", [(3,)], "expected a batch with channels"),
     ("type: BN, param: [{}, {}, {lr_mult: 1}]", [(3, 2)], "statistics are not trained"),
     ("type: SmoothL1Loss", [(3, 2), (3, 1)], "expected one shape"),
-    ("type: SmoothL1Loss", [(3, 2)] * 3, "bottom: 3 given"),
     ("type: Axpy", [(2, 3, 1, 2), (2, 3, 2, 2), (2, 3, 2, 2)], "expected a "),
     ("type: Axpy", [(2, 3), (2, 3, 2, 2), (2, 3, 2, 1)], "x and b of one shape"),
     (

@@ -76,6 +76,10 @@ ODD = [
 
 GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
     "Data": ([], {"top": ["y0", "y1"], "data_param": {"source": SAMPLES[0], "batch_size": 3}}),
+    "BoxAnnotatorOHEM": (
+        [[3, 5], [3], [3], [3, 8]],
+        {"top": ["y", "u"], "box_annotator_ohem_param": {"roi_per_img": 2, "ignore_label": -1}},
+    ),
     "DetectionOutput": (
         [[2, 12], [2, 6], [1, 2, 12]],
         {
@@ -105,6 +109,8 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
     ),
     "ROIPooling": ([[2, 3, 6, 6], [4, 5]], {"roi_pooling_param": {"pooled_h": 2, "pooled_w": 3}}),
     "SmoothL1Loss": ([[2, 4], [2, 4], [2, 4], [2, 4]], {}),
+    "SmoothL1LossOHEM": ([[2, 4], [2, 4], [2, 4]], {"top": ["y", "each"]}),
+    "SoftmaxWithLossOHEM": ([[2, 4], [2]], {"top": ["y", "p", "each"]}),
 }
 NOT_FIELDS = ("fill", "tops", "in_place", "index_tops", "phase", "backward", "params", "loss", "type")
 
