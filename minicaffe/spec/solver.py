@@ -47,6 +47,8 @@ class SolverSpec(Message):
     power = Float()
     stepsize = Int(above=0)
     stepvalue = Int(min=0, repeated=True)
+    stagelr = Float(min=0, repeated=True)
+    stageiter = Int(min=0, repeated=True)
     max_iter = Int(min=0)
     iter_size = Int(1, min=1)
     momentum = Float(0.0, min=0, below=1)
@@ -105,6 +107,9 @@ class SolverSpec(Message):
         for name in _policy_fields[self.lr_policy]:
             if not self.has(name):
                 raise self.error(name, f"required by lr_policy '{self.lr_policy}', but not given")
+        if "stagelr" in _policy_fields[self.lr_policy] and len(self.stagelr) != len(self.stageiter):
+            rates = f"{len(self.stagelr)} stagelr"
+            raise self.error("stageiter", f"{len(self.stageiter)} given for {rates}; give one for each")
 
     def _check_tests(self) -> None:
         given, files = len(self.test_iter), len(self.test_net) + len(self.test_net_param)

@@ -36,6 +36,18 @@ POLICIES = [
     ("lr_policy: poly\npower: 2\nmax_iter: 200", 50, 0.1 * 0.75**2),
     ("lr_policy: exp\ngamma: 2", 5000, math.inf),
     ("lr_policy: poly\npower: -1\nmax_iter: 200", 200, math.inf),
+    *(
+        ("lr_policy: multifixed\nstagelr: [0.5, 0.25, 0.125]\nstageiter: [4, 9, 20]", iteration, rate)
+        for iteration, rate in (
+            (0, 0.5),
+            (4, 0.5),
+            (5, 0.25),
+            (9, 0.25),
+            (10, 0.125),
+            (20, 0.125),
+            (99, 0.125),
+        )
+    ),
     ("lr_policy: sigmoid\ngamma: 0.1\nstepsize: 40", 50, 0.1 / (1 + math.exp(-1))),
 ]
 
@@ -44,6 +56,11 @@ POLICIES = [
 def test_the_learning_rate_follows_its_policy(policy, iteration, expected):
     spec = parse_solver(f"net: x\nbase_lr: 0.1\n{policy}\n")
     assert learning_rate(spec, iteration) == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_rate_of_multifixed_needs_its_last_iteration():
+    with pytest.raises(mc.SpecError, match="stageiter: 1 given for 2 stagelr; give one for each"):
+        parse_solver("net: x\nbase_lr: 0.1\nlr_policy: multifixed\nstagelr: [0.5, 0.1]\nstageiter: 4\n")
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,8 @@ def detections(
     no image has one, there is a row of −1 for each, with the image's number.
     """
     found = [np.empty((0, 7), boxes.dtype)]
-    below = np.nextafter(
-        boxes.dtype.type(threshold), -np.inf, dtype=boxes.dtype
-    )  # boxes stay up to this overlap
+    # the largest overlap with which a box stays is the number before the threshold
+    below = np.nextafter(boxes.dtype.type(threshold), -np.inf, dtype=boxes.dtype)
     for image, counting in enumerate(counts):
         centre, size = np.split(boxes[image, counting], 2, axis=-1)
         corners = np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
