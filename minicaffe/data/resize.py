@@ -25,6 +25,19 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized.reshape(height, width, *pixels.shape[2:])
 
 
+def resize_nearest(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (H, W) as (height, width), each the nearest as OpenCV's ``INTER_NEAREST`` has it: x[⌊i · old / new⌋].
+
+    What the pixels count or name stays what it is, as labels must.
+    """
+    rows, columns = (
+        np.minimum(np.floor(np.arange(new) * (1.0 / (new / old))).astype(np.int64), old - 1)
+        for old, new in zip(pixels.shape, (height, width), strict=True)
+    )
+    taken: np.ndarray = pixels[rows[:, None], columns]
+    return taken
+
+
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of ``new`` pixels, the old pixels on either side of its position, and their weights (2, new)."""
     positions = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)

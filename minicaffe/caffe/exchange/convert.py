@@ -31,6 +31,7 @@ from minicaffe.spec.trust import UntrustedError
 
 logger = logging.getLogger("minicaffe")
 LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has a number for each image
+PER_PIXEL = ("DenseImageData", "ImageLabelmapData")  # theirs has one for each pixel
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -240,6 +241,10 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
     given = {name: tuple(shapes[name]) for name in tops if name in shapes}
     if len(tops) == 2 and tops[0] in given and layer.text("type") in LABELLED:
         given.setdefault(tops[1], given[tops[0]][:1])
+    if len(tops) == 2 and len(given.get(tops[0], ())) == 4 and layer.text("type") in PER_PIXEL:
+        n, _, *size = given[tops[0]]
+        divisor = int(layer.child("dense_image_data_param").text("label_divide_factor") or 1)
+        given.setdefault(tops[1], (n, 1, *(int(side) // divisor for side in size)))
     for name, shape in zip(tops, layer.child("input_param").trees("shape"), strict=False):
         given.setdefault(name, tuple(map(int, shape.texts("dim"))))
     new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})

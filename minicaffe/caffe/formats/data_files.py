@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minicaffe.caffe.formats.tree import Scalar, Tree
 
+PAIRED = ("DenseImageData", "ImageLabelmapData")  # whose lists have two files on a line
 PATHS = ("source", "mean_file", "root_folder")
 
 
@@ -48,8 +49,10 @@ def _beside(layer: Tree, folder: Path) -> Iterator[tuple[Tree, str, Path]]:
 
 def _first_listed(path: Path, kind: str) -> str:
     """The first file that a list of images or HDF5 files names; "" for other sources."""
-    if kind not in ("ImageData", "HDF5Data") or not path.is_file():
+    if kind not in ("ImageData", "HDF5Data", *PAIRED) or not path.is_file():
         return ""
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
         first = next((line.strip() for line in lines if line.strip()), "")
+    if first and kind in PAIRED:
+        return first.split()[0]
     return first.rsplit(None, 1)[0] if first and kind == "ImageData" else first

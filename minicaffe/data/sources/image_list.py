@@ -176,6 +176,10 @@ class ImageListSource(Source):
         place = self.listed.place(index)
         return named(self.listed.file(index)) + (f" (named at {place})" if place else "")
 
+    def decode(self, file: str) -> np.ndarray:
+        """The pixels of a file, uint8 (C, h, w). Raises one of ``BAD_IMAGE``."""
+        return decode_image(file, self.color, self.size)
+
     def _fill_cache(self, indices: np.ndarray) -> bool:
         """Decode the images that are not cached yet; return False if there is no cache, or no longer one."""
         if self._cache is None:
@@ -194,7 +198,7 @@ class ImageListSource(Source):
         listed = f" (named at {place})" if place else ""
         file = self.listed.file(index)
         try:
-            return decode_image(file, self.color, self.size)
+            return self.decode(file)
         except FileNotFoundError:
             raise DataError(f"{named(file)}: no such image{listed}; check root_folder and the list") from None
         except BAD_IMAGE as error:

@@ -1,0 +1,70 @@
+"""What data layers have in common that read pairs of an image and a map of labels, from a list."""
+
+from __future__ import annotations
+
+from minicaffe.data.order import Order
+from minicaffe.data.pairs import PairBatches, PairTransformer
+from minicaffe.data.prefetch import slots_for
+from minicaffe.data.sources.image_list import ImageListSource
+from minicaffe.data.sources.image_pairs import find_pairs
+from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.layers.missing_data import Sizes
+from minicaffe.spec.fields import Bool, Int, Message, String
+
+Size = tuple[int, int]
+
+
+class PairListParam(Message):
+    """``source``: a list with lines "image label_image"; ``root_folder`` goes before both paths."""
+
+    source = String(required=True)
+    batch_size = Int(1, min=1)
+    rand_skip = Int(0, min=0)
+    shuffle = Bool(False)
+    new_height = Int(0, min=0)
+    new_width = Int(0, min=0)
+    is_color = Bool(True)
+    root_folder = String("")
+
+    def check(self) -> None:
+        self.check_pair("new")
+
+    def check_pair(self, name: str) -> None:
+        """Raise SpecError unless a height and a width are given together."""
+        height, width = getattr(self, f"{name}_height"), getattr(self, f"{name}_width")
+        if bool(height) != bool(width):
+            missing = f"{name}_width" if height else f"{name}_height"
+            raise self.error(missing, f"{name}_height and {name}_width must be given together; give both")
+
+    @property
+    def new_size(self) -> Size | None:
+        """(height, width) to which images are resized."""
+        return (self.new_height, self.new_width) if self.new_height else None
+
+
+class PairLayer(BatchSourceLayer):
+    """A data layer whose second top has a label for each pixel of its first."""
+
+    tops = (2, 2)
+
+    def pair_batches(
+        self,
+        param: PairListParam,
+        transformer: PairTransformer,
+        map_source: type[ImageListSource],
+        map_size: Size | None,
+    ) -> PairBatches:
+        """The batches; ``map_source`` decodes maps, resized to ``map_size``. Raises DataError."""
+        listed, maps = find_pairs(param.source, self.setting.folder, param.root_folder)
+        images = ImageListSource(listed, param.is_color, param.new_size)
+        labels = map_source(maps, False, map_size)
+        images.one_size = f"give new_height and new_width in {self._message_name()}"
+        order = Order(len(images), param.batch_size, self.seed, param.shuffle, param.rand_skip)
+        return PairBatches(images, labels, transformer, order, slots_for(self.depth))
+
+    def _message_name(self) -> str:
+        return next(name for name in self.messages if name != "transform_param")
+
+    def sizes_read(self) -> Sizes:
+        param = self.spec.message(PairListParam)
+        return 3 if param.is_color else 1, param.new_height or None, param.new_width or None
