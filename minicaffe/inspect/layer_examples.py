@@ -18,6 +18,8 @@ LABELS = np.array([0, 2, 1, 1])
 BREAKS = np.array([[0, 1], [1, 1], [1, 0]])  # where the sequences of a recurrent layer go on
 POSITIVE = 0.5 + np.arange(120).reshape(IMAGE) % 7
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.25, 0.25, 0.5], [0.6, 0.3, 0.1]])
+PRIORS = np.array([[[0.1, 0.1, 0.5, 0.5, 0.3, 0.2, 0.9, 0.8, 0.6, 0.6, 0.9, 0.9], [0.1, 0.1, 0.2, 0.2] * 3]])
+BOXES = np.array([[[[0, 1, 0, 0.1, 0.2, 0.5, 0.5, 0], [1, 2, 0, 0.4, 0.2, 0.9, 0.9, 0]]]])
 REGIONS = np.array([[0, 0, 0, 3, 4], [1, 1, 0, 3, 2], [1, 0, 1, 1, 4]])
 
 
@@ -91,6 +93,11 @@ EXAMPLES = {
         "type: MarginInnerProduct, param: {lr_mult: 0}, "
         "margin_inner_product_param: {num_output: 3, weight_filler: {type: xavier}}",
         [(4, 5), LABELS],
+    ),
+    "MultiBoxLoss": LayerExample(
+        "type: MultiBoxLoss, multibox_loss_param: {num_classes: 3, code_type: CENTER_SIZE}",
+        [(2, 12), (2, 9), PRIORS, BOXES],
+        ["x0", "x1"],
     ),
     "MultinomialLogisticLoss": LayerExample("type: MultinomialLogisticLoss", [PROBABILITIES, LABELS]),
     "Normalize": LayerExample("type: Normalize, norm_param: {scale_filler: {type: constant, value: 3}}"),

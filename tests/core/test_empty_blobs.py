@@ -106,6 +106,10 @@ def test_random_nets_run_or_are_refused_with_one_line():
         ([[0, 0], [0]], "type: Accuracy"),
         ([[2, 0], [2]], "type: SoftmaxWithLoss"),
         ([[2, 0], [2, 0], [1, 2, 0]], "type: DetectionOutput, detection_output_param: {num_classes: 2}"),
+        (
+            [[0, 8], [0, 6], [1, 2, 8], [1, 1, 0, 8]],
+            "type: MultiBoxLoss, multibox_loss_param: {num_classes: 3}",
+        ),
         ([[2, 0, 3]], "type: Softmax"),
         ([[2, 0]], "type: InnerProduct, inner_product_param: {num_output: 3}"),
         ([[2, 0, 3]], "type: Reduction, reduction_param: {axis: 1, operation: MEAN}"),

@@ -23,6 +23,7 @@ WAITING = {
     "DetectionOutput": "boxes are chosen on the host",
     "YoloDetectionOutput": "boxes are chosen on the host",
     "Yolov3DetectionOutput": "boxes are chosen on the host",
+    "MultiBoxLoss": "priors are matched and mined on the host",
     "HDF5Output": "a file is written",
 }
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
@@ -51,6 +52,10 @@ MORE_LAYERS = [
         f"type: Yolov3DetectionOutput, yolov3_detection_output_param: {YOLO[:-1]}, mask: 0, mask_group_num: 1, "
         "anchors_scale: 8}",
         [(2, 7, 3, 3)],
+    ),
+    (
+        "type: MultiBoxLoss, multibox_loss_param: {num_classes: 3}",
+        [(1, 8), (1, 6), (1, 2, 8), (1, 1, 0, 8)],
     ),
     (f"type: Convolution, {FILTERS}, low_rank_param: {{rank: 2, factored: true}}", [(2, 4, 6, 6)]),
     ("type: HDF5Output, top: [], hdf5_output_param: {file_name: PATH}", [(2, 3), (2,)]),

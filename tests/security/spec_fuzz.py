@@ -92,6 +92,10 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
     ),
     "HDF5Output": ([[2, 3], [2]], {"hdf5_output_param": {"file_name": "out.h5"}, "top": []}),
     "Input": ([], {"input_param": {"shape": {"dim": [2, 3, 4]}}}),
+    "MultiBoxLoss": (
+        [[2, 12], [2, 6], [1, 2, 12], [1, 1, 3, 8]],
+        {"multibox_loss_param": {"num_classes": 2, "nms_param": {"top_k": 5}, "mining_type": "HARD_EXAMPLE"}},
+    ),
     "PriorBox": (
         [[1, 2, 3, 3], [1, 3, 20, 20]],
         {

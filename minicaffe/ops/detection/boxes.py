@@ -1,4 +1,4 @@
-"""Boxes (x_min, y_min, x_max, y_max): decoding predicted ones, their overlap, and non-maximum suppression.
+"""Boxes (x_min, y_min, x_max, y_max): offsets from priors and back, their overlap, and non-maximum suppression.
 
 P boxes are arrays (…, P, 4) on the host, since the size of the results is not known beforehand.
 The formulas are those of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, branch ssd).
@@ -42,17 +42,44 @@ DECODERS = {
 }
 
 
+def encode_corner(boxes: Array, priors: Array) -> Array:
+    """CORNER: how far each corner is from the prior's."""
+    offsets: Array = boxes - priors
+    return offsets
+
+
+def encode_corner_size(boxes: Array, priors: Array) -> Array:
+    """CORNER_SIZE: how far each corner is from the prior's, in units of the prior's size."""
+    size = priors[..., 2:] - priors[..., :2]
+    offsets: Array = (boxes - priors) / np.concatenate([size, size], axis=-1)
+    return offsets
+
+
+def encode_center_size(boxes: Array, priors: Array) -> Array:
+    """CENTER_SIZE: how far the centre is off, in units of the prior's size, and the log of the ratio of sizes."""
+    size, prior_size = boxes[..., 2:] - boxes[..., :2], priors[..., 2:] - priors[..., :2]
+    centre, prior_centre = ((some[..., :2] + some[..., 2:]) / 2 for some in (boxes, priors))
+    return np.concatenate([(centre - prior_centre) / prior_size, np.log(size / prior_size)], axis=-1)
+
+
+ENCODERS = {
+    "CORNER": encode_corner,
+    "CENTER_SIZE": encode_center_size,
+    "CORNER_SIZE": encode_corner_size,
+}
+
+
 def areas(boxes: Array) -> Array:
     """Width · height; 0 for a box with its corners in the wrong order."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return np.where((sides < 0).any(axis=-1), 0, sides[..., 0] * sides[..., 1])
 
 
-def overlaps(box: Array, boxes: Array) -> Array:
-    """Intersection over union of a box (4,) with each of (P, 4)."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    common = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0)
-    union = areas(box) + areas(boxes) - common
+def overlaps(some: Array, others: Array) -> Array:
+    """Intersection over union of boxes (…, 4) with others (…, 4), of shapes that go together."""
+    sides = np.minimum(some[..., 2:], others[..., 2:]) - np.maximum(some[..., :2], others[..., :2])
+    common = np.where((sides > 0).all(axis=-1), sides[..., 0] * sides[..., 1], 0)
+    union = areas(some) + areas(others) - common
     found: Array = np.divide(common, union, out=np.zeros_like(union), where=common > 0)
     return found
 
