@@ -185,6 +185,8 @@ LAYERS = {
         [(2, 4, 7, 6), (2, 4)],
     ),
     "ShuffleChannel": ("type: ShuffleChannel, shuffle_channel_param: {group: 2}", [(2, 6, 3, 4)]),
+    "SeLU": ("type: SeLU", IMAGE),
+    "SeLu": ("type: SeLu, selu_param: {alpha: 0.4, lambda: 1.3}", IMAGE),
     "Sigmoid": ("type: Sigmoid", IMAGE),
     "Slice": ("type: Slice, top: [a, b], slice_param: {slice_point: 1}", IMAGE),
     "Slice, slice_dim": ("type: Slice, top: [a, b], slice_param: {slice_dim: 2, slice_point: 3}", IMAGE),

@@ -15,6 +15,7 @@ from minicaffe.layers.power import Power, PowerParam
 from minicaffe.layers.prelu import PReLU
 from minicaffe.layers.relu import ReLU, ReLUParam
 from minicaffe.layers.relu6 import ReLU6, ReLU6Param
+from minicaffe.layers.selu import SeLu, SeLuParam
 from minicaffe.layers.swish import Swish, SwishParam
 from minicaffe.layers.threshold import Threshold, ThresholdParam
 from minicaffe.onnx.graph import Graph, writers
@@ -46,6 +47,13 @@ def prelu(graph: Graph, layer: PReLU, x: list[str], bottom: list[Blob], top: lis
 def elu(graph: Graph, layer: ELU, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """Elu."""
     return [graph.add("Elu", x[0], alpha=layer.spec.message(ELUParam).alpha)]
+
+
+@writers.of("SeLu", "SeLU")
+def selu(graph: Graph, layer: SeLu, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Selu."""
+    param = layer.spec.message(SeLuParam)
+    return [graph.add("Selu", x[0], alpha=param.alpha, gamma=param.slope)]
 
 
 @writers.of("ReLU6")

@@ -24,6 +24,7 @@ WAITING = {
     "YoloDetectionOutput": "boxes are chosen on the host",
     "Yolov3DetectionOutput": "boxes are chosen on the host",
     "MultiBoxLoss": "priors are matched and mined on the host",
+    "DetectNetTransformation": "pictures are changed on the host",
     "HDF5Output": "a file is written",
 }
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
@@ -44,6 +45,20 @@ MORE_LAYERS = [
     (
         "type: BoxAnnotatorOHEM, top: [label, weights], box_annotator_ohem_param: {roi_per_img: 2}",
         [(3, 5), (3,), (3,), (3, 8)],
+    ),
+    ("type: L1Loss", [(3, 4), (3, 4)]),
+    ("type: DiceCoefLoss", [(3, 4), (3, 4)]),
+    ("type: SigmoidCrossEntropyBalanceLoss", [(3, 4), (3, 4)]),
+    ("type: CenterLoss, center_loss_param: {num_output: 3}", [(3, 4), (3,)]),
+    (
+        "type: MarginInnerProduct, margin_inner_product_param: {num_output: 5, type: QUADRUPLE, "
+        "weight_filler: {type: xavier}}",
+        [(3, 4), (3,)],
+    ),
+    (
+        "type: DetectNetTransformation, top: [a, b], "
+        "detectnet_groundtruth_param: {image_size_x: 8, image_size_y: 8}",
+        [(1, 3, 9, 7), (1, 1, 2, 16)],
     ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
