@@ -12,11 +12,11 @@ import numpy as np
 
 # One family of random streams for each purpose. The purpose comes before the number: NumPy pads a seed with
 # zeros, so [seed, k] would be the same stream as [seed, k, 0].
-ORDER, AUGMENTATION, SKIP = 0, 1, 2
+ORDER, AUGMENTATION, SKIP, SIZE = 0, 1, 2, 3
 
 
 def random_stream(seed: int, purpose: int, number: int = 0) -> np.random.Generator:
-    """The generator for one epoch's order, one batch's augmentation, or the skip at the start."""
+    """The generator for one epoch's order, one batch's augmentation, the skip, or some batches' size."""
     return np.random.default_rng([seed, purpose, number])
 
 

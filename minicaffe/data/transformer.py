@@ -1,6 +1,6 @@
 """DataTransformer: raw images -> the batch that a net sees, as Caffe's DataTransformer does it.
 
-    out = (crop(pad(x)) - mean) * scale, mirrored or not
+    out = (crop(pad(resize(x))) - mean) * scale, mirrored or not
 
 A mean image is cropped and mirrored along with the pixels, that is, it is subtracted before the crop.
 """
@@ -13,15 +13,22 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from minicaffe.data.augmentation.boxes import EmitConstraint
+from minicaffe.data.augmentation.resizing import ResizeParam, Resizing
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import Preparation
 from minicaffe.data.sources.source import Images, find_path, lookup_folders
 from minicaffe.errors import DataError
-from minicaffe.spec.fields import Bool, Float, Int, Message, String
+from minicaffe.spec.fields import Bool, Float, Int, Message, Nested, String
+
+ONLY_BOXES = ("emit_constraint",)  # of use where images have boxes
 
 
 class TransformParam(Message):
-    """Caffe's TransformationParameter, and ``pad``: rows and columns of zeros around the raw image.
+    """Caffe's TransformationParameter, SSD's fields, and ``pad``: rows and columns of zeros around an image.
+
+    ``crop_h`` and ``crop_w`` are for crops that are not square. Of several ``resize_param``, which MobileNet-YOLO's
+    Caffe allows, AnnotatedData draws one. ``emit_constraint`` is for AnnotatedData alone.
 
     With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training. A padded pixel
     is 0 before the mean is subtracted, so it becomes -mean_value; a mean image is padded too, and there it is 0.
@@ -30,17 +37,46 @@ class TransformParam(Message):
     scale = Float(1.0)
     mirror = Bool(False)
     crop_size = Int(0, min=0)
+    crop_h = Int(0, min=0)
+    crop_w = Int(0, min=0)
     mean_file = String("")
     mean_value = Float(repeated=True)
     force_color = Bool(False)
     force_gray = Bool(False)
     pad = Int(0, min=0)
+    resize_param = Nested(ResizeParam, repeated=True)
+    emit_constraint = Nested(EmitConstraint, optional=True)
 
     def check(self) -> None:
         if self.mean_file and self.mean_value:
             raise self.error("mean_file", "mean_value is given too; keep one of them")
         if self.force_color and self.force_gray:
             raise self.error("force_gray", "force_color is given too; keep one of them")
+        if bool(self.crop_h) != bool(self.crop_w):
+            missing = "crop_w" if self.crop_h else "crop_h"
+            raise self.error(missing, "crop_h and crop_w must be given together; give both, or crop_size")
+
+    def check_without_boxes(self) -> None:
+        """Raise SpecError for what only AnnotatedData can do, and for several sizes of images."""
+        for name in ONLY_BOXES:
+            if self.has(name):
+                raise self.error(name, "only AnnotatedData layers have it; remove it")
+        if len(self.resize_param) > 1:
+            raise self.error("resize_param", "only AnnotatedData layers may have several; keep one")
+
+    def check_without_resizing(self) -> None:
+        """Raise SpecError for what a layer of windows or arrays does not do to them."""
+        self.check_without_boxes()
+        for name in ("resize_param", "crop_h", "crop_w"):
+            if self.has(name):
+                raise self.error(name, "this layer does not have it; remove it")
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width of the crop."""
+        if self.crop_size:
+            return self.crop_size, self.crop_size
+        return (self.crop_h, self.crop_w) if self.crop_h else None
 
     @property
     def color(self) -> bool | None:
@@ -54,7 +90,8 @@ class DataTransformer:
     def __init__(self, param: TransformParam, phase: str, folder: str | Path = ".") -> None:
         """``folder`` is the spec's, where ``mean_file`` is looked up first. Raises DataError."""
         self.param = param
-        self.crops_at_random = phase == "TRAIN" and param.crop_size > 0
+        self.crops_at_random = phase == "TRAIN" and param.crop is not None
+        self.resizing = Resizing(param.resize_param[0]) if param.resize_param else None
         self.scale = np.float32(param.scale)
         self.mean_image: np.ndarray | None = None
         if param.mean_file:
@@ -63,14 +100,28 @@ class DataTransformer:
 
     def output_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
         """The shape (C, h, w) that an image (C, H, W) becomes. Raises SpecError if the image does not fit."""
+        return self.cropped_shape(self.resized_shape(image_shape))
+
+    def resized_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """The shape of an image (C, H, W) after ``resize_param``."""
         channels, height, width = image_shape
+        return (channels, *(self.resizing.size(height, width) if self.resizing else (height, width)))
+
+    def cropped_shape(self, resized_shape: Sequence[int]) -> tuple[int, int, int]:
+        """The shape after all steps but the first. Raises SpecError if the image does not fit."""
+        channels, height, width = resized_shape
         self._check(channels, height, width)
-        crop, pad = self.param.crop_size, 2 * self.param.pad
-        return (channels, crop, crop) if crop else (channels, height + pad, width + pad)
+        pad = 2 * self.param.pad
+        return (channels, *(self.param.crop or (height + pad, width + pad)))
 
     def preparation(self, image_shape: Sequence[int]) -> Preparation | None:
         """What an image (C, H, W) of bytes goes through at TEST; None if a Preparation cannot express it."""
-        channels, height, width = image_shape
+        if self.resizing and (
+            self.resizing.param.resize_mode != "WARP"
+            or self.resizing.param.interp_mode not in ([], ["LINEAR"])
+        ):
+            return None
+        channels, height, width = self.resized_shape(image_shape)
         _, h, w = self.output_shape(image_shape)
         if channels not in (1, 3) or h > height or w > width:  # larger because of padding
             return None
@@ -90,10 +141,13 @@ class DataTransformer:
         )
 
     def _check(self, channels: int, height: int, width: int) -> None:
-        param, mean = self.param, self.mean_image
-        if min(height, width) + 2 * param.pad < param.crop_size:
-            size = f"{height} × {width}" + (f" with pad {param.pad}" if param.pad else "")
-            raise param.error("crop_size", f"{param.crop_size} is more than an image has ({size}); reduce it")
+        param, mean, pad = self.param, self.mean_image, 2 * self.param.pad
+        sides = (("crop_h", height), ("crop_w", width)) if param.crop else ()
+        for (name, side), wanted in zip(sides, param.crop or (), strict=True):
+            if side + pad < wanted:
+                size = f"{height} × {width}" + (f" with pad {param.pad}" if pad else "")
+                name = "crop_size" if param.crop_size else name
+                raise param.error(name, f"{wanted} is more than an image has ({size}); reduce it")
         if mean is not None and mean.shape != (channels, height, width):
             problem = f"its shape {mean.shape} is not the images', {(channels, height, width)}; use another"
             raise param.error("mean_file", problem)
@@ -106,6 +160,22 @@ class DataTransformer:
 
         Every random choice is drawn from ``rng``. Raises SpecError or DataError if images do not fit.
         """
+        if self.resizing:
+            images = [self.resized(image, rng, self.resizing) for image in images]
+        self.place(images, out, rng)
+
+    def resized(self, image: np.ndarray, rng: np.random.Generator, resizing: Resizing | None) -> np.ndarray:
+        """An image (C, H, W) after ``resize_param``. Raises DataError for an image of floats."""
+        if resizing is None:
+            return image
+        if image.dtype != np.uint8:
+            raise DataError("resize_param is for images of bytes, and these are floats; remove it")
+        return resizing(image.transpose(1, 2, 0), rng).transpose(2, 0, 1)
+
+    def place(
+        self, images: Images, out: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Crop, mirror, and write into ``out``; say which are mirrored (N,), and where they are cropped (N, 2)."""
         shapes = [image.shape for image in (images[:1] if isinstance(images, np.ndarray) else images)]
         for shape in dict.fromkeys(shapes):
             self._check_output(shape, out.shape[:3])
@@ -113,13 +183,14 @@ class DataTransformer:
         flips, corners = self._draw(sizes, rng)
         if isinstance(images, np.ndarray):
             self._write(images, flips, corners, out)
-            return
+            return flips, corners
         for n, image in enumerate(images):
             only = slice(n, n + 1)
             self._write(image[None], flips[only], corners[only], out[..., only])
+        return flips, corners
 
-    def _check_output(self, image_shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        got = self.output_shape(image_shape)
+    def _check_output(self, resized_shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        got = self.cropped_shape(resized_shape)
         if got != wanted:
             has, others = (" × ".join(map(str, shape)) for shape in (got, wanted))
             raise DataError(f"images of one batch differ: {has}, but {others} is expected; resize or crop")
@@ -127,9 +198,9 @@ class DataTransformer:
     def _draw(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """For images of ``sizes`` (N, 2): whether to mirror, (N,), and the crop's row and column, (N, 2)."""
         flips = rng.integers(2, size=len(sizes)) > 0 if self.param.mirror else np.zeros(len(sizes), bool)
-        if not self.param.crop_size:
+        if self.param.crop is None:
             return flips, np.zeros_like(sizes)
-        room = sizes + 2 * self.param.pad - self.param.crop_size
+        room = sizes + 2 * self.param.pad - np.array(self.param.crop)
         return flips, rng.integers(room + 1) if self.crops_at_random else room // 2
 
     def _write(self, images: np.ndarray, flips: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:

@@ -114,7 +114,7 @@ class BatchSourceLayer(Layer):
 
     def _data(self) -> dict[str, Any]:
         """The data that batch numbers refer to; stored in a snapshot, to notice if it has changed."""
-        (param,) = (getattr(self.spec, name) for name in self.messages if name != "transform_param")
+        param = getattr(self.spec, next(iter(self.messages)))  # the first says where the data are
         order = {name: getattr(param, name) for name in ("shuffle", "rand_skip") if hasattr(param, name)}
         return {"source": param.source, "images": self.rows, "batch_size": self.batch_size, **order}
 
@@ -180,7 +180,9 @@ def image_batches(layer: BatchSourceLayer, source: Source, order: Order, with_la
     Closes the source if this fails. Raises DataError or SpecError.
     """
     try:
-        transformer = DataTransformer(layer.spec.message(TransformParam), layer.phase, layer.setting.folder)
+        param = layer.spec.message(TransformParam)
+        param.check_without_boxes()
+        transformer = DataTransformer(param, layer.phase, layer.setting.folder)
         return ImageBatches(source, transformer, order, with_labels, slots_for(layer.depth))
     except MinicaffeError:
         source.close()

@@ -1,7 +1,8 @@
 """How a net can be looked at where its data are missing: with an input of the shape that its images have.
 
-Of that shape (N, C, H, W), C is known from weights, a mean, or the decoding, and H and W from ``crop_size``, a mean
-image, or the size to which images are resized. Of what is not known a letter stands in the remedy.
+Of that shape (N, C, H, W), C is known from weights, a mean, or the decoding, and H and W from a crop,
+``resize_param``, a mean image, or the size to which images are resized. A letter stands in the remedy for what is
+not known.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ def transformed(spec: LayerSpec, folder: str) -> Sizes:
         channels = len(param.mean_value)
     elif param.color is not None:
         channels = 3 if param.color else 1
-    crop = param.crop_size or None
-    return channels, crop or height, crop or width
+    if param.resize_param and param.resize_param[0].resize_mode != "FIT_SMALL_SIZE":
+        height, width = param.resize_param[0].height, param.resize_param[0].width
+    if param.crop is not None:
+        height, width = param.crop
+    return channels, height, width
 
 
 def _mean_shape(param: TransformParam, folder: str) -> Sizes:

@@ -54,6 +54,7 @@ class WindowData(BatchSourceLayer):
 
     def make_batches(self, top: Blobs) -> WindowBatches:
         param, transform = self.spec.message(WindowDataParam), self.spec.message(TransformParam)
+        transform.check_without_resizing()
         if not transform.crop_size:
             raise transform.error(
                 "crop_size", "required, but not given: the size of the windows; add 'crop_size: …'"

@@ -28,7 +28,8 @@ WAITING = {
     "HDF5Output": "a file is written",
 }
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
-    *("Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData", "Python", "Split"),
+    *("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"),
+    *("Python", "Split"),
 }
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
 YOLO = "{num_classes: 2, num_box: 1, biases: [1, 1]}"

@@ -10,8 +10,10 @@ from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.cli.parser import make_parser
 from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
+from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.data.sources.source import BACKENDS
 from minicaffe.data.transformer import TransformParam
+from minicaffe.layers.annotated_data import AnnotatedDataParam
 from minicaffe.layers.data import DataParam
 from minicaffe.low_rank.param import LowRankParam
 from minicaffe.spec.net import LayerSpec, NetSpec
@@ -67,6 +69,8 @@ def test_layers_md_has_no_type_that_is_not_there():
     ("heading", "names"),
     [
         ("### `transform_param`", TransformParam.fields),
+        ("### `resize_param`", ResizeParam.fields),
+        ("### `annotated_data_param`", AnnotatedDataParam.fields),
         ("### Learning rates", policies),
         ("### Update rules", update_rules),
         ("## Fillers", FILLERS),
@@ -79,7 +83,8 @@ def test_specs_md_has_a_row_for_each_name(heading, names):
 
 def test_specs_md_has_every_field_of_a_net_and_of_a_layer():
     rows = names_in(row[0] for row in table_rows(DOCS / "specs.md", "## A net") if row[0].startswith("`"))
-    subsections = {*TransformParam.fields, *DataParam.fields}
+    messages = (TransformParam, ResizeParam, DataParam, AnnotatedDataParam)
+    subsections = {name for message in messages for name in message.fields}
     assert set(rows) == {*NetSpec.fields, *LayerSpec.fields, *subsections}
 
 

@@ -13,7 +13,7 @@ from minicaffe.inspect.layer_examples import EXAMPLES
 from minicaffe.layers.pooling import Pooling
 from minicaffe.testing import compare_gradients
 
-SOURCES = {"Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+SOURCES = {"AnnotatedData", "Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
 NET = """
 name: small
 layer:

@@ -311,8 +311,8 @@ def test_a_net_that_cannot_be_trained_is_drawn_with_all_its_shapes(tmp_path, cap
 def test_a_net_whose_data_and_loss_are_unknown_is_drawn_in_phase_train(tmp_path, capsys):
     net, file = tmp_path / "net.prototxt", tmp_path / "net.dot"
     net.write_text(
-        'layer { name: "d" type: "AnnotatedData" top: "d" top: "l" include { phase: TRAIN } }\n'
-        'layer { name: "e" type: "MultiBoxLoss" bottom: "d" bottom: "l" top: "e" include { phase: TRAIN } }\n'
+        'layer { name: "d" type: "TripletData" top: "d" top: "l" include { phase: TRAIN } }\n'
+        'layer { name: "e" type: "TripletLoss" bottom: "d" bottom: "l" top: "e" include { phase: TRAIN } }\n'
     )
     assert main(["draw", str(net), "-o", str(file)]) == 0
     assert "(TRAIN)" in (dot := file.read_text(encoding="utf-8")) and "← l" in dot

@@ -16,6 +16,7 @@ from minicaffe.caffe.formats.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.formats.upgrade import add_input_layer
 from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core.net import Net
+from minicaffe.data.annotated.labels import SsdLabels, YoloLabels
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import default_preparation
 from minicaffe.device.array import to_host
@@ -245,6 +246,8 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
         n, _, *size = given[tops[0]]
         divisor = int(layer.child("dense_image_data_param").text("label_divide_factor") or 1)
         given.setdefault(tops[1], (n, 1, *(int(side) // divisor for side in size)))
+    if len(tops) > 1 and tops[0] in given and layer.text("type") == "AnnotatedData":
+        given.setdefault(tops[1], _boxes_shape(layer, given[tops[0]]))
     for name, shape in zip(tops, layer.child("input_param").trees("shape"), strict=False):
         given.setdefault(name, tuple(map(int, shape.texts("dim"))))
     new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})
@@ -256,6 +259,13 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
             )
         new.child("input_param").add("shape", _shape(given[name]))
     return new
+
+
+def _boxes_shape(layer: Tree, images: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the label of an AnnotatedData layer: one box, or a label of YOLO."""
+    of_yolo = any(param.text("yolo_data_type") == "1" for param in layer.trees("annotated_data_param"))
+    labels = YoloLabels(with_difficult=True) if of_yolo else SsdLabels()
+    return labels.shape(images[0], 1)
 
 
 def _shape(dims: Sequence[int]) -> Tree:

@@ -46,6 +46,13 @@ def image_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     return _data(export, plain, "a folder as source" if is_folder else "")
 
 
+@conversions.of("AnnotatedData")
+def annotated_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
+    """As it is, for SSD's Caffe, with its backend written out."""
+    plain.tree.child("data_param").set("backend", text("LMDB"))
+    return [plain]
+
+
 @conversions.of("WindowData")
 def window_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
     """A list of windows, which Caffe reads too."""

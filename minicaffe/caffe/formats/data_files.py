@@ -9,7 +9,7 @@ from pathlib import Path
 from minicaffe.caffe.formats.tree import Scalar, Tree
 
 PAIRED = ("DenseImageData", "ImageLabelmapData")  # whose lists have two files on a line
-PATHS = ("source", "mean_file", "root_folder")
+PATHS = ("source", "mean_file", "root_folder", "label_map_file")
 
 
 def whole_paths(layer: Tree, folder: Path) -> Iterator[str]:

@@ -42,16 +42,21 @@ class LmdbSource(Source):
         """The pixels (C, h, w) and the label of one Datum."""
         try:
             datum = parse_message("Datum", value)
+        except DataError as error:
+            raise self._damaged(key, str(error)) from None
+        return self._pixels_of(key, datum), float(datum.label)
+
+    def _pixels_of(self, key: bytes, datum: Any) -> np.ndarray:
+        """The pixels (C, h, w) of the Datum with this key. Raises DataError."""
+        try:
             pixels = self._pixels(datum)
         except BAD_IMAGE as error:
             raise self._damaged(key, f"its image cannot be decoded ({one_line(error)})") from None
-        except DataError as error:
-            raise self._damaged(key, str(error)) from None
         if pixels is None:
             shape = (datum.channels, datum.height, datum.width)
             count = len(datum.data) or len(datum.float_data)
             raise self._damaged(key, f"{count} numbers do not fit channels × height × width {shape}")
-        return pixels, float(datum.label)
+        return pixels
 
     def _pixels(self, datum: Any) -> np.ndarray | None:
         """The pixels of a Datum, or None if their number does not match its shape."""

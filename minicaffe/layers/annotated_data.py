@@ -1,0 +1,88 @@
+"""AnnotatedData: batches of images with boxes around the objects on them, from an LMDB of AnnotatedDatums.
+
+Shapes: the tops are the images (N, C, h, w), after ``transform_param``, in Caffe's channel order (blue, green,
+red), and, if there is a second top, the G boxes of the batch (1, 1, G, 8), a row for each:
+
+    image, label, instance, x_min, y_min, x_max, y_max, difficult
+
+with corners in units of the image's sides; one row of −1 where there are none. With ``yolo_data_type: 1`` the
+second top is (N, 1, 300, 5), for each image 300 rows (label − 1, x, y, width, height) with the centre of a box, and
+zeros where there are fewer. An LMDB without types of annotation has classes in their place, (N,).
+
+``minicaffe data annotated`` writes such an LMDB. The AnnotatedDataLayer of SSD's Caffe (Liu et al. 2016,
+arXiv 1512.02325; weiliu89/caffe, branch ssd), with the label for YOLO of eric612/MobileNet-YOLO.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minicaffe.core.layer import Blobs, register_layer
+from minicaffe.data.annotated.batches import AnnotatedBatches
+from minicaffe.data.annotated.labels import Labels, SsdLabels, YoloLabels
+from minicaffe.data.annotated.source import AnnotatedSource
+from minicaffe.data.order import Order
+from minicaffe.data.prefetch import slots_for
+from minicaffe.data.sources.source import find_path, lookup_folders
+from minicaffe.data.transformer import DataTransformer, TransformParam
+from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.layers.batch_source import BatchSourceLayer
+from minicaffe.layers.data import DataParam
+from minicaffe.spec.fields import Bool, Enum, Int, Message, String
+
+TYPES = ("BBOX", "BBOXANDSEG", "LANE")  # names are read in upper case
+
+
+class AnnotatedDataParam(Message):
+    """SSD's AnnotatedDataParameter, and from ``yolo_data_type`` on the fields of MobileNet-YOLO's.
+
+    ``anno_type`` replaces the type in the LMDB. ``label_map_file`` names the labels for people; no number depends
+    on it. ``train_diffcult``: whether difficult boxes are in a label of YOLO.
+    """
+
+    label_map_file = String("")
+    anno_type = Enum(*TYPES)
+    yolo_data_type = Int(0, min=0, max=1)
+    train_diffcult = Bool(True)
+
+
+@register_layer
+class AnnotatedData(BatchSourceLayer):
+    """Reads ``data_param.source`` in consecutive batches that run on from one epoch into the next."""
+
+    messages = {
+        "data_param": DataParam,
+        "transform_param": TransformParam,
+        "annotated_data_param": AnnotatedDataParam,
+    }
+
+    def make_batches(self, top: Blobs) -> AnnotatedBatches:
+        param, annotated = self.spec.message(DataParam), self.spec.message(AnnotatedDataParam)
+        transform = self.spec.message(TransformParam)
+        self._check(param, transform)
+        self.depth = param.prefetch
+        path = find_path(param.source, lookup_folders(self.setting.folder))
+        source = AnnotatedSource(Path(path), transform.color)
+        try:
+            order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
+            transformer = DataTransformer(transform, self.phase, self.setting.folder)
+            kind = None if annotated.anno_type is None else TYPES.index(annotated.anno_type)
+            labels = self._labels(annotated) if len(top) > 1 else None
+            return AnnotatedBatches(source, transformer, order, labels, kind, slots_for(self.depth))
+        except MinicaffeError:
+            source.close()
+            raise
+
+    def _labels(self, param: AnnotatedDataParam) -> Labels:
+        return YoloLabels(param.train_diffcult) if param.yolo_data_type else SsdLabels()
+
+    def _check(self, param: DataParam, transform: TransformParam) -> None:
+        if param.backend not in (None, "LMDB"):
+            raise DataError(f"{param.source}: backend {param.backend}; AnnotatedData reads an LMDB")
+        ways = transform.resize_param
+        if param.batch_size > 1 and any(way.resize_mode == "FIT_SMALL_SIZE" for way in ways):
+            raise param.error(
+                "batch_size", "must be 1 with resize_mode FIT_SMALL_SIZE, after which sizes differ"
+            )
+        if len(ways) > 1 and abs(sum(way.prob for way in ways) - 1) > 0.01:
+            raise transform.error("resize_param", "the values of prob of all of them must add up to 1")
