@@ -37,6 +37,7 @@ class PairTransformer(DataTransformer):
         divisor: int = 1,
     ) -> None:
         """Raises DataError for a mean that cannot be read, SpecError for settings that suit no map."""
+        param.check_without_resizing()
         super().__init__(param, phase, folder)
         self.mirror, self.first_crop, self.divisor = mirror, crop, divisor
         if param.pad:

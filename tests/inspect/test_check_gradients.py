@@ -13,7 +13,16 @@ from minicaffe.inspect.layer_examples import EXAMPLES
 from minicaffe.layers.pooling import Pooling
 from minicaffe.testing import compare_gradients
 
-SOURCES = {"AnnotatedData", "Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+SOURCES = {
+    "AnnotatedData",
+    "Data",
+    "DenseImageData",
+    "HDF5Data",
+    "ImageData",
+    "ImageLabelmapData",
+    "MemoryData",
+}
+SOURCES |= {"WindowData"}
 NET = """
 name: small
 layer:
