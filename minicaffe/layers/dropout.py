@@ -3,8 +3,10 @@
     dx = dy · m / (1 − r)
 
 With ``scale_train: false`` the scaling happens at TEST instead: y = x · m at TRAIN, y = x · (1 − r) at TEST.
+With ``sample_weights_test`` TEST is as TRAIN: the mean and the spread of many forwards are a Bayesian net's.
 
-Caffe's DropoutLayer, with the field of Fast R-CNN's Caffe; Srivastava et al. 2014.
+Caffe's DropoutLayer, with fields of Fast R-CNN's Caffe and of SegNet's (Kendall, Badrinarayanan and Cipolla 2015,
+arXiv 1511.02680); Srivastava et al. 2014.
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ from minicaffe.spec.fields import Bool, Float, Message
 
 
 class DropoutParam(Message):
-    """``dropout_ratio``: the share r that is dropped; ``scale_train``: scale at TRAIN (true) or at TEST (false)."""
+    """``dropout_ratio``: the share r that is dropped; ``scale_train``: scale at TRAIN (true) or at TEST (false).
+
+    ``sample_weights_test``: drop at TEST, too.
+    """
 
     dropout_ratio = Float(0.5, min=0, below=1)
     scale_train = Bool(True)
+    sample_weights_test = Bool(False)
 
 
 @register_layer
@@ -39,6 +45,7 @@ class Dropout(Layer):
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(DropoutParam)
+        self.drops = self.phase == "TRAIN" or param.sample_weights_test
         self.threshold = threshold_for(param.dropout_ratio)
         scale = scale_for(self.threshold)
         self.train_scale, self.test_scale = (scale, 1.0) if param.scale_train else (1.0, 1 / scale)
@@ -48,14 +55,14 @@ class Dropout(Layer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = bottom[0].stored, top[0].stored
-        if self.phase == "TRAIN":
+        if self.drops:
             self.bits = random_bits(self.rng, x.shape)
             drop(x, self.bits, self.threshold, self.train_scale, out=y)
         else:
             self._scale(x, y)
 
     def as_map(self) -> Map | None:
-        if self.phase != "TEST":
+        if self.drops:
             return None
         return Affine() if self.test_scale == 1 else Function(lambda y: self._multiply(y, y))
 
@@ -63,7 +70,7 @@ class Dropout(Layer):
         if not propagate_down[0]:
             return
         dy, dx = top[0].stored_diff, bottom[0].stored_diff
-        if self.phase == "TRAIN":
+        if self.drops:
             drop(dy, self.bits, self.threshold, self.train_scale, out=dx)
         else:
             self._scale(dy, dx)

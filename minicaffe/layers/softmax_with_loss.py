@@ -6,7 +6,11 @@ Shapes: scores x (N, …, C, …) with C classes along ``axis``; labels (N, …)
 
 n is the number of labels that are not ignored, unless ``loss_param`` says otherwise.
 
-Caffe's SoftmaxWithLossLayer; the third top is from R-FCN's Caffe (daijifeng001/caffe-rfcn).
+With ``weight_by_label_freqs`` each label's loss and gradient are multiplied by the ``class_weighting`` of its
+class; n still is the number of labels.
+
+Caffe's SoftmaxWithLossLayer; the third top is from R-FCN's Caffe (daijifeng001/caffe-rfcn), the weights are from
+SegNet's (alexgkendall/caffe-segnet).
 """
 
 from __future__ import annotations
@@ -20,6 +24,14 @@ from minicaffe.device.array import Array
 from minicaffe.layers.loss import LossLayer, LossParam, check_label_count, read_labels
 from minicaffe.layers.softmax import SoftmaxParam
 from minicaffe.ops.softmax import cross_entropy, cross_entropy_grad, softmax
+from minicaffe.spec.fields import Bool, Float
+
+
+class SoftmaxLossParam(LossParam):
+    """``class_weighting``: a weight for each class, with ``weight_by_label_freqs``; without it, of no effect."""
+
+    weight_by_label_freqs = Bool(False)
+    class_weighting = Float(repeated=True)
 
 
 @register_layer
@@ -29,8 +41,15 @@ class SoftmaxWithLoss(LossLayer):
     The third has the shape of the labels, and 0 for those that are ignored. No gradient comes from either.
     """
 
-    messages = {"loss_param": LossParam, "softmax_param": SoftmaxParam}
+    messages = {"loss_param": SoftmaxLossParam, "softmax_param": SoftmaxParam}
     tops = (1, 3)
+    class_weights: Array | None = None  # (C,)
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        param = self.spec.message(SoftmaxLossParam)
+        if param.weight_by_label_freqs:
+            weights = np.array(param.class_weighting, self.dtype)
+            self.class_weights = self.setting.device.put(weights)
 
     def class_axis(self) -> int:
         """The axis of the classes, as given in the spec."""
@@ -41,6 +60,11 @@ class SoftmaxWithLoss(LossLayer):
         shape = bottom[0].shape
         self.axis = canonical_axis(self, self.class_axis(), len(shape))
         self.classes = shape[self.axis]
+        weights = self.class_weights
+        if weights is not None and len(weights) != self.classes:
+            raise self.spec.message(SoftmaxLossParam).error(
+                "class_weighting", f"{len(weights)} weights for {self.classes} classes; give one for each"
+            )
         self.label_shape = shape[: self.axis] + shape[self.axis + 1 :]
         self.outer = int(np.prod(shape[: self.axis]))
         self.stored_axis = bottom[0].stored_axis(self.axis)
@@ -62,6 +86,9 @@ class SoftmaxWithLoss(LossLayer):
         )
         valid = None if self.counts is None else self.counts.sum()
         self.divisor = self.normalizer(self.mode, self.outer, self.labels.size, valid)
+        if self.class_weights is not None:
+            weights = self.class_weights[self.labels]
+            self.counts = weights if self.counts is None else weights * self.counts
         top[0].stored[...] = self.total_loss(bottom) / self.divisor
         if len(top) > 1:
             top[1].stored[...] = self.xp.moveaxis(self.prob, 0, self.stored_axis)

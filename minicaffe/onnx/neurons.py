@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.layers.clip import Clip, ClipParam
-from minicaffe.layers.dropout import Dropout
+from minicaffe.layers.dropout import Dropout, DropoutParam
 from minicaffe.layers.elu import ELU, ELUParam
 from minicaffe.layers.exp import Exp, ExpParam
 from minicaffe.layers.log import Log, LogParam
@@ -113,4 +113,8 @@ def threshold(graph: Graph, layer: Threshold, x: list[str], bottom: list[Blob], 
 @writers.of("Dropout")
 def dropout(graph: Graph, layer: Dropout, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """At TEST x itself; a factor, where the layer scales then."""
+    if layer.drops:
+        raise layer.spec.message(DropoutParam).error(
+            "sample_weights_test", "random masks cannot be exported; leave it out"
+        )
     return [graph.scaled(x[0], float(np.float32(layer.test_scale)))]

@@ -252,6 +252,8 @@ def _power(layer: Power, x: list[Shape], y: list[Shape]) -> dict[str, Any]:
 
 @ops.of("Dropout")
 def _dropout(layer: Dropout, x: list[Shape], y: list[Shape]) -> dict[str, Any]:
+    if layer.drops:
+        raise NotLive(f"layer '{layer.name}' drops at random (sample_weights_test)")
     return {"op": "copy"} if layer.test_scale == 1 else {"op": "multiply", "by": layer.test_scale}
 
 
