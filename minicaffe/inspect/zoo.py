@@ -20,11 +20,12 @@ from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError, SpecError, counted, one_line, shown
 from minicaffe.files.spec_formats import open_net, open_solver, read_spec
 from minicaffe.inspect.stand_ins import NeedsDataError, StandInNet
-from minicaffe.spec.net import LayerField, NetSpec
+from minicaffe.spec.net import LayerField, NetSpec, make_state
 from minicaffe.spec.reader import Where
 from minicaffe.spec.trust import UntrustedError
 
-SUFFIXES = (".prototxt", ".pbtxt", ".yaml", ".yml")
+SUFFIXES = (".prototxt", ".pbtxt", ".pt", ".yaml", ".yml")
+PHASES = ("train", "test")
 SIGNS = {  # what a text is, by a field that it has: the first that is found
     "solver": re.compile(r"\b(base_lr|lr_policy|max_iter)\s*:"),
     "net": re.compile(r"\b(layers?\s*[:{]|input\s*:)"),
@@ -140,14 +141,15 @@ def _run(net: StandInNet) -> None:
 
 
 def states_of(spec: NetSpec) -> list[tuple[str, tuple[str, ...]]]:
-    """The phases and stages that a net has layers for; a net without data and rules is for TEST."""
+    """The stages that a net has rules for, or else the phases that it has data for, or else TEST."""
     layers = spec.layer or spec.layers
     rules = [rule for layer in layers for rule in (*layer.include, *layer.exclude)]
     stages = sorted({stage for rule in rules for stage in rule.stage})
     if stages:
         return [("train" if "train" in stage else "test", (stage,)) for stage in stages]
-    has_both = any(layer.brings_data for layer in layers) or any(rule.phase for rule in rules)
-    return [("train", ()), ("test", ())] if has_both else [("test", ())]
+    reading = [layer for layer in layers if layer.brings_data]
+    phases = [phase for phase in PHASES if any(layer.belongs_to(make_state(phase)) for layer in reading)]
+    return [(phase, ()) for phase in phases or ["test"]]
 
 
 def _reason(problem: str, path: Path) -> str:

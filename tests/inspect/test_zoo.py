@@ -100,14 +100,24 @@ def test_a_python_layer_is_not_run(folder, tmp_path, monkeypatch, capsys):
     assert "code?  deploy.prototxt" in capsys.readouterr().out
 
 
-def test_a_net_is_run_in_the_states_that_its_rules_name(folder):
-    rule = 'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 } } include { stage: "deploy" } }'
-    (folder / "one/deploy.prototxt").write_text(DEPLOY + rule)
-    found = states(folder, run=True)
-    assert found["one/deploy.prototxt"].state == "opens"
-    both = DEPLOY + 'layer { name: "z" type: "Softmax" bottom: "gone" top: "z" include { phase: TRAIN } }'
-    (folder / "one/deploy.prototxt").write_text(both)
-    assert "no layer makes the blob 'gone'" in states(folder)["one/deploy.prototxt"].problems[0]
+DUMMY = 'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 1 dim: 2 } } RULE }'
+AFTER = 'layer { name: "z" type: "Softmax" bottom: "BOTTOM" top: "z" RULE }'
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "bottom", "state"),
+    [
+        ("", "include { phase: TRAIN }", "gone", "STOPS"),  # it has data for both phases
+        ("include { phase: TEST }", "include { phase: TRAIN }", "gone", "opens"),
+        ("include { phase: TRAIN }", "", "d", "opens"),
+        ('include { stage: "deploy" }', "", "d", "opens"),
+        ("", 'include { stage: "deploy" }', "gone", "STOPS"),
+    ],
+)
+def test_a_net_is_built_in_the_states_that_it_is_for(folder, first, then, bottom, state):
+    text = DUMMY.replace("RULE", first) + AFTER.replace("RULE", then).replace("BOTTOM", bottom)
+    (folder / "one/deploy.prototxt").write_text(text)
+    assert states(folder)["one/deploy.prototxt"].state == state
 
 
 def test_what_fails_only_in_forward_is_found_by_running(folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import add_trust
-from minicaffe.errors import DataError, counted
+from minicaffe.errors import DataError
 from minicaffe.inspect import zoo
 
 IMAGE = 3, 224, 224
@@ -54,7 +54,8 @@ def _line(file: zoo.Checked, name: Path) -> str:
             f"{file.state if file.kind else '-':5}  {name}: {kind}{', without its data' * file.without_data}"
         )
     first = file.problems[0].replace(str(file.path), str(name), 1)
-    more = f" (and {counted(len(file.problems) - 1, 'more')})" if len(file.problems) > 1 else ""
+    others = len(file.problems) - 1
+    more = f" (and {others} more)" if others else ""
     return f"{file.state}  {first}{more}"
 
 
