@@ -199,6 +199,18 @@ class NetSpec:
 
     __setitem__, __getitem__ = __setattr__, __getattr__
 
+    def keys(self) -> list[str]:
+        """The names of the tops, in the order in which they were given (SSD's Caffe)."""
+        return list(self.tops)
+
+    def vals(self) -> list[Top | Function]:
+        """The tops, in the same order (SSD's Caffe)."""
+        return list(self.tops.values())
+
+    def update(self, name: str, params: Mapping[str, Any]) -> None:
+        """Change parameters of the layer that makes a top (SSD's Caffe)."""
+        _function(self[name]).params.update(params)
+
     def to_proto(self) -> Any:
         """The net as a NetParameter; its str() is prototxt."""
         return _write(map(_function, self.tops.values()), {top: name for name, top in self.tops.items()})

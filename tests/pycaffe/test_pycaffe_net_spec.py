@@ -266,3 +266,18 @@ def test_assign_proto_and_the_names_of_messages_are_there_as_in_pycaffe():
         "pooling",
         "hdf5_data",
     )
+
+
+def test_a_net_has_what_scripts_of_ssd_ask_of_it():
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1, 3, 4, 4]))
+    net.pool = L.Pooling(net.data, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+    assert net.keys()[-1] == "pool" and net.vals() == [net.data, net.pool]
+    net.update("pool", {"kernel_size": 3})
+    assert net.to_proto().layer[1].pooling_param.kernel_size == 3
+
+
+def test_the_code_types_of_boxes_are_a_constant_of_prior_boxes_as_in_ssd():
+    assert P.PriorBox.CENTER_SIZE == caffe_pb2.PriorBoxParameter.CENTER_SIZE == 2
+    output = caffe_pb2.DetectionOutputParameter(code_type=P.PriorBox.CENTER_SIZE)
+    assert str(output) == "code_type: CENTER_SIZE\n"

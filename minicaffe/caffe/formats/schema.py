@@ -15,7 +15,7 @@ PROTO = Path(__file__).with_name("caffe.proto")
 FORKS = Path(__file__).with_name("forks.proto")
 TOKEN = re.compile(
     r"message (?P<message>\w+) \{|enum (?P<enum>\w+) \{(?P<values>[^}]*)\}|(?P<end>\})|"
-    r"(?P<label>optional|repeated) (?P<kind>\w+) (?P<name>\w+) = (?P<number>\d+)(?P<packed> \[packed = true\])?;"
+    r"(?P<label>optional|repeated) (?P<kind>[\w.]+) (?P<name>\w+) = (?P<number>\d+)(?P<packed> \[packed = true\])?;"
 )
 VALUE = re.compile(r"(\w+) = (\d+);")
 
@@ -53,18 +53,17 @@ def schema() -> Schema:
 def parse_schema(text: str) -> Schema:
     """The messages in the text of a .proto file of the plain form that ours has."""
     messages: Schema = {}
-    enums: dict[str, dict[str, int]] = {}
+    enums = _enums(text)
     message = ""
     for token in TOKEN.finditer(text):
         if token["message"]:
             message = token["message"]
             messages[message] = {}
-        elif token["enum"]:
-            enums[f"{message}.{token['enum']}"] = {n: int(v) for n, v in VALUE.findall(token["values"])}
         elif token["end"]:
             message = ""
         elif token["label"]:
-            enum = next((e for e in (f"{message}.{token['kind']}", f".{token['kind']}") if e in enums), "")
+            names = f"{message}.{token['kind']}", f".{token['kind']}", token["kind"]
+            enum = next((name for name in names if name in enums), "")
             values = enums.get(enum, {})
             kind = "enum" if values else token["kind"]
             messages[message][token["name"]] = Field(
@@ -77,3 +76,17 @@ def parse_schema(text: str) -> Schema:
                 enum.removeprefix("."),
             )
     return messages
+
+
+def _enums(text: str) -> dict[str, dict[str, int]]:
+    """The names and numbers of each enum, as "PoolingParameter.PoolMethod", or ".Phase" of no message."""
+    enums: dict[str, dict[str, int]] = {}
+    message = ""
+    for token in TOKEN.finditer(text):
+        if token["message"]:
+            message = token["message"]
+        elif token["enum"]:
+            enums[f"{message}.{token['enum']}"] = {n: int(v) for n, v in VALUE.findall(token["values"])}
+        elif token["end"]:
+            message = ""
+    return enums

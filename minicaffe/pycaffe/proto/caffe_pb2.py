@@ -53,12 +53,13 @@ def _pool() -> Any:
     from google.protobuf import descriptor_pool
 
     file = file_descriptor(kinds, PACKAGE, full_schema())
+    by_name = {message.name: message for message in file.message_type}
     for message in file.message_type:
         for declared in message.field:
             field = full_schema()[message.name][declared.name]
             if field.values:
                 owner, _, enum = field.enum.rpartition(".")
-                _declare_enum(message if owner else file, enum, field)
+                _declare_enum(by_name[owner] if owner else file, enum, field)
                 declared.type = kinds.FieldDescriptorProto.TYPE_ENUM
                 declared.type_name = f".{PACKAGE}.{field.enum}"
             if (message.name, field.name) in defaults():
