@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("double")
 WAITING = {
     "Filter": "how many images are left is known on the host",
     "DetectionOutput": "boxes are chosen on the host",
+    "Proposal": "boxes are chosen on the host",
     "YoloDetectionOutput": "boxes are chosen on the host",
     "Yolov3DetectionOutput": "boxes are chosen on the host",
     "MultiBoxLoss": "priors are matched and mined on the host",
@@ -35,6 +36,10 @@ FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {ty
 YOLO = "{num_classes: 2, num_box: 1, biases: [1, 1]}"
 MORE_LAYERS = [
     ("type: PriorBox, prior_box_param: {min_size: 3, max_size: 5}", [(1, 8, 3, 2), (1, 3, 30, 20)]),
+    (
+        "type: Proposal, proposal_param: {ratio: 1, scale: [2, 4], post_nms_topn: 5}",
+        [(1, 4, 3, 3), (1, 8, 3, 3), (1, 3)],
+    ),
     (
         "type: PSROIPooling, psroi_pooling_param: {spatial_scale: 1, output_dim: 2, group_size: 2}",
         [(2, 8, 6, 6), (4, 5)],

@@ -107,6 +107,10 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
             }
         },
     ),
+    "Proposal": (
+        [[1, 4, 3, 3], [1, 8, 3, 3], [1, 3]],
+        {"top": ["y", "s"], "proposal_param": {"ratio": [1], "scale": [2, 4], "nms_thresh": 0.5}},
+    ),
     "PSROIPooling": (
         [[2, 8, 6, 6], [4, 5]],
         {"psroi_pooling_param": {"spatial_scale": 1, "output_dim": 2, "group_size": 2}},

@@ -91,9 +91,10 @@ def best_first(scores: Array, threshold: float, most: int) -> Array:
     return order if most < 0 else order[:most]
 
 
-def suppress(boxes: Array, threshold: float, eta: float = 1.0) -> Array:
+def suppress(boxes: Array, threshold: float, eta: float = 1.0, most: int = -1) -> Array:
     """Of boxes (P, 4), best first, the indices of those that overlap no kept one by more than ``threshold``.
 
+    At most ``most`` are kept (−1: all).
     With ``eta`` below 1 the threshold is multiplied by it for each box that is kept, while it is above 0.5. The
     loop is over the boxes that are kept.
     """
@@ -102,7 +103,7 @@ def suppress(boxes: Array, threshold: float, eta: float = 1.0) -> Array:
     place = 0
     while True:
         fitting = highest[place:] <= threshold
-        if not fitting.any():
+        if len(kept) == most or not fitting.any():
             return np.array(kept, np.int64)
         place += int(fitting.argmax())
         kept.append(place)
