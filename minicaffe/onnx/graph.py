@@ -35,6 +35,7 @@ class Graph:
         self.constants: list[Any] = []
         self.bytes = 0  # of the constants
         self.larger = larger or {}
+        self.dims: dict[str, list[int | str]] = {}  # of blobs whose sizes are not those of the net's
         self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
         self._layer = ""
         self._count = 0

@@ -112,6 +112,8 @@ def _unknown(layer: Layer) -> SpecError:
 
 def _info(onnx: ModuleType, name: str, blob: str, net: Net, graph: Graph) -> Any:
     """Name and shape of an input or output, which is a blob of the net."""
+    if blob in graph.dims:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, graph.dims[blob])
     dims: list[int | str] = list(net.blobs[blob].shape)
     for axis in graph.free_axes(blob, net.blobs[blob].shape):
         dims[axis] = f"{name}_{AXES.get(axis, axis) if len(dims) == 4 else axis}"

@@ -1,0 +1,207 @@
+"""SSD's priors and detections. Names: N images, K labels (no background), P priors, k candidates of a label."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.core.blob import Blob
+from minicaffe.device.array import to_host
+from minicaffe.layers.detection_output import DetectionOutput, DetectionOutputParam
+from minicaffe.layers.prior_box import PriorBox, PriorBoxParam
+from minicaffe.onnx.graph import Graph, writers
+
+FLOAT = 1  # as Cast's ``to`` has it
+
+
+@writers.of("PriorBox")
+def prior_box(graph: Graph, layer: PriorBox, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """A constant, since it depends on sizes alone; where those are free, the boxes around each cell."""
+    name = layer.spec.top[0]
+    graph.dims[name] = [1, 2, f"{name}_2" if graph.free_axes(name, top[0].shape) else top[0].shape[2]]
+    if any(graph.free_axes(*each) for each in zip(layer.spec.bottom, (b.shape for b in bottom), strict=True)):
+        return [_of_any_size(graph, layer.spec.message(PriorBoxParam), x)]
+    return [graph.constant(to_host(layer.priors).reshape(top[0].shape))]
+
+
+def _of_any_size(graph: Graph, param: PriorBoxParam, x: list[str]) -> str:
+    """The boxes (1, 2, h · w · P · 4) of a feature map and an image."""
+    half = param.sizes() / 2
+    edges = []
+    for axis, length, step, column in (
+        (2, param.img_h or param.img_size, param.step_h or param.step, 1),
+        (3, param.img_w or param.img_size, param.step_w or param.step, 0),
+    ):
+        cells, own_length = (graph.add("Cast", graph.sizes(each, (axis,)), to=FLOAT) for each in x)
+        image = graph.constant([length]) if length else own_length
+        width = graph.constant([step]) if step else graph.add("Div", image, cells)
+        zero, one = graph.constant(0), graph.constant(1)
+        place = graph.scaled(graph.add("Range", zero, graph.add("Squeeze", cells), one), 1, param.offset)
+        centre = graph.add(
+            "Unsqueeze", graph.add("Mul", place, width), graph.numbers([1] if axis == 3 else [1, 2])
+        )
+        edges.append(
+            [
+                graph.add("Div", graph.add(op, centre, graph.constant(half[:, column])), image)
+                for op in ("Sub", "Add")
+            ]
+        )
+    shape = graph.add(
+        "Concat", graph.sizes(x[0], (2, 3)), graph.numbers([len(half)]), axis=0
+    )  # of each of the four numbers of a box
+    parts = [
+        graph.add("Unsqueeze", graph.add("Expand", side[end], shape), graph.numbers([3]))
+        for end in (0, 1)
+        for side in reversed(edges)
+    ]
+    boxes = graph.add("Concat", *parts, axis=3)
+    if param.clip:
+        boxes = graph.add("Clip", boxes, graph.constant(0), graph.constant(1))
+    variances = graph.add("Expand", graph.constant(param.variance or [0.1]), graph.add("Shape", boxes))
+    both = [graph.add("Reshape", each, graph.numbers([1, 1, -1])) for each in (boxes, variances)]
+    return graph.add("Concat", *both, axis=1)
+
+
+@writers.of("DetectionOutput")
+def detection_output(
+    graph: Graph, layer: DetectionOutput, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
+    """The best candidates of each image and label, without the duplicates that NonMaxSuppression finds.
+
+    A candidate's place among K · k of its image is its label's and then its rank, so that the places in order are
+    the rows in order.
+    """
+    param = layer.spec.message(DetectionOutputParam)
+    labels = [label for label in range(param.num_classes) if label != param.background_label_id]
+    _check(param, labels)
+    graph.dims[layer.spec.top[0]] = [1, 1, f"{layer.spec.top[0]}_detections", 7]
+    is_free = bool(graph.free_axes(layer.spec.bottom[2], bottom[2].shape))
+    confidences = graph.add("Reshape", x[1], graph.numbers([0, -1, param.num_classes]))
+    scores = _of_labels(graph, graph.add("Transpose", confidences, perm=[0, 2, 1]), labels, param)
+    priors = graph.sizes(scores, (2,)) if is_free else graph.numbers([layer.priors])
+    most = priors if param.nms_param.top_k < 0 else _least(graph, priors, param.nms_param.top_k)
+    scores, ranked = graph.add_several("TopK", 2, scores, most, axis=2)  # (N, K, k)
+    boxes, shared = _decoded(graph, layer, param, x), param.share_location
+    boxes = boxes if shared else _of_labels(graph, boxes, labels, param)
+    if shared:
+        boxes = graph.add("Squeeze", boxes, graph.numbers([1]))
+    where = graph.add("Unsqueeze", ranked, graph.numbers([3]))
+    boxes = graph.add("GatherND", boxes, where, batch_dims=1 if shared else 2)  # (N, K, k, 4)
+
+    kept = _without_duplicates(graph, param, boxes, scores, most)
+    flat = graph.numbers([0, -1])
+    kept, scores = (graph.add("Reshape", each, flat) for each in (kept, scores))  # (N, K · k)
+    boxes = graph.add("Reshape", boxes, graph.numbers([0, -1, 4]))
+    if param.keep_top_k >= 0:
+        kept = _best_of_all(graph, kept, scores, param.keep_top_k)
+    places = graph.add("Transpose", graph.add("NonZero", kept), perm=[1, 0])  # (D, 2): image, place
+    image, place = graph.add_several("Split", 2, places, axis=1, num_outputs=2)
+    label = graph.add("Gather", graph.constant(labels), graph.add("Div", place, most), axis=0)
+    score = graph.add("Unsqueeze", graph.add("GatherND", scores, places), graph.numbers([1]))
+    found = [graph.add("Cast", image, to=FLOAT), label, score, graph.add("GatherND", boxes, places)]
+    rows = graph.add("Concat", *found, axis=1)
+    rows = graph.add("Concat", rows, _where_nothing_is_found(graph, rows, kept), axis=0)
+    return [graph.add("Unsqueeze", rows, graph.numbers([0, 1]))]
+
+
+def _check(param: DetectionOutputParam, labels: list[int]) -> None:
+    """Raise SpecError for what ONNX cannot say."""
+    nms = param.nms_param
+    if nms.eta < 1:
+        raise nms.error("eta", f"{nms.eta:g}: NonMaxSuppression of ONNX keeps its threshold; set 'eta: 1'")
+    if not (labels and nms.top_k and param.keep_top_k):
+        raise param.error("keep_top_k", "no box can remain, which cannot be exported; keep some")
+
+
+def _least(graph: Graph, size: str, most: int) -> str:
+    """The smaller of a size and a number."""
+    return graph.add("Min", size, graph.numbers([most]))
+
+
+def _of_labels(graph: Graph, x: str, labels: list[int], param: DetectionOutputParam) -> str:
+    """x without the background, which lies along axis 1 as another label."""
+    if len(labels) == param.num_classes:
+        return x
+    return graph.add("Gather", x, graph.numbers(labels), axis=1)
+
+
+def _decoded(graph: Graph, layer: DetectionOutput, param: DetectionOutputParam, x: list[str]) -> str:
+    """Boxes (N, L, P, 4), with L = 1 if all labels share them; ``ops/detection/boxes.py`` has the formulas."""
+    shape = graph.numbers([0, -1, layer.location_classes, 4])
+    offsets = graph.add("Transpose", graph.add("Reshape", x[0], shape), perm=[0, 2, 1, 3])
+    priors, variances = (
+        graph.add("Squeeze", each, graph.numbers([0]))
+        for each in graph.add_several(
+            "Split", 2, graph.add("Reshape", x[2], graph.numbers([2, -1, 4])), axis=0, num_outputs=2
+        )
+    )
+    if not param.variance_encoded_in_target:
+        offsets = graph.add("Mul", offsets, variances)
+    if param.code_type == "CORNER":
+        boxes = graph.add("Add", priors, offsets)
+    else:
+        first, last = graph.add_several("Split", 2, priors, axis=1, num_outputs=2)
+        size = graph.add("Sub", last, first)
+        if param.code_type == "CORNER_SIZE":
+            both = graph.add("Concat", size, size, axis=1)
+            boxes = graph.add("Add", priors, graph.add("Mul", offsets, both))
+        else:
+            moved, grown = graph.add_several("Split", 2, offsets, axis=3, num_outputs=2)
+            centre = graph.add(
+                "Add", graph.scaled(graph.add("Add", first, last), 0.5), graph.add("Mul", moved, size)
+            )
+            half = graph.scaled(graph.add("Mul", graph.add("Exp", grown), size), 0.5)
+            boxes = graph.add("Concat", *(graph.add(op, centre, half) for op in ("Sub", "Add")), axis=3)
+    return graph.add("Clip", boxes, graph.constant(0), graph.constant(1)) if param.clip else boxes
+
+
+def _without_duplicates(graph: Graph, param: DetectionOutputParam, boxes: str, scores: str, most: str) -> str:
+    """(N, K, k): 1 for the candidates that remain, else 0. Each label of each image is suppressed by itself."""
+    own = graph.add("Concat", graph.numbers([-1]), most, graph.numbers([4]), axis=0)
+    boxes = graph.add("Reshape", boxes, own)
+    if param.code_type != "CENTER_SIZE":
+        boxes = _proper(graph, boxes)
+    table = graph.add("Reshape", scores, graph.add("Concat", graph.numbers([-1]), most, axis=0))
+    limits = [graph.constant([min(param.nms_param.nms_threshold, 1)])]
+    if param.confidence_threshold > -math.inf:
+        limits.append(graph.constant([param.confidence_threshold]))
+    one_class = graph.add("Unsqueeze", table, graph.numbers([1]))
+    chosen = graph.add("NonMaxSuppression", boxes, one_class, most, *limits)  # (D, 3): batch, 0, candidate
+    places = graph.add("Gather", chosen, graph.numbers([0, 2]), axis=1)
+    ones = graph.add("Expand", graph.constant([1]), graph.sizes(chosen, (0,)))
+    none = graph.add("Expand", graph.constant([0]), graph.add("Shape", table))
+    return graph.add("Reshape", graph.add("ScatterND", none, places, ones), graph.add("Shape", scores))
+
+
+def _proper(graph: Graph, boxes: str) -> str:
+    """Boxes with their corners in the wrong order overlap no others: as boxes of no size."""
+    first, last = graph.add_several("Split", 2, boxes, axis=2, num_outputs=2)
+    least = graph.add("ReduceMin", graph.add("Sub", last, first), graph.numbers([2]), keepdims=1)
+    return graph.add("Where", graph.add("Less", least, graph.constant(0)), graph.constant(0), boxes)
+
+
+def _best_of_all(graph: Graph, kept: str, scores: str, most: int) -> str:
+    """(N, K · k): 1 for the candidates of each image with the highest scores, at most so many of those kept."""
+    is_kept = graph.add("Greater", kept, graph.constant(0))
+    ranking = graph.add("Where", is_kept, scores, graph.constant(-math.inf))
+    amount = _least(graph, graph.sizes(scores, (1,)), most)
+    _, best = graph.add_several("TopK", 2, ranking, amount, axis=1)
+    ones = graph.add("Expand", graph.constant([1]), graph.add("Shape", best))
+    among = graph.add("ScatterElements", graph.scaled(kept, 0), best, ones, axis=1)
+    return graph.add("Mul", among, kept)
+
+
+def _where_nothing_is_found(graph: Graph, rows: str, kept: str) -> str:
+    """A row of −1 for each image, with its number, if there are no rows; else no row."""
+    images = graph.sizes(kept, (0,))
+    numbers = graph.add(
+        "Range", graph.constant(0, np.int64), graph.add("Squeeze", images), graph.constant(1, np.int64)
+    )
+    first = graph.add("Unsqueeze", graph.add("Cast", numbers, to=FLOAT), graph.numbers([1]))
+    rest = graph.add("Expand", graph.constant([-1]), graph.add("Concat", images, graph.numbers([6]), axis=0))
+    is_none = graph.add("Equal", graph.sizes(rows, (0,)), graph.numbers([0]))
+    amount = graph.add("Mul", images, graph.add("Cast", is_none, to=7))  # int64
+    return graph.add(
+        "Slice", graph.add("Concat", first, rest, axis=1), graph.numbers([0]), amount, graph.numbers([0])
+    )
