@@ -47,20 +47,23 @@ def image_datums(
         if is_one_size and image.shape != shape:
             size, first = (" × ".join(map(str, sizes)) for sizes in (image.shape, shape))
             raise DataError(f"{where}: {size}, but the first is {first}; give --resize-height, …")
-        encoded = _encoded(source, index, image, encoding) if is_encoded else b""
-        key = f"{number:08}_{source.listed.names[index]}".encode("utf-8", "surrogateescape")[:LONGEST_KEY]
-        yield key, datum_of(where, image, labels, encoded)
+        file, is_kept = Path(source.listed.file(index)), source.color is True and source.size is None
+        encoded = encoded_image(where, file, image, encoding, is_kept) if is_encoded else b""
+        yield key_of(number, source.listed.names[index]), datum_of(where, image, labels, encoded)
 
 
-def _encoded(source: ImageListSource, index: int, image: np.ndarray, encoding: str | None) -> bytes:
-    """An image as the bytes of an image file: those of its file if nothing was changed."""
-    file = Path(source.listed.file(index))
+def key_of(number: int, name: str) -> bytes:
+    """The key of an image: its number in the list that is written, and its name there."""
+    return f"{number:08}_{name}".encode("utf-8", "surrogateescape")[:LONGEST_KEY]
+
+
+def encoded_image(where: str, file: Path, image: np.ndarray, encoding: str | None, is_kept: bool) -> bytes:
+    """An image as the bytes of an image file: those of ``file`` if ``is_kept``, nothing in it being changed.
+
+    Raises DataError, which begins with ``where``, if neither the name nor ``encoding`` says which kind of file.
+    """
     kind_of_file = KIND_OF_SUFFIX.get(file.suffix.lower())
     kind = encoding or kind_of_file
     if kind is None:
-        raise DataError(
-            f"{source.describe(index)}: its name is not a JPEG's or PNG's; give --encode-type png"
-        )
-    if kind == kind_of_file and source.color and source.size is None:
-        return file.read_bytes()
-    return encode_image(image, kind)
+        raise DataError(f"{where}: its name is not a JPEG's or PNG's; give --encode-type png")
+    return file.read_bytes() if kind == kind_of_file and is_kept else encode_image(image, kind)

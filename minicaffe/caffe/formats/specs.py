@@ -32,6 +32,7 @@ def net_tree(path: str | Path) -> Tree:
 
 def _tree_of_text(text: str, path: str) -> Tree:
     tree, where = parse_prototxt(text, path), Where(path)
+    _refuse_label_map(tree, path)
     drop_idle_fields(tree, "NetParameter", path)
     check_kinds(tree, "NetParameter", where)
     upgrade_net(tree, where)
@@ -49,12 +50,21 @@ def _tree_of_binary(path: str) -> Tree:
 
 def _solver_of_text(text: str, path: str) -> yaml.MappingNode:
     tree, where = parse_prototxt(text, path), Where(path)
+    _refuse_label_map(tree, path)
     drop_idle_fields(tree, "SolverParameter", path)
     check_kinds(tree, "SolverParameter", where)
     for field in INLINE_NETS:
         for net in tree.trees(field):
             upgrade_net(net, where.at(field=field))
     return as_yaml(tree)
+
+
+def _refuse_label_map(tree: Tree, path: str) -> None:
+    if set(tree.fields) == {"item"}:
+        raise SpecError(
+            f"{path}: a label map of SSD, with the names of {len(tree.fields['item'])} labels, not a net; "
+            "name it in annotated_data_param.label_map_file, or in 'minicaffe data annotated --label-map'"
+        )
 
 
 def _undo_running(net: Tree) -> None:

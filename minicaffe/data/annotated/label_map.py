@@ -1,0 +1,97 @@
+"""SSD's label map: which label a name in an annotation has, as a .prototxt.
+
+item { name: "none_of_the_above" label: 0 display_name: "background" }
+item { name: "aeroplane" label: 1 display_name: "aeroplane" }
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minicaffe.caffe.formats.prototxt import parse_prototxt
+from minicaffe.data.decode import plain_file
+from minicaffe.errors import DataError, SpecError, named
+from minicaffe.files.atomic import unreadable, write_text
+
+logger = logging.getLogger("minicaffe")
+BACKGROUND = "none_of_the_above"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One class: its name in annotations, its label in nets, and its name for people."""
+
+    name: str
+    label: int
+    display_name: str = ""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The items of a label map, in their order."""
+
+    items: tuple[Item, ...]
+
+    def labels(self) -> dict[str, int]:
+        """The label of each name; of a name that is there twice, the last."""
+        return {item.name: item.label for item in self.items}
+
+    def names(self) -> dict[int, str]:
+        """The name for people of each label."""
+        return {item.label: item.display_name or item.name for item in self.items}
+
+
+def label_map_of(names: Iterable[tuple[str, str]]) -> LabelMap:
+    """A label map of names, each with one for people: labels 1, 2, … in this order, and 0 for the background."""
+    items = [Item(BACKGROUND, 0, "background")]
+    items += [Item(name, label, shown) for label, (name, shown) in enumerate(names, 1)]
+    return LabelMap(tuple(items))
+
+
+def read_label_map(path: str | Path, check: bool = False) -> LabelMap:
+    """The label map in a file. Raises DataError, with the line, if it is not one.
+
+    ``check``: a name or a label that is there twice is an error, not a warning.
+    """
+    try:
+        text = Path(plain_file(path)).read_text(encoding="utf-8-sig")
+        tree = parse_prototxt(text, str(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such label map; check the path") from None
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from None
+    except (ValueError, SpecError) as error:
+        raise DataError(
+            f"{error}" if isinstance(error, SpecError) else f"{path}: not a text ({error})"
+        ) from None
+    if not tree.trees("item"):
+        raise DataError(f"{path}: not a label map, which has 'item {{ name: … label: … }}' for each class")
+    items, first = [], dict[object, int]()
+    for item in tree.trees("item"):
+        name, label = item.text("name"), item.text("label") or "0"
+        if not label.isdecimal() or int(label) >= 2**31:
+            raise DataError(f"{path}:{item.line}: label {named(label)}; it must be a whole number from 0 on")
+        for what in (name, int(label)):
+            if what in first:
+                problem = f"{path}:{item.line}: '{named(str(what))}' is at line {first[what]} too; keep one"
+                if check:
+                    raise DataError(problem)
+                logger.warning("%s", problem)
+            first[what] = item.line
+        items.append(Item(name, int(label), item.text("display_name")))
+    return LabelMap(tuple(items))
+
+
+def write_label_map(label_map: LabelMap, path: str | Path) -> None:
+    """Write a label map, atomically. Raises WriteError."""
+    write_text(path, "".join(_text(item) for item in label_map.items))
+
+
+def _text(item: Item) -> str:
+    name, shown = (text.replace("\\", r"\\").replace('"', r"\"") for text in (item.name, item.display_name))
+    name, shown = (text.replace("\n", r"\n").replace("\r", r"\r") for text in (name, shown))
+    display = f'  display_name: "{shown}"\n' if shown else ""
+    return f'item {{\n  name: "{name}"\n  label: {item.label}\n{display}}}\n'
