@@ -16,6 +16,8 @@ IMAGE: Shape = (2, 3, 5, 4)
 FILLED = "weight_filler: {type: xavier}, bias_filler: {type: uniform, min: -0.3, max: 0.3}"
 LABELS = np.array([0, 2, 1, 1])
 BREAKS = np.array([[0, 1], [1, 1], [1, 0]])  # where the sequences of a recurrent layer go on
+ONE_SEQUENCE = np.array([[0], [1], [1], [1]])
+TEXT = np.array([[1], [0]])  # as CTC's losses have it: of several sequences their gradients would be a sum
 POSITIVE = 0.5 + np.arange(120).reshape(IMAGE) % 7
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.25, 0.25, 0.5], [0.6, 0.3, 0.1]])
 PRIORS = np.array([[[0.1, 0.1, 0.5, 0.5, 0.3, 0.2, 0.9, 0.8, 0.6, 0.6, 0.9, 0.9], [0.1, 0.1, 0.2, 0.2] * 3]])
@@ -43,6 +45,7 @@ EXAMPLES = {
     "CenterLoss": LayerExample(  # its centres are moved by no derivative
         "type: CenterLoss, param: {lr_mult: 0}, center_loss_param: {num_output: 3}", [(4, 5), LABELS]
     ),
+    "CTCLoss": LayerExample("type: CTCLoss", [(4, 1, 3), ONE_SEQUENCE, TEXT], ["x0"]),
     "Clip": LayerExample("type: Clip, clip_param: {min: -0.5, max: 0.75}"),
     "Concat": LayerExample("type: Concat", [(2, 3, 4), (2, 2, 4)]),
     "ContrastiveLoss": LayerExample(  # the new version's backward is Caffe's, which is a little off
@@ -57,6 +60,11 @@ EXAMPLES = {
         f"type: ConvolutionDepthwise, convolution_param: {{num_output: 3, kernel_size: 3, {FILLED}}}"
     ),
     "Crop": LayerExample("type: Crop, crop_param: {axis: 2, offset: [1, 0]}", [IMAGE, (2, 3, 3, 2)], ["x0"]),
+    "CtcLoss": LayerExample(
+        "type: CtcLoss, ctc_loss_param: {alphabet_size: 3, time_step: 4, blank_label: 2}",
+        [(4, 1, 3), TEXT.T],
+        ["x0"],
+    ),
     "Deconvolution": LayerExample(
         f"type: Deconvolution, convolution_param: {{num_output: 2, kernel_size: 3, stride: 2, {FILLED}}}"
     ),
@@ -145,4 +153,7 @@ EXAMPLES = {
     "Tile": LayerExample("type: Tile, tile_param: {axis: 2, tiles: 3}"),
     "Transpose": LayerExample("type: Transpose, transpose_param: {dim: [3, 2, 0, 1]}"),
     "Upsample": LayerExample("type: Upsample"),
+    "WarpCTCLoss": LayerExample(
+        "type: WarpCTCLoss, ctc_loss_param: {blank_index: 2}", [(4, 1, 3), TEXT.T], ["x0"]
+    ),
 }

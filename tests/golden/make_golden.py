@@ -34,7 +34,9 @@ from PIL import Image
 HERE = Path(__file__).parent
 Arrays = dict[str, np.ndarray]
 
-WITHOUT_BACKWARD = {"Accuracy", "ArgMax", "DummyData", "Threshold"}
+WITHOUT_BACKWARD = {
+    *("Accuracy", "ArgMax", "ContinuationIndicator", "DummyData", "LabelsequenceAccuracy", "Threshold")
+}
 IN_PART_RECORDED = {"BatchNorm", "Clip"}
 CASE_FIELDS = {"in", "fill", "tops", "in_place", "phase", "params", "index_tops", "backward", "loss"}
 

@@ -1,4 +1,4 @@
-"""Records what PyTorch makes of the recurrent part of CTPN, as ocr.npz. The keys are those of nets.npz.
+"""Records what PyTorch makes of the recurrent part of CTPN, and its CTC loss, as ocr.npz (README.md has the keys).
 
 pip install torch
 python tests/golden/make_ocr_golden.py
@@ -68,10 +68,27 @@ def ctpn(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return case
 
 
+def ctc(rng: np.random.Generator, sizes: tuple[int, int, int], blank: int) -> dict[str, np.ndarray]:
+    """Scores, labels and lengths of both; −log p of each sequence, and the gradient of their sum."""
+    steps, batch, classes = sizes
+    x = torch.from_numpy(2 * rng.standard_normal(sizes)).requires_grad_()
+    labels = rng.choice([c for c in range(classes) if c != blank], (batch, steps // 2))
+    lengths = rng.integers(0, steps // 2 + 1, batch)
+    given = rng.integers(1, steps + 1, batch)  # too few steps for some labels
+    tensors = [torch.from_numpy(a) for a in (labels, given, lengths)]
+    logs = x.log_softmax(2)
+    costs = torch.nn.functional.ctc_loss(logs, *tensors, blank=blank, reduction="none")
+    torch.nn.functional.ctc_loss(logs, *tensors, blank=blank, reduction="sum", zero_infinity=True).backward()
+    numbers = {"in_x": x.detach(), "costs": costs.detach(), "gin_x": x.grad}
+    whole = {"labels": labels, "lengths": lengths, "steps": given, "blank": np.array(blank)}
+    return {**{key: value.numpy() for key, value in numbers.items()}, **whole}
+
+
 def main() -> None:
     """Write ocr.npz."""
     rng, found = np.random.default_rng(0), {}
-    for name, case in {"ctpn": ctpn(rng)}.items():
+    cases = {"ctpn": ctpn(rng), "ctc_few": ctc(rng, (9, 20, 3), 0), "ctc_many": ctc(rng, (25, 6, 40), 39)}
+    for name, case in cases.items():
         for key, value in case.items():
             found[f"{name}/{key}"] = value.astype(np.float32) if value.dtype == np.float64 else value
     np.savez_compressed(Path(__file__).parent / "ocr.npz", **found)
