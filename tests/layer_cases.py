@@ -20,6 +20,7 @@ LAYERS = {
     "BNLL": ("type: BNLL", IMAGE),
     "BatchNorm": ("type: BatchNorm", IMAGE),
     "BatchNorm, eps": ("type: BatchNorm, batch_norm_param: {eps: 0.5}", IMAGE),
+    "BatchNorm, scale_bias": ("type: BatchNorm, batch_norm_param: {scale_bias: true, eps: 0.01}", IMAGE),
     "BatchNorm of no batches": ("type: BatchNorm", IMAGE),
     "Bias": ("type: Bias, bias_param: {filler: {type: gaussian}}", IMAGE),
     "Bias of a blob": ("type: Bias, bias_param: {axis: 0}", [(2, 4, 7, 6), (2, 4)]),

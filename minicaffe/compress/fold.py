@@ -1,7 +1,7 @@
 """BatchNorm and Scale folded into the Convolution or InnerProduct before them, for a net that is only used.
 
 At TEST a BatchNorm is (y − μ) / √(v + ε) and a Scale γ·y + β, with one coefficient for each channel, so they go
-into the rows of the weights and the bias: with s = γ / √(v + ε),
+into the rows of the weights and the bias, and so does a BN, which is both: with s = γ / √(v + ε),
 
     w' = s · w        b' = s · (b − μ) + β
 """
@@ -18,8 +18,10 @@ from minicaffe.core.net import Net
 from minicaffe.device.array import Array
 from minicaffe.errors import SpecError
 from minicaffe.layers.batch_norm import BatchNorm
+from minicaffe.layers.bn import BN
 from minicaffe.layers.matrix_product import MatrixProduct
 from minicaffe.layers.scale import Scale, ScaleParam
+from minicaffe.layers.scaled_batch_norm import ScaledBatchNorm
 from minicaffe.spec.edit import remove_layers, set_layer_fields
 from minicaffe.spec.net import LayerSpec, parse_net
 
@@ -28,14 +30,23 @@ affine: LayerTable[Callable[[Any], Coefficients | None]] = LayerTable()
 
 
 @affine.of("BatchNorm")
-def batch_norm(layer: BatchNorm) -> Coefficients | None:
-    """s = 1 / √(v + ε) and t = −s · μ, where the layer normalizes by the statistics that it holds."""
+def batch_norm(layer: BatchNorm | ScaledBatchNorm) -> Coefficients | None:
+    """s = 1 / √(v + ε) and t = −s · μ, where the layer normalizes by the statistics that it holds; NVIDIA's γ and β
+    are in s and t, too."""
+    if isinstance(layer, ScaledBatchNorm):
+        return layer.scale_and_shift()
     if not layer.uses_global_stats:
         return None
     mean, variance, total = (blob.data for blob in layer.blobs)
     share = (total != 0) / (total + (total == 0))
     s = 1 / layer.xp.sqrt(variance * share + layer.param.eps)
     return s, -s * mean * share
+
+
+@affine.of("BN")
+def bn(layer: BN) -> Coefficients | None:
+    """As the layer says: by PSPNet's moving statistics, or SegNet's at inference."""
+    return layer.scale_and_shift()
 
 
 @affine.of("Scale")
@@ -112,7 +123,7 @@ def fold(text: str, net: Net) -> tuple[str, Net]:
     path, folds = net.spec.where.file, find(net)
     if not folds:
         raise SpecError(
-            f"{path}: no BatchNorm or Scale follows a Convolution or InnerProduct; nothing to fold"
+            f"{path}: no BatchNorm, BN or Scale follows a Convolution or InnerProduct; nothing to fold"
         )
     changes = {found.layer.name: _changes(found) for found in folds}
     gone = [layer.name for found in folds for layer, _ in found.followers]

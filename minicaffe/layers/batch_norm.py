@@ -14,7 +14,8 @@ each rank has statistics of its own, as in Caffe.
 With global statistics (the default at TEST) μ = blob 0 / blob 2 and σ² = blob 1 / blob 2, or 0 while blob 2 is 0,
 and dx = dy / √(σ² + ε).
 
-Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167).
+Caffe's BatchNormLayer; Ioffe and Szegedy 2015 (arXiv 1502.03167). With a scale and a bias it is NVIDIA's, in
+``scaled_batch_norm.py``.
 """
 
 from __future__ import annotations
@@ -32,19 +33,30 @@ from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
 from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.ops.normalization import grad_means, moments, normalize, normalize_grad
-from minicaffe.spec.fields import Bool, Float, Message
+from minicaffe.spec.fields import ENGINE, Bool, Float, Message, Nested
 
 
 class BatchNormParam(Message):
     """``use_global_stats``: by default false at TRAIN, true at TEST.
 
     ``sync``: a batch's statistics are those of the batches of all ranks that train together.
+
+    ``scale_bias``, and the fillers that imply it, make it NVIDIA's layer, with five blobs.
     """
 
     use_global_stats = Bool()
     moving_average_fraction = Float(0.999, min=0, max=1)
     eps = Float(1e-5, min=0)
     sync = Bool(False)
+    scale_bias = Bool(False)
+    scale_filler = Nested(FillerParam)
+    bias_filler = Nested(FillerParam)
+    engine = ENGINE
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the layer scales and shifts, too."""
+        return self.scale_bias or self.has("scale_filler") or self.has("bias_filler")
 
 
 @register_layer

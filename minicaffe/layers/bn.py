@@ -16,17 +16,22 @@ SegNet's layer of this name is in ``segnet_bn.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
 
 from minicaffe.core.fillers import FillerParam
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import Array
 from minicaffe.device.communicator import ALONE
 from minicaffe.device.workers import scratch
+from minicaffe.errors import WeightError
 from minicaffe.layers.in_place import SavedInput
 from minicaffe.layers.over_ranks import OverRanks
 from minicaffe.ops import channels
 from minicaffe.ops.channels import Broadcast
+from minicaffe.ops.epilogue import Affine, Map
 from minicaffe.ops.normalization import grad_means, moments, normalize_grad
 from minicaffe.spec.fields import ENGINE, Bool, Enum, Float, Message, Nested
 from minicaffe.spec.net import ParamSpec
@@ -73,9 +78,10 @@ _OF_SEGNET = ("scale_filler", "shift_filler", "bn_mode")
 class BN(Layer):
     """Batch normalisation with a learned scale and shift."""
 
-    messages = {"bn_param": BNParam}
+    messages: ClassVar[dict[str, type[Message]]] = {"bn_param": BNParam}
     in_place = True
     tops = (1, 3)  # a second and a third are SegNet's
+    learned = slice(0, 2)  # which of the blobs are a and b
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         if len(top) > 1:
@@ -112,30 +118,61 @@ class BN(Layer):
         """A blob as (C, 1, 1)."""
         return self.blobs[index].data.reshape(-1, 1, 1)
 
+    def slope_and_bias(self) -> tuple[Array, Array]:
+        """a and b, (C, 1, 1)."""
+        slope, bias = (blob.data.reshape(-1, 1, 1) for blob in self.blobs[self.learned])
+        return slope, bias
+
+    def converter(
+        self, shapes: list[tuple[int, ...]]
+    ) -> Callable[[list[np.ndarray]], list[np.ndarray]] | None:
+        if len(shapes) == 2:
+            problem = "the weights have two arrays, as SegNet's BN has, but by its spec this is PSPNet's"
+            raise WeightError(f"{self.spec.where}: {problem}; add 'bn_mode: INFERENCE', or LEARN")
+        return None
+
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if self.uses_moving:
             self.mean, variance = self.coefficients(2).copy(), self.coefficients(3)
         else:
-            self.mean, variance = self.batch_moments(x)
+            self.mean, variance, _ = self.batch_moments(x)
             self._track(self.mean, variance)
         self.normalize(x, variance, self.param.eps, y)
 
-    def batch_moments(self, x: Array) -> tuple[Array, Array]:
-        """μ and σ² of a batch, which is saved for backward if y overwrites it."""
+    def batch_moments(self, x: Array) -> tuple[Array, Array, Array | float]:
+        """μ, σ² and m / (m − 1) of a batch, which is saved for backward if y overwrites it."""
         found = moments(x, copy=self.saved_input.buffer_for(x))
-        return self.over_ranks.moments(*found, x.shape[1])[:2]
+        return self.over_ranks.moments(*found, x.shape[1])
 
     def normalize(self, x: Array, variance: Array, eps: float, y: Array) -> None:
         """y = a · (x − μ) / √(σ² + ε) + b."""
         self.inverse_std = 1 / self.xp.sqrt(variance + eps)
-        factor = self.inverse_std * self.coefficients(0)
-        channels.in_blocks(self._transform, x, self.mean, factor, self.coefficients(1), y)
+        slope, bias = self.slope_and_bias()
+        channels.in_blocks(self._transform, x, self.mean, self.inverse_std * slope, bias, y)
 
     def _transform(self, x: Array, mean: Array, factor: Array, bias: Array, y: Array) -> None:
         self.xp.subtract(x, mean, out=y)
         y *= factor
         y += bias
+
+    def scale_and_shift(self) -> tuple[Array, Array] | None:
+        """s and t of y = s · x + t, (C,); None where the batch decides."""
+        if not self.uses_moving:
+            return None
+        slope, bias, mean, variance = (blob.values.reshape(-1) for blob in self.blobs)
+        scale = slope / self.xp.sqrt(variance + self.param.eps)
+        return scale, bias - scale * mean
+
+    def as_map(self) -> Map | None:
+        if not self.uses_moving:
+            return None
+        slope, bias, mean, variance = (blob.values.reshape(-1) for blob in self.blobs)
+        return Affine(slope / self.xp.sqrt(variance + self.param.eps), bias, center=mean)
+
+    @property
+    def map_settings(self) -> tuple[object, ...]:
+        return self.uses_moving, self.param.eps
 
     def _track(self, mean: Array, variance: Array) -> None:
         """Move the moving statistics towards this batch's."""
@@ -150,7 +187,7 @@ class BN(Layer):
         if not self.uses_moving:
             self.batch_grads(bottom, dy, dx)
         elif dx is not None:
-            self.multiply(dy, self.inverse_std * self.coefficients(0), dx)
+            self.multiply(dy, self.inverse_std * self.slope_and_bias()[0], dx)
 
     def batch_grads(self, bottom: Blobs, dy: Array, dx: Array | None) -> None:
         """da, db and, if asked for, dx, where μ and σ² are the batch's."""
@@ -160,7 +197,7 @@ class BN(Layer):
             of_x = self.mean, self.inverse_std
             means = self.over_ranks.grad_means(*grad_means(x, dy, *of_x), self.inverse_std)
             normalize_grad(x, dy, *of_x, out=dx, means=means)
-            self.multiply(dx, self.coefficients(0), dx)
+            self.multiply(dx, self.slope_and_bias()[0], dx)
 
     def multiply(self, dy: Array, factor: Array, dx: Array) -> None:
         """dx = factor · dy, with a factor for each channel."""
@@ -168,7 +205,8 @@ class BN(Layer):
 
     def add_param_grads(self, x: Array, dy: Array) -> None:
         """Add da = Σ dy · (x − μ) / √(σ² + ε) and db = Σ dy, where they are wanted."""
-        if not any(self.param_propagate_down[:2]):
+        wanted = self.param_propagate_down[self.learned]
+        if not any(wanted):
             return
 
         def products(dy: Array, x: Array, mean: Array) -> list[Array]:
@@ -179,6 +217,6 @@ class BN(Layer):
 
         sums = channels.row_sums(products, 2, dy, x, self.mean)
         grads = sums[0] * self.inverse_std, sums[1]
-        for blob, grad, wanted in zip(self.blobs, grads, self.param_propagate_down, strict=False):
-            if wanted:
+        for blob, grad, is_wanted in zip(self.blobs[self.learned], grads, wanted, strict=True):
+            if is_wanted:
                 blob.add_to_diff(grad.reshape(blob.shape))

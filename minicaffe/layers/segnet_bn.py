@@ -52,9 +52,9 @@ class SegNetBN(BN):
         x, y = self.broadcast.rows(bottom[0].stored), self.broadcast.rows(top[0].stored)
         if not self.learns:
             saved = self.saved_input.buffer_for(x)
-            channels.in_blocks(self._scale, x, self.coefficients(0), self.coefficients(1), y, saved)
+            channels.in_blocks(self._scale, x, *self.slope_and_bias(), y, saved)
             return
-        self.mean, variance = self.batch_moments(x)
+        self.mean, variance, _ = self.batch_moments(x)
         for blob, found in zip(top[1:], (self.mean, variance), strict=False):
             blob.data[...] = found.reshape(blob.shape)
         self.normalize(x, variance, VAR_EPS, y)
@@ -65,8 +65,13 @@ class SegNetBN(BN):
         self.xp.multiply(x, scale, out=y)
         y += shift
 
+    def scale_and_shift(self) -> tuple[Array, Array] | None:
+        scale, shift = (blob.values.reshape(-1) for blob in self.blobs)
+        return None if self.learns else (scale, shift)
+
     def as_map(self) -> Map | None:
-        return None if self.learns else Affine(*(blob.values.reshape(-1) for blob in self.blobs))
+        found = self.scale_and_shift()
+        return None if found is None else Affine(*found)
 
     @property
     def map_settings(self) -> tuple[object, ...]:
@@ -80,4 +85,4 @@ class SegNetBN(BN):
             return
         self.add_param_grads(self.saved_input.original(self.broadcast.rows(bottom[0].stored)), dy)
         if dx is not None:
-            self.multiply(dy, self.coefficients(0), dx)
+            self.multiply(dy, self.slope_and_bias()[0], dx)

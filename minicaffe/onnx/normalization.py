@@ -12,6 +12,7 @@ from minicaffe.layers.lrn import LRN, LRNParam
 from minicaffe.layers.mvn import MVN
 from minicaffe.layers.normalize import Normalize
 from minicaffe.layers.scale import Scale, ScaleParam
+from minicaffe.layers.scaled_batch_norm import ScaledBatchNorm
 from minicaffe.layers.segnet_bn import VAR_EPS, SegNetBN
 from minicaffe.layers.softmax import Softmax, SoftmaxParam
 from minicaffe.onnx.graph import Graph, writers
@@ -20,9 +21,13 @@ from minicaffe.onnx.shapes import size_error
 
 @writers.of("BatchNorm")
 def batch_norm(
-    graph: Graph, layer: BatchNorm, x: list[str], bottom: list[Blob], top: list[Blob]
+    graph: Graph, layer: BatchNorm | ScaledBatchNorm, x: list[str], bottom: list[Blob], top: list[Blob]
 ) -> list[str]:
-    """By the statistics that the blobs hold."""
+    """By the statistics that the blobs hold, with a scale and a bias if the layer has them."""
+    if isinstance(layer, ScaledBatchNorm):
+        moving_mean, moving_variance, _, *learned = (graph.param(blob, (-1,)) for blob in layer.blobs)
+        inputs = x[0], *learned, moving_mean, moving_variance
+        return [graph.add("BatchNormalization", *inputs, epsilon=layer.eps)]
     if not layer.uses_global_stats:
         raise layer.spec.error("batch_norm_param", "use_global_stats: false cannot be exported")
     mean, variance, total = (to_host(blob.data) for blob in layer.blobs)

@@ -26,7 +26,7 @@ def random_net(rng, text, **options):
     net = mc.Net(parse_net(text, "net.yaml"), phase="test", **options)
     for layer in net.layers:
         for i, blob in enumerate(layer.blobs):
-            positive = layer.type == "BatchNorm" and i
+            positive = layer.type in ("BatchNorm", "BN") and i
             blob.data[...] = rng.uniform(0.5, 2, blob.shape) if positive else rng.standard_normal(blob.shape)
     for layer in net.layers:  # a basis of the data is there only once one has been made
         if "data" in getattr(layer, "note", ""):
@@ -75,6 +75,9 @@ AFTER = {
     "BatchNorm and Scale with other tops": (NORM, SHIFTED),
     "BatchNorm alone": (f"{NORM}, batch_norm_param: {{eps: 0.3}}",),
     "Scale alone": (f"{SCALE}, top: conv",),
+    "NVIDIA's BatchNorm": (f"{NORM}, batch_norm_param: {{scale_bias: true}}",),
+    "PSPNet's BN": ("name: norm, type: BN, bn_param: {eps: 0.2}",),
+    "SegNet's BN": ("name: norm, type: BN, top: conv, bn_param: {bn_mode: INFERENCE}",),
     "Scale, BatchNorm, Scale": (SCALE, NORM, f"{SHIFTED.replace('name: scale', 'name: scale2')}"),
 }
 
@@ -158,6 +161,7 @@ STAYS = {
     "a Scale of more axes": ("", f"{SCALE}, scale_param: {{num_axes: 2}}"),
     "a Scale of one number": ("", f"{SCALE}, scale_param: {{num_axes: 0}}"),
     "statistics of the batch": ("", f"{NORM}, batch_norm_param: {{use_global_stats: false}}"),
+    "statistics of the batch, SegNet's": ("", "name: norm, type: BN, bn_param: {bn_mode: LEARN}"),
     "weights that are truncated": (", low_rank_param: {rank: 2}", NORM),
     "weights that are truncated in a basis": (", low_rank_param: {rank: 2, refresh: 3}", NORM),
     "weights that are truncated by energy": (", low_rank_param: {energy: 0.9, scheme: spatial}", NORM),
@@ -171,7 +175,9 @@ def test_what_cannot_be_folded_stays(more, after, rng):
     text = net_text(same + more, *after)
     net = random_net(rng, text)
     assert find(net) == []
-    with pytest.raises(mc.SpecError, match=r"^net\.yaml: no BatchNorm or Scale follows .*nothing to fold$"):
+    with pytest.raises(
+        mc.SpecError, match=r"^net\.yaml: no BatchNorm, BN or Scale follows .*nothing to fold$"
+    ):
         fold_text(text, net)
 
 

@@ -33,7 +33,7 @@ ALWAYS = {  # NVIDIA's and Intel's, by message
 }  # fmt: skip
 AT_THIS_VALUE = {
     "NetParameter": {"bn_stats_batch_size": "0"},
-    "BatchNormParameter": {"relu": "false", "scale_bias": "false", "use_weight_bias": "false"},
+    "BatchNormParameter": {"relu": "false", "use_weight_bias": "false"},
     "ConvolutionParameter": {"fusion_type": "NONE_FUSION", "relu": "false"},
     "InnerProductParameter": {"relu": "false"},
     "PoolingParameter": {"avg_include_pad": "true", "torch_pooling": "false"},

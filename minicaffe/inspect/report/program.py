@@ -193,7 +193,9 @@ def _lrn(layer: LRN, x: list[Shape], y: list[Shape]) -> dict[str, Any]:
 
 
 @ops.of("BatchNorm")
-def _batch_norm(layer: BatchNorm, x: list[Shape], y: list[Shape]) -> dict[str, Any]:
+def _batch_norm(layer: Layer, x: list[Shape], y: list[Shape]) -> dict[str, Any]:
+    if not isinstance(layer, BatchNorm):
+        raise NotLive(f"the page cannot run layer '{layer.name}', a BatchNorm with scale_bias")
     if not layer.uses_global_stats:
         raise NotLive(f"layer '{layer.name}' (BatchNorm) depends on the other images of the batch")
     return {"op": "batch_norm", "inner": math.prod(x[0][1:]), "eps": layer.param.eps}

@@ -86,7 +86,7 @@ def dropout(spot: Spot) -> Line | None:
 @lines.of("BatchNorm")
 def batch_norm(spot: Spot) -> Line | None:
     """With stored statistics: dL/dx = dL/dy / σ."""
-    if not getattr(spot.layer, "uses_global_stats", False):
+    if not getattr(spot.layer, "uses_global_stats", False):  # NVIDIA's has no such setting
         return None
     _, variance, total = (param.reshape(-1).astype(np.float64) for param in spot.params)
     c = spot.at[0] if spot.x[0].ndim else 0
