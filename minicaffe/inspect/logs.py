@@ -408,7 +408,7 @@ _ITERATION = re.compile(r"\bIteration (\d+)\b(.*)")
 _LOSS, _RATE = re.compile(r"\bloss = (\S+)"), re.compile(r"\blr = (\S+)")
 _TEST = re.compile(r"Testing net \(#(\d+)\)")
 _OUTPUT = re.compile(
-    r"\b(Train|Test) net output #\d+: (.+?) = (\S+)(?: \(\* (\S+) = \S+ loss\))?$"
+    r"\b(Train|Test) net output (?:mAP )?#\d+: (.+?) = (\S+)(?: \(\* (\S+) = \S+ loss\))?$"
 )  # the weight of a loss; no match for a large output, of which only the mean is shown
 _SOLVING = re.compile(r"\bSolving (.*?)(?: from iteration \d+ to \d+)?$")
 _RESUME = re.compile(

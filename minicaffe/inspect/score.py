@@ -18,13 +18,19 @@ logger = logging.getLogger("minicaffe")
 BATCHES = 50  # of data without a known size, as in Caffe
 
 
-def show_score(net: Net, batches: int | None = None, look: Callable[[], None] | None = None) -> Score:
+def show_score(
+    net: Net,
+    batches: int | None = None,
+    look: Callable[[], None] | None = None,
+    ap_version: str = "Integral",
+) -> Score:
     """Score a net over ``batches`` batches (default: one pass over its data), and log its outputs and its loss.
 
     The lines are those of ``caffe test``: each batch's outputs (not of a single batch, of which the means say the
     same), the loss as the solver counts it, Σ weight · loss over all losses, then the mean of each output.
 
-    ``look`` is called after each batch, while the blobs have it.
+    ``look`` is called after each batch, while the blobs have it. ``ap_version``: how the average precision of
+    detections is computed, of which each class is shown too.
 
     Raises SpecError for a net that has no data of its own, and DataError if a score is nan or a loss is not finite.
     """
@@ -40,11 +46,13 @@ def show_score(net: Net, batches: int | None = None, look: Callable[[], None] | 
             look()
         return True
 
-    result = score(net, batches, show)
+    result = score(net, batches, show, ap_version)
     assert result is not None  # ``show`` lets it go on to the end
     if any(any(layer.spec.loss_weight) for layer in net.layers):
         logger.info("Loss: %.6g", result.loss)
     for name, mean in result.outputs.items():
+        for label, precision in result.precisions.get(name, {}).items():
+            logger.info("%s, class %d = %.6g", name, label, precision)
         for line in _lines(net, name, mean):
             logger.info(line)
     if result.not_finite is not None:

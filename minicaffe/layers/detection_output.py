@@ -22,6 +22,7 @@ import math
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.device.array import to_host
 from minicaffe.ops.detection import boxes
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
@@ -37,18 +38,11 @@ class NonMaximumSuppressionParam(Message):
     eta = Float(1.0, above=0, max=1)
 
 
-class ResizeParam(Message):
-    """Part of SSD's save_output_param: read, but not used."""
+class SavedResizeParam(ResizeParam):
+    """How the net's images were made. It is not used, so a size may be missing."""
 
-    prob = Float(1.0)
-    resize_mode = String("WARP")
-    height = Int(0)
-    width = Int(0)
-    height_scale = Int(0)
-    width_scale = Int(0)
-    pad_mode = String("CONSTANT")
-    pad_value = Float(repeated=True)
-    interp_mode = String(repeated=True)
+    def check(self) -> None:
+        return
 
 
 class SaveOutputParam(Message):
@@ -60,7 +54,7 @@ class SaveOutputParam(Message):
     label_map_file = String("")
     name_size_file = String("")
     num_test_image = Int(0)
-    resize_param = Nested(ResizeParam)
+    resize_param = Nested(SavedResizeParam, optional=True)
 
 
 class DetectionOutputParam(Message):

@@ -26,6 +26,10 @@ OLD_SOLVER_TYPES = {
 }
 
 
+EVAL_TYPES = ("classification", "detection", "detection_segmentation")
+AP_VERSIONS = ("11point", "MaxIntegral", "Integral")  # ops/detection/average_precision.py
+
+
 class SolverSpec(Message):
     """How to train: nets, schedule, update rule, tests and snapshots."""
 
@@ -63,6 +67,9 @@ class SolverSpec(Message):
     test_iter = Int(min=0, repeated=True)
     test_interval = Int(0, min=0)
     test_compute_loss = Bool(False)
+    eval_type = String("classification")  # from here on SSD's
+    ap_version = String("Integral")
+    show_per_class_result = Bool(False)
     test_initialization = Bool(True)
     display = Int(0, min=0)
     average_loss = Int(1, min=1)
@@ -92,6 +99,11 @@ class SolverSpec(Message):
         self._check_nets()
         self._check_policy()
         self._check_tests()
+        for name, known in (("eval_type", EVAL_TYPES), ("ap_version", AP_VERSIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise self.error(
+                    name, f"unknown: '{value}'; one of {', '.join(known)}{nearest(value, known)}"
+                )
         if self.regularization_type not in ("L1", "L2"):
             raise self.error("regularization_type", f"'{self.regularization_type}': must be L1 or L2")
 

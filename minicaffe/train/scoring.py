@@ -1,4 +1,4 @@
-"""Scoring: the mean of a net's outputs over batches of its test data."""
+"""Scoring: the mean of a net's outputs over batches of its test data; of detections the mean average precision."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
+from minicaffe.layers.detection_evaluate import DetectionEvaluate
+from minicaffe.ops.detection.average_precision import average_precision
 
 logger = logging.getLogger("minicaffe")
 MOST_LINES = 100  # numbers of a top that are shown one by one
@@ -20,20 +22,28 @@ MOST_CLASSES = 1000  # the same of a top with one axis, as of an accuracy for ea
 
 @dataclass
 class Score:
-    """The mean of each output, by name, and of the loss. ``not_finite`` names what was nan or infinite first."""
+    """The mean of each output, by name, and of the loss. ``not_finite`` names what was nan or infinite first.
+
+    Of an output of DetectionEvaluate it is the mean average precision, and ``precisions`` has that of each class.
+    """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     loss: float = 0.0
     not_finite: str | None = None
+    precisions: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
-def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score | None:
+def score(
+    net: Net, batches: int, after_batch: Callable[[int], bool], ap_version: str = "Integral"
+) -> Score | None:
     """Run ``batches`` batches. ``after_batch(number)`` returns whether to continue; if it does not, return None.
 
-    A batch is weighted by its number of images, so the last may be shorter. Warns at once of the first batch with
-    nan scores or a loss that is not finite.
+    A batch is weighted by its number of images, so the last may be shorter. ``ap_version``: how the average
+    precision of detections is computed (``ops/detection/average_precision.py``). Warns at once of the first batch
+    with nan scores or a loss that is not finite.
     """
     means: dict[str, _Mean] = {}
+    judged: dict[str, list[np.ndarray]] = {name: [] for name in outputs_of_detections(net)}
     first, not_finite = 0, None
     makers = {name: (layer, i) for layer in net.layers for i, name in enumerate(layer.spec.top)}
     for number in range(batches):
@@ -44,6 +54,9 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
             share = images / first  # 1 if batches are of one size: then nothing is rounded
             means.setdefault("", _Mean()).add(loss, share)
             for name in net.outputs:
+                if name in judged:
+                    judged[name].append(np.array(to_host(net.blobs[name].data).reshape(-1, 5)))
+                    continue
                 layer, i = makers[name]
                 counted = layer.counted_by(i)
                 weight = share if counted is None else counted
@@ -57,7 +70,43 @@ def score(net: Net, batches: int, after_batch: Callable[[int], bool]) -> Score |
         if not after_batch(number):
             return None
     values = {name: mean.value() for name, mean in means.items()}
-    return Score(loss=float(values.pop("", 0.0)), outputs=values, not_finite=not_finite)
+    mean_loss = float(values.pop("", 0.0))
+    precisions = {
+        name: precision_by_class(np.concatenate(rows), ap_version) for name, rows in judged.items() if rows
+    }
+    values |= {name: np.array(_mean_precision(of_classes)) for name, of_classes in precisions.items()}
+    outputs = {name: values[name] for name in net.outputs if name in values}
+    return Score(outputs, mean_loss, not_finite, precisions)
+
+
+def outputs_of_detections(net: Net) -> list[str]:
+    """The outputs that are rows of DetectionEvaluate."""
+    made = [name for layer in net.layers if isinstance(layer, DetectionEvaluate) for name in layer.spec.top]
+    return [name for name in net.outputs if name in made]
+
+
+def precision_by_class(rows: np.ndarray, version: str) -> dict[int, float]:
+    """The average precision of each class, from the rows (D, 5) that DetectionEvaluate has made of all batches."""
+    is_count = rows[:, 0] == -1
+    judged = rows[~is_count & (rows[:, 3:] != 0).any(axis=1)]
+    precisions = {}
+    for label in np.unique(rows[is_count, 1]):
+        to_find = rows[is_count & (rows[:, 1] == label), 2].sum()
+        own = judged[judged[:, 1] == label]
+        precisions[int(label)] = average_precision(own[:, 2], own[:, 3] != 0, int(to_find), version)
+    return precisions
+
+
+def _mean_precision(precisions: Mapping[int, float]) -> float:
+    """The mean over all classes, also of those that no image has: 0 counts as theirs, as in SSD's Caffe."""
+    return sum(precisions.values()) / max(1, len(precisions))
+
+
+def precision_lines(precisions: Mapping[str, Mapping[int, float]]) -> Iterator[str]:
+    """The lines that SSD's Caffe prints for each class."""
+    for of_classes in precisions.values():
+        for label, value in of_classes.items():
+            yield f"class{label}: {value:.6g}"
 
 
 class _Mean:

@@ -36,7 +36,15 @@ from minicaffe.train.norms import StepNorms
 from minicaffe.train.parallel.agreement import are_in_step, check_same
 from minicaffe.train.parallel.exchange import GradientExchange
 from minicaffe.train.preview import sizes, untrained
-from minicaffe.train.scoring import first_not_finite, is_finite, loss_weights, output_lines, score
+from minicaffe.train.scoring import (
+    first_not_finite,
+    is_finite,
+    loss_weights,
+    output_lines,
+    outputs_of_detections,
+    precision_lines,
+    score,
+)
 from minicaffe.train.snapshots import shapes_of
 from minicaffe.train.solvers.rule import update_rules
 
@@ -121,7 +129,13 @@ class Solver:
                 self._test_sources(net) if self.communicator.is_root else ()
             )
         ]
-        for test_net in self.test_nets:
+        for i, test_net in enumerate(self.test_nets):
+            if self.spec.eval_type != "classification" and not outputs_of_detections(test_net):
+                raise self.spec.error(
+                    "eval_type",
+                    f"{self.spec.eval_type}, but no output of test net {i} comes from a DetectionEvaluate; "
+                    "add that layer, or leave eval_type out",
+                )
             report = test_net.share_with(self.net)
             if report.missing:
                 logger.warning(
@@ -424,15 +438,17 @@ class Solver:
     def _test(self, number: int) -> dict[str, np.ndarray]:
         net, batches = self.test_nets[number], self.spec.test_iter[number]
         self._tell("Iteration %d, Testing net (#%d)", self.iter, number)
-        result = score(net, batches, lambda _: self._request != "stop")
+        result = score(net, batches, lambda _: self._request != "stop", self.spec.ap_version)
         if result is None:
             self._tell("Test stopped before it was done")
             return {}
-        for line in output_lines(net, result.outputs, "Test"):
+        per_class = result.precisions if self.spec.show_per_class_result else {}
+        for line in (*precision_lines(per_class), *output_lines(net, result.outputs, "Test")):
             self._tell(line)
         if self.spec.test_compute_loss:
             self._tell("    Test loss: %.6g", result.loss)
-        self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs))
+        shown = {"average_precisions": per_class} if per_class else {}
+        self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs), **shown)
         return result.outputs
 
     def smoothed_loss(self) -> float:

@@ -336,9 +336,9 @@ def test_fields_of_forks_that_change_numbers_stay_errors(old, new, field, tmp_pa
 
 def test_idle_fields_of_a_solver_are_passed_over_too(tmp_path, caplog):
     text = 'net_param { name: "n" eltwise_mem_sharing: true layer { name: "p" type: "Silence" } }'
-    text += " base_lr: 1 max_iter: 1 solver_data_type: FLOAT store_blobs_in_old_format: true eval_type: 'detection'"
+    text += " base_lr: 1 max_iter: 1 solver_data_type: FLOAT store_blobs_in_old_format: true warmup_iter: 5"
     (tmp_path / "s.prototxt").write_text(text)
-    with pytest.raises(SpecError, match="eval_type: unknown field"):
+    with pytest.raises(SpecError, match="warmup_iter: unknown field"):
         open_solver(tmp_path / "s.prototxt")
     assert "net_param.eltwise_mem_sharing, solver_data_type, store_blobs_in_old_format" in caplog.text
 

@@ -22,6 +22,7 @@ WAITING = {
     "Filter": "how many images are left is known on the host",
     "DetectionOutput": "boxes are chosen on the host",
     "Proposal": "boxes are chosen on the host",
+    "DetectionEvaluate": "detections are compared with boxes on the host",
     "YoloDetectionOutput": "boxes are chosen on the host",
     "Yolov3DetectionOutput": "boxes are chosen on the host",
     "MultiBoxLoss": "priors are matched and mined on the host",
@@ -65,6 +66,10 @@ MORE_LAYERS = [
         "type: DetectNetTransformation, top: [a, b], "
         "detectnet_groundtruth_param: {image_size_x: 8, image_size_y: 8}",
         [(1, 3, 9, 7), (1, 1, 2, 16)],
+    ),
+    (
+        "type: DetectionEvaluate, detection_evaluate_param: {num_classes: 3, background_label_id: -1}",
+        [(1, 1, 2, 7), (1, 1, 3, 8)],
     ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),

@@ -80,6 +80,16 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
         [[3, 5], [3], [3], [3, 8]],
         {"top": ["y", "u"], "box_annotator_ohem_param": {"roi_per_img": 2, "ignore_label": -1}},
     ),
+    "DetectionEvaluate": (
+        [[1, 1, 3, 7], [1, 1, 2, 8]],
+        {
+            "detection_evaluate_param": {
+                "num_classes": 2,
+                "background_label_id": -1,
+                "resize_param": {"height": 3, "width": 4, "resize_mode": "FIT_LARGE_SIZE_AND_PAD"},
+            }
+        },
+    ),
     "DetectionOutput": (
         [[2, 12], [2, 6], [1, 2, 12]],
         {

@@ -27,9 +27,7 @@ ALWAYS = {  # NVIDIA's and Intel's, by message
     "ReLUParameter": {"fuse"},
     "DataParameter": {"cache", "parser_threads", "precache", "threads"},
     "TransformationParameter": {"display", "forward_packing", "use_gpu_transform"},
-    "SolverParameter": {
-        *("per_parameter_reduce", "show_per_class_result", "solver_data_type", "store_blobs_in_old_format"),
-    },
+    "SolverParameter": {"per_parameter_reduce", "solver_data_type", "store_blobs_in_old_format"},
 }  # fmt: skip
 AT_THIS_VALUE = {
     "NetParameter": {"bn_stats_batch_size": "0"},
@@ -39,7 +37,6 @@ AT_THIS_VALUE = {
     "PoolingParameter": {"avg_include_pad": "true", "torch_pooling": "false"},
     "DataParameter": {"shuffle": "false"},
     "SolverParameter": {
-        "eval_type": "classification",
         "rampup_interval": "0",
         "warmup_iter": "0",
         "disabled_update": "false",

@@ -35,6 +35,7 @@ from minicaffe.inspect.summary import (
 from minicaffe.inspect.timing import compare_nets, time_net
 from minicaffe.ops.engine import engine_of_run, set_engine
 from minicaffe.spec.net import NetSpec
+from minicaffe.spec.solver import AP_VERSIONS
 from minicaffe.train.scoring import first_not_finite
 
 logger = logging.getLogger("minicaffe")
@@ -46,7 +47,7 @@ def test(args: argparse.Namespace) -> None:
     wants_confusion = args.confusion or args.confusion_layer is not None
     with trained_net(args) as net:
         counter = ConfusionCounter(net, args.confusion_layer) if wants_confusion else None
-        show_score(net, args.iterations, counter.look if counter else None)
+        show_score(net, args.iterations, counter.look if counter else None, args.ap_version)
     if counter:
         print(f"\nConfusion of '{counter.answers.name}' (layer '{counter.answers.layer}')")
         print(confusion_text(counter.result()))
@@ -57,6 +58,8 @@ def _add_test(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights", metavar="FILE", required=True, help="weights (.npz or .caffemodel)")
     sub.add_argument("--iterations", type=positive, metavar="N",
                      help="batches (default: one pass over the data)")  # fmt: skip
+    sub.add_argument("--ap-version", choices=AP_VERSIONS, default="Integral",
+                     help="how average precision is computed, for a detector (default: Integral)")  # fmt: skip
     sub.add_argument("--confusion", action="store_true",
                      help="also show how often each class is taken for another")  # fmt: skip
     sub.add_argument("--confusion-layer", metavar="LAYER",
