@@ -24,6 +24,10 @@ PRIORS = np.array([[[0.1, 0.1, 0.5, 0.5, 0.3, 0.2, 0.9, 0.8, 0.6, 0.6, 0.9, 0.9]
 BOXES = np.array([[[[0, 1, 0, 0.1, 0.2, 0.5, 0.5, 0], [1, 2, 0, 0.4, 0.2, 0.9, 0.9, 0]]]])
 REGIONS = np.array([[0, 0, 0, 3, 4], [1, 1, 0, 3, 2], [1, 0, 1, 1, 4]])
 
+# The gradients of YOLO's losses are not their derivatives, but for boxes of one area and scales that suit it.
+TRUTHS = np.array([[[1, 0.25, 0.75, 0.5, 1.0]], [[0, 0.75, 0.25, 1.0, 0.5]]])
+CENTRED = np.arange(56).reshape(2, 7, 2, 2) % 5 * 0.2 * np.repeat([0, 1], [2, 5])[:, None, None]
+
 
 @dataclass(frozen=True, eq=False)
 class LayerExample:
@@ -128,6 +132,11 @@ EXAMPLES = {
     "ReLU": LayerExample("type: ReLU"),
     "ReLU6": LayerExample("type: ReLU6"),
     "Reduction": LayerExample("type: Reduction, reduction_param: {operation: ASUM, axis: 1}"),
+    "RegionLoss": LayerExample(
+        "type: RegionLoss, region_loss_param: {num_class: 2, num: 1, biases: [1, 1], coord_scale: 0.5, "
+        "class_scale: 0, object_scale: 0, noobject_scale: 0}",
+        [CENTRED, TRUTHS],
+    ),
     "Reorg": LayerExample("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 6)]),
     "Reshape": LayerExample("type: Reshape, reshape_param: {shape: {dim: [0, -1, 2]}}"),
     "Reverse": LayerExample("type: Reverse"),
@@ -155,5 +164,10 @@ EXAMPLES = {
     "Upsample": LayerExample("type: Upsample"),
     "WarpCTCLoss": LayerExample(
         "type: WarpCTCLoss, ctc_loss_param: {blank_index: 2}", [(4, 1, 3), TEXT.T], ["x0"]
+    ),
+    "Yolov3": LayerExample(
+        "type: Yolov3, yolov3_param: {num_class: 2, num: 1, mask: 0, anchors_scale: 8, biases: [8, 8], thresh: -1, "
+        "use_logic_gradient: true, object_scale: 0.5, class_scale: 0.5, coord_scale: 0.3333333333}",
+        [(2, 7, 2, 2), TRUTHS],
     ),
 }

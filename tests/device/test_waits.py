@@ -23,6 +23,8 @@ WAITING = {
     "DetectionOutput": "boxes are chosen on the host",
     "Proposal": "boxes are chosen on the host",
     "DetectionEvaluate": "detections are compared with boxes on the host",
+    "RegionLoss": "labels are read on the host",
+    "Yolov3": "labels are read on the host",
     "YoloDetectionOutput": "boxes are chosen on the host",
     "Yolov3DetectionOutput": "boxes are chosen on the host",
     "MultiBoxLoss": "priors are matched and mined on the host",
@@ -73,6 +75,14 @@ MORE_LAYERS = [
     ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
+    (
+        "type: RegionLoss, region_loss_param: {num_class: 2, num: 1, biases: [1, 1]}",
+        [(2, 7, 3, 3), (2, 2, 5)],
+    ),
+    (
+        "type: Yolov3, yolov3_param: {num_class: 2, num: 1, mask: 0, anchors_scale: 8, biases: [8, 8]}",
+        [(2, 7, 3, 3), (2, 2, 5)],
+    ),
     (f"type: YoloDetectionOutput, yolo_detection_output_param: {YOLO}", [(2, 7, 3, 3)]),
     (
         f"type: Yolov3DetectionOutput, yolov3_detection_output_param: {YOLO[:-1]}, mask: 0, mask_group_num: 1, "

@@ -9,16 +9,15 @@ boxes (4, A, H, W, N): x and y of the centre, width and height.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.ops.detection import boxes as corner_boxes
 
 
-def grid_boxes(a: Array, b: Array, c: Array, d: Array, anchors: Sequence[tuple[float, float]]) -> Array:
-    """Boxes (4, A, H, W, N) from predictions (A, H, W, N) and anchors [(p_w, p_h), …], one for each of A."""
+def grid_boxes(a: Array, b: Array, c: Array, d: Array, anchors: ArrayLike) -> Array:
+    """Boxes (4, A, H, W, N) from predictions (A, H, W, N) and anchors (A, 2): p_w and p_h."""
     xp, (_, height, width, _) = module_of(a), a.shape
     found: Array = xp.empty((4, *a.shape), a.dtype)
     rows, columns = xp.arange(height, dtype=a.dtype), xp.arange(width, dtype=a.dtype)
