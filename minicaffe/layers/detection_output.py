@@ -7,11 +7,18 @@ confidences (N, P · K); priors (1, 2, P · 4), as PriorBox makes them -> y (1, 
 
 Locations are multiplied by the priors' variances, unless ``variance_encoded_in_target``, and become boxes as
 ``code_type`` says. For each class except the background, at most ``top_k`` boxes with a confidence above
-``confidence_threshold`` go through non-maximum suppression; of all classes together, at most ``keep_top_k`` remain.
-D is only known in forward. If nothing is found, y has one row of −1 for each image, with the image's number.
+``confidence_threshold`` go through non-maximum suppression; of all classes together, at most ``keep_top_k``
+remain. D is only known in forward. If nothing is found, y has one row of −1 for each image, with the image's
+number.
+
+RefineDet's second detector takes two more: the first one's probabilities (N, P · 2) and locations (N, P · 4). A
+prior whose second probability is below ``objectness_score`` has a confidence of 1 in class 0 and of 0 in the
+others, and locations are offsets from the boxes to which the first detector has moved the priors. A fourth
+bottom of another size is SSD's: images to draw boxes on, which is not done here.
 
 There is no gradient. It works on the host: on a GPU it waits for its bottoms. The DetectionOutputLayer of SSD's
-Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch ssd; ``clip`` is from OpenCV).
+Caffe (Liu et al. 2016, arXiv 1512.02325; weiliu89/caffe, branch ssd; ``clip`` is from OpenCV), and of RefineDet's
+(Zhang et al. 2018, arXiv 1711.06897; sfzhang15/RefineDet).
 """
 
 from __future__ import annotations
@@ -60,7 +67,7 @@ class SaveOutputParam(Message):
 class DetectionOutputParam(Message):
     """``background_label_id``: −1 for no background class. ``clip``: cut boxes off at the image's border, 0 and 1.
 
-    ``variance_encoded_in_target``: locations are not multiplied by variances.
+    ``variance_encoded_in_target``: locations are not multiplied by variances. ``objectness_score``: RefineDet's.
     """
 
     num_classes = Int(required=True, min=1)
@@ -75,6 +82,7 @@ class DetectionOutputParam(Message):
     visualize = Bool(False)
     visualize_threshold = Float(0.6)
     save_file = String("")
+    objectness_score = Float(0.01)
     clip = Bool(False)
 
 
@@ -83,7 +91,7 @@ class DetectionOutput(Layer):
     """The last layer of a detector."""
 
     messages = {"detection_output_param": DetectionOutputParam}
-    bottoms = (3, 4)
+    bottoms = (3, 5)
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return False
@@ -116,16 +124,35 @@ class DetectionOutput(Layer):
                     f"{name} have shape {shape}; expected {self.priors * each} for each of {locations[:1]} images, "
                     f"for {self.priors} priors and {param.num_classes} classes"
                 )
+        first = [blob.shape for blob in bottom[3:]]
+        self.has_objectness = bool(first) and _is_of_size(first[0], locations[0], self.priors * 2)
+        if len(first) > 1:
+            if not self.has_objectness or not _is_of_size(first[1], locations[0], self.priors * 4):
+                raise self.shape_error(
+                    f"bottoms of the first detector have shapes {first[0]} and {first[1]}; expected "
+                    f"{(locations[0], self.priors * 2)} and {(locations[0], self.priors * 4)}"
+                )
+            if not param.share_location:
+                raise param.error("share_location", "must be true with the locations of a first detector")
         top[0].reshape(1, 1, 1, 7)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         locations, confidences, priors = (to_host(blob.data) for blob in bottom[:3])
         images = len(locations)
+        prior_boxes, variances = priors.reshape(2, 1, self.priors, 1, 4)
+        if len(bottom) > 4:
+            moved = to_host(bottom[4].data).reshape(images, self.priors, 1, 4)
+            prior_boxes = self._decode(moved, prior_boxes, variances)
         decoded = self._decode(
-            locations.reshape(images, self.priors, self.location_classes, 4),
-            priors.reshape(2, self.priors, 4),
+            locations.reshape(images, self.priors, self.location_classes, 4), prior_boxes, variances
         )
+        if self.param.clip:
+            decoded = decoded.clip(0, 1)
         confidences = confidences.reshape(images, self.priors, self.param.num_classes)
+        if self.has_objectness:
+            objectness = to_host(bottom[3].data).reshape(images, self.priors, 2)[..., 1:]
+            nothing = (np.arange(self.param.num_classes) == 0).astype(self.dtype)
+            confidences = np.where(objectness < self.param.objectness_score, nothing, confidences)
         found = [self._detect(i, decoded[i], confidences[i]) for i in range(images)]
         rows = np.concatenate(found) if found else np.empty((0, 7))
         if not len(rows):
@@ -134,13 +161,11 @@ class DetectionOutput(Layer):
         top[0].reshape(1, 1, len(rows), 7)
         top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
 
-    def _decode(self, locations: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    def _decode(self, locations: np.ndarray, prior_boxes: np.ndarray, variances: np.ndarray) -> np.ndarray:
         """Boxes (N, P, L, 4)."""
-        prior_boxes, variances = priors[:, :, None]
         if not self.param.variance_encoded_in_target:
             locations = locations * variances
-        decoded = boxes.DECODERS[self.param.code_type](locations, prior_boxes)
-        return decoded.clip(0, 1) if self.param.clip else decoded
+        return boxes.DECODERS[self.param.code_type](locations, prior_boxes)
 
     def _detect(self, image: int, decoded: np.ndarray, confidences: np.ndarray) -> np.ndarray:
         """The rows of one image, from its boxes (P, L, 4) and confidences (P, K): by label, the best first."""
@@ -162,3 +187,7 @@ class DetectionOutput(Layer):
             best = np.argsort(-all_rows[:, 2], kind="stable")[: param.keep_top_k]
             all_rows = all_rows[np.sort(best)]
         return all_rows
+
+
+def _is_of_size(shape: tuple[int, ...], images: int, each: int) -> bool:
+    return bool(shape) and shape[0] == images and math.prod(shape[1:]) == each

@@ -73,6 +73,8 @@ def detection_output(
     the rows in order.
     """
     param = layer.spec.message(DetectionOutputParam)
+    if layer.has_objectness:
+        raise layer.spec.error("bottom", "the results of a first detector, RefineDet's, cannot be written")
     labels = [label for label in range(param.num_classes) if label != param.background_label_id]
     _check(param, labels)
     graph.dims[layer.spec.top[0]] = [1, 1, f"{layer.spec.top[0]}_detections", 7]

@@ -315,6 +315,44 @@ def test_detection_output_is_that_of_ssd(
     np.testing.assert_allclose(out[0, 0], expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_detection_output_of_refinedet_starts_from_what_a_first_detector_has_found(moves, rng):
+    locations, confidences, priors = detection_inputs(rng, True)
+    objectness, first = rng.random((3, 40, 2)), rng.standard_normal((3, 40, 4)) * 0.3
+    param = (
+        "num_classes: 4, code_type: CENTER_SIZE, nms_param: {nms_threshold: 0.45, top_k: 30}, keep_top_k: 25, "
+        "confidence_threshold: 0.2, objectness_score: 0.4"
+    )
+    given = [locations, confidences, priors.reshape(1, 2, -1), objectness.reshape(3, -1)]
+    given += [first.reshape(3, -1)] if moves else []
+    layer = f"type: DetectionOutput, detection_output_param: {{{param}}}"
+    net = net_of(layer, *(x.shape for x in given), dtype="float64")
+    out = net.forward(**{f"x{i}": x for i, x in enumerate(given)})["L"]
+    rows = []
+    for n in range(3):
+        found = confidences[n].reshape(40, 4) * (objectness[n, :, 1:] >= 0.4)
+        moved = [
+            decode_one("CENTER_SIZE", *pair) for pair in zip(first[n] * priors[1], priors[0], strict=True)
+        ]
+        own = np.stack([moved if moves else priors[0], priors[1]])
+        case = "CENTER_SIZE", False, True, 0.2, 0.45, 1.0, 30, 25, 0
+        rows.append(detect(locations[n : n + 1], found.reshape(1, -1), own, *case))
+        rows[-1][:, 0] = n
+    np.testing.assert_allclose(out[0, 0], np.concatenate(rows), rtol=1e-10)
+
+
+def test_an_image_to_draw_on_is_no_first_detector(rng):
+    locations, confidences, priors = detection_inputs(rng, True)
+    param = "num_classes: 4, confidence_threshold: 0.5"
+    given = [locations, confidences, priors.reshape(1, 2, -1), np.zeros((3, 3, 9, 9))]
+    layer = f"type: DetectionOutput, detection_output_param: {{{param}}}"
+    with_image, without = (
+        net_of(layer, *(x.shape for x in some)).forward(**{f"x{i}": x for i, x in enumerate(some)})["L"]
+        for some in (given, given[:3])
+    )
+    np.testing.assert_array_equal(with_image, without)
+
+
 def test_detection_output_changes_its_size_from_batch_to_batch():
     param = "num_classes: 3, nms_param: {nms_threshold: 0.45}, confidence_threshold: 0.5"
     net = net_of(f"type: DetectionOutput, detection_output_param: {{{param}}}", (1, 8), (1, 6), (1, 2, 8))
@@ -366,6 +404,11 @@ WRONG = [
     ),
     ("type: PriorBox, prior_box_param: {min_size: 3}", [(1, 1, 2), (1, 1, 2, 2)], "'x0' has shape"),
     ("type: DetectionOutput", [(1, 8), (1, 6), (1, 2, 8)], "num_classes: required"),
+    (
+        "type: DetectionOutput, detection_output_param: {num_classes: 3}",
+        [(1, 8), (1, 6), (1, 2, 8), (1, 4), (1, 6)],
+        r"bottoms of the first detector have shapes \(1, 4\) and \(1, 6\); expected \(1, 4\) and \(1, 8\)",
+    ),
     (
         "type: DetectionOutput, detection_output_param: {num_classes: 3}",
         [(1, 8), (1, 6), (1, 1, 8)],
