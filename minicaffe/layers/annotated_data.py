@@ -73,6 +73,9 @@ class AnnotatedData(BatchSourceLayer):
             source.close()
             raise
 
+    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
+        return self._labels(self.spec.message(AnnotatedDataParam)).shape(images[0], 1)
+
     def _labels(self, param: AnnotatedDataParam) -> Labels:
         return YoloLabels(param.train_diffcult) if param.yolo_data_type else SsdLabels()
 

@@ -66,3 +66,8 @@ class DenseImageData(PairLayer):
         param = self.spec.message(DenseImageDataParam)
         channels, height, width = super().sizes_read()
         return channels, param.crop_height or height, param.crop_width or width
+
+    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
+        count, one, height, width = super().label_shape_expected(images)
+        divisor = self.spec.message(DenseImageDataParam).label_divide_factor
+        return count, one, height // divisor, width // divisor

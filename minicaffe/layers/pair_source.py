@@ -68,3 +68,7 @@ class PairLayer(BatchSourceLayer):
     def sizes_read(self) -> Sizes:
         param = self.spec.message(PairListParam)
         return 3 if param.is_color else 1, param.new_height or None, param.new_width or None
+
+    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
+        count, _, height, width = images
+        return count, 1, height, width

@@ -3,7 +3,9 @@
 import pytest
 
 from minicaffe.cli.program import main
+from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect import zoo
+from minicaffe.inspect.stand_ins import StandInNet
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -148,3 +150,27 @@ def test_a_folder_without_specs_is_an_error(tmp_path, capsys, name, problem):
     (tmp_path / "empty").mkdir()
     assert main(["zoo-check", str(tmp_path / name)]) == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [
+        ('AnnotatedData" data_param { source: "gone" batch_size: 5 }', (1, 1, 1, 8)),
+        (
+            'AnnotatedData" data_param { source: "gone" batch_size: 5 } annotated_data_param { yolo_data_type: 1 }',
+            (5, 1, 300, 5),
+        ),
+        ('DenseImageData" dense_image_data_param { source: "gone" batch_size: 5 }', (5, 1, 10, 10)),
+        (
+            'DenseImageData" dense_image_data_param { source: "gone" batch_size: 5 label_divide_factor: 2 }',
+            (5, 1, 5, 5),
+        ),
+        ('ImageLabelmapData" image_data_param { source: "gone" batch_size: 5 }', (5, 1, 10, 10)),
+    ],
+)
+def test_what_stands_in_for_labels_has_the_shape_of_labels(tmp_path, data, shape):
+    pytest.importorskip("google.protobuf")
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'layer {{ name: "data" top: "data" top: "label" type: "{data} }}')
+    with StandInNet(open_net(path), "train", (3, 10, 10)) as net:
+        assert net.blobs["data"].shape == (5, 3, 10, 10) and net.blobs["label"].shape == shape
