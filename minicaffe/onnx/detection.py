@@ -10,9 +10,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.layers.detection_output import DetectionOutput, DetectionOutputParam
 from minicaffe.layers.prior_box import PriorBox, PriorBoxParam
-from minicaffe.onnx.graph import Graph, writers
-
-FLOAT = 1  # as Cast's ``to`` has it
+from minicaffe.onnx.graph import FLOAT, INT64, Graph, writers
 
 
 @writers.of("PriorBox")
@@ -203,7 +201,7 @@ def _where_nothing_is_found(graph: Graph, rows: str, kept: str) -> str:
     first = graph.add("Unsqueeze", graph.add("Cast", numbers, to=FLOAT), graph.numbers([1]))
     rest = graph.add("Expand", graph.constant([-1]), graph.add("Concat", images, graph.numbers([6]), axis=0))
     is_none = graph.add("Equal", graph.sizes(rows, (0,)), graph.numbers([0]))
-    amount = graph.add("Mul", images, graph.add("Cast", is_none, to=7))  # int64
+    amount = graph.add("Mul", images, graph.add("Cast", is_none, to=INT64))
     return graph.add(
         "Slice", graph.add("Concat", first, rest, axis=1), graph.numbers([0]), amount, graph.numbers([0])
     )

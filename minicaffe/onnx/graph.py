@@ -21,6 +21,7 @@ from minicaffe.device.array import to_host
 # names of its bottoms, the bottoms, and the tops.
 Writer = Callable[["Graph", Any, list[str], list[Blob], list[Blob]], list[str]]
 writers: LayerTable[Writer] = LayerTable()
+FLOAT, INT64, DOUBLE = 1, 7, 11  # number types, as Cast's ``to`` has them
 
 
 class Graph:

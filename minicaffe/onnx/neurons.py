@@ -18,7 +18,7 @@ from minicaffe.layers.relu6 import ReLU6, ReLU6Param
 from minicaffe.layers.selu import SeLu, SeLuParam
 from minicaffe.layers.swish import Swish, SwishParam
 from minicaffe.layers.threshold import Threshold, ThresholdParam
-from minicaffe.onnx.graph import Graph, writers
+from minicaffe.onnx.graph import FLOAT, Graph, writers
 
 PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tanh"}
 
@@ -107,7 +107,7 @@ def log(graph: Graph, layer: Log, x: list[str], bottom: list[Blob], top: list[Bl
 def threshold(graph: Graph, layer: Threshold, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """1 above the threshold, else 0."""
     above = graph.add("Greater", x[0], graph.constant(layer.spec.message(ThresholdParam).threshold))
-    return [graph.add("Cast", above, to=1)]  # float32
+    return [graph.add("Cast", above, to=FLOAT)]
 
 
 @writers.of("Dropout")

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.layers.pooling import Pooling
-from minicaffe.onnx.graph import Graph, writers
+from minicaffe.onnx.graph import FLOAT, Graph, writers
 from minicaffe.onnx.shapes import size_error
 from minicaffe.ops.pooling import LOWEST
 
@@ -19,10 +19,8 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
     param, (height, width), output = layer.param, bottom[0].shape[2:], top[0].shape[2:]
     if param.pool == "STOCHASTIC":
         raise param.error("pool", "STOCHASTIC cannot be exported; MAX and AVE can")
-    if len(top) > 1:
-        raise layer.spec.error("top", "a second top, the positions of the maxima, cannot be exported")
     if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
-        return [_of_any_size(graph, layer, x[0])]
+        return _of_any_size(graph, layer, x[0], len(top))
     window = param.window((height, width))
     axes = list(zip((height, width), window.kernel, window.stride, window.pad, output, strict=True))
     seeing = [min(out, (size + pad - 1) // stride + 1) for size, _, stride, pad, out in axes]
@@ -35,7 +33,12 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
     }  # fmt: skip
     blind = [out - n for out, n in zip(output, seeing, strict=True)]
     if param.pool == "MAX":
-        return [_padded(graph, graph.add("MaxPool", x[0], **attributes), blind, LOWEST)]
+        if any(blind) and len(top) > 1:
+            raise layer.spec.error(
+                "top", "a window that sees nothing has no maximum whose place could be exported"
+            )
+        y, *places = _maxima(graph, x[0], len(top), attributes)
+        return [_padded(graph, y, blind, LOWEST), *places]
     if not any(window.pad):  # OpenCV counts no padding, whatever it is told
         y = graph.add("AveragePool", x[0], count_include_pad=0, **attributes)
         return [_padded(graph, y, blind, 0.0)]
@@ -49,14 +52,25 @@ def pooling(graph: Graph, layer: Pooling, x: list[str], bottom: list[Blob], top:
     return [_padded(graph, y, blind, 0.0)]
 
 
-def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
+def _maxima(graph: Graph, x: str, tops: int, attributes: dict[str, Any]) -> list[str]:
+    """The maxima, and for a second top their places h · W + w."""
+    if tops == 1:
+        return [graph.add("MaxPool", x, **attributes)]
+    y, places = graph.add_several("MaxPool", 2, x, **attributes)  # ONNX counts on from channel to channel
+    pixels = graph.add("ReduceProd", graph.sizes(x, (2, 3)), keepdims=1)
+    return [y, graph.add("Cast", graph.add("Mod", places, pixels), to=FLOAT)]
+
+
+def _of_any_size(graph: Graph, layer: Pooling, x: str, tops: int) -> list[str]:
     """Pooling of images of any size: all windows that fit, or with ``stride`` − 1 more pixels, all that begin.
 
     Every window then sees the image, if pad + stride is no more than the kernel's size.
     """
     param = layer.param
+    if param.global_pooling and tops > 1:
+        raise size_error(layer)
     if param.global_pooling:
-        return graph.add("GlobalMaxPool" if param.pool == "MAX" else "GlobalAveragePool", x)
+        return [graph.add("GlobalMaxPool" if param.pool == "MAX" else "GlobalAveragePool", x)]
     window = param.window((1, 1))
     if param.rounds_up and any(
         pad + stride > kernel
@@ -67,17 +81,17 @@ def _of_any_size(graph: Graph, layer: Pooling, x: str) -> str:
     attributes: dict[str, Any] = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     pads = [*window.pad, *(pad + n for pad, n in zip(window.pad, more, strict=True))]
     if param.pool == "MAX":
-        return graph.add("MaxPool", x, pads=pads, **attributes)
+        return _maxima(graph, x, tops, {"pads": pads, **attributes})
     attributes["count_include_pad"] = int(any(window.pad))
     y = graph.add("AveragePool", x, pads=pads, **attributes)
     if not any(window.pad):
-        return y
+        return [y]
     if not any(more):
-        return y
+        return [y]
     padded = graph.add("Add", graph.sizes(x, (2, 3)), graph.numbers([2 * pad for pad in window.pad]))
     shape = graph.add("Concat", graph.numbers([1, 1]), padded, axis=0)
     ones = graph.add("Expand", graph.constant([[[[1.0]]]]), shape)
-    return graph.add("Div", y, graph.add("AveragePool", ones, pads=[0, 0, *more], **attributes))
+    return [graph.add("Div", y, graph.add("AveragePool", ones, pads=[0, 0, *more], **attributes))]
 
 
 def _padded(graph: Graph, y: str, blind: list[int], value: float) -> str:

@@ -7,9 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.layers.psroi_pooling import PSROIPooling
 from minicaffe.layers.roi_pooling import ROIPooling
-from minicaffe.onnx.graph import Graph, writers
-
-FLOAT, INT64, DOUBLE = 1, 7, 11  # as Cast's ``to`` has them
+from minicaffe.onnx.graph import DOUBLE, FLOAT, INT64, Graph, writers
 
 
 def _regions(graph: Graph, x: str, shape: tuple[int, ...]) -> str:

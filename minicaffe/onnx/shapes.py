@@ -10,13 +10,15 @@ from minicaffe.layers.crop import Crop, CropParam
 from minicaffe.layers.flatten import Flatten
 from minicaffe.layers.interp import Interp
 from minicaffe.layers.permute import Permute
+from minicaffe.layers.reorg import Reorg, ReorgParam
 from minicaffe.layers.reshape import Reshape
 from minicaffe.layers.reverse import Reverse, ReverseParam
+from minicaffe.layers.segnet_upsample import SegNetUpsample
 from minicaffe.layers.shuffle_channel import ShuffleChannel, ShuffleChannelParam
 from minicaffe.layers.slice import Slice, SliceParam
 from minicaffe.layers.tile import Tile, TileParam
 from minicaffe.layers.upsample import Upsample, UpsampleParam
-from minicaffe.onnx.graph import Graph, writers
+from minicaffe.onnx.graph import INT64, Graph, writers
 
 TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward
 
@@ -162,13 +164,47 @@ def shuffle(
 
 
 @writers.of("Upsample")
-def upsample(graph: Graph, layer: Upsample, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
-    """Each pixel several times."""
-    if len(bottom) > 1:
-        raise layer.spec.error("bottom", "upsampling by a mask cannot be exported")
+def upsample(
+    graph: Graph, layer: Upsample | SegNetUpsample, x: list[str], bottom: list[Blob], top: list[Blob]
+) -> list[str]:
+    """Each pixel several times; or, by a mask, at its place."""
+    if isinstance(layer, SegNetUpsample):
+        return [_unpooled(graph, layer, x, bottom[0].shape, top[0].shape)]
     scale = layer.spec.message(UpsampleParam).scale
     mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return [graph.add("Resize", x[0], "", graph.constant([1, 1, scale, scale]), **mode)]
+
+
+def _unpooled(
+    graph: Graph, layer: SegNetUpsample, x: list[str], old: tuple[int, ...], new: tuple[int, ...]
+) -> str:
+    """Zeros (N, C, UH, UW), but the pixels at the places that the mask has."""
+    size = graph.numbers(new[2:])
+    if graph.free_axes(layer.spec.top[0], new):
+        param = layer.spec.message(UpsampleParam)
+        odd = (param.pad_out_h, param.pad_out_w)
+        factors = [(size + less) // pixels for size, less, pixels in zip(new[2:], odd, old[2:], strict=True)]
+        size = graph.add("Mul", graph.sizes(x[0], (2, 3)), graph.numbers(factors))
+        size = graph.add("Sub", size, graph.numbers(odd)) if any(odd) else size
+    images = graph.sizes(x[0], (0, 1))
+    places = graph.add("ReduceProd", size, keepdims=1)
+    zeros = graph.add("Expand", graph.constant([0]), graph.add("Concat", images, places, axis=0))
+    pixels, mask = (graph.add("Reshape", each, graph.numbers([0, 0, -1])) for each in x)
+    put = graph.add("ScatterElements", zeros, graph.add("Cast", mask, to=INT64), pixels, axis=2)
+    return graph.add("Reshape", put, graph.add("Concat", images, size, axis=0))
+
+
+@writers.of("Reorg")
+def reorg(graph: Graph, layer: Reorg, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """Pixels into channels, of an array that is read in another shape; or DepthToSpace."""
+    s, (images, channels, height, width) = layer.spec.message(ReorgParam).stride, bottom[0].shape
+    if layer.reverse:
+        return [graph.add("DepthToSpace", x[0], blocksize=s, mode="DCR")]
+    if graph.free_axes(layer.spec.bottom[0], bottom[0].shape):
+        raise size_error(layer)
+    apart = (images, channels // s**2, height, s, width, s)
+    y = graph.add("Transpose", graph.reshaped(x[0], apart, bottom[0].shape), perm=[0, 3, 5, 1, 2, 4])
+    return [graph.reshaped(y, top[0].shape, (images, s, s, channels // s**2, height, width))]
 
 
 @writers.of("Interp")

@@ -127,6 +127,37 @@ def test_layers_in_place_split_and_silence(tmp_path):
     assert_same(model_of(net, tmp_path), net, inputs_of(net))
 
 
+SEGNET = """layer:
+- {name: x, type: Input, input_param: {shape: {dim: [2, 3, 7, 10]}}}
+- {name: relu, type: ReLU, bottom: x, top: x}  # so that some maxima are equal
+- {name: pool1, type: Pooling, bottom: x, top: [pool1, mask1], pooling_param: {kernel_size: 2, stride: 2}}
+- {name: pool2, type: Pooling, bottom: pool1, top: [pool2, mask2], pooling_param: {kernel_size: 2, stride: 2}}
+- {name: bn, type: BN, bottom: pool2,
+   bn_param: {scale_filler: {type: uniform}, shift_filler: {type: uniform}}}
+- {name: up2, type: Upsample, bottom: [bn, mask2], upsample_param: {SIZE2}}
+- {name: up1, type: Upsample, bottom: [up2, mask1], upsample_param: {SIZE1}}
+"""
+
+
+def segnet(second, first):
+    text = SEGNET.replace("SIZE2", second).replace("SIZE1", first)
+    return mc.Net(parse_net(text), phase="test", seed=1)
+
+
+@pytest.mark.parametrize(
+    "sizes", [("upsample_h: 4, upsample_w: 5", "upsample_h: 7, upsample_w: 10"),
+              ("scale: 2, pad_out_w: true", "scale: 2, pad_out_h: true")],
+)  # fmt: skip
+def test_pixels_go_back_to_where_they_were_the_largest(sizes, tmp_path):
+    net = segnet(*sizes)
+    session = model_of(net, tmp_path)
+    assert session.get_inputs()[0].shape[0] == "N"
+    for images in (2, 3):
+        net.blobs["x"].reshape(images, 3, 7, 10)
+        net.reshape()
+        assert_same(session, net, inputs_of(net))
+
+
 BOTH = """layer:
 - {name: x, type: Input, top: [x, unused, taken_output, taken, taken_output_],
    input_param: {shape: [{dim: [2, 3]}, {dim: [2, 1]}, {dim: [2, 3]}, {dim: [2, 4]}, {dim: [2, 5]}]}}
@@ -207,8 +238,8 @@ REFUSED = [
             ("BatchNorm, batch_norm_param: {use_global_stats: false}", "use_global_stats: false cannot be"),
             ("Pooling, pooling_param: {pool: STOCHASTIC, kernel_size: 2}", "STOCHASTIC cannot be exported"),
             (
-                "Pooling, top: [a, b], pooling_param: {kernel_size: 2}",
-                "a second top, the positions of the maxima",
+                "Pooling, top: [a, b], pooling_param: {kernel_size: 1, stride: 4}",
+                "a window that sees nothing has no maximum",
             ),
         )
     ),

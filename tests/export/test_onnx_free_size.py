@@ -56,6 +56,11 @@ NETS = {
         "- {name: y, type: Crop, bottom: [u, data], crop_param: {axis: 2, offset: 2}}\n"
     ),
     "twice as large": "- {name: y, type: Upsample, upsample_param: {scale: 2}}\n",
+    "put back": (
+        "- {name: p, type: Pooling, top: [p, mask], pooling_param: {kernel_size: 2, stride: 2, pad: 0}}\n"
+        "- {name: y, type: Upsample, bottom: [p, mask], upsample_param: {scale: 2}}\n"
+    ),
+    "channels to pixels": "- {name: y, type: Reorg, reorg_param: {stride: 1, reverse: true}}\n",
     "normalised": (
         "- {name: n, type: LRN}\n- {name: m, type: MVN}\n- {name: s, type: Scale, scale_param: {bias_term: true}}\n"
     ),
