@@ -105,17 +105,18 @@ class PairBatches(ImageBatches):
     def __init__(
         self,
         images: ImageListSource,
-        maps: ImageListSource,
+        maps: ImageListSource | np.ndarray,
         transformer: PairTransformer,
         order: Order,
         slots: int,
     ) -> None:
-        """``slots``: how many batches may be in use at a time. Raises DataError for a first pair of two sizes."""
+        """``maps``: their images, or one label for all pixels of each image, (n,). ``slots``: how many batches may
+        be in use at a time. Raises DataError for a first pair of two sizes."""
         super().__init__(images, transformer, order, False, slots)
         self.maps, self.pair_transformer = maps, transformer
         self._map_ring = Ring(slots)
         first = order.first()
-        self._check_sizes(images.read(first)[0], maps.read(first)[0], first)
+        self._read(first)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -125,8 +126,7 @@ class PairBatches(ImageBatches):
 
     def __call__(self, batch: int) -> Batch:
         indices = self.order.indices(batch)
-        images, maps = self.source.read(indices)[0], self.maps.read(indices)[0]
-        self._check_sizes(images, maps, indices)
+        images, maps = self._read(indices)
         shape = self._one_shape(images, indices)
         out = self._ring.buffer((*shape, len(images)))
         out_maps = self._map_ring.buffer((*self._map_shape(shape), len(images)))
@@ -137,15 +137,21 @@ class PairBatches(ImageBatches):
     def _map_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         return (1, *self.pair_transformer.map_size(image_shape[1:]))
 
-    def _check_sizes(self, images: Images, maps: Images, indices: np.ndarray) -> None:
-        """Raise DataError for a map that does not have the size that its image asks for."""
-        for image, labels, index in zip(images, maps, indices, strict=True):
+    def _read(self, indices: np.ndarray) -> tuple[Images, Images]:
+        """Images and maps. Raises DataError for a map that does not have the size that its image asks for."""
+        images, source = self.source.read(indices)[0], self.maps
+        if isinstance(source, np.ndarray):
+            labels = source[indices]
+            return images, [np.full((1, *x.shape[1:]), y) for x, y in zip(images, labels, strict=True)]
+        maps = source.read(indices)[0]
+        for image, map_, index in zip(images, maps, indices, strict=True):
             wanted = self.pair_transformer.map_size(image.shape[1:])
-            if labels.shape[1:] != wanted:
+            if map_.shape[1:] != wanted:
                 got, size, asked = (
-                    " × ".join(map(str, shape)) for shape in (labels.shape[1:], image.shape[1:], wanted)
+                    " × ".join(map(str, shape)) for shape in (map_.shape[1:], image.shape[1:], wanted)
                 )
                 raise DataError(
-                    f"{self.maps.describe(int(index))}: {got}, but its image has {size}, which asks for {asked}; "
+                    f"{source.describe(int(index))}: {got}, but its image has {size}, which asks for {asked}; "
                     "make them fit, or give new_height and new_width"
                 )
+        return images, maps

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.pairs import PairBatches, PairTransformer
-from minicaffe.data.sources.image_pairs import LabelMapSource
+from minicaffe.data.sources.image_pairs import LabelMapSource, find_pairs
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.missing_data import Sizes
 from minicaffe.layers.pair_source import PairLayer, PairListParam
@@ -60,7 +60,8 @@ class DenseImageData(PairLayer):
             divisor,
         )
         map_size = (size[0] // divisor, size[1] // divisor) if size else None
-        return self.pair_batches(param, transformer, LabelMapSource, map_size)
+        images, maps = find_pairs(*self.listed())
+        return self.pair_batches(images, LabelMapSource(maps, False, map_size), transformer)
 
     def sizes_read(self) -> Sizes:
         param = self.spec.message(DenseImageDataParam)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.pairs import PairBatches, PairTransformer
-from minicaffe.data.sources.image_pairs import EdgeMapSource
+from minicaffe.data.sources.image_pairs import EdgeMapSource, find_pairs
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.pair_source import PairLayer, PairListParam
 
@@ -28,4 +28,5 @@ class ImageLabelmapData(PairLayer):
         param, transform = self.spec.message(PairListParam), self.spec.message(TransformParam)
         transformer = PairTransformer(transform, self.phase, self.setting.folder)
         transformer.crops_at_random = transform.crop_size > 0
-        return self.pair_batches(param, transformer, EdgeMapSource, param.new_size)
+        images, maps = find_pairs(*self.listed())
+        return self.pair_batches(images, EdgeMapSource(maps, False, param.new_size), transformer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minicaffe.data.order import Order
 from minicaffe.data.pairs import PairBatches, PairTransformer
 from minicaffe.data.prefetch import slots_for
-from minicaffe.data.sources.image_list import ImageListSource
-from minicaffe.data.sources.image_pairs import find_pairs
+from minicaffe.data.sources.image_list import ImageList, ImageListSource
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.missing_data import Sizes
 from minicaffe.spec.fields import Bool, Int, Message, String
@@ -49,18 +50,22 @@ class PairLayer(BatchSourceLayer):
 
     def pair_batches(
         self,
-        param: PairListParam,
+        images: ImageList,
+        maps: ImageListSource | np.ndarray,
         transformer: PairTransformer,
-        map_source: type[ImageListSource],
-        map_size: Size | None,
+        batches: type[PairBatches] = PairBatches,
     ) -> PairBatches:
-        """The batches; ``map_source`` decodes maps, resized to ``map_size``. Raises DataError."""
-        listed, maps = find_pairs(param.source, self.setting.folder, param.root_folder)
-        images = ImageListSource(listed, param.is_color, param.new_size)
-        labels = map_source(maps, False, map_size)
-        images.one_size = f"give new_height and new_width in {self._message_name()}"
-        order = Order(len(images), param.batch_size, self.seed, param.shuffle, param.rand_skip)
-        return PairBatches(images, labels, transformer, order, slots_for(self.depth))
+        """The batches of listed images, and of their ``maps``. Raises DataError."""
+        param = self.spec.message(PairListParam)
+        source = ImageListSource(images, param.is_color, param.new_size)
+        source.one_size = f"give new_height and new_width in {self._message_name()}"
+        order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
+        return batches(source, maps, transformer, order, slots_for(self.depth))
+
+    def listed(self) -> tuple[str, str, str]:
+        """Where ``data/sources/image_pairs.py`` finds the list and what it lists."""
+        param = self.spec.message(PairListParam)
+        return param.source, self.setting.folder, param.root_folder
 
     def _message_name(self) -> str:
         return next(name for name in self.messages if name != "transform_param")

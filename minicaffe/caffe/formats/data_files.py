@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minicaffe.caffe.formats.tree import Scalar, Tree
 
-PAIRED = ("DenseImageData", "ImageLabelmapData")  # whose lists have two files on a line
+PAIRED = ("DenseImageData", "ImageLabelmapData", "ImageSegData")  # whose lists have two files on a line
 PATHS = ("source", "mean_file", "root_folder", "label_map_file")
 
 

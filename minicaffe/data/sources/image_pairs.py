@@ -46,48 +46,71 @@ def find_pairs(
     ``folder`` is the spec's. ``root_folder`` goes before every path of the list, those that begin with "/" too.
     The place that has the first image has them all. Raises DataError.
     """
-    path = find_path(source, lookup_folders(folder), "list of image pairs")
-    images, maps, lines = PackedNames(), PackedNames(), array("q")
+    images, maps = _find(source, folder, root_folder, 2)
+    return images, maps
+
+
+def find_labelled(
+    source: str | Path, folder: str | Path = ".", root_folder: str = ""
+) -> tuple[ImageList, np.ndarray]:
+    """The images of a list with lines "image label", found as ``find_pairs`` does, and the labels, (n,)."""
+    images, labels = _find(source, folder, root_folder, 2)
+    numbers = np.empty(len(labels))
+    for i in range(len(labels)):
+        word = labels.names[i]
+        if not word.isdecimal() or int(word) > 255:
+            raise DataError(f"{images.place(i)}: label '{named(word)}'; expected a number from 0 to 255")
+        numbers[i] = int(word)
+    return images, numbers
+
+
+def find_unlabelled(source: str | Path, folder: str | Path = ".", root_folder: str = "") -> ImageList:
+    """The images of a list, as in ``find_pairs``; what comes after the first word of a line is not read."""
+    return _find(source, folder, root_folder, 1)[0]
+
+
+def _find(source: str | Path, folder: str | Path, root_folder: str, count: int) -> list[ImageList]:
+    """The first ``count`` words of the lines; each word is a path to be found where the first line's first is."""
+    path = find_path(
+        source, lookup_folders(folder), "list of image pairs" if count == 2 else "list of images"
+    )
+    columns, lines = [PackedNames() for _ in range(count)], array("q")
     try:
-        for number, (image, labels) in _pairs(path):
-            images.append(image)
-            maps.append(labels)
+        for number, words in _lines(path, count):
             lines.append(number)
+            for names, word in zip(columns, words, strict=False):
+                names.append(word)
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
     except ValueError as error:
-        raise DataError(f"{path}: {error}; give a list of image pairs") from None
+        raise DataError(f"{path}: {error}; give a list of images") from None
     if not lines:
         raise DataError(f"{path}: lists no images; {PAIR_FORM}")
+    first = columns[0][0].lstrip("/") if root_folder else columns[0][0]
     bases = [os.path.join(base, root_folder) for base in (*lookup_folders(folder), path.parent)]
-    base = next((base for base in bases if os.path.exists(_join(base, images[0], root_folder))), None)
+    base = next((base for base in bases if os.path.exists(os.path.join(base, first))), None)
     if base is None:
         places = " and in ".join(dict.fromkeys(os.path.abspath(base) for base in bases))
-        raise DataError(f"{path}:{lines[0]}: no image {named(images[0])} in {places}; set root_folder")
+        raise DataError(f"{path}:{lines[0]}: no image {named(first)} in {places}; set root_folder")
     if root_folder:
         base = os.path.normpath(base) + os.sep
-        images, maps = (_without_slash(names) for names in (images, maps))
-    source = str(path)
-    return ImageList(source, images, None, lines, base=base), ImageList(source, maps, None, lines, base=base)
+        columns = [_without_slash(names) for names in columns]
+    return [ImageList(str(path), names, None, lines, base=base) for names in columns]
 
 
-def _pairs(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Number and words of each line that is not blank."""
+def _lines(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
+    """Number and words of each line that is not blank: two, or if ``count`` is 1, one and more."""
     plain_file(path)
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if "\0" in line:
                 raise DataError(f"{path}: not a text file (as UTF-8); {PAIR_FORM}")
             words = line.split()
-            if words and len(words) != 2:
-                count = "1 word" if len(words) == 1 else f"{len(words)} words"
-                raise DataError(f"{path}:{number}: '{named(line.strip())}' has {count}; {PAIR_FORM}")
+            if words and count == 2 and len(words) != 2:
+                amount = "1 word" if len(words) == 1 else f"{len(words)} words"
+                raise DataError(f"{path}:{number}: '{named(line.strip())}' has {amount}; {PAIR_FORM}")
             if words:
-                yield number, (words[0], words[1])
-
-
-def _join(base: str, name: str, root_folder: str) -> str:
-    return os.path.join(base, name.lstrip("/") if root_folder else name)
+                yield number, words
 
 
 def _without_slash(names: PackedNames) -> PackedNames:
