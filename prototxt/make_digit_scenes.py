@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=4000, help="training scenes (%(default)s)")
     parser.add_argument("--test", type=int, default=1000, help="test scenes (%(default)s)")
     args = parser.parse_args()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(args.output) as folder:
         for part in SEEDS:
             write_scenes(Path(folder), part, getattr(args, part))

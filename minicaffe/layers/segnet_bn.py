@@ -54,10 +54,14 @@ class SegNetBN(BN):
             saved = self.saved_input.buffer_for(x)
             channels.in_blocks(self._scale, x, *self.slope_and_bias(), y, saved)
             return
-        self.mean, variance, _ = self.batch_moments(x)
-        for blob, found in zip(top[1:], (self.mean, variance), strict=False):
+        self.mean, self.variance, _ = self.batch_moments(x)
+        for blob, found in zip(top[1:], self.statistics(), strict=False):
             blob.data[...] = found.reshape(blob.shape)
-        self.normalize(x, variance, VAR_EPS, y)
+        self.normalize(x, self.variance, VAR_EPS, y)
+
+    def statistics(self) -> tuple[Array, Array]:
+        """μ and σ² of the latest batch, (C, 1, 1), of a layer that learns."""
+        return self.mean, self.variance
 
     def _scale(self, x: Array, scale: Array, shift: Array, y: Array, saved: Array | None) -> None:
         if saved is not None:
