@@ -130,13 +130,18 @@ class Proposal(Layer):
         placed = anchors.at_each_cell(rules.anchors, rows, columns, rules.stride)
         offsets = np.moveaxis(offsets, 0, -1).reshape(-1, 4)  # by row, column and anchor, as the anchors are
         scores = np.moveaxis(scores[amount:], 0, -1).reshape(-1)
+        offsets = self.offsets_of(offsets)
         moved = anchors.clip(anchors.decode(offsets, placed.astype(offsets.dtype)), height, width)
-        best, scores = self.best(scores, self._is_large(moved, scales))
+        best, scores = self.best(scores, self.is_large(moved, scales))
         best = best[: rules.before]
         kept = boxes.suppress(anchors.with_both_corners(moved[best]), rules.threshold, most=rules.after)
         return moved[best[kept]], scores[best[kept]]
 
-    def _is_large(self, regions: np.ndarray, scales: list[float]) -> np.ndarray:
+    def offsets_of(self, predicted: np.ndarray) -> np.ndarray:
+        """The offsets (…, 4) that predicted ones stand for."""
+        return predicted
+
+    def is_large(self, regions: np.ndarray, scales: list[float]) -> np.ndarray:
         """Whether regions (R, 4) are as large as asked for: (R,)."""
         sides, _ = anchors.sides_and_centres(regions)
         of_height, of_width = (scales * 2)[:2] if len(scales) == 1 else scales[:2]

@@ -14,6 +14,9 @@
 The module is looked up in the spec's folder first, then in the working directory and on ``sys.path``. Importing it
 runs its code: ``spec/trust.py`` says when that is allowed. A class registered with ``minicaffe.register_layer``
 needs no module name in the spec.
+
+For some modules that nets name, but that nobody can import any more, this package has layers of its own: classes
+under ``stand_in``. They take the place of a module that cannot be imported, or must not be; a warning says so.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ import importlib
 import importlib.util
 import logging
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from minicaffe.core.layer import Layer, NetSetting, register_layer
+from minicaffe.core.layer import Layer, LayerClass, NetSetting, register_layer
 from minicaffe.errors import SpecError, one_line
 from minicaffe.spec.fields import Bool, Message, String
 from minicaffe.spec.net import LayerSpec
@@ -35,6 +39,7 @@ from minicaffe.spec.reader import nearest
 from minicaffe.spec.trust import UntrustedError
 
 logger = logging.getLogger("minicaffe")
+stand_ins: dict[tuple[str, str], type[Layer]] = {}  # by the names of a module and of a class in it
 own_modules: set[str] = set()  # the names, at the top, of the modules that ``import_own`` has imported
 
 
@@ -60,6 +65,8 @@ class Python(Layer):
     def __new__(cls, spec: LayerSpec, setting: NetSetting) -> Layer:  # type: ignore[misc]  # of another class
         """The user's layer. Raises SpecError if it is not found."""
         param = spec.message(PythonParam)
+        if (own := _stand_in_for(param, setting)) is not None:
+            return own(spec, setting)
         if not setting.trust.runs_python:
             raise UntrustedError(str(_refusal(param, setting.folder)))
         found = find_layer_class(param, setting.folder)
@@ -69,6 +76,35 @@ class Python(Layer):
         layer.param_str = param.param_str  # type: ignore[attr-defined]  # read by the user's class only
         layer.reshapes_always = True
         return layer
+
+
+def stand_in(module: str, layer: str) -> Callable[[LayerClass], LayerClass]:
+    """Let the decorated class take the place of a class of a module that cannot be imported."""
+
+    def enter(cls: LayerClass) -> LayerClass:
+        stand_ins[module, layer] = cls
+        return cls
+
+    return enter
+
+
+def _stand_in_for(param: PythonParam, setting: NetSetting) -> type[Layer] | None:
+    """The class that has to take the place of the one that ``param`` names; None if there is none, or no need."""
+    own = stand_ins.get((param.module, param.layer))
+    if own is None:
+        return None
+    why = "is not imported here"
+    if setting.trust.runs_python:
+        try:
+            import_own(param.module, Path(setting.folder))
+            return None
+        except Exception as error:
+            why = f"cannot be imported ({type(error).__name__})"
+    logger.warning(
+        "%s: %s; minicaffe's own %s takes its place, with that one's defaults where param_str says nothing",
+        *(param.where.at(line=param.line("module"), field="module"), f"'{param.module}' {why}", param.layer),
+    )
+    return own
 
 
 def find_layer_class(param: PythonParam, folder: str) -> type[Any]:

@@ -87,3 +87,12 @@ def with_both_corners(boxes: Array) -> Array:
     """The same boxes (…, 4) for functions to which a box is x2 − x1 wide."""
     both: Array = boxes + np.array([0, 0, 1, 1], boxes.dtype)
     return both
+
+
+def overlaps(boxes: Array, others: Array) -> Array:
+    """Intersection over union of each of boxes (P, 4) with each of others (G, 4): (P, G)."""
+    (sides, _), (other_sides, _) = sides_and_centres(boxes), sides_and_centres(others)
+    common = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2]) + 1
+    area = np.maximum(common, 0).prod(axis=2)
+    overlap: Array = area / (sides.prod(axis=1)[:, None] + other_sides.prod(axis=1) - area)
+    return overlap
