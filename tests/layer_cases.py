@@ -10,6 +10,11 @@ from tests.export.export_cases import FILLERS
 IMAGE = [(2, 4, 7, 6)]
 LAYERS = {
     "AbsVal": ("type: AbsVal", IMAGE),
+    "ArgMax": ("type: ArgMax", IMAGE),
+    "ArgMax, three": ("type: ArgMax, argmax_param: {top_k: 3, out_max_val: true}", [(2, 5)]),
+    "ArgMax, axis": ("type: ArgMax, argmax_param: {axis: 1}", IMAGE),
+    "ArgMax, values": ("type: ArgMax, argmax_param: {axis: -1, top_k: 2, out_max_val: true}", IMAGE),
+    "ArgMax, images": ("type: ArgMax, argmax_param: {axis: 0}", [(3, 4)]),
     "Axpy": ("type: Axpy", [(2, 4), (2, 4, 7, 6), (2, 4, 7, 6)]),
     "Axpy, 4 axes": ("type: Axpy", [(2, 4, 1, 1), (2, 4, 7, 6), (2, 4, 7, 6)]),
     "BN": ("type: BN", IMAGE),

@@ -71,13 +71,13 @@ def detection_output(
     the rows in order.
     """
     param = layer.spec.message(DetectionOutputParam)
-    if layer.has_objectness:
-        raise layer.spec.error("bottom", "the results of a first detector, RefineDet's, cannot be written")
     labels = [label for label in range(param.num_classes) if label != param.background_label_id]
     _check(param, labels)
     graph.dims[layer.spec.top[0]] = [1, 1, f"{layer.spec.top[0]}_detections", 7]
     is_free = bool(graph.free_axes(layer.spec.bottom[2], bottom[2].shape))
     confidences = graph.add("Reshape", x[1], graph.numbers([0, -1, param.num_classes]))
+    if layer.has_objectness:
+        confidences = _of_objects(graph, param, confidences, x[3])
     scores = _of_labels(graph, graph.add("Transpose", confidences, perm=[0, 2, 1]), labels, param)
     priors = graph.sizes(scores, (2,)) if is_free else graph.numbers([layer.priors])
     most = priors if param.nms_param.top_k < 0 else _least(graph, priors, param.nms_param.top_k)
@@ -126,34 +126,45 @@ def _of_labels(graph: Graph, x: str, labels: list[int], param: DetectionOutputPa
     return graph.add("Gather", x, graph.numbers(labels), axis=1)
 
 
+def _of_objects(graph: Graph, param: DetectionOutputParam, confidences: str, first: str) -> str:
+    """Confidences (N, P, K), but class 0 where RefineDet's first detector sees nothing."""
+    both = graph.add("Reshape", first, graph.numbers([0, -1, 2]))
+    objectness = graph.add("Gather", both, graph.numbers([1]), axis=2)
+    is_nothing = graph.add("Less", objectness, graph.constant(param.objectness_score))
+    nothing = graph.constant(np.arange(param.num_classes) == 0)
+    return graph.add("Where", is_nothing, nothing, confidences)
+
+
 def _decoded(graph: Graph, layer: DetectionOutput, param: DetectionOutputParam, x: list[str]) -> str:
-    """Boxes (N, L, P, 4), with L = 1 if all labels share them; ``ops/detection/boxes.py`` has the formulas."""
-    shape = graph.numbers([0, -1, layer.location_classes, 4])
-    offsets = graph.add("Transpose", graph.add("Reshape", x[0], shape), perm=[0, 2, 1, 3])
+    """Boxes (N, L, P, 4), with L = 1 if all labels share them."""
+    both = graph.add("Reshape", x[2], graph.numbers([2, -1, 4]))
     priors, variances = (
         graph.add("Squeeze", each, graph.numbers([0]))
-        for each in graph.add_several(
-            "Split", 2, graph.add("Reshape", x[2], graph.numbers([2, -1, 4])), axis=0, num_outputs=2
-        )
+        for each in graph.add_several("Split", 2, both, axis=0, num_outputs=2)
     )
-    if not param.variance_encoded_in_target:
-        offsets = graph.add("Mul", offsets, variances)
-    if param.code_type == "CORNER":
-        boxes = graph.add("Add", priors, offsets)
-    else:
-        first, last = graph.add_several("Split", 2, priors, axis=1, num_outputs=2)
-        size = graph.add("Sub", last, first)
-        if param.code_type == "CORNER_SIZE":
-            both = graph.add("Concat", size, size, axis=1)
-            boxes = graph.add("Add", priors, graph.add("Mul", offsets, both))
-        else:
-            moved, grown = graph.add_several("Split", 2, offsets, axis=3, num_outputs=2)
-            centre = graph.add(
-                "Add", graph.scaled(graph.add("Add", first, last), 0.5), graph.add("Mul", moved, size)
-            )
-            half = graph.scaled(graph.add("Mul", graph.add("Exp", grown), size), 0.5)
-            boxes = graph.add("Concat", *(graph.add(op, centre, half) for op in ("Sub", "Add")), axis=3)
-    return graph.add("Clip", boxes, graph.constant(0), graph.constant(1)) if param.clip else boxes
+    for locations, classes in [*((first, 1) for first in x[4:]), (x[0], layer.location_classes)]:
+        offsets = graph.add("Reshape", locations, graph.numbers([0, -1, classes, 4]))
+        offsets = graph.add("Transpose", offsets, perm=[0, 2, 1, 3])
+        if not param.variance_encoded_in_target:
+            offsets = graph.add("Mul", offsets, variances)
+        priors = _moved(graph, param.code_type, offsets, priors)
+    return graph.add("Clip", priors, graph.constant(0), graph.constant(1)) if param.clip else priors
+
+
+def _moved(graph: Graph, code_type: str, offsets: str, priors: str) -> str:
+    """Boxes (…, 4) from priors, by the formulas in ``ops/detection/boxes.py``."""
+    if code_type == "CORNER":
+        return graph.add("Add", priors, offsets)
+    first, last = graph.add_several("Split", 2, priors, axis=-1, num_outputs=2)
+    size = graph.add("Sub", last, first)
+    if code_type == "CORNER_SIZE":
+        both = graph.add("Concat", size, size, axis=-1)
+        return graph.add("Add", priors, graph.add("Mul", offsets, both))
+    shift, growth = graph.add_several("Split", 2, offsets, axis=-1, num_outputs=2)
+    centre = graph.scaled(graph.add("Add", first, last), 0.5)
+    centre = graph.add("Add", centre, graph.add("Mul", shift, size))
+    half = graph.scaled(graph.add("Mul", graph.add("Exp", growth), size), 0.5)
+    return graph.add("Concat", *(graph.add(op, centre, half) for op in ("Sub", "Add")), axis=-1)
 
 
 def _without_duplicates(graph: Graph, param: DetectionOutputParam, boxes: str, scores: str, most: str) -> str:

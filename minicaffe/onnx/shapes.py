@@ -1,11 +1,14 @@
-"""Layers that cut, reorder and repeat, and compute nothing."""
+"""Layers that cut, reorder, repeat and pick, and compute nothing."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, canonical_axis
 from minicaffe.device.array import to_host
 from minicaffe.errors import MinicaffeError, SpecError
+from minicaffe.layers.argmax import ArgMax
 from minicaffe.layers.crop import Crop, CropParam
 from minicaffe.layers.flatten import Flatten
 from minicaffe.layers.interp import Interp
@@ -18,7 +21,7 @@ from minicaffe.layers.shuffle_channel import ShuffleChannel, ShuffleChannelParam
 from minicaffe.layers.slice import Slice, SliceParam
 from minicaffe.layers.tile import Tile, TileParam
 from minicaffe.layers.upsample import Upsample, UpsampleParam
-from minicaffe.onnx.graph import INT64, Graph, writers
+from minicaffe.onnx.graph import FLOAT, INT64, Graph, writers
 
 TO_THE_FIRST = -(2**31)  # an end of a Slice that goes backward
 
@@ -205,6 +208,27 @@ def reorg(graph: Graph, layer: Reorg, x: list[str], bottom: list[Blob], top: lis
     apart = (images, channels // s**2, height, s, width, s)
     y = graph.add("Transpose", graph.reshaped(x[0], apart, bottom[0].shape), perm=[0, 3, 5, 1, 2, 4])
     return [graph.reshaped(y, top[0].shape, (images, s, s, channels // s**2, height, width))]
+
+
+@writers.of("ArgMax")
+def argmax(graph: Graph, layer: ArgMax, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
+    """TopK, backward along the axis, since of equal values the last is the first here."""
+    param, axis, y = layer.param, 1, x[0]
+    if param.axis is None:
+        y = graph.add("Flatten", y, axis=1)
+    else:
+        axis = layer.axis
+        graph.needs_batch |= axis == 0
+    backward = graph.add("Slice", y, *(graph.numbers([n]) for n in (-1, TO_THE_FIRST, axis, -1)))
+    values, places = graph.add_several("TopK", 2, backward, graph.numbers([param.top_k]), axis=axis)
+    last = graph.add("Sub", graph.sizes(y, (axis,)), graph.constant(1, np.int64))
+    indices = graph.add("Cast", graph.add("Sub", last, places), to=FLOAT)
+    if param.axis is not None:
+        return [values if param.out_max_val else indices]
+    rows = [graph.add("Unsqueeze", each, graph.numbers([1])) for each in (indices, values)]
+    y = graph.add("Concat", *rows, axis=1) if param.out_max_val else rows[0]
+    more = len(top[0].shape) - 3
+    return [graph.add("Unsqueeze", y, graph.numbers(range(3, 3 + more))) if more else y]
 
 
 @writers.of("Interp")

@@ -120,6 +120,31 @@ def test_what_onnx_cannot_say_is_one_line(fields, message, tmp_path):
     assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_what_refinedets_first_detector_has_found_counts_too(moves, tmp_path, rng):
+    text = DETECTOR.replace("LOCATIONS", str(PRIORS * 4)).replace("SHARED", "true")
+    text = text.replace("image], input", "image, object, first], input").replace(
+        "{dim: [2, 3, 60, 100]}",
+        f"{{dim: [2, 3, 60, 100]}}, {{dim: [2, {PRIORS * 2}]}}, {{dim: [2, {PRIORS * 4}]}}",
+    )
+    text = text.replace("conf, priors]", f"conf, priors, object{', first' * moves}]")
+    fields = "objectness_score: 0.4, confidence_threshold: 0.3, code_type: CENTER_SIZE, keep_top_k: 40"
+    net = mc.Net(parse_net(text.replace("FIELDS", fields)), phase="test")
+    inputs = {
+        **predictions(rng, net, spread=2),
+        "object": rng.random((2, PRIORS * 2)),
+        "first": rng.standard_normal((2, PRIORS * 4)),
+    }
+    path = tmp_path / "net.onnx"
+    export_onnx(net, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    expected = to_host(net.forward(**inputs)["found"])
+    names = [value.name for value in session.get_outputs()]
+    (found,) = session.run(["found"], {name: np.float32(array) for name, array in inputs.items()})
+    assert "found" in names and found.shape == expected.shape and expected.shape[2] > 20
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 # ------------------------------------------------------------------------------------------ a whole SSD
 
 FILLERS = "weight_filler: {type: gaussian, std: 0.2}, bias_filler: {type: gaussian, std: 0.5}"
