@@ -24,7 +24,7 @@ PRIORS = np.array([[[0.1, 0.1, 0.5, 0.5, 0.3, 0.2, 0.9, 0.8, 0.6, 0.6, 0.9, 0.9]
 BOXES = np.array([[[[0, 1, 0, 0.1, 0.2, 0.5, 0.5, 0], [1, 2, 0, 0.4, 0.2, 0.9, 0.9, 0]]]])
 REGIONS = np.array([[0, 0, 0, 3, 4], [1, 1, 0, 3, 2], [1, 0, 1, 1, 4]])
 
-# The gradients of YOLO's losses are not their derivatives, but for boxes of one area and scales that suit it.
+# The gradients of YOLO's losses are their derivatives only for boxes of one area, or scores of 0, at these scales.
 TRUTHS = np.array([[[1, 0.25, 0.75, 0.5, 1.0]], [[0, 0.75, 0.25, 1.0, 0.5]]])
 CENTRED = np.arange(56).reshape(2, 7, 2, 2) % 5 * 0.2 * np.repeat([0, 1], [2, 5])[:, None, None]
 
@@ -164,6 +164,9 @@ EXAMPLES = {
     "Upsample": LayerExample("type: Upsample"),
     "WarpCTCLoss": LayerExample(
         "type: WarpCTCLoss, ctc_loss_param: {blank_index: 2}", [(4, 1, 3), TEXT.T], ["x0"]
+    ),
+    "YoloSeg": LayerExample(
+        "type: YoloSeg, yolo_seg_param: {object_scale: 2}", [np.zeros((4, 3)), PROBABILITIES], ["x0"]
     ),
     "Yolov3": LayerExample(
         "type: Yolov3, yolov3_param: {num_class: 2, num: 1, mask: 0, anchors_scale: 8, biases: [8, 8], thresh: -1, "

@@ -121,8 +121,9 @@ class YoloLoss(LossLayer):
         s, xp = self.s, self.xp
         boxes = yolo.grid_boxes(s[:, 0], s[:, 1], s[:, 2], s[:, 3], anchors)
         best = xp.zeros(boxes.shape[1:], self.dtype)
-        for truth, counts in self._by_image(truths):
-            xp.maximum(best, xp.where(counts, overlap(boxes, truth), 0), out=best)
+        with np.errstate(over="ignore", invalid="ignore"):  # of boxes too large for numbers
+            for truth, counts in self._by_image(truths):
+                xp.maximum(best, xp.where(counts, overlap(boxes, truth), 0), out=best)
         found: Array = best
         return found
 

@@ -75,6 +75,11 @@ MORE_LAYERS = [
     ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
+    ("type: YoloSeg", [(2, 3, 4, 5), (2, 3, 4, 5), (2, 3)]),
+    (
+        "type: SegmentationEvaluate, segmentation_evaluate_param: {num_classes: 3}",
+        [(2, 3, 4, 5), (2, 3, 4, 5)],
+    ),
     (
         "type: RegionLoss, region_loss_param: {num_class: 2, num: 1, biases: [1, 1]}",
         [(2, 7, 3, 3), (2, 2, 5)],

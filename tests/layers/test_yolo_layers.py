@@ -265,10 +265,35 @@ def test_yolov2_makes_the_boxes_of_opencv(rng):
     np.testing.assert_allclose(out[:, 3:], corners_of(*x_y_w_h[order].T).T, rtol=1e-5, atol=1e-6)
 
 
+# ---------------------------------------------------------------------------------- SegmentationEvaluate
+
+
+def test_masks_are_scored_by_the_pixels_that_they_share_with_the_truth(rng):
+    scores, truths = rng.random((2, 4, 5, 6)), rng.random((2, 4, 5, 6))
+    truths[:, 1] = 0
+    scores[:, 2], truths[:, 2] = 0, 0
+    param = "segmentation_evaluate_param: {num_classes: 4, threshold: 0.3}"
+    net = net_of(f"type: SegmentationEvaluate, {param}", scores.shape, truths.shape, phase="test")
+    out = np.array(net.forward(x0=scores, x1=truths)["L"])
+    assert out.shape == (1, 1, 1, 4)
+    found, true = (np.moveaxis(blob, 1, 0).astype(np.float32) > np.float32(0.3) for blob in (scores, truths))
+    expected = [
+        sum(a and b for a, b in pairs) / max(1, sum(a or b for a, b in pairs))
+        for pairs in (list(zip(f.ravel(), t.ravel(), strict=True)) for f, t in zip(found, true, strict=True))
+    ]
+    np.testing.assert_allclose(out[0, 0, 0], expected, rtol=1e-6)
+    assert 0 < expected[0] < 1 and expected[1] == expected[2] == 0
+
+
 # ------------------------------------------------------------------------------------------------ errors
 
 ERRORS = [
     ("type: Reorg", [(1, 4, 2, 2)], "stride: required"),
+    (
+        "type: SegmentationEvaluate, segmentation_evaluate_param: {num_classes: 2}",
+        [(1, 2, 3, 3), (1, 2, 6, 6)],
+        r"truths \(1, 2, 6, 6\); expected one \(N, C, …\)",
+    ),
     ("type: Reorg, reorg_param: {stride: 2}", [(1, 4, 2)], "expected 4 axes"),
     (
         "type: Reorg, reorg_param: {stride: 2}",

@@ -488,6 +488,51 @@ def test_what_does_not_fit_is_told_in_one_line(text, shapes, problem):
     assert "\n" not in str(error.value)
 
 
+# ----------------------------------------------------------------------------------------------- YoloSeg
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_yolo_seg_goes_down_the_cross_entropies_of_its_masks(weighted, rng):
+    shape = (2, 3, 4, 5)
+    x, masks = rng.standard_normal(shape), (rng.random(shape) > 0.7) * rng.choice([0.3, 1], shape)
+    areas = masks.sum(axis=(2, 3))
+    shapes, inputs = [shape, shape, (2, 3)][: 2 + weighted], {"x0": x, "x1": masks}
+    if weighted:
+        inputs["x2"] = areas
+    text = "type: YoloSeg, loss_weight: 1.5, yolo_seg_param: {object_scale: 0.4}"
+    net = net_of(text, *shapes, dtype="float64", phase="train")
+    loss = net.forward(**inputs)["L"]
+    net.backward()
+    gradient = np.array(net.blobs["x0"].diff)
+    expected = 0.0
+    for place in np.ndindex(shape):
+        scale = 0.4
+        if weighted and masks[place] > 0.5:
+            share = areas[:, place[1]].sum() / (2 * 4 * 5 - areas[:, place[1]].sum())
+            scale *= 2 - share
+        sums = [cross_entropy(masks[place], x[place] + h) for h in (1e-6, -1e-6)]
+        assert gradient[place] == pytest.approx(
+            1.5 * scale * (sums[0] - sums[1]) / 2e-6 / 2, rel=1e-5, abs=1e-9
+        )
+        expected += (scale * (sigmoid(x[place]) - masks[place])) ** 2
+    assert loss == pytest.approx(expected / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "problem"),
+    [
+        ([(2, 3, 4), (2, 4, 3)], r"scores have shape \(2, 3, 4\), masks \(2, 4, 3\)"),
+        (
+            [(2, 3, 4), (2, 3, 4), (2, 4)],
+            r"areas have shape \(2, 4\); expected a number for each of 3 classes",
+        ),
+    ],
+)
+def test_masks_and_areas_are_of_the_scores(shapes, problem):
+    with pytest.raises(mc.ShapeError, match=problem):
+        net_of("type: YoloSeg", *shapes)
+
+
 # -------------------------------------------------------------------------------------------- a tiny YOLO
 
 TINY = """net_param:

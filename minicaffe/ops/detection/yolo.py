@@ -55,7 +55,8 @@ def detections(
         corners = np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
         label, confidence = labels[image, counting], confidences[image, counting]
         order = corner_boxes.best_first(confidence, -np.inf, -1)
-        kept = order[corner_boxes.suppress(corners[order], below)]
+        with np.errstate(invalid="ignore"):  # of boxes too large for numbers
+            kept = order[corner_boxes.suppress(corners[order], below)]
         number = np.full(len(kept), image)
         found.append(
             np.concatenate([np.stack([number, label[kept], confidence[kept]], axis=1), corners[kept]], 1)
