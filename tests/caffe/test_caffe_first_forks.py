@@ -45,6 +45,22 @@ def test_the_first_fcns_cut_where_their_layers_say(tmp_path):
     assert mc.Net(spec, phase="test").forward(data=np.zeros((1, 1, 40, 40)))["score"].shape == (1, 1, 40, 40)
 
 
+def test_auto_crop_cuts_as_they_did(tmp_path):
+    """The type's name in RCF, in layers of today's form."""
+    text = layers_of(*FCN_32, ("score", "CROP", "", "up", "data")).replace("layers {", "layer {")
+    names = {
+        "CONVOLUTION": "Convolution",
+        "RELU": "ReLU",
+        "POOLING": "Pooling",
+        "DECONVOLUTION": "Deconvolution",
+        "CROP": "AutoCrop",
+    }
+    for old, new in names.items():
+        text = text.replace(f"type: {old}", f'type: "{new}"')
+    crop = net_of(text, tmp_path).layer[-1]
+    assert (crop.type, crop.crop_param.axis, crop.crop_param.offset) == ("Crop", 2, [19])
+
+
 def test_a_crop_on_the_way_counts_too(tmp_path):
     """FCN-16s: 5 where the finer scores are cut, 27 at the end."""
     lines = [

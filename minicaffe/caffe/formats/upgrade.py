@@ -128,6 +128,9 @@ def upgrade_net(net: Tree, where: Where) -> None:
     for layer in old:
         net.add("layer", _from_1(_from_0(layer, where) if layer.trees("layer") else layer, where))
     for layer in net.trees("layer"):
+        if layer.text("type") == "AutoCrop":  # the first FCNs' CROP, in a fork that came later (yun-liu/RCF)
+            layer.set("type", Scalar("Crop", layer.line))
+            cutting.append(layer)
         if layer.text("type") == "BatchNorm" and len(layer.fields.get("param", [])) == 3:
             for param in layer.trees("param"):
                 param.set("lr_mult", Scalar("0", param.line))
