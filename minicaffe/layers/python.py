@@ -100,6 +100,10 @@ def _stand_in_for(param: PythonParam, setting: NetSetting) -> type[Layer] | None
             return None
         except Exception as error:
             why = f"cannot be imported ({type(error).__name__})"
+    once = f"{param.module}.{param.layer}"
+    if once in setting.told:
+        return own
+    setting.told.add(once)
     logger.warning(
         "%s: %s; minicaffe's own %s takes its place, with that one's defaults where param_str says nothing",
         *(param.where.at(line=param.line("module"), field="module"), f"'{param.module}' {why}", param.layer),
