@@ -11,34 +11,42 @@ from __future__ import annotations
 import numpy as np
 
 ONE = 1 << 11  # a weight of 1
+Taps = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # of each new pixel: the old ones before and after, weights (2, new)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, K), uint8, as (height, width) or (height, width, K)."""
+    return mix(pixels, _taps(pixels.shape[0], height), _taps(pixels.shape[1], width))
+
+
+def mix(pixels: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
+    """Pixels (H, W) or (H, W, K), uint8: each new one is made of two by two."""
     image = pixels.reshape(*pixels.shape[:2], -1)  # stays bytes: only the pixels taken are widened
-    left, right, across = _taps(image.shape[1], width)
-    top, bottom, down = _taps(image.shape[0], height)
+    top, bottom, down = rows
+    left, right, across = columns
     lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]
     lines >>= 4
     mixed = (lines[top] * down[0, :, None, None] >> 16) + (lines[bottom] * down[1, :, None, None] >> 16)
     resized: np.ndarray = ((mixed + 2) >> 2).astype(np.uint8)
-    return resized.reshape(height, width, *pixels.shape[2:])
+    return resized.reshape(len(top), len(left), *pixels.shape[2:])
 
 
 def resize_nearest(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels (H, W) as (height, width), each the nearest as OpenCV's ``INTER_NEAREST`` has it: x[⌊i · old / new⌋].
+    """Pixels (H, W) or (H, W, K), each the nearest as OpenCV's ``INTER_NEAREST`` has it: x[⌊i · old / new⌋].
 
     What the pixels count or name stays what it is, as labels must.
     """
     rows, columns = (
         np.minimum(np.floor(np.arange(new) * (1.0 / (new / old))).astype(np.int64), old - 1)
-        for old, new in zip(pixels.shape, (height, width), strict=True)
+        for old, new in zip(pixels.shape[:2], (height, width), strict=True)
     )
     taken: np.ndarray = pixels[rows[:, None], columns]
     return taken
 
 
-def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _taps(old: int, new: int) -> Taps:
     """For each of ``new`` pixels, the old pixels on either side of its position, and their weights (2, new)."""
     positions = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
     first = np.floor(positions).astype(np.int64)

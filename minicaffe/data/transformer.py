@@ -14,6 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from minicaffe.data.augmentation.boxes import EmitConstraint
+from minicaffe.data.augmentation.distortion import DistortionParam
+from minicaffe.data.augmentation.expansion import ExpansionParam
 from minicaffe.data.augmentation.resizing import ResizeParam, Resizing
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import Preparation
@@ -21,14 +23,18 @@ from minicaffe.data.sources.source import Images, find_path, lookup_folders
 from minicaffe.errors import DataError
 from minicaffe.spec.fields import Bool, Float, Int, Message, Nested, String
 
-ONLY_BOXES = ("emit_constraint",)  # of use where images have boxes
+ONLY_BOXES = (
+    "distort_param",
+    "expand_param",
+    "emit_constraint",
+)  # what only AnnotatedData does, as in SSD's Caffe
 
 
 class TransformParam(Message):
     """Caffe's TransformationParameter, SSD's fields, and ``pad``: rows and columns of zeros around an image.
 
     ``crop_h`` and ``crop_w`` are for crops that are not square. Of several ``resize_param``, which MobileNet-YOLO's
-    Caffe allows, AnnotatedData draws one. ``emit_constraint`` is for AnnotatedData alone.
+    Caffe allows, AnnotatedData draws one. What is in ``ONLY_BOXES`` is for AnnotatedData alone.
 
     With a crop back to the old size, ``pad: 2`` shifts images by up to two pixels in training. A padded pixel
     is 0 before the mean is subtracted, so it becomes -mean_value; a mean image is padded too, and there it is 0.
@@ -45,6 +51,8 @@ class TransformParam(Message):
     force_gray = Bool(False)
     pad = Int(0, min=0)
     resize_param = Nested(ResizeParam, repeated=True)
+    distort_param = Nested(DistortionParam, optional=True)
+    expand_param = Nested(ExpansionParam, optional=True)
     emit_constraint = Nested(EmitConstraint, optional=True)
 
     def check(self) -> None:
@@ -52,6 +60,10 @@ class TransformParam(Message):
             raise self.error("mean_file", "mean_value is given too; keep one of them")
         if self.force_color and self.force_gray:
             raise self.error("force_gray", "force_color is given too; keep one of them")
+        if self.expand_param and self.mean_file:
+            raise self.error(
+                "expand_param", "needs the colour around an image: give mean_value, not mean_file"
+            )
         if bool(self.crop_h) != bool(self.crop_w):
             missing = "crop_w" if self.crop_h else "crop_h"
             raise self.error(missing, "crop_h and crop_w must be given together; give both, or crop_size")
@@ -170,7 +182,8 @@ class DataTransformer:
             return image
         if image.dtype != np.uint8:
             raise DataError("resize_param is for images of bytes, and these are floats; remove it")
-        return resizing(image.transpose(1, 2, 0), rng).transpose(2, 0, 1)
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+        return resizing(pixels, rng).transpose(2, 0, 1)
 
     def place(
         self, images: Images, out: np.ndarray, rng: np.random.Generator

@@ -18,9 +18,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from minicaffe.core.layer import Blobs, register_layer
+from minicaffe.data.annotated.augmenting import Augmenting
 from minicaffe.data.annotated.batches import AnnotatedBatches
 from minicaffe.data.annotated.labels import Labels, SsdLabels, YoloLabels
 from minicaffe.data.annotated.source import AnnotatedSource
+from minicaffe.data.augmentation.sampling import BatchSampler
 from minicaffe.data.order import Order
 from minicaffe.data.prefetch import slots_for
 from minicaffe.data.sources.source import find_path, lookup_folders
@@ -28,8 +30,9 @@ from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.data import DataParam
-from minicaffe.spec.fields import Bool, Enum, Int, Message, String
+from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 
+YOLO_JITTER = 0.3  # the default of MobileNet-YOLO's Caffe
 TYPES = ("BBOX", "BBOXANDSEG", "LANE")  # names are read in upper case
 
 
@@ -37,13 +40,23 @@ class AnnotatedDataParam(Message):
     """SSD's AnnotatedDataParameter, and from ``yolo_data_type`` on the fields of MobileNet-YOLO's.
 
     ``anno_type`` replaces the type in the LMDB. ``label_map_file`` names the labels for people; no number depends
-    on it. ``train_diffcult``: whether difficult boxes are in a label of YOLO.
+    on it. ``train_diffcult``: whether difficult boxes are in a label of YOLO. ``yolo_data_jitter`` is used where
+    there is no ``batch_sampler``; by default it is 0.3 with a label of YOLO, and 0 else, as in SSD's Caffe.
     """
 
+    batch_sampler = Nested(BatchSampler, repeated=True)
     label_map_file = String("")
     anno_type = Enum(*TYPES)
     yolo_data_type = Int(0, min=0, max=1)
+    yolo_data_jitter = Float(min=0, below=1)
     train_diffcult = Bool(True)
+
+    @property
+    def jitter(self) -> float:
+        """How much smaller a part of an image may be, where no sampler draws it."""
+        if self.yolo_data_jitter is None:
+            return YOLO_JITTER if self.yolo_data_type else 0.0
+        return self.yolo_data_jitter
 
 
 @register_layer
@@ -68,7 +81,10 @@ class AnnotatedData(BatchSourceLayer):
             transformer = DataTransformer(transform, self.phase, self.setting.folder)
             kind = None if annotated.anno_type is None else TYPES.index(annotated.anno_type)
             labels = self._labels(annotated) if len(top) > 1 else None
-            return AnnotatedBatches(source, transformer, order, labels, kind, slots_for(self.depth))
+            augmenting = Augmenting(transform, annotated.batch_sampler, annotated.jitter)
+            return AnnotatedBatches(
+                source, augmenting, transformer, order, labels, kind, slots_for(self.depth)
+            )
         except MinicaffeError:
             source.close()
             raise

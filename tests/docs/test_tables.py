@@ -10,7 +10,10 @@ from minicaffe.caffe.formats.layer_types import RELEASE_1_0, SINCE_1_0
 from minicaffe.cli.parser import make_parser
 from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
+from minicaffe.data.augmentation.distortion import DistortionParam
+from minicaffe.data.augmentation.expansion import ExpansionParam
 from minicaffe.data.augmentation.resizing import ResizeParam
+from minicaffe.data.augmentation.sampling import BatchSampler
 from minicaffe.data.sources.source import BACKENDS
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.annotated_data import AnnotatedDataParam
@@ -84,6 +87,7 @@ def test_specs_md_has_a_row_for_each_name(heading, names):
 def test_specs_md_has_every_field_of_a_net_and_of_a_layer():
     rows = names_in(row[0] for row in table_rows(DOCS / "specs.md", "## A net") if row[0].startswith("`"))
     messages = (TransformParam, ResizeParam, DataParam, AnnotatedDataParam)
+    messages += (DistortionParam, ExpansionParam, BatchSampler)
     subsections = {name for message in messages for name in message.fields}
     assert set(rows) == {*NetSpec.fields, *LayerSpec.fields, *subsections}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minicaffe.data.annotated.augmenting import Augmenting
 from minicaffe.data.annotated.datum import WITH_BOXES, Annotated
 from minicaffe.data.annotated.labels import Labels
 from minicaffe.data.annotated.source import AnnotatedSource
@@ -28,6 +29,7 @@ class AnnotatedBatches:
     def __init__(
         self,
         source: AnnotatedSource,
+        augmenting: Augmenting,
         transformer: DataTransformer,
         order: Order,
         labels: Labels | None,
@@ -38,7 +40,7 @@ class AnnotatedBatches:
 
         ``slots``: how many batches may be in use at a time. Raises DataError or SpecError.
         """
-        self.source, self.transformer, self.order = source, transformer, order
+        self.source, self.augmenting, self.transformer, self.order = source, augmenting, transformer, order
         self.labels = labels
         self._resizings = [Resizing(param) for param in transformer.param.resize_param]
         self._ring = Ring(slots)
@@ -67,23 +69,34 @@ class AnnotatedBatches:
         rngs = [np.random.default_rng(int(seed)) for seed in seeds]
         images: list[np.ndarray] = []
         boxes: list[np.ndarray] = []
+        sizes: list[tuple[int, int]] = []
         for index, one, rng in zip(indices, found, rngs, strict=True):
             self._check_kind(one, int(index))
             try:
-                images.append(self.transformer.resized(one.image, rng, resizing))
-                boxes.append(one.boxes)
+                image, rows = self._augmented(one, resizing, rng)
+                sizes.append((image.shape[1], image.shape[2]))
+                images.append(self.transformer.resized(image, rng, resizing))
+                boxes.append(rows)
             except DataError as error:
                 raise DataError(f"{self.source.describe(int(index))}: {error}") from None
         out = self._ring.buffer((*self._one_shape(images, indices), len(found)))
         for n, (image, rng) in enumerate(zip(images, rngs, strict=True)):
             flips, corners = self.transformer.place([image], out[..., n : n + 1], rng)
             view = self._view(image, corners[0])
-            boxes[n] = self._on(view, boxes[n], found[n].image, bool(flips[0]), resizing)
+            boxes[n] = self._on(view, boxes[n], sizes[n], bool(flips[0]), resizing)
         if self.labels is None:
             return [out]
         if self.kind is None:
             return [out, np.array([one.label for one in found], np.float32)]
         return [out, self.labels(boxes)]
+
+    def _augmented(
+        self, one: Annotated, resizing: Resizing | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not self.augmenting.does_anything:
+            return one.image, one.boxes
+        keeps_aspect = resizing is not None and resizing.param.resize_mode == "FIT_LARGE_SIZE_AND_PAD"
+        return self.augmenting(one.image, one.boxes, keeps_aspect, rng)
 
     def _resizing(self, batch: int) -> Resizing | None:
         """How the images of a batch are resized: of several ways, one is drawn for every ten batches."""
@@ -122,10 +135,15 @@ class AnnotatedBatches:
         return view
 
     def _on(
-        self, view: np.ndarray, boxes: np.ndarray, image: np.ndarray, flip: bool, resizing: Resizing | None
+        self,
+        view: np.ndarray,
+        boxes: np.ndarray,
+        size: tuple[int, int],
+        flip: bool,
+        resizing: Resizing | None,
     ) -> np.ndarray:
-        """The boxes on what the net sees of an image (C, H, W) that has been resized, cropped and mirrored."""
-        rows, (height, width) = boxes.copy(), image.shape[1:]
+        """The boxes on what the net sees of an image of ``size`` that is resized, cropped and mirrored."""
+        rows, (height, width) = boxes.copy(), size
         if resizing:
             rows[:, CORNERS] = resizing.boxes(rows[:, CORNERS], height, width)
         rows = seen_from(view, rows, self.transformer.param.emit_constraint)
