@@ -100,6 +100,12 @@ EXAMPLES = {
     "LSTMUnit": LayerExample("type: LSTMUnit, top: [c, h]", [(1, 3, 2), (1, 3, 8), np.array([[0, 1, 1]])]),
     "Log": LayerExample("type: Log", [POSITIVE]),
     "Lstm": LayerExample(f"type: Lstm, lstm_param: {{num_output: 3, {FILLED}}}", [(3, 2, 4)]),
+    "MultiStageMeanfield": LayerExample(
+        "type: MultiStageMeanfield, multi_stage_meanfield_param: {num_iterations: 2, theta_alpha: 3, "
+        "theta_beta: 2, theta_gamma: 1, spatial_filter_weight: 0.5, bilateral_filter_weight: 0.5}",
+        [IMAGE, IMAGE, IMAGE],
+        ["x0", "x1"],
+    ),
     "MVN": LayerExample("type: MVN"),
     "MarginInnerProduct": LayerExample(  # w moves by no derivative, as does x where the margin counts
         "type: MarginInnerProduct, param: {lr_mult: 0}, "
