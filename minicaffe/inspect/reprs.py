@@ -34,7 +34,6 @@ from minicaffe.inspect.summary import (
     title_of,
     tops_text,
 )
-from minicaffe.train.lr_policy import learning_rate
 from minicaffe.train.preview import count_multiply_adds
 from minicaffe.train.solver import Solver
 
@@ -248,7 +247,7 @@ def _solver(solver: Solver) -> str:
     facts = [spec.type, f"iteration {solver.iter:,}" + (f" of {last:,}" if last is not None else "")]
     bar = f'<progress max="{last}" value="{min(solver.iter, last)}"></progress>' if last else ""
     mean = f" (mean of {len(solver.losses)})" if len(solver.losses) > 1 else ""
-    rows = [("learning rate", f"{learning_rate(spec, solver.iter):.6g}")]
+    rows = [("learning rate", f"{solver.learning_rate():.6g}")]
     rows += [("last loss", f"{solver.smoothed_loss():.6g}{mean}")] if solver.losses else []
     rows += [("test nets", str(len(solver.test_nets)))] if solver.test_nets else []
     rows += [("snapshots", f"{solver.prefix}_iter_…")] if solver.prefix else []

@@ -22,7 +22,7 @@ from minicaffe.pycaffe.mode import log_is_shown, next_seed
 from minicaffe.pycaffe.net import Net
 from minicaffe.spec.solver import SolverSpec
 from minicaffe.train.console import caffe_lines, own_lines
-from minicaffe.train.lr_policy import learning_rate, steps_passed
+from minicaffe.train.lr_policy import steps_passed
 from minicaffe.train.snapshots import start_of_name
 
 Callback = Callable[[], None]
@@ -54,7 +54,7 @@ class _Training(minicaffe.Solver):
         weights = f"{base}.caffemodel{ending}"
         write = write_weights if is_hdf5 else write_caffemodel
         write(self.net.as_saved(), weights)
-        passed = steps_passed(self.spec.stepvalue, self.iter - 1)
+        passed = self.plateaus.passed or steps_passed(self.spec.stepvalue, self.iter - 1)
         written = CaffeState(
             Path(f"{base}.solverstate{ending}"), self.iter, weights, passed, self._histories()
         )
@@ -105,7 +105,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """The learning rate of this iteration."""
-        return learning_rate(self.param, self.iter)
+        return self.core.learning_rate()
 
     def step(self, iterations: int = 1) -> None:
         """Train for some iterations."""

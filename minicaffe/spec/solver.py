@@ -53,6 +53,7 @@ class SolverSpec(Message):
     stepvalue = Int(min=0, repeated=True)
     stagelr = Float(min=0, repeated=True)
     stageiter = Int(min=0, repeated=True)
+    plateau_winsize = Int(min=0, repeated=True)
     max_iter = Int(min=0)
     iter_size = Int(1, min=1)
     momentum = Float(0.0, min=0, below=1)

@@ -88,6 +88,12 @@ def multifixed(iteration: int, stagelr: Sequence[float], stageiter: Sequence[int
     return stagelr[next((k for k, end in enumerate(stageiter) if iteration <= end), last)]
 
 
+@lr_policy
+def plateau(iteration: int, gamma: float, plateau_winsize: Sequence[int]) -> float:
+    """1: what a solver makes of it depends on its losses (``train/plateaus.py``)."""
+    return 1.0
+
+
 def steps_passed(stepvalues: Sequence[int], iteration: int) -> int:
     """How many stepvalues count at an iteration: in the order that they are given, each after the one before it.
 

@@ -35,6 +35,7 @@ from minicaffe.train.lr_policy import learning_rate, steps_passed
 from minicaffe.train.norms import StepNorms
 from minicaffe.train.parallel.agreement import are_in_step, check_same
 from minicaffe.train.parallel.exchange import GradientExchange
+from minicaffe.train.plateaus import Plateaus
 from minicaffe.train.preview import sizes, untrained
 from minicaffe.train.scoring import (
     first_not_finite,
@@ -152,6 +153,7 @@ class Solver:
                 for p in self._trained_params()
             }
         self.losses: deque[Array] = deque(maxlen=self.spec.average_loss)
+        self.plateaus = Plateaus(self.spec.plateau_winsize if self.spec.lr_policy == "plateau" else [])
         self._text = _text_of(self.spec)
         is_inline = self.net.spec.where.file == self.spec.where.file
         self._net_text = "" if is_inline else _text_of(self.net.spec)
@@ -325,11 +327,16 @@ class Solver:
         self.net.debug_info = shown and spec.debug_info
         self.net.clear_param_diffs()
         loss = self._accumulate()
+        if self.plateaus.windows:
+            loss = to_host(loss)  # which waits for the device: the rate depends on it
         self.losses.append(loss)
         is_cheap = shown or self.net.setting.device.kind == "cpu"
         if is_cheap or not self._updates or self.iter % LOOK_EVERY == LOOK_EVERY - 1:
             self._look()
-        rate = learning_rate(spec, self.iter)
+        if self.plateaus.windows and self.plateaus.see(self.smoothed_loss(), self.iter):
+            lowest, passed = self.plateaus.lowest, self.plateaus.passed
+            self._tell("Iteration %d, plateau %d: the lowest loss was %.6g", self.iter, passed, lowest)
+        rate = self.learning_rate()
         if shown:
             self._show(clock, last, rate)
         params = self._trained_params() if shown and self.log_norms else []
@@ -341,6 +348,11 @@ class Solver:
             self.log.write(event="norms", iteration=self.iter - 1, params=norms.after_update())
         if spec.snapshot and self.iter % spec.snapshot == 0:
             self.snapshot()
+
+    def learning_rate(self, iteration: int | None = None) -> float:
+        """The rate of an iteration, by default of the next one, after the plateaus that there were."""
+        rate = learning_rate(self.spec, self.iter if iteration is None else iteration)
+        return rate * self.plateaus.factor(self.spec.gamma)
 
     def _accumulate(self) -> Array:
         """Run forward and backward ``iter_size`` times; return the mean loss, a 0-d array on the device.
@@ -476,7 +488,7 @@ class Solver:
         """Show the last loss, and the last rate; return these for the log. Nothing where no iteration was run."""
         if not self.losses:
             return {}
-        loss, rate = self.smoothed_loss(), learning_rate(self.spec, max(0, self.iter - 1))
+        loss, rate = self.smoothed_loss(), self.learning_rate(max(0, self.iter - 1))
         if self.spec.display:
             for line in self.lines(Shown(self.iter, loss, rate, 0.0, 0, self.spec.display, [])):
                 self._tell(line)
@@ -601,6 +613,7 @@ class Solver:
             "saved": self.last_saved,
             "seed": self.seed,
             "losses": [float(loss) for loss in self.losses],
+            "plateaus": self.plateaus.state_dict(),
             **{name: _copies(arrays) if self.communicator.is_root else {} for name, arrays in kept.items()},
             "net": of_nets[0],
             "ranks": of_nets[1:],
@@ -622,6 +635,7 @@ class Solver:
             raise TrainingError(f"state of another net than '{self.net.name}': other parameters are trained")
         nets, states = [self.net, *self.test_nets], [self._own_state(state), *state["test_nets"]]
         states = states[: len(nets)]  # rank 0 alone has test nets
+        plateaus = Plateaus(self.plateaus.windows, state.get("plateaus"))
         before = [net.state_dict() for net in nets]
         try:
             for net, its in zip(nets, states, strict=True):
@@ -635,6 +649,7 @@ class Solver:
         self._set_history(state["history"])  # everything was checked: from here on nothing fails
         self.exchange.restore(state.get("exchange", {}))
         self.losses = deque(state["losses"], maxlen=self.spec.average_loss)
+        self.plateaus = plateaus
         self.iter, self.seed = state["iter"], state["seed"]
         self.run, self.last_saved = state["run"], state["saved"]
 
@@ -670,7 +685,7 @@ class Solver:
         """Read and take over a state; return what other ranks need of it beside arrays."""
         if is_foreign_state(path):
             self._restore_from_caffe(path, weights)
-            return {"iter": self.iter}
+            return {"iter": self.iter, "plateaus": self.plateaus.state_dict()}
         if weights is not None:
             raise TrainingError(
                 f"{path}: has weights of its own; only a state of Caffe (.solverstate) takes others"
@@ -696,6 +711,7 @@ class Solver:
                 self.load_state_dict({**state, "history": self.history})
         else:
             self.losses.clear()
+            self.plateaus = Plateaus(self.plateaus.windows, state["plateaus"])
         self.iter = state["iter"]
 
     def _restore_from_caffe(self, path: str | Path, weights: str | Path | None) -> None:
@@ -710,6 +726,7 @@ class Solver:
         self._set_history({param.key: arrays for param, arrays in zip(params, history, strict=True)})
         self.losses.clear()
         self.iter = state.iter
+        self.plateaus = Plateaus(self.plateaus.windows, {"passed": state.current_step, "since": state.iter})
         passed = steps_passed(self.spec.stepvalue, state.iter - 1)
         if self.spec.lr_policy == "multistep" and passed != state.current_step:
             logger.warning(
@@ -723,7 +740,7 @@ class Solver:
         last, name = self.spec.max_iter, self.net.name or Path(self.net.spec.where.file).name
         whole = f" of {last:,}" if last is not None else ""
         loss = f", loss {self.smoothed_loss():.6g}" if self.losses else ""
-        rate = learning_rate(self.spec, self.iter)
+        rate = self.learning_rate()
         return shown(
             f"Solver of '{named(name)}': {self.spec.type}, iteration {self.iter:,}{whole}, rate {rate:.6g}{loss}"
         )

@@ -48,6 +48,7 @@ POLICIES = [
             (99, 0.125),
         )
     ),
+    ("lr_policy: plateau\ngamma: 0.1\nplateau_winsize: [5, 9]", 100, 0.1),
     ("lr_policy: sigmoid\ngamma: 0.1\nstepsize: 40", 50, 0.1 / (1 + math.exp(-1))),
 ]
 
