@@ -3,4 +3,14 @@
 What a layer becomes in ONNX is a function in the table ``graph.writers``; these modules fill it.
 """
 
-from minicaffe.onnx import convolution, detection, neurons, normalization, pooling, regions, shapes, sums
+from minicaffe.onnx import (
+    convolution,
+    detection,
+    neurons,
+    normalization,
+    pooling,
+    proposals,
+    regions,
+    shapes,
+    sums,
+)

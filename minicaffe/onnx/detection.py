@@ -10,7 +10,8 @@ from minicaffe.core.blob import Blob
 from minicaffe.device.array import to_host
 from minicaffe.layers.detection_output import DetectionOutput, DetectionOutputParam
 from minicaffe.layers.prior_box import PriorBox, PriorBoxParam
-from minicaffe.onnx.graph import FLOAT, INT64, Graph, writers
+from minicaffe.onnx.candidates import rows_of, without_duplicates
+from minicaffe.onnx.graph import FLOAT, Graph, writers
 
 
 @writers.of("PriorBox")
@@ -65,11 +66,7 @@ def _of_any_size(graph: Graph, param: PriorBoxParam, x: list[str]) -> str:
 def detection_output(
     graph: Graph, layer: DetectionOutput, x: list[str], bottom: list[Blob], top: list[Blob]
 ) -> list[str]:
-    """The best candidates of each image and label, without the duplicates that NonMaxSuppression finds.
-
-    A candidate's place among K · k of its image is its label's and then its rank, so that the places in order are
-    the rows in order.
-    """
+    """The best candidates of each image and label, without the duplicates that NonMaxSuppression finds."""
     param = layer.spec.message(DetectionOutputParam)
     labels = [label for label in range(param.num_classes) if label != param.background_label_id]
     _check(param, labels)
@@ -89,20 +86,16 @@ def detection_output(
     where = graph.add("Unsqueeze", ranked, graph.numbers([3]))
     boxes = graph.add("GatherND", boxes, where, batch_dims=1 if shared else 2)  # (N, K, k, 4)
 
-    kept = _without_duplicates(graph, param, boxes, scores, most)
+    nms = param.nms_param
+    apart = boxes if param.code_type == "CENTER_SIZE" else _proper(graph, boxes)
+    kept = without_duplicates(graph, apart, scores, most, nms.nms_threshold, param.confidence_threshold)
+    names = graph.constant(np.reshape(labels, (1, -1, 1)))
+    names = graph.add("Expand", names, graph.add("Shape", scores))
     flat = graph.numbers([0, -1])
-    kept, scores = (graph.add("Reshape", each, flat) for each in (kept, scores))  # (N, K · k)
-    boxes = graph.add("Reshape", boxes, graph.numbers([0, -1, 4]))
+    kept, scores, names = (graph.add("Reshape", each, flat) for each in (kept, scores, names))  # (N, K · k)
     if param.keep_top_k >= 0:
         kept = _best_of_all(graph, kept, scores, param.keep_top_k)
-    places = graph.add("Transpose", graph.add("NonZero", kept), perm=[1, 0])  # (D, 2): image, place
-    image, place = graph.add_several("Split", 2, places, axis=1, num_outputs=2)
-    label = graph.add("Gather", graph.constant(labels), graph.add("Div", place, most), axis=0)
-    score = graph.add("Unsqueeze", graph.add("GatherND", scores, places), graph.numbers([1]))
-    found = [graph.add("Cast", image, to=FLOAT), label, score, graph.add("GatherND", boxes, places)]
-    rows = graph.add("Concat", *found, axis=1)
-    rows = graph.add("Concat", rows, _where_nothing_is_found(graph, rows, kept), axis=0)
-    return [graph.add("Unsqueeze", rows, graph.numbers([0, 1]))]
+    return [rows_of(graph, kept, names, scores, graph.add("Reshape", boxes, graph.numbers([0, -1, 4])))]
 
 
 def _check(param: DetectionOutputParam, labels: list[int]) -> None:
@@ -167,28 +160,10 @@ def _moved(graph: Graph, code_type: str, offsets: str, priors: str) -> str:
     return graph.add("Concat", *(graph.add(op, centre, half) for op in ("Sub", "Add")), axis=-1)
 
 
-def _without_duplicates(graph: Graph, param: DetectionOutputParam, boxes: str, scores: str, most: str) -> str:
-    """(N, K, k): 1 for the candidates that remain, else 0. Each label of each image is suppressed by itself."""
-    own = graph.add("Concat", graph.numbers([-1]), most, graph.numbers([4]), axis=0)
-    boxes = graph.add("Reshape", boxes, own)
-    if param.code_type != "CENTER_SIZE":
-        boxes = _proper(graph, boxes)
-    table = graph.add("Reshape", scores, graph.add("Concat", graph.numbers([-1]), most, axis=0))
-    limits = [graph.constant([min(param.nms_param.nms_threshold, 1)])]
-    if param.confidence_threshold > -math.inf:
-        limits.append(graph.constant([param.confidence_threshold]))
-    one_class = graph.add("Unsqueeze", table, graph.numbers([1]))
-    chosen = graph.add("NonMaxSuppression", boxes, one_class, most, *limits)  # (D, 3): batch, 0, candidate
-    places = graph.add("Gather", chosen, graph.numbers([0, 2]), axis=1)
-    ones = graph.add("Expand", graph.constant([1]), graph.sizes(chosen, (0,)))
-    none = graph.add("Expand", graph.constant([0]), graph.add("Shape", table))
-    return graph.add("Reshape", graph.add("ScatterND", none, places, ones), graph.add("Shape", scores))
-
-
 def _proper(graph: Graph, boxes: str) -> str:
     """Boxes with their corners in the wrong order overlap no others: as boxes of no size."""
-    first, last = graph.add_several("Split", 2, boxes, axis=2, num_outputs=2)
-    least = graph.add("ReduceMin", graph.add("Sub", last, first), graph.numbers([2]), keepdims=1)
+    first, last = graph.add_several("Split", 2, boxes, axis=3, num_outputs=2)
+    least = graph.add("ReduceMin", graph.add("Sub", last, first), graph.numbers([3]), keepdims=1)
     return graph.add("Where", graph.add("Less", least, graph.constant(0)), graph.constant(0), boxes)
 
 
@@ -201,18 +176,3 @@ def _best_of_all(graph: Graph, kept: str, scores: str, most: int) -> str:
     ones = graph.add("Expand", graph.constant([1]), graph.add("Shape", best))
     among = graph.add("ScatterElements", graph.scaled(kept, 0), best, ones, axis=1)
     return graph.add("Mul", among, kept)
-
-
-def _where_nothing_is_found(graph: Graph, rows: str, kept: str) -> str:
-    """A row of −1 for each image, with its number, if there are no rows; else no row."""
-    images = graph.sizes(kept, (0,))
-    numbers = graph.add(
-        "Range", graph.constant(0, np.int64), graph.add("Squeeze", images), graph.constant(1, np.int64)
-    )
-    first = graph.add("Unsqueeze", graph.add("Cast", numbers, to=FLOAT), graph.numbers([1]))
-    rest = graph.add("Expand", graph.constant([-1]), graph.add("Concat", images, graph.numbers([6]), axis=0))
-    is_none = graph.add("Equal", graph.sizes(rows, (0,)), graph.numbers([0]))
-    amount = graph.add("Mul", images, graph.add("Cast", is_none, to=INT64))
-    return graph.add(
-        "Slice", graph.add("Concat", first, rest, axis=1), graph.numbers([0]), amount, graph.numbers([0])
-    )

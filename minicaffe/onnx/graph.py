@@ -37,6 +37,7 @@ class Graph:
         self.bytes = 0  # of the constants
         self.larger = larger or {}
         self.dims: dict[str, list[int | str]] = {}  # of blobs whose sizes are not those of the net's
+        self.regions: set[str] = set()  # blobs whose first axis is one of regions, not of images
         self.needs_batch = False  # whether a layer's nodes hold for this number of images alone
         self._layer = ""
         self._count = 0

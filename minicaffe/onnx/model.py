@@ -60,7 +60,9 @@ def export_onnx(net: Net, path: str | Path, *, free_size: bool = False) -> None:
 def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
     """Add every layer's nodes; the names in the graph of what the blobs hold at the end."""
     names = {name: name for name in net.inputs}
-    graph.needs_batch = len({net.blobs[name].shape[:1] for name in net.inputs}) > 1
+    graph.regions = _regions(net)
+    of_images = [name for name in net.inputs if name not in graph.regions]
+    graph.needs_batch = len({net.blobs[name].shape[:1] for name in of_images}) > 1
     for step in net.steps:
         layer = step.layer
         if layer.type == "Input":
@@ -73,7 +75,18 @@ def _add_layers(graph: Graph, net: Net) -> dict[str, str]:
             raise _unknown(layer)
         made = writer(graph, layer, [names[name] for name in layer.spec.bottom], step.bottom, step.top)
         names.update(zip(layer.spec.top, made, strict=True))
+        if not graph.regions.isdisjoint(layer.spec.bottom):
+            graph.regions.update(layer.spec.top)
     return names
+
+
+def _regions(net: Net) -> set[str]:
+    """The blobs that layers which pool regions take as regions, also where they come from other blobs unchanged."""
+    found = {layer.spec.bottom[1] for layer in net.layers if layer.type in ("ROIPooling", "PSROIPooling")}
+    for layer in reversed(net.layers):
+        if layer.type == "Split" and not found.isdisjoint(layer.spec.top):
+            found.update(layer.spec.bottom)
+    return found
 
 
 def _larger_shapes(net: Net) -> dict[str, tuple[int, ...]]:
@@ -117,7 +130,9 @@ def _info(onnx: ModuleType, name: str, blob: str, net: Net, graph: Graph) -> Any
     dims: list[int | str] = list(net.blobs[blob].shape)
     for axis in graph.free_axes(blob, net.blobs[blob].shape):
         dims[axis] = f"{name}_{AXES.get(axis, axis) if len(dims) == 4 else axis}"
-    if dims and not graph.needs_batch:
+    if blob in graph.regions:
+        dims[0] = "regions"
+    elif dims and not graph.needs_batch:
         dims[0] = "N"
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
 

@@ -11,8 +11,7 @@ from minicaffe.onnx.graph import DOUBLE, FLOAT, INT64, Graph, writers
 
 
 def _regions(graph: Graph, x: str, shape: tuple[int, ...]) -> str:
-    """The regions as (R, 5). Their number is not that of the images."""
-    graph.needs_batch = True
+    """The regions as (R, 5)."""
     return x if len(shape) == 2 else graph.add("Reshape", x, graph.numbers([-1, 5]))
 
 

@@ -249,9 +249,29 @@ def test_regions_are_pooled_alike(layer_type, scale, axes, tmp_path, rng):
     layer = f"type: {layer_type}, {POOLED[layer_type].format(scale=scale)}"
     text = layer_net(layer, [(3, 18, 11, 13), (50, 5, *axes)]).replace("force_backward: true\n", "")
     net = mc.Net(parse_net(text), phase="test")
-    x, regions = rng.standard_normal((3, 18, 11, 13)), regions_of(rng, 50, scale)
-    pooled = assert_same(session_of(net, tmp_path), net, {"x0": x, "x1": regions.reshape(50, 5, *axes)}, 1e-6)
-    assert (pooled == 0).any() and (pooled != 0).mean() > 0.5
+    session = session_of(net, tmp_path)
+    assert [value.shape[0] for value in session.get_inputs()] == ["N", "regions"]
+    for count in (50, 40):
+        x, regions = rng.standard_normal((3, 18, 11, 13)), regions_of(rng, count, scale)
+        pooled = assert_same(session, net, {"x0": x, "x1": regions.reshape(count, 5, *axes)}, 1e-6)
+        assert (pooled != 0).mean() > 0.4
+
+
+def test_regions_that_two_layers_pool_are_as_many_as_one_likes(tmp_path, rng):
+    text = f"""layer:
+- {{name: x, type: Input, top: [x, rois], input_param: {{shape: [{{dim: [1, 18, 9, 9]}}, {{dim: [1, 5]}}]}}}}
+- {{name: a, type: ROIPooling, bottom: [x, rois], roi_pooling_param: {{pooled_h: 3, pooled_w: 3}}}}
+- {{name: b, type: PSROIPooling, bottom: [x, rois], {POOLED["PSROIPooling"].format(scale=1.0)}}}
+- {{name: c, type: Concat, bottom: [a, b]}}
+- {{name: y, type: InnerProduct, inner_product_param: {{num_output: 3, weight_filler: {{type: xavier}}}}}}
+"""
+    net = mc.Net(parse_net(text), phase="test", seed=1)
+    session = session_of(net, tmp_path)
+    assert session.get_outputs()[0].shape == ["regions", 3]
+    for images, count in ((1, 6), (3, 20)):
+        regions = regions_of(rng, count, 1.0)
+        regions[:, 0] %= images
+        assert_same(session, net, {"x": rng.standard_normal((images, 18, 9, 9)), "rois": regions})
 
 
 @pytest.mark.parametrize("layer_type", POOLED)
@@ -268,3 +288,58 @@ def test_images_whose_regions_are_pooled_may_be_of_any_size(layer_type, tmp_path
     for size in ((22, 26), (31, 17)):
         inputs = {"data": rng.standard_normal((3, 3, *size)), "rois": regions_of(rng, 30, 0.5)}
         assert_same(session, net, inputs)
+
+
+RPN = """layer:
+- {name: data, type: Input, top: [data, info],
+   input_param: {shape: [{dim: [IMAGES, 3, 96, 128]}, {dim: [IMAGES, NUMBERS]}]}}
+- {name: conv, type: Convolution, bottom: data,
+   convolution_param: {num_output: 18, kernel_size: 8, stride: 8, weight_filler: {type: gaussian, std: 0.1}}}
+- {name: scores, type: Convolution, bottom: conv,
+   convolution_param: {num_output: 12, kernel_size: 1, weight_filler: {type: gaussian, std: 0.3}}}
+- {name: prob, type: Sigmoid, bottom: scores, top: scores}
+- {name: offsets, type: Convolution, bottom: conv,
+   convolution_param: {num_output: 24, kernel_size: 1, weight_filler: {type: gaussian, std: 0.1}}}
+- {name: rois, bottom: [scores, offsets, info], top: [rois, SCORES], PROPOSAL}
+- {name: pooled, type: PSROIPooling, bottom: [conv, rois],
+   psroi_pooling_param: {output_dim: 2, group_size: 3, spatial_scale: 0.125}}
+- {name: mean, type: Pooling, bottom: pooled, pooling_param: {pool: AVE, kernel_size: 3, stride: 3}}
+- {name: y, type: Reshape, bottom: mean, reshape_param: {shape: {dim: [-1, 2]}}}
+- {name: none, type: Silence, bottom: SCORES}
+"""
+PROPOSALS = {
+    "Proposal": "type: Proposal, proposal_param: {feat_stride: 8, ratio: [0.5, 2], scale: [1, 2, 3], min_size: 24, "
+    "pre_nms_topn: 300, post_nms_topn: 60, nms_thresh: 0.5}",
+    "all of them": "type: Proposal, proposal_param: {feat_stride: 8, ratio: 1, scale: [1, 1.5, 2, 2.5, 3, 4], "
+    "min_size: 8, pre_nms_topn: 9000, post_nms_topn: 9000, nms_thresh: 0.7}",
+    "ProposalLayer": "type: Python, python_param: {module: rpn.proposal_layer, layer: ProposalLayer, "
+    """param_str: "{'feat_stride': 8, 'scales': [2, 3], 'RPN_MIN_SIZE': 40}"}""",
+}
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("numbers", [3, 4])
+@pytest.mark.parametrize("proposal", PROPOSALS)
+def test_regions_are_proposed_and_pooled_alike(proposal, numbers, free, tmp_path, rng):
+    images = 1 if proposal == "ProposalLayer" else 2
+    text = RPN.replace("IMAGES", str(images)).replace("NUMBERS", str(numbers)).replace("SCORES", "found")
+    net = mc.Net(parse_net(text.replace("PROPOSAL", PROPOSALS[proposal])), phase="test", seed=2)
+    session = session_of(net, tmp_path, free_size=free)
+    assert session.get_outputs()[0].shape[0] == "regions"
+    for size in ((96, 128), (64, 160) if free else (96, 128)):
+        info = np.array([[*size, 1.1, 0.8], [size[0] - 20, size[1] - 30, 0.7, 0.9]])[:images, :numbers]
+        inputs = {"data": rng.standard_normal((images, 3, *size)), "info": info}
+        pooled = assert_same(session, net, inputs)
+        assert 10 < len(pooled) < net.layers[-5].followed.after * images or proposal == "Proposal"
+
+
+def test_code_of_the_user_cannot_be_exported(tmp_path):
+    (tmp_path / "twice.py").write_text("import minicaffe as mc\n\n\nclass Twice(mc.Layer):\n"
+        "    def reshape(self, bottom, top):\n        top[0].reshape(*bottom[0].shape)\n")  # fmt: skip
+    (tmp_path / "net.yaml").write_text(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [2]}}}\n"
+        "- {name: y, type: Python, bottom: x, python_param: {module: twice, layer: Twice}}\n"
+    )
+    net = mc.Net(str(tmp_path / "net.yaml"), phase="test")
+    with pytest.raises(SpecError, match="code cannot be exported, but for"):
+        export_onnx(net, tmp_path / "net.onnx")
