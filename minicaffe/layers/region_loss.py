@@ -98,7 +98,7 @@ class RegionLoss(YoloLoss):
         delta[:, 4] = param.noobject_scale * o * o * (1 - o) * nothing
         score = self._find(truths)
         top[0].stored[...] = (delta * delta).sum() / max(1, self.grid[-1])
-        self.tell(o.mean(), score)
+        self.tell(score)
 
     def _find(self, truths: Truths) -> Score:
         """Writes δ of the boxes that have to find a truth, and returns their score."""

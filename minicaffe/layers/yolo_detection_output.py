@@ -65,7 +65,8 @@ class YoloDetectionOutput(Layer):
         each = 5 + param.num_classes
         for name, blob in zip(self.spec.bottom, bottom, strict=True):
             shape = blob.shape
-            if len(shape) != 4 or shape[1] != param.num_box * each or shape[0] != bottom[0].shape[0]:
+            fits = len(shape) == 4 and shape[1] == param.num_box * each and shape[2] * shape[3]
+            if not fits or shape[0] != bottom[0].shape[0]:
                 raise self.shape_error(
                     f"bottom '{name}' has shape {shape}; expected (N, {param.num_box} · {each}, H, W), for "
                     f"{param.num_box} anchors and {param.num_classes} classes, with one N for all bottoms"
@@ -87,8 +88,8 @@ class YoloDetectionOutput(Layer):
 
     def _grid(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The boxes (N, P, 4), labels and confidences (N, P) of a grid's bottom (C, H, W, N)."""
-        param, (_, height, width, images) = self.param, stored.shape
-        x = stored.reshape(param.num_box, -1, height, width, images).swapaxes(0, 1)
+        param, (channels, height, width, images) = self.param, stored.shape
+        x = stored.reshape(param.num_box, channels // param.num_box, height, width, images).swapaxes(0, 1)
         s = np.empty(x[:5].shape, x.dtype)
         sigmoid(x[:5], out=s)
         anchors = [

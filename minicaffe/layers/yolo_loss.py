@@ -83,6 +83,10 @@ class YoloLoss(LossLayer):
                 f"labels have shape {labels.shape}; expected 5 numbers (label, x, y, w, h) for each box"
             )
         images, _, height, width = shape
+        if not height * width:
+            raise self.shape_error(
+                f"bottom '{self.spec.bottom[0]}' has shape {shape}; expected at least one cell"
+            )
         self.grid = (anchors, 5 + classes, height, width, images)
         self.truths_each = labels.count // (5 * max(1, images))
         self.s, self.delta = self.new_array(self.grid), self.new_array(self.grid)
@@ -159,15 +163,15 @@ class YoloLoss(LossLayer):
         """Writes δ (E, 5 + K) at places (4, E), all different."""
         self.delta[_at(places)] = self.setting.device.put(delta, self.dtype)
 
-    def tell(self, noobj: Array, score: Score) -> None:
+    def tell(self, score: Score) -> None:
         """Logs, after every few batches, what the last of them scored, as darknet names it.
 
-        ``noobj`` is the mean probability of an object in all boxes. Of the boxes that are to find a truth: ``obj``,
-        this probability; ``iou``, the overlap with the truth; ``cat``, the probability of the label; ``recall`` and
-        ``recall75``, the shares with an overlap above 0.5 and 0.75; ``count``, how many there are in a batch.
+        noobj is the mean probability of an object in all boxes. Of the boxes that are to find a truth: obj,
+        this probability; iou, the overlap with the truth; cat, the probability of the label; recall and
+        recall75, the shares with an overlap above 0.5 and 0.75; count, how many there are in a batch.
         """
         self.batches += 1
-        self.noobj = self.noobj + noobj
+        self.noobj = self.noobj + self.s[:, 4].sum() / max(1, self.s[:, 4].size)
         if score.count:
             self.scores.append(score)
         if self.batches % self.tells_every:

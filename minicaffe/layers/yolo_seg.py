@@ -65,7 +65,7 @@ class YoloSeg(LossLayer):
         delta *= self.scale
         if len(bottom) == 3:
             area = bottom[2].data.reshape(self.images, self.classes).sum(axis=0)
-            share = area / (self.images * self.pixels - area)
+            share = area / self.xp.maximum(1, self.images * self.pixels - area)
             more = (2 - share).reshape(-1, *[1] * (delta.ndim - 1))
             delta *= self.xp.where(masks > 0.5, more, 1)
         top[0].stored[...] = (delta * delta).sum() / max(1, self.images)

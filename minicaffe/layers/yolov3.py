@@ -107,7 +107,7 @@ class Yolov3(YoloLoss):
         loss = (counting * counting).sum() + losses_of_boxes
         images = max(1, self.grid[-1])
         top[0].stored[...] = loss / images
-        self.tell(s[:, 4].mean(), score)
+        self.tell(score)
         if param.use_logic_gradient:
             self._take_slopes(x)
 

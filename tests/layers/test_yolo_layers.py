@@ -287,6 +287,21 @@ def test_masks_are_scored_by_the_pixels_that_they_share_with_the_truth(rng):
 
 # ------------------------------------------------------------------------------------------------ errors
 
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (V3 % (0.1, 0.5), [(0, 24, 3, 4), (0, 24, 6, 8)]),
+        (V2 % (0.1, 0.5), [(0, 16, 3, 3)]),
+        ("type: Reorg, reorg_param: {stride: 2}", [(0, 4, 2, 2)]),
+        ("type: Reorg, reorg_param: {stride: 2, reverse: true}", [(0, 4, 2, 0)]),
+        ("type: SegmentationEvaluate, segmentation_evaluate_param: {num_classes: 2}", [(0, 2, 3, 3)] * 2),
+    ],
+)
+def test_of_no_images_nothing_is_found(layer, shapes):
+    assert not np.any(net_of(layer, *shapes).forward()["L"])
+
+
 ERRORS = [
     ("type: Reorg", [(1, 4, 2, 2)], "stride: required"),
     (
@@ -307,6 +322,8 @@ ERRORS = [
         [(1, 24, 3, 4), (1, 23, 6, 8)],
         r"'x1' has shape \(1, 23, 6, 8\); expected \(N, 3 · 8, H, W\)",
     ),
+    (V3 % (0.1, 0.5), [(1, 24, 3, 4), (1, 24, 0, 8)], r"'x1' has shape \(1, 24, 0, 8\); expected"),
+    (V2 % (0.1, 0.5), [(1, 16, 3, 0)], r"'x0' has shape \(1, 16, 3, 0\); expected"),
     (V3 % (0.1, 0.5), [(1, 24, 3, 4), (2, 24, 6, 8)], "with one N for all bottoms"),
     (V3 % (0.1, 1.5), V3_SHAPES, "nms_threshold: 1.5 is out of range"),
     (V3.replace("[32, 16]", "32") % (0.1, 0.5), V3_SHAPES, "anchors_scale: 1 given for 2 grids"),

@@ -466,9 +466,19 @@ def test_what_is_no_box_is_named(text, row, problem):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", [text for text, _ in BOTH])
+@pytest.mark.parametrize(("images", "rows"), [(0, 3), (2, 0)])
+def test_no_images_are_no_loss_and_no_truths_no_error(text, images, rows):
+    net = net_of(text, (images, 16, 3, 3), (images, rows, 5), phase="train")
+    loss = float(net.forward()["L"])
+    net.backward()
+    assert math.isfinite(loss) and bool(loss) == bool(images)
+
+
 ERRORS = [
     (BOTH[0][0], [(2, 17, 3, 3), (2, 10)], r"expected \(N, 2 · 8, H, W\)"),
     (BOTH[1][0], [(2, 16, 3), (2, 10)], r"expected \(N, 2 · 8, H, W\)"),
+    (BOTH[1][0], [(2, 16, 0, 3), (2, 10)], "expected at least one cell"),
     (BOTH[0][0], [(2, 16, 3, 3), (2, 7)], r"labels have shape \(2, 7\); expected 5 numbers"),
     (BOTH[0][0], [(2, 16, 3, 3), (3, 10)], "batch sizes"),
     (v3_text([4, 1]), SHAPES, "mask: 4 is no anchor: 8 biases are 4"),

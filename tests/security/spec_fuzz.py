@@ -125,10 +125,46 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
         [[2, 8, 6, 6], [4, 5]],
         {"psroi_pooling_param": {"spatial_scale": 1, "output_dim": 2, "group_size": 2}},
     ),
+    "RegionLoss": (
+        [[2, 14, 3, 4], [2, 1, 3, 5]],
+        {"region_loss_param": {"num_class": 2, "num": 2, "biases": [1, 2, 3, 1]}},
+    ),
+    "Reorg": ([[2, 8, 4, 6]], {"reorg_param": {"stride": 2, "reverse": False}}),
     "ROIPooling": ([[2, 3, 6, 6], [4, 5]], {"roi_pooling_param": {"pooled_h": 2, "pooled_w": 3}}),
+    "SegmentationEvaluate": ([[2, 3, 4], [2, 3, 4]], {"segmentation_evaluate_param": {"num_classes": 3}}),
     "SmoothL1Loss": ([[2, 4], [2, 4], [2, 4], [2, 4]], {}),
     "SmoothL1LossOHEM": ([[2, 4], [2, 4], [2, 4]], {"top": ["y", "each"]}),
     "SoftmaxWithLossOHEM": ([[2, 4], [2]], {"top": ["y", "p", "each"]}),
+    "YoloDetectionOutput": (
+        [[2, 14, 3, 4]],
+        {"yolo_detection_output_param": {"num_classes": 2, "num_box": 2, "biases": [1, 2, 3, 1]}},
+    ),
+    "YoloSeg": ([[2, 3, 4], [2, 3, 4], [2, 3]], {"yolo_seg_param": {"object_scale": 2}}),
+    "Yolov3": (
+        [[2, 14, 3, 4], [2, 1, 3, 5]],
+        {
+            "yolov3_param": {
+                "num_class": 2,
+                "num": 2,
+                "biases": [8, 12, 20, 14, 30, 40],
+                "mask": [1, 2],
+                "iou_loss": "CIOU",
+                "use_focal_loss": True,
+            }
+        },
+    ),
+    "Yolov3DetectionOutput": (
+        [[2, 14, 3, 4], [2, 14, 6, 8]],
+        {
+            "yolov3_detection_output_param": {
+                "num_classes": 2,
+                "num_box": 2,
+                "biases": [8, 12, 20, 14, 30, 40],
+                "mask": [1, 2, 0, 1],
+                "anchors_scale": [32, 16],
+            }
+        },
+    ),
 }
 NOT_FIELDS = ("fill", "tops", "in_place", "index_tops", "phase", "backward", "params", "loss", "type")
 

@@ -9,6 +9,8 @@ boxes (4, A, H, W, N): x and y of the centre, width and height.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -33,7 +35,7 @@ def grid_boxes(a: Array, b: Array, c: Array, d: Array, anchors: ArrayLike) -> Ar
 def by_image(predictions: Array) -> Array:
     """(N, P, …) from (…, A, H, W, N), with P = H · W · A in this order."""
     *front, anchors, height, width, images = predictions.shape
-    ordered = predictions.reshape(-1, anchors, height, width, images).transpose(4, 2, 3, 1, 0)
+    ordered = predictions.reshape(math.prod(front), anchors, height, width, images).transpose(4, 2, 3, 1, 0)
     found: Array = ordered.reshape(images, height * width * anchors, *front)
     return found
 
