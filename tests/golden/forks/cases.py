@@ -1,0 +1,326 @@
+"""The cases that record.py records, family by family: settings and inputs drawn at random, from fixed seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Rng = np.random.Generator
+Fields = dict[str, Any]
+
+
+@dataclass
+class Case:
+    """One layer with its inputs, and the fork that runs it.
+
+    ``params`` makes the parameters from their shapes; None keeps those that the layer fills. ``ours`` are fields
+    that the fork does not know. ``down``: how many bottoms get a gradient; −1: those that get one with
+    force_backward. ``leave_out``: beginnings of keys that are not recorded.
+    """
+
+    name: str
+    fork: str
+    type: str
+    inputs: list[np.ndarray]
+    fields: Fields = field(default_factory=dict)
+    tops: int = 1
+    in_place: bool = False
+    phase: str = "train"
+    backward: bool = True
+    index_tops: int = 0
+    down: int = -1
+    params: Callable[[list[tuple[int, ...]]], list[np.ndarray]] | None = None
+    ours: Fields = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
+
+
+def drawn(rng: Rng, choices: dict[str, list[Any]]) -> Fields:
+    """One choice for each field; None leaves it out."""
+    found = {name: values[rng.integers(len(values))] for name, values in choices.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def normal(rng: Rng, *shape: int, scale: float = 1.0) -> np.ndarray:
+    """Numbers from a normal distribution."""
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def gaussian(rng: Rng) -> Callable[[list[tuple[int, ...]]], list[np.ndarray]]:
+    """Parameters from a normal distribution."""
+    return lambda shapes: [normal(rng, *shape) for shape in shapes]
+
+
+def several(count: int, make: Callable[[Rng], Case]) -> Iterator[Case]:
+    """``count`` cases, each of its own seed."""
+    for i in range(count):
+        case = make(np.random.default_rng(i))
+        case.name = f"{case.name}_{i}"
+        yield case
+
+
+# ------------------------------------------------------------------------------------------------ boxes
+
+
+def boxes(rng: Rng, count: int, reach: float = 0.0) -> np.ndarray:
+    """(count, 4): boxes in the unit square, or reaching out of it by up to ``reach``."""
+    centres = rng.uniform(0.1, 0.9, (count, 2))
+    sides = rng.uniform(0.1, 0.6, (count, 2)) / 2
+    found = np.concatenate([centres - sides, centres + sides], axis=1)
+    return found.clip(-reach, 1 + reach).astype(np.float32)
+
+
+def ground_truth(rng: Rng, images: int, classes: int, most: int = 4) -> np.ndarray:
+    """(1, 1, R, 8): rows of AnnotatedData; some images have none."""
+    rows = []
+    for image in range(images):
+        for box in boxes(rng, rng.integers(0, most + 1)):
+            rows.append([image, rng.integers(1, classes), 0, *box, rng.random() < 0.2])
+    if not rows:
+        rows = [[-1.0] * 8]
+    return np.array(rows, np.float32)[None, None]
+
+
+def priors(rng: Rng, count: int, reach: float = 0.1) -> np.ndarray:
+    """(1, 2, count · 4): boxes and their variances."""
+    variances = np.tile(rng.choice([0.1, 0.2, 0.5], 4), count).reshape(count, 4)
+    return np.stack([boxes(rng, count, reach), variances]).astype(np.float32).reshape(1, 2, -1)
+
+
+def multibox_loss(rng: Rng) -> Case:
+    """MultiBoxLoss of SSD."""
+    param = drawn(
+        rng,
+        {
+            "loc_loss_type": ["SMOOTH_L1", "L2", None],
+            "conf_loss_type": ["SOFTMAX", "LOGISTIC", None],
+            "loc_weight": [None, 0.5, 2.0],
+            "share_location": [None, True, False],
+            "match_type": [None, "BIPARTITE", "PER_PREDICTION"],
+            "overlap_threshold": [None, 0.3, 0.7],
+            "use_prior_for_matching": [True, True, False],
+            "background_label_id": [0],
+            "use_difficult_gt": [None, True, False],
+            "neg_pos_ratio": [None, 1.0, 2.5],
+            "neg_overlap": [None, 0.3],
+            "code_type": ["CORNER", "CENTER_SIZE", "CORNER_SIZE"],
+            "encode_variance_in_target": [None, True, False],
+            "map_object_to_agnostic": [None, None, True],
+            "ignore_cross_boundary_bbox": [None, True],
+            "bp_inside": [None, None, True],
+            "mining_type": ["NONE", "MAX_NEGATIVE", "HARD_EXAMPLE", None],
+            "nms_param": [None, {"nms_threshold": 0.5, "top_k": 20}, {"nms_threshold": 0.3, "top_k": -1}],
+            "sample_size": [3, 8, 64],
+            "use_prior_for_nms": [None, True],
+        },
+    )
+    if param.get("share_location") is False:
+        param["mining_type"] = "NONE"
+    classes = 2 if param.get("map_object_to_agnostic") else int(rng.integers(2, 6))
+    param["num_classes"] = classes
+    fields: Fields = {"multibox_loss_param": param}
+    mode = drawn(rng, {"normalization": [None, "FULL", "VALID", "BATCH_SIZE", "NONE"]})
+    if mode:
+        fields["loss_param"] = mode
+    images, count = int(rng.integers(1, 4)), int(rng.integers(4, 24))
+    if param.get("conf_loss_type") == "LOGISTIC" and param.get("mining_type") == "NONE":
+        images = 1  # SSD's Caffe puts the labels of further images in the wrong places
+    locations = 1 if param.get("share_location", True) else classes
+    inputs = [
+        normal(rng, images, count * 4 * locations, scale=0.5),
+        normal(rng, images, count * classes, scale=2),
+        priors(rng, count),
+        ground_truth(rng, images, classes),
+    ]
+    # SSD's backward forgets that the locations were divided by the variances.
+    wrong = ("gin_x0",) if param.get("encode_variance_in_target") else ()
+    return Case("multibox_loss", "ssd", "MultiBoxLoss", inputs, fields, down=2, leave_out=wrong)
+
+
+def detection_output(rng: Rng) -> Case:
+    """DetectionOutput of SSD."""
+    param = drawn(
+        rng,
+        {
+            "share_location": [None, None, False],
+            "background_label_id": [None, 0, 1, -1],
+            "nms_param": [
+                {"nms_threshold": 0.45, "top_k": 10},
+                {"nms_threshold": 0.3, "top_k": 100, "eta": 0.9},
+                {"nms_threshold": 0.2, "top_k": 5},
+                {"nms_threshold": 0.7, "top_k": -1, "eta": 0.5},
+            ],
+            "code_type": ["CORNER", "CENTER_SIZE", "CORNER_SIZE", None],
+            "variance_encoded_in_target": [None, True],
+            "keep_top_k": [None, 3, 10, -1],
+            "confidence_threshold": [None, 0.01, 0.3, 0.95],
+        },
+    )
+    if param.get("background_label_id") == -1:
+        param["share_location"] = False  # otherwise SSD's Caffe stops
+    images, count, classes = int(rng.integers(1, 4)), int(rng.integers(3, 16)), int(rng.integers(2, 5))
+    locations = 1 if param.get("share_location", True) else classes
+    inputs = [
+        normal(rng, images, count * 4 * locations, scale=0.5),
+        rng.dirichlet(np.ones(classes), (images, count)).astype(np.float32).reshape(images, -1),
+        priors(rng, count),
+    ]
+    fields = {"detection_output_param": param | {"num_classes": classes}}
+    return Case("detection_output", "ssd", "DetectionOutput", inputs, fields, phase="test", backward=False)
+
+
+def detection_evaluate(rng: Rng) -> Case:
+    """DetectionEvaluate of SSD; detections are near the boxes, or anywhere."""
+    classes, images = int(rng.integers(2, 5)), int(rng.integers(1, 5))
+    param = drawn(
+        rng,
+        {
+            "background_label_id": [None, 0],
+            "overlap_threshold": [None, 0.3, 0.7],
+            "evaluate_difficult_gt": [None, True, False],
+        },
+    )
+    truth = ground_truth(rng, images, classes)
+    found = []
+    for row in truth.reshape(-1, 8):
+        for _ in range(rng.integers(0, 4)):
+            near = row[3:7] + rng.normal(0, 0.04, 4)
+            found.append([max(row[0], 0), rng.integers(1, classes), rng.random(), *near])
+    for box in boxes(rng, rng.integers(0, 5)):
+        found.append([rng.integers(images), rng.integers(1, classes), rng.random(), *box])
+    order = sorted(found, key=lambda row: row[0]) or [[-1.0] * 7]
+    inputs = [np.array(order, np.float32)[None, None], truth]
+    fields = {"detection_evaluate_param": param | {"num_classes": classes}}
+    return Case(
+        "detection_evaluate", "ssd", "DetectionEvaluate", inputs, fields, phase="test", backward=False
+    )
+
+
+def prior_box(rng: Rng) -> Case:
+    """PriorBox of SSD."""
+    count = int(rng.integers(1, 4))
+    least = sorted(float(x) for x in rng.uniform(5, 60, count).round(2))
+    param = drawn(
+        rng,
+        {
+            "aspect_ratio": [None, [2.0], [2.0, 3.0], [0.5, 2.0, 1.0], [1.5, 1.5]],
+            "flip": [None, True, False],
+            "clip": [None, True],
+            "variance": [None, [0.2], [0.1, 0.1, 0.2, 0.2]],
+            "offset": [None, 0.0, 0.3],
+        },
+    ) | {"min_size": least}
+    if rng.random() < 0.6:
+        param["max_size"] = [round(x * 1.7 + 2, 2) for x in least]
+    param |= [{}, {"img_size": 77}, {"img_h": 61, "img_w": 90}][rng.integers(3)]
+    param |= [{}, {"step": 9.5}, {"step_h": 7.0, "step_w": 16.0}][rng.integers(3)]
+    height, width = rng.integers(1, 5, 2)
+    image = rng.integers(20, 90, 2)
+    inputs = [np.zeros((2, 3, height, width), np.float32), np.zeros((2, 3, *image), np.float32)]
+    return Case("prior_box", "ssd", "PriorBox", inputs, {"prior_box_param": param}, backward=False)
+
+
+def normalize(rng: Rng) -> Case:
+    """Normalize of SSD."""
+    param = drawn(
+        rng,
+        {
+            "across_spatial": [None, True, False],
+            "channel_shared": [None, True],
+            "scale_filler": [None, {"type": "constant", "value": 20.0}],
+            "eps": [None, 1e-4, 0.1],
+        },
+    )
+    x = normal(rng, *rng.integers(2, 5, 4))
+    return Case("normalize", "ssd", "Normalize", [x], {"norm_param": param}, params=gaussian(rng))
+
+
+def normalize_per_channel(rng: Rng) -> Case:
+    """Normalize with a scale for each channel: its gradient in SSD's Caffe is wrong, but for the scales."""
+    param = {"channel_shared": False} | drawn(rng, {"across_spatial": [True, False], "eps": [None, 0.1]})
+    x = normal(rng, *rng.integers(1, 5, 4))
+    return Case(
+        "normalize_per_channel",
+        "ssd",
+        "Normalize",
+        [x],
+        {"norm_param": param},
+        params=gaussian(rng),
+        leave_out=("gin",),
+    )
+
+
+def permute(rng: Rng) -> Case:
+    """Permute of SSD; axes that are not named follow the others."""
+    axes = int(rng.integers(2, 6))
+    order = [int(a) for a in rng.permutation(axes)[: rng.integers(1, axes + 1)]]
+    x = normal(rng, *rng.integers(1, 5, axes))
+    return Case("permute", "ssd", "Permute", [x], {"permute_param": {"order": order}})
+
+
+def smooth_l1_loss(rng: Rng) -> Case:
+    """SmoothL1Loss of SSD."""
+    shape = rng.integers(1, 5, 4)
+    inputs = [normal(rng, *shape, scale=2), normal(rng, *shape)]
+    fields = drawn(rng, {"loss_weight": [None, 0.5, 3.0]})
+    return Case("smooth_l1_loss", "ssd", "SmoothL1Loss", inputs, fields, down=2)
+
+
+def ssd() -> Iterator[Case]:
+    """What SSD's Caffe has (weiliu89/caffe, branch ssd)."""
+    yield from several(40, multibox_loss)
+    yield from several(20, detection_output)
+    yield from several(15, detection_evaluate)
+    yield from several(14, prior_box)
+    yield from several(8, normalize)
+    yield from several(4, normalize_per_channel)
+    yield from several(8, permute)
+    yield from several(4, smooth_l1_loss)
+
+
+# ------------------------------------------------------------------------------------------- two detectors
+
+
+def first_detector(rng: Rng, inputs: list[np.ndarray], least: int) -> list[np.ndarray]:
+    """RefineDet's further bottoms: probabilities of the first detector, and its locations; ``least`` or more."""
+    images, count = len(inputs[0]), inputs[2].shape[2] // 4
+    found = rng.dirichlet([1, 0.2], (images, count)).astype(np.float32).reshape(images, -1)
+    locations = normal(rng, images, count * 4, scale=0.3)
+    return [found, locations][: rng.integers(least, 3)]
+
+
+def refined_loss(rng: Rng) -> Case:
+    """MultiBoxLoss of RefineDet: with the bottoms of a first detector, or as such, for two classes of any label."""
+    case = multibox_loss(rng)
+    case.name, case.fork = "refined_loss", "refinedet"
+    param = case.fields["multibox_loss_param"]
+    if param.get("share_location", True):
+        case.inputs += first_detector(rng, case.inputs, 0)
+        param |= drawn(rng, {"objectness_score": [None, 0.3, 0.8]})
+    if len(case.inputs) > 4:
+        param.pop("nms_param", None)  # with a first detector RefineDet's Caffe then mines the wrong priors
+    if param["num_classes"] == 2:
+        case.inputs[3][0, 0, :, 1] *= rng.integers(1, 4, case.inputs[3].shape[2])
+    return case
+
+
+def refined_output(rng: Rng) -> Case:
+    """DetectionOutput of RefineDet."""
+    case = detection_output(rng)
+    case.name, case.fork = "refined_output", "refinedet"
+    param = case.fields["detection_output_param"]
+    if param.get("share_location", True):
+        case.inputs += first_detector(rng, case.inputs, 0)
+        param |= drawn(rng, {"objectness_score": [None, 0.3, 0.8]})
+    return case
+
+
+def refinedet() -> Iterator[Case]:
+    """What RefineDet's Caffe has (sfzhang15/RefineDet)."""
+    yield from several(24, refined_loss)
+    yield from several(16, refined_output)
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {"ssd": ssd, "refinedet": refinedet}
