@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from minicaffe.data.augmentation.boxes import EmitConstraint
 from minicaffe.data.augmentation.distortion import DistortionParam
 from minicaffe.data.augmentation.expansion import ExpansionParam
+from minicaffe.data.augmentation.noise import NoiseParam, add_noise
 from minicaffe.data.augmentation.resizing import ResizeParam, Resizing
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import Preparation
@@ -51,6 +52,7 @@ class TransformParam(Message):
     force_gray = Bool(False)
     pad = Int(0, min=0)
     resize_param = Nested(ResizeParam, repeated=True)
+    noise_param = Nested(NoiseParam, optional=True)
     distort_param = Nested(DistortionParam, optional=True)
     expand_param = Nested(ExpansionParam, optional=True)
     emit_constraint = Nested(EmitConstraint, optional=True)
@@ -79,7 +81,7 @@ class TransformParam(Message):
     def check_without_resizing(self) -> None:
         """Raise SpecError for what a layer of windows or arrays does not do to them."""
         self.check_without_boxes()
-        for name in ("resize_param", "crop_h", "crop_w"):
+        for name in ("resize_param", "noise_param", "crop_h", "crop_w"):
             if self.has(name):
                 raise self.error(name, "this layer does not have it; remove it")
 
@@ -128,6 +130,8 @@ class DataTransformer:
 
     def preparation(self, image_shape: Sequence[int]) -> Preparation | None:
         """What an image (C, H, W) of bytes goes through at TEST; None if a Preparation cannot express it."""
+        if self.param.noise_param:
+            return None
         if self.resizing and (
             self.resizing.param.resize_mode != "WARP"
             or self.resizing.param.interp_mode not in ([], ["LINEAR"])
@@ -172,18 +176,20 @@ class DataTransformer:
 
         Every random choice is drawn from ``rng``. Raises SpecError or DataError if images do not fit.
         """
-        if self.resizing:
+        if self.resizing or self.param.noise_param:
             images = [self.resized(image, rng, self.resizing) for image in images]
         self.place(images, out, rng)
 
     def resized(self, image: np.ndarray, rng: np.random.Generator, resizing: Resizing | None) -> np.ndarray:
-        """An image (C, H, W) after ``resize_param``. Raises DataError for an image of floats."""
-        if resizing is None:
-            return image
-        if image.dtype != np.uint8:
-            raise DataError("resize_param is for images of bytes, and these are floats; remove it")
-        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-        return resizing(pixels, rng).transpose(2, 0, 1)
+        """An image (C, H, W) after ``resize_param`` and ``noise_param``. Raises DataError for one of floats."""
+        noise = self.param.noise_param
+        if (resizing or noise) and image.dtype != np.uint8:
+            name = "resize_param" if resizing else "noise_param"
+            raise DataError(f"{name} is for images of bytes, and these are floats; remove it")
+        if resizing:
+            pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+            image = resizing(pixels, rng).transpose(2, 0, 1)
+        return add_noise(noise, image, rng) if noise else image
 
     def place(
         self, images: Images, out: np.ndarray, rng: np.random.Generator

@@ -12,6 +12,7 @@ from minicaffe.core.fillers import FILLERS
 from minicaffe.core.layer import layer_classes
 from minicaffe.data.augmentation.distortion import DistortionParam
 from minicaffe.data.augmentation.expansion import ExpansionParam
+from minicaffe.data.augmentation.noise import NoiseParam
 from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.data.augmentation.sampling import BatchSampler
 from minicaffe.data.sources.source import BACKENDS
@@ -73,6 +74,7 @@ def test_layers_md_has_no_type_that_is_not_there():
     [
         ("### `transform_param`", TransformParam.fields),
         ("### `resize_param`", ResizeParam.fields),
+        ("### `noise_param`", NoiseParam.fields),
         ("### `annotated_data_param`", AnnotatedDataParam.fields),
         ("### Learning rates", policies),
         ("### Update rules", update_rules),
@@ -87,7 +89,7 @@ def test_specs_md_has_a_row_for_each_name(heading, names):
 def test_specs_md_has_every_field_of_a_net_and_of_a_layer():
     rows = names_in(row[0] for row in table_rows(DOCS / "specs.md", "## A net") if row[0].startswith("`"))
     messages = (TransformParam, ResizeParam, DataParam, AnnotatedDataParam)
-    messages += (DistortionParam, ExpansionParam, BatchSampler)
+    messages += (NoiseParam, DistortionParam, ExpansionParam, BatchSampler)
     subsections = {name for message in messages for name in message.fields}
     assert set(rows) == {*NetSpec.fields, *LayerSpec.fields, *subsections}
 

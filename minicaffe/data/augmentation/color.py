@@ -65,3 +65,35 @@ def from_hsv(hsv: np.ndarray) -> np.ndarray:
         level *= np.float32(255)
         channel[...] = np.rint(level, out=level)
     return image
+
+
+# -- luminance and colour differences ----------------------------------------------------------------------
+
+HALF = 128 << 14  # the colour differences of grey
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """The luminance (H, W), uint8, of an image (3, H, W)."""
+    blue, green, red = image.astype(np.int32)
+    luminance: np.ndarray = (blue * 3735 + green * 19235 + red * 9798 + (1 << 14)) >> 15
+    return luminance.astype(np.uint8)
+
+
+def to_ycrcb(image: np.ndarray) -> np.ndarray:
+    """Luminance, red and blue difference (3, H, W), uint8, of an image (3, H, W)."""
+    blue, green, red = image.astype(np.int32)
+    half = 1 << 13
+    y = (blue * 1868 + green * 9617 + red * 4899 + half) >> 14
+    planes = np.stack([y, ((red - y) * 11682 + HALF + half) >> 14, ((blue - y) * 9241 + HALF + half) >> 14])
+    parts: np.ndarray = planes.clip(0, 255).astype(np.uint8)
+    return parts
+
+
+def from_ycrcb(parts: np.ndarray) -> np.ndarray:
+    """The image (3, H, W), uint8, of luminance, red and blue difference."""
+    y, red, blue = parts.astype(np.int32)
+    red, blue, half = red - 128, blue - 128, 1 << 13
+    green = y + ((blue * -5636 + red * -11698 + half) >> 14)
+    planes = np.stack([y + ((blue * 29049 + half) >> 14), green, y + ((red * 22987 + half) >> 14)])
+    image: np.ndarray = planes.clip(0, 255).astype(np.uint8)
+    return image
