@@ -7,7 +7,8 @@ red), and, if there is a second top, the G boxes of the batch (1, 1, G, 8), a ro
 
 with corners in units of the image's sides; one row of −1 where there are none. With ``yolo_data_type: 1`` the
 second top is (N, 1, 300, 5), for each image 300 rows (label − 1, x, y, width, height) with the centre of a box, and
-zeros where there are fewer. An LMDB without types of annotation has classes in their place, (N,).
+zeros where there are fewer. An LMDB without types of annotation has classes in their place, (N,). A third top has
+the masks that MobileNet-YOLO's Caffe keeps beside its images, (N, K, h', w'), with 1 where a pixel is of a class.
 
 ``minicaffe data annotated`` writes such an LMDB. The AnnotatedDataLayer of SSD's Caffe (Liu et al. 2016,
 arXiv 1512.02325; weiliu89/caffe, branch ssd), with the label for YOLO of eric612/MobileNet-YOLO.
@@ -20,7 +21,9 @@ from pathlib import Path
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.annotated.augmenting import Augmenting
 from minicaffe.data.annotated.batches import AnnotatedBatches
+from minicaffe.data.annotated.label_map import read_label_map
 from minicaffe.data.annotated.labels import Labels, SsdLabels, YoloLabels
+from minicaffe.data.annotated.masks import Masks
 from minicaffe.data.annotated.source import AnnotatedSource
 from minicaffe.data.augmentation.sampling import BatchSampler
 from minicaffe.data.order import Order
@@ -41,7 +44,8 @@ class AnnotatedDataParam(Message):
 
     ``anno_type`` replaces the type in the LMDB. ``label_map_file`` names the labels for people; no number depends
     on it. ``train_diffcult``: whether difficult boxes are in a label of YOLO. ``yolo_data_jitter`` is used where
-    there is no ``batch_sampler``; by default it is 0.3 with a label of YOLO, and 0 else, as in SSD's Caffe.
+    there is no ``batch_sampler``; by default it is 0.3 with a label of YOLO, and 0 else, as in SSD's Caffe. From
+    ``single_class`` on, fields are for masks, which have the size of the images divided by ``seg_scales``.
     """
 
     batch_sampler = Nested(BatchSampler, repeated=True)
@@ -50,6 +54,18 @@ class AnnotatedDataParam(Message):
     yolo_data_type = Int(0, min=0, max=1)
     yolo_data_jitter = Float(min=0, below=1)
     train_diffcult = Bool(True)
+    single_class = Bool(True)
+    seg_scales = Int(8, min=1)
+    seg_resize_width = Int(0, min=0)
+    seg_resize_height = Int(0, min=0)
+    difficult_label_warmup = Bool(False)
+
+    def check(self) -> None:
+        if self.difficult_label_warmup and self.yolo_data_type and self.train_diffcult:
+            raise self.error(
+                "difficult_label_warmup",
+                "the data do not know how far training is; first train with 'train_diffcult: false'",
+            )
 
     @property
     def jitter(self) -> float:
@@ -68,12 +84,14 @@ class AnnotatedData(BatchSourceLayer):
         "transform_param": TransformParam,
         "annotated_data_param": AnnotatedDataParam,
     }
+    tops = (1, 3)
 
     def make_batches(self, top: Blobs) -> AnnotatedBatches:
         param, annotated = self.spec.message(DataParam), self.spec.message(AnnotatedDataParam)
         transform = self.spec.message(TransformParam)
         self._check(param, transform)
         self.depth = param.prefetch
+        masks = self._masks(annotated, transform) if len(top) > 2 else None
         path = find_path(param.source, lookup_folders(self.setting.folder))
         source = AnnotatedSource(Path(path), transform.color)
         try:
@@ -83,7 +101,7 @@ class AnnotatedData(BatchSourceLayer):
             labels = self._labels(annotated) if len(top) > 1 else None
             augmenting = Augmenting(transform, annotated.batch_sampler, annotated.jitter)
             return AnnotatedBatches(
-                source, augmenting, transformer, order, labels, kind, slots_for(self.depth)
+                source, augmenting, transformer, order, labels, kind, slots_for(self.depth), masks
             )
         except MinicaffeError:
             source.close()
@@ -94,6 +112,22 @@ class AnnotatedData(BatchSourceLayer):
 
     def _labels(self, param: AnnotatedDataParam) -> Labels:
         return YoloLabels(param.train_diffcult) if param.yolo_data_type else SsdLabels()
+
+    def _masks(self, param: AnnotatedDataParam, transform: TransformParam) -> Masks:
+        if transform.expand_param or transform.crop or transform.pad:
+            raise self.spec.error(
+                "top", "masks are not expanded, cropped or padded with images; keep two tops"
+            )
+        if any(way.resize_mode != "WARP" for way in transform.resize_param):
+            raise self.spec.error("top", "masks are resized as WARP does; keep two tops, or that resize_mode")
+        classes: list[int] = []
+        if not param.single_class:
+            path = find_path(param.label_map_file, lookup_folders(self.setting.folder), "label map")
+            classes = [item.label_id for item in read_label_map(path).items]
+            if not any(classes):
+                raise param.error("label_map_file", "no item has a label_id, the class in a mask; add them")
+        size = (param.seg_resize_height, param.seg_resize_width)
+        return Masks(classes, param.seg_scales, size if all(size) else None)
 
     def _check(self, param: DataParam, transform: TransformParam) -> None:
         if param.backend not in (None, "LMDB"):

@@ -17,6 +17,7 @@ from minicaffe.caffe.formats.upgrade import add_input_layer
 from minicaffe.caffe.formats.yaml_text import yaml_text
 from minicaffe.core.net import Net
 from minicaffe.data.annotated.labels import SsdLabels, YoloLabels
+from minicaffe.data.annotated.masks import Masks
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import default_preparation
 from minicaffe.device.array import to_host
@@ -248,6 +249,8 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
         given.setdefault(tops[1], (n, 1, *(int(side) // divisor for side in size)))
     if len(tops) > 1 and tops[0] in given and layer.text("type") == "AnnotatedData":
         given.setdefault(tops[1], _boxes_shape(layer, given[tops[0]]))
+        if len(tops) > 2 and (of_masks := _masks_shape(layer, given[tops[0]])):
+            given.setdefault(tops[2], of_masks)
     for name, shape in zip(tops, layer.child("input_param").trees("shape"), strict=False):
         given.setdefault(name, tuple(map(int, shape.texts("dim"))))
     new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})
@@ -266,6 +269,16 @@ def _boxes_shape(layer: Tree, images: Sequence[int]) -> tuple[int, ...]:
     of_yolo = any(param.text("yolo_data_type") == "1" for param in layer.trees("annotated_data_param"))
     labels = YoloLabels(with_difficult=True) if of_yolo else SsdLabels()
     return labels.shape(images[0], 1)
+
+
+def _masks_shape(layer: Tree, images: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the masks of an AnnotatedData layer; () where a label map would have to say how many classes."""
+    param = layer.child("annotated_data_param")
+    if param.text("single_class") == "false":
+        return ()
+    size = [int(param.text(f"seg_resize_{side}") or 0) for side in ("height", "width")]
+    masks = Masks((), int(param.text("seg_scales") or 8), (size[0], size[1]) if all(size) else None)
+    return images[0], *masks.shape(images[1:])
 
 
 def _shape(dims: Sequence[int]) -> Tree:

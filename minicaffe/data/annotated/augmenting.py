@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.data.augmentation.boxes import CORNERS, seen_from
+from minicaffe.data.augmentation.boxes import CORNERS, WHOLE, seen_from
 from minicaffe.data.augmentation.distortion import distort
 from minicaffe.data.augmentation.expansion import expand
 from minicaffe.data.augmentation.sampling import BatchSampler, draw_jitter, draw_sample
@@ -34,12 +34,15 @@ class Augmenting:
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, keeps_aspect: bool, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Image (C, H, W), uint8, and boxes (n, 7). ``keeps_aspect``: jitter must.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image (C, H, W), uint8, boxes (n, 7), and the view (4,) that they show. ``keeps_aspect``: jitter must.
 
-        Raises DataError for an image that is not of bytes, or has no colours to distort.
+        Where an image is expanded, the view is one of the larger image. Raises DataError for an image that is not
+        of bytes, or has no colours to distort.
         """
         param = self.param
+        if not self.does_anything:
+            return image, boxes, WHOLE
         if image.dtype != np.uint8:
             raise DataError("images of floats are not changed at random; write them as bytes")
         if param.distort_param is not None:
@@ -52,9 +55,9 @@ class Augmenting:
             view = draw_sample(self.samplers, boxes[:, CORNERS], rng)
         else:
             view = draw_jitter(self.jitter, keeps_aspect, rng) if self.jitter else None
-        if view is not None:
-            image, boxes = cut_out(image, view), seen_from(view, boxes, param.emit_constraint)
-        return image, boxes
+        if view is None:
+            return image, boxes, WHOLE
+        return cut_out(image, view), seen_from(view, boxes, param.emit_constraint), view
 
 
 def cut_out(image: np.ndarray, view: np.ndarray) -> np.ndarray:

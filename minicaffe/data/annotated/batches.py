@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.data.annotated.augmenting import Augmenting
+from minicaffe.data.annotated.augmenting import Augmenting, cut_out
 from minicaffe.data.annotated.datum import WITH_BOXES, Annotated
 from minicaffe.data.annotated.labels import Labels
+from minicaffe.data.annotated.masks import Masks, decode_mask
 from minicaffe.data.annotated.source import AnnotatedSource
 from minicaffe.data.augmentation.boxes import CORNERS, mirrored, seen_from
 from minicaffe.data.augmentation.resizing import Resizing
@@ -20,8 +22,18 @@ from minicaffe.errors import DataError, SpecError
 ONE_SIZE = 10  # consecutive batches whose images have the same size, of several
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is trained on of one image: resized; its boxes; its ``size`` before it was resized; its mask."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    size: tuple[int, int]
+    mask: np.ndarray | None
+
+
 class AnnotatedBatches:
-    """Batch k of images, [(C, h, w, N)], and of what is known of them: labels with boxes, or classes (N,).
+    """Batch k of images, [(C, h, w, N)], and of what is known of them: labels with boxes, or classes (N,); masks.
 
     Every random choice for an image is drawn from a stream of its own, so the images of a batch are independent.
     """
@@ -35,18 +47,23 @@ class AnnotatedBatches:
         labels: Labels | None,
         kind: int | None,
         slots: int,
+        masks: Masks | None = None,
     ) -> None:
         """``labels``: None where only images are wanted. ``kind``: the AnnotationType of all, None: the first's.
 
         ``slots``: how many batches may be in use at a time. Raises DataError or SpecError.
         """
         self.source, self.augmenting, self.transformer, self.order = source, augmenting, transformer, order
-        self.labels = labels
+        self.labels, self.masks = labels, masks
         self._resizings = [Resizing(param) for param in transformer.param.resize_param]
         self._ring = Ring(slots)
+        self._mask_ring = Ring(slots)
         first = source.read_annotated(order.first())[0]
         self.kind = first.kind if kind is None else kind
-        self._check_kind(first, int(order.first()[0]))
+        try:
+            self._check_kind(first)
+        except DataError as error:
+            raise DataError(f"{source.describe(int(order.first()[0]))}: {error}") from None
         self.image_shape = transformer.output_shape(first.image.shape)
         self.preparation = transformer.preparation(first.image.shape)
         self._first_boxes = len(first.boxes)
@@ -58,6 +75,8 @@ class AnnotatedBatches:
         known: list[tuple[int, ...]] = []
         if self.labels is not None:
             known = [(n,) if self.kind is None else self.labels.shape(n, self._first_boxes)]
+        if self.masks is not None:
+            known.append((n, *self.masks.shape(self.image_shape)))
         return [(n, *self.image_shape), *known]
 
     def __call__(self, batch: int) -> Batch:
@@ -67,36 +86,37 @@ class AnnotatedBatches:
         resizing = self._resizing(batch)
         seeds = random_stream(self.order.seed, AUGMENTATION, batch).integers(2**63, size=len(found))
         rngs = [np.random.default_rng(int(seed)) for seed in seeds]
-        images: list[np.ndarray] = []
-        boxes: list[np.ndarray] = []
-        sizes: list[tuple[int, int]] = []
+        parts = []
         for index, one, rng in zip(indices, found, rngs, strict=True):
-            self._check_kind(one, int(index))
             try:
-                image, rows = self._augmented(one, resizing, rng)
-                sizes.append((image.shape[1], image.shape[2]))
-                images.append(self.transformer.resized(image, rng, resizing))
-                boxes.append(rows)
+                self._check_kind(one)
+                parts.append(self._part(one, resizing, rng))
             except DataError as error:
                 raise DataError(f"{self.source.describe(int(index))}: {error}") from None
-        out = self._ring.buffer((*self._one_shape(images, indices), len(found)))
-        for n, (image, rng) in enumerate(zip(images, rngs, strict=True)):
-            flips, corners = self.transformer.place([image], out[..., n : n + 1], rng)
-            view = self._view(image, corners[0])
-            boxes[n] = self._on(view, boxes[n], sizes[n], bool(flips[0]), resizing)
-        if self.labels is None:
-            return [out]
-        if self.kind is None:
-            return [out, np.array([one.label for one in found], np.float32)]
-        return [out, self.labels(boxes)]
+        out = self._ring.buffer((*self._one_shape([part.image for part in parts], indices), len(found)))
+        planes = None
+        if self.masks is not None:
+            planes = self._mask_ring.buffer((*self.masks.shape(out.shape[:3]), len(found)))
+        boxes = []
+        for n, (part, rng) in enumerate(zip(parts, rngs, strict=True)):
+            flips, corners = self.transformer.place([part.image], out[..., n : n + 1], rng)
+            flip = bool(flips[0])
+            boxes.append(self._on(self._view(part.image, corners[0]), part, flip, resizing))
+            if planes is not None and self.masks is not None and part.mask is not None:
+                self.masks.write(part.mask, flip, planes[..., n])
+        known: Batch = []
+        if self.labels is not None:
+            classes = np.array([one.label for one in found], np.float32)
+            known = [classes if self.kind is None else self.labels(boxes)]
+        return [out, *known, *([] if planes is None else [planes])]
 
-    def _augmented(
-        self, one: Annotated, resizing: Resizing | None, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if not self.augmenting.does_anything:
-            return one.image, one.boxes
+    def _part(self, one: Annotated, resizing: Resizing | None, rng: np.random.Generator) -> _Part:
+        """The part of an image that is trained on, changed at random and resized. Raises DataError."""
         keeps_aspect = resizing is not None and resizing.param.resize_mode == "FIT_LARGE_SIZE_AND_PAD"
-        return self.augmenting(one.image, one.boxes, keeps_aspect, rng)
+        image, boxes, view = self.augmenting(one.image, one.boxes, keeps_aspect, rng)
+        mask = None if self.masks is None else cut_out(decode_mask(one.mask)[None], view)[0]
+        size = image.shape[1], image.shape[2]
+        return _Part(self.transformer.resized(image, rng, resizing), boxes, size, mask)
 
     def _resizing(self, batch: int) -> Resizing | None:
         """How the images of a batch are resized: of several ways, one is drawn for every ten batches."""
@@ -134,16 +154,9 @@ class AnnotatedBatches:
         view: np.ndarray = ends / np.array([width, height, width, height], np.float32)
         return view
 
-    def _on(
-        self,
-        view: np.ndarray,
-        boxes: np.ndarray,
-        size: tuple[int, int],
-        flip: bool,
-        resizing: Resizing | None,
-    ) -> np.ndarray:
-        """The boxes on what the net sees of an image of ``size`` that is resized, cropped and mirrored."""
-        rows, (height, width) = boxes.copy(), size
+    def _on(self, view: np.ndarray, part: _Part, flip: bool, resizing: Resizing | None) -> np.ndarray:
+        """The boxes on what the net sees of a part that is resized, cropped and mirrored."""
+        rows, (height, width) = part.boxes.copy(), part.size
         if resizing:
             rows[:, CORNERS] = resizing.boxes(rows[:, CORNERS], height, width)
         rows = seen_from(view, rows, self.transformer.param.emit_constraint)
@@ -152,15 +165,14 @@ class AnnotatedBatches:
             rows[:, CORNERS] = resizing.extrapolated(rows[:, CORNERS], height, width, view)
         return rows
 
-    def _check_kind(self, one: Annotated, index: int) -> None:
+    def _check_kind(self, one: Annotated) -> None:
+        """Raise DataError for an image whose annotation is not of the kind that all have."""
         if self.labels is None or self.kind is None:
             return
         if self.kind not in WITH_BOXES:
-            raise DataError(
-                f"{self.source.describe(index)}: annotations of type {self.kind}; only boxes (BBOX, 0) are read"
-            )
+            raise DataError(f"annotations of type {self.kind}; only boxes (BBOX, 0) are read")
         if one.kind is None:
-            raise DataError(f"{self.source.describe(index)}: no type of annotation, which others have")
+            raise DataError("no type of annotation, which others have")
 
     def samples(self, count: int) -> list[np.ndarray]:
         """``count`` images that lie evenly among all, and their boxes."""

@@ -25,13 +25,15 @@ CORNER_NAMES = ("xmin", "ymin", "xmax", "ymax")
 class Annotated:
     """One image, uint8 (C, H, W), and its boxes (n, 7), as ``boxes.py`` has them.
 
-    ``kind`` is its AnnotationType, None where it has none: then ``label`` is what is known of it.
+    ``kind`` is its AnnotationType, None where it has none: then ``label`` is what is known of it. ``mask`` is an
+    image file with a class for each pixel, empty where there is none.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     label: int = 0
     kind: int | None = BBOX
+    mask: bytes = b""
 
 
 def parse_annotated(value: bytes) -> tuple[Any, Any, np.ndarray]:

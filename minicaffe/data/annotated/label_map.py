@@ -22,11 +22,15 @@ BACKGROUND = "none_of_the_above"
 
 @dataclass(frozen=True)
 class Item:
-    """One class: its name in annotations, its label in nets, and its name for people."""
+    """One class: its name in annotations, its label in nets, and its name for people.
+
+    ``label_id`` is the class in a mask, in maps of MobileNet-YOLO's Caffe; 0 for none.
+    """
 
     name: str
     label: int
     display_name: str = ""
+    label_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,11 @@ def read_label_map(path: str | Path, check: bool = False) -> LabelMap:
                     raise DataError(problem)
                 logger.warning("%s", problem)
             first[what] = item.line
-        items.append(Item(name, int(label), item.text("display_name")))
+        label_id = item.text("label_id") or "0"
+        if not label_id.isdecimal() or int(label_id) >= 2**31:
+            problem = f"label_id {named(label_id)}; it must be a whole number from 0 on"
+            raise DataError(f"{path}:{item.line}: {problem}")
+        items.append(Item(name, int(label), item.text("display_name"), int(label_id)))
     return LabelMap(tuple(items))
 
 

@@ -31,4 +31,4 @@ class AnnotatedSource(LmdbSource):
         except DataError as error:
             raise self._damaged(key, str(error)) from None
         kind = message.type if message.HasField("type") else None
-        return Annotated(self._pixels_of(key, datum), boxes, datum.label, kind)
+        return Annotated(self._pixels_of(key, datum), boxes, datum.label, kind, datum.seg_label)
