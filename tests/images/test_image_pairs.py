@@ -167,8 +167,9 @@ def test_edges_are_1_from_128_on_and_cropped_with_their_images(pairs, phase):
     (whole,) = batches(net_on(folder, EDGES, "", "mean_value: 100"), 1)
     np.testing.assert_array_equal(whole["label"][0, 0], grey >= 128)
     np.testing.assert_array_equal(whole["data"][0, 1], grey - 100.0)
-    found = batches(net_on(folder, EDGES, "", "crop_size: 3, mirror: true", phase=phase), 9)
+    found = batches(net_on(folder, EDGES, "", "crop_size: 3", phase=phase), 9)
     assert len({batch["data"].tobytes() for batch in found}) > 1
+    found += batches(net_on(folder, EDGES, "", "crop_size: 3, mirror: true", phase=phase), 9)
     for batch in found:
         np.testing.assert_array_equal(batch["label"][0, 0], batch["data"][0, 0] >= 128)
 

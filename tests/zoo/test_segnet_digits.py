@@ -1,0 +1,60 @@
+"""The small SegNet of prototxt/segnet_digits: it learns, and weights for use do what was learned."""
+
+import runpy
+
+import numpy as np
+import pytest
+
+import minicaffe as mc
+from tests.zoo.test_zoo import PROTOTXT
+
+pytestmark = pytest.mark.cpu_only("reads files; its layers have tests that run on a device")
+SCENES = runpy.run_path(str(PROTOTXT / "make_digit_scenes.py"))
+AVERAGE = runpy.run_path(str(PROTOTXT / "average_bn.py"))["average"]
+NET = PROTOTXT / "segnet_digits"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("run")
+    scenes = made / "data" / "digit_scenes"
+    scenes.mkdir(parents=True)
+    SCENES["write_scenes"](scenes, "train", 48)
+    SCENES["write_scenes"](scenes, "test", 50)
+    return made
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_training_lowers_the_loss(here):
+    (here / "solver.yaml").write_text(
+        f"{{net: {NET / 'train.yaml'}, type: Adam, base_lr: 0.01, lr_policy: fixed, max_iter: 10, random_seed: 1}}"
+    )
+    losses = []
+    with mc.Solver("solver.yaml") as solver:
+        for _ in range(10):
+            solver.step(1)
+            losses.append(float(solver.net.blobs["loss"].data))
+    assert np.mean(losses[-3:]) < 0.75 * losses[0]
+
+
+def test_with_averaged_statistics_the_net_for_use_does_what_the_trained_one_does(here, tmp_path):
+    with mc.Net(NET / "train.yaml", phase="train", seed=1) as net:
+        net.forward()
+        scores, images = (np.array(net.blobs[name].data) for name in ("scores", "data"))
+        with mc.Net(NET / "train.yaml", phase="train", seed=1) as averaged:
+            averaged.share_with(net)
+            AVERAGE(averaged, 1)
+            averaged.save(tmp_path / "for_use.npz")
+    net = mc.Net(NET / "deploy.yaml", weights=tmp_path / "for_use.npz")
+    net.blobs["data"].reshape(*images.shape)
+    classes = net.forward(data=images)["classes"]
+    # the variance is m / (m − 1) times the batch's, for which a few maxima are other pixels
+    assert np.isclose(net.blobs["scores"].data, scores, rtol=0.02, atol=0.01).mean() > 0.95
+    assert (classes[:, 0] == scores.argmax(axis=1)).mean() > 0.95
+    net.blobs["data"].reshape(1, *images.shape[1:])
+    np.testing.assert_array_equal(net.forward(data=images[:1])["classes"], classes[:1])
