@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
+from minicaffe.device.array import to_device, to_host
 from minicaffe.testing import check_gradients
+from tests.golden_files import FOLDER
 from tests.layer_cases import net_of
 
 
@@ -112,3 +114,18 @@ def test_a_region_of_an_image_that_there_is_not_is_an_error():
     net = net_of(layer(1, 1, 1), (2, 1, 4, 4), (1, 5))
     with pytest.raises(mc.DataError, match="layer 'L': regions of images 2 to 2, but the batch has 2"):
         net.forward(x1=[[2, 0, 0, 8, 8]])
+
+
+def test_a_small_rfcn_computes_what_opencv_does():
+    """Its regions come from a Proposal: as OpenCV knows no ``min_size``, it is 0."""
+    net = mc.Net(FOLDER / "rfcn.prototxt", phase="test")
+    with np.load(FOLDER / "rfcn.npz") as golden:
+        for key in (key for key in golden.files if key.startswith("p_")):
+            layer, _, i = key.removeprefix("p_").rpartition("_")
+            net.params[layer][int(i)].data[...] = to_device(golden[key])
+        net.forward(data=golden["in_data"], im_info=golden["in_im_info"])
+        wanted = {key.removeprefix("out_"): golden[key] for key in golden.files if key.startswith("out_")}
+    assert len(wanted) == 5 and len(wanted["rois"]) == 25
+    for name, values in wanted.items():
+        found = to_host(net.blobs[name].data).reshape(values.shape)
+        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-5 * abs(values).max())
