@@ -37,7 +37,8 @@ class NetSetting:
     """What the layers of one net share. ``told`` are the warnings that have been given, once for a net.
 
     ``layers`` are those that the net is made of, and ``weights`` the file that it starts from, if it does.
-    ``communicator`` speaks to the other ranks that train the net.
+    ``communicator`` speaks to the other ranks that train the net. ``progress`` is how far a solver has trained it,
+    from 0 to 1: iteration / max_iter.
     """
 
     phase: str
@@ -52,6 +53,7 @@ class NetSetting:
     layers: Sequence[LayerSpec] = ()
     weights: str | Path | None = None
     communicator: Communicator = ALONE
+    progress: float = 0.0
 
 
 class Layer:

@@ -40,6 +40,9 @@ class LayerExample:
 
 EXAMPLES = {
     "AbsVal": LayerExample("type: AbsVal"),
+    "AssistedExcitation": LayerExample(
+        "type: AssistedExcitation", [IMAGE, np.full((2, 1, 5), 0.5), (2, 5, 4)], ["x0"]
+    ),
     "Axpy": LayerExample("type: Axpy", [(2, 3), IMAGE, IMAGE]),
     "BN": LayerExample("type: BN, bn_param: {slope_filler: {type: uniform}}"),
     "BNLL": LayerExample("type: BNLL"),

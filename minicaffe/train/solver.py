@@ -325,6 +325,7 @@ class Solver:
                 return
         shown = bool(spec.display) and self.iter % spec.display == 0
         self.net.debug_info = shown and spec.debug_info
+        self.net.setting.progress = self.iter / spec.max_iter if spec.max_iter else 0.0
         self.net.clear_param_diffs()
         loss = self._accumulate()
         if self.plateaus.windows:

@@ -23,6 +23,7 @@ WAITING = {
     "DetectionOutput": "boxes are chosen on the host",
     "Proposal": "boxes are chosen on the host",
     "DetectionEvaluate": "detections are compared with boxes on the host",
+    "AssistedExcitation": "labels are read on the host",
     "RegionLoss": "labels are read on the host",
     "Yolov3": "labels are read on the host",
     "YoloDetectionOutput": "boxes are chosen on the host",
@@ -75,6 +76,7 @@ MORE_LAYERS = [
     ),
     ("type: DetectionOutput, detection_output_param: {num_classes: 3}", [(1, 8), (1, 6), (1, 2, 8)]),
     ("type: Reorg, reorg_param: {stride: 2}", [(2, 4, 2, 4)]),
+    ("type: AssistedExcitation", [(2, 3, 4, 5), (2, 3, 5), (2, 4, 5)]),
     ("type: YoloSeg", [(2, 3, 4, 5), (2, 3, 4, 5), (2, 3)]),
     (
         "type: SegmentationEvaluate, segmentation_evaluate_param: {num_classes: 3}",

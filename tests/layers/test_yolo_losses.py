@@ -543,6 +543,62 @@ def test_masks_and_areas_are_of_the_scores(shapes, problem):
         net_of("type: YoloSeg", *shapes)
 
 
+# ------------------------------------------------------------------------------------ AssistedExcitation
+
+
+def test_assisted_excitation_raises_the_pixels_that_boxes_touch(rng):
+    x, e = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((2, 4, 5))
+    labels = np.zeros((2, 1, 3, 5))
+    labels[0, 0, 0] = [0, 0.5, 0.5, 0.3, 0.5]  # columns 1.75 to 3.25, rows 1 to 3
+    labels[1, 0, :2] = [
+        [1, 0.98, 0.99, 0.3, 0.3],
+        [1, 0.1, 0.1, 0.1, 0.1],
+    ]  # over the edge, and inside a pixel
+    mask = np.zeros((2, 4, 5))
+    mask[0, 1:3, 1:4] = 1
+    mask[1, 3:, 4:] = 1
+    mask[1, :1, :1] = 1
+    net = net_of("type: AssistedExcitation", x.shape, labels.shape, e.shape, dtype="float64", phase="train")
+    out = np.array(net.forward(x0=x, x1=labels, x2=e)["L"])
+    np.testing.assert_allclose(out, x + (mask * e)[:, None], rtol=1e-12)
+
+
+def test_assisted_excitation_ends_at_three_quarters_of_the_training():
+    text = """net_param:
+  force_backward: true
+  layer:
+  - {name: data, type: Input, top: [x, label, e], input_param: {shape: [
+     {dim: [1, 1, 1, 1]}, {dim: [1, 1, 1, 5]}, {dim: [1, 1, 1]}]}}
+  - {name: y, type: AssistedExcitation, bottom: [x, label, e]}
+  - {name: loss, type: Reduction, bottom: y, loss_weight: 1}
+base_lr: 0
+lr_policy: fixed
+max_iter: 8
+"""
+    solver = mc.Solver(parse_solver(text))
+    solver.net.blobs["label"].data[...] = 0.5
+    solver.net.blobs["e"].data[...] = 1
+    raised = []
+    for _ in range(8):
+        solver.step(1)
+        raised.append(float(solver.net.blobs["y"].data[0, 0, 0, 0]))
+    expected = [math.cos(math.pi / 2 * k / 6) for k in range(6)] + [0, 0]
+    np.testing.assert_allclose(raised, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "problem"),
+    [
+        ([(2, 3, 4), (2, 5), (2, 4)], "expected 4 axes"),
+        ([(2, 3, 4, 5), (2, 6), (2, 4, 5)], r"labels have shape \(2, 6\)"),
+        ([(2, 3, 4, 5), (2, 5), (2, 5)], r"means have shape \(2, 5\); expected \(2, 4, 5\)"),
+    ],
+)
+def test_what_assists_is_of_the_images(shapes, problem):
+    with pytest.raises(mc.ShapeError, match=problem):
+        net_of("type: AssistedExcitation", *shapes)
+
+
 # -------------------------------------------------------------------------------------------- a tiny YOLO
 
 TINY = """net_param:

@@ -76,6 +76,7 @@ ODD = [
 
 GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
     "Data": ([], {"top": ["y0", "y1"], "data_param": {"source": SAMPLES[0], "batch_size": 3}}),
+    "AssistedExcitation": ([[2, 3, 4, 5], [2, 1, 3, 5], [2, 4, 5]], {}),
     "BoxAnnotatorOHEM": (
         [[3, 5], [3], [3], [3, 8]],
         {"top": ["y", "u"], "box_annotator_ohem_param": {"roi_per_img": 2, "ignore_label": -1}},
