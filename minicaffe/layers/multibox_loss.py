@@ -200,13 +200,13 @@ class MultiBoxLoss(LossLayer):
         rows = to_host(bottom[3].data).reshape(-1, ROW)
         if not param.use_difficult_gt:
             rows = rows[rows[:, 7] == 0]
+        if param.map_object_to_agnostic:
+            rows = rows.copy()
+            rows[rows[:, 1] != param.background_label_id, 1] = param.background_label_id + 1
         try:
-            truth = ground_truth(rows[rows[:, 0] < self.images], param.num_classes, param.background_label_id)
+            return ground_truth(rows[rows[:, 0] < self.images], param.num_classes, param.background_label_id)
         except DataError as error:
             raise DataError(f"{self.spec.where}: {error}") from None
-        if param.map_object_to_agnostic:
-            truth.labels[...] = param.background_label_id + 1
-        return truth
 
     # Where the boxes are
 

@@ -243,8 +243,6 @@ def bottoms_of(given, rng, first_detector=0):
             [-1, -1, -1, -1, -1, -1, -1, -1],
         ]
     )
-    if K == 1:
-        boxes[:-1, 1] = 0
     near = boxes[[0, 0, 1, 1, 2, 3, 3], 3:7] + rng.uniform(-0.12, 0.12, (7, 4))
     corner = rng.uniform(-0.2, 0.6, (PRIORS - 7, 2))
     priors = np.concatenate([near, np.concatenate([corner, corner + rng.uniform(0.2, 0.6, corner.shape)], 1)])

@@ -71,14 +71,18 @@ ENCODERS = {
 
 def areas(boxes: Array) -> Array:
     """Width · height; 0 for a box with its corners in the wrong order."""
-    sides = boxes[..., 2:] - boxes[..., :2]
-    return np.where((sides < 0).any(axis=-1), 0, sides[..., 0] * sides[..., 1])
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return np.where((width < 0) | (height < 0), 0, width * height)
 
 
 def overlaps(some: Array, others: Array) -> Array:
     """Intersection over union of boxes (…, 4) with others (…, 4), of shapes that go together."""
-    sides = np.minimum(some[..., 2:], others[..., 2:]) - np.maximum(some[..., :2], others[..., :2])
-    common = np.where((sides > 0).all(axis=-1), sides[..., 0] * sides[..., 1], 0)
+    width, height = (
+        np.minimum(some[..., axis + 2], others[..., axis + 2])
+        - np.maximum(some[..., axis], others[..., axis])
+        for axis in (0, 1)
+    )
+    common = np.where((width > 0) & (height > 0), width * height, 0)
     union = areas(some) + areas(others) - common
     found: Array = np.divide(common, union, out=np.zeros_like(union), where=common > 0)
     return found

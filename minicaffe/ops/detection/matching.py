@@ -24,35 +24,32 @@ def match(priors: Array, boxes: Array, threshold: float | None, ignore_outside: 
     image, the unit square, are ignored.
     """
     matches = np.full(len(priors), NONE)
-    overlap = overlaps(priors[:, None], boxes)
+    overlap = overlaps(boxes[:, None], priors)  # (G, P)
     overlap[~(overlap > LEAST)] = 0
     if ignore_outside and len(boxes):
         outside = ((priors < 0) | (priors > 1)).any(axis=1)
         matches[outside] = IGNORED
-        overlap[outside] = 0
-    highest = overlap.max(axis=1, initial=0)
+        overlap[:, outside] = 0
+    highest = overlap.max(axis=0, initial=0)
     _give_each_box_its_best(overlap, matches)
     if threshold is not None and len(boxes):
         more = (matches == NONE) & (highest >= threshold) & (highest > 0)
-        matches[more] = overlap[more].argmax(axis=1)
+        matches[more] = overlap[:, more].argmax(axis=0)
     return matches, highest
 
 
 def _give_each_box_its_best(overlap: Array, matches: Array) -> None:
-    """Match each box with one prior; the loop is over the boxes."""
-    free = overlap.copy()
-    count = overlap.shape[1]
-    if not free.size:
+    """Match each box with one prior, by overlaps (G, P); the loop is over the boxes."""
+    if not overlap.size:
         return
-    best = free.argmax(axis=0)  # the first prior that overlaps each box most
-    for _ in range(count):
-        values = free[best, np.arange(count)]
-        tied = np.flatnonzero(values == values.max())
-        box = tied[best[tied].argmin()]
+    free, boxes = overlap.copy(), np.arange(len(overlap))
+    best = free.argmax(axis=1)  # the first prior that overlaps each box most
+    for _ in boxes:
+        box = free[boxes, best].argmax()
         prior = best[box]
-        if not free[prior, box] > 0:
+        if not free[box, prior] > 0:
             return
         matches[prior] = box
-        free[prior], free[:, box] = 0, 0
+        free[box], free[:, prior] = 0, 0
         lost = best == prior
-        best[lost] = free[:, lost].argmax(axis=0)
+        best[lost] = free[lost].argmax(axis=1)
