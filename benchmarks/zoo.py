@@ -11,7 +11,7 @@ import minicaffe as mc
 from minicaffe.train.preview import count_multiply_adds, count_parameters
 
 PROTOTXT = Path(__file__).parent.parent / "prototxt"
-OWN = ("lenet", "cifar10")  # which are trained here, and small
+OWN = ("lenet", "cifar10", "ssd_digits", "segnet_digits")  # which are trained here, and small
 
 
 def row(path: Path) -> str:
