@@ -323,4 +323,269 @@ def refinedet() -> Iterator[Case]:
     yield from several(16, refined_output)
 
 
-FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {"ssd": ssd, "refinedet": refinedet}
+# ---------------------------------------------------------------------------------------------- segmentation
+
+
+def segnet_bn(rng: Rng) -> Case:
+    """BN of SegNet."""
+    mode = rng.choice(["LEARN", "INFERENCE"])
+    param = {"bn_mode": str(mode), "scale_filler": {"type": "constant", "value": 1.0}}
+    tops = int(rng.integers(1, 4)) if mode == "LEARN" else 1
+    x = normal(rng, *rng.integers(2, 5, 4), scale=3) + normal(rng, 1)
+    phase = str(rng.choice(["train", "test"]))
+    in_place = tops == 1 and rng.random() < 0.3
+    fields = {"bn_param": param}
+    # In place, SegNet's Caffe reads the top for the bottom.
+    wrong = ("gp_L_0",) if in_place and mode == "INFERENCE" else ()
+    return Case(
+        *("segnet_bn", "segnet", "BN", [x], fields, tops),
+        in_place=in_place,
+        phase=phase,
+        index_tops=tops - 1,
+        params=gaussian(rng),
+        leave_out=wrong,
+    )
+
+
+def segnet_pooling(rng: Rng) -> Case:
+    """MAX Pooling with its mask, in numbers of which some are equal."""
+    kernel = int(rng.integers(2, 4))
+    param = {"pool": "MAX", "kernel_size": kernel, "stride": int(rng.integers(1, kernel + 1))}
+    x = np.round(normal(rng, *rng.integers(1, 3, 2), *rng.integers(3, 9, 2)) * 2) / 2
+    return Case("segnet_pooling", "segnet", "Pooling", [x], {"pooling_param": param}, tops=2, index_tops=1)
+
+
+def segnet_upsample(rng: Rng) -> Case:
+    """Upsample of SegNet; places may come twice."""
+    height, width = (int(n) for n in rng.integers(1, 5, 2))
+    param, places = [
+        ({"upsample_h": 2 * height + 1, "upsample_w": 3 * width}, (2 * height + 1) * 3 * width),
+        ({"scale": 2, "pad_out_h": True}, (2 * height - 1) * 2 * width),
+        ({"scale": 2, "pad_out_w": True}, 2 * height * (2 * width - 1)),
+        ({"scale": 3}, 9 * height * width),
+        ({"scale_h": 2, "scale_w": 4}, 8 * height * width),
+        ({}, 4 * height * width),
+    ][rng.integers(6)]
+    x = normal(rng, *rng.integers(1, 3, 2), height, width)
+    mask = rng.integers(0, places, x.shape).astype(np.float32)
+    backward = "upsample_h" not in param  # there backward of SegNet's Caffe reads sizes that nothing has set
+    return Case(
+        "segnet_upsample",
+        "segnet",
+        "Upsample",
+        [x, mask],
+        {"upsample_param": param},
+        down=1,
+        backward=backward,
+    )
+
+
+def segnet_loss(rng: Rng) -> Case:
+    """SoftmaxWithLoss of SegNet, with weights of classes."""
+    shape = rng.integers(2, 5, 4)
+    classes = int(shape[1])
+    param = drawn(rng, {"ignore_label": [None, 0, 1], "normalize": [None, True, False]})
+    if rng.random() < 0.8:
+        param |= {
+            "weight_by_label_freqs": True,
+            "class_weighting": rng.uniform(0.1, 3, classes).round(3).tolist(),
+        }
+    labels = rng.integers(0, classes, (shape[0], 1, *shape[2:])).astype(np.float32)
+    fields = {"loss_param": param} | drawn(rng, {"loss_weight": [None, 2.0]})
+    inputs = [normal(rng, *shape, scale=2), labels]
+    return Case("segnet_loss", "segnet", "SoftmaxWithLoss", inputs, fields, down=1)
+
+
+def segnet() -> Iterator[Case]:
+    """What SegNet's Caffe has (alexgkendall/caffe-segnet)."""
+    yield from several(14, segnet_bn)
+    yield from several(10, segnet_pooling)
+    yield from several(12, segnet_upsample)
+    yield from several(12, segnet_loss)
+
+
+# ----------------------------------------------------------------------------------------------------- text
+
+
+def transpose(rng: Rng) -> Case:
+    """Transpose of CTPN."""
+    axes = int(rng.integers(1, 6))
+    dim = [int(a) for a in rng.permutation(axes)]
+    return Case(
+        "transpose",
+        "ctpn",
+        "Transpose",
+        [normal(rng, *rng.integers(1, 5, axes))],
+        {"transpose_param": {"dim": dim}},
+    )
+
+
+def reverse(rng: Rng) -> Case:
+    """Reverse of CTPN."""
+    axes = int(rng.integers(1, 5))
+    param = {"axis": int(rng.integers(axes))} if rng.random() < 0.8 else {}
+    return Case(
+        "reverse", "ctpn", "Reverse", [normal(rng, *rng.integers(1, 5, axes))], {"reverse_param": param}
+    )
+
+
+def lstm(rng: Rng) -> Case:
+    """Lstm of CTPN, with one bottom or with the marks of where sequences go on."""
+    steps, sequences, size = (int(n) for n in rng.integers(1, 5, 3))
+    x = normal(rng, steps, sequences, *rng.integers(1, 4, rng.integers(1, 3)))
+    param = {"num_output": size} | drawn(rng, {"clipping_threshold": [None, 0.05, 0.3]})
+    inputs = [x]
+    if rng.random() < 0.4:
+        inputs.append(rng.integers(0, 2, steps).astype(np.float32))
+        inputs[0] = x[:, :1]  # more sequences than one stop there
+    # For the weights of the hidden states CTPN's Caffe counts the steps where a sequence begins, too.
+    wrong = ("gp_L_1",) if len(inputs) > 1 else ()
+    fields = {"lstm_param": param}
+    return Case("lstm", "ctpn", "Lstm", inputs, fields, down=1, params=gaussian(rng), leave_out=wrong)
+
+
+def ctpn() -> Iterator[Case]:
+    """What CTPN's Caffe has (tianzhi0549/CTPN)."""
+    yield from several(6, transpose)
+    yield from several(6, reverse)
+    yield from several(14, lstm)
+
+
+# ----------------------------------------------------------------------------------------------------- YOLO
+
+
+def yolo_labels(rng: Rng, images: int, classes: int) -> np.ndarray:
+    """(N, 1500): up to five of 300 boxes (label, x, y, w, h) for each image, then zeros."""
+    labels = np.zeros((images, 300, 5), np.float32)
+    for rows in labels:
+        for row in rows[: rng.integers(0, 6)]:
+            row[0] = rng.integers(classes)
+            row[1:3] = rng.uniform(0.01, 0.99, 2)
+            row[3:5] = rng.uniform(0.05, 0.7, 2)
+    return labels.reshape(images, -1)
+
+
+def yolov3(rng: Rng) -> Case:
+    """Yolov3 of MobileNet-YOLO."""
+    images, classes, num = int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    height, width = (int(n) for n in rng.integers(2, 5, 2))
+    param = drawn(
+        rng,
+        {
+            "object_scale": [None, 5.0],
+            "class_scale": [None, 2.0],
+            "coord_scale": [None, 1.0],
+            "noobject_scale": [None, 1.0],
+            "thresh": [None, 0.5],
+            "use_logic_gradient": [None, True],
+            "use_focal_loss": [None, None, True],
+            "iou_loss": [None, "MSE", "IOU", "GIOU", "DIOU", "CIOU"],
+            "iou_normalizer": [None, 0.07],
+            "iou_thresh": [None, 0.3, 1.0],
+            "max_delta": [None, 0.5],
+            "accumulate": [None, False],
+            "label_smooth_eps": [None, 0.0],
+        },
+    )
+    anchors = num + int(rng.integers(0, 3))
+    param |= {"num_class": classes, "num": num, "anchors_scale": 16}
+    param["biases"] = [float(x) for x in rng.uniform(5, 50, 2 * anchors).round(1)]
+    param["mask"] = sorted(int(n) for n in rng.permutation(anchors)[:num])
+    x = normal(rng, images, num * (5 + classes), height, width)
+    inputs = [x, yolo_labels(rng, images, classes)]
+    return Case("yolov3", "yolo", "Yolov3", inputs, {"yolov3_param": param}, down=1)
+
+
+def region_loss(rng: Rng) -> Case:
+    """RegionLoss of MobileNet-YOLO."""
+    images, classes, num = int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.integers(2, 6))
+    side = int(rng.integers(2, 5))
+    param = drawn(
+        rng,
+        {
+            "bias_match": [None, 0, 1],
+            "rescore": [None, 0, 1],
+            "object_scale": [None, 5.0],
+            "class_scale": [None, 2.0],
+            "coord_scale": [None, 1.0],
+            "noobject_scale": [None, 1.0],
+            "thresh": [None, 0.5],
+        },
+    )
+    param |= {"num_class": classes, "num": num}
+    param["biases"] = [float(x) for x in rng.uniform(0.3, 3, 10).round(2)]
+    inputs = [normal(rng, images, num * (5 + classes), side, side), yolo_labels(rng, images, classes)]
+    return Case("region_loss", "yolo", "RegionLoss", inputs, {"region_loss_param": param}, down=1)
+
+
+def yolov3_output(rng: Rng) -> Case:
+    """Yolov3DetectionOutput of MobileNet-YOLO, of one to three grids and of one image: all get number 0 there."""
+    images, classes, num = 1, int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    grids = int(rng.integers(1, 4))
+    param = drawn(
+        rng,
+        {
+            "confidence_threshold": [0.3, 0.5, 0.999],
+            "nms_threshold": [None, 0.2, 0.7],
+        },
+    )
+    anchors = grids * num
+    param |= {"num_classes": classes, "num_box": num, "mask_group_num": grids}
+    param["biases"] = [float(x) for x in rng.uniform(5, 50, 2 * anchors).round(1)]
+    param["mask"] = [int(n) for n in rng.permutation(anchors)]
+    param["anchors_scale"] = [8 * 2**i for i in range(grids)]
+    inputs = [
+        normal(rng, images, num * (5 + classes), *rng.integers(1, 4, 2), scale=1.5) for _ in range(grids)
+    ]
+    fields = {"yolov3_detection_output_param": param}
+    return Case(
+        "yolov3_output", "yolo", "Yolov3DetectionOutput", inputs, fields, phase="test", backward=False
+    )
+
+
+def yolo_output(rng: Rng) -> Case:
+    """YoloDetectionOutput of MobileNet-YOLO, of one or two grids."""
+    images, classes, num = 1, int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    param = drawn(rng, {"confidence_threshold": [0.1, 0.3, 0.999], "nms_threshold": [None, 0.2, 0.7]})
+    param |= {"num_classes": classes, "num_box": num}
+    param["biases"] = [float(x) for x in rng.uniform(0.3, 3, 2 * num).round(2)]
+    sides = rng.integers(1, 4, rng.integers(1, 3))
+    inputs = [normal(rng, images, num * (5 + classes), side, side, scale=1.5) for side in sides]
+    fields = {"yolo_detection_output_param": param}
+    return Case("yolo_output", "yolo", "YoloDetectionOutput", inputs, fields, phase="test", backward=False)
+
+
+def reorg(rng: Rng) -> Case:
+    """Reorg of MobileNet-YOLO, forward: its backward on a CPU reads what nothing has set."""
+    stride, reverse = int(rng.integers(1, 4)), bool(rng.integers(2))
+    images, channels, height, width = (int(n) for n in rng.integers(1, 4, 4))
+    param = {"stride": stride} | ({"reverse": True} if reverse else {})
+    shape = (images, channels * stride**2, height * stride, width * stride)
+    return Case("reorg", "yolo", "Reorg", [normal(rng, *shape)], {"reorg_param": param}, backward=False)
+
+
+def nearest_upsample(rng: Rng) -> Case:
+    """Upsample of MobileNet-YOLO."""
+    param = {"scale": int(rng.integers(1, 4))}
+    return Case(
+        "upsample", "yolo", "Upsample", [normal(rng, *rng.integers(1, 4, 4))], {"upsample_param": param}
+    )
+
+
+def yolo() -> Iterator[Case]:
+    """What MobileNet-YOLO's Caffe has (eric612/MobileNet-YOLO)."""
+    yield from several(20, yolov3)
+    yield from several(10, region_loss)
+    yield from several(10, yolov3_output)
+    yield from several(8, yolo_output)
+    yield from several(6, reorg)
+    yield from several(4, nearest_upsample)
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
+    "ssd": ssd,
+    "refinedet": refinedet,
+    "segnet": segnet,
+    "ctpn": ctpn,
+    "yolo": yolo,
+}
