@@ -144,7 +144,7 @@ class Pooling(Layer):
         else:
             pooling.expected_pool(x, self.window, y)
         if len(top) == 2:
-            top[1].stored[...] = pooling.flat_positions(self.picked, self.window, x.shape[2])
+            pooling.flat_positions(self.picked, self.window, x.shape[2], top[1].stored)
 
     def prepare(self, bottom: Blobs, top: Blobs, epilogue: Epilogue | None) -> Calls | None:
         x, y = bottom[0].stored, top[0].stored

@@ -279,15 +279,22 @@ def _route(dy: Array, argmax: Array, window: Window, dx: Array, tiles: bool) -> 
     columns.scatter()
 
 
-def flat_positions(positions: Array, window: Window, width: int) -> Array:
-    """Positions in the window as indices h·W + w into the image: what Caffe's mask top holds."""
-    xp = module_of(positions)
-    _, rows, cols, _ = positions.shape
-    i, j = xp.divmod(positions.astype(np.int64), window.kernel[1])
-    h = xp.arange(rows)[:, None, None] * window.stride[0] - window.pad[0] + i
-    w = xp.arange(cols)[:, None] * window.stride[1] - window.pad[1] + j
-    flat: Array = h * width + w
-    return flat
+def flat_positions(positions: Array, window: Window, width: int, out: Array) -> None:
+    """Write positions in the window as indices h·W + w into the image: what Caffe's mask top holds."""
+    xp, (rows, columns) = module_of(positions), positions.shape[1:3]
+    i, j = np.divmod(np.arange(math.prod(window.kernel)), window.kernel[1])
+    first_rows, first_columns = (
+        np.arange(count) * stride - pad
+        for count, stride, pad in zip((rows, columns), window.stride, window.pad, strict=True)
+    )
+    firsts = xp.asarray(first_rows[:, None, None] * width + first_columns[:, None], dtype=out.dtype)
+    within = xp.asarray(i * width + j, dtype=out.dtype)  # a table: to divide each number takes longer
+
+    def channels(at: Array, flat: Array) -> None:
+        flat[...] = within[at]
+        flat += firsts
+
+    workers.channelwise(channels, positions, out)
 
 
 @lru_cache(maxsize=256)
