@@ -1,8 +1,8 @@
-"""Images and lists of them with random damage: each is read, or refused with one clear line, in bounded memory.
+"""Images, lists and annotations with random damage: read, or refused with one clear line, in bounded memory.
 
 As a script, as many as you like:
 
-python -m tests.security.image_fuzz 10000 [first seed [images|lists]]
+python -m tests.security.image_fuzz 10000 [first seed [images|lists|annotations]]
 """
 
 from __future__ import annotations
@@ -129,6 +129,43 @@ LISTS = [
     ("list", b"a.png\nsub/b c.png\n"),
     ("windows", b"# 0\na.png\n3 9 9\n2\n1 0.9 0 0 4 4\n2 0.1 1 1 5 6\n# 1\na.png\n3 9 9\n1\n3 0.7 2 2 8 8\n"),
 ]
+TAGS = [
+    *b"<!DOCTYPE a [<!ENTITY b 'c'>]> &b; &lt; <a> </a> <![CDATA[ ]]> <?xml encoding='x'?> <!-- <object/>".split(),
+    *b'[ ] { } "x" null true [[[[[[[[ {"a": : , 1e999 NaN -Infinity 99999999999999999999 \\ud800'.split(),
+    *(
+        b"<size><width>0</width></size>",
+        b"item {",
+        b"label: -1",
+        b'name: "',
+        b"\0",
+        b"\xff",
+        b"\x1b[2J",
+        b"\n",
+    ),
+]
+ANNOTATIONS = [
+    (
+        "xml",
+        b"<annotation>\n<size><height>9</height><width>9</width></size>\n<object><name>cat</name><difficult>1"
+        b"</difficult>\n<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>",
+    ),
+    (
+        "json",
+        b'{"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}], "annotations": [{"image_id": 1, '
+        b'"category_id": 2, "bbox": [1, 2, 3.5, 4], "iscrowd": 0}], "categories": [{"id": 2, "name": "cat"}]}',
+    ),
+    (
+        "image",
+        b'{"image": {"height": 9, "width": 9}, "annotation": [{"category_id": 2, "bbox": [1, 2, 3, 4]}]}',
+    ),
+    ("text", b"cat 1 2 5 6\n\ncat 1.5 2 5 6\n"),
+    (
+        "map",
+        b'item { name: "cat" label: 1 display_name: "a cat" label_id: 2 }\nitem { name: "dog" label: 2 }\n',
+    ),
+    ("boxes", b"a.png a.xml\nb.png b.xml\n"),
+]
+GOOD = {"lists": (LISTS, WORDS), "annotations": (ANNOTATIONS, TAGS)}
 
 
 class Reader:
@@ -139,6 +176,7 @@ class Reader:
         (folder / "sub").mkdir()
         for name in ("a.png", "sub/b c.png"):
             Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / name)
+        (folder / "a.xml").write_bytes(ANNOTATIONS[0][1])
 
     def read(self, kind: str, seed: int) -> tuple[str, str]:
         """The format of file number ``seed``, and what was said of it ("" if it was read).
@@ -148,11 +186,10 @@ class Reader:
         from minicaffe.errors import MinicaffeError
 
         rng = np.random.default_rng(seed)
-        form, good = (self.images if kind == "images" else LISTS)[
-            seed % len(self.images if kind == "images" else LISTS)
-        ]
+        files, words = GOOD.get(kind, (self.images, NAMES))
+        form, good = files[seed % len(files)]
         path = self.folder / "damaged"
-        path.write_bytes(damaged(good, rng, NAMES if kind == "images" else WORDS))
+        path.write_bytes(damaged(good, rng, words))
         start, said = time.perf_counter(), ""
         try:
             self._way(form, kind, int(rng.integers(3)))(path)
@@ -168,12 +205,19 @@ class Reader:
             f"seed {seed}, {form}: {said[:300]!r}"
         )
         said.encode()
-        assert not said or str(path) in said or form == "list", f"seed {seed}, {form}: {said[:300]}"
+        assert not said or str(path) in said or form in ("list", "boxes"), (
+            f"seed {seed}, {form}: {said[:300]}"
+        )
         return form, said
 
     def _way(self, form: str, kind: str, way: int) -> Callable[[Path], object]:
         from minicaffe.classify.images import load_image
         from minicaffe.data import windows
+        from minicaffe.data.annotated import listed
+        from minicaffe.data.annotated.coco import read_coco, read_coco_of_image
+        from minicaffe.data.annotated.label_map import read_label_map
+        from minicaffe.data.annotated.voc import read_voc
+        from minicaffe.data.annotated.writing import annotated_datums
         from minicaffe.data.sources.image_list import ImageList, ImageListSource, PackedNames, open_images
 
         def from_list(path: Path) -> None:
@@ -189,6 +233,18 @@ class Reader:
             names.append(str(path))
             ImageListSource(ImageList("x", names, None), [True, False, None][way], (8, 8) if way else None)
 
+        def with_boxes(path: Path) -> None:
+            found = listed.find_annotated(path)
+            list(annotated_datums(found, np.arange(len(found)), {"cat": 1, "2": 2}, lambda: None))
+
+        if kind == "annotations":
+            readers = {
+                "xml": read_voc,
+                "json": read_coco,
+                "image": read_coco_of_image,
+                "text": listed.read_text,
+            }
+            return {**readers, "map": read_label_map, "boxes": with_boxes}[form]
         if kind == "images":
             return load_image if way == 2 else decoded
         return from_windows if form == "windows" else from_list
@@ -231,8 +287,8 @@ def run(kind: str, count: int, first: int = 0) -> tuple[Counter[str], Counter[st
 
 
 def main(count: int, first: int = 0, *kinds: str) -> None:
-    """So many images and so many lists; prints how many of each kind were refused, and the memory."""
-    for kind in kinds or ("images", "lists"):
+    """So many of each kind; prints how many of each kind were refused, and the memory."""
+    for kind in kinds or ("images", *GOOD):
         start = time.perf_counter()
         read, refused, peak = run(kind, count, first)
         for form in sorted({*read, *refused}):

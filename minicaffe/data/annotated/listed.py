@@ -100,16 +100,16 @@ def _of_list(path: Path, root: str) -> AnnotatedFiles:
 
 def _annotation(path: Path, image: str, found: AnnotatedFiles) -> Annotation:
     """What a file says of an image; no objects if there is no file, as in SSD's Caffe."""
-    if not path.exists():
+    if not os.path.exists(path):  # False for a name that cannot be one
         found.without.append(image)
         return Annotation()
     kind = path.suffix.lower()
     if kind == ".json":
         return read_coco_of_image(path)
-    return _read_text(path) if kind == ".txt" else read_voc(path)
+    return read_text(path) if kind == ".txt" else read_voc(path)
 
 
-def _read_text(path: Path) -> Annotation:
+def read_text(path: Path) -> Annotation:
     """Lines "label x_min y_min x_max y_max", in pixels."""
     try:
         lines = Path(plain_file(path)).read_text(encoding="utf-8-sig").splitlines()
@@ -148,7 +148,7 @@ def _of_coco(path: Path, root: str) -> AnnotatedFiles:
     base = Path(root) if root else path.parent
     for key, name in coco.files.items():
         found.add(name, base / name, coco.annotations[key])
-    if found.names and not found.files[0].exists():
+    if found.names and not os.path.exists(found.files[0]):
         raise DataError(
             f"{path}: images[0]: no image {named(found.names[0])} in {base.resolve()}; give --root"
         )

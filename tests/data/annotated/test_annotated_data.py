@@ -9,8 +9,6 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.spec.net import parse_net
 from tests.data.annotated import bases
 
-pytestmark = pytest.mark.cpu_only("of files and arrays on the host")
-
 
 def net_of(folder, transform="", annotated="", batch=2, top="[data, label]", phase="TRAIN", **options):
     text = (

@@ -21,8 +21,6 @@ from minicaffe.errors import MinicaffeError
 from tests.data.annotated import bases
 from tests.data.annotated.test_annotated_data import net_of
 
-pytestmark = pytest.mark.cpu_only("of files and arrays on the host")
-
 
 def planar(pixels):
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -10,8 +10,6 @@ from minicaffe.errors import MinicaffeError
 from tests.data.annotated import bases
 from tests.data.annotated.test_annotated_data import net_of
 
-pytestmark = pytest.mark.cpu_only("of files and arrays on the host")
-
 TOPS = "[data, label, mask]"
 LABEL_MAP = "".join(
     f'item {{ name: "{name}" label: {label} label_id: {label_id} }}\n'
