@@ -9,6 +9,7 @@ import minicaffe as mc
 from minicaffe.ops.detection import anchors
 from minicaffe.spec.net import parse_net
 from minicaffe.testing import layer_net
+from tests.golden_files import parts, recorded, recorded_names
 from tests.layers.test_proposal import overlap
 
 MODULES = {
@@ -407,3 +408,23 @@ def test_the_data_layer_has_the_tops_of_its_net():
     pool = "psroi_pooling_param: {spatial_scale: 1, output_dim: 8, group_size: 1}"
     net = mc.Net(parse_net(text + f"- {{name: p, type: PSROIPooling, bottom: [x, y1], {pool}}}\n"))
     assert net.blobs["y3"].shape == (1, 8, 1, 1)
+
+
+# --------------------------------------------------------------------------------- what their own code computes
+
+
+@pytest.mark.parametrize("case", recorded_names("rpn"))
+def test_ours_computes_what_theirs_does(case):
+    """Recorded from py-R-FCN's layers, with regions sorted where they are drawn in a random order."""
+    golden = recorded("rpn")[case]
+    inputs = [golden[f"x{i}"] for i in range(len(parts(golden, "x")))]
+    tops = len(parts(golden, "y"))
+    param_str = str(golden["param_str"]).replace("\n", r"\n")
+    text = layer_net(layer(str(golden["kind"]), param_str, tops), [x.shape for x in inputs])
+    found = run(mc.Net(parse_net(text), phase=str(golden["phase"])), *inputs)
+    if "target_" in case:
+        order = np.lexsort(found[0].reshape(len(found[0]), -1).T)
+        found = [values[order] for values in found]
+    for i, values in enumerate(found):
+        assert values.shape == golden[f"y{i}"].shape
+        np.testing.assert_allclose(values, golden[f"y{i}"], rtol=1e-5, atol=1e-5)
