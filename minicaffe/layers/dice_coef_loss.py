@@ -37,6 +37,7 @@ class DiceCoefLoss(LossLayer):
         super().reshape(bottom, top)
         self.check_equal_counts(bottom)
         self.batch = math.prod(bottom[0].shape[:1])
+        self.columns = (bottom[0].count // max(1, self.batch), self.batch)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         a, b = self._columns(bottom[0]), self._columns(bottom[1])
@@ -48,9 +49,9 @@ class DiceCoefLoss(LossLayer):
         for own, other, wanted in zip(bottom, bottom[::-1], propagate_down, strict=True):
             if wanted:
                 scale = 2 * top[0].stored_diff / self.divisor
-                dx = own.stored_diff.reshape(-1, self.batch)
+                dx = own.stored_diff.reshape(self.columns)
                 dx[...] = scale * (self.ratio * self._columns(own) - self._columns(other))
 
     def _columns(self, blob: Blob) -> Array:
         """The blob as a column for each image."""
-        return blob.stored.reshape(-1, self.batch)
+        return blob.stored.reshape(self.columns)

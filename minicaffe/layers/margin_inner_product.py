@@ -32,6 +32,7 @@ from minicaffe.ops.gemm import matmul
 from minicaffe.spec.fields import Enum, Float, Int, Message, Nested
 
 MULTIPLES = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
+LARGEST = 1e18  # of λ: times a score it fits into a float32
 SHORTEST = 1e-10  # of x; a shorter one, which has no direction, is taken for one of this length
 
 
@@ -42,11 +43,11 @@ class MarginInnerProductParam(Message):
     type = Enum(*MULTIPLES, default="SINGLE")
     weight_filler = Nested(FillerParam)
     axis = Int(1)
-    base = Float(1.0)
-    gamma = Float(0.0)
-    power = Float(1.0)
+    base = Float(1.0, min=0, max=LARGEST)
+    gamma = Float(0.0, min=0)
+    power = Float(1.0, min=0)
     iteration = Int(0, min=0)
-    lambda_min = Float(0.0)
+    lambda_min = Float(0.0, min=0, max=LARGEST)
 
 
 @register_layer

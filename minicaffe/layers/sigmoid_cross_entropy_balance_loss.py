@@ -30,13 +30,14 @@ class SigmoidCrossEntropyBalanceLoss(LossLayer):
         super().reshape(bottom, top)
         self.check_equal_counts(bottom)
         self.batch = math.prod(bottom[0].shape[:1])
+        self.columns = (bottom[0].count // max(1, self.batch), self.batch)
         self.losses = self.new_array(bottom[0].stored_shape)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         x = bottom[0].stored
         t = bottom[1].stored.reshape(x.shape)
         elementwise(self._cross_entropy, x, t, self.losses)
-        self.weights = self._weights(t.reshape(-1, self.batch)).reshape(x.shape)
+        self.weights = self._weights(t.reshape(self.columns)).reshape(x.shape)
         top[0].stored[...] = (self.losses * self.weights).sum() / max(1, self.batch)
 
     def _weights(self, t: Array) -> Array:

@@ -102,6 +102,36 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
         },
     ),
     "HDF5Output": ([[2, 3], [2]], {"hdf5_output_param": {"file_name": "out.h5"}, "top": []}),
+    "CenterLoss": ([[3, 2, 2], [3]], {"center_loss_param": {"num_output": 4, "axis": 1}}),
+    "DetectNetTransformation": (
+        [[2, 3, 9, 7], [2, 1, 3, 16]],
+        {
+            "top": ["y0", "y1"],
+            "detectnet_groundtruth_param": {
+                "stride": 2,
+                "image_size_x": 8,
+                "image_size_y": 6,
+                "scale_cvg": 0.4,
+            },
+            "detectnet_augmentation_param": {"scale_max": 1.2, "rotation_prob": 1, "shift_x": 3},
+            "transform_param": {"mean_value": [100, 110, 120]},
+        },
+    ),
+    "DiceCoefLoss": ([[2, 3], [2, 3]], {}),
+    "L1Loss": ([[2, 3], [2, 3]], {}),
+    "MarginInnerProduct": (
+        [[3, 4], [3]],
+        {
+            "margin_inner_product_param": {
+                "num_output": 5,
+                "type": "TRIPLE",
+                "base": 10,
+                "power": 2,
+                "gamma": 0.1,
+            }
+        },
+    ),
+    "SigmoidCrossEntropyBalanceLoss": ([[2, 3], [2, 3]], {}),
     "Input": ([], {"input_param": {"shape": {"dim": [2, 3, 4]}}}),
     "MultiBoxLoss": (
         [[2, 12], [2, 6], [1, 2, 12], [1, 1, 3, 8]],
