@@ -92,10 +92,13 @@ class YoloDetectionOutput(Layer):
         x = stored.reshape(param.num_box, channels // param.num_box, height, width, images).swapaxes(0, 1)
         s = np.empty(x[:5].shape, x.dtype)
         sigmoid(x[:5], out=s)
-        anchors = [
-            (param.biases[2 * n] / width, param.biases[2 * n + 1] / height) for n in range(param.num_box)
-        ]
+        anchors = self.anchors_of(height, width)
         boxes = yolo.grid_boxes(s[0], s[1], x[2], x[3], anchors)
         classes = np.exp(x[5:] - x[5:].max(axis=0))
         confidences = s[4] * (1 / classes.sum(axis=0))  # the best class has exp(0)
         return yolo.by_image(boxes), yolo.by_image(x[5:].argmax(axis=0)), yolo.by_image(confidences)
+
+    def anchors_of(self, height: int, width: int) -> list[tuple[float, float]]:
+        """Width and height of the anchors in a grid of this size, in fractions of the image."""
+        biases = self.param.biases
+        return [(biases[2 * n] / width, biases[2 * n + 1] / height) for n in range(self.param.num_box)]

@@ -111,12 +111,7 @@ class Yolov3DetectionOutput(Layer):
         x = stored.reshape(param.num_box, channels // param.num_box, height, width, images).swapaxes(0, 1)
         s = np.empty(x.shape, x.dtype)
         sigmoid(x, out=s)
-        first = g * (len(param.mask) // param.mask_group_num)
-        pixels = (width * param.anchors_scale[g], height * param.anchors_scale[g])
-        anchors = [
-            (param.biases[2 * m] / pixels[0], param.biases[2 * m + 1] / pixels[1])
-            for m in param.mask[first : first + param.num_box]
-        ]
+        anchors = self.anchors_of(g, height, width)
         if param.gaussian_box:
             boxes = yolo.grid_boxes(s[0], s[2], x[4], x[6], anchors)
             confidences = s[9:] * (s[8] * (1 - s[1:8:2].mean(axis=0)))
@@ -124,3 +119,13 @@ class Yolov3DetectionOutput(Layer):
             boxes = yolo.grid_boxes(s[0], s[1], x[2], x[3], anchors)
             confidences = s[5:] * s[4]
         return yolo.by_image(boxes), yolo.by_image(confidences)
+
+    def anchors_of(self, g: int, height: int, width: int) -> list[tuple[float, float]]:
+        """Width and height of the g-th grid's anchors, in fractions of the image."""
+        param = self.param
+        first = g * (len(param.mask) // param.mask_group_num)
+        across, down = width * param.anchors_scale[g], height * param.anchors_scale[g]
+        return [
+            (param.biases[2 * m] / across, param.biases[2 * m + 1] / down)
+            for m in param.mask[first : first + param.num_box]
+        ]

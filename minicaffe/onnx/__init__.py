@@ -13,4 +13,5 @@ from minicaffe.onnx import (
     regions,
     shapes,
     sums,
+    yolo,
 )

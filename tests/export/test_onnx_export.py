@@ -29,8 +29,9 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not inst
 
 FREE_BATCH = {name for name in LAYERS if "images" not in name}
 FREE_BATCH |= {"Reshape, images inferred", "Tile, images once"}
-DETECTORS = {  # in test_onnx_detection.py
+DETECTORS = {  # in test_onnx_detection.py and test_onnx_yolo.py
     *("PriorBox", "DetectionOutput", "ROIPooling", "PSROIPooling", "Proposal", "Python"),
+    *("YoloDetectionOutput", "Yolov3DetectionOutput"),
 }
 INPUTS = {  # where the layer wants other numbers than those around 0
     "ArgMax": lambda x: np.round(2 * x),  # equal values
