@@ -4,6 +4,7 @@ Shapes: scores (N, …, C, …) with C classes along ``axis``, labels (N, …) w
 
 A score equal to the label's counts as higher: a tie counts against the label. A nan is as high as any score, and a
 label whose score is nan is wrong (in Caffe nan is never higher, so it is always right). There is no gradient.
+A class without labels has accuracy 0; in alexgkendall/caffe-segnet it has 1.
 
 Caffe's AccuracyLayer.
 """

@@ -45,20 +45,43 @@ def test_the_first_fcns_cut_where_their_layers_say(tmp_path):
     assert mc.Net(spec, phase="test").forward(data=np.zeros((1, 1, 40, 40)))["score"].shape == (1, 1, 40, 40)
 
 
-def test_auto_crop_cuts_as_they_did(tmp_path):
-    """The type's name in RCF, in layers of today's form."""
-    text = layers_of(*FCN_32, ("score", "CROP", "", "up", "data")).replace("layers {", "layer {")
+def in_todays_form(text, crop):
+    """The layers of ``layers_of`` as ``layer { … }``; a CROP is of type ``crop``."""
     names = {
         "CONVOLUTION": "Convolution",
         "RELU": "ReLU",
         "POOLING": "Pooling",
         "DECONVOLUTION": "Deconvolution",
-        "CROP": "AutoCrop",
+        "CROP": crop,
     }
+    text = text.replace("layers {", "layer {")
     for old, new in names.items():
         text = text.replace(f"type: {old}", f'type: "{new}"')
-    crop = net_of(text, tmp_path).layer[-1]
+    return text
+
+
+def test_auto_crop_cuts_as_they_did(tmp_path):
+    """The type's name in RCF, in layers of today's form."""
+    text = layers_of(*FCN_32, ("score", "CROP", "", "up", "data"))
+    crop = net_of(in_todays_form(text, "AutoCrop"), tmp_path).layer[-1]
     assert (crop.type, crop.crop_param.axis, crop.crop_param.offset) == ("Crop", 2, [19])
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([*FCN_32, ("score", "CROP", "", "up", "data")], "offset: 19"),
+        ([*FCN_32, ("score", "CROP", "crop_param { axis: 2 }", "up", "data")], ""),
+        ([("conv1", "CONVOLUTION", CONV.format(3, "pad: 1")), ("score", "CROP", "", "conv1", "data")], ""),
+        ([("p", "POOLING", POOL), ("score", "CROP", "", "data", "p")], ""),
+    ],
+)
+def test_a_crop_of_today_that_may_be_meant_as_theirs_is_warned_of(lines, told, tmp_path, caplog):
+    """HED's net has it so. In Caffe 1.0 it cuts from the first pixel on, and so it does here."""
+    crop = net_of(in_todays_form(layers_of(*lines), "Crop"), tmp_path).layer[-1]
+    assert crop.crop_param.offset == []
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == bool(told) and all(f"axis: 2 {told} }}" in warning for warning in warnings)
 
 
 def test_a_crop_on_the_way_counts_too(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from minicaffe.caffe.formats.tree import Scalar, Tree
 from minicaffe.errors import SpecError
 from minicaffe.spec.reader import Where
 
+logger = logging.getLogger("minicaffe")
 WINDOWS = ("convolution_param", "pooling_param")
 HALVES = {
     "kernel_size": ("kernel_h", "kernel_w"),
@@ -33,16 +35,36 @@ class _Top:
 
 
 def write_crop_offsets(layers: list[Tree], crops: list[Tree], where: Where) -> None:
-    """Give those layers that are ``crops`` the offset that they had. Raises SpecError where there is none."""
+    """Give those layers that are ``crops`` the offset that they had. Raises SpecError where there is none.
+
+    Warns of others that say nothing of where they cut, in a net that would have them cut elsewhere than at 0.
+    """
     tops: dict[str, _Top] = {}
     for layer in layers:
         fn = _Layer(layer.text("type"), _params(layer))
         fn.inputs = [tops.setdefault(name, _Top(_Layer())) for name in layer.texts("bottom")]
+        place = where.at(line=layer.line, layer=layer.text("name"))
         if any(layer is crop for crop in crops):
-            offset = _offset(fn, where.at(line=layer.line, layer=layer.text("name")))
+            offset = _offset(fn, place)
             layer.child("crop_param").fields["offset"] = [Scalar(str(n), layer.line) for n in offset]
             fn.params = {"crop_param": {"offset": offset}}
+        elif layer.text("type") == "Crop" and not layer.trees("crop_param"):
+            _warn_of(fn, place)
         tops.update({name: _Top(fn) for name in layer.texts("top")})
+
+
+def _warn_of(crop: _Layer, where: Where) -> None:
+    try:
+        offset = _offset(crop, where)
+    except SpecError:
+        return
+    if any(offset):
+        numbers = " ".join(f"offset: {n}" for n in offset)
+        logger.warning(
+            "%s: without crop_param it cuts from the first pixel on, as in Caffe 1.0; in a net of a fork whose "
+            "Crop finds its place itself (HED's), give it crop_param { axis: 2 %s }",
+            *(where, numbers),
+        )
 
 
 def _params(layer: Tree) -> dict[str, Any]:

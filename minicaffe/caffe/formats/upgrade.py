@@ -136,7 +136,7 @@ def upgrade_net(net: Tree, where: Where) -> None:
                 param.set("lr_mult", Scalar("0", param.line))
                 param.set("decay_mult", Scalar("0", param.line))
     _upgrade_inputs(net, where)
-    if cutting:
+    if any(layer.text("type") == "Crop" for layer in net.trees("layer")):
         write_crop_offsets(net.trees("layer"), cutting, where)
     _name_the_nameless(net.trees("layer"))
     _rename_namesakes(net.trees("layer"), where)
