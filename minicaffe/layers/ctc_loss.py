@@ -10,12 +10,11 @@ The class of blank is ``blank_index``, by default the last. A sequence without l
 that is too short for its labels has an infinite loss, and dx_t(c) = p_t(c).
 
 With two bottoms, or ``ctc_param``, it is another fork's: x (N, C, T), of 3 or 4 axes, and labels (N, L);
-``nct_axis`` says which axes of x are N and C, and if N is axis 1, labels are (L, N). There dx is divided by Σ_n
-T_n, the number of all steps. With ``ctc_param``, cont may be the second of three bottoms, T_n is up to its last
-1, and x is (T, N, C).
+``nct_axis`` says which axes of x are N and C, and if N is axis 1, labels are (L, N). There dx is divided by N.
+With ``ctc_param``, cont may be the second of three bottoms, T_n is up to its last 1, and x is (T, N, C).
 
 The CTCLossLayer of ChWick/caffe (BVLC/caffe #4681; MhLiao/TextBoxes_plusplus has it too), in which
-``loss_weight`` does not change the gradient; here it does. The other one is that of hzli-ucas/caffe.
+``loss_weight`` does not change the gradient; here it does. The other one is that of hzli-ucas/caffe, branch ctc.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from minicaffe.layers.ctc import (
     whole_numbers,
 )
 from minicaffe.ops.ctc import Integers, Targets, forward_backward, padded
-from minicaffe.spec.fields import Bool, Enum, Int, Message
+from minicaffe.spec.fields import Bool, Enum, Float, Int, Message
 
 
 class CTCLossParam(Message):
@@ -57,10 +56,13 @@ class CTCLossParam(Message):
 class CTCParam(Message):
     """``blank_index``: the class of blank; negative: counted from the last. ``nct_axis``: the axes of N and of C.
 
-    ``already_softmax``: x are probabilities; then dx_t(c) = −Σ γ_t(s) / x_t(c). ``decode``, of CTCDecoder:
-    IN_PLACE is the best class of each step, BEST_PATH the labels that these spell.
+    ``already_softmax``, of the fork's first version: x are probabilities, and dx_t(c) = −Σ γ_t(s) / x_t(c). If it
+    is given, as true or false, dx is divided by Σ T_n, as in that version. ``decode``, of CTCDecoder: IN_PLACE is
+    the best class of each step, BEST_PATH the labels that these spell.
 
-    ``beam_width`` is for BEAM_SEARCH, which is not there.
+    ``beam_width`` is for BEAM_SEARCH, which is not there. Nor are the other weights of classes and steps that
+    ``alpha``, ``gamma`` and ``label_width`` give to the gradient, in the fork on a GPU only; without them
+    ``balanced`` and ``stepvalue`` have no effect.
     """
 
     blank_index = Int(-1)
@@ -68,10 +70,18 @@ class CTCParam(Message):
     nct_axis = Int(repeated=True, min=0)
     decode = Enum("IN_PLACE", "BEST_PATH", "BEAM_SEARCH", default="BEST_PATH")
     beam_width = Int(10, min=1)
+    alpha = Float(repeated=True, min=0, max=1)
+    gamma = Float(repeated=True)
+    balanced = Bool(True)
+    label_width = Float(0.0)
+    stepvalue = Int(repeated=True, min=1)
 
     def check(self) -> None:
         if len(self.nct_axis) not in (0, 2) or len(set(self.nct_axis)) < len(self.nct_axis):
             raise self.error("nct_axis", f"{self.nct_axis}: give the axis of N and that of C, or neither")
+        for name in ("alpha", "gamma", "label_width"):
+            if self.has(name) and np.any(getattr(self, name)):
+                raise self.error(name, "other weights in the gradient are not there; leave it out")
 
 
 def axes_of(layer: Layer, blob: Blob, param: CTCParam) -> list[int]:
@@ -211,6 +221,11 @@ class CTCLoss(CTCLossLayer):
             costs, probabilities, counts = self.costs(x, targets, self.blank, merges=self.merges)
             slope = probabilities - counts
         self.slope = xp.zeros(self.sizes, slope.dtype)
-        self.slope[self.delay :] = slope / (int(targets.steps.sum()) if by_axes else 1)
+        self.slope[self.delay :] = slope / (self._divisor(targets) if by_axes else 1)
         costs = xp.where(xp.asarray(targets.steps > 0), costs, 0)
         top[0].stored[...] = costs.sum() / len(targets.steps)
+
+    def _divisor(self, targets: Targets) -> int:
+        """What the gradient is divided by, where axes have names."""
+        is_first_version = self.spec.message(CTCParam).has("already_softmax")
+        return int(targets.steps.sum()) if is_first_version else len(targets.steps)

@@ -128,6 +128,10 @@ LOSSES = {
     "CTCLoss": ("", [CONT, COLUMNS]),
     "CTCLoss, by axes": ("ctc_param: {nct_axis: [1, 2]}", [COLUMNS]),
     "CTCLoss, by axes, cont": ("ctc_param: {}", [CONT, COLUMNS]),
+    "CTCLoss, by axes, first version": (
+        "ctc_param: {nct_axis: [1, 2], already_softmax: false}",
+        [COLUMNS],
+    ),
 }
 
 
@@ -160,16 +164,20 @@ def test_each_loss_is_the_mean_and_its_gradient_that_of_the_sum_as_in_the_forks(
     costs, slope = expected_loss(x, [[1, 0], [1], [0, 0]], blank=2)
     loss, dx = run_loss(loss_layer(name, f", loss_weight: {weight}"), x, LOSSES[name][1])
     assert loss == pytest.approx(costs.mean(), rel=1e-12)
-    divisor = 12 if "by axes" in name else 1  # all steps
+    divisor = (12 if "version" in name else 3) if "by axes" in name else 1  # all steps, or the sequences
     np.testing.assert_allclose(dx, weight * slope / divisor, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if "axes" not in name])
+@pytest.mark.parametrize("name", [name for name in LOSSES if "version" not in name])
 @pytest.mark.parametrize(("row", "steps"), [([1, 1], 5), ([0, 1, 1], 6), ([1], 1), ([0, 1], 2)])
 def test_backward_is_the_derivative_of_forward_for_one_sequence(name, row, steps):
     column = np.array(row)[:, None]
     cont = (np.arange(steps) > 0).astype(int)[:, None]
-    others = {1: [column.T], 2: [cont, column], 3: [[steps], [len(row)], column]}[len(LOSSES[name][1])]
+    others = {
+        1: [column if "axes" in name else column.T],
+        2: [cont, column],
+        3: [[steps], [len(row)], column],
+    }[len(LOSSES[name][1])]
     layer = loss_layer(name).replace("time_step: 4", f"time_step: {steps}")
     net = check_gradients(layer, [(steps, 1, 3), *map(np.array, others)])
     assert not any(net.blobs[f"x{i + 1}"].has_diff for i in range(len(others)))
@@ -205,7 +213,7 @@ def test_a_sequence_too_short_for_its_labels_has_an_infinite_loss_elsewhere(name
     with caplog.at_level(logging.WARNING, "minicaffe"):
         loss, dx = run_loss(loss_layer(name), x, [CONT[:2], columns][-len(LOSSES[name][1]) :])
     assert loss == NEVER and "its loss is infinite" in caplog.text
-    np.testing.assert_allclose(dx[:, 0] * (6 if "axes" in name else 1), np.exp(log_softmax(x[:, 0])))
+    np.testing.assert_allclose(dx[:, 0] * (3 if "axes" in name else 1), np.exp(log_softmax(x[:, 0])))
 
 
 def test_warp_ctc_skips_sequences_without_labels_if_cont_says_where_they_end(rng):
@@ -293,7 +301,7 @@ def test_the_axes_of_scores_may_be_named(shape, param, labels, rng):
     loss, dx = run_loss(f"type: CTCLoss, ctc_param: {{{param}}}", x, [given])
     assert loss == pytest.approx(costs.mean())
     moved = np.moveaxis(dx, [time[0], batch, classes], [0, 1, 2]).reshape(slope.shape)
-    np.testing.assert_allclose(moved * shape[batch] * len(slope), slope, atol=1e-12)
+    np.testing.assert_allclose(moved * shape[batch], slope, atol=1e-12)
 
 
 def test_probabilities_in_place_of_scores_give_the_same_loss_and_their_own_gradient(rng):
@@ -314,7 +322,7 @@ def test_by_axes_cont_ends_a_sequence_at_its_last_1(rng):
     costs, slope = expected_loss(x, [[1, 0], [1], [0, 0]], 2, [4, 2, 4])
     loss, dx = run_loss("type: CTCLoss, ctc_param: {}", x, [cont, COLUMNS])
     assert loss == pytest.approx(costs.mean())
-    np.testing.assert_allclose(dx * 10, slope, atol=1e-12)
+    np.testing.assert_allclose(dx * 3, slope, atol=1e-12)
 
 
 # --------------------------------------------------------------------------------------------- the decoders
@@ -492,6 +500,8 @@ WRONG_SHAPES = [
     ("type: CTCLoss, ctc_param: {nct_axis: [2, 1]}", [(3, 4, 5), (3, 2)], "nct_axis: 2 for the sequences"),
     ("type: CTCLoss, ctc_param: {nct_axis: [1, 2]}", [SCORES, (4, 3), (2, 3)], "nct_axis: with cont"),
     ("type: CTCLoss, ctc_param: {blank_index: -5}", [(3, 4, 5), (3, 2)], "blank_index: -5, but there are 4"),
+    ("type: CTCLoss, ctc_param: {gamma: 1}", [(3, 4, 5), (3, 2)], "gamma: other weights"),
+    ("type: CTCLoss, ctc_param: {label_width: 2}", [(3, 4, 5), (3, 2)], "label_width: other weights"),
     ("type: CTCDecoder, ctc_param: {decode: BEAM_SEARCH}", [(3, 4, 5)], "give BEST_PATH"),
     ("type: CTCDecoder", [SCORES, (3, 3)], "cont of shape"),
     ("type: CTCDecoder, ctc_param: {nct_axis: [0, 1]}", [SCORES, (4, 3)], "nct_axis: with cont"),

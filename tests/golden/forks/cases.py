@@ -582,10 +582,131 @@ def yolo() -> Iterator[Case]:
     yield from several(4, nearest_upsample)
 
 
+# -------------------------------------------------------------------------------------- text without places
+
+
+def labels_of(rng: Rng, steps: int, batch: int, classes: int, blank: int, most: int) -> np.ndarray:
+    """(steps, batch): up to ``most`` labels for each sequence, none of them blank, then −1."""
+    labels = np.full((steps, batch), -1)
+    others = [c for c in range(classes) if c != blank]
+    for n in range(batch):
+        count = int(rng.integers(1, most + 1))
+        labels[:count, n] = rng.choice(others, count)
+    return labels.astype(np.float32)
+
+
+def going_on(rng: Rng, steps: int, batch: int, least: int) -> np.ndarray:
+    """(steps, batch): 0 where a sequence begins, then 1 for at least ``least`` steps in all, then 0."""
+    length = rng.integers(least, steps + 1, batch)
+    step = np.arange(steps)[:, None]
+    return ((step > 0) & (step < length)).astype(np.float32)
+
+
+def ctc_loss(rng: Rng) -> Case:
+    """CTCLoss of TextBoxes++, with three bottoms."""
+    steps, batch, classes = int(rng.integers(7, 11)), int(rng.integers(1, 4)), int(rng.integers(3, 6))
+    choices = {
+        "blank_index": [None, 0, 1],
+        "ctc_merge_repeated": [None, False],
+        "preprocess_collapse_repeated": [None, True],
+        "loss_calculation_t": [None, 2],
+    }
+    param = drawn(rng, choices)
+    blank = param.get("blank_index", classes - 1)
+    cont = going_on(rng, steps, batch, 7)
+    labels = labels_of(rng, steps, batch, classes, blank, 3)
+    x = normal(rng, steps, batch, classes, 1, scale=2)
+    fields = {"ctc_loss_param": param}
+    return Case("ctc_loss", "textboxes_plusplus", "CTCLoss", [x, cont, labels], fields, down=1)
+
+
+def ctc_greedy(rng: Rng) -> Case:
+    """CTCGreedyDecoder of TextBoxes++: what is spelled, and with labels how right that is."""
+    steps, batch, classes = (int(n) for n in rng.integers((4, 1, 3), (12, 4, 6)))
+    param = drawn(rng, {"blank_index": [None, 0, 1], "ctc_merge_repeated": [None, False]})
+    blank = param.get("blank_index", classes - 1)
+    inputs = [normal(rng, steps, batch, classes), going_on(rng, steps, batch, 1)]
+    if rng.random() < 0.7:
+        inputs.append(labels_of(rng, steps, batch, classes, blank, steps))
+    tops = int(rng.integers(1, len(inputs) + 1))
+    fields = {"ctc_decoder_param": param}
+    return Case("ctc_greedy", "textboxes_plusplus", "CTCGreedyDecoder", inputs, fields, tops, backward=False)
+
+
+def ctc_by_axes(rng: Rng) -> Case:
+    """CTCLoss of hzli-ucas, with two bottoms in many layouts, or with three."""
+    steps, batch, classes = int(rng.integers(7, 11)), int(rng.integers(1, 4)), int(rng.integers(3, 6))
+    param = drawn(rng, {"blank_index": [None, 0, 1, -2]})
+    blank = param.get("blank_index", -1) % classes
+    x, labels = normal(rng, steps, batch, classes, scale=2), labels_of(rng, 5, batch, classes, blank, 3)
+    if rng.random() < 0.3:
+        cont = going_on(rng, steps, batch, 7)
+        cont[-1] = 0  # where the last is 1, hzli-ucas's Caffe reads on behind the end
+        inputs = [x, cont, labels]
+    else:
+        inputs = [
+            [x, labels],
+            [x.transpose(1, 2, 0), labels.T],
+            [x.transpose(1, 2, 0)[:, :, None], labels.T],
+        ][(layout := int(rng.integers(3)))]
+        if layout == 0:
+            param["nct_axis"] = [1, 2]
+    # Behind the end of a sequence hzli-ucas's Caffe leaves infinite numbers.
+    wrong = ("gin_x0",) if len(inputs) > 2 else ()
+    return Case("ctc_by_axes", "hzli", "CTCLoss", inputs, {"ctc_param": param}, down=1, leave_out=wrong)
+
+
+def ctc_decoder(rng: Rng) -> Case:
+    """CTCDecoder of hzli-ucas."""
+    steps, batch, classes = (int(n) for n in rng.integers((4, 1, 3), (12, 4, 6)))
+    param = drawn(rng, {"blank_index": [None, 0, -2], "decode": [None, "IN_PLACE", "BEST_PATH"]})
+    x = normal(rng, steps, batch, classes)
+    inputs = [x.transpose(1, 2, 0)]
+    if rng.random() < 0.4:
+        inputs = [x, going_on(rng, steps, batch, 1)]
+    elif rng.random() < 0.5:
+        inputs, param["nct_axis"] = [x], [1, 2]
+    return Case("ctc_decoder", "hzli", "CTCDecoder", inputs, {"ctc_param": param}, backward=False)
+
+
+def ctc() -> Iterator[Case]:
+    """Losses and decoders of text that has no places (MhLiao/TextBoxes_plusplus, hzli-ucas/caffe)."""
+    yield from several(16, ctc_loss)
+    yield from several(10, ctc_greedy)
+    yield from several(14, ctc_by_axes)
+    yield from several(10, ctc_decoder)
+
+
+def meanfield(rng: Rng) -> Case:
+    """MultiStageMeanfield of CRF-RNN. With another number of pixels its lattice has a point too many."""
+    labels, height, width = int(rng.integers(2, 6)), int(rng.integers(2, 9)), 4 * int(rng.integers(1, 4))
+    param = {
+        "num_iterations": int(rng.integers(2, 6)),
+        "theta_alpha": float(rng.choice([3, 20, 160])),
+        "theta_beta": float(rng.choice([3, 30])),
+        "theta_gamma": float(rng.choice([1, 3])),
+    }
+    image = rng.uniform(-100, 150, (1, 3, height, width)).astype(np.float32)
+    scores = [normal(rng, 1, labels, height, width) for _ in range(2)]
+    return Case(
+        *("meanfield", "crfrnn", "MultiStageMeanfield", [*scores, image]),
+        {"multi_stage_meanfield_param": param},
+        down=2,
+        params=gaussian(rng),
+    )
+
+
+def crfrnn() -> Iterator[Case]:
+    """The random field of CRF-RNN (Seaball/crfasrnn_newercaffe, the layer of torrvision/crfasrnn)."""
+    yield from several(12, meanfield)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "ssd": ssd,
     "refinedet": refinedet,
     "segnet": segnet,
     "ctpn": ctpn,
     "yolo": yolo,
+    "ctc": ctc,
+    "crfrnn": crfrnn,
 }
