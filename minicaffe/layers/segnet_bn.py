@@ -54,6 +54,10 @@ class SegNetBN(BN):
             saved = self.saved_input.buffer_for(x)
             channels.in_blocks(self._scale, x, *self.slope_and_bias(), y, saved)
             return
+        if not x.size:
+            for blob in top[1:]:
+                blob.data.fill(0)
+            return
         self.mean, self.variance, _ = self.batch_moments(x)
         for blob, found in zip(top[1:], self.statistics(), strict=False):
             blob.data[...] = found.reshape(blob.shape)
@@ -85,7 +89,8 @@ class SegNetBN(BN):
         dy = self.broadcast.rows(top[0].stored_diff)
         dx = self.broadcast.rows(bottom[0].stored_diff) if propagate_down[0] else None
         if self.learns:
-            self.batch_grads(bottom, dy, dx)
+            if dy.size:
+                self.batch_grads(bottom, dy, dx)
             return
         self.add_param_grads(self.saved_input.original(self.broadcast.rows(bottom[0].stored)), dy)
         if dx is not None:

@@ -20,6 +20,10 @@ RELU = "- {name: relu, type: ReLU, bottom: y, top: y, relu_param: {negative_slop
 LAYERS = {
     "BatchNorm": "- {name: bn, type: BatchNorm, bottom: x, top: y, batch_norm_param: {PARAM}}\n",
     "BN": "- {name: bn, type: BN, bottom: x, top: y, bn_param: {PARAM, slope_filler: {type: gaussian}}}\n",
+    "NVIDIA's": "- {name: bn, type: BatchNorm, bottom: x, top: y, batch_norm_param: {PARAM, "
+    "scale_filler: {type: gaussian}}}\n",
+    "SegNet's": "- {name: bn, type: BN, bottom: x, top: y, bn_param: {ALONE "  # it has no eps
+    "scale_filler: {type: gaussian}}}\n",
 }
 IN_PLACE = {
     name: "- {name: power, type: Power, bottom: x, top: y, power_param: {scale: 2}}\n"
@@ -48,7 +52,7 @@ def net_of(layers, shape, param=SYNC, dtype=np.float64, **more):
 force_backward: true
 layer:
 - {{name: x, type: Input, input_param: {{shape: {{dim: {list(shape)}}}}}}}
-{layers.replace("PARAM", param)}"""
+{layers.replace("PARAM", param).replace("ALONE", "sync: true, " * ("sync: true" in param))}"""
     return mc.Net.from_text(text, phase="train", seed=3, dtype=dtype, **more)
 
 

@@ -57,6 +57,14 @@ def test_bn_that_learns_tells_its_statistics_in_further_tops(rng):
         np.testing.assert_allclose(found[name], wanted, rtol=1e-7)
 
 
+def test_bn_without_images_has_no_statistics():
+    net = net_of(LEARN % "top: [y, mean, variance], ", (2, 3, 4, 2))
+    net.blobs["x0"].reshape(0, 3, 4, 2)
+    found = net.forward()
+    assert found["y"].shape == (0, 3, 4, 2) and not found["mean"].any() and not found["variance"].any()
+    net.backward()
+
+
 def test_bn_at_inference_scales_and_shifts(rng):
     net = net_of(INFERENCE % "", (2, 3, 4, 5))
     x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
