@@ -48,8 +48,11 @@ def image_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
 
 @conversions.of("AnnotatedData")
 def annotated_data(export: PlainLayers, plain: CaffeLayer) -> list[CaffeLayer]:
-    """As it is, for SSD's Caffe, with its backend written out."""
+    """As it is, for SSD's Caffe, with its backend written out, and the type of annotation as its forks spell it."""
     plain.tree.child("data_param").set("backend", text("LMDB"))
+    for param in plain.tree.trees("annotated_data_param"):
+        if param.text("anno_type") == "BBOXANDSEG":
+            param.set("anno_type", text("BBOXandSeg"))
     return [plain]
 
 

@@ -52,13 +52,14 @@ def as_tree(message: Any, name: str, where: Where, unknown: list[str]) -> Tree:
             field = schema()[name][descriptor.name]
             if field.kind == "BlobProto" or _is_a_forks_engine(field, value):
                 continue
-            if isinstance(value, bytes) and field.kind in schema():
+            items = list(value) if field.repeated else [value]
+            if field.of_fork and field.kind in schema():
                 try:
-                    value = parse_message(field.kind, value)
+                    items = [parse_message(field.kind, item) for item in items]
                 except DataError:
                     unknown.append(f"{place}{name} {field.number}")
                     continue
-            for item in value if field.repeated else [value]:
+            for item in items:
                 tree.add(field.name, _value(item, field, where.at(field=field.name), unknown))
         return tree
     except UnicodeDecodeError:
@@ -121,7 +122,9 @@ def fill_message(message: Any, tree: Tree, name: str) -> list[str]:
 def _add_message(message: Any, field: Field, tree: Tree) -> list[str]:
     inner = message_class(field.kind)()
     lacking = fill_message(inner, tree, field.kind)
-    if field.of_fork:
+    if field.of_fork and field.repeated:
+        getattr(message, field.name).append(inner.SerializeToString())
+    elif field.of_fork:
         setattr(message, field.name, inner.SerializeToString())
     elif field.repeated:
         getattr(message, field.name).append(inner)

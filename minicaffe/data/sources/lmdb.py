@@ -14,6 +14,8 @@ from minicaffe.data.sources.lmdb_file import LmdbFile
 from minicaffe.data.sources.source import BACKENDS, Backend, Images, Source, stack
 from minicaffe.errors import DataError, one_line
 
+BOXES = "an LMDB with boxes is read by a layer of type AnnotatedData"
+
 
 class LmdbSource(Source):
     """The Datums of an LMDB, numbered in the order of its keys."""
@@ -55,6 +57,8 @@ class LmdbSource(Source):
         if pixels is None:
             shape = (datum.channels, datum.height, datum.width)
             count = len(datum.data) or len(datum.float_data)
+            if not (count or any(shape)):
+                raise DataError(f"{self.name}: key {key[:100]!r}: no Datum with an image; {BOXES}")
             raise self._damaged(key, f"{count} numbers do not fit channels × height × width {shape}")
         return pixels
 

@@ -304,3 +304,28 @@ def test_layers_without_boxes_resize_too_and_refuse_what_is_for_boxes(tmp_path, 
     for wrong in ("emit_constraint: {}", "resize_param: [{height: 2, width: 2}, {height: 3, width: 3}]"):
         with pytest.raises(MinicaffeError, match="only AnnotatedData layers"):
             mc.Net(parse_net(text % (tmp_path / "base", wrong)))
+
+
+def test_a_net_is_exported_for_ssds_caffe_as_it_is_and_reads_the_same_again(base, tmp_path):
+    folder, _, _ = base
+    size = "{prob: 0.5, height: 8, width: 9}"
+    transform = f"resize_param: [{size}, {size}], emit_constraint: {{}}"
+    sampler = (
+        "batch_sampler: [{max_sample: 1, max_trials: 1}, {sample_constraint: {min_jaccard_overlap: 0.5}}]"
+    )
+    with net_of(folder, transform, f"anno_type: BBOXandSeg, {sampler}") as net:
+        label = net.forward()["label"].copy()
+        mc.export(net, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    text = (tmp_path / "net.prototxt").read_text()
+    assert "backend: LMDB" in text and "anno_type: BBOXandSeg" in text and text.count("batch_sampler {") == 2
+    for file in ("net.prototxt", "net.caffemodel"):  # which has the spec in binary
+        with mc.Net(tmp_path / file, phase="TRAIN") as again:
+            np.testing.assert_array_equal(again.forward()["label"], label)
+            assert len(again.layers[0].spec.transform_param.resize_param) == 2
+
+
+def test_a_layer_without_boxes_says_which_layer_reads_them(base):
+    with pytest.raises(
+        MinicaffeError, match="no Datum with an image; an LMDB with boxes is read by a layer of type Ann"
+    ):
+        mc.Net(parse_net(f"layer: {{name: d, type: Data, data_param: {{source: {base[0]}, batch_size: 1}}}}"))
