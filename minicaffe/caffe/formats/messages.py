@@ -54,7 +54,8 @@ def parse_message(name: str, data: bytes) -> Any:
     try:
         return cls.FromString(data)
     except DecodeError:
-        raise DataError(f"not a {name} message; the file is damaged or of another kind") from None
+        article = "an" if name[0] in "AEIO" else "a"
+        raise DataError(f"not {article} {name} message; the file is damaged or of another kind") from None
 
 
 def import_protobuf(extra: str = "lmdb") -> ModuleType:

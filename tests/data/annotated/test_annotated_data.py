@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_one_line(base, transform, annotated, message):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"\xff\xff", "not a AnnotatedDatum message"),
+        (b"\xff\xff", "not an AnnotatedDatum message"),
         (bases.datum(np.zeros((3, 4, 4), np.uint8)), "has no image in it"),  # a plain Datum
         (b"", "has no image in it"),
         (
