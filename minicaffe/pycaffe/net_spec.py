@@ -149,6 +149,8 @@ def _scalar(field: Field, value: Any) -> Any:
             raise SpecError(f"{field.name}: '{value}'; one of {', '.join(field.values)}")
         return field.values[value.upper()]
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer() and "int" in field.kind:
+        return int(value)  # what a script of Python 2 divides, as kernel_size / 2, is a float in Python 3
     return str(value) if field.kind == "string" else value
 
 

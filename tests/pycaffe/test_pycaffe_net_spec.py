@@ -273,8 +273,12 @@ def test_a_net_has_what_scripts_of_ssd_ask_of_it():
     net.data = L.Input(shape=dict(dim=[1, 3, 4, 4]))
     net.pool = L.Pooling(net.data, pool=P.Pooling.MAX, kernel_size=2, stride=2)
     assert net.keys()[-1] == "pool" and net.vals() == [net.data, net.pool]
-    net.update("pool", {"kernel_size": 3})
-    assert net.to_proto().layer[1].pooling_param.kernel_size == 3
+    net.update("pool", {"kernel_size": 3, "pad": 2 / 2})
+    pooling = net.to_proto().layer[1].pooling_param
+    assert (pooling.kernel_size, pooling.pad) == (3, 1)
+    net.update("pool", {"pad": 0.5})
+    with pytest.raises(mc.SpecError, match="pad: 0.5 is no uint32"):
+        net.to_proto()
 
 
 def test_the_code_types_of_boxes_are_a_constant_of_prior_boxes_as_in_ssd():
