@@ -114,7 +114,8 @@ def forward_backward(
     shares = xp.where(counts[..., None], xp.exp(shares), 0)
 
     hot = (labels[..., None] == xp.arange(classes)).astype(logs.dtype)  # (N, L, C)
-    sums: Array = xp.matmul(shares[..., 1::2].transpose(1, 0, 2), hot).transpose(1, 0, 2)
+    of_labels = xp.ascontiguousarray(shares[..., 1::2].transpose(1, 0, 2))  # as a product takes it
+    sums: Array = xp.matmul(of_labels, hot).transpose(1, 0, 2)
     sums[..., blank] += shares[..., ::2].sum(axis=2)
     return log_p, sums
 
