@@ -30,13 +30,22 @@ WAITING = {
     "Yolov3DetectionOutput": "boxes are chosen on the host",
     "MultiBoxLoss": "priors are matched and mined on the host",
     "DetectNetTransformation": "pictures are changed on the host",
+    "CtcLoss": "labels are read on the host",
+    "CTCLoss": "labels are read on the host",
+    "WarpCTCLoss": "labels are read on the host",
+    "CTCDecoder": "what paths spell is found on the host",
+    "CTCGreedyDecoder": "what paths spell is found on the host",
+    "LabelsequenceAccuracy": "what paths spell is found on the host",
+    "MultiStageMeanfield": "the lattice is built on the host",
     "HDF5Output": "a file is written",
 }
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
-    *("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"),
+    *("AnnotatedData", "Data", "DenseImageData", "DummyData", "HDF5Data", "ImageData", "ImageLabelmapData"),
+    *("ImageSegData", "Input", "MemoryData", "WindowData"),
     *("Python", "Split"),
 }
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
+LSTM = "lstm_param: {num_output: 3, weight_filler: {type: xavier}}"
 YOLO = "{num_classes: 2, num_box: 1, biases: [1, 1]}"
 MORE_LAYERS = [
     ("type: PriorBox, prior_box_param: {min_size: 3, max_size: 5}", [(1, 8, 3, 2), (1, 3, 30, 20)]),
@@ -100,6 +109,16 @@ MORE_LAYERS = [
         "type: MultiBoxLoss, multibox_loss_param: {num_classes: 3}",
         [(1, 8), (1, 6), (1, 2, 8), (1, 1, 0, 8)],
     ),
+    ("type: CTCLoss", [(4, 1, 3), (4, 1), (1, 1)]),
+    ("type: WarpCTCLoss, ctc_loss_param: {blank_index: 2}", [(4, 1, 3), (1, 2)]),
+    ("type: CTCDecoder", [(4, 1, 3)]),
+    ("type: CTCGreedyDecoder", [(4, 1, 3), (4, 1)]),
+    (
+        "type: MultiStageMeanfield, multi_stage_meanfield_param: {num_iterations: 2, theta_alpha: 3, "
+        "theta_beta: 2, theta_gamma: 1, spatial_filter_weight: 0.5, bilateral_filter_weight: 0.5}",
+        [(2, 3, 5, 4), (2, 3, 5, 4), (2, 3, 5, 4)],
+    ),
+    (f"type: Lstm, {LSTM}", [(3, 2, 4)]),
     (f"type: Convolution, {FILTERS}, low_rank_param: {{rank: 2, factored: true}}", [(2, 4, 6, 6)]),
     ("type: HDF5Output, top: [], hdf5_output_param: {file_name: PATH}", [(2, 3), (2,)]),
 ]

@@ -277,7 +277,7 @@ def test_a_net_has_what_scripts_of_ssd_ask_of_it():
     pooling = net.to_proto().layer[1].pooling_param
     assert (pooling.kernel_size, pooling.pad) == (3, 1)
     net.update("pool", {"pad": 0.5})
-    with pytest.raises(mc.SpecError, match="pad: 0.5 is no uint32"):
+    with pytest.raises(mc.SpecError, match=r"pad: 0\.5 is no uint32"):
         net.to_proto()
 
 
