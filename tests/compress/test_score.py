@@ -228,6 +228,15 @@ layer:
 - {name: found, type: DetectionOutput, bottom: [loc_flat, conf_flat, priors],
    detection_output_param: {num_classes: 3, nms_param: {nms_threshold: 0.45, top_k: 40}}}
 """
+GRIDS = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 3, 24, 24]}}}
+- {name: fine, type: Convolution, bottom: data, convolution_param: {num_output: 14, kernel_size: 4, stride: 4}}
+- {name: coarse, type: Convolution, bottom: data, convolution_param: {num_output: 14, kernel_size: 8, stride: 8}}
+- {name: found, type: Yolov3DetectionOutput, bottom: [coarse, fine],
+   yolov3_detection_output_param: {num_classes: 2, num_box: 2, anchors_scale: [8, 4], mask: [2, 3, 0, 1],
+                                   biases: [3, 4, 5, 5, 9, 8, 12, 14]}}
+"""
 
 
 def test_nearness_is_that_of_the_worst_output():
@@ -264,6 +273,12 @@ def test_boxes_are_scored_by_the_numbers_that_they_are_made_of():
     score = score_of(mc.Net.from_text(BOXES))
     assert isinstance(score, NearnessScore)
     assert score.blobs == ["loc_flat", "conf_flat"]
+
+
+def test_boxes_of_yolo_are_scored_by_their_grids():
+    score = score_of(mc.Net.from_text(GRIDS))
+    assert isinstance(score, NearnessScore)
+    assert score.blobs == ["coarse", "fine"]
 
 
 # -- distances and drops ---------------------------------------------------------------------------------
