@@ -2,8 +2,10 @@
 
 import json
 
+import lmdb
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from PIL import Image
 
 import minicaffe as mc
@@ -11,6 +13,7 @@ from minicaffe.cli.program import main
 from minicaffe.data.annotated.label_map import read_label_map
 from minicaffe.data.annotated.source import AnnotatedSource
 from minicaffe.errors import SpecError
+from minicaffe.pycaffe.proto import caffe_pb2
 from tests.data.annotated.test_annotated_data import net_of
 
 pytestmark = pytest.mark.cpu_only("of files and arrays on the host")
@@ -279,3 +282,18 @@ def test_a_label_map_that_is_opened_as_a_net_is_said_to_be_one(pictures):
         mc.Net("labelmap.prototxt")
     with pytest.raises(SpecError, match="a label map of SSD"):
         mc.Solver("labelmap.prototxt")
+
+
+def test_scripts_for_ssds_pycaffe_read_label_maps_and_data_bases(pictures, tmp_path, capsys):
+    label_map = caffe_pb2.LabelMap()
+    text_format.Merge((tmp_path / "labelmap.prototxt").read_text(), label_map)
+    assert [(item.name, item.label, item.display_name) for item in label_map.item][1] == ("cat", 3, "a cat")
+    write_list(tmp_path, {0: xml([CAT])})
+    write(capsys, "list.txt MAP --encoded -o base")
+    with lmdb.open("base", readonly=True) as base, base.begin() as reading:
+        found = [caffe_pb2.AnnotatedDatum.FromString(value) for _, value in reading.cursor()]
+    group = found[0].annotation_group[0]
+    assert found[0].type == caffe_pb2.AnnotatedDatum.BBOX and found[0].datum.encoded
+    assert (group.group_label, group.annotation[0].instance_id) == (3, 0)
+    assert (group.annotation[0].bbox.xmax, group.annotation[0].bbox.difficult) == (0.5, False)
+    assert found[0].datum.label == -1 and not found[1].annotation_group
