@@ -20,6 +20,7 @@ SOURCES = {
     "HDF5Data",
     "ImageData",
     "ImageLabelmapData",
+    "ImageSegData",
     "MemoryData",
 }
 SOURCES |= {"WindowData"}
