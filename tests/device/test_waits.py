@@ -42,6 +42,8 @@ WAITING = {
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
     *("AnnotatedData", "Data", "DenseImageData", "DummyData", "HDF5Data", "ImageData", "ImageLabelmapData"),
     *("ImageSegData", "Input", "MemoryData", "WindowData"),
+    *("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"),
+    *("DenseImageData", "ImageLabelmapData", "ImageSegData"),
     *("Python", "Split"),
 }
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
@@ -58,6 +60,13 @@ MORE_LAYERS = [
         [(2, 8, 6, 6), (4, 5)],
     ),
     ("type: ROIPooling, roi_pooling_param: {pooled_h: 2, pooled_w: 2}", [(2, 3, 6, 6), (4, 5)]),
+    ("type: Upsample, upsample_param: {scale: 2}", [(2, 3, 4, 5), (2, 3, 4, 5)]),
+    ("type: BN, bn_param: {bn_mode: INFERENCE}", [(2, 3, 4, 5)]),
+    (
+        "type: SoftmaxWithLoss, loss_param: {weight_by_label_freqs: true, class_weighting: [1, 2, 3]}",
+        [(4, 3), (4,)],
+    ),
+    ("type: BatchNorm, batch_norm_param: {scale_bias: true}", [(2, 3, 4, 5)]),
     ("type: SmoothL1Loss", [(3, 4), (3, 4)]),
     ("type: SmoothL1LossOHEM, top: [loss, each]", [(3, 4), (3, 4), (3, 4)]),
     ("type: SoftmaxWithLossOHEM, top: [loss, prob, each]", [(3, 4), (3,)]),
