@@ -47,7 +47,7 @@ class BoxAnnotatorOHEM(Layer):
         if regions[1:2] != (5,) or len(regions) > 4:
             raise self.shape_error(f"regions have shape {regions}; expected (R, 5): image, x1, y1, x2, y2")
         place = (*regions[2:], 1, 1)[:2]
-        channels = (*bottom[3].shape, 1)[1]
+        channels = (*bottom[3].shape, 1, 1)[1]
         for name, blob, expected in zip(
             ("losses", "labels", "weights"), bottom[1:], (1, 1, channels), strict=True
         ):

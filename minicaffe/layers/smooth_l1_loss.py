@@ -82,7 +82,9 @@ class SmoothL1Loss(LossLayer):
         top[0].stored[...] = losses.sum() / self.divisor
         if len(top) > 1:
             channels = losses.shape[0] if losses.ndim > 1 else 1
-            top[1].stored[...] = losses.reshape(channels, -1).sum(axis=0).reshape(top[1].stored_shape)
+            top[1].stored[...] = (
+                losses.reshape(channels, top[1].count).sum(axis=0).reshape(top[1].stored_shape)
+            )
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for sign, blob, wanted in zip((1, -1), bottom, propagate_down, strict=False):

@@ -74,6 +74,11 @@ def assert_gradients_start_at_the_loss(layer, inputs):
         net.forward(**{f"x{i}": inputs[i]})
 
 
+def test_boxes_without_channels_lose_nothing():
+    out = net_of("type: SmoothL1LossOHEM, top: [loss, each]", (3, 0), (3, 0)).forward()
+    assert out["loss"] == 0 and out["each"].shape == (3, 1, 1, 1) and not out["each"].any()
+
+
 def test_weights_alone_leave_the_divisor_of_fast_rcnn_and_ssd_as_it_is():
     x = np.full((2, 1, 3, 2), 2.0)
     net = net_of("type: SmoothL1Loss", x.shape, x.shape, x.shape)
@@ -179,6 +184,7 @@ def test_a_head_of_rfcn_learns_from_its_hardest_regions_alone(rng):
         (annotator(0), [(5, 5), (5,), (5,), (5, 8)], "roi_per_img: 0 is out of range"),
         ("type: BoxAnnotatorOHEM, top: [y, u]", [(5, 5), (5,), (5,), (5, 8)], "roi_per_img: required"),
         (annotator(1), [(5, 4), (5,), (5,), (5, 8)], r"regions have shape \(5, 4\)"),
+        (annotator(1), [(5, 5), (5,), (5,), ()], r"weights have shape \(\)"),
         (annotator(1), [(5, 5), (5, 2), (5,), (5, 8)], r"losses have shape \(5, 2\)"),
         (annotator(1), [(5, 5), (5,), (4,), (5, 8)], r"labels have shape \(4,\)"),
         (annotator(1), [(5, 5, 2, 2), (5, 1, 2, 2), (5, 1, 2, 2), (5, 8)], r"weights have shape \(5, 8\)"),
