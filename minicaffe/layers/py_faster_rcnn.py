@@ -73,6 +73,9 @@ class SamplingLayer(PyFasterRcnnLayer):
         self.drawn = self.count_in(state, "drawn")
 
 
-def four(given: Sequence[float], default: Sequence[float]) -> np.ndarray:
-    """Four numbers, one for each side of a box."""
+def four(settings: Message, name: str, default: Sequence[float]) -> np.ndarray:
+    """Four numbers of a field, one for each side of a box. Raises SpecError for another number of them."""
+    given = getattr(settings, name)
+    if len(given) not in (0, 4):
+        raise settings.error(name, f"{len(given)} numbers; give 4")
     return np.array(given or default, np.float64)

@@ -56,10 +56,11 @@ class AnchorTargetLayer(SamplingLayer):
         self.anchors = anchors.anchors_of(
             16, given.ratios or [0.5, 1, 2], given.scales or [8, 16, 32], np.round
         )
+        self.inside_weights = four(given, "RPN_BBOX_INSIDE_WEIGHTS", [1, 1, 1, 1])
         self.means, self.stds = np.zeros(4), np.ones(4)
         if given.RPN_NORMALIZE_TARGETS:
-            self.means = four(given.RPN_NORMALIZE_MEANS, [0, 0, 0, 0])
-            self.stds = four(given.RPN_NORMALIZE_STDS, [0.1, 0.1, 0.2, 0.2])
+            self.means = four(given, "RPN_NORMALIZE_MEANS", [0, 0, 0, 0])
+            self.stds = four(given, "RPN_NORMALIZE_STDS", [0.1, 0.1, 0.2, 0.2])
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         scores, boxes, size = (blob.shape for blob in bottom[:3])
@@ -136,7 +137,7 @@ class AnchorTargetLayer(SamplingLayer):
         if share > 0:
             of_objects = share / max(1, is_object.sum())
             of_background = (1 - share) / max(1, is_background.sum())
-        inside = is_object * four(self.given.RPN_BBOX_INSIDE_WEIGHTS, [1, 1, 1, 1])
+        inside = is_object * self.inside_weights
         return inside, (of_objects * is_object + of_background * is_background) * np.ones(4)
 
 

@@ -44,8 +44,8 @@ class ProposalLayer(PyFasterRcnnLayer, Proposal):
         before, after = (12000, 2000) if self.phase == "TRAIN" else (6000, 300)
         self.means, self.stds = np.zeros(4), np.ones(4)
         if given.RPN_NORMALIZE_TARGETS and self.phase == "TRAIN":
-            self.means = four(given.RPN_NORMALIZE_MEANS, [0, 0, 0, 0])
-            self.stds = four(given.RPN_NORMALIZE_STDS, [0.1, 0.1, 0.2, 0.2])
+            self.means = four(given, "RPN_NORMALIZE_MEANS", [0, 0, 0, 0])
+            self.stds = four(given, "RPN_NORMALIZE_STDS", [0.1, 0.1, 0.2, 0.2])
         return Rules(
             anchors.anchors_of(16, given.ratios or [0.5, 1, 2], given.scales or [8, 16, 32], np.round),
             given.feat_stride,

@@ -58,10 +58,11 @@ class ProposalTargetLayer(SamplingLayer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         super().setup(bottom, top)
         self.given = given = self.read(ProposalTargetSettings)
+        self.inside_weights = four(given, "BBOX_INSIDE_WEIGHTS", [1, 1, 1, 1])
         self.means, self.stds = np.zeros(4), np.ones(4)
         if given.BBOX_NORMALIZE_TARGETS_PRECOMPUTED:
-            self.means = four(given.BBOX_NORMALIZE_MEANS, [0, 0, 0, 0])
-            self.stds = four(given.BBOX_NORMALIZE_STDS, [0.1, 0.1, 0.2, 0.2])
+            self.means = four(given, "BBOX_NORMALIZE_MEANS", [0, 0, 0, 0])
+            self.stds = four(given, "BBOX_NORMALIZE_STDS", [0.1, 0.1, 0.2, 0.2])
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         regions, boxes = (blob.shape for blob in bottom)
@@ -110,5 +111,5 @@ class ProposalTargetLayer(SamplingLayer):
         classes = self.given.num_classes
         place = np.minimum(labels, 1) if self.given.AGNOSTIC or classes == 2 else labels
         at_place = (np.arange(classes) == place[:, None]) & (labels > 0)[:, None]
-        inside = at_place[..., None] * four(self.given.BBOX_INSIDE_WEIGHTS, [1, 1, 1, 1])
+        inside = at_place[..., None] * self.inside_weights
         return np.where(at_place[..., None], offsets[:, None], 0), inside

@@ -118,6 +118,13 @@ def test_a_module_that_can_be_imported_is_used(tmp_path, monkeypatch, caplog):
         ("AnchorTargetLayer", ANCHORS, 4, [(1, 8, 3, 4), (2, 4), (1, 3)], r"true boxes have shape \(2, 4\)"),
         ("AnchorTargetLayer", ANCHORS, 4, [(1, 8, 3, 4), (2, 5), (1, 1)], r"image's size has shape \(1, 1\)"),
         ("ProposalTargetLayer", "'num_classes': 3", 5, [(4, 4), (2, 5)], r"regions have shape \(4, 4\)"),
+        (
+            "ProposalTargetLayer",
+            "'num_classes': 3, 'BBOX_NORMALIZE_STDS': [1, 2]",
+            5,
+            [(4, 5), (2, 5)],
+            "BBOX_NORMALIZE_STDS: 2 numbers; give 4",
+        ),
         ("ProposalTargetLayer", "'num_classes': 1", 5, [(4, 5), (2, 5)], "num_classes: 1 is out of range"),
     ],
 )
