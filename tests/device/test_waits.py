@@ -42,8 +42,6 @@ WAITING = {
 NOT_TRIED = {  # data of the host, code of the user, and Split, which nets put in by themselves
     *("AnnotatedData", "Data", "DenseImageData", "DummyData", "HDF5Data", "ImageData", "ImageLabelmapData"),
     *("ImageSegData", "Input", "MemoryData", "WindowData"),
-    *("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"),
-    *("DenseImageData", "ImageLabelmapData", "ImageSegData"),
     *("Python", "Split"),
 }
 FILTERS = "convolution_param: {num_output: 6, kernel_size: 3, weight_filler: {type: xavier}}"
