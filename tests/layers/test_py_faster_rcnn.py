@@ -141,16 +141,20 @@ def random_scores(rng, rows=4, columns=5):
     return scores, rng.standard_normal((1, 16, rows, columns)) * 0.4
 
 
+@pytest.mark.parametrize("more", [[], [0.1, 20, 300]])
 @pytest.mark.parametrize("phase", ["train", "test"])
-def test_proposal_layer_leaves_out_what_is_too_small(phase, rng):
+def test_proposal_layer_leaves_out_what_is_too_small(phase, more, rng):
+    """PVANet's images have a scale of their width after that of their height, which is not read."""
     scores, offsets = random_scores(rng)
-    least, size = 9.5, [[30, 37, 1.5]]
+    least, size = 9.5, [[30, 37, 1.5, *more]]
     settings = f"{ANCHORS}, 'RPN_MIN_SIZE': {least}, 'RPN_POST_NMS_TOP_N': 12"
-    net = net_of("ProposalLayer", settings, 2, scores.shape, offsets.shape, (1, 3), phase=phase)
+    net = net_of("ProposalLayer", settings, 2, scores.shape, offsets.shape, np.shape(size), phase=phase)
     rois, found = run(net, scores, offsets, size)
     param = "feat_stride: 8, scale: [1, 2], ratio: [0.5, 1], post_nms_topn: 100, nms_thresh: 1, min_size: 0"
     text = f"type: Proposal, top: [y0, y1], proposal_param: {{{param}}}"
-    everything = mc.Net(parse_net(layer_net(text, [scores.shape, offsets.shape, (1, 3)])), dtype="float64")
+    everything = mc.Net(
+        parse_net(layer_net(text, [scores.shape, offsets.shape, np.shape(size)])), dtype="float64"
+    )
     rows = np.concatenate(
         [part.reshape(len(part), -1) for part in run(everything, scores, offsets, size)], axis=1
     )
