@@ -78,7 +78,7 @@ EXAMPLES = {
     "DepthwiseConvolution": LayerExample(
         f"type: DepthwiseConvolution, convolution_param: {{num_output: 3, kernel_size: 3, {FILLED}}}"
     ),
-    "DiceCoefLoss": LayerExample("type: DiceCoefLoss", [PROBABILITIES[:1], PROBABILITIES[1:2]]),
+    "DiceCoefLoss": LayerExample("type: DiceCoefLoss", [PROBABILITIES, PROBABILITIES[::-1]]),
     "Dropout": LayerExample("type: Dropout"),
     "ELU": LayerExample("type: ELU, elu_param: {alpha: 0.4}"),
     "Eltwise": LayerExample("type: Eltwise, eltwise_param: {operation: MAX}", [IMAGE, IMAGE]),

@@ -2,12 +2,11 @@
 
     r_n = (2 · a_n·b_n + 1) / (|a_n|² + |b_n|² + 1)        loss = 1 − Σ_n |r_n| / N
 
-    da_n = loss_weight · 2 · (r_n · a_n − b_n) / (|a_n|² + |b_n|² + 1)        db the same with a and b exchanged
+    da_n = loss_weight · 2 · (r_n · a_n − b_n) / (|a_n|² + |b_n|² + 1) / N        db the same with a and b exchanged
 
 Shapes: a, b (N, …), with equally many elements. The 1 keeps images without an object from dividing by 0.
 
-Two things are the fork's: the gradient is not divided by N, as the loss is, and it is that of r, not of |r|. Masks
-and probabilities have no r below 0.
+The gradient is that of r, not of |r|, as in the fork. Masks and probabilities have no r below 0.
 
 The DiceCoefLossLayer of HolmesShuan/A-Variation-of-Dice-coefficient-Loss-Caffe-Layer, for segmentation and for
 numbers that are not 0 or 1; the coefficient is that of Dice 1945.
@@ -48,7 +47,7 @@ class DiceCoefLoss(LossLayer):
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         for own, other, wanted in zip(bottom, bottom[::-1], propagate_down, strict=True):
             if wanted:
-                scale = 2 * top[0].stored_diff / self.divisor
+                scale = 2 * top[0].stored_diff / self.divisor / max(1, self.batch)
                 dx = own.stored_diff.reshape(self.columns)
                 dx[...] = scale * (self.ratio * self._columns(own) - self._columns(other))
 

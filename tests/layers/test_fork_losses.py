@@ -85,26 +85,15 @@ def test_balanced_cross_entropy_of_one_kind_of_target_or_of_none_is_zero():
 # ------------------------------------------------------------------------------------------- DiceCoefLoss
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (1, 3, 2), (1,), (1, 2, 3, 2)])
-def test_dice_backward_is_the_derivative_of_forward_for_one_image(shape, rng):
-    check_gradients("type: DiceCoefLoss, loss_weight: 1.3", list(rng.random((2, *shape))))
-
-
-def test_dice_of_a_batch_is_a_mean_whose_gradient_is_that_of_the_sum(rng):
-    a, b = rng.random((2, 3, 4, 2))
-    net = net_of("type: DiceCoefLoss", a.shape, b.shape)
+@pytest.mark.parametrize("shape", [(1, 5), (4, 3, 2), (3,), (2, 2, 3, 2)])
+def test_dice_is_a_mean_over_images_with_its_derivative(shape, rng):
+    a, b = rng.random((2, *shape))
+    check_gradients("type: DiceCoefLoss, loss_weight: 1.3", [a, b])
+    net = net_of("type: DiceCoefLoss", shape, shape)
     each = [
         1 - (2 * (x * y).sum() + 1) / ((x * x).sum() + (y * y).sum() + 1) for x, y in zip(a, b, strict=True)
     ]
     np.testing.assert_allclose(net.forward(x0=a, x1=b)["L"], np.mean(each), rtol=1e-5)
-    net.backward()
-    whole = {name: net.blobs[name].diff.copy() for name in ("x0", "x1")}
-    for n in range(3):
-        one = net_of("type: DiceCoefLoss", (1, 4, 2), (1, 4, 2))
-        one.forward(x0=a[n : n + 1], x1=b[n : n + 1])
-        one.backward()
-        for name, gradient in whole.items():
-            np.testing.assert_allclose(gradient[n], one.blobs[name].diff[0], rtol=1e-5, atol=1e-7)
 
 
 def test_dice_of_equal_or_empty_masks_is_zero():

@@ -701,6 +701,247 @@ def crfrnn() -> Iterator[Case]:
     yield from several(12, meanfield)
 
 
+# -------------------------------------------------------------------------------------------------- regions
+
+
+def regions(rng: Rng, images: int, count: int, size: int) -> np.ndarray:
+    """(count, 5): rows (image, x1, y1, x2, y2) in pixels of an image of this size, some reaching out of it."""
+    corners = rng.uniform(-0.1 * size, 0.8 * size, (count, 2))
+    sides = rng.uniform(0, 0.6 * size, (count, 2))
+    rows = np.concatenate([rng.integers(0, images, (count, 1)), corners, corners + sides], axis=1)
+    return rows.round(1).astype(np.float32)
+
+
+def psroi_pooling(rng: Rng) -> Case:
+    """PSROIPooling of R-FCN."""
+    outputs, group, images = (int(n) for n in rng.integers(1, 4, 3))
+    height, width = (int(n) for n in rng.integers(3, 8, 2))
+    param = {
+        "spatial_scale": float(rng.choice([0.0625, 0.125, 0.3])),
+        "output_dim": outputs,
+        "group_size": group,
+    }
+    x = normal(rng, images, outputs * group**2, height, width)
+    rois = regions(rng, images, int(rng.integers(1, 6)), int(max(height, width) / param["spatial_scale"]))
+    return Case("psroi_pooling", "rfcn", "PSROIPooling", [x, rois], {"psroi_pooling_param": param}, down=1)
+
+
+def box_annotator(rng: Rng) -> Case:
+    """BoxAnnotatorOHEM of R-FCN."""
+    images, count, channels = int(rng.integers(1, 4)), int(rng.integers(1, 10)), int(rng.integers(1, 9))
+    param = {"roi_per_img": int(rng.integers(1, 5))} | drawn(rng, {"ignore_label": [None, 0, 255]})
+    labels = rng.integers(0, 4, (count, 1, 1, 1)).astype(np.float32)
+    weights = rng.integers(0, 2, (count, channels, 1, 1)).astype(np.float32)
+    losses = rng.uniform(0, 5, (count, 1, 1, 1)).astype(np.float32)
+    inputs = [regions(rng, images, count, 100).reshape(-1, 5, 1, 1), losses, labels, weights]
+    fields = {"box_annotator_ohem_param": param}
+    return Case("box_annotator", "rfcn", "BoxAnnotatorOHEM", inputs, fields, tops=2, backward=False)
+
+
+def mode_of_loss(rng: Rng) -> Fields:
+    """What a loss is divided by."""
+    modes = [{}, {"normalize": True}, {"normalize": False}]
+    modes += [{"normalization": mode} for mode in ("FULL", "VALID", "BATCH_SIZE", "NONE")]
+    return modes[rng.integers(len(modes))]
+
+
+def smooth_l1_loss_ohem(rng: Rng) -> Case:
+    """SmoothL1LossOHEM of R-FCN, with and without what each region loses."""
+    shape = rng.integers(1, 5, 4)
+    inputs = [normal(rng, *shape, scale=2), normal(rng, *shape)]
+    if rng.random() < 0.6:
+        inputs.append(rng.integers(0, 2, shape).astype(np.float32))
+    param = mode_of_loss(rng)
+    if rng.random() < 0.2:
+        param = {"normalization": "PRE_FIXED", "pre_fixed_normalizer": 3.5}
+    tops = int(rng.integers(1, 3))
+    fields = {"loss_param": param} | ({"loss_weight": [2.0, 0.0][:tops]})
+    return Case("smooth_l1_loss_ohem", "rfcn", "SmoothL1LossOHEM", inputs, fields, tops=tops, down=2)
+
+
+def softmax_loss_ohem(rng: Rng) -> Case:
+    """SoftmaxWithLossOHEM of R-FCN, with up to three tops."""
+    shape = rng.integers(1, 5, 4) + np.array([0, 1, 0, 0])
+    labels = rng.integers(0, shape[1], (shape[0], 1, *shape[2:])).astype(np.float32)
+    param = mode_of_loss(rng) | drawn(rng, {"ignore_label": [None, 0, 1]})
+    tops = int(rng.integers(1, 4))
+    fields = {"loss_param": param, "loss_weight": [2.0, 0.0, 0.0][:tops]}
+    inputs = [normal(rng, *shape, scale=2), labels]
+    return Case("softmax_loss_ohem", "rfcn", "SoftmaxWithLossOHEM", inputs, fields, tops=tops, down=1)
+
+
+def smooth_l1_loss_weighted(rng: Rng) -> Case:
+    """SmoothL1Loss of Faster R-CNN, with weights inside and outside."""
+    shape = rng.integers(1, 5, 4)
+    inputs = [normal(rng, *shape, scale=2), normal(rng, *shape)]
+    if rng.random() < 0.7:
+        inputs += [rng.uniform(0, 2, shape).astype(np.float32) for _ in range(2)]
+    param = drawn(rng, {"sigma": [None, 3.0, 0.7]})
+    fields = {"smooth_l1_loss_param": param, "loss_weight": 1.5}  # without loss_weight it is no loss there
+    return Case("smooth_l1_loss_weighted", "rfcn", "SmoothL1Loss", inputs, fields, down=2)
+
+
+def roi_pooling(rng: Rng) -> Case:
+    """ROIPooling of Faster R-CNN."""
+    images, channels = (int(n) for n in rng.integers(1, 4, 2))
+    height, width = (int(n) for n in rng.integers(3, 8, 2))
+    scale = float(rng.choice([0.0625, 0.125, 0.3]))
+    pooled = rng.integers(1, 5, 2)
+    param = {"pooled_h": int(pooled[0]), "pooled_w": int(pooled[1]), "spatial_scale": scale}
+    rois = regions(rng, images, int(rng.integers(1, 6)), int(max(height, width) / scale))
+    x = normal(rng, images, channels, height, width)
+    return Case("roi_pooling", "rfcn", "ROIPooling", [x, rois], {"roi_pooling_param": param}, down=1)
+
+
+def proposal(rng: Rng) -> Case:
+    """Proposal of PVANet. Regions that are too small all score 0, in no certain order: few are asked for."""
+    ratios, scales = rng.uniform(0.4, 2.5, rng.integers(1, 4)), rng.uniform(1, 6, rng.integers(1, 4))
+    anchors = len(ratios) * len(scales)
+    height, width = (int(n) for n in rng.integers(3, 6, 2))
+    param = {"ratio": ratios.round(3).tolist(), "scale": scales.round(3).tolist()}
+    param |= drawn(
+        rng,
+        {
+            "feat_stride": [None, 8],
+            "base_size": [None, 8],
+            "min_size": [1, 4, 10],
+            "pre_nms_topn": [None, 12],
+            "nms_thresh": [None, 0.3],
+        },
+    )
+    param["post_nms_topn"] = 20 if param.get("min_size") == 1 else 3
+    stride = param.get("feat_stride", 16)
+    scores = rng.uniform(0, 1, (1, 2 * anchors, height, width)).astype(np.float32)
+    offsets = normal(rng, 1, 4 * anchors, height, width, scale=0.3)
+    size = [height * stride, width * stride, *rng.choice([0.5, 1.0], 2)]
+    tops = int(rng.integers(1, 3)) if rng.random() < 0.4 else 2
+    inputs = [scores, offsets, np.array([size], np.float32)]
+    return Case("proposal", "pva", "Proposal", inputs, {"proposal_param": param}, tops=tops, backward=False)
+
+
+def rfcn() -> Iterator[Case]:
+    """What R-FCN's Caffe has, and Faster R-CNN's and PVANet's (makefile/frcnn; sanghoon/caffe)."""
+    yield from several(8, psroi_pooling)
+    yield from several(6, box_annotator)
+    yield from several(7, smooth_l1_loss_ohem)
+    yield from several(8, softmax_loss_ohem)
+    yield from several(5, smooth_l1_loss_weighted)
+    yield from several(6, roi_pooling)
+    yield from several(8, proposal)
+
+
+# --------------------------------------------------------------------------------------------------- losses
+
+
+def center_loss(rng: Rng) -> Case:
+    """CenterLoss of caffe-face."""
+    images, classes = int(rng.integers(1, 7)), int(rng.integers(1, 5))
+    x = normal(rng, images, *rng.integers(1, 4, rng.integers(1, 4)))
+    labels = rng.integers(0, classes, images).astype(np.float32)
+    # Without loss_weight it is no loss there.
+    fields: Fields = {
+        "center_loss_param": {"num_output": classes},
+        "loss_weight": float(rng.choice([0.1, 2])),
+    }
+    return Case("center_loss", "face", "CenterLoss", [x, labels], fields, down=1, params=gaussian(rng))
+
+
+def dice_coef_loss(rng: Rng) -> Case:
+    """DiceCoefLoss of HolmesShuan."""
+    shape = rng.integers(1, 5, rng.integers(2, 5))
+    inputs = [rng.uniform(0, 1, shape).astype(np.float32), rng.integers(0, 2, shape).astype(np.float32)]
+    fields = drawn(rng, {"loss_weight": [None, 2.0]})
+    return Case("dice_coef_loss", "face", "DiceCoefLoss", inputs, fields, down=2)
+
+
+def margin_inner_product(rng: Rng) -> Case:
+    """MarginInnerProduct of SphereFace."""
+    images, classes = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+    x = normal(rng, images, *rng.integers(2, 4, rng.integers(1, 4)))
+    labels = rng.integers(0, classes, images).astype(np.float32)
+    param = {"num_output": classes} | drawn(
+        rng,
+        {
+            "type": ["SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"],
+            "base": [None, 10.0],
+            "gamma": [None, 0.12],
+            "power": [None, 2.0],
+            "lambda_min": [None, 5.0],
+            "iteration": [None, 30],
+        },
+    )
+    fields: Fields = {"margin_inner_product_param": param}
+    return Case(
+        *("margin_inner_product", "sphere", "MarginInnerProduct", [x, labels], fields),
+        tops=2,
+        index_tops=1,
+        down=1,
+        params=gaussian(rng),
+    )
+
+
+def balanced_cross_entropy(rng: Rng) -> Case:
+    """SigmoidCrossEntropyLoss of HED, ours under the name of another fork."""
+    shape = (*rng.integers(1, 3, 2), *rng.integers(2, 6, 2))
+    targets = (rng.random(shape) < rng.choice([0.0, 0.2, 0.7, 1.0])).astype(np.float32)
+    fields = drawn(rng, {"loss_weight": [None, 0.5]})
+    ours = {"type": "SigmoidCrossEntropyBalanceLoss"}
+    inputs = [normal(rng, *shape, scale=3), targets]
+    return Case("balanced_loss", "hed", "SigmoidCrossEntropyLoss", inputs, fields, down=1, ours=ours)
+
+
+def l1_loss(rng: Rng) -> Case:
+    """L1Loss of NVIDIA, in numbers of which some are equal."""
+    shape = rng.integers(1, 5, rng.integers(1, 5))
+    inputs = [np.round(normal(rng, *shape, scale=2) * 2) / 2 for _ in range(2)]
+    return Case("l1_loss", "nvidia", "L1Loss", inputs, drawn(rng, {"loss_weight": [None, 3.0]}), down=2)
+
+
+def losses() -> Iterator[Case]:
+    """Losses of several forks."""
+    yield from several(6, center_loss)
+    yield from several(5, dice_coef_loss)
+    yield from several(12, margin_inner_product)
+    yield from several(6, balanced_cross_entropy)
+    yield from several(5, l1_loss)
+
+
+def fixed_ctc_loss(rng: Rng) -> Case:
+    """CtcLoss of warpctc-caffe, with enough steps for the labels."""
+    steps, sequences, classes = int(rng.integers(7, 11)), int(rng.integers(1, 4)), int(rng.integers(2, 6))
+    blank = int(rng.integers(classes))
+    labels = rng.integers(0, classes, (sequences, rng.integers(1, 5)))
+    labels[:, 0] = (blank + 1) % classes  # the fork wants a label
+    param = {"alphabet_size": classes, "time_step": steps, "blank_label": blank}
+    inputs = [normal(rng, steps, sequences, classes), labels.astype(np.float32)]
+    return Case("fixed_ctc_loss", "warpctc", "CtcLoss", inputs, {"ctc_loss_param": param}, down=1)
+
+
+def meanfield_of_any_size(rng: Rng) -> Case:
+    """MultiStageMeanfield of CRF-RNN, which takes one image."""
+    labels, height, width = (int(n) for n in rng.integers(2, (4, 5, 7)))
+    param = {
+        "num_iterations": int(rng.integers(2, 5)),
+        "theta_alpha": float(rng.uniform(3, 20)),
+        "theta_beta": float(rng.uniform(3, 40)),
+        "theta_gamma": float(rng.uniform(1, 4)),
+        "spatial_filter_weights_str": "3 " * labels,
+        "bilateral_filter_weights_str": "5 " * labels,
+    }
+    unary = normal(rng, 1, labels, height, width)
+    image = rng.uniform(-120, 130, (1, 3, height, width)).astype(np.float32)
+    inputs = [unary, unary.copy(), image]
+    fields = {"multi_stage_meanfield_param": param}
+    params = gaussian(rng) if rng.random() < 0.6 else None
+    return Case("meanfield_of_any_size", "crf", "MultiStageMeanfield", inputs, fields, down=2, params=params)
+
+
+def sequences() -> Iterator[Case]:
+    """CTC (xmfbit/warpctc-caffe), and CRF-RNN's mean field without code for SSE (torrvision/caffe)."""
+    yield from several(6, fixed_ctc_loss)
+    yield from several(3, meanfield_of_any_size)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "ssd": ssd,
     "refinedet": refinedet,
@@ -709,4 +950,7 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "yolo": yolo,
     "ctc": ctc,
     "crfrnn": crfrnn,
+    "rfcn": rfcn,
+    "losses": losses,
+    "sequences": sequences,
 }

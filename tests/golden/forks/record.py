@@ -35,14 +35,14 @@ class Refused(Exception):
 
 
 def text_format(message: dict[str, Any], indent: str = "") -> Iterator[str]:
-    """A message in the text format of protobuf; words in capitals are names of enums, but not those of types."""
+    """A message in the text format of protobuf; words in capitals are enums, but for those of the layer."""
     for key, value in message.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
                 yield f"{indent}{key} {{"
                 yield from text_format(item, indent + "  ")
                 yield f"{indent}}}"
-            elif isinstance(item, str) and not (ENUM.fullmatch(item) and key not in TEXTS):
+            elif isinstance(item, str) and not (ENUM.fullmatch(item) and (indent or key not in TEXTS)):
                 yield f'{indent}{key}: "{item}"'
             else:
                 yield f"{indent}{key}: {str(item).lower() if isinstance(item, bool) else item}"
