@@ -90,6 +90,7 @@ EXAMPLES = {
     "Exp": LayerExample("type: Exp"),
     "Filter": LayerExample("type: Filter", [(4, 2, 2), np.array([0, 1, 1, 0])], ["x0"]),
     "Flatten": LayerExample("type: Flatten"),
+    "FocalLoss": LayerExample("type: FocalLoss", [(4, 3), LABELS]),
     "HingeLoss": LayerExample("type: HingeLoss, hinge_loss_param: {norm: L2}", [(4, 3), LABELS]),
     "Im2col": LayerExample("type: Im2col, convolution_param: {kernel_size: 3, stride: 2, pad: 1}"),
     "InfogainLoss": LayerExample("type: InfogainLoss", [(4, 3), LABELS, 0.2 + np.eye(3)], ["x0"]),

@@ -114,6 +114,7 @@ def test_random_nets_run_or_are_refused_with_one_line():
         ([[2, 0]], "type: InnerProduct, inner_product_param: {num_output: 3}"),
         ([[2, 0, 3]], "type: Reduction, reduction_param: {axis: 1, operation: MEAN}"),
         ([[0, 3], [0, 3]], "type: L1Loss"),
+        ([[0, 3], [0]], "type: FocalLoss"),
         ([[0, 3], [0, 3]], "type: DiceCoefLoss"),
         ([[2, 0], [2, 0]], "type: DiceCoefLoss"),
         ([[0, 3], [0, 3]], "type: SigmoidCrossEntropyBalanceLoss"),

@@ -73,6 +73,7 @@ MORE_LAYERS = [
         [(3, 5), (3,), (3,), (3, 8)],
     ),
     ("type: L1Loss", [(3, 4), (3, 4)]),
+    ("type: FocalLoss", [(3, 4), (3,)]),
     ("type: DiceCoefLoss", [(3, 4), (3, 4)]),
     ("type: SigmoidCrossEntropyBalanceLoss", [(3, 4), (3, 4)]),
     ("type: CenterLoss, center_loss_param: {num_output: 3}", [(3, 4), (3,)]),

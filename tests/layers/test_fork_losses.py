@@ -135,6 +135,33 @@ def test_center_loss_says_what_is_wrong_with_labels_and_axes():
         net_of("type: CenterLoss, center_loss_param: {num_output: 4, axis: 2}", (2, 3, 2), (2,))
 
 
+# ---------------------------------------------------------------------------------------------- FocalLoss
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3), (2, 3, 2, 2)])
+@pytest.mark.parametrize(("gamma", "alpha"), [(2, 0.25), (0, 1), (0.5, 3)])
+@pytest.mark.parametrize("loss", ["ignore_label: 1", "normalization: BATCH_SIZE", "normalize: false"])
+def test_focal_loss_weighs_each_label_by_what_is_missing_to_certainty(shape, gamma, alpha, loss, rng):
+    x, labels = rng.standard_normal(shape), rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    labels.flat[:2] = 0, 1
+    fields = f"focal_loss_param: {{gamma: {gamma}, alpha: {alpha}}}, loss_param: {{{loss}}}"
+    net = check_gradients(f"type: FocalLoss, loss_weight: 0.7, {fields}", [x, labels])
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    p = np.take_along_axis(p, labels[:, None], axis=1)[:, 0]
+    counts = labels != 1 if loss.startswith("ignore") else np.ones(labels.shape, bool)
+    divisor = counts.sum() if loss.startswith("ignore") else shape[0]
+    expected = -(alpha * (1 - p) ** gamma * np.log(p))[counts].sum() / divisor
+    np.testing.assert_allclose(net.forward(x0=x, x1=labels)["L"], expected, rtol=1e-6)
+
+
+def test_focal_loss_of_what_is_certain_has_a_gradient():
+    net = net_of("type: FocalLoss, top: [L, prob]", (2, 2), (2,))
+    out = net.forward(x0=[[500, -500], [500, -500]], x1=[0, 1])
+    assert out["prob"].tolist() == [[1, 0], [1, 0]] and np.isfinite(out["L"])
+    net.backward()
+    np.testing.assert_allclose(net.blobs["x0"].diff, [[0, 0], [0.125, -0.125]])
+
+
 # ------------------------------------------------------------------------------------- MarginInnerProduct
 
 TYPES = ["SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"]

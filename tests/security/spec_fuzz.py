@@ -118,6 +118,7 @@ GOOD = {  # beside those of golden/cases.yaml and layer_cases.py
         },
     ),
     "DiceCoefLoss": ([[2, 3], [2, 3]], {}),
+    "FocalLoss": ([[2, 3, 2], [2, 2]], {"focal_loss_param": {"gamma": 1.5, "alpha": 0.5}}),
     "L1Loss": ([[2, 3], [2, 3]], {}),
     "MarginInnerProduct": (
         [[3, 4], [3]],
