@@ -26,9 +26,10 @@ def mix(pixels: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
     image = pixels.reshape(*pixels.shape[:2], -1)  # stays bytes: only the pixels taken are widened
     top, bottom, down = rows
     left, right, across = columns
-    lines = image[:, left] * across[0, :, None] + image[:, right] * across[1, :, None]
+    lines = image.take(left, axis=1) * across[0, :, None] + image.take(right, axis=1) * across[1, :, None]
     lines >>= 4
-    mixed = (lines[top] * down[0, :, None, None] >> 16) + (lines[bottom] * down[1, :, None, None] >> 16)
+    upper, lower = lines.take(top, axis=0), lines.take(bottom, axis=0)
+    mixed = (upper * down[0, :, None, None] >> 16) + (lower * down[1, :, None, None] >> 16)
     resized: np.ndarray = ((mixed + 2) >> 2).astype(np.uint8)
     return resized.reshape(len(top), len(left), *pixels.shape[2:])
 

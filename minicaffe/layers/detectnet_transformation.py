@@ -100,6 +100,7 @@ class DetectNetTransformation(Layer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.grid = self.spec.message(DetectNetGroundTruthParam).grid()
         transform = self.spec.message(TransformParam)
+        transform.check_without_resizing()
         self.mean: np.ndarray | None = None
         if transform.mean_file:
             found = find_path(transform.mean_file, lookup_folders(self.setting.folder), "mean file")

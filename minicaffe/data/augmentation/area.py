@@ -36,10 +36,10 @@ def resize_area(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return means.astype(np.uint8)
     lines = np.zeros((old_height, width, channels), np.float32)
     for columns, parts in zip(*_covered(old_width, width), strict=True):
-        lines += pixels[:, columns] * parts[:, None]
+        lines += pixels.take(columns, axis=1) * parts[:, None]
     summed = np.zeros((height, width, channels), np.float32)
     for rows, parts in zip(*_covered(old_height, height), strict=True):
-        summed += lines[rows] * parts[:, None, None]
+        summed += lines.take(rows, axis=0) * parts[:, None, None]
     resized: np.ndarray = np.rint(summed).clip(0, 255).astype(np.uint8)
     return resized
 

@@ -26,7 +26,7 @@ def resize_cubic(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     lines, rows, weights = _across(pixels, height, width, _cubic)
     down = (weights.astype(np.float32) * np.float32(1 / ONE**2))[..., None, None]
     lines = lines.astype(np.float32)
-    parts = [lines[taken] * weight for taken, weight in zip(rows, down, strict=True)]
+    parts = [lines.take(taken, axis=0) * weight for taken, weight in zip(rows, down, strict=True)]
     summed = parts[0] + (parts[1] + (parts[2] + parts[3]))
     resized: np.ndarray = np.rint(summed).clip(0, 255).astype(np.uint8)
     return resized
@@ -37,7 +37,7 @@ def resize_lanczos4(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     lines, rows, weights = _across(pixels, height, width, _lanczos4)
     summed = np.full((height, width, pixels.shape[2]), ONE**2 // 2, np.int32)
     for taken, weight in zip(rows, weights[..., None, None], strict=True):
-        summed += lines[taken] * weight
+        summed += lines.take(taken, axis=0) * weight
     resized: np.ndarray = (summed >> 22).clip(0, 255).astype(np.uint8)
     return resized
 
@@ -53,9 +53,9 @@ def _across(
     rows, down = _taps(pixels.shape[0], height, weights)
     used = np.unique(rows)  # of an image that shrinks much, not all
     lines = np.zeros((len(used), width, pixels.shape[2]), np.int32)
-    strips = pixels[used]
+    strips = pixels[used] if len(used) < len(pixels) else pixels
     for taken, weight in zip(columns, across[..., None], strict=True):
-        lines += strips[:, taken] * weight
+        lines += strips.take(taken, axis=1) * weight
     return lines, np.searchsorted(used, rows), down
 
 
