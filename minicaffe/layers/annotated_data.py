@@ -107,6 +107,17 @@ class AnnotatedData(BatchSourceLayer):
             source.close()
             raise
 
+    def shapes_expected(self, image: tuple[int, int, int]) -> list[tuple[int, ...]] | None:
+        shapes = super().shapes_expected(image)
+        if shapes and len(self.spec.top) > 2:
+            param, transform = self.spec.message(AnnotatedDataParam), self.spec.message(TransformParam)
+            try:
+                masks = self._masks(param, transform)
+            except DataError:
+                return None  # a label map says how many planes there are
+            shapes.append((shapes[0][0], *masks.shape(shapes[0][1:])))
+        return shapes
+
     def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
         return self._labels(self.spec.message(AnnotatedDataParam)).shape(images[0], 1)
 

@@ -5,7 +5,7 @@ import pytest
 from minicaffe.cli.program import main
 from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect import zoo
-from minicaffe.inspect.stand_ins import StandInNet
+from minicaffe.inspect.stand_ins import NeedsDataError, StandInNet
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -174,3 +174,20 @@ def test_what_stands_in_for_labels_has_the_shape_of_labels(tmp_path, data, shape
     path.write_text(f'layer {{ name: "data" top: "data" top: "label" type: "{data} }}')
     with StandInNet(open_net(path), "train", (3, 10, 10)) as net:
         assert net.blobs["data"].shape == (5, 3, 10, 10) and net.blobs["label"].shape == shape
+
+
+MASKED = (
+    'layer {{ name: "data" top: "data" top: "label" top: "mask" type: "AnnotatedData" '
+    'data_param {{ source: "gone" batch_size: 5 }} annotated_data_param {{ yolo_data_type: 1 seg_scales: 4 {} }} }}'
+)
+
+
+def test_what_stands_in_for_masks_has_their_size_and_a_plane_for_each_class(tmp_path):
+    pytest.importorskip("google.protobuf")
+    path = tmp_path / "net.prototxt"
+    path.write_text(MASKED.format("single_class: true"))
+    with StandInNet(open_net(path), "train", (3, 20, 12)) as net:
+        assert net.blobs["label"].shape == (5, 1, 300, 5) and net.blobs["mask"].shape == (5, 1, 5, 3)
+    path.write_text(MASKED.format('single_class: false label_map_file: "gone"'))
+    with pytest.raises(NeedsDataError, match="gone"), StandInNet(open_net(path), "train", (3, 20, 12)):
+        pass
