@@ -273,10 +273,10 @@ def ssd() -> Iterator[Case]:
     yield from several(40, multibox_loss)
     yield from several(20, detection_output)
     yield from several(15, detection_evaluate)
-    yield from several(14, prior_box)
+    yield from several(12, prior_box)
     yield from several(8, normalize)
     yield from several(4, normalize_per_channel)
-    yield from several(8, permute)
+    yield from several(5, permute)
     yield from several(4, smooth_l1_loss)
 
 
@@ -770,6 +770,20 @@ def softmax_loss_ohem(rng: Rng) -> Case:
     return Case("softmax_loss_ohem", "rfcn", "SoftmaxWithLossOHEM", inputs, fields, tops=tops, down=1)
 
 
+def rfcn_smooth_l1_loss(rng: Rng) -> Case:
+    """SmoothL1Loss of R-FCN, which can also say what each region loses."""
+    case = smooth_l1_loss_ohem(rng)
+    case.name, case.fork, case.type = "rfcn_smooth_l1_loss", "dai", "SmoothL1Loss"
+    return case
+
+
+def rfcn_softmax_loss(rng: Rng) -> Case:
+    """SoftmaxWithLoss of R-FCN, with up to three tops."""
+    case = softmax_loss_ohem(rng)
+    case.name, case.fork, case.type = "rfcn_softmax_loss", "dai", "SoftmaxWithLoss"
+    return case
+
+
 def smooth_l1_loss_weighted(rng: Rng) -> Case:
     """SmoothL1Loss of Faster R-CNN, with weights inside and outside."""
     shape = rng.integers(1, 5, 4)
@@ -820,11 +834,13 @@ def proposal(rng: Rng) -> Case:
 
 
 def rfcn() -> Iterator[Case]:
-    """What R-FCN's Caffe has, and Faster R-CNN's and PVANet's (makefile/frcnn; sanghoon/caffe)."""
+    """Of R-FCN, Faster R-CNN and PVANet (makefile/frcnn, daijifeng001/caffe-rfcn, sanghoon/caffe)."""
     yield from several(8, psroi_pooling)
     yield from several(6, box_annotator)
     yield from several(7, smooth_l1_loss_ohem)
     yield from several(8, softmax_loss_ohem)
+    yield from several(2, rfcn_smooth_l1_loss)
+    yield from several(2, rfcn_softmax_loss)
     yield from several(5, smooth_l1_loss_weighted)
     yield from several(6, roi_pooling)
     yield from several(8, proposal)
@@ -942,6 +958,56 @@ def sequences() -> Iterator[Case]:
     yield from several(3, meanfield_of_any_size)
 
 
+# ------------------------------------------------------------------------------------------------- PSPNet
+
+
+def statistics(rng: Rng) -> Callable[[list[tuple[int, ...]]], list[np.ndarray]]:
+    """Slope, bias, moving mean and moving variance."""
+    return lambda shapes: (
+        [normal(rng, *shape) for shape in shapes[:3]]
+        + [rng.uniform(0.3, 3, shape).astype(np.float32) for shape in shapes[3:]]
+    )
+
+
+def pspnet_bn(rng: Rng) -> Case:
+    """BN of PSPNet."""
+    param = drawn(rng, {"momentum": [None, 0.95], "eps": [None, 1e-3], "frozen": [None, None, True]})
+    param["slope_filler"] = {"type": "constant", "value": 1.0}
+    phase = str(rng.choice(["train", "test"]))
+    x = normal(rng, *rng.integers(2, 5, 4), scale=2) + normal(rng, 1)
+    in_place = rng.random() < 0.3
+    # Unless frozen, PSPNet's Caffe goes back as in training, with the moving statistics: no derivative at TEST.
+    back = phase == "train" or "frozen" in param
+    return Case(
+        *("pspnet_bn", "psp", "BN", [x], {"bn_param": param}),
+        in_place=in_place,
+        phase=phase,
+        backward=back,
+        params=statistics(rng),
+    )
+
+
+def interp(rng: Rng) -> Case:
+    """Interp of PSPNet."""
+    height, width = (int(n) for n in rng.integers(2, 8, 2))
+    param: Fields = [
+        {"height": int(rng.integers(1, 12)), "width": int(rng.integers(1, 12))},
+        {"zoom_factor": int(rng.integers(1, 5))},
+        {"shrink_factor": int(rng.integers(1, 4))},
+        {"zoom_factor": int(rng.integers(2, 5)), "shrink_factor": int(rng.integers(2, 4))},
+    ][rng.integers(4)]
+    if rng.random() < 0.3:
+        param |= {"pad_beg": 0, "pad_end": -1}
+    x = normal(rng, *rng.integers(1, 4, 2), height, width)
+    return Case("interp", "psp", "Interp", [x], {"interp_param": param})
+
+
+def pspnet() -> Iterator[Case]:
+    """What PSPNet's Caffe has (hszhao/PSPNet)."""
+    yield from several(7, pspnet_bn)
+    yield from several(5, interp)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "ssd": ssd,
     "refinedet": refinedet,
@@ -953,4 +1019,5 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "rfcn": rfcn,
     "losses": losses,
     "sequences": sequences,
+    "pspnet": pspnet,
 }
