@@ -15,8 +15,9 @@ of column w, whose numbers are float64, so that their differences are exact enou
 
     y = (S[h1, w1] − S[h0, w1] − S[h1, w0] + S[h0, w0]) / area
 
-Backward writes dy / area at the four corners, with the same signs; a sum over all rows and columns before a pixel
-then spreads it over the bin. So each region costs the same whatever its size, on a CPU and on a GPU.
+Backward writes dy / area at the four corners, with the same signs; a sum over all rows and columns before a
+pixel then spreads it over the bin. So each region costs the same whatever its size, on a CPU and on a GPU. A
+pixel that is nan or infinite spoils all bins after it in its channel, whether they contain it or not.
 """
 
 from __future__ import annotations
