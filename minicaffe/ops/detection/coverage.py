@@ -63,7 +63,8 @@ class Grid:
         limit = np.float32(self.limit)
         small = np.minimum(side, np.maximum(limit, small)) if self.is_minimum else np.minimum(limit, small)
         middle = (box[:2] + (box[:2] + side)) * np.float32(0.5)
-        return np.concatenate([middle - small / 2, small])
+        first, last = middle - small / 2, middle + small / 2
+        return np.concatenate([first, last - first])  # from corner to corner, as there: not quite ``small``
 
     def _mark(self, box: np.ndarray, channel: int, out: np.ndarray) -> None:
         """Give a box the cells that its coverage overlaps."""

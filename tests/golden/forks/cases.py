@@ -1008,6 +1008,51 @@ def pspnet() -> Iterator[Case]:
     yield from several(5, interp)
 
 
+# ----------------------------------------------------------------------------------------------- DetectNet
+
+
+def detectnet_grid(rng: Rng) -> Case:
+    """The grid of DetectNetTransformation, for boxes of pictures that are not changed."""
+    width, height = (int(n) for n in rng.integers(20, 90, 2))
+    param = drawn(
+        rng,
+        {
+            "stride": [None, 8, 5],
+            "scale_cvg": [None, 1.0, 0.3],
+            "gridbox_type": [None, "GRIDBOX_MAX", "GRIDBOX_MIN"],
+            "max_cvg_len": [None, 12],
+            "min_cvg_len": [None, 6],
+            "obj_norm": [None, True],
+            "crop_bboxes": [None, False],
+        },
+    )
+    param |= {"image_size_x": width, "image_size_y": height}
+    if rng.random() < 0.6:
+        param["object_class"] = [{"src": 1, "dst": 1}, {"src": 3, "dst": 0}, {"src": 4, "dst": 1}]
+    images, most = int(rng.integers(1, 3)), 4
+    labels = np.zeros((images, 1, most + 1, 16), np.float32)
+    for rows in labels[:, 0]:
+        rows[0, :2] = rng.integers(0, most + 1), 16
+        rows[1:, :2] = rng.uniform(-10, (width, height), (most, 2)).round(1)
+        rows[1:, 2:4] = rng.uniform(0, 40, (most, 2)).round(1)
+        rows[1:, 5] = rng.integers(1, 5, most)
+        rows[1, :2] = width - 0.2, height - 9.3  # cut to a narrow strip
+        rows[1, 5] = 1
+    pictures = np.zeros((images, 3, height, width), np.float32)
+    fields = {"detectnet_groundtruth_param": param}
+    return Case(
+        *("detectnet_grid", "nvidia", "DetectNetTransformation", [pictures, labels], fields, 2),
+        phase="test",
+        backward=False,
+        leave_out=("out_y0",),
+    )
+
+
+def detectnet() -> Iterator[Case]:
+    """What NVIDIA's Caffe has for DetectNet, but its loss (NVIDIA/caffe, branch caffe-0.15)."""
+    yield from several(5, detectnet_grid)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "ssd": ssd,
     "refinedet": refinedet,
@@ -1020,4 +1065,5 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "losses": losses,
     "sequences": sequences,
     "pspnet": pspnet,
+    "detectnet": detectnet,
 }
