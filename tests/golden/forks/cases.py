@@ -399,7 +399,7 @@ def segnet_loss(rng: Rng) -> Case:
 def segnet() -> Iterator[Case]:
     """What SegNet's Caffe has (alexgkendall/caffe-segnet)."""
     yield from several(14, segnet_bn)
-    yield from several(10, segnet_pooling)
+    yield from several(7, segnet_pooling)
     yield from several(12, segnet_upsample)
     yield from several(12, segnet_loss)
 
@@ -1008,7 +1008,7 @@ def pspnet() -> Iterator[Case]:
     yield from several(5, interp)
 
 
-# ----------------------------------------------------------------------------------------------- DetectNet
+# -------------------------------------------------------------------------------------------------- NVIDIA
 
 
 def detectnet_grid(rng: Rng) -> Case:
@@ -1048,9 +1048,33 @@ def detectnet_grid(rng: Rng) -> Case:
     )
 
 
-def detectnet() -> Iterator[Case]:
-    """What NVIDIA's Caffe has for DetectNet, but its loss (NVIDIA/caffe, branch caffe-0.15)."""
+def scaled_batch_norm(rng: Rng) -> Case:
+    """BatchNorm with scale_bias of NVIDIA."""
+    param = drawn(rng, {"moving_average_fraction": [None, 0.9], "eps": [None, 1e-3, 1e-6]})
+    phase = str(rng.choice(["train", "train", "test"]))
+    x = normal(rng, *rng.integers(2, 5, 4), scale=2) + normal(rng, 1)
+
+    def params(shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+        mean, variance, one, *rest = shapes
+        made = [normal(rng, *mean), rng.uniform(0.3, 3, variance), np.ones(one)]
+        return made + [normal(rng, *shape) for shape in rest]
+
+    ours = {"type": "BatchNorm", "batch_norm_param": param | {"scale_bias": True}}
+    # On a CPU the moving variance is that of the batch with eps, and not the unbiased one as with cuDNN.
+    return Case(
+        *("scaled_batch_norm", "nvidia", "NVBatchNorm", [x], {"batch_norm_param": param}),
+        phase=phase,
+        backward=phase == "train",
+        params=params,
+        ours=ours,
+        leave_out=("w_L_1", "gp_L_0", "gp_L_1", "gp_L_2"),
+    )
+
+
+def nvidia() -> Iterator[Case]:
+    """What NVIDIA's Caffe has, but its loss (NVIDIA/caffe, branches caffe-0.15 and caffe-0.17)."""
     yield from several(5, detectnet_grid)
+    yield from several(4, scaled_batch_norm)
 
 
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
@@ -1065,5 +1089,5 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "losses": losses,
     "sequences": sequences,
     "pspnet": pspnet,
-    "detectnet": detectnet,
+    "nvidia": nvidia,
 }
