@@ -52,6 +52,6 @@ class StandInNet(Net):
         if shapes != layer.shapes_expected((0, 0, 0)):
             self._guessed = spec.top[0]
         self.missing[spec.name] = error
-        stand_in = make_layer_spec("Input", name=spec.name, top=spec.top)
+        stand_in = make_layer_spec("Input", name=spec.name, top=spec.top, loss_weight=[0.0] * len(spec.top))
         stand_in.message(InputParam).shape = [BlobShape(dim=list(shape)) for shape in shapes]
         super()._append(stand_in)

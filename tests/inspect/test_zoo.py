@@ -174,6 +174,8 @@ def test_what_stands_in_for_labels_has_the_shape_of_labels(tmp_path, data, shape
     path.write_text(f'layer {{ name: "data" top: "data" top: "label" type: "{data} }}')
     with StandInNet(open_net(path), "train", (3, 10, 10)) as net:
         assert net.blobs["data"].shape == (5, 3, 10, 10) and net.blobs["label"].shape == shape
+        net.forward()
+        net.backward()
 
 
 MASKED = (
