@@ -13,7 +13,7 @@ import pytest
 from minicaffe.device import array
 from minicaffe.device.array import Device
 from minicaffe.device.kernel import MOST_BLOCKS, THREADS, Kernel, needs_64_bits
-from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, softmax
+from minicaffe.ops import dropout, lrn, normalization, pooling, roi_pooling, softmax, unpooling
 from minicaffe.ops.convolution import dense as convolution
 from minicaffe.ops.convolution import depthwise, vertical
 from minicaffe.ops.convolution.geometry import Geometry, Window
@@ -185,6 +185,26 @@ def test_a_region_of_an_image_that_is_not_there_is_zero():
     roi_pooling.max_roi_pool(x, array.cupy.asarray(regions), 1.0, y, places)
     assert not y.get()[..., :2].any() and (y.get()[..., 2] == 1).all()
     assert (places.get()[..., :2] == -1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 4, 5), (2, 3, 1, 1)])
+def test_unpooling_and_its_gradient(dtype, shape):
+    channels, height, width, batch = shape
+    large = channels, 2 * height + 1, 2 * width, batch
+    free = np.random.default_rng(2).permuted(np.arange(large[1] * large[2])[:, None], axis=0)
+    mask = np.resize(free[: height * width], shape).astype(dtype)
+    x, dy = random(*shape, dtype=dtype), random(*large, dtype=dtype, seed=1)
+    assert_same(unpooling.unpool, x, mask, np.full_like(dy, 7), written=1)
+    assert_same(unpooling.unpool_grad, dy, mask, np.full_like(x, 7), written=1)
+
+
+def test_a_place_that_is_not_there_is_left_out():
+    mask = array.cupy.asarray(np.array([0, -1, 4, np.nan, 1e30], np.float32).reshape(1, 1, 5, 1))
+    x, y = array.cupy.ones(mask.shape, np.float32), array.cupy.full((1, 2, 2, 1), 7, np.float32)
+    unpooling.unpool(x, mask, y)
+    assert y.get().ravel().tolist() == [1, 0, 0, 0]
+    unpooling.unpool_grad(y, mask, x)
+    assert x.get().ravel().tolist() == [1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 2, 5), (3, 6, 5, 2), (9, 1, 4, 3)])
