@@ -1,5 +1,6 @@
 """Reading what real Caffe computed, and running the same net here (see golden/README.md for the keys)."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,17 @@ def recorded_names(name):
     """The names of the cases of one file, in order. To read all their arrays takes a hundred times as long."""
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
         return list(dict.fromkeys(key.partition("/")[0] for key in file.files))
+
+
+@cache
+def types_recorded_of_forks():
+    """The layer types that ``golden/forks`` has cases of."""
+    types = set()
+    for path in (FOLDER / "forks").glob("*.npz"):
+        with np.load(path, allow_pickle=False) as file:
+            for case in recorded_names(f"forks/{path.stem}"):
+                types.add(re.search(r"name: L\n +type: (\w+)", str(file[f"{case}/net"]))[1])
+    return types
 
 
 @cache

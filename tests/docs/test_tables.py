@@ -26,7 +26,7 @@ from minicaffe.train.lr_policy import policies
 from minicaffe.train.solvers.rule import update_rules
 from tests.docs.layer_rows import cells
 from tests.docs.pages import PAGES, ROOT, blocks_of, table_rows
-from tests.golden_files import FOLDER
+from tests.golden_files import FOLDER, types_recorded_of_forks
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 
@@ -50,7 +50,9 @@ def origin(layer_type):
     if layer_type in SINCE_1_0:
         assert recorded
         return "Caffe master"
-    return ("Caffe 1.0" if recorded else "Caffe 1.0 ¹") if layer_type in RELEASE_1_0 else " ²"
+    if layer_type in RELEASE_1_0:
+        return "Caffe 1.0" if recorded else "Caffe 1.0 ¹"
+    return " ³" if layer_type in types_recorded_of_forks() else " ²"
 
 
 LAYER_ROWS = {row[0]: row for row in table_rows(DOCS / "layers.md", "# Layers")}
@@ -62,7 +64,9 @@ def test_layers_md_has_every_type_with_its_formula_its_fields_its_file_and_its_o
     assert layer_type in LAYER_ROWS, f"docs/layers.md lacks the row | {' | '.join(expected)} | … |"
     assert LAYER_ROWS[layer_type][:4] == expected, "python -m tests.docs.layer_rows writes the rows anew"
     last = LAYER_ROWS[layer_type][4]
-    assert last == origin(layer_type) or (origin(layer_type) == " ²" and last.endswith(" ²"))
+    assert last == origin(layer_type) or (
+        origin(layer_type) in (" ²", " ³") and last.endswith(origin(layer_type))
+    )
 
 
 def test_layers_md_has_no_type_that_is_not_there():
