@@ -3,7 +3,8 @@
     y = x + α · m · e        dx = dy        α = max(0, cos(π/2 · iteration / (3/4 · max_iter)))
 
 with m = 1 for a pixel that a true box covers, even in part, else 0, and e, a number for each pixel: the mean of
-its channels, as the paper has it. In a net that no solver trains, or without max_iter, α is 1.
+its channels, as the paper has it. A solver's test nets have the α of its training. In a net without a solver, or
+without max_iter, α is 1.
 
 Shapes: x, y (N, C, H, W), stored (C, H, W, N); labels (N, …) of 5 numbers for each box, (label, x, y, w, h) in
 fractions of the image, up to the first with x = 0; e, N · H · W numbers, as (N, H, W). Labels and e get no

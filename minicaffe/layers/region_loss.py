@@ -96,7 +96,8 @@ class RegionLoss(YoloLoss):
         o = s[:, 4]
         delta[...] = 0
         delta[:, 4] = param.noobject_scale * o * o * (1 - o) * nothing
-        score = self._find(truths)
+        with np.errstate(over="ignore", invalid="ignore"):  # of boxes too large for numbers
+            score = self._find(truths)
         top[0].stored[...] = (delta * delta).sum() / max(1, self.grid[-1])
         self.tell(score)
 

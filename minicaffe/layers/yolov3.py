@@ -102,7 +102,8 @@ class Yolov3(YoloLoss):
         best = self.best_overlap(truths, self.anchors[self.mask], self.overlap)
         delta[...] = 0
         delta[:, 4] = s[:, 4] * (best <= param.thresh)
-        score, losses_of_boxes = self._find(truths)
+        with np.errstate(over="ignore", invalid="ignore"):  # of boxes too large for numbers
+            score, losses_of_boxes = self._find(truths)
         counting = delta if param.iou_loss == "MSE" else delta[:, 4:]
         loss = (counting * counting).sum() + losses_of_boxes
         images = max(1, self.grid[-1])

@@ -325,7 +325,7 @@ class Solver:
                 return
         shown = bool(spec.display) and self.iter % spec.display == 0
         self.net.debug_info = shown and spec.debug_info
-        self.net.setting.progress = self.iter / spec.max_iter if spec.max_iter else 0.0
+        self.net.setting.progress = self._progress()
         self.net.clear_param_diffs()
         loss = self._accumulate()
         if self.plateaus.windows:
@@ -450,6 +450,7 @@ class Solver:
 
     def _test(self, number: int) -> dict[str, np.ndarray]:
         net, batches = self.test_nets[number], self.spec.test_iter[number]
+        net.setting.progress = self._progress()
         self._tell("Iteration %d, Testing net (#%d)", self.iter, number)
         result = score(net, batches, lambda _: self._request != "stop", self.spec.ap_version)
         if result is None:
@@ -463,6 +464,10 @@ class Solver:
         shown = {"average_precisions": per_class} if per_class else {}
         self.log.write(event="test", iteration=self.iter, net=number, outputs=_plain(result.outputs), **shown)
         return result.outputs
+
+    def _progress(self) -> float:
+        """How far the training has come: the share of ``max_iter`` that is done, 0 without one."""
+        return self.iter / self.spec.max_iter if self.spec.max_iter else 0.0
 
     def smoothed_loss(self) -> float:
         """The mean loss over the last ``average_loss`` iterations. Waits for the device."""

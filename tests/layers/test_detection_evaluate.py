@@ -90,6 +90,25 @@ def judged(detections, boxes, param):
     return net, lambda: np.array(net.forward(x0=detections[None, None], x1=boxes[None, None])["L"])
 
 
+def test_boxes_after_a_row_of_none_are_not_read(rng):
+    found = some_detections(rng)
+    _, rows = judged(found, np.insert(BOXES, 3, -1.0, axis=0), "overlap_threshold: 0.5")
+    np.testing.assert_allclose(rows()[0, 0], judged_slowly(found, BOXES[:3], 4))
+
+
+def test_a_detection_of_no_image_is_not_judged_and_leaves_a_row_of_zeros():
+    found = np.array([[-1, 1, 0.9, *BOXES[0, 3:7]], [0, 1, 0.8, *BOXES[0, 3:7]]])
+    _, rows = judged(found, BOXES[:2], "overlap_threshold: 0.5")
+    np.testing.assert_allclose(rows()[0, 0, 3:], [[0, 1, 0.8, 1, 0], [0] * 5])
+
+
+@pytest.mark.parametrize(("threshold", "is_true"), [(0.5, 1), (0.500001, 0)])
+def test_an_overlap_as_high_as_the_threshold_is_enough(threshold, is_true):
+    found = np.array([[0, 1, 0.9, 0, 0, 0.5, 1]])
+    _, rows = judged(found, np.array([[0, 1, 0, 0, 0, 1, 1, 0.0]]), f"overlap_threshold: {threshold}")
+    assert rows()[0, 0, 3].tolist() == [0, 1, 0.9, is_true, 1 - is_true]
+
+
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("difficult", [True, False])
 def test_rows_are_those_of_the_reference(threshold, difficult, rng):
@@ -133,15 +152,18 @@ def test_with_sizes_boxes_are_compared_in_pixels_and_lines_go_on_with_images(tmp
     np.testing.assert_allclose(rows()[0, 0], again)
 
 
+def pixels_of(boxes, size, text):
+    """``in_pixels`` with a resize_param of this text."""
+    layer = f"type: DetectionEvaluate, detection_evaluate_param: {{num_classes: 2, resize_param: {{{text}}}}}"
+    net = net_of(layer, (1, 1, 1, 7), (1, 1, 1, 8))
+    return in_pixels(boxes, size, net.layers[-1].param.resize_param)
+
+
 def test_boxes_of_resized_images_in_pixels():
     boxes = np.array([[0.25, 0.25, 0.75, 0.75], [-0.5, 0.4, 1.5, 0.5]])
 
     def pixels(size, text):
-        layer = (
-            f"type: DetectionEvaluate, detection_evaluate_param: {{num_classes: 2, resize_param: {{{text}}}}}"
-        )
-        net = net_of(layer, (1, 1, 1, 7), (1, 1, 1, 8))
-        return in_pixels(boxes, size, net.layers[-1].param.resize_param)
+        return pixels_of(boxes, size, text)
 
     found, area = pixels((40, 100), "height: 10, width: 20")
     np.testing.assert_allclose(found, [[25, 10, 75, 30], [0, 16, 100, 20]])
@@ -156,6 +178,22 @@ def test_boxes_of_resized_images_in_pixels():
     )
     np.testing.assert_allclose(found, [[20, 15, 60, 40], [0, 24, 100, 30]])
     np.testing.assert_allclose(area, [40 * 25, 100 * 6])
+
+
+def test_a_box_in_an_image_of_one_pixel_has_its_area_without_ends():
+    box = np.array([0.25, 0.5, 0.75, 1])
+    assert in_pixels(box, (1, 1), None)[1] == 0.5 * 0.5
+    assert in_pixels(box, (1, 2), None)[1] == (1 + 1) * (0.5 + 1)
+
+
+def test_a_box_that_is_all_padding_stays_where_it_is():
+    """A tenth at each end is padding: boxes that end or begin there are all in it."""
+    boxes = np.array([[0.25, 0, 0.5, 0.1], [0.25, 0.9, 0.5, 1], [0.25, 0, 0.5, 0.18]])
+    found, _ = pixels_of(boxes, (40, 100), "height: 10, width: 20, resize_mode: FIT_LARGE_SIZE_AND_PAD")
+    np.testing.assert_allclose(found, [[25, 0, 50, 4], [25, 36, 50, 40], [25, 0, 50, 4]])
+    boxes = boxes[:, [1, 0, 3, 2]]
+    found, _ = pixels_of(boxes, (100, 40), "height: 20, width: 10, resize_mode: FIT_LARGE_SIZE_AND_PAD")
+    np.testing.assert_allclose(found, [[0, 25, 4, 50], [36, 25, 40, 50], [0, 25, 4, 50]])
 
 
 def test_boxes_in_pixels_that_do_not_touch_have_one_pixel_in_common():
@@ -195,6 +233,21 @@ def test_max_integral_takes_the_precision_before_a_step_too():
         0.5 + 0.5 * 2 / 3
     )
     assert average_precision(SCORES[:2], np.array([True, True]), 2, "MaxIntegral") == 1
+
+
+@pytest.mark.parametrize("version", ["Integral", "MaxIntegral"])
+def test_a_step_in_recall_below_a_millionth_is_none(version):
+    both = np.array([False, True])  # at the second detection, recall has its step and precision is 1/2
+    assert average_precision(SCORES[:2], both, 2_000_000, version) == 0
+    assert average_precision(SCORES[:2], both, 500_000, version) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("version", ["11point", "MaxIntegral", "Integral"])
+def test_of_equal_scores_the_first_counts_as_higher(version, rng):
+    scores, is_true = np.repeat([0.25, 0.75, 0.5], 40), rng.random(120) < 0.4
+    in_order = np.concatenate([is_true[40:80], is_true[80:], is_true[:40]])
+    expected = average_precision(np.arange(120, 0, -1), in_order, 60, version)
+    assert average_precision(scores, is_true, 60, version) == expected
 
 
 def test_a_recall_of_seven_tenths_is_less_than_0_7_as_in_ssds_caffe():

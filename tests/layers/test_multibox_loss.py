@@ -11,7 +11,7 @@ from minicaffe.ops.detection.mining import hardest, hardest_apart
 from minicaffe.testing import check_gradients
 from tests.layer_cases import net_of
 
-IMAGES, PRIORS, CLASSES = 3, 12, 4
+IMAGES, PRIORS, CLASSES = 3, 10, 4
 DEFAULTS = {
     "loc_loss_type": "SMOOTH_L1",
     "conf_loss_type": "SOFTMAX",
@@ -323,7 +323,7 @@ def test_the_loss_is_that_of_the_reference(given, first_detector, rng):
 @pytest.mark.parametrize(("given", "first_detector"), CASES)
 def test_backward_is_the_derivative_of_forward(given, first_detector, rng):
     bottoms = bottoms_of(given, rng, first_detector)
-    net = check_gradients(layer_of(given, ", loss_weight: 0.6"), bottoms, by=["x0", "x1"], most=60)
+    net = check_gradients(layer_of(given, ", loss_weight: 0.6"), bottoms, by=["x0", "x1"], most=30)
     assert not any(net.blobs[f"x{i}"].has_diff for i in range(2, len(bottoms)))
 
 
@@ -387,6 +387,45 @@ def test_of_equal_overlaps_the_first_prior_and_then_the_first_box_match():
     same = np.array([[0.2, 0.2, 0.6, 0.6]] * 3)
     assert match(same, same[:2], None, False)[0].tolist() == [0, 1, -1]
     assert match(same, same[:2], 0.5, False)[0].tolist() == [0, 1, 0]
+
+
+def test_an_overlap_as_high_as_the_threshold_matches():
+    box, priors = np.array([[0, 0, 1, 1]]), np.array([[0, 0, 1, 1], [0, 0, 0.5, 1]])
+    assert match(priors, box, 0.5, False)[0].tolist() == [0, 0]
+    assert match(priors, box, np.nextafter(0.5, 1), False)[0].tolist() == [0, -1]
+
+
+def test_an_overlap_of_a_millionth_is_none():
+    prior = np.array([[0.0, 0, 1, 1]])
+    for side, found in ((9e-4, -1), (1.1e-3, 0)):
+        matches, highest = match(prior, np.array([[0, 0, side, side]]), 1e-9, False)
+        assert matches.tolist() == [found] and (highest > 0).tolist() == [found == 0]
+
+
+@pytest.mark.parametrize(("overlap", "examples"), [(0.25, 1), (0.250001, 2)])
+def test_a_prior_with_an_overlap_of_neg_overlap_is_no_negative(overlap, examples):
+    priors = np.stack([[0, 0, 1, 1, 0, 0, 0.25, 1], [0.1] * 8])[None]
+    net = net_of(layer_of({"neg_overlap": overlap}), (1, 8), (1, 8), (1, 2, 8), (1, 1, 1, 8), dtype="float64")
+    loss = net.forward(x0=np.zeros((1, 8)), x1=np.zeros((1, 8)), x2=priors, x3=[[[[0, 1, 0, 0, 0, 1, 1, 0]]]])
+    assert float(loss["L"]) == pytest.approx(examples * math.log(4))
+
+
+def test_boxes_of_images_beyond_the_batch_are_left_out(rng):
+    bottoms = bottoms_of({}, rng)
+    expected = loss_slowly({}, *bottoms)
+    bottoms[3][0, 0, -1] = [IMAGES, 1, 0, 0.1, 0.1, 0.5, 0.6, 0]
+    net = net_of(layer_of({}), *(x.shape for x in bottoms), dtype="float64")
+    loss = net.forward(**{f"x{i}": x for i, x in enumerate(bottoms)})["L"]
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_box_of_the_background_is_an_error_where_all_others_are_one_class_too(rng):
+    given = {"num_classes": 2, "map_object_to_agnostic": True}
+    bottoms = bottoms_of(given, rng)
+    bottoms[3][0, 0, 1, 1] = 0
+    net = net_of(layer_of(given), *(x.shape for x in bottoms))
+    with pytest.raises(mc.DataError, match="label 0, but there are 2 classes"):
+        net.forward(**{f"x{i}": x for i, x in enumerate(bottoms)})
 
 
 def test_matches_of_many_boxes_are_those_found_pair_after_pair(rng):

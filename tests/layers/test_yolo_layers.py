@@ -205,6 +205,31 @@ def test_yolov3_takes_uncertain_boxes_of_gaussian_yolo_for_less_likely(rng):
     np.testing.assert_allclose(out, rows_of(batch, 0.45), rtol=1e-10)
 
 
+def test_yolov3_takes_the_first_anchors_of_each_part_of_the_mask(rng):
+    """Three masks for each grid of two anchors: the third is not used."""
+    grids = [rng.standard_normal((2, 16, *shape[2:])) * 2 for shape in V3_SHAPES]
+    text = (V3 % (0.3, 0.45)).replace("num_classes", "num_box: 2, num_classes")
+    out = net_of(text, *(grid.shape for grid in grids), dtype="float64").forward(x0=grids[0], x1=grids[1])[
+        "L"
+    ]
+    batch = [list(v3_candidates(grids, image, 0.3, masks=((3, 4), (0, 1)))) for image in (0, 1)]
+    np.testing.assert_allclose(out[0, 0], rows_of(batch, 0.45), rtol=1e-10)
+
+
+def test_a_confidence_at_the_threshold_is_enough_for_yolov2_but_not_for_yolov3():
+    """Of zeros p is 1/2; v3 has a label's sigmoid too, of 1/2."""
+    x, boxes = np.zeros((1, 6, 1, 1)), "num_classes: 1, num_box: 1, biases: [1, 1]"
+    v3 = f"mask_group_num: 1, anchors_scale: 1, mask: 0, {boxes}"
+    for kind, param, threshold, found in (
+        ("YoloDetectionOutput", f"yolo_detection_output_param: {{{boxes}", 0.5, True),
+        ("YoloDetectionOutput", f"yolo_detection_output_param: {{{boxes}", 0.500001, False),
+        ("Yolov3DetectionOutput", f"yolov3_detection_output_param: {{{v3}", 0.25, False),
+        ("Yolov3DetectionOutput", f"yolov3_detection_output_param: {{{v3}", 0.249999, True),
+    ):
+        net = net_of(f"type: {kind}, {param}, confidence_threshold: {threshold}}}", x.shape)
+        assert (net.forward(x0=x)["L"][0, 0, 0, 1] == 1) == found
+
+
 def test_yolo_boxes_of_equal_overlap_as_the_threshold_go():
     """Two boxes of the size of a cell, half a cell apart, overlap by 1/3 of their union."""
     param = "num_classes: 1, num_box: 1, mask_group_num: 1, anchors_scale: 1, mask: 0, biases: [1, 1]"
@@ -283,6 +308,16 @@ def test_masks_are_scored_by_the_pixels_that_they_share_with_the_truth(rng):
     ]
     np.testing.assert_allclose(out[0, 0, 0], expected, rtol=1e-6)
     assert 0 < expected[0] < 1 and expected[1] == expected[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "value"), [("", 0.5), (", threshold: 0", 0), (", threshold: 0.25", 0.25)]
+)
+def test_a_pixel_counts_above_the_threshold_which_is_one_half_by_default(threshold, value):
+    text = f"type: SegmentationEvaluate, segmentation_evaluate_param: {{num_classes: 1{threshold}}}"
+    net = net_of(text, (1, 1, 1, 4), (1, 1, 1, 4), dtype="float64")
+    scores, truths = np.array([0, 0.1, 0.1, 0.1]), np.array([0, 0, 0.1, 0.1])
+    assert net.forward(x0=[[[value + scores]]], x1=[[[value + truths]]])["L"].item() == pytest.approx(2 / 3)
 
 
 # ------------------------------------------------------------------------------------------------ errors

@@ -5,6 +5,7 @@ Their gradients are no derivatives of their losses, but mostly of other sums, wh
 
 import math
 import re
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -194,8 +195,9 @@ def v3_reference(x, batch, mask, **settings):
         return np.array([(j + cx) / W, (i + cy) / H, *sides])
 
     for image, truths in enumerate(batch):
+        shown = list(takewhile(lambda truth: truth[1] != 0, truths))
         for a, i, j in np.ndindex(A, H, W):
-            best = max([0, *(overlap(kind, box_at(image, a, i, j), truth[1:]) for truth in truths)])
+            best = max([0, *(overlap(kind, box_at(image, a, i, j), truth[1:]) for truth in shown)])
             delta[image, a, 4, i, j] = 0 if best > p["thresh"] else s[image, a, 4, i, j]
         for truth, a in v3_assigned(truths, mask, p):
             label, box = int(truth[0]), np.array(truth[1:])
@@ -259,6 +261,38 @@ def test_yolov3_is_what_darknet_computes_box_by_box(settings, mask, rng):
     gradient = np.array(net.blobs["x0"].diff).reshape(x.shape)
     np.testing.assert_allclose(gradient, 1.5 * delta / 3, rtol=1e-5, atol=1e-7)
     assert sum(len(list(v3_assigned(truths, mask, V3 | settings))) for truths in batch) > 1
+
+
+def test_boxes_without_an_object_are_compared_with_truths_up_to_one_at_the_left_edge(rng):
+    truths = [(2, 0.3, 0.5, 0.2, 0.3), (1, 0.0, 0.4, 0.3, 0.4), (0, 0.75, 0.8, 0.4, 0.5)]
+    x = rng.standard_normal((1, A, 5 + K, H, W))
+    net = net_of(
+        v3_text([0, 1], thresh=0.05), (1, A * (5 + K), H, W), (1, 1, 6, 5), dtype="float64", phase="train"
+    )
+    loss = float(net.forward(x0=x.reshape(1, -1, H, W), x1=labels_of([truths]))["L"])
+    assert loss == pytest.approx(v3_reference(x, [truths], [0, 1], thresh=0.05)[0], rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["IOU", "GIOU", "DIOU", "CIOU"])
+def test_a_box_of_no_width_climbs_as_one_of_width_1_and_one_too_wide_for_numbers_does_not(kind):
+    truth, place = (1, 0.31, 0.42, 0.12, 0.2), (0, 0, slice(0, 4), 1, 1)
+    settings = {"iou_loss": kind, "iou_thresh": 1, "max_delta": 100}
+    net = net_of(
+        v3_text([0, 1], **settings), (1, A * (5 + K), H, W), (1, 1, 6, 5), dtype="float64", phase="train"
+    )
+    climbs = []
+    for width in (-800, 800):
+        x = np.zeros((1, A, 5 + K, H, W))
+        x[0, :, 2, 1, 1] = width
+        net.forward(x0=x.reshape(1, -1, H, W), x1=labels_of([[truth]]))
+        net.backward()
+        gradient = np.array(net.blobs["x0"].diff).reshape(x.shape)
+        assert np.isfinite(gradient).all() and (gradient[:, :, 5:] != 0).any()
+        climbs.append(-gradient[place])
+    assert climbs[1].tolist() == [0] * 4
+    box = np.array([1.5 / W, 1.5 / H, 1, BIASES[0, 1] / (H * PIXELS)])
+    expected = ascent(kind, box, np.array(truth[1:])) * [1, 1, 0, 1] * 0.25
+    np.testing.assert_allclose(climbs[0], expected, rtol=1e-5, atol=1e-7)
 
 
 def cross_entropy(wanted, x):
@@ -563,7 +597,7 @@ def test_assisted_excitation_raises_the_pixels_that_boxes_touch(rng):
     np.testing.assert_allclose(out, x + (mask * e)[:, None], rtol=1e-12)
 
 
-def test_assisted_excitation_ends_at_three_quarters_of_the_training():
+def test_assisted_excitation_ends_at_three_quarters_of_the_training_in_test_nets_too():
     text = """net_param:
   force_backward: true
   layer:
@@ -574,16 +608,22 @@ def test_assisted_excitation_ends_at_three_quarters_of_the_training():
 base_lr: 0
 lr_policy: fixed
 max_iter: 8
+test_iter: 1
+test_interval: 100
 """
     solver = mc.Solver(parse_solver(text))
-    solver.net.blobs["label"].data[...] = 0.5
-    solver.net.blobs["e"].data[...] = 1
-    raised = []
+    for net in (solver.net, solver.test_nets[0]):
+        net.blobs["label"].data[...] = 0.5
+        net.blobs["e"].data[...] = 1
+    raised, tested = [], []
     for _ in range(8):
         solver.step(1)
         raised.append(float(solver.net.blobs["y"].data[0, 0, 0, 0]))
+        solver.test_all()
+        tested.append(float(solver.test_nets[0].blobs["y"].data[0, 0, 0, 0]))
     expected = [math.cos(math.pi / 2 * k / 6) for k in range(6)] + [0, 0]
     np.testing.assert_allclose(raised, expected, atol=1e-6)
+    np.testing.assert_allclose(tested, [*expected[1:], 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

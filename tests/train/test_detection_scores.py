@@ -11,7 +11,7 @@ import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect.logs import read_log
 from minicaffe.spec.solver import parse_solver
-from minicaffe.train.scoring import score
+from minicaffe.train.scoring import precision_by_class, score
 
 HERE, AWAY, NONE = [0.1, 0.1, 0.5, 0.5], [0.5, 0.5, 0.9, 0.9], [-1.0] * 4
 FOUND = [  # two batches of two
@@ -64,6 +64,11 @@ def test_detections_of_all_batches_make_one_precision(detections, version, expec
         result = score(net, 2, lambda _: True, version)
     assert result.precisions["eval"] == pytest.approx({1: expected, 2: 0, 3: 0})
     assert result.outputs["eval"].shape == () and float(result.outputs["eval"]) == pytest.approx(expected / 3)
+
+
+def test_a_detection_that_is_neither_true_nor_false_does_not_count():
+    rows = np.array([[-1, 1, 1, -1, -1], [0, 1, 0.9, 0, 0], [0, 1, 0.8, 1, 0], [0, 1, 0.7, 0, 1]])
+    assert precision_by_class(rows, "Integral") == {1: 1.0}
 
 
 def test_a_solver_shows_the_mean_as_ssds_caffe_does(detections, caplog):
