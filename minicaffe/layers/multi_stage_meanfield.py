@@ -43,13 +43,13 @@ class MultiStageMeanfieldParam(Message):
     """
 
     compatibility_mode = Enum("POTTS", default="POTTS")
-    threshold = Float(2.0)
+    threshold = Float(0.0)
     theta_alpha = Float(required=True, above=0)
     theta_beta = Float(required=True, above=0)
     theta_gamma = Float(required=True, above=0)
     num_iterations = Int(required=True, min=2)
-    spatial_filter_weight = Float(0.0)
-    bilateral_filter_weight = Float(10.0)
+    spatial_filter_weight = Float(1.0)
+    bilateral_filter_weight = Float(1.0)
     forced_spatial_filter_weight = Float(0.0)
     forced_bilateral_filter_weight = Float(0.0)
     spatial_filter_weights_str = String("")

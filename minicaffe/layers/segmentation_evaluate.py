@@ -18,7 +18,7 @@ from minicaffe.spec.fields import Float, Int, Message
 class SegmentationEvaluateParam(Message):
     """``num_classes`` is read, but not used: classes are the channels."""
 
-    num_classes = Int(required=True, min=1)
+    num_classes = Int(1, min=1)
     threshold = Float(0.5)
 
 

@@ -34,7 +34,7 @@ class YoloDetectionOutputParam(Message):
     """``num_box``: the anchors of a grid, A. ``side`` and ``label_map_file`` are read, but not used."""
 
     side = Int(13, min=0)
-    num_classes = Int(required=True, min=1)
+    num_classes = Int(20, min=1)
     num_box = Int(5, min=1)
     coords = Int(4, min=4, max=4)
     confidence_threshold = Float(0.01)

@@ -38,7 +38,7 @@ from minicaffe.spec.fields import Bool, Float, Int, Message
 class Yolov3DetectionOutputParam(Message):
     """``num_box``: the anchors of a grid, A. ``mask_group_num``: the number of grids. See above for the others."""
 
-    num_classes = Int(required=True, min=1)
+    num_classes = Int(20, min=1)
     num_box = Int(3, min=1)
     confidence_threshold = Float(0.01)
     nms_threshold = Float(0.45, min=0, max=1)

@@ -364,7 +364,7 @@ ERRORS = [
     (V3.replace("[32, 16]", "32") % (0.1, 0.5), V3_SHAPES, "anchors_scale: 1 given for 2 grids"),
     (V3.replace("[3, 4, 5, 0", "[3, 4, 0") % (0.1, 0.5), V3_SHAPES, "mask: 5 given; expected 3 .* × 2 grids"),
     (V3.replace("[3,", "[6,") % (0.1, 0.5), V3_SHAPES, "mask: 6 is no anchor: 12 biases are 6"),
-    (V3.replace("num_classes: 3, ", "") % (0.1, 0.5), V3_SHAPES, "num_classes: required"),
+    (V3.replace("num_classes: 3, ", "") % (0.1, 0.5), V3_SHAPES, r"expected \(N, 3 · 25, H, W\)"),
     (V2 % (0.1, 0.5), [(1, 15, 3, 3)], r"expected \(N, 2 · 8, H, W\)"),
     (
         V2.replace("2]", "]") % (0.1, 0.5),

@@ -1,7 +1,8 @@
 """The fields of Caffe's messages, read from ``caffe.proto`` and ``forks.proto`` beside this file, without protobuf.
 
 >>> schema()["DropoutParameter"]["dropout_ratio"]
-Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={}, enum='', of_fork=False)
+Field(name='dropout_ratio', number=1, kind='float', repeated=False, packed=False, values={}, enum='', of_fork=False,
+default='')
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ PROTO = Path(__file__).with_name("caffe.proto")
 FORKS = Path(__file__).with_name("forks.proto")
 TOKEN = re.compile(
     r"message (?P<message>\w+) \{|enum (?P<enum>\w+) \{(?P<values>[^}]*)\}|(?P<end>\})|"
-    r"(?P<label>optional|repeated) (?P<kind>[\w.]+) (?P<name>\w+) = (?P<number>\d+)(?P<packed> \[packed = true\])?;"
+    r"(?P<label>optional|repeated) (?P<kind>[\w.]+) (?P<name>\w+) = (?P<number>\d+)(?P<packed> \[packed = true\])?"
+    r"( \[default = (?P<default>[^\]]+)\])?;"
 )
 VALUE = re.compile(r"(\w+) = (\d+);")
 
@@ -35,6 +37,9 @@ class Field:
     values: dict[str, int] = field(default_factory=dict)  # the names and numbers of an enum
     enum: str = ""  # its name: PoolingParameter.PoolMethod, or Phase, which belongs to no message
     of_fork: bool = False  # not of Caffe itself
+    default: str = (
+        ""  # as the text has it; only forks.proto gives defaults, those of caffe.proto are in the specs
+    )
 
 
 Schema = dict[str, dict[str, Field]]
@@ -74,6 +79,7 @@ def parse_schema(text: str) -> Schema:
                 bool(token["packed"]),
                 values,
                 enum.removeprefix("."),
+                default=token["default"] or "",
             )
     return messages
 

@@ -25,7 +25,7 @@ KINDS = {fields.Int: "int32", fields.Float: "float", fields.Bool: "bool"}
 def full_schema() -> Schema:
     """{message: {field name: Field}}, as ``schema`` has it, with our own."""
     full = {name: dict(known) for name, known in schema().items()}
-    for owner, name, field in _all_fields():
+    for owner, name, field in all_fields():
         known = full.setdefault(owner, {})
         if name not in known or not known[name].number:
             others = sum(other.number >= FIRST_OWN for other in known.values())
@@ -37,14 +37,14 @@ def full_schema() -> Schema:
 def defaults() -> dict[tuple[str, str], str]:
     """{(message, field): default}, as protobuf's descriptors write it."""
     found: dict[tuple[str, str], str] = {}
-    for owner, name, field in _all_fields():
+    for owner, name, field in all_fields():
         value = field.default
         if not full_schema()[owner][name].repeated and value not in (None, ""):
             found.setdefault((owner, name), str(value).lower() if isinstance(value, bool) else str(value))
     return found
 
 
-def _all_fields() -> Iterator[tuple[str, str, fields.Field[Any]]]:
+def all_fields() -> Iterator[tuple[str, str, fields.Field[Any]]]:
     """(message, field name, field) of all specs; a message that several layer types take comes several times."""
     for owner, spec in ROOTS.items():
         yield from _fields(owner, spec.fields)
