@@ -180,6 +180,14 @@ class Layer:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what ``state`` returned."""
 
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        """For a data layer: the shapes of its other tops beside a first of this shape, as far as they are known.
+
+        ``folder`` is that of the spec. It is asked where the data are missing. Raises SpecError.
+        """
+        return []
+
     def preparation_of_pictures(self) -> Preparation | None:
         """For a data layer: how it prepares its pictures, and the names of their classes. None for other layers."""
         return None

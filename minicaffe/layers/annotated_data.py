@@ -16,6 +16,7 @@ arXiv 1512.02325; weiliu89/caffe, branch ssd), with the label for YOLO of eric61
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from minicaffe.core.layer import Blobs, register_layer
@@ -34,9 +35,10 @@ from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.data import DataParam
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
+from minicaffe.spec.net import LayerSpec
 
 YOLO_JITTER = 0.3  # the default of MobileNet-YOLO's Caffe
-TYPES = ("BBOX", "BBOXANDSEG", "LANE")  # names are read in upper case
+TYPES = ("BBOX", "BBOXANDSEG")  # names are read in upper case; LANE, the third, has no boxes
 
 
 class AnnotatedDataParam(Message):
@@ -74,6 +76,21 @@ class AnnotatedDataParam(Message):
             return YOLO_JITTER if self.yolo_data_type else 0.0
         return self.yolo_data_jitter
 
+    def labels(self) -> Labels:
+        """How boxes become a label."""
+        return YoloLabels(self.train_diffcult) if self.yolo_data_type else SsdLabels()
+
+    def masks(self, folder: str) -> Masks:
+        """How masks become planes; ``folder`` is that of the spec. Raises DataError without its label map."""
+        classes: list[int] = []
+        if not self.single_class:
+            path = find_path(self.label_map_file, lookup_folders(folder), "label map")
+            classes = [item.label_id for item in read_label_map(path).items]
+            if not any(classes):
+                raise self.error("label_map_file", "no item has a label_id, the class in a mask; add them")
+        size = (self.seg_resize_height, self.seg_resize_width)
+        return Masks(classes, self.seg_scales, size if all(size) else None)
+
 
 @register_layer
 class AnnotatedData(BatchSourceLayer):
@@ -91,14 +108,17 @@ class AnnotatedData(BatchSourceLayer):
         transform = self.spec.message(TransformParam)
         self._check(param, transform)
         self.depth = param.prefetch
-        masks = self._masks(annotated, transform) if len(top) > 2 else None
+        masks = None
+        if len(top) > 2:
+            self._check_masks(transform)
+            masks = annotated.masks(self.setting.folder)
         path = find_path(param.source, lookup_folders(self.setting.folder))
         source = AnnotatedSource(Path(path), transform.color)
         try:
             order = Order(len(source), param.batch_size, self.seed, param.shuffle, param.rand_skip)
             transformer = DataTransformer(transform, self.phase, self.setting.folder)
             kind = None if annotated.anno_type is None else TYPES.index(annotated.anno_type)
-            labels = self._labels(annotated) if len(top) > 1 else None
+            labels = annotated.labels() if len(top) > 1 else None
             augmenting = Augmenting(transform, annotated.batch_sampler, annotated.jitter)
             return AnnotatedBatches(
                 source, augmenting, transformer, order, labels, kind, slots_for(self.depth), masks
@@ -107,38 +127,24 @@ class AnnotatedData(BatchSourceLayer):
             source.close()
             raise
 
-    def shapes_expected(self, image: tuple[int, int, int]) -> list[tuple[int, ...]] | None:
-        shapes = super().shapes_expected(image)
-        if shapes and len(self.spec.top) > 2:
-            param, transform = self.spec.message(AnnotatedDataParam), self.spec.message(TransformParam)
-            try:
-                masks = self._masks(param, transform)
-            except DataError:
-                return None  # a label map says how many planes there are
-            shapes.append((shapes[0][0], *masks.shape(shapes[0][1:])))
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        if len(first) != 4:
+            return []
+        param = spec.message(AnnotatedDataParam)
+        shapes = [param.labels().shape(first[0], 1)]
+        if len(spec.top) > 2:
+            with suppress(DataError):  # the label map is missing too, which says how many planes there are
+                shapes.append((first[0], *param.masks(folder).shape(first[1:])))
         return shapes
 
-    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
-        return self._labels(self.spec.message(AnnotatedDataParam)).shape(images[0], 1)
-
-    def _labels(self, param: AnnotatedDataParam) -> Labels:
-        return YoloLabels(param.train_diffcult) if param.yolo_data_type else SsdLabels()
-
-    def _masks(self, param: AnnotatedDataParam, transform: TransformParam) -> Masks:
+    def _check_masks(self, transform: TransformParam) -> None:
         if transform.expand_param or transform.crop or transform.pad:
             raise self.spec.error(
                 "top", "masks are not expanded, cropped or padded with images; keep two tops"
             )
         if any(way.resize_mode != "WARP" for way in transform.resize_param):
             raise self.spec.error("top", "masks are resized as WARP does; keep two tops, or that resize_mode")
-        classes: list[int] = []
-        if not param.single_class:
-            path = find_path(param.label_map_file, lookup_folders(self.setting.folder), "label map")
-            classes = [item.label_id for item in read_label_map(path).items]
-            if not any(classes):
-                raise param.error("label_map_file", "no item has a label_id, the class in a mask; add them")
-        size = (param.seg_resize_height, param.seg_resize_width)
-        return Masks(classes, param.seg_scales, size if all(size) else None)
 
     def _check(self, param: DataParam, transform: TransformParam) -> None:
         if param.backend not in (None, "LMDB"):

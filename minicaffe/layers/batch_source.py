@@ -20,6 +20,7 @@ from minicaffe.data.transformer import DataTransformer, TransformParam
 from minicaffe.data.upload import Upload
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.layers.missing_data import Sizes, remedy, sizes_known
+from minicaffe.spec.net import LayerSpec
 
 logger = logging.getLogger("minicaffe")
 
@@ -65,11 +66,12 @@ class BatchSourceLayer(Layer):
         params = (getattr(self.spec, name) for name in self.spec.message_names)
         batch = next(param.batch_size for param in params if "batch_size" in param.fields)
         images = batch, channels, height, width
-        return [images, self.label_shape_expected(images)][: len(self.spec.top)]
+        shapes = [images, *self.shapes_beside(self.spec, images, self.setting.folder)]
+        return shapes[: len(self.spec.top)] if len(shapes) >= len(self.spec.top) else None
 
-    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
-        """The shape that the second top would have beside ``images``, for ``shapes_expected``."""
-        return images[:1]
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        return [first[:1]]
 
     def preparation_of_pictures(self) -> Preparation | None:
         found = getattr(self.batches, "preparation", None)

@@ -21,6 +21,7 @@ from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.missing_data import Sizes
 from minicaffe.layers.pair_source import PairLayer, PairListParam
 from minicaffe.spec.fields import Bool, Int, String
+from minicaffe.spec.net import LayerSpec
 
 
 class DenseImageDataParam(PairListParam):
@@ -68,7 +69,10 @@ class DenseImageData(PairLayer):
         channels, height, width = super().sizes_read()
         return channels, param.crop_height or height, param.crop_width or width
 
-    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
-        count, one, height, width = super().label_shape_expected(images)
-        divisor = self.spec.message(DenseImageDataParam).label_divide_factor
-        return count, one, height // divisor, width // divisor
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        divisor = spec.message(DenseImageDataParam).label_divide_factor
+        return [
+            (count, one, height // divisor, width // divisor)
+            for count, one, height, width in super().shapes_beside(spec, first, folder)
+        ]

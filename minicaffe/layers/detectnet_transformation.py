@@ -6,9 +6,9 @@ pictures (N, 3, image_size_y, image_size_x), and the grid (N, 8 + K, image_size_
 Of the labels the first row has the number of boxes, and 16. The others have a box each: x, y, width, height, angle,
 class, and ten numbers that are not used here. K is one more than the largest ``dst`` of an ``object_class``.
 
-What happens to a picture and its boxes is in ``data/detectnet.py``: at TRAIN what ``detectnet_augmentation_param``
-says, else the picture is only resized. The grid's channels are in ``ops/detection/coverage.py``. Of
-``transform_param`` only ``mean_value`` and ``mean_file`` count.
+What happens to a picture and its boxes is in ``data/augmentation/detectnet.py``: at TRAIN what
+``detectnet_augmentation_param`` says, else the picture is only resized. The grid's channels are in
+``ops/detection/detectnet_grid.py``. Of ``transform_param`` only ``mean_value`` and ``mean_file`` count.
 
 There is no gradient. It works on the host: on a GPU it waits for its bottoms. The DetectNetTransformationLayer of
 NVIDIA/caffe, as it is on a CPU.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.data.detectnet import (
+from minicaffe.data.augmentation.detectnet import (
     Augmentation,
     DetectNetAugmentationParam,
     augment_boxes,
@@ -36,7 +36,7 @@ from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.data.transformer import TransformParam
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError
-from minicaffe.ops.detection.coverage import Grid
+from minicaffe.ops.detection.detectnet_grid import Grid
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested
 
 ROW = 16  # numbers of a box
@@ -50,7 +50,7 @@ class ClassMapping(Message):
 
 
 class DetectNetGroundTruthParam(Message):
-    """The fields of ``ops/detection/coverage.py``, and the size of the pictures that the net sees.
+    """The fields of ``ops/detection/detectnet_grid.py``, and the size of the pictures that the net sees.
 
     Without ``object_class``, class 1 has channel 0.
     """
@@ -101,17 +101,17 @@ class DetectNetTransformation(Layer):
         self.grid = self.spec.message(DetectNetGroundTruthParam).grid()
         transform = self.spec.message(TransformParam)
         transform.check_without_resizing()
-        self.mean: np.ndarray | None = None
+        self.mean_given: np.ndarray | None = None  # (H, W, 3) or (3,)
         if transform.mean_file:
             found = find_path(transform.mean_file, lookup_folders(self.setting.folder), "mean file")
-            self.mean = load_mean(found).transpose(1, 2, 0)
-            if self.mean.shape[2] != 3:
-                raise transform.error("mean_file", f"{self.mean.shape[2]} channels; expected 3")
+            self.mean_given = load_mean(found).transpose(1, 2, 0)
+            if self.mean_given.shape[2] != 3:
+                raise transform.error("mean_file", f"{self.mean_given.shape[2]} channels; expected 3")
         elif transform.mean_value:
             if len(transform.mean_value) not in (1, 3):
                 problem = f"{len(transform.mean_value)} values for 3 channels; give 1 or 3"
                 raise transform.error("mean_value", problem)
-            self.mean = np.resize(np.array(transform.mean_value, np.float32), 3)
+            self.mean_given = np.resize(np.array(transform.mean_value, np.float32), 3)
         self.batch = 0
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
@@ -126,6 +126,7 @@ class DetectNetTransformation(Layer):
         width, height = self.grid.image
         top[0].reshape(shape[0], 3, height, width)
         top[1].reshape(shape[0], *self.grid.shape)
+        self.mean = self.mean_given  # as it was read: one that has been resized before has lost something
         if self.mean is not None and self.mean.ndim == 3 and self.mean.shape[1::-1] != self.size:
             self.mean = resized(self.mean, self.size)
 

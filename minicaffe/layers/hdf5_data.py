@@ -12,6 +12,7 @@ from minicaffe.data.sources.hdf5 import open_hdf5
 from minicaffe.data.transformer import TransformParam
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.spec.fields import Bool, Int, Message, String
+from minicaffe.spec.net import LayerSpec
 
 
 class HDF5DataParam(Message):
@@ -31,6 +32,10 @@ class HDF5Data(BatchSourceLayer):
 
     def shapes_expected(self, image: tuple[int, int, int]) -> None:
         """Only the files say what shapes their arrays have."""
+
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        return []
 
     def make_batches(self, top: Blobs) -> DatasetBatches:
         if self.spec.has("transform_param"):

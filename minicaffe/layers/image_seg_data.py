@@ -22,6 +22,7 @@ from minicaffe.data.sources.image_list import ImageList, ImageListSource
 from minicaffe.data.sources.image_pairs import find_labelled, find_pairs, find_unlabelled
 from minicaffe.layers.pair_source import PairLayer, PairListParam
 from minicaffe.spec.fields import Enum, Int
+from minicaffe.spec.net import LayerSpec
 
 
 class ImageSegDataParam(PairListParam):
@@ -44,6 +45,10 @@ class ImageSegData(PairLayer):
         transformer = ScalingTransformer(transform, self.phase, self.setting.folder, param.ignore_label)
         images, maps = self._find(param)
         return self.pair_batches(images, maps, transformer, SizedPairBatches)
+
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        return [*super().shapes_beside(spec, first, folder), (*first[:1], 1, 1, 2)]
 
     def _find(self, param: ImageSegDataParam) -> tuple[ImageList, ImageListSource | np.ndarray]:
         """The images, and their label images or labels."""

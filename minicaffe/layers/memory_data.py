@@ -15,6 +15,7 @@ import numpy as np
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.errors import DataError
 from minicaffe.spec.fields import Int, Message
+from minicaffe.spec.net import LayerSpec
 
 
 class MemoryDataParam(Message):
@@ -33,6 +34,10 @@ class MemoryData(Layer):
     messages = {"memory_data_param": MemoryDataParam}
     bottoms = (0, 0)
     tops = (1, 2)
+
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        return [first[:1]]
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(MemoryDataParam)

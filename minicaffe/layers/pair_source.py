@@ -11,6 +11,7 @@ from minicaffe.data.sources.image_list import ImageList, ImageListSource
 from minicaffe.layers.batch_source import BatchSourceLayer
 from minicaffe.layers.missing_data import Sizes
 from minicaffe.spec.fields import Bool, Int, Message, String
+from minicaffe.spec.net import LayerSpec
 
 Size = tuple[int, int]
 
@@ -74,6 +75,9 @@ class PairLayer(BatchSourceLayer):
         param = self.spec.message(PairListParam)
         return 3 if param.is_color else 1, param.new_height or None, param.new_width or None
 
-    def label_shape_expected(self, images: tuple[int, int, int, int]) -> tuple[int, ...]:
-        count, _, height, width = images
-        return count, 1, height, width
+    @classmethod
+    def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:
+        if len(first) != 4:
+            return []
+        count, _, height, width = first
+        return [(count, 1, height, width)]

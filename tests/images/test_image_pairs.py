@@ -249,3 +249,28 @@ def test_an_input_in_the_place_of_pairs_has_a_label_for_each_pixel(tmp_path, div
     mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path, input_shapes={"data": (2, 3, 8, 12)})
     net = mc.Net(tmp_path / "net.yaml", phase="train")
     assert net.blobs["label"].shape == label
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("ImageLabelmapData", {"label": (2, 1, 8, 12)}),
+        ("ImageSegData", {"label": (2, 1, 8, 12), "dim": (2, 1, 1, 2)}),
+    ],
+)
+def test_an_input_in_the_place_of_maps_has_the_shapes_that_the_layer_would_have(tmp_path, kind, shapes):
+    tops = " ".join(f'top: "{name}"' for name in ("data", *shapes))
+    param = 'image_data_param { source: "pairs.txt" batch_size: 3 }'
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'layer {{ name: "data" type: "{kind}" {tops} {param} }}\n')
+    mc.convert(path, out_dir=tmp_path, input_shapes={"data": (2, 3, 8, 12)})
+    net = mc.Net(tmp_path / "net.yaml", phase="train")
+    assert {name: net.blobs[name].shape for name in shapes} == shapes
+
+
+def test_a_shape_of_images_that_is_none_leaves_the_shape_of_labels_to_be_given(tmp_path):
+    param = 'dense_image_data_param { source: "pairs.txt" }'
+    text = f'layer {{ name: "data" type: "DenseImageData" top: "data" top: "label" {param} }}\n'
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(mc.SpecError, match="give an input shape for 'label' too"):
+        mc.convert(tmp_path / "net.prototxt", out_dir=tmp_path, input_shapes={"data": (2, 3)})

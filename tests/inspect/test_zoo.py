@@ -193,3 +193,14 @@ def test_what_stands_in_for_masks_has_their_size_and_a_plane_for_each_class(tmp_
     path.write_text(MASKED.format('single_class: false label_map_file: "gone"'))
     with pytest.raises(NeedsDataError, match="gone"), StandInNet(open_net(path), "train", (3, 20, 12)):
         pass
+
+
+def test_all_three_tops_of_pspnets_data_have_a_shape_without_the_data(tmp_path):
+    path = tmp_path / "train.prototxt"
+    path.write_text(
+        'layer { name: "data" type: "ImageSegData" top: "data" top: "label" top: "size" '
+        'image_data_param { source: "gone.txt" batch_size: 2 } transform_param { crop_size: 9 } }'
+    )
+    with StandInNet(open_net(path), "train", (3, 20, 12)) as net:
+        shapes = [net.blobs[name].shape for name in ("data", "label", "size")]
+    assert shapes == [(2, 3, 9, 9), (2, 1, 9, 9), (2, 1, 1, 2)]

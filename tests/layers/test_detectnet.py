@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.data import detectnet
+from minicaffe.data.augmentation import detectnet
 from minicaffe.errors import DataError, ShapeError, SpecError
 from tests.layer_cases import net_of
 
@@ -253,3 +253,19 @@ def test_a_mean_image_is_resized_to_the_pictures(tmp_path):
     net = mc.Net(str(tmp_path / "net.yaml"), phase="test")
     out = net.forward(x=np.full((1, 3, 16, 24), 9), y=labels_of([], rows=2))["pictures"]
     np.testing.assert_allclose(out, np.ones((1, 3, 16, 24)), rtol=1e-4)
+
+
+def test_a_mean_image_is_the_same_after_pictures_of_another_size(tmp_path, rng):
+    np.save(tmp_path / "mean.npy", rng.uniform(0, 255, (3, 32, 32)).astype(np.float32))
+    (tmp_path / "net.yaml").write_text(
+        "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [1, 3, 32, 32]}}}\n"
+        "- {name: y, type: Input, input_param: {shape: {dim: [1, 1, 2, 16]}}}\n"
+        f"- {{name: L, bottom: [x, y], {layer(more=', transform_param: {mean_file: mean.npy}')}}}\n"
+    )
+    net = mc.Net(str(tmp_path / "net.yaml"), phase="test")
+    outs = []
+    for side in (32, 8, 32):
+        net.blobs["x"].reshape(1, 3, side, side)
+        net.reshape()
+        outs.append(net.forward(x=np.full((1, 3, side, side), 9), y=labels_of([], rows=2))["pictures"].copy())
+    np.testing.assert_array_equal(outs[2], outs[0])

@@ -15,9 +15,8 @@ from minicaffe.caffe.formats.specs import net_tree
 from minicaffe.caffe.formats.tree import Scalar, Tree, as_yaml
 from minicaffe.caffe.formats.upgrade import add_input_layer
 from minicaffe.caffe.formats.yaml_text import yaml_text
+from minicaffe.core.layer import layer_classes
 from minicaffe.core.net import Net
-from minicaffe.data.annotated.labels import SsdLabels, YoloLabels
-from minicaffe.data.annotated.masks import Masks
 from minicaffe.data.mean import load_mean
 from minicaffe.data.preparation import default_preparation
 from minicaffe.device.array import to_host
@@ -27,13 +26,11 @@ from minicaffe.files.npz import save_arrays
 from minicaffe.files.spec_formats import has_weights
 from minicaffe.files.weight_formats import open_weights
 from minicaffe.files.weight_reader import WeightReader
-from minicaffe.spec.net import NetSpec, parse_net
+from minicaffe.spec.net import LayerSpec, NetSpec, parse_net
 from minicaffe.spec.reader import Where, nearest
 from minicaffe.spec.trust import UntrustedError
 
 logger = logging.getLogger("minicaffe")
-LABELLED = ("Data", "ImageData", "MemoryData", "WindowData")  # their second top has a number for each image
-PER_PIXEL = ("DenseImageData", "ImageLabelmapData")  # theirs has one for each pixel
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -241,16 +238,9 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
     """An Input layer with the name and the tops of a data layer."""
     tops = layer.texts("top")
     given = {name: tuple(shapes[name]) for name in tops if name in shapes}
-    if len(tops) == 2 and tops[0] in given and layer.text("type") in LABELLED:
-        given.setdefault(tops[1], given[tops[0]][:1])
-    if len(tops) == 2 and len(given.get(tops[0], ())) == 4 and layer.text("type") in PER_PIXEL:
-        n, _, *size = given[tops[0]]
-        divisor = int(layer.child("dense_image_data_param").text("label_divide_factor") or 1)
-        given.setdefault(tops[1], (n, 1, *(int(side) // divisor for side in size)))
-    if len(tops) > 1 and tops[0] in given and layer.text("type") == "AnnotatedData":
-        given.setdefault(tops[1], _boxes_shape(layer, given[tops[0]]))
-        if len(tops) > 2 and (of_masks := _masks_shape(layer, given[tops[0]])):
-            given.setdefault(tops[2], of_masks)
+    if tops[0] in given:
+        for name, beside in zip(tops[1:], _others(layer, given[tops[0]], path), strict=False):
+            given.setdefault(name, beside)
     for name, shape in zip(tops, layer.child("input_param").trees("shape"), strict=False):
         given.setdefault(name, tuple(map(int, shape.texts("dim"))))
     new = Tree(layer.line, {"name": layer.fields["name"], "top": layer.fields["top"]})
@@ -264,21 +254,19 @@ def _input_for(layer: Tree, shapes: dict[str, Sequence[int]], path: Path) -> Tre
     return new
 
 
-def _boxes_shape(layer: Tree, images: Sequence[int]) -> tuple[int, ...]:
-    """The shape of the label of an AnnotatedData layer: one box, or a label of YOLO."""
-    of_yolo = any(param.text("yolo_data_type") == "1" for param in layer.trees("annotated_data_param"))
-    labels = YoloLabels(with_difficult=True) if of_yolo else SsdLabels()
-    return labels.shape(images[0], 1)
-
-
-def _masks_shape(layer: Tree, images: Sequence[int]) -> tuple[int, ...]:
-    """The shape of the masks of an AnnotatedData layer; () where a label map would have to say how many classes."""
-    param = layer.child("annotated_data_param")
-    if param.text("single_class") == "false":
-        return ()
-    size = [int(param.text(f"seg_resize_{side}") or 0) for side in ("height", "width")]
-    masks = Masks((), int(param.text("seg_scales") or 8), (size[0], size[1]) if all(size) else None)
-    return images[0], *masks.shape(images[1:])
+def _others(layer: Tree, first: tuple[int, ...], path: Path) -> list[tuple[int, ...]]:
+    """The shapes of a data layer's tops beside its first, as far as its class knows them."""
+    kind, tops = layer.text("type"), layer.texts("top")
+    try:
+        spec = NetSpec.read(as_yaml(Tree(layer.line, {"layer": [layer]})), Where(str(path))).layer[0]
+    except SpecError:  # the layer is replaced: its mistakes matter only where a shape depends on its fields
+        spec = LayerSpec(type=kind, name=layer.text("name"), top=tops)
+    try:
+        return (
+            layer_classes[kind].shapes_beside(spec, first, str(path.parent)) if kind in layer_classes else []
+        )
+    except SpecError:
+        return []
 
 
 def _shape(dims: Sequence[int]) -> Tree:

@@ -170,7 +170,9 @@ class AnnotatedBatches:
         if self.labels is None or self.kind is None:
             return
         if self.kind not in WITH_BOXES:
-            raise DataError(f"annotations of type {self.kind}; only boxes (BBOX, 0) are read")
+            raise DataError(
+                f"annotations of type {self.kind}; only boxes (BBOX, 0, and BBOXandSeg, 1) are read"
+            )
         if one.kind is None:
             raise DataError("no type of annotation, which others have")
 

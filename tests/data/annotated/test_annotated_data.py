@@ -73,8 +73,11 @@ def test_anno_type_replaces_the_type_that_is_stored(tmp_path, rng):
     bases.write(tmp_path / "base", [bases.annotated(image, groups, kind=2)])
     with pytest.raises(MinicaffeError, match="annotations of type 2; only boxes"):
         net_of(tmp_path / "base", batch=1)
-    with net_of(tmp_path / "base", annotated="anno_type: BBOX", batch=1) as net:
-        assert net.forward()["label"].shape == (1, 1, 2, 8)
+    for kind in ("BBOX", "BBOXandSeg"):
+        with net_of(tmp_path / "base", annotated=f"anno_type: {kind}", batch=1) as net:
+            assert net.forward()["label"].shape == (1, 1, 2, 8)
+    with pytest.raises(MinicaffeError, match="anno_type: expected one of BBOX, BBOXANDSEG, got 'LANE'"):
+        net_of(tmp_path / "base", annotated="anno_type: LANE", batch=1)
 
 
 def test_encoded_images_are_decoded(tmp_path, rng):

@@ -106,6 +106,11 @@ def test_without_the_data_base_masks_of_one_class_have_the_size_that_they_would_
     files = mc.convert(spec, out_dir=tmp_path / "out", input_shapes={"data": (2, 3, 32, 48)})
     with mc.Net(files.spec) as net:
         assert net.blobs["mask"].shape == (2, 1, 8, 12) and net.blobs["label"].shape == (2, 1, 300, 5)
-    spec.write_text(spec.read_text().replace("seg_scales: 4", "single_class: false"))
+    map_file = 'single_class: false label_map_file: "map.prototxt"'
+    spec.write_text(spec.read_text().replace("seg_scales: 4", map_file))
     with pytest.raises(MinicaffeError, match="layer 'data': give an input shape for 'mask' too"):
         mc.convert(spec, out_dir=tmp_path / "out", input_shapes={"data": (2, 3, 32, 48)})
+    (tmp_path / "map.prototxt").write_text(LABEL_MAP)
+    files = mc.convert(spec, out_dir=tmp_path / "out", input_shapes={"data": (2, 3, 32, 48)})
+    with mc.Net(files.spec) as net:
+        assert net.blobs["mask"].shape == (2, 2, 4, 6)
