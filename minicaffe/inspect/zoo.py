@@ -1,7 +1,7 @@
 """Which of the specs below a folder open, and what stops the others (``minicaffe zoo-check``).
 
 A net is built in each of the states that its layers have rules for. Where its data are not there, inputs stand in
-for them (``stand_ins.py``), and user modules are not run unless that is allowed (``spec/trust.py``).
+for them (``missing_inputs.py``), and user modules are not run unless that is allowed (``spec/trust.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from minicaffe.core.table import format_table
 from minicaffe.errors import MinicaffeError, SpecError, counted, one_line, shown
 from minicaffe.files.spec_formats import open_net, open_solver, read_spec
-from minicaffe.inspect.stand_ins import NeedsDataError, StandInNet
+from minicaffe.inspect.missing_inputs import NeedsDataError, StandInNet
 from minicaffe.spec.net import LayerField, NetSpec, make_state
 from minicaffe.spec.reader import Where
 from minicaffe.spec.trust import UntrustedError

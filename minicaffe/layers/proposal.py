@@ -13,19 +13,19 @@ regions.
 R is only known in forward. There is no gradient. It works on the host: on a GPU it waits for its bottoms.
 
 The ProposalLayer of PVANet's Caffe (Kim et al. 2016, arXiv 1608.08021; sanghoon/caffe, branch dev_pvanet) and
-others, which take one image at a time; the formulas are in ``ops/detection/anchors.py``.
+others, which take one image at a time; the formulas are in ``ops/detection/proposals.py`` and ``anchors.py``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
-from minicaffe.ops.detection import anchors, boxes
+from minicaffe.ops.detection.anchors import anchors_of
+from minicaffe.ops.detection.proposals import Rules, propose
 from minicaffe.spec.fields import Float, Int, Message
 
 
@@ -48,19 +48,6 @@ class ProposalParam(Message):
                 raise self.error(name, "required, but not given; give at least one")
 
 
-@dataclass(frozen=True, eq=False)
-class Rules:
-    """Which regions to propose: ``anchors`` (A, 4), ``stride`` pixels apart; the best ``before`` suppression with
-    ``threshold``, the best ``after`` it, none smaller than ``least`` pixels of the image before it was scaled."""
-
-    anchors: np.ndarray
-    stride: int
-    before: int
-    after: int
-    threshold: float
-    least: float
-
-
 @register_layer
 class Proposal(Layer):
     """Between the net that proposes regions and the one that looks at each."""
@@ -68,15 +55,15 @@ class Proposal(Layer):
     messages = {"proposal_param": ProposalParam}
     bottoms = (3, 3)
     tops = (1, 2)
+    of_each_score: tuple[int, ...] = ()  # the further axes of the scores
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return False
 
-    def rules(self) -> Rules:
-        """What the spec says."""
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(ProposalParam)
-        return Rules(
-            anchors.anchors_of(param.base_size, param.ratio, param.scale),
+        self.rules = Rules(
+            anchors_of(param.base_size, param.ratio, param.scale),
             param.feat_stride,
             param.pre_nms_topn,
             param.post_nms_topn,
@@ -84,12 +71,9 @@ class Proposal(Layer):
             param.min_size,
         )
 
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        self.followed = self.rules()
-
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         scores, offsets, sizes = (blob.shape for blob in bottom)
-        amount = len(self.followed.anchors)
+        amount = len(self.rules.anchors)
         for name, shape, channels in (("scores", scores, 2 * amount), ("offsets", offsets, 4 * amount)):
             expected = (*scores[:1], channels, *scores[2:])
             if len(shape) != 4 or shape != expected:
@@ -101,17 +85,17 @@ class Proposal(Layer):
             raise self.shape_error(
                 f"image sizes have shape {sizes}; expected ({scores[0]}, 3): height, width, scale"
             )
-        self.shape_tops(top, scores[0] * self.followed.after)
+        self.shape_tops(top, scores[0] * self.rules.after)
 
     def shape_tops(self, top: Blobs, amount: int) -> None:
         """Set the shapes for an amount of regions."""
         top[0].reshape(amount, 5)
         for scores in top[1:]:
-            scores.reshape(amount)
+            scores.reshape(amount, *self.of_each_score)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         scores, offsets, sizes = (to_host(blob.data) for blob in bottom)
-        found = [self._propose(*of_image) for of_image in zip(scores, offsets, sizes, strict=True)]
+        found = [propose(self.rules, *of_image) for of_image in zip(scores, offsets, sizes, strict=True)]
         images = np.repeat(np.arange(len(found)), [len(own) for own, _ in found])
         self.shape_tops(top, len(images))
         regions = np.concatenate([own for own, _ in found])
@@ -119,37 +103,3 @@ class Proposal(Layer):
         top[0].data[...] = put(np.concatenate([images[:, None], regions], axis=1), self.dtype)
         for blob in top[1:]:
             blob.data[...] = put(np.concatenate([own for _, own in found]), self.dtype).reshape(blob.shape)
-
-    def _propose(
-        self, scores: np.ndarray, offsets: np.ndarray, size: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One image's regions (R, 4), the best first, and their scores (R,)."""
-        rules, (height, width, *scales) = self.followed, size.reshape(-1)
-        amount = len(rules.anchors)
-        _, rows, columns = scores.shape
-        placed = anchors.at_each_cell(rules.anchors, rows, columns, rules.stride)
-        offsets = np.moveaxis(offsets, 0, -1).reshape(-1, 4)  # by row, column and anchor, as the anchors are
-        scores = np.moveaxis(scores[amount:], 0, -1).reshape(-1)
-        offsets = self.offsets_of(offsets)
-        moved = anchors.clip(anchors.decode(offsets, placed.astype(offsets.dtype)), height, width)
-        best, scores = self.best(scores, self.is_large(moved, scales))
-        best = best[: rules.before]
-        kept = boxes.suppress(anchors.with_both_corners(moved[best]), rules.threshold, most=rules.after)
-        return moved[best[kept]], scores[best[kept]]
-
-    def offsets_of(self, predicted: np.ndarray) -> np.ndarray:
-        """The offsets (…, 4) that predicted ones stand for."""
-        return predicted
-
-    def is_large(self, regions: np.ndarray, scales: list[float]) -> np.ndarray:
-        """Whether regions (R, 4) are as large as asked for: (R,)."""
-        sides, _ = anchors.sides_and_centres(regions)
-        of_height, of_width = (scales * 2)[:2] if len(scales) == 1 else scales[:2]
-        least = np.array([of_width, of_height], regions.dtype) * regions.dtype.type(self.followed.least)
-        is_large: np.ndarray = (sides >= least).all(axis=1)
-        return is_large
-
-    def best(self, scores: np.ndarray, is_large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The indices of regions, best first, and the scores (R,) that they have."""
-        scores = scores * is_large
-        return np.argsort(-scores, kind="stable"), scores

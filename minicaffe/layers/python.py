@@ -16,7 +16,8 @@ runs its code: ``spec/trust.py`` says when that is allowed. A class registered w
 needs no module name in the spec.
 
 For some modules that nets name, but that nobody can import any more, this package has layers of its own: classes
-under ``stand_in``. They take the place of a module that cannot be imported, or must not be; a warning says so.
+under ``stand_in``, in the folder ``stand_ins``. They take the place of a module that cannot be imported, or must
+not be; a warning says so.
 """
 
 from __future__ import annotations

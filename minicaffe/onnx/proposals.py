@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.layers.proposal import Proposal
-from minicaffe.layers.rpn_proposal_layer import ProposalLayer
+from minicaffe.layers.stand_ins.rpn_proposal import ProposalLayer
 from minicaffe.onnx.candidates import count_up, without_duplicates
 from minicaffe.onnx.graph import FLOAT, Graph, writers
 from minicaffe.ops.detection import anchors
@@ -26,7 +26,7 @@ def python(graph: Graph, layer: Layer, x: list[str], bottom: list[Blob], top: li
 @writers.of("Proposal")
 def proposal(graph: Graph, layer: Proposal, x: list[str], bottom: list[Blob], top: list[Blob]) -> list[str]:
     """The best of the anchors that are moved and clipped, without duplicates, as Proposal has them."""
-    rules, amount = layer.followed, len(layer.followed.anchors)
+    rules, amount = layer.rules, len(layer.rules.anchors)
     graph.regions.update(layer.spec.top)
     flat = graph.numbers([0, -1])
     scores = graph.add("Slice", x[0], *(graph.numbers([n]) for n in (amount, 2 * amount, 1)))
@@ -40,7 +40,7 @@ def proposal(graph: Graph, layer: Proposal, x: list[str], bottom: list[Blob], to
     is_free = bool(graph.free_axes(layer.spec.bottom[0], bottom[0].shape))
     boxes = _clipped(graph, _decoded(graph, offsets, _anchors(graph, layer, x[0], bottom[0], is_free)), sizes)
     is_large = _is_large(graph, layer, boxes, sizes, bottom[2].count // bottom[2].shape[0])
-    drops = isinstance(layer, ProposalLayer)  # regions that are too small; else their scores are 0
+    drops = rules.drops
     scores = graph.add("Where", is_large, scores, graph.constant(-1 if drops else 0))
     most = graph.numbers([min(rules.before, bottom[0].count // bottom[0].shape[0] // 2)])
     if is_free:
@@ -65,7 +65,7 @@ def proposal(graph: Graph, layer: Proposal, x: list[str], bottom: list[Blob], to
 
 def _anchors(graph: Graph, layer: Proposal, x: str, scores: Blob, is_free: bool) -> str:
     """The anchors (P, 4) at all cells."""
-    rules, (_, _, rows, columns) = layer.followed, scores.shape
+    rules, (_, _, rows, columns) = layer.rules, scores.shape
     if not is_free:
         return graph.constant(anchors.at_each_cell(rules.anchors, rows, columns, rules.stride))
     height, width = (graph.add("Squeeze", graph.sizes(x, (axis,))) for axis in (2, 3))
@@ -103,10 +103,10 @@ def _clipped(graph: Graph, boxes: str, sizes: str) -> str:
 
 def _is_large(graph: Graph, layer: Proposal, boxes: str, sizes: str, numbers: int) -> str:
     """(N, P): whether the sides of boxes are as long as asked for, by the image's scale, or one for each side."""
-    has_two = numbers > 3 and not isinstance(layer, ProposalLayer)
+    has_two = numbers > 3 and layer.rules.scales == 2
     scale = graph.add("Gather", sizes, graph.numbers([3, 2] if has_two else [2, 2]), axis=1)
     least = graph.add(
-        "Unsqueeze", graph.scaled(scale, float(np.float32(layer.followed.least))), graph.numbers([1])
+        "Unsqueeze", graph.scaled(scale, float(np.float32(layer.rules.least))), graph.numbers([1])
     )
     _, sides = _sides(graph, boxes)
     spare = graph.add("ReduceMin", graph.add("Sub", sides, least), graph.numbers([2]), keepdims=0)

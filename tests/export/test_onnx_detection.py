@@ -330,7 +330,7 @@ def test_regions_are_proposed_and_pooled_alike(proposal, numbers, free, tmp_path
         info = np.array([[*size, 1.1, 0.8], [size[0] - 20, size[1] - 30, 0.7, 0.9]])[:images, :numbers]
         inputs = {"data": rng.standard_normal((images, 3, *size)), "info": info}
         pooled = assert_same(session, net, inputs)
-        assert 10 < len(pooled) < net.layers[-5].followed.after * images or proposal == "Proposal"
+        assert 10 < len(pooled) < net.layers[-5].rules.after * images or proposal == "Proposal"
 
 
 def test_code_of_the_user_cannot_be_exported(tmp_path):

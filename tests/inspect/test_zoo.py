@@ -5,7 +5,7 @@ import pytest
 from minicaffe.cli.program import main
 from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect import zoo
-from minicaffe.inspect.stand_ins import NeedsDataError, StandInNet
+from minicaffe.inspect.missing_inputs import NeedsDataError, StandInNet
 
 pytestmark = pytest.mark.cpu_only("of texts and files: no device computes here")
 

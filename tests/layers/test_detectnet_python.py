@@ -125,11 +125,11 @@ def test_what_is_wrong_is_one_line():
         net_of("ClusterDetections", "1, 2", 1, (1, 1, 4, 4), (1, 4, 4, 4))
     with pytest.raises(mc.SpecError, match="a stride of 16 leaves no cell"):
         net_of("ClusterGroundtruth", "8, 8, 16", 1, (1, 1, 4, 4), (1, 4, 4, 4))
-    with pytest.raises(mc.SpecError, match="2 bottoms and 1 tops; expected 2, and 2"):
+    with pytest.raises(mc.SpecError, match="top: 1 given; ClusterGroundtruth takes 2"):
         net_of("ClusterGroundtruth", "8, 8, 2, 2", 1, (1, 2, 4, 4), (1, 4, 4, 4))
     with pytest.raises(mc.ShapeError, match=r"boxes have shape \(1, 3, 4, 4\); expected \(N, 4, H, W\)"):
         net_of("ClusterGroundtruth", "8, 8, 2", 1, (1, 1, 4, 4), (1, 3, 4, 4))
     with pytest.raises(mc.ShapeError, match="expected lists of boxes"):
         net_of("ScoreDetections", "", 1, (1, 50, 5), (1, 50, 4))
-    with pytest.raises(mc.SpecError, match="1 bottoms and 1 tops; expected 1 and 3"):
+    with pytest.raises(mc.SpecError, match="top: 1 given; mAP takes 3"):
         net_of("mAP", "", 1, (1, 50, 5))

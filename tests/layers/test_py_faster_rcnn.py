@@ -191,7 +191,7 @@ def test_numbers_of_regions_are_those_of_the_configuration():
 def test_a_tuple_of_python_is_a_list(rng):
     text = layer("ProposalLayer", r"'feat_stride': 16 \n'scales': !!python/tuple [4, 8, 16, 32]", 1)
     net = mc.Net(parse_net(layer_net(text, [(1, 24, 2, 2), (1, 48, 2, 2), (1, 3)])))
-    assert net.layers[-1].followed.anchors.shape == (12, 4)
+    assert net.layers[-1].rules.anchors.shape == (12, 4)
 
 
 # ------------------------------------------------------------------------------------------ AnchorTargetLayer

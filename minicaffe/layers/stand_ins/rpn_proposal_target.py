@@ -25,9 +25,8 @@ import numpy as np
 
 from minicaffe.core.layer import Blobs
 from minicaffe.device.array import to_host
-from minicaffe.layers.py_faster_rcnn import SamplingLayer, four
 from minicaffe.layers.python import stand_in
-from minicaffe.layers.rpn_anchor_target_layer import check_boxes
+from minicaffe.layers.stand_ins.py_faster_rcnn import SamplingLayer, check_boxes, four, means_and_stds
 from minicaffe.ops.detection import anchors
 from minicaffe.spec.fields import Bool, Float, Int, Message
 
@@ -59,10 +58,9 @@ class ProposalTargetLayer(SamplingLayer):
         super().setup(bottom, top)
         self.given = given = self.read(ProposalTargetSettings)
         self.inside_weights = four(given, "BBOX_INSIDE_WEIGHTS", [1, 1, 1, 1])
-        self.means, self.stds = np.zeros(4), np.ones(4)
-        if given.BBOX_NORMALIZE_TARGETS_PRECOMPUTED:
-            self.means = four(given, "BBOX_NORMALIZE_MEANS", [0, 0, 0, 0])
-            self.stds = four(given, "BBOX_NORMALIZE_STDS", [0.1, 0.1, 0.2, 0.2])
+        self.means, self.stds = means_and_stds(
+            given, "BBOX_NORMALIZE", given.BBOX_NORMALIZE_TARGETS_PRECOMPUTED
+        )
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         regions, boxes = (blob.shape for blob in bottom)

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import Blobs, Layer
+from minicaffe.core.layer import Blobs
 from minicaffe.device.array import to_host
-from minicaffe.layers.python import PythonParam, stand_in
+from minicaffe.layers.python import stand_in
+from minicaffe.layers.stand_ins.base import StandIn
 from minicaffe.ops.detection import anchors
 from minicaffe.spec.fields import Int, Message
-from minicaffe.spec.reader import Where, parse_yaml
 
 HEIGHTS = (11, 16, 23, 33, 48, 68, 97, 139, 198, 283)
 WIDTH = 16
@@ -35,24 +35,15 @@ class TextProposalSettings(Message):
 
 
 @stand_in("layers.text_proposal_layer", "ProposalLayer")
-class TextProposalLayer(Layer):
+class TextProposalLayer(StandIn):
     """What CTPN's deploy net ends with."""
 
     bottoms = (3, 3)
     tops = (2, 2)
 
-    def takes_gradient(self, bottom_index: int) -> bool:
-        return False
-
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        for name, given, expected in (("bottom", bottom, 3), ("top", top, 2)):
-            if len(given) != expected:
-                raise self.spec.error(name, f"{len(given)} given; ProposalLayer takes {expected}")
-        param = self.spec.message(PythonParam)
-        place = Where(str(param.where.at(line=param.line("param_str"), field="param_str")))
-        self.stride = TextProposalSettings.read(
-            parse_yaml(param.param_str or "{}", str(place)), place
-        ).feat_stride
+        super().setup(bottom, top)
+        self.stride = self.read(TextProposalSettings).feat_stride
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         scores, offsets, size = (blob.shape for blob in bottom)

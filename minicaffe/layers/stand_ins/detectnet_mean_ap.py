@@ -15,28 +15,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import Blobs, Layer
+from minicaffe.core.layer import Blobs
 from minicaffe.device.array import to_host
-from minicaffe.layers.detectnet_clustering import MOST
 from minicaffe.layers.python import stand_in
+from minicaffe.layers.stand_ins.base import StandIn
+from minicaffe.layers.stand_ins.detectnet_clustering import MOST
 from minicaffe.ops.detection.boxes import overlaps
 
 LEAST_OVERLAP = 0.7
 HIT, FALSE, MISSED = 1, 2, 3
 
 
-class _Score(Layer):
-    """What both have in common: no gradient, and lists for bottoms."""
-
-    amounts: tuple[int, int]  # of bottoms and tops
-
-    def takes_gradient(self, bottom_index: int) -> bool:
-        return False
-
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        if (len(bottom), len(top)) != self.amounts:
-            expected = "{} and {}".format(*self.amounts)
-            raise self.spec.error("top", f"{len(bottom)} bottoms and {len(top)} tops; expected {expected}")
+class _Score(StandIn):
+    """What both have in common: lists for bottoms."""
 
     def check_lists(self, bottom: Blobs) -> None:
         """Raises ShapeError for what are no lists of boxes of the same images."""
@@ -51,7 +42,8 @@ class _Score(Layer):
 class ScoreDetections(_Score):
     """Compares boxes found with those that are there."""
 
-    amounts = (2, 1)
+    bottoms = (2, 2)
+    tops = (1, 1)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_lists(bottom)
@@ -81,7 +73,8 @@ def _marked(true: np.ndarray, found: np.ndarray) -> np.ndarray:
 class MeanAP(_Score):
     """Precision and recall."""
 
-    amounts = (1, 3)
+    bottoms = (1, 1)
+    tops = (3, 3)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.check_lists(bottom)

@@ -19,8 +19,14 @@ import numpy as np
 
 from minicaffe.core.layer import Blobs
 from minicaffe.device.array import to_host
-from minicaffe.layers.py_faster_rcnn import AnchorSettings, SamplingLayer, four
 from minicaffe.layers.python import stand_in
+from minicaffe.layers.stand_ins.py_faster_rcnn import (
+    AnchorSettings,
+    SamplingLayer,
+    check_boxes,
+    four,
+    means_and_stds,
+)
 from minicaffe.ops.detection import anchors
 from minicaffe.spec.fields import Bool, Float, Int
 
@@ -53,14 +59,9 @@ class AnchorTargetLayer(SamplingLayer):
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         super().setup(bottom, top)
         self.given = given = self.read(AnchorTargetSettings)
-        self.anchors = anchors.anchors_of(
-            16, given.ratios or [0.5, 1, 2], given.scales or [8, 16, 32], np.round
-        )
+        self.anchors = given.anchors()
         self.inside_weights = four(given, "RPN_BBOX_INSIDE_WEIGHTS", [1, 1, 1, 1])
-        self.means, self.stds = np.zeros(4), np.ones(4)
-        if given.RPN_NORMALIZE_TARGETS:
-            self.means = four(given, "RPN_NORMALIZE_MEANS", [0, 0, 0, 0])
-            self.stds = four(given, "RPN_NORMALIZE_STDS", [0.1, 0.1, 0.2, 0.2])
+        self.means, self.stds = means_and_stds(given, "RPN_NORMALIZE", given.RPN_NORMALIZE_TARGETS)
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         scores, boxes, size = (blob.shape for blob in bottom[:3])
@@ -139,9 +140,3 @@ class AnchorTargetLayer(SamplingLayer):
             of_background = (1 - share) / max(1, is_background.sum())
         inside = is_object * self.inside_weights
         return inside, (of_objects * is_object + of_background * is_background) * np.ones(4)
-
-
-def check_boxes(layer: SamplingLayer, shape: tuple[int, ...]) -> None:
-    """Raise ShapeError unless that is the shape of true boxes."""
-    if shape[1:2] != (5,) or any(axis != 1 for axis in shape[2:]):
-        raise layer.shape_error(f"true boxes have shape {shape}; expected (G, 5): x1, y1, x2, y2, label")

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicaffe.core.layer import Blobs, Layer
+from minicaffe.core.layer import Blobs
 from minicaffe.device.array import Array
-from minicaffe.layers.python import PythonParam, stand_in
+from minicaffe.layers.python import stand_in
+from minicaffe.layers.stand_ins.base import StandIn
 from minicaffe.spec.fields import Float, Message, String
-from minicaffe.spec.reader import Where, parse_yaml
 
 
 class SpatialDropoutSettings(Message):
@@ -29,16 +29,18 @@ class SpatialDropoutSettings(Message):
 
 
 @stand_in("spatial_dropout", "SpatialDropoutLayer")
-class SpatialDropoutLayer(Layer):
+class SpatialDropoutLayer(StandIn):
     """Dropout of maps."""
 
     bottoms = (1, 1)
     tops = (1, 1)
 
+    def takes_gradient(self, bottom_index: int) -> bool:
+        return True
+
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        param = self.spec.message(PythonParam)
-        place = Where(str(param.where.at(line=param.line("param_str"), field="param_str")))
-        settings = SpatialDropoutSettings.read(parse_yaml(param.param_str or "{}", str(place)), place)
+        super().setup(bottom, top)
+        settings = self.read(SpatialDropoutSettings)
         self.drops, self.ratio = settings.phase == "TRAIN", settings.p
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

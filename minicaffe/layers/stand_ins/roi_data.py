@@ -18,16 +18,12 @@ from __future__ import annotations
 
 from minicaffe.core.layer import Blobs
 from minicaffe.layers.psroi_pooling import PSROIPoolingParam
-from minicaffe.layers.py_faster_rcnn import PyFasterRcnnLayer
 from minicaffe.layers.python import stand_in
+from minicaffe.layers.stand_ins.base import StandIn
 from minicaffe.spec.fields import Bool, Int, Message
 
-IMAGE = (
-    1,
-    3,
-    608,
-    1024,
-)  # of cfg.TRAIN: SCALES, 600, and MAX_SIZE, 1000; as multiples of 32, which PVANet needs
+# Of cfg.TRAIN: SCALES, 600, and MAX_SIZE, 1000; as multiples of 32, which PVANet needs.
+IMAGE = (1, 3, 608, 1024)
 
 
 class RoIDataSettings(Message):
@@ -38,7 +34,7 @@ class RoIDataSettings(Message):
 
 
 @stand_in("roi_data_layer.layer", "RoIDataLayer")
-class RoIDataLayer(PyFasterRcnnLayer):
+class RoIDataLayer(StandIn):
     """Tops to be written before each forward."""
 
     bottoms = (0, 0)

@@ -21,23 +21,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minicaffe.core.layer import Blobs, Layer
+from minicaffe.core.layer import Blobs
 from minicaffe.device.array import to_host
 from minicaffe.layers.python import PythonParam, stand_in
+from minicaffe.layers.stand_ins.base import StandIn
 from minicaffe.ops.detection.grouping import group_rectangles
 
 MOST = 50  # boxes of an image and class
 
 
-class _Clustering(Layer):
-    """What both have in common: a grid's boxes in pixels."""
+class _Clustering(StandIn):
+    """What both have in common: a grid's boxes in pixels, and a top for each class."""
+
+    bottoms = (2, 2)
+    tops = (1, None)
 
     amount: int  # of numbers in param_str, but for the last
 
-    def takes_gradient(self, bottom_index: int) -> bool:
-        return False
-
     def setup(self, bottom: Blobs, top: Blobs) -> None:
+        super().setup(bottom, top)
         param = self.spec.message(PythonParam)
         try:
             numbers = [float(text) for text in param.param_str.split(",")]
@@ -60,11 +62,7 @@ class _Clustering(Layer):
         if 0 in self.cells:
             raise param.error("param_str", f"a stride of {stride} leaves no cell; give a smaller one")
         self.cell_size = np.array([width / self.cells[1], height / self.cells[0]])
-        if len(bottom) != 2 or len(top) != self.classes:
-            raise self.spec.error(
-                "top",
-                f"{len(bottom)} bottoms and {len(top)} tops; expected 2, and {self.classes} (the classes)",
-            )
+        self.check_amount("top", len(top), (self.classes, self.classes))
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         coverage, boxes = (blob.shape for blob in bottom)
