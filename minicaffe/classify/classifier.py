@@ -22,6 +22,7 @@ from minicaffe.errors import DataError, ShapeError
 
 logger = logging.getLogger("minicaffe")
 
+BOXES = ("DetectionEvaluate", "DetectionOutput", "Proposal", "YoloDetectionOutput", "Yolov3DetectionOutput")
 MAX_SIDE = 10_000  # of an image that is resized: larger ones are a slip, and take gigabytes
 
 
@@ -167,6 +168,24 @@ def _scores_of(net: Net) -> str:
     if len(net.outputs) > 1:
         logger.info("Of the outputs %s, '%s' has the scores", ", ".join(net.outputs), chosen)
     return chosen
+
+
+def check_scores(net: Net, output: str) -> None:
+    """Raise ShapeError unless an output of a net has one score for each class: (N, C), or (N, C, 1, …)."""
+    maker = next((layer for layer in net.layers if output in layer.spec.top), None)
+    shape = net.blobs[output].shape
+    if maker is not None and maker.type in BOXES:
+        what = "boxes"
+    elif sum(size > 1 for size in shape[1:]) > 1:
+        what = "a map"
+    elif maker is not None and maker.type == "ArgMax":
+        what = "numbers of classes"
+    else:
+        return
+    raise ShapeError(
+        f"net '{net.name}': its output '{output}', of shape {shape}, is {what}, not a score for each class; "
+        "'net.forward' in Python gives it as it is"
+    )
 
 
 def transformer_for(

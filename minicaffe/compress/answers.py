@@ -94,6 +94,7 @@ class ClassScore:
     def of(self, net: Net, batch: Batch) -> Figures:
         """The share of right answers; the loss, or the divergence; the mean of p(c) − p(ĉ), and with care."""
         p, p_hat = batch[DENSE + self.blob], self.probabilities(net)
+        _check_comparable(net, self.blob, p_hat, p)
         lost = _mean(self._lost(p, p_hat))
         has_loss = any(any(layer.spec.loss_weight) for layer in net.layers)
         loss = float(to_host(net.loss())) if has_loss else _mean(divergence(p, p_hat))
@@ -167,8 +168,15 @@ class NearnessScore:
             batch[DENSE + name] = net.blobs[name].data.copy()
 
     def of(self, net: Net, batch: Batch) -> Figures:
-        """Nearness, the square of what is lost, and what is lost: as that is measured, it needs no care."""
-        errors = [self._error(net.blobs[name].data, batch[DENSE + name]) for name in self.blobs]
+        """Nearness, the square of what is lost, and what is lost: as that is measured, it needs no care.
+
+        Raises DataError for an output whose shape depends on its numbers.
+        """
+        errors = []
+        for name in self.blobs:
+            y, exact = net.blobs[name].data, batch[DENSE + name]
+            _check_comparable(net, name, y, exact)
+            errors.append(self._error(y, exact))
         error = float(np.max(errors))  # not ``max``, which passes over nan
         return Figures(1 - error, error * error, error, error, 0)
 
@@ -231,6 +239,8 @@ class MixedScore:
     def of(self, net: Net, batch: Batch) -> Figures:
         """The share of right answers; loss or divergence of all outputs; what is lost, of which w needs no care."""
         right, loss, lost, reckoned, counted = self.classes.of(net, batch)
+        for name in self.others.blobs:
+            _check_comparable(net, name, net.blobs[name].data, batch[DENSE + name])
         exact = (np.asarray(to_host(batch[DENSE + name]), np.float64) for name in self.others.blobs)
         errors = (((y - z) ** 2).sum() / len(y) for y, z in zip(exact, self.others.answers(net), strict=True))
         wrong = float(np.max([error / of for error, of in zip(errors, self._varies(), strict=True)]))
@@ -267,6 +277,15 @@ class MixedScore:
             varies = ((y - y.mean(axis=0)) ** 2).sum() or (y * y).sum() or 1.0
             shares.append(float(((y - z) ** 2).sum() / varies))
         return float(np.max(shares))
+
+
+def _check_comparable(net: Net, name: str, y: Array, exact: Array) -> None:
+    """Raise DataError if there are more or fewer answers than the dense net's, as of proposed boxes."""
+    if y.shape != exact.shape:
+        raise DataError(
+            f"{net.spec.where.file}: '{name}' has shape {y.shape}, and {exact.shape} in the dense net, so they "
+            "cannot be compared; with --accuracy name an output whose shape never changes, or end the net before it"
+        )
 
 
 def _mean(x: Array) -> float:
@@ -356,6 +375,9 @@ def _numbers(layers: Sequence[Layer], outputs: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in outputs:
         maker = _maker(layers, name)
+        if maker.type == "DetectionEvaluate":  # which judges boxes
+            maker = _maker(layers, maker.spec.bottom[0])
+            name = maker.spec.top[0]
         if _is_input(maker):
             continue  # which nobody reads
         if maker.type == "DetectionOutput":

@@ -446,6 +446,41 @@ def test_of_several_outputs_a_softmax_has_the_scores(digit, tmp_path, capsys):
     assert "Of the outputs boxes, prob, 'prob' has the scores" in said and said.count("0.2500") == 4
 
 
+FLAT = """
+name: toy
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 1, 8, 8]}}}
+- {name: ip, type: InnerProduct, inner_product_param: {num_output: 4}}
+- {name: best, type: ArgMax}
+"""
+MAPS = """
+name: toy
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [1, 1, 8, 8]}}}
+- {name: conv, type: Convolution, convolution_param: {num_output: 8, kernel_size: 4}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("net", "what"),
+    [
+        (MAPS, r"'conv', of shape \(1, 8, 5, 5\), is a map"),
+        (FLAT, r"'best', of shape \(1, 1, 1\), is numbers of classes"),
+        (f"{ROOT}/prototxt/ssd_digits/deploy.yaml", r"'detection_out', of shape \(1, 1, \d+, 7\), is boxes"),
+        (f"{ROOT}/prototxt/segnet_digits/deploy.yaml", r"'classes', of shape \(1, 1, 64, 64\), is a map"),
+    ],
+)
+def test_only_scores_of_classes_are_named(tmp_path, capsys, net, what):
+    spec, weights, picture = (str(tmp_path / name) for name in ("net.yaml", "net.npz", "a.png"))
+    Path(spec).write_text(Path(net).read_text() if net.endswith(".yaml") else net)
+    mc.Net(spec, phase="test").save(weights)
+    Image.new("L", (64, 64)).save(picture)
+    assert main(["classify", spec, "--weights", weights, picture]) == 2
+    out, err = capsys.readouterr()
+    assert picture not in out
+    assert re.search(f"net '.*': its output {what}, not a score for each class; .* gives it as it is\n$", err)
+
+
 def test_scores_that_are_no_numbers_are_not_shown(digit, tmp_path, capsys):
     net = mc.Net(LENET[0], weights=LENET[2])
     net.params["ip2"][1].data[...] = np.nan

@@ -259,6 +259,47 @@ def test_nearness_is_that_of_the_worst_output():
     assert not score.is_agreement
 
 
+JUDGED = f"""
+layer:
+- {{name: label, type: Input, input_param: {{shape: {{dim: [1, 1, 1, 8]}}}}}}
+{BOXES.replace("layer:", "").strip()}
+- {{name: judged, type: DetectionEvaluate, bottom: [found, label],
+   detection_evaluate_param: {{num_classes: 3}}}}
+"""
+
+
+def test_a_detector_that_is_judged_is_scored_by_what_its_boxes_are_made_of():
+    for accuracy in (None, "judged"):
+        other, dense = two_nets(JUDGED)  # the weights of the first are 0, and say nothing
+        score, rng = score_of(dense, accuracy), np.random.default_rng(0)
+        assert isinstance(score, NearnessScore) and score.blobs == ["loc_flat", "conf_flat"]
+        label = np.array([0, 1, 0, 0.2, 0.2, 0.6, 0.7, 0], np.float32).reshape(1, 1, 1, 8)
+        pictures = rng.standard_normal((1, 3, 24, 24)).astype(np.float32)
+        batches = [{"data": to_device(pictures), "label": to_device(label)}]
+        remember(score, dense, batches)
+        rows = dense.blobs["judged"].shape
+        assert measure(score, other, batches).lost == (1,)
+        assert other.blobs["judged"].shape != rows  # which could not be compared
+
+
+@pytest.mark.parametrize("what", ["nearness", "classes", "mixed"])
+def test_answers_of_another_number_are_one_line(what):
+    dense = two_nets(TWO)[0]
+    classes = ClassScore("ip", 1, False)
+    score = {"nearness": NearnessScore(["few"]), "classes": classes, "mixed": MixedScore(classes, ["few"])}[
+        what
+    ]
+    (batch,) = batches_of(dense, 1)
+    remember(score, dense, [batch])
+    name = "ip" if what == "classes" else "few"
+    dense.blobs[name].reshape(3, dense.blobs[name].shape[1])
+    dense.blobs[name].data[...] = 0
+    with pytest.raises(
+        mc.DataError, match=rf"'{name}' has shape .* in the dense net, so they cannot be compared"
+    ):
+        score.of(dense, batch)
+
+
 def test_an_output_that_should_be_zero_and_is_not_is_wholly_wrong():
     dense, other = two_nets(TWO)
     score, batches = NearnessScore(["none"]), batches_of(dense)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicaffe.classify.classifier import Classifier
+from minicaffe.classify.classifier import Classifier, check_scores
 from minicaffe.classify.images import load_image
 from minicaffe.cli.command import Command
 from minicaffe.cli.flags import (
@@ -73,6 +73,7 @@ def _name_classes(net: Net, labels: Sequence[str], args: argparse.Namespace) -> 
     Raises DataError where the net gives nan.
     """
     classifier = make_classifier(net, args)
+    check_scores(net, classifier.output)
     if labels:
         check_labels(labels, net.blobs[classifier.output], args.labels)
     else:
