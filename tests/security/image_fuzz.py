@@ -215,7 +215,7 @@ class Reader:
         from minicaffe.data import windows
         from minicaffe.data.annotated import listed
         from minicaffe.data.annotated.coco import read_coco, read_coco_of_image
-        from minicaffe.data.annotated.label_map import read_label_map
+        from minicaffe.data.annotated.label_map import LabelFinder, label_map_of, read_label_map
         from minicaffe.data.annotated.voc import read_voc
         from minicaffe.data.annotated.writing import annotated_datums
         from minicaffe.data.sources.image_list import ImageList, ImageListSource, PackedNames, open_images
@@ -235,7 +235,8 @@ class Reader:
 
         def with_boxes(path: Path) -> None:
             found = listed.find_annotated(path)
-            list(annotated_datums(found, np.arange(len(found)), {"cat": 1, "2": 2}, lambda: None))
+            labels = LabelFinder(label_map_of([("cat", "cat"), ("2", "2")]))
+            list(annotated_datums(found, np.arange(len(found)), labels, lambda: None))
 
         if kind == "annotations":
             readers = {

@@ -10,7 +10,13 @@ import numpy as np
 
 from minicaffe.cli.command import Command, CommandGroup
 from minicaffe.cli.flags import positive
-from minicaffe.data.annotated.label_map import LabelMap, label_map_of, read_label_map, write_label_map
+from minicaffe.data.annotated.label_map import (
+    LabelFinder,
+    LabelMap,
+    label_map_of,
+    read_label_map,
+    write_label_map,
+)
 from minicaffe.data.annotated.listed import AnnotatedFiles, find_annotated
 from minicaffe.data.annotated.writing import annotated_datums
 from minicaffe.data.decode import ENCODINGS
@@ -42,7 +48,7 @@ def write_annotated(args: argparse.Namespace) -> None:
     datums = annotated_datums(
         found,
         order,
-        _labels(label_map, found),
+        LabelFinder(label_map, found.shown),
         Progress(len(found)).say_some,
         color=not args.gray,
         size=(args.resize_height, args.resize_width) if args.resize_height else None,
@@ -56,8 +62,9 @@ def write_annotated(args: argparse.Namespace) -> None:
     if args.new_label_map:
         write_label_map(label_map, args.new_label_map)
         print(f"Wrote {args.new_label_map}; its labels:")
-        for label, name in label_map.names().items():
-            print(f"  {label}  {named(name)}")
+        for item in label_map.items:
+            also = f"  (named {named(item.name)} in annotations)" * (item.display_name != item.name)
+            print(f"  {item.label}  {named(item.display_name)}{also}")
 
 
 def _label_map(args: argparse.Namespace, found: AnnotatedFiles) -> LabelMap:
@@ -68,12 +75,6 @@ def _label_map(args: argparse.Namespace, found: AnnotatedFiles) -> LabelMap:
     if Path(args.new_label_map).exists():
         raise DataError(f"{args.new_label_map}: is there already; give it as --label-map, or remove it")
     return label_map_of(found.things())
-
-
-def _labels(label_map: LabelMap, found: AnnotatedFiles) -> dict[str, int]:
-    """The labels of names in annotations: COCO's are numbers, and a map may have the words for them instead."""
-    labels = label_map.labels()
-    return {**{name: labels[shown] for name, shown in found.shown.items() if shown in labels}, **labels}
 
 
 def _add_annotated(sub: argparse.ArgumentParser) -> None:

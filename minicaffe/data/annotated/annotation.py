@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minicaffe.data.annotated.label_map import LabelFinder
 from minicaffe.data.augmentation.boxes import COLUMNS
 from minicaffe.errors import DataError, named
-from minicaffe.spec.reader import nearest
 
 logger = logging.getLogger("minicaffe")
 
@@ -20,10 +20,10 @@ logger = logging.getLogger("minicaffe")
 class Thing:
     """One object: its name, x_min, y_min, x_max and y_max in pixels, and whether it is difficult to detect.
 
-    ``where`` says where it is named, for errors.
+    A name that is an int is the label itself. ``where`` says where it is named, for errors.
     """
 
-    name: str
+    name: str | int
     corners: tuple[float, float, float, float]
     difficult: bool
     where: str
@@ -52,22 +52,20 @@ def box_of(where: str, values: Mapping[str, object]) -> tuple[float, float, floa
     return x_min, y_min, x_max, y_max
 
 
-def boxes_of(annotation: Annotation, size: tuple[int, int], labels: Mapping[str, int]) -> np.ndarray:
-    """The boxes (n, 7) of an image, as ``data/augmentation/boxes.py`` has them, with ``labels`` by name.
+def boxes_of(annotation: Annotation, size: tuple[int, int], labels: LabelFinder) -> np.ndarray:
+    """The boxes (n, 7) of an image, as ``data/augmentation/boxes.py`` has them, with ``labels`` for names.
 
     Boxes are divided by the size that the annotation tells, else by that of the image, ``size``. Those without an
-    area are left out. Objects of a label are numbered from 0 on. Raises DataError for a name without a label.
+    area are left out. Objects of a label are numbered from 0 on. Raises DataError for a name without a label, or
+    with that of the background.
     """
     height, width = annotation.size or size
     rows, instances = [], dict[int, int]()
     for thing in annotation.things:
-        if thing.name not in labels:
-            hint = nearest(thing.name, labels) or f"; it has {len(labels)} names"
-            raise DataError(f"{thing.where}: '{named(thing.name)}' is not in the label map{hint}")
+        label = labels.of(thing.name, thing.where)
         x_min, y_min, x_max, y_max = thing.corners
         if x_min >= x_max or y_min >= y_max:
             continue
-        label = labels[thing.name]
         instance = instances.get(label, 0)
         instances[label] = instance + 1
         corners = (x_min / width, y_min / height, x_max / width, y_max / height)

@@ -7,7 +7,8 @@
     {"image": {"height": 480, "width": 640}, "annotation": [{"category_id": 51, "bbox": [1.08, …]}]}
 
 A ``bbox`` is x, y, width, height in pixels. An object's name is its ``category_id``, as in SSD's label map for
-COCO, whose ``display_name`` is the category's name. A crowd of objects counts as difficult, as in SSD's Caffe.
+COCO, whose ``display_name`` is the category's name; where there are ``categories``, it must be one of them. A crowd
+of objects counts as difficult, as in SSD's Caffe.
 """
 
 from __future__ import annotations
@@ -37,17 +38,35 @@ class CocoSet:
         for n, image in enumerate(_list(path, content, "images")):
             where = f"{path}: images[{n}]"
             key, name = _get(where, image, "id"), _get(where, image, "file_name")
-            self.files[_hashable(where, key)] = str(name)
+            if _hashable(where, key) in self.files:
+                raise DataError(f"{where}: id {named(str(key))} is that of an image above; give each its own")
+            self.files[key] = str(name)
             self.annotations[key] = Annotation([], _size(where, image))
         for n, category in enumerate(_list(path, content, "categories")):
             where = f"{path}: categories[{n}]"
-            self.categories[str(_get(where, category, "id"))] = str(_get(where, category, "name"))
+            self._add_category(where, str(_get(where, category, "id")), str(_get(where, category, "name")))
         for n, annotation in enumerate(_list(path, content, "annotations")):
             where = f"{path}: annotations[{n}]"
             key = _hashable(where, _get(where, annotation, "image_id"))
             if key not in self.annotations:
                 raise DataError(f"{where}: image_id {named(str(key))}: no image has this id")
-            self.annotations[key].things.append(_thing(where, annotation))
+            thing = _thing(where, annotation)
+            if "categories" in content and thing.name not in self.categories:
+                raise DataError(f"{where}: category_id {named(str(thing.name))}: no category has this id")
+            self.annotations[key].things.append(thing)
+
+    def _add_category(self, where: str, key: str, name: str) -> None:
+        """A name that two have would be two labels, without a way to tell which an object should have."""
+        if key in self.categories:
+            raise DataError(
+                f"{where}: id {named(key)} is that of '{named(self.categories[key])}' too; keep one"
+            )
+        if name in self.categories.values():
+            other = next(key for key, known in self.categories.items() if known == name)
+            raise DataError(
+                f"{where}: '{named(name)}' is the name of category {named(other)} too; rename one"
+            )
+        self.categories[key] = name
 
 
 def read_coco(path: str | Path) -> CocoSet:

@@ -7,14 +7,15 @@ item { name: "aeroplane" label: 1 display_name: "aeroplane" }
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from minicaffe.caffe.formats.prototxt import parse_prototxt
 from minicaffe.data.decode import plain_file
-from minicaffe.errors import DataError, SpecError, named
+from minicaffe.errors import DataError, SpecError, counted, named
 from minicaffe.files.atomic import unreadable, write_text
+from minicaffe.spec.reader import nearest
 
 logger = logging.getLogger("minicaffe")
 BACKGROUND = "none_of_the_above"
@@ -48,10 +49,55 @@ class LabelMap:
         return {item.label: item.display_name or item.name for item in self.items}
 
 
-def label_map_of(names: Iterable[tuple[str, str]]) -> LabelMap:
-    """A label map of names, each with one for people: labels 1, 2, … in this order, and 0 for the background."""
+class LabelFinder:
+    """Which label an object in an annotation has, by a label map."""
+
+    def __init__(self, label_map: LabelMap, shown: Mapping[str, str] | None = None) -> None:
+        """``shown``: words for names in annotations, which the map may have in place of those (COCO's numbers)."""
+        self._own, self._shown = label_map.labels(), shown or {}
+        words = {name: self._own[word] for name, word in self._shown.items() if word in self._own}
+        self._labels = {**words, **self._own}
+        self._numbers = set(self._own.values())
+        self._displayed = {item.display_name: item.name for item in label_map.items if item.label}
+
+    def of(self, name: str | int, where: str) -> int:
+        """The label of a name; an int is the label itself.
+
+        ``where`` begins errors. Raises DataError for what is not in the map, and for the background.
+        """
+        if isinstance(name, int):
+            if name not in self._numbers:
+                most = max(self._numbers)
+                raise DataError(f"{where}: label {name} is not in the label map, whose last is {most}")
+            label = name
+        elif name in self._labels:
+            label = self._labels[name]
+        elif name in self._displayed:
+            display = f"it is the display_name of '{named(self._displayed[name])}'"
+            raise DataError(
+                f"{where}: '{named(name)}' is not a name in the label map; {display}, which is the name to use"
+            )
+        else:
+            word = f" ({named(self._shown[name])})" if name in self._shown else ""
+            hint = nearest(self._shown.get(name, name), self._own)
+            hint = hint or f"; it has {counted(len(self._own), 'name')}"
+            raise DataError(f"{where}: '{named(name)}'{word} is not in the label map{hint}")
+        if label == 0 or name == BACKGROUND:
+            called = f"label {name}" if isinstance(name, int) else f"'{named(name)}'"
+            raise DataError(
+                f"{where}: {called} is the background (label 0), of which there are no objects; remove it"
+            )
+        return label
+
+
+def label_map_of(classes: Iterable[tuple[str | int, str]]) -> LabelMap:
+    """A label map of names, each with one for people: labels 1, 2, … in this order, and 0 for the background.
+
+    A name that is an int is the label itself.
+    """
     items = [Item(BACKGROUND, 0, "background")]
-    items += [Item(name, label, shown) for label, (name, shown) in enumerate(names, 1)]
+    for number, (name, shown) in enumerate(classes, 1):
+        items.append(Item(str(name), name if isinstance(name, int) else number, shown))
     return LabelMap(tuple(items))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,15 +43,26 @@ class AnnotatedFiles:
         self.files.append(file)
         self.annotations.append(annotation)
 
-    def things(self) -> list[tuple[str, str]]:
-        """The names of all objects, each with its name for people; numbers in their order, then words."""
-        names = {thing.name for annotation in self.annotations for thing in annotation.things} | set(
-            self.shown
-        )
+    def things(self) -> list[tuple[str | int, str]]:
+        """The names of all objects, each with its name for people; numbers in their order, then words.
+
+        Labels in place of names stay as they are; the background's is left out. Raises DataError where some
+        objects have names and others labels.
+        """
+        where = {thing.name: thing.where for annotation in self.annotations for thing in annotation.things}
+        labels = sorted(name for name in where if isinstance(name, int))
+        names = {name for name in where if isinstance(name, str)} | set(self.shown)
+        if labels and names:
+            problem = (
+                "a label, but objects elsewhere have names, whose labels are not known; give --label-map"
+            )
+            raise DataError(f"{where[labels[0]]}: {problem}")
         ordered = sorted(
             names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
         )
-        return [(name, self.shown.get(name, name)) for name in ordered]
+        return [(label, str(label)) for label in labels if label] + [
+            (name, self.shown.get(name, name)) for name in ordered
+        ]
 
 
 def find_annotated(source: str | Path, root: str = "", annotations: str | None = None) -> AnnotatedFiles:
@@ -110,7 +122,10 @@ def _annotation(path: Path, image: str, found: AnnotatedFiles) -> Annotation:
 
 
 def read_text(path: Path) -> Annotation:
-    """Lines "label x_min y_min x_max y_max", in pixels."""
+    """Lines "label x_min y_min x_max y_max", in pixels.
+
+    A whole number is the label itself, as in SSD's Caffe; anything else, which that does not read, is a name.
+    """
     try:
         lines = Path(plain_file(path)).read_text(encoding="utf-8-sig").splitlines()
     except (ValueError, OSError) as error:
@@ -123,8 +138,16 @@ def read_text(path: Path) -> Annotation:
             raise DataError(f"{where}: expected 'label x_min y_min x_max y_max', got {len(words)} words")
         if words:
             corners = box_of(where, dict(zip(("x_min", "y_min", "x_max", "y_max"), words[1:], strict=True)))
-            things.append(Thing(words[0], corners, False, where))
+            things.append(Thing(_label_or_name(words[0], where), corners, False, where))
     return Annotation(things)
+
+
+def _label_or_name(word: str, where: str) -> str | int:
+    if not re.fullmatch(r"[-+]?[0-9]+", word):
+        return word
+    if len(word) > 10 or not 0 <= int(word) < 2**31:
+        raise DataError(f"{where}: label {named(word)}; it must be a whole number from 0 on")
+    return int(word)
 
 
 def _of_folder(path: Path, annotations: str | None) -> AnnotatedFiles:

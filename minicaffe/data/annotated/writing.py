@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from minicaffe.data.annotated.annotation import Annotation, boxes_of
 from minicaffe.data.annotated.datum import annotated_bytes
+from minicaffe.data.annotated.label_map import LabelFinder
 from minicaffe.data.annotated.listed import AnnotatedFiles
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.image_datums import encoded_image, key_of
@@ -24,7 +25,7 @@ NO_CLASS = np.array([-1], np.float32)  # an image with boxes has no label of its
 def annotated_datums(
     found: AnnotatedFiles,
     order: np.ndarray,
-    labels: Mapping[str, int],
+    labels: LabelFinder,
     before_each: Callable[[], None],
     *,
     color: bool = True,
@@ -35,7 +36,7 @@ def annotated_datums(
 ) -> Iterator[tuple[bytes, bytes]]:
     """The key and the AnnotatedDatum of each image, in the order of these indices.
 
-    ``labels``: of the names of objects. ``size``: (height, width) to resize to. ``is_one_size``: an image of
+    ``labels``: for the names of objects. ``size``: (height, width) to resize to. ``is_one_size``: an image of
     another size than the first is an error. ``is_encoded``: as a JPEG or PNG, as ``encoding`` says (None: as the
     file is). An image that cannot be read is named and left out. Raises DataError.
     """

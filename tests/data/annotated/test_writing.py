@@ -136,7 +136,7 @@ def test_coco_is_read_with_a_map_of_words_or_one_that_is_made(pictures, tmp_path
     assert write(capsys, "coco.json --root images MAP -o base")[0] == 0
     np.testing.assert_allclose(labels_of("base")[1], EXPECTED, atol=1e-6)
     _, out, _ = write(capsys, "coco.json --root images --new-label-map new.prototxt -o new_base")
-    assert "  2  dog" in out
+    assert "  1  cat  (named 9 in annotations)\n  2  dog" in out
     made = read_label_map("new.prototxt")
     assert made.labels() == {"none_of_the_above": 0, "9": 1, "12": 2, "100": 3}
     assert made.names() == {0: "background", 1: "cat", 2: "dog", 3: "cow"}
@@ -157,6 +157,68 @@ def test_annotations_of_single_images_may_be_json_or_text(pictures, tmp_path, ca
     assert write(capsys, "list.txt MAP -o base")[0] == 0
     expected = [[0, 3, 0, 0.1, 0.1, 0.5, 0.5, 0], [1, 7, 0, 0.2, 0.25, 0.3, 0.75, 0]]
     np.testing.assert_allclose(labels_of("base", batch=2)[1], expected, atol=1e-6)
+
+
+SSD_MAP = """
+item { name: "none_of_the_above" label: 0 }
+item { name: "0" label: 1 }
+item { name: "1" label: 2 }
+item { name: "2" label: 3 }
+"""
+
+
+def test_a_number_in_a_text_is_the_label_and_not_a_name(pictures, tmp_path, capsys):
+    (tmp_path / "digits.prototxt").write_text(SSD_MAP)
+    (tmp_path / "0.txt").write_text("2 8 5 12 15\n2 0 0 4 4\n")
+    (tmp_path / "list.txt").write_text("images/0.png 0.txt\n")
+    assert write(capsys, "list.txt --label-map digits.prototxt -o base")[0] == 0
+    assert labels_of("base", batch=1)[1][:, 1].tolist() == [2, 2], "SSD's Caffe reads an int, the label"
+    for label, problem in (
+        ("4", "0.txt:1: label 4 is not in the label map, whose last is 3"),
+        ("-1", "0.txt:1: label -1; it must be a whole number from 0 on"),
+    ):
+        (tmp_path / "0.txt").write_text(f"{label} 8 5 12 15\n")
+        assert problem in write(capsys, "list.txt --label-map digits.prototxt -o other")[2]
+
+
+def test_a_map_made_of_labels_keeps_them(pictures, tmp_path, capsys):
+    (tmp_path / "0.txt").write_text("15 8 5 12 15\n2 0 0 4 4\n")
+    (tmp_path / "list.txt").write_text("images/0.png 0.txt\n")
+    assert write(capsys, "list.txt --new-label-map new.prototxt -o base")[0] == 0
+    assert labels_of("base", batch=1)[1][:, 1].tolist() == [15, 2]
+    assert read_label_map("new.prototxt").labels() == {"none_of_the_above": 0, "2": 2, "15": 15}
+    (tmp_path / "0.txt").write_text("15 8 5 12 15\ncat 0 0 4 4\n")
+    error = write(capsys, "list.txt --new-label-map other.prototxt -o other")[2]
+    assert "0.txt:1: a label, but objects elsewhere have names" in error and "give --label-map" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        (
+            "0.xml",
+            xml([CAT, ("none_of_the_above", 0, (1, 1, 2, 2))]),
+            "0.xml:1: <object> none_of_the_above: ",
+        ),
+        ("0.txt", "3 1 1 2 2\n0 1 1 2 2\n", "0.txt:2: label 0 is"),
+        ("0.txt", "none_of_the_above 1 1 2 2\n", "0.txt:1: 'none_of_the_above' is"),
+    ],
+)
+@pytest.mark.parametrize("flags", ["MAP", "--new-label-map new.prototxt"])
+def test_objects_of_the_background_are_refused(flags, name, content, where, pictures, tmp_path, capsys):
+    (tmp_path / name).write_text(content)
+    (tmp_path / "list.txt").write_text(f"images/0.png {name}\n")
+    status, _, error = write(capsys, f"list.txt {flags} -o base")
+    assert (
+        status == 2 and where in error and "the background (label 0), of which there are no objects" in error
+    )
+    assert not (tmp_path / "base").exists() and not (tmp_path / "new.prototxt").exists()
+
+
+def test_a_name_for_people_is_told_from_a_name_in_annotations(pictures, tmp_path, capsys):
+    write_list(tmp_path, {0: xml([("a cat", 0, (4, 2, 20, 10))])})
+    error = write(capsys, "list.txt MAP -o base")[2]
+    assert "'a cat' is not a name in the label map; it is the display_name of 'cat'" in error
 
 
 def test_images_are_resized_made_grey_shuffled_and_encoded(pictures, tmp_path, capsys):
@@ -226,7 +288,19 @@ BAD_COCO = {
     "annotations[0]: bbox: width: expected a number of pixels, got 'w'": {
         "annotations": [{"image_id": 10, "bbox": [1, 2, "w", 3]}]
     },
-    "annotations[0]: '12' is not in the label map": {"categories": [{"id": 9, "name": "cat"}]},
+    "annotations[0]: category_id 12: no category has this id": {"categories": [{"id": 9, "name": "cat"}]},
+    "annotations[1]: category_id 9: no category has this id": {"categories": [{"id": 12, "name": "dog"}]},
+    "annotations[0]: category_id 12: no category": {"categories": []},
+    "categories[1]: 'cat' is the name of category 12 too; rename one": {
+        "categories": [{"id": 12, "name": "cat"}, {"id": 9, "name": "cat"}]
+    },
+    "categories[1]: id 12 is that of 'cat' too; keep one": {
+        "categories": [{"id": 12, "name": "cat"}, {"id": 12, "name": "dog"}]
+    },
+    "images[1]: id 10 is that of an image above": {"images": [{"id": 10, "file_name": "0.png"}] * 2},
+    "annotations[0]: '12' (ox) is not in the label map; it has 3 names": {
+        "categories": [{"id": 12, "name": "ox"}, {"id": 9, "name": "cat"}]
+    },
     "an id must be a number or a text": {"images": [{"id": [], "file_name": "0.png"}]},
 }
 
