@@ -200,6 +200,10 @@ class Layer:
         """The weight of each number of a top in a mean over batches, after a forward; None: the batch size."""
         return None
 
+    def judges_detections(self, top_index: int) -> bool:
+        """Whether a top has rows of judged detections: see ``ops/detection/average_precision.py``."""
+        return False
+
     def count_in(self, state: dict[str, Any], name: str) -> int:
         """A count that ``state`` returned: a whole number of at least 0. Raises DataError if it is not there."""
         number = state.get(name)

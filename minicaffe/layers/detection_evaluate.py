@@ -36,8 +36,10 @@ from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.data.sources.source import find_path, lookup_folders
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError
-from minicaffe.ops.detection.boxes import Array, areas, overlaps
+from minicaffe.ops.detection import Array
+from minicaffe.ops.detection.boxes import overlaps
 from minicaffe.ops.detection.ground_truth import ROW, GroundTruth, ground_truth
+from minicaffe.ops.detection.pixel_boxes import in_pixels, pixel_overlaps, scaled_to_pixels, without_padding
 from minicaffe.spec.fields import Bool, Float, Int, Message, Nested, String
 
 DETECTION = 7
@@ -63,6 +65,9 @@ class DetectionEvaluate(Layer):
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return False
+
+    def judges_detections(self, top_index: int) -> bool:
+        return True
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         self.param = self.spec.message(DetectionEvaluateParam)
@@ -126,7 +131,7 @@ class DetectionEvaluate(Layer):
                 rows[: ends[0]] if len(ends) else rows, param.num_classes, param.background_label_id
             )
         except DataError as error:
-            raise DataError(f"{self.spec.where}: {error}") from None
+            raise DataError(f"{self.spec.where}: {error}; mend the data, or num_classes") from None
 
     def _judge(self, found: Array, wanted: Array, is_difficult: Array) -> tuple[Array, Array, Array]:
         """Scores of detections (D, 7) of one image and label, and whether each is true, and false: (D,) each."""
@@ -149,7 +154,21 @@ class DetectionEvaluate(Layer):
         if not self.sizes:
             return overlaps(some, others)
         size = self.sizes[self.line]
-        return pixel_overlaps(*(in_pixels(boxes, size, self.param.resize_param) for boxes in (some, others)))
+        return pixel_overlaps(self.in_pixels(some, size), self.in_pixels(others, size))
+
+    def in_pixels(self, boxes: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+        """Boxes (…, 4), fractions of the net's image, in pixels of the image that it was made of; and their areas.
+
+        ``size`` is that image's height and width. Pixels are counted with both ends, but not those of boxes for
+        which ``resize_param`` has a ``height_scale`` and a ``width_scale``.
+        """
+        resized = self.param.resize_param
+        mode = "" if resized is None else resized.resize_mode
+        if resized is not None and mode == "FIT_SMALL_SIZE" and resized.height_scale and resized.width_scale:
+            return scaled_to_pixels(boxes, (resized.height_scale, resized.width_scale), size)
+        if resized is not None and mode == "FIT_LARGE_SIZE_AND_PAD":
+            boxes = without_padding(boxes, size, (resized.height, resized.width))
+        return in_pixels(boxes, size)
 
 
 def read_sizes(path: Path) -> list[tuple[int, int]]:
@@ -169,50 +188,3 @@ def read_sizes(path: Path) -> list[tuple[int, int]]:
             )
         sizes.append((int(parts[1]), int(parts[2])))
     return sizes
-
-
-def in_pixels(boxes: Array, size: tuple[int, int], resized: ResizeParam | None) -> tuple[Array, Array]:
-    """Boxes (…, 4), fractions of the net's image, in pixels of the image that it was made of; and their areas.
-
-    ``size`` is that image's height and width. As ``OutputBBox`` of SSD's Caffe has it: pixels are counted with both
-    ends, but not those of boxes for which ``resized`` has a ``height_scale`` and a ``width_scale``.
-    """
-    height, width = size
-    mode = "" if resized is None else resized.resize_mode
-    if resized is not None and mode == "FIT_SMALL_SIZE" and resized.height_scale and resized.width_scale:
-        scale = np.array([resized.width_scale, resized.height_scale] * 2, boxes.dtype)
-        pixels = (boxes * scale).clip(0, np.array([width, height] * 2, boxes.dtype))
-        return pixels, areas(pixels)
-    if resized is not None and mode == "FIT_LARGE_SIZE_AND_PAD":
-        boxes = _without_padding(boxes, width / height, resized)
-    pixels = boxes.clip(0, 1) * np.array([width, height] * 2, boxes.dtype)
-    ends = 1 if max(size) > 1 else 0
-    sides = pixels[..., 2:] - pixels[..., :2]
-    return pixels, np.where((sides < 0).any(axis=-1), 0, (sides + ends).prod(axis=-1))
-
-
-def _without_padding(boxes: Array, aspect: float, resized: ResizeParam) -> Array:
-    """Fractions of the padded image as fractions of what is not padding; a box that is all padding stays."""
-    height, width = resized.height, resized.width
-    low = np.zeros(4, boxes.dtype)
-    if aspect > width / height:
-        low[1::2] = (height - width / aspect) / 2 / height
-    else:
-        low[0::2] = (width - height * aspect) / 2 / width
-    high = 1 - low
-    is_seen = ((boxes[..., :2] < high[:2]) & (boxes[..., 2:] > low[2:])).all(axis=-1, keepdims=True)
-    return np.where(is_seen, (boxes - low) / (high - low), boxes)
-
-
-def pixel_overlaps(some: tuple[Array, Array], others: tuple[Array, Array]) -> Array:
-    """Intersection over union of boxes with their areas, where pixels are counted with both ends.
-
-    Boxes that do not touch have one pixel in common, as in SSD's Caffe.
-    """
-    (a, area), (b, other_area) = some, others
-    is_apart = ((b[..., :2] > a[..., 2:]) | (b[..., 2:] < a[..., :2])).any(axis=-1, keepdims=True)
-    sides = 1 + np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    sides = np.where(is_apart, 1, sides)
-    common = np.where((sides > 0).all(axis=-1), sides.prod(axis=-1), 0)
-    found: Array = np.divide(common, area + other_area - common, out=np.zeros_like(common), where=common > 0)
-    return found

@@ -206,7 +206,7 @@ class MultiBoxLoss(LossLayer):
         try:
             return ground_truth(rows[rows[:, 0] < self.images], param.num_classes, param.background_label_id)
         except DataError as error:
-            raise DataError(f"{self.spec.where}: {error}") from None
+            raise DataError(f"{self.spec.where}: {error}; mend the data, or num_classes") from None
 
     # Where the boxes are
 

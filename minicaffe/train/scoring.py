@@ -12,8 +12,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
-from minicaffe.layers.detection_evaluate import DetectionEvaluate
-from minicaffe.ops.detection.average_precision import average_precision
+from minicaffe.ops.detection.average_precision import mean_precision, precision_by_class
 
 logger = logging.getLogger("minicaffe")
 MOST_LINES = 100  # numbers of a top that are shown one by one
@@ -24,7 +23,7 @@ MOST_CLASSES = 1000  # the same of a top with one axis, as of an accuracy for ea
 class Score:
     """The mean of each output, by name, and of the loss. ``not_finite`` names what was nan or infinite first.
 
-    Of an output of DetectionEvaluate it is the mean average precision, and ``precisions`` has that of each class.
+    Of an output of judged detections it is the mean average precision, and ``precisions`` has that of each class.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -74,32 +73,17 @@ def score(
     precisions = {
         name: precision_by_class(np.concatenate(rows), ap_version) for name, rows in judged.items() if rows
     }
-    values |= {name: np.array(_mean_precision(of_classes)) for name, of_classes in precisions.items()}
+    values |= {name: np.array(mean_precision(of_classes)) for name, of_classes in precisions.items()}
     outputs = {name: values[name] for name in net.outputs if name in values}
     return Score(outputs, mean_loss, not_finite, precisions)
 
 
 def outputs_of_detections(net: Net) -> list[str]:
-    """The outputs that are rows of DetectionEvaluate."""
-    made = [name for layer in net.layers if isinstance(layer, DetectionEvaluate) for name in layer.spec.top]
+    """The outputs that are rows of judged detections, as DetectionEvaluate makes them."""
+    made = [
+        name for layer in net.layers for i, name in enumerate(layer.spec.top) if layer.judges_detections(i)
+    ]
     return [name for name in net.outputs if name in made]
-
-
-def precision_by_class(rows: np.ndarray, version: str) -> dict[int, float]:
-    """The average precision of each class, from the rows (D, 5) that DetectionEvaluate has made of all batches."""
-    is_count = rows[:, 0] == -1
-    judged = rows[~is_count & (rows[:, 3:] != 0).any(axis=1)]
-    precisions = {}
-    for label in np.unique(rows[is_count, 1]):
-        to_find = rows[is_count & (rows[:, 1] == label), 2].sum()
-        own = judged[judged[:, 1] == label]
-        precisions[int(label)] = average_precision(own[:, 2], own[:, 3] != 0, int(to_find), version)
-    return precisions
-
-
-def _mean_precision(precisions: Mapping[int, float]) -> float:
-    """The mean over all classes, also of those that no image has: 0 counts as theirs, as in SSD's Caffe."""
-    return sum(precisions.values()) / max(1, len(precisions))
 
 
 def precision_lines(precisions: Mapping[str, Mapping[int, float]]) -> Iterator[str]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe as mc
-from minicaffe.layers.detection_evaluate import in_pixels, pixel_overlaps
 from minicaffe.ops.detection.average_precision import average_precision
+from minicaffe.ops.detection.pixel_boxes import in_pixels, pixel_overlaps
 from tests.layer_cases import net_of
 
 BOXES = np.array(
@@ -153,10 +153,10 @@ def test_with_sizes_boxes_are_compared_in_pixels_and_lines_go_on_with_images(tmp
 
 
 def pixels_of(boxes, size, text):
-    """``in_pixels`` with a resize_param of this text."""
+    """Boxes in pixels, and their areas, by a layer with a resize_param of this text."""
     layer = f"type: DetectionEvaluate, detection_evaluate_param: {{num_classes: 2, resize_param: {{{text}}}}}"
     net = net_of(layer, (1, 1, 1, 7), (1, 1, 1, 8))
-    return in_pixels(boxes, size, net.layers[-1].param.resize_param)
+    return net.layers[-1].in_pixels(boxes, size)
 
 
 def test_boxes_of_resized_images_in_pixels():
@@ -182,8 +182,8 @@ def test_boxes_of_resized_images_in_pixels():
 
 def test_a_box_in_an_image_of_one_pixel_has_its_area_without_ends():
     box = np.array([0.25, 0.5, 0.75, 1])
-    assert in_pixels(box, (1, 1), None)[1] == 0.5 * 0.5
-    assert in_pixels(box, (1, 2), None)[1] == (1 + 1) * (0.5 + 1)
+    assert in_pixels(box, (1, 1))[1] == 0.5 * 0.5
+    assert in_pixels(box, (1, 2))[1] == (1 + 1) * (0.5 + 1)
 
 
 def test_a_box_that_is_all_padding_stays_where_it_is():

@@ -10,8 +10,9 @@ import pytest
 import minicaffe as mc
 from minicaffe.cli.program import main
 from minicaffe.inspect.logs import read_log
-from minicaffe.spec.solver import parse_solver
-from minicaffe.train.scoring import precision_by_class, score
+from minicaffe.ops.detection.average_precision import VERSIONS, precision_by_class
+from minicaffe.spec.solver import AP_VERSIONS, parse_solver
+from minicaffe.train.scoring import score
 
 HERE, AWAY, NONE = [0.1, 0.1, 0.5, 0.5], [0.5, 0.5, 0.9, 0.9], [-1.0] * 4
 FOUND = [  # two batches of two
@@ -64,6 +65,10 @@ def test_detections_of_all_batches_make_one_precision(detections, version, expec
         result = score(net, 2, lambda _: True, version)
     assert result.precisions["eval"] == pytest.approx({1: expected, 2: 0, 3: 0})
     assert result.outputs["eval"].shape == () and float(result.outputs["eval"]) == pytest.approx(expected / 3)
+
+
+def test_a_solver_may_ask_for_each_version_that_there_is():
+    assert list(VERSIONS) == list(AP_VERSIONS)
 
 
 def test_a_detection_that_is_neither_true_nor_false_does_not_count():

@@ -11,12 +11,10 @@ dev_pvanet).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]  # on the host
+from minicaffe.ops.detection import Array
 
 
 def round_half_up(values: Array) -> Array:

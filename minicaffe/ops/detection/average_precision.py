@@ -9,15 +9,22 @@ is true, and recall is the number of true ones divided by the number of boxes th
 
 This is ``ComputeAP`` of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, branch ssd). Recall and precision are
 float32, so that a recall of 7 / 10 is less than 0.7, as it is there.
+
+Of several classes, detections and the numbers of boxes to be found are rows of 5, as DetectionEvaluate makes them:
+
+    −1, class, boxes to be found, −1, −1                    one or more for each class
+    image, label, confidence, is true (1 or 0), is false    one for each detection
+
+A detection that is neither true nor false does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from minicaffe.ops.detection.boxes import Array
+from minicaffe.ops.detection import Array
 
 SMALL = 1e-6  # a smaller step in recall is none
 
@@ -64,3 +71,20 @@ def average_precision(scores: Array, is_true: Array, to_find: int, version: str)
     found = np.cumsum(is_true[np.argsort(-scores, kind="stable")]).astype(np.float32)
     precision = found / np.arange(1, len(scores) + 1, dtype=np.float32)
     return VERSIONS[version](precision, found / np.float32(to_find))
+
+
+def precision_by_class(rows: Array, version: str) -> dict[int, float]:
+    """The average precision of each class, from the rows (D, 5) of all batches."""
+    is_count = rows[:, 0] == -1
+    judged = rows[~is_count & (rows[:, 3:] != 0).any(axis=1)]
+    precisions = {}
+    for label in np.unique(rows[is_count, 1]):
+        to_find = rows[is_count & (rows[:, 1] == label), 2].sum()
+        own = judged[judged[:, 1] == label]
+        precisions[int(label)] = average_precision(own[:, 2], own[:, 3] != 0, int(to_find), version)
+    return precisions
+
+
+def mean_precision(precisions: Mapping[int, float]) -> float:
+    """The mean over all classes, also of those that no image has: 0 counts as theirs, as in SSD's Caffe."""
+    return sum(precisions.values()) / max(1, len(precisions))

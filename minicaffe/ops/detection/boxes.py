@@ -6,12 +6,9 @@ The formulas are those of SSD's Caffe (``bbox_util.cpp`` in weiliu89/caffe, bran
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]  # on the host
+from minicaffe.ops.detection import Array
 
 
 def decode_corner(offsets: Array, priors: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.errors import DataError
-from minicaffe.ops.detection.boxes import Array
+from minicaffe.ops.detection import Array
 
 ROW = 8
 
@@ -33,10 +33,10 @@ def ground_truth(rows: Array, classes: int, background: int) -> GroundTruth:
     """The boxes in rows (R, 8), those of an image in their order.
 
     If there are two classes, a label above 1 counts as 1: any object, as RefineDet's first detector has it. Raises
-    DataError for a label that is the background or no class.
+    DataError for a label that is the background or no class, and for numbers that are not finite.
     """
     if not np.isfinite(rows).all():
-        raise DataError("the boxes have a number that is nan or infinite; mend the data")
+        raise DataError("the boxes have a number that is nan or infinite")
     rows = rows[rows[:, 0] >= 0]
     rows = rows[np.argsort(rows[:, 0].astype(np.int64), kind="stable")]
     labels = rows[:, 1].astype(np.int64)
@@ -46,7 +46,6 @@ def ground_truth(rows: Array, classes: int, background: int) -> GroundTruth:
     if wrong.any():
         besides = f", and {background} is the background" if 0 <= background < classes else ""
         raise DataError(
-            f"a box has label {labels[wrong][0]}, but there are {classes} classes, 0 to {classes - 1}{besides}; "
-            "mend the labels, or num_classes"
+            f"a box has label {labels[wrong][0]}, but there are {classes} classes, 0 to {classes - 1}{besides}"
         )
     return GroundTruth(rows[:, 0].astype(np.int64), labels, rows[:, 3:7], rows[:, 7] != 0)

@@ -8,12 +8,9 @@ fewer than the other, which has more than 3.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]  # on the host
+from minicaffe.ops.detection import Array
 
 
 def group_rectangles(rectangles: Array, least: int, epsilon: float) -> tuple[Array, Array]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.ops.detection.boxes import Array, overlaps
+from minicaffe.ops.detection import Array
+from minicaffe.ops.detection.boxes import overlaps
 
 NONE, IGNORED = -1, -2
 LEAST = 1e-6  # an overlap up to this is none

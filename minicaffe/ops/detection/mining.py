@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.ops.detection.boxes import Array, areas, overlaps
+from minicaffe.ops.detection import Array
+from minicaffe.ops.detection.boxes import areas, overlaps
 
 SMALL = 1e-5  # boxes of a smaller area are not chosen in non-maximum suppression
 
