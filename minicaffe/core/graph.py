@@ -100,7 +100,7 @@ def _check_counts(layer: LayerSpec, cls: type[Layer]) -> None:
         if len(given) < low or (high is not None and len(given) > high):
             want = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
             mend = f"; its class says what it takes: {name}s = {(len(given), len(given))}"
-            problem = f"a {layer.type} layer takes {want}, got {len(given)}"
+            problem = f"{layer.type} takes {want}, got {len(given)}"
             raise layer.error(name, problem + (mend if layer.is_own else ""))
     if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
         raise layer.error("propagate_down", f"give one for each of the {len(layer.bottom)} bottoms")

@@ -156,7 +156,7 @@ class Layer:
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         """Compute the gradients of bottoms and parameters from those of the tops."""
         raise TrainingError(
-            f"{self.spec.where}: a {self.type} layer has no gradient; set 'propagate_down: false' where it is used"
+            f"{self.spec.where}: {self.type} has no gradient; set 'propagate_down: false' where it is used"
         )
 
     def takes_gradient(self, bottom_index: int) -> bool:

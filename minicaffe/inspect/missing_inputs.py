@@ -42,7 +42,7 @@ class StandInNet(Net):
             if not self._guessed:
                 raise
             raise NeedsDataError(
-                f"{error} (the size of '{self._guessed}' is not known without data)"
+                f"{error} (the size of '{self._guessed}' is not known without data; --image gives one)"
             ) from None
 
     def _append_stand_in(self, spec: LayerSpec, error: DataError) -> None:

@@ -32,9 +32,9 @@ SIGNS = {  # what a text is, by a field that it has: the first that is found
     "label map": re.compile(r"\bitem\s*\{"),
 }
 STATES = {
-    "data?": "cannot be judged without their data",
-    "code?": "need modules whose code is not run",
-    "STOPS": "do not open",
+    "data?": "to be judged with their data",
+    "code?": "with modules that are not run",
+    "STOPS": "stopped",
 }
 COMMENT = re.compile(r"#.*")
 PLACE = re.compile(r"^(:\d+)?: (layer '[^']*': )?")
@@ -54,6 +54,7 @@ class Checked:
     state: str = "opens"
     problems: list[str] = field(default_factory=list)
     without_data: bool = False
+    has_run: bool = False
 
     def reasons(self) -> set[str]:
         """Its problems without the places where they are, so that they can be counted."""
@@ -71,8 +72,8 @@ def check_folder(folder: Path, image: tuple[int, int, int], run: bool = False) -
 
 
 def spec_files(folder: Path) -> list[Path]:
-    """The files below a folder whose names end as those of specs do; hidden folders are left out."""
-    found = []
+    """The files below a folder whose names end as those of specs do, without hidden folders; or a file itself."""
+    found = [folder] if folder.is_file() else []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place) / name for name in files if name.endswith(SUFFIXES)]
@@ -127,6 +128,7 @@ def _build(checked: Checked, image: tuple[int, int, int], run: bool) -> None:
             checked.without_data = checked.without_data or bool(net.missing)
             if run and phase == "test" and not net.missing:
                 _run(net)
+                checked.has_run = True
 
 
 def _run(net: StandInNet) -> None:
@@ -166,7 +168,9 @@ def summary(checked: Sequence[Checked], folder: Path) -> str:
         states = Counter(file.state for file in found)
         if found:
             lacking = sum(file.without_data for file in found if file.state == "opens")
+            ran = sum(file.has_run for file in found)
             parts = [f"{states['opens']} open" + f" ({lacking} of them without their data)" * (lacking > 0)]
+            parts += [f"{ran} of them run"] if ran else []
             parts += [f"{states[state]} {words}" for state, words in STATES.items() if states[state]]
             lines.append(f"{counted(len(found), kind)}: {', '.join(parts)}")
     others = sum(not file.kind for file in checked)

@@ -7,7 +7,7 @@ the box of that cell that it overlaps most so. δ, from which backward starts, i
 
     δ_4 = noobject_scale · o · o · (1 − o)               where no truth is found, unless an overlap is above thresh
     δ_4 = object_scale · (o − t) · o · (1 − o)           where one is; t: its overlap with rescore, else 1
-    δ_4+k = class_scale · (p_k − (k = label))
+    δ_{5+k} = class_scale · (p_k − 1 if k is the label, else p_k),  k = 0 … K − 1
     δ_i = c · (σ(x_i) − t_i) · σ(x_i) · (1 − σ(x_i)),  i < 2    t: the numbers that would give the true box
     δ_i = c · (x_i − t_i),  i = 2, 3                     c = coord_scale; without rescore · (2 − w·h)
 

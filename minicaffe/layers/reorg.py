@@ -1,14 +1,17 @@
-"""Reorg: s × s neighbours into s² channels, in the order of darknet; or back to s × s pixels, with ``reverse``.
+"""Reorg: fewer pixels and s² times as many channels, in the order of darknet; or the other way, with ``reverse``.
 
-    z[c, s·h + i, s·w + j] = u[(s·i + j) · C′ + c, h, w]
+With ``reverse``, x (N, s²·C′, H, W) -> y (N, C′, s·H, s·W), and each s × s pixels are from as many channels:
 
-Shapes: x (N, C, H, W), stored (C, H, W, N), with C = s² · C′ for stride s; u has this shape, and z (N, C′, s·H,
-s·W). With ``reverse`` u is x and z is y. Without, z is x and u is y, but only their numbers, which lie in
-memory in the order of z and u: darknet takes x for an array of the shape of z, and calls y
+    y[c, s·h + i, s·w + j] = x[(s·i + j) · C′ + c, h, w]
 
-    x (N, C, H, W) -> y (N, s²·C, H / s, W / s)
+Without, x (N, C, H, W) -> y (N, s²·C, H / s, W / s). That one might expect to be the way back, but darknet reads
+x in memory as if it had the shape z (C / s², s·H, s·W), goes back from there to u (C, H, W), and calls u's
+numbers, as they lie in memory, y:
 
-So a channel of y has numbers from several channels of x, and ``reverse`` does not bring x back.
+    u[(s·i + j) · C / s² + c, h, w] = z[c, s·h + i, s·w + j]
+
+So a channel of y has numbers from several channels of x, and ``reverse`` does not bring x back. Arrays are
+stored with the batch last, (C, H, W, N).
 
 YOLO v2's passthrough layer (Redmon and Farhadi 2016, arXiv 1612.08242; eric612/MobileNet-YOLO, and Reorg in
 OpenCV). The gradient goes back the same way; the fork sends none.

@@ -5,9 +5,9 @@ detection:
 
     image, label, confidence, x_min, y_min, x_max, y_max
 
-Of the 5 + K channels of an anchor, σ(0), σ(1), 2 and 3 make a box (``ops/detection/yolo.py``), σ(4) is the
-probability p of an object, and p · max softmax(5 … 4 + K) is the confidence of the best label, which counts
-from 1. Anchor n is ``biases[2n]`` cells wide and ``biases[2n + 1]`` high, in either grid.
+Of the 5 + K channels of an anchor, σ(x_0), σ(x_1), x_2 and x_3 make a box (``ops/detection/yolo.py``), p = σ(x_4)
+is the probability of an object, and p · max softmax(x_5 … x_{4+K}) is the confidence of the best label, which
+counts from 1. Anchor n is ``biases[2n]`` cells wide and ``biases[2n + 1]`` high, in either grid.
 
 Boxes are left out unless their confidence is at least ``confidence_threshold``. The others, the best first, are
 compared whatever their labels: a box goes if its intersection over union with a better one is at least

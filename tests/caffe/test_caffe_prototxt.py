@@ -368,8 +368,8 @@ def test_a_layer_without_a_name_gets_that_of_its_top(net_file):
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
-        ('bottom: "conv"', "layer 'pool': bottom: a Pooling layer takes 1, got 0"),
-        ('top: "pool"', "layer 'pool': top: a Pooling layer takes 1 to 2, got 0"),
+        ('bottom: "conv"', "layer 'pool': bottom: Pooling takes 1, got 0"),
+        ('top: "pool"', "layer 'pool': top: Pooling takes 1 to 2, got 0"),
     ],
 )
 def test_a_forgotten_bottom_or_top_is_an_error_as_in_caffe(net_file, lost, message):

@@ -79,7 +79,7 @@ def test_a_net_that_does_not_take_the_size_assumed_waits_for_its_data(folder):
     (folder / "two/sized.prototxt").write_text(cropped)
     found = states(folder)
     assert found["one/train.prototxt"].state == "data?"
-    assert "'data' is not known without data" in found["one/train.prototxt"].problems[0]
+    assert "'data' is not known without data; --image gives one" in found["one/train.prototxt"].problems[0]
     assert found["two/sized.prototxt"].state == "STOPS"  # three tops: no data would mend that
 
 
@@ -137,8 +137,8 @@ def test_the_command_counts_and_its_status_says_whether_all_open(folder, capsys)
     out = capsys.readouterr().out
     assert "opens  one/train.prototxt: net, without its data" in out
     assert "STOPS  two/strange.prototxt:5: layer 'a': type: unknown layer type 'Strange'" in out
-    assert "4 nets: 3 open (2 of them without their data), 1 do not open" in out
-    assert "2 solvers: 1 open, 1 do not open" in out
+    assert "4 nets: 3 open (2 of them without their data), 1 stopped" in out
+    assert "2 solvers: 1 open, 1 stopped" in out
     assert [line.split() for line in out.splitlines() if line.startswith("layer type")] == [
         ["layer", "type", "Strange", "1", "1"]
     ]
@@ -204,3 +204,8 @@ def test_all_three_tops_of_pspnets_data_have_a_shape_without_the_data(tmp_path):
     with StandInNet(open_net(path), "train", (3, 20, 12)) as net:
         shapes = [net.blobs[name].shape for name in ("data", "label", "size")]
     assert shapes == [(2, 3, 9, 9), (2, 1, 9, 9), (2, 1, 1, 2)]
+
+
+def test_one_file_is_looked_at_and_what_has_run_is_said(folder, capsys):
+    assert main(["zoo-check", str(folder / "one/deploy.prototxt"), "--run"]) == 0
+    assert "opens  deploy.prototxt: net, runs\n\n1 net: 1 open, 1 of them run" in capsys.readouterr().out

@@ -151,7 +151,7 @@ def test_power_without_slope_is_a_constant_even_of_infinite_inputs(param, value,
 def test_threshold_is_strict_and_has_no_gradient(make_net):
     net = make_net(layer_net("type: Threshold, threshold_param: {threshold: 0.5}", [(1, 3)]), phase="train")
     np.testing.assert_array_equal(net.forward(x0=np.array([[0.4, 0.5, 0.6]]))["L"], [[0, 0, 1]])
-    with pytest.raises(TrainingError, match="Threshold layer has no gradient"):
+    with pytest.raises(TrainingError, match="Threshold has no gradient"):
         net.layers[-1].backward([net.blobs["L"]], [True], [net.blobs["x0"]])
 
 

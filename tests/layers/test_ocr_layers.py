@@ -169,7 +169,7 @@ WRONG = [
     ([(4, 2, 5), (2, 4)], "", r"cont has shape \(2, 4\); expected one number for each of 4 × 2 steps"),
     ([(4, 2, 5), (4, 1)], "", "cont has shape"),
     ([(4, 2, 5)], ", clipping_threshold: -1", "clipping_threshold: -1"),
-    ([(4, 2, 5), (4, 2), (2, 7)], "", "bottom: a Lstm layer takes 1 to 2, got 3"),
+    ([(4, 2, 5), (4, 2), (2, 7)], "", "bottom: Lstm takes 1 to 2, got 3"),
 ]
 
 

@@ -130,7 +130,7 @@ def test_an_own_layer_may_reshape_by_a_tuple(own_layer):
 
 def test_a_wrong_number_of_bottoms_of_an_own_layer_names_the_attribute(own_layer):
     text = f"layer:\n{INPUT}{INPUT.replace('x', 'z', 1)}- {{name: y, type: TwoFold, bottom: [x, z]}}"
-    with pytest.raises(SpecError, match=r"TwoFold layer takes 1, got 2; its class says .*bottoms = \(2, 2\)"):
+    with pytest.raises(SpecError, match=r"TwoFold takes 1, got 2; its class says .*bottoms = \(2, 2\)"):
         mc.Net(parse_net(text))
     with pytest.raises(SpecError, match=r"got 2$"):
         mc.Net(parse_net(text.replace("TwoFold", "ReLU")))

@@ -20,9 +20,9 @@ logger = logging.getLogger("minicaffe")
 def zoo_check(args: argparse.Namespace) -> int:
     """Open every spec below a folder and say what stops each; exit status 1 if one does not open."""
     folder = Path(args.folder)
-    if not folder.is_dir():
+    if not folder.exists():
         raise DataError(f"{folder}: no such folder; check the path")
-    files = zoo.spec_files(folder)
+    files, below = zoo.spec_files(folder), folder.parent if folder.is_file() else folder
     if not files:
         raise DataError(f"{folder}: no files that end in {', '.join(zoo.SUFFIXES)}")
     checked = []
@@ -30,8 +30,8 @@ def zoo_check(args: argparse.Namespace) -> int:
         with _errors_only():
             found = zoo.check_file(path, args.image, args.run)
         checked.append(found)
-        print(_line(found, path.relative_to(folder)), flush=True)
-    print(f"\n{zoo.summary(checked, folder)}")
+        print(_line(found, path.relative_to(below)), flush=True)
+    print(f"\n{zoo.summary(checked, below)}")
     return int(any(file.state == "STOPS" for file in checked))
 
 
@@ -49,10 +49,9 @@ def _errors_only() -> Iterator[None]:
 def _line(file: zoo.Checked, name: Path) -> str:
     """What is printed of a file; the place in a message begins with the file's own name."""
     if not file.problems:
-        kind = file.kind or "no spec"
-        return (
-            f"{file.state if file.kind else '-':5}  {name}: {kind}{', without its data' * file.without_data}"
-        )
+        state, kind = (file.state, file.kind) if file.kind else ("-", "no spec")
+        more = ", without its data" * file.without_data + ", runs" * file.has_run
+        return f"{state:5}  {name}: {kind}{more}"
     first = file.problems[0].replace(str(file.path), str(name), 1)
     others = len(file.problems) - 1
     more = f" (and {others} more)" if others else ""
@@ -68,7 +67,7 @@ def _image(text: str) -> tuple[int, int, int]:
 
 
 def _add_flags(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", help="where the specs are: a repository, or a folder of several")
+    sub.add_argument("folder", help="where the specs are: a repository, a folder of several, or one file")
     sub.add_argument("--image", type=_image, default=IMAGE, metavar="C,H,W",
                      help="the size of images that are not there, where a spec does not say it "
                      "(default: 3,224,224)")  # fmt: skip
