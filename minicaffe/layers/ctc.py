@@ -43,6 +43,12 @@ def row_count(layer: Layer, blob: Blob, what: str, batch: int) -> int:
     return shape[0]
 
 
+def check_cont(layer: Layer, blob: Blob, steps: int, batch: int) -> None:
+    """Raise ShapeError if a blob is not cont (T, N), or (T, N, 1, 1)."""
+    if row_count(layer, blob, "cont", batch) != steps:
+        raise layer.shape_error(f"cont of shape {blob.shape}; expected ({steps}, {batch})")
+
+
 def lengths_by_breaks(cont: Integers) -> Integers:
     """The steps (N,) before the first 0 of cont (T, N) after its first row: a 0 there begins another sequence."""
     return first_rows(cont[1:] == 0) + 1
@@ -69,6 +75,20 @@ def check_classes(layer: Layer, rows: list[Integers], classes: int) -> None:
                 f"{layer.spec.where}: label {wrong[0]} of sequence {n}, but there are {classes} classes, "
                 f"0 to {classes - 1}; mend the labels, or num_output"
             )
+
+
+def steps_of_labelled(layer: Layer, rows: list[Integers], steps: Integers, delay: int = 0) -> Integers:
+    """The steps of each sequence, 0 of those without labels; the first ``delay`` ones are not in ``steps``.
+
+    Raises DataError for more labels than steps, and for no labels at more than one step.
+    """
+    lengths = np.array([len(row) for row in rows])
+    for n in np.flatnonzero((lengths > steps) | ((lengths == 0) & (steps + delay > 1))):
+        raise DataError(
+            f"{layer.spec.where}: sequence {n} has {lengths[n]} labels and {steps[n]} steps; expected at most "
+            "one label for each step, and one step where there is no label"
+        )
+    return np.where(lengths > 0, steps, 0)
 
 
 class CTCLossLayer(LossLayer):
@@ -118,3 +138,38 @@ class CTCLossLayer(LossLayer):
         if propagate_down[0]:
             dx = bottom[0].diff.transpose(self.axes)
             dx[...] = (self.slope * top[0].stored_diff).reshape(dx.shape)
+
+
+class WarpCTCLayer(CTCLossLayer):
+    """Base of the losses around warp-ctc: a sequence too short for its labels costs 0, and gets no gradient.
+
+    The loss is the sum of the costs by the number of sequences with labels or steps. A subclass sets ``blank`` too.
+    """
+
+    blank: int
+
+    def targets(self, bottom: Blobs) -> Targets:
+        """What the sequences should spell. Raises DataError for labels that cannot be."""
+        raise NotImplementedError
+
+    def check_label_rows(self, blob: Blob) -> None:
+        """Raise ShapeError if labels are not (N, L)."""
+        shape, batch = blob.shape, self.sizes[1]
+        if shape[:1] != (batch,) or len(shape) < 2:
+            raise self.shape_error(f"labels have shape {shape}; expected ({batch} sequences, labels)")
+
+    def label_rows(self, blob: Blob) -> list[Integers]:
+        """The labels of (N, L) that are not blank, wherever they stand."""
+        labels = whole_numbers(blob).reshape(self.sizes[1], -1)
+        return [row[row != self.blank] for row in labels]
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        xp = self.xp
+        x = self.scores(bottom[0])
+        targets = self.targets(bottom)
+        self.warn_of_few_steps(targets, "it counts as a loss of 0")
+        costs, probabilities, counts = self.costs(x, targets, self.blank)
+        exists = xp.asarray(targets.steps_needed() <= targets.steps) & xp.asarray(targets.steps > 0)
+        self.slope = xp.where(exists[:, None], probabilities - counts, 0)
+        number = np.count_nonzero((targets.steps > 0) | (targets.lengths > 0))
+        top[0].stored[...] = xp.where(exists, costs, 0).sum() / max(1, number)

@@ -18,8 +18,8 @@ import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
-from minicaffe.layers.ctc import lengths_by_breaks, row_count, sizes_of
-from minicaffe.layers.ctc_loss import CTCParam, axes_of, blank_of
+from minicaffe.layers.ctc import check_cont, lengths_by_breaks, sizes_of
+from minicaffe.layers.ctc_loss_by_axes import CTCParam, axes_of, blank_of
 from minicaffe.ops.ctc import spelled
 
 
@@ -40,8 +40,7 @@ class CTCDecoder(Layer):
                 raise param.error("nct_axis", "with cont, the scores are (steps, sequences, classes)")
             steps, batch, classes = sizes_of(self, bottom[0])
             self.axes = list(range(len(shape)))
-            if row_count(self, bottom[1], "cont", batch) != steps:
-                raise self.shape_error(f"cont of shape {bottom[1].shape}; expected ({steps}, {batch})")
+            check_cont(self, bottom[1], steps, batch)
         else:
             self.axes = axes_of(self, bottom[0], param)
             steps, batch, classes = (shape[axis] for axis in self.axes[:3])

@@ -28,6 +28,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.device.array import to_host
 from minicaffe.layers.ctc import (
+    check_cont,
     lengths_by_breaks,
     row_count,
     sizes_of,
@@ -82,9 +83,12 @@ class CTCGreedyDecoder(Layer):
 
     def _check_rows(self, bottom: Blobs) -> None:
         steps, batch, _ = self.sizes
-        for blob, what in zip(bottom[1:], ("cont", "labels"), strict=False):
-            if not self.takes_rows and row_count(self, blob, what, batch) != steps and what == "cont":
-                raise self.shape_error(f"cont of shape {blob.shape}; expected ({steps}, {batch})")
+        if self.takes_rows:
+            return
+        for cont in bottom[1:2]:
+            check_cont(self, cont, steps, batch)
+        for labels in bottom[2:]:
+            row_count(self, labels, "labels", batch)
 
     def _blank(self, bottoms: int, classes: int) -> int:
         param, of_loss = self.spec.message(CTCDecoderParam), self.spec.message(WarpCTCLossParam)

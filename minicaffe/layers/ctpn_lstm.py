@@ -9,7 +9,7 @@ Shapes, for T steps of N sequences: x (T, N, …) with I numbers per step -> y (
 with rows for the gates i, f, o and g one below the other: W_x (4·D, I), W_h (4·D, D), b (4·D,). LSTM, Caffe's own,
 has b before W_h. With x (T·N, I), of two axes, N is ``batch_size``, and y is (T·N, D).
 
-Without a second bottom every forward begins with h and c of zero: cont_1 is 0, all others are 1. With one, of T · N
+Without a second bottom every forward begins with h and c of zero, and cont is 1. With one, of T · N
 numbers, it is cont, and the states carry over from one forward to the next, as in ``recurrent.py``.
 
 For dW_h the forks' code leaves out part of the sum at the first step (they add the first sequence's term only), and
@@ -95,7 +95,6 @@ class Lstm(LSTM):
         top[0].reshape(*outer, self.size)
         self.make_arrays(self.remembers)
         self.cont = self.xp.ones((self.steps, self.batch, 1), self.dtype)
-        self.cont[0] = 0
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         self.x = in_order(bottom[0].data, self.steps * self.batch)

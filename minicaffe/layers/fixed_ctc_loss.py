@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.layer import Blobs, register_layer
-from minicaffe.layers.ctc import CTCLossLayer, check_classes, sizes_of, whole_numbers
+from minicaffe.layers.ctc import WarpCTCLayer, check_classes, sizes_of
 from minicaffe.ops.ctc import Targets, padded
 from minicaffe.spec.fields import Int, Message
 
@@ -31,7 +31,7 @@ class CtcLossParam(Message):
 
 
 @register_layer
-class CtcLoss(CTCLossLayer):
+class CtcLoss(WarpCTCLayer):
     """A loss for nets that read captchas and the like: short texts in images of one size."""
 
     messages = {"ctc_loss_param": CtcLossParam}
@@ -39,8 +39,8 @@ class CtcLoss(CTCLossLayer):
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape()
         self.axes = list(range(len(bottom[0].shape)))
-        param, labels = self.spec.message(CtcLossParam), bottom[1].shape
-        steps, batch, classes = self.sizes = sizes_of(self, bottom[0])
+        param = self.spec.message(CtcLossParam)
+        steps, _, classes = self.sizes = sizes_of(self, bottom[0])
         for field, given, found in (
             ("time_step", param.time_step, steps),
             ("alphabet_size", param.alphabet_size, classes),
@@ -49,19 +49,11 @@ class CtcLoss(CTCLossLayer):
                 raise param.error(field, f"{given}, but the scores have shape {bottom[0].shape}: {found}")
         if param.blank_label >= classes:
             raise param.error("blank_label", f"{param.blank_label}, but there are {classes} classes")
-        if labels[:1] != (batch,) or len(labels) < 2:
-            raise self.shape_error(f"labels have shape {labels}; expected ({batch} sequences, labels)")
+        self.check_label_rows(bottom[1])
         self.blank = param.blank_label
 
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp, (steps, batch, classes) = self.xp, self.sizes
-        labels = whole_numbers(bottom[1]).reshape(batch, -1)
-        check_classes(self, list(labels), classes)
-        rows = [row[row != self.blank] for row in labels]
-        targets = Targets(*padded(rows), np.full(batch, steps))
-        self.warn_of_few_steps(targets, "it counts as a loss of 0")
-        x = self.scores(bottom[0])
-        costs, probabilities, counts = self.costs(x, targets, self.blank)
-        exists = xp.asarray(targets.steps_needed() <= steps)
-        self.slope = xp.where(exists[:, None], probabilities - counts, 0)
-        top[0].stored[...] = xp.where(exists, costs, 0).sum() / batch
+    def targets(self, bottom: Blobs) -> Targets:
+        steps, batch, classes = self.sizes
+        rows = self.label_rows(bottom[1])
+        check_classes(self, rows, classes)
+        return Targets(*padded(rows), np.full(batch, steps))

@@ -47,7 +47,8 @@ class SegNetUpsample(Layer):
         try:
             unpool(bottom[0].stored, bottom[1].stored, top[0].stored)
         except DataError as error:
-            raise DataError(f"{self.spec.where}: {error}") from None
+            mend = "set upsample_h and upsample_w to the size of the bottom of the mask's Pooling"
+            raise DataError(f"{self.spec.where}: {error}; {mend}") from None
 
     def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if propagate_down[0]:

@@ -29,15 +29,17 @@ from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError
 from minicaffe.layers.ctc import (
-    CTCLossLayer,
+    WarpCTCLayer,
     check_classes,
+    check_cont,
     lengths_by_breaks,
     row_count,
     sizes_of,
+    steps_of_labelled,
     until_negative,
     whole_numbers,
 )
-from minicaffe.ops.ctc import Integers, Targets, padded
+from minicaffe.ops.ctc import Targets, padded
 from minicaffe.spec.fields import Bool, Int, Message
 
 
@@ -58,7 +60,7 @@ class WarpCTCLossParam(Message):
 
 
 @register_layer
-class WarpCTCLoss(CTCLossLayer):
+class WarpCTCLoss(WarpCTCLayer):
     """A loss for nets that read text."""
 
     messages = {"ctc_loss_param": WarpCTCLossParam}
@@ -75,14 +77,11 @@ class WarpCTCLoss(CTCLossLayer):
             raise param.error("blank_index", f"blank is class {self.blank}, but there are {classes} classes")
         *others, labels = bottom[1:]
         if len(bottom) == 2:
-            if labels.shape[:1] != (batch,) or len(labels.shape) < 2:
-                raise self.shape_error(
-                    f"labels have shape {labels.shape}; expected ({batch} sequences, labels)"
-                )
+            self.check_label_rows(labels)
             return
         row_count(self, labels, "labels", batch)
-        if len(bottom) == 3 and row_count(self, others[0], "cont", batch) != steps:
-            raise self.shape_error(f"cont has shape {others[0].shape}; expected ({steps}, {batch})")
+        if len(bottom) == 3:
+            check_cont(self, others[0], steps, batch)
         if len(bottom) == 4 and any(math.prod(blob.shape) != batch for blob in others):
             raise self.shape_error(
                 f"lengths have shapes {others[0].shape} and {others[1].shape}; expected {batch} numbers each"
@@ -94,11 +93,11 @@ class WarpCTCLoss(CTCLossLayer):
         steps = np.full(batch, steps_in_all)
         labels = whole_numbers(bottom[-1])
         if len(bottom) == 2:
-            rows = [row[row != self.blank] for row in labels.reshape(batch, -1)]
+            rows = self.label_rows(bottom[1])
         elif len(bottom) == 3:
             rows = until_negative(labels.reshape(-1, batch))
             steps = lengths_by_breaks(whole_numbers(bottom[1]).reshape(-1, batch))
-            steps = self._without_empty(rows, steps)
+            steps = steps_of_labelled(self, rows, steps)
             rows = [row + self.offset for row in rows]
         else:
             steps, lengths = (to_host(blob.data).astype(np.int64).reshape(batch) for blob in bottom[1:3])
@@ -111,24 +110,3 @@ class WarpCTCLoss(CTCLossLayer):
             rows = [column[:n] for column, n in zip(labels.reshape(-1, batch).T, lengths, strict=True)]
         check_classes(self, rows, classes)
         return Targets(*padded(rows), steps)
-
-    def _without_empty(self, rows: list[Integers], steps: Integers) -> Integers:
-        """The steps of each sequence, 0 of those without labels. Raises DataError for more labels than steps."""
-        lengths = np.array([len(row) for row in rows])
-        for n in np.flatnonzero((lengths > steps) | ((lengths == 0) & (steps > 1))):
-            raise DataError(
-                f"{self.spec.where}: sequence {n} has {lengths[n]} labels and {steps[n]} steps; expected at most "
-                "one label for each step, and one step where there is no label"
-            )
-        return np.where(lengths > 0, steps, 0)
-
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        xp = self.xp
-        x = self.scores(bottom[0])
-        targets = self.targets(bottom)
-        self.warn_of_few_steps(targets, "it counts as a loss of 0")
-        costs, probabilities, counts = self.costs(x, targets, self.blank)
-        exists = xp.asarray(targets.steps_needed() <= targets.steps) & xp.asarray(targets.steps > 0)
-        self.slope = xp.where(exists[:, None], probabilities - counts, 0)
-        number = np.count_nonzero((targets.steps > 0) | (targets.lengths > 0))
-        top[0].stored[...] = xp.where(exists, costs, 0).sum() / max(1, number)

@@ -27,7 +27,7 @@ def unpool(x: Array, mask: Array, out: Array) -> None:
     if mask.size and not (mask.min() >= 0 and mask.max() < places):
         raise DataError(
             f"the mask has places from {mask.min():g} to {mask.max():g}, but a top of {out.shape[1:3]} has only "
-            f"0 to {places - 1}; set upsample_h and upsample_w to the size of the bottom of the mask's Pooling"
+            f"0 to {places - 1}"
         )
 
     def put(x: Array, mask: Array, y: Array) -> None:

@@ -90,7 +90,10 @@ def multifixed(iteration: int, stagelr: Sequence[float], stageiter: Sequence[int
 
 @lr_policy
 def plateau(iteration: int, gamma: float, plateau_winsize: Sequence[int]) -> float:
-    """1: what a solver makes of it depends on its losses (``train/plateaus.py``)."""
+    """1, times gamma ^ (number of plateaus), which no iteration tells: the solver counts them and multiplies.
+
+    It does so in ``train/plateaus.py``; here are the fields that the policy needs.
+    """
     return 1.0
 
 

@@ -1,5 +1,6 @@
 """The defaults of fields that forks have added: those of the specs are those of ``forks.proto``, or listed here."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,32 +13,26 @@ from minicaffe.spec import fields
 
 Key = tuple[str, str]
 
-# Where the value that the fork's message has for an absent field is not the one of the spec, and why.
+# Where the value that the fork's message has for an absent field is not the one of the spec: that one, and why.
 STOPS_THERE_TOO = "required here; the fork stops at its default of 0"
 ASKS_WHETHER_GIVEN = "the fork asks whether the field is given, as the layer here does"
 DIFFER = {
-    (
-        "AnnotatedDataParameter",
-        "yolo_data_jitter",
-    ): "the jitter property has 0.3 for labels of YOLO, see below",
-    ("CTCLossParameter", "alphabet_size"): STOPS_THERE_TOO,
-    ("CTCLossParameter", "time_step"): STOPS_THERE_TOO,
-    ("ContinuationIndicatorParameter", "batch_size"): STOPS_THERE_TOO,
-    ("ContinuationIndicatorParameter", "time_step"): STOPS_THERE_TOO,
-    ("DenseImageDataParameter", "batch_size"): "1 as in ImageData; the fork has 0, and no images",
-    ("DetectionOutputParameter", "confidence_threshold"): "−inf; the fork has −FLT_MAX if it is not given",
-    ("DetectionOutputParameter", "visualize_threshold"): "the fork has 0.6 if it is not given",
-    ("InterpParameter", "height"): ASKS_WHETHER_GIVEN,
-    ("InterpParameter", "shrink_factor"): ASKS_WHETHER_GIVEN,
-    ("InterpParameter", "width"): ASKS_WHETHER_GIVEN,
-    ("InterpParameter", "zoom_factor"): ASKS_WHETHER_GIVEN,
-    ("NonMaximumSuppressionParameter", "top_k"): ASKS_WHETHER_GIVEN,
-    ("ROIPoolingParameter", "pooled_h"): STOPS_THERE_TOO,
-    ("ROIPoolingParameter", "pooled_w"): STOPS_THERE_TOO,
-    (
-        "UpsampleParameter",
-        "scale",
-    ): "2 in SegNet's layer, which asks whether it is given; 1 in MobileNet-YOLO's",
+    ("AnnotatedDataParameter", "yolo_data_jitter"): (None, "0.3 with labels of YOLO, see the test below"),
+    ("CTCLossParameter", "alphabet_size"): (None, STOPS_THERE_TOO),
+    ("CTCLossParameter", "time_step"): (None, STOPS_THERE_TOO),
+    ("ContinuationIndicatorParameter", "batch_size"): (None, STOPS_THERE_TOO),
+    ("ContinuationIndicatorParameter", "time_step"): (None, STOPS_THERE_TOO),
+    ("DenseImageDataParameter", "batch_size"): (1, "as in ImageData; the fork has 0, and no images"),
+    ("DetectionOutputParameter", "confidence_threshold"): (-math.inf, "the fork's code has −FLT_MAX"),
+    ("DetectionOutputParameter", "visualize_threshold"): (0.6, "the fork's code has it"),
+    ("InterpParameter", "height"): (None, ASKS_WHETHER_GIVEN),
+    ("InterpParameter", "shrink_factor"): (None, ASKS_WHETHER_GIVEN),
+    ("InterpParameter", "width"): (None, ASKS_WHETHER_GIVEN),
+    ("InterpParameter", "zoom_factor"): (None, ASKS_WHETHER_GIVEN),
+    ("NonMaximumSuppressionParameter", "top_k"): (-1, ASKS_WHETHER_GIVEN),
+    ("ROIPoolingParameter", "pooled_h"): (None, STOPS_THERE_TOO),
+    ("ROIPoolingParameter", "pooled_w"): (None, STOPS_THERE_TOO),
+    ("UpsampleParameter", "scale"): (1, "MobileNet-YOLO's; SegNet's layer here has 2 if it is not given"),
 }
 
 
@@ -60,7 +55,8 @@ def differs(theirs: Field, ours: fields.Field[Any]) -> bool:
 
 
 def test_defaults_are_the_forks():
-    assert {key for key, theirs, ours in of_forks() if differs(theirs, ours)} == set(DIFFER)
+    found = {(key, ours.default) for key, theirs, ours in of_forks() if differs(theirs, ours)}
+    assert found == {(key, default) for key, (default, _) in DIFFER.items()}
 
 
 def test_defaults_are_of_the_kind_of_their_field():

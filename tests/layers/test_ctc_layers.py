@@ -258,6 +258,14 @@ def test_output_delay_leaves_out_the_first_steps(rng):
     np.testing.assert_allclose(dx, np.concatenate([np.zeros((1, 3, 3)), slope]), atol=1e-12)
 
 
+def test_steps_that_output_delay_leaves_out_need_labels_too():
+    """Of two steps one is left after the delay; a sequence without labels may have one in all."""
+    cont, layer = [[0], [1]], "type: CTCLoss, ctc_loss_param: {output_delay: 1}"
+    with pytest.raises(mc.DataError, match="sequence 0 has 0 labels and 1 steps; expected"):
+        run_loss(layer, np.zeros((2, 1, 3)), [cont, [[-1]]])
+    assert run_loss(layer, np.zeros((2, 1, 3)), [[[0], [0]], [[-1]]])[0] == 0
+
+
 def test_labels_end_at_a_blank_or_no_class_and_are_collapsed_if_asked(rng):
     x, labels = rng.standard_normal((4, 3, 3)), np.array([[1, 0, 1], [1, 0, 2], [2, 1, 2], [-1, 9, 9]])[:3]
     costs, _ = expected_loss(x, [[1, 1], [0, 0, 1], [1]], 2)
@@ -377,6 +385,24 @@ def test_greedy_decoder_of_scores_alone_and_with_rows_has_blank_0(rng):
     last = "type: CTCGreedyDecoder, ctc_loss_param: {blank_label: 2}"
     y = net_of(last, x.shape).forward(x0=x)["L"].reshape(8, 5)
     assert tuple(y[0][y[0] >= 0].astype(int)) == spelled_by(x[:, 0].argmax(axis=1), 2)
+
+
+def test_greedy_decoder_with_rows_counts_two_empty_sequences_as_no_mistake_but_not_as_right():
+    says = np.eye(3)[[[0, 1], [0, 0]]]  # of two sequences, the first is blank throughout
+    accuracy = net_of("type: CTCGreedyDecoder", says.shape, (2, 1)).forward(x0=says, x1=[[0], [1]])["L"]
+    np.testing.assert_array_equal(accuracy.ravel(), [1, 0.5])
+
+
+def test_greedy_decoder_reads_no_more_labels_than_there_are_steps():
+    says = np.eye(3)[[[0], [1]]]
+    net = net_of("type: CTCGreedyDecoder, top: [y, a]", says.shape, (2, 1), (4, 1))
+    assert net.forward(x0=says, x1=[[0], [1]], x2=[[0], [1], [0], [1]])["a"].item() == 1
+
+
+def test_labels_are_rounded_half_up_as_the_forks_do(rng):
+    x = rng.standard_normal((4, 1, 4))
+    loss, _ = run_loss("type: WarpCTCLoss", x, [[[0.5, 2.5, 1.4]]])
+    assert loss == run_loss("type: WarpCTCLoss", x, [[[1, 3, 1]]])[0] != NEVER
 
 
 @pytest.mark.parametrize("more", ["", ", ctc_param: {decode: IN_PLACE}"])

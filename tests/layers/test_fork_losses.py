@@ -101,6 +101,14 @@ def test_dice_of_equal_or_empty_masks_is_zero():
     assert net.forward(x0=[[1, 0, 1], [0, 0, 0]], x1=[[1, 0, 1], [0, 0, 0]])["L"] == 0
 
 
+def test_dice_of_opposite_numbers_counts_the_overlaps_size_but_has_the_gradient_of_the_overlap(rng):
+    net = net_of("type: DiceCoefLoss, loss_weight: 2", (1, 1), (1, 1))
+    assert net.forward(x0=[[3]], x1=[[-3]])["L"] == pytest.approx(1 - 17 / 19)  # r = (2 · −9 + 1) / 19
+    net.backward()
+    expected = 2 * 2 * (-17 / 19 * 3 + 3) / 19
+    np.testing.assert_allclose([net.blobs[name].diff.item() for name in ("x0", "x1")], [expected, -expected])
+
+
 # --------------------------------------------------------------------------------------------- CenterLoss
 
 FIXED = "param: {lr_mult: 0}"  # of what is moved by no derivative

@@ -112,6 +112,19 @@ def test_weights_of_digits_are_put_into_todays_order(tmp_path, rng):
         np.testing.assert_array_equal(array_of(blob), expected.reshape(-1))
 
 
+@pytest.mark.cpu_only("of a file")
+def test_the_order_of_weights_of_one_channel_is_not_guessed(tmp_path):
+    """Five arrays of one number each: nothing tells which is the scale. Those of the net's shapes are the net's."""
+    net = net_of("type: BatchNorm, batch_norm_param: {scale_bias: true}", (2, 1, 4, 4), phase="test")
+    for name, shape in (("new", (1,)), ("old", (1, 1, 1, 1))):
+        arrays = {f"L/{i}": np.full(shape, i + 2, np.float32) for i in range(5)}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    net.copy_from(tmp_path / "new.npz")
+    with pytest.raises(mc.MinicaffeError, match=r"'L/0' has shape \(1, 1, 1, 1\), the net expects \(1,\)"):
+        net.copy_from(tmp_path / "old.npz")
+    assert [array_of(blob).item() for blob in net.params["L"]] == [2, 3, 4, 5, 6]
+
+
 CHAIN = """
 layer:
 - {name: x, type: Input, input_param: {shape: {dim: [2, 3, 6, 5]}}}
