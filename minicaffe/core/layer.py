@@ -72,7 +72,8 @@ class Layer:
     the top. ``shares_bottom``: the top lies in the bottom's memory. ``keeps_sign``: where a gradient passes,
     the top has the bottom's sign. ``saves_nothing``: forward in place saves nothing for backward.
     ``reshapes_always``: ``reshape`` runs before every forward, since the tops'
-    shapes depend on more than the bottoms'.
+    shapes depend on more than the bottoms'. ``backward_instead``: where the backward of a fork is not the
+    derivative of its forward, in words what it is.
 
     ``dtype`` is the net's number type: float32, or float64 for gradient checks. ``bottom_blobs`` and ``top_blobs``
     are the blobs that the net has connected the layer with.
@@ -86,6 +87,7 @@ class Layer:
     shares_bottom: ClassVar[bool] = False
     keeps_sign: ClassVar[bool] = False
     saves_nothing: ClassVar[bool] = False
+    backward_instead: ClassVar[str] = ""
     reshapes_always: bool = False
     bottom_blobs: Blobs = ()
     top_blobs: Blobs = ()

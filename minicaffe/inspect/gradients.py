@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -136,14 +137,20 @@ def _made(title: str, text: str, type_name: str, shapes: Sequence[Shape]) -> Sub
 
 def _bottoms(type_name: str, shapes: Sequence[Shape]) -> tuple[Sequence[Input], Sequence[str] | None]:
     """Bottoms for a layer of a type, and which of them are checked."""
-    if type_name in EXAMPLES and not shapes:
-        return EXAMPLES[type_name].inputs, EXAMPLES[type_name].by
+    example = EXAMPLES.get(type_name)
+    if example is not None and not shapes:
+        return example.inputs, example.by
     cls = layer_classes.get(type_name)
     if cls is not None and 0 < len(shapes) < cls.bottoms[0]:
         raise SpecError(
             f"check-gradients {type_name}: takes {cls.bottoms[0]} bottoms, and --shape is there for {len(shapes)}; "
             "give it once for each"
         )
+    if example is not None and shapes and type_name not in COMPARING:
+        pairs = zip_longest(example.inputs[: len(shapes)], shapes)
+        names = [f"x{i}" for i in range(len(shapes))]
+        by = None if example.by is None else [name for name in example.by if name in names]
+        return [_repeated(given, shape) for given, shape in pairs], by
     rng = np.random.default_rng(SEED)
     if cls is not None and cls.is_loss:
         scores, *others = shapes or [(4, 3), (4,)]
@@ -155,6 +162,24 @@ def _bottoms(type_name: str, shapes: Sequence[Shape]) -> tuple[Sequence[Input], 
         return [scores, *labels, *others[1:]], None
     count = max(1, cls.bottoms[0]) if cls is not None else 1
     return list(shapes) or [IMAGE] * count, None
+
+
+def _repeated(example: Input | None, shape: Shape) -> Input:
+    """The numbers of an example along each axis as often as they fit ``shape``; ``shape`` where it has none such.
+
+    So labels stay labels, and the rows of boxes rows.
+    """
+    if (
+        example is None
+        or isinstance(example, tuple)
+        or np.ndim(example) != len(shape)
+        or not np.size(example)
+    ):
+        return shape
+    array = np.asarray(example)
+    places = [np.arange(size) % old for size, old in zip(shape, array.shape, strict=True)]
+    repeated: NDArray[np.float64] = array[np.ix_(*places)]
+    return repeated
 
 
 # -- nets ----------------------------------------------------------------------------------------------------

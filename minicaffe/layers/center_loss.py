@@ -38,6 +38,7 @@ class CenterLoss(LossLayer):
     """Draws the features of a class together, beside a SoftmaxWithLoss that keeps classes apart."""
 
     messages = {"center_loss_param": CenterLossParam}
+    backward_instead = "for centres a step towards the mean of their class"
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         param = self.spec.message(CenterLossParam)

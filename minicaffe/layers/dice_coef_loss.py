@@ -29,6 +29,8 @@ SMOOTH = 1
 class DiceCoefLoss(LossLayer):
     """One minus the mean Dice coefficient; both bottoms get gradients."""
 
+    backward_instead = "that of r in place of |r|"
+
     def takes_gradient(self, bottom_index: int) -> bool:
         return True
 

@@ -57,6 +57,7 @@ class MarginInnerProduct(Layer):
     messages = {"margin_inner_product_param": MarginInnerProductParam}
     bottoms = (2, 2)
     tops = (1, 2)
+    backward_instead = "for w that of a plain product, and for x a scaled one"
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return bottom_index == 0

@@ -75,6 +75,7 @@ class RegionLoss(YoloLoss):
     """One for each grid; their losses add up."""
 
     messages = {"region_loss_param": RegionLossParam}
+    backward_instead = "that of cross entropies and half the squared distances"
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.message(RegionLossParam)

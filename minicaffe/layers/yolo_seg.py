@@ -38,6 +38,7 @@ class YoloSeg(LossLayer):
 
     messages = {"yolo_seg_param": YoloSegParam}
     bottoms = (2, 3)
+    backward_instead = "that of cross entropies"
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return bottom_index == 0

@@ -83,6 +83,7 @@ class Yolov3(YoloLoss):
     """One for each grid; their losses add up."""
 
     messages = {"yolov3_param": Yolov3Param}
+    backward_instead = "that of cross entropies and half the squared distances"
     tells_every = 16
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:

@@ -173,6 +173,10 @@ def test_a_layer_type_of_ones_own_is_checked(factor, status, tmp_path, monkeypat
         ["HingeLoss", "--shape", "3,2", "--shape", "3"],
         ["type: Eltwise", "--shape", "2,3", "--shape", "2,3", "--shape", "2,3"],
         ["Pooling", "--shape", "1,1,9,9", "--most", "5"],
+        ["CenterLoss", "--shape", "6,5", "--shape", "6"],
+        ["MultiBoxLoss", "--shape", "2,24", "--shape", "2,18", "--shape", "1,2,24", "--shape", "1,1,3,8"],
+        ["WarpCTCLoss", "--shape", "6,1,4", "--shape", "1,3"],
+        ["Yolov3", "--shape", "3,7,3,3", "--shape", "3,3,5"],
     ],
 )
 def test_a_layer_may_be_text_and_its_shapes_may_be_given(words, capsys):
@@ -235,3 +239,39 @@ def test_what_cannot_be_checked_is_one_line_and_exit_status_2(words, problem, ca
         status = error.code
     err = capsys.readouterr().err
     assert status == 2 and problem in err and err.strip().count("\n") <= 1
+
+
+NO_DERIVATIVE = {
+    "CenterLoss": "type: CenterLoss, center_loss_param: {num_output: 3, center_filler: {type: uniform}}",
+    "DiceCoefLoss": "type: DiceCoefLoss",
+    "MarginInnerProduct": "type: MarginInnerProduct, margin_inner_product_param: {num_output: 3, type: DOUBLE, "
+    "lambda_min: 0, base: 0, weight_filler: {type: xavier}}",
+    "RegionLoss": "type: RegionLoss, region_loss_param: {num_class: 2, num: 1, biases: [1, 1]}",
+    "YoloSeg": "type: YoloSeg, yolo_seg_param: {object_scale: 1}",
+    "Yolov3": "type: Yolov3, yolov3_param: {num_class: 2, num: 1, mask: 0, biases: [8, 8], anchors_scale: 8}",
+}
+
+
+@pytest.mark.parametrize("name", NO_DERIVATIVE)
+def test_a_backward_that_is_no_derivative_in_the_fork_either_is_said_to_be(name, capsys):
+    shapes = ["--shape", "1,4", "--shape", "1,4"] if name == "DiceCoefLoss" else []
+    if shapes:  # numbers of one sign have no r below 0
+        subject = subject_of(name, [(1, 4), (1, 4)])
+        inputs = {"x0": np.full((1, 4), 2.0), "x1": np.full((1, 4), -2.0)}
+        assert compare_gradients(subject.net, inputs).problems()
+        assert main(["check-gradients", name, *shapes]) == 0
+    else:
+        assert main(["check-gradients", NO_DERIVATIVE[name]]) == 1
+    said = f"backward of {name} is not the derivative of its forward, as in its fork: it is "
+    assert [line.startswith(said) for line in capsys.readouterr().out.splitlines()].count(True) == 1
+
+
+def test_layers_whose_backward_is_another_are_those_of_the_test_above():
+    assert {name for name, cls in layer_classes.items() if cls.backward_instead} == {*NO_DERIVATIVE}
+
+
+def test_what_layers_tell_of_each_batch_is_not_told_of_each_number(capsys):
+    for name in ("RegionLoss", "Yolov3"):
+        assert main(["check-gradients", name]) == 0
+        out, err = capsys.readouterr()
+        assert f"{name}: backward against" in out and "noobj" not in out + err

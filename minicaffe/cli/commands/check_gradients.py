@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from minicaffe.layers.reduction import ReductionParam
 from minicaffe.testing import BlobGradients, GradientComparison, compare_gradients
 from minicaffe.train.progress import Progress
 
+logger = logging.getLogger("minicaffe")
 WRONG = 1  # the exit status where a gradient is wrong
 TOLERANCE, STEP = 1e-6, 1e-5
 BENT = ("AbsVal", "Clip", "HingeLoss", "PReLU", "ReLU", "ReLU6", "ROIPooling", "SPP")
@@ -29,7 +32,7 @@ def check_gradients(args: argparse.Namespace) -> int:
     """Compare gradients with central differences; exit status 1 if one is wrong."""
     choose_device(args)
     subject = subject_of(args.checked, args.shape, args.phase, args.level, args.stage)
-    with subject.net, subject.named_in_errors():
+    with subject.net, subject.named_in_errors(), _without_what_layers_tell():
         progress: list[Progress] = []
 
         def watch(done: int, total: int) -> None:
@@ -47,6 +50,20 @@ def check_gradients(args: argparse.Namespace) -> int:
     for line in _lines(subject, compared, wrong):
         print(line)
     return WRONG if wrong else 0
+
+
+@contextmanager
+def _without_what_layers_tell() -> Iterator[None]:
+    """A context in which of what is no warning only progress is logged: forward runs for each number."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or record.module == "progress"
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def _is_wrong(blob: BlobGradients) -> bool:
@@ -71,6 +88,13 @@ def _lines(subject: Subject, compared: GradientComparison, wrong: list[BlobGradi
     for name in _never_written(compared):
         top = "The top" if len(compared.net.outputs) == 1 else f"The top '{name}'"
         yield f"{top} is 0 everywhere: does the forward of its layer write it, as in top[0].data[...] = …?"
+    for layer in compared.net.layers:
+        if layer.backward_instead:
+            where = "" if subject.is_layer else f"{layer.name}: "
+            yield (
+                f"{where}backward of {layer.type} is not the derivative of its forward, as in its fork: it is "
+                f"{layer.backward_instead}; whether the two agree depends on settings and numbers"
+            )
     if wrong:
         yield f"WRONG: {', '.join(blob.name for blob in wrong)} (errors above {TOLERANCE:g})"
     else:
