@@ -9,8 +9,9 @@ n is the number of labels that are not ignored, unless ``loss_param`` says other
 With ``weight_by_label_freqs`` each label's loss and gradient are multiplied by the ``class_weighting`` of its
 class; n still is the number of labels.
 
-Caffe's SoftmaxWithLossLayer; the third top is from R-FCN's Caffe (daijifeng001/caffe-rfcn), the weights are from
-SegNet's (alexgkendall/caffe-segnet).
+Caffe's SoftmaxWithLossLayer; the third top is from R-FCN's Caffe (daijifeng001/caffe-rfcn), for online hard example
+mining (Shrivastava et al. 2016, arXiv 1604.03540). Microsoft/caffe, which YuwenXiong/py-R-FCN uses, calls the layer
+with that top SoftmaxWithLossOHEM. The weights are from SegNet's (alexgkendall/caffe-segnet).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class SoftmaxLossParam(LossParam):
     class_weighting = Float(repeated=True)
 
 
+@register_layer("SoftmaxWithLossOHEM")
 @register_layer
 class SoftmaxWithLoss(LossLayer):
     """Softmax and cross entropy in one; a second top takes the probabilities, a third each label's −log p.

@@ -48,6 +48,18 @@ def test_groups_are_those_of_opencv(least, epsilon, rng):
     assert len(amounts) > 2
 
 
+@pytest.mark.cpu_only("of a function on the host")
+@pytest.mark.parametrize(
+    ("outer", "inner", "stays"),
+    [(2, 2, False), (5, 2, False), (3, 3, True), (4, 3, False), (3, 4, True), (4, 4, True), (5, 4, False)],
+)
+def test_a_group_in_another_stays_if_it_has_three_and_no_less_than_that(outer, inner, stays):
+    some = np.array([[0, 0, 100, 100]] * outer + [[20, 20, 40, 40]] * inner)
+    means, sizes = group_rectangles(some, 1, 0.1)
+    expected = [[0, 0, 100, 100], *[[20, 20, 40, 40]] * stays]
+    assert means.tolist() == expected and sizes.tolist() == [outer, inner][: len(expected)]
+
+
 def grid_of(boxes, rows, columns, stride):
     """A coverage map and boxes relative to cells, of (x1, y1, x2, y2): each in all cells that it covers."""
     coverage, relative = np.zeros((1, 1, rows, columns)), np.zeros((1, 4, rows, columns))
@@ -74,6 +86,24 @@ def test_boxes_that_many_cells_agree_on_are_detected(rng):
     cells = coverage[0, 0] == 1
     sizes = [cells[:, :9].sum(), cells[:, 10:].sum()]
     np.testing.assert_allclose(listed[0, order, 4], np.log(sizes), rtol=1e-3)  # rounded to 16 bits
+
+
+def test_edges_and_sides_are_cut_off_towards_0_before_they_are_grouped():
+    coverage, relative = np.zeros((1, 1, 8, 16)), np.zeros((1, 4, 8, 16))
+    coverage[0, 0, 0, :3] = 1
+    for j in range(3):
+        relative[0, :, 0, j] = -0.9 - 8 * j, 10.9, 40.05 - 8 * j, 30.8
+    net = net_of("ClusterDetections", "128, 64, 8, 0.6, 2, 0.1, 9", 1, coverage.shape, relative.shape)
+    (row,) = net.forward(x0=coverage, x1=relative)["y0"][0, :1]
+    np.testing.assert_allclose(row, [0, 10, 40, 29, np.log(3)], rtol=1e-3)
+
+
+def test_numbers_of_lists_are_rounded_to_16_bits():
+    coverage, relative = np.zeros((1, 1, 1, 2)), np.zeros((1, 4, 1, 2))
+    coverage[0, 0, 0, 0] = 1
+    relative[0, :, 0, 0] = 1.0001, 33.31, 2049, 700.3
+    net = net_of("ClusterGroundtruth", "16, 8, 8", 1, coverage.shape, relative.shape)
+    assert net.forward(x0=coverage, x1=relative)["y0"][0, 0].tolist() == [1, 33.3125, 2048, 700.5, 0]
 
 
 def test_low_boxes_and_small_groups_are_no_detections():

@@ -5,6 +5,7 @@ import pytest
 
 import minicaffe as mc
 from minicaffe.device.array import to_device, to_host
+from minicaffe.ops.psroi_pooling import bins_of
 from minicaffe.testing import check_gradients
 from tests.golden_files import FOLDER
 from tests.layer_cases import net_of
@@ -114,6 +115,14 @@ def test_a_region_of_an_image_that_there_is_not_is_an_error():
     net = net_of(layer(1, 1, 1), (2, 1, 4, 4), (1, 5))
     with pytest.raises(mc.DataError, match="layer 'L': regions of images 2 to 2, but the batch has 2"):
         net.forward(x1=[[2, 0, 0, 8, 8]])
+
+
+def test_a_region_of_an_image_that_there_is_not_is_0_where_that_is_no_error(monkeypatch):
+    """As on a GPU, which does not wait to look at the numbers of images."""
+    monkeypatch.setattr("minicaffe.ops.psroi_pooling.on_cpu", lambda array: False)
+    regions = to_device(np.array([[image, 0, 0, 3, 3] for image in (-1, 0, 1, 2)], np.float32).T)
+    share = to_host(bins_of(regions, 1.0, 1, (1, 4, 4, 2)).share)
+    assert share.ravel().tolist() == [0, 1 / 16, 1 / 16, 0]
 
 
 def test_a_small_rfcn_computes_what_opencv_does():

@@ -167,6 +167,16 @@ def test_proposal_layer_leaves_out_what_is_too_small(phase, more, rng):
     np.testing.assert_allclose(np.concatenate([rois, found], axis=1), kept, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("least", "amount"), [(17, 6), (17.1, 0)])
+def test_regions_as_large_as_the_least_are_large_enough(least, amount):
+    """An anchor of 16 pixels that is not moved reaches 8 pixels to either side of its centre, both included."""
+    settings = f"'feat_stride': 16, 'scales': [1], 'ratios': [1], 'RPN_MIN_SIZE': {least}"
+    shapes = (1, 2, 2, 3), (1, 4, 2, 3), (1, 3)
+    net = net_of("ProposalLayer", settings, 1, *shapes)
+    scores = np.arange(12).reshape(shapes[0])
+    assert len(run(net, scores, np.zeros(shapes[1]), [[90, 90, 1]])[0]) == amount
+
+
 def test_proposal_layer_undoes_the_normalization_of_offsets_in_training(rng):
     scores, offsets = random_scores(rng)
     normal = f"{ANCHORS}, 'RPN_NORMALIZE_TARGETS': True, 'RPN_MIN_SIZE': 0"
@@ -207,12 +217,12 @@ def anchor_targets(settings="", boxes=BOXES, **options):
     return labels.reshape(4, 4, 5), *(x.reshape(4, 4, 4, 5) for x in others)
 
 
-def each_anchor():
-    """(anchor, row, column) and the box, of each anchor that lies in the image."""
+def each_anchor(border=0):
+    """(anchor, row, column) and the box, of each anchor that lies in the image or not far beyond."""
     shapes = anchors.anchors_of(16, [0.5, 1], [1, 2])
     for a, row, col in np.ndindex(4, 4, 5):
         box = shapes[a] + 8 * np.array([col, row, col, row])
-        if (box >= 0).all() and box[2] < 40 and box[3] < 30:
+        if (box >= -border).all() and box[2] < 40 + border and box[3] < 30 + border:
             yield (a, row, col), box
 
 
@@ -267,6 +277,37 @@ def test_positives_may_have_a_weight_and_offsets_be_normalized():
 def test_without_true_boxes_all_anchors_in_the_image_are_background():
     labels, offsets, inside, _ = anchor_targets(boxes=np.zeros((0, 5)))
     assert (labels == 0).sum() == len(list(each_anchor())) and not offsets.any() and not inside.any()
+
+
+@pytest.mark.parametrize("border", [0, 4, 7.5])
+def test_anchors_may_leave_the_image_by_a_border(border):
+    labels, *_ = anchor_targets(f", 'allowed_border': {border}", boxes=np.zeros((0, 5)))
+    expected = np.full((4, 4, 5), -1)
+    for place, _ in each_anchor(border):
+        expected[place] = 0
+    np.testing.assert_array_equal(labels, expected)
+    assert len(list(each_anchor(border))) > len(list(each_anchor())) or not border
+
+
+def test_inside_weights_of_anchors_may_differ_by_side():
+    labels, _, inside, outside = anchor_targets(", 'RPN_BBOX_INSIDE_WEIGHTS': [1, 0, 3, 0.5]")
+    weights = np.array([1, 0, 3, 0.5])[:, None, None]
+    np.testing.assert_array_equal(inside, (labels == 1)[:, None] * weights)
+    np.testing.assert_array_equal(outside, anchor_targets()[3])
+
+
+def test_a_true_box_that_no_anchor_overlaps_makes_objects_of_all_that_do_not():
+    """py-faster-rcnn's own: the largest overlap with such a box is 0, and all anchors have it."""
+    labels, *_ = anchor_targets(boxes=np.array([BOXES[0], [300, 300, 320, 310, 1]]))
+    assert all(labels[place] == 1 for place, _ in each_anchor())
+
+
+def test_thresholds_of_anchors_are_reached_by_what_equals_them():
+    """Anchors 8 pixels beside the true box share 128 pixels with it, of 384 that either has."""
+    box = anchors.anchors_of(16, [1], [1])[0] + 8
+    for settings, beside in (("'RPN_POSITIVE_OVERLAP'", 1), ("'RPN_NEGATIVE_OVERLAP'", -1)):
+        labels, *_ = anchor_targets(f", {settings}: {1 / 3!r}", boxes=np.array([[*box, 1]]))
+        assert labels[2, 1, 1] == 1 and labels[2, 1, 2] == labels[2, 0, 1] == beside
 
 
 def test_draws_go_on_where_a_snapshot_was_taken():
@@ -340,6 +381,54 @@ def test_with_two_classes_of_boxes_offsets_are_those_of_any_object(rng):
     _, _, labels, offsets, inside, _ = region_targets(rng, classes=2)
     assert set(labels.ravel()) == {0, 2, 4} and offsets.shape[1] == 8
     np.testing.assert_array_equal(inside, np.repeat(labels > 0, 8, axis=1) * ([0] * 4 + [1] * 4))
+
+
+def targets_of(regions, settings):
+    """Labels (S,), offsets (S, K, 4), inside and outside weights of regions with TRUE, which is their last two."""
+    rows = np.pad(np.array(regions, float), [(0, 0), (1, 0)])
+    net = net_of("ProposalTargetLayer", f"'num_classes': 5{settings}", 5, rows.shape, TRUE.shape)
+    chosen, labels, *others = run(net, rows, TRUE)
+    order = np.lexsort(chosen[..., 0, 0].T)
+    return labels.reshape(-1)[order], *(part.reshape(-1, 5, 4)[order] for part in others)
+
+
+HALF, QUARTER = [10, 10, 29, 24], [10, 10, 29, 39 - 22.5]  # of TRUE[0]
+
+
+def test_thresholds_of_regions_are_reached_by_what_equals_them():
+    for settings, regions, expected in (
+        ("'FG_THRESH': 0.5", [HALF], [2, 2, 4]),  # sorted by their last edges
+        ("'FG_THRESH': 0.6", [HALF], [2, 4]),  # neither object nor background
+        ("'FG_THRESH': 0.6, 'BG_THRESH_LO': 0.25", [QUARTER], [0, 2, 4]),
+        ("'FG_THRESH': 0.6, 'BG_THRESH_LO': 0.26", [QUARTER], [2, 4]),
+    ):
+        assert targets_of(regions, f", {settings}")[0].tolist() == expected, settings
+
+
+def test_offsets_of_regions_are_plain_unless_they_are_to_be_normalized():
+    normal = targets_of([HALF], ", 'BBOX_NORMALIZE_MEANS': [0, 0.1, 0, 0]")[1]
+    labels, plain, *_ = targets_of([HALF], ", 'BBOX_NORMALIZE_TARGETS_PRECOMPUTED': False")
+    assert labels[0] == 2
+    np.testing.assert_allclose(plain[0, 2], [0, 0.5, 0, np.log(2)], atol=1e-12)
+    np.testing.assert_allclose(normal[0, 2], [0, 4, 0, 5 * np.log(2)], atol=1e-12)
+
+
+def test_outside_weights_of_regions_are_1_wherever_inside_weights_are_not_0():
+    labels, _, inside, outside = targets_of([HALF], ", 'BBOX_INSIDE_WEIGHTS': [0, 2, 1, 0.5]")
+    assert labels[0] == 2 and inside[0, 2].tolist() == [0, 2, 1, 0.5]
+    assert outside[0, 2].tolist() == [0, 1, 1, 1] and outside[0].sum() == 3
+
+
+@pytest.mark.parametrize(("wanted", "objects"), [(10, 2), (14, 4)])
+def test_the_share_of_objects_is_rounded_halves_to_the_even_number(wanted, objects, rng):
+    _, regions, labels, *_ = region_targets(rng, f", 'BATCH_SIZE': {wanted}")
+    assert len(regions) == wanted and (labels > 0).sum() == objects
+
+
+def test_of_boxes_that_are_alike_for_all_classes_the_offsets_are_those_of_class_1(rng):
+    labels, offsets, inside, _ = targets_of([HALF], ", 'AGNOSTIC': True")
+    assert labels.tolist() == [2, 2, 4] and offsets[0, 1].any() and not offsets[:, 2:].any()
+    assert (inside == (np.arange(5) == 1)[:, None]).all()
 
 
 # ------------------------------------------------------------------------------------------------- a whole net
@@ -419,6 +508,8 @@ def test_the_data_layer_has_the_tops_of_its_net():
     pool = "psroi_pooling_param: {spatial_scale: 1, output_dim: 8, group_size: 1}"
     net = mc.Net(parse_net(text + f"- {{name: p, type: PSROIPooling, bottom: [x, y1], {pool}}}\n"))
     assert net.blobs["y3"].shape == (1, 8, 1, 1)
+    text = "layer:\n- {name: L, " + layer("RoIDataLayer", "{'num_classes': 4, 'AGNOSTIC': True}", 6) + "}\n"
+    assert mc.Net(parse_net(text)).blobs["y5"].shape == (1, 8, 1, 1)
 
 
 # --------------------------------------------------------------------------------- what their own code computes

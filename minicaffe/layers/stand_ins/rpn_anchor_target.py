@@ -10,6 +10,9 @@ Of objects at most ``RPN_FG_FRACTION`` · ``RPN_BATCHSIZE`` count, of both toget
 others, drawn at random, and all other anchors have label −1. The offsets are those of the box that the anchor
 overlaps most. Inside weights are 1 for objects, outside weights 1 / (objects + background) for either.
 
+As in the original, a true box that no anchor in the image overlaps is overlapped most by all of them, by 0: then
+every anchor that does not overlap it, however much background it is, is an object.
+
 The random numbers depend on the layer's name and the net's seed. There is no gradient; it works on the host.
 """
 

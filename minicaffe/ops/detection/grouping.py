@@ -2,8 +2,8 @@
 
 Two rectangles are similar if each of their edges is within ε · (the lesser width + the lesser height) / 2 of the
 other's. A group is all that similar ones lead to from one to the next; its mean, rounded, stands for it. Groups of
-``least`` or fewer are left out, as are those that lie within ε of another's mean and are of less than 3, or of
-fewer than the other, which has more than 3.
+``least`` or fewer are left out, as are those whose mean lies within another's, or ε beyond it, and that are of less
+than 3, or of fewer than the other.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _lies_in_another(means: Array, sizes: Array, epsilon: float) -> Array:
     """(G,): whether a mean lies within another's, and has too few members to stay."""
     edges, slack = _edges(means), np.rint(means[:, 2:] * epsilon)
     lies = (edges[:, None, :2] >= edges[:, :2] - slack) & (edges[:, None, 2:] <= edges[:, 2:] + slack)
-    is_small = (sizes > np.maximum(3, sizes[:, None])) | (sizes[:, None] < 3)
+    is_small = (sizes > sizes[:, None]) | (sizes[:, None] < 3)
     is_other = ~np.eye(len(means), dtype=bool)
     found: Array = np.any(lies.all(axis=2) & is_small & is_other, axis=1)
     return found
