@@ -17,6 +17,7 @@ command draws the same pixels.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TypeAlias
 
@@ -128,6 +129,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=4000, help="training scenes (%(default)s)")
     parser.add_argument("--test", type=int, default=1000, help="test scenes (%(default)s)")
     args = parser.parse_args()
+    if args.output.exists():
+        sys.exit(f"error: {args.output}: is there already; use it, or remove it first")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(args.output) as folder:
         for part in SEEDS:

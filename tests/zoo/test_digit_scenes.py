@@ -55,3 +55,10 @@ def test_masks_cover_the_ink(folder):
 def test_the_same_pixels_are_drawn_again(folder, tmp_path):
     SCENES["write_scenes"](tmp_path, "test", 3)
     assert (pixels(tmp_path / "images/test_00002.png") == pixels(folder / "images/test_00002.png")).all()
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setitem(SCENES["main"].__globals__, "write_scenes", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("sys.argv", ["make_digit_scenes.py", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit, match="is there already; use it, or remove it first"):
+        SCENES["main"]()

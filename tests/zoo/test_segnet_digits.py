@@ -10,7 +10,8 @@ from tests.zoo.test_zoo import PROTOTXT
 
 pytestmark = pytest.mark.cpu_only("reads files; its layers have tests that run on a device")
 SCENES = runpy.run_path(str(PROTOTXT / "make_digit_scenes.py"))
-AVERAGE = runpy.run_path(str(PROTOTXT / "average_bn.py"))["average"]
+SCRIPT = runpy.run_path(str(PROTOTXT / "average_bn.py"))
+AVERAGE = SCRIPT["average"]
 NET = PROTOTXT / "segnet_digits"
 
 
@@ -58,3 +59,33 @@ def test_with_averaged_statistics_the_net_for_use_does_what_the_trained_one_does
     assert (classes[:, 0] == scores.argmax(axis=1)).mean() > 0.95
     net.blobs["data"].reshape(1, *images.shape[1:])
     np.testing.assert_array_equal(net.forward(data=images[:1])["classes"], classes[:1])
+
+
+@pytest.mark.parametrize(
+    ("net", "flags", "problem"),
+    [
+        ("segnet_digits", "--weights no.npz -o made.npz", "no.npz: cannot be read"),
+        ("segnet_digits", "--weights other.npz -o made.npz", "other.npz: layer 'conv1' has"),
+        ("segnet_digits", "--weights right.npz -o no/made.npz", "no/made.npz: cannot be written"),
+        ("segnet_digits", "--weights right.npz -o right.npz", "would be written over"),
+        ("lenet", "--weights lenet.npz -o made.npz", "has no BN with 'bn_mode: LEARN'"),
+    ],
+)
+def test_what_cannot_be_averaged_is_one_line(net, flags, problem, here, monkeypatch, capsys):
+    with mc.Net(NET / "train.yaml", phase="train", seed=1) as made:
+        made.save("right.npz")
+    for name in ("other", "lenet"):
+        (here / f"{name}.npz").write_bytes((PROTOTXT.parent / "models/lenet.npz").read_bytes())
+    given = [str(PROTOTXT / net / "train.yaml"), *flags.split()]
+    monkeypatch.setattr("sys.argv", ["average_bn.py", *given, "--batches", "1"])
+    assert SCRIPT["main"]() == 2
+    error = capsys.readouterr().err
+    assert problem in error and error.count("\n") == 1 and not (here / "made.npz").exists()
+
+
+def test_averaging_says_over_how_many_batches(here, monkeypatch, capsys):
+    with mc.Net(NET / "train.yaml", phase="train", seed=1) as made:
+        made.save("right.npz")
+    given = [str(NET / "train.yaml"), "--weights", "right.npz", "-o", "averaged.npz", "--batches", "1"]
+    monkeypatch.setattr("sys.argv", ["average_bn.py", *given])
+    assert SCRIPT["main"]() == 0 and "averaged.npz: statistics of 1 batch\n" in capsys.readouterr().out

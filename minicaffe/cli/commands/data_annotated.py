@@ -17,11 +17,11 @@ from minicaffe.data.annotated.label_map import (
     read_label_map,
     write_label_map,
 )
-from minicaffe.data.annotated.listed import AnnotatedFiles, find_annotated
+from minicaffe.data.annotated.listed import find_annotated
 from minicaffe.data.annotated.writing import annotated_datums
 from minicaffe.data.decode import ENCODINGS
 from minicaffe.data.sources.lmdb_writer import write_datums
-from minicaffe.errors import DataError, listing, named
+from minicaffe.errors import DataError, counted, listing, named
 from minicaffe.files.atomic import refuse_overwriting, refuse_unwritable
 from minicaffe.train.progress import Progress
 
@@ -34,14 +34,13 @@ def write_annotated(args: argparse.Namespace) -> None:
         raise DataError("--encode-type: only with --encoded")
     if bool(args.resize_height) != bool(args.resize_width):
         raise DataError("--resize-height and --resize-width: give both")
-    if bool(args.label_map) == bool(args.new_label_map):
-        raise DataError(
-            "give --label-map FILE, or --new-label-map FILE to have one made of the names that occur"
-        )
+    if args.label_map and args.new_label_map:
+        raise DataError("--label-map and --new-label-map: give one of them")
+    given = _given_label_map(args)
     found = find_annotated(args.source, args.root, args.annotations)
     if found.without:
         logger.warning("no annotation, and so no boxes: %s", listing(found.without, 3))
-    label_map = _label_map(args, found)
+    label_map = given or label_map_of(found.things())
     order = np.arange(len(found))
     if args.shuffle:
         np.random.default_rng(args.seed).shuffle(order)
@@ -58,7 +57,7 @@ def write_annotated(args: argparse.Namespace) -> None:
     )
     count = write_datums(datums, args.output)
     lost = f"; {len(found) - count:,} could not be read" if count < len(found) else ""
-    print(f"Wrote {count:,} image{'s' * (count != 1)} to {args.output}{lost}")
+    print(f"Wrote {counted(count, 'image')} to {args.output}{lost}")
     if args.new_label_map:
         write_label_map(label_map, args.new_label_map)
         print(f"Wrote {args.new_label_map}; its labels:")
@@ -67,14 +66,19 @@ def write_annotated(args: argparse.Namespace) -> None:
             print(f"  {item.label}  {named(item.display_name)}{also}")
 
 
-def _label_map(args: argparse.Namespace, found: AnnotatedFiles) -> LabelMap:
+def _given_label_map(args: argparse.Namespace) -> LabelMap | None:
+    """The label map in a file, None if one is to be made. All annotations are read only after this is right."""
     if args.label_map:
         return read_label_map(args.label_map, args.check_label)
-    refuse_overwriting([args.new_label_map], [found.source])
+    if not args.new_label_map:
+        raise DataError(
+            "give --label-map FILE, or --new-label-map FILE to have one made of the names that occur"
+        )
+    refuse_overwriting([args.new_label_map], [args.source])
     refuse_unwritable(args.new_label_map)
     if Path(args.new_label_map).exists():
         raise DataError(f"{args.new_label_map}: is there already; give it as --label-map, or remove it")
-    return label_map_of(found.things())
+    return None
 
 
 def _add_annotated(sub: argparse.ArgumentParser) -> None:

@@ -94,7 +94,8 @@ def _load(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({one_line(error)}); write it again") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a list or a value; expected COCO's JSON, with names")
+        kind = "a list" if isinstance(content, list) else "a single value"
+        raise DataError(f'{path}: holds {kind}; expected COCO\'s JSON, {{"images": …, "annotations": …}}')
     return content
 
 
@@ -129,7 +130,10 @@ def _thing(where: str, found: dict[str, Any]) -> Thing:
         raise DataError(f"{where}: bbox: expected [x, y, width, height], got {one_line(box)[:50]}")
     x, y, width, height = box_of(f"{where}: bbox", dict(zip(SIDES, box, strict=True)))
     name = str(_get(where, found, "category_id"))
-    return Thing(name, (x, y, x + width, y + height), found.get("iscrowd") in (1, True), where)
+    crowd = found.get("iscrowd", 0)
+    if crowd is not None and crowd not in (0, 1):
+        raise DataError(f"{where}: iscrowd: expected 0 or 1, got {one_line(crowd)[:50]}")
+    return Thing(name, (x, y, x + width, y + height), bool(crowd), where)
 
 
 def _size(where: str, found: object) -> tuple[int, int] | None:

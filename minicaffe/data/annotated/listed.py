@@ -12,7 +12,7 @@ from minicaffe.data.annotated.coco import read_coco, read_coco_of_image
 from minicaffe.data.annotated.voc import read_voc
 from minicaffe.data.decode import plain_file
 from minicaffe.data.sources.source import find_path, lookup_folders
-from minicaffe.errors import DataError, named, one_line
+from minicaffe.errors import DataError, counted, named, one_line
 from minicaffe.files.atomic import unreadable
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -24,7 +24,8 @@ class AnnotatedFiles:
     """Images, by their names in the list; the file of each; and its annotation.
 
     ``shown``: names for people, of the names in annotations, where there are others. ``without``: the images for
-    which there is no annotation file.
+    which there is no annotation file. ``present`` and ``missing``: the first annotation file that is there, and the
+    first that is not.
     """
 
     source: str
@@ -33,6 +34,8 @@ class AnnotatedFiles:
     annotations: list[Annotation] = field(default_factory=list)
     shown: dict[str, str] = field(default_factory=dict)
     without: list[str] = field(default_factory=list)
+    present: Path | None = None
+    missing: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,11 +84,20 @@ def find_annotated(source: str | Path, root: str = "", annotations: str | None =
         found = _of_coco(path, root)
     else:
         found = _of_list(path, root)
-    if not found.names:
-        raise DataError(f"{path}: names no images; expected lines 'image annotation'")
     if not any(annotation.things for annotation in found.annotations):
-        raise DataError(f"{path}: {len(found):,} images, but no object on any; check where annotations are")
+        raise DataError(f"{path}: {counted(len(found), 'image')}, but no object on any; {_lack(found)}")
     return found
+
+
+def _lack(found: AnnotatedFiles) -> str:
+    """Why there are no objects on images."""
+    if found.present is not None:
+        return f"{named(str(found.present))} and others are annotations, but none names an object; check them"
+    if found.missing is None:
+        return "'annotations' is empty; check the file"
+    if found.missing.name.isdecimal():
+        return "its lines end in numbers; for images with the number of a class use minicaffe data images"
+    return f"no annotation file is there: the first would be {named(str(found.missing))}; check the path"
 
 
 def _of_list(path: Path, root: str) -> AnnotatedFiles:
@@ -107,6 +119,8 @@ def _of_list(path: Path, root: str) -> AnnotatedFiles:
             places = " and in ".join(dict.fromkeys(str(place.resolve()) for place in bases))
             raise DataError(f"{path}:{number}: no image {named(words[0])} in {places}; give --root")
         found.add(words[0], base / words[0], _annotation(base / words[1], words[0], found))
+    if not found.names:
+        raise DataError(f"{path}: names no images; expected lines 'image annotation'")
     return found
 
 
@@ -114,7 +128,9 @@ def _annotation(path: Path, image: str, found: AnnotatedFiles) -> Annotation:
     """What a file says of an image; no objects if there is no file, as in SSD's Caffe."""
     if not os.path.exists(path):  # False for a name that cannot be one
         found.without.append(image)
+        found.missing = found.missing or path
         return Annotation()
+    found.present = found.present or path
     kind = path.suffix.lower()
     if kind == ".json":
         return read_coco_of_image(path)
@@ -162,6 +178,8 @@ def _of_folder(path: Path, annotations: str | None) -> AnnotatedFiles:
         if file.suffix.lower() in IMAGES and not any(part.startswith(".") for part in inside.parts):
             name = file.relative_to(path).as_posix()
             found.add(name, file, _annotation(xml / inside.with_suffix(".xml"), name, found))
+    if not found.names:
+        raise DataError(f"{images}: no images in this folder (.jpg, .png, …); check the path")
     return found
 
 
@@ -171,7 +189,9 @@ def _of_coco(path: Path, root: str) -> AnnotatedFiles:
     base = Path(root) if root else path.parent
     for key, name in coco.files.items():
         found.add(name, base / name, coco.annotations[key])
-    if found.names and not os.path.exists(found.files[0]):
+    if not found.names:
+        raise DataError(f"{path}: 'images' is empty; check the file")
+    if not os.path.exists(found.files[0]):
         raise DataError(
             f"{path}: images[0]: no image {named(found.names[0])} in {base.resolve()}; give --root"
         )

@@ -37,7 +37,10 @@ def _thing(element: Element, path: str | Path) -> Thing:
     if not name or box is None:
         raise DataError(f"{where}: has no <{'bndbox' if name else 'name'}>; add it")
     corners = box_of(f"{where}: <bndbox>", {f"<{tag}>": box.text_of(tag) for tag in CORNERS})
-    return Thing(name, corners, element.text_of("difficult") == "1", where)
+    difficult = element.text_of("difficult") or "0"
+    if difficult not in ("0", "1"):
+        raise DataError(f"{where}: <difficult>: expected 0 or 1, got '{named(difficult)}'")
+    return Thing(name, corners, difficult == "1", where)
 
 
 def _size(root: Element, path: str | Path) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from minicaffe.data.annotated.annotation import Annotation, boxes_of
 from minicaffe.data.annotated.datum import annotated_bytes
 from minicaffe.data.annotated.label_map import LabelFinder
 from minicaffe.data.annotated.listed import AnnotatedFiles
+from minicaffe.data.augmentation.boxes import CORNERS
 from minicaffe.data.decode import BAD_IMAGE, decode_image
 from minicaffe.data.image_datums import encoded_image, key_of
 from minicaffe.data.resize import resize
@@ -72,5 +73,10 @@ def _oddities(annotation: Annotation, boxes: np.ndarray, size: tuple[int, ...]) 
         yield "images whose size is not that in the annotation, by which boxes are divided"
     for _ in range(len(annotation.things) - len(boxes)):
         yield "boxes without an area, which are left out"
-    for _ in range(int(((boxes[:, 2:6] < 0) | (boxes[:, 2:6] > 1)).any(axis=1).sum())):
+    is_beyond = ((boxes[:, CORNERS] < 0) | (boxes[:, CORNERS] > 1)).any(axis=1)
+    x_min, y_min, x_max, y_max = boxes[:, CORNERS].T
+    is_outside = (x_max <= 0) | (y_max <= 0) | (x_min >= 1) | (y_min >= 1)
+    for _ in range(int((is_beyond & ~is_outside).sum())):
         yield "boxes that reach beyond their image, where they will be cut off"
+    for _ in range(int(is_outside.sum())):
+        yield "boxes that lie outside their image, of which nothing will be left"

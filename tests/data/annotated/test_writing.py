@@ -237,9 +237,10 @@ def test_images_are_resized_made_grey_shuffled_and_encoded(pictures, tmp_path, c
 
 def test_boxes_without_an_area_are_left_out_and_odd_ones_are_counted(pictures, tmp_path, capsys):
     boxes = [("cat", 0, (4, 2, 4, 10)), ("cat", 0, (-4, 2, 44, 10)), ("cat", 0, (4.5, 2, 20, 10))]
-    write_list(tmp_path, {0: xml(boxes), 1: xml([CAT], size=(40, 20))})
+    write_list(tmp_path, {0: xml(boxes), 2: xml([("dog", 0, (41, 2, 50, 10))]), 1: xml([CAT], size=(40, 20))})
+    lines = "boxes without an area, which are left out: 1", "cut off: 1", "nothing will be left: 1"
     _, out, _ = write(capsys, "list.txt MAP -o base")
-    for line in ("boxes without an area, which are left out: 1", "cut off: 1", "images whose size is not"):
+    for line in (*lines, "images whose size is not"):
         assert line in out
     label = labels_of("base")[1]
     np.testing.assert_allclose(label[0], [0, 3, 0, 0, 0.1, 1, 0.5, 0], atol=1e-6)
@@ -301,6 +302,9 @@ BAD_COCO = {
     "annotations[0]: '12' (ox) is not in the label map; it has 3 names": {
         "categories": [{"id": 12, "name": "ox"}, {"id": 9, "name": "cat"}]
     },
+    "annotations[0]: iscrowd: expected 0 or 1, got perhaps": {
+        "annotations": [{"image_id": 10, "category_id": 9, "bbox": [1, 2, 3, 4], "iscrowd": "perhaps"}]
+    },
     "an id must be a number or a text": {"images": [{"id": [], "file_name": "0.png"}]},
 }
 
@@ -323,7 +327,31 @@ def test_bad_json_is_one_line_that_names_the_entry(problem, pictures, tmp_path, 
         ("list.txt MAP --encode-type png", "--encode-type: only with --encoded"),
         ("list.txt MAP --resize-width 3", "give both"),
         ("list.txt MAP --annotations notes", "leave --annotations out"),
-        ("images MAP", "images: 3 images, but no object on any"),
+        (
+            "images MAP",
+            "images: 3 images, but no object on any; no annotation file is there: the first would be",
+        ),
+        ("images MAP", "would be images/0.xml; check the path"),
+        ("empty MAP", "empty: no images in this folder (.jpg, .png, …); check the path"),
+        ("empty.txt MAP", "empty.txt: names no images; expected lines 'image annotation'"),
+        (
+            "classes.txt MAP",
+            "classes.txt: 1 image, but no object on any; its lines end in numbers; for images",
+        ),
+        (
+            "things.txt MAP",
+            "1 image, but no object on any; things.xml and others are annotations, but none names",
+        ),
+        ("list.json MAP", "list.json: holds a list; expected COCO's JSON, {"),
+        ("no_images.json MAP", "no_images.json: 'images' is empty"),
+        (
+            "no_boxes.json --root images MAP",
+            "no_boxes.json: 1 image, but no object on any; 'annotations' is empty",
+        ),
+        ("maybe.txt MAP", "maybe.xml:1: <object> cat: <difficult>: expected 0 or 1, got 'maybe'"),
+        ("list.txt MAP --new-label-map b.prototxt", "--label-map and --new-label-map: give one of them"),
+        ("other.txt --label-map no.prototxt", "no.prototxt: no such label map"),
+        ("other.txt --new-label-map labelmap.prototxt", "labelmap.prototxt: is there already"),
         ("images --annotations none MAP", "none: no such folder of annotations"),
         ("other.txt MAP", "other.txt:2: expected 'image annotation', got 'a'"),
         ("lost.txt MAP", "lost.txt:1: no image a in"),
@@ -334,6 +362,16 @@ def test_flags_and_lists_that_do_not_fit_are_one_line(flags, error, pictures, tm
     write_list(tmp_path, {0: xml([CAT])})
     (tmp_path / "other.txt").write_text("images/0.png notes/0.xml\na\n")
     (tmp_path / "lost.txt").write_text("a b\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "classes.txt").write_text("images/0.png 5\n")
+    (tmp_path / "things.xml").write_text(xml([CAT]).replace("object>", "thing>"))
+    (tmp_path / "maybe.xml").write_text(xml([("cat", "maybe", (4, 2, 20, 10))]))
+    for name in ("things", "maybe"):
+        (tmp_path / f"{name}.txt").write_text(f"images/0.png {name}.xml\n")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "no_images.json").write_text('{"images": []}')
+    (tmp_path / "no_boxes.json").write_text('{"images": [{"id": 1, "file_name": "0.png"}]}')
     status, _, err = write(capsys, f"{flags} -o base")
     assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and error in err
 
