@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.caffe.formats.schema import Field, schema
 from minicaffe.layers.annotated_data import AnnotatedDataParam
-from minicaffe.pycaffe.proto.full_schema import all_fields
+from minicaffe.pycaffe.proto.full_schema import all_fields, defaults
 from minicaffe.spec import fields
 
 Key = tuple[str, str]
@@ -50,7 +50,7 @@ def differs(theirs: Field, ours: fields.Field[Any]) -> bool:
         return ours.default not in (None, 0, "", *list(theirs.values)[:1])
     if theirs.kind in ("float", "int32", "uint32"):
         return ours.default is None or np.float32(ours.default) != np.float32(theirs.default)
-    value = theirs.default == "true" if theirs.kind == "bool" else theirs.default.strip('"')
+    value = theirs.default == "true" if theirs.kind == "bool" else theirs.default
     return bool(ours.default != value)
 
 
@@ -85,3 +85,10 @@ def test_the_jitter_of_yolos_labels_is_the_forks():
     default = float(schema()["AnnotatedDataParameter"]["yolo_data_jitter"].default)
     assert AnnotatedDataParam(yolo_data_type=1).jitter == default
     assert AnnotatedDataParam().jitter == 0
+
+
+def test_pycaffe_shows_the_forks_own_also_where_the_specs_differ():
+    shown = defaults()
+    assert shown["UpsampleParameter", "scale"] == "2" and shown["InterpParameter", "zoom_factor"] == "1"
+    assert shown["SolverParameter", "eval_type"] == "classification"
+    assert ("NonMaximumSuppressionParameter", "top_k") not in shown

@@ -37,9 +37,7 @@ class Field:
     values: dict[str, int] = field(default_factory=dict)  # the names and numbers of an enum
     enum: str = ""  # its name: PoolingParameter.PoolMethod, or Phase, which belongs to no message
     of_fork: bool = False  # not of Caffe itself
-    default: str = (
-        ""  # as the text has it; only forks.proto gives defaults, those of caffe.proto are in the specs
-    )
+    default: str = ""  # without quotes; only forks.proto gives them, Caffe's are in the specs
 
 
 Schema = dict[str, dict[str, Field]]
@@ -79,7 +77,7 @@ def parse_schema(text: str) -> Schema:
                 bool(token["packed"]),
                 values,
                 enum.removeprefix("."),
-                default=token["default"] or "",
+                default=(token["default"] or "").strip('"'),
             )
     return messages
 

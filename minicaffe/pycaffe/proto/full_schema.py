@@ -1,7 +1,8 @@
 """Caffe's messages with what only our specs have: ``low_rank_param``, the messages of layers from Caffe's forks, …
 
 What a spec has and ``caffe.proto`` has not gets a number of its own: it is for nets written as text, not for files
-in binary. Defaults are those of the specs, which for Caffe's fields are Caffe's.
+in binary. Defaults are those of the specs, which for Caffe's fields are Caffe's, and for those of
+forks what ``forks.proto`` says.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def defaults() -> dict[tuple[str, str], str]:
     """{(message, field): default}, as protobuf's descriptors write it."""
     found: dict[tuple[str, str], str] = {}
     for owner, name, field in all_fields():
-        value = field.default
+        theirs, value = schema().get(owner, {}).get(name), field.default
+        if theirs and theirs.of_fork:
+            value = theirs.default
         if not full_schema()[owner][name].repeated and value not in (None, ""):
             found.setdefault((owner, name), str(value).lower() if isinstance(value, bool) else str(value))
     return found
