@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import to_host
+from minicaffe.layers.yolo_output import YoloOutput
 from minicaffe.ops.detection import yolo
 from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.spec.fields import Float, Int, Message, String
@@ -51,40 +52,21 @@ class YoloDetectionOutputParam(Message):
 
 
 @register_layer
-class YoloDetectionOutput(Layer):
+class YoloDetectionOutput(YoloOutput):
     """The last layer of YOLO v2."""
 
     messages = {"yolo_detection_output_param": YoloDetectionOutputParam}
     bottoms = (1, 2)
 
-    def takes_gradient(self, bottom_index: int) -> bool:
-        return False
-
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.message(YoloDetectionOutputParam)
-        each = 5 + param.num_classes
-        for name, blob in zip(self.spec.bottom, bottom, strict=True):
-            shape = blob.shape
-            fits = len(shape) == 4 and shape[1] == param.num_box * each and shape[2] * shape[3]
-            if not fits or shape[0] != bottom[0].shape[0]:
-                raise self.shape_error(
-                    f"bottom '{name}' has shape {shape}; expected (N, {param.num_box} · {each}, H, W), for "
-                    f"{param.num_box} anchors and {param.num_classes} classes, with one N for all bottoms"
-                )
-        top[0].reshape(1, 1, 1, 7)
+        self.reshape_grids(bottom, top, param.num_box, param.num_classes, channels=5 + param.num_classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         found = [self._grid(to_host(blob.stored)) for blob in bottom]
         boxes, labels, confidences = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-        rows = yolo.detections(
-            boxes,
-            labels + 1,
-            confidences,
-            confidences >= self.param.confidence_threshold,
-            self.param.nms_threshold,
-        )
-        top[0].reshape(1, 1, len(rows), 7)
-        top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
+        counts = confidences >= self.param.confidence_threshold
+        self.put_detections(top, boxes, labels, confidences, counts, self.param.nms_threshold)
 
     def _grid(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The boxes (N, P, 4), labels and confidences (N, P) of a grid's bottom (C, H, W, N)."""

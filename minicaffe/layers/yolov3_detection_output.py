@@ -28,8 +28,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.device.array import to_host
+from minicaffe.layers.yolo_output import YoloOutput
 from minicaffe.ops.detection import yolo
 from minicaffe.ops.sigmoid import sigmoid
 from minicaffe.spec.fields import Bool, Float, Int, Message
@@ -68,14 +69,11 @@ class Yolov3DetectionOutputParam(Message):
 
 
 @register_layer
-class Yolov3DetectionOutput(Layer):
+class Yolov3DetectionOutput(YoloOutput):
     """The last layer of YOLO v3."""
 
     messages = {"yolov3_detection_output_param": Yolov3DetectionOutputParam}
     bottoms = (1, None)
-
-    def takes_gradient(self, bottom_index: int) -> bool:
-        return False
 
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.message(Yolov3DetectionOutputParam)
@@ -84,26 +82,15 @@ class Yolov3DetectionOutput(Layer):
                 "mask_group_num", f"{param.mask_group_num}, but {len(bottom)} bottoms are given"
             )
         each = param.num_classes + (9 if param.gaussian_box else 5)
-        for name, blob in zip(self.spec.bottom, bottom, strict=True):
-            shape = blob.shape
-            fits = len(shape) == 4 and shape[1] == param.num_box * each and shape[2] * shape[3]
-            if not fits or shape[0] != bottom[0].shape[0]:
-                raise self.shape_error(
-                    f"bottom '{name}' has shape {shape}; expected (N, {param.num_box} · {each}, H, W), for "
-                    f"{param.num_box} anchors and {param.num_classes} classes, with one N for all bottoms"
-                )
-        top[0].reshape(1, 1, 1, 7)
+        self.reshape_grids(bottom, top, param.num_box, param.num_classes, channels=each)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         found = [self._grid(g, to_host(blob.stored)) for g, blob in enumerate(bottom)]
         boxes, confidences = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
         # other labels of a box overlap it wholly, so that only the best one can stay
         labels, best = confidences.argmax(axis=2), confidences.max(axis=2)
-        rows = yolo.detections(
-            boxes, labels + 1, best, best > self.param.confidence_threshold, self.param.nms_threshold
-        )
-        top[0].reshape(1, 1, len(rows), 7)
-        top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
+        counts = best > self.param.confidence_threshold
+        self.put_detections(top, boxes, labels, best, counts, self.param.nms_threshold)
 
     def _grid(self, g: int, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The boxes (N, P, 4) and confidences (N, P, K) of a grid's bottom (C, H, W, N)."""
