@@ -38,11 +38,10 @@ from minicaffe.device.array import to_host
 from minicaffe.errors import DataError
 from minicaffe.ops.detection import Array
 from minicaffe.ops.detection.boxes import overlaps
+from minicaffe.ops.detection.detection_rows import DETECTION
 from minicaffe.ops.detection.ground_truth import ROW, GroundTruth, ground_truth
 from minicaffe.ops.detection.pixel_boxes import in_pixels, pixel_overlaps, scaled_to_pixels, without_padding
 from minicaffe.spec.fields import Bool, Float, Int, Message, Nested, String
-
-DETECTION = 7
 
 
 class DetectionEvaluateParam(Message):

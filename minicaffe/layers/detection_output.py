@@ -31,7 +31,9 @@ import numpy as np
 from minicaffe.core.layer import Blobs, Layer, register_layer
 from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.device.array import to_host
+from minicaffe.layers.prior_boxes import count_of_priors, has_for_each
 from minicaffe.ops.detection import boxes
+from minicaffe.ops.detection.detection_rows import rows_of_images
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested, String
 
 logger = logging.getLogger("minicaffe")
@@ -109,28 +111,24 @@ class DetectionOutput(Layer):
     def reshape(self, bottom: Blobs, top: Blobs) -> None:
         self.param = param = self.spec.message(DetectionOutputParam)
         locations, confidences, priors = (blob.shape for blob in bottom[:3])
-        if len(priors) < 3 or priors[:2] != (1, 2) or math.prod(priors[2:]) % 4:
-            raise self.shape_error(
-                f"priors have shape {priors}; expected (1, 2, P · 4), as PriorBox makes them"
-            )
-        self.priors = math.prod(priors[2:]) // 4
+        self.prior_count = count_of_priors(self, priors)
         self.location_classes = 1 if param.share_location else param.num_classes
         for name, shape, each in (
             ("locations", locations, 4 * self.location_classes),
             ("confidences", confidences, param.num_classes),
         ):
-            if not shape or shape[0] != locations[0] or math.prod(shape[1:]) != self.priors * each:
+            if not locations or not has_for_each(shape, locations[0], self.prior_count * each):
                 raise self.shape_error(
-                    f"{name} have shape {shape}; expected {self.priors * each} for each of {locations[:1]} images, "
-                    f"for {self.priors} priors and {param.num_classes} classes"
+                    f"{name} have shape {shape}; expected {self.prior_count * each} for each of {locations[:1]} "
+                    f"images, for {self.prior_count} priors and {param.num_classes} classes"
                 )
         first = [blob.shape for blob in bottom[3:]]
-        self.has_objectness = bool(first) and _is_of_size(first[0], locations[0], self.priors * 2)
+        self.has_objectness = bool(first) and has_for_each(first[0], locations[0], self.prior_count * 2)
         if len(first) > 1:
-            if not self.has_objectness or not _is_of_size(first[1], locations[0], self.priors * 4):
+            if not self.has_objectness or not has_for_each(first[1], locations[0], self.prior_count * 4):
                 raise self.shape_error(
                     f"bottoms of the first detector have shapes {first[0]} and {first[1]}; expected "
-                    f"{(locations[0], self.priors * 2)} and {(locations[0], self.priors * 4)}"
+                    f"{(locations[0], self.prior_count * 2)} and {(locations[0], self.prior_count * 4)}"
                 )
             if not param.share_location:
                 raise param.error("share_location", "must be true with the locations of a first detector")
@@ -139,33 +137,29 @@ class DetectionOutput(Layer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         locations, confidences, priors = (to_host(blob.data) for blob in bottom[:3])
         images = len(locations)
-        prior_boxes, variances = priors.reshape(2, 1, self.priors, 1, 4)
+        prior_boxes, variances = priors.reshape(2, 1, self.prior_count, 1, 4)
         if len(bottom) > 4:
-            moved = to_host(bottom[4].data).reshape(images, self.priors, 1, 4)
+            moved = to_host(bottom[4].data).reshape(images, self.prior_count, 1, 4)
             prior_boxes = self._decode(moved, prior_boxes, variances)
         decoded = self._decode(
-            locations.reshape(images, self.priors, self.location_classes, 4), prior_boxes, variances
+            locations.reshape(images, self.prior_count, self.location_classes, 4), prior_boxes, variances
         )
         if self.param.clip:
             decoded = decoded.clip(0, 1)
-        confidences = confidences.reshape(images, self.priors, self.param.num_classes)
+        confidences = confidences.reshape(images, self.prior_count, self.param.num_classes)
         if self.has_objectness:
-            objectness = to_host(bottom[3].data).reshape(images, self.priors, 2)[..., 1:]
+            objectness = to_host(bottom[3].data).reshape(images, self.prior_count, 2)[..., 1:]
             nothing = (np.arange(self.param.num_classes) == 0).astype(self.dtype)
             confidences = np.where(objectness < self.param.objectness_score, nothing, confidences)
         found = [self._detect(i, decoded[i], confidences[i]) for i in range(images)]
-        rows = np.concatenate(found) if found else np.empty((0, 7))
-        if not len(rows):
-            rows = np.full((images, 7), -1.0)
-            rows[:, 0] = np.arange(images)
+        rows = rows_of_images(found, images)
         top[0].reshape(1, 1, len(rows), 7)
         top[0].data[0, 0] = self.setting.device.put(rows, self.dtype)
 
     def _decode(self, locations: np.ndarray, prior_boxes: np.ndarray, variances: np.ndarray) -> np.ndarray:
         """Boxes (N, P, L, 4)."""
-        if not self.param.variance_encoded_in_target:
-            locations = locations * variances
-        return boxes.DECODERS[self.param.code_type](locations, prior_boxes)
+        given = None if self.param.variance_encoded_in_target else variances
+        return boxes.decode(self.param.code_type, locations, prior_boxes, given)
 
     def _detect(self, image: int, decoded: np.ndarray, confidences: np.ndarray) -> np.ndarray:
         """The rows of one image, from its boxes (P, L, 4) and confidences (P, K): by label, the best first."""
@@ -187,7 +181,3 @@ class DetectionOutput(Layer):
             best = np.argsort(-all_rows[:, 2], kind="stable")[: param.keep_top_k]
             all_rows = all_rows[np.sort(best)]
         return all_rows
-
-
-def _is_of_size(shape: tuple[int, ...], images: int, each: int) -> bool:
-    return bool(shape) and shape[0] == images and math.prod(shape[1:]) == each

@@ -10,7 +10,7 @@ confidences (N, P · K); priors (1, 2, P · 4), as PriorBox makes them; boxes (1
 them. RefineDet's second detector takes two more: the first one's probabilities (N, P · 2) and its locations (N,
 P · 4).
 
-**Matches.** Priors are matched with the boxes (``ops/detection/matching.py``); with ``use_prior_for_matching:
+**Matches.** Priors are matched with the boxes (``ops/detection/multibox.py``); with ``use_prior_for_matching:
 false`` the boxes that the locations predict are. The target is the box as an offset from the prior, as
 ``code_type`` says, divided by the prior's variances. With ``encode_variance_in_target`` the locations are
 divided by them too, and so is their gradient, which SSD's Caffe forgets.
@@ -49,10 +49,12 @@ from minicaffe.device.array import Array, to_host
 from minicaffe.errors import DataError
 from minicaffe.layers.detection_output import NonMaximumSuppressionParam
 from minicaffe.layers.loss import LossLayer, LossParam
+from minicaffe.layers.prior_boxes import count_of_priors, has_for_each
+from minicaffe.ops.detection import Array as HostArray
 from minicaffe.ops.detection import boxes
 from minicaffe.ops.detection.ground_truth import ROW, GroundTruth, ground_truth
-from minicaffe.ops.detection.matching import NONE, match
-from minicaffe.ops.detection.mining import hardest, hardest_apart
+from minicaffe.ops.detection.matching import NONE
+from minicaffe.ops.detection.multibox import MatchRules, MiningRules, match_images, mine
 from minicaffe.ops.sigmoid import sigmoid, softplus
 from minicaffe.ops.softmax import cross_entropy, cross_entropy_grad, softmax
 from minicaffe.spec.fields import Bool, Enum, Float, Int, Message, Nested
@@ -142,36 +144,33 @@ class MultiBoxLoss(LossLayer):
         self.param = param = self.spec.message(MultiBoxLossParam)
         self.mode = self.spec.message(LossParam).mode()
         priors, truth = bottom[2].shape, bottom[3].shape
-        if len(priors) < 3 or priors[:2] != (1, 2) or math.prod(priors[2:]) % 4:
-            raise self.shape_error(
-                f"priors have shape {priors}; expected (1, 2, P · 4), as PriorBox makes them"
-            )
+        self.prior_count = count_of_priors(self, priors)
         if not truth or truth[-1] != ROW or math.prod(truth[:-2]) != 1:
             raise self.shape_error(f"boxes have shape {truth}; expected (1, 1, R, 8), as AnnotatedData makes")
-        self.images, self.priors = bottom[0].num, math.prod(priors[2:]) // 4
+        self.images = bottom[0].num
         self.location_classes = 1 if param.share_location else param.num_classes
         each = [4 * self.location_classes, param.num_classes, 0, 0, 2, 4]
         for i, name in enumerate(self.spec.bottom):
             shape = bottom[i].shape
-            if each[i] and (shape[0] != self.images or math.prod(shape[1:]) != self.priors * each[i]):
+            if each[i] and not has_for_each(shape, self.images, self.prior_count * each[i]):
                 raise self.shape_error(
-                    f"bottom '{name}' has shape {shape}; expected {self.priors * each[i]} for each of "
-                    f"{self.images} images, for {self.priors} priors and {param.num_classes} classes"
+                    f"bottom '{name}' has shape {shape}; expected {self.prior_count * each[i]} for each of "
+                    f"{self.images} images, for {self.prior_count} priors and {param.num_classes} classes"
                 )
         if len(bottom) > 5 and not param.share_location:
             raise param.error("share_location", "must be true with the locations of a first detector")
         asked = self.spec.propagate_down or [True, True]
         self.locates, self.classifies = asked[0], asked[1]
-        self.p = self.new_array((param.num_classes, self.priors, self.images))
+        self.p = self.new_array((param.num_classes, self.prior_count, self.images))
 
     # -- forward ---------------------------------------------------------------------------------------
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         param = self.param
         self.truth = self._read_truth(bottom)
-        self.prior_boxes, self.variances = to_host(bottom[2].data).reshape(2, self.priors, 4)
-        priors = self._moved(bottom)
-        matches, highest = self._match(bottom, priors)
+        self.prior_boxes, self.variances = to_host(bottom[2].data).reshape(2, self.prior_count, 4)
+        moved = self._moved(bottom)
+        matches, highest = self._match(bottom, moved)
         self._classify(bottom, matches)
         losses = self._confidence_losses(bottom)
         self.counts = None
@@ -180,13 +179,13 @@ class MultiBoxLoss(LossLayer):
             self.counts = self.setting.device.put(examples, self.dtype)
             losses = losses * self.counts
         total = losses.sum() if self.classifies else 0
-        self.matched, d, slope_per_location = self._distances(bottom, matches, priors)
-        losses, slope = self._robust(d)
+        self.matched, d, slope_per_location = self._distances(bottom, matches, moved)
+        location_losses, slope = self._robust(d)
         self.slope = param.loc_weight * slope * slope_per_location
         if self.locates:
-            total = total + param.loc_weight * losses.sum()
+            total = total + param.loc_weight * location_losses.sum()
         sizes = {
-            "FULL": self.images * self.priors,
+            "FULL": self.images * self.prior_count,
             "VALID": len(d),
             "BATCH_SIZE": self.images,
             "NONE": 1,
@@ -212,64 +211,49 @@ class MultiBoxLoss(LossLayer):
 
     def _locations(self, stored: Array) -> Array:
         """A stored array of locations or their gradient as (P, L, 4, N)."""
-        return stored.reshape(self.priors, self.location_classes, 4, self.images)
+        return stored.reshape(self.prior_count, self.location_classes, 4, self.images)
 
-    def _decoded(self, locations: Array, priors: Array, variances: Array) -> Array:
+    def _decoded(self, locations: HostArray, priors: HostArray, variances: HostArray) -> HostArray:
         """The boxes that locations (…, 4) of priors stand for."""
-        offsets = locations if self.param.encode_variance_in_target else locations * variances
-        return boxes.DECODERS[self.param.code_type](offsets, priors)
+        given = None if self.param.encode_variance_in_target else variances
+        return boxes.decode(self.param.code_type, locations, priors, given)
 
-    def _predicted(self, bottom: Blobs, image: int, location_class: int = 0) -> Array:
+    def _predicted(self, bottom: Blobs, image: int, location_class: int = 0) -> HostArray:
         """The boxes (P, 4) that the locations predict for an image."""
         locations = to_host(self._locations(bottom[0].stored)[:, location_class, :, image])
         return self._decoded(locations, self.prior_boxes, self.variances)
 
-    def _moved(self, bottom: Blobs) -> Array:
+    def _moved(self, bottom: Blobs) -> HostArray:
         """The priors (N, P, 4) of each image, which the first detector has moved if there is one."""
-        shape = self.images, self.priors, 4
+        shape = self.images, self.prior_count, 4
         if len(bottom) < 6:
             return np.broadcast_to(self.prior_boxes, shape)
         return self._decoded(to_host(bottom[5].data).reshape(shape), self.prior_boxes, self.variances)
 
-    def _match(self, bottom: Blobs, priors: Array) -> tuple[Array, Array]:
-        """Which box each prior matches (N, L, P), and the highest overlap of each (N, L, P).
-
-        A box is given by its index in ``truth``. The loop is over the images.
-        """
-        param, shape = self.param, (self.images, self.location_classes, self.priors)
-        matches, highest = np.full(shape, NONE), np.zeros(shape, self.dtype)
-        for image in np.unique(self.truth.images):
-            own = np.arange(len(self.truth.labels))[self.truth.of(image)]
-            labels = self.truth.labels[own]
-            if param.use_prior_for_matching:
-                found, highest[image] = self._match_some(priors[image], own)
-                if param.share_location:
-                    matches[image] = found
-                else:  # in the row of the label
-                    label = np.where(found > NONE, self.truth.labels[found.clip(0)], NONE)
-                    matches[image] = np.where(np.arange(param.num_classes)[:, None] == label, found, NONE)
-            elif param.share_location:
-                matches[image], highest[image] = self._match_some(self._predicted(bottom, image), own)
-            else:
-                for c in np.unique(labels):
-                    predicted = self._predicted(bottom, image, c)
-                    matches[image, c], highest[image, c] = self._match_some(predicted, own[labels == c])
-        return matches, highest
-
-    def _match_some(self, candidates: Array, own: Array) -> tuple[Array, Array]:
-        """Match candidates (P, 4) with the boxes of these indices in ``truth``."""
+    def _match(self, bottom: Blobs, moved: HostArray) -> tuple[HostArray, HostArray]:
+        """Which box in ``truth`` each prior matches (N, L, P), and the highest overlap of each (N, L, P)."""
         param = self.param
-        threshold = param.overlap_threshold if param.match_type == "PER_PREDICTION" else None
-        found, highest = match(candidates, self.truth.boxes[own], threshold, param.ignore_cross_boundary_bbox)
-        return np.where(found > NONE, own[found.clip(0)], found), highest
+        rules = MatchRules(
+            threshold=param.overlap_threshold if param.match_type == "PER_PREDICTION" else None,
+            ignore_outside=param.ignore_cross_boundary_bbox,
+            by_class=not param.use_prior_for_matching and not param.share_location,
+        )
+
+        def candidates(image: int, location_class: int) -> HostArray:
+            predicts = not param.use_prior_for_matching
+            found: HostArray = self._predicted(bottom, image, location_class) if predicts else moved[image]
+            return found
+
+        shape = self.images, self.location_classes, self.prior_count
+        return match_images(self.truth, candidates, shape, rules, self.dtype)
 
     def _distances(
-        self, bottom: Blobs, matches: Array, priors: Array
+        self, bottom: Blobs, matches: HostArray, moved: HostArray
     ) -> tuple[tuple[Any, ...], Array, Array]:
         """Of the M matches: the indices of their locations, d (M, 4), and how d changes with them (M, 4)."""
         param = self.param
         image, row, prior = np.nonzero(matches > NONE)
-        near, variances = priors[image, prior], self.variances[prior]
+        near, variances = moved[image, prior], self.variances[prior]
         if not (variances > 0).all():
             raise DataError(f"{self.spec.where}: variances of priors must be above 0, as PriorBox has them")
         target = self._encoded(self.truth.boxes[matches[image, row, prior]], near) / variances
@@ -284,7 +268,7 @@ class MultiBoxLoss(LossLayer):
         scale = put(per_location, self.dtype)
         return matched, x * scale - put(target, self.dtype), scale
 
-    def _encoded(self, found: Array, priors: Array) -> Array:
+    def _encoded(self, found: HostArray, priors: HostArray) -> HostArray:
         if self.param.code_type != "CORNER" and not (priors[:, 2:] > priors[:, :2]).all():
             raise DataError(f"{self.spec.where}: a matched prior has no area; mend the priors")
         return boxes.ENCODERS[self.param.code_type](found, priors)
@@ -301,18 +285,18 @@ class MultiBoxLoss(LossLayer):
     def _confidences(self, stored: Array) -> Array:
         """A stored array of confidences or their gradient as (K, P, N)."""
         moved: Array = self.xp.moveaxis(
-            stored.reshape(self.priors, self.param.num_classes, self.images), 1, 0
+            stored.reshape(self.prior_count, self.param.num_classes, self.images), 1, 0
         )
         return moved
 
-    def _classify(self, bottom: Blobs, matches: Array) -> None:
+    def _classify(self, bottom: Blobs, matches: HostArray) -> None:
         """Compute p (K, P, N), and the labels (P, N) or the targets (K, P, N) that it should have."""
         x, background = self._confidences(bottom[1].stored), self.param.background_label_id
         image, row, prior = np.nonzero(matches > NONE)
         matched = self.truth.labels[matches[image, row, prior]]
         if self.param.conf_loss_type == "SOFTMAX":
             softmax(x, out=self.p)
-            labels = np.full((self.priors, self.images), background)
+            labels = np.full((self.prior_count, self.images), background)
             labels[prior, image] = matched  # of several classes the last
             self.labels = self.setting.device.put(labels)
             return
@@ -333,48 +317,36 @@ class MultiBoxLoss(LossLayer):
         of_priors: Array = losses.sum(axis=0)
         return of_priors
 
-    def _mine(self, bottom: Blobs, losses: Array, matches: Array, highest: Array) -> Array:
-        """Which priors (P, N) are examples; HARD_EXAMPLE takes other matches back. The loop is over images."""
-        param = self.param
-        examples = np.zeros(losses.shape, bool)
-        if param.mining_type == "HARD_EXAMPLE":
-            losses = losses + self._location_losses(bottom, matches).T
+    def _mine(self, bottom: Blobs, losses: HostArray, matches: HostArray, highest: HostArray) -> HostArray:
+        """Which priors (P, N) are examples; HARD_EXAMPLE takes other matches back."""
+        param, nms = self.param, self.param.nms_param
+        is_negative = param.mining_type == "MAX_NEGATIVE"
+        rules = MiningRules(
+            negatives_per_match=param.neg_pos_ratio if is_negative else None,
+            neg_overlap=param.neg_overlap,
+            most=param.sample_size,
+            threshold=nms.nms_threshold if nms else None,
+            top_k=nms.top_k if nms and nms.has("top_k") else 0,
+        )
+        losses = losses.T if is_negative else losses.T + self._location_losses(bottom, matches)
+        is_object = None
         if len(bottom) > 4:
-            objectness = to_host(bottom[4].data).reshape(self.images, self.priors, 2)[..., 1]
-        for image in np.unique(self.truth.images):
-            found = matches[image, 0]
-            is_matched = found > NONE
-            if param.mining_type == "MAX_NEGATIVE":
-                eligible = (found == NONE) & (highest[image, 0] < param.neg_overlap)
-                most = int(np.float32(param.neg_pos_ratio) * np.float32(is_matched.sum()))
-            else:
-                eligible, most = np.ones(self.priors, bool), param.sample_size
-            if len(bottom) > 4:
-                eligible &= objectness[image] >= param.objectness_score
-            chosen = np.zeros(self.priors, bool)
-            chosen[self._hardest(bottom, image, losses[:, image], eligible, most)] = True
-            examples[:, image] = chosen & (found == NONE)
-            if param.mining_type == "HARD_EXAMPLE":
-                found[is_matched & ~chosen] = NONE
-            examples[found > NONE, image] = True
-        return examples
+            objectness = to_host(bottom[4].data).reshape(self.images, self.prior_count, 2)[..., 1]
+            is_object = objectness >= param.objectness_score
 
-    def _location_losses(self, bottom: Blobs, matches: Array) -> Array:
+        def candidates(image: int) -> HostArray:
+            return self.prior_boxes if param.use_prior_for_nms else self._predicted(bottom, image)
+
+        images = np.unique(self.truth.images)
+        return mine(rules, images, losses, matches[:, 0], highest[:, 0], is_object, candidates).T
+
+    def _location_losses(self, bottom: Blobs, matches: HostArray) -> HostArray:
         """Σ f(d) of each prior (N, P), which no first detector moves here; 0 where it is not matched."""
-        priors = np.broadcast_to(self.prior_boxes, (self.images, self.priors, 4))
-        _, d, _ = self._distances(bottom, matches, priors)
+        unmoved = np.broadcast_to(self.prior_boxes, (self.images, self.prior_count, 4))
+        _, d, _ = self._distances(bottom, matches, unmoved)
         losses = np.zeros(matches[:, 0].shape, self.dtype)
         losses[matches[:, 0] > NONE] = to_host(self._robust(d)[0]).sum(axis=1)
         return losses
-
-    def _hardest(self, bottom: Blobs, image: int, losses: Array, eligible: Array, most: int) -> Array:
-        """The indices of the hardest examples of an image."""
-        param, nms = self.param, self.param.nms_param
-        if nms is None or nms.nms_threshold == 0:
-            return hardest(losses, eligible, most)
-        candidates = self.prior_boxes if param.use_prior_for_nms else self._predicted(bottom, image)
-        top_k = nms.top_k if nms.has("top_k") else 0
-        return hardest_apart(losses, eligible, most, candidates, nms.nms_threshold, top_k)
 
     # -- backward --------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ def detection_output(
     if layer.has_objectness:
         confidences = _of_objects(graph, param, confidences, x[3])
     scores = _of_labels(graph, graph.add("Transpose", confidences, perm=[0, 2, 1]), labels, param)
-    priors = graph.sizes(scores, (2,)) if is_free else graph.numbers([layer.priors])
+    priors = graph.sizes(scores, (2,)) if is_free else graph.numbers([layer.prior_count])
     most = priors if param.nms_param.top_k < 0 else _least(graph, priors, param.nms_param.top_k)
     scores, ranked = graph.add_several("TopK", 2, scores, most, axis=2)  # (N, K, k)
     boxes, shared = _decoded(graph, layer, param, x), param.share_location

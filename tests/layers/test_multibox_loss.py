@@ -465,6 +465,7 @@ SHAPES = [(2, 8), (2, 6), (1, 2, 8), (1, 1, 3, 8)]
 WRONG = [
     ("type: MultiBoxLoss", SHAPES, "num_classes: required"),
     ("num_classes: 3", [*SHAPES[:2], (1, 2, 6), SHAPES[3]], r"priors have shape \(1, 2, 6\)"),
+    ("num_classes: 3", [*SHAPES[:2], (1, 1, 8), SHAPES[3]], r"priors have shape \(1, 1, 8\)"),
     ("num_classes: 3", [*SHAPES[:3], (1, 1, 3, 7)], r"boxes have shape \(1, 1, 3, 7\)"),
     ("num_classes: 3", [(2, 12), *SHAPES[1:]], r"bottom 'x0' has shape \(2, 12\); expected 8 for each of 2"),
     ("num_classes: 4", SHAPES, r"bottom 'x1' has shape \(2, 6\); expected 8"),

@@ -39,6 +39,12 @@ DECODERS = {
 }
 
 
+def decode(code_type: str, locations: Array, priors: Array, variances: Array | None) -> Array:
+    """The boxes that locations of priors stand for: offsets, or offsets divided by variances if these are given."""
+    offsets = locations if variances is None else locations * variances
+    return DECODERS[code_type](offsets, priors)
+
+
 def encode_corner(boxes: Array, priors: Array) -> Array:
     """CORNER: how far each corner is from the prior's."""
     offsets: Array = boxes - priors

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from minicaffe.device.array import Array, module_of
 from minicaffe.ops.detection import boxes as corner_boxes
+from minicaffe.ops.detection.detection_rows import rows_of_images
 
 
 def grid_boxes(a: Array, b: Array, c: Array, d: Array, anchors: ArrayLike) -> Array:
@@ -49,7 +50,7 @@ def detections(
     first, a box goes if its overlap with a better one that stays is at least ``threshold``, whatever the labels. If
     no image has one, there is a row of −1 for each, with the image's number.
     """
-    found = [np.empty((0, 7), boxes.dtype)]
+    found = []
     # the largest overlap with which a box stays is the number before the threshold
     below = np.nextafter(boxes.dtype.type(threshold), -np.inf, dtype=boxes.dtype)
     for image, counting in enumerate(counts):
@@ -63,8 +64,4 @@ def detections(
         found.append(
             np.concatenate([np.stack([number, label[kept], confidence[kept]], axis=1), corners[kept]], 1)
         )
-    rows = np.concatenate(found)
-    if not len(rows):
-        rows = np.full((len(boxes), 7), -1.0)
-        rows[:, 0] = np.arange(len(boxes))
-    return rows
+    return rows_of_images(found, len(boxes))
