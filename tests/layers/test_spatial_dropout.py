@@ -51,6 +51,11 @@ def test_settings_that_cannot_be_are_an_error(param, problem):
         net_of(LAYER.replace("PARAM", param), (3, 4))
 
 
+def test_settings_that_the_original_does_not_read_are_not_read_here():
+    more = LAYER.replace("PARAM", "{'phase': 'TEST', 'p': '0.25', 'note': 'of another layer'}")
+    np.testing.assert_allclose(net_of(more, (3, 4)).forward(x0=np.ones((3, 4)))["L"], 4 / 3, rtol=1e-6)
+
+
 def test_a_net_with_several_is_warned_of_once(caplog):
     text = "\n".join(f"- {{name: d{i}, {TEST}, bottom: x, top: d{i}}}" for i in range(3))
     net = "layer:\n- {name: x, type: Input, input_param: {shape: {dim: [2, 3]}}}\n" + text

@@ -35,7 +35,6 @@ class _Clustering(StandIn):
 
     bottoms = (2, 2)
     tops = (1, None)
-
     amount: int  # of numbers in param_str, but for the last
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
