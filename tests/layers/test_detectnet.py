@@ -163,6 +163,15 @@ def test_random_changes_are_those_of_the_seed_and_go_on_after_a_snapshot(rng):
 
 
 @needs_numpy
+def test_a_crop_may_reach_beyond_the_picture_by_half_of_the_shift_on_each_side():
+    off = {f"{name}_prob": 0.0 for name in ("scale", "flip", "rotation", "hue_rotation", "desaturation")}
+    param = detectnet.DetectNetAugmentationParam(shift_x=6, shift_y=9, **off)
+    rng = np.random.default_rng(0)
+    corners = np.array([detectnet.draw(param, (30, 20), (24, 16), rng).corner for _ in range(1000)])
+    assert corners.min(axis=0).tolist() == [-3, -4] and corners.max(axis=0).tolist() == [9, 9]
+
+
+@needs_numpy
 @needs_opencv
 @pytest.mark.parametrize(("old", "new"), [((7, 9), (15, 20)), ((41, 30), (23, 17)), ((12, 12), (13, 12))])
 def test_bicubic_resizing_is_opencvs(old, new, rng):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.ops.detection.boxes import areas
+from minicaffe.ops.detection.boxes import areas, intersections
 from minicaffe.spec.fields import Enum, Float, Message
 
 COLUMNS = 7
@@ -38,13 +38,6 @@ class EmitConstraint(Message):
         centres = (corners[:, :2] + corners[:, 2:]) / np.float32(2)
         is_inside: np.ndarray = ((centres >= view[:2]) & (centres <= view[2:])).all(axis=1)
         return is_inside
-
-
-def intersections(corners: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The area that boxes (…, 4) have in common with others."""
-    sides = np.minimum(corners[..., 2:], others[..., 2:]) - np.maximum(corners[..., :2], others[..., :2])
-    common: np.ndarray = np.where((sides > 0).all(axis=-1), sides[..., 0] * sides[..., 1], np.float32(0))
-    return common
 
 
 def coverage(corners: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.data.augmentation.boxes import WHOLE, intersections
-from minicaffe.ops.detection.boxes import areas
+from minicaffe.data.augmentation.boxes import WHOLE, coverage
+from minicaffe.ops.detection.boxes import overlaps
 from minicaffe.spec.fields import Bool, Float, Int, Message, Nested
 
 AT_ONCE = 50  # trials
@@ -61,17 +61,16 @@ class SampleConstraint(Message):
 
     def met_by(self, samples: np.ndarray, objects: np.ndarray) -> np.ndarray:
         """Whether each of the boxes (s, 4) meets it with one of the objects (n, 4): (s,)."""
-        common = intersections(samples[:, None], objects)
-        sampled, own = areas(samples)[:, None], areas(objects)
-        for kind, whole in (
-            ("jaccard_overlap", sampled + own - common),
-            ("sample_coverage", sampled + 0 * own),
-            ("object_coverage", own + 0 * sampled),
+        boxes = samples[:, None]
+        for kind, share_of, pair in (
+            ("jaccard_overlap", overlaps, (boxes, objects)),
+            ("sample_coverage", coverage, (boxes, objects)),
+            ("object_coverage", coverage, (objects, boxes)),
         ):
             low, high = (getattr(self, f"{end}_{kind}") for end in ("min", "max"))
             if low is None and high is None:
                 continue
-            shares = np.divide(common, whole, out=np.zeros_like(common), where=common > 0)
+            shares = share_of(*pair)
             meets = np.ones(shares.shape, bool)
             if low is not None:
                 meets &= shares >= np.float32(low)

@@ -78,14 +78,19 @@ def areas(boxes: Array) -> Array:
     return np.where((width < 0) | (height < 0), 0, width * height)
 
 
-def overlaps(some: Array, others: Array) -> Array:
-    """Intersection over union of boxes (…, 4) with others (…, 4), of shapes that go together."""
+def intersections(some: Array, others: Array) -> Array:
+    """The area that boxes (…, 4) have in common with others (…, 4), of shapes that go together."""
     width, height = (
         np.minimum(some[..., axis + 2], others[..., axis + 2])
         - np.maximum(some[..., axis], others[..., axis])
         for axis in (0, 1)
     )
-    common = np.where((width > 0) & (height > 0), width * height, 0)
+    return np.where((width > 0) & (height > 0), width * height, 0)
+
+
+def overlaps(some: Array, others: Array) -> Array:
+    """Intersection over union of boxes (…, 4) with others (…, 4), of shapes that go together."""
+    common = intersections(some, others)
     union = areas(some) + areas(others) - common
     found: Array = np.divide(common, union, out=np.zeros_like(union), where=common > 0)
     return found

@@ -115,6 +115,27 @@ def test_padding_keeps_proportions_and_moves_the_boxes(tmp_path, rng):
     np.testing.assert_allclose(out["label"][0, 0, 0, 3:7], [0.1, y[0], 0.5, y[1]], atol=1e-6)
 
 
+def test_a_tall_image_is_padded_at_its_sides_and_its_boxes_with_it(tmp_path, rng):
+    image = rng.integers(0, 256, (3, 40, 20)).astype(np.uint8)
+    bases.write(tmp_path / "base", [bases.annotated(image, {1: [(0, 0.2, 0.1, 0.6, 0.5, False)]})])
+    resize = "resize_param: {resize_mode: FIT_LARGE_SIZE_AND_PAD, height: 30, width: 40}"
+    with net_of(tmp_path / "base", resize, batch=1) as net:
+        out = net.forward()
+    inner = cv2.resize(image.transpose(1, 2, 0), (15, 30)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(out["data"][0, :, :, 12:27], inner)
+    x = [(12.5 + 0.2 * 15) / 40, (12.5 + 0.6 * 15) / 40]
+    np.testing.assert_allclose(out["label"][0, 0, 0, 3:7], [x[0], 0.1, x[1], 0.5], atol=1e-6)
+
+
+def test_rows_and_columns_around_an_image_move_its_boxes(tmp_path, rng):
+    image = rng.integers(0, 256, (3, 20, 40)).astype(np.uint8)
+    bases.write(tmp_path / "base", [bases.annotated(image, {1: [(0, 0.1, 0.2, 0.5, 0.6, False)]})])
+    with net_of(tmp_path / "base", "pad: 5", batch=1) as net:
+        out = net.forward()
+    np.testing.assert_array_equal(out["data"][0, :, 5:25, 5:45], image)
+    np.testing.assert_allclose(out["label"][0, 0, 0, 3:7], [9 / 50, 9 / 30, 25 / 50, 17 / 30], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("mode", "border"), [("MIRRORED", cv2.BORDER_REFLECT101), ("REPEAT_NEAREST", cv2.BORDER_REPLICATE)]
 )
@@ -137,10 +158,10 @@ def test_the_smaller_side_fits_and_boxes_may_be_in_units_of_pixels(tmp_path, rng
     assert out["data"].shape == (1, 3, 30, 60)
     np.testing.assert_allclose(out["label"][0, 0, 0, 3:7], [0.1, 0.2, 0.5, 0.6], atol=1e-6)
     with net_of(
-        tmp_path / "base", f"resize_param: {{{resize}, height_scale: 10, width_scale: 20}}", batch=1
+        tmp_path / "base", f"resize_param: {{{resize}, height_scale: 15, width_scale: 20}}", batch=1
     ) as net:
         label = net.forward()["label"]
-    np.testing.assert_allclose(label[0, 0, 0, 3:7], [0.1 * 3, 0.2 * 3, 0.5 * 3, 0.6 * 3], atol=1e-6)
+    np.testing.assert_allclose(label[0, 0, 0, 3:7], [0.1 * 3, 0.2 * 2, 0.5 * 3, 0.6 * 2], atol=1e-6)
     with pytest.raises(MinicaffeError, match=r"batch_size: must be 1 with resize_mode FIT_SMALL_SIZE"):
         net_of(tmp_path / "base", f"resize_param: {{{resize}}}")
 

@@ -99,6 +99,30 @@ def test_each_change_happens_as_often_as_its_probability(monkeypatch):
     assert abs(last - len(both) / 2) < 50  # contrast is last half of the time
 
 
+def test_what_is_drawn_for_a_change_is_anywhere_in_its_range(monkeypatch):
+    param = DistortionParam(
+        **{f"{name}_prob": 1.0 for name in ("brightness", "contrast", "saturation", "hue")},
+        brightness_delta=32.0,
+        contrast_lower=0.5,
+        contrast_upper=1.5,
+        hue_delta=18.0,
+        saturation_lower=0.25,
+        saturation_upper=2.0,
+    )
+    drawn = {"brightened": [], "contrasted": [], "saturated": [], "with_hue": []}
+    for name, amounts in drawn.items():
+        change = lambda image, amount, amounts=amounts: amounts.append(amount) or image  # noqa: E731
+        monkeypatch.setattr(distortion, name, change)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        distortion.distort(param, np.zeros((3, 1, 1), np.uint8), rng)
+    for amounts, (low, high) in zip(
+        drawn.values(), ((-32, 32), (0.5, 1.5), (0.25, 2), (-18, 18)), strict=True
+    ):
+        assert low <= min(amounts) and max(amounts) <= high
+        assert (np.histogram(amounts, 5, (low, high))[0] > 60).all()
+
+
 def test_channels_change_places_and_grey_images_are_refused():
     param = DistortionParam(random_order_prob=1.0)
     image = np.arange(3, dtype=np.uint8).reshape(3, 1, 1)
@@ -114,14 +138,14 @@ def test_an_expanded_image_lies_somewhere_on_the_mean_colour(rng):
     image = rng.integers(0, 256, (3, 8, 12)).astype(np.uint8)
     places = set()
     for _ in range(50):
-        canvas, view = expand(ExpansionParam(max_expand_ratio=3.0), image, [10.5, 20, 30], rng)
+        canvas, view = expand(ExpansionParam(max_expand_ratio=3.0), image, [10.5, 20.7, 30.2], rng)
         height, width = canvas.shape[1:]
         x, y = -np.rint(view[:2] * [12, 8]).astype(int)
         assert 8 <= height < 24 and 12 <= width < 36 and abs(width / height - 1.5) < 0.2
         np.testing.assert_array_equal(canvas[:, y : y + 8, x : x + 12], image)
         np.testing.assert_allclose(view[2:] * [12, 8], [width - x, height - y], atol=1e-4)
-        canvas[:, y : y + 8, x : x + 12] = np.array([10, 20, 30]).reshape(3, 1, 1)
-        assert (canvas == np.array([10, 20, 30]).reshape(3, 1, 1)).all()
+        canvas[:, y : y + 8, x : x + 12] = np.array([10, 21, 30]).reshape(3, 1, 1)
+        assert (canvas == np.array([10, 21, 30]).reshape(3, 1, 1)).all()
         places.add((x, y, width))
         box = np.array([[1, 0, 0, 0, 1, 1, 0]], np.float32)  # all of the image
         corners = seen_from(view, box, None)[0, 2:6] * [width, height, width, height]
@@ -158,6 +182,14 @@ def test_a_constraint_is_met_if_one_object_meets_it(kind, rng):
     assert (
         not param.met_by(samples, objects[:0]).any() and SampleConstraint().met_by(samples, objects[:0]).all()
     )
+
+
+def test_an_overlap_of_just_the_limit_meets_a_constraint():
+    samples, objects = np.float32([[0, 0, 0.5, 1]]), np.float32([[0, 0, 1, 1]])
+    for kind, value in (("jaccard_overlap", 0.5), ("sample_coverage", 1.0), ("object_coverage", 0.5)):
+        for end, beyond in (("min", 1.01), ("max", 0.99)):
+            assert SampleConstraint(**{f"{end}_{kind}": value}).met_by(samples, objects).all()
+            assert not SampleConstraint(**{f"{end}_{kind}": value * beyond}).met_by(samples, objects).any()
 
 
 def test_samples_have_the_scale_and_proportions_that_are_asked_for(rng):
@@ -203,6 +235,8 @@ def test_jitter_cuts_off_up_to_its_part_of_each_side(keeps_aspect, rng):
     width, height = (views[:, 2:] - views[:, :2]).T
     assert (views >= 0).all() and (views <= 1).all() and width.min() >= 0.6 - 1e-6 and width.min() < 0.65
     assert abs((width == 1).sum() - 200) < 50
+    assert abs((width < 0.8).sum() - 300) < 50  # half of those that are moved by all, none of those by half
+    assert abs((width < 0.9).sum() - 550) < 50
     assert np.allclose(width, height, atol=1e-6) == keeps_aspect
 
 
@@ -223,6 +257,11 @@ def test_boxes_are_cut_off_at_a_views_border_and_left_out_beyond_it():
     np.testing.assert_allclose(got, [[1, 0, 0, 0, 1, 1, 1], [1, 0, 0.2, 0.2, 0.6, 0.6, 1]], atol=1e-6)
     assert len(seen_from(view, rows, EmitConstraint())) == 2  # a centre on the border counts
     assert len(seen_from(view, rows, EmitConstraint(emit_type="MIN_OVERLAP", emit_overlap=0.5))) == 1
+    for overlap, kept in ((0.25, 1), (0.249, 2)):  # a quarter of the first box is there: that is not more
+        constraint = EmitConstraint(emit_type="MIN_OVERLAP", emit_overlap=overlap)
+        assert len(seen_from(view, rows, constraint)) == kept
+    flat = np.array([[1, 0, *box, 0] for box in ([0.3, 0.3, 0.3, 0.4], [0.4, 0.3, 0.3, 0.4])], np.float32)
+    assert len(seen_from(view, flat, None)) == 0
     np.testing.assert_allclose(mirrored(rows)[0, 2:6], [0.5, 0, 1, 0.5])
 
 

@@ -49,7 +49,7 @@ def test_a_plane_for_each_class_of_the_label_map(base):
 def test_a_single_class_is_of_light_pixels_and_mirrored_with_its_image(tmp_path, rng):
     image = np.zeros((3, 32, 32), np.uint8)
     image[:, 8:16, 0:8] = 255
-    bases.write(tmp_path / "base", [with_mask(image, image[0] // 255 * 101)])
+    bases.write(tmp_path / "base", [with_mask(image, 100 + image[0] // 255)])  # above 100 is light
     transform = "mirror: true, resize_param: {height: 32, width: 32}"
     sides = set()
     with net_of(tmp_path / "base", transform, "seg_resize_width: 32, seg_resize_height: 32", 8, TOPS) as net:

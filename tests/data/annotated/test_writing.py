@@ -93,6 +93,14 @@ def test_a_list_of_images_and_xml_becomes_the_label_of_the_layer(pictures, tmp_p
     source.close()
 
 
+def test_boxes_are_divided_by_the_size_that_the_annotation_tells(pictures, tmp_path, capsys):
+    write_list(tmp_path, {0: xml([CAT], size=(40, 100)), 1: xml([CAT]), 2: xml([CAT], size=None)})
+    assert write(capsys, "list.txt MAP -o base")[0] == 0
+    own = [0.1, 0.1, 0.5, 0.5]
+    expected = [[4 / 100, 2 / 40, 20 / 100, 10 / 40], own, own]
+    np.testing.assert_allclose(labels_of("base")[1][:, 3:7], expected, atol=1e-6)
+
+
 def test_folders_of_voc_and_xml_beside_images_are_the_same(pictures, tmp_path, capsys):
     for images, notes, flags in (
         ("voc/JPEGImages", "voc/Annotations", "voc"),
