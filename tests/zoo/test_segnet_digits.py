@@ -4,8 +4,10 @@ import runpy
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import minicaffe as mc
+from tests.docs.pages import blocks_of
 from tests.zoo.test_zoo import PROTOTXT
 
 pytestmark = pytest.mark.cpu_only("reads files; its layers have tests that run on a device")
@@ -89,3 +91,23 @@ def test_averaging_says_over_how_many_batches(here, monkeypatch, capsys):
     given = [str(NET / "train.yaml"), "--weights", "right.npz", "-o", "averaged.npz", "--batches", "1"]
     monkeypatch.setattr("sys.argv", ["average_bn.py", *given])
     assert SCRIPT["main"]() == 0 and "averaged.npz: statistics of 1 batch\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("net", "weights", "picture"),
+    [
+        ("ssd_digits", "snapshots/ssd_digits_iter_2500.npz", "found.png"),
+        ("segnet_digits", "digits.npz", "found_pixels.png"),
+    ],
+)
+def test_a_scene_with_what_a_net_finds_is_drawn_as_the_page_shows(net, weights, picture, here):
+    (here / "snapshots").mkdir(exist_ok=True)
+    if not (here / "prototxt").exists():
+        (here / "prototxt").symlink_to(PROTOTXT)
+    mc.Net(f"prototxt/{net}/deploy.yaml", seed=1).save(weights)
+    (block,) = (
+        block for block in blocks_of(PROTOTXT / "README.md") if f'{net}/deploy.yaml", weights=' in block.text
+    )
+    exec(block.text, {})  # by itself, with its own imports
+    with Image.open(picture) as drawn:
+        assert drawn.size == (512, 512) and drawn.mode == "RGB"

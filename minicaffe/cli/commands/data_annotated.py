@@ -62,7 +62,8 @@ def write_annotated(args: argparse.Namespace) -> None:
         write_label_map(label_map, args.new_label_map)
         print(f"Wrote {args.new_label_map}; its labels:")
         for item in label_map.items:
-            also = f"  (named {named(item.name)} in annotations)" * (item.display_name != item.name)
+            has_other_name = item.label and item.name != item.display_name
+            also = f"  (named {named(item.name)} in annotations)" if has_other_name else ""
             print(f"  {item.label}  {named(item.display_name)}{also}")
 
 

@@ -144,7 +144,7 @@ def test_coco_is_read_with_a_map_of_words_or_one_that_is_made(pictures, tmp_path
     assert write(capsys, "coco.json --root images MAP -o base")[0] == 0
     np.testing.assert_allclose(labels_of("base")[1], EXPECTED, atol=1e-6)
     _, out, _ = write(capsys, "coco.json --root images --new-label-map new.prototxt -o new_base")
-    assert "  1  cat  (named 9 in annotations)\n  2  dog" in out
+    assert "  0  background\n  1  cat  (named 9 in annotations)\n  2  dog" in out
     made = read_label_map("new.prototxt")
     assert made.labels() == {"none_of_the_above": 0, "9": 1, "12": 2, "100": 3}
     assert made.names() == {0: "background", 1: "cat", 2: "dog", 3: "cow"}
