@@ -334,6 +334,38 @@ def test_fields_of_forks_that_change_numbers_stay_errors(old, new, field, tmp_pa
         mc.Net(tmp_path / "n.prototxt", phase="test")
 
 
+AUGMENTED = """
+layer {{ name: "d" type: "Data" top: "x" data_param {{ source: "gone" batch_size: 1 }}
+  transform_param {{ img_rand_resize_lower: 0 vertical_stretch_lower: 1.0 horizontal_stretch_upper: 1
+    allow_upscale: true enable_classf_aug: false min_contrast: 0.5 apply_probability: 1 cvt_bgr2rgb: false {} }} }}
+layer {{ name: "n" type: "DetectNetTransformation" bottom: "x" bottom: "x" top: "a" top: "b"
+  detectnet_augmentation_param {{ flip_prob: 0 distort_param {{ hue_prob: 1 }} emit_constraint {{ }} {} }} }}
+layer {{ name: "b" type: "BatchNorm" bottom: "a" top: "a" batch_norm_param {{ update_global_stats: false {} }} }}
+layer {{ name: "c" type: "CTCLoss" bottom: "a" bottom: "b" top: "c"
+  ctc_param {{ threshold: 0.7 decode_type: best_path {} }} }}
+"""
+
+
+def test_fields_of_augmentation_that_do_nothing_in_the_fork_or_at_this_value_are_passed_over(
+    tmp_path, caplog
+):
+    (tmp_path / "n.prototxt").write_text(AUGMENTED.format("", "", "", ""))
+    layers = net_tree(tmp_path / "n.prototxt").trees("layer")
+    params = ("transform_param", "detectnet_augmentation_param", "batch_norm_param", "ctc_param")
+    left = [list(layer.child(name).fields) for layer, name in zip(layers, params, strict=True)]
+    assert left == [[], ["flip_prob"], [], []]
+    assert "detectnet_augmentation_param.distort_param" in caplog.text
+    for n, text in enumerate(
+        (
+            *("img_rand_resize_upper: 300", "vertical_stretch_upper: 1.2", "rand_resize_ratio_lower: 1"),
+            *("enable_classf_aug: true", "cvt_bgr2rgb: true"),
+        )
+    ):
+        (tmp_path / f"{n}.prototxt").write_text(AUGMENTED.format(text, "", "", ""))
+        with pytest.raises(SpecError, match=f"transform_param.{text.split(':')[0]}: unknown field"):
+            mc.Net(tmp_path / f"{n}.prototxt", phase="train")
+
+
 def test_idle_fields_of_a_solver_are_passed_over_too(tmp_path, caplog):
     text = 'net_param { name: "n" eltwise_mem_sharing: true layer { name: "p" type: "Silence" } }'
     text += " base_lr: 1 max_iter: 1 solver_data_type: FLOAT store_blobs_in_old_format: true warmup_iter: 5"

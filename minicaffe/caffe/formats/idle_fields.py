@@ -12,7 +12,8 @@ from minicaffe.caffe.formats.schema import schema
 from minicaffe.caffe.formats.tree import Scalar, Tree
 
 logger = logging.getLogger("minicaffe")
-ALWAYS = {  # NVIDIA's and Intel's, by message
+# By message: fields of NVIDIA and Intel, and of others that never read them, or only beside a field refused here.
+ALWAYS = {
     "NetParameter": {
         *("default_forward_type", "default_backward_type", "default_forward_math", "default_backward_math"),
         *("default_conv_algos_override", "default_cudnn_math_override", "eltwise_mem_sharing", "reduce_buckets"),
@@ -26,16 +27,33 @@ ALWAYS = {  # NVIDIA's and Intel's, by message
     "ConcatParameter": {"per_fla_fuse"},
     "ReLUParameter": {"fuse"},
     "DataParameter": {"cache", "parser_threads", "precache", "threads"},
-    "TransformationParameter": {"display", "forward_packing", "use_gpu_transform"},
+    "CTCParameter": {"threshold", "decode_type"},  # CTPN's
+    "DetectNetAugmentationParameter": {
+        *("resize_param", "noise_param", "distort_param", "expand_param", "emit_constraint"),
+    },
+    "TransformationParameter": {
+        *("display", "forward_packing", "use_gpu_transform"),
+        *("interpolation_algo_down", "interpolation_algo_up", "allow_upscale"),  # of NVIDIA's random resizing
+        *("min_scaling_factor", "max_scaling_factor", "max_rotation_angle", "contrast_brightness_adjustment"),
+        *("smooth_filtering", "min_contrast", "max_contrast", "max_brightness_shift", "max_smooth"),
+        *("max_color_shift", "min_side_min", "min_side_max", "min_side", "apply_probability", "debug_params"),
+    },  # from min_scaling_factor on of MobileNet-YOLO's enable_classf_aug
     "SolverParameter": {"per_parameter_reduce", "solver_data_type", "store_blobs_in_old_format"},
 }  # fmt: skip
 AT_THIS_VALUE = {
     "NetParameter": {"bn_stats_batch_size": "0"},
-    "BatchNormParameter": {"relu": "false", "use_weight_bias": "false"},
+    "BatchNormParameter": {"relu": "false", "use_weight_bias": "false", "update_global_stats": "false"},
     "ConvolutionParameter": {"fusion_type": "NONE_FUSION", "relu": "false"},
     "InnerProductParameter": {"relu": "false"},
     "PoolingParameter": {"avg_include_pad": "true", "torch_pooling": "false"},
     "DataParameter": {"shuffle": "false"},
+    "TransformationParameter": {
+        **{f"img_rand_resize_{end}": "0" for end in ("lower", "upper")},
+        **{f"rand_resize_ratio_{end}": "0" for end in ("lower", "upper")},
+        **{f"{way}_stretch_{end}": "1" for way in ("vertical", "horizontal") for end in ("lower", "upper")},
+        "enable_classf_aug": "false",
+        "cvt_bgr2rgb": "false",
+    },
     "SolverParameter": {
         "rampup_interval": "0",
         "warmup_iter": "0",
@@ -73,4 +91,13 @@ def _is_idle(message: str, name: str, values: list[Scalar | Tree]) -> bool:
     texts = {value.text for value in values if isinstance(value, Scalar)}
     if name == "engine" and field and field.values:  # an engine that Caffe does not have
         return not texts <= field.values.keys() | set(map(str, field.values.values()))
-    return field is None and texts == {AT_THIS_VALUE.get(message, {}).get(name)}
+    idle = AT_THIS_VALUE.get(message, {}).get(name)
+    return field is None and idle is not None and {_plain(text) for text in texts} == {idle}
+
+
+def _plain(text: str) -> str:
+    """A number as short as it can be written: 1 for 1.0. Other texts as they are."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
