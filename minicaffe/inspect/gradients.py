@@ -26,6 +26,7 @@ from minicaffe.files.spec_formats import open_net
 from minicaffe.inspect.confusion import COMPARING, made_by
 from minicaffe.inspect.layer_examples import EXAMPLES, IMAGE
 from minicaffe.inspect.summary import phase_for
+from minicaffe.inspect.truths import make_truths, reads_truths, truths_of
 from minicaffe.layers.embed import EmbedParam
 from minicaffe.spec.fields import BlobShape
 from minicaffe.spec.net import InputParam, LayerSpec, NetSpec, make_layer_spec, parse_net
@@ -283,9 +284,21 @@ def _numbers(
         for i, below in enumerate(step.layer.spec.bottom):
             name, _ = made_by(net, below)
             if name in numbers:
+                if reads_truths(step.layer, i):
+                    numbers[name] = _truths(step.layer, step.bottom[0].num, shapes[name], own.get(name), rng)
+                    continue
                 suited = _suited(step.layer, i, step.bottom[0].shape, numbers[name], rng)
                 numbers[name] = own.get(name, suited) if suited is not numbers[name] else suited
     return numbers
+
+
+def _truths(
+    layer: Layer, images: int, shape: Shape, own: NDArray[np.float64] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Boxes for the loss of a detector: of the data those of the images that are left."""
+    if own is None:
+        return make_truths(layer, images, shape, rng)
+    return truths_of(images, own) if layer.type == "MultiBoxLoss" else own
 
 
 def _suited(

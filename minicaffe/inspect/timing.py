@@ -20,6 +20,7 @@ from minicaffe.core.net import Net
 from minicaffe.core.table import format_table
 from minicaffe.device.array import synchronize
 from minicaffe.inspect.summary import batch_of, share_text
+from minicaffe.inspect.truths import fill_truths
 
 HEAD = ("layer", "type", "forward ms", "backward ms", "share", "GFLOP/s", "backward", "MiB")
 
@@ -72,6 +73,7 @@ class _Times:
 
     def __init__(self, net: Net) -> None:
         self.net = net
+        fill_truths(net)  # a detector's loss refuses zeros
         for name in net.gradient_starts:
             net.blobs[name].diff[...] = 1  # where there is no loss, backward starts at the outputs
         self.forward: list[list[float]] = [[] for _ in net.layers]

@@ -12,6 +12,7 @@ from minicaffe.inspect.gradients import subject_of
 from minicaffe.inspect.layer_examples import EXAMPLES
 from minicaffe.layers.pooling import Pooling
 from minicaffe.testing import compare_gradients
+from tests.data.annotated.bases import annotated, random_images, write
 
 SOURCES = {
     "AnnotatedData",
@@ -239,6 +240,79 @@ def test_what_cannot_be_checked_is_one_line_and_exit_status_2(words, problem, ca
         status = error.code
     err = capsys.readouterr().err
     assert status == 2 and problem in err and err.strip().count("\n") <= 1
+
+
+DETECTOR = """
+layer:
+DATA
+- {name: loc, type: Convolution, bottom: data, convolution_param: {num_output: 8, kernel_size: 5, stride: 4}}
+- {name: loc_last, type: Permute, permute_param: {order: [0, 2, 3, 1]}}
+- {name: loc_flat, type: Flatten}
+- {name: conf, type: Convolution, bottom: data, convolution_param: {num_output: 6, kernel_size: 5, stride: 4}}
+- {name: conf_last, type: Permute, permute_param: {order: [0, 2, 3, 1]}}
+- {name: conf_flat, type: Flatten}
+- {name: priors, type: PriorBox, bottom: [loc, data], prior_box_param: {min_size: 4, max_size: 8}}
+- {name: loss, type: MultiBoxLoss, bottom: [loc_flat, conf_flat, priors, label],
+   multibox_loss_param: {num_classes: 3}}
+"""
+BOXES_OF_INPUT = """
+- {name: data, type: Input, input_param: {shape: {dim: [6, 1, 13, 13]}}}
+- {name: label, type: Input, input_param: {shape: {dim: [1, 1, 1, 8]}}}"""
+YOLO = """
+layer:
+- {name: data, type: Input, input_param: {shape: {dim: [6, 1, 4, 4]}}}
+- {name: label, type: Input, input_param: {shape: {dim: [6, 1, 3, 5]}}}
+- {name: conv, type: Convolution, bottom: data, convolution_param: {num_output: 7, kernel_size: 3}}
+- {name: loss, type: LOSS, bottom: [conv, label], PARAMnum_class: 2, num: 1, biases: [1, 1]}}
+"""
+
+
+def test_a_detector_of_inputs_gets_boxes(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(DETECTOR.replace("DATA", BOXES_OF_INPUT))
+    found = compared(str(path))
+    assert found.problems() == []  # of which one would be that all is 0
+    ((number, label, _, x0, y0, x1, y1, difficult),) = found.net.blobs["label"].data[0, 0]
+    assert number == 0 and label in (1, 2) and not difficult
+    assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+
+
+def test_a_detector_with_data_gets_the_boxes_of_the_images_that_are_left(tmp_path):
+    images = random_images(np.random.default_rng(0), 6, (13, 13), 1)
+    box = (0, 0.1, 0.2, 0.5, 0.7, 0)
+    write(tmp_path / "lmdb", [annotated(image, {1 + i % 2: [box]}) for i, image in enumerate(images)])
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        DETECTOR.replace(
+            "DATA",
+            "- {name: d, type: AnnotatedData, top: [data, label], data_param: {source: lmdb, batch_size: 6}}",
+        )
+    )
+    found = compared(str(path))
+    assert found.problems() == []
+    assert found.net.blobs["data"].shape == (4, 1, 13, 13)
+    rows = found.net.blobs["label"].data[0, 0]
+    assert rows[:, 0].tolist() == [0, 1, 2, 3, -1, -1] and rows[:4, 1].tolist() == [1, 2, 1, 2]
+    np.testing.assert_allclose(rows[:, 3:7], [box[1:5]] * 6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "param"), [("RegionLoss", "region_loss_param: {"), ("Yolov3", "yolov3_param: {mask: 0, ")]
+)
+def test_a_net_of_yolo_gets_a_box_for_each_image(tmp_path, loss, param):
+    path = tmp_path / "net.yaml"
+    path.write_text(YOLO.replace("LOSS", loss).replace("PARAM", param))
+    subject = subject_of(str(path))
+    rows = subject.inputs["label"]
+    assert rows.shape == (4, 1, 3, 5) and not rows[:, :, 1:].any()
+    assert ((rows[:, :, 0, 3:] > 0) & (rows[:, :, 0, 3:] < 1)).all()
+    assert len(compare_gradients(subject.net, subject.inputs, most=2).blobs) == 3  # none is refused
+
+
+def test_where_nothing_could_be_compared_nothing_is_called_right(capsys):
+    assert main(["check-gradients", "type: Power, power_param: {scale: 0}"]) == 1
+    out = capsys.readouterr().out
+    assert "Neither right nor wrong: no number could be compared" in out and "Right: " not in out
 
 
 NO_DERIVATIVE = {

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minicaffe as mc
@@ -125,3 +126,22 @@ def test_of_two_nets_each_layer_is_beside_its_own_name():
     net, other = (mc.Net(parse_net(NET), phase="train") for _ in range(2))
     rows = columns(compare_nets(net, other, "other", 2))
     assert list(rows[0][1]) == [layer.name for layer in net.layers] + ["all layers"]
+
+
+def test_a_detector_without_data_is_timed_with_boxes_and_not_with_zeros():
+    net = mc.Net.from_text("""
+layer:
+- {name: loc, type: Input, input_param: {shape: {dim: [2, 8]}}}
+- {name: conf, type: Input, input_param: {shape: {dim: [2, 6]}}}
+- {name: priors, type: Input, input_param: {shape: {dim: [1, 2, 8]}}}
+- {name: label, type: Input, input_param: {shape: {dim: [1, 1, 3, 8]}}}
+- {name: loss, type: MultiBoxLoss, bottom: [loc, conf, priors, label], multibox_loss_param: {num_classes: 3}}
+""")
+    net.blobs["priors"].data[...] = [[[0.1, 0.1, 0.5, 0.5, 0.3, 0.2, 0.9, 0.8], [0.1, 0.1, 0.2, 0.2] * 2]]
+    assert "MultiBoxLoss" in time_net(net, 1)
+    assert net.blobs["label"].data[0, 0, :, 0].tolist() == [0, 0, 1]
+    label = net.blobs["label"].data.copy()
+    label[..., 1] = 3 - label[..., 1]
+    net.blobs["label"].data[...] = label
+    time_net(net, 1)
+    np.testing.assert_array_equal(net.blobs["label"].data, label)  # what is there stays

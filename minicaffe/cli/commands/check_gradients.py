@@ -49,7 +49,7 @@ def check_gradients(args: argparse.Namespace) -> int:
     wrong = [blob for blob in compared.blobs if _is_wrong(blob)]
     for line in _lines(subject, compared, wrong):
         print(line)
-    return WRONG if wrong else 0
+    return WRONG if wrong or all(blob.place is None for blob in compared.blobs) else 0
 
 
 @contextmanager
@@ -97,6 +97,8 @@ def _lines(subject: Subject, compared: GradientComparison, wrong: list[BlobGradi
             )
     if wrong:
         yield f"WRONG: {', '.join(blob.name for blob in wrong)} (errors above {TOLERANCE:g})"
+    elif all(blob.place is None for blob in compared.blobs):
+        yield "Neither right nor wrong: no number could be compared"
     else:
         yield f"Right: all errors are below {TOLERANCE:g}"
 
