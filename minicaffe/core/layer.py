@@ -190,6 +190,10 @@ class Layer:
         """
         return []
 
+    def names_of_labels(self) -> dict[int, str]:
+        """The names for people of labels, from a label map that the layer's spec names; {} without one."""
+        return {}
+
     def preparation_of_pictures(self) -> Preparation | None:
         """For a data layer: how it prepares its pictures, and the names of their classes. None for other layers."""
         return None

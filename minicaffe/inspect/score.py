@@ -12,7 +12,15 @@ from minicaffe.data.order import Order
 from minicaffe.device.array import to_host
 from minicaffe.errors import DataError, MinicaffeError, counted
 from minicaffe.layers.batch_source import BatchSourceLayer
-from minicaffe.train.scoring import Score, is_large, loss_weights, score, summary_of
+from minicaffe.train.scoring import (
+    Score,
+    in_brackets,
+    is_large,
+    loss_weights,
+    names_of_labels,
+    score,
+    summary_of,
+)
 
 logger = logging.getLogger("minicaffe")
 BATCHES = 50  # of data without a known size, as in Caffe
@@ -50,9 +58,10 @@ def show_score(
     assert result is not None  # ``show`` lets it go on to the end
     if any(any(layer.spec.loss_weight) for layer in net.layers):
         logger.info("Loss: %.6g", result.loss)
+    names = names_of_labels(net) if result.precisions else {}
     for name, mean in result.outputs.items():
         for label, precision in result.precisions.get(name, {}).items():
-            logger.info("%s, class %d = %.6g", name, label, precision)
+            logger.info("%s, class %d%s = %.6g", name, label, in_brackets(label, names), precision)
         for line in _lines(net, name, mean):
             logger.info(line)
     if result.not_finite is not None:

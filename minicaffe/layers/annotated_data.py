@@ -23,6 +23,7 @@ from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.annotated.augmenting import Augmenting
 from minicaffe.data.annotated.batches import AnnotatedBatches
 from minicaffe.data.annotated.label_map import read_label_map
+from minicaffe.data.annotated.label_names import names_in_file
 from minicaffe.data.annotated.labels import Labels, SsdLabels, YoloLabels
 from minicaffe.data.annotated.masks import Masks
 from minicaffe.data.annotated.source import AnnotatedSource
@@ -126,6 +127,9 @@ class AnnotatedData(BatchSourceLayer):
         except MinicaffeError:
             source.close()
             raise
+
+    def names_of_labels(self) -> dict[int, str]:
+        return names_in_file(self.spec.message(AnnotatedDataParam).label_map_file, self.setting.folder)
 
     @classmethod
     def shapes_beside(cls, spec: LayerSpec, first: tuple[int, ...], folder: str) -> list[tuple[int, ...]]:

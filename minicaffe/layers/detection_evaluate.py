@@ -49,7 +49,7 @@ class DetectionEvaluateParam(Message):
 
     num_classes = Int(required=True, min=1)
     background_label_id = Int(0, min=-1)
-    overlap_threshold = Float(0.5, above=0)
+    overlap_threshold = Float(0.5, above=0, max=1)
     evaluate_difficult_gt = Bool(True)
     name_size_file = String("")
     resize_param = Nested(ResizeParam, optional=True)

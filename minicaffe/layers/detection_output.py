@@ -29,6 +29,7 @@ import math
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
+from minicaffe.data.annotated.label_names import names_in_file
 from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.device.array import to_host
 from minicaffe.layers.prior_boxes import count_of_priors, has_for_each
@@ -42,7 +43,7 @@ logger = logging.getLogger("minicaffe")
 class NonMaximumSuppressionParam(Message):
     """``nms_threshold``: the largest overlap with a better box; ``eta``: see ``ops/detection/boxes.py``."""
 
-    nms_threshold = Float(0.3, min=0)
+    nms_threshold = Float(0.3, min=0, max=1)
     top_k = Int(-1, min=-1)
     eta = Float(1.0, above=0, max=1)
 
@@ -55,7 +56,10 @@ class SavedResizeParam(ResizeParam):
 
 
 class SaveOutputParam(Message):
-    """Where SSD's Caffe writes results to files. Nothing is written here, and a warning says so."""
+    """Where SSD's Caffe writes results to files. Nothing is written here, and a warning says so.
+
+    ``label_map_file`` names the labels where precisions are shown.
+    """
 
     output_directory = String("")
     output_name_prefix = String("")
@@ -94,6 +98,10 @@ class DetectionOutput(Layer):
 
     messages = {"detection_output_param": DetectionOutputParam}
     bottoms = (3, 5)
+
+    def names_of_labels(self) -> dict[int, str]:
+        saved = self.spec.message(DetectionOutputParam).save_output_param
+        return names_in_file(saved.label_map_file, self.setting.folder)
 
     def takes_gradient(self, bottom_index: int) -> bool:
         return False

@@ -12,6 +12,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.device.array import Array, to_host
+from minicaffe.errors import named
 from minicaffe.ops.detection.average_precision import mean_precision, precision_by_class
 
 logger = logging.getLogger("minicaffe")
@@ -86,11 +87,21 @@ def outputs_of_detections(net: Net) -> list[str]:
     return [name for name in net.outputs if name in made]
 
 
-def precision_lines(precisions: Mapping[str, Mapping[int, float]]) -> Iterator[str]:
-    """The lines that SSD's Caffe prints for each class."""
+def names_of_labels(net: Net) -> dict[int, str]:
+    """The names for people of labels, from the first label map that a layer of the net has; {} without one."""
+    return next(filter(None, (layer.names_of_labels() for layer in net.layers)), {})
+
+
+def precision_lines(precisions: Mapping[str, Mapping[int, float]], names: Mapping[int, str]) -> Iterator[str]:
+    """The lines that SSD's Caffe prints for each class, with its name if it is known."""
     for of_classes in precisions.values():
         for label, value in of_classes.items():
-            yield f"class{label}: {value:.6g}"
+            yield f"class{label}: {value:.6g}{in_brackets(label, names)}"
+
+
+def in_brackets(label: int, names: Mapping[int, str]) -> str:
+    """The name of a label in brackets, after a space; "" for a label without one."""
+    return f" ({named(names[label])})" if label in names else ""
 
 
 class _Mean:

@@ -41,6 +41,7 @@ from minicaffe.train.scoring import (
     first_not_finite,
     is_finite,
     loss_weights,
+    names_of_labels,
     output_lines,
     outputs_of_detections,
     precision_lines,
@@ -457,7 +458,8 @@ class Solver:
             self._tell("Test stopped before it was done")
             return {}
         per_class = result.precisions if self.spec.show_per_class_result else {}
-        for line in (*precision_lines(per_class), *output_lines(net, result.outputs, "Test")):
+        names = names_of_labels(net) if per_class else {}
+        for line in (*precision_lines(per_class, names), *output_lines(net, result.outputs, "Test")):
             self._tell(line)
         if self.spec.test_compute_loss:
             self._tell("    Test loss: %.6g", result.loss)

@@ -268,6 +268,7 @@ EVALUATE = "type: DetectionEvaluate, detection_evaluate_param: {num_classes: 3%s
         (EVALUATE % "", [(1, 1, 1, 6), (1, 1, 1, 8)], r"detections have shape \(1, 1, 1, 6\)"),
         (EVALUATE % "", [(1, 1, 1, 7), (2, 1, 1, 8)], r"boxes have shape \(2, 1, 1, 8\)"),
         (EVALUATE % ", overlap_threshold: 0", [(1, 1, 1, 7), (1, 1, 1, 8)], "overlap_threshold: 0 is out"),
+        (EVALUATE % ", overlap_threshold: 3", [(1, 1, 1, 7), (1, 1, 1, 8)], "overlap_threshold: 3 is out"),
         (
             EVALUATE % ", name_size_file: none.txt",
             [(1, 1, 1, 7), (1, 1, 1, 8)],

@@ -436,3 +436,9 @@ WRONG = [
 def test_unfit_bottoms_and_settings_are_an_error_at_the_layer(layer, shapes, problem):
     with pytest.raises(mc.MinicaffeError, match=f"layer 'L'.*{problem}"):
         net_of(layer, *shapes)
+
+
+def test_no_two_boxes_overlap_by_more_than_one():
+    param = "{num_classes: 2, nms_param: {nms_threshold: 4}}"
+    with pytest.raises(mc.SpecError, match="nms_threshold: 4 is out of range"):
+        mc.Net.from_text(f"layer: {{type: DetectionOutput, detection_output_param: {param}}}")

@@ -12,7 +12,8 @@ from minicaffe.cli.program import main
 from minicaffe.inspect.logs import read_log
 from minicaffe.ops.detection.average_precision import VERSIONS, precision_by_class
 from minicaffe.spec.solver import AP_VERSIONS, parse_solver
-from minicaffe.train.scoring import score
+from minicaffe.train.scoring import names_of_labels, score
+from tests.data.annotated.bases import annotated, random_images, write
 
 HERE, AWAY, NONE = [0.1, 0.1, 0.5, 0.5], [0.5, 0.5, 0.9, 0.9], [-1.0] * 4
 FOUND = [  # two batches of two
@@ -108,6 +109,62 @@ def test_minicaffe_test_shows_each_class_and_the_mean(detections, capsys, caplog
         assert main(["test", "net.yaml", "--weights", "w.npz", "--ap-version", "MaxIntegral"]) == 0
     text = caplog.text + capsys.readouterr().out
     assert f"eval, class 1 = {MAX_INTEGRAL:.6g}" in text and f"eval = {MAX_INTEGRAL / 3:.6g}" in text
+
+
+LABEL_MAP = "".join(
+    f'item {{ name: "{name}" label: {label} }}\n'
+    for label, name in enumerate(("none_of_the_above", "cat", "dog"))
+)
+
+
+def with_label_map():
+    """The net with boxes that are found among others, by a layer that names a label map; class 3 has no name."""
+    priors = "{name: priors, type: DummyData, dummy_data_param: {shape: {dim: [1, 2, 4]}}}"
+    found = "{num_classes: 2, save_output_param: {label_map_file: map.prototxt}}"
+    return NET + (
+        f"- {priors}\n- {{name: four, type: DummyData, dummy_data_param: {{shape: {{dim: [1, 4]}}}}}}\n"
+        "- {name: two, type: DummyData, dummy_data_param: {shape: {dim: [1, 2]}}}\n"
+        f"- {{name: other, type: DetectionOutput, bottom: [four, two, priors], detection_output_param: {found}}}\n"
+        "- {name: none, type: Silence, bottom: other}\n"
+    )
+
+
+def test_classes_have_the_names_of_the_label_map(detections, capsys, caplog):
+    (detections / "net.yaml").write_text(with_label_map())
+    (detections / "map.prototxt").write_text(LABEL_MAP)
+    (detections / "solver.yaml").write_text(
+        solver_text("eval_type: detection\nshow_per_class_result: true\n")
+    )
+    mc.Net("net.yaml", phase="test").save("w.npz")
+    with caplog.at_level(logging.INFO, "minicaffe"):
+        assert main(["test", "net.yaml", "--weights", "w.npz"]) == 0
+        mc.Solver("solver.yaml").test_all()
+    text = caplog.text + capsys.readouterr().out
+    assert f"eval, class 1 (cat) = {INTEGRAL:.6g}\n" in text and "eval, class 2 (dog) = 0\n" in text
+    assert "eval, class 3 = 0\n" in text
+    assert f"class1: {INTEGRAL:.6g} (cat)\n" in text and "class3: 0\n" in text
+
+
+@pytest.mark.parametrize(("content", "problem"), [(None, "no such label map"), ("item {", "map.prototxt")])
+def test_a_label_map_that_cannot_be_read_leaves_numbers_and_a_warning(detections, caplog, content, problem):
+    if content is not None:
+        (detections / "map.prototxt").write_text(content)
+    net = mc.Net.from_text(with_label_map(), phase="test")
+    assert names_of_labels(net) == {}
+    (warning,) = [record for record in caplog.records if "labels are shown as numbers" in record.message]
+    assert problem in warning.message and warning.levelno == logging.WARNING
+
+
+def test_the_label_map_of_the_data_counts_too(tmp_path):
+    (tmp_path / "map.prototxt").write_text(LABEL_MAP)
+    (image,) = random_images(np.random.default_rng(0), 1)
+    write(tmp_path / "lmdb", [annotated(image, {1: [(0, 0.1, 0.2, 0.5, 0.7, 0)]})])
+    (tmp_path / "net.yaml").write_text(
+        "layer: {name: d, type: AnnotatedData, top: [d, label], data_param: {source: lmdb, batch_size: 1}, "
+        "annotated_data_param: {label_map_file: map.prototxt}}"
+    )
+    with mc.Net(tmp_path / "net.yaml", phase="test") as net:
+        assert names_of_labels(net) == {0: "none_of_the_above", 1: "cat", 2: "dog"}
 
 
 def test_what_ssds_and_nvidias_caffe_print_of_a_detector_is_read(tmp_path):

@@ -45,6 +45,8 @@ class ResizeParam(Message):
 
     def check(self) -> None:
         for name in ("height", "width"):
+            if self.has(name) and not getattr(self, name):
+                raise self.error(name, "0 is out of range; it must be at least 1, in pixels")
             if not getattr(self, name):
                 raise self.error(name, f"required, but not given; add '{name}: …', in pixels")
 

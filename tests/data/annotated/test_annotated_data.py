@@ -256,6 +256,7 @@ def test_a_batch_is_the_same_however_it_is_reached(base):
     ("transform", "annotated", "message"),
     [
         ("resize_param: {height: 30}", "", "width: required, but not given"),
+        ("resize_param: {height: 0, width: 3}", "", "height: 0 is out of range; it must be at least 1"),
         ("crop_h: 3", "", "crop_w: crop_h and crop_w must be given together"),
         ("crop_size: 99", "", r"key b'00000000'.*|crop_size: 99 is more than an image has \(24 × 32\)"),
         ("mean_value: [1, 2]", "", "mean_value: 2 values for 3 channels"),
