@@ -7,8 +7,8 @@
     {"image": {"height": 480, "width": 640}, "annotation": [{"category_id": 51, "bbox": [1.08, …]}]}
 
 A ``bbox`` is x, y, width, height in pixels. An object's name is its ``category_id``, as in SSD's label map for
-COCO, whose ``display_name`` is the category's name; where there are ``categories``, it must be one of them. A crowd
-of objects counts as difficult, as in SSD's Caffe.
+COCO, whose ``display_name`` is the category's name; where there are ``categories``, it must be one of them, and of
+several of one name only one may have objects. A crowd of objects counts as difficult, as in SSD's Caffe.
 """
 
 from __future__ import annotations
@@ -54,19 +54,32 @@ class CocoSet:
             if "categories" in content and thing.name not in self.categories:
                 raise DataError(f"{where}: category_id {named(str(thing.name))}: no category has this id")
             self.annotations[key].things.append(thing)
+        self._drop_namesakes()
 
     def _add_category(self, where: str, key: str, name: str) -> None:
-        """A name that two have would be two labels, without a way to tell which an object should have."""
         if key in self.categories:
             raise DataError(
                 f"{where}: id {named(key)} is that of '{named(self.categories[key])}' too; keep one"
             )
-        if name in self.categories.values():
-            other = next(key for key, known in self.categories.items() if known == name)
-            raise DataError(
-                f"{where}: '{named(name)}' is the name of category {named(other)} too; rename one"
-            )
         self.categories[key] = name
+
+    def _drop_namesakes(self) -> None:
+        """Of categories of one name keep the one with objects: some tools write a parent by the name of its child.
+
+        Two with objects would be two labels, without a way to tell which an object should have.
+        """
+        used = {thing.name for annotation in self.annotations.values() for thing in annotation.things}
+        for name in set(self.categories.values()):
+            namesakes = [key for key, known in self.categories.items() if known == name]
+            with_objects = [key for key in namesakes if key in used]
+            if len(with_objects) > 1:
+                both = " and ".join(map(named, with_objects[:2]))
+                raise DataError(
+                    f"{self.path}: categories {both} are both named '{named(name)}', and have objects; rename one"
+                )
+            for key in namesakes:
+                if key != (with_objects or namesakes)[0]:
+                    del self.categories[key]
 
 
 def read_coco(path: str | Path) -> CocoSet:

@@ -139,6 +139,14 @@ def coco(tmp_path, **changed):
     (tmp_path / "coco.json").write_text(json.dumps(content))
 
 
+def test_a_parent_category_without_objects_may_have_the_name_of_its_child(pictures, tmp_path, capsys):
+    names = {0: "cat", 12: "dog", 9: "cat"}
+    coco(tmp_path, categories=[{"id": key, "name": name} for key, name in names.items()])
+    status, _, _ = write(capsys, "coco.json --root images --new-label-map made.prototxt -o base")
+    made = (tmp_path / "made.prototxt").read_text()
+    assert status == 0 and made.count('display_name: "cat"') == 1 and 'name: "0"' not in made
+
+
 def test_coco_is_read_with_a_map_of_words_or_one_that_is_made(pictures, tmp_path, capsys):
     coco(tmp_path)
     assert write(capsys, "coco.json --root images MAP -o base")[0] == 0
@@ -300,7 +308,7 @@ BAD_COCO = {
     "annotations[0]: category_id 12: no category has this id": {"categories": [{"id": 9, "name": "cat"}]},
     "annotations[1]: category_id 9: no category has this id": {"categories": [{"id": 12, "name": "dog"}]},
     "annotations[0]: category_id 12: no category": {"categories": []},
-    "categories[1]: 'cat' is the name of category 12 too; rename one": {
+    "categories 12 and 9 are both named 'cat', and have objects; rename one": {
         "categories": [{"id": 12, "name": "cat"}, {"id": 9, "name": "cat"}]
     },
     "categories[1]: id 12 is that of 'cat' too; keep one": {
