@@ -43,7 +43,7 @@ logger = logging.getLogger("minicaffe")
 class NonMaximumSuppressionParam(Message):
     """``nms_threshold``: the largest overlap with a better box; ``eta``: see ``ops/detection/boxes.py``."""
 
-    nms_threshold = Float(0.3, min=0, max=1)
+    nms_threshold = Float(0.3, min=0)
     top_k = Int(-1, min=-1)
     eta = Float(1.0, above=0, max=1)
 

@@ -39,7 +39,7 @@ class YoloDetectionOutputParam(Message):
     num_box = Int(5, min=1)
     coords = Int(4, min=4, max=4)
     confidence_threshold = Float(0.01)
-    nms_threshold = Float(0.45, min=0, max=1)
+    nms_threshold = Float(0.45, min=0)
     biases = Float(above=0, repeated=True)
     label_map_file = String("")
 

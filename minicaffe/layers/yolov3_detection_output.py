@@ -42,7 +42,7 @@ class Yolov3DetectionOutputParam(Message):
     num_classes = Int(20, min=1)
     num_box = Int(3, min=1)
     confidence_threshold = Float(0.01)
-    nms_threshold = Float(0.45, min=0, max=1)
+    nms_threshold = Float(0.45, min=0)
     biases = Float(above=0, repeated=True)
     anchors_scale = Int(min=1, repeated=True)
     mask_group_num = Int(2, min=1)

@@ -438,7 +438,11 @@ def test_unfit_bottoms_and_settings_are_an_error_at_the_layer(layer, shapes, pro
         net_of(layer, *shapes)
 
 
-def test_no_two_boxes_overlap_by_more_than_one():
-    param = "{num_classes: 2, nms_param: {nms_threshold: 4}}"
-    with pytest.raises(mc.SpecError, match="nms_threshold: 4 is out of range"):
-        mc.Net.from_text(f"layer: {{type: DetectionOutput, detection_output_param: {param}}}")
+def test_with_a_threshold_above_one_no_box_is_suppressed():
+    """As in SSD's Caffe."""
+    param = "{num_classes: 2, nms_param: {nms_threshold: 4}, confidence_threshold: 0.1}"
+    net = net_of(f"type: DetectionOutput, detection_output_param: {param}", (1, 8), (1, 4), (1, 2, 8))
+    net.blobs[net.inputs[1]].data[...] = 0.5
+    net.blobs[net.inputs[2]].data[0, 0] = [0, 0, 1, 1] * 2
+    (found,) = net.forward().values()
+    assert found.shape == (1, 1, 2, 7)

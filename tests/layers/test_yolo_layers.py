@@ -360,7 +360,7 @@ ERRORS = [
     (V3 % (0.1, 0.5), [(1, 24, 3, 4), (1, 24, 0, 8)], r"'x1' has shape \(1, 24, 0, 8\); expected"),
     (V2 % (0.1, 0.5), [(1, 16, 3, 0)], r"'x0' has shape \(1, 16, 3, 0\); expected"),
     (V3 % (0.1, 0.5), [(1, 24, 3, 4), (2, 24, 6, 8)], "with one N for all bottoms"),
-    (V3 % (0.1, 1.5), V3_SHAPES, "nms_threshold: 1.5 is out of range"),
+    (V3 % (0.1, -0.5), V3_SHAPES, "nms_threshold: -0.5 is out of range"),
     (V3.replace("[32, 16]", "32") % (0.1, 0.5), V3_SHAPES, "anchors_scale: 1 given for 2 grids"),
     (V3.replace("[3, 4, 5, 0", "[3, 4, 0") % (0.1, 0.5), V3_SHAPES, "mask: 5 given; expected 3 .* × 2 grids"),
     (V3.replace("[3,", "[6,") % (0.1, 0.5), V3_SHAPES, "mask: 6 is no anchor: 12 biases are 6"),
