@@ -340,7 +340,7 @@ def test_a_fault_planted_in_an_op_is_found(monkeypatch):
 @needs_compiler
 @pytest.mark.whole_suite
 @pytest.mark.cpu_only("the suite runs on the double already")
-@pytest.mark.side_run(begin=lambda: SideRun.of_pytest("--device", "double"))
+@pytest.mark.side_run(begin=lambda: SideRun.of_pytest("--device", "double", "-n", "2", "--dist", "worksteal"))
 def test_the_rest_of_the_suite_passes_on_the_double(side_run):
     status, output = side_run
     failures = re.search(r"=+ (FAILURES|ERRORS) =+.*", output, re.DOTALL)
