@@ -22,8 +22,7 @@ from pathlib import Path
 from minicaffe.core.layer import Blobs, register_layer
 from minicaffe.data.annotated.augmenting import Augmenting
 from minicaffe.data.annotated.batches import AnnotatedBatches
-from minicaffe.data.annotated.label_map import read_label_map
-from minicaffe.data.annotated.label_names import names_in_file
+from minicaffe.data.annotated.label_map import names_in_file, read_label_map
 from minicaffe.data.annotated.labels import Labels, SsdLabels, YoloLabels
 from minicaffe.data.annotated.masks import Masks
 from minicaffe.data.annotated.source import AnnotatedSource

@@ -29,7 +29,7 @@ import math
 import numpy as np
 
 from minicaffe.core.layer import Blobs, Layer, register_layer
-from minicaffe.data.annotated.label_names import names_in_file
+from minicaffe.data.annotated.label_map import names_in_file
 from minicaffe.data.augmentation.resizing import ResizeParam
 from minicaffe.device.array import to_host
 from minicaffe.layers.prior_boxes import count_of_priors, has_for_each

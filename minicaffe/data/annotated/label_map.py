@@ -13,7 +13,8 @@ from pathlib import Path
 
 from minicaffe.caffe.formats.prototxt import parse_prototxt
 from minicaffe.data.decode import plain_file
-from minicaffe.errors import DataError, SpecError, counted, named
+from minicaffe.data.sources.source import find_path, lookup_folders
+from minicaffe.errors import DataError, MinicaffeError, SpecError, counted, named
 from minicaffe.files.atomic import unreadable, write_text
 from minicaffe.spec.reader import nearest
 
@@ -149,3 +150,17 @@ def _text(item: Item) -> str:
     name, shown = (text.replace("\n", r"\n").replace("\r", r"\r") for text in (name, shown))
     display = f'  display_name: "{shown}"\n' if shown else ""
     return f'item {{\n  name: "{name}"\n  label: {item.label}\n{display}}}\n'
+
+
+def names_in_file(path: str, folder: str) -> dict[int, str]:
+    """The name of each label in the label map of a spec in ``folder``; {} without one.
+
+    Of a file that is missing, or is no label map, a warning is given: no number depends on it.
+    """
+    if not path:
+        return {}
+    try:
+        return read_label_map(find_path(path, lookup_folders(folder), "label map")).names()
+    except MinicaffeError as error:
+        logger.warning("label_map_file %s: labels are shown as numbers", error)
+        return {}
